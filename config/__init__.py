@@ -1,0 +1,1 @@
+"""The environment: settings, logging, embedded services."""

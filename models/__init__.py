@@ -1,0 +1,1 @@
+"""Rows: tables, state machine, SQL, migrations."""

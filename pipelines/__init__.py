@@ -1,0 +1,1 @@
+"""Pixels: stages, job types, providers, storage, imaging."""

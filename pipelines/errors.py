@@ -1,0 +1,99 @@
+"""Every way in which a stage can fail, as types: what the runner decides on."""
+
+from datetime import timedelta
+
+
+class StageError(Exception):
+    """A stage did not give its output.
+
+    The message is ours and fit for a row's `errorMessage`: what was tried, on
+    which thing, what came back. `evidence` is what a stranger sent (a
+    provider's body, a decoder's words): it goes, filtered and cut, to
+    error_logs only.
+    """
+
+    def __init__(self, message: str, *, evidence: str | None = None) -> None:
+        super().__init__(message)
+        self.evidence = evidence
+
+
+class PermanentError(StageError):
+    """Trying again can't help: the job ends, refunded."""
+
+
+class BadImageError(PermanentError):
+    """The picture is refused at the door: the message names the limit and the value found."""
+
+
+class MissingObjectError(PermanentError):
+    """An object that a row names is not in storage: the message names the key."""
+
+
+class NotYoursError(PermanentError):
+    """The job's owner may not use this picture, pipeline or key."""
+
+
+class InvalidOptionsError(PermanentError):
+    """A pipeline's JSON or a job's own fields break their rules: the message has the JSON path and the reason."""
+
+
+class ProviderNotConfiguredError(PermanentError):
+    """No provider here can do this: a key is missing, or the local engine is asked for what it can't do."""
+
+
+class RequestRejectedError(PermanentError):
+    """The provider understood the request and rejected it."""
+
+
+class PolicyRefusedError(PermanentError):
+    """The provider refused by policy: never tried again."""
+
+    def __init__(self, message: str, *, category: str, evidence: str | None = None) -> None:
+        super().__init__(message, evidence=evidence)
+        self.category = category
+
+
+class TransientError(StageError):
+    """Trying again may help: an attempt is used, with backoff.
+
+    `is_paid` says whether a provider may have charged for what failed
+    (answered, timed out, or cut off after sending).
+    """
+
+    def __init__(self, message: str, *, is_paid: bool = False, evidence: str | None = None) -> None:
+        super().__init__(message, evidence=evidence)
+        self.is_paid = is_paid
+
+
+class ProviderUnavailableError(TransientError):
+    """Refused with 500 or 503, or never reached: nothing was paid."""
+
+
+class ProviderTimedOutError(TransientError):
+    """Sent, and no whole answer came: it may have been paid."""
+
+    def __init__(self, message: str, *, evidence: str | None = None) -> None:
+        super().__init__(message, is_paid=True, evidence=evidence)
+
+
+class BrokenAnswerError(TransientError):
+    """An answer came and holds no usable picture or analysis: paid."""
+
+    def __init__(self, message: str, *, evidence: str | None = None) -> None:
+        super().__init__(message, is_paid=True, evidence=evidence)
+
+
+class StorageUnavailableError(TransientError):
+    """The object storage didn't answer or refused for reasons of its own."""
+
+
+class PixelChildLostError(TransientError):
+    """A child process ended in the middle of pixel work for a reason that isn't the picture's."""
+
+
+class ThrottledError(StageError):
+    """Not now: the job waits (a snooze) and uses no attempt."""
+
+    def __init__(self, message: str, *, retry_after: timedelta, evidence: str | None = None) -> None:
+        super().__init__(message, evidence=evidence)
+        self.retry_after = retry_after

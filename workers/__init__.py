@@ -1,0 +1,1 @@
+"""Where rows meet pixels: runner, queue, scheduler, command line."""
