@@ -1,0 +1,270 @@
+"""A pipeline's JSON: its rules in one table, the check, and the options that stages read."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipelines.analysis import Defect
+from pipelines.errors import InvalidOptionsError
+
+JsonType = Literal["object", "boolean", "number", "integer", "string", "array", "boolean or string"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one place of the JSON may hold.
+
+    `path` is dotted; `[]` stands for each element, `*` for each value. For a
+    number `least` and `most` bound the value, for a string its characters,
+    for an array its elements. Null always means "the default"; unknown keys
+    are ignored, because applications keep their own beside ours.
+    """
+
+    path: str
+    type: JsonType
+    least: float | None = None
+    most: float | None = None
+
+
+RULES = (
+    Rule("analysisConfig", "object"),
+    Rule("analysisConfig.enabled", "boolean"),
+    Rule("analysisConfig.model", "string", 1, 200),
+    Rule("analysisConfig.temperature", "number", 0, 2),
+    Rule("autoCropConfig", "object"),
+    Rule("autoCropConfig.enabled", "boolean"),
+    Rule("autoCropConfig.minCropRatio", "number", 0, 1),
+    Rule("autoCropConfig.allowBlackBarRemoval", "boolean"),
+    Rule("autoCropConfig.allowUIElementCrop", "boolean"),
+    Rule("promptConfig", "object"),
+    Rule("promptConfig.defectOverrides", "object"),
+    Rule("promptConfig.defectOverrides.*", "boolean or string", 0, 500),
+    Rule("promptConfig.customInstructions", "string", 0, 2000),
+    Rule("promptConfig.skipCorrections", "boolean"),
+    Rule("promptConfig.referenceImages", "array", 0, 3),
+    Rule("promptConfig.referenceImages[]", "object"),
+    Rule("promptConfig.referenceImages[].url", "string", 0, 2048),
+    Rule("promptConfig.referenceImages[].r2Key", "string", 0, 512),
+    Rule("promptConfig.referenceImages[].description", "string", 0, 500),
+    Rule("generationConfig", "object"),
+    Rule("generationConfig.model", "string", 1, 200),
+    Rule("generationConfig.temperature", "number", 0, 2),
+    Rule("generationConfig.retryAttempts", "integer", 1, 10),
+)
+"""Every rule of a pipeline's JSON, outer before inner: the SQL check for producers is made from it, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisOptions:
+    """Whether and how to analyze; None leaves the choice to the provider."""
+
+    is_enabled: bool = True
+    model: str | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AutoCropOptions:
+    """Whether to crop, and what.
+
+    A crop that takes away less than `min_crop_ratio` of the area (0 to 1)
+    isn't done.
+    """
+
+    is_enabled: bool = True
+    min_crop_ratio: float = 0.05
+    allow_black_bar_removal: bool = True
+    allow_ui_element_crop: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceImage:
+    """A further picture for remote models, by key or by URL."""
+
+    url: str | None
+    r2_key: str | None
+    description: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """What the prompt asks for.
+
+    A defect overridden with False isn't treated, with True it is treated even
+    if it wasn't found; a text does that too, and says how.
+    """
+
+    defect_overrides: Mapping[Defect, bool | str] = field(default_factory=dict)
+    custom_instructions: str | None = None
+    skip_corrections: bool = False
+    reference_images: tuple[ReferenceImage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How to generate; `retry_attempts` bounds the calls of a job that may have been paid."""
+
+    model: str | None = None
+    temperature: float | None = None
+    retry_attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """A pipeline as the stages read it; without arguments the system's default."""
+
+    analysis: AnalysisOptions = AnalysisOptions()
+    auto_crop: AutoCropOptions = AutoCropOptions()
+    prompt: PromptOptions = PromptOptions()
+    generation: GenerationOptions = GenerationOptions()
+
+
+def resolve(job: Mapping[str, Any] | None, album: Mapping[str, Any] | None = None) -> PipelineOptions:
+    """Return the options of a job: its own pipeline first, then its album's, then the default.
+
+    Args:
+        job: the job's pipeline as `{"analysisConfig": ..., "autoCropConfig": ...,
+            "promptConfig": ..., "generationConfig": ...}`; None if it has none.
+        album: the same of the album's pipeline.
+
+    Raises:
+        InvalidOptionsError: the JSON breaks a rule; the message has its path and the reason.
+    """
+    pipeline = job if job is not None else album
+    if pipeline is None:
+        return PipelineOptions()
+    check(pipeline)
+    return PipelineOptions(
+        analysis=_analysis(pipeline.get("analysisConfig") or {}),
+        auto_crop=_auto_crop(pipeline.get("autoCropConfig") or {}),
+        prompt=_prompt(pipeline.get("promptConfig") or {}),
+        generation=_generation(pipeline.get("generationConfig") or {}),
+    )
+
+
+def check(pipeline: Mapping[str, Any]) -> None:
+    """Hold a pipeline's JSON against every rule.
+
+    Raises:
+        InvalidOptionsError: the first rule that is broken, with its path and the reason.
+    """
+    for rule in RULES:
+        for path, value in _places(pipeline, rule.path.split("."), ""):
+            reason = None if value is None else _reason(rule, value)
+            if reason is not None:
+                raise InvalidOptionsError(f"{path}: {reason}")
+
+
+def _places(value: Any, steps: list[str], path: str) -> Iterator[tuple[str, Any]]:
+    """Yield every place that a path names, with its concrete path; what isn't there is passed over."""
+    if not steps:
+        yield path, value
+        return
+    step, rest = steps[0], steps[1:]
+    if not isinstance(value, Mapping):
+        return
+    if step == "*":
+        for key, inner in value.items():
+            if key in _DEFECT_NAMES:
+                yield from _places(inner, rest, f"{path}.{key}")
+        return
+    name = step.removesuffix("[]")
+    inner, here = value.get(name), f"{path}.{name}".lstrip(".")
+    if not step.endswith("[]"):
+        yield from _places(inner, rest, here)
+    elif isinstance(inner, list):
+        for index, element in enumerate(inner):
+            yield from _places(element, rest, f"{here}[{index}]")
+
+
+_DEFECT_NAMES = frozenset(defect.value for defect in Defect)
+
+
+def _reason(rule: Rule, value: Any) -> str | None:
+    """Say what is wrong with a value, or None."""
+    found = _json_type(value)
+    if found != rule.type and not (rule.type == "boolean or string" and found in {"boolean", "string"}):
+        whole = rule.type == "integer" and found == "number" and float(value).is_integer()
+        if not whole and not (rule.type == "number" and found == "integer"):
+            return f"must be {_article(rule.type)}, found {_article(found)}"
+    if isinstance(value, str):
+        return "has a NUL character" if "\0" in value else _out_of_range(rule, len(value), " characters")
+    if isinstance(value, list):
+        return _out_of_range(rule, len(value), "")
+    return None if isinstance(value, bool) or rule.least is None else _out_of_range(rule, value, "")
+
+
+def _out_of_range(rule: Rule, found: float, unit: str) -> str | None:
+    if rule.least is None or rule.most is None or rule.least <= found <= rule.most:
+        return None
+    least, most = f"{rule.least:g}", f"{int(rule.most):,}"
+    if rule.type in {"number", "integer"}:
+        return f"between {least} and {most}, found {found:g}"
+    return f"at most {most}{unit}, found {found:,}" if found > rule.most else f"at least {least}{unit}, found {found}"
+
+
+def _json_type(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number" if math.isfinite(value) else "number that isn't finite"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object" if isinstance(value, Mapping) else "value of no JSON type"
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _given(config: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """Return the values that a config gives, by our names; null and what is missing are left to the defaults."""
+    return {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
+
+
+def _analysis(config: Mapping[str, Any]) -> AnalysisOptions:
+    return AnalysisOptions(**_given(config, is_enabled="enabled", model="model", temperature="temperature"))
+
+
+def _auto_crop(config: Mapping[str, Any]) -> AutoCropOptions:
+    return AutoCropOptions(
+        **_given(
+            config,
+            is_enabled="enabled",
+            min_crop_ratio="minCropRatio",
+            allow_black_bar_removal="allowBlackBarRemoval",
+            allow_ui_element_crop="allowUIElementCrop",
+        )
+    )
+
+
+def _prompt(config: Mapping[str, Any]) -> PromptOptions:
+    overrides = config.get("defectOverrides") or {}
+    references = [reference for reference in config.get("referenceImages") or [] if reference is not None]
+    return PromptOptions(
+        defect_overrides={
+            Defect(name): value
+            for name, value in overrides.items()
+            if name in _DEFECT_NAMES and value is not None and value != ""
+        },
+        custom_instructions=config.get("customInstructions") or None,
+        skip_corrections=bool(config.get("skipCorrections")),
+        reference_images=tuple(
+            ReferenceImage(
+                url=reference.get("url") or None,
+                r2_key=reference.get("r2Key") or None,
+                description=reference.get("description") or None,
+            )
+            for reference in references
+        ),
+    )
+
+
+def _generation(config: Mapping[str, Any]) -> GenerationOptions:
+    given = _given(config, model="model", temperature="temperature", retry_attempts="retryAttempts")
+    if "retry_attempts" in given:
+        given["retry_attempts"] = int(given["retry_attempts"])
+    return GenerationOptions(**given)
