@@ -1,0 +1,61 @@
+"""A semaphore that counts bytes."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class ByteBudget:
+    """Bounds the bytes held at a time, first come, first served.
+
+    Order is kept even where a later, smaller request would fit: otherwise a
+    large picture would wait behind small ones for ever. For one event loop.
+    """
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._free_bytes = total_bytes
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that nobody holds."""
+        return self._free_bytes
+
+    @asynccontextmanager
+    async def hold(self, wanted_bytes: int) -> AsyncIterator[None]:
+        """Hold bytes for the length of a block; more than the whole budget means all of it, alone."""
+        counted_bytes = min(max(0, wanted_bytes), self._total_bytes)
+        await self._acquire(counted_bytes)
+        try:
+            yield
+        finally:
+            self._release(counted_bytes)
+
+    async def _acquire(self, counted_bytes: int) -> None:
+        if not self._waiting and counted_bytes <= self._free_bytes:
+            self._free_bytes -= counted_bytes
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (counted_bytes, turn)
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release(counted_bytes)  # granted and cancelled in the same moment
+            else:
+                self._waiting.remove(entry)
+                self._grant()  # whoever stood behind may fit
+            raise
+
+    def _release(self, counted_bytes: int) -> None:
+        self._free_bytes += counted_bytes
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free_bytes:
+            counted_bytes, turn = self._waiting.popleft()
+            self._free_bytes -= counted_bytes
+            turn.set_result(None)

@@ -1,0 +1,153 @@
+"""The program of a pixel child: limits first, then one pure function after the other.
+
+Started as a file, in isolated mode and with an empty environment, by
+`pipelines.imaging.pool`, so until its parent has sent `sys.path` it may
+import the standard library only. A message is 8 bytes of length, big-endian,
+and a pickle. Requests are trusted; answers are not (see `pool`).
+"""
+
+import contextlib
+import ctypes
+import importlib
+import math
+import os
+import pickle
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+"""Numbers of prctl(2) on Linux, include/uapi/linux/prctl.h."""
+
+LENGTH_BYTES = 8
+MAX_TRACEBACK_CHARS = 4000
+CV_NO_MEMORY = -4
+"""`cv::Error::StsNoMem`, OpenCV 5.0."""
+
+WARM_IMPORTS = ("numpy", "PIL.Image", "PIL.ImageCms", "cv2", "pipelines.imaging.decode", "pipelines.imaging.encode")
+
+
+def main() -> None:
+    """Serve requests from standard input until it ends."""
+    requests, answers = _take_pipes()
+    setup = _read(requests)
+    _limit_process(setup["memory_bytes"], setup["parent_pid"], setup["nice"])
+    sys.path[:] = setup["sys_path"]
+    sys.dont_write_bytecode = True
+    _send(answers, _warmed_up())
+    while (request := _read(requests)) is not None:
+        module, name, arguments, cpu_s = request
+        _limit_cpu(cpu_s)
+        answer = _call(module, name, arguments)
+        del request, arguments
+        _send(answers, answer)
+        if answer[0] == "memory":
+            return  # its address space is in pieces: the next task gets a fresh child
+        del answer
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the pipes for ourselves: a library that prints must not write into the protocol."""
+    requests = os.fdopen(os.dup(0), "rb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(null, number)
+    os.close(null)
+    return requests, answers
+
+
+def _limit_process(memory_bytes: int, parent_pid: int, nice: int) -> None:
+    """Bind this process's life, memory and rights; only CPU differs by task."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # a terminal or a supervisor signals the whole group; what ends a child is its parent's decision
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(1)  # the parent died before the line above took effect
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):  # macOS has the constant and refuses the call
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    os.nice(nice)
+
+
+def _warmed_up() -> tuple[str, Any]:
+    """Import what pixel work needs, once, so that tasks don't."""
+    try:
+        for module in WARM_IMPORTS:
+            importlib.import_module(module)
+        sys.modules["cv2"].setNumThreads(1)
+    except Exception:  # noqa: BLE001 - a child has no log: whatever it was goes to the parent
+        return "failed", ("start", traceback.format_exc()[-MAX_TRACEBACK_CHARS:])
+    return "ready", None
+
+
+def _limit_cpu(cpu_s: float) -> None:
+    """Give this task so many seconds from now; past them the kernel ends the process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = math.ceil(used.ru_utime + used.ru_stime + cpu_s)
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _call(module: str, name: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[str, Any]:
+    """Run one function and turn every way to end into an answer."""
+    from pipelines.errors import StageError  # noqa: PLC0415 - importable once sys.path is here
+
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return "result", function(*arguments[0], **arguments[1])
+    except StageError as error:
+        return "refused", (type(error).__module__, type(error).__qualname__, str(error), error.evidence)
+    except MemoryError:
+        return "memory", None
+    except Exception as error:  # noqa: BLE001 - a fault of ours or a library's: the parent turns it into our tree
+        if getattr(error, "code", None) == CV_NO_MEMORY:
+            return "memory", None
+        return "failed", (type(error).__name__, traceback.format_exc()[-MAX_TRACEBACK_CHARS:])
+
+
+def _read(stream: BinaryIO) -> Any:
+    """Read one message; None when the parent has closed its end."""
+    length = _read_exactly(stream, LENGTH_BYTES)
+    if length is None:
+        return None
+    body = _read_exactly(stream, int.from_bytes(length, "big"))
+    return None if body is None else pickle.loads(body)  # noqa: S301 - our own parent wrote it
+
+
+def _read_exactly(stream: BinaryIO, size: int) -> bytearray | None:
+    body = bytearray(size)
+    view = memoryview(body)
+    while view:
+        count = stream.readinto(view)  # type: ignore[attr-defined]  # unbuffered files have it
+        if not count:
+            return None
+        view = view[count:]
+    return body
+
+
+def _send(stream: BinaryIO, answer: tuple[str, Any]) -> None:
+    try:
+        body = pickle.dumps(answer, protocol=5)
+    except MemoryError:
+        body = pickle.dumps(("memory", None), protocol=5)
+    except Exception as error:  # noqa: BLE001 - a result that can't be pickled is a fault of the function
+        body = pickle.dumps(("failed", (type(error).__name__, str(error))), protocol=5)
+    view = memoryview(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+    while view:
+        view = view[stream.write(view) :]
+
+
+if __name__ == "__main__":
+    main()

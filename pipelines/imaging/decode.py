@@ -1,0 +1,269 @@
+"""Bytes of a stranger to pixels in sRGB. Runs inside a pixel child, never in a worker's own process."""
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+
+from pipelines.errors import BadImageError
+from pipelines.imaging.geometry import PixelBox, fit_within
+from pipelines.imaging.header import DecodeLimits, check_size, read_header
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "MPO")
+"""Without an explicit list Pillow tries forty decoders and starts Ghostscript for PostScript."""
+
+STRIP_ROWS = 256
+"""Rows converted at a time: one whole picture in memory per step would break the child's limit at 64 megapixels."""
+
+DRAFT_MARGIN = 2.0
+"""A JPEG is decoded at least this much larger than wanted: the rest of the way is Lanczos."""
+
+_ORIENTATION_TAG = 0x0112
+_SAME_LEVELS = 1
+_BROKEN_PICTURE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)
+"""What Pillow's parsers raise on broken input: its documentation names OSError, its issues the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A picture at rest.
+
+    Attributes:
+        pixels: height x width x 3, uint8, sRGB, oriented, alpha on white, writable.
+        format: what the bytes were: JPEG, PNG, WEBP, GIF or MPO.
+        width_px: of the oriented original, whatever was cropped or shrunk.
+        height_px: of the oriented original.
+    """
+
+    pixels: NDArray[np.uint8]
+    format: str
+    width_px: int
+    height_px: int
+
+
+def decode(
+    data: bytes, limits: DecodeLimits, *, box: PixelBox | None = None, max_long_side_px: int | None = None
+) -> DecodedImage:
+    """Decode the first frame of a picture into oriented sRGB pixels.
+
+    Args:
+        data: the encoded picture; its format is found by content.
+        limits: checked on the header, before any pixel is decoded.
+        box: what to keep, in pixels of the oriented original; parts outside
+            of the picture are clipped.
+        max_long_side_px: shrink what is kept to a long side of at most this;
+            never enlarges. Much faster and smaller than to resize later.
+
+    Raises:
+        BadImageError: refused or broken; the message has limit and value found.
+    """
+    header = read_header(data, limits)
+    with _guarded(limits):
+        try:
+            return _decode(data, limits, box, max_long_side_px)
+        except UnidentifiedImageError as error:
+            raise BadImageError(f"picture is broken: no valid {header.format}", evidence=str(error)) from error
+        except Image.DecompressionBombError as error:
+            raise BadImageError(f"picture unpacks past the limit of {limits.max_pixels:,} pixels") from error
+        except _BROKEN_PICTURE as error:
+            raise BadImageError(
+                f"picture is truncated or broken: a {header.format} of {header.width_px} x {header.height_px} pixels "
+                f"in {len(data):,} bytes can't be decoded",
+                evidence=f"{type(error).__name__}: {error}",
+            ) from error
+
+
+@contextmanager
+def _guarded(limits: DecodeLimits) -> Iterator[None]:
+    """Make Pillow strict: a bomb is an error, a truncated file is one, other warnings are silence."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield
+        except Image.DecompressionBombWarning as error:
+            raise BadImageError(f"picture unpacks past the limit of {limits.max_pixels:,} pixels") from error
+
+
+def _decode(data: bytes, limits: DecodeLimits, box: PixelBox | None, max_long_side_px: int | None) -> DecodedImage:
+    """Open, orient, crop, shrink and convert; Pillow's errors pass."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        original_px = image.size
+        check_size(*original_px, limits)
+        kind = image.format or ""
+        if max_long_side_px is not None:
+            _draft(image, box, max_long_side_px)
+        image.load()
+        orientation = _orientation(image)
+        is_turned = orientation >= 5  # noqa: PLR2004 - EXIF 2.32, tag 274: values 5 to 8 swap the sides
+        width_px, height_px = original_px[::-1] if is_turned else original_px
+        kept = _clipped(box, width_px, height_px)
+        raw_box = _unoriented(kept, orientation, width_px, height_px)
+        target_px = (kept.width, kept.height)
+        if max_long_side_px is not None:
+            target_px = fit_within(*target_px, max_long_side_px)
+        raw_target_px = target_px[::-1] if is_turned else target_px
+        scale = (image.size[0] / original_px[0], image.size[1] / original_px[1])
+        plain = _plain(image)
+    plain = _cut(plain, raw_box, scale, raw_target_px)
+    pixels = _oriented(_srgb(plain), orientation)
+    return DecodedImage(pixels, kind, width_px, height_px)
+
+
+def _draft(image: Image.Image, box: PixelBox | None, max_long_side_px: int) -> None:
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 where that is still large enough."""
+    longest = max(box.width, box.height) if box else max(image.size)
+    factor = DRAFT_MARGIN * max_long_side_px / longest
+    if factor < 1:
+        image.draft(None, (max(1, round(image.size[0] * factor)), max(1, round(image.size[1] * factor))))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return EXIF's orientation, 1 to 8; 1 where it is missing or broken."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _BROKEN_PICTURE:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 - EXIF 2.32, tag 274
+
+
+def _clipped(box: PixelBox | None, width_px: int, height_px: int) -> PixelBox:
+    """Keep a box inside of the picture; a box wholly outside is refused."""
+    if box is None:
+        return PixelBox(0, 0, width_px, height_px)
+    if box.x >= width_px or box.y >= height_px:
+        raise BadImageError(f"crop at {box.x}, {box.y} lies outside of the picture of {width_px} x {height_px} pixels")
+    return PixelBox(box.x, box.y, min(box.width, width_px - box.x), min(box.height, height_px - box.y))
+
+
+def _unoriented(box: PixelBox, orientation: int, width_px: int, height_px: int) -> PixelBox:
+    """Map a box of the oriented picture to the pixels as stored."""
+    from_right = width_px - box.right
+    from_bottom = height_px - box.bottom
+    upright = {
+        1: (box.x, box.y),
+        2: (from_right, box.y),
+        3: (from_right, from_bottom),
+        4: (box.x, from_bottom),
+    }
+    if orientation in upright:
+        return PixelBox(*upright[orientation], box.width, box.height)
+    turned = {
+        5: (box.y, box.x),
+        6: (box.y, from_right),
+        7: (from_bottom, from_right),
+        8: (from_bottom, box.x),
+    }
+    return PixelBox(*turned[orientation], box.height, box.width)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Bring a loaded picture into L, LA, RGB, RGBA or CMYK, which resize and convert without loss."""
+    mode = image.mode
+    if mode.startswith("I"):
+        # Pillow clips 16-bit grey to white when it converts; scale it instead
+        samples = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((samples + 128) // 257).astype(np.uint8))
+    if mode in {"LA", "RGBA", "CMYK"}:
+        return image
+    if "transparency" in image.info or mode in {"PA", "La", "RGBa"}:
+        converted = image.convert("RGBA")
+    elif mode in {"L", "RGB"}:
+        return image
+    else:
+        converted = image.convert("L" if mode == "1" else "RGB")
+    converted.info = {"icc_profile": image.info.get("icc_profile")}
+    return converted
+
+
+def _cut(image: Image.Image, box: PixelBox, scale: tuple[float, float], target_px: tuple[int, int]) -> Image.Image:
+    """Crop to a box of the stored original and shrink, in one resampling; untouched where there is nothing to do."""
+    profile = image.info.get("icc_profile")
+    if scale == (1.0, 1.0) and target_px == (box.width, box.height):
+        if target_px == image.size:
+            return image
+        cut = image.crop((box.x, box.y, box.right, box.bottom))
+    else:
+        edges = (
+            box.x * scale[0],
+            box.y * scale[1],
+            min(box.right * scale[0], image.size[0]),
+            min(box.bottom * scale[1], image.size[1]),
+        )
+        cut = image.resize(target_px, Image.Resampling.LANCZOS, box=edges, reducing_gap=3.0)
+    cut.info = {"icc_profile": profile}
+    return cut
+
+
+def _srgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert to sRGB on white, strip by strip: every step here looks at one pixel alone."""
+    transform = _profile_transform(image)
+    width_px, height_px = image.size
+    pixels = np.empty((height_px, width_px, 3), np.uint8)
+    for top in range(0, height_px, STRIP_ROWS):
+        bottom = min(top + STRIP_ROWS, height_px)
+        strip = image.crop((0, top, width_px, bottom))
+        alpha = strip.getchannel("A") if strip.mode in {"LA", "RGBA"} else None
+        if alpha is not None:
+            strip = strip.convert(strip.mode[:-1])
+        rgb = ImageCms.applyTransform(strip, transform) if transform else strip.convert("RGB")
+        if rgb is not None and alpha is not None:
+            white = Image.new("RGB", rgb.size, (255, 255, 255))
+            white.paste(rgb, mask=alpha)
+            rgb = white
+        pixels[top:bottom] = np.asarray(rgb)
+    return pixels
+
+
+def _profile_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
+    """Return the way from the embedded profile to sRGB, or None where the picture is sRGB or its profile broken."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return None
+    mode = {"LA": "L", "RGBA": "RGB"}.get(image.mode, image.mode)
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(
+            source, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.PERCEPTUAL
+        )
+        return None if mode == "RGB" and _changes_nothing(transform) else transform
+    except (ImageCms.PyCMSError, *_BROKEN_PICTURE):
+        return None  # a picture with a broken profile is looked at as sRGB everywhere else, too
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Say whether a transform is sRGB to sRGB, as for most photographs: it would cost time and rounding."""
+    levels = np.linspace(0, 255, 9).astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
+    converted = np.asarray(ImageCms.applyTransform(Image.fromarray(grid), transform))
+    return int(np.abs(converted.astype(np.int16) - grid).max()) <= _SAME_LEVELS
+
+
+def _oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Apply EXIF orientation (EXIF 2.32, tag 274) to pixels as stored."""
+    match orientation:
+        case 2:
+            turned = pixels[:, ::-1]
+        case 3:
+            turned = pixels[::-1, ::-1]
+        case 4:
+            turned = pixels[::-1]
+        case 5:
+            turned = pixels.transpose(1, 0, 2)
+        case 6:
+            turned = pixels[::-1].transpose(1, 0, 2)
+        case 7:
+            turned = pixels[::-1, ::-1].transpose(1, 0, 2)
+        case 8:
+            turned = pixels[:, ::-1].transpose(1, 0, 2)
+        case _:
+            return pixels
+    return np.ascontiguousarray(turned)

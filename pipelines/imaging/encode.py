@@ -1,0 +1,63 @@
+"""Pixels to bytes, and resizing. Runs inside a pixel child."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.imaging.geometry import MAX_OUTPUT_SIDE_PX, fit_long_side
+
+JPEG_QUALITY = 95
+JPEG_CONTENT_TYPE = "image/jpeg"
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> bytes:
+    """Encode an sRGB picture as baseline JPEG with 4:4:4 chroma and no metadata.
+
+    A fresh image is built from the pixels alone, so nothing of the upload
+    (EXIF, GPS, XMP, comments, trailers) can travel along. Without a profile a
+    JPEG means sRGB.
+
+    Args:
+        pixels: height x width x 3, uint8, sRGB; sides of 1 to 65,535.
+        quality: libjpeg's scale.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=quality, subsampling=0)
+    return encoded.getvalue()
+
+
+def resize(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
+    """Resample to an exact size: by area when every side shrinks at least twofold, otherwise Lanczos.
+
+    Args:
+        pixels: height x width x 3, uint8, sRGB.
+        width_px: of the result, at least 1.
+        height_px: of the result, at least 1.
+
+    Returns:
+        height_px x width_px x 3, uint8, sRGB; `pixels` itself when nothing changes.
+    """
+    if (pixels.shape[1], pixels.shape[0]) == (width_px, height_px):
+        return pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    resized = image.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.array(resized)
+
+
+def resize_long_side(pixels: NDArray[np.uint8], long_side_px: int) -> NDArray[np.uint8]:
+    """Resample to an exact long side with the aspect kept; no side becomes 0.
+
+    Args:
+        pixels: height x width x 3, uint8, sRGB.
+        long_side_px: 1 to MAX_OUTPUT_SIDE_PX.
+
+    Raises:
+        ValueError: the long side is out of range.
+    """
+    if not 1 <= long_side_px <= MAX_OUTPUT_SIDE_PX:
+        raise ValueError(f"long side of {long_side_px} px; it may be 1 to {MAX_OUTPUT_SIDE_PX}")
+    height_px, width_px = pixels.shape[:2]
+    return resize(pixels, *fit_long_side(width_px, height_px, long_side_px))

@@ -1,0 +1,197 @@
+"""What a picture says about itself in its first bytes, read without any decoder.
+
+Pure Python over a few bytes, so that it may run in the worker's own process:
+it refuses what is too large before a child is asked, and prices the rest.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines.errors import BadImageError
+
+BYTES_PER_PIXEL = 4
+"""Pillow keeps RGB, RGBA and CMYK alike in 4 bytes a pixel."""
+
+MAX_SIDE_PX = 65_535
+"""What JPEG can say at most; a PNG may claim 2**31, and 64,000,000 x 1 is no photograph."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What a picture may cost.
+
+    Attributes:
+        max_bytes: length of the encoded picture.
+        max_pixels: width times height of its first frame.
+        max_scans: passes of a progressive JPEG; real encoders write about ten,
+            and each one costs a walk over the whole picture.
+    """
+
+    max_bytes: int = 25_000_000
+    max_pixels: int = 64_000_000
+    max_scans: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """A format of the allow-list and the size that the header claims, before orientation."""
+
+    format: str
+    width_px: int
+    height_px: int
+
+    @property
+    def decoded_bytes(self) -> int:
+        """An estimate of what the decoder holds at its peak: the pixels twice."""
+        return 2 * BYTES_PER_PIXEL * self.width_px * self.height_px
+
+
+# Signatures of what strangers send instead of the formats that we take: only
+# so that the refusal names the thing. Source: the `file` magic database, 5.45.
+_REFUSED: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (0, b"II+\x00", "BigTIFF"),
+    (0, b"MM\x00+", "BigTIFF"),
+    (0, b"BM", "BMP"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (0, b"%PDF", "PDF"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"\x00\x00\x01\x00", "ICO"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftypmsf1", "HEIC"),
+    (4, b"ftyp", "a video"),
+    (0, b"\x1aE\xdf\xa3", "a video"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "gzip"),
+)
+
+
+def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
+    """Check a picture's bytes, format, size and scans against limits before anything decodes it.
+
+    Args:
+        data: the encoded picture, whatever its name or declared type.
+        limits: what it may cost.
+
+    Raises:
+        BadImageError: empty, too long, not of the allow-list (JPEG, PNG, WEBP,
+            GIF, MPO), or claims more than a limit. The message has both numbers.
+    """
+    if not data:
+        raise BadImageError("picture is empty: 0 bytes")
+    if len(data) > limits.max_bytes:
+        raise BadImageError(f"picture has {len(data):,} bytes; the limit is {limits.max_bytes:,}")
+    name, size_px = _format_of(data)
+    try:
+        width_px, height_px = size_px(data)
+    except (struct.error, IndexError) as error:
+        raise BadImageError(f"picture is broken: a {name} of {len(data):,} bytes that ends in its header") from error
+    check_size(width_px, height_px, limits)
+    if name == "JPEG" and (scans := data.count(b"\xff\xda")) > limits.max_scans:
+        # entropy-coded data never holds FF DA, so a count needs no parser
+        raise BadImageError(f"picture has {scans:,} scans; the limit is {limits.max_scans:,}")
+    return ImageHeader(name, width_px, height_px)
+
+
+def check_size(width_px: int, height_px: int, limits: DecodeLimits) -> None:
+    """Refuse a size that is empty or over the limits.
+
+    Raises:
+        BadImageError: names the value found and the limit.
+    """
+    if width_px < 1 or height_px < 1:
+        raise BadImageError(f"picture is {width_px} x {height_px} pixels; the least is 1 x 1")
+    if width_px * height_px > limits.max_pixels:
+        raise BadImageError(f"picture has {width_px * height_px:,} pixels; the limit is {limits.max_pixels:,}")
+    if max(width_px, height_px) > MAX_SIDE_PX:
+        raise BadImageError(f"picture is {width_px:,} x {height_px:,} pixels; the limit of a side is {MAX_SIDE_PX:,}")
+
+
+_MARKER = 0xFF
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+_PIXELS_BEGIN_OR_END = frozenset({0xD9, 0xDA})
+"""Markers of JPEG: ITU-T T.81, table B.1."""
+
+
+def _format_of(data: bytes) -> tuple[str, Callable[[bytes], tuple[int, int]]]:
+    """Return the format's name and the reader of its size."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG", _jpeg_size_px
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG", _png_size_px
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF", _gif_size_px
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP", _webp_size_px
+    raise BadImageError(f"picture is {_refused_name(data)}; accepted are JPEG, PNG, WebP and GIF")
+
+
+def _refused_name(data: bytes) -> str:
+    """Say what bytes are that aren't accepted."""
+    for offset, magic, name in _REFUSED:
+        if data.startswith(magic, offset):
+            return name
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in start:
+        return "SVG"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "HTML"
+    if start.startswith(b"<?xml"):
+        return "XML"
+    return "not an image"
+
+
+def _png_size_px(data: bytes) -> tuple[int, int]:
+    width_px, height_px = struct.unpack_from(">II", data, 16)
+    return width_px, height_px
+
+
+def _gif_size_px(data: bytes) -> tuple[int, int]:
+    width_px, height_px = struct.unpack_from("<HH", data, 6)
+    return width_px, height_px
+
+
+def _jpeg_size_px(data: bytes) -> tuple[int, int]:
+    """Walk the segments to the first start of frame (ITU-T T.81, B.1.1.3 and B.2.2)."""
+    at = 2
+    while True:
+        while data[at] != _MARKER:  # fill and garbage between segments, as decoders skip it
+            at += 1
+        while data[at] == _MARKER:
+            at += 1
+        marker = data[at]
+        at += 1
+        if marker in _FRAMES:
+            height_px, width_px = struct.unpack_from(">HH", data, at + 3)
+            return width_px, height_px
+        if marker in _PIXELS_BEGIN_OR_END:
+            raise IndexError
+        if marker not in _NO_LENGTH:
+            at += struct.unpack_from(">H", data, at)[0]
+
+
+def _webp_size_px(data: bytes) -> tuple[int, int]:
+    """Read VP8X, VP8L or VP8 (RFC 9649): Pillow's reader allocates the canvas before it says a size."""
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        canvas = data[24:30]
+        return 1 + int.from_bytes(canvas[:3], "little"), 1 + int.from_bytes(canvas[3:], "little")
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        width_px, height_px = struct.unpack_from("<HH", data, 26)
+        return width_px & 0x3FFF, height_px & 0x3FFF
+    raise IndexError

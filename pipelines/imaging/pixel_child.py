@@ -1,0 +1,302 @@
+"""One pixel child as its parent sees it: a thread that starts, feeds, judges and reaps a process."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+import psutil
+from typing_extensions import override
+
+from pipelines import errors
+from pipelines.errors import BadImageError, PermanentError, PixelChildLostError, StageError
+from pipelines.imaging import exchange
+
+PROGRAM = Path(__file__).with_name("child.py")
+
+START_S = 60.0
+"""A child imports numpy and OpenCV in 0.3 s; a cold disk under load takes many times that."""
+
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
+_BUSY_FRACTION = 0.5
+"""A child that got less CPU than this share of its wall clock was kept waiting: not the picture's fault."""
+
+_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ")
+
+
+class PixelFunctionError(PermanentError):
+    """A pixel function failed in a way that it doesn't declare; `evidence` has its traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLimits:
+    """What every child of a pool may take; `nice` is 0 to 19."""
+
+    memory_bytes: int
+    nice: int
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One call on its way through a child."""
+
+    module: str
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    wall_s: float
+    cpu_s: float
+    future: Future[Any] = field(default_factory=Future)
+    is_aborted: bool = False
+
+    @classmethod
+    def of(
+        cls, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, wall_s: float, cpu_s: float
+    ) -> Self:
+        """Describe a call by the function's name.
+
+        Raises:
+            ValueError: a child couldn't import the function by that name.
+        """
+        module, name = function.__module__, function.__qualname__
+        if module == "__main__" or not name.isidentifier():
+            raise ValueError(f"{module}.{name} isn't at the top level of an importable module")
+        return cls(module, name, args, kwargs, wall_s, cpu_s)
+
+    @override
+    def __str__(self) -> str:
+        """Name the function."""
+        return f"{self.module}.{self.name}"
+
+
+class PixelChild:
+    """A process that runs one task at a time, started when needed and again after its end.
+
+    `submit` comes from one thread at a time; `abort` and `close` from any.
+    """
+
+    def __init__(self, limits: ChildLimits) -> None:
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        # a daemon, so that a pool that nobody closed can't hold up the end of the interpreter
+        self._thread = threading.Thread(target=self._serve, name="pixel-child", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None while no process runs."""
+        process = self._process
+        return process.pid if process and process.returncode is None else None
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Hand over a task; its future ends with the result or an error of our tree."""
+        self._inbox.put(task)
+        return task.future
+
+    def abort(self, task: Task) -> None:
+        """Kill the process for the sake of a task that nobody waits for any more."""
+        with self._lock:
+            task.is_aborted = True
+            if self._process and not task.future.done():
+                self._process.kill()
+
+    def close(self) -> None:
+        """Kill the process and end the thread; doesn't wait. Idempotent."""
+        with self._lock:
+            self._is_closed = True
+            if self._process:
+                self._process.kill()
+        self._inbox.put(None)
+
+    def join(self) -> None:
+        """Wait until the process is reaped and the thread has ended."""
+        self._thread.join()
+
+    def _serve(self) -> None:
+        """Run tasks until closed."""
+        while (task := self._inbox.get()) is not None:
+            try:
+                result = self._run(task)
+            except BaseException as error:  # noqa: BLE001 - it travels to the caller in the future
+                task.future.set_exception(error)
+            else:
+                task.future.set_result(result)
+            del task  # its pictures, while this thread waits
+        self._end_process()
+
+    def _run(self, task: Task) -> Any:
+        """Run one task and judge how it ended."""
+        process = self._living_process(task)
+        cpu_before_s = _cpu_s(process.pid)
+        try:
+            deadline = time.monotonic() + task.wall_s
+            request = (task.module, task.name, (task.args, task.kwargs), task.cpu_s)
+            exchange.send(_number(process.stdin), request, deadline)
+            kind, value = exchange.receive(_number(process.stdout), deadline)
+        except exchange.DeadlineError as error:
+            spent_s = _cpu_s(process.pid) - cpu_before_s
+            self._end_process(patience_s=0)
+            raise _late(task, spent_s) from error
+        except exchange.ChildGoneError as error:
+            raise _ended(task, self._end_process(), self._limits) from error
+        except exchange.ForeignAnswerError as error:
+            self._end_process(patience_s=0)
+            raise PixelFunctionError(f"{task} gave an answer that can't be taken", evidence=str(error)) from error
+        if kind == "memory":
+            self._end_process()
+        return _judged(task, kind, value, self._limits)
+
+    def _living_process(self, task: Task) -> subprocess.Popen[bytes]:
+        """Return the warm process, or a new one: a child that died while idle is nobody's failure."""
+        if self._process and self._process.poll() is None:
+            return self._process
+        self._end_process()
+        with self._lock:
+            if task.is_aborted or self._is_closed:
+                raise PixelChildLostError(f"{task} was given up before its child started")
+            process = self._process = _started()
+        try:
+            deadline = time.monotonic() + START_S
+            exchange.send(_number(process.stdin), _setup(self._limits), deadline)
+            kind, value = exchange.receive(_number(process.stdout), deadline)
+        except (exchange.ChildGoneError, exchange.DeadlineError, exchange.ForeignAnswerError) as error:
+            code = self._end_process()
+            raise PixelChildLostError(f"a pixel child did not start ({_ending(code)})") from error
+        if kind != "ready":
+            self._end_process()
+            raise PixelChildLostError("a pixel child did not start", evidence=str(value))
+        return process
+
+    def _end_process(self, *, patience_s: float = 1.0) -> int:
+        """Reap the process, if any, and return its code.
+
+        Args:
+            patience_s: how long a process whose pipe has ended may take to end by
+                itself, so that its own signal is what is reported; then it is killed.
+        """
+        with self._lock:
+            process, self._process = self._process, None
+        if process is None:
+            return 0
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+        try:
+            return process.wait(timeout=patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+def _started() -> subprocess.Popen[bytes]:
+    """Start the program: isolated, by path, with nothing of the worker's environment that could be a secret."""
+    environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
+    process = subprocess.Popen(
+        [sys.executable, "-I", str(PROGRAM)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # decoders chat about hostile pictures; what matters comes as an answer
+        bufsize=0,
+        env=environment | one_thread,
+    )
+    for pipe in (process.stdin, process.stdout):
+        os.set_blocking(_number(pipe), False)
+    return process
+
+
+def _setup(limits: ChildLimits) -> dict[str, Any]:
+    """Build the first message: what the child needs before it can import anything of ours."""
+    return {
+        "sys_path": [str(Path(entry).absolute()) for entry in sys.path],
+        "parent_pid": os.getpid(),
+        "memory_bytes": limits.memory_bytes,
+        "nice": limits.nice,
+    }
+
+
+def _number(pipe: IO[bytes] | None) -> int:
+    """Return a pipe's file descriptor."""
+    if pipe is None:
+        raise RuntimeError("a child was started without pipes")
+    return pipe.fileno()
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process has used, 0 when it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _judged(task: Task, kind: str, value: Any, limits: ChildLimits) -> Any:
+    """Turn an answer into the result, or raise what it stands for."""
+    if kind == "result":
+        return value
+    if kind == "memory":
+        raise _too_much_memory(limits)
+    if kind == "refused":
+        module, name, message, evidence = value
+        raise _declared(module, name, message, evidence)
+    name, trace = value
+    raise PixelFunctionError(f"pixel work failed: {name} in {task}", evidence=trace)
+
+
+def _declared(module: str, name: str, message: str, evidence: str | None) -> StageError:
+    """Rebuild an error of our tree; one that needs more than a message becomes PermanentError."""
+    found = getattr(sys.modules.get(module, errors), name, None)
+    if isinstance(found, type) and issubclass(found, StageError):
+        try:
+            return found(message, evidence=evidence)
+        except TypeError:
+            pass
+    return PermanentError(message, evidence=evidence)
+
+
+def _ended(task: Task, code: int, limits: ChildLimits) -> StageError:
+    """Say what a child's end in the middle of a task means."""
+    if code == -signal.SIGXCPU:
+        return BadImageError(f"picture needs more CPU than the limit of {task.cpu_s:g} s")
+    if -code in _CRASHES:
+        # RLIMIT_AS also ends here: a C++ library that can't allocate aborts
+        return BadImageError(
+            f"picture crashed its decoder ({_ending(code)}) within the limit of {limits.memory_bytes:,} bytes of memory"
+        )
+    return PixelChildLostError(f"the child that ran {task} was lost ({_ending(code)})")
+
+
+def _late(task: Task, spent_s: float) -> StageError:
+    """Say whose fault a missed deadline is: a picture's, if it was computing all the time."""
+    if spent_s >= _BUSY_FRACTION * task.wall_s:
+        return BadImageError(f"picture needs more time than the limit of {task.wall_s:g} s ({spent_s:.1f} s of it CPU)")
+    return PixelChildLostError(
+        f"{task} was not done after {task.wall_s:g} s, in which its child got {spent_s:.1f} s of CPU: "
+        "the machine is overloaded or the child was stopped"
+    )
+
+
+def _too_much_memory(limits: ChildLimits) -> BadImageError:
+    return BadImageError(f"picture needs more memory than the limit of {limits.memory_bytes:,} bytes")
+
+
+def _ending(code: int) -> str:
+    """Name an exit code or a signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

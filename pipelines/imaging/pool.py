@@ -1,0 +1,158 @@
+"""Pixel work in child processes that can be killed: CPU, memory and wall limits, and a byte budget.
+
+A decoder fed by strangers may loop, swell or crash. It does so in a child
+that holds no secret (empty environment), and the worker lives.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pipelines.imaging.budget import ByteBudget
+from pipelines.imaging.pixel_child import ChildLimits, PixelChild, Task
+
+R = TypeVar("R")
+
+MEMORY_BYTES = 1024 * 1024 * 1024
+"""Address space of one child, so that its resident memory stays under 1 GB whatever it is fed."""
+
+BUDGET_BYTES = 1024 * 1024 * 1024
+"""Decoded bytes in flight over all children: two pictures of 64 megapixels, or any number of ordinary ones."""
+
+TASK_BYTES = 64 * 1024 * 1024
+"""What a task is counted as when it doesn't say."""
+
+CPU_S = 20.0
+"""CPU of one task: 64 megapixels decode in 2 s, and the slowest treatment at 4K takes about 10."""
+
+WALL_S = 90.0
+"""Wall clock of one task: room for a machine four times as busy as it has cores."""
+
+
+class PixelPool:
+    """Runs pure, top-level functions in a few warm child processes.
+
+    One pool per process, used from one event loop, which may run in any
+    thread: each child belongs to a thread of its own that starts it, speaks
+    to it over pipes and reaps it, so nothing here needs asyncio's child
+    watchers, and the kernel's parent-death signal (which follows the
+    *thread* that forked) lasts as long as the pool.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+        budget_bytes: int = BUDGET_BYTES,
+        nice: int = 5,
+    ) -> None:
+        """Prepare a pool; nothing starts before the first `run`.
+
+        Args:
+            size: children at most; None means one per core.
+            memory_bytes: address space of each child.
+            budget_bytes: decoded bytes in flight over all children.
+            nice: how much children give way to the worker's own event loop, 0 to 19.
+        """
+        self._limits = ChildLimits(memory_bytes=memory_bytes, nice=nice)
+        self._size = size or os.cpu_count() or 1
+        self._budget = ByteBudget(budget_bytes)
+        self._children: list[PixelChild] = []
+        self._idle: list[PixelChild] = []
+        self._slots = asyncio.Semaphore(self._size)
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        """Return the pool itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the pool."""
+        await self.close()
+
+    @property
+    def child_pids(self) -> tuple[int, ...]:
+        """The process ids of the children that live, for `doctor` and tests."""
+        return tuple(pid for child in self._children if (pid := child.pid) is not None)
+
+    async def run(
+        self,
+        function: Callable[..., R],
+        *args: Any,
+        wall_s: float = WALL_S,
+        cpu_s: float = CPU_S,
+        task_bytes: int = TASK_BYTES,
+        **kwargs: Any,
+    ) -> R:
+        """Call a function in a child and return its result.
+
+        Cancelling the caller kills the child. Waiting for a free child isn't
+        counted in `wall_s`.
+
+        Args:
+            function: at the top level of an importable module, pure; its
+                result is made of plain values, numpy arrays and classes of
+                `pipelines`.
+            *args: anything that can be pickled.
+            wall_s: after so long the child is killed.
+            cpu_s: CPU seconds, rounded up to a whole one.
+            task_bytes: what it will hold decoded, such as
+                `ImageHeader.decoded_bytes`; more than the whole budget runs alone.
+            **kwargs: anything that can be pickled.
+
+        Raises:
+            BadImageError: the picture was refused, or needs more CPU or memory
+                than a task may take, or crashed its decoder.
+            PixelChildLostError: the child was killed from outside, or the
+                machine gave it no time.
+            PixelFunctionError: the function failed in a way that it doesn't declare.
+            StageError: whatever else of our tree the function raised.
+            RuntimeError: the pool is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the pixel pool is closed")
+        task = Task.of(function, args, kwargs, wall_s=wall_s, cpu_s=cpu_s)
+        async with self._slots, self._budget.hold(task_bytes):
+            child = self._idle.pop() if self._idle else self._new_child()
+            future = asyncio.wrap_future(child.submit(task))
+            try:
+                result: R = await asyncio.shield(future)
+            except asyncio.CancelledError:
+                child.abort(task)
+                await _settled(future)
+                raise
+            finally:
+                self._idle.append(child)
+            return result
+
+    async def close(self) -> None:
+        """Kill every child and wait until all are reaped. Idempotent."""
+        self._is_closed = True
+        for child in self._children:
+            child.close()
+        for child in self._children:
+            await asyncio.to_thread(child.join)
+        self._children.clear()
+        self._idle.clear()
+
+    def _new_child(self) -> PixelChild:
+        if self._is_closed:
+            raise RuntimeError("the pixel pool is closed")
+        child = PixelChild(self._limits)
+        self._children.append(child)
+        return child
+
+
+async def _settled(future: asyncio.Future[Any]) -> None:
+    """Wait until a killed child is reaped: milliseconds, in which no second cancellation may free its slot."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({future})
+    if not future.cancelled():
+        future.exception()  # nobody else will look at it
