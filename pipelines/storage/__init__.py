@@ -1,0 +1,1 @@
+"""Objects by key: the seam and its backends."""

@@ -1,0 +1,201 @@
+"""Objects as files: one object, one file at `<root>/<key>`."""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from typing_extensions import override
+
+from pipelines.errors import BadImageError, MissingObjectError, StorageUnavailableError
+from pipelines.storage.storage import (
+    MAX_OBJECT_BYTES,
+    ObjectHead,
+    Storage,
+    check_expiry,
+    check_object,
+    checked_key,
+)
+
+MAX_THREADS = 8
+"""File calls at a time: asyncio's own executor is shared with everything else in the process."""
+
+TEMPORARY_PREFIX = "~put-"
+"""Names of files that are being written. No key may hold a tilde, hence no key reads one."""
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+"""A link or a folder where an object should be is no object."""
+
+_CONTENT_TYPES = {
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+}
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class FileStorage(Storage):
+    """Files under one root, written to a temporary name, synced, renamed, and never outside of it.
+
+    Folders are walked one by one without following links, so a symlink that
+    someone planted under the root is refused, also when it is planted while
+    we look. The root itself may be a link: it is the operator's.
+    """
+
+    def __init__(self, root: Path, public_url: str | None = None) -> None:
+        """Prepare; touches nothing.
+
+        Args:
+            root: an absolute path of a folder that exists: where it is gone
+                (unmounted), nothing is *missing*, the storage is unavailable.
+            public_url: prefix of the URLs written to rows; None gives `file:` URLs.
+        """
+        self._root = root
+        self._prefix = (public_url or root.as_uri()).rstrip("/")
+        self._threads = asyncio.Semaphore(MAX_THREADS)
+
+    @override
+    async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        async with self._threads:
+            await asyncio.to_thread(self._put, key, data, content_type, sha256)
+
+    @override
+    async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        async with self._threads:
+            return await asyncio.to_thread(self._get, checked_key(key), max_bytes)
+
+    @override
+    async def head(self, key: str) -> ObjectHead:
+        async with self._threads:
+            return await asyncio.to_thread(self._head, checked_key(key))
+
+    @override
+    async def delete(self, key: str) -> None:
+        async with self._threads:
+            await asyncio.to_thread(self._delete, checked_key(key))
+
+    @override
+    def url(self, key: str) -> str:
+        return f"{self._prefix}/{checked_key(key)}"
+
+    @override
+    async def presign(self, key: str, expires: timedelta) -> str:
+        check_expiry(expires)  # a file has no lock that could open for a while: its URL is the lasting one
+        return self.url(key)
+
+    @override
+    async def aclose(self) -> None:
+        return
+
+    def _put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        """Write, sync, rename, sync the folder: COMPLETED has to mean that the object outlives a power cut."""
+        check_object(key, data, content_type, sha256)
+        with _translated(f"store {key}"), self._folder(key, is_made=True) as (folder, name):
+            temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(temporary, flags, 0o644, dir_fd=folder)
+            try:
+                with os.fdopen(file, "wb", buffering=0) as stream:
+                    view = memoryview(data)
+                    while view:
+                        view = view[stream.write(view) :]
+                    os.fsync(stream.fileno())
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+            os.fsync(folder)
+
+    def _get(self, key: str, max_bytes: int) -> bytes:
+        with _translated(f"read {key}", key), self._open(key) as (file, size_bytes):
+            if size_bytes > max_bytes:
+                raise BadImageError(f"object {key} has {size_bytes:,} bytes; the limit is {max_bytes:,}")
+            with os.fdopen(os.dup(file), "rb") as stream:
+                # one more than allowed: the file may grow while it is read
+                data = stream.read(max_bytes + 1)
+            if len(data) > max_bytes:
+                raise BadImageError(f"object {key} has more than {max_bytes:,} bytes, the limit")
+            return data
+
+    def _head(self, key: str) -> ObjectHead:
+        with _translated(f"look at {key}", key), self._open(key) as (file, size_bytes):
+            with os.fdopen(os.dup(file), "rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            content_type = _CONTENT_TYPES.get(key.rpartition(".")[2].lower(), "application/octet-stream")
+            return ObjectHead(key, size_bytes, sha256, content_type)
+
+    def _delete(self, key: str) -> None:
+        with (
+            contextlib.suppress(MissingObjectError),
+            _translated(f"delete {key}", key),
+            self._folder(key, is_made=False) as (folder, name),
+        ):
+            os.unlink(name, dir_fd=folder)
+            os.fsync(folder)
+
+    @contextlib.contextmanager
+    def _open(self, key: str) -> Iterator[tuple[int, int]]:
+        """Open an object for reading; gives its descriptor and length in bytes."""
+        with self._folder(key, is_made=False) as (folder, name):
+            # O_NONBLOCK: a planted FIFO must not hang the open
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                status = os.fstat(file)
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError(errno.ENOENT, "not a regular file")
+                yield file, status.st_size
+            finally:
+                os.close(file)
+
+    @contextlib.contextmanager
+    def _folder(self, key: str, *, is_made: bool) -> Iterator[tuple[int, str]]:
+        """Walk to an object's folder without following a link; gives its descriptor and the file's name."""
+        *folders, name = key.split("/")
+        try:
+            current = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageUnavailableError(f"can't open the file storage's root: {_reason(error)}") from error
+        try:
+            for folder in folders:
+                if is_made:
+                    _make_folder(current, folder)
+                below = os.open(folder, _FOLDER, dir_fd=current)
+                os.close(current)
+                current = below
+            yield current, name
+        finally:
+            os.close(current)
+
+
+def _make_folder(parent: int, name: str) -> None:
+    """Make a folder durably; one that is there stays."""
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        return
+    os.fsync(parent)
+
+
+@contextlib.contextmanager
+def _translated(what: str, key: str | None = None) -> Iterator[None]:
+    """Turn the system's errors into ours; with a key, absence is MissingObjectError."""
+    try:
+        yield
+    except OSError as error:
+        if key is not None and error.errno in _ABSENT:
+            raise MissingObjectError(f"object {key} is not in storage") from error
+        raise StorageUnavailableError(f"can't {what} in the file storage: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    """Say what the system said, without its paths."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__

@@ -1,0 +1,143 @@
+"""What a storage is: objects by key, with one error for missing and one for out of order."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from pipelines.errors import InvalidOptionsError, StorageUnavailableError
+from pipelines.keys import key_problem
+
+MAX_OBJECT_BYTES = 64 * 1024 * 1024
+"""What `get` reads at most unless told: more than any picture that the door lets in or that we make."""
+
+_CONTENT_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """What is known about an object without its bytes.
+
+    Attributes:
+        key: where it lies.
+        size_bytes: its length.
+        sha256: 64 hex digits, as given to `put`; computed where the backend kept none.
+        content_type: as given to `put`; by the key's extension where the backend keeps none.
+    """
+
+    key: str
+    size_bytes: int
+    sha256: str
+    content_type: str
+
+
+class Storage(Protocol):
+    """Objects by key. Keys that `pipelines.keys` wouldn't make are refused before anything is touched."""
+
+    async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        """Store an object durably: when this returns, it exists. The same key again replaces it whole.
+
+        Args:
+            key: from `pipelines.keys`.
+            data: the object.
+            content_type: such as `image/jpeg`.
+            sha256: of `data`, 64 hex digits, verified.
+
+        Raises:
+            InvalidOptionsError: the key or the content type is none.
+            StorageUnavailableError: refused, full, not reached, or the hash
+                doesn't match; nothing half is left behind.
+        """
+        ...
+
+    async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        """Read a whole object.
+
+        Raises:
+            InvalidOptionsError: the key is none.
+            MissingObjectError: there is no such object; names the key.
+            BadImageError: it is longer than `max_bytes`; names both.
+            StorageUnavailableError: anything else.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectHead:
+        """Describe an object.
+
+        Raises:
+            InvalidOptionsError: the key is none.
+            MissingObjectError: there is no such object; names the key.
+            StorageUnavailableError: anything else.
+        """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is missing is removed already.
+
+        Raises:
+            InvalidOptionsError: the key is none.
+            StorageUnavailableError: it may still be there.
+        """
+        ...
+
+    def url(self, key: str) -> str:
+        """Return the lasting URL for a row: the public prefix plus the key. Says nothing about existence.
+
+        Raises:
+            InvalidOptionsError: the key is none.
+        """
+        ...
+
+    async def presign(self, key: str, expires: timedelta) -> str:
+        """Return a URL that reads the object until it expires. Never store or log it.
+
+        Raises:
+            InvalidOptionsError: the key is none.
+            ValueError: `expires` is not between a second and seven days.
+            StorageUnavailableError: it can't be signed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections. Idempotent."""
+        ...
+
+
+MAX_PRESIGN = timedelta(days=7)
+"""S3's own maximum for signature version 4, AWS documentation, read 2026-11."""
+
+
+def checked_key(key: str) -> str:
+    """Return a key that may reach a backend.
+
+    Raises:
+        InvalidOptionsError: says what is wrong with it.
+    """
+    if problem := key_problem(key):
+        raise InvalidOptionsError(f"no object key: {problem}: {key[:80]!r}")
+    return key
+
+
+def check_object(key: str, data: bytes, content_type: str, sha256: str) -> None:
+    """Check what is about to be stored.
+
+    Raises:
+        InvalidOptionsError: the key or the content type is none.
+        StorageUnavailableError: the bytes aren't those that were hashed.
+    """
+    checked_key(key)
+    if not _CONTENT_TYPE.fullmatch(content_type):
+        raise InvalidOptionsError(f"no content type: {content_type[:80]!r}")
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise StorageUnavailableError(f"object {key} was not stored: its sha256 is {found}, expected {sha256[:64]}")
+
+
+def check_expiry(expires: timedelta) -> None:
+    """Check how long a presigned URL may live.
+
+    Raises:
+        ValueError: not between a second and MAX_PRESIGN.
+    """
+    if not timedelta(seconds=1) <= expires <= MAX_PRESIGN:
+        raise ValueError(f"a presigned URL may live 1 second to {MAX_PRESIGN.days} days, not {expires}")
