@@ -123,12 +123,10 @@ def check_key(key: str, where: str) -> str:
 
 def key_problem(key: str) -> str | None:
     """Return what is wrong with a key, or None: `[A-Za-z0-9/_.-]`, no empty or dotted parts, under 512 bytes."""
-    if not key:
-        return "it is empty"
     if len(key.encode(errors="replace")) > MAX_KEY_BYTES:
         return f"it has {len(key.encode(errors='replace')):,} bytes; the limit is {MAX_KEY_BYTES}"
     if not _KEY.fullmatch(key):
-        return "it holds a character other than A-Z a-z 0-9 / _ . -"
+        return "it is empty or holds a character other than A-Z a-z 0-9 / _ . -"
     if key.startswith("/") or key.endswith("/") or "//" in key:
         return "it starts or ends with / or holds //"
     if ".." in key or posixpath.normpath(key) != key:

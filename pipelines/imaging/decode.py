@@ -169,9 +169,7 @@ def _plain(image: Image.Image) -> Image.Image:
     """Bring a loaded picture into L, LA, RGB, RGBA or CMYK, which resize and convert without loss."""
     mode = image.mode
     if mode.startswith("I"):
-        # Pillow clips 16-bit grey to white when it converts; scale it instead
-        samples = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((samples + 128) // 257).astype(np.uint8))
+        return _scaled_to_8_bits(image)
     if mode in {"LA", "RGBA", "CMYK"}:
         return image
     if "transparency" in image.info or mode in {"PA", "La", "RGBa"}:

@@ -35,8 +35,7 @@ def open_storage(storage_url: str, public_url: str | None = None) -> Storage:
 
     Raises:
         ValueError: the scheme has no backend, the URL isn't whole, or its
-            folder can't be made; the message
-            leaves out whatever could be a secret.
+            folder can't be made; the message leaves out what could be a secret.
     """
     scheme = urlsplit(storage_url).scheme
     if scheme not in BACKENDS:
