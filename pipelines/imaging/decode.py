@@ -182,6 +182,19 @@ def _plain(image: Image.Image) -> Image.Image:
     return converted
 
 
+def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits, strip by strip: Pillow's own conversion clips it to white."""
+    width_px, height_px = image.size
+    grey = np.empty((height_px, width_px), np.uint8)
+    for top in range(0, height_px, STRIP_ROWS):
+        bottom = min(top + STRIP_ROWS, height_px)
+        samples = np.asarray(image.crop((0, top, width_px, bottom))).astype(np.uint32)
+        grey[top:bottom] = (samples + 128) // 257
+    scaled = Image.fromarray(grey)
+    scaled.info = {"icc_profile": image.info.get("icc_profile")}
+    return scaled
+
+
 def _cut(image: Image.Image, box: PixelBox, scale: tuple[float, float], target_px: tuple[int, int]) -> Image.Image:
     """Crop to a box of the stored original and shrink, in one resampling; untouched where there is nothing to do."""
     profile = image.info.get("icc_profile")
