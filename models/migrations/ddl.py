@@ -1,0 +1,52 @@
+"""The words in which the application branch's snapshots are written.
+
+Revisions that have been released lean on these: add, never change.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+Value = TypeVar("Value")
+
+TEXT = sa.Text()
+INTEGER = sa.Integer()
+BOOLEAN = sa.Boolean()
+DOUBLE: sa.Double[float] = sa.Double()
+JSONB = postgresql.JSONB()
+TIMESTAMP = postgresql.TIMESTAMP(timezone=False, precision=3)
+
+UTC_NOW = "(now() AT TIME ZONE 'utc')"
+"""UTC whatever the session's time zone; CURRENT_TIMESTAMP would store the session's local time."""
+
+
+def enum(name: str) -> postgresql.ENUM:
+    """A type made by create_enums, named and not created again with the table."""
+    return postgresql.ENUM(name=name, create_type=False)
+
+
+def column(
+    name: str, type_: sa.types.TypeEngine[Value], *, null: bool = False, default: str | None = None
+) -> sa.Column[Value]:
+    """A column, NOT NULL unless said otherwise; `default` is an SQL expression."""
+    return sa.Column(name, type_, nullable=null, server_default=None if default is None else sa.text(default))
+
+
+def foreign_key(name: str, column_name: str, target: str, *, ondelete: str) -> sa.ForeignKeyConstraint:
+    """A foreign key on one column; all of the application's follow a change of the key they point to."""
+    return sa.ForeignKeyConstraint([column_name], [target], name=name, ondelete=ondelete, onupdate="CASCADE")
+
+
+def create_enums(labels: Mapping[str, tuple[str, ...]]) -> None:
+    """Create enum types, labels in the order given."""
+    for name, values in labels.items():
+        postgresql.ENUM(*values, name=name).create(op.get_bind(), checkfirst=False)
+
+
+def drop_enums(labels: Mapping[str, tuple[str, ...]]) -> None:
+    """Drop enum types; fails while a column still uses one."""
+    for name, values in labels.items():
+        postgresql.ENUM(*values, name=name).drop(op.get_bind(), checkfirst=False)

@@ -1,0 +1,81 @@
+"""Why a migration was refused."""
+
+from collections.abc import Sequence
+
+
+class MigrationError(Exception):
+    """The database was left as it was."""
+
+
+class ModeRequiredError(MigrationError):
+    """The tables are another tool's, and nobody said who charges for a job."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "these tables were made by another tool, so who charges for a job can't be guessed: give the mode of "
+            "money, managed (Darkroom charges and refunds), producer (the application charges, Darkroom refunds its "
+            "own failures) or external (Darkroom never touches money)"
+        )
+
+
+class ModeChangeError(MigrationError):
+    """The mode of money changes only while nothing is queued: a queued job was charged under the old one."""
+
+    def __init__(self, before: str, after: str, unfinished: int) -> None:
+        super().__init__(
+            f"the mode of money can't change from {before} to {after} while {unfinished} jobs are unfinished: "
+            "stop the producers, let the queue run empty or cancel what is left, then upgrade again"
+        )
+
+
+class InvalidSettingError(MigrationError):
+    """A value to be recorded isn't one that the triggers could work with."""
+
+
+class UnusableSchemaError(MigrationError):
+    """Tables of another tool lack what Darkroom reads and writes.
+
+    Attributes:
+        faults: one sentence each, naming table and column.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("the tables in schema public can't be used: " + "; ".join(self.faults))
+
+
+class NewerDatabaseError(MigrationError):
+    """A newer Darkroom was here; only that one, or a later one, may migrate."""
+
+
+class UnsupportedServerError(MigrationError):
+    """The server is older than the SQL that we use."""
+
+
+class DatabaseBusyError(MigrationError):
+    """A table stayed locked by someone else, or the migration lost a deadlock, too many times."""
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(
+            f"another transaction held a lock that the migration needs, {attempts} times in a row: "
+            "end long transactions on the application's tables (see pg_stat_activity), then upgrade again"
+        )
+
+
+class RoleNotFoundError(MigrationError):
+    """A grant names a role that the server doesn't have."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"there is no role {role!r} to grant to: create it first, or correct the name")
+
+
+class NotReadyError(MigrationError):
+    """The database wasn't migrated within the time given.
+
+    Attributes:
+        faults: what was still wrong at the last look.
+    """
+
+    def __init__(self, waited_s: float, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(f"the database isn't ready after {waited_s:g} s: " + "; ".join(self.faults))

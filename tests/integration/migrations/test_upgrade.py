@@ -1,0 +1,290 @@
+"""`db upgrade` and `db check` on databases that are ours."""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from models import migrate
+from models.migrations import session
+from models.migrations.errors import (
+    DatabaseBusyError,
+    InvalidSettingError,
+    MigrationError,
+    ModeChangeError,
+    NewerDatabaseError,
+    NotReadyError,
+    RoleNotFoundError,
+    UnusableSchemaError,
+)
+
+PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
+
+UPGRADE = f"""
+import asyncio, sys
+from models import migrate
+asyncio.run(migrate.upgrade(sys.argv[1], prices={PRICES!r}))
+"""
+
+CONTENTS = """
+    SELECT nspname || '.' || relname AS name FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname IN ('public', 'darkroom')
+    UNION ALL SELECT nspname || '.' || proname FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+    WHERE nspname IN ('public', 'darkroom')
+    UNION ALL SELECT nspname || '.' || typname FROM pg_type JOIN pg_namespace ON pg_namespace.oid = typnamespace
+    WHERE nspname IN ('public', 'darkroom') AND typcategory = 'E'
+    ORDER BY name
+"""
+LEFT_OVER = ["darkroom.alembic_version", "darkroom.alembic_version_pkc"]
+
+
+async def kinds(url: str) -> list[str]:
+    return [problem.kind for problem in await migrate.check(url)]
+
+
+async def contents(db: asyncpg.Connection) -> list[str]:
+    return [row["name"] for row in await db.fetch(CONTENTS)]
+
+
+async def add_job(db: asyncpg.Connection) -> None:
+    await db.execute("""
+        INSERT INTO users (id, "updatedAt") VALUES ('u', now());
+        INSERT INTO enhanced_images (id, "userId", name, "originalUrl", "originalR2Key", "originalWidth",
+            "originalHeight", "originalSizeBytes", "originalFormat", "updatedAt")
+            VALUES ('i', 'u', 'n', 'file:///k', 'k', 1, 1, 1, 'jpeg', now());
+        INSERT INTO image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+            VALUES ('j', 'i', 'u', 'FREE', 0, 'PENDING', now());
+    """)
+
+
+async def test_upgrade_on_an_empty_database_applies_both_branches(url: str) -> None:
+    result = await migrate.upgrade(url, prices=PRICES)
+
+    assert result.applied == ("application_0001", "application_0002", "darkroom_0001")
+    assert (result.is_adopted, result.mode, result.mode_before) == (False, "managed", None)
+    assert await migrate.check(url) == []
+    assert await migrate.recorded(url) == migrate.Recorded("managed", PRICES, "tokensCost")
+
+
+async def test_upgrade_twice_changes_nothing(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    before = await contents(db), await db.fetch("SELECT * FROM darkroom.settings ORDER BY key")
+
+    result = await migrate.upgrade(url, prices=PRICES)
+
+    assert result.applied == ()
+    assert (await contents(db), await db.fetch("SELECT * FROM darkroom.settings ORDER BY key")) == before
+
+
+async def test_upgrade_through_an_engine_leaves_it_usable(url: str) -> None:
+    engine = create_async_engine(url, poolclass=NullPool)
+    await migrate.upgrade(engine, prices=PRICES)
+    assert await migrate.check(engine) == []
+    await engine.dispose()
+
+
+async def test_downgrade_leaves_nothing_and_upgrade_works_again(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    there = await contents(db)
+
+    await migrate.downgrade(url, "darkroom")
+    assert [name for name in await contents(db) if name.startswith("darkroom.")] == LEFT_OVER
+    assert await db.fetch("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal") == []
+    await migrate.downgrade(url, "application")
+    assert await contents(db) == LEFT_OVER
+    await migrate.upgrade(url, prices=PRICES)
+
+    assert await contents(db) == there
+
+
+async def test_each_sql_file_is_applied_by_a_revision() -> None:
+    revisions = (session.HERE / "versions" / "darkroom").glob("*.py")
+    text = "".join(path.read_text() for path in revisions)
+    assert [path.name for path in sorted(session.SQL.glob("*.sql")) if f'"{path.name}"' not in text] == []
+
+
+async def test_upgrades_by_several_processes_at_once_all_succeed(url: str) -> None:
+    start = [sys.executable, "-c", UPGRADE, url]
+    root = Path(migrate.__file__).parent.parent
+    processes = [
+        await asyncio.create_subprocess_exec(*start, cwd=root, stderr=asyncio.subprocess.PIPE) for _ in range(3)
+    ]
+    ends = [((await process.communicate())[1].decode(), process.returncode) for process in processes]
+    assert ends == [("", 0)] * 3
+    assert await migrate.check(url) == []
+
+
+async def test_upgrades_of_one_process_at_once_all_succeed(url: str) -> None:
+    results = await asyncio.gather(*(migrate.upgrade(url, prices=PRICES) for _ in range(3)))
+    assert sorted(len(result.applied) for result in results) == [0, 0, 3]
+
+
+async def test_upgrade_that_fails_leaves_nothing_behind(url: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE albums (id text)")
+    with pytest.raises(UnusableSchemaError, match="table albums is there already"):
+        await migrate.upgrade(url, prices=PRICES)
+    assert await contents(db) == ["public.albums"]
+
+
+async def test_upgrade_with_a_table_locked_gives_up_and_names_the_cause(
+    url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    await migrate.downgrade(url, "darkroom")
+    monkeypatch.setattr(session, "LOCK_TIMEOUT_MS", 20)
+    monkeypatch.setattr(migrate, "LOCK_ATTEMPTS", 2)
+    async with db.transaction():
+        await db.execute("LOCK TABLE image_enhancement_jobs IN ROW EXCLUSIVE MODE")
+        with pytest.raises(DatabaseBusyError, match="2 times in a row"):
+            await migrate.upgrade(url, prices=PRICES)
+    await migrate.upgrade(url, prices=PRICES)
+    assert await migrate.check(url) == []
+
+
+async def test_mode_changes_while_nothing_is_queued(url: str) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    result = await migrate.upgrade(url, prices=PRICES, mode="external")
+    assert (result.mode_before, result.mode) == ("managed", "external")
+    assert (await migrate.upgrade(url, prices=PRICES)).mode == "external"
+
+
+async def test_mode_change_with_an_unfinished_job_is_refused(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    await add_job(db)
+    with pytest.raises(ModeChangeError, match="from managed to producer while 1 jobs are unfinished"):
+        await migrate.upgrade(url, prices=PRICES, mode="producer")
+    assert (await migrate.recorded(url)).mode == "managed"
+
+
+async def test_mode_change_to_managed_records_opening_balances_anew(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES, mode="external")
+    await db.execute("""
+        INSERT INTO users (id, "updatedAt") VALUES ('u', now());
+        INSERT INTO user_token_balances (id, "userId", balance, "updatedAt") VALUES ('b', 'u', 5, now());
+        UPDATE user_token_balances SET balance = 9;
+    """)
+    await migrate.upgrade(url, prices=PRICES, mode="managed")
+    assert await db.fetchval("SELECT balance FROM darkroom.opening_balances WHERE user_id = 'u'") == 9
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mode": "free"}, "'free' is no mode of money"),
+        ({"prices": {"FREE": 0}}, "prices are for FREE; the tiers are"),
+        ({"prices": PRICES | {"TIER_1K": -1}}, "the price of TIER_1K is -1"),
+        ({"prices": PRICES | {"TIER_1K": True}}, "the price of TIER_1K is True"),
+        ({"cost_column": "maxRetries"}, "that column has a meaning of its own"),
+    ],
+)
+async def test_upgrade_with_a_setting_that_cannot_be_is_refused(
+    url: str, db: asyncpg.Connection, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(InvalidSettingError, match=said):
+        await migrate.upgrade(url, **({"prices": PRICES} | settings))
+    assert await contents(db) == []
+
+
+async def test_another_cost_column_on_our_own_tables_is_refused(url: str) -> None:
+    with pytest.raises(UnusableSchemaError, match=r"jobs\.creditsCost is missing \(tokensCost is there"):
+        await migrate.upgrade(url, prices=PRICES, cost_column="creditsCost")
+
+
+async def test_grant_lets_a_role_submit_and_nothing_else(url: str, db: asyncpg.Connection) -> None:
+    role = 'app "role"'
+    await db.execute('DROP ROLE IF EXISTS "app ""role"""; CREATE ROLE "app ""role"""')
+    await migrate.upgrade(url, prices=PRICES, grant_role=role)
+    may_cancel = "SELECT has_function_privilege($1, 'darkroom.cancel_job(text)', 'EXECUTE')"
+    assert await db.fetchval(may_cancel, role)
+    assert not await db.fetchval("SELECT has_table_privilege($1, 'darkroom.job_queue', 'SELECT')", role)
+    await db.execute('DROP OWNED BY "app ""role"""; DROP ROLE "app ""role"""')
+
+
+async def test_grant_to_an_unknown_role_changes_nothing(url: str, db: asyncpg.Connection) -> None:
+    with pytest.raises(RoleNotFoundError, match="'nobody at all'"):
+        await migrate.upgrade(url, prices=PRICES, grant_role="nobody at all")
+    assert await contents(db) == []
+
+
+async def test_check_of_an_empty_database_says_not_installed(url: str) -> None:
+    assert await kinds(url) == ["not_installed"]
+
+
+async def test_check_of_a_server_that_is_not_there_says_unreachable(tmp_path: Path) -> None:
+    assert await kinds(f"postgresql+asyncpg://postgres@/nothing?host={tmp_path}") == ["unreachable"]
+
+
+async def test_check_of_a_branch_behind_says_so(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    await db.execute("UPDATE darkroom.alembic_version SET version_num = 'application_0001' WHERE version_num ~ '^app'")
+    assert await kinds(url) == ["behind"]
+
+
+async def test_a_lost_trigger_is_found_and_repaired(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    definitions = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
+    before = await db.fetch(definitions)
+    await db.execute("DROP TRIGGER darkroom_enter ON image_enhancement_jobs")
+    assert await kinds(url) == ["trigger_missing"]
+
+    await migrate.upgrade(url, prices=PRICES)
+
+    assert await kinds(url) == []
+    assert await db.fetch(definitions) == before
+
+
+async def test_a_disabled_trigger_is_found(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    await db.execute("ALTER TABLE mcp_generation_jobs DISABLE TRIGGER darkroom_enter")
+    assert await kinds(url) == ["trigger_off"]
+
+
+async def test_a_newer_database_is_not_migrated_but_worked_on(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    await db.execute(
+        "UPDATE darkroom.alembic_version SET version_num = 'darkroom_9999' WHERE version_num ~ '^darkroom'"
+    )
+    with pytest.raises(NewerDatabaseError, match="darkroom_9999"):
+        await migrate.upgrade(url, prices=PRICES)
+    assert await kinds(url) == ["ahead"]
+    await migrate.wait_until_ready(url, timeout_s=0)
+
+
+async def test_wait_until_ready_returns_after_the_migration(url: str) -> None:
+    seen: list[str] = []
+    looked = asyncio.Event()
+
+    def on_wait(found: Sequence[migrate.Problem]) -> None:
+        seen.extend(problem.kind for problem in found)
+        looked.set()
+
+    waiting = asyncio.create_task(migrate.wait_until_ready(url, timeout_s=60, poll_s=0.02, on_wait=on_wait))
+    await looked.wait()
+    await migrate.upgrade(url, prices=PRICES)
+    await waiting
+    assert seen[0] == "not_installed"
+
+
+async def test_wait_until_ready_gives_up_in_time_and_says_why(url: str) -> None:
+    with pytest.raises(NotReadyError, match=r"isn't ready after 0\.1 s: this database has no Darkroom schema"):
+        await migrate.wait_until_ready(url, timeout_s=0.1, poll_s=0.02)
+
+
+async def test_a_path_with_spaces_and_percent_signs_is_no_obstacle(tmp_path: Path, url: str) -> None:
+    folder = tmp_path / "a b, 100%:c"
+    shutil.copytree(session.HERE.parent, folder / "models")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", UPGRADE, url, cwd=folder, env={"PYTHONPATH": ""}, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    assert (said.decode(), process.returncode) == ("", 0)
+
+
+def test_every_refusal_is_a_migration_error() -> None:
+    assert issubclass(UnusableSchemaError, MigrationError)
