@@ -1,0 +1,151 @@
+"""Taking jobs: the claim, and the bell that is armed when there was nothing to take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from asyncpg import Record
+
+from models.database import Connection
+from models.job_tables import ENHANCEMENTS, GENERATIONS, JobTable
+
+
+class ClaimLostError(Exception):
+    """Another holds the job now, or it is over: nothing was written, and nothing more may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One worker's hold on one job, from a claim to its end.
+
+    `attempt` counts from 1 and includes this one. `lease_token` is new with
+    each claim, and every write of this claim has to show it.
+    """
+
+    id: int
+    job_type: str
+    job_id: str
+    user_id: str
+    queue: str
+    stage: str
+    attempt: int
+    max_attempts: int
+    worker_id: UUID
+    lease_token: UUID
+    created_at: datetime
+
+    @classmethod
+    def from_row(cls, row: Record) -> "Claim":
+        """Build a claim from a row of job_queue."""
+        return cls(
+            id=row["id"],
+            job_type=row["job_type"],
+            job_id=row["job_id"],
+            user_id=row["user_id"],
+            queue=row["queue"],
+            stage=row["stage"],
+            attempt=row["attempts"],
+            max_attempts=row["max_attempts"],
+            worker_id=row["worker_id"],
+            lease_token=row["lease_token"],
+            created_at=row["created_at"],
+        )
+
+
+def _locked(table: JobTable, name: str) -> str:
+    types = ", ".join(f"'{job_type}'" for job_type in table.job_types)
+    return f"""{name} AS MATERIALIZED (
+        SELECT p.id FROM {table.name} j JOIN picked p ON p.job_id = j.id AND p.job_type IN ({types})
+        FOR NO KEY UPDATE OF j SKIP LOCKED)"""
+
+
+def _started(table: JobTable, name: str) -> str:
+    types = ", ".join(f"'{job_type}'" for job_type in table.job_types)
+    stage = f'{table.stage_column} = c.stage::public."PipelineStage", ' if table.stage_column else ""
+    run = '"workflowRunId" = c.lease_token::text, ' if table is ENHANCEMENTS else ""
+    return f"""{name} AS (
+        UPDATE {table.name} j
+        SET status = 'PROCESSING', {stage}{run}
+            "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
+            "updatedAt" = darkroom.utc_now()
+        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ({types}))"""
+
+
+# Queue rows first and both with SKIP LOCKED: a claim never waits, so it is in no deadlock. A row whose job another
+# program holds steps aside for a second, or it would stand at the head of the queue for as long as that one dawdles.
+_CLAIM = f"""
+WITH picked AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
+        WHERE q.queue = $1 AND q.ready AND q.status = 'pending'
+        ORDER BY q.position LIMIT $2 FOR UPDATE SKIP LOCKED),
+    {_locked(ENHANCEMENTS, "enhancements")},
+    {_locked(GENERATIONS, "generations")},
+    free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
+    claimed AS (
+        UPDATE darkroom.job_queue q
+        SET status = 'processing', ready = false, worker_id = $3, lease_token = gen_random_uuid(),
+            attempts = q.attempts + 1, started_at = now(), notified_at = now(),
+            deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
+        FROM free WHERE q.id = free.id
+        RETURNING q.*),
+    stepped_aside AS (
+        UPDATE darkroom.job_queue q
+        SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
+        FROM picked p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)),
+    {_started(ENHANCEMENTS, "started_enhancements")},
+    {_started(GENERATIONS, "started_generations")},
+    history AS (
+        INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id)
+        SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id FROM claimed c)
+SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
+       c.lease_token, c.created_at, darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage)
+FROM claimed c ORDER BY c.position
+"""
+
+
+async def claim(
+    connection: Connection, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
+) -> list[Claim]:
+    """Take up to `most` jobs of a queue, in the order of their positions. One statement, committed.
+
+    Args:
+        connection: a connection in no transaction.
+        worker_id: the process that will hold them.
+        queue: the queue's name.
+        most: at most so many, at least 1.
+        deadlines_s: seconds until a claim is given up by force, by stage name.
+    """
+    rows = await connection.fetch(_CLAIM, queue, most, worker_id, dict(deadlines_s))
+    return [Claim.from_row(row) for row in rows]
+
+
+# An id order and SKIP LOCKED: many processes look at once.
+_WAKE = """
+UPDATE darkroom.job_queue q SET status = 'pending', ready = true
+WHERE q.id IN (SELECT w.id FROM darkroom.job_queue w
+               WHERE w.status = 'retrying' AND w.scheduled_at <= now()
+               ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+RETURNING q.queue
+"""
+
+
+async def wake_due(connection: Connection) -> set[str]:
+    """Make ready what waited for its time; return the queues that have new work."""
+    return {row["queue"] for row in await connection.fetch(_WAKE)}
+
+
+_ARM = """
+INSERT INTO darkroom.bells AS b (queue, armed) SELECT name, true FROM unnest($1::text[]) name
+ON CONFLICT (queue) DO UPDATE SET armed = true WHERE NOT b.armed
+RETURNING b.queue
+"""
+
+
+async def arm_bells(connection: Connection, queues: Sequence[str]) -> bool:
+    """Ask the next producer to notify, after a look that found nothing; True if a bell wasn't armed.
+
+    The caller looks once more after True: a job that came between look and
+    arming rang nothing.
+    """
+    return bool(await connection.fetch(_ARM, list(queues)))

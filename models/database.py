@@ -1,0 +1,137 @@
+"""The way to PostgreSQL: one pool of asyncpg connections, and what is tried again."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from config.postgres_url import PostgresUrl
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+T = TypeVar("T")
+
+LOCK_TIMEOUT_MS = 800
+"""Below PostgreSQL's deadlock_timeout (1 s): in a deadlock we step back, and the other program goes on."""
+
+CONTENTION = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+)
+"""Nothing was written, and the same statement may succeed in a moment: 40P01, 40001, 55P03."""
+
+CONNECTION_LOSS = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    TimeoutError,
+)
+"""PostgreSQL isn't there: whether the last statement was committed isn't known, so only a fence decides."""
+
+
+def is_contention(error: BaseException) -> bool:
+    """Say whether a statement lost a race for locks and may be tried again at once."""
+    return isinstance(error, CONTENTION)
+
+
+def is_connection_loss(error: BaseException) -> bool:
+    """Say whether an error means that PostgreSQL went away or never answered."""
+    return isinstance(error, CONNECTION_LOSS)
+
+
+class Database:
+    """A pool of connections to the application's database."""
+
+    def __init__(self, url: PostgresUrl, *, most_connections: int = 8) -> None:
+        self._url = url
+        self._most_connections = most_connections
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            OSError, asyncpg.PostgresError: the database doesn't answer or refuses.
+        """
+        self._pool = await asyncpg.create_pool(
+            **self._arguments(),
+            min_size=1,
+            max_size=self._most_connections,
+            init=prepare_connection,
+            command_timeout=60,
+        )
+
+    async def close(self) -> None:
+        """Close every connection, at once if they don't end within seconds."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection, in no transaction; each statement on it commits by itself."""
+        if self._pool is None:
+            raise RuntimeError("the database isn't open")
+        async with self._pool.acquire() as connection:
+            yield connection
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, patience_s: float = 30) -> T:
+        """Run work on a connection; lost races for locks are tried again, with jitter.
+
+        `work` must be one statement or one transaction, so that it can be repeated.
+
+        Raises:
+            asyncpg.PostgresError: it still loses after `patience_s`, or failed for another reason.
+        """
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(is_contention),
+            wait=wait_random_exponential(multiplier=0.02, max=1),
+            stop=stop_after_delay(patience_s),
+            reraise=True,
+        ):
+            with attempt:
+                async with self.connection() as connection:
+                    return await work(connection)
+        raise AssertionError("unreachable: tenacity returns or raises")
+
+    async def fetch(self, sql: str, *values: object) -> list[asyncpg.Record]:
+        """Run one statement, with `run`'s patience."""
+        return await self.run(lambda connection: connection.fetch(sql, *values))
+
+    async def fetchrow(self, sql: str, *values: object) -> asyncpg.Record | None:
+        """Run one statement and return its first row, if any."""
+        return await self.run(lambda connection: connection.fetchrow(sql, *values))
+
+    async def fetchval(self, sql: str, *values: object) -> Any:
+        """Run one statement and return its first value."""
+        return await self.run(lambda connection: connection.fetchval(sql, *values))
+
+    def _arguments(self) -> dict[str, Any]:
+        arguments = self._url.asyncpg_arguments()
+        if not self._url.behind_pooler:  # a pooler refuses session settings at the start
+            arguments["server_settings"] = {
+                "application_name": "darkroom",
+                "lock_timeout": str(LOCK_TIMEOUT_MS),
+                **arguments.get("server_settings", {}),
+            }
+        return arguments
+
+    async def connect_direct(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """Open a connection of its own, past the pool; the caller closes it."""
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**self._arguments(), command_timeout=10)
+        await prepare_connection(connection)
+        return connection
+
+
+async def prepare_connection(connection: Connection) -> None:
+    """Make a new connection ours: JSON as Python values."""
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")

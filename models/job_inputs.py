@@ -1,0 +1,107 @@
+"""What a claimed job is to work on, and what its finished stages left: read from the application's rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.claims import Claim
+from models.database import Connection
+from models.job_tables import ENHANCEMENTS, table_of
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture's row: its object's key, and whether the job's user may use it (theirs, or public)."""
+
+    id: str
+    key: str
+    is_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The pipeline that counts for a job; `config` has the four JSON columns by name."""
+
+    id: str
+    owner_id: str | None
+    is_allowed: bool
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobInputs:
+    """The rows behind one job.
+
+    `picture` is None for jobs without a picture row, `source` for those that
+    blend nothing or whose source picture was deleted. `checkpoints` holds the
+    job's own columns that finished stages wrote.
+    """
+
+    tier: str
+    picture: Picture | None
+    source: Picture | None
+    pipeline: Pipeline | None
+    checkpoints: Mapping[str, Any]
+    prompt: str | None = None
+    input_key: str | None = None
+    input_url: str | None = None
+
+
+# A job's own pipeline comes first, then its album's: of the user's own albums, the one it was added to last.
+_ENHANCEMENT = """
+SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
+       i.id AS image_id, i."originalR2Key" AS image_key, i."userId" = j."userId" OR i."isPublic" AS image_is_allowed,
+       s.id AS source_id, s."originalR2Key" AS source_key, s."userId" = j."userId" OR s."isPublic" AS source_is_allowed,
+       p.id AS pipeline_id, p."userId" AS pipeline_owner_id,
+       p.visibility <> 'PRIVATE' OR p."userId" IS NULL OR p."userId" = j."userId" AS pipeline_is_allowed,
+       p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig"
+FROM public.image_enhancement_jobs j
+JOIN public.enhanced_images i ON i.id = j."imageId"
+LEFT JOIN public.enhanced_images s ON s.id = j."sourceImageId"
+LEFT JOIN public.enhancement_pipelines p ON p.id = coalesce(j."pipelineId", (
+    SELECT a."pipelineId" FROM public.album_images m JOIN public.albums a ON a.id = m."albumId"
+    WHERE m."imageId" = j."imageId" AND a."userId" = j."userId" AND a."pipelineId" IS NOT NULL
+    ORDER BY m."addedAt" DESC, a.id LIMIT 1))
+WHERE j.id = $1
+"""
+
+_GENERATION = """
+SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl"
+FROM public.mcp_generation_jobs j WHERE j.id = $1
+"""
+
+_CONFIGS = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfig")
+_CHECKPOINTS = ("analysisResult", "analysisSource", "wasCropped", "cropDimensions", "geminiPrompt")
+
+
+async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
+    """Read a job's inputs and checkpoints; None if its row is gone."""
+    is_enhancement = table_of(claim.job_type) is ENHANCEMENTS
+    row = await connection.fetchrow(_ENHANCEMENT if is_enhancement else _GENERATION, claim.job_id)
+    if row is None:
+        return None
+    if not is_enhancement:
+        return JobInputs(
+            tier=row["tier"],
+            picture=None,
+            source=None,
+            pipeline=None,
+            checkpoints={},
+            prompt=row["prompt"],
+            input_key=row["inputImageR2Key"],
+            input_url=row["inputImageUrl"],
+        )
+    pipeline = None
+    if row["pipeline_id"] is not None:
+        config = {name: row[name] for name in _CONFIGS}
+        pipeline = Pipeline(row["pipeline_id"], row["pipeline_owner_id"], row["pipeline_is_allowed"], config)
+    source = None
+    if row["source_id"] is not None:
+        source = Picture(row["source_id"], row["source_key"], row["source_is_allowed"])
+    return JobInputs(
+        tier=row["tier"],
+        picture=Picture(row["image_id"], row["image_key"], row["image_is_allowed"]),
+        source=source,
+        pipeline=pipeline,
+        checkpoints={name: row[name] for name in _CHECKPOINTS},
+    )

@@ -1,0 +1,36 @@
+"""A worker process in the database: its row, its lease, and which claims it still holds."""
+
+from uuid import UUID
+
+from models.database import Connection
+
+_RENEW = """
+INSERT INTO darkroom.workers AS w (id, host, pid, queues, lanes, lease_expires_at)
+VALUES ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
+ON CONFLICT (id) DO UPDATE SET lease_expires_at = excluded.lease_expires_at
+"""
+
+
+async def renew_lease(
+    connection: Connection, worker_id: UUID, *, host: str, pid: int, queues: list[str], lanes: int, lease_s: float
+) -> None:
+    """Prolong a process's lease by `lease_s` from now, by the database's clock; the first time it makes its row."""
+    await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s)
+
+
+async def held_tokens(connection: Connection, worker_id: UUID) -> set[UUID]:
+    """Return the lease tokens of all claims that a worker holds now."""
+    rows = await connection.fetch(
+        "SELECT q.lease_token FROM darkroom.job_queue q WHERE q.worker_id = $1 AND q.status = 'processing'", worker_id
+    )
+    return {row["lease_token"] for row in rows}
+
+
+async def sign_off(connection: Connection, worker_id: UUID) -> None:
+    """Remove a worker's row: what it might still hold is due for rescue at once."""
+    await connection.execute("DELETE FROM darkroom.workers w WHERE w.id = $1", worker_id)
+
+
+async def forget_dead_workers(connection: Connection) -> None:
+    """Remove rows of processes that have been dead for an hour."""
+    await connection.execute("DELETE FROM darkroom.workers w WHERE w.lease_expires_at < now() - interval '1 hour'")

@@ -1,0 +1,116 @@
+"""What the house does for jobs that nobody holds any more: rescue, quarantine, maximum wait, adoption."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from models.database import Connection, Database
+from models.job_state import JobStatus
+from models.transitions import Failed, Retried, Unheld, record_for_house
+
+DEADLINE_GRACE_S = 30
+"""A worker ends its own overdue stage; only one that can't has its claim taken this much later."""
+
+QUARANTINE_KILLS = 2
+"""A job during whose same stage so many workers died is suspected of killing them."""
+
+MOST_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """Counts of one pass."""
+
+    requeued: int = 0
+    ended: int = 0
+
+
+_IS_DEAD = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id AND w.lease_expires_at > now())"
+_LOST = f"({_IS_DEAD} OR q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now())"
+
+_CANDIDATES = f"""
+SELECT q.id, q.job_type, q.job_id, q.stage, q.attempts, q.max_attempts, q.lease_token,
+       {_IS_DEAD} AS is_dead,
+       (SELECT count(*) FROM darkroom.stage_runs r
+        WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
+FROM darkroom.job_queue q
+WHERE q.status = 'processing' AND {_LOST} AND clock_timestamp() < $1
+ORDER BY q.id LIMIT {MOST_AT_ONCE}
+"""
+
+
+async def rescue_lost_claims(database: Database, not_after: datetime) -> Rescued:
+    """Make due again the claims of dead workers and those far past their stage's deadline.
+
+    A rescued claim has used its attempt. A job without attempts left ends,
+    and so does one that lost QUARANTINE_KILLS workers at the same stage; both
+    are refunded. Idempotent; any number of processes may run it.
+
+    Args:
+        database: where to look.
+        not_after: the database's time until which this pass is valid. A
+            PostgreSQL that was paused in the middle is past it when it goes
+            on, and rescues nobody who couldn't renew a lease meanwhile. The
+            caller's own session has lasted one lease.
+    """
+    requeued = ended = 0
+    for row in await database.fetch(_CANDIDATES, not_after):
+        status = await database.run(lambda connection, row=row: _rescue(connection, row, not_after))  # type: ignore[misc]  # mypy can't infer a default
+        requeued += status == JobStatus.PENDING
+        ended += status is not None and status != JobStatus.PENDING
+    return Rescued(requeued, ended)
+
+
+async def _rescue(connection: Connection, row: Any, not_after: datetime) -> str | None:
+    what = "its worker died" if row["is_dead"] else f"it was held {DEADLINE_GRACE_S} s past its deadline"
+    stage, kills = row["stage"], row["kills"] + 1
+    transition: Failed | Retried
+    if kills >= QUARANTINE_KILLS:
+        transition = Failed(stage, f"quarantined: {what} at {stage}, {kills} times; the input is kept")
+    elif row["attempts"] >= row["max_attempts"]:
+        transition = Failed(stage, f"{what} at {stage}, and all {row['max_attempts']} attempts are used")
+    else:
+        transition = Retried(stage, f"{what} at {stage}", timedelta(), event="rescued")
+    return await record_for_house(
+        connection,
+        Unheld(row["job_type"], row["job_id"], row["id"]),
+        transition,
+        f"q.lease_token = ($3::text[])[1]::uuid AND {_LOST} AND clock_timestamp() < ($3::text[])[2]::timestamptz",
+        [str(row["lease_token"]), not_after.isoformat()],
+    )
+
+
+# Ids follow the order of submission, so only the oldest rows need a look, and no index.
+_OVERDUE = """
+SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.last_error, q.created_at
+               FROM darkroom.job_queue q ORDER BY q.id LIMIT 1000) q
+WHERE q.created_at < now() - make_interval(secs => $1)
+"""
+
+
+async def end_overdue_jobs(database: Database, max_wait_s: float) -> int:
+    """End, refunded, what hasn't finished within the maximum wait; return how many.
+
+    The reason says what the job waited for.
+    """
+    ended = 0
+    for row in await database.fetch(_OVERDUE, max_wait_s):
+        waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
+        failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s; it waited for: {waited_for}")
+        status = await database.run(
+            lambda connection, row=row, failed=failed: record_for_house(  # type: ignore[misc]  # mypy can't infer a default
+                connection,
+                Unheld(row["job_type"], row["job_id"], row["id"]),
+                failed,
+                "q.created_at = $3",
+                row["created_at"],
+            )
+        )
+        ended += status is not None
+    return ended
+
+
+async def adopt_jobs(database: Database) -> tuple[int, int]:
+    """Queue PENDING jobs without a queue row, and drop queue rows without a job; return how many of each."""
+    row = await database.fetchrow("SELECT adopted, dropped FROM darkroom.adopt()")
+    return (row["adopted"], row["dropped"]) if row else (0, 0)

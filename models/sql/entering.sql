@@ -1,0 +1,103 @@
+-- How a job enters the queue: in the statement of whoever inserted the row, all rows or none.
+
+CREATE FUNCTION darkroom.max_attempts(max_retries integer) RETURNS integer LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+RETURN 1 + greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::integer, 3));
+
+-- Queue jobs, and ring if the queue slept. A NOTIFY in every commit would cap the whole database, so only the
+-- producer that finds the bell armed disarms it; one that finds it locked leaves the ringing to its owner.
+CREATE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    entered integer;
+BEGIN
+    INSERT INTO darkroom.job_queue (job_type, job_id, user_id, queue, stage, position, max_attempts, created_at)
+    SELECT j.job_type, j.job_id, j.user_id, 'default', j.stage,
+           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at
+    FROM unnest(jobs) WITH ORDINALITY j ORDER BY j.ordinality
+    ON CONFLICT (job_type, job_id) DO NOTHING;
+    GET DIAGNOSTICS entered = ROW_COUNT;
+
+    UPDATE darkroom.bells b SET armed = false
+    WHERE b.queue = (SELECT a.queue FROM darkroom.bells a WHERE a.queue = 'default' AND a.armed FOR UPDATE SKIP LOCKED);
+    IF FOUND THEN
+        PERFORM pg_notify('darkroom_bells', 'default');
+    END IF;
+    RETURN entered;
+END $$;
+
+CREATE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    mode text := darkroom.money_mode();
+    negative record;
+BEGIN
+    IF cardinality(jobs) = 0 THEN
+        RETURN; -- history: neither queued nor charged
+    END IF;
+    IF mode = 'managed' THEN
+        PERFORM darkroom.charge(jobs);
+    ELSIF mode = 'producer' THEN
+        SELECT j.job_id, j.cost INTO negative FROM unnest(jobs) j WHERE j.cost < 0 LIMIT 1;
+        IF FOUND THEN -- its refund would take tokens
+            RAISE EXCEPTION 'wrong price for job %: given %, expected 0 or more', negative.job_id, negative.cost
+                USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
+        END IF;
+    END IF;
+    PERFORM darkroom.enqueue(jobs);
+END $$;
+
+CREATE FUNCTION darkroom.enter_enhancements() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM darkroom.enter(ARRAY(
+        SELECT ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.tier::text,
+                   n."tokensCost", 'ANALYZING', darkroom.max_attempts(n."maxRetries"), now())::darkroom.entering
+        FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION darkroom.enter_generations() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM darkroom.enter(ARRAY(
+        SELECT ROW(lower(n.type::text), n.id, n."userId", n.tier::text, n."tokensCost", 'GENERATING',
+                   darkroom.max_attempts(NULL), now())::darkroom.entering
+        FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
+    RETURN NULL;
+END $$;
+
+-- Take in PENDING jobs that have no queue row (restored or older data), without charging them, and drop queue
+-- rows whose job is gone (a TRUNCATE fires no row trigger). Returns how many of each.
+CREATE FUNCTION darkroom.adopt(most integer DEFAULT 1000, OUT adopted integer, OUT dropped integer)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    adopted := darkroom.enqueue(ARRAY(
+        SELECT ROW(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.id, j."userId", j.tier::text,
+                   j."tokensCost", coalesce(j."currentStage"::text, 'ANALYZING'),
+                   darkroom.max_attempts(j."maxRetries"), now())::darkroom.entering
+        FROM public.image_enhancement_jobs j
+        WHERE j.status = 'PENDING'
+          AND NOT EXISTS (SELECT FROM darkroom.job_queue q
+                          WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend'))
+        ORDER BY j."createdAt", j.id LIMIT most FOR KEY SHARE OF j SKIP LOCKED));
+    adopted := adopted + darkroom.enqueue(ARRAY(
+        SELECT ROW(lower(j.type::text), j.id, j."userId", j.tier::text, j."tokensCost", 'GENERATING',
+                   darkroom.max_attempts(NULL), now())::darkroom.entering
+        FROM public.mcp_generation_jobs j
+        WHERE j.status = 'PENDING'
+          AND NOT EXISTS (SELECT FROM darkroom.job_queue q
+                          WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))
+        ORDER BY j."createdAt", j.id LIMIT most FOR KEY SHARE OF j SKIP LOCKED));
+    DELETE FROM darkroom.job_queue d WHERE d.id IN (
+        SELECT q.id FROM darkroom.job_queue q
+        WHERE NOT EXISTS (SELECT FROM public.image_enhancement_jobs j WHERE j.id = q.job_id)
+          AND NOT EXISTS (SELECT FROM public.mcp_generation_jobs j WHERE j.id = q.job_id)
+        ORDER BY q.id LIMIT most FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS dropped = ROW_COUNT;
+END $$;

@@ -1,0 +1,16 @@
+-- Nobody but the migrating role calls our functions unless it is told to (db upgrade --grant ROLE).
+
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA darkroom FROM PUBLIC;
+
+-- Let a role submit and cancel. It gets no rights on our tables, and none on what moves money.
+CREATE FUNCTION darkroom.grant_to(role_name text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA darkroom TO %I', role_name);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION
+        darkroom.submit_enhancement(text, text, text, text, text, text),
+        darkroom.submit_generation(text, text, text, text, text, text, text, text),
+        darkroom.cancel_job(text) TO %I', role_name);
+END $$;
+REVOKE EXECUTE ON FUNCTION darkroom.grant_to(text) FROM PUBLIC;

@@ -1,0 +1,211 @@
+-- Charge and refund: single by the primary key of job_money, with balance and ledger in the same transaction.
+-- Lock order of everyone: job row, queue row, user row, balance row; rows of one kind by id.
+
+CREATE TYPE darkroom.entering AS (
+    job_type text,
+    job_id text,
+    user_id text,
+    tier text,
+    cost integer,
+    stage text,
+    max_attempts integer,
+    created_at timestamptz
+);
+
+-- Charge the jobs of one statement: all of them or none. Set-based, because ten thousand arrive at once.
+CREATE FUNCTION darkroom.charge(jobs darkroom.entering[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    wrong record;
+BEGIN
+    SELECT j.job_id, j.tier, j.cost, p.price INTO wrong
+    FROM unnest(jobs) j
+    LEFT JOIN (SELECT t.tier, darkroom.price(t.tier) AS price FROM (SELECT DISTINCT tier FROM unnest(jobs)) t) p
+        ON p.tier = j.tier
+    WHERE j.cost IS DISTINCT FROM p.price LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'wrong price for job %: given %, expected %', wrong.job_id, wrong.cost, wrong.price
+            USING ERRCODE = 'P0001', DETAIL = format('given %s, expected %s', wrong.cost, wrong.price),
+                  HINT = format('a job of tier %s costs %s tokens', wrong.tier, wrong.price);
+    END IF;
+
+    -- locked before it is read: what is available can't change any more
+    PERFORM 1 FROM public.user_token_balances b
+    WHERE b."userId" = ANY (SELECT j.user_id FROM unnest(jobs) j WHERE j.cost > 0)
+    ORDER BY b."userId" FOR NO KEY UPDATE;
+
+    SELECT d.user_id, d.needed, coalesce(b.balance, 0) AS available INTO wrong
+    FROM (SELECT j.user_id, sum(j.cost) AS needed FROM unnest(jobs) j WHERE j.cost > 0 GROUP BY j.user_id) d
+    LEFT JOIN public.user_token_balances b ON b."userId" = d.user_id
+    WHERE coalesce(b.balance, 0) < d.needed
+    ORDER BY d.user_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'too few tokens for user %: needed %, available %', wrong.user_id, wrong.needed, wrong.available
+            USING ERRCODE = 'P0001', DETAIL = format('needed %s, available %s', wrong.needed, wrong.available);
+    END IF;
+
+    INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
+    SELECT j.job_type, j.job_id, 'charge', j.cost FROM unnest(jobs) j WHERE j.cost > 0;
+
+    INSERT INTO public.token_transactions
+        (id, "userId", amount, type, source, "sourceId", "balanceAfter", "createdAt")
+    SELECT darkroom.new_id(), j.user_id, -j.cost,
+           (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT' ELSE 'SPEND_MCP_GENERATION' END)
+               ::public."TokenTransactionType",
+           CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END,
+           j.job_id, b.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality), darkroom.utc_now()
+    FROM unnest(jobs) WITH ORDINALITY j
+    JOIN public.user_token_balances b ON b."userId" = j.user_id
+    WHERE j.cost > 0;
+
+    UPDATE public.user_token_balances b
+    SET balance = b.balance - d.needed, "updatedAt" = darkroom.utc_now()
+    FROM (SELECT j.user_id, sum(j.cost) AS needed FROM unnest(jobs) j WHERE j.cost > 0 GROUP BY j.user_id) d
+    WHERE b."userId" = d.user_id;
+END $$;
+
+-- Pay a job back, once. `owed` is what to pay where Darkroom has no charge of its own on record (producer mode).
+-- False when it was paid back before, was never charged, or the user is gone.
+CREATE FUNCTION darkroom.refund(job_types text[], refunded_id text, payee text, status text, reason text,
+                                owed integer DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    paid record;
+    balance_after integer;
+BEGIN
+    -- asked first: nearly every job that ends without a charge ends here, without a lock
+    IF owed IS NULL AND NOT EXISTS (SELECT FROM darkroom.job_money m
+                                    WHERE m.job_type = ANY (job_types) AND m.job_id = refunded_id
+                                      AND m.kind = 'charge') THEN
+        RETURN false;
+    END IF;
+    PERFORM 1 FROM public.users u WHERE u.id = payee FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+
+    INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
+    SELECT c.job_type, c.job_id, 'refund', c.amount FROM darkroom.job_money c
+    WHERE c.job_type = ANY (job_types) AND c.job_id = refunded_id AND c.kind = 'charge'
+    UNION ALL
+    SELECT job_types[1], refunded_id, 'refund', owed WHERE owed > 0
+    ON CONFLICT DO NOTHING
+    RETURNING job_type, amount INTO paid;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+
+    INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
+    VALUES (darkroom.new_id(), payee, paid.amount, darkroom.utc_now())
+    ON CONFLICT ("userId") DO UPDATE SET balance = b.balance + excluded.balance, "updatedAt" = excluded."updatedAt"
+    RETURNING balance INTO balance_after;
+
+    INSERT INTO public.token_transactions
+        (id, "userId", amount, type, source, "sourceId", "balanceAfter", metadata, "createdAt")
+    VALUES (darkroom.new_id(), payee, paid.amount, 'REFUND',
+            CASE WHEN paid.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
+                || CASE WHEN status = 'CANCELLED' THEN '_cancelled' ELSE '_failed' END,
+            refunded_id, balance_after, jsonb_build_object('reason', reason), darkroom.utc_now());
+    RETURN true;
+END $$;
+
+-- The label of a failure that Darkroom decides itself, and in producer mode its refund: REFUNDED if the job was
+-- charged, else FAILED. In managed mode the row's own trigger pays back, whoever writes the label.
+CREATE FUNCTION darkroom.settle_failure(failed_type text, failed_id text, payee text, reason text)
+RETURNS public."JobStatus"
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    cost integer;
+BEGIN
+    CASE darkroom.money_mode()
+    WHEN 'managed' THEN
+        IF EXISTS (SELECT FROM darkroom.job_money m
+                   WHERE m.job_type = failed_type AND m.job_id = failed_id AND m.kind = 'charge') THEN
+            RETURN 'REFUNDED';
+        END IF;
+    WHEN 'producer' THEN
+        SELECT j."tokensCost" INTO cost FROM darkroom.jobs j WHERE j.id = failed_id AND j.type = failed_type;
+        IF cost > 0 THEN
+            PERFORM darkroom.refund(ARRAY[failed_type], failed_id, payee, 'REFUNDED', reason, cost);
+            RETURN 'REFUNDED';
+        END IF;
+    ELSE
+        NULL;
+    END CASE;
+    RETURN 'FAILED';
+END $$;
+
+-- The ledger is append-only while we manage the money.
+CREATE FUNCTION darkroom.guard_ledger() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF darkroom.money_mode() <> 'managed' THEN
+        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        IF NOT EXISTS (SELECT FROM public.users u WHERE u.id = OLD."userId") THEN
+            RETURN OLD; -- the user is gone, in this very transaction
+        END IF;
+    ELSIF pg_trigger_depth() > 1 AND to_jsonb(NEW) - 'userId' = to_jsonb(OLD) - 'userId' THEN
+        RETURN NEW; -- the user's id changed, and the foreign key follows
+    END IF;
+    RAISE EXCEPTION 'token_transactions is append-only: % of row % refused', lower(TG_OP), OLD.id
+        USING ERRCODE = '23514', HINT = 'correct a ledger with a new row';
+END $$;
+
+-- A balance begins with what it holds beyond its ledger. Deferred to the commit, so that an application
+-- may write balance and first ledger row in either order.
+CREATE FUNCTION darkroom.record_opening_balance() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO darkroom.opening_balances AS o (user_id, balance)
+    SELECT b."userId", b.balance - coalesce((SELECT sum(t.amount) FROM public.token_transactions t
+                                             WHERE t."userId" = b."userId"), 0)
+    FROM public.user_token_balances b WHERE b.id = NEW.id
+    ON CONFLICT (user_id) DO UPDATE SET balance = excluded.balance, recorded_at = now();
+    RETURN NULL;
+END $$;
+
+-- The same for every balance that was there before the trigger. Returns how many were recorded.
+CREATE FUNCTION darkroom.record_opening_balances() RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+    WITH ledger AS (SELECT t."userId" AS user_id, sum(t.amount) AS total FROM public.token_transactions t GROUP BY 1),
+    recorded AS (
+        INSERT INTO darkroom.opening_balances (user_id, balance)
+        SELECT b."userId", b.balance - coalesce(l.total, 0)
+        FROM public.user_token_balances b LEFT JOIN ledger l ON l.user_id = b."userId"
+        ON CONFLICT DO NOTHING RETURNING 1)
+    SELECT count(*) FROM recorded
+$$;
+
+-- Every breach of the money promises, one row each; empty means that I3 and I7 hold.
+CREATE VIEW darkroom.money_violations AS
+SELECT 'I7' AS promise, b."userId" AS user_id, NULL::text AS job_id,
+       format('balance %s, opening balance %s plus ledger %s', b.balance, o.balance, coalesce(l.total, 0)) AS finding
+FROM public.user_token_balances b
+LEFT JOIN darkroom.opening_balances o ON o.user_id = b."userId"
+LEFT JOIN (SELECT "userId", sum(amount) AS total FROM public.token_transactions GROUP BY 1) l ON l."userId" = b."userId"
+WHERE darkroom.money_mode() = 'managed'
+  AND (b.balance < 0 OR b.balance IS DISTINCT FROM o.balance + coalesce(l.total, 0))
+UNION ALL
+SELECT 'I3', NULL, r.job_id, format('refund of %s without a charge of that amount', r.amount)
+FROM darkroom.job_money r
+LEFT JOIN darkroom.job_money c ON c.job_type = r.job_type AND c.job_id = r.job_id AND c.kind = 'charge'
+WHERE r.kind = 'refund' AND darkroom.money_mode() = 'managed' AND c.amount IS DISTINCT FROM r.amount
+UNION ALL
+SELECT 'I3', j."userId", j.id, format('charged, ended as %s, never refunded', j.status)
+FROM darkroom.jobs j
+JOIN darkroom.job_money c ON c.job_type = j.type AND c.job_id = j.id AND c.kind = 'charge'
+LEFT JOIN darkroom.job_money r ON r.job_type = c.job_type AND r.job_id = c.job_id AND r.kind = 'refund'
+WHERE j.status IN ('FAILED', 'REFUNDED', 'CANCELLED') AND r.job_id IS NULL AND darkroom.money_mode() = 'managed'
+UNION ALL
+SELECT 'I4', j."userId", j.id, 'completed and refunded'
+FROM darkroom.jobs j
+JOIN darkroom.job_money r ON r.job_type = j.type AND r.job_id = j.id AND r.kind = 'refund'
+WHERE j.status = 'COMPLETED';

@@ -1,0 +1,135 @@
+-- What producers in any language may call. Each runs with the migrating role's rights and checks for itself.
+
+CREATE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text, pipeline_id text DEFAULT NULL,
+                                            source_image_id text DEFAULT NULL, idempotency_key text DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    new_job text := darkroom.new_id();
+    found_job text;
+BEGIN
+    found_job := darkroom.reserve_submission(user_id, idempotency_key,
+                                             CASE WHEN source_image_id IS NULL THEN 'enhance' ELSE 'blend' END, new_job);
+    IF found_job <> new_job THEN
+        RETURN found_job;
+    END IF;
+    PERFORM darkroom.check_picture(user_id, image_id);
+    IF source_image_id IS NOT NULL THEN
+        PERFORM darkroom.check_picture(user_id, source_image_id);
+    END IF;
+    IF pipeline_id IS NOT NULL THEN
+        PERFORM darkroom.check_pipeline(user_id, pipeline_id);
+    END IF;
+    INSERT INTO public.image_enhancement_jobs
+        (id, "imageId", "userId", tier, "tokensCost", status, "createdAt", "updatedAt", "pipelineId", "sourceImageId",
+         "isBlend")
+    VALUES (new_job, image_id, user_id, tier::public."EnhancementTier", darkroom.price(tier), 'PENDING',
+            darkroom.utc_now(), darkroom.utc_now(), pipeline_id, source_image_id, source_image_id IS NOT NULL);
+    RETURN new_job;
+END $$;
+
+CREATE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text, input_key text DEFAULT NULL,
+                                           input_url text DEFAULT NULL, api_key_id text DEFAULT NULL,
+                                           idempotency_key text DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    new_job text := darkroom.new_id();
+    found_job text;
+    owner text;
+BEGIN
+    found_job := darkroom.reserve_submission(user_id, idempotency_key, lower(type), new_job);
+    IF found_job <> new_job THEN
+        RETURN found_job;
+    END IF;
+    IF api_key_id IS NOT NULL THEN
+        SELECT k."userId" INTO owner FROM public.api_keys k WHERE k.id = api_key_id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'API key % not found', api_key_id USING ERRCODE = 'P0002';
+        ELSIF owner <> user_id THEN
+            RAISE EXCEPTION 'API key % is not yours', api_key_id USING ERRCODE = '42501';
+        END IF;
+    END IF;
+    INSERT INTO public.mcp_generation_jobs
+        (id, "userId", "apiKeyId", type, tier, "tokensCost", status, prompt, "inputImageUrl", "inputImageR2Key",
+         "createdAt", "updatedAt")
+    VALUES (new_job, user_id, api_key_id, type::public."McpJobType", tier::public."EnhancementTier",
+            darkroom.price(tier), 'PENDING', prompt, input_url, input_key, darkroom.utc_now(), darkroom.utc_now());
+    RETURN new_job;
+END $$;
+
+-- The job id of this key: the one given, or that of the first submission. Waits for a first one still in flight.
+CREATE FUNCTION darkroom.reserve_submission(user_id text, idempotency_key text, job_type text, job_id text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM 1 FROM public.users u WHERE u.id = user_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'user % not found', user_id USING ERRCODE = 'P0002';
+    END IF;
+    IF idempotency_key IS NULL THEN
+        RETURN job_id;
+    END IF;
+    INSERT INTO darkroom.submissions VALUES (user_id, idempotency_key, job_type, job_id) ON CONFLICT DO NOTHING;
+    RETURN (SELECT s.job_id FROM darkroom.submissions s
+            WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key);
+END $$;
+
+CREATE FUNCTION darkroom.check_picture(user_id text, image_id text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    picture record;
+BEGIN
+    SELECT i."userId" = user_id OR i."isPublic" AS may_use INTO picture
+    FROM public.enhanced_images i WHERE i.id = image_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'picture % not found', image_id USING ERRCODE = 'P0002';
+    ELSIF NOT picture.may_use THEN
+        RAISE EXCEPTION 'picture % is not yours', image_id USING ERRCODE = '42501';
+    END IF;
+END $$;
+
+CREATE FUNCTION darkroom.check_pipeline(user_id text, pipeline_id text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pipeline public.enhancement_pipelines;
+    fault text;
+BEGIN
+    SELECT p.* INTO pipeline FROM public.enhancement_pipelines p WHERE p.id = pipeline_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'pipeline % not found', pipeline_id USING ERRCODE = 'P0002';
+    ELSIF pipeline.visibility = 'PRIVATE' AND pipeline."userId" <> user_id THEN
+        RAISE EXCEPTION 'pipeline % is not yours', pipeline_id USING ERRCODE = '42501';
+    END IF;
+    fault := darkroom.pipeline_fault(jsonb_build_object(
+        'analysisConfig', pipeline."analysisConfig", 'autoCropConfig', pipeline."autoCropConfig",
+        'promptConfig', pipeline."promptConfig", 'generationConfig', pipeline."generationConfig"));
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'pipeline % is invalid: %', pipeline_id, fault USING ERRCODE = '22023';
+    END IF;
+END $$;
+
+-- Cancel if it isn't over yet; the status it has now.
+CREATE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    status_now text;
+BEGIN
+    UPDATE public.image_enhancement_jobs j SET status = 'CANCELLED' WHERE j.id = job_id RETURNING j.status INTO status_now;
+    IF NOT FOUND THEN
+        UPDATE public.mcp_generation_jobs j SET status = 'CANCELLED' WHERE j.id = job_id RETURNING j.status INTO status_now;
+    END IF;
+    IF status_now IS NULL THEN
+        RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';
+    END IF;
+    RETURN status_now;
+END $$;

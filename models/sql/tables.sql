@@ -1,0 +1,205 @@
+-- Darkroom's own tables. Nothing here is ever an extra column, index or constraint on the application's.
+
+-- What triggers must see: the money mode, prices, default retries, pauses.
+CREATE TABLE darkroom.settings (
+    key text PRIMARY KEY,
+    value jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- One narrow row per unfinished job. The row is the fence: whoever locked it with its lease_token may write.
+CREATE TABLE darkroom.job_queue (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job_type text NOT NULL,
+    job_id text NOT NULL,
+    user_id text NOT NULL,
+    queue text NOT NULL,
+    stage text NOT NULL,
+    payload jsonb NOT NULL DEFAULT '{}',
+    -- pending: waits for its turn; retrying: waits for scheduled_at; processing: claimed
+    status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'processing', 'retrying')),
+    ready boolean NOT NULL DEFAULT true,
+    priority integer NOT NULL DEFAULT 0,
+    position bigint NOT NULL,
+    attempts integer NOT NULL DEFAULT 0,
+    max_attempts integer NOT NULL,
+    last_error text,
+    scheduled_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    worker_id uuid,
+    lease_token uuid,
+    deadline_at timestamptz,
+    batch_id uuid,
+    notified_at timestamptz,
+    CONSTRAINT job_queue_job_key UNIQUE (job_type, job_id),
+    CONSTRAINT job_queue_claim_check CHECK (
+        (status = 'processing') = (lease_token IS NOT NULL) AND (status = 'processing') = (worker_id IS NOT NULL)
+    )
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+-- Checkpoints change none of these columns, so they stay heap-only updates.
+CREATE INDEX job_queue_claim_idx ON darkroom.job_queue (queue, position) WHERE ready AND status = 'pending';
+CREATE INDEX job_queue_waiting_idx ON darkroom.job_queue (scheduled_at) WHERE status = 'retrying';
+CREATE INDEX job_queue_worker_idx ON darkroom.job_queue (worker_id) WHERE status = 'processing';
+CREATE INDEX job_queue_user_idx ON darkroom.job_queue (user_id);
+CREATE INDEX job_queue_job_idx ON darkroom.job_queue (job_id);
+
+CREATE SEQUENCE darkroom.job_queue_position_seq;
+
+-- A process and its lease.
+CREATE TABLE darkroom.workers (
+    id uuid PRIMARY KEY,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    queues text[] NOT NULL,
+    lanes integer NOT NULL,
+    lease_expires_at timestamptz NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+-- What makes a charge and a refund single, and says what a refund pays back.
+CREATE TABLE darkroom.job_money (
+    job_type text NOT NULL,
+    job_id text NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('charge', 'refund')),
+    amount integer NOT NULL CHECK (amount > 0),
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (job_type, job_id, kind)
+);
+
+-- What a balance was before the first ledger row that Darkroom can see: balance = opening + ledger.
+CREATE TABLE darkroom.opening_balances (
+    user_id text PRIMARY KEY,
+    balance bigint NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- The history of every job, append-only, in weekly partitions; the default one catches what no week holds.
+CREATE SEQUENCE darkroom.stage_runs_id_seq;
+CREATE TABLE darkroom.stage_runs (
+    id bigint NOT NULL DEFAULT nextval('darkroom.stage_runs_id_seq'),
+    job_type text NOT NULL,
+    job_id text NOT NULL,
+    event text NOT NULL CHECK (event IN ('claimed', 'started', 'finished', 'failed', 'released', 'rescued', 'fenced',
+                                         'retried', 'snoozed')),
+    stage text,
+    attempt integer,
+    worker_id uuid,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    duration_ms integer,
+    input_hash text,
+    output jsonb,
+    error text
+) PARTITION BY RANGE (at);
+ALTER SEQUENCE darkroom.stage_runs_id_seq OWNED BY darkroom.stage_runs.id;
+CREATE INDEX stage_runs_job_idx ON darkroom.stage_runs (job_id, at);
+CREATE TABLE darkroom.stage_runs_default PARTITION OF darkroom.stage_runs DEFAULT;
+
+-- The intent log: a row before a provider call, closed after it. A crash leaves it open.
+CREATE TABLE darkroom.provider_calls (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job_type text NOT NULL,
+    job_id text NOT NULL,
+    user_id text NOT NULL,
+    attempt integer NOT NULL,
+    provider text NOT NULL,
+    model text,
+    purpose text NOT NULL CHECK (purpose IN ('analyze', 'generate')),
+    input_hash text,
+    outcome text NOT NULL DEFAULT 'open',
+    may_be_paid boolean NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    latency_ms integer,
+    prompt_units integer,
+    output_units integer,
+    images integer,
+    cost_usd numeric(12, 6)
+);
+CREATE INDEX provider_calls_job_idx ON darkroom.provider_calls (job_id);
+CREATE INDEX provider_calls_open_idx ON darkroom.provider_calls (started_at) WHERE outcome = 'open';
+
+-- A picture that was bought and stored: input hash -> object.
+CREATE TABLE darkroom.artifacts (
+    input_hash text PRIMARY KEY,
+    job_type text NOT NULL,
+    job_id text NOT NULL,
+    user_id text NOT NULL,
+    key text NOT NULL,
+    sha256 text NOT NULL,
+    bytes integer NOT NULL,
+    width integer NOT NULL,
+    height integer NOT NULL,
+    model text,
+    temperature double precision,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX artifacts_job_idx ON darkroom.artifacts (job_id);
+
+CREATE TABLE darkroom.submissions (
+    user_id text NOT NULL,
+    idempotency_key text NOT NULL,
+    job_type text NOT NULL,
+    job_id text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, idempotency_key)
+);
+
+-- Armed by whoever looked and found nothing; the next producer disarms it and notifies.
+CREATE TABLE darkroom.bells (
+    queue text PRIMARY KEY,
+    armed boolean NOT NULL DEFAULT false
+) WITH (fillfactor = 50);
+
+CREATE TABLE darkroom.ticks (
+    task text NOT NULL,
+    tick_at timestamptz NOT NULL,
+    status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'finished', 'failed')),
+    cursor jsonb,
+    counts jsonb,
+    error text,
+    started_at timestamptz,
+    finished_at timestamptz,
+    PRIMARY KEY (task, tick_at)
+);
+
+CREATE TABLE darkroom.batches (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    user_id text NOT NULL,
+    label text,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Cells of rates, budgets and breakers, each changed under its own row lock.
+CREATE TABLE darkroom.limits (
+    scope text NOT NULL,
+    name text NOT NULL,
+    window_start timestamptz NOT NULL DEFAULT 'epoch',
+    used numeric NOT NULL DEFAULT 0,
+    state jsonb NOT NULL DEFAULT '{}',
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (scope, name, window_start)
+);
+
+CREATE TABLE darkroom.operator_actions (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT now(),
+    actor text NOT NULL,
+    action text NOT NULL,
+    target text NOT NULL,
+    before jsonb,
+    after jsonb,
+    reason text
+);
+
+CREATE TABLE darkroom.webhook_deliveries (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job_type text NOT NULL,
+    job_id text NOT NULL,
+    url text NOT NULL,
+    status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'delivered', 'failed')),
+    attempts integer NOT NULL DEFAULT 0,
+    scheduled_at timestamptz NOT NULL DEFAULT now(),
+    delivered_at timestamptz,
+    last_error text
+);
