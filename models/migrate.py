@@ -189,21 +189,18 @@ def _upgrade(
         session.upgrade_branch(connection, "application")
     session.prepare(connection)
     require_usable_tables(connection, cost_column)
+    if before is not None:  # first: a lost trigger would not be among those that are recorded below
+        installation.restore_triggers(connection)
     session.upgrade_branch(connection, "darkroom", cost_column)
-    applied = _between(application, stamped, session.stamped_revisions(connection)) + _between(
-        darkroom, stamped, session.stamped_revisions(connection)
-    )
+    installation.record_triggers(connection)
+    after = session.stamped_revisions(connection)
     for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
         installation.record(connection, key, value)
-    if any(revision in darkroom for revision in applied):
-        installation.record_triggers(connection)
-    else:
-        installation.restore_triggers(connection)
     if grant_role is not None:
         connection.execute(text("SELECT darkroom.grant_to(:role)"), {"role": grant_role})
     return UpgradeResult(
         is_adopted=is_adopted,
-        applied=applied,
+        applied=_between(application, stamped, after) + _between(darkroom, stamped, after),
         mode=now_mode,
         mode_before=None if before is None else before.mode,
         opening_balances=_record_opening_balances(connection, before, now_mode),

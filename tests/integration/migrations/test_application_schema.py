@@ -1,12 +1,16 @@
 """The application's tables as PostgreSQL holds them, fact by fact."""
 
+import asyncio
 import json
+from argparse import Namespace
 from collections import defaultdict
+from io import StringIO
 from pathlib import Path
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
@@ -15,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from models import migrate
 from models.application.tables import TABLES, metadata
+from models.migrations import session
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 SCHEMA = json.loads((Path(__file__).parent / "application_schema.json").read_text())
@@ -164,3 +169,11 @@ def _type(column: sa.Column[object]) -> str:
         return f'"{column.type.name}"'
     name = column.type.compile(postgresql.dialect()).lower()
     return name.replace("numeric(10, 2)", "numeric(10,2)")
+
+
+async def test_a_developers_own_command_runs_on_a_url(url: str, installed: asyncpg.Connection) -> None:
+    config = session.alembic_config()
+    config.stdout = StringIO()
+    config.cmd_opts = Namespace(x=[f"url={url}"])
+    await asyncio.to_thread(command.check, config)
+    assert "No new upgrade operations" in config.stdout.getvalue()
