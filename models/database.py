@@ -50,8 +50,16 @@ def is_connection_loss(error: BaseException) -> bool:
 class Database:
     """A pool of connections to the application's database."""
 
-    def __init__(self, url: PostgresUrl, *, most_connections: int = 8) -> None:
+    def __init__(self, url: PostgresUrl, *, direct_url: PostgresUrl | None = None, most_connections: int = 8) -> None:
+        """Prepare a pool; nothing is connected yet.
+
+        Args:
+            url: where the database is, possibly behind a transaction pooler.
+            direct_url: past the pooler, for LISTEN and for sessions that last.
+            most_connections: the pool's size.
+        """
         self._url = url
+        self._direct_url = direct_url or url
         self._most_connections = most_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
@@ -62,7 +70,7 @@ class Database:
             OSError, asyncpg.PostgresError: the database doesn't answer or refuses.
         """
         self._pool = await asyncpg.create_pool(
-            **self._arguments(),
+            **self._arguments(self._url),
             min_size=1,
             max_size=self._most_connections,
             init=prepare_connection,
@@ -114,9 +122,9 @@ class Database:
         """Run one statement and return its first value."""
         return await self.run(lambda connection: connection.fetchval(sql, *values))
 
-    def _arguments(self) -> dict[str, Any]:
-        arguments = self._url.asyncpg_arguments()
-        if not self._url.behind_pooler:  # a pooler refuses session settings at the start
+    def _arguments(self, url: PostgresUrl) -> dict[str, Any]:
+        arguments = url.asyncpg_arguments()
+        if not url.behind_pooler:  # a pooler refuses session settings at the start
             arguments["server_settings"] = {
                 "application_name": "darkroom",
                 "lock_timeout": str(LOCK_TIMEOUT_MS),
@@ -126,7 +134,9 @@ class Database:
 
     async def connect_direct(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Open a connection of its own, past the pool; the caller closes it."""
-        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**self._arguments(), command_timeout=10)
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+            **self._arguments(self._direct_url), command_timeout=10
+        )
         await prepare_connection(connection)
         return connection
 

@@ -1,12 +1,14 @@
 """What the house does for jobs that nobody holds any more: rescue, quarantine, maximum wait, adoption."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from models.database import Connection, Database
 from models.job_state import JobStatus
-from models.transitions import Failed, Retried, Unheld, record_for_house
+from models.transitions import Failed, Released, Retried, Unheld, record_for_house
 
 DEADLINE_GRACE_S = 30
 """A worker ends its own overdue stage; only one that can't has its claim taken this much later."""
@@ -78,6 +80,23 @@ async def _rescue(connection: Connection, row: Any, not_after: datetime) -> str 
         f"q.lease_token = ($3::text[])[1]::uuid AND {_LOST} AND clock_timestamp() < ($3::text[])[2]::timestamptz",
         [str(row["lease_token"]), not_after.isoformat()],
     )
+
+
+_UNKNOWN = """
+SELECT q.id, q.job_type, q.job_id, q.stage, q.lease_token FROM darkroom.job_queue q WHERE q.lease_token = ANY ($1)
+"""
+
+
+async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
+    """Give back claims that their own worker doesn't know of: the answer to its claim was lost on the way."""
+    for row in await database.fetch(_UNKNOWN, list(tokens)):
+        unheld = Unheld(row["job_type"], row["job_id"], row["id"])
+        condition, token = "q.lease_token = $3", row["lease_token"]
+        await database.run(
+            lambda connection, unheld=unheld, stage=row["stage"], condition=condition, token=token: record_for_house(  # type: ignore[misc]  # mypy can't infer defaults
+                connection, unheld, Released(stage), condition, token
+            )
+        )
 
 
 # Ids follow the order of submission, so only the oldest rows need a look, and no index.

@@ -126,7 +126,7 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
 async def record_for_house(
     connection: Connection,
     unheld: Unheld,
-    transition: Failed | Retried,
+    transition: Failed | Retried | Released,
     condition: str,
     value: object,
 ) -> str | None:

@@ -1,0 +1,217 @@
+"""The claim loop: one per worker process, on one event loop, with up to `lanes` jobs as tasks.
+
+It looks when a lane is free and something woke it: a bell, a finished job, or
+its own clock. Messages never carry a job, so no broker's time limit, retry or
+prefetch ever meets one.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from config.settings import Settings
+from models.claims import Claim, arm_bells, claim, wake_due
+from models.database import Database, is_connection_loss, is_contention
+from models.rescue import release_claims, rescue_lost_claims
+from workers.doorbell import Lanes
+from workers.pulse import Pulse
+
+log = structlog.get_logger(__name__)
+
+RELEASE_S = 2.0
+"""How long jobs may take to let go once they are told to."""
+
+STOP_LOOK_S = 0.1
+"""How often a stopping process looks whether a job has left its provider call."""
+
+DATABASE_GONE_S = 1.0
+"""How long to wait after PostgreSQL didn't answer."""
+
+
+class Ending(StrEnum):
+    """Why a running job is told to stop."""
+
+    CLAIM_LOST = "claim lost"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(slots=True, eq=False)
+class RunningJob:
+    """A claim and its task. `calls` counts provider calls in flight; `is_recording` shields a commit from a look."""
+
+    claim: Claim
+    stage: str
+    started_s: float
+    calls: int = 0
+    is_recording: bool = False
+    ending: Ending | None = None
+    task: "asyncio.Task[None] | None" = None
+
+    def stop(self, ending: Ending) -> None:
+        """Cancel the task, once, and say why."""
+        if self.ending is None and self.task is not None:
+            self.ending = ending
+            self.task.cancel()
+
+
+class ClaimLoop:
+    """Claims jobs and runs them until told to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        worker_id: UUID,
+        run_job: Callable[[RunningJob], Awaitable[None]],
+        pulse: Callable[[], Pulse],
+    ) -> None:
+        """Prepare the loop.
+
+        Args:
+            settings: queues, lanes, clock, stage deadlines.
+            database: where the queue is.
+            worker_id: who claims.
+            run_job: runs one claim to its recorded end; never raises but for a bug.
+            pulse: how long this process's session has lasted.
+        """
+        self.lanes = Lanes()
+        self._settings = settings
+        self._database = database
+        self._worker_id = worker_id
+        self._run_job = run_job
+        self._pulse = pulse
+        self._running: dict[UUID, RunningJob] = {}
+        self._woken = asyncio.Event()
+        self._is_stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._looked_around_s = 0.0
+        self._looking: asyncio.Task[Any] | None = None
+
+    def wake(self) -> None:
+        """Make the loop look now; may be called from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to look
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    def held_tokens(self) -> set[UUID]:
+        """Return the claims that can be lost; may be called from any thread."""
+        return {token for token, job in list(self._running.items()) if not job.is_recording}
+
+    def lose(self, tokens: set[UUID]) -> None:
+        """Stop jobs whose claim is gone; may be called from any thread."""
+
+        def stop() -> None:
+            for token in tokens:
+                job = self._running.get(token)
+                if job is not None and not job.is_recording:
+                    job.stop(Ending.CLAIM_LOST)
+
+        self._loop.call_soon_threadsafe(stop)
+
+    def give_back(self, tokens: set[UUID]) -> None:
+        """Release claims that this process doesn't run; may be called from any thread."""
+
+        async def release() -> None:
+            unknown = tokens - self._running.keys()  # a job that records its end is known, though not held
+            if unknown:
+                log.warning("claims_released", count=len(unknown))
+                await release_claims(self._database, unknown)
+
+        asyncio.run_coroutine_threadsafe(release(), self._loop)
+
+    async def run(self) -> None:
+        """Look, claim and start jobs until `stop`."""
+        self._looking = asyncio.current_task()
+        while not self._is_stopping:
+            self._woken.clear()
+            try:
+                await self._look()
+            except Exception as error:
+                if not (is_connection_loss(error) or is_contention(error)):
+                    raise
+                log.warning("look_failed", error=str(error), error_type=type(error).__name__)
+                await asyncio.sleep(DATABASE_GONE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), self._settings.poll_s)
+
+    async def stop(self, grace_s: float) -> None:
+        """Claim no more; give provider calls in flight their grace, and release everything else at once."""
+        self._is_stopping = True
+        self._woken.set()
+        if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
+            await asyncio.wait([self._looking], timeout=RELEASE_S)
+        until_s = time.monotonic() + grace_s
+        while self._running and time.monotonic() < until_s:
+            for job in self._running.values():
+                if job.calls == 0 and not job.is_recording:
+                    job.stop(Ending.SHUTDOWN)
+            await asyncio.wait(self._tasks(), timeout=STOP_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        for job in self._running.values():
+            job.stop(Ending.SHUTDOWN)
+        if self._running:
+            await asyncio.wait(self._tasks(), timeout=RELEASE_S)
+
+    def _tasks(self) -> list["asyncio.Task[None]"]:
+        return [job.task for job in self._running.values() if job.task is not None]
+
+    async def _look(self) -> None:
+        is_tick = time.monotonic() - self._looked_around_s >= self._settings.poll_s
+        if self._free_lanes() == 0 or self._is_stopping:
+            return
+        if is_tick:
+            self._looked_around_s = time.monotonic()
+            await self._look_around()
+        if not await self._claim_all() and self._free_lanes() > 0 and await self._arm():
+            await self._claim_all()  # a job that came between look and arming rang nothing
+
+    async def _look_around(self) -> None:
+        """Do what any idle process does once a second, so that no other process is needed for it."""
+        not_after = self._pulse().rescue_not_after()
+        if not_after is not None:
+            rescued = await rescue_lost_claims(self._database, not_after)
+            if rescued.requeued or rescued.ended:
+                log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
+        await self._database.run(wake_due)
+
+    async def _arm(self) -> bool:
+        return await self._database.run(lambda connection: arm_bells(connection, self._settings.queues))
+
+    async def _claim_all(self) -> int:
+        """Fill the free lanes; return how many jobs were started."""
+        started = 0
+        for queue in self._settings.queues:
+            most = self._free_lanes()
+            if most <= 0 or self._is_stopping:
+                break
+            claims = await self._database.run(
+                lambda connection, queue=queue, most=most: claim(  # type: ignore[misc]  # mypy can't infer a default
+                    connection, self._worker_id, queue, most, self._settings.stage_deadlines
+                )
+            )
+            for one in claims:
+                self._start(one)
+            started += len(claims)
+        return started
+
+    def _start(self, one: Claim) -> None:
+        job = RunningJob(one, one.stage, time.monotonic())
+        self._running[one.lease_token] = job
+        job.task = asyncio.create_task(self._run(job), name=f"{one.job_type} {one.job_id}")
+        self.lanes.set_free(self._free_lanes() > 0)
+
+    async def _run(self, job: RunningJob) -> None:
+        try:
+            await self._run_job(job)
+        finally:
+            self._running.pop(job.claim.lease_token, None)
+            self.lanes.set_free(True)
+            self._woken.set()
+
+    def _free_lanes(self) -> int:
+        return self._settings.lanes - len(self._running)

@@ -1,0 +1,147 @@
+"""A process's lease: a thread that renews it, looks which claims are gone, and watches the main loop.
+
+It has an event loop and a connection of its own, so that neither a busy image
+nor another program's idle transaction keeps it from its beat.
+"""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+from typing_extensions import override
+
+from config.settings import Settings
+from models.database import Database, is_connection_loss
+from models.leases import held_tokens, renew_lease, sign_off
+from workers.pulse import Pulse
+
+if TYPE_CHECKING:
+    import asyncpg
+
+log = structlog.get_logger(__name__)
+
+BEAT_S = 1.0
+STUCK_LOOP_S = 30.0
+STUCK_EXIT_CODE = 70
+RENEWALS_PER_LEASE = 3
+
+
+class LeaseThread(threading.Thread):
+    """Keeps one process's lease while its main loop lives."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        worker_id: UUID,
+        *,
+        held: Callable[[], set[UUID]],
+        on_lost: Callable[[set[UUID]], None],
+        on_unknown: Callable[[set[UUID]], None],
+    ) -> None:
+        """Prepare the thread.
+
+        Args:
+            settings: for lease, queues and lanes.
+            database: where the lease is; only for a connection of its own.
+            worker_id: this process.
+            held: the lease tokens that this process believes to hold; called in this thread.
+            on_lost: told which of them are gone; called in this thread.
+            on_unknown: told which claims the database ascribes to this process
+                that it doesn't believe to hold, twice in a row; called in this thread.
+        """
+        super().__init__(name="lease", daemon=True)
+        self.pulse = Pulse(settings.lease_s)
+        self.has_begun = threading.Event()
+        self._settings = settings
+        self._database = database
+        self._worker_id = worker_id
+        self._held = held
+        self._on_lost = on_lost
+        self._on_unknown = on_unknown
+        self._unknown: set[UUID] = set()
+        self._stopping = threading.Event()
+        self._main_loop: asyncio.AbstractEventLoop | None = None
+        self._main_loop_moved_at = time.monotonic()
+        self._renewed_at = 0.0
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the process if this loop doesn't move for STUCK_LOOP_S."""
+        self._main_loop_moved_at = time.monotonic()
+        self._main_loop = loop
+
+    def stop(self) -> None:
+        """Sign the process off and end the thread; returns when it has ended, within seconds."""
+        self._stopping.set()
+        self.join(timeout=5)
+
+    @override
+    def run(self) -> None:
+        """Beat until told to stop."""
+        asyncio.run(self._beats())
+
+    async def _beats(self) -> None:
+        connection: asyncpg.Connection[asyncpg.Record] | None = None
+        while not self._stopping.is_set():
+            try:
+                if connection is None or connection.is_closed():
+                    connection = await self._database.connect_direct()
+                    self._renewed_at = 0.0
+                await self._beat(connection)
+            except Exception as error:  # noqa: BLE001 - whatever it is, a lease must not end for it
+                self.pulse.break_off()
+                if not is_connection_loss(error):
+                    log.warning("lease_beat_failed", error=str(error), error_type=type(error).__name__)
+                if connection is not None:
+                    connection.terminate()
+                    connection = None
+            self._watch_main_loop()
+            await asyncio.to_thread(self._stopping.wait, BEAT_S)
+        if connection is not None:
+            try:
+                await sign_off(connection, self._worker_id)
+            finally:
+                connection.terminate()
+
+    async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        if time.monotonic() - self._renewed_at >= self._settings.lease_s / RENEWALS_PER_LEASE:
+            await renew_lease(
+                connection,
+                self._worker_id,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                queues=list(self._settings.queues),
+                lanes=self._settings.lanes,
+                lease_s=self._settings.lease_s,
+            )
+            self._renewed_at = time.monotonic()
+            self.has_begun.set()
+        believed = self._held()  # before the look: what is claimed meanwhile isn't missed
+        recorded = await held_tokens(connection, self._worker_id)
+        if lost := believed - recorded:
+            self._on_lost(lost)
+        # once may be a claim whose answer is on its way, or an end being recorded
+        unknown = recorded - believed
+        if twice := unknown & self._unknown:
+            self._on_unknown(twice)
+        self._unknown = unknown
+        self.pulse.beat(await connection.fetchval("SELECT clock_timestamp()"))
+
+    def _watch_main_loop(self) -> None:
+        loop = self._main_loop
+        if loop is None or loop.is_closed():
+            return
+        if time.monotonic() - self._main_loop_moved_at > STUCK_LOOP_S:
+            log.error("worker_stuck", stuck_s=STUCK_LOOP_S)
+            os._exit(STUCK_EXIT_CODE)  # its claims are rescued when the lease is over
+
+        def moved() -> None:
+            self._main_loop_moved_at = time.monotonic()
+
+        loop.call_soon_threadsafe(moved)

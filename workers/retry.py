@@ -1,0 +1,23 @@
+"""When a failed attempt is followed by another."""
+
+import random
+from datetime import timedelta
+
+BASE_S = 1.0
+"""The first retry waits up to this long."""
+
+CAP_S = 300.0
+"""No retry waits longer: a provider's outage is over sooner than anyone's patience."""
+
+
+def retry_delay(attempt: int) -> timedelta:
+    """Return how long to wait after a failed attempt: exponential, with full jitter.
+
+    Full jitter spreads a crowd that failed at the same moment best (AWS
+    Architecture Blog, "Exponential Backoff And Jitter", 2015).
+
+    Args:
+        attempt: the number of the attempt that failed, from 1.
+    """
+    ceiling_s = min(CAP_S, BASE_S * 2 ** min(attempt - 1, 16))
+    return timedelta(seconds=random.uniform(0, ceiling_s))  # noqa: S311 - jitter, not a secret
