@@ -1,0 +1,192 @@
+"""One PostgreSQL and one Redis in a folder, shared by every process that uses them, stopped by the last."""
+
+import hashlib
+import os
+import stat
+import tempfile
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from config.embedded.errors import EmbeddedServiceError
+from config.embedded.locks import exclusive_lock, open_lock, try_lock
+from config.embedded.postgres import PostgresProgram
+from config.embedded.redis import RedisProgram
+from config.embedded.server import START_TIMEOUT_S, Server
+
+# Linux takes 107 bytes, macOS 103, for a socket's path; the longest of ours is PostgreSQL's.
+_SOCKET_PATH_LIMIT_BYTES: Final = 103
+_LONGEST_SOCKET_NAME: Final = ".s.PGSQL.5432"
+# Starting both anew, each at its own limit, and stopping the one before
+_TURN_TIMEOUT_S: Final = 3 * START_TIMEOUT_S
+
+_open_instances: "weakref.WeakSet[EmbeddedInstance]" = weakref.WeakSet()
+
+
+class EmbeddedInstance:
+    """The embedded services in one folder; use it as a context, or `open` and `close`.
+
+    Two lock files keep order. Every user holds `users.lock` shared; starting and stopping happen with `turn.lock`
+    held exclusively. Who leaves and can turn the shared lock into an exclusive one was the last, and stops the
+    servers. Both vanish with their process: after a kill -9 of every user the servers run on, and the next user
+    finds and adopts them.
+
+    Attributes:
+        postgres: the server, for tests that crash it: `pid()`, `stop(immediately=True)`, `start()`, `restart()`.
+        redis: likewise.
+    """
+
+    def __init__(self, folder: Path, *, postgres_settings: Mapping[str, str] | None = None) -> None:
+        """Describe the instance; nothing is touched yet.
+
+        Args:
+            folder: made if missing, readable by nobody else.
+            postgres_settings: on top of ours (`fsync=off` in tests), if this process starts the server.
+        """
+        self.folder = folder.expanduser().resolve()
+        self._sockets = _sockets_folder(self.folder)
+        self._postgres = PostgresProgram(self.folder, self._sockets, postgres_settings or {})
+        self._redis = RedisProgram(self.folder, self._sockets)
+        self.postgres = Server(self._postgres, self.folder)
+        self.redis = Server(self._redis, self.folder)
+        self._users_lock: int | None = None
+
+    @property
+    def database_url(self) -> str:
+        """`postgresql://darkroom@/darkroom?host=...`; the user is the owner of everything in it."""
+        return self._postgres.url().text()
+
+    @property
+    def redis_url(self) -> str:
+        """`unix:///...`."""
+        return self._redis.url()
+
+    def open(self) -> None:
+        """Become a user: return when both servers serve, started or found running.
+
+        Raises:
+            EmbeddedServiceError: the folder, the disk or a server refuses.
+        """
+        try:
+            for made in (self.folder.parent, self.folder):  # mkdir gives the mode to the last of a path only
+                made.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(self._sockets)
+            if self._sockets.parent != self.folder:
+                _link(self.folder / "sockets", self._sockets)
+            with exclusive_lock(self.folder / "turn.lock", timeout_s=_TURN_TIMEOUT_S):
+                users = open_lock(self.folder / "users.lock")
+                try:
+                    _share(users)
+                    self.redis.spawn()  # comes up while PostgreSQL does
+                    self.postgres.start()
+                    self.redis.wait_ready()
+                except BaseException:
+                    self._leave(users)
+                    raise
+        except (OSError, UnicodeError) as error:
+            raise EmbeddedServiceError(
+                f"cannot use {self.folder} for the embedded services: {error}; set DARKROOM_HOME to a folder of yours "
+                "with room, or DATABASE_URL and REDIS_URL"
+            ) from error
+        self._users_lock = users
+        _open_instances.add(self)
+
+    def close(self) -> None:
+        """Stop being a user; the last one stops the servers. A second call does nothing.
+
+        Raises:
+            EmbeddedServiceError: a server doesn't stop.
+        """
+        if self._users_lock is None:
+            return
+        users, self._users_lock = self._users_lock, None
+        _open_instances.discard(self)
+        try:
+            with exclusive_lock(self.folder / "turn.lock", timeout_s=_TURN_TIMEOUT_S):
+                self._leave(users)
+        except OSError as error:
+            raise EmbeddedServiceError(f"cannot stop the embedded services in {self.folder}: {error}") from error
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _leave(self, users: int) -> None:
+        """Give up the shared lock, and stop what runs if nobody else holds it; in one's turn."""
+        try:
+            if try_lock(users, exclusive=True):
+                for server in (self.redis, self.postgres):
+                    if server.is_running():
+                        server.stop()
+        finally:
+            os.close(users)
+
+    def _forget(self) -> None:
+        """Close what a fork copied: the parent is the user, and the lock must end with it."""
+        if self._users_lock is not None:
+            with suppress(OSError):
+                os.close(self._users_lock)
+            self._users_lock = None
+
+
+def _forget_in_child() -> None:
+    for instance in list(_open_instances):
+        instance._forget()  # noqa: SLF001  (same module)
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _sockets_folder(folder: Path) -> Path:
+    """Where the sockets are: in the folder, or in a short one under the temp folder if that path is too long.
+
+    A link in the folder keeps the short one's name, so that processes with different TMPDIR agree.
+    """
+    inside = folder / "sockets"
+    if len(os.fsencode(inside / _LONGEST_SOCKET_NAME)) <= _SOCKET_PATH_LIMIT_BYTES:
+        return inside
+    name = f"darkroom-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+    with suppress(OSError):
+        target = inside.readlink()
+        if (
+            target.name == name and target.parent.is_dir()
+        ):  # else the folder was copied or moved, and the link is another one's
+            return target
+    short = Path(tempfile.gettempdir()).resolve()
+    if len(os.fsencode(short / name / _LONGEST_SOCKET_NAME)) > _SOCKET_PATH_LIMIT_BYTES:
+        short = Path("/tmp")  # noqa: S108  (the folder in it is private, and checked)
+    return short / name
+
+
+def _make_private(sockets: Path) -> None:
+    """Make the socket folder, mode 0700: whoever reaches a socket is let in.
+
+    Raises:
+        EmbeddedServiceError: it exists and is somebody else's or open to others.
+    """
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    found = sockets.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise EmbeddedServiceError(f"{sockets} is not a folder of ours alone (mode 0700); remove it and try again")
+
+
+def _link(link: Path, target: Path) -> None:
+    with suppress(OSError):
+        if link.readlink() == target:
+            return
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _share(users: int) -> None:
+    # it is asked for exclusively in one's turn only, and this is ours
+    if not try_lock(users, exclusive=False):
+        raise BlockingIOError("users.lock is locked by a program that isn't ours")

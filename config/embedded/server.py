@@ -1,0 +1,194 @@
+"""One server process that outlives its starter: spawn, find again, wait for, stop."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+import psutil
+
+from config.embedded.errors import EmbeddedServiceError
+from config.embedded.locks import exclusive_lock, is_locked, wait_until
+
+START_TIMEOUT_S: Final = 60.0  # replaying a long WAL after a crash takes its time
+_LOG_LIMIT_BYTES: Final = 5_000_000
+_PROBE_TIMEOUT_S: Final = 1.0
+# The shell puts the server in the background and leaves: init inherits it and reaps it, whoever stops it.
+# A server whose number can't be noted (a full disk) is ended again, since nobody could stop it later.
+_DETACH: Final = 'pid=$1; shift; "$@" & echo $! >"$pid" || { kill $!; exit 1; }'
+_REASON: Final = re.compile(r"(?:(?:FATAL|PANIC):|initdb: error:) +(.*)(?:\n.*DETAIL: +(.*))?")
+
+
+class Program(Protocol):
+    """What differs between servers."""
+
+    name: str
+    title: str
+    # seconds that each signal gets before the next one is sent
+    stop_signals: Sequence[tuple[signal.Signals, float]]
+    stop_now_signal: signal.Signals
+
+    def prepare(self, lock: int) -> None:
+        """Make its data folder if it is missing; what it starts for that inherits `lock`."""
+
+    def command(self) -> list[str]:
+        """The command that runs it in the foreground."""
+
+    def answers(self) -> bool:
+        """It serves clients, seen by asking it."""
+
+    def is_process(self, command_line: str) -> bool:
+        """A process with this command line is this server and not another that got its number."""
+
+
+class Server:
+    """A server that holds a file lock for as long as any process of it lives.
+
+    The lock is inherited from whoever spawns it, which makes the one thing certain that pid files can't say:
+    whether the server, or anything left of it, is alive. So a number used again by another process, a pid file
+    of before a crash, and backends that outlive their postmaster need no guessing.
+    """
+
+    def __init__(self, program: Program, folder: Path) -> None:
+        """Describe the server; nothing is touched yet."""
+        self.program = program
+        self.log_path = folder / f"{program.name}.log"
+        self._lock_path = folder / f"{program.name}.lock"
+        self._pid_path = folder / f"{program.name}.pid"
+        self._log_offset = 0
+
+    def is_running(self) -> bool:
+        """Any process of it lives, ready or not."""
+        return is_locked(self._lock_path)
+
+    def is_ready(self) -> bool:
+        """It lives and serves clients."""
+        return self.is_running() and self.program.answers()
+
+    def pid(self) -> int | None:
+        """The main process's id; None when it isn't running."""
+        if not self.is_running():
+            return None
+        try:
+            pid = int(self._pid_path.read_text())
+            command_line = " ".join(psutil.Process(pid).cmdline())
+        except (OSError, ValueError, psutil.Error):
+            return None
+        return pid if self.program.is_process(command_line) else None
+
+    def start(self) -> None:
+        """Return when it serves clients, having started it if it wasn't running. One caller at a time.
+
+        Raises:
+            EmbeddedServiceError: it doesn't start, with the reason from its log.
+        """
+        self.spawn()
+        self.wait_ready()
+
+    def spawn(self) -> None:
+        """Start it without waiting, unless it is ready; wait for leftovers of an earlier one to end first."""
+        if self.is_ready():
+            return
+        # a starter that was killed in the middle leaves a server that is about to be ready, or an initdb
+        if not wait_until(lambda: self.is_ready() or not self.is_running(), timeout_s=START_TIMEOUT_S):
+            raise self._not_ready()
+        if self.is_running():
+            return
+        with exclusive_lock(self._lock_path, timeout_s=START_TIMEOUT_S) as lock:
+            self._pid_path.write_text("")
+            self.program.prepare(lock)
+            with suppress(FileNotFoundError):
+                if self.log_path.stat().st_size > _LOG_LIMIT_BYTES:
+                    self.log_path.replace(self.log_path.with_suffix(".log.old"))
+            with self.log_path.open("ab") as log:
+                self._log_offset = log.tell()
+                shell = subprocess.run(
+                    ["/bin/sh", "-c", _DETACH, "sh", str(self._pid_path), *self.program.command()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    env=server_environment(),
+                    pass_fds=(lock,),
+                    start_new_session=True,  # a terminal's Ctrl-C is for the command, which still needs its servers
+                    check=False,
+                )
+        if shell.returncode != 0:
+            raise EmbeddedServiceError(f"cannot write {self._pid_path}; is the disk full?")
+
+    def wait_ready(self) -> None:
+        """Wait until it serves clients.
+
+        Raises:
+            EmbeddedServiceError: it ended instead, or the time is over.
+        """
+        if not wait_until(lambda: self.is_ready() or not self.is_running(), timeout_s=START_TIMEOUT_S):
+            raise self._not_ready()
+        if not self.is_running():
+            with self.log_path.open("rb") as log:
+                log.seek(self._log_offset)
+                reason = failure_reason(log.read().decode(errors="replace"))
+            raise EmbeddedServiceError(
+                f"the embedded {self.program.title} doesn't start: {reason} (log: {self.log_path})"
+            )
+
+    def stop(self, *, immediately: bool = False) -> None:
+        """Stop it and return when nothing of it is left; `immediately` leaves recovery to the next start.
+
+        Raises:
+            EmbeddedServiceError: it survived every signal.
+        """
+        steps = list(self.program.stop_signals)
+        if immediately:
+            steps = [(self.program.stop_now_signal, 5.0), *steps[-1:]]
+        for number, patience_s in steps:
+            if (pid := self.pid()) is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if wait_until(lambda: not self.is_running(), timeout_s=patience_s):
+                return
+        raise EmbeddedServiceError(
+            f"the embedded {self.program.title} (process {self.pid()}) doesn't stop; log: {self.log_path}"
+        )
+
+    def restart(self, *, immediately: bool = False) -> None:
+        """Stop it and start it again, as one who holds it alone may."""
+        self.stop(immediately=immediately)
+        self.start()
+
+    def _not_ready(self) -> EmbeddedServiceError:
+        return EmbeddedServiceError(
+            f"the embedded {self.program.title} (process {self.pid() or 'unknown'}) runs but doesn't answer within "
+            f"{START_TIMEOUT_S:g} s; look into {self.log_path}, or end that process and try again"
+        )
+
+
+def server_environment() -> dict[str, str]:
+    """What a server sees of our environment: no secrets, no locale, no time zone of whoever came first."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    return {"PATH": os.defpath, **kept, "TZ": "UTC", "LC_ALL": "C"}
+
+
+def failure_reason(output: str) -> str:
+    """The line of a server's output that says why it ended: the first fatal one, else the last; masks nothing."""
+    if found := _REASON.search(output):
+        return "; ".join(part.strip() for part in found.groups() if part)
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else "it left no word"
+
+
+def ask(socket_path: Path, request: bytes) -> bytes | None:
+    """Connect to a unix socket, send a request and return the first bytes of the answer; None if nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_PROBE_TIMEOUT_S)
+        try:
+            client.connect(str(socket_path))
+            client.sendall(request)
+            return client.recv(64)
+        except OSError:
+            return None

@@ -1,0 +1,56 @@
+"""The services a command works with: those the environment names, or embedded ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from config.embedded.instance import EmbeddedInstance
+from config.settings import Settings
+
+# Folders under DARKROOM_HOME
+EMBEDDED_FOLDER: Final = "embedded"
+OBJECTS_FOLDER: Final = "objects"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Where everything is; no value is missing. URLs hold passwords, so a repr shows none."""
+
+    database_url: str = field(repr=False)
+    database_direct_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    storage_url: str
+    is_embedded: bool
+
+
+@contextmanager
+def embedded_services(settings: Settings) -> Iterator[Services]:
+    """Hold the services for as long as the context lasts; a process may do so several times at once.
+
+    With DATABASE_URL and REDIS_URL set nothing is started, and their values pass through.
+
+    Raises:
+        EmbeddedServiceError: an embedded service can't be had.
+    """
+    storage_url = settings.storage_url or (settings.home / OBJECTS_FOLDER).as_uri()
+    if settings.database_url is not None and settings.redis_url is not None:
+        yield Services(
+            database_url=settings.database_url,
+            database_direct_url=settings.database_direct_url or settings.database_url,
+            redis_url=settings.redis_url,
+            broker_url=settings.broker_url or settings.redis_url,
+            storage_url=storage_url,
+            is_embedded=False,
+        )
+        return
+    with EmbeddedInstance(settings.home / EMBEDDED_FOLDER) as instance:
+        yield Services(
+            database_url=instance.database_url,
+            database_direct_url=instance.database_url,
+            redis_url=instance.redis_url,
+            broker_url=settings.broker_url or instance.redis_url,
+            storage_url=storage_url,
+            is_embedded=True,
+        )

@@ -1,0 +1,109 @@
+"""Logging: structlog for our events, the standard library routed through it, secrets masked, all on stderr."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Final, TextIO
+
+import structlog
+from typing_extensions import override
+
+from config.masking import SecretMask
+from config.postgres_url import parse_postgres_url
+from config.settings import Settings, variable_name
+
+# Below WARNING these print URLs with keys, signatures and bodies, or a line per call.
+CHATTY_LOGGERS: Final = (
+    "httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "pika", "PIL", "asyncio",
+)  # fmt: skip
+# Secrets that other libraries read from the environment, and that their errors may repeat.
+SECRET_VARIABLES: Final = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "PGPASSWORD",
+)  # fmt: skip
+
+_SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
+    """Masks the finished line, so that no field, traceback or foreign logger goes past it."""
+
+    def __init__(self, mask: SecretMask, renderers: list[structlog.typing.Processor]) -> None:
+        super().__init__(
+            foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
+            processors=[_value_mask(mask), structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+        self._mask = mask
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return self._mask(super().format(record))
+
+
+def secret_mask(settings: Settings, environ: Mapping[str, str] | None = None) -> SecretMask:
+    """Make the mask for texts that are logged or stored: known shapes and every secret configured."""
+    environ = os.environ if environ is None else environ
+    return SecretMask([*settings.secrets(), *(environ[name] for name in SECRET_VARIABLES if environ.get(name))])
+
+
+def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> None:
+    """Set up logging for the whole process; a second call replaces the first.
+
+    Args:
+        settings: format, level, and the secrets to mask.
+        stream: where lines go instead of stderr; stdout belongs to `ready` lines and --json.
+    """
+    stream = sys.stderr if stream is None else stream
+    log_format = settings.log_format or ("console" if stream.isatty() else "json")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        _MaskingFormatter(
+            secret_mask(settings), _renderers(log_format, colors=log_format == "console" and stream.isatty())
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,  # loggers made at import time must see a later configuration
+    )
+    _warn_of_dropped_parameters(settings)
+
+
+def _renderers(log_format: str, *, colors: bool) -> list[structlog.typing.Processor]:
+    if log_format == "console":
+        # the default formatter prints the locals of every frame when rich is installed, and keys live there
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+
+
+def _value_mask(mask: SecretMask) -> structlog.typing.Processor:
+    """Mask texts before a renderer escapes them: a secret with a quote in it isn't found in JSON any more."""
+
+    def processor(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {name: mask(value) if isinstance(value, str) else value for name, value in event.items()}
+
+    return processor
+
+
+def _warn_of_dropped_parameters(settings: Settings) -> None:
+    for field in ("database_url", "database_direct_url"):
+        url = getattr(settings, field)
+        if url and (dropped := parse_postgres_url(url).dropped):
+            structlog.get_logger(__name__).warning(
+                "database_url_parameters_dropped", variable=variable_name(field), parameters=list(dropped)
+            )

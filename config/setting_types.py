@@ -1,0 +1,146 @@
+"""How the text of an environment variable becomes a value: lists, maps, URLs."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from config.postgres_url import parse_postgres_url
+
+Number = int | float
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+def names(value: object) -> object:
+    """Read `a,b` or a JSON list as a tuple of distinct names, in the given order."""
+    if isinstance(value, str):
+        value = _json(value) if value.lstrip().startswith("[") else value.split(",")
+    if not isinstance(value, list | tuple):
+        return value
+    stripped = tuple(str(name).strip() for name in value)
+    for name in stripped:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is not a name; give names of letters, digits, '-', '_', '.' separated by commas"
+            )
+    if len(set(stripped)) != len(stripped):
+        raise ValueError("a name stands twice")
+    return stripped
+
+
+def number_by_name(
+    defaults: Mapping[str, Number], *, only_known: bool = False, forbidden: frozenset[str] = frozenset()
+) -> Callable[[object], object]:
+    """Make a reader of `a=1,b=2` or a JSON object whose entries replace those of `defaults`.
+
+    Args:
+        defaults: what a name that isn't given keeps.
+        only_known: refuse names that `defaults` doesn't hold.
+        forbidden: names that are refused always.
+    """
+
+    def read(value: object) -> object:
+        if isinstance(value, str):
+            value = _json(value) if value.lstrip().startswith("{") else _pairs(value)
+        if not isinstance(value, Mapping):
+            return value
+        for name in value:
+            if name in forbidden:
+                raise ValueError(f"{name} must not be named here")
+            if only_known and name not in defaults:
+                raise ValueError(f"{name!r} is unknown; known are {', '.join(defaults)}")
+        return {**defaults, **value}
+
+    return read
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from error
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, number = part.partition("=")
+        if not (equals and name.strip() and number.strip()):
+            raise ValueError(f"{part.strip()!r} is not name=number; give name=number,name=number or a JSON object")
+        if name.strip() in pairs:
+            raise ValueError(f"{name.strip()} stands twice")
+        pairs[name.strip()] = number.strip()
+    return pairs
+
+
+def _postgres_url(value: str) -> str:
+    parse_postgres_url(value)
+    return value
+
+
+def url_with_scheme(*schemes: str) -> Callable[[str], str]:
+    """Make a check that a URL has one of `schemes`."""
+
+    def check(value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        if scheme not in schemes or not separator or not rest:
+            raise ValueError(f"must begin with {' or '.join(f'{known}://' for known in schemes)}")
+        return value
+
+    return check
+
+
+def _storage_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "file":
+        # file://folder/x would name a host "folder" and drop it from the path without a word
+        if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("must be file:///absolute/path (three slashes, %3F for '?', %23 for '#')")
+    elif parts.scheme == "s3":
+        if not parts.netloc or parts.query or parts.fragment:
+            raise ValueError("must be s3://bucket or s3://bucket/prefix")
+    else:
+        raise ValueError("must be file:///path or s3://bucket/prefix")
+    return value
+
+
+def _safe_base_url(value: str) -> str:
+    parts = urlsplit(value)
+    is_loopback = parts.hostname in LOOPBACK_HOSTS
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback):
+        raise ValueError("must be https://; the key travels with each call, so http is for loopback only")
+    return value.rstrip("/")
+
+
+def _public_url(value: str) -> str:
+    return url_with_scheme("https", "http", "file")(value).rstrip("/")
+
+
+def _identifier(value: str) -> str:
+    if not _IDENTIFIER.fullmatch(value):
+        raise ValueError("must be a column's name: letters, digits and '_', at most 63")
+    return value
+
+
+def _absolute(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
+PostgresUrlText = Annotated[str, AfterValidator(_postgres_url)]
+RedisUrlText = Annotated[str, AfterValidator(url_with_scheme("redis", "rediss", "unix"))]
+BrokerUrlText = Annotated[str, AfterValidator(url_with_scheme("redis", "rediss", "unix", "amqp", "amqps"))]
+StorageUrlText = Annotated[str, AfterValidator(_storage_url)]
+PublicUrlText = Annotated[str, AfterValidator(_public_url)]
+BaseUrlText = Annotated[str, AfterValidator(_safe_base_url)]
+Names = Annotated[tuple[str, ...], BeforeValidator(names)]
+ColumnName = Annotated[str, AfterValidator(_identifier)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

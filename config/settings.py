@@ -1,0 +1,294 @@
+"""The environment: every variable Darkroom reads, with its meaning, its default and its check."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from typing_extensions import override
+
+from config.masking import SecretMask, url_password
+from config.setting_types import (
+    AbsolutePath,
+    BaseUrlText,
+    BrokerUrlText,
+    ColumnName,
+    Names,
+    PositiveInt,
+    PositiveSeconds,
+    PostgresUrlText,
+    PublicUrlText,
+    RedisUrlText,
+    StorageUrlText,
+    number_by_name,
+)
+
+PREFIX: Final = "DARKROOM_"
+
+STAGE_DEADLINES_S: Final = {"ANALYZING": 120, "CROPPING": 60, "PROMPTING": 30, "GENERATING": 420}
+PRICES_TOKENS: Final = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
+RETENTION_DAYS: Final = {
+    "error_logs": 30,
+    "merch_webhook_events": 90,
+    "stage_runs": 30,
+    "ticks": 30,
+    "provider_calls": 400,
+}
+# money, audit and work in hand are never deleted (promise I11)
+KEPT_FOREVER: Final = frozenset({"token_transactions", "audit_logs", "job_money", "job_queue"})
+
+_StageDeadlines = Annotated[
+    Mapping[str, PositiveSeconds], BeforeValidator(number_by_name(STAGE_DEADLINES_S, only_known=True))
+]
+_Prices = Annotated[
+    Mapping[str, Annotated[int, Field(ge=0)]], BeforeValidator(number_by_name(PRICES_TOKENS, only_known=True))
+]
+_Retention = Annotated[
+    Mapping[str, PositiveInt], BeforeValidator(number_by_name(RETENTION_DAYS, forbidden=KEPT_FOREVER))
+]
+_UserCaps = Annotated[Mapping[str, PositiveInt], BeforeValidator(number_by_name({}))]
+
+
+class SettingsError(Exception):
+    """The environment can't be used; the message is one line that names the variable and says what to do."""
+
+
+def _contract(name: str, default: Any, meaning: str) -> Any:
+    """A variable that other programs know by the same name, so without our prefix."""
+    return Field(default, validation_alias=name, description=meaning)
+
+
+class Settings(BaseSettings):
+    """What the environment says, checked. Frozen; construct it in tests by field name, nothing is read behind it."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, populate_by_name=True, hide_input_in_errors=True
+    )
+
+    database_url: PostgresUrlText | None = _contract(
+        "DATABASE_URL",
+        None,
+        "PostgreSQL, postgresql://user:password@host:port/name; also host= sockets and sslmode; may be a "
+        "transaction pooler. Unset: an embedded PostgreSQL under DARKROOM_HOME",
+    )
+    database_direct_url: PostgresUrlText | None = _contract(
+        "DATABASE_DIRECT_URL",
+        None,
+        "The same database past a pooler, for LISTEN, prepared statements and migrations. Unset: DATABASE_URL",
+    )
+    redis_url: RedisUrlText | None = _contract(
+        "REDIS_URL",
+        None,
+        "Redis, redis://, rediss:// or unix:///path; it holds bells, never jobs. Unset: an embedded Redis",
+    )
+    broker_url: BrokerUrlText | None = _contract(
+        "BROKER_URL", None, "Where bells ring: redis://, unix:// or amqp:// (RabbitMQ). Unset: REDIS_URL"
+    )
+    storage_url: StorageUrlText | None = _contract(
+        "STORAGE_URL",
+        None,
+        "Where pictures are kept: file:///path, or s3://bucket/prefix with the standard AWS variables and "
+        "AWS_ENDPOINT_URL_S3. Unset: files under DARKROOM_HOME",
+    )
+    storage_public_url: PublicUrlText | None = _contract(
+        "STORAGE_PUBLIC_URL",
+        None,
+        "Prefix of the URLs written to rows; required with s3:, since a presigned URL in a row dies. Unset: file: URLs",
+    )
+    provider: Names = _contract(
+        "PROVIDER",
+        (),
+        "Who analyzes and generates: local, gemini, or an ordered list for fallback (gemini,local). "
+        "Unset: gemini if its key is set, else local on embedded services",
+    )
+    gemini_api_key: SecretStr | None = _contract(
+        "GEMINI_API_KEY", None, "Key of the Gemini REST API; sent in a header only"
+    )
+    gemini_base_url: BaseUrlText = _contract(
+        "GEMINI_BASE_URL",
+        "https://generativelanguage.googleapis.com",
+        "Where the Gemini REST API answers; https, except on loopback",
+    )
+    tokens: Literal["managed", "producer", "external"] | None = _contract(
+        "TOKENS",
+        None,
+        "Whose the money is: managed (Darkroom charges and refunds), producer (the application charges, Darkroom "
+        "refunds its own failures) or external (nobody here). Unset: as `darkroom db upgrade` recorded it",
+    )
+    log_format: Literal["console", "json"] | None = _contract(
+        "LOG_FORMAT", None, "console or json. Unset: console on a terminal, json elsewhere"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _contract(
+        "LOG_LEVEL", "info", "The least level that is logged: debug, info, warning or error"
+    )
+
+    home: AbsolutePath = Field(
+        default=Path("~/.darkroom"), description="Folder of the embedded services' data and of pictures kept as files"
+    )
+    lanes: PositiveInt = Field(
+        default=16, description="Jobs in flight per worker process; they wait for providers most of their time"
+    )
+    processes: PositiveInt = Field(
+        default=2, description="Worker processes that `darkroom worker` keeps running; one per core"
+    )
+    queues: Names = Field(
+        default=("default",), min_length=1, description="Queues this worker takes jobs from, separated by commas"
+    )
+    lease_s: Annotated[float, Field(ge=3, allow_inf_nan=False)] = Field(
+        default=15,
+        description="Seconds after which a silent worker's jobs are rescued; renewed three times in that span, so at "
+        "least 3; shorter rescues sooner and forgives less",
+    )
+    poll_s: PositiveSeconds = Field(
+        default=1, description="Seconds between looks for work when no bell rings: the worst delay with the broker gone"
+    )
+    max_wait_s: PositiveSeconds = Field(
+        default=86_400,
+        description="Seconds after which a job that isn't finished ends refunded, operator pauses not counted",
+    )
+    shutdown_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=25,
+        description="Seconds that provider calls in flight get after SIGTERM; below the platform's kill delay (30)",
+    )
+    stage_deadlines: _StageDeadlines = Field(
+        default=STAGE_DEADLINES_S,
+        description="Seconds a stage may take, NAME=seconds,...; those not named keep their default. Claims "
+        "30 s past it are rescued; GENERATING must outlast the provider's slowest answer (300 s)",
+    )
+    max_image_bytes: PositiveInt = Field(default=25_000_000, description="Largest encoded image accepted, in bytes")
+    max_image_pixels: PositiveInt = Field(
+        default=64_000_000, description="Largest image decoded, width times height; decoded it takes 3 bytes each"
+    )
+    prices: _Prices = Field(
+        default=PRICES_TOKENS,
+        description="Tokens an enhancement costs by tier, TIER=tokens,...; those not named keep theirs",
+    )
+    cost_column: ColumnName = Field(
+        default="tokensCost",
+        description="Column of the job tables that holds the cost; creditsCost in newer applications",
+    )
+    max_retries: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="Attempts after the first for jobs whose table has no maxRetries column"
+    )
+    user_caps: _UserCaps = Field(
+        default={}, description="Running jobs a user may have, by tier of the balance, FREE=2,...; not named: no cap"
+    )
+    regeneration: Literal["monthly", "drip", "off"] = Field(
+        default="monthly",
+        description="How users earn tokens back (TOKENS=managed only): monthly (an allowance), drip (a few at a "
+        "time up to a cap) or off",
+    )
+    subscriptions: bool = Field(
+        default=False,
+        description="on: Darkroom renews subscription periods; off because a payment webhook may do it already",
+    )
+    retention: _Retention = Field(
+        default=RETENTION_DAYS,
+        description="Days that finished records are kept, table=days,...; those not named keep their default. "
+        "Money, audit rows and unfinished jobs are never deleted",
+    )
+    reuse_results: bool = Field(
+        default=False,
+        description="on: the same user's same picture, pipeline, model and tier takes the earlier result",
+    )
+    fetch_allow_loopback: bool = Field(
+        default=False, description="on: fetch inputs from loopback addresses too; for tests only, it opens inside hosts"
+    )
+
+    @override
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the caller only: `load_settings` reads the environment once, unknown names included."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _no_silent_fallback(self) -> "Settings":
+        if (self.database_url is None) != (self.redis_url is None):
+            given, missing = ("DATABASE_URL", "REDIS_URL") if self.database_url else ("REDIS_URL", "DATABASE_URL")
+            raise ValueError(f"{given} is set but {missing} is not; set both, or neither for the embedded services")
+        if self.database_direct_url and not self.database_url:
+            raise ValueError("DATABASE_DIRECT_URL is set but DATABASE_URL is not; set both")
+        if self.database_url and not self.provider and self.gemini_api_key is None:
+            raise ValueError(
+                "DATABASE_URL is set but neither PROVIDER nor GEMINI_API_KEY is; set PROVIDER=local or a key"
+            )
+        if self.storage_url and self.storage_url.startswith("s3:") and not self.storage_public_url:
+            raise ValueError(
+                "STORAGE_URL is s3: but STORAGE_PUBLIC_URL is not set; give the prefix that pictures are seen at"
+            )
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """PostgreSQL and Redis are our own."""
+        return self.database_url is None
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Providers in the order they are asked, the default filled in; never empty."""
+        return self.provider or (("gemini",) if self.gemini_api_key else ("local",))
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every configured secret, decoded, for `SecretMask`."""
+        urls = (self.database_url, self.database_direct_url, self.redis_url, self.broker_url)
+        passwords = tuple(password for url in urls if url and (password := url_password(url)))
+        return (*passwords, *([self.gemini_api_key.get_secret_value()] if self.gemini_api_key else []))
+
+    @override
+    def __repr__(self) -> str:
+        """Name the set fields only: the values hold passwords, and this ends up in tracebacks."""
+        return f"Settings({', '.join(sorted(self.model_fields_set))})"
+
+    __str__ = __repr__
+
+
+def variable_name(field_name: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    alias = Settings.model_fields[field_name].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + field_name.upper()
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from `environ`, the process's own if None; an empty variable counts as unset.
+
+    Raises:
+        SettingsError: a value is malformed, a required one is missing, or a `DARKROOM_` name is unknown.
+    """
+    environ = os.environ if environ is None else environ
+    fields = {variable_name(name): name for name in Settings.model_fields}
+    for name in environ:
+        if name.startswith(PREFIX) and name not in fields:
+            meant = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)[0]
+            raise SettingsError(f"{name} is not a setting; did you mean {meant}? `darkroom config` lists them all")
+    values = {fields[name]: value.strip() for name, value in environ.items() if name in fields and value.strip()}
+    try:
+        return Settings(**values)  # type: ignore[arg-type]  # text: the validators make the types
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaints(error, values))) from None  # its text would repeat secrets
+
+
+def _complaints(error: ValidationError, values: Mapping[str, str]) -> list[str]:
+    mask = SecretMask()
+    complaints = []
+    for detail in error.errors(include_url=False, include_context=False):
+        message = detail["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:] if detail["type"] != "value_error" else message
+        if not detail["loc"]:
+            complaints.append(message)
+            continue
+        field, *inside = map(str, detail["loc"])
+        field = {variable_name(known): known for known in Settings.model_fields}.get(field, field)
+        given = "" if "url" in field or "key" in field else f"={values[field]!r}"
+        where = f" ({'.'.join(inside)})" if inside else ""
+        complaints.append(mask(f"{variable_name(field)}{given}{where}: {message}").replace("\n", " "))
+    return complaints

@@ -1,0 +1,70 @@
+"""The settings as people see them: rows for `darkroom config`, and the text of .env.example."""
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import SecretStr
+
+from config.masking import MASK, SecretMask
+from config.settings import Settings, variable_name
+
+_WIDTH: Final = 110
+_PREAMBLE: Final = """\
+# Every setting of Darkroom with its default. Nothing has to be set: without DATABASE_URL and REDIS_URL it runs
+# its own PostgreSQL and Redis under DARKROOM_HOME. Darkroom reads the environment only, never this file:
+#   set -a; . ./.env; set +a
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting: texts without secrets, empty where there is no value; `is_set` if the environment gave it."""
+
+    name: str
+    value: str
+    default: str
+    meaning: str
+    is_set: bool
+
+
+def describe(settings: Settings) -> list[SettingRow]:
+    """List every setting in the contract's order, secrets and the passwords inside URLs masked."""
+    mask = SecretMask(settings.secrets())
+    return [
+        SettingRow(
+            name=variable_name(name),
+            value=mask(_text(getattr(settings, name))),
+            default=_text(field.default),
+            meaning=field.description or "",
+            is_set=name in settings.model_fields_set,
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def env_example() -> str:
+    """The text of `.env.example`: each variable commented out with its default, its meaning above."""
+    entries = [
+        textwrap.fill(row.meaning, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+        + f"\n#{row.name}={row.default}\n"
+        for row in describe(Settings())
+    ]
+    return "\n".join([_PREAMBLE, *entries])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={_text(number)}" for name, number in value.items())
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return MASK if isinstance(value, SecretStr) else ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+if __name__ == "__main__":
+    print(env_example(), end="")  # noqa: T201  `python -m config.settings_table > .env.example` renews the file

@@ -1,0 +1,126 @@
+"""Lines go to one stream in one format, and no secret is in them."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from config.log import configure_logging
+from config.masking import SecretMask
+from config.settings import Settings
+
+KEY = "AIza" + "Zq-_9" * 7
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def configured(log_format: str, **settings: Any) -> io.StringIO:
+    stream = io.StringIO()
+    configure_logging(Settings(log_format=log_format, **settings), stream=stream)
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (f"GET https://x/v1?key={KEY}&alt=1", "GET https://x/v1?key=***&alt=1"),
+        ("GET https://x/v1?key=unusual&alt=1", "GET https://x/v1?key=***&alt=1"),
+        (f"Headers({{'x-goog-api-key': '{KEY[:20]}'}})", "Headers({'x-goog-api-key': '***'})"),
+        (
+            "https://b/o?X-Amz-Credential=AK%2Fx&X-Amz-Signature=ab12",
+            "https://b/o?X-Amz-Credential=***&X-Amz-Signature=***",
+        ),
+        ("X-Amz-Security-Token: abc/def==", "X-Amz-Security-Token: ***"),
+        ("Authorization: AWS4-HMAC-SHA256 Credential=a, Signature=b", "Authorization: ***"),
+        ("{'authorization': 'Bearer abc', 'accept': '*/*'}", "{'authorization': '***', 'accept': '*/*'}"),
+        ("[(b'authorization', b'Bearer abc')]", "[(b'authorization', b'***')]"),
+        ("postgresql://app:s3cr3t@db:5432/x failed", "postgresql://app:***@db:5432/x failed"),
+        ("redis://:s3cr3t@r/0", "redis://:***@r/0"),
+        ("AKIAABCDEFGHIJKLMNOP used", "*** used"),
+        ("storage key=enhanced/u1/abc.jpg", "storage key=enhanced/u1/abc.jpg"),
+        ("http://host:80/a", "http://host:80/a"),
+    ],
+)
+def test_mask_known_shape_is_replaced(text: str, masked: str) -> None:
+    assert SecretMask()(text) == masked
+
+
+def test_mask_configured_secret_is_replaced_encoded_or_not() -> None:
+    mask = SecretMask(["pa ss/word&1", "dev"])
+
+    assert mask("a pa ss/word&1 b pa%20ss%2Fword%261 c dev") == "a *** b *** c dev"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_log_secrets_of_every_way_in_are_masked(log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", 'wJalr"XUtnFEMI')
+    stream = configured(
+        log_format, gemini_api_key="my-own-key-1", database_url="postgres://u:hunter2hunter2@h/d", redis_url="redis://h",
+        log_level="debug",
+    )  # fmt: skip
+    log = structlog.get_logger("test").bind(job_id="j1")
+
+    log.info("stage_completed", url=f"https://x?key={KEY}", password="hunter2hunter2", raw='wJalr"XUtnFEMI')
+    logging.getLogger("foreign").warning("calling with %s", "my-own-key-1")
+    logging.getLogger("httpx").info("HTTP Request: GET https://x?alt=1")
+
+    def refuse(secret_local: str) -> None:
+        raise ValueError(f"refused {KEY} {len(secret_local)}")
+
+    try:
+        refuse(KEY[::-1])
+    except ValueError:
+        log.exception("provider_call_failed")
+
+    text = stream.getvalue()
+    assert "stage_completed" in text
+    assert "j1" in text
+    assert "calling with ***" in text
+    assert "ValueError: refused ***" in text
+    for secret in (KEY, "my-own-key-1", "hunter2hunter2", "wJalr", "XUtnFEMI", KEY[::-1], "HTTP Request"):
+        assert secret not in text
+
+
+def test_log_json_is_one_object_per_line_with_fields() -> None:
+    stream = configured("json")
+
+    structlog.contextvars.bind_contextvars(job_id="j1")
+    structlog.get_logger("test").info("job_claimed", attempt=2)
+    structlog.get_logger("test").debug("not_shown")
+    structlog.contextvars.clear_contextvars()
+    logging.getLogger("dramatiq").warning("from %s", "outside")
+
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["event"], first["job_id"], first["attempt"], first["level"]) == ("job_claimed", "j1", 2, "info")
+    assert first["timestamp"].endswith("Z")
+    assert (second["event"], second["level"]) == ("from outside", "warning")
+
+
+def test_log_dropped_url_parameters_are_warned_of() -> None:
+    stream = configured("json", database_url="postgres://h/d?schema=public", redis_url="redis://h", provider=("local",))
+
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["variable"]) == ("database_url_parameters_dropped", "DATABASE_URL")
+    assert line["parameters"] == ["schema"]
+
+
+def test_log_without_a_format_is_json_away_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings())
+
+    structlog.get_logger("test").info("job_claimed")
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert json.loads(captured.err)["event"] == "job_claimed"
