@@ -79,15 +79,15 @@ def _limit_process(memory_bytes: int, parent_pid: int, nice: int) -> None:
     os.nice(nice)
 
 
-def _warmed_up() -> tuple[str, Any]:
+def _warmed_up() -> tuple[Any, ...]:
     """Import what pixel work needs, once, so that tasks don't."""
     try:
         for module in WARM_IMPORTS:
             importlib.import_module(module)
         sys.modules["cv2"].setNumThreads(1)
     except Exception:  # noqa: BLE001 - a child has no log: whatever it was goes to the parent
-        return "failed", ("start", traceback.format_exc()[-MAX_TRACEBACK_CHARS:])
-    return "ready", None
+        return "failed", "start", traceback.format_exc()[-MAX_TRACEBACK_CHARS:]
+    return ("ready",)
 
 
 def _limit_cpu(cpu_s: float) -> None:
@@ -100,7 +100,7 @@ def _limit_cpu(cpu_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def _call(module: str, name: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[str, Any]:
+def _call(module: str, name: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, ...]:
     """Run one function and turn every way to end into an answer."""
     from pipelines.errors import StageError  # noqa: PLC0415 - importable once sys.path is here
 
@@ -108,13 +108,13 @@ def _call(module: str, name: str, arguments: tuple[tuple[Any, ...], dict[str, An
         function: Callable[..., Any] = getattr(importlib.import_module(module), name)
         return "result", function(*arguments[0], **arguments[1])
     except StageError as error:
-        return "refused", (type(error).__module__, type(error).__qualname__, str(error), error.evidence)
+        return "refused", type(error).__module__, type(error).__qualname__, str(error), error.evidence
     except MemoryError:
-        return "memory", None
+        return ("memory",)
     except Exception as error:  # noqa: BLE001 - a fault of ours or a library's: the parent turns it into our tree
         if getattr(error, "code", None) == CV_NO_MEMORY:
-            return "memory", None
-        return "failed", (type(error).__name__, traceback.format_exc()[-MAX_TRACEBACK_CHARS:])
+            return ("memory",)
+        return "failed", type(error).__name__, traceback.format_exc()[-MAX_TRACEBACK_CHARS:]
 
 
 def _read(stream: BinaryIO) -> Any:
@@ -137,13 +137,13 @@ def _read_exactly(stream: BinaryIO, size: int) -> bytearray | None:
     return body
 
 
-def _send(stream: BinaryIO, answer: tuple[str, Any]) -> None:
+def _send(stream: BinaryIO, answer: tuple[Any, ...]) -> None:
     try:
         body = pickle.dumps(answer, protocol=5)
     except MemoryError:
-        body = pickle.dumps(("memory", None), protocol=5)
+        body = pickle.dumps(("memory",), protocol=5)
     except Exception as error:  # noqa: BLE001 - a result that can't be pickled is a fault of the function
-        body = pickle.dumps(("failed", (type(error).__name__, str(error))), protocol=5)
+        body = pickle.dumps(("failed", type(error).__name__, str(error)), protocol=5)
     view = memoryview(len(body).to_bytes(LENGTH_BYTES, "big") + body)
     while view:
         view = view[stream.write(view) :]

@@ -4,8 +4,10 @@ Pure Python over a few bytes, so that it may run in the worker's own process:
 it refuses what is too large before a child is asked, and prices the rest.
 """
 
+import contextlib
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipelines.errors import BadImageError
@@ -105,7 +107,9 @@ def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
 
 def _check_jpeg(data: bytes, limits: DecodeLimits) -> None:
     """Refuse too many scans, and a size that so few bytes can't hold."""
-    scans = data.count(b"\xff\xda")  # entropy-coded data never holds FF DA, so a count needs no parser
+    scans = 0
+    with contextlib.suppress(struct.error):  # cut off: the decoder says so
+        scans = sum(marker == _START_OF_SCAN for marker, _ in _jpeg_segments(data))
     if scans > limits.max_scans:
         raise BadImageError(f"picture has {scans:,} scans; the limit is {limits.max_scans:,}")
     marker, width_px, height_px = _jpeg_frame(data)
@@ -129,10 +133,11 @@ def check_size(width_px: int, height_px: int, limits: DecodeLimits) -> None:
         raise BadImageError(f"picture is {width_px:,} x {height_px:,} pixels; the limit of a side is {MAX_SIDE_PX:,}")
 
 
-_MARKER = 0xFF
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
-_PIXELS_BEGIN_OR_END = frozenset({0xD9, 0xDA})
+_NO_LENGTH = frozenset({0x01, 0xD8})
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart: those are pixels
 """Markers of JPEG: ITU-T T.81, table B.1."""
 
 _BITS_PER_BLOCK = {0xC0: 2, 0xC1: 2, 0xC2: 1}
@@ -184,20 +189,26 @@ def _jpeg_size_px(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
-    """Walk the segments to the first start of frame (ITU-T T.81, B.1.1.3 and B.2.2): its marker, width, height."""
-    at = 2
-    while True:
-        while data[at] != _MARKER:  # fill and garbage between segments, as decoders skip it
-            at += 1
-        while data[at] == _MARKER:
-            at += 1
-        marker = data[at]
-        at += 1
+    """Return the first start of frame: its marker, width and height in pixels (ITU-T T.81, B.2.2)."""
+    for marker, at in _jpeg_segments(data):
         if marker in _FRAMES:
             height_px, width_px = struct.unpack_from(">HH", data, at + 3)
             return marker, width_px, height_px
-        if marker in _PIXELS_BEGIN_OR_END:
-            raise IndexError
+        if marker == _START_OF_SCAN:
+            break
+    raise IndexError
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Walk the first picture's segments (ITU-T T.81, B.1.1): markers, and where each one's length stands.
+
+    Thumbnails inside of segments and whatever follows the picture's end (a
+    second picture, a phone's video) are not looked at.
+    """
+    at = 2
+    while (found := _NEXT_MARKER.search(data, at)) and (marker := data[found.end() - 1]) != _END_OF_IMAGE:
+        at = found.end()
+        yield marker, at
         if marker not in _NO_LENGTH:
             at += struct.unpack_from(">H", data, at)[0]
 

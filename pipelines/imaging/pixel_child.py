@@ -143,7 +143,7 @@ class PixelChild:
             deadline = time.monotonic() + task.wall_s
             request = (task.module, task.name, (task.args, task.kwargs), task.cpu_s)
             exchange.send(_number(process.stdin), request, deadline)
-            kind, value = exchange.receive(_number(process.stdout), deadline)
+            answer = exchange.receive(_number(process.stdout), deadline)
         except exchange.DeadlineError as error:
             spent_s = _cpu_s(process.pid) - cpu_before_s
             self._end_process(patience_s=0)
@@ -153,9 +153,23 @@ class PixelChild:
         except exchange.ForeignAnswerError as error:
             self._end_process(patience_s=0)
             raise PixelFunctionError(f"{task} gave an answer that can't be taken", evidence=str(error)) from error
-        if kind == "memory":
-            self._end_process()
-        return _judged(task, kind, value, self._limits)
+        except BaseException:
+            # half a message may lie in a pipe: the next task must not read it as its own
+            self._end_process(patience_s=0)
+            raise
+        match answer:
+            case ("result", result):
+                return result
+            case ("refused", str(module), str(name), str(message), evidence):
+                raise _declared(module, name, message, evidence)
+            case ("memory",):
+                self._end_process()
+                raise BadImageError(f"picture needs more memory than the limit of {self._limits.memory_bytes:,} bytes")
+            case ("failed", str(name), str(trace)):
+                raise PixelFunctionError(f"pixel work failed: {name} in {task}", evidence=trace)
+            case _:
+                self._end_process(patience_s=0)
+                raise PixelFunctionError(f"{task} gave an answer that can't be taken")
 
     def _living_process(self, task: Task) -> subprocess.Popen[bytes]:
         """Return the warm process, or a new one: a child that died while idle is nobody's failure."""
@@ -169,13 +183,13 @@ class PixelChild:
         try:
             deadline = time.monotonic() + START_S
             exchange.send(_number(process.stdin), _setup(self._limits), deadline)
-            kind, value = exchange.receive(_number(process.stdout), deadline)
+            answer = exchange.receive(_number(process.stdout), deadline)
         except (exchange.ChildGoneError, exchange.DeadlineError, exchange.ForeignAnswerError) as error:
             code = self._end_process()
             raise PixelChildLostError(f"a pixel child did not start ({_ending(code)})") from error
-        if kind != "ready":
-            self._end_process()
-            raise PixelChildLostError("a pixel child did not start", evidence=str(value))
+        if answer != ("ready",):
+            self._end_process(patience_s=0)
+            raise PixelChildLostError("a pixel child did not start", evidence=str(answer))
         return process
 
     def _end_process(self, *, patience_s: float = 1.0) -> int:
@@ -242,21 +256,9 @@ def _cpu_s(pid: int) -> float:
     return float(times.user + times.system)
 
 
-def _judged(task: Task, kind: str, value: Any, limits: ChildLimits) -> Any:
-    """Turn an answer into the result, or raise what it stands for."""
-    if kind == "result":
-        return value
-    if kind == "memory":
-        raise _too_much_memory(limits)
-    if kind == "refused":
-        module, name, message, evidence = value
-        raise _declared(module, name, message, evidence)
-    name, trace = value
-    raise PixelFunctionError(f"pixel work failed: {name} in {task}", evidence=trace)
-
-
-def _declared(module: str, name: str, message: str, evidence: str | None) -> StageError:
+def _declared(module: str, name: str, message: str, evidence: Any) -> StageError:
     """Rebuild an error of our tree; one that needs more than a message becomes PermanentError."""
+    evidence = None if evidence is None else str(evidence)
     found = getattr(sys.modules.get(module, errors), name, None)
     if isinstance(found, type) and issubclass(found, StageError):
         try:
@@ -286,10 +288,6 @@ def _late(task: Task, spent_s: float) -> StageError:
         f"{task} was not done after {task.wall_s:g} s, in which its child got {spent_s:.1f} s of CPU: "
         "the machine is overloaded or the child was stopped"
     )
-
-
-def _too_much_memory(limits: ChildLimits) -> BadImageError:
-    return BadImageError(f"picture needs more memory than the limit of {limits.memory_bytes:,} bytes")
 
 
 def _ending(code: int) -> str:

@@ -7,6 +7,7 @@ that holds no secret (empty environment), and the worker lives.
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -59,7 +60,7 @@ class PixelPool:
             nice: how much children give way to the worker's own event loop, 0 to 19.
         """
         self._limits = ChildLimits(memory_bytes=memory_bytes, nice=nice)
-        self._size = size or os.cpu_count() or 1
+        self._size = size or _core_count()
         self._budget = ByteBudget(budget_bytes)
         self._children: list[PixelChild] = []
         self._idle: list[PixelChild] = []
@@ -119,6 +120,8 @@ class PixelPool:
             raise RuntimeError("the pixel pool is closed")
         task = Task.of(function, args, kwargs, wall_s=wall_s, cpu_s=cpu_s)
         async with self._slots, self._budget.hold(task_bytes):
+            if self._is_closed:
+                raise RuntimeError("the pixel pool was closed")
             child = self._idle.pop() if self._idle else self._new_child()
             future = asyncio.wrap_future(child.submit(task))
             try:
@@ -142,11 +145,14 @@ class PixelPool:
         self._idle.clear()
 
     def _new_child(self) -> PixelChild:
-        if self._is_closed:
-            raise RuntimeError("the pixel pool is closed")
         child = PixelChild(self._limits)
         self._children.append(child)
         return child
+
+
+def _core_count() -> int:
+    """Count the cores that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 async def _settled(future: asyncio.Future[Any]) -> None:

@@ -102,6 +102,12 @@ def test_header_of_thousand_scans_is_refused() -> None:
         read_header(jpeg_of_scans(1000, 64), LIMITS)
 
 
+def test_header_of_jpeg_counts_no_scans_in_what_follows_it() -> None:
+    video = b"\xff\xda" * 1000  # phones append one to a photograph
+
+    assert read_header(encoded(photo(), "JPEG", comment=video) + video, LIMITS).width_px == 64
+
+
 def test_header_of_every_cut_picture_is_read_or_refused() -> None:
     for kind in ("JPEG", "PNG", "GIF", "WEBP"):
         data = encoded(photo(), kind)

@@ -287,6 +287,21 @@ async def test_close_ends_tasks_and_children_and_may_come_twice() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "pixel-child"]
 
 
+async def test_close_turns_away_tasks_that_wait_for_a_child() -> None:
+    pool = PixelPool(size=1)
+    pid = await pool.run(tasks.pid)
+    first = asyncio.create_task(pool.run(tasks.spin, 60))
+    second = asyncio.create_task(pool.run(tasks.pid))
+    await busy_child(pool, first, pid)
+
+    await pool.close()
+
+    with pytest.raises(PixelChildLostError):
+        await first
+    with pytest.raises(RuntimeError, match="closed"):
+        await second
+
+
 PARENT = """
 import asyncio, sys, threading
 sys.path[:0] = {paths!r}
