@@ -70,6 +70,8 @@ class ClaimLoop:
         database: Database,
         worker_id: UUID,
         run_job: Callable[[RunningJob], Awaitable[None]],
+        *,
+        lanes: Lanes,
         pulse: Callable[[], Pulse],
     ) -> None:
         """Prepare the loop.
@@ -79,9 +81,10 @@ class ClaimLoop:
             database: where the queue is.
             worker_id: who claims.
             run_job: runs one claim to its recorded end; never raises but for a bug.
+            lanes: told whether one is free.
             pulse: how long this process's session has lasted.
         """
-        self.lanes = Lanes()
+        self._lanes = lanes
         self._settings = settings
         self._database = database
         self._worker_id = worker_id
@@ -203,14 +206,14 @@ class ClaimLoop:
         job = RunningJob(one, one.stage, time.monotonic())
         self._running[one.lease_token] = job
         job.task = asyncio.create_task(self._run(job), name=f"{one.job_type} {one.job_id}")
-        self.lanes.set_free(self._free_lanes() > 0)
+        self._lanes.set_free(self._free_lanes() > 0)
 
     async def _run(self, job: RunningJob) -> None:
         try:
             await self._run_job(job)
         finally:
             self._running.pop(job.claim.lease_token, None)
-            self.lanes.set_free(True)
+            self._lanes.set_free(True)
             self._woken.set()
 
     def _free_lanes(self) -> int:

@@ -6,6 +6,7 @@ nor another program's idle transaction keeps it from its beat.
 
 import asyncio
 import os
+import signal
 import socket
 import threading
 import time
@@ -70,6 +71,8 @@ class LeaseThread(threading.Thread):
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._main_loop_moved_at = time.monotonic()
         self._renewed_at = 0.0
+        self._parent_pid = os.getppid()
+        self._is_orphan = False
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the process if this loop doesn't move for STUCK_LOOP_S."""
@@ -102,6 +105,7 @@ class LeaseThread(threading.Thread):
                     connection.terminate()
                     connection = None
             self._watch_main_loop()
+            self._watch_parent()
             await asyncio.to_thread(self._stopping.wait, BEAT_S)
         if connection is not None:
             try:
@@ -132,6 +136,12 @@ class LeaseThread(threading.Thread):
             self._on_unknown(twice)
         self._unknown = unknown
         self.pulse.beat(await connection.fetchval("SELECT clock_timestamp()"))
+
+    def _watch_parent(self) -> None:
+        if os.getppid() != self._parent_pid and not self._is_orphan:
+            self._is_orphan = True
+            log.warning("worker_orphaned")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _watch_main_loop(self) -> None:
         loop = self._main_loop

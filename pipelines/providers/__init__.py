@@ -1,0 +1,1 @@
+"""Who analyzes and generates."""

@@ -1,0 +1,40 @@
+"""A stage, and what it is given."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pipelines.imaging.pool import PixelPool
+from pipelines.job import Job, Outputs
+from pipelines.providers.provider import Provider
+from pipelines.storage.storage import Storage
+
+
+class StageName(StrEnum):
+    """The stages, by the labels of the schema's `PipelineStage`."""
+
+    ANALYZING = "ANALYZING"
+    CROPPING = "CROPPING"
+    PROMPTING = "PROMPTING"
+    GENERATING = "GENERATING"
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What a stage works with: the job, what finished stages gave, and the outside world behind seams."""
+
+    job: Job
+    outputs: Outputs
+    provider: Provider
+    storage: Storage
+    pixels: PixelPool
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a job: an async function of its context, and the queue whose workers run it."""
+
+    name: StageName
+    run: Callable[[StageContext], Awaitable[Any]]
+    queue: str = "default"

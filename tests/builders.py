@@ -1,0 +1,121 @@
+"""Rows for tests, each as a foreign producer would insert it."""
+
+from typing import Any
+from uuid import uuid4
+
+from models.database import Database
+
+PRICE = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
+
+
+def new_id(prefix: str) -> str:
+    """Return an id that no other row has."""
+    return f"{prefix}{uuid4().hex[:20]}"
+
+
+async def make_user(database: Database, *, balance: int | None = 100, tier: str = "FREE") -> str:
+    """Insert a user and, unless None, a balance; return the user's id."""
+    user_id = new_id("u")
+    await database.fetch(
+        'INSERT INTO public.users (id, email, "updatedAt") VALUES ($1, $2, darkroom.utc_now())',
+        user_id,
+        f"{user_id}@example.test",
+    )
+    if balance is not None:
+        await database.fetch(
+            """INSERT INTO public.user_token_balances (id, "userId", balance, tier, "updatedAt")
+               VALUES ($1, $2, $3, $4::text::public."SubscriptionTier", darkroom.utc_now())""",
+            new_id("b"),
+            user_id,
+            balance,
+            tier,
+        )
+    return user_id
+
+
+async def make_image(database: Database, user_id: str, *, key: str | None = None, is_public: bool = False) -> str:
+    """Insert a picture's row, without an object; return its id."""
+    image_id = new_id("i")
+    await database.fetch(
+        """INSERT INTO public.enhanced_images (id, "userId", name, "originalUrl", "originalR2Key", "originalWidth",
+               "originalHeight", "originalSizeBytes", "originalFormat", "isPublic", "updatedAt")
+           VALUES ($1, $2, 'picture', 'https://example.test/x', $3, 640, 480, 1000, 'jpeg', $4, darkroom.utc_now())""",
+        image_id,
+        user_id,
+        key or f"users/{user_id}/originals/{image_id}.jpg",
+        is_public,
+    )
+    return image_id
+
+
+async def make_job(
+    database: Database,
+    *,
+    user_id: str | None = None,
+    image_id: str | None = None,
+    tier: str = "TIER_1K",
+    status: str = "PENDING",
+    **columns: Any,
+) -> str:
+    """Insert an enhancement job, with whatever it needs; `columns` are further ones by name. Return its id."""
+    user_id = user_id or await make_user(database)
+    image_id = image_id or await make_image(database, user_id)
+    job_id = new_id("j")
+    names = ", ".join(f'"{name}"' for name in columns)
+    places = ", ".join(f"${number}" for number in range(7, 7 + len(columns)))
+    await database.fetch(
+        f"""INSERT INTO public.image_enhancement_jobs
+                (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt"{", " + names if names else ""})
+            VALUES ($1, $2, $3, $4::text::public."EnhancementTier", $5, $6::text::public."JobStatus",
+                darkroom.utc_now(){", " + places if places else ""})""",
+        job_id,
+        image_id,
+        user_id,
+        tier,
+        PRICE[tier],
+        status,
+        *columns.values(),
+    )
+    return job_id
+
+
+async def make_generation(
+    database: Database,
+    *,
+    user_id: str | None = None,
+    kind: str = "GENERATE",
+    tier: str = "TIER_1K",
+    prompt: str = "a cat",
+) -> str:
+    """Insert a job of mcp_generation_jobs; return its id."""
+    user_id = user_id or await make_user(database)
+    job_id = new_id("g")
+    await database.fetch(
+        """INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "updatedAt")
+           VALUES ($1, $2, $3::text::public."McpJobType", $4::text::public."EnhancementTier", $5, 'PENDING', $6,
+                   darkroom.utc_now())""",
+        job_id,
+        user_id,
+        kind,
+        tier,
+        PRICE[tier],
+        prompt,
+    )
+    return job_id
+
+
+async def job_row(database: Database, job_id: str) -> Any:
+    """Return a job's row as the view darkroom.jobs shows it, or None."""
+    return await database.fetchrow("SELECT * FROM darkroom.jobs WHERE id = $1", job_id)
+
+
+async def balance_of(database: Database, user_id: str) -> int | None:
+    """Return a user's balance; None without a row."""
+    value = await database.fetchval('SELECT balance FROM public.user_token_balances WHERE "userId" = $1', user_id)
+    return None if value is None else int(value)
+
+
+async def money_violations(database: Database) -> list[str]:
+    """Return every breach of I3, I4 and I7 that the database can see."""
+    rows = await database.fetch("SELECT promise, finding FROM darkroom.money_violations")
+    return [f"{row['promise']}: {row['finding']}" for row in rows]

@@ -1,0 +1,74 @@
+"""What every test may ask for: real services, and a migrated database of its own."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from config.embedded.instance import EmbeddedInstance
+from config.postgres_url import parse_postgres_url
+from config.settings import PRICES_TOKENS
+from models.database import Database
+from models.migrate import upgrade
+
+FAST_AND_LOSABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
+TEMPLATE = "darkroom_template"
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[EmbeddedInstance]:
+    """One PostgreSQL and one Redis for all tests of this process, without durability."""
+    # a short path: sockets allow little more than a hundred bytes
+    with tempfile.TemporaryDirectory(prefix="dk", dir="/tmp") as folder:  # noqa: S108 - see above
+        os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
+        with EmbeddedInstance(Path(folder), postgres_settings=FAST_AND_LOSABLE) as instance:
+            yield instance
+
+
+@pytest.fixture(scope="session")
+def template(services: EmbeddedInstance) -> str:
+    """Name of a migrated database that others are copied from."""
+    url = parse_postgres_url(services.database_url)
+
+    async def make() -> None:
+        connection = await asyncpg.connect(**url.asyncpg_arguments())
+        await connection.execute(f"CREATE DATABASE {TEMPLATE}")
+        await connection.close()
+        await upgrade(url.with_database(TEMPLATE).text(), prices=PRICES_TOKENS)
+
+    asyncio.run(make())
+    return TEMPLATE
+
+
+@pytest.fixture
+async def database_url(services: EmbeddedInstance, template: str) -> AsyncIterator[str]:
+    """URL of a migrated database in mode managed, this test's own."""
+    url = parse_postgres_url(services.database_url)
+    name = f"test_{uuid4().hex[:12]}"
+    admin = await asyncpg.connect(**url.asyncpg_arguments())
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        yield url.with_database(name).text()
+    finally:
+        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await admin.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The way to this test's database, as workers have it."""
+    database = Database(parse_postgres_url(database_url), most_connections=20)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def redis_url(services: EmbeddedInstance) -> str:
+    """URL of a Redis whose keys this test shares with others of its process."""
+    return services.redis_url

@@ -1,0 +1,161 @@
+"""The dramatiq entry point: one worker process. Started by `darkroom worker`, once per process.
+
+dramatiq brings the process, its signals and its threads; the claim loop runs
+on the event loop of its AsyncIO middleware.
+"""
+
+import asyncio
+import os
+import threading
+import uuid
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+
+import dramatiq
+import structlog
+from dramatiq.broker import Broker
+from dramatiq.middleware import AsyncIO
+from dramatiq.worker import Worker
+from typing_extensions import override
+
+from config.embedded.services import embedded_services
+from config.log import configure_logging, secret_mask
+from config.settings import Settings, load_settings
+from pipelines.imaging.pool import PixelPool
+from pipelines.providers.registry import open_provider
+from workers.claim_loop import ClaimLoop
+from workers.doorbell import Lanes, declare_bells, make_broker
+from workers.gate import Gate
+from workers.lease import LeaseThread
+from workers.runner import Runner
+from workers.runtime import open_runtime
+from workers.supervisor import READY_FD
+
+log = structlog.get_logger(__name__)
+
+FAILED_START_EXIT_CODE = 75
+
+
+class WorkerProcess:
+    """Everything that one process runs on its event loop."""
+
+    def __init__(self, settings: Settings, lanes: Lanes) -> None:
+        """Keep the settings; nothing is opened yet."""
+        self._settings = settings
+        self._lanes = lanes
+        self._stack = AsyncExitStack()
+        self._claim_loop: ClaimLoop | None = None
+        self._loop_task: asyncio.Task[None] | None = None
+        self._lease: LeaseThread | None = None
+
+    def wake(self) -> None:
+        """Make the claim loop look now; this is all that a message does."""
+        if self._claim_loop is not None:
+            self._claim_loop.wake()
+
+    async def start(self) -> None:
+        """Open everything, take a lease, and begin to claim."""
+        settings = self._settings
+        services = self._stack.enter_context(embedded_services(settings))
+        runtime = await self._stack.enter_async_context(
+            open_runtime(settings, services, most_connections=min(16, settings.lanes + 2))
+        )
+        pixels = await self._stack.enter_async_context(PixelPool())
+        provider = await self._stack.enter_async_context(open_provider(settings, pixels))
+        mask = secret_mask(settings)
+        runner = Runner(
+            database=runtime.database,
+            storage=runtime.storage,
+            pixels=pixels,
+            provider_for=Gate(runtime.database, provider).for_job,
+            deadlines_s=settings.stage_deadlines,
+            mask=mask,
+        )
+        worker_id = uuid.uuid4()
+        claim_loop = ClaimLoop(
+            settings, runtime.database, worker_id, runner.run_job, lanes=self._lanes, pulse=lambda: lease.pulse
+        )
+        lease = LeaseThread(
+            settings,
+            runtime.database,
+            worker_id,
+            held=claim_loop.held_tokens,
+            on_lost=claim_loop.lose,
+            on_unknown=claim_loop.give_back,
+        )
+        lease.watch(asyncio.get_running_loop())
+        lease.start()
+        await asyncio.to_thread(lease.has_begun.wait)
+        self._claim_loop, self._lease = claim_loop, lease
+        self._loop_task = asyncio.create_task(claim_loop.run(), name="claim loop")
+        self._loop_task.add_done_callback(_end_process_if_failed)
+        log.info("worker_started", worker_id=str(worker_id), lanes=settings.lanes, queues=list(settings.queues))
+
+    async def stop(self) -> None:
+        """Let go of every job, sign off and close everything."""
+        if self._claim_loop is not None:
+            await self._claim_loop.stop(self._settings.shutdown_grace_s)
+        if self._lease is not None:
+            await asyncio.to_thread(self._lease.stop)
+        await self._stack.aclose()
+        log.info("worker_stopped")
+
+
+def _end_process_if_failed(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("claim_loop_failed", exc_info=task.exception())
+        os._exit(FAILED_START_EXIT_CODE)  # the supervisor starts another; the lease's end gives back the claims
+
+
+class WorkerMiddleware(dramatiq.Middleware):
+    """Starts and stops the claim loop with dramatiq's worker, on the event loop of its AsyncIO middleware."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        """Keep the process to start."""
+        self._process = process
+
+    @override
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Start, and tell the supervisor; a start that fails ends the process."""
+        threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def _start(self) -> None:
+        try:
+            _run_on_event_loop(self._process.start())
+        except Exception:
+            log.exception("worker_start_failed")
+            os._exit(FAILED_START_EXIT_CODE)
+        if descriptor := os.environ.get(READY_FD):
+            os.write(int(descriptor), b"r")
+
+    @override
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Release what runs, before dramatiq stops its threads."""
+        _run_on_event_loop(self._process.stop())
+
+
+def _run_on_event_loop(coroutine: Coroutine[None, None, None]) -> None:
+    thread = dramatiq.asyncio.get_event_loop_thread()
+    if thread is None:
+        raise RuntimeError("dramatiq's event loop isn't running")
+    thread.run_coroutine(coroutine)
+
+
+def make_worker_broker(settings: Settings) -> Broker:
+    """Build the broker with our own middleware only: no retries, no time limits, no age limits meet a job."""
+    lanes = Lanes()
+    process = WorkerProcess(settings, lanes)
+    services = embedded_services(settings)
+    url = settings.broker_url or settings.redis_url
+    if url is None:  # the supervisor passes on what it opened; by hand, hold the embedded services ourselves
+        url = services.__enter__().broker_url
+    broker = make_broker(url, middleware=[AsyncIO(), WorkerMiddleware(process)], lanes=lanes)
+    declare_bells(broker, settings.queues, process.wake)
+    return broker
+
+
+def main() -> None:
+    """Set up the broker of this process; dramatiq's command line calls it after its fork."""
+    settings = load_settings()
+    configure_logging(settings)
+    dramatiq.set_broker(make_worker_broker(settings))

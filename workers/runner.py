@@ -1,0 +1,239 @@
+"""The life of one claim: run -> outcome -> record.
+
+Every way in which a run can end becomes one transition, and only the last
+step writes it. Whatever a lost claim does in between, its writes change nothing.
+"""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from config.masking import SecretMask
+from models.claims import ClaimLostError
+from models.database import Connection, Database, is_connection_loss, is_contention
+from models.error_logs import log_error
+from models.job_inputs import JobInputs, load_inputs
+from models.transitions import (
+    Checkpoint,
+    Completed,
+    Failed,
+    Released,
+    Retried,
+    Snoozed,
+    Transition,
+    record,
+)
+from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
+from pipelines.imaging.pool import PixelPool
+from pipelines.job_types import JOB_TYPES
+from pipelines.providers.provider import Provider
+from pipelines.stage import Stage, StageContext, StageName
+from pipelines.storage.storage import Storage
+from workers.claim_loop import Ending, RunningJob
+from workers.retry import retry_delay
+from workers.translation import build_job, build_outputs, columns_of, summary_of, with_output
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+DATABASE_GONE_S = 0.5
+"""How long to wait between tries to record while PostgreSQL is gone: the result in hand is worth the wait."""
+
+MAX_EVIDENCE_CHARS = 500
+
+
+class ProviderFor(Protocol):
+    """Makes the provider that one running job may call: with its intents, counted against its claim."""
+
+    def __call__(self, job: RunningJob, *, most_paid_calls: int) -> Provider:
+        """Return it."""
+
+
+class Runner:
+    """Runs claims of one process."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        storage: Storage,
+        pixels: PixelPool,
+        provider_for: ProviderFor,
+        deadlines_s: Mapping[str, float],
+        mask: SecretMask,
+    ) -> None:
+        """Hold what every run needs; the caller owns and closes it."""
+        self._database = database
+        self._storage = storage
+        self._pixels = pixels
+        self._provider_for = provider_for
+        self._deadlines_s = deadlines_s
+        self._mask = mask
+
+    async def run_job(self, job: RunningJob) -> None:
+        """Run one claim to its recorded end. Only a bug of ours raises."""
+        structlog.contextvars.bind_contextvars(
+            job_id=job.claim.job_id, job_type=job.claim.job_type, attempt=job.claim.attempt
+        )
+        log.info("job_claimed", stage=job.stage)
+        try:
+            transition = await self._attempt(job)
+            await self._record(job, transition)
+        except ClaimLostError:
+            log.warning("job_claim_lost", stage=job.stage)
+            return
+        self._report(transition)
+
+    async def _attempt(self, job: RunningJob) -> Transition:
+        """Run the remaining stages; return how it ended.
+
+        Raises:
+            ClaimLostError: another holds the job, or it is over.
+        """
+        try:
+            return await self._stages(job)
+        except asyncio.CancelledError:
+            if job.ending is None:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()  # the cancellation has done its work; what follows may wait again
+            if job.ending is Ending.CLAIM_LOST:
+                raise ClaimLostError(f"job {job.claim.job_id} was cancelled or taken over") from None
+            return Released(job.stage, _elapsed_ms(job))
+        except ClaimLostError:
+            raise
+        except StageError as error:
+            await self._log_error(job, error)
+            return self._ending(job, error)
+        except Exception as error:  # a bug of ours must not lose a job either
+            log.exception("stage_crashed", stage=job.stage)
+            await self._log_error(job, error)
+            return self._ending(job, TransientError(f"unexpected {type(error).__name__} in {job.stage}"))
+
+    async def _stages(self, job: RunningJob) -> Transition:
+        claim = job.claim
+        inputs = await self._with_database(lambda connection: load_inputs(connection, claim))
+        if inputs is None:
+            raise ClaimLostError(f"the row of job {claim.job_id} is gone")
+        context = self._context(job, inputs)
+        stages = _remaining(JOB_TYPES[claim.job_type].stages, claim.stage)
+        for stage, following in zip(stages, [*stages[1:], None], strict=True):
+            job.stage, job.started_s = stage.name, time.monotonic()
+            output = await self._run_stage(stage, context)
+            columns = columns_of(claim.job_type, output)
+            duration_ms = _elapsed_ms(job)
+            summary = summary_of(output)
+            log.info("stage_completed", stage=stage.name, duration_s=duration_ms / 1000)
+            if following is None:
+                pipeline_id = inputs.pipeline.id if inputs.pipeline else None
+                return Completed(stage.name, duration_ms, columns, summary, pipeline_id)
+            deadline_s = self._deadlines_s[following.name]
+            checkpoint = Checkpoint(stage.name, following.name, deadline_s, duration_ms, columns, summary)
+            await self._record(job, checkpoint)
+            context = replace(context, outputs=with_output(context.outputs, output))
+        raise AssertionError(f"job type {claim.job_type} has no stage {claim.stage}")
+
+    def _context(self, job: RunningJob, inputs: JobInputs) -> StageContext:
+        built = build_job(job.claim, inputs)
+        return StageContext(
+            job=built,
+            outputs=build_outputs(built, inputs),
+            provider=self._provider_for(job, most_paid_calls=built.options.generation.retry_attempts),
+            storage=self._storage,
+            pixels=self._pixels,
+        )
+
+    async def _run_stage(self, stage: Stage, context: StageContext) -> Any:
+        deadline_s = self._deadlines_s[stage.name]
+        try:
+            async with asyncio.timeout(deadline_s) as deadline:
+                return await stage.run(context)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise TransientError(f"{stage.name} wasn't done within its deadline of {deadline_s:g} s") from None
+
+    def _ending(self, job: RunningJob, error: StageError) -> Transition:
+        """Turn a stage's error into what happens to the job."""
+        claim, reason = job.claim, self._mask(str(error))
+        duration_ms = _elapsed_ms(job)
+        if isinstance(error, ThrottledError):
+            return Snoozed(job.stage, reason, max(error.retry_after, timedelta(seconds=1)), duration_ms)
+        if isinstance(error, PermanentError) or not isinstance(error, TransientError):
+            return Failed(job.stage, reason, duration_ms)
+        if claim.attempt >= claim.max_attempts:
+            return Failed(job.stage, f"{reason} (all {claim.max_attempts} attempts are used)", duration_ms)
+        return Retried(job.stage, reason, retry_delay(claim.attempt), duration_ms)
+
+    async def _record(self, job: RunningJob, transition: Transition) -> None:
+        """Write a transition under the claim's fence; a PostgreSQL that is gone is waited for."""
+        job.is_recording = True
+        try:
+            await self._with_database(lambda connection: record(connection, job.claim, transition))
+        finally:
+            job.is_recording = False
+
+    async def _with_database(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run work; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides."""
+        while True:
+            try:
+                return await self._database.run(work)
+            except Exception as error:
+                if not (is_connection_loss(error) or is_contention(error)):
+                    raise
+                log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
+                await asyncio.sleep(DATABASE_GONE_S)
+
+    async def _log_error(self, job: RunningJob, error: Exception) -> None:
+        """Write one row of error_logs; a failure to do so never fails a job."""
+        claim = job.claim
+        evidence = error.evidence if isinstance(error, StageError) else None
+        metadata = {"jobId": claim.job_id, "jobType": claim.job_type, "stage": job.stage, "attempt": claim.attempt}
+        if evidence:
+            metadata["evidence"] = self._mask(evidence)[:MAX_EVIDENCE_CHARS]
+        stack = self._mask("".join(traceback.format_exception(error)))
+        try:
+            async with self._database.connection() as connection:
+                await log_error(
+                    connection,
+                    message=self._mask(str(error)),
+                    stack=stack,
+                    user_id=claim.user_id,
+                    route=f"darkroom/{claim.job_type}/{job.stage}",
+                    error_type=type(error).__name__,
+                    metadata=metadata,
+                )
+        except Exception as failure:  # noqa: BLE001 - an error about an error is only worth a line
+            log.warning("error_log_failed", error=str(failure))
+
+    def _report(self, transition: Transition) -> None:
+        match transition:
+            case Completed():
+                log.info("job_completed", stage=transition.finished)
+            case Failed():
+                log.warning("job_failed", stage=transition.stage, reason=transition.reason)
+            case Retried():
+                delay_s = transition.delay.total_seconds()
+                log.warning("job_retry_scheduled", stage=transition.stage, reason=transition.reason, delay_s=delay_s)
+            case Snoozed():
+                delay_s = transition.delay.total_seconds()
+                log.info("job_snoozed", stage=transition.stage, reason=transition.reason, delay_s=delay_s)
+            case _:
+                log.info("job_released")
+
+
+def _elapsed_ms(job: RunningJob) -> int:
+    return round((time.monotonic() - job.started_s) * 1000)
+
+
+def _remaining(stages: Sequence[Stage], first: str) -> Sequence[Stage]:
+    names = [stage.name for stage in stages]
+    return stages[names.index(StageName(first)) :]

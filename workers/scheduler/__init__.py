@@ -1,0 +1,1 @@
+"""The scheduler: bells, rescue, adoption and whatever is due. Any number may run; there is no leader."""

@@ -1,0 +1,144 @@
+"""What every scheduler does over and over: idempotent passes, each apart from its loop."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from models.claims import wake_due
+from models.database import is_connection_loss, is_contention
+from models.leases import forget_dead_workers
+from models.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
+from workers.pulse import Pulse
+from workers.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+BELL_CHANNEL = "darkroom_bells"
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One pass and how often it runs."""
+
+    name: str
+    interval_s: float
+    run_once: Callable[[], Awaitable[object]]
+
+
+class Scheduler:
+    """Bells, rescue and adoption, on one event loop."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Keep the runtime; nothing runs yet."""
+        self._runtime = runtime
+        self._pulse = Pulse(runtime.settings.lease_s)
+
+    def loops(self) -> tuple[Loop, ...]:
+        """Return every pass, by name."""
+        return (
+            Loop("bells", self._runtime.settings.poll_s, self.ring_for_waiting_jobs),
+            Loop("rescue", 1.0, self.rescue),
+            Loop("overdue", 5.0, self.end_overdue),
+            Loop("adoption", 10.0, self.adopt),
+            Loop("workers", 600.0, self.forget_workers),
+        )
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run every loop, and listen for bells, until told to stop."""
+        tasks = [asyncio.create_task(self._repeat(loop), name=loop.name) for loop in self.loops()]
+        tasks += [asyncio.create_task(self._listen(), name="listen"), asyncio.create_task(self._beat(), name="pulse")]
+        await stopping.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def ring_for_waiting_jobs(self) -> set[str]:
+        """Make due what waited for its time, and ring for every queue that has ready jobs."""
+        database = self._runtime.database
+        await database.run(wake_due)
+        rows = await database.fetch(
+            "SELECT DISTINCT q.queue FROM darkroom.job_queue q WHERE q.ready AND q.status = 'pending'"
+        )
+        queues = {row["queue"] for row in rows}
+        for queue in queues:
+            await self._runtime.ring(queue)
+        return queues
+
+    async def rescue(self) -> int:
+        """Make due again what dead workers held; return how many claims were taken from them."""
+        not_after = self._pulse.rescue_not_after()
+        if not_after is None:
+            return 0
+        rescued = await rescue_lost_claims(self._runtime.database, not_after)
+        if rescued.requeued or rescued.ended:
+            log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
+        return rescued.requeued + rescued.ended
+
+    async def end_overdue(self) -> int:
+        """End what hasn't finished within the maximum wait; return how many."""
+        ended = await end_overdue_jobs(self._runtime.database, self._runtime.settings.max_wait_s)
+        if ended:
+            log.warning("jobs_overdue", ended=ended)
+        return ended
+
+    async def adopt(self) -> int:
+        """Queue PENDING jobs that have no queue row; return how many."""
+        adopted, dropped = await adopt_jobs(self._runtime.database)
+        if adopted or dropped:
+            log.info("jobs_adopted", adopted=adopted, dropped=dropped)
+        return adopted
+
+    async def forget_workers(self) -> None:
+        """Remove the rows of processes long dead."""
+        await self._runtime.database.run(forget_dead_workers)
+
+    async def _repeat(self, loop: Loop) -> None:
+        while True:
+            try:
+                await loop.run_once()
+            except Exception as error:
+                if is_connection_loss(error) or is_contention(error):
+                    log.warning("loop_waits_for_database", loop=loop.name, error=str(error))
+                else:
+                    log.exception("loop_failed", loop=loop.name)
+            await asyncio.sleep(loop.interval_s)
+
+    async def _beat(self) -> None:
+        """Feel the database's pulse once a second: a gap means that we may rescue nobody for a lease."""
+        while True:
+            try:
+                self._pulse.beat(await self._runtime.database.fetchval("SELECT clock_timestamp()"))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it was no beat
+                self._pulse.break_off()
+                log.debug("beat_failed", error=str(error))
+            await asyncio.sleep(1.0)
+
+    async def _listen(self) -> None:
+        """Ring for what producers notify, as soon as they commit."""
+        rings: set[asyncio.Task[None]] = set()
+
+        def heard(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+            task = asyncio.create_task(self._runtime.ring(str(payload)))
+            rings.add(task)
+            task.add_done_callback(rings.discard)
+
+        while True:
+            connection: asyncpg.Connection[asyncpg.Record] | None = None
+            try:
+                connection = await self._runtime.database.connect_direct()
+                await connection.add_listener(BELL_CHANNEL, heard)
+                closed = asyncio.Event()
+                connection.add_termination_listener(lambda _connection, closed=closed: closed.set())
+                await closed.wait()
+            except Exception as error:
+                if not is_connection_loss(error):
+                    log.exception("listen_failed")
+            finally:
+                if connection is not None:
+                    with contextlib.suppress(Exception):
+                        connection.terminate()
+            await asyncio.sleep(1.0)

@@ -1,0 +1,231 @@
+"""Producing jobs from Python, through the same SQL functions that producers in any language call."""
+
+import contextlib
+import hashlib
+import uuid
+from dataclasses import dataclass
+
+from config.settings import Settings
+from models.database import Connection
+from pipelines import keys
+from pipelines.errors import BadImageError, InvalidOptionsError, StageError
+from pipelines.imaging.header import DecodeLimits, read_header
+from workers.operations.errors import InvalidInputError, OperationError, translated
+from workers.runtime import Runtime
+
+_INSERT_PICTURE = """
+INSERT INTO public.enhanced_images
+    (id, "userId", name, "originalUrl", "originalR2Key", "originalWidth", "originalHeight", "originalSizeBytes",
+     "originalFormat", "createdAt", "updatedAt")
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now())
+"""
+
+
+class StorageRefusedError(OperationError):
+    """The storage didn't take a picture or give one back; nothing was submitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded picture that passed the door: its header is of a format and a size that workers take."""
+
+    name: str
+    data: bytes
+    format: str
+    width_px: int
+    height_px: int
+
+    @property
+    def content_type(self) -> str:
+        """Such as `image/jpeg`."""
+        return f"image/{self.format}"
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job and the picture it works on."""
+
+    job_id: str
+    image_id: str
+
+
+def new_id() -> str:
+    """Make an id in the shape of the application's own: `c` and 24 characters."""
+    return "c" + uuid.uuid4().hex[:24]
+
+
+def check_picture(name: str, data: bytes, settings: Settings) -> Picture:
+    """Look at a picture's header, so that what no worker would take is refused before anything is stored or charged.
+
+    Raises:
+        InvalidInputError: names the limit and the value found.
+    """
+    limits = DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    try:
+        header = read_header(data, limits)
+    except BadImageError as error:
+        raise InvalidInputError(str(error)) from error
+    return Picture(name, data, header.format.lower(), header.width_px, header.height_px)
+
+
+async def store_picture(runtime: Runtime, user_id: str, picture: Picture) -> str:
+    """Store a picture and then its row, in this order, so that no row is without its object; return the row's id.
+
+    Raises:
+        InvalidInputError: the user's id can't stand in a key.
+        NotFoundError: the user doesn't exist.
+        StorageRefusedError: the object wasn't stored.
+    """
+    image_id = new_id()
+    try:
+        key = keys.original_key(user_id, image_id, keys.extension_of(picture.content_type))
+    except InvalidOptionsError as error:
+        raise InvalidInputError(str(error)) from error
+    try:
+        sha256 = hashlib.sha256(picture.data).hexdigest()
+        await runtime.storage.put(key, picture.data, picture.content_type, sha256)
+    except StageError as error:
+        raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
+    try:
+        with translated():
+            await runtime.database.run(
+                lambda connection: connection.execute(
+                    _INSERT_PICTURE,
+                    *(image_id, user_id, picture.name, runtime.storage.url(key), key),
+                    *(picture.width_px, picture.height_px, len(picture.data), picture.format),
+                )
+            )
+    except OperationError:
+        await _delete_object(runtime, key)
+        raise
+    return image_id
+
+
+async def submit_picture(
+    runtime: Runtime,
+    user_id: str,
+    picture: Picture,
+    *,
+    tier: str,
+    pipeline_id: str | None = None,
+    source_image_id: str | None = None,
+) -> Submitted:
+    """Store a picture and submit its job; a job that is refused leaves no picture behind.
+
+    Raises:
+        OperationError: as `store_picture` and `submit_enhancement`.
+    """
+    image_id = await store_picture(runtime, user_id, picture)
+    try:
+        job_id = await submit_enhancement(
+            runtime, user_id, image_id, tier=tier, pipeline_id=pipeline_id, source_image_id=source_image_id
+        )
+    except OperationError:
+        await remove_picture(runtime, image_id)
+        raise
+    return Submitted(job_id, image_id)
+
+
+async def remove_picture(runtime: Runtime, image_id: str) -> None:
+    """Remove a picture's row and then its object. Its jobs go with it."""
+    key = await runtime.database.fetchval(
+        'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"', image_id
+    )
+    if key is not None:
+        await _delete_object(runtime, key)
+
+
+async def submit_enhancement(
+    runtime: Runtime,
+    user_id: str,
+    image_id: str,
+    *,
+    tier: str,
+    pipeline_id: str | None = None,
+    source_image_id: str | None = None,
+    idempotency_key: str | None = None,
+) -> str:
+    """Submit a job for a picture that is stored, and ring; return the job's id, the same one for the same key.
+
+    Raises:
+        InvalidInputError: the pipeline breaks a rule.
+        NotFoundError: user, picture or pipeline doesn't exist.
+        NotYoursError: picture or pipeline is another user's and not public.
+        PaymentRefusedError: too few tokens.
+    """
+
+    async def submit(connection: Connection) -> str:
+        job_id: str = await connection.fetchval(
+            "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6)",
+            *(user_id, image_id, tier, pipeline_id, source_image_id, idempotency_key),
+        )
+        return job_id
+
+    with translated():
+        job_id = await runtime.database.run(submit)
+    await runtime.ring()
+    return job_id
+
+
+async def submit_generation(
+    runtime: Runtime,
+    user_id: str,
+    job_type: str,
+    *,
+    tier: str,
+    prompt: str,
+    input_key: str | None = None,
+    input_url: str | None = None,
+    api_key_id: str | None = None,
+    idempotency_key: str | None = None,
+) -> str:
+    """Submit a job that makes or changes a picture by words, and ring; return the job's id.
+
+    Args:
+        runtime: open.
+        user_id: whose it is.
+        job_type: GENERATE, or MODIFY with an input.
+        tier: a label of `EnhancementTier`.
+        prompt: what to make.
+        input_key: the object to start from.
+        input_url: where to fetch it from instead.
+        api_key_id: of the user's, for the application's own accounts.
+        idempotency_key: the same key gives the same job.
+
+    Raises:
+        InvalidInputError: the prompt holds NUL, which no text in PostgreSQL can.
+        NotFoundError: user or API key doesn't exist.
+        NotYoursError: the API key is another user's.
+        PaymentRefusedError: too few tokens.
+    """
+    if "\0" in prompt:
+        raise InvalidInputError("the prompt holds a NUL character; remove it")
+
+    async def submit(connection: Connection) -> str:
+        job_id: str = await connection.fetchval(
+            "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8)",
+            *(user_id, job_type, tier, prompt, input_key, input_url, api_key_id, idempotency_key),
+        )
+        return job_id
+
+    with translated():
+        job_id = await runtime.database.run(submit)
+    await runtime.ring()
+    return job_id
+
+
+async def read_result(runtime: Runtime, key: str) -> bytes:
+    """Read a finished job's picture.
+
+    Raises:
+        StorageRefusedError: it isn't there, or the storage doesn't answer.
+    """
+    try:
+        return await runtime.storage.get(key)
+    except StageError as error:
+        raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
+
+
+async def _delete_object(runtime: Runtime, key: str) -> None:
+    with contextlib.suppress(StageError):  # an orphan is found by retention; the refusal is what the caller must see
+        await runtime.storage.delete(key)

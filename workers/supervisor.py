@@ -1,0 +1,182 @@
+"""Keeps worker processes running: each its own dramatiq, restarted with backoff when it dies.
+
+dramatiq's own master stops all of its processes when one of them is killed,
+so each worker gets a master of its own and we restart that.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from config.embedded.services import Services
+from config.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+CODE_FOLDER = Path(__file__).resolve().parent.parent
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MOST_S = 10.0
+HEALTHY_S = 30.0
+"""A process that lived this long starts its next backoff anew."""
+
+KILL_AFTER_S = 10.0
+"""On top of the grace: what hasn't stopped by then is killed, and its claims are rescued."""
+
+READY_FD = "WORKER_READY_FD"
+"""Environment variable: the descriptor to which a worker writes one byte once it works."""
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """Have the kernel send SIGTERM when the supervisor dies, however it does: nobody would stop or restart us then."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def worker_environment(settings: Settings, services: Services) -> dict[str, str]:
+    """Return the environment of a worker: our own, with the services that this process has opened."""
+    return os.environ | {
+        "DATABASE_URL": services.database_url,
+        "DATABASE_DIRECT_URL": services.database_direct_url,
+        "REDIS_URL": services.redis_url,
+        "BROKER_URL": services.broker_url,
+        "STORAGE_URL": services.storage_url,
+        "PROVIDER": ",".join(settings.providers),
+    }
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One place for a process, and the process that fills it now."""
+
+    number: int
+    process: "subprocess.Popen[bytes] | None" = None
+    started_s: float = 0.0
+    backoff_s: float = BACKOFF_FIRST_S
+    due_s: float = 0.0
+    is_ready: threading.Event = field(default_factory=threading.Event)
+
+
+class WorkerProcesses:
+    """A number of worker processes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        services: Services,
+        *,
+        processes: int,
+        lanes: int | None = None,
+        queues: Sequence[str] | None = None,
+    ) -> None:
+        """Prepare; nothing is started yet."""
+        self._environment = worker_environment(settings, services)
+        if lanes is not None:
+            self._environment["DARKROOM_LANES"] = str(lanes)
+        if queues is not None:
+            self._environment["DARKROOM_QUEUES"] = ",".join(queues)
+        self._grace_s = settings.shutdown_grace_s
+        self._slots = [_Slot(number) for number in range(processes)]
+        self._is_stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start every process; `wait_ready` says when they work."""
+        for slot in self._slots:
+            self._start(slot)
+        threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until each process has said that it works; False if one hasn't in time."""
+        until_s = time.monotonic() + timeout_s
+        return all(slot.is_ready.wait(max(0.0, until_s - time.monotonic())) for slot in self._slots)
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the dramatiq masters that live."""
+        return [slot.process.pid for slot in self._slots if slot.process and slot.process.poll() is None]
+
+    def stop(self, timeout_s: float | None = None) -> int:
+        """Stop all processes with SIGTERM and wait; return 0, or 1 if one had to be killed."""
+        self._is_stopping.set()
+        for slot in self._slots:
+            if slot.process is not None and slot.process.poll() is None:
+                slot.process.terminate()
+        until_s = time.monotonic() + (self._grace_s + KILL_AFTER_S if timeout_s is None else timeout_s)
+        code = 0
+        for slot in self._slots:
+            if slot.process is None:
+                continue
+            try:
+                slot.process.wait(max(0.1, until_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                slot.process.kill()
+                slot.process.wait()
+                code = 1
+        return code
+
+    def run_forever(self, on_ready: Callable[[], None]) -> int:
+        """Run until SIGTERM or SIGINT; return the exit code. Only in a main thread."""
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        self.start()
+        threading.Thread(target=self._announce, args=(on_ready,), daemon=True).start()
+        ended.wait()
+        return self.stop()
+
+    def _announce(self, on_ready: Callable[[], None]) -> None:
+        for slot in self._slots:
+            slot.is_ready.wait()
+        on_ready()
+
+    def _start(self, slot: _Slot) -> None:
+        command = [
+            *(sys.executable, "-m", "dramatiq", "workers.main:main", "--path", str(CODE_FOLDER)),
+            *("--processes", "1", "--threads", "1", "--skip-logging"),
+            *("--worker-shutdown-timeout", str(round((self._grace_s + KILL_AFTER_S) * 1000))),
+        ]
+        slot.started_s = time.monotonic()
+        heard, told = os.pipe()  # not stdout: dramatiq's master passes that on to its own stderr
+        slot.process = subprocess.Popen(
+            command,
+            env=self._environment | {READY_FD: str(told)},
+            pass_fds=[told],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C reaches us only, and we stop it in order
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, of a function loaded before
+        )
+        os.close(told)
+        threading.Thread(target=_listen, args=(slot, heard), daemon=True).start()
+
+    def _watch(self) -> None:
+        """Restart what has died, after its backoff."""
+        while not self._is_stopping.wait(0.05):
+            for slot in self._slots:
+                if slot.process is None or slot.process.poll() is None:
+                    continue
+                if slot.due_s == 0.0:
+                    lived_s = time.monotonic() - slot.started_s
+                    slot.backoff_s = BACKOFF_FIRST_S if lived_s > HEALTHY_S else min(BACKOFF_MOST_S, slot.backoff_s * 2)
+                    slot.due_s = time.monotonic() + slot.backoff_s
+                    log.warning("worker_died", exit_code=slot.process.returncode, restart_in_s=slot.backoff_s)
+                elif time.monotonic() >= slot.due_s:
+                    slot.due_s = 0.0
+                    self._start(slot)
+
+
+def _listen(slot: _Slot, heard: int) -> None:
+    """Hear a process say that it works; it ends saying nothing if it fails."""
+    with os.fdopen(heard, "rb") as pipe:
+        if pipe.read(1):
+            slot.is_ready.set()

@@ -1,0 +1,151 @@
+"""Between rows and stages: the job as stages see it, checked for whose it is, and outputs as columns."""
+
+from dataclasses import replace
+from typing import Any
+
+from models.claims import Claim
+from models.job_inputs import JobInputs, Picture, Pipeline
+from models.job_tables import ENHANCEMENTS, table_of
+from pipelines import keys
+from pipelines.analysis import Analysis
+from pipelines.errors import InvalidOptionsError, MissingObjectError, NotYoursError
+from pipelines.job import Crop, Generated, Job, Outputs, Prompt
+from pipelines.options import resolve
+from pipelines.tiers import Tier
+
+MAX_PROMPT_CHARS = 8_000
+
+
+def build_job(claim: Claim, inputs: JobInputs) -> Job:
+    """Build the job that stages see.
+
+    Raises:
+        NotYoursError: a picture, pipeline or reference key isn't the user's to use.
+        MissingObjectError: a blend's source picture is gone.
+        InvalidOptionsError: the pipeline's JSON or the prompt breaks a rule.
+    """
+    if claim.job_type == "blend" and inputs.source is None:
+        raise MissingObjectError("the blend's source picture is missing: its row was deleted")
+    pipeline = inputs.pipeline
+    if pipeline is not None and not pipeline.is_allowed:
+        raise NotYoursError(f"pipeline {pipeline.id} is private and not yours")
+    options = resolve(None if pipeline is None else pipeline.config)
+    if pipeline is not None:
+        _check_references(pipeline)
+    return Job(
+        id=claim.job_id,
+        job_type=claim.job_type,
+        user_id=claim.user_id,
+        tier=Tier(inputs.tier),
+        input_key=_key_of(inputs.picture) if inputs.picture else _generation_key(claim, inputs),
+        image_id=inputs.picture.id if inputs.picture else None,
+        source_key=_key_of(inputs.source) if inputs.source and claim.job_type == "blend" else None,
+        options=options,
+        prompt=_prompt(inputs),
+    )
+
+
+def build_outputs(job: Job, inputs: JobInputs) -> Outputs:
+    """Rebuild the outputs of finished stages from the row's own columns."""
+    row = inputs.checkpoints
+    analysis = None
+    if row.get("analysisResult") is not None:
+        analysis = Analysis.from_json(row["analysisResult"], source=row["analysisSource"] or "unknown")
+    crop = Crop.from_json(row.get("cropDimensions"), was_cropped=bool(row.get("wasCropped")))
+    prompt = None
+    if row.get("geminiPrompt") is not None:
+        prompt = Prompt.from_json(row["geminiPrompt"], job=job, analysis=analysis)
+    return Outputs(analysis=analysis, crop=crop, prompt=prompt)
+
+
+def columns_of(job_type: str, output: object) -> dict[str, Any]:
+    """Return the values that a stage's output gives its job's own row, by column name.
+
+    A stage that was switched off gives None, and None gives nothing.
+    """
+    match output:
+        case Analysis():
+            return {"analysisResult": output.to_json(), "analysisSource": output.source}
+        case Crop():
+            return {"wasCropped": output.was_cropped, "cropDimensions": output.to_json()}
+        case Prompt():
+            return {"geminiPrompt": output.text}
+        case Generated():
+            prefix, image = ("enhanced", "") if table_of(job_type) is ENHANCEMENTS else ("output", "Image")
+            columns: dict[str, Any] = {
+                f"{prefix}{image}Url": output.url,
+                f"{prefix}{image}R2Key": output.key,
+                f"{prefix}Width": output.width_px,
+                f"{prefix}Height": output.height_px,
+                f"{prefix}SizeBytes": output.size_bytes,
+                "geminiModel": output.model,
+            }
+            return columns | ({"geminiTemp": output.temperature} if table_of(job_type) is ENHANCEMENTS else {})
+        case _:
+            return {}
+
+
+def summary_of(output: object) -> dict[str, Any] | None:
+    """Return what the history of stages keeps of an output beside the row's own columns: what was measured and done."""
+    match output:
+        case Analysis():
+            return {"measures": output.measures} if output.measures else None
+        case Generated():
+            return output.to_json()
+        case _:
+            return None
+
+
+def with_output(outputs: Outputs, output: object) -> Outputs:
+    """Return the outputs with one more."""
+    match output:
+        case Analysis():
+            return replace(outputs, analysis=output)
+        case Crop():
+            return replace(outputs, crop=output)
+        case Prompt():
+            return replace(outputs, prompt=output)
+        case _:
+            return outputs
+
+
+def _key_of(picture: Picture) -> str:
+    if not picture.is_allowed:
+        raise NotYoursError(f"picture {picture.id} is not yours and not public")
+    return picture.key
+
+
+def _generation_key(claim: Claim, inputs: JobInputs) -> str | None:
+    if claim.job_type != "modify":
+        return None
+    if inputs.input_key is None and inputs.input_url is None:
+        raise InvalidOptionsError(
+            "a MODIFY job needs an input picture: neither inputImageR2Key nor inputImageUrl is set"
+        )
+    if inputs.input_key is not None and not keys.is_users(inputs.input_key, claim.user_id):
+        raise NotYoursError(f"input key {inputs.input_key} is not yours")
+    return inputs.input_key
+
+
+def _prompt(inputs: JobInputs) -> str | None:
+    if inputs.prompt is None:
+        return None
+    if not inputs.prompt.strip():
+        raise InvalidOptionsError("the prompt is empty")
+    if len(inputs.prompt) > MAX_PROMPT_CHARS:
+        raise InvalidOptionsError(
+            f"the prompt has {len(inputs.prompt):,} characters; the limit is {MAX_PROMPT_CHARS:,}"
+        )
+    return inputs.prompt
+
+
+def _check_references(pipeline: Pipeline) -> None:
+    prompt_config: Any = pipeline.config.get("promptConfig") or {}
+    for number, reference in enumerate(prompt_config.get("referenceImages") or []):
+        key = (reference or {}).get("r2Key")
+        if key is None:
+            continue
+        if pipeline.owner_id is None or not keys.is_users(key, pipeline.owner_id):
+            raise NotYoursError(
+                f"promptConfig.referenceImages[{number}].r2Key: {key} is not under its pipeline owner's prefix"
+            )
