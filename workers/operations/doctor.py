@@ -1,0 +1,255 @@
+"""Is everything well? Each check says ok, warn or fail, and what to do."""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import asyncpg
+
+from config.embedded.services import Services
+from config.postgres_url import parse_postgres_url
+from config.settings import Settings
+from models.database import Database, is_connection_loss
+from models.migrate import check, recorded
+from pipelines.errors import StageError
+from pipelines.storage.backends import open_storage
+from workers import doorbell
+from workers.runtime import migration_engine
+
+SKEW_WARN_S: Final = 2.0
+"""A worker's own clock decides nothing, but logs and presigned URLs go by it."""
+
+BROKER_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `advice` is empty where there is nothing to do."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    message: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _RowCheck:
+    """A query that counts what is wrong, and gives one example: (count, example)."""
+
+    name: str
+    sql: str
+    none: str
+    found: str
+    advice: str
+    status: Literal["warn", "fail"] = "warn"
+
+
+_ROW_CHECKS = (
+    _RowCheck(
+        "leases",
+        """SELECT count(*), min(q.job_id) FROM darkroom.job_queue q
+           WHERE q.status = 'processing' AND NOT EXISTS (
+               SELECT FROM darkroom.workers w
+               WHERE w.id = q.worker_id AND w.lease_expires_at > now() - interval '10 seconds')""",
+        "every claim belongs to a live worker",
+        "{count} claims of dead workers wait for rescue, one is job {example}",
+        "start `darkroom worker` or `darkroom scheduler`: either rescues them",
+    ),
+    _RowCheck(
+        "stuck jobs",
+        """SELECT count(*), min(q.job_id) FROM darkroom.job_queue q
+           WHERE q.status = 'processing' AND q.deadline_at < now() - interval '60 seconds'""",
+        "no stage is past its deadline",
+        "{count} jobs are past their stage's deadline, one is job {example}",
+        "start `darkroom scheduler`, which rescues them; `darkroom jobs show` says where they are",
+    ),
+    _RowCheck(
+        "overdue jobs",
+        """SELECT count(*), min(q.job_id) FROM darkroom.job_queue q
+           WHERE q.created_at < now() - make_interval(secs => $1 + 60)""",
+        "no job is older than the maximum wait",
+        "{count} jobs are older than DARKROOM_MAX_WAIT_S, one is job {example}",
+        "start `darkroom scheduler`, which ends and refunds them",
+    ),
+    _RowCheck(
+        "jobs outside the queue",
+        """SELECT count(*), min(j.id) FROM darkroom.jobs j
+           WHERE j.status = 'PENDING' AND j."createdAt" < darkroom.utc_now() - interval '1 minute'
+             AND NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.job_type = j.type)""",
+        "every PENDING job is in the queue",
+        "{count} PENDING jobs have no queue row, one is job {example}",
+        "start `darkroom scheduler`, which adopts them",
+    ),
+    _RowCheck(
+        "provider calls",
+        """SELECT count(*), min(c.job_id) FROM darkroom.provider_calls c
+           WHERE c.outcome = 'open' AND c.started_at < now() - interval '15 minutes'""",
+        "no intent is left open",
+        "{count} provider calls were begun and never closed, one for job {example}",
+        "a worker died in them; they may have been paid: compare with the provider's bill",
+    ),
+    _RowCheck(
+        "money",
+        "SELECT count(*), min(v.promise || ': ' || v.finding) FROM darkroom.money_violations v",
+        "balances and ledger agree, every refund has its charge",
+        "{count} breaches of the money promises, one is {example}",
+        "SELECT * FROM darkroom.money_violations names them all; correct a ledger by a new row only",
+        "fail",
+    ),
+)
+
+
+async def examine(settings: Settings, services: Services) -> list[Check]:
+    """Look at everything, whatever is broken; never raises for what it finds."""
+    checks = [_provider(settings), await _broker(services), await _storage(settings, services)]
+    database = Database(
+        parse_postgres_url(services.database_url, direct_url=settings.database_direct_url), most_connections=1
+    )
+    try:
+        await database.open()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        place = parse_postgres_url(services.database_url).text(with_password=False)
+        return [
+            Check("postgresql", "fail", f"{place} doesn't answer: {error}", "check DATABASE_URL and the server"),
+            *checks,
+        ]
+    try:
+        postgres = [await _server(database), await _clock(database)]
+        migrations = await _migrations(services)
+        checks = [*postgres, *checks, *migrations]
+        if any(one.status == "fail" for one in migrations):
+            return checks  # our tables may not be there
+        checks += [await _mode(settings, services), await _workers(database)]
+        for row_check in _ROW_CHECKS:
+            values = (settings.max_wait_s,) if "$1" in row_check.sql else ()
+            checks.append(await _rows(database, row_check, values))
+        return checks
+    finally:
+        await database.close()
+
+
+async def _rows(database: Database, row_check: _RowCheck, values: tuple[Any, ...]) -> Check:
+    try:
+        row = await database.fetchrow(row_check.sql, *values)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        advice = "PostgreSQL went away: try again" if is_connection_loss(error) else "see the PostgreSQL log"
+        return Check(row_check.name, "fail", f"couldn't be looked at: {error}", advice)
+    count, example = (0, None) if row is None else (row[0], row[1])
+    if not count:
+        return Check(row_check.name, "ok", row_check.none)
+    message = row_check.found.format(count=f"{count:,}", example=example)
+    return Check(row_check.name, row_check.status, message, row_check.advice)
+
+
+async def _server(database: Database) -> Check:
+    version = await database.fetchval("SHOW server_version")
+    return Check("postgresql", "ok", f"PostgreSQL {str(version).split()[0]} answers")
+
+
+async def _clock(database: Database) -> Check:
+    before = datetime.now(UTC)
+    theirs: datetime = await database.fetchval("SELECT clock_timestamp()")
+    after = datetime.now(UTC)
+    skew_s = (theirs - (before + (after - before) / 2)).total_seconds()
+    if abs(skew_s) < SKEW_WARN_S:
+        return Check("clock", "ok", f"within {max(0.1, abs(skew_s)):.1f} s of the database's")
+    side = "behind" if skew_s > 0 else "ahead of"
+    return Check("clock", "warn", f"{abs(skew_s):.1f} s {side} the database's", "start NTP here, or there")
+
+
+async def _migrations(services: Services) -> list[Check]:
+    engine = migration_engine(services)
+    try:
+        problems = await check(engine)
+    finally:
+        await engine.dispose()
+    groups: dict[str, list[str]] = {"migrations": [], "triggers": []}
+    is_fatal = False
+    for problem in problems:
+        groups["triggers" if problem.kind.startswith("trigger") else "migrations"].append(problem.message)
+        is_fatal = is_fatal or problem.kind in {"unreachable", "not_installed", "behind", "not_recorded"}
+    checks = []
+    for name, good in (("migrations", "the schema is this version's"), ("triggers", "all there and enabled")):
+        if not groups[name]:
+            checks.append(Check(name, "ok", good))
+            continue
+        status: Literal["warn", "fail"] = "fail" if is_fatal or name == "triggers" else "warn"
+        checks.append(Check(name, status, "; ".join(groups[name]), "run `darkroom db upgrade`"))
+    return checks
+
+
+async def _mode(settings: Settings, services: Services) -> Check:
+    engine = migration_engine(services)
+    try:
+        installed = await recorded(engine)
+    finally:
+        await engine.dispose()
+    if installed is None:
+        return Check("money mode", "fail", "none is recorded", "run `darkroom db upgrade`")
+    if settings.tokens is not None and settings.tokens != installed.mode:
+        message = f"TOKENS={settings.tokens}, but the database is in mode {installed.mode}"
+        return Check("money mode", "fail", message, "unset TOKENS, or run `darkroom db upgrade` with the queue empty")
+    if dict(installed.prices) != dict(settings.prices):
+        message = f"{installed.mode}; the prices recorded are not those of DARKROOM_PRICES"
+        return Check("money mode", "warn", message, "run `darkroom db upgrade` to record them")
+    return Check("money mode", "ok", installed.mode)
+
+
+async def _workers(database: Database) -> Check:
+    row = await database.fetchrow(
+        "SELECT count(*), coalesce(sum(w.lanes), 0) FROM darkroom.workers w WHERE w.lease_expires_at > now()"
+    )
+    count, lanes = (0, 0) if row is None else (row[0], row[1])
+    if count:
+        return Check("workers", "ok", f"{count} live, {lanes} lanes")
+    return Check("workers", "warn", "none is running", "start `darkroom worker`, or `darkroom up` for everything")
+
+
+async def _broker(services: Services) -> Check:
+    """Ring a bell as producers do: one more costs a worker an empty look."""
+    scheme = services.broker_url.split(":", 1)[0]
+    started_s = time.monotonic()
+
+    def ring() -> None:
+        broker = doorbell.make_broker(services.broker_url, middleware=[])
+        try:
+            doorbell.ring(broker, "default")
+        finally:
+            with suppress(Exception):
+                broker.close()
+
+    try:
+        await asyncio.wait_for(asyncio.to_thread(ring), BROKER_TIMEOUT_S)
+    except Exception as error:  # noqa: BLE001 - each broker has errors of its own, and a diagnosis reports them all
+        reason = str(error) or type(error).__name__
+        advice = "check BROKER_URL or REDIS_URL; until then workers look once a second"
+        return Check("broker", "fail", f"{scheme} doesn't answer: {reason}", advice)
+    return Check("broker", "ok", f"{scheme} took a bell in {1000 * (time.monotonic() - started_s):.0f} ms")
+
+
+async def _storage(settings: Settings, services: Services) -> Check:
+    """Write, read and delete one object."""
+    data = uuid.uuid4().bytes
+    key = f"doctor/{data.hex()}.bin"
+    try:
+        storage = open_storage(services.storage_url, settings.storage_public_url)
+        await storage.put(key, data, "application/octet-stream", hashlib.sha256(data).hexdigest())
+        is_same = await storage.get(key) == data
+        await storage.delete(key)
+        await storage.aclose()
+    except (ValueError, StageError, OSError) as error:
+        return Check("storage", "fail", str(error), "check STORAGE_URL, its rights and its free space")
+    if not is_same:
+        return Check("storage", "fail", "an object came back changed", "check STORAGE_URL")
+    return Check("storage", "ok", f"{services.storage_url.split(':', 1)[0]}: takes, gives and deletes")
+
+
+def _provider(settings: Settings) -> Check:
+    if "gemini" in settings.providers and settings.gemini_api_key is None:
+        return Check("provider", "fail", "PROVIDER names gemini, and GEMINI_API_KEY is not set", "set the key")
+    return Check("provider", "ok", ", ".join(settings.providers))

@@ -1,0 +1,96 @@
+"""Why an operation was refused, and what PostgreSQL's refusals mean to an operator."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from models.job_state import JobStatus
+
+
+class OperationError(Exception):
+    """An operation was refused and changed nothing; the message is one line that says what to do."""
+
+
+class NotFoundError(OperationError):
+    """A user, job, picture or pipeline that was named doesn't exist."""
+
+
+class NotYoursError(OperationError):
+    """The user may not use this picture, pipeline or key."""
+
+
+class PaymentRefusedError(OperationError):
+    """The balance is too small, or the cost isn't the tier's price."""
+
+
+class InvalidInputError(OperationError):
+    """A picture, a pipeline or a value breaks a rule; the message names it."""
+
+
+class WrongModeError(OperationError):
+    """Balances are the application's own in this mode of money."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(
+            f"this database is in mode {mode}: the application keeps the balances, so grant tokens there; "
+            "`darkroom tokens grant` works in mode managed only"
+        )
+
+
+class JobNotRetryableError(OperationError):
+    """Only jobs that ended without success can be retried."""
+
+    def __init__(self, job_id: str, status: str) -> None:
+        super().__init__(f"job {job_id} is {status}; only FAILED, REFUNDED and CANCELLED jobs can be retried")
+
+
+class JobNotCancellableError(OperationError):
+    """A job that has ended can't be cancelled any more."""
+
+    def __init__(self, job_id: str, status: str) -> None:
+        super().__init__(f"job {job_id} is {status} already; only PENDING and PROCESSING jobs can be cancelled")
+
+
+RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.REFUNDED, JobStatus.CANCELLED})
+
+_BY_SQLSTATE: dict[str, type[OperationError]] = {
+    "P0001": PaymentRefusedError,
+    "P0002": NotFoundError,
+    "42501": NotYoursError,
+    "22023": InvalidInputError,
+    "23503": NotFoundError,
+}
+_ADVICE = {
+    "P0001": "see `darkroom tokens balance`, or add some with `darkroom tokens grant`",
+    "P0002": "check the id",
+    "23503": "it was deleted meanwhile",
+}
+
+
+def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
+    """Translate what our SQL functions refuse by SQLSTATE; None for any other error."""
+    state = error.sqlstate or ""
+    ours = _BY_SQLSTATE.get(state)
+    if ours is None:
+        return None
+    if state == "42501" and not str(error).endswith("not yours"):
+        return ours(f"{error}; ask for it with `darkroom db upgrade --grant ROLE`")
+    advice = _ADVICE.get(state)
+    return ours(f"{error}; {advice}" if advice else str(error))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise our own error where PostgreSQL refuses for a reason that an operator can act on.
+
+    Raises:
+        OperationError: as in `operation_error`; any other error passes.
+    """
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        ours = operation_error(error)
+        if ours is None:
+            raise
+        raise ours from error

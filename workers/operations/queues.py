@@ -1,0 +1,43 @@
+"""What waits, what runs, and who works."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from workers.runtime import Runtime
+
+_QUEUES = """
+SELECT q.queue, q.status, count(*)::integer AS count,
+       round(extract(epoch FROM now() - min(q.created_at))::numeric, 1)::double precision AS oldest_wait_s,
+       min(q.scheduled_at) FILTER (WHERE q.status = 'retrying') AS next_due_at
+FROM darkroom.job_queue q GROUP BY q.queue, q.status ORDER BY q.queue, q.status
+"""
+_LIVE = """
+SELECT w.id, w.host, w.pid, w.queues, w.lanes,
+       (SELECT count(*) FROM darkroom.job_queue q WHERE q.worker_id = w.id AND q.status = 'processing')::integer
+           AS running,
+       w.lease_expires_at,
+       round(extract(epoch FROM w.lease_expires_at - now())::numeric, 1)::double precision AS lease_left_s,
+       w.started_at
+FROM darkroom.workers w
+WHERE w.lease_expires_at > now() AND ($1::text IS NULL OR $1 = ANY (w.queues))
+ORDER BY w.host, w.started_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """`queues` has a row for each queue and status with jobs in it, `workers` one for each live process."""
+
+    queues: list[dict[str, Any]]
+    workers: list[dict[str, Any]]
+
+
+async def queue_stats(runtime: Runtime) -> QueueStats:
+    """Count what is in the queues, and name who takes from them."""
+    rows = await runtime.database.fetch(_QUEUES)
+    return QueueStats(queues=[dict(row) for row in rows], workers=await live_workers(runtime))
+
+
+async def live_workers(runtime: Runtime, queue: str | None = None) -> list[dict[str, Any]]:
+    """Return the worker processes whose lease lasts, of one queue where one is named."""
+    return [dict(row) for row in await runtime.database.fetch(_LIVE, queue)]

@@ -1,0 +1,146 @@
+"""Following jobs until they end: woken by notifications, and by a clock where none arrives."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from models.database import is_connection_loss
+from models.job_state import TERMINAL
+from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    import asyncpg
+
+log = structlog.get_logger(__name__)
+
+CHANNEL: Final = "darkroom_jobs"
+POLL_S: Final = 1.0
+GATHER_S: Final = 0.05
+"""After a notification, how long to wait for others before a look: a batch of jobs ends in bursts."""
+
+PATIENCE_S: Final = 60.0
+"""How long PostgreSQL may be away before watching is given up."""
+
+_PROGRESS = """
+SELECT j.id, j.type, j.status::text, coalesce(j."currentStage", q.stage) AS stage, q.attempts, q.status AS queue_status,
+       greatest(0, extract(epoch FROM coalesce(
+           j."processingCompletedAt",
+           CASE WHEN j.status IN ('PENDING', 'PROCESSING') THEN darkroom.utc_now() ELSE j."updatedAt" END
+       ) - j."createdAt"))::double precision AS elapsed_s,
+       coalesce(j."errorMessage", q.last_error) AS error
+FROM darkroom.jobs j LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = j.type
+WHERE j.id = ANY ($1::text[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """Where a job is. `status` is None when its row is gone; `elapsed_s` counts from its creation to its end or now."""
+
+    job_id: str
+    job_type: str = ""
+    status: str | None = None
+    stage: str | None = None
+    attempts: int = 0
+    is_waiting_for_retry: bool = False
+    elapsed_s: float = 0.0
+    error: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing about it changes any more."""
+        return self.status is None or self.status in TERMINAL
+
+
+async def job_progress(runtime: Runtime, job_ids: Iterable[str]) -> list[JobProgress]:
+    """Look once, in the order of the ids."""
+    ids = list(job_ids)
+    found = {row["id"]: row for row in await runtime.database.fetch(_PROGRESS, ids)}
+    return [
+        JobProgress(
+            job_id=job_id,
+            job_type=row["type"],
+            status=row["status"],
+            stage=None if row["status"] in TERMINAL else row["stage"],
+            attempts=row["attempts"] or 0,
+            is_waiting_for_retry=row["queue_status"] == "retrying",
+            elapsed_s=row["elapsed_s"],
+            error=row["error"],
+        )
+        if (row := found.get(job_id))
+        else JobProgress(job_id)
+        for job_id in ids
+    ]
+
+
+async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[list[JobProgress]]:
+    """Yield where all jobs are, at once and then at every change or second, until all are over.
+
+    A database that goes away is waited for.
+
+    Raises:
+        OSError, asyncpg.PostgresError: it stayed away for PATIENCE_S.
+    """
+    ids = list(job_ids)
+    changed = asyncio.Event()
+    seen_s = time.monotonic()
+    async with _listening(runtime, frozenset(ids), changed):
+        while True:
+            changed.clear()
+            try:
+                progress = await job_progress(runtime, ids)
+            except Exception as error:
+                if not is_connection_loss(error) or time.monotonic() - seen_s > PATIENCE_S:
+                    raise
+                await asyncio.sleep(POLL_S)
+                continue
+            seen_s = time.monotonic()
+            yield progress
+            if all(one.is_over for one in progress):
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), POLL_S)
+                await asyncio.sleep(GATHER_S)
+
+
+@contextlib.asynccontextmanager
+async def _listening(runtime: Runtime, ids: frozenset[str], changed: asyncio.Event) -> AsyncIterator[None]:
+    """Set `changed` for every notification about one of the jobs; without a connection the caller's clock serves."""
+    task = asyncio.create_task(_listen(runtime, ids, changed), name="listen")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _listen(runtime: Runtime, ids: frozenset[str], changed: asyncio.Event) -> None:
+    def heard(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        with contextlib.suppress(ValueError, TypeError, KeyError):  # anyone may write to a channel
+            if json.loads(str(payload))["id"] in ids:
+                changed.set()
+
+    while True:
+        connection: asyncpg.Connection[asyncpg.Record] | None = None
+        try:
+            connection = await runtime.database.connect_direct()
+            ended = asyncio.Event()
+            connection.add_termination_listener(lambda _connection, ended=ended: ended.set())
+            await connection.add_listener(CHANNEL, heard)
+            changed.set()  # what ended before we listened
+            await ended.wait()
+        except Exception as error:
+            if not is_connection_loss(error):
+                raise
+            log.debug("listen_failed", error=str(error))
+        finally:
+            if connection is not None:
+                connection.terminate()
+        await asyncio.sleep(POLL_S)
