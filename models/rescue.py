@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,8 @@ QUARANTINE_KILLS = 2
 
 MOST_AT_ONCE = 200
 
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
@@ -27,8 +29,15 @@ class Rescued:
     ended: int = 0
 
 
+_HAS_SIGNED_OFF = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id)"
 _IS_DEAD = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id AND w.lease_expires_at > now())"
-_LOST = f"({_IS_DEAD} OR q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now())"
+_IS_OVERDUE = f"q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now()"
+
+
+def _lost(not_after: str) -> str:
+    """Say, in SQL, which claims nobody holds: silence counts only while our own view of the database is fresh."""
+    return f"({_HAS_SIGNED_OFF} OR (({_IS_DEAD} OR {_IS_OVERDUE}) AND clock_timestamp() < {not_after}))"
+
 
 _CANDIDATES = f"""
 SELECT q.id, q.job_type, q.job_id, q.stage, q.attempts, q.max_attempts, q.lease_token,
@@ -36,12 +45,12 @@ SELECT q.id, q.job_type, q.job_id, q.stage, q.attempts, q.max_attempts, q.lease_
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
 FROM darkroom.job_queue q
-WHERE q.status = 'processing' AND {_LOST} AND clock_timestamp() < $1
+WHERE q.status = 'processing' AND {_lost("$1")}
 ORDER BY q.id LIMIT {MOST_AT_ONCE}
 """
 
 
-async def rescue_lost_claims(database: Database, not_after: datetime) -> Rescued:
+async def rescue_lost_claims(database: Database, not_after: datetime | None) -> Rescued:
     """Make due again the claims of dead workers and those far past their stage's deadline.
 
     A rescued claim has used its attempt. A job without attempts left ends,
@@ -50,14 +59,15 @@ async def rescue_lost_claims(database: Database, not_after: datetime) -> Rescued
 
     Args:
         database: where to look.
-        not_after: the database's time until which this pass is valid. A
-            PostgreSQL that was paused in the middle is past it when it goes
-            on, and rescues nobody who couldn't renew a lease meanwhile. The
-            caller's own session has lasted one lease.
+        not_after: the database's time until which a lease that is over means
+            death, as `Pulse` says; None while it means nothing. A PostgreSQL
+            that was paused in the middle is past it when it goes on, and takes
+            nobody for dead who couldn't renew. A worker that has signed off,
+            or was seen to die, is gone whatever the time.
     """
     requeued = ended = 0
-    for row in await database.fetch(_CANDIDATES, not_after):
-        status = await database.run(lambda connection, row=row: _rescue(connection, row, not_after))  # type: ignore[misc]  # mypy can't infer a default
+    for row in await database.fetch(_CANDIDATES, not_after or NEVER):
+        status = await database.run(lambda connection, row=row: _rescue(connection, row, not_after or NEVER))  # type: ignore[misc]  # mypy can't infer a default
         requeued += status == JobStatus.PENDING
         ended += status is not None and status != JobStatus.PENDING
     return Rescued(requeued, ended)
@@ -77,7 +87,7 @@ async def _rescue(connection: Connection, row: Any, not_after: datetime) -> str 
         connection,
         Unheld(row["job_type"], row["job_id"], row["id"]),
         transition,
-        f"q.lease_token = ($3::text[])[1]::uuid AND {_LOST} AND clock_timestamp() < ($3::text[])[2]::timestamptz",
+        f"q.lease_token = ($3::text[])[1]::uuid AND {_lost('($3::text[])[2]::timestamptz')}",
         [str(row["lease_token"]), not_after.isoformat()],
     )
 

@@ -175,11 +175,9 @@ class ClaimLoop:
 
     async def _look_around(self) -> None:
         """Do what any idle process does once a second, so that no other process is needed for it."""
-        not_after = self._pulse().rescue_not_after()
-        if not_after is not None:
-            rescued = await rescue_lost_claims(self._database, not_after)
-            if rescued.requeued or rescued.ended:
-                log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
+        rescued = await rescue_lost_claims(self._database, self._pulse().rescue_not_after())
+        if rescued.requeued or rescued.ended:
+            log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         await self._database.run(wake_due)
 
     async def _arm(self) -> bool:

@@ -41,6 +41,7 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings, lanes: Lanes) -> None:
         """Keep the settings; nothing is opened yet."""
+        self.worker_id = uuid.uuid4()
         self._settings = settings
         self._lanes = lanes
         self._stack = AsyncExitStack()
@@ -71,7 +72,7 @@ class WorkerProcess:
             deadlines_s=settings.stage_deadlines,
             mask=mask,
         )
-        worker_id = uuid.uuid4()
+        worker_id = self.worker_id
         claim_loop = ClaimLoop(
             settings, runtime.database, worker_id, runner.run_job, lanes=self._lanes, pulse=lambda: lease.pulse
         )
@@ -126,7 +127,7 @@ class WorkerMiddleware(dramatiq.Middleware):
             log.exception("worker_start_failed")
             os._exit(FAILED_START_EXIT_CODE)
         if descriptor := os.environ.get(READY_FD):
-            os.write(int(descriptor), b"r")
+            os.write(int(descriptor), self._process.worker_id.bytes)  # and kept open, for as long as we live
 
     @override
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:

@@ -4,6 +4,7 @@ dramatiq's own master stops all of its processes when one of them is killed,
 so each worker gets a master of its own and we restart that.
 """
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -14,11 +15,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
+import asyncpg
 import structlog
 
 from config.embedded.services import Services
+from config.postgres_url import parse_postgres_url
 from config.settings import Settings
+from models.leases import sign_off
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +37,9 @@ KILL_AFTER_S = 10.0
 """On top of the grace: what hasn't stopped by then is killed, and its claims are rescued."""
 
 READY_FD = "WORKER_READY_FD"
-"""Environment variable: the descriptor to which a worker writes one byte once it works."""
+"""Environment variable: the descriptor to which a worker writes its id once it works, and which it keeps open."""
+
+ID_BYTES = 16
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -82,6 +89,7 @@ class WorkerProcesses:
     ) -> None:
         """Prepare; nothing is started yet."""
         self._environment = worker_environment(settings, services)
+        self._database_url = services.database_direct_url
         if lanes is not None:
             self._environment["DARKROOM_LANES"] = str(lanes)
         if queues is not None:
@@ -157,7 +165,7 @@ class WorkerProcesses:
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, of a function loaded before
         )
         os.close(told)
-        threading.Thread(target=_listen, args=(slot, heard), daemon=True).start()
+        threading.Thread(target=_listen, args=(slot, heard, self._database_url), daemon=True).start()
 
     def _watch(self) -> None:
         """Restart what has died, after its backoff."""
@@ -175,8 +183,28 @@ class WorkerProcesses:
                     self._start(slot)
 
 
-def _listen(slot: _Slot, heard: int) -> None:
-    """Hear a process say that it works; it ends saying nothing if it fails."""
+def _listen(slot: _Slot, heard: int, database_url: str) -> None:
+    """Hear a process say that it works, then hear it die: the pipe ends with the last process that holds it.
+
+    Its lease is ended at once, so that what it held is due again in a second and not when the lease is over.
+    """
     with os.fdopen(heard, "rb") as pipe:
-        if pipe.read(1):
-            slot.is_ready.set()
+        worker_id = pipe.read(ID_BYTES)
+        if len(worker_id) < ID_BYTES:
+            return  # it failed before it worked
+        slot.is_ready.set()
+        pipe.read()
+    try:
+        asyncio.run(_sign_off(database_url, UUID(bytes=worker_id)))
+    except Exception as error:  # noqa: BLE001 - the lease ends by itself, only later
+        log.warning("sign_off_failed", error=str(error), error_type=type(error).__name__)
+
+
+async def _sign_off(database_url: str, worker_id: UUID) -> None:
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+        **parse_postgres_url(database_url).asyncpg_arguments(), command_timeout=5
+    )
+    try:
+        await sign_off(connection, worker_id)
+    finally:
+        await connection.close()

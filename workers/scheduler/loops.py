@@ -70,10 +70,7 @@ class Scheduler:
 
     async def rescue(self) -> int:
         """Make due again what dead workers held; return how many claims were taken from them."""
-        not_after = self._pulse.rescue_not_after()
-        if not_after is None:
-            return 0
-        rescued = await rescue_lost_claims(self._runtime.database, not_after)
+        rescued = await rescue_lost_claims(self._runtime.database, self._pulse.rescue_not_after())
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         return rescued.requeued + rescued.ended
