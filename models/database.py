@@ -1,6 +1,8 @@
 """The way to PostgreSQL: one pool of asyncpg connections, and what is tried again."""
 
+import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -16,6 +18,8 @@ T = TypeVar("T")
 
 LOCK_TIMEOUT_MS = 800
 """Below PostgreSQL's deadlock_timeout (1 s): in a deadlock we step back, and the other program goes on."""
+
+FIRST_BACKOFF_S = 0.02
 
 CONTENTION = (
     asyncpg.DeadlockDetectedError,
@@ -74,6 +78,7 @@ class Database:
             min_size=1,
             max_size=self._most_connections,
             init=prepare_connection,
+            reset=_leave_as_is,
             command_timeout=60,
         )
 
@@ -99,6 +104,13 @@ class Database:
         Raises:
             asyncpg.PostgresError: it still loses after `patience_s`, or failed for another reason.
         """
+        try:
+            async with self.connection() as connection:
+                return await work(connection)
+        except CONTENTION:
+            return await self._run_again(work, patience_s)
+
+    async def _run_again(self, work: Callable[[Connection], Awaitable[T]], patience_s: float) -> T:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(is_contention),
             wait=wait_random_exponential(multiplier=0.02, max=1),
@@ -106,6 +118,7 @@ class Database:
             reraise=True,
         ):
             with attempt:
+                await asyncio.sleep(random.uniform(0, FIRST_BACKOFF_S))  # noqa: S311 - jitter, not a secret
                 async with self.connection() as connection:
                     return await work(connection)
         raise AssertionError("unreachable: tenacity returns or raises")
@@ -145,3 +158,10 @@ async def prepare_connection(connection: Connection) -> None:
     """Make a new connection ours: JSON as Python values."""
     for name in ("json", "jsonb"):
         await connection.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+async def _leave_as_is(_connection: Connection) -> None:
+    """Reset nothing when a connection goes back to the pool.
+
+    We set nothing on it, and the trip would cost as much as a statement of ours.
+    """

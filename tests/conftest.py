@@ -24,7 +24,7 @@ TEMPLATE = "darkroom_template"
 def services() -> Iterator[EmbeddedInstance]:
     """One PostgreSQL and one Redis for all tests of this process, without durability."""
     # a short path: sockets allow little more than a hundred bytes
-    with tempfile.TemporaryDirectory(prefix="dk", dir="/tmp") as folder:  # noqa: S108 - see above
+    with tempfile.TemporaryDirectory(prefix="dk", dir="/tmp") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
         with EmbeddedInstance(Path(folder), postgres_settings=FAST_AND_LOSABLE) as instance:
             yield instance
