@@ -1,0 +1,80 @@
+"""Commands about the schema: db upgrade, db check."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from workers.cli.failures import DONE, FAILED
+from workers.cli.parameters import Json
+
+app = typer.Typer(help="Bring a database to this version.")
+
+
+@app.command()
+def upgrade(
+    grant: Annotated[
+        str | None, typer.Option("--grant", metavar="ROLE", help="Let a role submit and cancel by our SQL functions.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Bring the database to this version.
+
+    TOKENS says who charges; on tables of another tool it must be set the first time.
+    """
+    from config.embedded.services import embedded_services
+    from workers.cli.opening import open_settings, upgrade_database
+    from workers.cli.output import print_json
+
+    settings = open_settings(is_service=False)
+    with embedded_services(settings) as services:
+        result = asyncio.run(upgrade_database(settings, services, grant))
+    if as_json:
+        print_json(
+            {
+                "applied": result.applied,
+                "mode": result.mode,
+                "is_adopted": result.is_adopted,
+                "opening_balances": result.opening_balances,
+                "granted": grant,
+            }
+        )
+        return DONE
+    applied = ", ".join(result.applied) if result.applied else "nothing, all was there"
+    typer.echo(f"applied: {applied}")
+    typer.echo(f"tables: {'of another tool, left as they are' if result.is_adopted else 'our own'}")
+    typer.echo(f"mode of money: {result.mode}")
+    if result.opening_balances:
+        typer.echo(f"opening balances recorded: {result.opening_balances:,}")
+    if grant is not None:
+        typer.echo(f"granted to {grant}: submit_enhancement, submit_generation, cancel_job")
+    return DONE
+
+
+@app.command()
+def check(*, as_json: Json = False) -> int:
+    """Say what is wrong with the database.
+
+    Exits 0 if it is what this version needs, else 1.
+    """
+    from config.embedded.services import embedded_services
+    from models.migrate import check as find_problems
+    from workers.cli.opening import open_settings
+    from workers.cli.output import print_json
+    from workers.runtime import migration_engine
+
+    settings = open_settings(is_service=False)
+    with embedded_services(settings) as services:
+        engine = migration_engine(services)
+        problems = asyncio.run(find_problems(engine))
+    if as_json:
+        print_json([{"kind": problem.kind, "message": problem.message} for problem in problems])
+    elif not problems:
+        typer.echo("the database is ready")
+    else:
+        for problem in problems:
+            typer.echo(problem.message)
+    return FAILED if any(problem.kind != "ahead" for problem in problems) else DONE

@@ -1,0 +1,55 @@
+"""The command enhance: pictures in, pictures out."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.cli.failures import CommandUsageError
+from workers.cli.parameters import Json, Tier, TierName
+
+Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Pictures: JPEG, PNG, WebP or GIF.")]
+
+
+def enhance(
+    paths: Paths,
+    tier: Tier = TierName.TIER_1K,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", metavar="ID", help="How to treat them.")] = None,
+    blend: Annotated[str | None, typer.Option("--blend", metavar="PATH", help="A second picture for each.")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Write results there as NAME.jpg.")] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="EMAIL", help="Whose jobs these are; may be left out on embedded data."),
+    ] = None,
+    *,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only submit; a worker takes them when one runs.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Enhance pictures, and wait for the results.
+
+    Workers that run are used; where none does, one runs for as long as it is needed.
+    """
+    for path in [*paths, *([blend] if blend else [])]:
+        if Path(path).is_dir():
+            raise CommandUsageError(f"{path} is a directory; name the pictures in it, such as {path.rstrip('/')}/*.jpg")
+    if out is not None and no_wait:
+        raise CommandUsageError("--out needs the results; leave out --no-wait")
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise CommandUsageError(f"--out {out} is not a directory; name one, it is made if it is missing")
+
+    from workers.cli.enhancing import Request, run
+
+    return run(
+        Request(
+            paths=tuple(map(Path, paths)),
+            tier=tier.name,
+            pipeline_id=pipeline,
+            blend=None if blend is None else Path(blend),
+            out=None if out is None else Path(out),
+            user=user,
+            is_waiting=not no_wait,
+            is_json=as_json,
+        )
+    )

@@ -1,0 +1,240 @@
+"""What `darkroom enhance` does once its arguments are good: read, submit, follow, write, report."""
+
+import asyncio
+import itertools
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from config.settings import Settings
+from workers.cli.failures import DONE, FAILED
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import Column, console, duration, note, print_json, print_table
+from workers.cli.own_worker import OwnWorker
+from workers.cli.progress import follow_jobs
+from workers.operations.errors import OperationError
+from workers.operations.jobs import get_jobs
+from workers.operations.users import User, require_user
+from workers.operations.watching import JobProgress
+from workers.runtime import Runtime
+from workers.submission import Picture, check_picture, read_result, store_picture, submit_picture
+
+QUEUE: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for, checked as far as it can be without a database."""
+
+    paths: tuple[Path, ...]
+    tier: str
+    pipeline_id: str | None
+    blend: Path | None
+    out: Path | None
+    user: str | None
+    is_waiting: bool
+    is_json: bool
+
+
+@dataclass(slots=True)
+class _Item:
+    """One picture on its way; `reason` says why it goes no further."""
+
+    path: Path
+    picture: Picture | None = None
+    job_id: str | None = None
+    row: dict[str, Any] = field(default_factory=dict)
+    elapsed_s: float | None = None
+    output: Path | None = None
+    reason: str | None = None
+
+
+def run(request: Request) -> int:
+    """Enhance what was asked for; return the exit code.
+
+    Raises:
+        OperationError: nothing could be submitted at all.
+    """
+    return run_with_runtime(lambda runtime: _Enhancing(request, runtime).run())
+
+
+class _Enhancing:
+    def __init__(self, request: Request, runtime: Runtime) -> None:
+        self._request = request
+        self._runtime = runtime
+        self._items = [_Item(path) for path in request.paths]
+
+    async def run(self) -> int:
+        settings = self._runtime.settings
+        blend = None if self._request.blend is None else _read(self._request.blend, settings)
+        for item in self._items:
+            try:
+                item.picture = _read(item.path, settings)
+            except OperationError as error:
+                self._refuse(item, str(error))
+        if any(item.picture for item in self._items):
+            await self._work(blend)
+        if self._request.is_json:
+            print_json([self._json(item) for item in self._items])
+        else:
+            self._print()
+        return FAILED if any(item.reason for item in self._items) else DONE
+
+    async def _work(self, blend: Picture | None) -> None:
+        runtime = self._runtime
+        prices = runtime.settings.prices
+        needed = prices[self._request.tier] * sum(1 for item in self._items if item.picture)
+        user = await require_user(runtime, self._request.user, tokens_needed=needed)
+        if not self._request.is_waiting:
+            await self._submit(user, blend)
+            return
+        async with OwnWorker(runtime, QUEUE) as own_worker:
+            await own_worker.start_if_needed()  # first: it comes up while pictures are stored
+            await self._submit(user, blend)
+            await self._follow(own_worker)
+        await self._fetch()
+
+    async def _submit(self, user: User, blend: Picture | None) -> None:
+        source_id = None if blend is None else await store_picture(self._runtime, user.id, blend)
+        for item in self._items:
+            if item.picture is None:
+                continue
+            try:
+                submitted = await submit_picture(
+                    self._runtime,
+                    user.id,
+                    item.picture,
+                    tier=self._request.tier,
+                    pipeline_id=self._request.pipeline_id,
+                    source_image_id=source_id,
+                )
+            except OperationError as error:
+                self._refuse(item, str(error))
+            else:
+                item.job_id = submitted.job_id
+            item.picture = None  # a hundred pictures needn't be in memory at once any more
+        await self._read_rows()
+
+    async def _follow(self, own_worker: OwnWorker) -> None:
+        labels = {item.job_id: item.path.name for item in self._items if item.job_id is not None}
+        if not labels:
+            return
+        screen = console(is_error=self._request.is_json)
+        try:
+            progress = await follow_jobs(
+                self._runtime, labels, screen, keeps_table=False, on_look=own_worker.start_if_needed
+            )
+        except asyncio.CancelledError:
+            note(f"left before the end; {len(labels)} jobs stay in the queue: `darkroom jobs watch` follows them")
+            raise
+        await self._read_rows()
+        by_id = {one.job_id: one for one in progress}
+        for item in self._items:
+            if item.job_id is not None:
+                self._note_end(item, by_id[item.job_id])
+
+    @staticmethod
+    def _note_end(item: _Item, end: JobProgress) -> None:
+        item.elapsed_s = end.elapsed_s
+        if end.status != "COMPLETED":
+            item.reason = end.error or f"it ended {end.status or 'with its row deleted'}"
+
+    async def _read_rows(self) -> None:
+        ids = [item.job_id for item in self._items if item.job_id is not None]
+        rows = {row["id"]: row for row in await get_jobs(self._runtime, ids)}
+        for item in self._items:
+            item.row = rows.get(item.job_id or "", item.row)
+
+    async def _fetch(self) -> None:
+        """Write every result into --out."""
+        folder = self._request.out
+        if folder is None:
+            return
+        for item in self._items:
+            key = item.row.get("enhancedR2Key")
+            if item.reason is not None or key is None:
+                continue
+            try:
+                data = await read_result(self._runtime, key)
+                item.output = await asyncio.to_thread(write_new, folder, item.path.stem, data)
+            except OperationError as error:
+                self._refuse(item, str(error))
+            except OSError as error:
+                self._refuse(item, f"it can't be written to {folder}: {error.strerror}")
+
+    @staticmethod
+    def _refuse(item: _Item, reason: str) -> None:
+        item.reason = reason
+        note(f"darkroom: {item.path}: {reason}")
+
+    @staticmethod
+    def _json(item: _Item) -> dict[str, Any]:
+        """A job's row by its table's names; for a path without a job only `errorMessage`."""
+        row: dict[str, Any] = item.row or {"errorMessage": item.reason}
+        return {"input": str(item.path), "output": item.output, **row}
+
+    def _print(self) -> None:
+        submitted = [item for item in self._items if item.job_id is not None]
+        if not submitted:
+            return
+        columns = [
+            Column("picture", lambda item: item.path.name),
+            Column("job", lambda item: item.job_id),
+            Column("status", lambda item: item.row.get("status", "DELETED")),
+            Column("time", lambda item: duration(item.elapsed_s), is_number=True),
+            Column("tokens", lambda item: item.row.get(self._runtime.settings.cost_column), is_number=True),
+            Column("size", _size, is_wide=True),
+        ]
+        print_table(submitted, columns, empty="")
+        for item in submitted:  # a line each, because a path has to be whole to be copied
+            result = item.output or item.row.get("enhancedUrl")
+            if item.reason is not None and item.output is None:
+                note(f"darkroom: {item.path}: job {item.job_id}: {item.reason}")
+            elif result is not None:
+                sys.stdout.write(f"{item.path.name}: {result}\n")
+        if not self._request.is_waiting:
+            note("submitted; `darkroom jobs watch` follows them, and `darkroom up` works on them")
+
+
+def _read(path: Path, settings: Settings) -> Picture:
+    """Read a picture, never more of it than the limit, and look at its header.
+
+    Raises:
+        OperationError: it can't be read, or no worker would take it.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(settings.max_image_bytes + 1)
+    except OSError as error:
+        raise OperationError(f"it can't be read: {error.strerror}") from error
+    return check_picture(path.name, data, settings)
+
+
+def write_new(folder: Path, stem: str, data: bytes) -> Path:
+    """Write `<stem>.jpg` into a folder, with a number added until the name is free; return its path.
+
+    Raises:
+        OSError: the folder can't be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
+        try:
+            file = path.open("xb")  # made by us or not at all: another run may write here, too
+        except FileExistsError:
+            continue
+        with file:
+            try:
+                file.write(data)
+                file.flush()
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+        return path
+    raise AssertionError("unreachable: numbers don't end")
+
+
+def _size(item: _Item) -> str | None:
+    width_px, height_px = item.row.get("enhancedWidth"), item.row.get("enhancedHeight")
+    return None if width_px is None else f"{width_px} x {height_px}"

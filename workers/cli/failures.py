@@ -1,0 +1,85 @@
+"""Exit codes, and every error as one line that says what to do."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by whoever needs it, so that --help is there at once
+
+from typing import Final
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+
+class CommandError(Exception):
+    """A command failed; the message is the line to print."""
+
+    exit_code = FAILED
+
+
+class CommandUsageError(CommandError):
+    """A command was called in a way, or in an environment, that can't work."""
+
+    exit_code = USAGE
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Return the exit code for an error and the line that says what to do about it."""
+    if isinstance(error, CommandError):
+        return error.exit_code, str(error)
+    for look in (_explain_usage, _explain_ours, _explain_database):
+        if (found := look(error)) is not None:
+            return found
+    return FAILED, f"unexpected {type(error).__name__}: {error}; run it again with --debug for the traceback"
+
+
+def _explain_usage(error: Exception) -> tuple[int, str] | None:
+    import typer
+
+    if not isinstance(error, typer.TyperException):
+        return None
+    context = getattr(error, "ctx", None)
+    message = error.format_message().strip().rstrip(".")
+    place = context.command_path if context is not None else "darkroom"
+    return getattr(error, "exit_code", USAGE), f"{message}; see `{place} --help`"
+
+
+def _explain_ours(error: Exception) -> tuple[int, str] | None:
+    from config.embedded.errors import EmbeddedServiceError
+    from config.settings import SettingsError
+    from models.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
+    from workers.operations.errors import OperationError
+    from workers.runtime import ModeMismatchError
+
+    if isinstance(error, OperationError):
+        return FAILED, str(error)
+    if isinstance(error, SettingsError | EmbeddedServiceError | ModeMismatchError):
+        return USAGE, str(error)
+    if isinstance(error, ModeRequiredError):
+        return USAGE, f"{error}; for example `TOKENS=producer darkroom db upgrade`"
+    if isinstance(error, MigrationError):
+        return FAILED if isinstance(error, DatabaseBusyError | ModeChangeError) else USAGE, str(error)
+    return None
+
+
+def _explain_database(error: Exception) -> tuple[int, str] | None:
+    import asyncpg
+    from sqlalchemy.exc import DBAPIError
+
+    from models.database import is_connection_loss, is_contention
+
+    cause = error.orig.__cause__ or error.orig if isinstance(error, DBAPIError) and error.orig else error
+    text = str(cause).strip().split("\n", 1)[0] or type(cause).__name__
+    if is_contention(cause):
+        return FAILED, f"another transaction holds a lock that this needs ({text}); try again in a moment"
+    if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
+        return USAGE, f"PostgreSQL refuses: {text}; check DATABASE_URL"
+    if isinstance(cause, asyncpg.InsufficientPrivilegeError):
+        return FAILED, f"PostgreSQL refuses: {text}; use the role that ran `darkroom db upgrade`"
+    if isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError) or (
+        isinstance(cause, OSError) and is_connection_loss(cause) and cause.filename is None
+    ):
+        return FAILED, f"PostgreSQL doesn't do it: {text}; check DATABASE_URL, or run `darkroom doctor`"
+    if isinstance(cause, OSError):
+        return FAILED, f"{text}; check the path and its rights"
+    return None

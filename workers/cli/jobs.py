@@ -1,0 +1,241 @@
+"""Commands about jobs: list, show, watch, cancel, retry."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli.failures import DONE, FAILED, CommandUsageError
+from workers.cli.parameters import Json, Limit, Reason
+
+if TYPE_CHECKING:
+    from workers.operations.jobs import JobDetails
+    from workers.runtime import Runtime
+
+app = typer.Typer(help="Look at jobs, and change what becomes of them.")
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="Ids of jobs.")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[
+        list[str] | None, typer.Option("--status", help="PENDING, PROCESSING, COMPLETED, ...; may be repeated.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="E-mail or id.")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="enhance, blend, generate or modify.")] = None,
+    limit: Limit = 50,
+    *,
+    as_json: Json = False,
+) -> int:
+    """List jobs, the newest first."""
+    from models.job_state import JobStatus
+    from models.job_tables import JOB_TABLES
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import print_json
+    from workers.operations.jobs import list_jobs
+    from workers.operations.users import find_user
+
+    statuses = [_one_of("--status", one.upper(), [known.value for known in JobStatus]) for one in status or []]
+    if job_type is not None:
+        _one_of("--type", job_type, [known for table in JOB_TABLES for known in table.job_types])
+
+    async def work(runtime: "Runtime") -> int:
+        user_id = None if user is None else (await find_user(runtime, user)).id
+        rows = await list_jobs(runtime, statuses=statuses, user_id=user_id, job_type=job_type, limit=limit)
+        if as_json:
+            print_json(rows)
+        else:
+            _print_jobs(rows, runtime.settings.cost_column)
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def show(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json: Json = False) -> int:
+    """Show all that is known about a job.
+
+    That is its row, its place in the queue, its history, its provider calls and its money.
+    """
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import print_json
+    from workers.operations.jobs import get_job
+
+    async def work(runtime: "Runtime") -> int:
+        details = await get_job(runtime, job_id)
+        if as_json:
+            print_json(
+                {
+                    **details.job,
+                    "queue": details.queue,
+                    "stageRuns": details.history,
+                    "providerCalls": details.calls,
+                    "money": details.money,
+                }
+            )
+        else:
+            _print_details(details)
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def watch(
+    job_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB_ID", help="Ids of jobs; all unfinished ones without.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Follow jobs until they end.
+
+    Exits 1 unless all of them end COMPLETED.
+    """
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import console, note, print_json
+    from workers.cli.progress import follow_jobs
+    from workers.operations.errors import NotFoundError
+    from workers.operations.jobs import get_jobs, unfinished_job_ids
+
+    async def work(runtime: "Runtime") -> int:
+        ids = list(dict.fromkeys(job_ids or await unfinished_job_ids(runtime)))
+        known = {row["id"]: row for row in await get_jobs(runtime, ids)}
+        if missing := [job_id for job_id in job_ids or [] if job_id not in known]:
+            raise NotFoundError(f"job {missing[0]} not found; `darkroom jobs list` shows the newest")
+        if not known and not as_json:
+            note("no job is unfinished")
+            return DONE
+        labels = {job_id: f"{row['jobType']} {row['tier']}" for job_id, row in known.items()}
+        progress = await follow_jobs(runtime, labels, console(is_error=as_json), keeps_table=True)
+        if as_json:
+            print_json(await get_jobs(runtime, known))
+        return DONE if all(one.status == "COMPLETED" for one in progress) else FAILED
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
+    """Cancel jobs that haven't ended.
+
+    Each is refunded at once, and a running one stops within 2 s.
+    """
+    from workers.operations.actions import os_user
+    from workers.operations.jobs import cancel_job
+
+    async def verb(runtime: "Runtime", job_id: str) -> str:
+        await cancel_job(runtime, job_id, actor=os_user(), reason=reason)
+        return job_id
+
+    return _change(job_ids, verb, lambda _job_id, row: f"job {row['id']} is {row['status']}", as_json=as_json)
+
+
+@app.command()
+def retry(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
+    """Submit failed jobs once more, as new ones.
+
+    Only FAILED, REFUNDED and CANCELLED jobs; each new job has its own charge.
+    """
+    from workers.operations.actions import os_user
+    from workers.operations.jobs import retry_job
+
+    async def verb(runtime: "Runtime", job_id: str) -> str:
+        return await retry_job(runtime, job_id, actor=os_user(), reason=reason)
+
+    return _change(job_ids, verb, lambda job_id, row: f"job {job_id} is tried again as {row['id']}", as_json=as_json)
+
+
+def _change(
+    job_ids: list[str],
+    verb: Callable[["Runtime", str], Awaitable[str]],
+    sentence: Callable[[str, dict[str, Any]], str],
+    *,
+    as_json: bool,
+) -> int:
+    """Do a verb to each job; those that refuse say why, and the others go on."""
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import note, print_json
+    from workers.operations.errors import OperationError
+    from workers.operations.jobs import get_jobs
+
+    async def work(runtime: "Runtime") -> int:
+        code = DONE
+        changed: list[dict[str, Any]] = []
+        for job_id in job_ids:
+            try:
+                rows = await get_jobs(runtime, [await verb(runtime, job_id)])
+            except OperationError as error:
+                note(f"darkroom: {error}")
+                code = FAILED
+                continue
+            changed += rows
+            if not as_json:
+                for row in rows:
+                    typer.echo(sentence(job_id, row))
+        if as_json:
+            print_json(changed)
+        return code
+
+    return run_with_runtime(work)
+
+
+def _one_of(option: str, given: str, known: list[str]) -> str:
+    if given not in known:
+        raise CommandUsageError(f"{option} {given!r}: give {', '.join(known)}")
+    return given
+
+
+def _print_jobs(rows: list[dict[str, Any]], cost_column: str) -> None:
+    from workers.cli.output import column, print_table
+
+    print_table(
+        rows,
+        [
+            column("id", "job"),
+            column("jobType", "type"),
+            column("tier"),
+            column("status"),
+            column("currentStage", "stage"),
+            column(cost_column, "tokens", is_number=True, is_wide=True),
+            column("createdAt", "created", is_wide=True),
+            column("errorMessage", "error", is_wide=True),
+        ],
+        empty="there are no such jobs",
+    )
+
+
+def _print_details(details: "JobDetails") -> None:
+    from workers.cli.output import Column, column, duration, print_fields, print_table
+
+    print_fields(details.job)
+    if details.queue is not None:
+        typer.secho("\nqueue", bold=True)
+        print_fields(details.queue)
+    if details.money:
+        typer.secho("\nmoney", bold=True)
+        print_table(details.money, [column("at"), column("kind"), column("amount", is_number=True)], empty="")
+    if details.calls:
+        typer.secho("\nprovider calls", bold=True)
+        columns = [
+            column("started_at", "at"),
+            column("provider"),
+            column("purpose"),
+            column("outcome"),
+            column("model", is_wide=True),
+            column("latency_ms", "ms", is_number=True),
+            column("cost_usd", "USD", is_number=True, is_wide=True),
+        ]
+        print_table(details.calls, columns, empty="")
+    typer.secho("\nhistory", bold=True)
+    columns = [
+        column("at"),
+        column("event"),
+        column("stage"),
+        column("attempt", is_number=True),
+        Column("took", lambda row: duration(None if row["duration_ms"] is None else row["duration_ms"] / 1000)),
+        column("error", may_wrap=True),
+    ]
+    print_table(details.history, columns, empty="no worker has touched it yet")

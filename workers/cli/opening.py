@@ -1,0 +1,98 @@
+"""What a command opens before it works: settings, services, a migrated database, the runtime."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from config.embedded.services import Services, embedded_services
+from config.log import configure_logging
+from config.settings import Settings, load_settings
+from models.migrate import UpgradeResult, check, upgrade
+from pipelines.storage.backends import open_storage
+from workers.cli.failures import CommandError, CommandUsageError
+from workers.runtime import Runtime, migration_engine, open_runtime
+
+_REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing"})
+
+
+def open_settings(*, is_service: bool) -> Settings:
+    """Read the environment and set up logging: a service says what it does, a command only what is wrong.
+
+    Raises:
+        SettingsError: a variable is unknown, malformed or missing.
+    """
+    settings = load_settings()
+    level = settings.log_level if is_service or "log_level" in settings.model_fields_set else "warning"
+    configure_logging(settings.model_copy(update={"log_level": level}))
+    return settings
+
+
+def run_with_runtime(work: Callable[[Runtime], Awaitable[int]]) -> int:
+    """Open everything, do a command's work, close everything; return the work's exit code.
+
+    Raises:
+        CommandError: the database isn't migrated or doesn't answer.
+    """
+    settings = open_settings(is_service=False)
+    with embedded_services(settings) as services:
+        return asyncio.run(_run(settings, services, work))
+
+
+async def _run(settings: Settings, services: Services, work: Callable[[Runtime], Awaitable[int]]) -> int:
+    await require_migrated(settings, services)
+    require_storage(settings, services)
+    async with open_runtime(settings, services, wait_for_migration=False) as runtime:
+        return await work(runtime)
+
+
+def require_storage(settings: Settings, services: Services) -> None:
+    """See that STORAGE_URL means a storage.
+
+    Raises:
+        CommandUsageError: it doesn't.
+    """
+    try:
+        open_storage(services.storage_url, settings.storage_public_url)
+    except ValueError as error:
+        raise CommandUsageError(str(error)) from error
+
+
+async def require_migrated(settings: Settings, services: Services) -> None:
+    """Migrate embedded data where it is behind; a database of someone's own is never migrated unasked.
+
+    Raises:
+        CommandError: the database doesn't answer.
+        CommandUsageError: it isn't migrated.
+        MigrationError: the embedded database can't be migrated.
+    """
+    engine = migration_engine(services)
+    try:
+        problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
+    finally:
+        await engine.dispose()
+    if services.is_embedded and any(problem.kind in _REPAIRED_BY_UPGRADE for problem in problems):
+        await upgrade_database(settings, services)
+        return
+    for problem in problems:
+        if problem.kind == "unreachable":
+            raise CommandError(f"{problem.message}; check DATABASE_URL and the server")
+        if problem.kind in {"not_installed", "behind", "not_recorded"}:
+            raise CommandUsageError(problem.message)
+
+
+async def upgrade_database(settings: Settings, services: Services, grant_role: str | None = None) -> UpgradeResult:
+    """Bring the database to this version, with the settings' mode, prices and cost column.
+
+    Raises:
+        MigrationError: it was refused; nothing changed.
+    """
+    engine = migration_engine(services)
+    try:
+        return await upgrade(
+            engine,
+            mode=settings.tokens,
+            prices=settings.prices,
+            cost_column=settings.cost_column,
+            grant_role=grant_role,
+        )
+    finally:
+        await engine.dispose()

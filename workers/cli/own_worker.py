@@ -1,0 +1,68 @@
+"""A worker of a command's own, for as long as it is needed and no other runs."""
+
+import asyncio
+import os
+import time
+from types import TracebackType
+from typing import Final, Self
+
+from workers.cli.failures import CommandError
+from workers.operations.queues import live_workers
+from workers.runtime import Runtime
+from workers.supervisor import WorkerProcesses
+
+LOOK_S: Final = 5.0
+"""How often to see whether others' workers still live: theirs may be stopped while we wait for them."""
+
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 10.0
+
+
+class OwnWorker:
+    """Starts one worker process when no live one takes from a queue; a context, which stops it."""
+
+    def __init__(self, runtime: Runtime, queue: str) -> None:
+        """Prepare; nothing is started yet."""
+        self._runtime = runtime
+        self._queue = queue
+        self._workers: WorkerProcesses | None = None
+        self._started_s = 0.0
+        self._is_ready = False
+        self._looked_s: float | None = None
+
+    async def start_if_needed(self) -> None:
+        """Look, not more often than every LOOK_S, and start a worker if there is none.
+
+        Raises:
+            CommandError: ours doesn't come up.
+        """
+        now_s = time.monotonic()
+        if self._workers is not None:
+            self._is_ready = self._is_ready or self._workers.wait_ready(0)
+            if not self._is_ready and now_s - self._started_s > START_TIMEOUT_S:
+                raise CommandError("the worker doesn't start; `darkroom worker` shows why, the jobs stay in the queue")
+            return
+        if self._looked_s is not None and now_s - self._looked_s < LOOK_S:
+            return
+        self._looked_s = now_s
+        if not await live_workers(self._runtime, self._queue):
+            self._start(now_s)
+
+    def _start(self, now_s: float) -> None:
+        # What it says would run through our live table: its jobs' errors are in their rows, and shown from there.
+        os.environ.setdefault("LOG_LEVEL", "error")
+        self._workers = WorkerProcesses(
+            self._runtime.settings, self._runtime.services, processes=1, queues=[self._queue]
+        )
+        self._workers.start()
+        self._started_s = now_s
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._workers is not None:
+            # shielded: a second Ctrl-C must not leave a process behind
+            await asyncio.shield(asyncio.to_thread(self._workers.stop, STOP_TIMEOUT_S))

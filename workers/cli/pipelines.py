@@ -1,0 +1,187 @@
+"""Commands about pipelines: list, show, create, fork."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli.failures import DONE, CommandUsageError
+from workers.cli.parameters import Json, Limit, Tier, TierName
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+app = typer.Typer(help="The ways in which pictures are treated.")
+MOST_CONFIG_CHARS = 1_000_000
+Owner = Annotated[str | None, typer.Option("--user", help="Its owner: e-mail or id. Nobody's without: for everyone.")]
+
+
+class Visibility(StrEnum):
+    """Who may use a pipeline, as people type it."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+    LINK = "link"
+
+
+@app.command("list")
+def list_(
+    user: Annotated[str | None, typer.Option("--user", help="Of this owner only: e-mail or id.")] = None,
+    visibility: Annotated[Visibility | None, typer.Option("--visibility", case_sensitive=False)] = None,
+    limit: Limit = 50,
+    *,
+    as_json: Json = False,
+) -> int:
+    """List pipelines, the newest first."""
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import column, print_json, print_table
+    from workers.operations.pipelines import list_pipelines
+    from workers.operations.users import find_user
+
+    async def work(runtime: "Runtime") -> int:
+        user_id = None if user is None else (await find_user(runtime, user)).id
+        rows = await list_pipelines(
+            runtime, user_id=user_id, visibility=None if visibility is None else visibility.name, limit=limit
+        )
+        if as_json:
+            print_json(rows)
+            return DONE
+        columns = [
+            column("id", "pipeline"),
+            column("name"),
+            column("visibility"),
+            column("tier"),
+            column("usageCount", "used", is_number=True),
+            column("userId", "owner", is_wide=True),
+            column("createdAt", "created", is_wide=True),
+        ]
+        print_table(rows, columns, empty="there are no pipelines; jobs without one use the system's default")
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def show(pipeline_id: Annotated[str, typer.Argument(help="A pipeline's id.")], *, as_json: Json = False) -> int:
+    """Show a pipeline."""
+    from workers.cli.opening import run_with_runtime
+    from workers.operations.pipelines import get_pipeline
+
+    async def work(runtime: "Runtime") -> int:
+        _print_pipeline(await get_pipeline(runtime, pipeline_id), as_json=as_json)
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="For people.")],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="JSON with analysisConfig, autoCropConfig, promptConfig, generationConfig; - reads stdin. "
+            "What is missing is the system's default.",
+        ),
+    ] = None,
+    user: Owner = None,
+    tier: Tier = TierName.TIER_1K,
+    visibility: Annotated[
+        Visibility | None, typer.Option("--visibility", case_sensitive=False, help="private; public if nobody's.")
+    ] = None,
+    description: Annotated[str | None, typer.Option("--description")] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Make a pipeline.
+
+    Its JSON is held against every rule first.
+    """
+    from workers.cli.opening import run_with_runtime
+    from workers.operations.actions import os_user
+    from workers.operations.pipelines import create_pipeline
+    from workers.operations.users import find_user
+
+    configs = {} if config is None else _read_config(config)
+    seen_by = visibility or (Visibility.PUBLIC if user is None else Visibility.PRIVATE)
+
+    async def work(runtime: "Runtime") -> int:
+        user_id = None if user is None else (await find_user(runtime, user)).id
+        row = await create_pipeline(
+            runtime,
+            name,
+            configs,
+            user_id=user_id,
+            tier=tier.name,
+            visibility=seen_by.name,
+            description=description,
+            actor=os_user(),
+        )
+        _print_pipeline(row, as_json=as_json)
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def fork(
+    pipeline_id: Annotated[str, typer.Argument(help="The pipeline to copy.")],
+    user: Owner = None,
+    name: Annotated[str | None, typer.Option("--name", help="The copy's name.")] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Copy a pipeline for another owner.
+
+    The copy is PRIVATE; reference pictures of the first owner stay behind.
+    """
+    from workers.cli.opening import run_with_runtime
+    from workers.operations.actions import os_user
+    from workers.operations.pipelines import fork_pipeline
+    from workers.operations.users import find_user
+
+    async def work(runtime: "Runtime") -> int:
+        user_id = None if user is None else (await find_user(runtime, user)).id
+        row = await fork_pipeline(runtime, pipeline_id, user_id=user_id, name=name, actor=os_user())
+        _print_pipeline(row, as_json=as_json)
+        return DONE
+
+    return run_with_runtime(work)
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    import json
+    import sys
+    from pathlib import Path
+
+    try:
+        if path == "-":
+            text = sys.stdin.read(MOST_CONFIG_CHARS + 1)
+        else:
+            with Path(path).open(encoding="utf-8") as file:
+                text = file.read(MOST_CONFIG_CHARS + 1)
+        if len(text) > MOST_CONFIG_CHARS:
+            raise CommandUsageError(f"{path} has more than {MOST_CONFIG_CHARS:,} characters; that is no pipeline")
+        found = json.loads(text)
+    except OSError as error:
+        raise CommandUsageError(
+            f"{path} can't be read: {error.strerror}; give a file of JSON, or - for stdin"
+        ) from error
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is one, too
+        raise CommandUsageError(f"{path} holds no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CommandUsageError(f"{path} holds no JSON object; give analysisConfig and the others as its keys")
+    return found
+
+
+def _print_pipeline(row: dict[str, Any], *, as_json: bool) -> None:
+    from workers.cli.output import print_fields, print_json
+
+    if as_json:
+        print_json(row)
+    else:
+        print_fields(row)

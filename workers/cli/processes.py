@@ -1,0 +1,126 @@
+"""Commands that run until they are told to stop: up, worker, scheduler."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli.failures import DONE, CommandUsageError
+
+if TYPE_CHECKING:
+    from config.embedded.services import Services
+    from config.settings import Settings
+    from workers.supervisor import WorkerProcesses
+
+READY_LOOK_S = 60.0
+
+Processes = Annotated[
+    int | None, typer.Option("--processes", min=1, help="Worker processes; DARKROOM_PROCESSES where it isn't given.")
+]
+Lanes = Annotated[
+    int | None, typer.Option("--lanes", min=1, help="Jobs at once per process; DARKROOM_LANES where it isn't given.")
+]
+Queues = Annotated[
+    str | None,
+    typer.Option("--queues", metavar="A,B", help="Queues to take from; DARKROOM_QUEUES where it isn't given."),
+]
+
+
+def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) -> int:
+    """Run workers, a scheduler and the services.
+
+    Services that a variable names are used, the others are embedded. Prints `ready` once all of it works, and stops
+    in order on Ctrl-C or SIGTERM.
+    """
+    from config.embedded.services import embedded_services
+    from workers.cli.opening import open_settings
+    from workers.scheduler.main import run
+
+    settings = open_settings(is_service=True)
+    try:
+        with embedded_services(settings) as services:
+            _migrate_embedded(settings, services)
+            workers = _workers(settings, services, processes, lanes, queues)
+            code = DONE
+            workers.start()
+            try:
+                code = run(settings, services, on_ready=lambda: _announce_later(workers))
+            finally:
+                code = max(code, workers.stop())
+            return code
+    except KeyboardInterrupt:
+        return DONE  # told to stop before all was up
+
+
+def worker(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) -> int:
+    """Run worker processes.
+
+    Each that dies is started again. Prints `ready` once they work.
+    """
+    from config.embedded.services import embedded_services
+    from workers.cli.opening import open_settings
+
+    settings = open_settings(is_service=True)
+    try:
+        with embedded_services(settings) as services:
+            _migrate_embedded(settings, services)
+            return _workers(settings, services, processes, lanes, queues).run_forever(_announce)
+    except KeyboardInterrupt:
+        return DONE
+
+
+def scheduler() -> int:
+    """Run a scheduler.
+
+    It rings bells, rescues, adopts, and does what is due; any number may run. Prints `ready` once it works.
+    """
+    from config.embedded.services import embedded_services
+    from workers.cli.opening import open_settings
+    from workers.scheduler.main import run
+
+    settings = open_settings(is_service=True)
+    try:
+        with embedded_services(settings) as services:
+            _migrate_embedded(settings, services)
+            return run(settings, services, on_ready=_announce)
+    except KeyboardInterrupt:
+        return DONE
+
+
+def _workers(
+    settings: "Settings", services: "Services", processes: int | None, lanes: int | None, queues: str | None
+) -> "WorkerProcesses":
+    from workers.supervisor import WorkerProcesses
+
+    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
+    if names is not None and not names:
+        raise CommandUsageError("--queues names no queue; give names, separated by commas")
+    return WorkerProcesses(settings, services, processes=processes or settings.processes, lanes=lanes, queues=names)
+
+
+def _migrate_embedded(settings: "Settings", services: "Services") -> None:
+    """Migrate data of our own; processes on another's database wait for `darkroom db upgrade` by themselves."""
+    import asyncio
+
+    from workers.cli.opening import require_migrated, require_storage
+
+    require_storage(settings, services)
+    if services.is_embedded:
+        asyncio.run(require_migrated(settings, services))
+
+
+def _announce() -> None:
+    typer.echo("ready")
+
+
+def _announce_later(workers: "WorkerProcesses") -> None:
+    """Say `ready` once the workers are; the scheduler, which is, must not wait for that."""
+
+    def announce() -> None:
+        while not workers.wait_ready(READY_LOOK_S):
+            pass
+        _announce()
+
+    threading.Thread(target=announce, name="announce", daemon=True).start()

@@ -1,0 +1,98 @@
+"""Commands about tokens: balance, grant, history."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli.failures import DONE
+from workers.cli.parameters import Json, Limit, Reason
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+app = typer.Typer(help="What users have, and what became of it.")
+User = Annotated[str, typer.Argument(metavar="USER", help="E-mail or id.")]
+
+
+@app.command()
+def balance(
+    user: Annotated[str | None, typer.Argument(metavar="USER", help="E-mail or id; everyone's without.")] = None,
+    limit: Limit = 50,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Show a balance, or everyone's."""
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import column, print_json, print_table
+    from workers.operations.tokens import list_balances
+
+    async def work(runtime: "Runtime") -> int:
+        rows = await list_balances(runtime, user, limit=limit)
+        if as_json:
+            print_json(rows if user is None else rows[0])
+            return DONE
+        columns = [column("email"), column("userId", "user"), column("tier"), column("balance", is_number=True)]
+        print_table(rows, columns, empty="there are no users")
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def grant(
+    user: User,
+    amount: Annotated[int, typer.Argument(help="Tokens to add; to take some away: -- -5.")],
+    reason: Reason = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Add tokens to a balance.
+
+    Writes a ledger row (EARN_ADMIN_ADJUSTMENT); in mode managed only.
+    """
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import print_json
+    from workers.operations.actions import os_user
+    from workers.operations.tokens import grant_tokens
+
+    async def work(runtime: "Runtime") -> int:
+        row = await grant_tokens(runtime, user, amount, actor=os_user(), reason=reason)
+        if as_json:
+            print_json(row)
+        else:
+            typer.echo(f"{user}: {amount:+,}, balance {row['balanceAfter']:,}")
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
+    """Show a user's ledger, newest first."""
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import Column, column, print_json, print_table
+    from workers.operations.tokens import list_transactions
+
+    async def work(runtime: "Runtime") -> int:
+        rows = await list_transactions(runtime, user, limit=limit)
+        if as_json:
+            print_json(rows)
+            return DONE
+        print_table(
+            rows,
+            [
+                column("createdAt", "when"),
+                Column("amount", lambda row: f"{row['amount']:+,}", is_number=True),
+                column("balanceAfter", "balance", is_number=True),
+                column("type"),
+                column("source", is_wide=True),
+                column("sourceId", "job", is_wide=True),
+                Column("reason", lambda row: (row["metadata"] or {}).get("reason"), is_wide=True, may_wrap=True),
+            ],
+            empty=f"{user} has no ledger yet",
+        )
+        return DONE
+
+    return run_with_runtime(work)
