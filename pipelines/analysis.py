@@ -1,5 +1,6 @@
 """What an analysis says of a picture: the `analysisResult` JSON of a job row, strictly."""
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -56,7 +57,7 @@ class CropSuggestion(BaseModel):
         edges = {name: value.get(name, default) for name, default in _WHOLE.items()}
         if not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in edges.values()):
             return value
-        if any(edge != edge or abs(edge) == float("inf") for edge in edges.values()):
+        if not all(map(math.isfinite, edges.values())):
             return value
         x, y = (min(max(float(edges[name]), 0.0), 1.0) for name in ("x", "y"))
         width = min(max(float(edges["width"]), 0.0), 1.0 - x)

@@ -1,0 +1,111 @@
+"""What stages know of a job, and what each of them gives: values, no rows."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from pipelines.analysis import Analysis
+from pipelines.imaging.geometry import PixelBox
+from pipelines.options import PipelineOptions
+from pipelines.prompts import Corrections, Purpose, corrections
+from pipelines.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as its stages see it.
+
+    `input_key` is the original's key, `source_key` a blend's second picture.
+    `image_id` names the original's row in the keys of results; jobs of
+    `mcp_generation_jobs` have none, and carry the user's `prompt`.
+    """
+
+    id: str
+    job_type: str
+    user_id: str
+    tier: Tier
+    input_key: str | None
+    image_id: str | None
+    source_key: str | None
+    options: PipelineOptions
+    prompt: str | None = None
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the job's type asks of a provider."""
+        return Purpose(self.job_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The crop stage's output: the part to keep, in pixels of the oriented original; None keeps all."""
+
+    was_cropped: bool
+    box: PixelBox | None = None
+
+    def to_json(self) -> dict[str, int] | None:
+        """Return the row's `cropDimensions`, None if nothing was cropped."""
+        if self.box is None:
+            return None
+        return {"x": self.box.x, "y": self.box.y, "w": self.box.width, "h": self.box.height}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, int] | None, *, was_cropped: bool) -> Self:
+        """Rebuild it from `cropDimensions` and `wasCropped`."""
+        if not was_cropped or value is None:
+            return cls(was_cropped=False)
+        return cls(was_cropped=True, box=PixelBox(value["x"], value["y"], value["w"], value["h"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is asked of a provider: text for remote models, corrections for the local engine."""
+
+    text: str
+    corrections: Corrections
+    purpose: Purpose = Purpose.ENHANCE
+
+    def to_json(self) -> str:
+        """Return the row's `geminiPrompt`: the rest follows from analysis and options."""
+        return self.text
+
+    @classmethod
+    def from_json(cls, text: str, *, job: Job, analysis: Analysis | None) -> Self:
+        """Rebuild it from `geminiPrompt`, the job, and the analysis that the row holds (None if it was off)."""
+        return cls(text, corrections(analysis, job.options.prompt), job.purpose)
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The finished picture in storage: what COMPLETED writes to the row.
+
+    `treatments` says what was done, for people to read ("denoised sigma 14.8").
+    """
+
+    key: str
+    url: str
+    width_px: int
+    height_px: int
+    size_bytes: int
+    sha256: str
+    model: str
+    temperature: float | None = None
+    treatments: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON, for the history of stages."""
+        return asdict(self) | {"treatments": list(self.treatments)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Rebuild it from `to_json`."""
+        return cls(**{**value, "treatments": tuple(value["treatments"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Checkpoints of the stages that have finished; None for those that haven't, or were switched off."""
+
+    analysis: Analysis | None = None
+    crop: Crop | None = None
+    prompt: Prompt | None = None
