@@ -1,9 +1,11 @@
 """Rows for tests, each as a foreign producer would insert it."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from models.claims import Claim, claim
 from models.database import Database
+from models.leases import renew_lease
 
 PRICE = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -119,3 +121,99 @@ async def money_violations(database: Database) -> list[str]:
     """Return every breach of I3, I4 and I7 that the database can see."""
     rows = await database.fetch("SELECT promise, finding FROM darkroom.money_violations")
     return [f"{row['promise']}: {row['finding']}" for row in rows]
+
+
+async def make_balance(database: Database, user_id: str, balance: int) -> None:
+    """Insert the balance of a user that has none."""
+    await database.fetch(
+        """INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
+           VALUES ($1, $2, $3, darkroom.utc_now())""",
+        new_id("b"),
+        user_id,
+        balance,
+    )
+
+
+async def make_pipeline(database: Database, user_id: str | None, *, visibility: str = "PRIVATE", **configs: Any) -> str:
+    """Insert a pipeline; `configs` are its JSON columns by name. Return its id."""
+    pipeline_id = new_id("p")
+    names = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfig")
+    await database.fetch(
+        """INSERT INTO public.enhancement_pipelines (id, "userId", name, visibility, "analysisConfig", "autoCropConfig",
+               "promptConfig", "generationConfig", "updatedAt")
+           VALUES ($1, $2, $1, $3::text::public."PipelineVisibility", $4, $5, $6, $7, darkroom.utc_now())""",
+        pipeline_id,
+        user_id,
+        visibility,
+        *(configs.get(name) for name in names),
+    )
+    return pipeline_id
+
+
+async def make_worker(database: Database, *, lease_s: float = 60) -> UUID:
+    """Insert a worker whose lease lasts so long, or has been over for so long if negative; return its id."""
+    worker_id = uuid4()
+    await database.run(
+        lambda connection: renew_lease(
+            connection, worker_id, host="here", pid=1, queues=["default"], lanes=4, lease_s=lease_s
+        )
+    )
+    return worker_id
+
+
+async def claim_jobs(
+    database: Database, worker_id: UUID | None = None, *, most: int = 1, deadline_s: float = 60
+) -> list[Claim]:
+    """Claim jobs, as a new live worker unless one is given."""
+    worker = worker_id or await make_worker(database)
+    deadlines_s = dict.fromkeys(("ANALYZING", "CROPPING", "PROMPTING", "GENERATING"), deadline_s)
+    return await database.run(lambda connection: claim(connection, worker, "default", most, deadlines_s))
+
+
+async def make_claim(database: Database, table: str = "enhancements", **columns: Any) -> Claim:
+    """Insert a job of one of the two tables and claim it; `columns` as for its builder."""
+    make = make_job if table == "enhancements" else make_generation
+    job_id = await make(database, **columns)
+    (claimed,) = await claim_jobs(database)
+    assert claimed.job_id == job_id
+    return claimed
+
+
+async def set_status(database: Database, job_id: str, status: str) -> None:
+    """Write a status as another program does: blindly, by id, in both tables."""
+    for table in ("image_enhancement_jobs", "mcp_generation_jobs"):
+        await database.fetch(
+            f'UPDATE public.{table} SET status = $2::text::public."JobStatus" WHERE id = $1', job_id, status
+        )
+
+
+async def set_mode(database: Database, mode: str) -> None:
+    """Change the mode of money as `db upgrade` does, on an empty queue."""
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
+    await database.fetch("UPDATE darkroom.settings SET value = to_jsonb($1::text) WHERE key = 'mode'", mode)
+
+
+async def queue_row(database: Database, job_id: str) -> Any:
+    """Return the queue row of a job, or None."""
+    return await database.fetchrow("SELECT * FROM darkroom.job_queue WHERE job_id = $1", job_id)
+
+
+async def ledger_of(database: Database, user_id: str) -> list[Any]:
+    """Return a user's ledger, oldest first; the rows of one statement in any order."""
+    return await database.fetch(
+        """SELECT amount, type::text, source, "sourceId", "balanceAfter", metadata FROM public.token_transactions
+           WHERE "userId" = $1 ORDER BY "createdAt", ctid""",
+        user_id,
+    )
+
+
+async def all_rows(database: Database) -> dict[str, list[str]]:
+    """Return every row that a claim can write, as text, by table: for comparing before and after."""
+    tables = (
+        *("public.image_enhancement_jobs", "public.mcp_generation_jobs", "public.user_token_balances"),
+        *("public.token_transactions", "public.enhancement_pipelines", "darkroom.job_queue", "darkroom.job_money"),
+        *("darkroom.stage_runs", "darkroom.provider_calls"),
+    )
+    return {
+        table: [row[0] for row in await database.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")] for table in tables
+    }

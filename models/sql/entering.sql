@@ -1,8 +1,10 @@
 -- How a job enters the queue: in the statement of whoever inserted the row, all rows or none.
 
+-- A producer may mean "without end" by the largest integer: one more than that has no place in the column.
 CREATE FUNCTION darkroom.max_attempts(max_retries integer) RETURNS integer LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-RETURN 1 + greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::integer, 3));
+RETURN least(1::bigint + greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::integer, 3)),
+             2147483647)::integer;
 
 -- Queue jobs, and ring if the queue slept. A NOTIFY in every commit would cap the whole database, so only the
 -- producer that finds the bell armed disarms it; one that finds it locked leaves the ringing to its owner.

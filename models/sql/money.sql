@@ -54,7 +54,8 @@ BEGIN
            (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT' ELSE 'SPEND_MCP_GENERATION' END)
                ::public."TokenTransactionType",
            CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END,
-           j.job_id, b.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality), darkroom.utc_now()
+           j.job_id, b.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality),
+           clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: dates follow the order of balances
     FROM unnest(jobs) WITH ORDINALITY j
     JOIN public.user_token_balances b ON b."userId" = j.user_id
     WHERE j.cost > 0;
@@ -107,7 +108,7 @@ BEGIN
     VALUES (darkroom.new_id(), payee, paid.amount, 'REFUND',
             CASE WHEN paid.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
                 || CASE WHEN status = 'CANCELLED' THEN '_cancelled' ELSE '_failed' END,
-            refunded_id, balance_after, jsonb_build_object('reason', reason), darkroom.utc_now());
+            refunded_id, balance_after, jsonb_build_object('reason', reason), clock_timestamp() AT TIME ZONE 'utc');
     RETURN true;
 END $$;
 
