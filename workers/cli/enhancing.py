@@ -159,9 +159,9 @@ class _Enhancing:
                 data = await read_result(self._runtime, key)
                 item.output = await asyncio.to_thread(write_new, folder, item.path.stem, data)
             except OperationError as error:
-                self._refuse(item, str(error))
+                item.reason = str(error)
             except OSError as error:
-                self._refuse(item, f"it can't be written to {folder}: {error.strerror}")
+                item.reason = f"it can't be written to {folder}: {error.strerror}"
 
     @staticmethod
     def _refuse(item: _Item, reason: str) -> None:

@@ -1,0 +1,23 @@
+"""What a called command leaves, and the types of the fixtures that call it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: its exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Darkroom = Callable[..., Ran]
+Arrange = Callable[[Callable[..., Any]], Any]

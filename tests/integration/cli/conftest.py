@@ -1,0 +1,141 @@
+"""The command line as a person calls it, in this process, against a database of the test's own."""
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import structlog
+
+from config.embedded.instance import EmbeddedInstance
+from config.embedded.services import EMBEDDED_FOLDER
+from config.postgres_url import parse_postgres_url
+from models.database import Database
+from tests.integration.cli.calling import Arrange, Darkroom, Ran
+from workers.cli.app import main
+
+SERVICES = ("DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL", "TOKENS", "GEMINI_API_KEY")
+
+EMPTY = """
+TRUNCATE public.users CASCADE;
+TRUNCATE darkroom.job_queue, darkroom.job_money, darkroom.opening_balances, darkroom.stage_runs,
+    darkroom.provider_calls, darkroom.workers, darkroom.operator_actions;
+UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
+"""
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [*SERVICES, *(name for name in os.environ if name.startswith("DARKROOM_"))]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def command(plain_environment: None, logging_restored: None, capsys: pytest.CaptureFixture[str]) -> Darkroom:
+    """Run `darkroom` with whatever services the environment names."""
+
+    def run(*arguments: str) -> Ran:
+        capsys.readouterr()
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def darkroom(
+    command: Darkroom, database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Darkroom:
+    """Run `darkroom` on a migrated database that isn't embedded."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("PROVIDER", "local")
+    monkeypatch.setenv("STORAGE_URL", (tmp_path / "objects").as_uri())
+    return command
+
+
+@pytest.fixture(scope="session")
+def emptied_url(services: EmbeddedInstance, template: str) -> str:
+    """A migrated database for all tests of this folder: to empty one takes a tenth of copying one."""
+    url = parse_postgres_url(services.database_url)
+
+    async def make() -> None:
+        connection = await asyncpg.connect(**url.asyncpg_arguments())
+        await connection.execute(f"CREATE DATABASE command_line TEMPLATE {template}")
+        await connection.close()
+
+    asyncio.run(make())
+    return url.with_database("command_line").text()
+
+
+@pytest.fixture
+def database_url(emptied_url: str) -> str:
+    """URL of that database, emptied, in mode managed."""
+
+    async def empty() -> None:
+        connection = await asyncpg.connect(**parse_postgres_url(emptied_url).asyncpg_arguments())
+        await connection.execute(EMPTY)
+        await connection.close()
+
+    asyncio.run(empty())
+    return emptied_url
+
+
+@pytest.fixture
+def arrange(database_url: str) -> Arrange:
+    """Do something with the test's database, from a test that isn't a coroutine because `main` runs a loop itself."""
+
+    def run(work: Callable[[Database], Awaitable[object]]) -> object:
+        async def with_database() -> object:
+            database = Database(parse_postgres_url(database_url), most_connections=2)
+            await database.open()
+            try:
+                return await work(database)
+            finally:
+                await database.close()
+
+        return asyncio.run(with_database())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def embedded_home() -> Iterator[Path]:
+    """A DARKROOM_HOME whose servers run without durability and stay for the module."""
+    with tempfile.TemporaryDirectory(prefix="dk", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
+        home = Path(folder) / "home"
+        with EmbeddedInstance(home / EMBEDDED_FOLDER, postgres_settings={"fsync": "off"}):
+            yield home
+
+
+@pytest.fixture
+def at_home(command: Darkroom, embedded_home: Path, monkeypatch: pytest.MonkeyPatch) -> Darkroom:
+    """Run `darkroom` on embedded data."""
+    monkeypatch.setenv("DARKROOM_HOME", str(embedded_home))
+    return command
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JPEG that passes the door."""
+    from PIL import Image  # noqa: PLC0415 - only a few tests need it
+
+    path = tmp_path_factory.mktemp("pictures") / "holiday.jpg"
+    Image.linear_gradient("L").convert("RGB").resize((320, 200)).save(path)
+    return path
