@@ -78,6 +78,8 @@ class _Slot:
 class WorkerProcesses:
     """A number of worker processes."""
 
+    ENTRY_POINT = "workers.main:main"
+
     def __init__(
         self,
         settings: Settings,
@@ -150,7 +152,7 @@ class WorkerProcesses:
 
     def _start(self, slot: _Slot) -> None:
         command = [
-            *(sys.executable, "-m", "dramatiq", "workers.main:main", "--path", str(CODE_FOLDER)),
+            *(sys.executable, "-m", "dramatiq", self.ENTRY_POINT, "--path", str(CODE_FOLDER)),
             *("--processes", "1", "--threads", "1", "--skip-logging"),
             *("--worker-shutdown-timeout", str(round((self._grace_s + KILL_AFTER_S) * 1000))),
         ]
