@@ -114,6 +114,28 @@ def arrange(database_url: str) -> Arrange:
     return run
 
 
+@pytest.fixture(scope="session")
+def empty_url(services: EmbeddedInstance) -> str:
+    """A database with nothing in it."""
+    return asyncio.run(_created(services, "nothing_in_it"))
+
+
+@pytest.fixture(scope="session")
+def foreign_url(services: EmbeddedInstance) -> str:
+    """A database with a `users` table of another tool's."""
+    return asyncio.run(_created(services, "of_another_tool", "CREATE TABLE public.users (id text PRIMARY KEY)"))
+
+
+async def _created(services: EmbeddedInstance, name: str, *statements: str) -> str:
+    url = parse_postgres_url(services.database_url)
+    for place, wanted in ((url, (f"CREATE DATABASE {name}",)), (url.with_database(name), statements)):
+        connection = await asyncpg.connect(**place.asyncpg_arguments())
+        for statement in wanted:
+            await connection.execute(statement)
+        await connection.close()
+    return url.with_database(name).text()
+
+
 @pytest.fixture(scope="module")
 def embedded_home() -> Iterator[Path]:
     """A DARKROOM_HOME whose servers run without durability and stay for the module."""

@@ -1,0 +1,196 @@
+"""`darkroom enhance`: what it refuses early, what it submits, what it waits for and writes."""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from pipelines.storage.file import FileStorage
+from tests.builders import balance_of, make_user, make_worker, money_violations
+from tests.integration.cli.calling import Arrange, Darkroom
+from workers.operations.users import LOCAL_EMAIL, LOCAL_TOKENS
+
+
+def test_submitted_picture_has_row_object_job_and_charge(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path
+) -> None:
+    user_id = arrange(make_user)
+
+    ran = darkroom("enhance", str(picture), "--user", f"{user_id}@example.test", "--tier", "2k", "--no-wait", "--json")
+
+    (job,) = ran.json
+    assert (ran.code, job["status"], job["tier"], job["tokensCost"]) == (0, "PENDING", "TIER_2K", 5)
+    assert (job["input"], job["output"]) == (str(picture), None)
+    (row,) = arrange(lambda db: db.fetch("SELECT * FROM public.enhanced_images"))
+    assert row["originalR2Key"] == f"users/{user_id}/originals/{row['id']}.jpg"
+    assert (row["name"], row["originalFormat"]) == ("holiday.jpg", "jpeg")
+    assert (row["originalWidth"], row["originalHeight"]) == (320, 200)
+    assert (tmp_path / "objects" / row["originalR2Key"]).read_bytes() == picture.read_bytes()
+    assert arrange(lambda db: balance_of(db, user_id)) == 95
+
+
+def test_blend_shares_one_second_picture(darkroom: Darkroom, arrange: Arrange, picture: Path) -> None:
+    user_id = arrange(make_user)
+
+    ran = darkroom(
+        *("enhance", str(picture), str(picture), "--blend", str(picture)),
+        *("--user", user_id, "--no-wait", "--json"),
+    )
+
+    assert [job["jobType"] for job in ran.json] == ["blend", "blend"]
+    assert len({job["sourceImageId"] for job in ran.json}) == 1
+    assert arrange(lambda db: db.fetchval("SELECT count(*) FROM public.enhanced_images")) == 3
+
+
+def test_bad_paths_fail_with_their_reason_while_others_go_on(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path
+) -> None:
+    user_id = arrange(make_user)
+    (tmp_path / "text.jpg").write_text("%!PS-Adobe-3.0")
+    (tmp_path / "empty.png").touch()
+    bad = [str(tmp_path / name) for name in ("text.jpg", "empty.png", "missing.jpg")]
+
+    ran = darkroom("enhance", *bad, str(picture), "--user", user_id, "--no-wait", "--json")
+
+    assert ran.code == 1
+    assert [job.get("status") for job in ran.json] == [None, None, None, "PENDING"]
+    assert [job["errorMessage"] for job in ran.json][:3] == [
+        "picture is PostScript; accepted are JPEG, PNG, WebP and GIF",
+        "picture is empty: 0 bytes",
+        "it can't be read: No such file or directory",
+    ]
+    assert all(path in ran.err for path in bad)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["{folder}"], "{folder} is a directory"),
+        (["{picture}", "--blend", "{folder}"], "{folder} is a directory"),
+        (["{picture}", "--out", "{folder}", "--no-wait"], "--out needs the results"),
+        (["{picture}", "--out", "{picture}"], "is not a directory"),
+        (["{picture}", "--tier", "8k"], "8k"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_opened(
+    command: Darkroom, picture: Path, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    names = {"folder": str(tmp_path), "picture": str(picture)}
+
+    ran = command("enhance", *(argument.format(**names) for argument in arguments))
+
+    assert (ran.code, ran.out) == (2, "")
+    assert reason.format(**names) in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert not (tmp_path / "home").exists()
+
+
+def test_too_few_tokens_leave_no_picture_behind(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path
+) -> None:
+    user_id = arrange(lambda db: make_user(db, balance=3))
+
+    ran = darkroom("enhance", str(picture), str(picture), "--user", user_id, "--no-wait", "--json")
+
+    assert ran.code == 1
+    assert "needed 2, available 1; see `darkroom tokens balance`" in ran.err
+    assert [job.get("status") for job in ran.json] == ["PENDING", None]
+    assert arrange(lambda db: db.fetchval("SELECT count(*) FROM public.enhanced_images")) == 1
+    assert len([path for path in (tmp_path / "objects").rglob("*") if path.is_file()]) == 1
+    assert arrange(money_violations) == []
+
+
+def test_unknown_user_and_pipeline_fail(darkroom: Darkroom, arrange: Arrange, picture: Path) -> None:
+    user_id = arrange(make_user)
+
+    for options in (("--user", "nobody@example.test"), ("--user", user_id, "--pipeline", "nosuch"), ()):
+        assert darkroom("enhance", str(picture), *options, "--no-wait").code == 1
+    assert darkroom("jobs", "list", "--json").json == []
+
+
+def test_results_are_written_under_free_names(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path, database_url: str
+) -> None:
+    user_id = arrange(make_user)
+    arrange(make_worker)  # so that no worker of our own is started
+    out = tmp_path / "results"
+
+    with _worked_on(database_url, lambda _: "COMPLETED", tmp_path / "objects"):
+        ran = darkroom("enhance", str(picture), str(picture), "--out", str(out), "--user", user_id, "--json")
+
+    assert ran.code == 0
+    assert [Path(job["output"]).name for job in ran.json] == ["holiday.jpg", "holiday-2.jpg"]
+    assert (out / "holiday.jpg").read_bytes() == b"result"
+
+
+def test_job_that_does_not_complete_makes_the_command_fail(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path, database_url: str
+) -> None:
+    user_id = arrange(make_user)
+    arrange(make_worker)
+    ends = iter(("FAILED", "COMPLETED"))
+
+    with _worked_on(database_url, lambda _: next(ends), tmp_path / "objects"):
+        ran = darkroom("enhance", str(picture), str(picture), "--user", user_id)
+
+    assert ran.code == 1
+    assert "said the worker" in ran.err
+    assert "COMPLETED" in ran.out
+    assert arrange(money_violations) == []
+
+
+def test_embedded_data_is_migrated_and_its_user_made(at_home: Darkroom, picture: Path) -> None:
+    ran = at_home("enhance", str(picture), "--tier", "4k", "--no-wait", "--json")
+
+    assert (ran.code, ran.json[0]["status"], ran.json[0]["tokensCost"]) == (0, "PENDING", 10)
+    assert at_home("tokens", "balance", LOCAL_EMAIL, "--json").json["balance"] == LOCAL_TOKENS - 10
+    assert at_home("db", "check").code == 0
+
+
+def test_named_user_is_made_once_on_embedded_data(at_home: Darkroom, picture: Path) -> None:
+    for _ in range(2):
+        at_home("enhance", str(picture), "--user", "ann@example.test", "--no-wait")
+
+    rows = at_home("tokens", "history", "ann@example.test", "--json").json
+    assert [row["amount"] for row in rows] == [-2, -2, LOCAL_TOKENS]
+
+
+@contextmanager
+def _worked_on(database_url: str, end: Callable[[str], str], objects: Path) -> Iterator[None]:
+    """End each job as `end` says, as soon as it is there, by SQL alone: the engine isn't what is tested here."""
+    stopping = threading.Event()
+    objects.mkdir(exist_ok=True)
+
+    async def work() -> None:
+        storage = FileStorage(objects)
+        connection = await asyncpg.connect(database_url)
+        while not stopping.is_set():
+            for row in await connection.fetch(
+                "SELECT id FROM public.image_enhancement_jobs WHERE status = 'PENDING' ORDER BY \"createdAt\""
+            ):
+                key = f"users/x/enhanced/{row['id']}.jpg"
+                await storage.put(key, b"result", "image/jpeg", hashlib.sha256(b"result").hexdigest())
+                await connection.execute(
+                    "UPDATE public.image_enhancement_jobs SET status = 'PROCESSING' WHERE id = $1", row["id"]
+                )
+                await connection.execute(
+                    """UPDATE public.image_enhancement_jobs SET status = $2::text::public."JobStatus",
+                           "enhancedR2Key" = $3, "errorMessage" = 'said the worker' WHERE id = $1""",
+                    *(row["id"], end(row["id"]), key),
+                )
+            await asyncio.sleep(0.05)
+        await connection.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()

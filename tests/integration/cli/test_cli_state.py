@@ -1,0 +1,180 @@
+"""`queue stats`, `doctor`, `config`, `db`: what the program says about its state."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.builders import claim_jobs, make_job, make_worker, set_status
+from tests.integration.cli.calling import Arrange, Darkroom
+
+
+def test_queue_stats_counts_by_queue_and_status_and_names_live_workers(darkroom: Darkroom, arrange: Arrange) -> None:
+    dead = arrange(lambda db: make_worker(db, lease_s=-60))
+    live = arrange(make_worker)
+    for _ in range(3):
+        arrange(make_job)
+    arrange(lambda db: claim_jobs(db, live))
+
+    stats = darkroom("queue", "stats", "--json").json
+
+    assert [(row["queue"], row["status"], row["count"]) for row in stats["queues"]] == [
+        ("default", "pending", 2),
+        ("default", "processing", 1),
+    ]
+    assert all(row["oldest_wait_s"] >= 0 for row in stats["queues"])
+    assert [(worker["id"], worker["running"]) for worker in stats["workers"]] == [(str(live), 1)]
+    assert str(dead) not in str(stats)
+
+
+def test_queue_stats_of_an_empty_queue_says_how_to_start(darkroom: Darkroom) -> None:
+    ran = darkroom("queue", "stats")
+
+    assert ran.code == 0
+    assert "the queue is empty" in ran.out
+    assert "darkroom up" in ran.out
+
+
+def test_doctor_finds_a_sound_installation_sound(darkroom: Darkroom, arrange: Arrange) -> None:
+    arrange(make_worker)
+
+    ran = darkroom("doctor", "--json")
+
+    assert ran.code == 0
+    assert [check for check in ran.json if check["status"] != "ok"] == []
+
+
+def test_doctor_names_what_is_wrong_and_what_to_do(darkroom: Darkroom, arrange: Arrange) -> None:
+    for _ in range(3):
+        arrange(make_job)
+    dead = arrange(lambda db: make_worker(db, lease_s=-60))
+    arrange(lambda db: claim_jobs(db, dead, deadline_s=-120))
+    arrange(lambda db: db.fetch("DELETE FROM darkroom.job_queue WHERE status = 'pending'"))
+    arrange(
+        lambda db: db.fetch("""UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - interval '2 h' """)
+    )
+    arrange(lambda db: db.fetch("UPDATE public.user_token_balances SET balance = balance + 1"))
+
+    ran = darkroom("doctor", "--json")
+
+    found = {check["name"]: check for check in ran.json if check["status"] != "ok"}
+    assert ran.code == 1
+    assert found.keys() == {"workers", "leases", "stuck jobs", "jobs outside the queue", "money"}
+    assert found["money"]["status"] == "fail"
+    assert "I7" in found["money"]["message"]
+    assert all(check["advice"] for check in found.values())
+    assert "darkroom scheduler" in darkroom("doctor").out
+
+
+def test_doctor_goes_on_where_services_are_away(darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://x@127.0.0.1:1/x")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setenv("STORAGE_URL", "file:///proc/nosuch")
+
+    ran = darkroom("doctor", "--json")
+
+    assert ran.code == 1
+    assert [check["name"] for check in ran.json if check["status"] == "fail"] == ["postgresql", "broker", "storage"]
+
+
+def test_database_that_is_away_is_one_line(darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://x:secret@127.0.0.1:1/x")
+
+    ran = darkroom("jobs", "list")
+
+    assert ran.code == 1
+    assert "DATABASE_URL" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert "secret" not in ran.err
+
+
+def test_config_lists_every_setting_and_masks_secrets(command: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "AIza-very-secret-indeed")
+
+    ran = command("config", "--json")
+
+    rows = {row["name"]: row for row in ran.json}
+    assert ran.code == 0
+    assert rows["DARKROOM_LANES"]["value"] == "16"
+    assert rows["GEMINI_API_KEY"]["is_set"]
+    assert all(row["meaning"] for row in rows.values())
+    assert "very-secret" not in ran.out + command("config").out
+
+
+def test_unknown_setting_stops_every_command(command: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_LANE", "3")
+
+    ran = command("jobs", "list")
+
+    assert ran.code == 2
+    assert ran.err == (
+        "darkroom: DARKROOM_LANE is not a setting; did you mean DARKROOM_LANES? `darkroom config` lists them all\n"
+    )
+
+
+def test_db_check_and_upgrade_of_a_ready_database(darkroom: Darkroom) -> None:
+    assert darkroom("db", "check").out == "the database is ready\n"
+    assert darkroom("db", "check", "--json").json == []
+    upgraded = darkroom("db", "upgrade", "--json")
+    assert (upgraded.code, upgraded.json["applied"], upgraded.json["mode"]) == (0, [], "managed")
+
+
+def test_db_upgrade_for_a_role_that_is_not_there_is_a_usage_error(darkroom: Darkroom) -> None:
+    ran = darkroom("db", "upgrade", "--grant", "nosuch")
+
+    assert ran.code == 2
+    assert "there is no role 'nosuch'" in ran.err
+
+
+def test_empty_database_of_anothers_is_never_migrated_unasked(
+    darkroom: Darkroom, arrange: Arrange, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_url)
+
+    listed, checked = darkroom("jobs", "list"), darkroom("db", "check")
+
+    assert (listed.code, checked.code) == (2, 1)
+    assert "run darkroom db upgrade" in listed.err
+    assert "run darkroom db upgrade" in checked.out
+    assert darkroom("db", "check", "--json").json[0]["kind"] == "not_installed"
+
+
+def test_foreign_tables_without_a_mode_are_refused_with_the_explanation(
+    darkroom: Darkroom, foreign_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", foreign_url)
+
+    ran = darkroom("db", "upgrade")
+
+    assert ran.code == 2
+    assert "managed" in ran.err
+    assert "producer" in ran.err
+    assert "TOKENS=" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_storage_that_cannot_be_made_is_a_configuration_error(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STORAGE_URL", (tmp_path / "file" / "objects").as_uri())
+
+    ran = darkroom("jobs", "list")
+
+    assert ran.code == 2
+    assert "STORAGE_URL" in ran.err
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(darkroom: Darkroom) -> None:
+    for arguments in (("--debug", "jobs", "show", "nosuch"), ("jobs", "show", "nosuch", "--debug")):
+        ran = darkroom(*arguments)
+
+        assert ran.code == 1
+        assert "Traceback" in ran.err
+        assert ran.err.endswith("darkroom: job nosuch not found; `darkroom jobs list` shows the newest\n")
+
+
+def test_jobs_that_ended_leave_the_stats(darkroom: Darkroom, arrange: Arrange) -> None:
+    job_id = arrange(make_job)
+    arrange(lambda db: set_status(db, job_id, "CANCELLED"))
+
+    assert darkroom("queue", "stats", "--json").json["queues"] == []

@@ -1,0 +1,105 @@
+"""The command line's own small things: durations, cells, names of files, exit codes, the time to --help."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from config.settings import SettingsError
+from models.migrations.errors import DatabaseBusyError, ModeRequiredError
+from workers.cli.app import main
+from workers.cli.enhancing import write_new
+from workers.cli.failures import CommandUsageError, explain
+from workers.cli.output import cell, duration
+from workers.operations.errors import NotFoundError
+
+HEAVY = ("asyncpg", "cv2", "numpy", "sqlalchemy", "dramatiq", "PIL", "pydantic")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_duration_reads_as_people_write_it(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_cell_shows_a_strangers_markup_and_escapes_as_text() -> None:
+    assert cell("[red]x[/red]").plain == "[red]x[/red]"
+    assert "\x07" not in cell("bell\x07").plain
+
+
+def test_cell_takes_naive_timestamps_for_utc() -> None:
+    assert cell(datetime(2026, 1, 2, 3, 4)).plain == cell(datetime(2026, 1, 2, 3, 4, tzinfo=UTC)).plain  # noqa: DTZ001
+
+
+def test_write_new_never_replaces_a_file(tmp_path: Path) -> None:
+    names = [write_new(tmp_path / "new", "a.b", bytes([number])).name for number in range(3)]
+
+    assert names == ["a.b.jpg", "a.b-2.jpg", "a.b-3.jpg"]
+    assert (tmp_path / "new" / "a.b.jpg").read_bytes() == b"\0"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommandUsageError("so"), 2),
+        (NotFoundError("so"), 1),
+        (SettingsError("so"), 2),
+        (ModeRequiredError(), 2),
+        (DatabaseBusyError(6), 1),
+        (asyncpg.DeadlockDetectedError("so"), 1),
+        (asyncpg.InvalidPasswordError("so"), 2),
+        (ConnectionRefusedError(111, "so"), 1),
+        (PermissionError(13, "so", "/x"), 1),
+        (KeyError("so"), 1),
+    ],
+)
+def test_every_error_has_an_exit_code_and_a_line(error: Exception, code: int) -> None:
+    found, line = explain(error)
+
+    assert found == code
+    assert line
+    assert "\n" not in line
+
+
+def test_unknown_error_points_to_the_traceback() -> None:
+    assert explain(KeyError("x"))[1] == "unexpected KeyError: 'x'; run it again with --debug for the traceback"
+
+
+@pytest.mark.parametrize("arguments", [["frob"], ["jobs"], ["jobs", "show"], ["jobs", "list", "--limit", "0"], ["--x"]])
+def test_wrong_usage_is_one_line_with_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert "--help`" in captured.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["jobs", "--help"], ["db", "upgrade", "-h"]])
+def test_help_is_printed_with_code_0(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert "Usage: " in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from workers.cli.app import main; main(['--help']); "
+        f"print(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert ran.stderr.strip() == ""
