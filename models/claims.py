@@ -8,6 +8,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from models.database import Connection
+from models.job_state import TERMINAL
 from models.job_tables import ENHANCEMENTS, GENERATIONS, JobTable
 
 
@@ -53,10 +54,15 @@ class Claim:
         )
 
 
+# A finished job is queued only where something passed our triggers by, and then nobody may buy it a picture.
+_OVER = ", ".join(f"'{status}'" for status in sorted(TERMINAL))
+
+
 def _locked(table: JobTable, name: str) -> str:
     types = ", ".join(f"'{job_type}'" for job_type in table.job_types)
     return f"""{name} AS MATERIALIZED (
         SELECT p.id FROM {table.name} j JOIN picked p ON p.job_id = j.id AND p.job_type IN ({types})
+        WHERE j.status NOT IN ({_OVER})
         FOR NO KEY UPDATE OF j SKIP LOCKED)"""
 
 
@@ -74,40 +80,51 @@ def _started(table: JobTable, name: str) -> str:
 
 # Queue rows first and both with SKIP LOCKED: a claim never waits, so it is in no deadlock. A row whose job another
 # program holds steps aside for a second, or it would stand at the head of the queue for as long as that one dawdles.
+# It looks at up to $5 rows and takes up to $2; there is a row of NULLs where none was taken.
 _CLAIM = f"""
 WITH picked AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
+        SELECT q.id, q.job_type, q.job_id, q.position FROM darkroom.job_queue q
         WHERE q.queue = $1 AND q.ready AND q.status = 'pending'
-        ORDER BY q.position LIMIT $2 FOR UPDATE SKIP LOCKED),
+        ORDER BY q.position LIMIT $5 FOR UPDATE SKIP LOCKED),
     {_locked(ENHANCEMENTS, "enhancements")},
     {_locked(GENERATIONS, "generations")},
     free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
+    taken AS MATERIALIZED (SELECT p.id FROM picked p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = gen_random_uuid(),
             attempts = q.attempts + 1, started_at = now(), notified_at = now(),
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
-        FROM free WHERE q.id = free.id
+        FROM taken WHERE q.id = taken.id
         RETURNING q.*),
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
-        FROM picked p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)),
+        FROM picked p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
+        RETURNING q.id),
     {_started(ENHANCEMENTS, "started_enhancements")},
     {_started(GENERATIONS, "started_generations")},
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id)
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
-       c.lease_token, c.created_at, darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage)
-FROM claimed c ORDER BY c.position
+       c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
+       CASE WHEN c.id IS NOT NULL THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END
+FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside LEFT JOIN claimed c ON true ORDER BY c.position
 """
+
+_MOST_LOOKED_AT = 1_000
+_WIDER = 4
 
 
 async def claim(
     connection: Connection, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
 ) -> list[Claim]:
-    """Take up to `most` jobs of a queue, in the order of their positions. One statement, committed.
+    """Take up to `most` jobs of a queue, in the order of their positions. Each statement commits by itself.
+
+    One statement, unless rows stepped aside: then the rows behind them are
+    looked at, more with each look, or a program that holds many jobs would
+    keep idle lanes from everyone else's.
 
     Args:
         connection: a connection in no transaction.
@@ -116,8 +133,14 @@ async def claim(
         most: at most so many, at least 1.
         deadlines_s: seconds until a claim is given up by force, by stage name.
     """
-    rows = await connection.fetch(_CLAIM, queue, most, worker_id, dict(deadlines_s))
-    return [Claim.from_row(row) for row in rows]
+    claims: list[Claim] = []
+    look_at = most
+    while True:
+        rows = await connection.fetch(_CLAIM, queue, most - len(claims), worker_id, dict(deadlines_s), look_at)
+        claims += [Claim.from_row(row) for row in rows if row["id"] is not None]
+        if len(claims) == most or not rows[0]["has_stepped_aside"] or look_at > _MOST_LOOKED_AT:
+            return claims
+        look_at *= _WIDER
 
 
 # An id order and SKIP LOCKED: many processes look at once.
@@ -135,10 +158,17 @@ async def wake_due(connection: Connection) -> set[str]:
     return {row["queue"] for row in await connection.fetch(_WAKE)}
 
 
+# A bell that a producer has just disarmed is locked until it commits, and then it rings: nobody has to wait for that.
 _ARM = """
-INSERT INTO darkroom.bells AS b (queue, armed) SELECT name, true FROM unnest($1::text[]) name
-ON CONFLICT (queue) DO UPDATE SET armed = true WHERE NOT b.armed
-RETURNING b.queue
+WITH made AS (
+        INSERT INTO darkroom.bells (queue, armed) SELECT name, true FROM unnest($1::text[]) name
+        WHERE NOT EXISTS (SELECT FROM darkroom.bells b WHERE b.queue = name)
+        ON CONFLICT DO NOTHING RETURNING queue),
+    slack AS MATERIALIZED (
+        SELECT b.queue FROM darkroom.bells b WHERE b.queue = ANY ($1) AND NOT b.armed FOR UPDATE SKIP LOCKED),
+    armed AS (
+        UPDATE darkroom.bells b SET armed = true FROM slack WHERE b.queue = slack.queue RETURNING b.queue)
+SELECT queue FROM made UNION ALL SELECT queue FROM armed
 """
 
 

@@ -74,7 +74,8 @@ BEGIN
 END $$;
 
 -- Take in PENDING jobs that have no queue row (restored or older data), without charging them, and drop queue
--- rows whose job is gone (a TRUNCATE fires no row trigger). Returns how many of each.
+-- rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger). Returns how many of each.
+-- A job is locked against its end: one that is being cancelled now would be queued behind its cancellation's back.
 CREATE FUNCTION darkroom.adopt(most integer DEFAULT 1000, OUT adopted integer, OUT dropped integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -87,7 +88,7 @@ BEGIN
         WHERE j.status = 'PENDING'
           AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                           WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend'))
-        ORDER BY j."createdAt", j.id LIMIT most FOR KEY SHARE OF j SKIP LOCKED));
+        ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
     adopted := adopted + darkroom.enqueue(ARRAY(
         SELECT ROW(lower(j.type::text), j.id, j."userId", j.tier::text, j."tokensCost", 'GENERATING',
                    darkroom.max_attempts(NULL), now())::darkroom.entering
@@ -95,11 +96,15 @@ BEGIN
         WHERE j.status = 'PENDING'
           AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                           WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))
-        ORDER BY j."createdAt", j.id LIMIT most FOR KEY SHARE OF j SKIP LOCKED));
+        ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
     DELETE FROM darkroom.job_queue d WHERE d.id IN (
         SELECT q.id FROM darkroom.job_queue q
-        WHERE NOT EXISTS (SELECT FROM public.image_enhancement_jobs j WHERE j.id = q.job_id)
-          AND NOT EXISTS (SELECT FROM public.mcp_generation_jobs j WHERE j.id = q.job_id)
+        WHERE NOT EXISTS (SELECT FROM public.image_enhancement_jobs j
+                          WHERE j.id = q.job_id AND q.job_type IN ('enhance', 'blend')
+                            AND j.status IN ('PENDING', 'PROCESSING'))
+          AND NOT EXISTS (SELECT FROM public.mcp_generation_jobs j
+                          WHERE j.id = q.job_id AND q.job_type IN ('generate', 'modify')
+                            AND j.status IN ('PENDING', 'PROCESSING'))
         ORDER BY q.id LIMIT most FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS dropped = ROW_COUNT;
 END $$;
