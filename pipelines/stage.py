@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Job, Outputs
 from pipelines.providers.provider import Provider
@@ -29,6 +30,7 @@ class StageContext:
     provider: Provider
     storage: Storage
     pixels: PixelPool
+    limits: DecodeLimits
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from models.provider_calls import CallOutcome, close_intent, open_intent, paid_g
 from pipelines.analysis import Analysis
 from pipelines.errors import PermanentError, StageError, TransientError
 from pipelines.job import Prompt
+from pipelines.options import AnalysisOptions
 from pipelines.providers.provider import Answer, EncodedImage, Provider
 from workers.claim_loop import RunningJob
 
@@ -55,8 +56,8 @@ class _GatedProvider:
     def is_paid(self) -> bool:
         return self._provider.is_paid
 
-    async def analyze(self, image: EncodedImage, instructions: str) -> Answer[Analysis]:
-        return await self._call("analyze", lambda: self._provider.analyze(image, instructions))
+    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
+        return await self._call("analyze", lambda: self._provider.analyze(image, options))
 
     async def generate(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None

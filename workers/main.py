@@ -21,6 +21,7 @@ from typing_extensions import override
 from config.embedded.services import embedded_services
 from config.log import configure_logging, secret_mask
 from config.settings import Settings, load_settings
+from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.providers.registry import open_provider
 from workers.claim_loop import ClaimLoop
@@ -62,7 +63,8 @@ class WorkerProcess:
             open_runtime(settings, services, most_connections=min(16, settings.lanes + 2))
         )
         pixels = await self._stack.enter_async_context(PixelPool())
-        provider = await self._stack.enter_async_context(open_provider(settings, pixels))
+        limits = DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        provider = open_provider(settings.providers, pixels, limits)
         mask = secret_mask(settings)
         runner = Runner(
             database=runtime.database,
@@ -70,6 +72,7 @@ class WorkerProcess:
             pixels=pixels,
             provider_for=Gate(runtime.database, provider).for_job,
             deadlines_s=settings.stage_deadlines,
+            limits=limits,
             mask=mask,
         )
         worker_id = self.worker_id

@@ -30,6 +30,7 @@ from models.transitions import (
     record,
 )
 from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
+from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job_types import JOB_TYPES
 from pipelines.providers.provider import Provider
@@ -67,6 +68,7 @@ class Runner:
         pixels: PixelPool,
         provider_for: ProviderFor,
         deadlines_s: Mapping[str, float],
+        limits: DecodeLimits,
         mask: SecretMask,
     ) -> None:
         """Hold what every run needs; the caller owns and closes it."""
@@ -75,6 +77,7 @@ class Runner:
         self._pixels = pixels
         self._provider_for = provider_for
         self._deadlines_s = deadlines_s
+        self._limits = limits
         self._mask = mask
 
     async def run_job(self, job: RunningJob) -> None:
@@ -149,6 +152,7 @@ class Runner:
             provider=self._provider_for(job, most_paid_calls=built.options.generation.retry_attempts),
             storage=self._storage,
             pixels=self._pixels,
+            limits=self._limits,
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Any:

@@ -6,17 +6,29 @@ from decimal import Decimal
 from typing import Generic, Protocol, TypeVar
 
 from pipelines.analysis import Analysis
+from pipelines.imaging.geometry import PixelBox
 from pipelines.job import Prompt
+from pipelines.options import AnalysisOptions
 
 T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A picture as bytes, with its media type ("image/jpeg")."""
+    """A picture as bytes, as a stranger or a provider gave them: only the door in `imaging` may decode them.
+
+    Attributes:
+        data: the bytes, metadata and all; a provider that sends them out
+            passes them through the door first.
+        box: the part that counts, in pixels of the oriented picture; None
+            means all of it. Cutting when decoding spares a lossy step.
+        is_finished: made by our own encoder at the size asked for; nothing
+            that came from outside is.
+    """
 
     data: bytes = field(repr=False)
-    content_type: str
+    box: PixelBox | None = None
+    is_finished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +43,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T_co]):
-    """What a provider gave, what it used, and which model it was."""
+    """What a provider gave, what it used, and which model it was.
+
+    `notes` say what was done, for people to read ("denoised, sigma 14.8").
+    """
 
     value: T_co
     model: str
     usage: Usage = Usage()
+    temperature: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Provider(Protocol):
@@ -55,7 +72,7 @@ class Provider(Protocol):
         """Say whether a call can cost money."""
         ...
 
-    async def analyze(self, image: EncodedImage, instructions: str) -> Answer[Analysis]:
+    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
         """Say what is in a picture and what is wrong with it."""
         ...
 

@@ -1,0 +1,39 @@
+"""The last step of every picture: what a provider answered, through the door, to exactly the size promised."""
+
+from dataclasses import dataclass
+
+from pipelines.imaging.decode import decode
+from pipelines.imaging.encode import encode_jpeg, resize
+from pipelines.imaging.header import DecodeLimits, read_header
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedImage:
+    """A JPEG ready to be stored: quality 95, 4:4:4, sRGB, no metadata."""
+
+    data: bytes
+    width_px: int
+    height_px: int
+
+
+def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> FinishedImage:
+    """Decode an answer like a stranger's picture, and make it exactly the size asked for. Run it in a child.
+
+    An answer of another aspect is cut to ours around its middle first.
+
+    Raises:
+        BadImageError: the answer is no picture, or a refused one.
+    """
+    pixels = decode(data, limits).pixels
+    height, width = pixels.shape[:2]
+    scale = max(width_px / width, height_px / height)
+    kept_width, kept_height = min(width, round(width_px / scale)), min(height, round(height_px / scale))
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    kept = pixels[top : top + max(1, kept_height), left : left + max(1, kept_width)]
+    return FinishedImage(encode_jpeg(resize(kept, width_px, height_px)), width_px, height_px)
+
+
+def finished(data: bytes, limits: DecodeLimits) -> FinishedImage:
+    """Return a picture of our own encoder as it is."""
+    header = read_header(data, limits)
+    return FinishedImage(data, header.width_px, header.height_px)

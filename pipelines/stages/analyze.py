@@ -1,0 +1,21 @@
+"""ANALYZING: say what is in the original and what is wrong with it."""
+
+from pipelines.analysis import Analysis
+from pipelines.imaging.header import read_header
+from pipelines.providers.provider import EncodedImage
+from pipelines.stage import StageContext
+from pipelines.stages.objects import read_input
+
+
+async def analyze(context: StageContext) -> Analysis | None:
+    """Return the original's analysis; None if the pipeline switched it off, but a picture that is none is refused.
+
+    Raises:
+        StageError: the object is missing, the picture is refused, or the provider failed.
+    """
+    data = await read_input(context)
+    read_header(data, context.limits)
+    if not context.job.options.analysis.is_enabled:
+        return None
+    answer = await context.provider.analyze(EncodedImage(data), context.job.options.analysis)
+    return answer.value

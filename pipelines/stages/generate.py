@@ -1,0 +1,80 @@
+"""GENERATING: have the picture made, and store it under a key that contains its hash."""
+
+import hashlib
+
+from pipelines import keys
+from pipelines.errors import BadImageError, BrokenAnswerError, ProviderNotConfiguredError
+from pipelines.imaging.encode import JPEG_CONTENT_TYPE
+from pipelines.imaging.finishing import FinishedImage, finish, finished
+from pipelines.imaging.geometry import fit_long_side
+from pipelines.imaging.orientation import oriented_size
+from pipelines.job import Generated, Job, Prompt
+from pipelines.prompts import ALL_CORRECTIONS, Purpose, prompt_text
+from pipelines.providers.provider import Answer, EncodedImage
+from pipelines.stage import StageContext
+from pipelines.stages.objects import read_input, read_source
+
+
+async def generate(context: StageContext) -> Generated:
+    """Return the finished picture: exactly the tier's long side, with the aspect of what was kept, stored.
+
+    Raises:
+        StageError: an object is missing, a picture is refused, the provider or the storage failed.
+    """
+    job = context.job
+    prompt = context.outputs.prompt or Prompt(
+        prompt_text(job.purpose, None, job.options, job.prompt), ALL_CORRECTIONS, job.purpose
+    )
+    images, width_px, height_px = await _pictures(context)
+    aspect = width_px / height_px if images else None
+    answer = await context.provider.generate(prompt, images, job.tier.long_side_px, aspect)
+    picture = await _finish(context, answer, width_px, height_px)
+    sha256 = hashlib.sha256(picture.data).hexdigest()
+    key = _key(job, sha256)
+    await context.storage.put(key, picture.data, JPEG_CONTENT_TYPE, sha256)
+    return Generated(
+        key=key,
+        url=context.storage.url(key),
+        width_px=picture.width_px,
+        height_px=picture.height_px,
+        size_bytes=len(picture.data),
+        sha256=sha256,
+        model=answer.model,
+        temperature=answer.temperature,
+        treatments=answer.notes,
+    )
+
+
+async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int]:
+    """Return the pictures to work on, and the width and height in pixels that the result is to have."""
+    long_side_px = context.job.tier.long_side_px
+    if context.job.purpose is Purpose.GENERATE:
+        return [], long_side_px, long_side_px
+    if context.job.purpose is Purpose.MODIFY and context.job.input_key is None:
+        raise ProviderNotConfiguredError("pictures by URL can't be fetched here yet: store the input and give its key")
+    data = await read_input(context)
+    box = context.outputs.crop.box if context.outputs.crop else None
+    size = (box.width, box.height) if box else await context.pixels.run(oriented_size, data, context.limits)
+    images = [EncodedImage(data, box)]
+    if (source := await read_source(context)) is not None:
+        images.append(EncodedImage(source))
+    return images, *fit_long_side(*size, long_side_px)
+
+
+async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px: int, height_px: int) -> FinishedImage:
+    """Pass an answer through the door; a provider's broken picture isn't the user's fault."""
+    image = answer.value
+    if image.is_finished:
+        return finished(image.data, context.limits)
+    try:
+        return await context.pixels.run(finish, image.data, context.limits, width_px, height_px)
+    except BadImageError as error:
+        raise BrokenAnswerError(f"{answer.model} answered with no usable picture: {error}") from error
+
+
+def _key(job: Job, sha256: str) -> str:
+    if job.image_id is not None:
+        return keys.enhanced_key(job.user_id, job.image_id, job.id, sha256)
+    if job.purpose is Purpose.MODIFY:
+        return keys.modified_key(job.user_id, job.id, sha256)
+    return keys.generated_key(job.user_id, job.id, sha256)

@@ -1,0 +1,30 @@
+"""The objects that a job names, read as stages need them."""
+
+from pipelines import keys
+from pipelines.errors import MissingObjectError
+from pipelines.stage import StageContext
+
+
+async def read_input(context: StageContext) -> bytes:
+    """Return the bytes of the job's own picture.
+
+    Raises:
+        MissingObjectError: the job names none, or its object isn't there; says which key.
+        InvalidOptionsError: what the row has is no key.
+        BadImageError: it is longer than the limit.
+        StorageUnavailableError: the storage failed.
+    """
+    return await _read(context, context.job.input_key, "originalR2Key")
+
+
+async def read_source(context: StageContext) -> bytes | None:
+    """Return the bytes of a blend's second picture; None if the job has none. Raises as `read_input` does."""
+    if context.job.source_key is None:
+        return None
+    return await _read(context, context.job.source_key, "the source picture's originalR2Key")
+
+
+async def _read(context: StageContext, key: str | None, column: str) -> bytes:
+    if key is None:
+        raise MissingObjectError(f"the job has no picture: {column} is empty")
+    return await context.storage.get(keys.check_key(key, column), max_bytes=context.limits.max_bytes)
