@@ -109,9 +109,14 @@ def watch(
             note("no job is unfinished")
             return DONE
         labels = {job_id: f"{row['jobType']} {row['tier']}" for job_id, row in known.items()}
-        progress = await follow_jobs(runtime, labels, console(is_error=as_json), keeps_table=True)
+        screen = console(is_error=as_json)
+        progress = await follow_jobs(runtime, labels, screen, keeps_table=True, label_title="type and tier")
         if as_json:
             print_json(await get_jobs(runtime, known))
+        elif screen.is_terminal:  # elsewhere its line says it
+            for one in progress:
+                if one.error is not None and one.status != "COMPLETED":
+                    note(f"darkroom: job {one.job_id}: {one.error}")
         return DONE if all(one.status == "COMPLETED" for one in progress) else FAILED
 
     return run_with_runtime(work)

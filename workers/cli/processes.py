@@ -2,6 +2,8 @@
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
+import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,6 +99,8 @@ def _workers(
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if names is not None and not names:
         raise CommandUsageError("--queues names no queue; give names, separated by commas")
+    # dramatiq gives its processes a pipe for stderr, so they can't see the terminal that their lines end on
+    os.environ.setdefault("LOG_FORMAT", "console" if sys.stderr.isatty() else "json")
     return WorkerProcesses(settings, services, processes=processes or settings.processes, lanes=lanes, queues=names)
 
 

@@ -27,6 +27,7 @@ async def follow_jobs(
     screen: Console,
     *,
     keeps_table: bool,
+    label_title: str = "picture",
     on_look: Callable[[], Awaitable[None]] | None = None,
 ) -> list[JobProgress]:
     """Show jobs until all have ended; return where each ended, in the order given.
@@ -36,9 +37,10 @@ async def follow_jobs(
         labels: what to call each job, by its id.
         screen: where to show it.
         keeps_table: leave the last table standing; else it makes way for what the caller prints.
+        label_title: what the labels are.
         on_look: awaited after each look, at least once a second.
     """
-    view = _View(labels, screen)
+    view = _View(labels, screen, label_title)
     live = (
         Live(get_renderable=view.render, console=screen, refresh_per_second=REFRESHES_PER_S, transient=not keeps_table)
         if screen.is_terminal
@@ -56,8 +58,9 @@ async def follow_jobs(
 class _View:
     """What is shown; updated by the event loop, rendered by rich's own thread."""
 
-    def __init__(self, labels: Mapping[str, str], screen: Console) -> None:
+    def __init__(self, labels: Mapping[str, str], screen: Console, label_title: str) -> None:
         self._labels = labels
+        self._label_title = label_title
         self._screen = screen
         self._progress: Sequence[JobProgress] = ()
         self._looked_s = time.monotonic()
@@ -83,7 +86,7 @@ class _View:
         since_s = time.monotonic() - self._looked_s
         table = plain_table(
             [
-                Column("picture", str),
+                Column(self._label_title, str),
                 Column("job", str),
                 Column("status", str),
                 Column("stage", str),
