@@ -24,12 +24,13 @@ def config(*, as_json: Json = False) -> int:
     if as_json:
         print_json([asdict(row) for row in rows])
         return DONE
-    if console().width < WIDE_FROM:  # four columns would be a word wide each
+    screen = console()
+    if not screen.is_terminal or screen.width < WIDE_FROM:  # four columns would be a word wide each
         for row in rows:
             default = f"  (default {row.default})" if row.default != row.value and row.default else ""
             typer.secho(f"{row.name}={row.value}", bold=row.is_set, nl=False)
             typer.echo(default)
-            _wrapped(row.meaning, console().width)
+            _wrapped(row.meaning, min(screen.width, WIDE_FROM))
         return DONE
     columns = [
         Column("name", lambda row: row.name),

@@ -68,7 +68,7 @@ def print_table(rows: Iterable[Any], columns: Sequence[Column], *, empty: str) -
     table = plain_table(shown)
     for row in listed:
         table.add_row(*(cell(one.text(row)) for one in shown))
-    screen.print(table)
+    _print(screen, table)
 
 
 def plain_table(columns: Iterable[Column]) -> Table:
@@ -92,7 +92,17 @@ def print_fields(fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
         if value is not None and value != "":
             table.add_row(Text(name), cell(value))
-    console().print(table)
+    _print(console(), table)
+
+
+def _print(screen: Console, table: Table) -> None:
+    if screen.is_terminal:
+        screen.print(table)
+        return
+    with screen.capture() as captured:
+        screen.print(table)
+    for line in captured.get().splitlines():  # without the blanks that fill a terminal's lines
+        sys.stdout.write(line.rstrip() + "\n")
 
 
 def cell(value: object) -> Text:
