@@ -90,12 +90,12 @@ class WorkerProcesses:
         queues: Sequence[str] | None = None,
     ) -> None:
         """Prepare; nothing is started yet."""
-        self._environment = worker_environment(settings, services)
+        self.environment = worker_environment(settings, services)
         self._database_url = services.database_direct_url
         if lanes is not None:
-            self._environment["DARKROOM_LANES"] = str(lanes)
+            self.environment["DARKROOM_LANES"] = str(lanes)
         if queues is not None:
-            self._environment["DARKROOM_QUEUES"] = ",".join(queues)
+            self.environment["DARKROOM_QUEUES"] = ",".join(queues)
         self._grace_s = settings.shutdown_grace_s
         self._slots = [_Slot(number) for number in range(processes)]
         self._is_stopping = threading.Event()
@@ -160,7 +160,7 @@ class WorkerProcesses:
         heard, told = os.pipe()  # not stdout: dramatiq's master passes that on to its own stderr
         slot.process = subprocess.Popen(
             command,
-            env=self._environment | {READY_FD: str(told)},
+            env=self.environment | {READY_FD: str(told)},
             pass_fds=[told],
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C reaches us only, and we stop it in order

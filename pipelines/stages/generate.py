@@ -40,7 +40,7 @@ async def generate(context: StageContext) -> Generated:
         size_bytes=len(picture.data),
         sha256=sha256,
         model=answer.model,
-        temperature=answer.temperature,
+        temperature=answer.temperature if answer.temperature is not None else job.options.generation.temperature or 0.0,
         treatments=answer.notes,
     )
 

@@ -1,0 +1,153 @@
+"""What holds when worker processes are killed, stopped, cut off and told to go."""
+
+import asyncio
+import os
+import signal
+import time
+
+import redis
+
+from tests.acceptance.conftest import eventually
+from tests.builders import balance_of, job_row, make_job, money_violations
+
+
+async def status_of(fleet, job_id):
+    return (await job_row(fleet.database, job_id))["status"]
+
+
+def has_status(fleet, job_id, *statuses):
+    async def claim():
+        return await status_of(fleet, job_id) in statuses
+
+    return claim
+
+
+def is_generating(fleet, job_id):
+    async def claim():
+        stage = await fleet.database.fetchval("SELECT stage FROM darkroom.job_queue WHERE job_id = $1", job_id)
+        return stage == "GENERATING" and fleet.calls("generate") > 0 and await fleet.holder_pid(job_id)
+
+    return claim
+
+
+async def test_killed_worker_is_succeeded_at_the_same_stage(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    fleet.start(2, slow_s=4)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    killed = await eventually(is_generating(fleet, job), 15)
+
+    os.kill(killed, signal.SIGKILL)
+
+    async def is_held_by_another():
+        return await fleet.holder_pid(job) not in {None, killed}
+
+    await eventually(is_held_by_another, 20, "taking over")
+    await eventually(has_status(fleet, job, "COMPLETED"), 20)
+    assert fleet.calls("analyze") == 1
+    assert await balance_of(fleet.database, user) == 8
+    assert await money_violations(fleet.database) == []
+
+
+async def test_stopped_worker_that_goes_on_writes_nothing(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    fleet.start(1, slow_s=3, lease_s=3)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    zombie = await eventually(is_generating(fleet, job), 15)
+    os.kill(zombie, signal.SIGSTOP)
+    try:
+        fleet.start(1, slow_s=0, lease_s=3)
+        await eventually(has_status(fleet, job, "COMPLETED"), 25)
+        finished = await job_row(fleet.database, job)
+    finally:
+        os.kill(zombie, signal.SIGCONT)
+
+    async def zombie_has_had_its_answer():
+        return fleet.calls("generated") == 2 or not await fleet.database.fetchval(
+            "SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'open'"
+        )
+
+    await eventually(zombie_has_had_its_answer, 10)
+    assert await job_row(fleet.database, job) == finished
+    assert await balance_of(fleet.database, user) == 8
+
+
+async def test_cancel_by_sql_stops_a_hanging_call_within_two_seconds_and_refunds_once(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    fleet.start(1, slow_s=60)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    await eventually(is_generating(fleet, job), 15)
+
+    await fleet.database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = $1", job)
+
+    async def call_was_cut_off():
+        return await fleet.database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'cut_off'")
+
+    await eventually(call_was_cut_off, 2, "the end of the call")
+    assert await balance_of(fleet.database, user) == 10
+    assert await status_of(fleet, job) == "CANCELLED"
+    assert await money_violations(fleet.database) == []
+
+
+async def test_sigterm_without_grace_gives_the_attempt_back_and_exits_0(fleet):
+    user, image = await fleet.stored_picture()
+    workers = fleet.start(1, slow_s=60, shutdown_grace_s=0)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    await eventually(is_generating(fleet, job), 15)
+    began_s = time.monotonic()
+
+    code = await asyncio.to_thread(workers.stop)
+
+    assert (code, time.monotonic() - began_s < 8) == (0, True)
+    row = await fleet.database.fetchrow("SELECT * FROM darkroom.job_queue WHERE job_id = $1", job)
+    assert (row["status"], row["attempts"], row["stage"]) == ("pending", 0, "GENERATING")
+    assert await fleet.database.fetchval("SELECT count(*) FROM darkroom.workers") == 0
+
+
+async def test_sigterm_with_grace_lets_a_call_in_flight_finish(fleet):
+    user, image = await fleet.stored_picture()
+    workers = fleet.start(1, slow_s=2, shutdown_grace_s=15)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    await eventually(is_generating(fleet, job), 15)
+
+    await asyncio.to_thread(workers.stop)
+
+    assert await status_of(fleet, job) == "COMPLETED"
+    assert fleet.calls("generate") == 1
+
+
+async def test_flushall_in_the_middle_loses_no_job(fleet):
+    user, image = await fleet.stored_picture(balance=100)
+    fleet.start(1, slow_s=0.2)
+    jobs = [await make_job(fleet.database, user_id=user, image_id=image) for _ in range(6)]
+
+    redis.Redis.from_url(fleet.services.redis_url).flushall()
+
+    for job in jobs:
+        await eventually(has_status(fleet, job, "COMPLETED"), 20)
+
+
+async def test_jobs_complete_while_redis_is_stopped(fleet, services):
+    user, image = await fleet.stored_picture(balance=100)
+    fleet.start(1, slow_s=0)
+    services.redis.stop(immediately=True)
+    try:
+        job = await make_job(fleet.database, user_id=user, image_id=image)
+        await eventually(has_status(fleet, job, "COMPLETED"), 20)
+    finally:
+        services.redis.start()
+
+
+async def test_deleted_image_stops_its_job_and_refunds(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    fleet.start(1, slow_s=60)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    await eventually(is_generating(fleet, job), 15)
+
+    await fleet.database.fetch("DELETE FROM public.enhanced_images WHERE id = $1", image)
+
+    async def call_was_cut_off():
+        return await fleet.database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'cut_off'")
+
+    await eventually(call_was_cut_off, 2, "the end of the call")
+    assert await job_row(fleet.database, job) is None
+    assert await balance_of(fleet.database, user) == 10

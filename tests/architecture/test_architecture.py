@@ -1,0 +1,95 @@
+"""What the layout promises, held against the files."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.job_types import JOB_TYPES
+from pipelines.providers.registry import PROVIDERS
+from pipelines.storage.backends import BACKENDS
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("config", "models", "pipelines", "workers")
+LOG_CALL = re.compile(r'log\.(?:debug|info|warning|error|exception)\(\s*"([a-z_]+)"')
+ENTRY_POINTS = ("workers.main", "workers.scheduler", "workers.cli")
+
+
+def source_files() -> list[Path]:
+    return [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+
+
+def test_every_logged_event_stands_in_the_docs_and_the_reverse():
+    logged = {event for path in source_files() for event in LOG_CALL.findall(path.read_text())}
+    rows = [line for line in (ROOT / "docs/events.md").read_text().splitlines() if line.startswith("| `")]
+    documented = {event for row in rows for event in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+
+    assert logged == documented
+
+
+def test_every_stage_on_disk_is_in_a_job_type():
+    on_disk = {path.stem for path in (ROOT / "pipelines/stages").glob("*.py")} - {"__init__", "objects"}
+    registered = {stage.run.__module__.rsplit(".", 1)[-1] for kind in JOB_TYPES.values() for stage in kind.stages}
+
+    assert on_disk == registered
+
+
+def test_every_provider_on_disk_is_registered():
+    on_disk = {path.name for path in (ROOT / "pipelines/providers").iterdir() if (path / "provider.py").exists()}
+
+    assert on_disk == set(PROVIDERS)
+
+
+def test_every_storage_backend_on_disk_is_registered():
+    on_disk = {path.stem for path in (ROOT / "pipelines/storage").glob("*.py")} - {"__init__", "storage", "backends"}
+
+    assert on_disk == set(BACKENDS)
+
+
+@pytest.mark.parametrize("path", [ROOT / package / "__init__.py" for package in PACKAGES], ids=PACKAGES)
+def test_package_init_holds_a_docstring_and_no_imports(path):
+    assert "import " not in re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
+
+
+def test_entry_points_are_imported_by_nobody():
+    importers = {}
+    for path in source_files():
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for entry in ENTRY_POINTS:
+            if module.startswith(entry):
+                continue
+            # inside a function the command line may reach for a process it starts
+            if re.search(rf"^(from|import) {re.escape(entry)}\b", path.read_text(), flags=re.MULTILINE):
+                importers[module] = entry
+
+    assert importers == {}
+
+
+def test_no_other_distribution_provides_our_packages():
+    providers = importlib.metadata.packages_distributions()
+
+    assert {name: set(providers.get(name, ())) - {"darkroom"} for name in PACKAGES} == {
+        name: set() for name in PACKAGES
+    }
+
+
+def test_files_stay_within_the_house_size():
+    too_long = {
+        str(path.relative_to(ROOT)): length
+        for folder, limit in (*((package, 400) for package in PACKAGES), ("tests", 600))
+        for path in (ROOT / folder).rglob("*.py")
+        if "versions" not in path.parts and (length := len(path.read_text().splitlines())) > limit
+    }
+
+    assert too_long == {}
+
+
+def test_command_line_starts_without_heavy_imports():
+    code = "import sys, workers.cli.app; print(*sorted({'cv2', 'numpy', 'sqlalchemy', 'PIL'} & set(sys.modules)))"
+
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert loaded.strip() == ""
