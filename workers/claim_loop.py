@@ -28,9 +28,6 @@ log = structlog.get_logger(__name__)
 RELEASE_S = 2.0
 """How long jobs may take to let go once they are told to."""
 
-STOP_LOOK_S = 0.1
-"""How often a stopping process looks whether a job has left its provider call."""
-
 DATABASE_GONE_S = 1.0
 """How long to wait after PostgreSQL didn't answer."""
 
@@ -44,13 +41,19 @@ class Ending(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class RunningJob:
-    """A claim and its task. `calls` counts provider calls in flight; `is_recording` shields a commit from a look."""
+    """A claim and its task.
+
+    `calls` counts provider calls in flight. `is_recording` shields a commit
+    from a look. `ends_after_stage` lets a stage finish whose call is paid for,
+    and releases the job then.
+    """
 
     claim: Claim
     stage: str
     started_s: float
     calls: int = 0
     is_recording: bool = False
+    ends_after_stage: bool = False
     ending: Ending | None = None
     task: "asyncio.Task[None] | None" = None
 
@@ -149,12 +152,13 @@ class ClaimLoop:
         self._woken.set()
         if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
             await asyncio.wait([self._looking], timeout=RELEASE_S)
-        until_s = time.monotonic() + grace_s
-        while self._running and time.monotonic() < until_s:
-            for job in self._running.values():
-                if job.calls == 0 and not job.is_recording:
-                    job.stop(Ending.SHUTDOWN)
-            await asyncio.wait(self._tasks(), timeout=STOP_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        for job in self._running.values():
+            if job.calls > 0 and grace_s > 0:
+                job.ends_after_stage = True
+            else:
+                job.stop(Ending.SHUTDOWN)
+        if self._running:
+            await asyncio.wait(self._tasks(), timeout=max(grace_s, RELEASE_S))
         for job in self._running.values():
             job.stop(Ending.SHUTDOWN)
         if self._running:

@@ -141,6 +141,9 @@ class Runner:
             deadline_s = self._deadlines_s[following.name]
             checkpoint = Checkpoint(stage.name, following.name, deadline_s, duration_ms, columns, summary)
             await self._record(job, checkpoint)
+            if job.ends_after_stage:
+                job.stage = following.name
+                return Released(job.stage)
             context = replace(context, outputs=with_output(context.outputs, output))
         raise AssertionError(f"job type {claim.job_type} has no stage {claim.stage}")
 

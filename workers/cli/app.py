@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from workers.cli import database, demo, diagnostics, enhance, jobs, pipelines, processes, queues, tokens
-from workers.cli.failures import DONE, INTERRUPTED, TERMINATED, explain
+from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED, explain
 
 app = typer.Typer(
     name="darkroom",
@@ -57,7 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signals.append(number)
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    # a SIGHUP that nohup has us ignore stays ignored
+    before = {
+        number: signal.signal(number, terminate)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         code = app(given, standalone_mode=False)
         sys.stdout.flush()
@@ -70,8 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the one place where a command's error becomes a line
         code = _report(error, is_debug=is_debug)
     finally:
-        signal.signal(signal.SIGTERM, before)
-    return TERMINATED if signals and code == INTERRUPTED else (code or DONE)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return SIGNALLED + signals[0] if signals and code == INTERRUPTED else (code or DONE)
 
 
 def _report(error: Exception, *, is_debug: bool) -> int:

@@ -42,7 +42,6 @@ class _Item:
     """One picture on its way; `reason` says why it goes no further."""
 
     path: Path
-    picture: Picture | None = None
     job_id: str | None = None
     row: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float | None = None
@@ -70,41 +69,38 @@ class _Enhancing:
         blend = None if self._request.blend is None else _read(self._request.blend, settings)
         for item in self._items:
             try:
-                item.picture = _read(item.path, settings)
+                _read(item.path, settings)  # and again when its turn comes: a hundred needn't be in memory at once
             except OperationError as error:
                 self._refuse(item, str(error))
-        if any(item.picture for item in self._items):
-            await self._work(blend)
-        if self._request.is_json:
-            print_json([self._json(item) for item in self._items])
-        else:
-            self._print()
+        async with OwnWorker(self._runtime, QUEUE) as own_worker:
+            if any(item.reason is None for item in self._items):
+                await self._work(blend, own_worker)
+            if self._request.is_json:
+                print_json([self._json(item) for item in self._items])
+            else:
+                self._print()  # before a worker of ours is stopped, which takes its time
         return FAILED if any(item.reason for item in self._items) else DONE
 
-    async def _work(self, blend: Picture | None) -> None:
-        runtime = self._runtime
-        prices = runtime.settings.prices
-        needed = prices[self._request.tier] * sum(1 for item in self._items if item.picture)
-        user = await require_user(runtime, self._request.user, tokens_needed=needed)
-        if not self._request.is_waiting:
-            await self._submit(user, blend)
-            return
-        async with OwnWorker(runtime, QUEUE) as own_worker:
+    async def _work(self, blend: Picture | None, own_worker: OwnWorker) -> None:
+        needed = self._runtime.settings.prices[self._request.tier] * sum(1 for item in self._items if not item.reason)
+        user = await require_user(self._runtime, self._request.user, tokens_needed=needed)
+        if self._request.is_waiting:
             await own_worker.start_if_needed()  # first: it comes up while pictures are stored
-            await self._submit(user, blend)
+        await self._submit(user, blend)
+        if self._request.is_waiting:
             await self._follow(own_worker)
-        await self._fetch()
+            await self._fetch()
 
     async def _submit(self, user: User, blend: Picture | None) -> None:
         source_id = None if blend is None else await store_picture(self._runtime, user.id, blend)
         for item in self._items:
-            if item.picture is None:
+            if item.reason is not None:
                 continue
             try:
                 submitted = await submit_picture(
                     self._runtime,
                     user.id,
-                    item.picture,
+                    _read(item.path, self._runtime.settings),
                     tier=self._request.tier,
                     pipeline_id=self._request.pipeline_id,
                     source_image_id=source_id,
@@ -113,7 +109,6 @@ class _Enhancing:
                 self._refuse(item, str(error))
             else:
                 item.job_id = submitted.job_id
-            item.picture = None  # a hundred pictures needn't be in memory at once any more
         await self._read_rows()
 
     async def _follow(self, own_worker: OwnWorker) -> None:

@@ -8,7 +8,8 @@ DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-TERMINATED: Final = 143
+SIGNALLED: Final = 128
+"""Plus the signal's number, as shells count: 143 after SIGTERM."""
 
 
 class CommandError(Exception):
