@@ -40,44 +40,99 @@ BEGIN
         USING ERRCODE = '23514';
 END $$;
 
--- AFTER UPDATE of a status to anything but PROCESSING, and AFTER DELETE. TG_ARGV: the table's job types.
-CREATE FUNCTION darkroom.follow_job() RETURNS trigger
+-- What became of jobs in one statement. PENDING waits again; everything else is over, or its row is gone.
+CREATE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    job_types text[] := TG_ARGV;
-    job_type text;
-    is_loud boolean;
+    unpaid darkroom.change[] := ARRAY(SELECT c FROM unnest(changes) c WHERE c.status NOT IN ('PENDING', 'COMPLETED'));
 BEGIN
-    IF TG_OP = 'UPDATE' AND NEW.status = 'PENDING' THEN
+    DELETE FROM darkroom.job_queue q
+    USING unnest(changes) c WHERE q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING';
+    IF cardinality(unpaid) > 0 AND darkroom.money_mode() = 'managed' THEN
+        PERFORM darkroom.refund(unpaid);
+    END IF;
+    PERFORM darkroom.notify_job(c.job_type, c.job_id, c.status, NULL) FROM unnest(changes) c
+    WHERE c.status NOT IN ('PENDING', 'DELETED');
+
+    IF EXISTS (SELECT FROM unnest(changes) c WHERE c.status = 'PENDING') THEN
         -- our own transitions changed the queue row first; what is still processing was set back by another program
         UPDATE darkroom.job_queue q
         SET status = 'pending', ready = true, worker_id = NULL, lease_token = NULL, deadline_at = NULL
-        WHERE q.job_id = NEW.id AND q.job_type = ANY (job_types) AND q.status = 'processing';
+        FROM unnest(changes) c
+        WHERE q.job_type = c.job_type AND q.job_id = c.job_id AND c.status = 'PENDING' AND q.status = 'processing';
+        PERFORM darkroom.notify_job(c.job_type, c.job_id, 'PENDING', c.stage)
+        FROM unnest(changes) c JOIN darkroom.job_queue q ON q.job_type = c.job_type AND q.job_id = c.job_id
+        WHERE c.status = 'PENDING' AND (q.notified_at IS NULL OR q.notified_at < now() - interval '1 second');
         UPDATE darkroom.job_queue q SET notified_at = now()
-        WHERE q.job_id = NEW.id AND q.job_type = ANY (job_types)
-          AND (q.notified_at IS NULL OR q.notified_at < now() - interval '1 second')
-        RETURNING q.job_type, true INTO job_type, is_loud;
-        IF is_loud THEN
-            PERFORM darkroom.notify_job(job_type, NEW.id, 'PENDING', to_jsonb(NEW) ->> 'currentStage');
-        END IF;
-        RETURN NULL;
+        FROM unnest(changes) c
+        WHERE q.job_type = c.job_type AND q.job_id = c.job_id AND c.status = 'PENDING'
+          AND (q.notified_at IS NULL OR q.notified_at < now() - interval '1 second');
     END IF;
+END $$;
 
-    DELETE FROM darkroom.job_queue q WHERE q.job_id = OLD.id AND q.job_type = ANY (job_types)
-    RETURNING q.job_type INTO job_type;
-
-    IF TG_OP = 'DELETE' THEN
-        IF NOT darkroom.is_terminal(OLD.status) AND darkroom.money_mode() = 'managed' THEN
-            PERFORM darkroom.refund(job_types, OLD.id, OLD."userId", 'CANCELLED', 'the job''s row was deleted');
-        END IF;
-        RETURN NULL;
+-- AFTER UPDATE and AFTER DELETE, per statement: one that ends many jobs locks balances in their order, as charging does.
+-- A message that stood there before a cancellation is of an earlier attempt, and not its reason.
+CREATE FUNCTION darkroom.follow_enhancements() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changes darkroom.change[];
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        changes := ARRAY(
+            SELECT ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.status::text,
+                       n."currentStage"::text, coalesce(nullif(n."errorMessage", CASE n.status WHEN 'CANCELLED' THEN o."errorMessage" END),
+                                'set to ' || n.status))::darkroom.change
+            FROM rows_before o JOIN rows_after n ON n.id = o.id
+            WHERE n.status <> o.status AND n.status <> 'PROCESSING');
+    ELSE
+        changes := ARRAY(
+            SELECT ROW(CASE WHEN o."isBlend" THEN 'blend' ELSE 'enhance' END, o.id, o."userId", 'DELETED',
+                       NULL, 'the job''s row was deleted')::darkroom.change
+            FROM rows_before o WHERE o.status IN ('PENDING', 'PROCESSING'));
     END IF;
-
-    IF NEW.status <> 'COMPLETED' AND NOT darkroom.is_terminal(OLD.status) AND darkroom.money_mode() = 'managed' THEN
-        PERFORM darkroom.refund(job_types, NEW.id, NEW."userId", NEW.status::text,
-                                coalesce(NEW."errorMessage", 'set to ' || NEW.status));
+    IF cardinality(changes) > 0 THEN
+        PERFORM darkroom.follow(changes);
     END IF;
-    PERFORM darkroom.notify_job(coalesce(job_type, TG_ARGV[0]), NEW.id, NEW.status::text, NULL);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION darkroom.follow_generations() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changes darkroom.change[];
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        changes := ARRAY(
+            SELECT ROW(lower(n.type::text), n.id, n."userId", n.status::text,
+                       NULL, coalesce(nullif(n."errorMessage", CASE n.status WHEN 'CANCELLED' THEN o."errorMessage" END),
+                                'set to ' || n.status))::darkroom.change
+            FROM rows_before o JOIN rows_after n ON n.id = o.id
+            WHERE n.status <> o.status AND n.status <> 'PROCESSING');
+    ELSE
+        changes := ARRAY(
+            SELECT ROW(lower(o.type::text), o.id, o."userId", 'DELETED',
+                       NULL, 'the job''s row was deleted')::darkroom.change
+            FROM rows_before o WHERE o.status IN ('PENDING', 'PROCESSING'));
+    END IF;
+    IF cardinality(changes) > 0 THEN
+        PERFORM darkroom.follow(changes);
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- AFTER UPDATE of a user's id: the foreign keys follow by themselves, and so does what we keep by user.
+CREATE FUNCTION darkroom.follow_user() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE darkroom.job_queue q SET user_id = NEW.id WHERE q.user_id = OLD.id;
+    -- left behind by a user of that id who is gone
+    DELETE FROM darkroom.opening_balances o WHERE o.user_id = NEW.id;
+    UPDATE darkroom.opening_balances o SET user_id = NEW.id WHERE o.user_id = OLD.id;
+    DELETE FROM darkroom.submissions s WHERE s.user_id = NEW.id;
+    UPDATE darkroom.submissions s SET user_id = NEW.id WHERE s.user_id = OLD.id;
     RETURN NULL;
 END $$;

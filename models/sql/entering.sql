@@ -2,7 +2,6 @@
 
 -- A producer may mean "without end" by the largest integer: one more than that has no place in the column.
 CREATE FUNCTION darkroom.max_attempts(max_retries integer) RETURNS integer LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
 RETURN least(1::bigint + greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::integer, 3)),
              2147483647)::integer;
 

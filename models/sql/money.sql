@@ -66,54 +66,61 @@ BEGIN
     WHERE b."userId" = d.user_id;
 END $$;
 
--- Pay a job back, once. `owed` is what to pay where Darkroom has no charge of its own on record (producer mode).
--- False when it was paid back before, was never charged, or the user is gone.
-CREATE FUNCTION darkroom.refund(job_types text[], refunded_id text, payee text, status text, reason text,
-                                owed integer DEFAULT NULL) RETURNS boolean
+-- What became of a job: a new status, or DELETED.
+CREATE TYPE darkroom.change AS (
+    job_type text,
+    job_id text,
+    user_id text,
+    status text,
+    stage text,
+    reason text
+);
+
+-- Pay jobs back, each once and what it was charged. Passed over: what was never charged, what was paid back before,
+-- and whose user is gone.
+CREATE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    paid record;
-    balance_after integer;
 BEGIN
     -- asked first: nearly every job that ends without a charge ends here, without a lock
-    IF owed IS NULL AND NOT EXISTS (SELECT FROM darkroom.job_money m
-                                    WHERE m.job_type = ANY (job_types) AND m.job_id = refunded_id
-                                      AND m.kind = 'charge') THEN
-        RETURN false;
+    IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m
+                   ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN
+        RETURN;
     END IF;
-    PERFORM 1 FROM public.users u WHERE u.id = payee FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
+    PERFORM 1 FROM public.users u WHERE u.id = ANY (SELECT e.user_id FROM unnest(ended) e) ORDER BY u.id FOR KEY SHARE;
 
-    INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
-    SELECT c.job_type, c.job_id, 'refund', c.amount FROM darkroom.job_money c
-    WHERE c.job_type = ANY (job_types) AND c.job_id = refunded_id AND c.kind = 'charge'
-    UNION ALL
-    SELECT job_types[1], refunded_id, 'refund', owed WHERE owed > 0
-    ON CONFLICT DO NOTHING
-    RETURNING job_type, amount INTO paid;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-
-    INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
-    VALUES (darkroom.new_id(), payee, paid.amount, darkroom.utc_now())
-    ON CONFLICT ("userId") DO UPDATE SET balance = b.balance + excluded.balance, "updatedAt" = excluded."updatedAt"
-    RETURNING balance INTO balance_after;
-
+    WITH paid AS (
+        INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
+        SELECT m.job_type, m.job_id, 'refund', m.amount
+        FROM unnest(ended) e
+        JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
+        WHERE EXISTS (SELECT FROM public.users u WHERE u.id = e.user_id)
+        ORDER BY m.job_type, m.job_id
+        ON CONFLICT DO NOTHING
+        RETURNING job_type, job_id, amount),
+    due AS MATERIALIZED (
+        SELECT e.*, paid.amount,
+               sum(paid.amount) OVER (PARTITION BY e.user_id) AS total,
+               sum(paid.amount) OVER (PARTITION BY e.user_id ORDER BY e.ordinality) AS so_far
+        FROM paid JOIN unnest(ended) WITH ORDINALITY e ON e.job_type = paid.job_type AND e.job_id = paid.job_id),
+    credited AS (
+        INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
+        SELECT darkroom.new_id(), d.user_id, sum(d.amount), darkroom.utc_now()
+        FROM due d GROUP BY d.user_id ORDER BY d.user_id
+        ON CONFLICT ("userId") DO UPDATE SET balance = b.balance + excluded.balance, "updatedAt" = excluded."updatedAt"
+        RETURNING b."userId", b.balance)
     INSERT INTO public.token_transactions
         (id, "userId", amount, type, source, "sourceId", "balanceAfter", metadata, "createdAt")
-    VALUES (darkroom.new_id(), payee, paid.amount, 'REFUND',
-            CASE WHEN paid.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
-                || CASE WHEN status = 'CANCELLED' THEN '_cancelled' ELSE '_failed' END,
-            refunded_id, balance_after, jsonb_build_object('reason', reason), clock_timestamp() AT TIME ZONE 'utc');
-    RETURN true;
+    SELECT darkroom.new_id(), d.user_id, d.amount, 'REFUND',
+           CASE WHEN d.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
+               || CASE WHEN d.status IN ('CANCELLED', 'DELETED') THEN '_cancelled' ELSE '_failed' END,
+           d.job_id, c.balance - d.total + d.so_far, jsonb_build_object('reason', d.reason),
+           clock_timestamp() AT TIME ZONE 'utc'
+    FROM due d JOIN credited c ON c."userId" = d.user_id;
 END $$;
 
 -- The label of a failure that Darkroom decides itself, and in producer mode its refund: REFUNDED if the job was
--- charged, else FAILED. In managed mode the row's own trigger pays back, whoever writes the label.
+-- charged, else FAILED. In managed mode the statement's own trigger pays back, whoever writes the label.
 CREATE FUNCTION darkroom.settle_failure(failed_type text, failed_id text, payee text, reason text)
 RETURNS public."JobStatus"
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -130,7 +137,9 @@ BEGIN
     WHEN 'producer' THEN
         SELECT j."tokensCost" INTO cost FROM darkroom.jobs j WHERE j.id = failed_id AND j.type = failed_type;
         IF cost > 0 THEN
-            PERFORM darkroom.refund(ARRAY[failed_type], failed_id, payee, 'REFUNDED', reason, cost);
+            -- the application's own charge, noted when we pay it back
+            INSERT INTO darkroom.job_money VALUES (failed_type, failed_id, 'charge', cost) ON CONFLICT DO NOTHING;
+            PERFORM darkroom.refund(ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
             RETURN 'REFUNDED';
         END IF;
     ELSE

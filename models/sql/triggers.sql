@@ -19,17 +19,19 @@ CREATE TRIGGER darkroom_guard_identity BEFORE UPDATE ON public.mcp_generation_jo
         IS DISTINCT FROM (NEW.id, NEW."userId", NEW.type, NEW.tier, NEW."tokensCost"))
     EXECUTE FUNCTION darkroom.guard_identity();
 
-CREATE TRIGGER darkroom_follow_status AFTER UPDATE ON public.image_enhancement_jobs
-    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status AND NEW.status <> 'PROCESSING')
-    EXECUTE FUNCTION darkroom.follow_job('enhance', 'blend');
-CREATE TRIGGER darkroom_follow_status AFTER UPDATE ON public.mcp_generation_jobs
-    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status AND NEW.status <> 'PROCESSING')
-    EXECUTE FUNCTION darkroom.follow_job('generate', 'modify');
-
+CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON public.image_enhancement_jobs
+    REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_enhancements();
 CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON public.image_enhancement_jobs
-    FOR EACH ROW EXECUTE FUNCTION darkroom.follow_job('enhance', 'blend');
+    REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_enhancements();
+CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON public.mcp_generation_jobs
+    REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_generations();
 CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON public.mcp_generation_jobs
-    FOR EACH ROW EXECUTE FUNCTION darkroom.follow_job('generate', 'modify');
+    REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_generations();
+
+CREATE TRIGGER darkroom_follow_user AFTER UPDATE OF id ON public.users
+    FOR EACH ROW WHEN (OLD.id <> NEW.id) EXECUTE FUNCTION darkroom.follow_user();
 
 CREATE TRIGGER darkroom_guard_ledger BEFORE UPDATE OR DELETE ON public.token_transactions
     FOR EACH ROW EXECUTE FUNCTION darkroom.guard_ledger();
