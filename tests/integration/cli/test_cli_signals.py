@@ -1,0 +1,67 @@
+"""Leaving: Ctrl-C and SIGTERM, sent to real processes."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.builders import make_job
+from tests.integration.cli.calling import Arrange, Darkroom
+
+PROGRAM = Path(sys.executable).with_name("darkroom")
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def errors(tmp_path: Path) -> Path:
+    """What the program says on stderr: a file, because a pipe that nobody reads would stop a talkative one."""
+    return tmp_path / "stderr"
+
+
+@pytest.fixture
+def start(darkroom: Darkroom, errors: Path) -> Iterator[Start]:
+    """Start the program in a process of its own, with the environment of `darkroom`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> "subprocess.Popen[str]":
+        with errors.open("w") as stderr:
+            process = subprocess.Popen([PROGRAM, *arguments], text=True, stdout=subprocess.PIPE, stderr=stderr)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_watching_is_left_cleanly(
+    start: Start, arrange: Arrange, errors: Path, number: signal.Signals, code: int
+) -> None:
+    job_id = arrange(make_job)
+    process = start("jobs", "watch")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(f"{job_id}  enhance TIER_1K  PENDING")
+
+    process.send_signal(number)
+    process.communicate(timeout=20)
+
+    assert (process.returncode, errors.read_text()) == (code, "")
+
+
+def test_up_says_ready_once_and_stops_with_code_0(start: Start, darkroom: Darkroom) -> None:
+    process = start("up", "--processes", "1")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    assert len(darkroom("queue", "stats", "--json").json["workers"]) == 1
+
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+
+    assert (process.returncode, out) == (0, "")
+    assert darkroom("queue", "stats", "--json").json["workers"] == []
