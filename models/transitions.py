@@ -10,6 +10,8 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
+from asyncpg import LockNotAvailableError
+
 from models.claims import Claim, ClaimLostError
 from models.database import Connection
 from models.job_tables import JobTable, table_of
@@ -90,6 +92,10 @@ HELD = "q.lease_token = $3"
 """The fence of a claim's own writes."""
 
 
+HOUSE_LOCK_TIMEOUT_MS = 50
+"""How long a pass over many jobs waits for one: a producer that dawdles with a balance must not hold up the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unheld:
     """A job that nobody is known to hold, by its id and that of its queue row."""
@@ -132,7 +138,8 @@ async def record_for_house(
 ) -> str | None:
     """Write a transition that no claim asks for (rescue, maximum wait), if `condition` still holds.
 
-    Job and queue row are locked with SKIP LOCKED, so it never waits.
+    Job and queue row are locked with SKIP LOCKED, and a refund waits no longer
+    than HOUSE_LOCK_TIMEOUT_MS for its balance: other jobs are next.
 
     Args:
         connection: a connection in no transaction.
@@ -144,13 +151,20 @@ async def record_for_house(
     Returns:
         The job's status now, or None if the condition no longer held or a row was locked.
     """
-    row = await connection.fetchrow(
-        _statement(table_of(unheld.job_type), cast("type", type(transition)), (), condition, skip=" SKIP LOCKED"),
-        unheld.job_id,
-        unheld.queue_id,
-        value,
-        *_values(transition),
-    )
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = {HOUSE_LOCK_TIMEOUT_MS}")
+            row = await connection.fetchrow(
+                _statement(
+                    table_of(unheld.job_type), cast("type", type(transition)), (), condition, skip=" SKIP LOCKED"
+                ),
+                unheld.job_id,
+                unheld.queue_id,
+                value,
+                *_values(transition),
+            )
+    except LockNotAvailableError:
+        return None
     return None if row is None else str(row["status"])
 
 
@@ -218,7 +232,12 @@ _WAITS = """worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_
 
 def _parts(table: JobTable, kind: type) -> _Parts:
     stage = f'{table.stage_column} = $7::text::public."PipelineStage", ' if table.stage_column else ""
-    failed_once = f", {table.retries_column} = j.{table.retries_column} + 1" if table.retries_column else ""
+    # what only waited failed no attempt
+    failed_once = (
+        f", {table.retries_column} = j.{table.retries_column} + (held.status = 'processing')::integer"
+        if table.retries_column
+        else ""
+    )
     if kind is Checkpoint:
         return _Parts(
             event="'finished'",
@@ -289,7 +308,7 @@ def _statement(table: JobTable, kind: type, columns: tuple[str, ...], condition:
     return f"""
 WITH job AS MATERIALIZED (SELECT j.id FROM {table.name} j WHERE j.id = $1 FOR NO KEY UPDATE{skip}),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.attempts, q.worker_id, q.notified_at
+        SELECT q.id, q.job_type, q.job_id, q.status, q.attempts, q.worker_id, q.notified_at
         FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
         WHERE q.id = $2 AND {condition} FOR UPDATE OF q{skip}){queue},
     history AS (
