@@ -29,6 +29,9 @@ _SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
 )
 
 
+log = structlog.get_logger(__name__)
+
+
 class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
     """Masks the finished line, so that no field, traceback or foreign logger goes past it."""
 
@@ -104,6 +107,4 @@ def _warn_of_dropped_parameters(settings: Settings) -> None:
     for field in ("database_url", "database_direct_url"):
         url = getattr(settings, field)
         if url and (dropped := parse_postgres_url(url).dropped):
-            structlog.get_logger(__name__).warning(
-                "database_url_parameters_dropped", variable=variable_name(field), parameters=list(dropped)
-            )
+            log.warning("database_url_parameters_dropped", variable=variable_name(field), parameters=list(dropped))
