@@ -4,16 +4,7 @@
 CREATE FUNCTION darkroom.pipeline_fault(pipeline jsonb) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT path || ': ' || CASE
-        WHEN NOT (found = kind
-                  OR (kind = 'boolean or string' AND found IN ('boolean', 'string'))
-                  OR (kind = 'integer' AND found = 'number' AND (value #>> '{}')::numeric % 1 = 0))
-            THEN 'must be ' || kind || ', found ' || found
-        WHEN found = 'number' THEN 'between ' || least || ' and ' || most || ', found ' || (value #>> '{}')
-        ELSE 'between ' || least || ' and ' || most
-             || CASE found WHEN 'array' THEN ' elements, found ' ELSE ' characters, found ' END || size
-        END
-    FROM (VALUES
+    WITH RECURSIVE rules (nr, path, kind, least, most) AS (VALUES
         (1, 'analysisConfig', 'object', NULL::numeric, NULL::numeric),
         (2, 'analysisConfig.enabled', 'boolean', NULL, NULL),
         (3, 'analysisConfig.model', 'string', 1, 200),
@@ -37,27 +28,51 @@ SET search_path = pg_catalog, pg_temp AS $$
         (21, 'generationConfig.model', 'string', 1, 200),
         (22, 'generationConfig.temperature', 'number', 0, 2),
         (23, 'generationConfig.retryAttempts', 'integer', 1, 10)
-    ) rule (nr, path, kind, least, most)
+    ),
+    -- every place that a rule's path names, step by step: an element of a list (x[]), a known defect (*), or a key
+    walk (nr, steps, path, value, place) AS (
+        SELECT nr, string_to_array(path, '.'), '', pipeline, '{}'::bigint[] FROM rules
+        UNION ALL
+        SELECT w.nr, w.steps[2:], ltrim(w.path || '.' || step.name, '.'), step.value, w.place || step.place
+        FROM walk w
+        CROSS JOIN LATERAL (
+            SELECT w.steps[1] AS name, w.value -> w.steps[1] AS value, 0::bigint AS place
+            WHERE w.steps[1] <> '*' AND w.steps[1] NOT LIKE '%[]'
+            UNION ALL
+            SELECT format('%s[%s]', rtrim(w.steps[1], '[]'), e.place - 1), e.value, e.place
+            FROM jsonb_array_elements(CASE jsonb_typeof(w.value -> rtrim(w.steps[1], '[]'))
+                                      WHEN 'array' THEN w.value -> rtrim(w.steps[1], '[]') END)
+                 WITH ORDINALITY AS e (value, place)
+            WHERE w.steps[1] LIKE '%[]'
+            UNION ALL -- unknown defects are ignored, as unknown keys are
+            SELECT d.key, d.value, d.place
+            FROM jsonb_each(CASE jsonb_typeof(w.value) WHEN 'object' THEN w.value END)
+                 WITH ORDINALITY AS d (key, value, place)
+            WHERE w.steps[1] = '*'
+              AND d.key IN ('isDark', 'isBlurry', 'hasNoise', 'hasVHSArtifacts', 'isLowResolution', 'isOverexposed',
+                            'hasColorCast')
+        ) step
+        WHERE cardinality(w.steps) > 0 AND step.value IS NOT NULL)
+    SELECT w.path || ': ' || CASE
+        WHEN NOT (found = kind
+                  OR (kind = 'boolean or string' AND found IN ('boolean', 'string'))
+                  OR (kind = 'integer' AND found = 'number' AND (value #>> '{}')::numeric % 1 = 0))
+            THEN 'must be ' || kind || ', found ' || found
+        WHEN found = 'number' THEN 'between ' || least || ' and ' || most || ', found ' || (value #>> '{}')
+        ELSE 'between ' || least || ' and ' || most
+             || CASE found WHEN 'array' THEN ' elements, found ' ELSE ' characters, found ' END || size
+        END
+    FROM walk w
+    JOIN rules r ON r.nr = w.nr
+    CROSS JOIN LATERAL (SELECT jsonb_typeof(w.value) AS found) type
     CROSS JOIN LATERAL (
-        SELECT v.value, jsonb_typeof(v.value) AS found
-        FROM jsonb_path_query(pipeline, ('strict $.' || replace(path, '[]', '[*]'))::jsonpath, '{}', true) AS v (value)
-        WHERE path <> 'promptConfig.defectOverrides.*'
-        UNION ALL -- unknown defects are ignored, as unknown keys are
-        SELECT d.value, jsonb_typeof(d.value)
-        FROM jsonb_each(CASE WHEN jsonb_typeof(pipeline #> '{promptConfig,defectOverrides}') = 'object'
-                             THEN pipeline #> '{promptConfig,defectOverrides}' END) d
-        WHERE path = 'promptConfig.defectOverrides.*'
-          AND d.key IN ('isDark', 'isBlurry', 'hasNoise', 'hasVHSArtifacts', 'isLowResolution', 'isOverexposed',
-                        'hasColorCast')
-    ) place
-    CROSS JOIN LATERAL (
-        SELECT CASE found WHEN 'string' THEN length(value #>> '{}') WHEN 'array' THEN jsonb_array_length(value)
-                          WHEN 'number' THEN (value #>> '{}')::numeric END AS size
+        SELECT CASE found WHEN 'string' THEN length(w.value #>> '{}') WHEN 'array' THEN jsonb_array_length(w.value)
+                          WHEN 'number' THEN (w.value #>> '{}')::numeric END AS size
     ) measure
-    WHERE found <> 'null'
+    WHERE cardinality(w.steps) = 0 AND found <> 'null'
       AND (NOT (found = kind
                 OR (kind = 'boolean or string' AND found IN ('boolean', 'string'))
                 OR (kind = 'integer' AND found = 'number' AND (value #>> '{}')::numeric % 1 = 0))
            OR (least IS NOT NULL AND size NOT BETWEEN least AND most))
-    ORDER BY nr LIMIT 1
+    ORDER BY w.nr, w.place LIMIT 1
 $$;
