@@ -1,0 +1,1 @@
+"""The local engine: measures a picture offline, and treats what it measured."""

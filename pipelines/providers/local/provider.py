@@ -1,0 +1,81 @@
+"""The local engine as a provider: offline, free, and honest about what it can't do."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from pipelines.analysis import Analysis
+from pipelines.errors import ProviderNotConfiguredError
+from pipelines.imaging.header import DecodeLimits, read_header
+from pipelines.imaging.pool import PixelPool
+from pipelines.job import Prompt
+from pipelines.options import AnalysisOptions
+from pipelines.prompts import Purpose
+from pipelines.providers.local import work
+from pipelines.providers.provider import Answer, EncodedImage, Usage
+
+NAME = "local"
+
+_FREE = Usage(images=1, cost_usd=Decimal(0))
+
+
+class LocalProvider:
+    """Measures and treats pictures in pixel children."""
+
+    def __init__(self, pixels: PixelPool, limits: DecodeLimits) -> None:
+        """Keep where to work and what the door lets in; the caller owns the pool."""
+        self._pixels = pixels
+        self._limits = limits
+
+    @property
+    def name(self) -> str:
+        """Return "local"."""
+        return NAME
+
+    @property
+    def is_paid(self) -> bool:
+        """Return False: it costs CPU only."""
+        return False
+
+    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:  # noqa: ARG002 - figures need none
+        """Measure a picture.
+
+        Raises:
+            BadImageError: refused at the door.
+        """
+        header = read_header(image.data, self._limits)
+        analysis = await self._pixels.run(work.analysis_of, image.data, self._limits, task_bytes=header.decoded_bytes)
+        return Answer(analysis, NAME, Usage(cost_usd=Decimal(0)))
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        images: Sequence[EncodedImage],
+        long_side_px: int,
+        aspect: float | None,  # noqa: ARG002 - follows from the picture
+    ) -> Answer[EncodedImage]:
+        """Treat a picture; a second one, in a blend, lends its palette and light.
+
+        Raises:
+            ProviderNotConfiguredError: asked for a picture from text, or for a change in words.
+            BadImageError: refused at the door.
+        """
+        if prompt.purpose in {Purpose.GENERATE, Purpose.MODIFY} or not images:
+            raise ProviderNotConfiguredError(
+                "the local engine can't make pictures from words: set PROVIDER and the key of a model that can"
+            )
+        source = images[1].data if prompt.purpose is Purpose.BLEND else None
+        header = read_header(images[0].data, self._limits)
+        if source is not None:
+            read_header(source, self._limits)
+        result = await self._pixels.run(
+            work.enhanced,
+            images[0].data,
+            images[0].box,
+            source,
+            long_side_px,
+            prompt.corrections,
+            self._limits,
+            task_bytes=header.decoded_bytes + 24 * long_side_px * long_side_px,
+        )
+        picture = EncodedImage(result.data, is_finished=True)
+        return Answer(picture, NAME, _FREE, notes=result.treatments)

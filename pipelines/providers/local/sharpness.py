@@ -1,0 +1,84 @@
+"""Blur: how wide the sharpest edges are, and a deconvolution of just that."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_EDGES = 60
+"""Fewer strong edges than this say nothing about sharpness."""
+
+BLURRED_FROM = 0.92
+"""Edge width in pixels from which a picture counts as blurred. Of 137 undamaged photographs 95 % lie under 0.65,
+of those enlarged twofold 90 % under 0.94, of those blurred by 1.5 px 98 % over it."""
+
+_REBLUR_PX = 1.0
+
+
+def edge_width(luma: NDArray[np.uint8]) -> float | None:
+    """Measure the width of the sharpest quarter of the strong edges, in pixels (a Gaussian's sigma).
+
+    An edge blurred once more loses the less contrast the wider it was: the
+    ratio of its gradients gives its width (Zhuo and Sim, Defocus map
+    estimation from a single image, 2011). The sharpest quarter, because a
+    soft background is no defect.
+
+    Args:
+        luma: height x width, uint8.
+
+    Returns:
+        None if there are too few edges to say.
+    """
+    sharp = luma.astype(np.float32)
+    before, after = _gradient(sharp), _gradient(np.asarray(cv2.GaussianBlur(sharp, (0, 0), _REBLUR_PX), np.float32))
+    crest = before >= np.asarray(cv2.dilate(before, np.ones((3, 3), np.uint8))) - 1e-6
+    edges = crest & (before >= max(float(np.percentile(before, 90)), 6))
+    if edges.sum() < MIN_EDGES:
+        return None
+    ratio = before[edges] / np.maximum(after[edges], 1e-3)
+    return float(np.percentile(_REBLUR_PX / np.sqrt(np.maximum(ratio**2 - 1, 1e-3)), 25))
+
+
+def blur_sigma(width_px: float) -> float:
+    """Return the sigma in pixels of the blur that explains an edge width; fitted on blurs of 1 to 2.5 px."""
+    return float(np.clip(1.3 * width_px, 0.8, 3.0))
+
+
+def deblurred(pixels: NDArray[np.uint8], sigma: float, noise: float) -> NDArray[np.uint8]:
+    """Undo a Gaussian blur on luma, as far as noise allows (height x width x 3, uint8, sRGB).
+
+    A Wiener filter whose signal falls with the square of frequency, as
+    photographs do (Field 1987); result limited to what is near each pixel, so
+    that edges get no halo.
+
+    Args:
+        pixels: the blurred picture.
+        sigma: of the blur, in pixels.
+        noise: sigma in levels of what must not be amplified.
+    """
+    ycc = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)
+    luma = ycc[..., 0].astype(np.float32)
+    height, width = luma.shape
+    margin = 16
+    padded = cv2.copyMakeBorder(luma, margin, margin, margin, margin, cv2.BORDER_REFLECT)
+    rows, columns = (cv2.getOptimalDFTSize(side) for side in padded.shape)
+    padded = cv2.copyMakeBorder(padded, 0, rows - padded.shape[0], 0, columns - padded.shape[1], cv2.BORDER_REFLECT)
+    vertical, horizontal = np.fft.fftfreq(rows), np.fft.rfftfreq(columns)
+    squared = (vertical[:, None] ** 2 + horizontal[None, :] ** 2).astype(np.float32)
+    transfer = np.exp(-2 * (np.pi * sigma) ** 2 * squared)
+    signal = max(float(luma.var()), 1.0) * 0.0008 / np.maximum(squared, 1e-6)
+    wiener = transfer / (transfer**2 + noise**2 / signal)
+    wiener[0, 0] = 1.0
+    wiener = np.maximum(wiener, 1.0)
+    restored = np.fft.irfft2(np.fft.rfft2(padded) * wiener, s=(rows, columns)).astype(np.float32)
+    restored = restored[margin : margin + height, margin : margin + width]
+    around = np.ones((5, 5), np.uint8)
+    slack = 8.0
+    low, high = cv2.erode(luma, around) - slack, cv2.dilate(luma, around) + slack
+    ycc[..., 0] = np.clip(np.round(np.clip(restored, low, high)), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def _gradient(channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.hypot(
+        cv2.Sobel(channel, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(channel, cv2.CV_32F, 0, 1, scale=0.125)
+    )

@@ -1,0 +1,147 @@
+"""The engine's two pieces of work, as pure functions for a pixel child: one decode each."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.analysis import Analysis, Cropping, CropSuggestion, Defect, Defects
+from pipelines.imaging.decode import decode
+from pipelines.imaging.encode import encode_jpeg, resize
+from pipelines.imaging.geometry import PixelBox, fit_long_side
+from pipelines.imaging.header import DecodeLimits
+from pipelines.prompts import Corrections
+from pipelines.providers.local import colour
+from pipelines.providers.local.bars import picture_box
+from pipelines.providers.local.blend import blended
+from pipelines.providers.local.measure import Measures, measure
+from pipelines.providers.local.treat import treat
+
+BLACK_BARS = "black bars"
+"""The reason for a crop; pipelines that forbid the removal of bars know it by its words."""
+
+MEASURED_SIDE_PX = 2048
+"""Noise and blur are measured at this size at most: what larger ones have vanishes in every tier but one."""
+
+_DARK_SCENE, _BRIGHT_SCENE = 0.2, 0.75
+"""Mean luma: what a viewer calls low light, or bright."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enhanced:
+    """A finished picture: JPEG, its size in pixels, and what was done to it."""
+
+    data: bytes = field(repr=False)
+    width_px: int
+    height_px: int
+    treatments: tuple[str, ...]
+
+
+def analysis_of(data: bytes, limits: DecodeLimits) -> Analysis:
+    """Decode and measure a picture.
+
+    Raises:
+        BadImageError: refused at the door.
+    """
+    pixels = decode(data, limits).pixels
+    height, width = pixels.shape[:2]
+    inner = picture_box(_luma(pixels))
+    if inner is not None:
+        pixels = pixels[inner.y : inner.bottom, inner.x : inner.right]
+    measures = measure(_shrunk(pixels, MEASURED_SIDE_PX))
+    found = measures.found()
+    return Analysis(
+        main_subject="unknown",
+        image_style="black and white photograph" if measures.is_grey else "photograph",
+        defects=Defects(
+            is_dark=Defect.IS_DARK in found,
+            is_blurry=Defect.IS_BLURRY in found,
+            has_noise=Defect.HAS_NOISE in found,
+            is_low_resolution=Defect.IS_LOW_RESOLUTION in found,
+            is_overexposed=Defect.IS_OVEREXPOSED in found,
+            has_color_cast=Defect.HAS_COLOR_CAST in found,
+            color_cast_type=colour.hue_name(measures.cast_gains) if Defect.HAS_COLOR_CAST in found else None,
+        ),
+        lighting_condition=_lighting(measures),
+        cropping=_cropping(inner, width, height),
+        measures=measures.as_numbers(),
+    )
+
+
+def enhanced(
+    data: bytes,
+    box: PixelBox | None,
+    source: bytes | None,
+    long_side_px: int,
+    corrections: Corrections,
+    limits: DecodeLimits,
+) -> Enhanced:
+    """Decode, crop, measure, treat, scale and encode a picture.
+
+    Treated at the smaller of its own size and the result's: noise never
+    meets a resampling upwards, and nothing is treated that will be shrunk away.
+
+    Args:
+        data: the original's bytes.
+        box: what to keep; None keeps all.
+        source: the bytes of the picture whose palette and light it gets, or None.
+        long_side_px: of the result.
+        corrections: which defects to treat.
+        limits: of the door.
+
+    Raises:
+        BadImageError: refused at the door.
+    """
+    decoded = decode(data, limits, box=box, max_long_side_px=long_side_px)
+    pixels = decoded.pixels
+    target = fit_long_side(*_kept_size(box, decoded.width_px, decoded.height_px), long_side_px)
+    treatments: tuple[str, ...] = ()
+    if corrections.allowed or corrections.forced:
+        inner = picture_box(_luma(pixels))
+        if inner is None:
+            pixels, treatments = treat(pixels, measure(pixels), corrections)
+        else:  # bars that stay by the owner's wish are neither measured nor treated
+            part = np.ascontiguousarray(pixels[inner.y : inner.bottom, inner.x : inner.right])
+            part, treatments = treat(part, measure(part), corrections)
+            pixels[inner.y : inner.bottom, inner.x : inner.right] = part
+    if source is not None:
+        other = decode(source, limits, max_long_side_px=512).pixels
+        pixels = blended(pixels, other)
+        treatments = (*treatments, "palette and light of the second picture")
+    pixels = resize(pixels, *target)
+    return Enhanced(encode_jpeg(pixels), *target, treatments)
+
+
+def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _kept_size(box: PixelBox | None, width_px: int, height_px: int) -> tuple[int, int]:
+    if box is None:
+        return width_px, height_px
+    return min(box.width, width_px - box.x), min(box.height, height_px - box.y)
+
+
+def _shrunk(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    if max(height, width) <= side_px:
+        return np.ascontiguousarray(pixels)
+    return resize(pixels, *fit_long_side(width, height, side_px))
+
+
+def _lighting(measures: Measures) -> str:
+    if Defect.IS_DARK in measures.found() or measures.mean_luma < _DARK_SCENE:
+        return "low light"
+    if Defect.IS_OVEREXPOSED in measures.found():
+        return "overexposed"
+    return "bright" if measures.mean_luma > _BRIGHT_SCENE else "normal"
+
+
+def _cropping(inner: PixelBox | None, width_px: int, height_px: int) -> Cropping:
+    if inner is None:
+        return Cropping()
+    crop = CropSuggestion(
+        x=inner.x / width_px, y=inner.y / height_px, width=inner.width / width_px, height=inner.height / height_px
+    )
+    return Cropping(is_cropping_needed=True, suggested_crop=crop, crop_reason=BLACK_BARS)
