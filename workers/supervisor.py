@@ -60,6 +60,7 @@ def worker_environment(settings: Settings, services: Services) -> dict[str, str]
         "BROKER_URL": services.broker_url,
         "STORAGE_URL": services.storage_url,
         "PROVIDER": ",".join(settings.providers),
+        "PYTHONSAFEPATH": "1",  # `python -m` would look for our packages in the current folder first
     }
 
 

@@ -1,0 +1,1 @@
+"""Five photographs that anyone may use, each damaged in another way; see README.md."""

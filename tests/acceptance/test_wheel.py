@@ -1,0 +1,74 @@
+"""The built wheel in an empty environment, run from a folder that holds modules of our names."""
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """Folder of programs of an environment that holds the wheel, and our dependencies by reference."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignored = shutil.ignore_patterns(".venv", ".git", "*.egg-info", "build", "dist", "tests", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
+        check=True,
+    )
+    environment = folder / "environment with space"
+    venv.create(environment, with_pip=False)
+    packages = next(environment.glob("lib/python*/site-packages"))
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    wheel = next(folder.glob("darkroom-*.whl"))
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            environment / "bin/python",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            wheel,
+        ],
+        check=True,
+    )
+    return environment / "bin"
+
+
+@pytest.fixture
+def decoy(tmp_path) -> Path:
+    """A folder in which `import config` and `import models` would find the wrong thing."""
+    (tmp_path / "config.py").write_text("raise RuntimeError('the wrong config')\n")
+    for name in ("models", "workers", "pipelines"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError('the wrong {name}')\n")
+    return tmp_path
+
+
+def test_wheel_enhances_a_picture_from_a_folder_of_decoys(installed, decoy, services):
+    environment = {"HOME": str(decoy), "PATH": os.environ["PATH"], "DARKROOM_HOME": str(decoy / "home")}
+    picture = ROOT / "samples/dark.jpg"
+
+    done = subprocess.run(
+        [installed / "darkroom", "enhance", picture, "--out", decoy / "out"],
+        cwd=decoy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=80,
+        check=False,
+    )
+
+    assert (done.returncode, (decoy / "out/dark.jpg").exists()) == (0, True), done.stdout + done.stderr
