@@ -1,0 +1,270 @@
+"""`darkroom demo` as a person runs it, and what it says of outcomes that aren't as they must be."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+
+from config.settings import Settings
+from pipelines.keys import enhanced_key
+from workers.cli.app import main
+from workers.cli.demo_cast import CAST
+from workers.cli.demo_facts import Entry, Facts, _problems_of
+from workers.cli.demo_page import write_page
+from workers.cli.demo_sheet import WIDTH_PX, write_sheet
+from workers.submission import Picture
+
+DEMO = [sys.executable, "-m", "workers.cli.app", "demo"]
+ROOT = Path(__file__).resolve().parents[2]
+FOREIGN = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "TOKENS": "external", "DARKROOM_PRICES": "FREE=9"}
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+    folder: Path
+    home: Path
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(home: Path, **extra: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+    return kept | {"DARKROOM_HOME": str(home), "PYTHONPATH": str(ROOT)} | extra
+
+
+def run_demo(folder: Path, *arguments: str, **extra: str) -> Ran:
+    home = folder / "a home"
+    done = subprocess.run(
+        [*DEMO, *arguments],
+        cwd=folder,
+        env=environment(home, **extra),
+        capture_output=True,
+        text=True,
+        timeout=80,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr, folder, home)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A place with a space in its path."""
+    with tempfile.TemporaryDirectory(prefix="a demo ", dir="/tmp") as made:
+        os.chmod(made, 0o755)  # noqa: PTH101, S103 - the server may run as another user
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path) -> Ran:
+    return run_demo(folder, "--json")
+
+
+def test_demo_ends_every_job_as_it_must(first):
+    assert first.code == 0, first.err
+    assert first.json["problems"] == []
+    assert Counter(job["status"] for job in first.json["jobs"]) == {"COMPLETED": 6, "REFUNDED": 1}
+    assert {job["tier"] for job in first.json["jobs"]} == {"FREE", "TIER_1K", "TIER_2K", "TIER_4K"}
+    assert sum(job["isBlend"] for job in first.json["jobs"]) == 1
+
+
+def test_demo_charges_and_pays_back(first):
+    users = first.json["users"]
+
+    assert all(user["after"] == user["before"] - user["charged"] + user["refunded"] for user in users)
+    assert sum(user["refunded"] for user in users) == 5
+    assert sum(user["charged"] for user in users) == 5 + sum(user["before"] - user["after"] for user in users)
+
+
+def test_demo_says_what_was_measured_and_done(first):
+    done = [job for job in first.json["jobs"] if job["status"] == "COMPLETED"]
+
+    assert all(job["measures"] for job in done)
+    assert all(job["treatments"] or job["wasCropped"] for job in done)
+    assert all(set(job["stagesMs"]) == {"ANALYZING", "CROPPING", "PROMPTING", "GENERATING"} for job in done)
+
+
+def test_demo_leaves_sheet_and_page_in_the_current_directory(first):
+    sheet, page = (first.folder / "demo-output" / name for name in ("before-after.png", "before-after.html"))
+
+    assert [first.json["sheet"], first.json["page"]] == [str(sheet), str(page)]
+    with Image.open(sheet) as picture:
+        assert picture.width == WIDTH_PX
+    assert page.read_text().count('<input type="range"') == 6
+
+
+def test_demo_repeated_beside_foreign_services_uses_its_own(first):
+    again = run_demo(first.folder, "--out", "other place", **FOREIGN)
+
+    assert again.code == 0, again.err
+    assert "DATABASE_URL: left alone" in again.err
+    assert "6 COMPLETED, 1 REFUNDED" in again.out
+    assert str(first.folder / "other place" / "before-after.html") in again.out
+    assert [path.name for path in first.home.iterdir()] == ["demo"]
+
+
+def test_demo_interrupted_leaves_no_process_and_no_job(folder):
+    home = folder / "another home"
+    with subprocess.Popen(
+        [*DEMO, "--json"],
+        cwd=folder,
+        env=environment(home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stderr is not None
+        for line in demo.stderr:
+            if "PROCESSING" in line:
+                break
+        demo.send_signal(signal.SIGINT)
+        demo.stderr.read()
+        code = demo.wait(30)
+
+    assert code == 130
+    until_s = time.monotonic() + 10
+    while (left := processes_of(home)) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert left == []
+    jobs = subprocess.run(
+        [sys.executable, "-m", "workers.cli.app", "jobs", "list", "--json"],
+        env=environment(home / "demo"),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"PENDING", "PROCESSING"} & {job["status"] for job in json.loads(jobs.stdout)}
+
+
+def processes_of(home: Path) -> list[str]:
+    """Return the command lines of processes that know this home, children of workers and servers among them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), *process.environ().values(), process.cwd()]
+        except (psutil.Error, OSError):
+            continue
+        if any(str(home) in word for word in words):
+            found.append(" ".join(process.cmdline()))
+    return found
+
+
+def test_demo_out_that_is_a_file_is_refused_at_once(tmp_path, capsys):
+    (tmp_path / "taken").touch()
+
+    assert main(["demo", "--out", str(tmp_path / "taken")]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def jpeg(width_px: int = 60, height_px: int = 40) -> bytes:
+    encoded = io.BytesIO()
+    Image.linear_gradient("L").resize((width_px, height_px)).convert("RGB").save(encoded, "JPEG")
+    return encoded.getvalue()
+
+
+def make_facts(**job: Any) -> Facts:
+    data = jpeg()
+    sha256 = hashlib.sha256(data).hexdigest()
+    now = datetime(2026, 1, 1)  # noqa: DTZ001 - the application's columns have no zone
+    row = {
+        "id": "cjob",
+        "status": "COMPLETED",
+        "errorMessage": None,
+        "enhancedR2Key": enhanced_key("cuser", "cimage", "cjob", sha256),
+        "enhancedWidth": 60,
+        "enhancedHeight": 40,
+        "enhancedSizeBytes": len(data),
+        "analysisResult": {"defects": {"isDark": True, "hasColorCast": True, "colorCastType": "blue <b>"}},
+        "wasCropped": False,
+        "cropDimensions": None,
+        "createdAt": now,
+        "processingStartedAt": now + timedelta(seconds=1),
+        "processingCompletedAt": now + timedelta(seconds=3),
+        "updatedAt": now + timedelta(seconds=3),
+    }
+    part = next(part for part in CAST if part.tier == "TIER_2K" and not part.is_missing)
+    return Facts(
+        entry=Entry(part, "cjob", Picture("dark.jpg", data, "jpeg", 60, 40)),
+        job=row | job,
+        stage_ms={"ANALYZING": 120, "GENERATING": 900},
+        measures={"gamma": 2.04},
+        treatments=("brightened <i>",),
+        sha256=sha256,
+        charged=5,
+        refunded=0,
+        result=data,
+    )
+
+
+@pytest.fixture
+def prices() -> Settings:
+    return Settings()
+
+
+def test_problems_of_a_job_as_it_must_be_are_none(prices):
+    assert _problems_of(prices, make_facts()) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (make_facts(status="FAILED", errorMessage="no light"), ["FAILED (no light)", "paid back 0"]),
+        (make_facts(enhancedSizeBytes=1), ["recorded 1"]),
+        (make_facts(enhancedR2Key="users/u/enhanced/i/j-0000000000000000.jpg"), ["lacks its own hash"]),
+        (replace(make_facts(), sha256="0" * 64), ["recorded 0000"]),
+        (replace(make_facts(), result=None), ["can't be read"]),
+        (replace(make_facts(), charged=10), ["charged 10 tokens, expected 5"]),
+        (replace(make_facts(), refunded=5), ["paid back 5 tokens, expected 0"]),
+    ],
+    ids=["status", "size", "key", "hash", "object", "charge", "refund"],
+)
+def test_problems_name_what_is_off(prices, facts, words):
+    found = _problems_of(prices, facts)
+
+    assert all(any(word in problem for problem in found) for word in words), found
+
+
+def test_page_loads_nothing_and_escapes_what_it_shows(tmp_path):
+    refused = replace(make_facts(status="REFUNDED", errorMessage="<script>"), result=None)
+    cropped = make_facts(wasCropped=True, cropDimensions={"x": 0, "y": 4, "w": 60, "h": 32})
+
+    page = write_page([make_facts(), cropped, refused], tmp_path / "page.html").read_text()
+
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", page.replace("application/", ""))
+    assert set(re.findall(r'(?:src|href)="([^:]*:)', page)) == {"data:"}
+    assert "brightened &lt;i&gt;" in page
+    assert "<i>" not in page
+    assert page.count("<script>") == 1
+    assert "top:10.000%" in page
+
+
+def test_sheet_holds_a_row_for_every_job(tmp_path):
+    refused = replace(make_facts(status="REFUNDED", errorMessage="gone"), result=None)
+
+    heights = []
+    for facts in ([make_facts()], [make_facts(), make_facts()], [make_facts(), make_facts(), refused]):
+        with Image.open(write_sheet(facts, tmp_path / "sheet.png")) as sheet:
+            heights.append(sheet.height)
+
+    assert heights == sorted(set(heights))

@@ -1,0 +1,71 @@
+"""Who takes part in the demo: sample photographs, their damage, users and tiers."""
+
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from workers.cli.failures import CommandError
+
+INSTALLED_FOLDER: Final = "share/darkroom/samples"
+"""Where an installation that isn't a checkout may keep the photographs, below its prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One job of the demo.
+
+    Attributes:
+        name: what the job is called.
+        sample: the photograph's file, without `.jpg`.
+        damage: what was done to it, as in `samples/README.md`, for people to read.
+        user: who submits it; e-mails are made of it.
+        tier: a label of `EnhancementTier`.
+        second: the file of a blend's second picture.
+        is_missing: its object is taken away before the job is submitted.
+    """
+
+    name: str
+    sample: str
+    damage: str
+    user: str
+    tier: str
+    second: str | None = None
+    is_missing: bool = False
+
+    @property
+    def email(self) -> str:
+        """Whose job it is."""
+        return f"{self.user}@demo.darkroom.local"
+
+    @property
+    def expected_status(self) -> str:
+        """How the job must end."""
+        return "REFUNDED" if self.is_missing else "COMPLETED"
+
+
+CAST: Final = (
+    Part("letterboxed", "letterboxed", "black bars of 10 %", "dora", "TIER_4K"),
+    Part("noisy", "noisy", "noise of sigma 16", "clara", "TIER_2K"),
+    Part("blurred", "blurred", "a blur of 1.5 px", "emil", "TIER_1K"),
+    Part("cast", "cast", "red x 1.15, blue x 0.70", "ben", "TIER_2K"),
+    Part("dark", "dark", "darkened by gamma 2.4", "ada", "FREE"),
+    Part("blend", "dark", "with a second picture's light", "emil", "TIER_1K", second="cast"),
+    Part("missing", "noisy", "its object is missing", "finn", "TIER_2K", is_missing=True),
+)
+"""Dearest first: what takes longest begins first."""
+
+
+def samples_folder() -> Path:
+    """Return where the sample photographs are: in the checkout, or where an installation put them.
+
+    Raises:
+        CommandError: they are in neither place.
+    """
+    checkout = Path(__file__).resolve().parents[2] / "samples"
+    for folder in (checkout, Path(sysconfig.get_path("data")) / INSTALLED_FOLDER):
+        if all((folder / f"{part.sample}.jpg").is_file() for part in CAST):
+            return folder
+    raise CommandError(
+        f"the sample photographs are not in {checkout}; run the demo from a checkout, or try `darkroom enhance PATH`"
+    )

@@ -1,0 +1,217 @@
+"""What became of the demo's jobs, and whether it is what had to become of them."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from config.settings import Settings
+from pipelines.errors import StageError
+from workers.cli.demo_cast import Part
+from workers.operations.jobs import get_jobs
+from workers.runtime import Runtime
+from workers.submission import Picture
+
+_RUNS: Final = """
+SELECT r.job_id, r.stage, r.event, r.duration_ms, r.output FROM darkroom.stage_runs r
+WHERE r.job_id = ANY ($1::text[]) AND r.duration_ms IS NOT NULL ORDER BY r.at, r.id
+"""
+_MONEY: Final = "SELECT m.job_id, m.kind, m.amount FROM darkroom.job_money m WHERE m.job_id = ANY ($1::text[])"
+_BALANCES: Final = """
+SELECT u.email, coalesce(b.balance, 0) AS balance
+FROM public.users u LEFT JOIN public.user_token_balances b ON b."userId" = u.id WHERE u.email = ANY ($1::text[])
+"""
+_VIOLATIONS: Final = "SELECT v.promise, v.user_id, v.job_id, v.finding FROM darkroom.money_violations v"
+
+_MEANT_FOR: Final = {"gamma": "isDark", "castRed": "hasColorCast", "castBlue": "hasColorCast"}
+"""Figures that say how much of a defect there is, if it is there: without it they say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One job of the demo as it was submitted."""
+
+    part: Part
+    job_id: str
+    original: Picture
+    second: Picture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One job of the demo, ended.
+
+    Attributes:
+        entry: as it was submitted.
+        job: its row.
+        stage_ms: how long each stage took; a stage that failed is there, too.
+        measures: what ANALYZING measured, by the engine's own names.
+        treatments: what GENERATING did, in words.
+        sha256: of the result, as GENERATING recorded it.
+        charged: tokens.
+        refunded: tokens.
+        result: the object's bytes; None without one.
+    """
+
+    entry: Entry
+    job: Mapping[str, Any]
+    stage_ms: Mapping[str, int]
+    measures: Mapping[str, float]
+    treatments: tuple[str, ...]
+    sha256: str | None
+    charged: int
+    refunded: int
+    result: bytes | None
+
+    @property
+    def part(self) -> Part:
+        """Who and what it is."""
+        return self.entry.part
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The defects found, by their names in `analysisResult`; a cast with its hue."""
+        defects = (self.job["analysisResult"] or {}).get("defects", {})
+        names = [name for name, is_there in defects.items() if is_there is True]
+        hue = defects.get("colorCastType")
+        cropped = ["black bars"] if self.job["wasCropped"] else []
+        return (*cropped, *(f"{name} ({hue})" if name == "hasColorCast" and hue else name for name in names))
+
+    @property
+    def measured(self) -> str:
+        """What was measured, in one line; figures of a defect that wasn't found stay out."""
+        defects = (self.job["analysisResult"] or {}).get("defects", {})
+        shown = {name: value for name, value in self.measures.items() if defects.get(_MEANT_FOR.get(name, ""), True)}
+        return ", ".join(f"{_words(name)} {value:.3g}{_unit(name)}" for name, value in shown.items())
+
+    @property
+    def done(self) -> str:
+        """What was done, in one line; for a job without success its reason."""
+        if self.job["status"] != "COMPLETED":
+            return str(self.job["errorMessage"] or "nothing")
+        crop = self.job["cropDimensions"]
+        cropped = [f"cropped to {crop['w']} x {crop['h']}"] if self.job["wasCropped"] and crop else []
+        return ", ".join([*cropped, *self.treatments]) or "resized"
+
+    @property
+    def sizes(self) -> str:
+        """The size before, and the size after."""
+        before = f"{self.entry.original.width_px} x {self.entry.original.height_px}"
+        if self.job["enhancedWidth"] is None:
+            return before
+        return f"{before} to {self.job['enhancedWidth']} x {self.job['enhancedHeight']}"
+
+    @property
+    def waited_s(self) -> float:
+        """How long it waited for its first claim."""
+        started, created = self.job["processingStartedAt"], self.job["createdAt"]
+        return 0.0 if started is None else max(0.0, (started - created).total_seconds())
+
+    @property
+    def total_s(self) -> float:
+        """From its creation to its end."""
+        ended = self.job["processingCompletedAt"] or self.job["updatedAt"]
+        return max(0.0, float((ended - self.job["createdAt"]).total_seconds()))
+
+
+def _words(name: str) -> str:
+    """Return a figure's name as words: `meanLuma` is `mean luma`."""
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda found: f" {found[0].lower()}", name.removesuffix("Px")).replace("_", " ")
+
+
+def _unit(name: str) -> str:
+    return " px" if name.endswith("Px") else ""
+
+
+async def balances(runtime: Runtime, emails: Sequence[str]) -> dict[str, int]:
+    """Return what each user has, by e-mail."""
+    rows = await runtime.database.fetch(_BALANCES, list(emails))
+    return {row["email"]: row["balance"] for row in rows}
+
+
+async def collect(runtime: Runtime, entries: Sequence[Entry]) -> list[Facts]:
+    """Read what became of jobs, in their order; one whose row or object is gone is told by `problems`."""
+    ids = [entry.job_id for entry in entries]
+    jobs = {job["id"]: job for job in await get_jobs(runtime, ids)}
+    runs = await runtime.database.fetch(_RUNS, ids)
+    money = {(row["job_id"], row["kind"]): row["amount"] for row in await runtime.database.fetch(_MONEY, ids)}
+    facts = []
+    for entry in entries:
+        if entry.job_id not in jobs:
+            continue
+        job = jobs[entry.job_id]
+        own = [run for run in runs if run["job_id"] == entry.job_id]
+        outputs = {run["stage"]: run["output"] or {} for run in own if run["event"] == "finished"}
+        stage_ms: dict[str, int] = {}
+        for run in own:
+            stage_ms[run["stage"]] = stage_ms.get(run["stage"], 0) + run["duration_ms"]
+        generated = outputs.get("GENERATING", {})
+        facts.append(
+            Facts(
+                entry=entry,
+                job=job,
+                stage_ms=stage_ms,
+                measures=outputs.get("ANALYZING", {}).get("measures", {}),
+                treatments=tuple(generated.get("treatments", ())),
+                sha256=generated.get("sha256"),
+                charged=money.get((entry.job_id, "charge"), 0),
+                refunded=money.get((entry.job_id, "refund"), 0),
+                result=await _result(runtime, job["enhancedR2Key"]),
+            )
+        )
+    return facts
+
+
+async def _result(runtime: Runtime, key: str | None) -> bytes | None:
+    if key is None:
+        return None
+    try:
+        return await runtime.storage.get(key)
+    except StageError:
+        return None
+
+
+async def problems(runtime: Runtime, entries: Sequence[Entry], facts: Sequence[Facts]) -> list[str]:
+    """Return everything that isn't as it must be, one line each."""
+    known = {fact.entry.job_id for fact in facts}
+    found = [f"{entry.part.name}: job {entry.job_id} has no row" for entry in entries if entry.job_id not in known]
+    for fact in facts:
+        found += [f"{fact.part.name}: job {fact.entry.job_id} {text}" for text in _problems_of(runtime.settings, fact)]
+    for row in await runtime.database.fetch(_VIOLATIONS):
+        whose = " ".join(f"{name} {row[name]}" for name in ("job_id", "user_id") if row[name])
+        found.append(f"promise {row['promise']} is broken for {whose}: {row['finding']}")
+    return found
+
+
+def _problems_of(settings: Settings, fact: Facts) -> list[str]:
+    job, found = fact.job, []
+    price = settings.prices[fact.part.tier]
+    if job["status"] != fact.part.expected_status:
+        reason = f" ({job['errorMessage']})" if job["errorMessage"] else ""
+        found.append(f"is {job['status']}{reason}, expected {fact.part.expected_status}")
+    if fact.charged != price:
+        found.append(f"was charged {fact.charged} tokens, expected {price}")
+    refund = 0 if job["status"] == "COMPLETED" else price
+    if fact.refunded != refund:
+        found.append(f"was paid back {fact.refunded} tokens, expected {refund}")
+    if job["status"] == "COMPLETED":
+        found += _object_problems(fact)
+    return found
+
+
+def _object_problems(fact: Facts) -> list[str]:
+    """Hold a result against its row, its key and its history."""
+    key, size_bytes = fact.job["enhancedR2Key"], fact.job["enhancedSizeBytes"]
+    if fact.result is None:
+        return [f"is COMPLETED, but object {key} can't be read"]
+    found = []
+    if len(fact.result) != size_bytes:
+        found.append(f"has an object of {len(fact.result)} bytes, recorded {size_bytes}")
+    sha256 = hashlib.sha256(fact.result).hexdigest()
+    if sha256 != fact.sha256:
+        found.append(f"has an object with sha256 {sha256}, recorded {fact.sha256}")
+    if sha256[:16] not in os.path.basename(key):  # noqa: PTH119 - a key is no path
+        found.append(f"has object {key}, whose name lacks its own hash {sha256[:16]}")
+    return found

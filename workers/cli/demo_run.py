@@ -1,0 +1,321 @@
+"""What `darkroom demo` does: services, workers and users of its own, jobs like anyone's, and a look at the outcome."""
+
+# ruff: noqa: PLC0415 - what is heavy comes in while the services start
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from config.embedded.services import Services, embedded_services
+from config.log import configure_logging
+from config.settings import Settings, load_settings, variable_name
+from workers.cli.demo_cast import CAST, Part, samples_folder
+from workers.cli.failures import DONE, FAILED, CommandError
+from workers.cli.output import note
+
+if TYPE_CHECKING:
+    from workers.cli.demo_facts import Entry, Facts
+    from workers.operations.users import User
+    from workers.runtime import Runtime
+    from workers.submission import Picture
+    from workers.supervisor import WorkerProcesses
+
+FOLDER: Final = "demo"
+"""Folder under DARKROOM_HOME; the user's own data is beside it and never touched."""
+
+PROCESSES: Final = 2
+LANES: Final = 4
+"""Jobs at once per process: all of the demo's run at once, and none waits behind a dear one."""
+
+PATIENCE_S: Final = 120.0
+"""A machine that takes so long for what takes seconds has another problem, and a worker may not start at all."""
+
+STOP_TIMEOUT_S: Final = 10.0
+GRANTED_TOKENS: Final = 100
+"""What a user is given whose balance doesn't cover their jobs."""
+
+_HEEDED: Final = frozenset({"DARKROOM_HOME", "LOG_FORMAT", "LOG_LEVEL"})
+_SERVICE_VARIABLES: Final = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL", "PROVIDER")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All that the report says.
+
+    Attributes:
+        home: the demo's own folder.
+        facts: one for each job.
+        before: balances by e-mail before anything was submitted.
+        after: balances by e-mail at the end.
+        problems: what isn't as it must be.
+        phases_s: how long each phase took, in order.
+        sheet: the PNG.
+        page: the HTML file.
+    """
+
+    home: Path
+    facts: "list[Facts]" = field(default_factory=list)
+    before: dict[str, int] = field(default_factory=dict)
+    after: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    phases_s: dict[str, float] = field(default_factory=dict)
+    sheet: Path | None = None
+    page: Path | None = None
+
+
+def run(out: Path, *, is_json: bool) -> int:
+    """Run the demo and print its report; return the exit code.
+
+    Raises:
+        CommandError: the sample photographs are missing, or a worker doesn't start.
+    """
+    clock = _Clock()
+    samples = samples_folder()
+    settings = _settings()
+    configure_logging(settings)
+    if named := [name for name in _SERVICE_VARIABLES if os.environ.get(name)]:
+        note(f"{', '.join(named)}: left alone; the demo uses services of its own in {settings.home}")
+    outcome = Outcome(settings.home, phases_s=clock.phases_s)
+    # PostgreSQL starts on one core meanwhile
+    threading.Thread(target=_import_what_is_heavy, name="import", daemon=True).start()
+    with _environment(settings):
+        with embedded_services(settings) as services:
+            clock.lap("services")
+            asyncio.run(_Demo(settings, services, outcome, clock).run(samples, out, is_json=is_json))
+        clock.lap("stop")
+
+    from workers.cli.demo_report import print_report
+
+    print_report(outcome, is_json=is_json)
+    return FAILED if outcome.problems else DONE
+
+
+class _Clock:
+    """Laps, by name."""
+
+    def __init__(self) -> None:
+        self.phases_s: dict[str, float] = {}
+        self._since_s = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now_s = time.monotonic()
+        self.phases_s[name] = now_s - self._since_s
+        self._since_s = now_s
+
+
+def _import_what_is_heavy() -> None:
+    import workers.cli.demo_facts
+    import workers.cli.demo_page
+    import workers.cli.demo_report
+    import workers.cli.demo_sheet
+    import workers.cli.opening
+    import workers.cli.progress
+    import workers.scheduler.loops
+    import workers.supervisor  # noqa: F401 - all of them for their side effect of being there
+
+
+def _settings() -> Settings:
+    """Return the environment's settings as far as they are heeded: where, and how it is logged."""
+    known = {variable_name(name) for name in Settings.model_fields}
+    heeded = {name: value for name, value in os.environ.items() if name in _HEEDED or name not in known}
+    given = load_settings(heeded)
+    return given.model_copy(
+        update={
+            "home": given.home / FOLDER,
+            "provider": ("local",),
+            "tokens": "managed",
+            "log_level": given.log_level if "log_level" in given.model_fields_set else "error",
+            "shutdown_grace_s": 0.0,
+        }
+    )
+
+
+@contextlib.contextmanager
+def _environment(settings: Settings) -> Iterator[None]:
+    """Give processes started meanwhile the demo's settings and nobody else's."""
+    before = dict(os.environ)
+    for name in map(variable_name, Settings.model_fields):
+        if name not in _HEEDED:
+            os.environ.pop(name, None)
+    os.environ |= {
+        "DARKROOM_HOME": str(settings.home),
+        "DARKROOM_SHUTDOWN_GRACE_S": "0",
+        "LOG_LEVEL": settings.log_level,
+    }
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class _Demo:
+    def __init__(self, settings: Settings, services: Services, outcome: Outcome, clock: _Clock) -> None:
+        self._settings = settings
+        self._services = services
+        self._outcome = outcome
+        self._clock = clock
+
+    async def run(self, samples: Path, out: Path, *, is_json: bool) -> None:
+        from workers.cli.opening import require_migrated
+        from workers.runtime import open_runtime
+
+        settings, services, outcome, clock = self._settings, self._services, self._outcome, self._clock
+        async with _workers(settings, services) as workers:  # they wait for the migration, and come up meanwhile
+            await require_migrated(settings, services)
+            clock.lap("migration")
+            async with open_runtime(settings, services, most_connections=6, wait_for_migration=False) as runtime:
+                async with _scheduler(runtime):
+                    entries = await self._submit_all(runtime, samples)
+                    clock.lap("submission")
+                    await self._follow(runtime, entries, workers, is_json=is_json)
+                    clock.lap("jobs")
+                stopping = asyncio.create_task(asyncio.to_thread(workers.stop, STOP_TIMEOUT_S))
+                await self._look(runtime, entries)
+                outcome.sheet, outcome.page = await asyncio.to_thread(_draw, outcome.facts, out)
+                clock.lap("pictures")
+                await stopping
+
+    async def _submit_all(self, runtime: "Runtime", samples: Path) -> "list[Entry]":
+        """Make users, give them tokens where they lack some, and submit what each wants."""
+        from workers.cli.demo_facts import balances
+
+        users = {part.user: await self._user(runtime, part) for part in CAST}
+        self._outcome.before = await balances(runtime, sorted({part.email for part in CAST}))
+        return [await self._submit(runtime, part, users[part.user], samples) for part in CAST]
+
+    @staticmethod
+    async def _user(runtime: "Runtime", part: Part) -> "User":
+        from workers.cli.demo_facts import balances
+        from workers.operations.actions import os_user
+        from workers.operations.tokens import grant_tokens
+        from workers.operations.users import require_user
+
+        user = await require_user(runtime, part.email)
+        needed = sum(runtime.settings.prices[other.tier] for other in CAST if other.user == part.user)
+        if (await balances(runtime, [part.email]))[part.email] < needed:
+            await grant_tokens(runtime, part.email, GRANTED_TOKENS, actor=os_user(), reason="darkroom demo")
+        return user
+
+    async def _submit(self, runtime: "Runtime", part: Part, user: "User", samples: Path) -> "Entry":
+        from workers.cli.demo_facts import Entry
+        from workers.submission import store_picture, submit_enhancement
+
+        original = self._read(samples, part.sample)
+        second = None if part.second is None else self._read(samples, part.second)
+        image_id = await store_picture(runtime, user.id, original)
+        second_id = None if second is None else await store_picture(runtime, user.id, second)
+        if part.is_missing:
+            await _take_away(runtime, image_id)
+        job_id = await submit_enhancement(runtime, user.id, image_id, tier=part.tier, source_image_id=second_id)
+        return Entry(part, job_id, original, second)
+
+    def _read(self, samples: Path, stem: str) -> "Picture":
+        from workers.submission import check_picture
+
+        path = samples / f"{stem}.jpg"
+        return check_picture(path.name, path.read_bytes(), self._settings)
+
+    @staticmethod
+    async def _follow(
+        runtime: "Runtime", entries: "Sequence[Entry]", workers: "WorkerProcesses", *, is_json: bool
+    ) -> None:
+        from workers.cli.output import console
+        from workers.cli.progress import follow_jobs
+
+        labels = {entry.job_id: f"{entry.part.name}, {entry.part.user}, {_short(entry.part.tier)}" for entry in entries}
+        until_s = time.monotonic() + PATIENCE_S
+
+        async def give_up() -> None:
+            if time.monotonic() > until_s:
+                raise CommandError(
+                    f"the demo's jobs aren't over after {PATIENCE_S:g} s; LOG_LEVEL=info darkroom demo shows why"
+                )
+
+        try:
+            await follow_jobs(
+                runtime,
+                labels,
+                console(is_error=is_json),
+                keeps_table=False,
+                label_title="picture, user, tier",
+                on_look=give_up,
+            )
+        except BaseException:
+            # a later demo mustn't find these in its queue
+            await asyncio.shield(_cancel(runtime, list(labels), workers))
+            raise
+
+    async def _look(self, runtime: "Runtime", entries: "Sequence[Entry]") -> None:
+        from workers.cli.demo_facts import balances, collect, problems
+
+        outcome = self._outcome
+        outcome.facts = await collect(runtime, entries)
+        outcome.after = await balances(runtime, list(outcome.before))
+        outcome.problems = await problems(runtime, entries, outcome.facts)
+
+
+@contextlib.asynccontextmanager
+async def _workers(settings: Settings, services: Services) -> "AsyncIterator[WorkerProcesses]":
+    from workers.supervisor import WorkerProcesses
+
+    workers = WorkerProcesses(settings, services, processes=PROCESSES, lanes=LANES)
+    workers.start()  # not from another thread: they die with the one that starts them
+    try:
+        yield workers
+    finally:
+        # shielded: a second Ctrl-C must not leave a process behind
+        await asyncio.shield(asyncio.to_thread(workers.stop, STOP_TIMEOUT_S))
+
+
+@contextlib.asynccontextmanager
+async def _scheduler(runtime: "Runtime") -> AsyncIterator[None]:
+    """Run a scheduler beside the workers, on our own event loop as `darkroom up` does."""
+    from workers.scheduler.loops import Scheduler
+
+    stopping = asyncio.Event()
+    task = asyncio.create_task(Scheduler(runtime).run(stopping), name="scheduler")
+    try:
+        yield
+    finally:
+        stopping.set()
+        await asyncio.shield(task)
+
+
+async def _take_away(runtime: "Runtime", image_id: str) -> None:
+    """Remove a picture's object and leave its row, as a storage that lost it would."""
+    key = await runtime.database.fetchval(
+        'SELECT i."originalR2Key" FROM public.enhanced_images i WHERE i.id = $1', image_id
+    )
+    await runtime.storage.delete(key)
+
+
+async def _cancel(runtime: "Runtime", job_ids: Sequence[str], workers: "WorkerProcesses") -> None:
+    from workers.operations.actions import os_user
+    from workers.operations.errors import OperationError
+    from workers.operations.jobs import cancel_job
+
+    for job_id in job_ids:
+        with contextlib.suppress(OperationError):  # it has ended meanwhile
+            await cancel_job(runtime, job_id, actor=os_user(), reason="the demo was left")
+    await asyncio.to_thread(workers.stop, STOP_TIMEOUT_S)
+
+
+def _draw(facts: "Sequence[Facts]", out: Path) -> tuple[Path, Path]:
+    from workers.cli.demo_page import write_page
+    from workers.cli.demo_sheet import write_sheet
+
+    return write_sheet(facts, out / "before-after.png"), write_page(facts, out / "before-after.html")
+
+
+def _short(tier: str) -> str:
+    """Return a tier as people type it."""
+    from workers.cli.parameters import TierName
+
+    return TierName[tier].value
