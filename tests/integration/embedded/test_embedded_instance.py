@@ -13,7 +13,6 @@ import dramatiq.brokers.redis
 import psutil
 import pytest
 import redis
-from conftest import FAST, Holders, stop_leftovers
 
 from config.embedded import run_as
 from config.embedded.errors import EmbeddedServiceError
@@ -22,6 +21,7 @@ from config.embedded.locks import wait_until
 from config.embedded.postgres import postgres_programs, psql_path
 from config.embedded.services import embedded_services
 from config.settings import Settings
+from tests.integration.embedded.conftest import FAST, Holders, stop_leftovers
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
 

@@ -5,7 +5,15 @@ import zlib
 
 import numpy as np
 import pytest
-from imaging_pictures import (
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.errors import BadImageError
+from pipelines.imaging.decode import decode
+from pipelines.imaging.encode import encode_jpeg
+from pipelines.imaging.geometry import PixelBox
+from pipelines.imaging.header import DecodeLimits
+from tests.unit.imaging.imaging_pictures import (
     CANARY,
     animated_gif,
     encoded,
@@ -18,14 +26,6 @@ from imaging_pictures import (
     telling_png,
     text_bomb,
 )
-from numpy.typing import NDArray
-from PIL import Image
-
-from pipelines.errors import BadImageError
-from pipelines.imaging.decode import decode
-from pipelines.imaging.encode import encode_jpeg
-from pipelines.imaging.geometry import PixelBox
-from pipelines.imaging.header import DecodeLimits
 
 LIMITS = DecodeLimits()
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

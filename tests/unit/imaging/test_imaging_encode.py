@@ -2,10 +2,10 @@ import io
 
 import numpy as np
 import pytest
-from imaging_pictures import photo
 from PIL import Image, JpegImagePlugin
 
 from pipelines.imaging.encode import encode_jpeg, resize, resize_long_side
+from tests.unit.imaging.imaging_pictures import photo
 
 
 def test_encode_gives_baseline_jpeg_with_full_chroma() -> None:

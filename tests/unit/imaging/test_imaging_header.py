@@ -2,11 +2,11 @@ import io
 from typing import Any
 
 import pytest
-from imaging_pictures import animated_gif, encoded, jpeg_claiming, jpeg_of_scans, photo, png_bomb
 from PIL import Image
 
 from pipelines.errors import BadImageError
 from pipelines.imaging.header import DecodeLimits, read_header
+from tests.unit.imaging.imaging_pictures import animated_gif, encoded, jpeg_claiming, jpeg_of_scans, photo, png_bomb
 
 LIMITS = DecodeLimits()
 
