@@ -138,6 +138,8 @@ def test_demo_interrupted_leaves_no_process_and_no_job(folder):
             if "PROCESSING" in line:
                 break
         demo.send_signal(signal.SIGINT)
+        time.sleep(0.1)  # an impatient person
+        demo.send_signal(signal.SIGINT)
         demo.stderr.read()
         code = demo.wait(30)
 

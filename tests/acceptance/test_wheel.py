@@ -20,8 +20,9 @@ def installed(tmp_path_factory) -> Path:
     source = folder / "source"
     ignored = shutil.ignore_patterns(".venv", ".git", "*.egg-info", "build", "dist", "tests", "__pycache__")
     shutil.copytree(ROOT, source, ignore=ignored)
+    pip = [sys.executable, "-m", "pip"]
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
+        [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
         check=True,
     )
     environment = folder / "environment with space"
