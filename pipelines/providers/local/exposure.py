@@ -15,6 +15,17 @@ BLOWN_GAIN = 1.5
 _SHOULDER = 0.86
 """Part of the range above which a blown picture's highlights are spread out again."""
 
+_SHADOW_LEVELS = 10.0
+"""Under so many levels a shadow is coarse."""
+
+_SHADOW_COLOUR = 0.7
+"""Of a coarse shadow's colour, how much is kept: at two levels of 255 most of it is rounding."""
+
+_SHADOW_BLUR_PX = 1.0
+_STRIP_ROWS = 256
+_REACH_ROWS = 8
+"""Rows beyond a strip that its blur sees: four sigmas."""
+
 _CLIPPED_TO = 0.80
 """Where white goes in a blown picture: the mean of what a gain of 1.6 clips, over photographs, is 0.76."""
 
@@ -87,9 +98,31 @@ def overexposure(figures: NDArray[np.float64]) -> float:
 
 
 def brightened(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
-    """Undo a gamma, as one table over all channels (height x width x 3, uint8, sRGB)."""
+    """Undo a gamma on all channels (height x width x 3, uint8, sRGB).
+
+    The deepest shadows hold a few levels only, which brightening would tear
+    into coloured steps: there the neighbourhood's mean is brightened, which
+    has levels in between.
+    """
     levels = np.arange(256) / 255
-    return _mapped(pixels, levels ** (1 / gamma))
+    result = _mapped(pixels, levels ** (1 / gamma))
+    for top in range(0, pixels.shape[0], _STRIP_ROWS):
+        low, high = max(0, top - _REACH_ROWS), top + _STRIP_ROWS + _REACH_ROWS
+        strip = pixels[low:high].astype(np.float32)
+        inside = slice(top - low, top - low + min(_STRIP_ROWS, pixels.shape[0] - top))
+        # what is brighter than a shadow counts as its brightest level, or it would shine into it
+        soft = np.asarray(cv2.GaussianBlur(np.minimum(strip, _SHADOW_LEVELS), (0, 0), _SHADOW_BLUR_PX))
+        grey = soft @ np.array([0.299, 0.587, 0.114], np.float32)
+        soft = grey[..., None] + _SHADOW_COLOUR * (soft - grey[..., None])
+        depth = np.clip(1.4 - strip.max(2) / (0.7 * _SHADOW_LEVELS), 0, 1)[inside]
+        shadows = depth > 0
+        if not shadows.any():
+            continue
+        share = depth[shadows][:, None]
+        mixed = soft[inside][shadows] * share + strip[inside][shadows] * (1 - share)
+        lit = 255 * (mixed / 255) ** (1 / gamma)
+        result[top : top + _STRIP_ROWS][shadows] = np.clip(np.round(lit), 0, 255).astype(np.uint8)
+    return result
 
 
 def calmed(pixels: NDArray[np.uint8], gain: float = BLOWN_GAIN) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """What is wrong with a picture, in figures."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -12,8 +13,8 @@ from pipelines.providers.local import colour, exposure, noise, sharpness
 LOW_RESOLUTION_PX = 800
 """A long side under this can't fill the smallest tier without inventing a fifth of its pixels."""
 
-BLURRED_NOISE = 3.0
-"""Levels of sigma from which edges can't be measured, and would only be sharpened into grain."""
+LEAST_CAST = 0.18
+"""Natural logarithm: a cast weaker than this may as well be the light of the scene, and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,17 @@ class Measures:
         width = self.edge_width_px
         return width is not None and width >= sharpness.BLURRED_FROM and self.noisy_sureness <= 0
 
+    @property
+    def cast_strength(self) -> float:
+        """How far the cast's gains are from neutral, in natural logarithms."""
+        return math.hypot(*map(math.log, self.cast_gains))
+
     def found(self) -> frozenset[Defect]:
         """Return the defects."""
         judged = {
             Defect.IS_DARK: self.dark_sureness > 0,
             Defect.IS_OVEREXPOSED: self.overexposed_sureness > 0 and self.dark_sureness <= 0,
-            Defect.HAS_COLOR_CAST: self.cast_sureness > 0 and not self.is_grey,
+            Defect.HAS_COLOR_CAST: self.cast_sureness > 0 and self.cast_strength >= LEAST_CAST and not self.is_grey,
             Defect.HAS_NOISE: self.noisy_sureness > 0,
             Defect.IS_BLURRY: self.is_blurred,
             Defect.IS_LOW_RESOLUTION: self.long_side_px < LOW_RESOLUTION_PX,
