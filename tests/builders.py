@@ -217,3 +217,12 @@ async def all_rows(database: Database) -> dict[str, list[str]]:
     return {
         table: [row[0] for row in await database.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")] for table in tables
     }
+
+
+async def waiting_for_locks(database: Database) -> int:
+    """Return how many sessions of this database wait for another's lock."""
+    return int(
+        await database.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )

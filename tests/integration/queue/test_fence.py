@@ -32,6 +32,7 @@ from tests.builders import (
     make_user,
     queue_row,
     set_status,
+    waiting_for_locks,
 )
 
 SECOND = timedelta(seconds=1)
@@ -181,12 +182,6 @@ def statement_of(claim, transition, *, is_broken):
         sql = sql.replace(" FOR UPDATE OF q", "")
     values = (_columns_of(transition)[name] for name in names)
     return sql, (claim.job_id, claim.id, claim.lease_token, *_values(transition), *values)
-
-
-async def waiting_for_locks(database):
-    return await database.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
 
 
 async def race_a_zombie(database, connect, eventually, claim, transition, *, is_broken):

@@ -17,6 +17,7 @@ from tests.builders import (
     new_id,
     queue_row,
     set_status,
+    waiting_for_locks,
 )
 
 ENHANCE = "SELECT darkroom.submit_enhancement(user_id => $1, image_id => $2, tier => $3)"
@@ -135,11 +136,7 @@ async def test_same_key_waits_for_a_first_submission_that_is_rolled_back(databas
     await transaction.start()
     lost = await first.fetchval(GENERATE_KEY, user, "key")
     waiting = asyncio.create_task(second.fetchval(GENERATE_KEY, user, "key"))
-    await eventually(
-        lambda: database.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-    )
+    await eventually(lambda: waiting_for_locks(database))
 
     await transaction.rollback()
 
