@@ -5,12 +5,14 @@
 import asyncio
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
 
 from config.embedded.services import Services, embedded_services
 from config.log import configure_logging
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from workers.operations.users import User
     from workers.runtime import Runtime
     from workers.submission import Picture
-    from workers.supervisor import WorkerProcesses
 
 FOLDER: Final = "demo"
 """Folder under DARKROOM_HOME; the user's own data is beside it and never touched."""
@@ -81,10 +82,11 @@ def run(out: Path, *, is_json: bool) -> int:
     configure_logging(settings)
     if named := [name for name in _SERVICE_VARIABLES if os.environ.get(name)]:
         note(f"{', '.join(named)}: left alone; the demo uses services of its own in {settings.home}")
+    note(f"starting PostgreSQL, Redis, {PROCESSES} worker processes and a scheduler in {settings.home}")
     outcome = Outcome(settings.home, phases_s=clock.phases_s)
     # PostgreSQL starts on one core meanwhile
     threading.Thread(target=_import_what_is_heavy, name="import", daemon=True).start()
-    with _environment(settings):
+    with _environment(settings), _interrupts_restored():
         with embedded_services(settings) as services:
             clock.lap("services")
             asyncio.run(_Demo(settings, services, outcome, clock).run(samples, out, is_json=is_json))
@@ -167,20 +169,19 @@ class _Demo:
         from workers.runtime import open_runtime
 
         settings, services, outcome, clock = self._settings, self._services, self._outcome, self._clock
-        async with _workers(settings, services) as workers:  # they wait for the migration, and come up meanwhile
+        async with _Workers(settings, services) as workers:  # they wait for the migration, and come up meanwhile
             await require_migrated(settings, services)
             clock.lap("migration")
             async with open_runtime(settings, services, most_connections=6, wait_for_migration=False) as runtime:
                 async with _scheduler(runtime):
                     entries = await self._submit_all(runtime, samples)
                     clock.lap("submission")
-                    await self._follow(runtime, entries, workers, is_json=is_json)
+                    await self._follow(runtime, entries, is_json=is_json)
                     clock.lap("jobs")
-                stopping = asyncio.create_task(asyncio.to_thread(workers.stop, STOP_TIMEOUT_S))
+                workers.stop()
                 await self._look(runtime, entries)
                 outcome.sheet, outcome.page = await asyncio.to_thread(_draw, outcome.facts, out)
                 clock.lap("pictures")
-                await stopping
 
     async def _submit_all(self, runtime: "Runtime", samples: Path) -> "list[Entry]":
         """Make users, give them tokens where they lack some, and submit what each wants."""
@@ -223,9 +224,7 @@ class _Demo:
         return check_picture(path.name, path.read_bytes(), self._settings)
 
     @staticmethod
-    async def _follow(
-        runtime: "Runtime", entries: "Sequence[Entry]", workers: "WorkerProcesses", *, is_json: bool
-    ) -> None:
+    async def _follow(runtime: "Runtime", entries: "Sequence[Entry]", *, is_json: bool) -> None:
         from workers.cli.output import console
         from workers.cli.progress import follow_jobs
 
@@ -248,8 +247,9 @@ class _Demo:
                 on_look=give_up,
             )
         except BaseException:
-            # a later demo mustn't find these in its queue
-            await asyncio.shield(_cancel(runtime, list(labels), workers))
+            _ignore_interrupts()
+            note("left before the end; what isn't over is cancelled")
+            await _cancel(runtime, list(labels))  # a later demo mustn't find these in its queue
             raise
 
     async def _look(self, runtime: "Runtime", entries: "Sequence[Entry]") -> None:
@@ -261,17 +261,44 @@ class _Demo:
         outcome.problems = await problems(runtime, entries, outcome.facts)
 
 
-@contextlib.asynccontextmanager
-async def _workers(settings: Settings, services: Services) -> "AsyncIterator[WorkerProcesses]":
-    from workers.supervisor import WorkerProcesses
+class _Workers:
+    """The worker processes, which are told to stop once: a second SIGTERM would cut them short."""
 
-    workers = WorkerProcesses(settings, services, processes=PROCESSES, lanes=LANES)
-    workers.start()  # not from another thread: they die with the one that starts them
+    def __init__(self, settings: Settings, services: Services) -> None:
+        from workers.supervisor import WorkerProcesses
+
+        self._processes = WorkerProcesses(settings, services, processes=PROCESSES, lanes=LANES)
+        self._stopping: asyncio.Task[int] | None = None
+
+    def stop(self) -> "asyncio.Task[int]":
+        """Stop them, without waiting for it; the task ends when they have."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(asyncio.to_thread(self._processes.stop, STOP_TIMEOUT_S))
+        return self._stopping
+
+    async def __aenter__(self) -> Self:
+        self._processes.start()  # not from another thread: they die with the one that starts them
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _ignore_interrupts()
+        await asyncio.shield(self.stop())
+
+
+def _ignore_interrupts() -> None:
+    """From here on everything stops in order, in seconds: another Ctrl-C would only leave processes behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _interrupts_restored() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
     try:
-        yield workers
+        yield
     finally:
-        # shielded: a second Ctrl-C must not leave a process behind
-        await asyncio.shield(asyncio.to_thread(workers.stop, STOP_TIMEOUT_S))
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.asynccontextmanager
@@ -296,7 +323,7 @@ async def _take_away(runtime: "Runtime", image_id: str) -> None:
     await runtime.storage.delete(key)
 
 
-async def _cancel(runtime: "Runtime", job_ids: Sequence[str], workers: "WorkerProcesses") -> None:
+async def _cancel(runtime: "Runtime", job_ids: Sequence[str]) -> None:
     from workers.operations.actions import os_user
     from workers.operations.errors import OperationError
     from workers.operations.jobs import cancel_job
@@ -304,7 +331,6 @@ async def _cancel(runtime: "Runtime", job_ids: Sequence[str], workers: "WorkerPr
     for job_id in job_ids:
         with contextlib.suppress(OperationError):  # it has ended meanwhile
             await cancel_job(runtime, job_id, actor=os_user(), reason="the demo was left")
-    await asyncio.to_thread(workers.stop, STOP_TIMEOUT_S)
 
 
 def _draw(facts: "Sequence[Facts]", out: Path) -> tuple[Path, Path]:
