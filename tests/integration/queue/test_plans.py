@@ -1,0 +1,99 @@
+"""The hot statements find their rows by index, whatever the planner knows of the tables."""
+
+import json
+from uuid import uuid4
+
+import pytest
+
+from models.claims import _WAKE, _claim
+from models.job_tables import JOB_TABLES
+from models.rescue import _CANDIDATES
+from models.transitions import HELD, Checkpoint, Completed, Failed, _columns_of, _statement, _values
+from tests.builders import claim_jobs, make_image, make_user, make_worker
+
+QUEUED = 5_000
+ROWS = """
+INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+SELECT 'e' || n, $1, $2, 'FREE', 0, 'PENDING', now() FROM generate_series(1, $3) n
+"""
+GENERATION_ROWS = """
+INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "updatedAt")
+SELECT 'g' || n, $1, 'GENERATE', 'FREE', 0, 'PENDING', 'x', now() FROM generate_series(1, $2) n
+"""
+
+
+@pytest.fixture(params=["fresh", "analyzed"])
+async def crowded(database, request):
+    """A database with thousands of jobs in the queue and hundreds in flight."""
+    user = await make_user(database)
+    await database.fetch(ROWS, await make_image(database, user), user, QUEUED)
+    await database.fetch(GENERATION_ROWS, user, QUEUED)
+    await claim_jobs(database, most=300)
+    if request.param == "analyzed":
+        await database.fetch("ANALYZE")
+    return database
+
+
+def scans(plan):
+    """Yield (node type, relation) of every node of a plan."""
+    yield plan["Node Type"], plan.get("Relation Name")
+    for child in plan.get("Plans", ()):
+        yield from scans(child)
+
+
+async def plans_of(database, sql, *values):
+    """Return a statement's plan for these values, and the one that PostgreSQL keeps for any."""
+    async with database.connection() as connection, connection.transaction():
+        own = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *values)
+        await connection.execute(f"SET LOCAL plan_cache_mode = force_generic_plan; PREPARE kept AS {sql}")
+        nulls = f"({', '.join(['NULL'] * len(values))})" if values else ""
+        kept = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept{nulls}")
+        await connection.execute("DEALLOCATE kept")
+    return own[0]["Plan"], kept[0]["Plan"]
+
+
+async def sequential_scans(database, sql, *values):
+    """Return the tables that a statement reads as a whole by either plan."""
+    plans = await plans_of(database, sql, *values)
+    return {relation for plan in plans for node, relation in scans(plan) if node == "Seq Scan"}
+
+
+async def test_claim_reads_no_table_as_a_whole(crowded):
+    worker = await make_worker(crowded)
+
+    assert await sequential_scans(crowded, _claim(8), "default", 7, worker, {"ANALYZING": 60}) == set()
+
+
+async def test_claim_finds_its_jobs_by_the_index_of_claims(crowded):
+    worker = await make_worker(crowded)
+
+    for plan in await plans_of(crowded, _claim(8), "default", 7, worker, {"ANALYZING": 60}):
+        assert "job_queue_claim_idx" in json.dumps(plan)
+
+
+async def test_look_for_due_retries_reads_no_table_as_a_whole(crowded):
+    assert await sequential_scans(crowded, _WAKE) == set()
+
+
+@pytest.mark.parametrize(
+    "transition",
+    [
+        Checkpoint("ANALYZING", "CROPPING", 60, 1),
+        Completed("GENERATING", 1, {}, None, "p"),
+        Failed("GENERATING", "no"),
+    ],
+    ids=["checkpoint", "completed", "failed"],
+)
+async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, transition):
+    for table in JOB_TABLES:
+        sql = _statement(table, type(transition), tuple(_columns_of(transition)), HELD, skip="")
+
+        found = await sequential_scans(crowded, sql, "e1", 1, uuid4(), *_values(transition))
+
+        assert found <= {"enhancement_pipelines"}  # which is empty here
+
+
+async def test_look_for_lost_claims_does_not_read_what_waits(crowded):
+    now = await crowded.fetchval("SELECT now()")
+
+    assert "job_queue" not in await sequential_scans(crowded, _CANDIDATES, now)
