@@ -50,7 +50,7 @@ CAST: Final = (
     Part("blurred", "blurred", "a blur of 1.5 px", "emil", "TIER_1K"),
     Part("cast", "cast", "red x 1.15, blue x 0.70", "ben", "TIER_2K"),
     Part("dark", "dark", "darkened by gamma 2.4", "ada", "FREE"),
-    Part("blend", "dark", "with a second picture's light", "emil", "TIER_1K", second="cast"),
+    Part("blend", "dark", "a second picture's light", "emil", "TIER_1K", second="cast"),
     Part("missing", "noisy", "its object is missing", "finn", "TIER_2K", is_missing=True),
 )
 """Dearest first: what takes longest begins first."""

@@ -180,7 +180,7 @@ class _Demo:
                     clock.lap("jobs")
                 workers.stop()
                 await self._look(runtime, entries)
-                outcome.sheet, outcome.page = await asyncio.to_thread(_draw, outcome.facts, out)
+                outcome.sheet, outcome.page = await _draw(outcome.facts, out)
                 clock.lap("pictures")
 
     async def _submit_all(self, runtime: "Runtime", samples: Path) -> "list[Entry]":
@@ -333,11 +333,15 @@ async def _cancel(runtime: "Runtime", job_ids: Sequence[str]) -> None:
             await cancel_job(runtime, job_id, actor=os_user(), reason="the demo was left")
 
 
-def _draw(facts: "Sequence[Facts]", out: Path) -> tuple[Path, Path]:
+async def _draw(facts: "Sequence[Facts]", out: Path) -> tuple[Path, Path]:
+    """Write the sheet and the page, side by side: Pillow lets go of the interpreter while it scales and encodes."""
     from workers.cli.demo_page import write_page
     from workers.cli.demo_sheet import write_sheet
 
-    return write_sheet(facts, out / "before-after.png"), write_page(facts, out / "before-after.html")
+    return await asyncio.gather(
+        asyncio.to_thread(write_sheet, facts, out / "before-after.png"),
+        asyncio.to_thread(write_page, facts, out / "before-after.html"),
+    )
 
 
 def _short(tier: str) -> str:

@@ -175,7 +175,7 @@ class _Row:
 def _lines(fact: Facts) -> list[_Line]:
     """Set the words beside a pair."""
     pen = _Pen(Image.new("RGB", (1, 1)))
-    lines = [_Line(_title(fact), _HEADING, _INK, 40)]
+    lines = [_Line(line, _HEADING, _INK, 36) for line in pen.wrapped(_title(fact), _HEADING, TEXT_WIDTH_PX)]
     tokens = f"{fact.charged} tokens" if fact.charged else "no tokens"
     lines += [_Line(f"{fact.part.tier}, {tokens}, {fact.part.user}", _BODY, _ACCENT, 26)]
     lines += [_Line(f"{fact.sizes}, {fact.total_s:.1f} s", _BODY, _MUTED, 26)]
