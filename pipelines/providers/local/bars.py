@@ -22,6 +22,12 @@ _RING = 14
 _STEP = 10
 """Levels from bar to picture that count as a step."""
 
+_STRONG_VOTE = 0.35
+"""Of the most votes for a row, what makes another row a candidate."""
+
+_FAINT_STEP = 3
+"""Levels that count as a step where the other side's bar says where it must be."""
+
 _NEAR_PX = 9
 """How far from where the picture has surely begun the step is looked for: a JPEG block and one."""
 
@@ -72,8 +78,23 @@ def _pair(luma: NDArray[np.uint8]) -> tuple[int, int]:
     if first.width_px + last.width_px > 2 * MAX_BAR_FRACTION * luma.shape[0]:
         return 0, 0
     is_pair = first.width_px > 0 and abs(first.width_px - last.width_px) <= 1
-    needed = 0.08 if is_pair else 0.25
-    return tuple(bar.width_px if bar.clarity >= needed else 0 for bar in (first, last))  # type: ignore[return-value]
+    needed = 0.2 if is_pair else 0.3
+    widths = [bar.width_px if bar.clarity >= needed else 0 for bar in (first, last)]
+    if not is_pair and widths[0] and _echoes(luma[::-1], widths[0]):
+        return widths[0], widths[0]
+    if not is_pair and widths[1] and _echoes(luma, widths[1]):
+        return widths[1], widths[1]
+    return widths[0], widths[1]
+
+
+def _echoes(luma: NDArray[np.uint8], width_px: int) -> bool:
+    """Say whether the first rows hold a bar exactly as wide as the one opposite, though the picture begins dark."""
+    rows = luma[: width_px + 1].astype(np.int16)
+    black = float(np.median(rows[0]))
+    bar = rows[: max(1, width_px - _NEAR_PX)]
+    if black > BLACK_UP_TO or float(np.percentile(bar, 99)) > black + 2:
+        return False
+    return bool((rows[width_px] - rows[width_px - 1] >= _FAINT_STEP).mean() >= 0.1)  # noqa: PLR2004 - of the columns
 
 
 def _bar(luma: NDArray[np.uint8]) -> _Bar:
@@ -96,7 +117,8 @@ def _bar(luma: NDArray[np.uint8]) -> _Bar:
     if not is_step.any():
         return _NONE
     votes = np.bincount(steepest[is_step], weights=rises.max(0)[is_step], minlength=rises.shape[0])
-    edge = int(votes.argmax())
+    # the outermost of the strong: a picture's own first rows may rise more steeply than its edge
+    edge = int(np.argmax(votes >= _STRONG_VOTE * votes.max()))
     at_edge = is_step & (np.abs(steepest - edge) <= 1)
     return _Bar(_past_soft_row(near, edge, at_edge, black) + low, float(at_edge.mean()))
 

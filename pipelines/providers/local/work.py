@@ -99,12 +99,9 @@ def enhanced(
     treatments: tuple[str, ...] = ()
     if corrections.allowed or corrections.forced:
         inner = picture_box(_luma(pixels))
-        if inner is None:
-            pixels, treatments = treat(pixels, measure(pixels), corrections)
-        else:  # bars that stay by the owner's wish are neither measured nor treated
-            part = np.ascontiguousarray(pixels[inner.y : inner.bottom, inner.x : inner.right])
-            part, treatments = treat(part, measure(part), corrections)
-            pixels[inner.y : inner.bottom, inner.x : inner.right] = part
+        # bars that stay by the owner's wish would count as darkness; treated with the rest they stay black
+        part = pixels if inner is None else pixels[inner.y : inner.bottom, inner.x : inner.right]
+        pixels, treatments = treat(pixels, measure(np.ascontiguousarray(part)), corrections)
     if source is not None:
         other = decode(source, limits, max_long_side_px=512).pixels
         pixels = blended(pixels, other)
