@@ -80,6 +80,7 @@ async def open_runtime(
         await _require_mode(settings, engine)
     finally:
         await engine.dispose()
+    storage = open_storage(services.storage_url, settings.storage_public_url)
     database = Database(
         parse_postgres_url(services.database_url, direct_url=settings.database_direct_url),
         direct_url=parse_postgres_url(services.database_direct_url),
@@ -92,12 +93,13 @@ async def open_runtime(
             settings=settings,
             services=services,
             database=database,
-            storage=open_storage(services.storage_url, settings.storage_public_url),
+            storage=storage,
             broker=broker,
         )
     finally:
         broker.close()
         await database.close()
+        await storage.aclose()
 
 
 async def _require_mode(settings: Settings, engine: AsyncEngine) -> None:

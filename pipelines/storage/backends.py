@@ -1,10 +1,13 @@
 """Which storage a URL means: the literal registry of backends."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipelines.keys import key_problem
 from pipelines.storage.file import FileStorage
+from pipelines.storage.s3 import S3Storage
 from pipelines.storage.storage import Storage
 
 
@@ -20,8 +23,25 @@ def _open_file(storage_url: str, public_url: str | None) -> Storage:
     return FileStorage(root, public_url)
 
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""Amazon S3 User Guide, general purpose bucket naming rules, read 2026-11."""
+
+
+def _open_s3(storage_url: str, public_url: str | None) -> Storage:
+    parts = urlsplit(storage_url)
+    prefix = parts.path.strip("/")
+    if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
+        raise ValueError("STORAGE_URL with s3: needs a bucket's name, as in s3://bucket/prefix, and nothing else")
+    if prefix and (problem := key_problem(prefix)):
+        raise ValueError(f"STORAGE_URL with s3: has a prefix that can't stand in a key: {problem}")
+    if not public_url:
+        raise ValueError("STORAGE_URL with s3: needs STORAGE_PUBLIC_URL: a presigned URL in a row dies")
+    return S3Storage(parts.netloc, prefix, public_url)
+
+
 BACKENDS: dict[str, Callable[[str, str | None], Storage]] = {
     "file": _open_file,
+    "s3": _open_s3,
 }
 """Scheme of STORAGE_URL -> how to open it."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,21 +11,43 @@ import pytest
 from pipelines.errors import BadImageError, InvalidOptionsError, MissingObjectError, StorageUnavailableError
 from pipelines.storage import backends
 from pipelines.storage.storage import ObjectHead, Storage
+from tests.contract.s3_servers import BUCKET, S3Server, moto_server, rclone_server
 
 KEY = "users/u1/enhanced/i1/j1-0123456789abcdef.jpg"
 HOUR = timedelta(hours=1)
 
 
-def open_file(folder: Path) -> Storage:
-    return backends.open_storage((folder / "objects").as_uri(), "https://pictures.example/base/")
+PUBLIC_URL = "https://pictures.example/base/"
+
+BACKENDS: dict[str, Callable[[Path], str]] = {
+    "file": lambda folder: (folder / "objects").as_uri(),
+    "moto": lambda folder: f"s3://{BUCKET}/{folder.name}/below",
+    "rclone": lambda folder: f"s3://{BUCKET}/{folder.name}/below",
+}
+"""Name of a server -> the STORAGE_URL of an empty storage there. moto answers as S3 does; rclone checks signatures."""
 
 
-BACKENDS: dict[str, Callable[[Path], Storage]] = {"file": open_file}
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with rclone_server(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
 
 
 @pytest.fixture(params=sorted(BACKENDS))
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    opened = BACKENDS[request.param](tmp_path)
+async def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Storage]:
+    if request.param != "file":
+        server: S3Server = request.getfixturevalue(request.param)
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+    opened = backends.open_storage(BACKENDS[request.param](tmp_path), PUBLIC_URL)
     yield opened
     await opened.aclose()
 
@@ -38,8 +60,8 @@ async def put(storage: Storage, key: str, data: bytes) -> None:
     await storage.put(key, data, "image/jpeg", sha256(data))
 
 
-def test_every_backend_is_under_contract() -> None:
-    assert set(BACKENDS) == set(backends.BACKENDS)
+def test_every_backend_is_under_contract(tmp_path: Path) -> None:
+    assert {url(tmp_path).partition(":")[0] for url in BACKENDS.values()} == set(backends.BACKENDS)
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 40_000], ids=["0", "1", "10M"])

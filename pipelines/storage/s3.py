@@ -1,0 +1,270 @@
+"""Objects in S3, R2 and compatible servers: boto3 in threads of our own."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from typing_extensions import override
+from urllib3.exceptions import HTTPError
+
+from pipelines.errors import BadImageError, MissingObjectError, StageError, StorageUnavailableError
+from pipelines.storage.storage import (
+    MAX_OBJECT_BYTES,
+    ObjectHead,
+    Storage,
+    check_expiry,
+    check_object,
+    checked_key,
+)
+
+R = TypeVar("R")
+
+MAX_THREADS = 16
+"""Calls at a time, and connections kept: asyncio's own executor has few threads and is shared."""
+
+CONNECT_S = 5.0
+READ_S = 20.0
+"""Between two pieces of an answer; the whole object has TRANSFER_S."""
+
+TRANSFER_S = 120.0
+"""A server that drips keeps within READ_S for ever: 25 MB in this time are 210 kB/s."""
+
+MAX_TRIES = 3
+"""Of one call, with backoff between: every call here is idempotent, since a key holds its content's hash."""
+
+CHUNK_BYTES = 256 * 1024
+
+SHA256_NAME = "sha256"
+"""Where our own hash stands in an object's metadata: an ETag isn't an MD5 everywhere."""
+
+_MISSING_CODES = frozenset({"NoSuchKey", "NotFound", "404"})
+_UNNAMED_MISSING = "404"
+"""A HEAD has no body, so its 404 may mean the bucket just as well."""
+
+_CLIENT_CONFIG: dict[str, Any] = {
+    # R2 and older servers answer 501 to boto3's default checksums, and rclone's ranged answers fail theirs
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+    "signature_version": "s3v4",
+    # the signature covers the body's sha256: what is changed on the way is refused by the server
+    "s3": {"addressing_style": "path", "payload_signing_enabled": True},
+    "retries": {"mode": "standard", "total_max_attempts": MAX_TRIES},
+    "connect_timeout": CONNECT_S,
+    "read_timeout": READ_S,
+    "max_pool_connections": MAX_THREADS,
+}
+
+
+class S3Storage(Storage):
+    """One bucket, under one prefix.
+
+    Credentials, region and endpoint come from the standard AWS variables and
+    files. Keys are written once and hold their content's hash, so nothing here
+    relies on conditional writes, which several servers ignore silently.
+    """
+
+    def __init__(self, bucket: str, prefix: str, public_url: str) -> None:
+        """Prepare; touches nothing, not even the credentials.
+
+        Args:
+            bucket: its name.
+            prefix: of every key in the bucket, without slashes at its ends; may be empty.
+            public_url: prefix of the URLs written to rows; a row's URL is this and the key.
+        """
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._public_url = public_url.rstrip("/")
+        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="s3")
+        self._opening = threading.Lock()
+        self._client: Any = None
+
+    @override
+    async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        await self._run(self._put, key, data, content_type, sha256)
+
+    @override
+    async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        return await self._run(self._get, checked_key(key), max_bytes)
+
+    @override
+    async def head(self, key: str) -> ObjectHead:
+        return await self._run(self._head, checked_key(key))
+
+    @override
+    async def delete(self, key: str) -> None:
+        await self._run(self._delete, checked_key(key))
+
+    @override
+    def url(self, key: str) -> str:
+        return f"{self._public_url}/{checked_key(key)}"
+
+    @override
+    async def presign(self, key: str, expires: timedelta) -> str:
+        check_expiry(expires)
+        return await self._run(self._presign, checked_key(key), expires)
+
+    @override
+    async def aclose(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+
+    async def _run(self, call: Callable[..., R], *args: Any) -> R:
+        """Run a blocking call in a thread of ours; a cancelled caller's call ends by its own timeouts."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+
+    def _put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        check_object(key, data, content_type, sha256)
+        with _translated(f"store {key}"):
+            self._opened().put_object(
+                **self._place(key), Body=data, ContentType=content_type, Metadata={SHA256_NAME: sha256}
+            )
+
+    def _get(self, key: str, max_bytes: int) -> bytes:
+        """Read a whole object; botocore tries a request again, but not a body that broke off."""
+        tries = Retrying(
+            retry=retry_if_exception_type(_BodyBrokenError),
+            stop=stop_after_attempt(MAX_TRIES),
+            wait=wait_random_exponential(multiplier=0.2, max=2),
+            reraise=True,
+        )
+        data: bytes = tries(self._read, key, max_bytes)
+        return data
+
+    def _read(self, key: str, max_bytes: int) -> bytes:
+        with _translated(f"read {key}", key):
+            answer = self._opened().get_object(**self._place(key))
+        with contextlib.closing(answer["Body"]) as body:
+            data = _limited(key, body, answer.get("ContentLength"), max_bytes)
+        expected = _recorded_sha256(answer)
+        if expected is not None and (found := hashlib.sha256(data).hexdigest()) != expected:
+            raise _BodyBrokenError(f"object {key} came back changed: its sha256 is {found}, recorded {expected[:64]}")
+        return data
+
+    def _head(self, key: str) -> ObjectHead:
+        try:
+            with _translated(f"look at {key}", key):
+                answer = self._opened().head_object(**self._place(key))
+        except MissingObjectError as error:
+            self._require_bucket(error)
+            raise
+        sha256 = _recorded_sha256(answer)
+        if sha256 is None:  # an original that another program stored
+            sha256 = hashlib.sha256(self._get(key, MAX_OBJECT_BYTES)).hexdigest()
+        content_type = answer.get("ContentType") or "application/octet-stream"
+        return ObjectHead(key, answer["ContentLength"], sha256, content_type)
+
+    def _require_bucket(self, error: MissingObjectError) -> None:
+        """Tell a missing bucket, which is a fault of the configuration, from a missing object, which ends a job."""
+        cause = error.__cause__
+        if not isinstance(cause, ClientError) or _code(cause) != _UNNAMED_MISSING:
+            return
+        try:
+            self._opened().head_bucket(Bucket=self._bucket)
+        except ClientError as refused:
+            if _code(refused) in {_UNNAMED_MISSING, "NoSuchBucket"}:
+                raise StorageUnavailableError("the bucket that STORAGE_URL names isn't there") from refused
+        except BotoCoreError as failed:
+            raise StorageUnavailableError(f"can't look at the bucket: {type(failed).__name__}") from failed
+
+    def _delete(self, key: str) -> None:
+        # one by one: batches need Content-MD5 on some servers
+        with contextlib.suppress(MissingObjectError):
+            try:
+                with _translated(f"delete {key}", key):
+                    self._opened().delete_object(**self._place(key))
+            except StorageUnavailableError:
+                self._head(key)  # servers over a file system fail on what is only a folder: that is missing
+                raise
+
+    def _presign(self, key: str, expires: timedelta) -> str:
+        with _translated(f"sign a URL for {key}"):
+            signed: str = self._opened().generate_presigned_url(
+                "get_object", Params=self._place(key), ExpiresIn=int(expires.total_seconds())
+            )
+        return signed
+
+    def _place(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _opened(self) -> Any:
+        """Return the one client, which threads may share; made in a thread, since it may ask for credentials."""
+        with self._opening:
+            if self._client is None:
+                session = boto3.session.Session()
+                region = session.region_name or os.environ.get("AWS_REGION") or "auto"
+                self._client = session.client("s3", region_name=region, config=Config(**_CLIENT_CONFIG))
+            return self._client
+
+
+class _BodyBrokenError(StorageUnavailableError):
+    """An answer began and did not come whole: worth another try at once."""
+
+
+def _limited(key: str, body: Any, length: int | None, max_bytes: int) -> bytes:
+    """Read a body up to its limits of bytes and time, whatever its header says of its length."""
+    if length is not None and length > max_bytes:
+        raise BadImageError(f"object {key} has {length:,} bytes; the limit is {max_bytes:,}")
+    ends_s = time.monotonic() + TRANSFER_S
+    data = bytearray()
+    try:
+        while piece := body.read(CHUNK_BYTES):
+            data += piece
+            if len(data) > max_bytes:
+                raise BadImageError(f"object {key} has more than {max_bytes:,} bytes, the limit")
+            if time.monotonic() > ends_s:
+                raise StorageUnavailableError(f"object {key} wasn't read whole within {TRANSFER_S:g} s")
+    except (BotoCoreError, HTTPError, OSError) as error:
+        raise _BodyBrokenError(f"object {key} broke off while it was read: {type(error).__name__}") from error
+    if length is not None and len(data) != length:
+        raise _BodyBrokenError(f"object {key} broke off while it was read: {len(data):,} of {length:,} bytes came")
+    return bytes(data)
+
+
+def _recorded_sha256(answer: Mapping[str, Any]) -> str | None:
+    """Return our own hash from an object's metadata, whose names come back in any case and with others."""
+    for name, value in answer.get("Metadata", {}).items():
+        if name.lower() == SHA256_NAME:
+            return str(value)
+    return None
+
+
+@contextlib.contextmanager
+def _translated(what: str, key: str | None = None) -> Iterator[None]:
+    """Turn boto3's errors into ours; with a key, absence is MissingObjectError.
+
+    Messages are ours: botocore's own hold URLs, and a server's hold what it likes.
+    """
+    try:
+        yield
+    except StageError:
+        raise
+    except ClientError as error:
+        code = _code(error)
+        if key is not None and code in _MISSING_CODES:
+            raise MissingObjectError(f"object {key} is not in storage") from error
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
+        raise StorageUnavailableError(f"can't {what}: the object storage refused with {status} {code[:60]}") from error
+    except NoCredentialsError as error:
+        raise StorageUnavailableError(
+            f"can't {what}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from error
+    except (BotoCoreError, HTTPError, OSError) as error:
+        raise StorageUnavailableError(
+            f"can't {what}: the object storage doesn't answer ({type(error).__name__})"
+        ) from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
