@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 BEAT_S = 1.0
 STUCK_LOOP_S = 30.0
 STUCK_EXIT_CODE = 70
+HEADLESS_EXIT_CODE = 71
+STOP_LOOK_S = 0.1
 RENEWALS_PER_LEASE = 3
 
 
@@ -106,7 +108,7 @@ class LeaseThread(threading.Thread):
                     connection = None
             self._watch_main_loop()
             self._watch_parent()
-            await asyncio.to_thread(self._stopping.wait, BEAT_S)
+            await self._rest()
         if connection is not None:
             try:
                 await sign_off(connection, self._worker_id)
@@ -137,7 +139,18 @@ class LeaseThread(threading.Thread):
         self._unknown = unknown
         self.pulse.beat(await connection.fetchval("SELECT clock_timestamp()"))
 
+    async def _rest(self) -> None:
+        """Wait for the next beat; without an executor, which Python closes as soon as the main thread is over."""
+        for _ in range(round(BEAT_S / STOP_LOOK_S)):
+            if self._stopping.is_set():
+                return
+            await asyncio.sleep(STOP_LOOK_S)
+
     def _watch_parent(self) -> None:
+        if not threading.main_thread().is_alive():
+            # dramatiq's second SIGTERM ends its main thread only: what is left would hear bells and claim nothing
+            log.error("worker_headless")
+            os._exit(HEADLESS_EXIT_CODE)
         if os.getppid() != self._parent_pid and not self._is_orphan:
             self._is_orphan = True
             log.warning("worker_orphaned")

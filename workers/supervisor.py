@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 CODE_FOLDER = Path(__file__).resolve().parent.parent
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 10.0
+BROKER_LOOK_MS = 300
+"""How long dramatiq's threads block before they look whether to stop; twice that is what stopping takes at least."""
+
 HEALTHY_S = 30.0
 """A process that lived this long starts its next backoff anew."""
 
@@ -60,6 +63,7 @@ def worker_environment(settings: Settings, services: Services) -> dict[str, str]
         "BROKER_URL": services.broker_url,
         "STORAGE_URL": services.storage_url,
         "PROVIDER": ",".join(settings.providers),
+        "dramatiq_worker_timeout": str(BROKER_LOOK_MS),
         "PYTHONSAFEPATH": "1",  # `python -m` would look for our packages in the current folder first
     }
 
@@ -131,7 +135,7 @@ class WorkerProcesses:
             try:
                 slot.process.wait(max(0.1, until_s - time.monotonic()))
             except subprocess.TimeoutExpired:
-                slot.process.kill()
+                os.killpg(slot.process.pid, signal.SIGKILL)  # its session is its own: the master and its worker
                 slot.process.wait()
                 code = 1
         return code

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import psutil
 import redis
 
 from tests.acceptance.conftest import eventually
@@ -151,3 +152,19 @@ async def test_deleted_image_stops_its_job_and_refunds(fleet):
     await eventually(call_was_cut_off, 2, "the end of the call")
     assert await job_row(fleet.database, job) is None
     assert await balance_of(fleet.database, user) == 10
+
+
+async def test_second_sigterm_leaves_no_headless_process(fleet):
+    user, image = await fleet.stored_picture()
+    workers = fleet.start(1, slow_s=60, shutdown_grace_s=20)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    worker = psutil.Process(await eventually(is_generating(fleet, job), 15))
+    master = psutil.Process(workers.pids[0])
+
+    master.terminate()
+    master.terminate()
+
+    async def both_are_gone():
+        return not worker.is_running() and not master.is_running()
+
+    await eventually(both_are_gone, 15, "the end of both processes")

@@ -2,7 +2,7 @@
 
 import asyncpg
 import pytest
-from foreign_tables import foreign_ddl
+from tests.integration.migrations.foreign_tables import foreign_ddl
 
 from models import migrate
 from models.migrations.errors import ModeRequiredError, UnusableSchemaError
