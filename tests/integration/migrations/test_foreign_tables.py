@@ -2,10 +2,10 @@
 
 import asyncpg
 import pytest
-from tests.integration.migrations.foreign_tables import foreign_ddl
 
 from models import migrate
 from models.migrations.errors import ModeRequiredError, UnusableSchemaError
+from tests.integration.migrations.foreign_tables import foreign_ddl
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
