@@ -13,6 +13,9 @@ from pipelines.providers.local import colour, exposure, noise, sharpness
 LOW_RESOLUTION_PX = 800
 """A long side under this can't fill the smallest tier without inventing a fifth of its pixels."""
 
+DETAIL_PX = 2048
+"""Side of the middle in which noise and edges are measured, at the picture's own scale."""
+
 LEAST_CAST = 0.18
 """Natural logarithm: a cast weaker than this may as well be the light of the scene, and stays."""
 
@@ -31,7 +34,7 @@ class Measures:
         noise_sigma: of luma, in levels.
         edge_width_px: of the sharpest edges, as a Gaussian's sigma; None without edges.
         long_side_px: of the picture.
-        mean_luma: 0 to 1.
+        mean_luma: of the small copy's channels, 0 to 1.
         is_grey: whether it has no colour.
     """
 
@@ -91,7 +94,8 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
     Args:
         pixels: height x width x 3, uint8, sRGB.
     """
-    ycc = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb), np.uint8)
+    detail = _middle(pixels)
+    ycc = np.asarray(cv2.cvtColor(detail, cv2.COLOR_RGB2YCrCb), np.uint8)
     luma, chroma = np.ascontiguousarray(ycc[..., 0]), np.ascontiguousarray(ycc[..., 1])
     noisy_sureness, noise_sigma = noise.noise_of(noise.noise_figures(luma, chroma))
     small = exposure.small_copy(pixels)
@@ -110,6 +114,13 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
         noise_sigma=noise_sigma,
         edge_width_px=sharpness.edge_width(luma),
         long_side_px=max(pixels.shape[:2]),
-        mean_luma=float(luma.mean()) / 255,
+        mean_luma=float(small.mean()) / 255,
         is_grey=colour.is_grey(small),
     )
+
+
+def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the part where noise and edges are measured: enough to know, and within a child's memory."""
+    height, width = pixels.shape[:2]
+    top, left = max(0, (height - DETAIL_PX) // 2), max(0, (width - DETAIL_PX) // 2)
+    return np.ascontiguousarray(pixels[top : top + DETAIL_PX, left : left + DETAIL_PX])

@@ -95,7 +95,7 @@ def _deviations(channel: NDArray[np.float32], block: int) -> NDArray[np.float32]
 def _thresholded(channel: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Drop every DCT coefficient under the threshold from overlapping blocks, and average what they say."""
     height, width = channel.shape
-    step = 2 if height * width <= 1_500_000 else 4  # noqa: PLR2004 - pixels; finer overlap costs time in squares
+    step = 3 if height * width <= 1_500_000 else 4  # noqa: PLR2004 - pixels; finer overlap costs time in squares
     pad = ((_BLOCK, _BLOCK + (-height) % step), (_BLOCK, _BLOCK + (-width) % step))
     padded = np.pad(channel, pad, mode="symmetric") if min(height, width) >= _BLOCK else np.pad(channel, pad, "edge")
     total, weight = np.zeros_like(padded), np.zeros_like(padded)

@@ -1,5 +1,7 @@
 """Treatment: each measured defect, as much as it was measured, in the order that does least harm."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,10 @@ from pipelines.analysis import Defect
 from pipelines.prompts import Corrections
 from pipelines.providers.local import colour, exposure, noise, sharpness
 from pipelines.providers.local.measure import Measures
+
+STRIP_PIXELS = 3_000_000
+STRIP_MARGIN_ROWS = 32
+"""Beyond a strip, what its treatment sees: more than any treatment reaches, and a multiple of every block."""
 
 FORCED_GAMMA = 1.6
 FORCED_GAIN = 1.25
@@ -36,7 +42,7 @@ def treat(
     sigma = measures.noise_sigma
     if Defect.HAS_NOISE in wanted:
         sigma = max(sigma, FORCED_NOISE) if Defect.HAS_NOISE in corrections.forced else sigma
-        pixels = noise.denoised(pixels, sigma)
+        pixels = _in_strips(pixels, lambda strip: noise.denoised(strip, sigma))
         done.append(f"noise of sigma {sigma:.1f} removed")
     if Defect.IS_DARK in wanted:
         gamma = measures.gamma if measures.dark_sureness > 0 else FORCED_GAMMA
@@ -52,6 +58,23 @@ def treat(
         done.append(f"{colour.hue_name(measures.cast_gains)} cast removed (red {red:.2f}, blue {blue:.2f})")
     if Defect.IS_BLURRY in wanted:
         blur_px = sharpness.blur_sigma(measures.edge_width_px or 0.0) if measures.is_blurred else FORCED_BLUR_PX
-        pixels = sharpness.deblurred(pixels, blur_px, max(0.5, 1.5 * measures.noise_sigma))
+        kept_px, grain = blur_px, max(0.5, 1.5 * measures.noise_sigma)
+        pixels = _in_strips(pixels, lambda strip: sharpness.deblurred(strip, kept_px, grain))
         done.append(f"blur of {blur_px:.1f} px undone")
     return pixels, tuple(done)
+
+
+def _in_strips(
+    pixels: NDArray[np.uint8], treatment: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """Treat a large picture strip by strip: whole, a 4K picture in floats is past a child's memory."""
+    height, width = pixels.shape[:2]
+    rows = max(256, STRIP_PIXELS // width)
+    if rows >= height:
+        return treatment(pixels)
+    result = np.empty_like(pixels)
+    for top in range(0, height, rows):
+        low, high = max(0, top - STRIP_MARGIN_ROWS), min(height, top + rows + STRIP_MARGIN_ROWS)
+        bottom = min(height, top + rows)
+        result[top:bottom] = treatment(np.ascontiguousarray(pixels[low:high]))[top - low : bottom - low]
+    return result
