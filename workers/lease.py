@@ -71,14 +71,14 @@ class LeaseThread(threading.Thread):
         self._unknown: set[UUID] = set()
         self._stopping = threading.Event()
         self._main_loop: asyncio.AbstractEventLoop | None = None
-        self._main_loop_moved_at = time.monotonic()
+        self._main_loop_stuck_s = 0.0
+        self._watched_at = time.monotonic()
         self._renewed_at = 0.0
         self._parent_pid = os.getppid()
         self._is_orphan = False
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the process if this loop doesn't move for STUCK_LOOP_S."""
-        self._main_loop_moved_at = time.monotonic()
         self._main_loop = loop
 
     def stop(self) -> None:
@@ -160,11 +160,15 @@ class LeaseThread(threading.Thread):
         loop = self._main_loop
         if loop is None or loop.is_closed():
             return
-        if time.monotonic() - self._main_loop_moved_at > STUCK_LOOP_S:
+        # a process that was stopped as a whole isn't stuck: no more counts than passes between two looks of ours
+        now = time.monotonic()
+        self._main_loop_stuck_s += min(now - self._watched_at, 2 * BEAT_S)
+        self._watched_at = now
+        if self._main_loop_stuck_s > STUCK_LOOP_S:
             log.error("worker_stuck", stuck_s=STUCK_LOOP_S)
-            os._exit(STUCK_EXIT_CODE)  # its claims are rescued when the lease is over
+            os._exit(STUCK_EXIT_CODE)  # its claims are rescued at once: the supervisor sees it die
 
         def moved() -> None:
-            self._main_loop_moved_at = time.monotonic()
+            self._main_loop_stuck_s = 0.0
 
         loop.call_soon_threadsafe(moved)
