@@ -15,7 +15,8 @@ from pipelines.tiers import Tier
 class Job:
     """One job as its stages see it.
 
-    `input_key` is the original's key, `source_key` a blend's second picture.
+    `input_key` is the original's key, `input_url` where it lies if it has none,
+    `source_key` a blend's second picture.
     `image_id` names the original's row in the keys of results; jobs of
     `mcp_generation_jobs` have none, and carry the user's `prompt`.
     """
@@ -29,6 +30,7 @@ class Job:
     source_key: str | None
     options: PipelineOptions
     prompt: str | None = None
+    input_url: str | None = None
 
     @property
     def purpose(self) -> Purpose:

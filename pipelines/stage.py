@@ -1,10 +1,11 @@
 """A stage, and what it is given."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Job, Outputs
@@ -31,6 +32,7 @@ class StageContext:
     storage: Storage
     pixels: PixelPool
     limits: DecodeLimits
+    fetcher: PictureFetcher = field(default_factory=PictureFetcher)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing_extensions import override
 from config.embedded.services import embedded_services
 from config.log import configure_logging, secret_mask
 from config.settings import Settings, load_settings
+from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.providers.registry import open_provider
@@ -74,6 +75,7 @@ class WorkerProcess:
             deadlines_s=settings.stage_deadlines,
             limits=limits,
             mask=mask,
+            fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
         )
         worker_id = self.worker_id
         claim_loop = ClaimLoop(

@@ -30,6 +30,7 @@ from models.transitions import (
     record,
 )
 from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
+from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job_types import JOB_TYPES
@@ -70,6 +71,7 @@ class Runner:
         deadlines_s: Mapping[str, float],
         limits: DecodeLimits,
         mask: SecretMask,
+        fetcher: PictureFetcher | None = None,
     ) -> None:
         """Hold what every run needs; the caller owns and closes it."""
         self._database = database
@@ -79,6 +81,7 @@ class Runner:
         self._deadlines_s = deadlines_s
         self._limits = limits
         self._mask = mask
+        self._fetcher = fetcher or PictureFetcher()
 
     async def run_job(self, job: RunningJob) -> None:
         """Run one claim to its recorded end. Only a bug of ours raises."""
@@ -156,6 +159,7 @@ class Runner:
             storage=self._storage,
             pixels=self._pixels,
             limits=self._limits,
+            fetcher=self._fetcher,
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Any:

@@ -42,6 +42,7 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
         source_key=_key_of(inputs.source) if inputs.source and claim.job_type == "blend" else None,
         options=options,
         prompt=_prompt(inputs),
+        input_url=inputs.input_url if claim.job_type == "modify" else None,
     )
 
 

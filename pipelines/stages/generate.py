@@ -3,7 +3,7 @@
 import hashlib
 
 from pipelines import keys
-from pipelines.errors import BadImageError, BrokenAnswerError, ProviderNotConfiguredError
+from pipelines.errors import BadImageError, BrokenAnswerError
 from pipelines.imaging.encode import JPEG_CONTENT_TYPE
 from pipelines.imaging.finishing import FinishedImage, finish, finished
 from pipelines.imaging.geometry import fit_long_side
@@ -50,8 +50,6 @@ async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int
     long_side_px = context.job.tier.long_side_px
     if context.job.purpose is Purpose.GENERATE:
         return [], long_side_px, long_side_px
-    if context.job.purpose is Purpose.MODIFY and context.job.input_key is None:
-        raise ProviderNotConfiguredError("pictures by URL can't be fetched here yet: store the input and give its key")
     data = await read_input(context)
     box = context.outputs.crop.box if context.outputs.crop else None
     size = (box.width, box.height) if box else await context.pixels.run(oriented_size, data, context.limits)

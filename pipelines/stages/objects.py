@@ -6,15 +6,20 @@ from pipelines.stage import StageContext
 
 
 async def read_input(context: StageContext) -> bytes:
-    """Return the bytes of the job's own picture.
+    """Return the bytes of the job's own picture: of its object, or of its URL where it has no key.
 
     Raises:
+        FetchRefusedError: the URL points inside, or its answer is final.
+        FetchFailedError: the URL can't be reached now.
         MissingObjectError: the job names none, or its object isn't there; says which key.
         InvalidOptionsError: what the row has is no key.
         BadImageError: it is longer than the limit.
         StorageUnavailableError: the storage failed.
     """
-    return await _read(context, context.job.input_key, "originalR2Key")
+    job = context.job
+    if job.input_key is None and job.input_url is not None:
+        return await context.fetcher.fetch(job.input_url, max_bytes=context.limits.max_bytes)
+    return await _read(context, job.input_key, "originalR2Key")
 
 
 async def read_source(context: StageContext) -> bytes | None:

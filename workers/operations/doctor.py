@@ -106,7 +106,7 @@ _ROW_CHECKS = (
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
     """Look at everything, whatever is broken; never raises for what it finds."""
-    checks = [_provider(settings), await _broker(services), await _storage(settings, services)]
+    checks = [_provider(settings), _fetcher(settings), await _broker(services), await _storage(settings, services)]
     database = Database(
         parse_postgres_url(services.database_url, direct_url=settings.database_direct_url), most_connections=1
     )
@@ -253,3 +253,10 @@ def _provider(settings: Settings) -> Check:
     if "gemini" in settings.providers and settings.gemini_api_key is None:
         return Check("provider", "fail", "PROVIDER names gemini, and GEMINI_API_KEY is not set", "set the key")
     return Check("provider", "ok", ", ".join(settings.providers))
+
+
+def _fetcher(settings: Settings) -> Check:
+    if settings.fetch_allow_loopback:
+        message = "DARKROOM_FETCH_ALLOW_LOOPBACK is on: a stranger's URL may lead to this machine's own servers"
+        return Check("input URLs", "warn", message, "unset it: it is for tests only")
+    return Check("input URLs", "ok", "fetched from public addresses only")

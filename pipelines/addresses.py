@@ -1,0 +1,83 @@
+"""Which addresses a stranger's URL may lead to: public ones, whatever form they are dressed in."""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+_IPV4_REFUSED = tuple(
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",
+        "100.64.0.0/10",  # carriers' NAT, and Alibaba's metadata at 100.100.100.200
+        "168.63.129.16/32",  # Azure's host, which answers metadata
+        "192.0.0.0/24",
+        "192.88.99.0/24",  # 6to4 relays, given up by RFC 7526
+        "198.18.0.0/15",
+    )
+)
+"""Beside what `ipaddress` calls not global: it says True of some of these, or did in Python 3.11.7."""
+
+_IPV6_PUBLIC = IPv6Network("2000::/3")
+"""All that IANA has given out as global unicast; registry read 2026-11."""
+
+_IPV6_REFUSED = tuple(
+    IPv6Network(network)
+    for network in (
+        "2001::/23",  # Teredo and other protocols' own
+        "2001:db8::/32",
+        "3fff::/20",  # documentation, RFC 9637
+        "5f00::/16",  # segment routing, RFC 9602
+    )
+)
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""Carries an IPv4 address in its last 32 bits (RFC 6052); hosts with IPv6 only reach the rest of the net by it."""
+
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""Bits 64 to 95 of an address whose last 32 bits are an IPv4 address (RFC 5214)."""
+
+
+def is_public(text: str) -> bool:
+    """Say whether an address that a resolver gave may be connected to.
+
+    IPv4 addresses hidden in IPv6 ones are unwrapped: mapped, 6to4, NAT64 and
+    ISATAP count as what they carry; IPv4-compatible and Teredo are refused.
+
+    Args:
+        text: an IPv4 or IPv6 address; with a zone it is a link's own, hence refused, as is what is no address.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, IPv4Address):
+        return _is_public_ipv4(address)
+    return address.scope_id is None and _is_public_ipv6(address)
+
+
+def is_loopback(text: str) -> bool:
+    """Say whether an address is this machine's own."""
+    try:
+        return ip_address(text).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_public_ipv4(address: IPv4Address) -> bool:
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    return not any(address in network for network in _IPV4_REFUSED)
+
+
+def _is_public_ipv6(address: IPv6Address) -> bool:
+    last = IPv4Address(int(address) & 0xFFFF_FFFF)
+    if address.ipv4_mapped is not None:
+        return _is_public_ipv4(address.ipv4_mapped)
+    if address in _NAT64:
+        return _is_public_ipv4(last)
+    if address not in _IPV6_PUBLIC or any(address in network for network in _IPV6_REFUSED):
+        return False
+    if not address.is_global or address.is_multicast or address.is_reserved or address.is_site_local:
+        return False
+    if address.sixtofour is not None and not _is_public_ipv4(address.sixtofour):
+        return False
+    is_isatap = int(address) >> 32 & 0xFFFF_FFFF in _ISATAP
+    return not is_isatap or _is_public_ipv4(last)

@@ -1,0 +1,89 @@
+"""MODIFY jobs whose input is a URL: fetched, through the same door, and refused where it points inside."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from pipelines.errors import BadImageError
+from pipelines.fetching import FetchRefusedError, PictureFetcher
+from pipelines.imaging.header import DecodeLimits
+from pipelines.imaging.pool import PixelPool
+from pipelines.job import Job, Outputs
+from pipelines.options import resolve
+from pipelines.providers.local.provider import LocalProvider
+from pipelines.providers.provider import Answer, EncodedImage
+from pipelines.stage import StageContext
+from pipelines.stages.generate import generate
+from pipelines.storage.file import FileStorage
+from pipelines.tiers import Tier
+from tests.unit.imaging.imaging_pictures import CANARY, telling_jpeg
+
+LIMITS = DecodeLimits()
+
+
+class Echo(LocalProvider):
+    """Answers with the picture it was given, as a remote model may."""
+
+    async def generate(self, prompt, images, long_side_px, aspect):
+        return Answer(EncodedImage(images[0].data), "remote-1")
+
+
+@pytest.fixture
+async def context(tmp_path):
+    job = Job(
+        id="job1",
+        job_type="modify",
+        user_id="user1",
+        tier=Tier.TIER_1K,
+        input_key=None,
+        image_id=None,
+        source_key=None,
+        options=resolve(None),
+        prompt="a red door",
+    )
+    async with PixelPool(size=1) as pixels:
+        yield StageContext(
+            job,
+            Outputs(),
+            Echo(pixels, LIMITS),
+            FileStorage(tmp_path, "https://pictures.example"),
+            pixels,
+            LIMITS,
+            PictureFetcher(allow_loopback=True),
+        )
+
+
+async def run(context, body: bytes):
+    """Serve a body, and run the stage on its URL."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.png"
+        return await generate(replace(context, job=replace(context.job, input_url=url)))
+
+
+async def test_picture_by_url_is_fetched_and_stored_without_its_metadata(context):
+    generated = await run(context, telling_jpeg())
+
+    data = await context.storage.get(generated.key)
+    assert (generated.width_px, generated.height_px) == (1024, 768)
+    assert CANARY not in data
+
+
+@pytest.mark.parametrize("body", [b"<!doctype html><html>", b"", b"%!PS-Adobe", b"GIF89a"])
+async def test_what_is_no_picture_is_refused_whatever_its_type_says(context, body):
+    with pytest.raises(BadImageError):
+        await run(context, body)
+
+
+async def test_url_that_points_inside_is_refused(context):
+    job = replace(context.job, input_url="http://169.254.169.254/latest/meta-data/")
+
+    with pytest.raises(FetchRefusedError):
+        await generate(replace(context, job=job, fetcher=PictureFetcher()))
