@@ -43,7 +43,8 @@ END $$;
 -- What became of jobs in one statement. PENDING waits again; everything else is over, or its row is gone.
 CREATE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET enable_nestloop = on AS $$
 DECLARE
     unpaid darkroom.change[] := ARRAY(SELECT c FROM unnest(changes) c WHERE c.status NOT IN ('PENDING', 'COMPLETED'));
 BEGIN
@@ -72,10 +73,12 @@ BEGIN
 END $$;
 
 -- AFTER UPDATE and AFTER DELETE, per statement: one that ends many jobs locks balances in their order, as charging does.
--- A message that stood there before a cancellation is of an earlier attempt, and not its reason.
+-- A message that stood there before a cancellation is of an earlier attempt, and not its reason. Without parameters a
+-- plan is always kept, so the one for a single row must do for thousands: no nested loop over rows without an index.
 CREATE FUNCTION darkroom.follow_enhancements() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off AS $$
 DECLARE
     changes darkroom.change[];
 BEGIN
@@ -100,7 +103,8 @@ END $$;
 
 CREATE FUNCTION darkroom.follow_generations() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off AS $$
 DECLARE
     changes darkroom.change[];
 BEGIN

@@ -77,7 +77,8 @@ END $$;
 -- A job is locked against its end: one that is being cancelled now would be queued behind its cancellation's back.
 CREATE FUNCTION darkroom.adopt(most integer DEFAULT 1000, OUT adopted integer, OUT dropped integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
 BEGIN
     adopted := darkroom.enqueue(ARRAY(
         SELECT ROW(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.id, j."userId", j.tier::text,

@@ -12,10 +12,13 @@ CREATE TYPE darkroom.entering AS (
     created_at timestamptz
 );
 
--- Charge the jobs of one statement: all of them or none. Set-based, because ten thousand arrive at once.
+-- Charge the jobs of one statement: all of them or none. Set-based, because ten thousand arrive at once. Here and in
+-- what follows set-based, plans are made for each call: one kept from an empty queue, or from a statement of one job,
+-- reads whole tables for one of ten thousand (measured: 422 s in place of 0.9).
 CREATE FUNCTION darkroom.charge(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     wrong record;
 BEGIN
@@ -80,7 +83,8 @@ CREATE TYPE darkroom.change AS (
 -- and whose user is gone.
 CREATE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
 BEGIN
     -- asked first: nearly every job that ends without a charge ends here, without a lock
     IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m

@@ -97,3 +97,51 @@ async def test_look_for_lost_claims_does_not_read_what_waits(crowded):
     now = await crowded.fetchval("SELECT now()")
 
     assert "job_queue" not in await sequential_scans(crowded, _CANDIDATES, now)
+
+
+INSERT_PAID = """
+INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+SELECT $3 || n, $1, $2, 'TIER_1K', 2, 'PENDING', now() FROM generate_series(1, $4) n
+"""
+CANCEL = "UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id LIKE $1"
+
+
+@pytest.fixture
+async def warmed(database, foreign):
+    """A session that made its plans on empty tables, one job at a time, before thousands came; with user and image."""
+    user = await make_user(database, balance=100_000)
+    image = await make_image(database, user)
+    await database.fetch("ANALYZE")
+    for number in range(10):
+        await foreign.execute(INSERT_PAID, image, user, f"w{number}x", 1)
+        await foreign.execute(CANCEL, f"w{number}x%")
+    await database.fetch(INSERT_PAID, image, user, "many", 6_000)
+    await foreign.execute("SET statement_timeout = '6s'")
+    return foreign, user, image
+
+
+async def test_session_with_plans_from_an_empty_queue_ends_thousands_of_jobs_in_a_statement(database, warmed):
+    session, _, _ = warmed
+
+    await session.execute(CANCEL, "many%")
+
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
+
+
+async def test_session_with_plans_from_an_empty_queue_inserts_thousands_of_jobs_in_a_statement(database, warmed):
+    session, user, image = warmed
+
+    await session.execute(INSERT_PAID, image, user, "more", 6_000)
+
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 12_000
+
+
+async def test_session_with_plans_from_an_empty_queue_reads_no_table_as_a_whole_for_one_job(warmed):
+    session, user, image = warmed
+
+    async with session.transaction():
+        await session.execute(INSERT_PAID, image, user, "one", 1)
+        await session.execute("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = 'one1'")
+        rows = await session.fetch("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_tup_read > 1000")
+
+    assert [row["relname"] for row in rows] == []
