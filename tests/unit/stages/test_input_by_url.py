@@ -25,7 +25,7 @@ LIMITS = DecodeLimits()
 class Echo(LocalProvider):
     """Answers with the picture it was given, as a remote model may."""
 
-    async def generate(self, prompt, images, long_side_px, aspect):
+    async def generate(self, prompt, images, long_side_px, aspect):  # noqa: ARG002 - the signature of the seam
         return Answer(EncodedImage(images[0].data), "remote-1")
 
 
