@@ -105,10 +105,17 @@ class Database:
             asyncpg.PostgresError: it still loses after `patience_s`, or failed for another reason.
         """
         try:
-            async with self.connection() as connection:
-                return await work(connection)
+            return await self._run_once(work)
         except CONTENTION:
             return await self._run_again(work, patience_s)
+
+    async def _run_once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self.connection() as connection:
+            if not self._url.behind_pooler:
+                return await work(connection)
+            async with connection.transaction():  # a pooler keeps no session: what is set has to go along
+                await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                return await work(connection)
 
     async def _run_again(self, work: Callable[[Connection], Awaitable[T]], patience_s: float) -> T:
         async for attempt in AsyncRetrying(
@@ -119,8 +126,7 @@ class Database:
         ):
             with attempt:
                 await asyncio.sleep(random.uniform(0, FIRST_BACKOFF_S))  # noqa: S311 - jitter, not a secret
-                async with self.connection() as connection:
-                    return await work(connection)
+                return await self._run_once(work)
         raise AssertionError("unreachable: tenacity returns or raises")
 
     async def fetch(self, sql: str, *values: object) -> list[asyncpg.Record]:
