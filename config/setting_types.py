@@ -17,6 +17,7 @@ PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -38,7 +39,12 @@ def names(value: object) -> object:
 
 
 def number_by_name(
-    defaults: Mapping[str, Number], *, only_known: bool = False, forbidden: frozenset[str] = frozenset()
+    defaults: Mapping[str, Number],
+    *,
+    only_known: bool = False,
+    forbidden: frozenset[str] = frozenset(),
+    allowed: frozenset[str] = frozenset(),
+    after_slash: bool = False,
 ) -> Callable[[object], object]:
     """Make a reader of `a=1,b=2` or a JSON object whose entries replace those of `defaults`.
 
@@ -46,6 +52,8 @@ def number_by_name(
         defaults: what a name that isn't given keeps.
         only_known: refuse names that `defaults` doesn't hold.
         forbidden: names that are refused always.
+        allowed: the only names that there are, if any are given.
+        after_slash: a name is `WHAT/NAME`, and NAME is what has to be allowed.
     """
 
     def read(value: object) -> object:
@@ -56,6 +64,8 @@ def number_by_name(
         for name in value:
             if name in forbidden:
                 raise ValueError(f"{name} must not be named here")
+            if allowed and (name.partition("/")[2] if after_slash else name) not in allowed:
+                raise ValueError(f"{name!r} is unknown; known are {', '.join(sorted(allowed))}")
             if only_known and name not in defaults:
                 raise ValueError(f"{name!r} is unknown; known are {', '.join(defaults)}")
         return {**defaults, **value}
@@ -131,6 +141,12 @@ def _identifier(value: str) -> str:
     return value
 
 
+def _model(value: str) -> str:
+    if not _MODEL.fullmatch(value):
+        raise ValueError("must be a model's name: letters, digits, '.', '_' and '-', at most 100")
+    return value
+
+
 def _absolute(value: Path) -> Path:
     return value.expanduser().absolute()
 
@@ -143,4 +159,5 @@ PublicUrlText = Annotated[str, AfterValidator(_public_url)]
 BaseUrlText = Annotated[str, AfterValidator(_safe_base_url)]
 Names = Annotated[tuple[str, ...], BeforeValidator(names)]
 ColumnName = Annotated[str, AfterValidator(_identifier)]
+ModelName = Annotated[str, AfterValidator(_model)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

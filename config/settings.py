@@ -11,11 +11,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from typing_extensions import override
 
 from config.masking import SecretMask, url_password
+from config.model_prices import BUDGETS, MODEL_PRICES_USD, RATES
 from config.setting_types import (
     AbsolutePath,
     BaseUrlText,
     BrokerUrlText,
     ColumnName,
+    ModelName,
     Names,
     PositiveInt,
     PositiveSeconds,
@@ -48,6 +50,16 @@ _Prices = Annotated[
 ]
 _Retention = Annotated[
     Mapping[str, PositiveInt], BeforeValidator(number_by_name(RETENTION_DAYS, forbidden=KEPT_FOREVER))
+]
+_ModelPrices = Annotated[
+    Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(number_by_name(MODEL_PRICES_USD))
+]
+_Budgets = Annotated[
+    Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+    BeforeValidator(number_by_name({}, allowed=BUDGETS)),
+]
+_ProviderLimits = Annotated[
+    Mapping[str, PositiveSeconds], BeforeValidator(number_by_name({}, allowed=RATES, after_slash=True))
 ]
 _UserCaps = Annotated[Mapping[str, PositiveInt], BeforeValidator(number_by_name({}))]
 
@@ -111,6 +123,14 @@ class Settings(BaseSettings):
         "GEMINI_BASE_URL",
         "https://generativelanguage.googleapis.com",
         "Where the Gemini REST API answers; https, except on loopback",
+    )
+    openai_api_key: SecretStr | None = _contract(
+        "OPENAI_API_KEY", None, "Key of an OpenAI-compatible images API; sent in a header only"
+    )
+    openai_base_url: BaseUrlText = _contract(
+        "OPENAI_BASE_URL",
+        "https://api.openai.com",
+        "Where an OpenAI-compatible images API answers, without /v1; https, except on loopback",
     )
     tokens: Literal["managed", "producer", "external"] | None = _contract(
         "TOKENS",
@@ -194,6 +214,41 @@ class Settings(BaseSettings):
         default=False,
         description="on: the same user's same picture, pipeline, model and tier takes the earlier result",
     )
+    gemini_api_version: Literal["v1", "v1beta"] = Field(
+        default="v1beta", description="Version of the Gemini REST API that is spoken: v1 or v1beta"
+    )
+    gemini_image_model: ModelName = Field(
+        default="gemini-nano-banana-2.1",
+        description="Gemini model that makes pictures, as of 2026-11-20; models are retired within a year",
+    )
+    gemini_analysis_model: ModelName = Field(
+        default="gemini-3.5-flash",
+        description="Gemini model that analyzes pictures, as of 2026-11-20; image models can't answer in JSON",
+    )
+    openai_image_model: ModelName = Field(default="gpt-image-1", description="Model asked by PROVIDER=openai")
+    model_prices: _ModelPrices = Field(
+        default=MODEL_PRICES_USD,
+        description="USD by model, as of 2026-10-08: MODEL/1K, /2K, /4K for a picture, MODEL/in, /out, /image_out for "
+        "a million units, NAME=usd,...; those not named keep theirs",
+    )
+    provider_limits: _ProviderLimits = Field(
+        default={},
+        description="Limits of a provider for the whole fleet, PROVIDER/NAME=number,...: requests_per_minute, "
+        "requests_per_day, images_per_minute, images_per_day, concurrency (64), breaker_failures (5), breaker_s (10)",
+    )
+    budgets: _Budgets = Field(
+        default={},
+        description="Budgets of paid calls, NAME=number,...: total_usd, day_usd, user_day_usd, anonymous_day_usd and "
+        "the same with _calls; days are UTC's. Not named: no limit",
+    )
+    budget_warning_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.8, description="Part of a budget after which a warning is logged, once a window"
+    )
+    over_budget: Literal["snooze", "refuse"] = Field(
+        default="snooze",
+        description="What becomes of a job whose budget is spent: snooze (it waits for the next day) or refuse (it "
+        "ends, refunded)",
+    )
     fetch_allow_loopback: bool = Field(
         default=False, description="on: fetch inputs from loopback addresses too; for tests only, it opens inside hosts"
     )
@@ -242,7 +297,8 @@ class Settings(BaseSettings):
         """Every configured secret, decoded, for `SecretMask`."""
         urls = (self.database_url, self.database_direct_url, self.redis_url, self.broker_url)
         passwords = tuple(password for url in urls if url and (password := url_password(url)))
-        return (*passwords, *([self.gemini_api_key.get_secret_value()] if self.gemini_api_key else []))
+        keys = tuple(key.get_secret_value() for key in (self.gemini_api_key, self.openai_api_key) if key)
+        return (*passwords, *keys)
 
     @override
     def __repr__(self) -> str:

@@ -1,16 +1,68 @@
-"""The intent log: what a job is about to buy, written and committed before the call."""
+"""The intent log: what a job is about to buy, written and committed before the call, if the gate lets it through."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any, Literal
 
 from models.claims import Claim, ClaimLostError
 from models.database import Connection
-from models.job_tables import table_of
+
+Verdict = Literal["answered", "failed", "throttled", "stopped", "neutral"]
+"""What a call's end says of its provider: it answers, is down, wants to be left alone, takes no call; nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """A call that is to be made, as the gate counts it.
+
+    Attributes:
+        provider: its name.
+        purpose: `analyze` or `generate`.
+        may_be_paid: False for what is free: it is written down and counted nowhere.
+        model: who will be asked.
+        price_usd: what it will cost by the table of prices.
+        images: how many pictures it will make.
+        rules: rates, budgets and concurrency, as `darkroom.open_call` reads them.
+    """
+
+    provider: str
+    purpose: str
+    may_be_paid: bool
+    model: str | None = None
+    price_usd: Decimal = Decimal(0)
+    images: int = 0
+    rules: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The call may be made; `warning` says which budget is nearly spent, once."""
+
+    intent: int
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The call may not be made now.
+
+    `kind` is `stopped` (the kill switch), `paused`, `breaker`, `quota` (a day's), `rate` (a minute's), `budget` or
+    `concurrency`.
+    """
+
+    kind: str
+    reason: str
+    wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How a call ended: `outcome` is `answered` or an error's name; units are the provider's own."""
+    """How a call ended: `outcome` is `answered` or an error's name; units are the provider's own.
+
+    A call that was sent counts in full, whatever came back; one that never
+    left the house is given back to rates and budgets.
+    """
 
     outcome: str
     may_be_paid: bool
@@ -20,57 +72,50 @@ class CallOutcome:
     output_units: int | None = None
     images: int | None = None
     cost_usd: Decimal | None = None
+    was_sent: bool = True
+    verdict: Verdict = "neutral"
+    retry_after_s: float | None = None
+    reason: str | None = None
 
 
-async def open_intent(connection: Connection, claim: Claim, *, provider: str, purpose: str, may_be_paid: bool) -> int:
-    """Write that a call follows, under the claim's fence; return the intent's id.
+async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Admitted | Refused:
+    """Write that a call follows, under the claim's fence, if the gate lets it through: one transaction decides.
 
     Raises:
         ClaimLostError: the claim is lost; the call must not be made.
     """
-    intent = await connection.fetchval(
-        f"""
-        WITH job AS MATERIALIZED (
-                SELECT j.id FROM {table_of(claim.job_type).name} j WHERE j.id = $1 FOR KEY SHARE),
-            held AS MATERIALIZED (
-                SELECT q.id FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-                WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q)
-        INSERT INTO darkroom.provider_calls (job_type, job_id, user_id, attempt, provider, purpose, may_be_paid)
-        SELECT $4, $1, $5, $6, $7, $8, $9 FROM held RETURNING id
-        """,
-        claim.job_id,
-        claim.id,
-        claim.lease_token,
-        claim.job_type,
-        claim.user_id,
-        claim.attempt,
-        provider,
-        purpose,
-        may_be_paid,
+    row = await connection.fetchrow(
+        "SELECT * FROM darkroom.open_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        *(claim.job_type, claim.job_id, claim.id, claim.lease_token, claim.user_id, claim.attempt),
+        *(plan.provider, plan.model, plan.purpose, plan.may_be_paid, plan.price_usd, plan.images, dict(plan.rules)),
     )
-    if intent is None:
+    if row is None or row["kind"] == "claim_lost":
         raise ClaimLostError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
-    return int(intent)
+    if row["intent"] is None:
+        return Refused(row["kind"], row["reason"], row["wait_s"])
+    return Admitted(row["intent"], row["warning"])
 
 
-async def close_intent(connection: Connection, intent: int, outcome: CallOutcome) -> None:
-    """Write how a call ended. Needs no fence: it happened, whoever holds the job now."""
+async def close_call(
+    connection: Connection, intent: int, outcome: CallOutcome, rules: Mapping[str, Any] | None = None
+) -> None:
+    """Write how a call ended, and what it says of its provider. Needs no fence: it happened. Repeating it is safe."""
     await connection.execute(
-        """
-        UPDATE darkroom.provider_calls SET outcome = $2, may_be_paid = $3, latency_ms = $4, model = $5,
-            prompt_units = $6, output_units = $7, images = $8, cost_usd = $9, finished_at = clock_timestamp()
-        WHERE id = $1
-        """,
-        intent,
-        outcome.outcome,
-        outcome.may_be_paid,
-        outcome.latency_ms,
-        outcome.model,
-        outcome.prompt_units,
-        outcome.output_units,
-        outcome.images,
-        outcome.cost_usd,
+        "SELECT darkroom.close_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        *(intent, outcome.outcome, outcome.may_be_paid, outcome.latency_ms, outcome.model),
+        *(outcome.prompt_units, outcome.output_units, outcome.images, outcome.cost_usd),
+        *(outcome.was_sent, outcome.verdict, outcome.retry_after_s, outcome.reason, dict(rules or {})),
     )
+
+
+async def provider_wait(connection: Connection, provider: str, rules: Mapping[str, Any]) -> Refused | None:
+    """Say why nobody may call a provider now, whoever's job it is; None if somebody may."""
+    row = await connection.fetchrow(
+        "SELECT * FROM darkroom.call_wait($1, NULL, 0.000001, 1, $2)", provider, dict(rules)
+    )
+    if row is None or row["kind"] is None:
+        return None
+    return Refused(row["kind"], row["reason"], row["wait_s"])
 
 
 async def paid_generations(connection: Connection, claim: Claim) -> int:

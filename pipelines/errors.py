@@ -1,6 +1,10 @@
 """Every way in which a stage can fail, as types: what the runner decides on."""
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.providers.provider import Usage
 
 
 class StageError(Exception):
@@ -10,7 +14,13 @@ class StageError(Exception):
     which thing, what came back. `evidence` is what a stranger sent (a
     provider's body, a decoder's words): it goes, filtered and cut, to
     error_logs only.
+
+    A provider says more: `was_sent` is False if its call never left the
+    house, and `usage` is what a refused answer says that it used.
     """
+
+    was_sent: bool = True
+    usage: "Usage | None" = None
 
     def __init__(self, message: str, *, evidence: str | None = None) -> None:
         super().__init__(message)

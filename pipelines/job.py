@@ -18,7 +18,8 @@ class Job:
     `input_key` is the original's key, `input_url` where it lies if it has none,
     `source_key` a blend's second picture.
     `image_id` names the original's row in the keys of results; jobs of
-    `mcp_generation_jobs` have none, and carry the user's `prompt`.
+    `mcp_generation_jobs` have none, and carry the user's `prompt`; `aspect`
+    is the width / height that a picture from text is to have.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Job:
     options: PipelineOptions
     prompt: str | None = None
     input_url: str | None = None
+    aspect: float | None = None
 
     @property
     def purpose(self) -> Purpose:
@@ -66,6 +68,14 @@ class Prompt:
     text: str
     corrections: Corrections
     purpose: Purpose = Purpose.ENHANCE
+    model: str | None = None
+    temperature: float | None = None
+
+    @classmethod
+    def of_job(cls, text: str, corrections: Corrections, job: Job) -> Self:
+        """Make the prompt of a job from its text and what is to be treated."""
+        options = job.options.generation
+        return cls(text, corrections, job.purpose, options.model, options.temperature)
 
     def to_json(self) -> str:
         """Return the row's `geminiPrompt`: the rest follows from analysis and options."""
@@ -74,7 +84,7 @@ class Prompt:
     @classmethod
     def from_json(cls, text: str, *, job: Job, analysis: Analysis | None) -> Self:
         """Rebuild it from `geminiPrompt`, the job, and the analysis that the row holds (None if it was off)."""
-        return cls(text, corrections(analysis, job.options.prompt), job.purpose)
+        return cls.of_job(text, corrections(analysis, job.options.prompt), job)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.analysis import Analysis, Defects
 from pipelines.imaging.encode import encode_jpeg
 from pipelines.providers import registry
-from pipelines.providers.provider import Answer, EncodedImage
+from pipelines.providers.provider import Answer, EncodedImage, Quote
 from workers import main as worker
 
 
@@ -22,8 +22,17 @@ class SlowProvider:
     name = "slow"
     is_paid = True
 
-    def __init__(self, _pixels, _limits):
+    def __init__(self, _settings, _pixels, _limits):
         self._delay_s = float(os.environ["SLOW_S"])
+
+    def quote_analysis(self, _options):
+        return Quote("slow-1")
+
+    def quote_generation(self, _prompt, _long_side_px):
+        return Quote("slow-1", images=1)
+
+    async def aclose(self):
+        pass
 
     async def analyze(self, _image, _options):
         self._count("analyze")

@@ -76,6 +76,7 @@ class ClaimLoop:
         *,
         lanes: Lanes,
         pulse: Callable[[], Pulse],
+        is_shut: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """Prepare the loop.
 
@@ -86,6 +87,7 @@ class ClaimLoop:
             run_job: runs one claim to its recorded end; never raises but for a bug.
             lanes: told whether one is free.
             pulse: how long this process's session has lasted.
+            is_shut: says whether no provider may be called now: then nothing is claimed.
         """
         self._lanes = lanes
         self._settings = settings
@@ -93,6 +95,7 @@ class ClaimLoop:
         self._worker_id = worker_id
         self._run_job = run_job
         self._pulse = pulse
+        self._is_shut = is_shut
         self._running: dict[UUID, RunningJob] = {}
         self._woken = asyncio.Event()
         self._is_stopping = False
@@ -190,6 +193,8 @@ class ClaimLoop:
     async def _claim_all(self) -> int:
         """Fill the free lanes; return how many jobs were started."""
         started = 0
+        if self._is_shut is not None and await self._is_shut():
+            return 0
         for queue in self._settings.queues:
             most = self._free_lanes()
             if most <= 0 or self._is_stopping:

@@ -1,118 +1,318 @@
-"""What stands between a running job and its provider: an intent before each call, its outcome after it."""
+"""What stands between a running job and its providers: may it call now, the intent before, the outcome after.
+
+Providers are asked in the order of PROVIDER. The next one is asked when one
+can't do it, isn't configured, has an open breaker or a spent budget, or buying
+is stopped; a rate that is used up is waited for.
+"""
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import structlog
 
+from config.settings import Settings
 from models.claims import Claim
-from models.database import Database
-from models.provider_calls import CallOutcome, close_intent, open_intent, paid_generations
+from models.database import Connection, Database
+from models.provider_calls import (
+    CallOutcome,
+    CallPlan,
+    Refused,
+    Verdict,
+    close_call,
+    open_call,
+    paid_generations,
+    provider_wait,
+)
 from pipelines.analysis import Analysis
-from pipelines.errors import PermanentError, StageError, TransientError
+from pipelines.errors import (
+    BrokenAnswerError,
+    PermanentError,
+    PolicyRefusedError,
+    ProviderNotConfiguredError,
+    ProviderTimedOutError,
+    ProviderUnavailableError,
+    StageError,
+    ThrottledError,
+    TransientError,
+)
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-from pipelines.providers.provider import Answer, EncodedImage, Provider
+from pipelines.providers.provider import Answer, EncodedImage, Provider, Quote, Usage
 from workers.claim_loop import RunningJob
+from workers.provider_rules import rules_of
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+PASSED_OVER = frozenset({"stopped", "breaker", "quota", "budget"})
+"""Refusals after which the next provider is asked: they last. The others are over in a moment."""
+
+LONG_PAUSE_S = 300.0
+"""A provider that wants to be left alone for longer is passed over, too."""
+
+JITTER_FRACTION = 0.1
+LEAST_JITTER_S = 1.0
+"""A crowd that waits for the same moment comes spread over this much."""
+
+SHUT_LOOK_S = 1.0
+"""How long a look at shut gates is believed."""
 
 
 class TooManyPaidCallsError(PermanentError):
     """A job has used up the generate calls that may be paid for it, over all its attempts."""
 
 
-class Gate:
-    """Lends a provider to running jobs."""
+class BudgetSpentError(PermanentError):
+    """A budget is spent, and by setting nobody waits for the next one."""
 
-    def __init__(self, database: Database, provider: Provider) -> None:
-        """Keep what every call needs; the caller owns and closes both."""
-        self._database = database
-        self._provider = provider
+
+class _PassedOverError(ThrottledError):
+    """Not now and not soon: another provider may do it."""
+
+
+class Gate:
+    """Lends providers to running jobs."""
+
+    def __init__(
+        self, database: Database, providers: Sequence[Provider], measuring: Provider, settings: Settings
+    ) -> None:
+        """Keep what every call needs; the caller owns and closes it.
+
+        Args:
+            database: where calls are written down and limits are kept.
+            providers: in the order in which they are asked; not empty.
+            measuring: analyzes when no other provider gives a usable analysis.
+            settings: limits and budgets.
+        """
+        self.database = database
+        self.providers = providers
+        self.measuring = measuring
+        self.refuses_over_budget = settings.over_budget == "refuse"
+        self.rules = {provider.name: rules_of(settings, provider.name) for provider in providers}
+        self._looked_s = float("-inf")
+        self._is_shut = False
 
     def for_job(self, job: RunningJob, *, most_paid_calls: int) -> Provider:
         """Return the provider that one job may call, with at most so many paid generations in all."""
-        return _GatedProvider(self._database, self._provider, job, most_paid_calls)
+        return _GatedProvider(self, job, most_paid_calls)
+
+    async def is_shut(self) -> bool:
+        """Say whether nobody may buy anything now, from any provider: then there is nothing to claim jobs for."""
+        if not all(provider.is_paid for provider in self.providers):
+            return False
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= SHUT_LOOK_S:
+            self._looked_s = now_s
+            self._is_shut = not self.refuses_over_budget and await self.database.run(self._look_at_all)
+        return self._is_shut
+
+    async def _look_at_all(self, connection: Connection) -> bool:
+        for name, rules in self.rules.items():
+            if await provider_wait(connection, name, rules) is None:
+                return False
+        return True
 
 
 class _GatedProvider:
     """One job's provider. A crash in a call leaves its intent open: visible, and counted as paid."""
 
-    def __init__(self, database: Database, provider: Provider, job: RunningJob, most_paid_calls: int) -> None:
-        self._database = database
-        self._provider = provider
+    def __init__(self, gate: Gate, job: RunningJob, most_paid_calls: int) -> None:
+        self._gate = gate
         self._job = job
         self._most_paid_calls = most_paid_calls
 
     @property
     def name(self) -> str:
-        return self._provider.name
+        return self._gate.providers[0].name
 
     @property
     def is_paid(self) -> bool:
-        return self._provider.is_paid
+        return any(provider.is_paid for provider in self._gate.providers)
+
+    def quote_analysis(self, options: AnalysisOptions) -> Quote:
+        return self._gate.providers[0].quote_analysis(options)
+
+    def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:
+        return self._gate.providers[0].quote_generation(prompt, long_side_px)
+
+    async def aclose(self) -> None:
+        """Do nothing: the gate lends."""
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
-        return await self._call("analyze", lambda: self._provider.analyze(image, options))
+        """Analyze; what no provider can or will analyze is measured, so that an analysis never ends a job."""
+
+        async def ask(providers: Sequence[Provider]) -> Answer[Analysis]:
+            return await self._ask(
+                "analyze", providers, lambda one: one.quote_analysis(options), lambda one: one.analyze(image, options)
+            )
+
+        for _ in range(2):
+            try:
+                return await ask(self._gate.providers)
+            except ProviderNotConfiguredError:
+                break
+            except BrokenAnswerError as error:
+                log.warning("analysis_unusable", error=str(error))
+            except (ProviderUnavailableError, ProviderTimedOutError):
+                if self._claim.attempt == 1:
+                    raise
+                break
+        return await ask([self._gate.measuring])
 
     async def generate(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> Answer[EncodedImage]:
         if self.is_paid:
-            paid = await self._database.run(lambda connection: paid_generations(connection, self._claim))
+            paid = await self._gate.database.run(lambda connection: paid_generations(connection, self._claim))
             if paid >= self._most_paid_calls:
                 raise TooManyPaidCallsError(
                     f"{paid} generate calls may have been paid for this job; its limit is {self._most_paid_calls}"
                 )
-        return await self._call("generate", lambda: self._provider.generate(prompt, images, long_side_px, aspect))
+        return await self._ask(
+            "generate",
+            self._gate.providers,
+            lambda one: one.quote_generation(prompt, long_side_px),
+            lambda one: one.generate(prompt, images, long_side_px, aspect),
+        )
 
     @property
     def _claim(self) -> Claim:
         return self._job.claim
 
-    async def _call(self, purpose: str, call: Callable[[], Awaitable[Answer[T]]]) -> Answer[T]:
-        provider = self._provider
-        intent = await self._database.run(
-            lambda connection: open_intent(
-                connection, self._claim, provider=provider.name, purpose=purpose, may_be_paid=provider.is_paid
-            )
-        )
-        started_s = time.monotonic()
+    async def _ask(
+        self,
+        purpose: str,
+        providers: Sequence[Provider],
+        quote_of: Callable[[Provider], Quote],
+        call: Callable[[Provider], Awaitable[Answer[T]]],
+    ) -> Answer[T]:
+        """Ask the providers in order; return the first answer.
+
+        Raises:
+            ThrottledError: a provider can, and not now; the shortest wait.
+            ProviderNotConfiguredError: none can; says why each can't.
+            StageError: the call of the first that can failed.
+        """
+        passed_over: list[_PassedOverError] = []
+        refusals: list[ProviderNotConfiguredError] = []
+        for provider in providers:
+            try:
+                return await self._call(provider, purpose, quote_of(provider), call)
+            except _PassedOverError as error:
+                passed_over.append(error)
+            except ProviderNotConfiguredError as error:
+                refusals.append(error)
+            if len(providers) > 1:
+                log.info("provider_passed_over", provider=provider.name, purpose=purpose)
+        if passed_over:
+            raise min(passed_over, key=lambda error: error.retry_after)
+        if len(refusals) == 1:
+            raise refusals[0]
+        evidence = "; ".join(error.evidence for error in refusals if error.evidence) or None
+        raise ProviderNotConfiguredError("; ".join(map(str, refusals)), evidence=evidence)
+
+    async def _call(
+        self, provider: Provider, purpose: str, quote: Quote, call: Callable[[Provider], Awaitable[Answer[T]]]
+    ) -> Answer[T]:
+        rules = self._gate.rules.get(provider.name, {})
+        plan = CallPlan(provider.name, purpose, provider.is_paid, quote.model, quote.cost_usd, quote.images, rules)
+        opened = await self._gate.database.run(lambda connection: open_call(connection, self._claim, plan))
+        if isinstance(opened, Refused):
+            raise self._refusal(provider, opened)
+        if opened.warning:
+            log.warning("budget_warned", provider=provider.name, warning=opened.warning)
+        intent, started_s = opened.intent, time.monotonic()
         self._job.calls += 1
         try:
-            answer = await call()
+            answer = await call(provider)
         except StageError as error:
-            is_paid = provider.is_paid and isinstance(error, TransientError) and error.is_paid
-            await self._close(intent, type(error).__name__, started_s, may_be_paid=is_paid)
+            await self._close(provider, intent, started_s, _ended(error, is_paid=provider.is_paid), error.usage)
+            if isinstance(error, ThrottledError):
+                raise _throttled(str(error), error.retry_after, error.evidence) from error
             raise
         except asyncio.CancelledError:
-            await asyncio.shield(self._close(intent, "cut_off", started_s, may_be_paid=provider.is_paid))
+            cut_off = CallOutcome("cut_off", provider.is_paid, 0)
+            await asyncio.shield(self._close(provider, intent, started_s, cut_off, None))
             raise
         finally:
             self._job.calls -= 1
-        await self._close(intent, "answered", started_s, may_be_paid=provider.is_paid, answer=answer)
+        answered = CallOutcome("answered", provider.is_paid, 0, answer.model, verdict="answered")
+        await self._close(provider, intent, started_s, answered, answer.usage)
         return answer
 
+    def _refusal(self, provider: Provider, refused: Refused) -> StageError:
+        message = f"{provider.name}: {refused.reason}"
+        if refused.kind == "budget" and self._gate.refuses_over_budget:
+            return BudgetSpentError(message)
+        wait = timedelta(seconds=refused.wait_s)
+        if refused.kind in PASSED_OVER:
+            return _PassedOverError(message, retry_after=_jittered(wait))
+        return _throttled(message, wait)
+
     async def _close(
-        self, intent: int, outcome: str, started_s: float, *, may_be_paid: bool, answer: Answer[T] | None = None
+        self, provider: Provider, intent: int, started_s: float, outcome: CallOutcome, usage: Usage | None
     ) -> None:
         """Close an intent; if that fails it stays open, which is seen and counted."""
-        usage = answer.usage if answer else None
+        if outcome.verdict == "stopped" and provider.is_paid:
+            log.error("provider_stopped", provider=provider.name, reason=outcome.reason)
+        usage = usage or Usage()
         closing = CallOutcome(
-            outcome=outcome,
-            may_be_paid=may_be_paid,
+            outcome=outcome.outcome,
+            may_be_paid=outcome.may_be_paid,
             latency_ms=round((time.monotonic() - started_s) * 1000),
-            model=answer.model if answer else None,
-            prompt_units=usage.prompt_units if usage else None,
-            output_units=usage.output_units if usage else None,
-            images=usage.images if usage else None,
-            cost_usd=usage.cost_usd if usage else None,
+            model=outcome.model,
+            prompt_units=usage.prompt_units,
+            output_units=usage.output_units,
+            images=usage.images,
+            cost_usd=usage.cost_usd,
+            was_sent=outcome.was_sent,
+            verdict=outcome.verdict,
+            retry_after_s=outcome.retry_after_s,
+            reason=outcome.reason,
         )
+        rules = self._gate.rules.get(provider.name, {})
         try:
-            await self._database.run(lambda connection: close_intent(connection, intent, closing), patience_s=5)
+            await self._gate.database.run(
+                lambda connection: close_call(connection, intent, closing, rules), patience_s=5
+            )
         except Exception as error:  # noqa: BLE001 - the call is over, whatever becomes of its record
             log.warning("provider_call_unrecorded", intent=intent, error=str(error))
+
+
+def _ended(error: StageError, *, is_paid: bool) -> CallOutcome:
+    """Say how a failed call ended, and what that says of its provider."""
+    verdict: Verdict = "neutral"
+    match error:
+        case ThrottledError():
+            verdict = "throttled"
+        case ProviderNotConfiguredError():
+            verdict = "stopped"
+        case ProviderUnavailableError() | ProviderTimedOutError():
+            verdict = "failed"
+        case _ if error.was_sent:
+            verdict = "answered"
+    may_be_paid = isinstance(error, PolicyRefusedError) or (isinstance(error, TransientError) and error.is_paid)
+    return CallOutcome(
+        type(error).__name__,
+        may_be_paid=is_paid and may_be_paid,
+        latency_ms=0,
+        was_sent=error.was_sent,
+        verdict=verdict,
+        retry_after_s=error.retry_after.total_seconds() if isinstance(error, ThrottledError) else None,
+        reason=type(error).__name__,
+    )
+
+
+def _throttled(message: str, wait: timedelta, evidence: str | None = None) -> ThrottledError:
+    kind = _PassedOverError if wait.total_seconds() > LONG_PAUSE_S else ThrottledError
+    return kind(message, retry_after=_jittered(wait), evidence=evidence)
+
+
+def _jittered(wait: timedelta) -> timedelta:
+    most_s = max(LEAST_JITTER_S, wait.total_seconds() * JITTER_FRACTION)
+    return wait + timedelta(seconds=random.uniform(0, min(most_s, 60)))  # noqa: S311 - jitter, not a secret

@@ -24,7 +24,8 @@ from config.settings import Settings, load_settings
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
-from pipelines.providers.registry import open_provider
+from pipelines.providers.local.provider import LocalProvider
+from pipelines.providers.registry import open_providers
 from workers.claim_loop import ClaimLoop
 from workers.doorbell import Lanes, declare_bells, make_broker
 from workers.gate import Gate
@@ -65,13 +66,16 @@ class WorkerProcess:
         )
         pixels = await self._stack.enter_async_context(PixelPool())
         limits = DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
-        provider = open_provider(settings.providers, pixels, limits)
+        providers = open_providers(settings, pixels, limits)
+        for provider in providers:
+            self._stack.push_async_callback(provider.aclose)
+        gate = Gate(runtime.database, providers, LocalProvider(pixels, limits), settings)
         mask = secret_mask(settings)
         runner = Runner(
             database=runtime.database,
             storage=runtime.storage,
             pixels=pixels,
-            provider_for=Gate(runtime.database, provider).for_job,
+            provider_for=gate.for_job,
             deadlines_s=settings.stage_deadlines,
             limits=limits,
             mask=mask,
@@ -79,7 +83,13 @@ class WorkerProcess:
         )
         worker_id = self.worker_id
         claim_loop = ClaimLoop(
-            settings, runtime.database, worker_id, runner.run_job, lanes=self._lanes, pulse=lambda: lease.pulse
+            settings,
+            runtime.database,
+            worker_id,
+            runner.run_job,
+            lanes=self._lanes,
+            pulse=lambda: lease.pulse,
+            is_shut=gate.is_shut,
         )
         lease = LeaseThread(
             settings,

@@ -114,9 +114,16 @@ CREATE TABLE darkroom.provider_calls (
     prompt_units integer,
     output_units integer,
     images integer,
-    cost_usd numeric(12, 6)
+    cost_usd numeric(12, 6),
+    -- what the gate counted before the call: against whose budget, at which price, in whose calendar
+    payer text,
+    quoted_usd numeric(12, 6) NOT NULL DEFAULT 0,
+    quoted_images integer NOT NULL DEFAULT 0,
+    zone text NOT NULL DEFAULT 'UTC',
+    was_sent boolean NOT NULL DEFAULT true
 );
 CREATE INDEX provider_calls_job_idx ON darkroom.provider_calls (job_id);
+CREATE INDEX provider_calls_started_idx ON darkroom.provider_calls (provider, started_at);
 CREATE INDEX provider_calls_open_idx ON darkroom.provider_calls (started_at) WHERE outcome = 'open';
 
 -- A picture that was bought and stored: input hash -> object.

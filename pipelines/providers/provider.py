@@ -42,6 +42,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Quote:
+    """What a call would be: the model that would be asked, its price by the table, the pictures that it would make."""
+
+    model: str
+    cost_usd: Decimal = Decimal(0)
+    images: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Generic[T_co]):
     """What a provider gave, what it used, and which model it was.
 
@@ -72,6 +81,22 @@ class Provider(Protocol):
         """Say whether a call can cost money."""
         ...
 
+    def quote_analysis(self, options: AnalysisOptions) -> Quote:
+        """Say what an analysis would be, before it is asked for.
+
+        Raises:
+            ProviderNotConfiguredError: this provider can't analyze, or has no key.
+        """
+        ...
+
+    def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:
+        """Say what a picture would be, before it is asked for.
+
+        Raises:
+            ProviderNotConfiguredError: this provider can't make such a picture, or has no key.
+        """
+        ...
+
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
         """Say what is in a picture and what is wrong with it."""
         ...
@@ -87,4 +112,8 @@ class Provider(Protocol):
             long_side_px: long side wanted, in pixels.
             aspect: width / height wanted; None leaves it to the provider.
         """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections. Idempotent."""
         ...

@@ -12,7 +12,7 @@ from pipelines.job import Generated, Job, Prompt
 from pipelines.prompts import ALL_CORRECTIONS, Purpose, prompt_text
 from pipelines.providers.provider import Answer, EncodedImage
 from pipelines.stage import StageContext
-from pipelines.stages.objects import read_input, read_source
+from pipelines.stages.objects import read_input, read_references, read_source
 
 
 async def generate(context: StageContext) -> Generated:
@@ -22,11 +22,11 @@ async def generate(context: StageContext) -> Generated:
         StageError: an object is missing, a picture is refused, the provider or the storage failed.
     """
     job = context.job
-    prompt = context.outputs.prompt or Prompt(
-        prompt_text(job.purpose, None, job.options, job.prompt), ALL_CORRECTIONS, job.purpose
+    prompt = context.outputs.prompt or Prompt.of_job(
+        prompt_text(job.purpose, None, job.options, job.prompt), ALL_CORRECTIONS, job
     )
     images, width_px, height_px = await _pictures(context)
-    aspect = width_px / height_px if images else None
+    aspect = width_px / height_px
     answer = await context.provider.generate(prompt, images, job.tier.long_side_px, aspect)
     picture = await _finish(context, answer, width_px, height_px)
     sha256 = hashlib.sha256(picture.data).hexdigest()
@@ -49,14 +49,22 @@ async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int
     """Return the pictures to work on, and the width and height in pixels that the result is to have."""
     long_side_px = context.job.tier.long_side_px
     if context.job.purpose is Purpose.GENERATE:
-        return [], long_side_px, long_side_px
+        return [], *_size_of_aspect(context.job.aspect or 1.0, long_side_px)
     data = await read_input(context)
     box = context.outputs.crop.box if context.outputs.crop else None
     size = (box.width, box.height) if box else await context.pixels.run(oriented_size, data, context.limits)
     images = [EncodedImage(data, box)]
     if (source := await read_source(context)) is not None:
         images.append(EncodedImage(source))
+    if context.provider.is_paid:  # the local engine has no use for them
+        images += [EncodedImage(reference) for reference in await read_references(context)]
     return images, *fit_long_side(*size, long_side_px)
+
+
+def _size_of_aspect(aspect: float, long_side_px: int) -> tuple[int, int]:
+    """Return width and height in pixels with this long side and this width / height, each at least 1."""
+    width, height = (1.0, 1 / aspect) if aspect >= 1 else (aspect, 1.0)
+    return max(1, round(width * long_side_px)), max(1, round(height * long_side_px))
 
 
 async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px: int, height_px: int) -> FinishedImage:

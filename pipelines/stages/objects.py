@@ -29,6 +29,15 @@ async def read_source(context: StageContext) -> bytes | None:
     return await _read(context, context.job.source_key, "the source picture's originalR2Key")
 
 
+async def read_references(context: StageContext) -> list[bytes]:
+    """Return the bytes of the pipeline's reference pictures that lie in storage; raises as `read_input` does."""
+    return [
+        await _read(context, reference.r2_key, f"promptConfig.referenceImages[{number}].r2Key")
+        for number, reference in enumerate(context.job.options.prompt.reference_images)
+        if reference.r2_key
+    ]
+
+
 async def _read(context: StageContext, key: str | None, column: str) -> bytes:
     if key is None:
         raise MissingObjectError(f"the job has no picture: {column} is empty")

@@ -9,4 +9,4 @@ async def prompt(context: StageContext) -> Prompt:
     """Return the prompt that follows from analysis and pipeline."""
     job, analysis = context.job, context.outputs.analysis
     text = prompt_text(job.purpose, analysis, job.options, job.prompt)
-    return Prompt(text, corrections(analysis, job.options.prompt), job.purpose)
+    return Prompt.of_job(text, corrections(analysis, job.options.prompt), job)

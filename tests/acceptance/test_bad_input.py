@@ -124,7 +124,7 @@ async def test_text_to_image_is_refused_honestly(fleet):
     row = await finished(fleet, job)
 
     assert row["status"] == "REFUNDED"
-    assert "words" in row["errorMessage"]
+    assert "not configured" in row["errorMessage"]
 
 
 async def test_psql_alone_gets_a_job_done(fleet):

@@ -11,7 +11,7 @@ from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import Purpose
 from pipelines.providers.local import work
-from pipelines.providers.provider import Answer, EncodedImage, Usage
+from pipelines.providers.provider import Answer, EncodedImage, Quote, Usage
 
 NAME = "local"
 
@@ -36,6 +36,23 @@ class LocalProvider:
         """Return False: it costs CPU only."""
         return False
 
+    def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - figures need none
+        """Return that it is free."""
+        return Quote(NAME)
+
+    def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:  # noqa: ARG002 - every size is free
+        """Return that it is free.
+
+        Raises:
+            ProviderNotConfiguredError: asked for a picture from text, or for a change in words.
+        """
+        if prompt.purpose in {Purpose.GENERATE, Purpose.MODIFY}:
+            raise ProviderNotConfiguredError(
+                "making pictures from words is not configured: the local engine can't; set PROVIDER and the key of a "
+                "model that can"
+            )
+        return Quote(NAME, images=1)
+
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:  # noqa: ARG002 - figures need none
         """Measure a picture.
 
@@ -59,10 +76,9 @@ class LocalProvider:
             ProviderNotConfiguredError: asked for a picture from text, or for a change in words.
             BadImageError: refused at the door.
         """
-        if prompt.purpose in {Purpose.GENERATE, Purpose.MODIFY} or not images:
-            raise ProviderNotConfiguredError(
-                "the local engine can't make pictures from words: set PROVIDER and the key of a model that can"
-            )
+        self.quote_generation(prompt, long_side_px)
+        if not images:
+            raise ProviderNotConfiguredError("the local engine is not configured to make pictures of nothing")
         source = images[1].data if prompt.purpose is Purpose.BLEND else None
         header = read_header(images[0].data, self._limits)
         if source is not None:
@@ -79,3 +95,6 @@ class LocalProvider:
         )
         picture = EncodedImage(result.data, is_finished=True)
         return Answer(picture, NAME, _FREE, notes=result.treatments)
+
+    async def aclose(self) -> None:
+        """Do nothing: the pool is the caller's."""

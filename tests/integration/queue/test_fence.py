@@ -8,7 +8,7 @@ import pytest
 from models.claims import ClaimLostError
 from models.database import prepare_connection
 from models.job_tables import table_of
-from models.provider_calls import open_intent, paid_generations
+from models.provider_calls import CallPlan, open_call, paid_generations
 from models.rescue import rescue_lost_claims
 from models.transitions import (
     HELD,
@@ -131,9 +131,7 @@ async def test_lost_claim_opens_no_provider_call(database, table):
     rows = await all_rows(database)
 
     with pytest.raises(ClaimLostError):
-        await database.run(
-            lambda connection: open_intent(connection, claim, provider="p", purpose="generate", may_be_paid=True)
-        )
+        await database.run(lambda connection: open_call(connection, claim, CallPlan("p", "generate", may_be_paid=True)))
 
     assert await all_rows(database) == rows
 
@@ -151,9 +149,7 @@ async def test_held_claim_writes(database, table, kind):
 async def test_held_claim_opens_a_provider_call_that_counts(database, table):
     claim = await make_claim(database, table)
 
-    await database.run(
-        lambda connection: open_intent(connection, claim, provider="p", purpose="generate", may_be_paid=True)
-    )
+    await database.run(lambda connection: open_call(connection, claim, CallPlan("p", "generate", may_be_paid=True)))
 
     assert await database.run(lambda connection: paid_generations(connection, claim)) == 1
 

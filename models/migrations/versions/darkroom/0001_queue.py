@@ -16,6 +16,7 @@ SQL_FILES = (
     "changes.sql",
     "pipelines.sql",
     "submit.sql",
+    "limits.sql",
     "triggers.sql",
     "grants.sql",
 )

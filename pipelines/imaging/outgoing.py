@@ -1,0 +1,76 @@
+"""Pictures on their way out of the house: upright, sRGB, without metadata, small enough, of a ratio the model knows."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.imaging.decode import decode
+from pipelines.imaging.encode import encode_jpeg, resize_long_side
+from pipelines.imaging.geometry import PixelBox
+from pipelines.imaging.header import DecodeLimits
+
+MAX_SIDE_PX = 3072
+"""Larger ones are shrunk by the model anyway (its documentation, read 2026-11)."""
+
+MAX_BYTES = 5_000_000
+"""Five of these, as base64, stay under the 20 MB that a whole request may have; one alone may have 7 MB."""
+
+QUALITIES = (92, 85, 75)
+LEAST_SIDE_PX = 16
+"""A picture of one pixel is none to a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A JPEG that may leave the house, and the name of the ratio that it has; None if none was asked for."""
+
+    data: bytes = field(repr=False)
+    ratio: str | None
+    width_px: int
+    height_px: int
+
+
+def outgoing(
+    data: bytes, limits: DecodeLimits, box: PixelBox | None, ratios: Mapping[str, float] | None = None
+) -> Outgoing:
+    """Pass a picture through the door and encode it anew. Run it in a pixel child.
+
+    With `ratios` it gets the nearest of them by margins around it, its edges
+    drawn out, so that nothing is lost: the answer is cut back around its
+    middle (`finishing.finish`).
+
+    Raises:
+        BadImageError: refused at the door.
+    """
+    pixels = decode(data, limits, box=box, max_long_side_px=MAX_SIDE_PX).pixels
+    if max(pixels.shape[:2]) < LEAST_SIDE_PX:
+        pixels = resize_long_side(pixels, LEAST_SIDE_PX)
+    ratio = None
+    if ratios is not None:
+        ratio = nearest_ratio(pixels.shape[1] / pixels.shape[0], ratios)
+        pixels = _padded(pixels, ratios[ratio])
+    for quality in QUALITIES:
+        encoded = encode_jpeg(pixels, quality=quality)
+        if len(encoded) <= MAX_BYTES:
+            break
+    else:
+        encoded = encode_jpeg(resize_long_side(pixels, MAX_SIDE_PX // 2), quality=QUALITIES[-1])
+    return Outgoing(encoded, ratio, pixels.shape[1], pixels.shape[0])
+
+
+def nearest_ratio(aspect: float, ratios: Mapping[str, float]) -> str:
+    """Return the name of the ratio that is the least stretch away from a width / height."""
+    return min(ratios, key=lambda name: abs(math.log(ratios[name] / aspect)))
+
+
+def _padded(pixels: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
+    """Add margins, the same on both sides, until width / height is as asked."""
+    height, width = pixels.shape[:2]
+    across, down = max(0, round(height * ratio) - width), max(0, round(width / ratio) - height)
+    edges = (down // 2, down - down // 2, across // 2, across - across // 2)
+    padded = cv2.copyMakeBorder(pixels, *edges, cv2.BORDER_REPLICATE)
+    return np.asarray(padded, np.uint8)

@@ -1,0 +1,138 @@
+"""What Gemini's refusals mean, by value: status, reason of an end, reason of a block -> our own errors.
+
+Source: the API's error model (google.rpc.Status), google-genai 3.4.0's enums, public reports; read 2026-11-20.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from zoneinfo import ZoneInfo
+
+from pipelines.errors import (
+    BrokenAnswerError,
+    PolicyRefusedError,
+    ProviderNotConfiguredError,
+    ProviderTimedOutError,
+    ProviderUnavailableError,
+    RequestRejectedError,
+    StageError,
+    ThrottledError,
+)
+from pipelines.providers.gemini.wire import Error, GenerateContentResponse, read_error
+from pipelines.providers.remote import MAX_EVIDENCE_CHARS, Reply
+
+QUOTA_ZONE = "America/Los_Angeles"
+"""A day of Gemini's quota begins at midnight there."""
+
+DEFAULT_RETRY_AFTER = timedelta(seconds=20)
+"""After a 429 that doesn't say for how long: a third of the window of a minute that was mostly exceeded."""
+
+MAX_RETRY_AFTER = timedelta(days=1)
+
+POLICY_REASONS = frozenset(
+    {"SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"}
+    | {"PUP_LIMITED_DISABLED", "MODEL_ARMOR", "JAILBREAK", "ESCALATION"}
+)
+"""Ends that no second try changes."""
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+_NAME = re.compile(r"[A-Z][A-Z_]{0,39}")
+
+
+def refusal(  # noqa: PLR0911 - a table, one line each
+    reply: Reply, model: str, *, now: datetime | None = None
+) -> StageError:
+    """Translate an answer whose status isn't 200."""
+    error = read_error(reply.body)
+    where = f"gemini {reply.status}{f' {error.status}' if _NAME.fullmatch(error.status) else ''}"
+    evidence = error.message[:MAX_EVIDENCE_CHARS] or reply.evidence
+    match reply.status:
+        case HTTPStatus.BAD_REQUEST:
+            return _bad_request(error, where, evidence)
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return ProviderNotConfiguredError(
+                f"{where}: the key isn't accepted; check GEMINI_API_KEY", evidence=evidence
+            )
+        case HTTPStatus.NOT_FOUND:
+            return ProviderNotConfiguredError(
+                f"{where}: there is no model {model} (any more); name another in DARKROOM_GEMINI_IMAGE_MODEL or "
+                "DARKROOM_GEMINI_ANALYSIS_MODEL",
+                evidence=evidence,
+            )
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return ThrottledError(
+                f"{where}: too many requests",
+                retry_after=retry_after(error, now or datetime.now(UTC)),
+                evidence=evidence,
+            )
+        case HTTPStatus.GATEWAY_TIMEOUT:
+            return ProviderTimedOutError(f"{where}: it wasn't done in its own time", evidence=evidence)
+        case HTTPStatus.REQUEST_TIMEOUT:
+            return ProviderUnavailableError(f"{where}: the request didn't arrive in time", evidence=evidence)
+        case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ProviderUnavailableError(f"{where}: it is out of order or overloaded", evidence=evidence)
+        case status if status < HTTPStatus.BAD_REQUEST:
+            return BrokenAnswerError(f"{where}: an answer of an unknown kind", evidence=evidence)
+        case _:
+            return RequestRejectedError(f"{where}: the request was rejected", evidence=evidence)
+
+
+def _bad_request(error: Error, where: str, evidence: str) -> StageError:
+    if error.detail("ErrorInfo").get("reason") == "API_KEY_INVALID":
+        return ProviderNotConfiguredError(f"{where}: the key is none; check GEMINI_API_KEY", evidence=evidence)
+    if error.status == "FAILED_PRECONDITION":
+        return ProviderNotConfiguredError(
+            f"{where}: the account may not use it here (billing, country)", evidence=evidence
+        )
+    return RequestRejectedError(f"{where}: the request was rejected", evidence=evidence)
+
+
+def retry_after(error: Error, now: datetime) -> timedelta:
+    """Return how long a 429 asks to be left alone: RetryInfo, or for a day's quota until midnight of its zone."""
+    wait = DEFAULT_RETRY_AFTER
+    if given := _DURATION.fullmatch(str(error.detail("RetryInfo").get("retryDelay", ""))):
+        wait = timedelta(seconds=float(given[1]))
+    violations = error.detail("QuotaFailure").get("violations")
+    quota_ids = (
+        [str(one.get("quotaId", "")) for one in violations or [] if isinstance(one, dict)]
+        if isinstance(violations, list)
+        else []
+    )
+    if any("PerDay" in quota_id for quota_id in quota_ids):
+        local = now.astimezone(ZoneInfo(QUOTA_ZONE))
+        midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        wait = max(wait, midnight - local)
+    return min(max(wait, timedelta(seconds=1)), MAX_RETRY_AFTER)
+
+
+def no_picture(response: GenerateContentResponse) -> StageError:
+    """Say what an answer without a picture means."""
+    if refused := policy_refusal(response):
+        return refused
+    reason = _name(response.candidate.finish_reason)
+    text = " ".join(part.text for part in response.parts if part.text and not part.thought)
+    said = response.candidate.finish_message or text or None
+    if reason == "LANGUAGE":
+        return RequestRejectedError("gemini doesn't take prompts in this language", evidence=said)
+    words = "text and no picture" if text else "no picture"
+    return BrokenAnswerError(f"gemini answered with {words} (finish reason {reason})", evidence=said)
+
+
+def policy_refusal(response: GenerateContentResponse) -> PolicyRefusedError | None:
+    """Return the refusal by policy that an answer holds, if it does; an unknown block is one, too."""
+    if response.prompt_feedback and response.prompt_feedback.block_reason:
+        category = _name(response.prompt_feedback.block_reason)
+        return PolicyRefusedError(f"gemini refused the request by policy: {category}", category=category)
+    category = _name(response.candidate.finish_reason)
+    if category in POLICY_REASONS:
+        return PolicyRefusedError(
+            f"gemini refused the picture by policy: {category}",
+            category=category,
+            evidence=response.candidate.finish_message,
+        )
+    return None
+
+
+def _name(reason: str | None) -> str:
+    """Return a reason as a word that may stand in a row: new ones appear, and a stranger wrote them."""
+    return reason if reason and _NAME.fullmatch(reason) else "UNKNOWN" if reason else "MISSING"

@@ -1,0 +1,192 @@
+"""Gemini as a provider: vision analysis with a response schema, pictures from pictures and from words."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from config.settings import Settings
+from pipelines.analysis import Analysis
+from pipelines.errors import ProviderNotConfiguredError, RequestRejectedError, StageError
+from pipelines.imaging.header import DecodeLimits, read_header
+from pipelines.imaging.outgoing import Outgoing, nearest_ratio, outgoing
+from pipelines.imaging.pool import PixelPool
+from pipelines.job import Prompt
+from pipelines.options import AnalysisOptions
+from pipelines.providers.gemini.answers import analysis_of, picture_of, read_answer
+from pipelines.providers.gemini.errors import refusal
+from pipelines.providers.gemini.requests import (
+    MAX_ANALYSIS_UNITS,
+    analysis_request,
+    generation_request,
+    ratios_of,
+)
+from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetadata
+from pipelines.providers.prices import PriceTable
+from pipelines.providers.provider import Answer, EncodedImage, Quote, Usage
+from pipelines.providers.remote import RemoteCaller, unsent
+
+NAME = "gemini"
+
+MAX_REQUEST_BYTES = 20_000_000
+"""Of a whole request with its pictures inside; Google's pages, read 2026-11."""
+
+MAX_PICTURES = 6
+"""Ours: a picture, a blend's source and three references fit with room. The models take fourteen."""
+
+ANALYSIS_TEMPERATURE = 0.1
+GENERATION_TEMPERATURE = 1.0
+"""The service's own default for image models; sent, so that the row can say it."""
+
+_PROMPT_UNITS = 1_500
+"""A picture and our words, for the price of an analysis before it is made."""
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class GeminiProvider:
+    """Speaks the Gemini REST API. One per process: it owns the connections."""
+
+    def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
+        """Keep what calls need; without a key every quote says so. The caller owns the pool."""
+        self._settings = settings
+        self._pixels = pixels
+        self._limits = limits
+        self._prices = PriceTable(settings.model_prices)
+        self._caller: RemoteCaller | None = None
+        if settings.gemini_api_key is not None:
+            key = settings.gemini_api_key.get_secret_value()
+            self._caller = RemoteCaller(NAME, settings.gemini_base_url, {"x-goog-api-key": key})
+
+    @property
+    def name(self) -> str:
+        """Return "gemini"."""
+        return NAME
+
+    @property
+    def is_paid(self) -> bool:
+        """Return True."""
+        return True
+
+    def quote_analysis(self, options: AnalysisOptions) -> Quote:
+        """Return model and price of an analysis.
+
+        Raises:
+            ProviderNotConfiguredError: there is no key.
+        """
+        self._require_key()
+        model = self._model(options.model, self._settings.gemini_analysis_model)
+        return Quote(model, self._prices.units_usd(model, prompt=_PROMPT_UNITS, output=MAX_ANALYSIS_UNITS))
+
+    def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:
+        """Return model and price of a picture.
+
+        Raises:
+            ProviderNotConfiguredError: there is no key.
+        """
+        self._require_key()
+        model = self._model(prompt.model, self._settings.gemini_image_model)
+        return Quote(model, self._prices.image_usd(model, long_side_px), images=1)
+
+    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
+        """Ask what is in a picture and what is wrong with it.
+
+        Raises:
+            StageError: see `pipelines.providers.gemini.errors`.
+        """
+        model = self.quote_analysis(options).model
+        picture = await self._outgoing(image)
+        temperature = ANALYSIS_TEMPERATURE if options.temperature is None else options.temperature
+        response = await self._ask(model, analysis_request(picture.data, temperature))
+        usage = self._usage(model, response.usage_metadata, images=0)
+        try:
+            return Answer(analysis_of(response, model), model, usage, temperature)
+        except StageError as error:
+            error.usage = usage
+            raise
+
+    async def generate(
+        self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
+    ) -> Answer[EncodedImage]:
+        """Ask for a picture of a prompt and pictures: the main one first, with margins to the nearest ratio.
+
+        Raises:
+            StageError: see `pipelines.providers.gemini.errors`.
+        """
+        model = self.quote_generation(prompt, long_side_px).model
+        ratios = ratios_of(model)
+        pictures = [
+            await self._outgoing(image, None if number else ratios)
+            for number, image in enumerate(images[:MAX_PICTURES])
+        ]
+        ratio = pictures[0].ratio if pictures else nearest_ratio(aspect or 1.0, ratios)
+        sizes = self._prices.sizes(model)
+        request = generation_request(
+            prompt.text,
+            [picture.data for picture in pictures],
+            ratio=ratio or "1:1",
+            size=self._prices.size_for(model, long_side_px) if len(sizes) > 1 else None,  # one size takes no name
+            temperature=GENERATION_TEMPERATURE if prompt.temperature is None else prompt.temperature,
+        )
+        response = await self._ask(model, request)
+        usage = self._usage(model, response.usage_metadata, images=1)
+        try:
+            picture = EncodedImage(picture_of(response))
+        except StageError as error:
+            error.usage = usage
+            raise
+        return Answer(picture, model, usage, request["generationConfig"]["temperature"])
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent."""
+        if self._caller is not None:
+            await self._caller.aclose()
+
+    def _model(self, wished: str | None, default: str) -> str:
+        """Return a pipeline's model if it has a price here: an unpriced or retired one would be a surprise."""
+        if wished and _MODEL.fullmatch(wished) and self._prices.knows(wished):
+            return wished
+        return default
+
+    def _require_key(self) -> RemoteCaller:
+        if self._caller is None:
+            raise ProviderNotConfiguredError("gemini is not configured: set GEMINI_API_KEY")
+        return self._caller
+
+    async def _outgoing(self, image: EncodedImage, ratios: dict[str, float] | None = None) -> Outgoing:
+        with unsent():
+            header = read_header(image.data, self._limits)
+            return await self._pixels.run(
+                outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
+            )
+
+    async def _ask(self, model: str, request: dict[str, Any]) -> GenerateContentResponse:
+        caller = self._require_key()
+        body = json.dumps(request, ensure_ascii=False).encode()
+        with unsent():
+            if len(body) > MAX_REQUEST_BYTES:
+                raise RequestRejectedError(
+                    f"the request would have {len(body):,} bytes; gemini takes {MAX_REQUEST_BYTES:,}"
+                )
+        reply = await caller.post(
+            f"/{self._settings.gemini_api_version}/models/{model}:generateContent",
+            content=body,
+            headers={"content-type": "application/json"},
+        )
+        if reply.status != 200:  # noqa: PLR2004 - HTTP's own number
+            raise refusal(reply, model)
+        return read_answer(reply)
+
+    def _usage(self, model: str, metadata: UsageMetadata | None, *, images: int) -> Usage:
+        """Return what a call used; without metadata the cost is left to the table of prices."""
+        if metadata is None or metadata.prompt_token_count is None:
+            return Usage(images=images or None)
+        prompt = max(0, metadata.prompt_token_count)
+        candidates = max(0, metadata.candidates_token_count or 0)
+        thoughts = max(0, metadata.thoughts_token_count or 0)
+        details = metadata.candidates_tokens_details
+        drawn = candidates if images else 0  # an image model that doesn't tell them apart draws
+        if details is not None:
+            drawn = min(candidates, sum(max(0, d.token_count or 0) for d in details if d.modality == "IMAGE"))
+        cost = self._prices.units_usd(model, prompt=prompt, output=candidates - drawn + thoughts, image=drawn)
+        return Usage(prompt, candidates + thoughts, images or None, cost if self._prices.knows(model) else None)

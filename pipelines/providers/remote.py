@@ -1,0 +1,112 @@
+"""One POST to a remote provider, with everything that can go wrong between us and its answer."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from pipelines.errors import (
+    BrokenAnswerError,
+    ProviderNotConfiguredError,
+    ProviderTimedOutError,
+    ProviderUnavailableError,
+    StageError,
+)
+
+CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
+"""Image models send nothing, not even headers, until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""
+
+MAX_ANSWER_BYTES = 96_000_000
+"""A 4K picture as PNG in base64 is some 40 MB; nothing honest is larger."""
+
+MAX_EVIDENCE_CHARS = 500
+
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer: its status, and a body of any content."""
+
+    status: int
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def evidence(self) -> str:
+        """The beginning of the body, for error_logs; filtered there."""
+        return self.body[:MAX_EVIDENCE_CHARS].decode(errors="replace")
+
+
+@contextmanager
+def unsent() -> Iterator[None]:
+    """Mark what fails in here: it never left the house, so it costs nothing and counts nowhere."""
+    try:
+        yield
+    except StageError as error:
+        error.was_sent = False
+        raise
+
+
+class RemoteCaller:
+    """A provider's HTTP client: no environment proxies, no redirects followed (the key would travel), one pool."""
+
+    def __init__(self, name: str, base_url: str, headers: Mapping[str, str]) -> None:
+        """Prepare the client; nothing is connected yet. `headers` hold the key, and no URL ever does."""
+        self._name = name
+        self._base_url = base_url
+        self._http = httpx.AsyncClient(
+            # identity: a megabyte of gzip can unpack to a gigabyte, and pictures don't shrink
+            headers={**headers, "accept-encoding": "identity", "user-agent": "darkroom"},
+            timeout=httpx.Timeout(READ_S, connect=CONNECT_S, write=WRITE_S, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def post(self, path: str, **content: Any) -> Reply:
+        """Send a request and read its whole answer; cancelling it closes the stream.
+
+        Args:
+            path: from the base URL on.
+            **content: as httpx takes it: `content` and `headers`, or `files` and `data`.
+
+        Raises:
+            ProviderUnavailableError: nobody was reached; nothing was sent.
+            ProviderTimedOutError: sent, and no whole answer came: it may have been paid.
+            BrokenAnswerError: the answer is larger than any honest one, or packed.
+            ProviderNotConfiguredError: the base URL answers with a redirect.
+        """
+        try:
+            async with self._http.stream("POST", f"{self._base_url}{path}", **content) as response:
+                if response.is_redirect:
+                    raise ProviderNotConfiguredError(
+                        f"{self._name} redirects ({response.status_code}), which isn't followed: the base URL is wrong"
+                    )
+                body = await self._whole(response)
+        except _NEVER_SENT as error:
+            with unsent():
+                raise ProviderUnavailableError(f"{self._name} can't be reached: {type(error).__name__}") from error
+        except httpx.HTTPError as error:
+            raise ProviderTimedOutError(
+                f"{self._name} was asked and gave no whole answer: {type(error).__name__}"
+            ) from error
+        return Reply(response.status_code, body, dict(response.headers))
+
+    async def _whole(self, response: httpx.Response) -> bytes:
+        packing = response.headers.get("content-encoding", "identity").lower()
+        if packing != "identity":
+            raise BrokenAnswerError(f"{self._name} packed its answer though told not to: {packing[:20]}")
+        body = bytearray()
+        chunks: AsyncIterator[bytes] = response.aiter_raw()
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise BrokenAnswerError(f"{self._name} answered with over {MAX_ANSWER_BYTES:,} bytes")
+        return bytes(body)
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent."""
+        await self._http.aclose()
