@@ -24,7 +24,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 def names(value: object) -> object:
     """Read `a,b` or a JSON list as a tuple of distinct names, in the given order."""
     if isinstance(value, str):
-        value = _json(value) if value.lstrip().startswith("[") else value.split(",")
+        value = json_value(value) if value.lstrip().startswith("[") else value.split(",")
     if not isinstance(value, list | tuple):
         return value
     stripped = tuple(str(name).strip() for name in value)
@@ -58,7 +58,7 @@ def number_by_name(
 
     def read(value: object) -> object:
         if isinstance(value, str):
-            value = _json(value) if value.lstrip().startswith("{") else _pairs(value)
+            value = json_value(value) if value.lstrip().startswith("{") else _pairs(value)
         if not isinstance(value, Mapping):
             return value
         for name in value:
@@ -73,7 +73,12 @@ def number_by_name(
     return read
 
 
-def _json(text: str) -> object:
+def json_value(text: str) -> object:
+    """Read JSON.
+
+    Raises:
+        ValueError: it is none; says where.
+    """
     try:
         return json.loads(text)
     except ValueError as error:

@@ -12,6 +12,19 @@ from typing_extensions import override
 
 from config.masking import SecretMask, url_password
 from config.model_prices import BUDGETS, MODEL_PRICES_USD, RATES
+from config.periodic_terms import (
+    ALLOWANCES_TOKENS,
+    DRIP_AMOUNTS_TOKENS,
+    DRIP_INTERVALS_S,
+    RETENTION_DAYS,
+    USAGE_MEASURES,
+    DripAmounts,
+    DripIntervals,
+    RetentionDays,
+    Schedules,
+    TokensByTier,
+    UsageLimits,
+)
 from config.setting_types import (
     AbsolutePath,
     BaseUrlText,
@@ -32,24 +45,12 @@ PREFIX: Final = "DARKROOM_"
 
 STAGE_DEADLINES_S: Final = {"ANALYZING": 120, "CROPPING": 60, "PROMPTING": 30, "GENERATING": 420}
 PRICES_TOKENS: Final = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
-RETENTION_DAYS: Final = {
-    "error_logs": 30,
-    "merch_webhook_events": 90,
-    "stage_runs": 30,
-    "ticks": 30,
-    "provider_calls": 400,
-}
-# money, audit and work in hand are never deleted (promise I11)
-KEPT_FOREVER: Final = frozenset({"token_transactions", "audit_logs", "job_money", "job_queue"})
 
 _StageDeadlines = Annotated[
     Mapping[str, PositiveSeconds], BeforeValidator(number_by_name(STAGE_DEADLINES_S, only_known=True))
 ]
 _Prices = Annotated[
     Mapping[str, Annotated[int, Field(ge=0)]], BeforeValidator(number_by_name(PRICES_TOKENS, only_known=True))
-]
-_Retention = Annotated[
-    Mapping[str, PositiveInt], BeforeValidator(number_by_name(RETENTION_DAYS, forbidden=KEPT_FOREVER))
 ]
 _ModelPrices = Annotated[
     Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(number_by_name(MODEL_PRICES_USD))
@@ -201,14 +202,46 @@ class Settings(BaseSettings):
         description="How users earn tokens back (TOKENS=managed only): monthly (an allowance), drip (a few at a "
         "time up to a cap) or off",
     )
+    allowances: TokensByTier = Field(
+        default=ALLOWANCES_TOKENS,
+        description="Tokens a month by tier of the balance, TIER=tokens,...: what monthly regeneration gives, and a "
+        "downgrade to a tier without a plan",
+    )
+    drip_intervals: DripIntervals = Field(
+        default=DRIP_INTERVALS_S, description="Seconds between two tokens of drip regeneration, TIER=seconds,..."
+    )
+    drip_amounts: DripAmounts = Field(
+        default=DRIP_AMOUNTS_TOKENS, description="Tokens that each such interval gives, TIER=tokens,..."
+    )
+    drip_caps: TokensByTier = Field(
+        default=ALLOWANCES_TOKENS, description="Balance up to which drip regeneration gives, TIER=tokens,..."
+    )
+    drip_subscribers: bool = Field(
+        default=False, description="on: users with an ACTIVE or TRIALING subscription get drip regeneration too"
+    )
     subscriptions: bool = Field(
         default=False,
         description="on: Darkroom renews subscription periods; off because a payment webhook may do it already",
     )
-    retention: _Retention = Field(
+    retention: RetentionDays = Field(
         default=RETENTION_DAYS,
-        description="Days that finished records are kept, table=days,...; those not named keep their default. "
+        description="Days that finished records are kept, table=days,...; those not named keep their default. As "
+        'JSON, other tables of the application too: {"table": {"column": "createdAt", "days": 90, "where": "done"}}. '
         "Money, audit rows and unfinished jobs are never deleted",
+    )
+    schedules: Schedules = Field(
+        default={},
+        description='When periodic tasks run, as JSON: {"audit-ledger": "30 4 * * *"}, a cron expression or an ISO '
+        '8601 interval (PT15M), or {"audit-ledger": {"schedule": ..., "time_zone": "Europe/London", "missed": '
+        '"skip"|"coalesce"|"catch_up"}}; `darkroom schedule list` shows them all',
+    )
+    tick_budget_s: PositiveSeconds = Field(
+        default=20, description="Seconds a scheduler works on one tick before it looks at the others; then it goes on"
+    )
+    usage_limits: UsageLimits = Field(
+        default={},
+        description="What a user may use a month, measure=number,...; passing 80 % and 100 % writes a warning to "
+        f"error_logs. Measures: {', '.join(USAGE_MEASURES)}",
     )
     reuse_results: bool = Field(
         default=False,
@@ -292,6 +325,17 @@ class Settings(BaseSettings):
     def providers(self) -> tuple[str, ...]:
         """Providers in the order they are asked, the default filled in; never empty."""
         return self.provider or (("gemini",) if self.gemini_api_key else ("local",))
+
+    def regeneration_terms(self) -> dict[str, object]:
+        """What `darkroom.regenerate` must know, as it is recorded in darkroom.settings."""
+        return {
+            "policy": self.regeneration,
+            "allowances": dict(self.allowances),
+            "drip_intervals_s": dict(self.drip_intervals),
+            "drip_amounts": dict(self.drip_amounts),
+            "drip_caps": dict(self.drip_caps),
+            "drip_subscribers": self.drip_subscribers,
+        }
 
     def secrets(self) -> tuple[str, ...]:
         """Every configured secret, decoded, for `SecretMask`."""

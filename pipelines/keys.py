@@ -18,6 +18,9 @@ MAX_PART_BYTES = 255
 SHA_CHARS = 16
 """Hex digits of the content's sha256 in a key: 64 bits, so a zombie's late upload never meets the winner's object."""
 
+OUR_PREFIXES = ("mcp-generated/", "mcp-input/", "mcp-modified/", "users/")
+"""Everything that these functions build lies under one of them; nothing elsewhere is ours to remove."""
+
 _KEY = re.compile(r"[A-Za-z0-9/_.-]+")
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -2,7 +2,8 @@
 
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA darkroom FROM PUBLIC;
 
--- Let a role submit and cancel. It gets no rights on our tables, and none on what moves money.
+-- Let a role submit, cancel and refresh a balance. It gets no rights on our tables, and none on what moves money
+-- by anyone's choice.
 CREATE FUNCTION darkroom.grant_to(role_name text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -11,6 +12,7 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION
         darkroom.submit_enhancement(text, text, text, text, text, text),
         darkroom.submit_generation(text, text, text, text, text, text, text, text),
-        darkroom.cancel_job(text) TO %I', role_name);
+        darkroom.cancel_job(text),
+        darkroom.regenerate(text) TO %I', role_name);
 END $$;
 REVOKE EXECUTE ON FUNCTION darkroom.grant_to(text) FROM PUBLIC;

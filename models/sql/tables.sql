@@ -158,17 +158,29 @@ CREATE TABLE darkroom.bells (
     armed boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
+-- Until when a periodic task's ticks have been made. The row is locked by whoever makes them.
+CREATE TABLE darkroom.schedules (
+    name text PRIMARY KEY,
+    planned_until timestamptz NOT NULL
+);
+
+-- A tick of a periodic task. Whoever locks the row works, and each chunk of the effect commits together with its cursor.
 CREATE TABLE darkroom.ticks (
     task text NOT NULL,
     tick_at timestamptz NOT NULL,
     status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'finished', 'failed')),
     cursor jsonb,
-    counts jsonb,
+    counts jsonb NOT NULL DEFAULT '{}',
     error text,
+    failures integer NOT NULL DEFAULT 0,
+    retry_at timestamptz,
     started_at timestamptz,
     finished_at timestamptz,
     PRIMARY KEY (task, tick_at)
-);
+) PARTITION BY RANGE (tick_at);
+CREATE INDEX ticks_unfinished_idx ON darkroom.ticks (task, tick_at) WHERE status IN ('pending', 'running');
+CREATE INDEX ticks_ended_idx ON darkroom.ticks (task, finished_at);
+CREATE TABLE darkroom.ticks_default PARTITION OF darkroom.ticks DEFAULT;
 
 CREATE TABLE darkroom.batches (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

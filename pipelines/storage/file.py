@@ -4,23 +4,27 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from typing_extensions import override
 
 from pipelines.errors import BadImageError, MissingObjectError, StorageUnavailableError
+from pipelines.keys import key_problem
 from pipelines.storage.storage import (
     MAX_OBJECT_BYTES,
+    ListedObject,
     ObjectHead,
     Storage,
     check_expiry,
     check_object,
     checked_key,
+    checked_prefix,
 )
 
 MAX_THREADS = 8
@@ -83,6 +87,11 @@ class FileStorage(Storage):
             await asyncio.to_thread(self._delete, checked_key(key))
 
     @override
+    async def list_objects(self, prefix: str, *, after: str = "", most: int = 1_000) -> list[ListedObject]:
+        async with self._threads:
+            return await asyncio.to_thread(self._list_objects, checked_prefix(prefix), after, most)
+
+    @override
     def url(self, key: str) -> str:
         return f"{self._prefix}/{checked_key(key)}"
 
@@ -142,6 +151,13 @@ class FileStorage(Storage):
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
 
+    def _list_objects(self, prefix: str, after: str, most: int) -> list[ListedObject]:
+        try:
+            with _translated(f"list {prefix}", prefix), self._folder(f"{prefix}x", is_made=False) as (folder, _name):
+                return list(itertools.islice(_walk(folder, prefix, after), most))
+        except MissingObjectError:
+            return []
+
     @contextlib.contextmanager
     def _open(self, key: str) -> Iterator[tuple[int, int]]:
         """Open an object for reading; gives its descriptor and length in bytes."""
@@ -174,6 +190,31 @@ class FileStorage(Storage):
             yield current, name
         finally:
             os.close(current)
+
+
+def _walk(folder: int, prefix: str, after: str) -> Iterator[ListedObject]:
+    """Walk below an open folder in the order of keys, without following links; folders before `after` are passed by."""
+    with os.scandir(folder) as entries:
+        # a folder sorts with its slash, as its keys do: `a-b` comes before `a/c`
+        found = sorted((f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries)
+    for name in found:
+        key = f"{prefix}{name}"
+        if name.startswith(TEMPORARY_PREFIX) or (key <= after and not after.startswith(key)):
+            continue
+        try:
+            if name.endswith("/"):
+                below = os.open(name[:-1], _FOLDER, dir_fd=folder)
+                try:
+                    yield from _walk(below, key, after)
+                finally:
+                    os.close(below)
+            elif key > after:
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and key_problem(key) is None:
+                    yield ListedObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+        except OSError as error:
+            if error.errno not in _ABSENT:  # removed meanwhile
+                raise
 
 
 def _make_folder(parent: int, name: str) -> None:

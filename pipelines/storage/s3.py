@@ -19,13 +19,16 @@ from typing_extensions import override
 from urllib3.exceptions import HTTPError
 
 from pipelines.errors import BadImageError, MissingObjectError, StageError, StorageUnavailableError
+from pipelines.keys import key_problem
 from pipelines.storage.storage import (
     MAX_OBJECT_BYTES,
+    ListedObject,
     ObjectHead,
     Storage,
     check_expiry,
     check_object,
     checked_key,
+    checked_prefix,
 )
 
 R = TypeVar("R")
@@ -104,6 +107,10 @@ class S3Storage(Storage):
     @override
     async def delete(self, key: str) -> None:
         await self._run(self._delete, checked_key(key))
+
+    @override
+    async def list_objects(self, prefix: str, *, after: str = "", most: int = 1_000) -> list[ListedObject]:
+        return await self._run(self._list_objects, checked_prefix(prefix), after, most)
 
     @override
     def url(self, key: str) -> str:
@@ -187,6 +194,24 @@ class S3Storage(Storage):
             except StorageUnavailableError:
                 self._head(key)  # servers over a file system fail on what is only a folder: that is missing
                 raise
+
+    def _list_objects(self, prefix: str, after: str, most: int) -> list[ListedObject]:
+        found: list[ListedObject] = []
+        place: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        if after:
+            place["StartAfter"] = self._prefix + after
+        while len(found) < most:
+            with _translated(f"list {prefix}"):
+                page = self._opened().list_objects_v2(**place)
+            for entry in page.get("Contents", []):
+                key = str(entry["Key"]).removeprefix(self._prefix)
+                # another program may keep what it likes here, also objects that stand for folders
+                if key > after and key_problem(key) is None:
+                    found.append(ListedObject(key, entry["Size"], entry["LastModified"]))
+            if not page.get("IsTruncated"):
+                break
+            place["ContinuationToken"] = page["NextContinuationToken"]
+        return found[:most]
 
     def _presign(self, key: str, expires: timedelta) -> str:
         with _translated(f"sign a URL for {key}"):

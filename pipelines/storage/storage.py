@@ -3,7 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from pipelines.errors import InvalidOptionsError, StorageUnavailableError
@@ -30,6 +30,15 @@ class ObjectHead:
     size_bytes: int
     sha256: str
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as a listing shows it; `modified_at` is aware, and is when it was last stored."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class Storage(Protocol):
@@ -81,6 +90,20 @@ class Storage(Protocol):
         """
         ...
 
+    async def list_objects(self, prefix: str, *, after: str = "", most: int = 1_000) -> list[ListedObject]:
+        """List objects in the order of their keys' bytes.
+
+        Args:
+            prefix: folders with a closing slash, such as `users/`; what lies elsewhere isn't touched.
+            after: list keys greater than this one: the last of the page before.
+            most: at most so many; fewer mean that it was the last page.
+
+        Raises:
+            InvalidOptionsError: the prefix is none.
+            StorageUnavailableError: anything else; nothing is left out in silence.
+        """
+        ...
+
     def url(self, key: str) -> str:
         """Return the lasting URL for a row: the public prefix plus the key. Says nothing about existence.
 
@@ -117,6 +140,17 @@ def checked_key(key: str) -> str:
     if problem := key_problem(key):
         raise InvalidOptionsError(f"no object key: {problem}: {key[:80]!r}")
     return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """Return a prefix that may reach a backend: one or more folders, each with its closing slash.
+
+    Raises:
+        InvalidOptionsError: says what is wrong with it.
+    """
+    if not prefix.endswith("/") or key_problem(prefix[:-1]):
+        raise InvalidOptionsError(f"no prefix of objects: {prefix[:80]!r}; give folders with a closing slash")
+    return prefix
 
 
 def check_object(key: str, data: bytes, content_type: str, sha256: str) -> None:

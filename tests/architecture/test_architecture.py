@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import Settings
 from pipelines.job_types import JOB_TYPES
 from pipelines.providers.registry import PROVIDERS
 from pipelines.storage.backends import BACKENDS
+from workers.periodic.registry import periodic_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("config", "models", "pipelines", "workers")
@@ -47,6 +49,13 @@ def test_every_storage_backend_on_disk_is_registered():
     on_disk = {path.stem for path in (ROOT / "pipelines/storage").glob("*.py")} - {"__init__", "storage", "backends"}
 
     assert on_disk == set(BACKENDS)
+
+
+def test_every_periodic_task_on_disk_is_registered():
+    on_disk = {path.stem for path in (ROOT / "workers/periodic/tasks").glob("*.py")} - {"__init__"}
+    registered = {task.chunk.__module__.rsplit(".", 1)[-1] for task in periodic_tasks(Settings())}
+
+    assert on_disk == registered
 
 
 @pytest.mark.parametrize("path", [ROOT / package / "__init__.py" for package in PACKAGES], ids=PACKAGES)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import database, demo, diagnostics, enhance, jobs, pipelines, processes, queues, tokens
+from workers.cli import database, demo, diagnostics, enhance, jobs, pipelines, processes, queues, schedule, tokens
 from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED, explain
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ for group, name in (
     (queues.app, "queue"),
     (pipelines.app, "pipelines"),
     (tokens.app, "tokens"),
+    (schedule.app, "schedule"),
     (database.app, "db"),
 ):
     app.add_typer(group, name=name)

@@ -12,6 +12,7 @@ from models.claims import wake_due
 from models.database import is_connection_loss, is_contention
 from models.leases import forget_dead_workers
 from models.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
+from workers.operations.schedule import clockwork
 from workers.pulse import Pulse
 from workers.runtime import Runtime
 
@@ -30,11 +31,16 @@ class Loop:
 
 
 class Scheduler:
-    """Bells, rescue and adoption, on one event loop."""
+    """Bells, rescue, adoption and periodic tasks, on one event loop."""
 
     def __init__(self, runtime: Runtime) -> None:
-        """Keep the runtime; nothing runs yet."""
+        """Keep the runtime; nothing runs yet.
+
+        Raises:
+            InvalidInputError: the settings name a schedule or a retention policy that can't be.
+        """
         self._runtime = runtime
+        self._clockwork = clockwork(runtime)
         self._pulse = Pulse(runtime.settings.lease_s)
 
     def loops(self) -> tuple[Loop, ...]:
@@ -45,6 +51,7 @@ class Scheduler:
             Loop("overdue", 5.0, self.end_overdue),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
+            Loop("ticks", self._runtime.settings.poll_s, self._clockwork.run_once),
         )
 
     async def run(self, stopping: asyncio.Event) -> None:

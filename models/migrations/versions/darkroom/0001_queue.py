@@ -17,6 +17,10 @@ SQL_FILES = (
     "pipelines.sql",
     "submit.sql",
     "limits.sql",
+    "partitions.sql",
+    "regeneration.sql",
+    "subscriptions.sql",
+    "upkeep.sql",
     "triggers.sql",
     "grants.sql",
 )

@@ -1,0 +1,91 @@
+"""What periodic tasks are told by the environment: when they run, what they give and how long records are kept."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from config.setting_types import ColumnName, PositiveInt, PositiveSeconds, json_value, number_by_name
+
+RETENTION_DAYS: Final = {
+    "error_logs": 30,
+    "merch_webhook_events": 90,
+    "stage_runs": 30,
+    "ticks": 30,
+    "provider_calls": 400,
+    "sessions": 0,
+    "verification_tokens": 0,
+    "campaign_metrics_cache": 0,
+    "temporary_objects": 30,
+}
+# money, audit and work in hand are never deleted, nor what takes them along by a foreign key (promise I11)
+KEPT_FOREVER: Final = frozenset(
+    (
+        *("token_transactions", "audit_logs", "job_money", "job_queue", "opening_balances", "subscription_periods"),
+        *("image_enhancement_jobs", "mcp_generation_jobs", "user_token_balances", "subscriptions"),
+        *("users", "enhanced_images", "api_keys", "vouchers", "voucher_redemptions", "operator_actions"),
+    )
+)
+ALLOWANCES_TOKENS: Final = {"FREE": 10, "BASIC": 20, "STANDARD": 50, "PREMIUM": 100}
+DRIP_INTERVALS_S: Final = dict.fromkeys(ALLOWANCES_TOKENS, 900)
+DRIP_AMOUNTS_TOKENS: Final = dict.fromkeys(ALLOWANCES_TOKENS, 1)
+USAGE_MEASURES: Final = ("jobs", "pictures", "tokens", "provider_calls", "cost_usd", "bytes_stored")
+
+_TABLE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+def _table(value: str) -> str:
+    if not _TABLE.fullmatch(value):
+        raise ValueError(f"{value!r} must be a table's bare name, in lower case: no schema, no quotes")
+    return value
+
+
+TableName = Annotated[str, AfterValidator(_table)]
+
+
+class RetentionPolicy(BaseModel):
+    """How long a table's rows are kept: `days` after `column`, and only those for which `where` holds (SQL)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: ColumnName
+    days: Annotated[int, Field(ge=0)]
+    where: str = "true"
+
+
+class ScheduleTerms(BaseModel):
+    """When a periodic task runs; what isn't given keeps the task's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schedule: str | None = None
+    time_zone: str | None = None
+    missed: Literal["skip", "coalesce", "catch_up"] | None = None
+
+
+def _schedules(value: object) -> object:
+    value = json_value(value) if isinstance(value, str) else value
+    if not isinstance(value, Mapping):
+        return value
+    return {name: {"schedule": terms} if isinstance(terms, str) else terms for name, terms in value.items()}
+
+
+Schedules = Annotated[Mapping[str, ScheduleTerms], BeforeValidator(_schedules)]
+RetentionDays = Annotated[
+    Mapping[TableName, Annotated[int, Field(ge=0)] | RetentionPolicy],
+    BeforeValidator(number_by_name(RETENTION_DAYS, forbidden=KEPT_FOREVER)),
+]
+TokensByTier = Annotated[
+    Mapping[str, Annotated[int, Field(ge=0, le=1_000_000_000)]],
+    BeforeValidator(number_by_name(ALLOWANCES_TOKENS, only_known=True)),
+]
+DripAmounts = Annotated[
+    Mapping[str, Annotated[int, Field(ge=0, le=1_000_000)]],
+    BeforeValidator(number_by_name(DRIP_AMOUNTS_TOKENS, only_known=True)),
+]
+DripIntervals = Annotated[Mapping[str, PositiveInt], BeforeValidator(number_by_name(DRIP_INTERVALS_S, only_known=True))]
+UsageLimits = Annotated[
+    Mapping[Literal["jobs", "pictures", "tokens", "provider_calls", "cost_usd", "bytes_stored"], PositiveSeconds],
+    BeforeValidator(number_by_name({})),
+]

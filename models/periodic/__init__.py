@@ -1,0 +1,1 @@
+"""Rows behind periodic tasks: ticks, and what each task writes."""

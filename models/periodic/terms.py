@@ -1,0 +1,16 @@
+"""What regeneration gives, recorded where its SQL functions see it."""
+
+from collections.abc import Mapping
+
+from models.database import Connection
+
+
+async def record_terms(connection: Connection, terms: Mapping[str, object]) -> bool:
+    """Write the terms of regeneration; return whether they are new."""
+    changed = await connection.fetchval(
+        """INSERT INTO darkroom.settings AS s (key, value) VALUES ('regeneration', $1::jsonb)
+           ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now() WHERE s.value <> excluded.value
+           RETURNING true""",
+        dict(terms),
+    )
+    return changed is True

@@ -1,0 +1,160 @@
+"""Ticks: a row for each time at which a periodic task is due, locked by whoever works on it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from models.database import Connection
+
+MOST_FAILURES: Final = 5
+"""After so many a tick is over, so that the next ones get their turn."""
+
+Cursor = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A tick whose row this transaction has locked."""
+
+    task: str
+    at: datetime
+    cursor: Cursor | None
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """What the database knows of a schedule: until when ticks were made, an operator's changes, work left over."""
+
+    planned_until: datetime | None
+    changes: dict[str, Any]
+    has_unfinished: bool
+
+
+_STATES = """
+SELECT n.name, s.planned_until, darkroom.setting('schedule:' || n.name) AS changes,
+       EXISTS (SELECT FROM darkroom.ticks t WHERE t.task = n.name AND t.status IN ('pending', 'running')
+               AND (t.retry_at IS NULL OR t.retry_at <= clock_timestamp())) AS has_unfinished
+FROM unnest($1::text[]) n (name) LEFT JOIN darkroom.schedules s ON s.name = n.name
+"""
+
+
+async def schedule_states(connection: Connection, names: Sequence[str]) -> dict[str, ScheduleState]:
+    """Return what is known of schedules, by name."""
+    return {
+        row["name"]: ScheduleState(
+            row["planned_until"], row["changes"] if isinstance(row["changes"], dict) else {}, row["has_unfinished"]
+        )
+        for row in await connection.fetch(_STATES, list(names))
+    }
+
+
+async def begin_schedule(connection: Connection, name: str, now: datetime) -> None:
+    """Note that a schedule exists from now on: what was due before is nobody's."""
+    await connection.execute("INSERT INTO darkroom.schedules VALUES ($1, $2) ON CONFLICT DO NOTHING", name, now)
+
+
+async def lock_schedule(connection: Connection, name: str) -> datetime | None:
+    """Lock a schedule and return until when its ticks were made; None if another scheduler has it."""
+    value: datetime | None = await connection.fetchval(
+        "SELECT planned_until FROM darkroom.schedules WHERE name = $1 FOR UPDATE SKIP LOCKED", name
+    )
+    return value
+
+
+async def add_ticks(connection: Connection, name: str, times: Sequence[datetime], planned_until: datetime) -> int:
+    """Write ticks, each once, and until when they are complete; return how many are new. The caller has the lock."""
+    added = await connection.fetch(
+        """INSERT INTO darkroom.ticks (task, tick_at) SELECT $1, at FROM unnest($2::timestamptz[]) at ORDER BY at
+           ON CONFLICT DO NOTHING RETURNING 1""",
+        name,
+        list(times),
+    )
+    await connection.execute("UPDATE darkroom.schedules SET planned_until = $2 WHERE name = $1", name, planned_until)
+    return len(added)
+
+
+async def open_tick(connection: Connection, name: str, at: datetime) -> None:
+    """Make an extra tick at a time; one that has ended begins anew, one that is under way is left alone."""
+    await connection.execute(
+        """INSERT INTO darkroom.ticks AS t (task, tick_at) VALUES ($1, $2)
+           ON CONFLICT (task, tick_at) DO UPDATE
+           SET status = 'pending', cursor = NULL, counts = '{}', error = NULL, failures = 0, retry_at = NULL,
+               started_at = NULL, finished_at = NULL
+           WHERE t.status IN ('finished', 'failed')""",
+        name,
+        at,
+    )
+
+
+# In the order of ticks: the first unfinished one, and nothing while another scheduler has it.
+_LOCK = """
+SELECT t.tick_at, t.cursor, t.counts FROM darkroom.ticks t
+WHERE t.task = $1 AND t.status IN ('pending', 'running')
+  AND t.tick_at = coalesce($2, (SELECT min(f.tick_at) FROM darkroom.ticks f
+                                WHERE f.task = $1 AND f.status IN ('pending', 'running')))
+  AND ($2 IS NOT NULL OR t.retry_at IS NULL OR t.retry_at <= clock_timestamp())
+FOR UPDATE SKIP LOCKED
+"""
+
+
+async def lock_tick(connection: Connection, name: str, at: datetime | None = None) -> Tick | None:
+    """Lock a task's first unfinished tick, or the one at a time, until the transaction ends.
+
+    Returns:
+        None if there is none, another scheduler works on it, or it waits for its next try.
+    """
+    row = await connection.fetchrow(_LOCK, name, at)
+    return None if row is None else Tick(name, row["tick_at"], row["cursor"], row["counts"])
+
+
+async def save_progress(connection: Connection, tick: Tick, cursor: Cursor | None, counts: Mapping[str, int]) -> None:
+    """Write how far a tick has come, in the transaction of the chunk; no cursor means that it has finished."""
+    await connection.execute(
+        """UPDATE darkroom.ticks
+           SET status = CASE WHEN $3::jsonb IS NULL THEN 'finished' ELSE 'running' END, cursor = $3, counts = $4,
+               started_at = coalesce(started_at, transaction_timestamp()), error = NULL, retry_at = NULL,
+               finished_at = CASE WHEN $3::jsonb IS NULL THEN clock_timestamp() END
+           WHERE task = $1 AND tick_at = $2""",
+        tick.task,
+        tick.at,
+        cursor,
+        dict(counts),
+    )
+
+
+async def save_failure(connection: Connection, name: str, at: datetime, error: str) -> bool:
+    """Write that a chunk of a tick failed; return whether the tick is over by that."""
+    return bool(
+        await connection.fetchval(
+            """UPDATE darkroom.ticks
+               SET failures = failures + 1, error = $3, started_at = coalesce(started_at, now()),
+                   status = CASE WHEN failures + 1 >= $4 THEN 'failed' ELSE status END,
+                   finished_at = CASE WHEN failures + 1 >= $4 THEN clock_timestamp() END,
+                   retry_at = clock_timestamp() + make_interval(secs => 15 * 2 ^ failures)
+               WHERE task = $1 AND tick_at = $2 AND status IN ('pending', 'running') RETURNING status = 'failed'""",
+            name,
+            at,
+            error,
+            MOST_FAILURES,
+        )
+    )
+
+
+async def last_ticks(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return each task's tick that ended last, and the error of one that is being tried again."""
+    rows = await connection.fetch(
+        """SELECT n.name, t.finished_at AS last_run, t.counts AS last_counts,
+                  round(extract(epoch FROM t.finished_at - t.started_at)::numeric, 3)::double precision
+                      AS last_duration_s,
+                  coalesce(u.error, t.error) AS last_error
+           FROM unnest($1::text[]) n (name)
+           LEFT JOIN LATERAL (SELECT * FROM darkroom.ticks t WHERE t.task = n.name AND t.finished_at IS NOT NULL
+                              ORDER BY t.finished_at DESC LIMIT 1) t ON true
+           LEFT JOIN LATERAL (SELECT error FROM darkroom.ticks u
+                              WHERE u.task = n.name AND u.status IN ('pending', 'running') AND u.error IS NOT NULL
+                              ORDER BY u.tick_at LIMIT 1) u ON true""",
+        list(names),
+    )
+    return {row["name"]: {key: row[key] for key in row.keys() if key != "name"} for row in rows}  # noqa: SIM118

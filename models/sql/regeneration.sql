@@ -1,0 +1,145 @@
+-- Tokens earned back: closed form, so that one run after a year gives what a run every minute would have given.
+
+-- A date's n-th month after, on the anchor's day or the last of a shorter month, at the same time of day.
+CREATE FUNCTION darkroom.months_after(since timestamp, anchor_day integer, months integer) RETURNS timestamp
+LANGUAGE sql IMMUTABLE
+RETURN date_trunc('month', since) + make_interval(months => months)
+    + make_interval(days => least(anchor_day, extract(day FROM date_trunc('month', since)
+        + make_interval(months => months + 1) - interval '1 day')::integer) - 1)
+    + (since - date_trunc('day', since));
+
+-- Where a month's end cut the anchor day off lastRegeneration. A row whose date the balance no longer has means nothing.
+CREATE TABLE darkroom.regeneration_anchors (
+    user_id text PRIMARY KEY,
+    regenerated_at timestamp(3) NOT NULL,
+    day integer NOT NULL CHECK (day BETWEEN 29 AND 31)
+);
+
+-- What the environment said when `db upgrade` or a scheduler last recorded it, one row per tier.
+CREATE FUNCTION darkroom.regeneration_terms()
+RETURNS TABLE (tier text, policy text, allowance integer, interval_s integer, amount integer, cap integer,
+               is_for_subscribers boolean)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT d.tier, coalesce(t.terms ->> 'policy', 'monthly'),
+           coalesce((t.terms -> 'allowances' ->> d.tier)::integer, d.allowance),
+           coalesce((t.terms -> 'drip_intervals_s' ->> d.tier)::integer, 900),
+           coalesce((t.terms -> 'drip_amounts' ->> d.tier)::integer, 1),
+           coalesce((t.terms -> 'drip_caps' ->> d.tier)::integer, d.allowance),
+           coalesce((t.terms ->> 'drip_subscribers')::boolean, false)
+    FROM (VALUES ('FREE', 10), ('BASIC', 20), ('STANDARD', 50), ('PREMIUM', 100)) d (tier, allowance)
+    CROSS JOIN (SELECT darkroom.setting('regeneration') AS terms) t;
+END;
+
+-- What each balance has earned at a time: whole intervals only, and `until`, the end of the last of them. Inlined into
+-- whatever asks, so its conditions reach the indexes.
+CREATE FUNCTION darkroom.due_regenerations(at timestamp)
+RETURNS TABLE (user_id text, tier text, policy text, since timestamp, until timestamp, day integer, intervals bigint,
+               tokens integer)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT b."userId", t.tier, t.policy, b."lastRegeneration",
+           CASE t.policy WHEN 'monthly' THEN darkroom.months_after(b."lastRegeneration", anchor.day, n.intervals::integer)
+                ELSE b."lastRegeneration" + make_interval(secs => n.intervals * t.interval_s) END,
+           anchor.day, n.intervals,
+           CASE WHEN t.policy = 'monthly' AND s.id IS NULL
+                    THEN least(n.intervals * t.allowance, 2147483647 - b.balance)
+                WHEN t.policy = 'drip' AND (s.id IS NULL OR t.is_for_subscribers)
+                    THEN least(n.intervals * t.amount, greatest(t.cap - b.balance, 0))
+                ELSE 0 END::integer
+    FROM public.user_token_balances b
+    JOIN darkroom.regeneration_terms() t ON t.tier = b.tier::text
+    LEFT JOIN public.subscriptions s ON s."userId" = b."userId" AND s.status IN ('ACTIVE', 'TRIALING')
+    LEFT JOIN darkroom.regeneration_anchors a ON a.user_id = b."userId" AND a.regenerated_at = b."lastRegeneration"
+    CROSS JOIN LATERAL (SELECT coalesce(a.day, extract(day FROM b."lastRegeneration")::integer)) anchor (day)
+    CROSS JOIN LATERAL (SELECT (extract(year FROM at) - extract(year FROM b."lastRegeneration")) * 12
+        + extract(month FROM at) - extract(month FROM b."lastRegeneration")) m (months)
+    CROSS JOIN LATERAL (SELECT CASE t.policy
+        WHEN 'monthly' THEN m.months
+            - (darkroom.months_after(b."lastRegeneration", anchor.day, m.months::integer) > at)::integer
+        WHEN 'drip' THEN floor(extract(epoch FROM at - b."lastRegeneration") / t.interval_s)
+        ELSE 0 END::bigint) n (intervals)
+    WHERE b."lastRegeneration" < at AND n.intervals > 0;
+END;
+
+-- Give balances what they have earned. The caller has locked the user rows and balances, in the order of user ids.
+-- The ledger row's id is made of user and range start: a range that was given once is never given again.
+CREATE FUNCTION darkroom.regenerate_users(ids text[], at timestamp, OUT users integer, OUT tokens bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    WITH due AS MATERIALIZED (
+        SELECT d.* FROM darkroom.due_regenerations(at) d WHERE d.user_id = ANY (ids)),
+    given AS (
+        INSERT INTO public.token_transactions AS l
+            (id, "userId", amount, type, source, "balanceAfter", metadata, "createdAt")
+        SELECT 'c' || left(md5('regeneration ' || d.user_id || ' ' || d.since), 24), d.user_id, d.tokens,
+               'EARN_REGENERATION', 'regeneration', b.balance + d.tokens,
+               jsonb_build_object('policy', d.policy, 'tier', d.tier, 'from', d.since, 'to', d.until,
+                                  'intervals', d.intervals),
+               clock_timestamp() AT TIME ZONE 'utc'
+        FROM due d JOIN public.user_token_balances b ON b."userId" = d.user_id
+        WHERE d.tokens > 0
+        ON CONFLICT (id) DO NOTHING
+        RETURNING l."userId" AS user_id, l.amount),
+    changed AS (
+        UPDATE public.user_token_balances b
+        SET balance = b.balance + coalesce(g.amount, 0), "lastRegeneration" = d.until, "updatedAt" = darkroom.utc_now()
+        FROM due d LEFT JOIN given g ON g.user_id = d.user_id
+        WHERE b."userId" = d.user_id),
+    anchored AS (
+        INSERT INTO darkroom.regeneration_anchors AS a (user_id, regenerated_at, day)
+        SELECT d.user_id, d.until, d.day FROM due d
+        WHERE d.policy = 'monthly' AND d.day > extract(day FROM d.until)
+        ON CONFLICT (user_id) DO UPDATE SET regenerated_at = excluded.regenerated_at, day = excluded.day)
+    SELECT count(*), coalesce(sum(g.amount), 0) INTO users, tokens FROM given g;
+END $$;
+
+-- One user's own refresh: returns the tokens given now. The same effect as the periodic task's.
+CREATE FUNCTION darkroom.regenerate_at(owner_id text, at timestamp) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM public.users u WHERE u.id = owner_id FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'user % not found', owner_id USING ERRCODE = 'P0002';
+    END IF;
+    IF darkroom.money_mode() <> 'managed' THEN
+        RETURN 0;
+    END IF;
+    PERFORM 1 FROM public.user_token_balances b WHERE b."userId" = owner_id FOR NO KEY UPDATE;
+    RETURN (SELECT r.tokens FROM darkroom.regenerate_users(ARRAY[owner_id], at) r);
+END $$;
+
+CREATE FUNCTION darkroom.regenerate(user_id text) RETURNS integer
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+RETURN darkroom.regenerate_at(user_id, clock_timestamp() AT TIME ZONE 'utc');
+
+-- The next users in the order of ids. They are found without a lock, so that a sparse search holds none; who is locked
+-- by somebody else comes back in `late`.
+CREATE FUNCTION darkroom.regenerate_chunk(at timestamp, after text, most integer,
+    OUT last text, OUT late text[], OUT users integer, OUT tokens bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    ids text[];
+    locked text[];
+BEGIN
+    users := 0;
+    tokens := 0;
+    IF darkroom.money_mode() <> 'managed' THEN
+        RETURN;
+    END IF;
+    ids := ARRAY(SELECT d.user_id FROM darkroom.due_regenerations(at) d
+                 WHERE d.user_id > after ORDER BY d.user_id LIMIT most);
+    IF cardinality(ids) = 0 THEN
+        RETURN;
+    END IF;
+    last := ids[cardinality(ids)];
+    locked := ARRAY(
+        SELECT u.id FROM public.users u JOIN public.user_token_balances b ON b."userId" = u.id
+        WHERE u.id = ANY (ids) ORDER BY u.id FOR KEY SHARE OF u SKIP LOCKED FOR NO KEY UPDATE OF b SKIP LOCKED);
+    late := ARRAY(SELECT unnest(ids) EXCEPT SELECT unnest(locked));
+    SELECT r.users, r.tokens INTO users, tokens FROM darkroom.regenerate_users(locked, at) r;
+END $$;

@@ -1,0 +1,145 @@
+-- The end of a subscription's period. Off unless told: an application's payment webhook may do it already.
+
+-- What makes a period's tokens single, and the terms on which they were given.
+CREATE TABLE darkroom.subscription_periods (
+    user_id text NOT NULL,
+    period_start timestamp(3) NOT NULL,
+    period_end timestamp(3) NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, period_start)
+);
+
+-- The day of the month on which periods begin. A month's end may have cut it off one end of a period, never off both:
+-- no two months in a row are too short for the same day. A period that isn't a month (a trial) ends on the day.
+CREATE FUNCTION darkroom.anchor_day(period_start timestamp, period_end timestamp) RETURNS integer
+LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM period_start),
+                                                              extract(day FROM period_end))::integer, 1) = period_end
+            THEN greatest(extract(day FROM period_start), extract(day FROM period_end))
+            ELSE extract(day FROM period_end) END::integer;
+
+-- Every subscription whose period is over, with the terms of its next one and what is carried into it.
+CREATE FUNCTION darkroom.due_periods(at timestamp)
+RETURNS TABLE (user_id text, is_ending boolean, tier text, tokens_per_month integer, max_rollover integer,
+               period_start timestamp, period_end timestamp, balance integer, spent bigint, unused bigint,
+               carried bigint, downgraded_from text)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT s."userId", s."cancelAtPeriodEnd", coalesce(s."downgradeTo", s.tier)::text, n.tokens, n.rollover,
+           s."currentPeriodEnd", p.period_end, coalesce(b.balance, 0), l.spent, u.unused,
+           least(u.unused, n.rollover), CASE WHEN s."downgradeTo" IS NOT NULL THEN s.tier::text END
+    FROM public.subscriptions s
+    LEFT JOIN public.user_token_balances b ON b."userId" = s."userId"
+    CROSS JOIN LATERAL (SELECT darkroom.months_after(s."currentPeriodEnd",
+        darkroom.anchor_day(s."currentPeriodStart", s."currentPeriodEnd"), 1)) p (period_end)
+    LEFT JOIN LATERAL (
+        SELECT sp."tokensPerMonth" AS tokens, sp."maxRollover" AS rollover FROM public.subscription_plans sp
+        WHERE sp.active AND upper(sp.name) = s."downgradeTo"::text ORDER BY sp."sortOrder", sp.id LIMIT 1) plan ON true
+    LEFT JOIN darkroom.regeneration_terms() t ON t.tier = s."downgradeTo"::text
+    CROSS JOIN LATERAL (SELECT
+        CASE WHEN s."downgradeTo" IS NULL THEN s."tokensPerMonth" ELSE coalesce(plan.tokens, t.allowance) END,
+        CASE WHEN s."downgradeTo" IS NULL THEN s."maxRollover" ELSE coalesce(plan.rollover, 0) END) n (tokens, rollover)
+    CROSS JOIN LATERAL (
+        -- up to now, but of a period that is made up later only what was spent in it: the rest is the next one's
+        SELECT -coalesce(sum(tt.amount), 0) FROM public.token_transactions tt
+        WHERE tt."userId" = s."userId" AND tt."createdAt" >= s."currentPeriodStart"
+          AND (p.period_end > at OR tt."createdAt" < s."currentPeriodEnd")
+          AND tt.type IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')) l (spent)
+    -- by what the ended period gave, not by what the next one will
+    CROSS JOIN LATERAL (SELECT greatest(least(coalesce(b.balance, 0),
+        s."tokensPerMonth" + s."rolloverTokens" - l.spent), 0)) u (unused)
+    WHERE s.status IN ('ACTIVE', 'TRIALING') AND s."currentPeriodEnd" <= at;
+END;
+
+-- Renew or end one period of each. The caller has locked users, subscriptions and balances, in the order of user ids.
+CREATE FUNCTION darkroom.renew_periods(ids text[], at timestamp, OUT renewed integer, OUT ended integer)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    WITH due AS MATERIALIZED (
+        SELECT d.*, d.tokens_per_month - (d.unused - d.carried) AS amount
+        FROM darkroom.due_periods(at) d WHERE d.user_id = ANY (ids)),
+    keyed AS (
+        INSERT INTO darkroom.subscription_periods AS k (user_id, period_start, period_end)
+        SELECT d.user_id, d.period_start, d.period_end FROM due d WHERE NOT d.is_ending
+        ON CONFLICT DO NOTHING RETURNING k.user_id),
+    entered AS (
+        INSERT INTO public.token_transactions
+            (id, "userId", amount, type, source, "balanceAfter", metadata, "createdAt")
+        SELECT 'c' || left(md5('subscription_period ' || d.user_id || ' ' || d.period_start), 24), d.user_id, d.amount,
+               'EARN_REGENERATION', 'subscription_period', d.balance + d.amount,
+               jsonb_build_object('tier', d.tier, 'periodStart', d.period_start, 'periodEnd', d.period_end,
+                                  'tokensPerMonth', d.tokens_per_month, 'maxRollover', d.max_rollover,
+                                  'spent', d.spent, 'unused', d.unused, 'carried', d.carried,
+                                  'downgradedFrom', d.downgraded_from),
+               clock_timestamp() AT TIME ZONE 'utc'
+        FROM due d JOIN keyed k ON k.user_id = d.user_id),
+    paid AS (
+        UPDATE public.user_token_balances b
+        SET balance = b.balance + CASE WHEN k.user_id IS NULL THEN 0 ELSE d.amount END,
+            tier = CASE WHEN d.is_ending THEN 'FREE'
+                        WHEN d.downgraded_from IS NOT NULL THEN d.tier::public."SubscriptionTier" ELSE b.tier END,
+            "updatedAt" = darkroom.utc_now()
+        FROM due d LEFT JOIN keyed k ON k.user_id = d.user_id
+        WHERE b."userId" = d.user_id),
+    moved AS (
+        UPDATE public.subscriptions s
+        SET status = CASE WHEN d.is_ending THEN 'CANCELED' ELSE s.status END,
+            tier = CASE WHEN d.is_ending THEN 'FREE' ELSE d.tier END::public."SubscriptionTier",
+            "downgradeTo" = NULL,
+            "tokensPerMonth" = CASE WHEN d.is_ending THEN s."tokensPerMonth" ELSE d.tokens_per_month END,
+            "maxRollover" = CASE WHEN d.is_ending THEN s."maxRollover" ELSE d.max_rollover END,
+            "rolloverTokens" = CASE WHEN d.is_ending THEN s."rolloverTokens" ELSE d.carried END,
+            "currentPeriodStart" = CASE WHEN d.is_ending THEN s."currentPeriodStart" ELSE d.period_start END,
+            "currentPeriodEnd" = CASE WHEN d.is_ending THEN s."currentPeriodEnd" ELSE d.period_end END,
+            "updatedAt" = darkroom.utc_now()
+        FROM due d WHERE s."userId" = d.user_id)
+    SELECT (SELECT count(*) FROM keyed), count(*) FILTER (WHERE d.is_ending) INTO renewed, ended FROM due d;
+END $$;
+
+-- The next users in the order of ids, one period each; who is locked by somebody else comes back in `late`,
+-- to be asked for alone, and then waited for.
+CREATE FUNCTION darkroom.renew_chunk(at timestamp, after text, most integer, alone text DEFAULT NULL,
+    OUT last text, OUT late text[], OUT renewed integer, OUT ended integer)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    ids text[];
+    locked text[];
+BEGIN
+    renewed := 0;
+    ended := 0;
+    IF darkroom.money_mode() <> 'managed' THEN
+        RETURN;
+    END IF;
+    ids := ARRAY(SELECT s."userId" FROM public.subscriptions s
+                 WHERE s.status IN ('ACTIVE', 'TRIALING') AND s."currentPeriodEnd" <= at AND s."userId" > after
+                   AND (alone IS NULL OR s."userId" = alone)
+                 ORDER BY s."userId" LIMIT most);
+    IF cardinality(ids) = 0 THEN
+        RETURN;
+    END IF;
+    last := ids[cardinality(ids)];
+    IF alone IS NOT NULL THEN
+        PERFORM 1 FROM public.users u JOIN public.subscriptions s ON s."userId" = u.id
+        WHERE u.id = ANY (ids) ORDER BY u.id FOR KEY SHARE OF u FOR NO KEY UPDATE OF s;
+        locked := ids;
+    ELSE
+        locked := ARRAY(
+            SELECT u.id FROM public.users u JOIN public.subscriptions s ON s."userId" = u.id
+            WHERE u.id = ANY (ids) ORDER BY u.id FOR KEY SHARE OF u SKIP LOCKED FOR NO KEY UPDATE OF s SKIP LOCKED);
+    END IF;
+    INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
+    SELECT darkroom.new_id(), i.id, 0, darkroom.utc_now() FROM unnest(locked) i (id)
+    WHERE NOT EXISTS (SELECT FROM public.user_token_balances b WHERE b."userId" = i.id)
+    ORDER BY i.id ON CONFLICT DO NOTHING;
+    IF alone IS NOT NULL THEN
+        PERFORM 1 FROM public.user_token_balances b
+        WHERE b."userId" = ANY (locked) ORDER BY b."userId" FOR NO KEY UPDATE;
+    ELSE
+        locked := ARRAY(SELECT b."userId" FROM public.user_token_balances b
+                        WHERE b."userId" = ANY (locked) ORDER BY b."userId" FOR NO KEY UPDATE SKIP LOCKED);
+    END IF;
+    late := ARRAY(SELECT unnest(ids) EXCEPT SELECT unnest(locked));
+    SELECT r.renewed, r.ended INTO renewed, ended FROM darkroom.renew_periods(locked, at) r;
+END $$;

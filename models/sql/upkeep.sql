@@ -1,0 +1,183 @@
+-- What periodic tasks keep: usage and cost rolled up from the facts, and objects that no row refers to.
+
+CREATE TABLE darkroom.usage_months (
+    user_id text NOT NULL,
+    month date NOT NULL,
+    jobs integer NOT NULL,
+    pictures integer NOT NULL,
+    tokens bigint NOT NULL,
+    provider_calls integer NOT NULL,
+    cost_usd numeric(14, 6) NOT NULL,
+    bytes_stored bigint NOT NULL,
+    computed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, month)
+);
+
+CREATE TABLE darkroom.cost_days (
+    day date NOT NULL,
+    provider text NOT NULL,
+    calls integer NOT NULL,
+    paid_calls integer NOT NULL,
+    images bigint NOT NULL,
+    prompt_units bigint NOT NULL,
+    output_units bigint NOT NULL,
+    cost_usd numeric(14, 6) NOT NULL,
+    computed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (day, provider)
+);
+
+-- Which warnings a user has had: one per month, measure and threshold.
+CREATE TABLE darkroom.usage_warnings (
+    user_id text NOT NULL,
+    month date NOT NULL,
+    measure text NOT NULL,
+    percent integer NOT NULL CHECK (percent IN (80, 100)),
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, month, measure, percent)
+);
+
+-- A month of every user, computed anew from the facts. Returns how many rows are new or different.
+CREATE FUNCTION darkroom.roll_up_usage(first_day date) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    since timestamp := first_day;
+    until timestamp := first_day + interval '1 month';
+    changed integer;
+BEGIN
+    WITH facts (user_id, jobs, pictures, tokens, calls, cost, bytes) AS (
+        SELECT j."userId", 1, 0, 0::bigint, 0, 0::numeric, 0::bigint FROM darkroom.jobs j
+        WHERE j."createdAt" >= since AND j."createdAt" < until
+        UNION ALL
+        SELECT j."userId", 0, 1, 0, 0, 0, coalesce(j."sizeBytes", 0) FROM darkroom.jobs j
+        WHERE j.status = 'COMPLETED' AND j."processingCompletedAt" >= since AND j."processingCompletedAt" < until
+        UNION ALL
+        SELECT i."userId", 0, 0, 0, 0, 0, i."originalSizeBytes" FROM public.enhanced_images i
+        WHERE i."createdAt" >= since AND i."createdAt" < until
+        UNION ALL
+        SELECT t."userId", 0, 0, -t.amount, 0, 0, 0 FROM public.token_transactions t
+        WHERE t."createdAt" >= since AND t."createdAt" < until
+          AND t.type IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')
+        UNION ALL
+        SELECT c.user_id, 0, 0, 0, 1, coalesce(c.cost_usd, 0), 0 FROM darkroom.provider_calls c
+        WHERE c.started_at >= since AT TIME ZONE 'utc' AND c.started_at < until AT TIME ZONE 'utc'),
+    sums AS (
+        SELECT f.user_id, sum(f.jobs) AS jobs, sum(f.pictures) AS pictures, sum(f.tokens) AS tokens,
+               sum(f.calls) AS calls, sum(f.cost) AS cost, sum(f.bytes) AS bytes
+        FROM facts f GROUP BY f.user_id
+        UNION ALL -- whose facts have been deleted since
+        SELECT u.user_id, 0, 0, 0, 0, 0, 0 FROM darkroom.usage_months u
+        WHERE u.month = first_day AND NOT EXISTS (SELECT FROM facts f WHERE f.user_id = u.user_id))
+    INSERT INTO darkroom.usage_months AS u
+        (user_id, month, jobs, pictures, tokens, provider_calls, cost_usd, bytes_stored)
+    SELECT s.user_id, first_day, s.jobs, s.pictures, s.tokens, s.calls, s.cost, s.bytes FROM sums s ORDER BY s.user_id
+    ON CONFLICT (user_id, month) DO UPDATE
+    SET jobs = excluded.jobs, pictures = excluded.pictures, tokens = excluded.tokens,
+        provider_calls = excluded.provider_calls, cost_usd = excluded.cost_usd, bytes_stored = excluded.bytes_stored,
+        computed_at = now()
+    WHERE (u.jobs, u.pictures, u.tokens, u.provider_calls, u.cost_usd, u.bytes_stored) IS DISTINCT FROM
+        (excluded.jobs, excluded.pictures, excluded.tokens, excluded.provider_calls, excluded.cost_usd,
+         excluded.bytes_stored);
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END $$;
+
+-- A month's days and providers, computed anew. Returns how many rows are new or different.
+CREATE FUNCTION darkroom.roll_up_costs(first_day date) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    changed integer;
+BEGIN
+    INSERT INTO darkroom.cost_days AS d
+        (day, provider, calls, paid_calls, images, prompt_units, output_units, cost_usd)
+    SELECT (c.started_at AT TIME ZONE 'utc')::date, c.provider, count(*), count(*) FILTER (WHERE c.may_be_paid),
+           coalesce(sum(c.images), 0), coalesce(sum(c.prompt_units), 0), coalesce(sum(c.output_units), 0),
+           coalesce(sum(c.cost_usd), 0)
+    FROM darkroom.provider_calls c
+    WHERE c.started_at >= first_day::timestamp AT TIME ZONE 'utc'
+      AND c.started_at < (first_day + interval '1 month') AT TIME ZONE 'utc'
+    GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (day, provider) DO UPDATE
+    SET calls = excluded.calls, paid_calls = excluded.paid_calls, images = excluded.images,
+        prompt_units = excluded.prompt_units, output_units = excluded.output_units, cost_usd = excluded.cost_usd,
+        computed_at = now()
+    WHERE (d.calls, d.paid_calls, d.images, d.prompt_units, d.output_units, d.cost_usd) IS DISTINCT FROM
+        (excluded.calls, excluded.paid_calls, excluded.images, excluded.prompt_units, excluded.output_units,
+         excluded.cost_usd);
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END $$;
+
+-- Warn of users who passed 80 % and 100 % of a limit in a month: one row of error_logs each, once.
+CREATE FUNCTION darkroom.warn_of_usage(first_day date, usage_limits jsonb) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    warned integer;
+BEGIN
+    WITH passed AS (
+        INSERT INTO darkroom.usage_warnings AS w (user_id, month, measure, percent)
+        SELECT u.user_id, u.month, l.key, p.percent
+        FROM darkroom.usage_months u
+        CROSS JOIN jsonb_each_text(usage_limits) l
+        CROSS JOIN (VALUES (80), (100)) p (percent)
+        WHERE u.month = first_day AND (to_jsonb(u) ->> l.key)::numeric * 100 >= l.value::numeric * p.percent
+        ORDER BY 1, 2, 3, 4 ON CONFLICT DO NOTHING
+        RETURNING w.user_id, w.month, w.measure, w.percent)
+    INSERT INTO public.error_logs
+        (id, "timestamp", message, "userId", route, environment, "errorType", "callerName", metadata)
+    SELECT darkroom.new_id(), darkroom.utc_now(),
+           format('user %s has used %s %% of the monthly limit of %s %s', p.user_id, p.percent,
+                  usage_limits ->> p.measure, p.measure),
+           p.user_id, 'roll-up-usage', 'BACKEND', 'UsageLimitWarning', 'darkroom',
+           jsonb_build_object('month', p.month, 'measure', p.measure, 'percent', p.percent,
+                              'limit', usage_limits -> p.measure)
+    FROM passed p;
+    GET DIAGNOSTICS warned = ROW_COUNT;
+    RETURN warned;
+END $$;
+
+-- Objects that no row refers to: reported when they are found, removed by a later look that finds them still alone.
+CREATE TABLE darkroom.orphans (
+    key text PRIMARY KEY,
+    size_bytes bigint NOT NULL,
+    modified_at timestamptz NOT NULL,
+    found_at timestamptz NOT NULL,
+    removed_at timestamptz
+);
+
+-- Which of some keys no row refers to. Ids stand in keys, so nearly every one is answered by a primary key; what is
+-- left is looked for in the columns themselves, which have no index, once for all of them.
+CREATE FUNCTION darkroom.unreferenced(keys text[]) RETURNS SETOF text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    rest text[];
+BEGIN
+    rest := ARRAY(
+        SELECT k.key FROM (SELECT key, split_part(regexp_replace(key, '^.*/', ''), '.', 1) AS name FROM unnest(keys) key) k
+        WHERE NOT EXISTS (SELECT FROM public.enhanced_images i WHERE i.id = k.name AND i."originalR2Key" = k.key)
+          AND NOT EXISTS (SELECT FROM public.image_enhancement_jobs j
+                          WHERE j.id = regexp_replace(k.name, '-[0-9a-f]{16}$', '')
+                            AND (j."enhancedR2Key" = k.key OR j.status IN ('PENDING', 'PROCESSING')))
+          AND NOT EXISTS (SELECT FROM public.mcp_generation_jobs g
+                          WHERE g.id = regexp_replace(k.name, '-[0-9a-f]{16}$', '')
+                            AND (k.key IN (g."outputImageR2Key", g."inputImageR2Key")
+                                 OR g.status IN ('PENDING', 'PROCESSING'))));
+    IF cardinality(rest) = 0 THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT unnest(rest)
+    EXCEPT (SELECT i."originalR2Key" FROM public.enhanced_images i WHERE i."originalR2Key" = ANY (rest)
+            UNION ALL SELECT j."enhancedR2Key" FROM public.image_enhancement_jobs j WHERE j."enhancedR2Key" = ANY (rest)
+            UNION ALL SELECT g."outputImageR2Key" FROM public.mcp_generation_jobs g
+                      WHERE g."outputImageR2Key" = ANY (rest)
+            UNION ALL SELECT g."inputImageR2Key" FROM public.mcp_generation_jobs g WHERE g."inputImageR2Key" = ANY (rest)
+            UNION ALL SELECT a.key FROM darkroom.artifacts a WHERE a.key = ANY (rest)
+            UNION ALL SELECT r ->> 'r2Key' FROM public.enhancement_pipelines p
+                      CROSS JOIN jsonb_array_elements(CASE jsonb_typeof(p."promptConfig" -> 'referenceImages')
+                          WHEN 'array' THEN p."promptConfig" -> 'referenceImages' ELSE '[]' END) r
+                      WHERE r ->> 'r2Key' = ANY (rest));
+END $$;

@@ -1,0 +1,57 @@
+"""What the tests of periodic tasks share: a clock to play with, and a look at the money afterwards."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from models.database import Database
+from pipelines.storage.file import FileStorage
+from tests.builders import money_violations
+from workers.periodic.engine import Clockwork
+from workers.periodic.registry import periodic_tasks
+
+
+class PlayedClock:
+    """The time by which ticks are due; a test sets it."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    async def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> PlayedClock:
+    return PlayedClock()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FileStorage:
+    return FileStorage(tmp_path)
+
+
+@pytest.fixture
+def make_clockwork(database: Database, storage: FileStorage, clock: PlayedClock):
+    """Make a process's clockwork, with settings by field name."""
+
+    def make(own_database: Database = database, **fields: object) -> Clockwork:
+        settings = Settings(**fields)  # type: ignore[arg-type]
+        return Clockwork(own_database, storage, settings, periodic_tasks(settings), clock=clock)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+async def promises(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    yield
+    if "damage" not in request.fixturenames:
+        assert await money_violations(database) == []
+
+
+@pytest.fixture
+def damage() -> None:
+    """Ask for this to break promises on purpose."""

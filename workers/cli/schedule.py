@@ -1,0 +1,124 @@
+"""Commands about periodic tasks: schedule list, run, pause, resume."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli.failures import DONE
+from workers.cli.parameters import Json, Reason
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+app = typer.Typer(help="Periodic tasks: when they run, what they did, and a run out of turn.")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the task, as `schedule list` shows it.")]
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no time; give it as 2026-03-01T00:00:00Z") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@app.command("list")
+def list_(*, as_json: Json = False) -> int:
+    """Show every schedule, and how its task ran last."""
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import Column, column, duration, print_json, print_table
+    from workers.operations.schedule import list_schedules
+
+    async def work(runtime: "Runtime") -> int:
+        rows = await list_schedules(runtime)
+        if as_json:
+            print_json(rows)
+            return DONE
+        print_table(
+            rows,
+            [
+                column("name"),
+                column("schedule"),
+                column("time_zone", "zone", is_wide=True),
+                column("missed", is_wide=True),
+                column("paused"),
+                column("last_run", "last run"),
+                column("next_run", "next run"),
+                Column("took", lambda row: duration(row["last_duration_s"]), is_number=True, is_wide=True),
+                Column("counts", _counts, is_wide=True, may_wrap=True),
+                column("last_error", "error", may_wrap=True),
+            ],
+            empty="there are no periodic tasks",
+        )
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def run(
+    name: Name,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="The tick's time, ISO 8601; UTC without a zone.")
+    ] = None,
+    *,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Count what it would do, and do nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Run a task now, as a tick of its own.
+
+    What has been done already isn't done again.
+    """
+    moment = _moment(at)
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import print_json
+    from workers.operations.actions import os_user
+    from workers.operations.schedule import run_schedule
+
+    async def work(runtime: "Runtime") -> int:
+        counts = await run_schedule(runtime, name, at=moment, is_dry=is_dry, actor=os_user())
+        if as_json:
+            print_json(counts)
+        else:
+            typer.echo(f"{name}{' would do' if is_dry else ''}: {_counts({'last_counts': counts}) or 'nothing'}")
+        return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def pause(name: Name, reason: Reason = None, *, as_json: Json = False) -> int:
+    """Stop a task's ticks until it is resumed."""
+    return _set_paused(name, reason, is_paused=True, as_json=as_json)
+
+
+@app.command()
+def resume(name: Name, reason: Reason = None, *, as_json: Json = False) -> int:
+    """Let a paused task go on."""
+    return _set_paused(name, reason, is_paused=False, as_json=as_json)
+
+
+def _set_paused(name: str, reason: str | None, *, is_paused: bool, as_json: bool) -> int:
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import print_json
+    from workers.operations.actions import os_user
+    from workers.operations.schedule import set_paused
+
+    async def work(runtime: "Runtime") -> int:
+        row = await set_paused(runtime, name, is_paused=is_paused, actor=os_user(), reason=reason)
+        if as_json:
+            print_json(row)
+        else:
+            typer.echo(f"{name}: {'paused' if is_paused else 'goes on'}")
+        return DONE
+
+    return run_with_runtime(work)
+
+
+def _counts(row: Any) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in (row["last_counts"] or {}).items())

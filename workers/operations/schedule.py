@@ -1,0 +1,136 @@
+"""Periodic tasks as operators see them: when they run, what they did, and a tick out of turn."""
+
+import difflib
+from datetime import datetime
+from typing import Any
+
+from models.database import Connection
+from models.periodic.ticks import last_ticks, schedule_states
+from workers.operations.actions import record_action
+from workers.operations.errors import InvalidInputError, NotFoundError
+from workers.periodic.engine import Clock, Clockwork
+from workers.periodic.registry import periodic_tasks
+from workers.periodic.schedule import InvalidScheduleError
+from workers.runtime import Runtime
+
+
+def clockwork(runtime: Runtime, clock: Clock | None = None) -> Clockwork:
+    """Return every periodic task of a runtime, with its clock.
+
+    Raises:
+        InvalidInputError: the settings name a schedule or a policy that can't be.
+    """
+    try:
+        tasks = periodic_tasks(runtime.settings)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+    return Clockwork(runtime.database, runtime.storage, runtime.settings, tasks, clock=clock)
+
+
+async def list_schedules(runtime: Runtime) -> list[dict[str, Any]]:
+    """Return every schedule, and how its task ran last.
+
+    `next_run` is None while a schedule is paused or can't be read; `last_error` says what is wrong with it.
+    """
+    clock = clockwork(runtime)
+    names = list(clock.tasks)
+    states = await runtime.database.run(lambda connection: schedule_states(connection, names))
+    last = await runtime.database.run(lambda connection: last_ticks(connection, names))
+    now = await runtime.database.fetchval("SELECT clock_timestamp()")
+    rows = []
+    for name in names:
+        row = last[name]
+        try:
+            schedule = clock.schedule(name, states[name].changes)
+            next_run = None if schedule.is_paused else schedule.after(max(now, states[name].planned_until or now))
+        except InvalidScheduleError as error:
+            schedule, next_run, row = clock.tasks[name].schedule, None, {**row, "last_error": str(error)}
+        rows.append(
+            {
+                "name": name,
+                "schedule": schedule.when,
+                "time_zone": schedule.time_zone,
+                "missed": schedule.missed,
+                "paused": schedule.is_paused,
+                "last_run": row["last_run"],
+                "next_run": next_run,
+                "last_counts": row["last_counts"],
+                "last_duration_s": row["last_duration_s"],
+                "last_error": row["last_error"],
+            }
+        )
+    return rows
+
+
+async def run_schedule(
+    runtime: Runtime, name: str, *, at: datetime | None = None, is_dry: bool = False, actor: str
+) -> dict[str, int]:
+    """Make an extra tick of a task and work on it to its end; return its counts.
+
+    Args:
+        runtime: as opened.
+        name: of the task.
+        at: the tick's time, aware; the database's if None. It is the task's only clock.
+        is_dry: count what the tick would do, and do nothing.
+        actor: who asks, for the record.
+
+    Raises:
+        NotFoundError: there is no such task.
+    """
+    clock = clockwork(runtime)
+    _require(clock, name)
+    at = at or await runtime.database.fetchval("SELECT date_trunc('milliseconds', clock_timestamp())")
+    if is_dry:
+        return await clock.count(name, at)
+    counts = await clock.run_extra(name, at)
+    await runtime.database.run(
+        lambda connection: record_action(
+            connection, actor=actor, action="schedule_run", target=name, after={"at": at.isoformat(), "counts": counts}
+        )
+    )
+    return counts
+
+
+async def set_paused(
+    runtime: Runtime, name: str, *, is_paused: bool, actor: str, reason: str | None = None
+) -> dict[str, Any]:
+    """Pause a schedule or let it go on; return its row of `list_schedules`. Twice is as good as once.
+
+    What was due meanwhile is missed, and its policy says what becomes of it.
+
+    Raises:
+        NotFoundError: there is no such task.
+    """
+    _require(clockwork(runtime), name)
+
+    async def change(connection: Connection) -> None:
+        async with connection.transaction():
+            before = await connection.fetchval(
+                "SELECT value -> 'paused' FROM darkroom.settings WHERE key = $1 FOR UPDATE", f"schedule:{name}"
+            )
+            await connection.execute(
+                """INSERT INTO darkroom.settings AS s (key, value) VALUES ($1, $2::jsonb)
+                   ON CONFLICT (key) DO UPDATE SET value = s.value || excluded.value, updated_at = now()""",
+                f"schedule:{name}",
+                {"paused": is_paused},
+            )
+            await record_action(
+                connection,
+                actor=actor,
+                action="schedule_pause" if is_paused else "schedule_resume",
+                target=name,
+                before={"paused": before is True},
+                after={"paused": is_paused},
+                reason=reason,
+            )
+
+    await runtime.database.run(change)
+    return next(row for row in await list_schedules(runtime) if row["name"] == name)
+
+
+def _require(clock: Clockwork, name: str) -> None:
+    if name not in clock.tasks:
+        meant = difflib.get_close_matches(name, clock.tasks, n=1, cutoff=0.0)
+        raise NotFoundError(
+            f"there is no periodic task {name!r}; did you mean {meant[0]}? `darkroom schedule list` shows them all"
+        )

@@ -1,0 +1,1 @@
+"""Periodic tasks: schedules, ticks, and one file for each task."""

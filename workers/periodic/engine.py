@@ -1,0 +1,243 @@
+"""The clockwork: makes ticks when they are due, and works on them chunk by chunk. Any number may run."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from config.settings import Settings
+from models.database import Connection, Database, is_connection_loss, is_contention
+from models.periodic import ticks
+from models.periodic.terms import record_terms
+from pipelines.storage.storage import Storage
+from workers.periodic.schedule import InvalidScheduleError, Schedule
+from workers.periodic.task import Chunk, Task, Work
+
+log = structlog.get_logger(__name__)
+
+MOST_AT_ONCE: Final = 2
+"""Tasks that a scheduler works on at a time: it has a handful of connections, and bells and rescue come first."""
+
+FIRST_SIZE: Final = 1_000
+SMALLEST_SIZE: Final = 100
+LARGEST_SIZE: Final = 10_000
+CHUNK_S: Final = (0.03, 0.06)
+"""A chunk that takes less is doubled, one that takes more is halved: others wait that long for its rows."""
+
+Clock = Callable[[], Awaitable[datetime]]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one chunk of a tick came to."""
+
+    at: datetime
+    counts: dict[str, int]
+    is_finished: bool
+
+
+class Clockwork:
+    """Every periodic task of one process."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        settings: Settings,
+        tasks: Iterable[Task],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            database: the truth.
+            storage: where the objects are.
+            settings: as the environment says.
+            tasks: from `workers.periodic.registry`.
+            clock: the time by which ticks are due; the database's unless a test plays its own.
+        """
+        self.tasks = {task.name: task for task in tasks}
+        self._database = database
+        self._storage = storage
+        self._settings = settings
+        self._clock = clock or self._database_time
+        self._sizes = dict.fromkeys(self.tasks, FIRST_SIZE)
+        self._complaints: dict[str, str] = {}
+        self._are_terms_recorded = False
+
+    async def run_once(self) -> int:
+        """Make the ticks that are due and work on every unfinished one within its budget; return chunks done."""
+        await self._record_terms()
+        states = await self._database.run(lambda connection: ticks.schedule_states(connection, list(self.tasks)))
+        turn = asyncio.Semaphore(MOST_AT_ONCE)
+
+        async def attend(task: Task) -> int:
+            async with turn:
+                return await self._attend(task, states[task.name])
+
+        return sum(await asyncio.gather(*(attend(task) for task in self.tasks.values())))
+
+    async def run_extra(self, name: str, at: datetime) -> dict[str, int]:
+        """Make an extra tick of a task at a time, work on it to its end and return its counts.
+
+        Raises:
+            Exception: whatever the task raised; the tick says so too.
+        """
+        await self._record_terms()
+        task = self.tasks[name]
+        await self._database.run(lambda connection: ticks.open_tick(connection, name, at))
+        while True:
+            progress = await self._work(task, at)
+            if progress is not None and progress.is_finished:
+                return progress.counts
+            if progress is None:  # a scheduler has it
+                row = await self._database.fetchrow(
+                    "SELECT status, counts FROM darkroom.ticks WHERE task = $1 AND tick_at = $2", name, at
+                )
+                if row is None or row["status"] in {"finished", "failed"}:
+                    return dict(row["counts"]) if row else {}
+                await asyncio.sleep(0.1)
+
+    async def count(self, name: str, at: datetime) -> dict[str, int]:
+        """Say what a tick of a task at a time would do, without doing it."""
+        await self._record_terms()
+        task = self.tasks[name]
+
+        async def work(connection: Connection) -> dict[str, int]:
+            async with connection.transaction(readonly=True):
+                if not await self._is_wanted(task, connection):
+                    return {}
+                return dict(await task.count(self._work_of(task, connection, at, None)))
+
+        return await self._database.run(work)
+
+    def schedule(self, name: str, changes: Mapping[str, object]) -> Schedule:
+        """Return a task's schedule as settings and an operator's changes make it.
+
+        Raises:
+            InvalidScheduleError: it can't be read.
+        """
+        return self.tasks[name].schedule.changed(self._settings.schedules.get(name), changes)
+
+    async def _attend(self, task: Task, state: ticks.ScheduleState) -> int:
+        """Plan and work on one task, until its budget is used."""
+        try:
+            schedule = self.schedule(task.name, state.changes)
+        except InvalidScheduleError as error:
+            if self._complaints.get(task.name) != str(error):  # each second, otherwise
+                log.warning("schedule_invalid", task=task.name, error=str(error))
+                self._complaints[task.name] = str(error)
+            return 0
+        if schedule.is_paused:
+            return 0
+        added = await self._plan(task.name, schedule, state)
+        return await self._work_for_a_while(task) if added or state.has_unfinished else 0
+
+    async def _plan(self, name: str, schedule: Schedule, state: ticks.ScheduleState) -> int:
+        now = await self._clock()
+        since = state.planned_until
+        if since is None:
+            await self._database.run(lambda connection: ticks.begin_schedule(connection, name, now))
+            return 0
+        if not schedule.due(since, now):
+            return 0
+
+        async def plan(connection: Connection) -> tuple[int, int]:
+            async with connection.transaction():
+                planned_until = await ticks.lock_schedule(connection, name)
+                if planned_until is None:
+                    return 0, 0
+                due = schedule.due(planned_until, now)
+                kept = schedule.kept(due, now)
+                added = await ticks.add_ticks(connection, name, kept, max(now, planned_until))
+                return added, len(due) - len(kept)
+
+        added, missed = await self._database.run(plan)
+        if missed:
+            log.warning("ticks_missed", task=name, missed=missed, policy=schedule.missed)
+        return added
+
+    async def _work_for_a_while(self, task: Task) -> int:
+        until = time.monotonic() + self._settings.tick_budget_s
+        chunks = 0
+        while time.monotonic() < until:
+            began = time.monotonic()
+            try:
+                progress = await self._work(task)
+            except Exception as error:
+                if is_connection_loss(error) or is_contention(error):
+                    raise
+                break  # the tick says why, and when it is tried again
+            if progress is None:
+                break
+            chunks += 1
+            if task.rest_factor and not progress.is_finished:
+                await asyncio.sleep((time.monotonic() - began) * task.rest_factor)
+        return chunks
+
+    async def _work(self, task: Task, at: datetime | None = None) -> Progress | None:
+        """Do the next chunk of a task's first unfinished tick, or of the one at a time; None if there is none."""
+        locked: ticks.Tick | None = None
+
+        async def work(connection: Connection) -> Progress | None:
+            nonlocal locked
+            async with connection.transaction():
+                locked = tick = await ticks.lock_tick(connection, task.name, at)
+                if tick is None:
+                    return None
+                began = time.monotonic()
+                chunk = Chunk(None, {})
+                if await self._is_wanted(task, connection):
+                    chunk = await task.chunk(self._work_of(task, connection, tick.at, tick.cursor))
+                counts = dict(tick.counts)
+                for name, number in chunk.counts.items():
+                    counts[name] = counts.get(name, 0) + number
+                await ticks.save_progress(connection, tick, chunk.cursor, counts)
+            self._adapt(task.name, time.monotonic() - began)
+            return Progress(tick.at, counts, chunk.cursor is None)
+
+        try:
+            progress = await self._database.run(work)
+        except Exception as error:
+            if locked is not None and not is_connection_loss(error) and not is_contention(error):
+                await self._fail(task.name, locked.at, error)
+            raise
+        if progress is not None and progress.is_finished:
+            log.info("tick_completed", task=task.name, tick_at=progress.at.isoformat(), **progress.counts)
+        return progress
+
+    async def _fail(self, name: str, at: datetime, error: Exception) -> None:
+        text = f"{type(error).__name__}: {error}"[:500]
+        is_over = await self._database.run(lambda connection: ticks.save_failure(connection, name, at, text))
+        log.error("tick_failed", task=name, tick_at=at.isoformat(), error=text, is_over=is_over)
+
+    async def _is_wanted(self, task: Task, connection: Connection) -> bool:
+        if not task.is_on(self._settings):
+            return False
+        return not task.moves_money or await connection.fetchval("SELECT darkroom.money_mode()") == "managed"
+
+    def _work_of(self, task: Task, connection: Connection, at: datetime, cursor: ticks.Cursor | None) -> Work:
+        return Work(connection, at, cursor, self._sizes[task.name], self._settings, self._storage)
+
+    def _adapt(self, name: str, took_s: float) -> None:
+        shortest_s, longest_s = CHUNK_S
+        size = self._sizes[name]
+        if took_s > longest_s:
+            self._sizes[name] = max(size // 2, SMALLEST_SIZE)
+        elif took_s < shortest_s:
+            self._sizes[name] = min(size * 2, LARGEST_SIZE)
+
+    async def _record_terms(self) -> None:
+        """Write down once what regeneration gives, where `darkroom.regenerate` sees it."""
+        if not self._are_terms_recorded:
+            await self._database.run(lambda connection: record_terms(connection, self._settings.regeneration_terms()))
+            self._are_terms_recorded = True
+
+    async def _database_time(self) -> datetime:
+        now: datetime = await self._database.fetchval("SELECT clock_timestamp()")
+        return now

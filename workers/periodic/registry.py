@@ -1,0 +1,47 @@
+"""Every periodic task: the literal registry."""
+
+from typing import Final
+
+from config.settings import Settings
+from workers.periodic.task import Task
+from workers.periodic.tasks import (
+    audit_ledger,
+    collect_orphans,
+    expire_vouchers,
+    prune_records,
+    regenerate_tokens,
+    renew_subscriptions,
+    roll_up_usage,
+)
+
+TASKS: Final = (
+    regenerate_tokens.TASK,
+    renew_subscriptions.TASK,
+    expire_vouchers.TASK,
+    collect_orphans.TASK,
+    audit_ledger.TASK,
+    roll_up_usage.TASK,
+)
+"""Tasks of one schedule each; retention adds one for each of its policies."""
+
+
+class UnknownScheduleError(ValueError):
+    """DARKROOM_SCHEDULES names a task that isn't there."""
+
+
+def periodic_tasks(settings: Settings) -> tuple[Task, ...]:
+    """Return every task of these settings.
+
+    Raises:
+        ForbiddenPolicyError: a retention policy names what is never deleted.
+        InvalidScheduleError: a schedule in the settings can't be read.
+        UnknownScheduleError: the settings schedule a task that isn't there.
+    """
+    tasks = (*TASKS, *prune_records.tasks(settings))
+    if unknown := settings.schedules.keys() - {task.name for task in tasks}:
+        raise UnknownScheduleError(
+            f"DARKROOM_SCHEDULES names {', '.join(sorted(unknown))}; known are {', '.join(task.name for task in tasks)}"
+        )
+    for task in tasks:
+        task.schedule.changed(settings.schedules.get(task.name), {})
+    return tasks

@@ -1,0 +1,128 @@
+"""When a periodic task is due, and what becomes of times that nobody was there for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, cast, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+from pydantic import TypeAdapter, ValidationError
+
+from config.periodic_terms import ScheduleTerms
+
+Missed = Literal["skip", "coalesce", "catch_up"]
+
+MOST_CAUGHT_UP: Final = 24
+"""Ticks that catching up makes at most, the newest of those missed."""
+
+ON_TIME: Final = timedelta(minutes=5)
+"""How late a tick may begin that isn't made up: schedulers look once a second, restarts take longer."""
+
+MOST_LISTED: Final = 100_000
+"""Times looked at in a gap; of a longer one only its end matters."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_INTERVAL: Final = TypeAdapter(timedelta)
+
+
+class InvalidScheduleError(ValueError):
+    """A schedule can't be read; the message says which part and what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a task runs: a cron expression (five fields) or an ISO 8601 interval, in a time zone.
+
+    Attributes:
+        when: such as `*/15 * * * *` or `PT15M`; intervals are counted from 1970, so that every scheduler agrees.
+        time_zone: an IANA name; cron times are local there, and are right across a change to summer time.
+        missed: what ticks mean that passed while nobody ran: `skip` them, `coalesce` them into the newest, or
+            `catch_up` the newest MOST_CAUGHT_UP one by one.
+        is_paused: an operator has stopped it.
+    """
+
+    when: str
+    time_zone: str = "UTC"
+    missed: Missed = "coalesce"
+    is_paused: bool = False
+
+    def changed(self, terms: ScheduleTerms | None, changes: Mapping[str, Any]) -> "Schedule":
+        """Lay the environment's terms, then an operator's changes, over this one.
+
+        Raises:
+            InvalidScheduleError: the result can't be read.
+        """
+        given = {**(terms.model_dump(exclude_none=True) if terms else {}), **changes}
+        missed = given.get("missed", self.missed)
+        if missed not in get_args(Missed):
+            raise InvalidScheduleError(f"missed {missed!r}: give {', '.join(get_args(Missed))}")
+        made = replace(
+            self,
+            when=str(given.get("schedule", self.when)),
+            time_zone=str(given.get("time_zone", self.time_zone)),
+            missed=cast("Missed", missed),
+            is_paused=given.get("paused") is True,
+        )
+        made.after(_EPOCH)
+        return made
+
+    def after(self, moment: datetime) -> datetime:
+        """Return the first time after a moment.
+
+        Raises:
+            InvalidScheduleError: the schedule can't be read, or never comes.
+        """
+        time = next(self._times(moment, reverse=False), None)
+        if time is None:
+            raise InvalidScheduleError(f"schedule {self.when!r} never comes")
+        return time
+
+    def due(self, since: datetime, now: datetime) -> list[datetime]:
+        """Return the times in (since, now], oldest first, at most MOST_LISTED.
+
+        With the clock behind `since` it is the last time before now, which may have been a tick or not: its row says.
+
+        Raises:
+            InvalidScheduleError: the schedule can't be read.
+        """
+        found: list[datetime] = []
+        for time in self._times(now + timedelta(microseconds=1), reverse=True):
+            if (time <= since <= now) or len(found) >= MOST_LISTED or (since > now and found):
+                break
+            found.append(time)
+        return found[::-1]
+
+    def kept(self, due: list[datetime], now: datetime) -> list[datetime]:
+        """Return those of the due times that become ticks."""
+        if self.missed == "catch_up":
+            return due[-MOST_CAUGHT_UP:]
+        if self.missed == "skip":
+            return [time for time in due[-1:] if now - time <= ON_TIME]
+        return due[-1:]
+
+    def _times(self, moment: datetime, *, reverse: bool) -> Iterator[datetime]:
+        if self.when.startswith("P"):
+            return self._interval_times(moment, reverse=reverse)
+        try:
+            local = moment.astimezone(ZoneInfo(self.time_zone))
+            return (time.astimezone(UTC) for time in CronSim(self.when, local, reverse=reverse))
+        except (CronSimError, ZoneInfoNotFoundError, ValueError) as error:
+            raise InvalidScheduleError(
+                f"schedule {self.when!r} in {self.time_zone!r}: {error}; give a cron expression of five fields or an "
+                "interval such as PT15M, and a time zone such as Europe/London"
+            ) from error
+
+    def _interval_times(self, moment: datetime, *, reverse: bool) -> Iterator[datetime]:
+        try:
+            interval = _INTERVAL.validate_python(self.when)
+        except ValidationError as error:
+            raise InvalidScheduleError(f"schedule {self.when!r} is no ISO 8601 interval, as PT15M is") from error
+        if interval < timedelta(seconds=1):
+            raise InvalidScheduleError(f"schedule {self.when!r} is shorter than a second")
+        number = (moment - _EPOCH) // interval
+        is_whole = _EPOCH + number * interval == moment
+        number = number - (reverse and is_whole) if reverse else number + 1
+        while True:
+            yield _EPOCH + number * interval
+            number += -1 if reverse else 1

@@ -1,0 +1,1 @@
+"""One periodic task each; `workers/periodic/registry.py` lists them."""

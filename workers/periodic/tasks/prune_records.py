@@ -1,0 +1,99 @@
+"""Records that have been kept for long enough: one task for each table."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from config.periodic_terms import KEPT_FOREVER, RetentionPolicy
+from config.settings import Settings
+from models.periodic.retention import Policy, add_weeks, count_prunable, count_weeks, drop_week, prune
+from workers.periodic.schedule import Schedule
+from workers.periodic.task import Chunk, Task, Work
+
+REST_FACTOR: Final = 1.5
+"""Nobody waits for a deletion: jobs have the machine for most of the time."""
+
+# table -> schema and table, time column, and which rows may go
+TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
+    "error_logs": ("public.error_logs", "timestamp", "true"),
+    "merch_webhook_events": ("public.merch_webhook_events", "createdAt", "t.processed"),
+    "sessions": ("public.sessions", "expires", "true"),
+    "verification_tokens": ("public.verification_tokens", "expires", "true"),
+    "campaign_metrics_cache": ("public.campaign_metrics_cache", "expiresAt", "true"),
+    "provider_calls": (
+        "darkroom.provider_calls",
+        "started_at",
+        "NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id AND q.job_type = t.job_type)",
+    ),
+}
+
+# Logs of our own in weekly partitions; what their default partition caught goes row by row
+WEEKLY: Final[Mapping[str, tuple[str, str, str]]] = {
+    "stage_runs": (
+        "darkroom.stage_runs_default",
+        "at",
+        "NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id)",
+    ),
+    "ticks": ("darkroom.ticks_default", "tick_at", "t.status IN ('finished', 'failed')"),
+}
+
+ELSEWHERE: Final = frozenset({"temporary_objects"})
+"""Kept by another task: collect-orphans sees every object anyway."""
+
+
+class ForbiddenPolicyError(ValueError):
+    """A policy names what is never deleted."""
+
+
+def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
+    """Return what a setting means: days for a table that we know, or everything about one that we don't.
+
+    Raises:
+        ForbiddenPolicyError: the table is never deleted from, or isn't known and its time column isn't named.
+    """
+    if table in KEPT_FOREVER:
+        raise ForbiddenPolicyError(f"retention must not name {table}: its rows are kept for ever")
+    if isinstance(terms, RetentionPolicy):
+        # a policy for a table of ours changes its age only: its guard stays
+        name, column, where = {**TABLES, **WEEKLY}.get(table, (f"public.{table}", terms.column, terms.where))
+        return Policy(name, column, timedelta(days=terms.days), where)
+    if table not in {**TABLES, **WEEKLY}:
+        raise ForbiddenPolicyError(
+            f"retention of {table}: name its time column, as JSON: "
+            f'{{"{table}": {{"column": "createdAt", "days": {terms}}}}}'
+        )
+    name, column, where = {**TABLES, **WEEKLY}[table]
+    return Policy(name, column, timedelta(days=terms), where)
+
+
+def tasks(settings: Settings) -> tuple[Task, ...]:
+    """Return a task for each policy in the settings.
+
+    Raises:
+        ForbiddenPolicyError: a policy can't be; so a scheduler doesn't start.
+    """
+    return tuple(
+        _task(table, policy_of(table, terms)) for table, terms in settings.retention.items() if table not in ELSEWHERE
+    )
+
+
+def _task(table: str, policy: Policy) -> Task:
+    async def chunk(work: Work) -> Chunk:
+        cursor = work.cursor or {"step": "weeks" if table in WEEKLY else "rows", "after": None}
+        if cursor["step"] == "weeks":
+            made = await add_weeks(work.connection, table, work.at)
+            return Chunk({"step": "drop", "after": None}, {"weeks_added": made})
+        if cursor["step"] == "drop":
+            dropped = await drop_week(work.connection, table, work.at - policy.age)
+            return Chunk({"step": "drop" if dropped else "rows", "after": None}, {"weeks_dropped": int(bool(dropped))})
+        pruned = await prune(work.connection, policy, work.at, cursor["after"], work.size)
+        left = {"step": "rows", "after": pruned.last} if pruned.deleted == work.size else None
+        return Chunk(left, {"deleted": pruned.deleted})
+
+    async def count(work: Work) -> Mapping[str, int]:
+        found = {"deleted": await count_prunable(work.connection, policy, work.at)}
+        if table in WEEKLY:
+            found["weeks_dropped"] = await count_weeks(work.connection, table, work.at - policy.age)
+        return found
+
+    return Task(f"prune-{table}", Schedule("20 * * * *"), chunk, count, rest_factor=REST_FACTOR)

@@ -1,0 +1,54 @@
+"""Users earn tokens back: an allowance a month, or a few at a time up to a cap."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import asyncpg
+
+from workers.periodic.schedule import Schedule
+from workers.periodic.task import Chunk, Task, Work
+
+MOST_LATE: Final = 10_000
+"""Users remembered who were locked by somebody else; whoever comes after them waits for the next tick."""
+
+
+async def regenerate(work: Work) -> Chunk:
+    """Give the next users what they have earned, then one by one those who were locked."""
+    cursor = work.cursor or {"after": "", "late": []}
+    if cursor["after"] is None:
+        return await _regenerate_late(work, list(cursor["late"]))
+    row = await work.connection.fetchrow(
+        "SELECT * FROM darkroom.regenerate_chunk($1, $2, $3)", work.at_utc, cursor["after"], work.size
+    )
+    assert row is not None  # noqa: S101 - a function with OUT parameters returns one row
+    late = [*cursor["late"], *(row["late"] or [])][:MOST_LATE]
+    counts = {"users": row["users"], "tokens": row["tokens"]}
+    if row["last"] is not None:
+        return Chunk({"after": row["last"], "late": late}, counts)
+    return Chunk({"after": None, "late": late} if late else None, counts)
+
+
+async def _regenerate_late(work: Work, late: list[str]) -> Chunk:
+    tokens, counts = 0, {"users": 0, "tokens": 0}
+    try:
+        async with work.connection.transaction():
+            tokens = await work.connection.fetchval("SELECT darkroom.regenerate_at($1, $2)", late.pop(), work.at_utc)
+        counts = {"users": int(tokens > 0), "tokens": tokens}
+    except asyncpg.LockNotAvailableError:
+        counts["postponed"] = 1  # the next tick gives it: intervals aren't lost
+    except asyncpg.NoDataFoundError:
+        counts["deleted"] = 1
+    return Chunk({"after": None, "late": late} if late else None, counts)
+
+
+async def count(work: Work) -> Mapping[str, int]:
+    """Count users with something to earn, and the tokens."""
+    row = await work.connection.fetchrow(
+        """SELECT count(*) FILTER (WHERE d.tokens > 0) AS users, coalesce(sum(d.tokens), 0)::bigint AS tokens
+           FROM darkroom.due_regenerations($1) d""",
+        work.at_utc,
+    )
+    return dict(row or {})
+
+
+TASK: Final = Task("regenerate-tokens", Schedule("*/15 * * * *"), regenerate, count, moves_money=True)
