@@ -13,7 +13,8 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from pipelines.errors import BadImageError
 from pipelines.imaging.geometry import PixelBox, fit_within
-from pipelines.imaging.header import DecodeLimits, check_size, read_header
+from pipelines.imaging.header import DecodeLimits, ImageHeader, check_size, read_header
+from pipelines.imaging.webp import LARGE_PIXELS, open_large_webp
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "MPO")
 """Without an explicit list Pillow tries forty decoders and starts Ghostscript for PostScript."""
@@ -66,7 +67,7 @@ def decode(
     header = read_header(data, limits)
     with _guarded(limits):
         try:
-            return _decode(data, limits, box, max_long_side_px)
+            return _decode(data, header, limits, box, max_long_side_px)
         except UnidentifiedImageError as error:
             raise BadImageError(f"picture is broken: no valid {header.format}", evidence=str(error)) from error
         except Image.DecompressionBombError as error:
@@ -93,9 +94,18 @@ def _guarded(limits: DecodeLimits) -> Iterator[None]:
             raise BadImageError(f"picture unpacks past the limit of {limits.max_pixels:,} pixels") from error
 
 
-def _decode(data: bytes, limits: DecodeLimits, box: PixelBox | None, max_long_side_px: int | None) -> DecodedImage:
+def _opened(data: bytes, header: ImageHeader) -> Image.Image:
+    """Open a picture by the reader that can hold it."""
+    if header.format == "WEBP" and header.width_px * header.height_px > LARGE_PIXELS:
+        return open_large_webp(data, header.width_px, header.height_px)
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _decode(
+    data: bytes, header: ImageHeader, limits: DecodeLimits, box: PixelBox | None, max_long_side_px: int | None
+) -> DecodedImage:
     """Open, orient, crop, shrink and convert; Pillow's errors pass."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _opened(data, header) as image:
         original_px = image.size
         check_size(*original_px, limits)
         kind = image.format or ""
