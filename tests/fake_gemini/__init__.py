@@ -1,0 +1,1 @@
+"""A Gemini to develop and test against: a real HTTP server that Google's own SDK accepts."""
