@@ -1,0 +1,74 @@
+"""`darkroom schedule`, as an operator calls it."""
+
+import pytest
+
+from tests.builders import make_user
+from tests.integration.cli.calling import Arrange, Darkroom
+from tests.integration.periodic.rows import regeneration_of
+
+FIELDS = [
+    *("name", "schedule", "time_zone", "missed", "paused", "last_run", "next_run", "last_counts"),
+    *("last_duration_s", "last_error"),
+]
+NAMES = {"regenerate-tokens", "renew-subscriptions", "expire-vouchers", "collect-orphans", "audit-ledger"}
+
+
+def rows_by_name(darkroom: Darkroom) -> dict[str, dict[str, object]]:
+    return {row["name"]: row for row in darkroom("schedule", "list", "--json").json}
+
+
+def test_list_shows_every_task_with_its_fields(darkroom: Darkroom):
+    rows = rows_by_name(darkroom)
+
+    assert {"roll-up-usage", "prune-error_logs", "prune-stage_runs", *NAMES} <= rows.keys()
+    assert all(list(row) == FIELDS for row in rows.values())
+    assert rows["regenerate-tokens"]["schedule"] == "*/15 * * * *"
+    assert darkroom("schedule", "list").code == 0
+
+
+def test_run_makes_a_tick_at_a_time_and_does_nothing_twice(darkroom: Darkroom, arrange: Arrange):
+    user_id = arrange(lambda database: make_user(database, balance=0))
+
+    dry = darkroom("schedule", "run", "regenerate-tokens", "--at", "2099-01-01T00:00:00Z", "--dry-run", "--json").json
+    first = darkroom("schedule", "run", "regenerate-tokens", "--at", "2099-01-01T00:00:00Z", "--json").json
+    second = darkroom("schedule", "run", "regenerate-tokens", "--at", "2099-01-01T00:00:00Z", "--json").json
+
+    balance, _last = arrange(lambda database: regeneration_of(database, user_id))
+    assert dry == first
+    assert (first["users"], first["tokens"]) == (1, balance)
+    assert second == {"users": 0, "tokens": 0}
+    row = rows_by_name(darkroom)["regenerate-tokens"]
+    assert (row["last_counts"], row["last_error"]) == (second, None)
+    assert row["last_run"] is not None
+
+
+def test_pause_and_resume(darkroom: Darkroom):
+    assert darkroom("schedule", "pause", "audit-ledger", "--json").json["paused"] is True
+    assert rows_by_name(darkroom)["audit-ledger"]["next_run"] is None
+    assert darkroom("schedule", "resume", "audit-ledger").code == 0
+    row = rows_by_name(darkroom)["audit-ledger"]
+    assert (row["paused"], row["next_run"] is not None) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("run", "regenerate"), 1, "regenerate-tokens"),
+        (("pause", "nothing"), 1, "darkroom schedule list"),
+        (("run", "audit-ledger", "--at", "soon"), 2, "2026-03-01T00:00:00Z"),
+    ],
+)
+def test_what_is_wrong_is_said(darkroom: Darkroom, arguments, code, words):
+    ran = darkroom("schedule", *arguments)
+
+    assert ran.code == code
+    assert words in ran.err
+
+
+def test_schedule_that_does_not_parse_is_refused(darkroom: Darkroom, monkeypatch):
+    monkeypatch.setenv("DARKROOM_SCHEDULES", '{"audit-ledger": "whenever"}')
+
+    ran = darkroom("schedule", "list")
+
+    assert ran.code != 0
+    assert "whenever" in ran.err

@@ -1,0 +1,36 @@
+"""A scheduler's clockwork in a process that tests kill: python -m ... DATABASE_URL FOLDER; prints a line per look."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from config.log import configure_logging
+from config.postgres_url import parse_postgres_url
+from config.settings import Settings
+from models.database import Database, is_connection_loss, is_contention
+from pipelines.storage.file import FileStorage
+from workers.periodic import engine
+from workers.periodic.registry import periodic_tasks
+
+engine.FIRST_SIZE = engine.LARGEST_SIZE = 7  # type: ignore[misc]  # many chunks, so that a kill meets one
+
+
+async def main(url: str, folder: str) -> None:
+    settings = Settings(schedules={"regenerate-tokens": "PT1S"}, regeneration="drip", log_level="error")
+    configure_logging(settings)
+    database = Database(parse_postgres_url(url), most_connections=3)
+    await database.open()
+    tasks = [task for task in periodic_tasks(settings) if task.name == "regenerate-tokens"]
+    clockwork = engine.Clockwork(database, FileStorage(Path(folder)), settings, tasks)
+    while True:
+        try:
+            await clockwork.run_once()
+        except Exception as error:
+            if not is_connection_loss(error) and not is_contention(error):
+                raise
+        print("looked", flush=True)
+        await asyncio.sleep(0.02)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,182 @@
+"""What is deleted, and what never is (I11)."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from config.settings import Settings, SettingsError, load_settings
+from tests.builders import claim_jobs, make_job, make_user, new_id
+from workers.periodic.registry import periodic_tasks
+from workers.periodic.tasks.prune_records import ForbiddenPolicyError, policy_of
+
+NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
+
+
+def at(days: float) -> datetime:
+    """So many days before NOW, as the application's columns hold it."""
+    return (NOW - timedelta(days=days)).replace(tzinfo=None)
+
+
+async def add_errors(database, *days: float) -> None:
+    for age in days:
+        await database.fetch(
+            """INSERT INTO public.error_logs (id, "timestamp", message, environment) VALUES ($1, $2, $3, 'BACKEND')""",
+            new_id("e"),
+            at(age),
+            f"{age:g}",
+        )
+
+
+async def test_rows_older_than_the_policy_go_and_no_others(database, make_clockwork):
+    await add_errors(database, 29.9, 30.1, 400)
+
+    counted = await make_clockwork().count("prune-error_logs", NOW)
+    counts = await make_clockwork().run_extra("prune-error_logs", NOW)
+
+    rows = await database.fetch("SELECT message FROM public.error_logs")
+    assert counted == counts == {"deleted": 2}
+    assert [row["message"] for row in rows] == ["29.9"]
+
+
+async def test_many_rows_go_in_chunks(database, make_clockwork):
+    await database.fetch(
+        """INSERT INTO public.error_logs (id, "timestamp", message, environment)
+           SELECT 'e' || n, $1::timestamp - n % 7 * interval '1 hour', 'x', 'BACKEND' FROM generate_series(1, 5000) n""",
+        at(40),
+    )
+
+    counts = await make_clockwork().run_extra("prune-error_logs", NOW)
+
+    assert counts == {"deleted": 5000}
+
+
+async def test_locked_row_is_left_for_the_next_tick(database, database_url, make_clockwork):
+    await add_errors(database, 40, 41)
+    foreign = await asyncpg.connect(database_url)
+    await foreign.execute("BEGIN")
+    await foreign.execute("SELECT FROM public.error_logs WHERE message = '41' FOR UPDATE")
+
+    first = await make_clockwork().run_extra("prune-error_logs", NOW)
+    await foreign.execute("COMMIT")
+    await foreign.close()
+    second = await make_clockwork().run_extra("prune-error_logs", NOW + timedelta(hours=1))
+
+    assert (first["deleted"], second["deleted"]) == (1, 1)
+
+
+async def test_unprocessed_webhooks_and_living_sessions_stay(database, make_clockwork):
+    user_id = await make_user(database)
+    for processed in (True, False):
+        await database.fetch(
+            """INSERT INTO public.merch_webhook_events (id, provider, "eventId", "eventType", processed, payload,
+                   "createdAt") VALUES ($1, 'p', $1, 't', $2, '{}', $3)""",
+            new_id("w"),
+            processed,
+            at(91),
+        )
+    for days in (0.1, -0.1):
+        await database.fetch(
+            'INSERT INTO public.sessions (id, "sessionToken", "userId", expires) VALUES ($1, $1, $2, $3)',
+            new_id("s"),
+            user_id,
+            at(days),
+        )
+        await database.fetch("INSERT INTO public.verification_tokens VALUES ($1, $1, $2)", new_id("v"), at(days))
+        await database.fetch(
+            """INSERT INTO public.campaign_metrics_cache (id, "cacheKey", metrics, "expiresAt")
+               VALUES ($1, $1, '{}', $2)""",
+            new_id("c"),
+            at(days),
+        )
+
+    tables = ("merch_webhook_events", "sessions", "verification_tokens", "campaign_metrics_cache")
+    for table in tables:
+        assert await make_clockwork().run_extra(f"prune-{table}", NOW) == {"deleted": 1}
+
+    assert not await database.fetchval("SELECT processed FROM public.merch_webhook_events")
+
+
+async def test_policy_for_a_table_of_the_applications_own(database, make_clockwork):
+    await database.fetch("CREATE TABLE public.visits (seen timestamptz, done boolean)")
+    await database.fetch("INSERT INTO public.visits VALUES ($1, true), ($1, false)", NOW - timedelta(days=11))
+
+    clockwork = make_clockwork(retention={"visits": {"column": "seen", "days": 10, "where": "t.done"}})
+
+    assert await clockwork.run_extra("prune-visits", NOW) == {"deleted": 1}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        *("token_transactions", "audit_logs", "job_money", "job_queue", "image_enhancement_jobs"),
+        *("mcp_generation_jobs", "users", "user_token_balances", "enhanced_images"),
+    ],
+)
+def test_policy_that_names_money_audit_or_jobs_is_refused_at_start(table):
+    with pytest.raises(SettingsError, match=table):
+        load_settings({"DARKROOM_RETENTION": f'{{"{table}": {{"column": "createdAt", "days": 1}}}}'})
+    with pytest.raises(ForbiddenPolicyError, match=table):
+        policy_of(table, 1)
+
+
+def test_policy_without_a_column_for_an_unknown_table_is_refused_at_start():
+    with pytest.raises(ForbiddenPolicyError, match="visits"):
+        periodic_tasks(Settings(retention={"visits": 3}))
+
+
+async def test_week_is_dropped_whole_once_no_unfinished_job_refers_to_it(database, make_clockwork):
+    now = await database.fetchval("SELECT clock_timestamp()")
+    long_ago = now - timedelta(days=70)
+    await database.fetch("SELECT darkroom.add_weeks('stage_runs', $1, 2)", long_ago)
+    job_id = await make_job(database)
+    insert = "INSERT INTO darkroom.stage_runs (job_type, job_id, event, at) VALUES ('enhance', $1, 'claimed', $2)"
+    await database.fetch(insert, job_id, long_ago)
+    await database.fetch(insert, "finished long ago", long_ago + timedelta(days=7))
+    weeks = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'darkroom.stage_runs'::regclass"
+    before = await database.fetchval(weeks)
+
+    held = await make_clockwork().run_extra("prune-stage_runs", now)
+    await database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = $1", job_id)
+    counted = await make_clockwork().count("prune-stage_runs", now + timedelta(hours=1))
+    freed = await make_clockwork().run_extra("prune-stage_runs", now + timedelta(hours=1))
+
+    assert (held["weeks_dropped"], counted["weeks_dropped"], freed["weeks_dropped"]) == (1, 1, 1)
+    assert await database.fetchval(weeks) == before - 2
+    assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs WHERE job_id = 'finished long ago'") == 0
+
+
+async def test_coming_weeks_exist_and_the_default_partition_stays_empty(database, make_clockwork):
+    now = await database.fetchval("SELECT clock_timestamp()")
+    await make_job(database)
+    await claim_jobs(database)
+    for log in ("stage_runs", "ticks"):
+        await make_clockwork().run_extra(f"prune-{log}", now + timedelta(days=20))
+
+    assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs") > 0
+    assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs_default") == 0
+    for log in ("stage_runs", "ticks"):
+        name = await database.fetchval(
+            f"SELECT to_regclass('darkroom.{log}_' || to_char($1::timestamptz AT TIME ZONE 'utc', 'IYYY\"w\"IW'))",
+            now + timedelta(days=48),
+        )
+        assert name is not None
+
+
+async def test_week_whose_rows_the_default_partition_caught_is_passed_over_and_pruned_by_row(database, make_clockwork):
+    insert = "INSERT INTO darkroom.stage_runs (job_type, job_id, event, at) VALUES ('enhance', 'x', 'claimed', $1)"
+    for days in (40, 1):
+        await database.fetch(insert, NOW - timedelta(days=days))
+
+    counts = await make_clockwork().run_extra("prune-stage_runs", NOW)
+
+    assert counts["deleted"] == 1
+    assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs_default") == 1
+
+
+async def test_unfinished_tick_keeps_its_row(database, make_clockwork):
+    insert = "INSERT INTO darkroom.ticks (task, tick_at, status) VALUES ('x', $1, $2)"
+    await database.fetch(insert, NOW - timedelta(days=900), "running")
+    await database.fetch(insert, NOW - timedelta(days=901), "finished")
+
+    assert (await make_clockwork().run_extra("prune-ticks", NOW))["deleted"] == 1

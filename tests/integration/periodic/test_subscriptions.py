@@ -1,0 +1,209 @@
+"""The end of a subscription's period, equal to the token with an oracle that goes month by month."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.database import Database
+from tests.builders import balance_of, make_user, new_id, set_mode
+from tests.integration.periodic.rows import (
+    Subscribed,
+    earned,
+    make_subscription,
+    month_later,
+    move_tokens,
+    naive,
+    subscription_of,
+)
+
+START = datetime(2028, 1, 31, 12, tzinfo=UTC)  # a leap year, and a day that most months lack
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("run"), st.integers(0, 70)),
+        st.tuples(st.just("spend"), st.integers(1, 80)),
+        st.tuples(st.just("buy"), st.integers(1, 50)),
+    ),
+    max_size=14,
+)
+
+
+async def renew(make_clockwork, at: datetime) -> dict[str, int]:
+    counts: dict[str, int] = await make_clockwork(subscriptions=True).run_extra("renew-subscriptions", at)
+    return counts
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(steps=STEPS, day=st.integers(0, 40), most=st.sampled_from([0, 30, 1000]))
+async def test_any_year_equals_the_oracle(database: Database, make_clockwork, steps, day, most):
+    start = START + timedelta(days=day)
+    end = month_later(start, start.day)
+    user_id = await make_user(database, balance=100)
+    await make_subscription(database, user_id, start, end, maxRollover=most)
+    oracle = Subscribed(100, naive(start), naive(end), 100, most)
+    now = start
+
+    for step, amount in steps:
+        if step == "run":
+            now += timedelta(days=amount, hours=1)
+            for _twice in range(2):
+                await renew(make_clockwork, now)
+            oracle.run(naive(now))
+        elif step == "spend":
+            now += timedelta(hours=5)
+            spent = min(amount, oracle.balance)
+            await move_tokens(database, user_id, -spent, now, "SPEND_ENHANCEMENT")
+            oracle.spend(naive(now), spent)
+        else:
+            await move_tokens(database, user_id, amount, now, "EARN_PURCHASE")
+            oracle.balance += amount
+
+        row = await subscription_of(database, user_id)
+        assert await balance_of(database, user_id) == oracle.balance
+        assert (row["currentPeriodStart"], row["currentPeriodEnd"]) == (oracle.start, oracle.end)
+        assert row["rolloverTokens"] == oracle.rollover
+
+
+async def test_year_with_month_ends_leap_day_and_missed_ticks_keeps_the_anchor(database, make_clockwork):
+    user_id = await make_user(database, balance=100)
+    await make_subscription(database, user_id, START, datetime(2028, 2, 29, 12, tzinfo=UTC))
+    seen = []
+
+    for month in (2, 3, 6, 12):  # nobody was there in the months between
+        await renew(make_clockwork, datetime(2028, month, 29, 12, tzinfo=UTC))
+        seen.append((await subscription_of(database, user_id))["currentPeriodEnd"])
+
+    assert [f"{end:%m-%d}" for end in seen] == ["03-31", "03-31", "06-30", "12-31"]
+    assert len(await earned(database, user_id)) == 10
+    assert await balance_of(database, user_id) == 100
+
+
+async def test_purchased_tokens_never_expire_and_unused_ones_are_carried_up_to_the_limit(database, make_clockwork):
+    user_id = await make_user(database, balance=100)
+    await move_tokens(database, user_id, 70, START, "EARN_PURCHASE")
+    await make_subscription(database, user_id, START, START + timedelta(days=29), maxRollover=25)
+    await move_tokens(database, user_id, -60, START + timedelta(days=3), "SPEND_ENHANCEMENT")
+    await move_tokens(database, user_id, 20, START + timedelta(days=4), "REFUND")
+
+    counts = await renew(make_clockwork, START + timedelta(days=29))
+
+    # 130 left, 100 given and 40 spent: 60 unused, of which 25 are carried and 35 expire
+    (row,) = await earned(database, user_id)
+    assert counts == {"renewed": 1, "ended": 0}
+    assert (row["amount"], row["balanceAfter"], row["source"]) == (65, 195, "subscription_period")
+    assert {name: row["metadata"][name] for name in ("spent", "unused", "carried", "tokensPerMonth")} == {
+        "spent": 40,
+        "unused": 60,
+        "carried": 25,
+        "tokensPerMonth": 100,
+    }
+    assert (await subscription_of(database, user_id))["rolloverTokens"] == 25
+
+
+async def test_downgrade_takes_the_plan_of_the_tier_or_else_its_allowance(database, make_clockwork):
+    await database.fetch(
+        """INSERT INTO public.subscription_plans
+               (id, name, "tokensPerMonth", "priceGBP", "stripePriceId", "maxRollover", active, "updatedAt")
+           VALUES ($1, 'BASIC', 40, 1, $1, 15, true, darkroom.utc_now()),
+                  ($2, 'BASIC', 999, 1, $2, 99, false, darkroom.utc_now())""",
+        new_id("p"),
+        new_id("p"),
+    )
+    planned, unplanned = await make_user(database, balance=100), await make_user(database, balance=100)
+    for user_id, tier in ((planned, "BASIC"), (unplanned, "STANDARD")):
+        await make_subscription(
+            database, user_id, START, START + timedelta(days=29), tier="PREMIUM", maxRollover=500, downgradeTo=tier
+        )
+
+    await renew(make_clockwork, START + timedelta(days=29))
+
+    rows = [await subscription_of(database, user_id) for user_id in (planned, unplanned)]
+    assert [(row["tier"], row["downgradeTo"], row["tokensPerMonth"], row["maxRollover"]) for row in rows] == [
+        ("BASIC", None, 40, 15),
+        ("STANDARD", None, 50, 0),
+    ]
+    assert [await balance_of(database, user_id) for user_id in (planned, unplanned)] == [15 + 40, 50]
+    tiers = await database.fetch("SELECT tier::text FROM public.user_token_balances ORDER BY 1")
+    assert [row["tier"] for row in tiers] == ["BASIC", "STANDARD"]
+
+
+async def test_cancel_at_period_end_ends_free_with_the_balance_kept(database, make_clockwork):
+    user_id = await make_user(database, balance=77, tier="PREMIUM")
+    await make_subscription(
+        database, user_id, START, START + timedelta(days=29), tier="PREMIUM", cancelAtPeriodEnd=True
+    )
+
+    first = await renew(make_clockwork, START + timedelta(days=29))
+    second = await renew(make_clockwork, START + timedelta(days=90))
+
+    row = await subscription_of(database, user_id)
+    assert (first["ended"], second["ended"]) == (1, 0)
+    assert (row["status"], row["tier"], await balance_of(database, user_id)) == ("CANCELED", "FREE", 77)
+    assert await earned(database, user_id) == []
+
+
+@pytest.mark.parametrize("status", ["PAST_DUE", "UNPAID", "CANCELED"])
+async def test_unpaid_subscriptions_get_nothing(database, make_clockwork, status):
+    user_id = await make_user(database, balance=5)
+    await make_subscription(database, user_id, START, START + timedelta(days=29), status=status)
+
+    counts = await renew(make_clockwork, START + timedelta(days=90))
+
+    assert (counts, await balance_of(database, user_id)) == ({"renewed": 0, "ended": 0}, 5)
+
+
+async def test_user_without_a_balance_row_gets_one(database, make_clockwork):
+    user_id = await make_user(database, balance=None)
+    await make_subscription(database, user_id, START, START + timedelta(days=29))
+
+    await renew(make_clockwork, START + timedelta(days=29))
+
+    assert await balance_of(database, user_id) == 100
+
+
+async def test_period_set_back_is_not_given_twice(database, make_clockwork):
+    user_id = await make_user(database, balance=0)
+    await make_subscription(database, user_id, START, START + timedelta(days=29))
+    await renew(make_clockwork, START + timedelta(days=29))
+    await database.fetch(
+        'UPDATE public.subscriptions SET "currentPeriodStart" = $1, "currentPeriodEnd" = $2',
+        naive(START),
+        naive(START + timedelta(days=29)),
+    )
+
+    await renew(make_clockwork, START + timedelta(days=29))
+
+    assert await balance_of(database, user_id) == 100
+    assert len(await earned(database, user_id)) == 1
+
+
+async def test_nothing_is_renewed_unless_it_is_switched_on_and_managed(database, make_clockwork):
+    user_id = await make_user(database, balance=5)
+    await make_subscription(database, user_id, START, START + timedelta(days=29))
+
+    assert await make_clockwork().run_extra("renew-subscriptions", START + timedelta(days=90)) == {}
+    await set_mode(database, "external")
+    assert await renew(make_clockwork, START + timedelta(days=91)) == {}
+    await set_mode(database, "managed")
+
+    assert await balance_of(database, user_id) == 5
+
+
+async def test_locked_subscription_is_waited_for(database, database_url, make_clockwork):
+    user_id = await make_user(database, balance=0)
+    await make_subscription(database, user_id, START, START + timedelta(days=29))
+    foreign = await asyncpg.connect(database_url)
+    await foreign.execute("BEGIN")
+    await foreign.execute('UPDATE public.user_token_balances SET balance = balance WHERE "userId" = $1', user_id)
+
+    postponed = await renew(make_clockwork, START + timedelta(days=60))
+    await foreign.execute("COMMIT")
+    await foreign.close()
+    counts = await renew(make_clockwork, START + timedelta(days=60, minutes=15))
+
+    assert (postponed["renewed"], postponed["postponed"]) == (0, 1)
+    assert counts["renewed"] == 2

@@ -1,0 +1,154 @@
+"""Vouchers, orphans, usage and the ledger's audit."""
+
+import hashlib
+import os
+from datetime import UTC, datetime, timedelta
+
+from pipelines.keys import enhanced_key, input_key, original_key
+from tests.builders import make_generation, make_image, make_job, make_user, new_id
+
+NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
+
+
+async def make_voucher(database, *, expires=None, most=None, uses=0) -> str:
+    voucher_id = new_id("v")
+    await database.fetch(
+        """INSERT INTO public.vouchers (id, code, type, value, "maxUses", "currentUses", "expiresAt", "updatedAt")
+           VALUES ($1, $1, 'FIXED_TOKENS', 5, $2, $3, $4, darkroom.utc_now())""",
+        voucher_id,
+        most,
+        uses,
+        expires and expires.replace(tzinfo=None),
+    )
+    return voucher_id
+
+
+async def test_vouchers_end_by_date_and_by_uses(database, make_clockwork):
+    day = timedelta(days=1)
+    expected = {
+        await make_voucher(database): "ACTIVE",
+        await make_voucher(database, expires=NOW + day, most=3, uses=2): "ACTIVE",
+        await make_voucher(database, expires=NOW): "EXPIRED",
+        await make_voucher(database, expires=NOW + day, most=3, uses=3): "DEPLETED",
+    }
+
+    counted = await make_clockwork().count("expire-vouchers", NOW)
+    counts = await make_clockwork().run_extra("expire-vouchers", NOW)
+
+    rows = await database.fetch("SELECT id, status::text FROM public.vouchers")
+    assert counted == counts == {"expired": 1, "depleted": 1}
+    assert {row["id"]: row["status"] for row in rows} == expected
+
+
+async def put(storage, key: str, *, days: float) -> str:
+    """Store an object so many days before NOW."""
+    await storage.put(key, b"x", "image/jpeg", hashlib.sha256(b"x").hexdigest())
+    moment = (NOW - timedelta(days=days)).timestamp()
+    os.utime(storage._root / key, (moment, moment))
+    return key
+
+
+async def keys_of(storage) -> set[str]:
+    return {
+        listed.key
+        for prefix in ("users/", "mcp-input/", "mcp-generated/", "mcp-modified/", "theirs/")
+        for listed in await storage.list_objects(prefix)
+    }
+
+
+async def test_orphans_are_reported_first_and_removed_by_a_later_run(database, storage, make_clockwork):
+    user_id = await make_user(database)
+    image_id = await make_image(database, user_id)
+    job_id = await make_job(database, user_id=user_id, image_id=image_id)
+    sha = "0" * 64
+    kept = {
+        await put(storage, original_key(user_id, image_id, "jpg"), days=9),
+        await put(storage, enhanced_key(user_id, image_id, job_id, sha), days=9),  # of a job under way
+        await put(storage, original_key(user_id, "young", "jpg"), days=0.9),
+        await put(storage, "theirs/not-ours.jpg", days=99),
+    }
+    odd = await put(storage, f"users/{user_id}/originals/named-otherwise.jpg", days=9)
+    await make_image(database, user_id, key=odd)
+    kept.add(odd)
+    orphan = await put(storage, enhanced_key(user_id, image_id, "gone", sha), days=2)
+
+    counted = await make_clockwork().count("collect-orphans", NOW)
+    first = await make_clockwork().run_extra("collect-orphans", NOW)
+    between = await keys_of(storage)
+    second = await make_clockwork().run_extra("collect-orphans", NOW + timedelta(minutes=1))
+
+    assert (counted["orphans"], counted["orphan_bytes"]) == (1, 1)
+    assert (first["reported"], first["removed"]) == (1, 0)
+    assert between == kept | {orphan}
+    assert (second["reported"], second["removed"], second["removed_bytes"]) == (0, 1, 1)
+    assert await keys_of(storage) == kept
+    (row,) = await database.fetch("SELECT key, removed_at FROM darkroom.orphans")
+    assert (row["key"], row["removed_at"]) == (orphan, NOW + timedelta(minutes=1))
+
+
+async def test_input_of_a_job_long_over_is_removed_and_of_an_unfinished_one_kept(database, storage, make_clockwork):
+    user_id = await make_user(database)
+    kept, gone = [await make_generation(database, user_id=user_id, kind="MODIFY") for _ in range(2)]
+    keys = [await put(storage, input_key(user_id, job_id, "jpg"), days=40) for job_id in (kept, gone)]
+    for job_id, key in zip((kept, gone), keys, strict=True):
+        await database.fetch('UPDATE public.mcp_generation_jobs SET "inputImageR2Key" = $2 WHERE id = $1', job_id, key)
+    await database.fetch(
+        """UPDATE public.mcp_generation_jobs SET status = 'CANCELLED', "updatedAt" = $2 WHERE id = $1""",
+        gone,
+        (NOW - timedelta(days=31)).replace(tzinfo=None),
+    )
+
+    counts = await make_clockwork().run_extra("collect-orphans", NOW)
+
+    assert (counts["temporary"], counts["reported"]) == (1, 0)
+    assert await keys_of(storage) == {keys[0]}
+
+
+async def test_usage_is_computed_from_the_facts_and_again_to_the_same(database, make_clockwork):
+    now = await database.fetchval("SELECT clock_timestamp()")
+    user_id = await make_user(database, balance=100)
+    job_id = await make_job(database, user_id=user_id, tier="TIER_2K")
+    await make_job(database, user_id=user_id, tier="TIER_4K")
+    await database.fetch("UPDATE public.image_enhancement_jobs SET status = 'PROCESSING' WHERE id = $1", job_id)
+    await database.fetch(
+        """UPDATE public.image_enhancement_jobs SET status = 'COMPLETED', "enhancedSizeBytes" = 500,
+               "processingCompletedAt" = darkroom.utc_now() WHERE id = $1""",
+        job_id,
+    )
+    for cost in (0.04, 0.02):
+        await database.fetch(
+            """INSERT INTO darkroom.provider_calls (job_type, job_id, user_id, attempt, provider, purpose, may_be_paid,
+                   images, cost_usd) VALUES ('enhance', $1, $2, 1, 'gemini', 'generate', true, 1, $3::float8)""",
+            job_id,
+            user_id,
+            cost,
+        )
+
+    clockwork = make_clockwork(usage_limits={"tokens": 18, "cost_usd": 0.05, "jobs": 100})
+    first = await clockwork.run_extra("roll-up-usage", now)
+    second = await clockwork.run_extra("roll-up-usage", now + timedelta(hours=1))
+
+    (row,) = await database.fetch("SELECT * FROM darkroom.usage_months WHERE jobs > 0")
+    assert (row["jobs"], row["pictures"], row["tokens"], row["provider_calls"]) == (2, 1, 15, 2)
+    assert (float(row["cost_usd"]), row["bytes_stored"]) == (0.06, 500 + 2 * 1000)
+    (day,) = await database.fetch("SELECT * FROM darkroom.cost_days")
+    assert (day["provider"], day["calls"], day["images"], float(day["cost_usd"])) == ("gemini", 2, 2, 0.06)
+    warnings = await database.fetch(
+        """SELECT metadata ->> 'measure' AS measure, (metadata ->> 'percent')::integer AS percent
+           FROM public.error_logs WHERE "errorType" = 'UsageLimitWarning' AND "userId" = $1 ORDER BY 1, 2""",
+        user_id,
+    )
+    assert [tuple(row) for row in warnings] == [("cost_usd", 80), ("cost_usd", 100), ("tokens", 80)]
+    assert (first["users"], first["warnings"], second["users"], second["warnings"]) == (1, 3, 0, 0)
+
+
+async def test_audit_writes_each_violation_once(database, make_clockwork, damage):
+    user_id = await make_user(database, balance=10)
+    await database.fetch('UPDATE public.user_token_balances SET balance = 11 WHERE "userId" = $1', user_id)
+
+    for _twice in range(2):
+        counts = await make_clockwork().run_extra("audit-ledger", NOW)
+
+    (row,) = await database.fetch("""SELECT * FROM public.error_logs WHERE "errorType" = 'LedgerViolation'""")
+    assert counts == {"violations": 1}
+    assert (row["userId"], row["message"]) == (user_id, "I7: balance 11, opening balance 10 plus ledger 0")
