@@ -1,4 +1,4 @@
-.PHONY: demo test lint lock clean bench
+.PHONY: demo test lint proof lock clean bench
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -25,6 +25,10 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+proof: $(READY) ## send hostile files through real workers, and measure the pixel path
+	@$(BIN)/python -m bench.hostile
+	@$(BIN)/python -m bench.pixels
 
 lock: ## renew requirements.lock: every version and hash, no index address
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv

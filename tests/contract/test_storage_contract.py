@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -174,3 +174,45 @@ async def test_racing_puts_of_one_key_leave_one_of_them_whole(storage: Storage) 
     await asyncio.gather(*(put(storage, KEY, data) for data in candidates))
 
     assert await storage.get(KEY) in candidates
+
+
+LISTED = sorted(
+    [f"users/u{number}/originals/a.jpg" for number in range(12)]
+    + ["users/u1-b/x.jpg", "users/u1/b/c.jpg", "users/u1.jpg", "mcp-input/u1/a.jpg"]
+)
+
+
+async def test_list_gives_keys_below_a_prefix_in_order_with_size_and_time(storage: Storage) -> None:
+    for key in LISTED:
+        await put(storage, key, b"four")
+    listed = await storage.list_objects("users/")
+
+    assert [found.key for found in listed] == [key for key in LISTED if key.startswith("users/")]
+    assert {found.size_bytes for found in listed} == {4}
+    assert all(abs(datetime.now(UTC) - found.modified_at) < HOUR for found in listed)
+    assert [found.key for found in await storage.list_objects("users/u1/")] == [
+        key for key in LISTED if key.startswith("users/u1/")
+    ]
+
+
+@pytest.mark.parametrize("most", [1, 4, 15])
+async def test_list_in_pages_leaves_nothing_out(storage: Storage, most: int) -> None:
+    for key in LISTED:
+        await put(storage, key, b"x")
+    found, after = [], ""
+    while page := await storage.list_objects("users/", after=after, most=most):
+        assert len(page) <= most
+        found += [listed.key for listed in page]
+        after = found[-1]
+
+    assert found == [key for key in LISTED if key.startswith("users/")]
+
+
+async def test_list_of_nothing_is_empty(storage: Storage) -> None:
+    assert await storage.list_objects("users/nobody/") == []
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "users", "../", "users/../", "users//"])
+async def test_list_of_an_odd_prefix_is_refused(storage: Storage, prefix: str) -> None:
+    with pytest.raises(InvalidOptionsError, match="no prefix"):
+        await storage.list_objects(prefix)

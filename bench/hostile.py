@@ -1,0 +1,139 @@
+"""Every hostile file as a job, through real workers: each ends as promised, in memory, and nothing of it leaks.
+
+`python -m bench.hostile`: prints what it saw, and ends with 1 if a promise is broken.
+"""
+# ruff: noqa: ASYNC240 - reading /proc and a log takes microseconds, and nothing else runs in this loop
+
+import asyncio
+import hashlib
+import io
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+from bench.ground import Ground, ground, run
+from config.postgres_url import parse_postgres_url
+from models.database import Database
+from pipelines.storage.backends import open_storage
+from tests.builders import all_rows, balance_of, job_row, make_image, make_job, make_user, money_violations
+from tests.hostile.corpus import HostileFile, corpus
+from tests.unit.imaging.imaging_pictures import CANARY
+from workers.supervisor import WorkerProcesses
+
+PROCESSES, LANES = 2, 8
+OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
+
+
+class Watch:
+    """The most memory that any process of the workers has had, looked at ten times a second."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, int] = {}
+        self.children: set[int] = set()
+        self._task = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        while True:
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    command = " ".join(process.cmdline())
+                    status = Path(f"/proc/{process.pid}/status").read_text()
+                except (psutil.Error, OSError):
+                    continue
+                kind = "pixel child" if "imaging/child.py" in command else "worker" if "dramatiq" in command else ""
+                if not kind:
+                    continue
+                if kind == "pixel child":
+                    self.children.add(process.pid)
+                peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+                self.peaks[kind] = max(self.peaks.get(kind, 0), peak * 1024)
+            await asyncio.sleep(0.1)
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+async def submitted(database: Database, storage, file: HostileFile) -> tuple[str, str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    user = await make_user(database, balance=10)
+    image = await make_image(database, user)
+    key = f"users/{user}/originals/{image}.jpg"
+    await storage.put(key, file.data, "image/jpeg", hashlib.sha256(file.data).hexdigest())
+    return user, await make_job(database, user_id=user, image_id=image)
+
+
+async def complaint(database: Database, storage, file: HostileFile, user: str, job: str) -> str | None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Say what is wrong with how a file's job ended; None if nothing is."""
+    row, balance = await job_row(database, job), await balance_of(database, user)
+    if row["status"] == "COMPLETED":
+        data = await storage.get(row["key"])
+        with Image.open(io.BytesIO(data)) as picture:
+            is_clean = picture.format == "JPEG" and not picture.getexif() and CANARY not in data
+        is_right = file.end != "refused" and balance == 8 and is_clean
+    else:
+        is_right = file.end != "accepted" and row["status"] == "REFUNDED" and balance == 10 and row["errorMessage"]
+    return None if is_right else f"{file.name}: {row['status']}, balance {balance}, {row['errorMessage']}"
+
+
+async def run_all(place: Ground, log_path: Path) -> list[str]:
+    database = Database(parse_postgres_url(place.services.database_url), most_connections=4)
+    await database.open()
+    storage = open_storage(place.services.storage_url)
+    workers = WorkerProcesses(place.settings, place.services, processes=PROCESSES, lanes=LANES)
+    workers.environment |= {"LOG_LEVEL": "debug", "LOG_FORMAT": "json"}
+    with log_path.open("wb") as log:
+        stderr = os.dup(2)
+        os.dup2(log.fileno(), 2)  # workers write where we do
+        try:
+            workers.start()
+            assert workers.wait_ready(60), "the workers didn't start"
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+    before = {row["pid"] for row in await database.fetch("SELECT pid FROM darkroom.workers")}
+    watch, files, began = Watch(), corpus(), time.perf_counter()
+    jobs = [(file, *await submitted(database, storage, file)) for file in files]
+    while await database.fetchval("SELECT count(*) FROM darkroom.job_queue"):  # noqa: ASYNC110 - rows ring nothing
+        await asyncio.sleep(0.2)
+    took_s = time.perf_counter() - began
+    after = {row["pid"] for row in await database.fetch("SELECT pid FROM darkroom.workers")}
+    wrong = [found for job in jobs if (found := await complaint(database, storage, *job))]
+    watch.stop()
+    left = [pid for pid in watch.children if psutil.pid_exists(pid)]
+    workers.stop()
+    await asyncio.sleep(1)
+    still = [pid for pid in watch.children if psutil.pid_exists(pid)]
+    errors = await database.fetch("SELECT e::text FROM public.error_logs e")
+    rows = await all_rows(database) | {"public.error_logs": [row[0] for row in errors]}
+    rows = {table: [row for row in found if CANARY.decode() in row] for table, found in rows.items()}
+    statuses = await database.fetch("SELECT status::text, count(*) FROM public.image_enhancement_jobs GROUP BY 1")
+    print(f"{len(files)} files in {took_s:.0f} s: {', '.join(f'{row[0]} {row[1]}' for row in statuses)}")
+    for kind, peak in watch.peaks.items():
+        print(f"most memory of a {kind}: {peak / 1e6:,.0f} MB")
+        wrong += [f"a {kind} had {peak:,} bytes"] if peak >= 1_000_000_000 else []
+    print(f"pixel children seen {len(watch.children)}, alive at the end {len(left)}, after the workers {len(still)}")
+    wrong += [f"worker lost: {before} became {after}"] if before != after else []
+    wrong += ["a pixel child outlived its worker"] if still else []
+    wrong += [f"a canary is in {table}" for table, found in rows.items() if found]
+    wrong += ["a canary is in the log"] if CANARY in log_path.read_bytes() else []
+    wrong += await money_violations(database)
+    print(f"log of {log_path.stat().st_size:,} bytes at debug, {sum(map(len, rows.values()))} rows with a canary")
+    await database.close()
+    return wrong
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with ground() as place:
+            wrong = await run_all(place, Path(folder) / "workers.log")
+    print("\n".join(wrong) or "every promise held")
+    if wrong:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run(main)
