@@ -86,7 +86,8 @@ async def measured(place: Ground, name: str, work) -> float:  # type: ignore[no-
     waits = await charger
     print(
         f"{name:18} {took:6.1f} s   {COUNT / took:,.0f} balances/s   "
-        f"a charge waits p50 {waits[len(waits) // 2]:.1f} ms, p99 {waits[int(len(waits) * 0.99)]:.1f} ms, longest {waits[-1]:.1f} ms of {len(waits)}",
+        f"a charge waits p50 {waits[len(waits) // 2]:.1f} ms, p99 {waits[int(len(waits) * 0.99)]:.1f} ms, "
+        f"longest {waits[-1]:.1f} ms of {len(waits)}",
         flush=True,
     )
     return took

@@ -15,30 +15,36 @@ CREATE TABLE darkroom.regeneration_anchors (
     day integer NOT NULL CHECK (day BETWEEN 29 AND 31)
 );
 
--- What the environment said when `db upgrade` or a scheduler last recorded it, one row per tier.
+-- What the environment said when `db upgrade` or a scheduler last recorded it, one row per tier. Not a function that is
+-- inlined: it would be asked for each row again.
 CREATE FUNCTION darkroom.regeneration_terms()
 RETURNS TABLE (tier text, policy text, allowance integer, interval_s integer, amount integer, cap integer,
                is_for_subscribers boolean)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT d.tier, coalesce(t.terms ->> 'policy', 'monthly'),
-           coalesce((t.terms -> 'allowances' ->> d.tier)::integer, d.allowance),
-           coalesce((t.terms -> 'drip_intervals_s' ->> d.tier)::integer, 900),
-           coalesce((t.terms -> 'drip_amounts' ->> d.tier)::integer, 1),
-           coalesce((t.terms -> 'drip_caps' ->> d.tier)::integer, d.allowance),
-           coalesce((t.terms ->> 'drip_subscribers')::boolean, false)
-    FROM (VALUES ('FREE', 10), ('BASIC', 20), ('STANDARD', 50), ('PREMIUM', 100)) d (tier, allowance)
-    CROSS JOIN (SELECT darkroom.setting('regeneration') AS terms) t;
-END;
+LANGUAGE plpgsql STABLE ROWS 4
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    terms jsonb := darkroom.setting('regeneration');
+BEGIN
+    RETURN QUERY
+    SELECT d.tier, coalesce(terms ->> 'policy', 'monthly'),
+           coalesce((terms -> 'allowances' ->> d.tier)::integer, d.allowance),
+           coalesce((terms -> 'drip_intervals_s' ->> d.tier)::integer, 900),
+           coalesce((terms -> 'drip_amounts' ->> d.tier)::integer, 1),
+           coalesce((terms -> 'drip_caps' ->> d.tier)::integer, d.allowance),
+           coalesce((terms ->> 'drip_subscribers')::boolean, false)
+    FROM (VALUES ('FREE', 10), ('BASIC', 20), ('STANDARD', 50), ('PREMIUM', 100)) d (tier, allowance);
+END $$;
 
 -- What each balance has earned at a time: whole intervals only, and `until`, the end of the last of them. Inlined into
--- whatever asks, so its conditions reach the indexes.
+-- whatever asks, so its conditions reach the indexes; OFFSET 0 keeps what is reckoned from being reckoned again wherever
+-- it is used.
 CREATE FUNCTION darkroom.due_regenerations(at timestamp)
-RETURNS TABLE (user_id text, tier text, policy text, since timestamp, until timestamp, day integer, intervals bigint,
+RETURNS TABLE (user_id text, tier text, policy text, balance integer, since timestamp, until timestamp, day integer, intervals bigint,
                tokens integer)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT b."userId", t.tier, t.policy, b."lastRegeneration",
+    SELECT b."userId", t.tier, t.policy, b.balance, b."lastRegeneration",
            CASE t.policy WHEN 'monthly' THEN darkroom.months_after(b."lastRegeneration", anchor.day, n.intervals::integer)
                 ELSE b."lastRegeneration" + make_interval(secs => n.intervals * t.interval_s) END,
            anchor.day, n.intervals,
@@ -51,48 +57,49 @@ BEGIN ATOMIC
     JOIN darkroom.regeneration_terms() t ON t.tier = b.tier::text
     LEFT JOIN public.subscriptions s ON s."userId" = b."userId" AND s.status IN ('ACTIVE', 'TRIALING')
     LEFT JOIN darkroom.regeneration_anchors a ON a.user_id = b."userId" AND a.regenerated_at = b."lastRegeneration"
-    CROSS JOIN LATERAL (SELECT coalesce(a.day, extract(day FROM b."lastRegeneration")::integer)) anchor (day)
+    CROSS JOIN LATERAL (SELECT coalesce(a.day, extract(day FROM b."lastRegeneration")::integer) OFFSET 0) anchor (day)
     CROSS JOIN LATERAL (SELECT (extract(year FROM at) - extract(year FROM b."lastRegeneration")) * 12
-        + extract(month FROM at) - extract(month FROM b."lastRegeneration")) m (months)
+        + extract(month FROM at) - extract(month FROM b."lastRegeneration") OFFSET 0) m (months)
     CROSS JOIN LATERAL (SELECT CASE t.policy
         WHEN 'monthly' THEN m.months
             - (darkroom.months_after(b."lastRegeneration", anchor.day, m.months::integer) > at)::integer
         WHEN 'drip' THEN floor(extract(epoch FROM at - b."lastRegeneration") / t.interval_s)
-        ELSE 0 END::bigint) n (intervals)
+        ELSE 0 END::bigint OFFSET 0) n (intervals)
     WHERE b."lastRegeneration" < at AND n.intervals > 0;
 END;
 
 -- Give balances what they have earned. The caller has locked the user rows and balances, in the order of user ids.
+-- The range beside the ids is for the planner, which would read the whole table for a few thousand ids.
 -- The ledger row's id is made of user and range start: a range that was given once is never given again.
 CREATE FUNCTION darkroom.regenerate_users(ids text[], at timestamp, OUT users integer, OUT tokens bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- no join of one of these with another: their sizes aren't known to the planner, and it would take them for small
     WITH due AS MATERIALIZED (
-        SELECT d.* FROM darkroom.due_regenerations(at) d WHERE d.user_id = ANY (ids)),
+        SELECT d.*, key.id, NOT EXISTS (SELECT FROM public.token_transactions l WHERE l.id = key.id) AS is_new
+        FROM darkroom.due_regenerations(at) d
+        CROSS JOIN LATERAL (
+            SELECT 'c' || left(md5('regeneration ' || d.user_id || ' ' || d.since), 24) OFFSET 0) key (id)
+        WHERE d.user_id BETWEEN ids[1] AND ids[cardinality(ids)] AND d.user_id = ANY (ids)),
     given AS (
-        INSERT INTO public.token_transactions AS l
-            (id, "userId", amount, type, source, "balanceAfter", metadata, "createdAt")
-        SELECT 'c' || left(md5('regeneration ' || d.user_id || ' ' || d.since), 24), d.user_id, d.tokens,
-               'EARN_REGENERATION', 'regeneration', b.balance + d.tokens,
+        INSERT INTO public.token_transactions (id, "userId", amount, type, source, "balanceAfter", metadata, "createdAt")
+        SELECT d.id, d.user_id, d.tokens, 'EARN_REGENERATION', 'regeneration', d.balance + d.tokens,
                jsonb_build_object('policy', d.policy, 'tier', d.tier, 'from', d.since, 'to', d.until,
                                   'intervals', d.intervals),
                clock_timestamp() AT TIME ZONE 'utc'
-        FROM due d JOIN public.user_token_balances b ON b."userId" = d.user_id
-        WHERE d.tokens > 0
-        ON CONFLICT (id) DO NOTHING
-        RETURNING l."userId" AS user_id, l.amount),
+        FROM due d WHERE d.tokens > 0 AND d.is_new),
     changed AS (
         UPDATE public.user_token_balances b
-        SET balance = b.balance + coalesce(g.amount, 0), "lastRegeneration" = d.until, "updatedAt" = darkroom.utc_now()
-        FROM due d LEFT JOIN given g ON g.user_id = d.user_id
-        WHERE b."userId" = d.user_id),
+        SET balance = b.balance + CASE WHEN d.is_new THEN d.tokens ELSE 0 END, "lastRegeneration" = d.until,
+            "updatedAt" = darkroom.utc_now()
+        FROM due d WHERE b."userId" = d.user_id),
     anchored AS (
         INSERT INTO darkroom.regeneration_anchors AS a (user_id, regenerated_at, day)
         SELECT d.user_id, d.until, d.day FROM due d
         WHERE d.policy = 'monthly' AND d.day > extract(day FROM d.until)
         ON CONFLICT (user_id) DO UPDATE SET regenerated_at = excluded.regenerated_at, day = excluded.day)
-    SELECT count(*), coalesce(sum(g.amount), 0) INTO users, tokens FROM given g;
+    SELECT count(*), coalesce(sum(d.tokens), 0) INTO users, tokens FROM due d WHERE d.tokens > 0 AND d.is_new;
 END $$;
 
 -- One user's own refresh: returns the tokens given now. The same effect as the periodic task's.
@@ -139,7 +146,8 @@ BEGIN
     last := ids[cardinality(ids)];
     locked := ARRAY(
         SELECT u.id FROM public.users u JOIN public.user_token_balances b ON b."userId" = u.id
-        WHERE u.id = ANY (ids) ORDER BY u.id FOR KEY SHARE OF u SKIP LOCKED FOR NO KEY UPDATE OF b SKIP LOCKED);
+        WHERE u.id BETWEEN ids[1] AND last AND b."userId" BETWEEN ids[1] AND last AND u.id = ANY (ids)
+        ORDER BY u.id FOR KEY SHARE OF u SKIP LOCKED FOR NO KEY UPDATE OF b SKIP LOCKED);
     late := ARRAY(SELECT unnest(ids) EXCEPT SELECT unnest(locked));
     SELECT r.users, r.tokens INTO users, tokens FROM darkroom.regenerate_users(locked, at) r;
 END $$;

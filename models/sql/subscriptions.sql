@@ -57,12 +57,13 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     WITH due AS MATERIALIZED (
-        SELECT d.*, d.tokens_per_month - (d.unused - d.carried) AS amount
+        SELECT d.*, d.tokens_per_month - (d.unused - d.carried) AS amount,
+               NOT d.is_ending AND NOT EXISTS (SELECT FROM darkroom.subscription_periods k
+                   WHERE k.user_id = d.user_id AND k.period_start = d.period_start) AS is_new
         FROM darkroom.due_periods(at) d WHERE d.user_id = ANY (ids)),
     keyed AS (
-        INSERT INTO darkroom.subscription_periods AS k (user_id, period_start, period_end)
-        SELECT d.user_id, d.period_start, d.period_end FROM due d WHERE NOT d.is_ending
-        ON CONFLICT DO NOTHING RETURNING k.user_id),
+        INSERT INTO darkroom.subscription_periods (user_id, period_start, period_end)
+        SELECT d.user_id, d.period_start, d.period_end FROM due d WHERE d.is_new),
     entered AS (
         INSERT INTO public.token_transactions
             (id, "userId", amount, type, source, "balanceAfter", metadata, "createdAt")
@@ -73,15 +74,14 @@ BEGIN
                                   'spent', d.spent, 'unused', d.unused, 'carried', d.carried,
                                   'downgradedFrom', d.downgraded_from),
                clock_timestamp() AT TIME ZONE 'utc'
-        FROM due d JOIN keyed k ON k.user_id = d.user_id),
+        FROM due d WHERE d.is_new),
     paid AS (
         UPDATE public.user_token_balances b
-        SET balance = b.balance + CASE WHEN k.user_id IS NULL THEN 0 ELSE d.amount END,
+        SET balance = b.balance + CASE WHEN d.is_new THEN d.amount ELSE 0 END,
             tier = CASE WHEN d.is_ending THEN 'FREE'
                         WHEN d.downgraded_from IS NOT NULL THEN d.tier::public."SubscriptionTier" ELSE b.tier END,
             "updatedAt" = darkroom.utc_now()
-        FROM due d LEFT JOIN keyed k ON k.user_id = d.user_id
-        WHERE b."userId" = d.user_id),
+        FROM due d WHERE b."userId" = d.user_id),
     moved AS (
         UPDATE public.subscriptions s
         SET status = CASE WHEN d.is_ending THEN 'CANCELED' ELSE s.status END,
@@ -94,7 +94,7 @@ BEGIN
             "currentPeriodEnd" = CASE WHEN d.is_ending THEN s."currentPeriodEnd" ELSE d.period_end END,
             "updatedAt" = darkroom.utc_now()
         FROM due d WHERE s."userId" = d.user_id)
-    SELECT (SELECT count(*) FROM keyed), count(*) FILTER (WHERE d.is_ending) INTO renewed, ended FROM due d;
+    SELECT count(*) FILTER (WHERE d.is_new), count(*) FILTER (WHERE d.is_ending) INTO renewed, ended FROM due d;
 END $$;
 
 -- The next users in the order of ids, one period each; who is locked by somebody else comes back in `late`,

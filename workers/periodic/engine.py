@@ -25,7 +25,7 @@ MOST_AT_ONCE: Final = 2
 FIRST_SIZE: Final = 1_000
 SMALLEST_SIZE: Final = 100
 LARGEST_SIZE: Final = 10_000
-CHUNK_S: Final = (0.03, 0.06)
+CHUNK_S: Final = (0.04, 0.08)
 """A chunk that takes less is doubled, one that takes more is halved: others wait that long for its rows."""
 
 Clock = Callable[[], Awaitable[datetime]]

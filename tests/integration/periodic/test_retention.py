@@ -42,7 +42,8 @@ async def test_rows_older_than_the_policy_go_and_no_others(database, make_clockw
 async def test_many_rows_go_in_chunks(database, make_clockwork):
     await database.fetch(
         """INSERT INTO public.error_logs (id, "timestamp", message, environment)
-           SELECT 'e' || n, $1::timestamp - n % 7 * interval '1 hour', 'x', 'BACKEND' FROM generate_series(1, 5000) n""",
+           SELECT 'e' || n, $1::timestamp - n % 7 * interval '1 hour', 'x', 'BACKEND'
+           FROM generate_series(1, 5000) n""",
         at(40),
     )
 

@@ -98,7 +98,7 @@ async def test_twenty_schedulers_that_are_cut_off_make_every_tick_once(database,
                 await asyncio.wait([running[number]])
                 running[number] = asyncio.create_task(scheduler(databases[number]))
                 await asyncio.sleep(0.01)
-        while len(await effects_of(database)) < 48:
+        while len(await effects_of(database)) < 48:  # noqa: ASYNC110 - rows have no event
             await asyncio.sleep(0.05)
     for task in running:
         task.cancel()
