@@ -102,7 +102,8 @@ WITH picked AS MATERIALIZED (
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = gen_random_uuid(),
-            attempts = q.attempts + 1, started_at = now(), notified_at = now(),
+            attempts = q.attempts + 1, started_at = now(),
+            notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
         FROM taken WHERE q.id = taken.id
         RETURNING q.*),
@@ -118,7 +119,7 @@ WITH picked AS MATERIALIZED (
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
-       CASE WHEN c.id IS NOT NULL THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END
+       CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside LEFT JOIN claimed c ON true ORDER BY c.position
 """
 

@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -35,10 +36,13 @@ CONNECTION_LOSS = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
     TimeoutError,
 )
-"""PostgreSQL isn't there: whether the last statement was committed isn't known, so only a fence decides."""
+"""PostgreSQL isn't there, or isn't able now (full, a statement timeout, a failover): whether the last statement was
+committed isn't known, so only a fence decides."""
 
 
 def is_contention(error: BaseException) -> bool:
@@ -73,7 +77,14 @@ class Database:
         Raises:
             OSError, asyncpg.PostgresError: the database doesn't answer or refuses.
         """
-        self._pool = await asyncpg.create_pool(
+        try:
+            self._pool = await self._make_pool()
+        except asyncpg.ProtocolViolationError:  # a pooler that doesn't say so refuses session settings at the start
+            self._url = replace(self._url, behind_pooler=True)
+            self._pool = await self._make_pool()
+
+    async def _make_pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        return await asyncpg.create_pool(
             **self._arguments(self._url),
             min_size=1,
             max_size=self._most_connections,

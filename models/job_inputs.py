@@ -34,7 +34,7 @@ class JobInputs:
 
     `picture` is None for jobs without a picture row, `source` for those that
     blend nothing or whose source picture was deleted. `checkpoints` holds the
-    job's own columns that finished stages wrote.
+    job's own columns that finished stages wrote; `aspect` is `W:H`.
     """
 
     tier: str
@@ -45,6 +45,7 @@ class JobInputs:
     prompt: str | None = None
     input_key: str | None = None
     input_url: str | None = None
+    aspect: str | None = None
 
 
 # A job's own pipeline comes first, then its album's: of the user's own albums, the one it was added to last.
@@ -66,8 +67,10 @@ WHERE j.id = $1
 """
 
 _GENERATION = """
-SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl"
-FROM public.mcp_generation_jobs j WHERE j.id = $1
+SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect
+FROM public.mcp_generation_jobs j
+LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = 'generate'
+WHERE j.id = $1
 """
 
 _CONFIGS = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfig")
@@ -90,6 +93,7 @@ async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
             prompt=row["prompt"],
             input_key=row["inputImageR2Key"],
             input_url=row["inputImageUrl"],
+            aspect=row["aspect"],
         )
     pipeline = None
     if row["pipeline_id"] is not None:

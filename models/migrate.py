@@ -76,6 +76,7 @@ async def upgrade(
     mode: str | None = None,
     prices: Mapping[str, int],
     cost_column: str = session.OUR_COST_COLUMN,
+    max_retries: int = 3,
     grant_role: str | None = None,
 ) -> UpgradeResult:
     """Bring a database to head and record how its triggers are to charge. Idempotent, and safe from several processes.
@@ -88,6 +89,7 @@ async def upgrade(
         mode: who charges; None keeps what is recorded, and means managed for tables that we make.
         prices: tokens by tier, for each of the four.
         cost_column: the name of the cost's column in both job tables.
+        max_retries: attempts after the first for jobs whose table has no such column.
         grant_role: a role that is to be allowed to submit and cancel by our SQL functions.
 
     Raises:
@@ -103,7 +105,9 @@ async def upgrade(
     installation.require_valid_settings(mode, prices)
 
     def run(connection: Connection) -> UpgradeResult:
-        return _upgrade(connection, mode=mode, prices=prices, cost_column=cost_column, grant_role=grant_role)
+        result = _upgrade(connection, mode=mode, prices=prices, cost_column=cost_column, grant_role=grant_role)
+        installation.record(connection, "max_retries", max_retries)
+        return result
 
     return await _in_turn(engine_or_url, run)
 

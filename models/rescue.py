@@ -1,14 +1,20 @@
 """What the house does for jobs that nobody holds any more: rescue, quarantine, maximum wait, adoption."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from models.database import Connection, Database
+import asyncpg
+import structlog
+
+from models.database import Connection, Database, is_connection_loss, is_contention
 from models.job_state import JobStatus
 from models.transitions import Failed, Released, Retried, Unheld, record_for_house
+
+log = structlog.get_logger(__name__)
 
 DEADLINE_GRACE_S = 30
 """A worker ends its own overdue stage; only one that can't has its claim taken this much later."""
@@ -67,10 +73,25 @@ async def rescue_lost_claims(database: Database, not_after: datetime | None) -> 
     """
     requeued = ended = 0
     for row in await database.fetch(_CANDIDATES, not_after or NEVER):
-        status = await database.run(lambda connection, row=row: _rescue(connection, row, not_after or NEVER))  # type: ignore[misc]  # mypy can't infer a default
+        status = await _write(database, _unheld(row), partial(_rescue, row=row, not_after=not_after or NEVER))
         requeued += status == JobStatus.PENDING
         ended += status is not None and status != JobStatus.PENDING
     return Rescued(requeued, ended)
+
+
+def _unheld(row: Any) -> Unheld:
+    return Unheld(row["job_type"], row["job_id"], row["id"])
+
+
+async def _write(database: Database, unheld: Unheld, work: Callable[[Connection], Awaitable[str | None]]) -> str | None:
+    """Do one job's write; one that the database refuses keeps no other from its own."""
+    try:
+        return await database.run(work)
+    except asyncpg.PostgresError as error:
+        if is_connection_loss(error) or is_contention(error):
+            raise
+        log.error("house_write_refused", job_id=unheld.job_id, error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
+        return None
 
 
 async def _rescue(connection: Connection, row: Any, not_after: datetime) -> str | None:
@@ -85,7 +106,7 @@ async def _rescue(connection: Connection, row: Any, not_after: datetime) -> str 
         transition = Retried(stage, f"{what} at {stage}", timedelta(), event="rescued")
     return await record_for_house(
         connection,
-        Unheld(row["job_type"], row["job_id"], row["id"]),
+        _unheld(row),
         transition,
         f"q.lease_token = ($3::text[])[1]::uuid AND {_lost('($3::text[])[2]::timestamptz')}",
         [str(row["lease_token"]), not_after.isoformat()],
@@ -100,12 +121,16 @@ SELECT q.id, q.job_type, q.job_id, q.stage, q.lease_token FROM darkroom.job_queu
 async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
     """Give back claims that their own worker doesn't know of: the answer to its claim was lost on the way."""
     for row in await database.fetch(_UNKNOWN, list(tokens)):
-        unheld = Unheld(row["job_type"], row["job_id"], row["id"])
-        condition, token = "q.lease_token = $3", row["lease_token"]
-        await database.run(
-            lambda connection, unheld=unheld, stage=row["stage"], condition=condition, token=token: record_for_house(  # type: ignore[misc]  # mypy can't infer defaults
-                connection, unheld, Released(stage), condition, token
-            )
+        await _write(
+            database,
+            _unheld(row),
+            partial(
+                record_for_house,
+                unheld=_unheld(row),
+                transition=Released(row["stage"]),
+                condition="q.lease_token = $3",
+                value=row["lease_token"],
+            ),
         )
 
 
@@ -126,14 +151,16 @@ async def end_overdue_jobs(database: Database, max_wait_s: float) -> int:
     for row in await database.fetch(_OVERDUE, max_wait_s):
         waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
         failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s; it waited for: {waited_for}")
-        status = await database.run(
-            lambda connection, row=row, failed=failed: record_for_house(  # type: ignore[misc]  # mypy can't infer a default
-                connection,
-                Unheld(row["job_type"], row["job_id"], row["id"]),
-                failed,
-                "q.created_at = $3",
-                row["created_at"],
-            )
+        status = await _write(
+            database,
+            _unheld(row),
+            partial(
+                record_for_house,
+                unheld=_unheld(row),
+                transition=failed,
+                condition="q.created_at = $3",
+                value=row["created_at"],
+            ),
         )
         ended += status is not None
     return ended

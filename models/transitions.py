@@ -37,7 +37,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The last stage has finished and its object is stored: `columns` hold the result."""
+    """The last stage has finished and its object is stored: `columns` hold the result.
+
+    `pipeline_id` is for `count_pipeline_use`, which follows after the commit.
+    """
 
     finished: str
     duration_ms: int
@@ -168,6 +171,13 @@ async def record_for_house(
     return None if row is None else str(row["status"])
 
 
+async def count_pipeline_use(connection: Connection, pipeline_id: str) -> None:
+    """Count one completed job on its pipeline. The row may be held by another program: no claim waits for it."""
+    await connection.execute(
+        'UPDATE public.enhancement_pipelines SET "usageCount" = "usageCount" + 1 WHERE id = $1', pipeline_id
+    )
+
+
 def _columns_of(transition: Transition) -> Mapping[str, Any]:
     return transition.columns if isinstance(transition, Checkpoint | Completed) else {}
 
@@ -188,7 +198,6 @@ def _values(transition: Transition) -> tuple[object, ...]:
                 transition.finished,
                 transition.duration_ms,
                 None if transition.output is None else dict(transition.output),
-                transition.pipeline_id,
             )
         case Failed():
             return transition.stage, transition.duration_ms, _cut(transition.reason)
@@ -220,7 +229,6 @@ class _Parts:
     output: str = "NULL"
     error: str = "NULL"
     first_column: int = 0
-    also: str = ""
     returning: str = ""
 
 
@@ -254,10 +262,7 @@ def _parts(table: JobTable, kind: type) -> _Parts:
             event="'finished'",
             job="""status = 'COMPLETED', "errorMessage" = NULL, "processingCompletedAt" = darkroom.utc_now()""",
             output="$6::jsonb",
-            first_column=8,
-            also=""", counted AS (
-        UPDATE public.enhancement_pipelines p SET "usageCount" = p."usageCount" + 1
-        FROM held WHERE p.id = $7::text)""",
+            first_column=7,
         )
     if kind is Failed:
         return _Parts(
@@ -316,7 +321,7 @@ WITH job AS MATERIALIZED (SELECT j.id FROM {table.name} j WHERE j.id = $1 FOR NO
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
         SELECT held.job_type, held.job_id, {parts.event}, $4::text, held.attempts, held.worker_id, $5::integer,
                {parts.output}, {parts.error}
-        FROM held){parts.also}
+        FROM held)
 UPDATE {table.name} j SET {assignments}, "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status{parts.returning}

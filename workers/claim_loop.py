@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 RELEASE_S = 2.0
 """How long jobs may take to let go once they are told to."""
 
+LOOK_END_S = 1.0
+"""How long a look in flight may take to end when the process stops."""
+
 DATABASE_GONE_S = 1.0
 """How long to wait after PostgreSQL didn't answer."""
 
@@ -43,8 +46,9 @@ class Ending(StrEnum):
 class RunningJob:
     """A claim and its task.
 
-    `calls` counts provider calls in flight. `is_recording` shields a commit
-    from a look. `ends_after_stage` lets a stage finish whose call is paid for,
+    `calls` counts provider calls in flight, and `holds_answer` says that one
+    has answered in this stage. `is_recording` shields a commit from a look.
+    `ends_after_stage` lets a stage finish whose call is paid for,
     and releases the job then.
     """
 
@@ -53,6 +57,7 @@ class RunningJob:
     started_s: float
     calls: int = 0
     is_recording: bool = False
+    holds_answer: bool = False
     ends_after_stage: bool = False
     ending: Ending | None = None
     task: "asyncio.Task[None] | None" = None
@@ -97,6 +102,7 @@ class ClaimLoop:
         self._pulse = pulse
         self._is_shut = is_shut
         self._running: dict[UUID, RunningJob] = {}
+        self._given_up: set[UUID] = set()
         self._woken = asyncio.Event()
         self._is_stopping = False
         self._loop = asyncio.get_running_loop()
@@ -127,7 +133,8 @@ class ClaimLoop:
         """Release claims that this process doesn't run; may be called from any thread."""
 
         async def release() -> None:
-            unknown = tokens - self._running.keys()  # a job that records its end is known, though not held
+            # a job that records its end is known, though not held; one whose end was refused is left to its deadline
+            unknown = tokens - self._running.keys() - self._given_up
             if unknown:
                 log.warning("claims_released", count=len(unknown))
                 await release_claims(self._database, unknown)
@@ -142,9 +149,11 @@ class ClaimLoop:
             try:
                 await self._look()
             except Exception as error:
-                if not (is_connection_loss(error) or is_contention(error)):
-                    raise
-                log.warning("look_failed", error=str(error), error_type=type(error).__name__)
+                # whatever it is, it isn't the fault of the jobs that run here
+                if is_connection_loss(error) or is_contention(error):
+                    log.warning("look_failed", error=str(error), error_type=type(error).__name__)
+                else:
+                    log.exception("look_crashed")
                 await asyncio.sleep(DATABASE_GONE_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self._settings.poll_s)
@@ -154,9 +163,9 @@ class ClaimLoop:
         self._is_stopping = True
         self._woken.set()
         if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
-            await asyncio.wait([self._looking], timeout=RELEASE_S)
+            await asyncio.wait([self._looking], timeout=LOOK_END_S)
         for job in self._running.values():
-            if job.calls > 0 and grace_s > 0:
+            if job.is_recording or (grace_s > 0 and (job.calls > 0 or job.holds_answer)):
                 job.ends_after_stage = True
             else:
                 job.stop(Ending.SHUTDOWN)
@@ -218,6 +227,9 @@ class ClaimLoop:
     async def _run(self, job: RunningJob) -> None:
         try:
             await self._run_job(job)
+        except Exception:
+            self._given_up.add(job.claim.lease_token)
+            log.exception("job_given_up", job_id=job.claim.job_id)
         finally:
             self._running.pop(job.claim.lease_token, None)
             self._lanes.set_free(True)

@@ -22,6 +22,10 @@ MOST_BELLS = 64
 """Bells that wait in one queue: one per process that might be asleep is enough."""
 
 
+RING_S = 1.0
+LISTEN_S = 10.0
+
+
 class Lanes:
     """Whether this process has room for a job; a full one leaves bells to others."""
 
@@ -46,7 +50,11 @@ class RedisDoorbell(Broker):
 
     def __init__(self, url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> None:
         super().__init__(middleware=middleware)
-        self._client = redis.Redis.from_url(url, health_check_interval=30)
+        # who rings doesn't wait for a Redis that hangs; who listens blocks for as long as dramatiq asks
+        self._ringer = redis.Redis.from_url(url, socket_timeout=RING_S, socket_connect_timeout=RING_S)
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=LISTEN_S, socket_connect_timeout=LISTEN_S, health_check_interval=30
+        )
         self._lanes = lanes or Lanes()
 
     @override
@@ -71,7 +79,7 @@ class RedisDoorbell(Broker):
         """
         key = KEY_PREFIX + message.queue_name
         try:
-            with self._client.pipeline(transaction=False) as pipeline:
+            with self._ringer.pipeline(transaction=False) as pipeline:
                 pipeline.lpush(key, message.encode())
                 pipeline.ltrim(key, 0, MOST_BELLS - 1)
                 pipeline.execute()
@@ -97,6 +105,7 @@ class RedisDoorbell(Broker):
     @override
     def close(self) -> None:
         """Close the connections."""
+        self._ringer.close()
         self._client.close()
 
 

@@ -230,6 +230,7 @@ class _GatedProvider:
         self._job.calls += 1
         try:
             answer = await call(provider)
+            self._job.holds_answer = purpose == "generate"  # a process that stops lets it be stored
         except StageError as error:
             await self._close(provider, intent, started_s, _ended(error, is_paid=provider.is_paid), error.usage)
             if isinstance(error, ThrottledError):

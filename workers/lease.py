@@ -32,6 +32,9 @@ STUCK_LOOP_S = 30.0
 STUCK_EXIT_CODE = 70
 HEADLESS_EXIT_CODE = 71
 STOP_LOOK_S = 0.1
+STOP_S = 2.0
+"""How long signing off may take; a lease that isn't signed off ends by itself."""
+
 RENEWALS_PER_LEASE = 3
 
 
@@ -84,7 +87,7 @@ class LeaseThread(threading.Thread):
     def stop(self) -> None:
         """Sign the process off and end the thread; returns when it has ended, within seconds."""
         self._stopping.set()
-        self.join(timeout=5)
+        self.join(timeout=STOP_S)
 
     @override
     def run(self) -> None:
@@ -111,7 +114,7 @@ class LeaseThread(threading.Thread):
             await self._rest()
         if connection is not None:
             try:
-                await sign_off(connection, self._worker_id)
+                await asyncio.wait_for(sign_off(connection, self._worker_id), STOP_S / 2)
             finally:
                 connection.terminate()
 

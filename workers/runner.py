@@ -27,6 +27,7 @@ from models.transitions import (
     Retried,
     Snoozed,
     Transition,
+    count_pipeline_use,
     record,
 )
 from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
@@ -90,8 +91,7 @@ class Runner:
         )
         log.info("job_claimed", stage=job.stage)
         try:
-            transition = await self._attempt(job)
-            await self._record(job, transition)
+            transition = await self._settle(job, await self._attempt(job))
         except ClaimLostError:
             log.warning("job_claim_lost", stage=job.stage)
             return
@@ -106,23 +106,49 @@ class Runner:
         try:
             return await self._stages(job)
         except asyncio.CancelledError:
-            if job.ending is None:
-                raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()  # the cancellation has done its work; what follows may wait again
-            if job.ending is Ending.CLAIM_LOST:
-                raise ClaimLostError(f"job {job.claim.job_id} was cancelled or taken over") from None
-            return Released(job.stage, _elapsed_ms(job))
+            return _told_to_end(job)
         except ClaimLostError:
             raise
         except StageError as error:
             await self._log_error(job, error)
             return self._ending(job, error)
         except Exception as error:  # a bug of ours must not lose a job either
+            if is_connection_loss(error) or is_contention(error):  # seams translate their own: this is PostgreSQL
+                log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
+                return Released(job.stage, _elapsed_ms(job))
             log.exception("stage_crashed", stage=job.stage)
             await self._log_error(job, error)
             return self._ending(job, TransientError(f"unexpected {type(error).__name__} in {job.stage}"))
+
+    async def _settle(self, job: RunningJob, transition: Transition) -> Transition:
+        """Record how a run ended; return the transition that was written.
+
+        Raises:
+            ClaimLostError: another holds the job, or it is over.
+        """
+        try:
+            await self._record(job, transition)
+        except asyncio.CancelledError:
+            transition = _told_to_end(job)  # in the middle of a commit: if it got through, the fence says so
+            await self._record(job, transition)
+        except ClaimLostError:
+            raise
+        except Exception as error:  # a database that refuses a result must not have it made over and over
+            log.exception("job_end_refused", stage=job.stage)
+            await self._log_error(job, error)
+            refused = TransientError(f"the database refused the result of {job.stage}: {type(error).__name__}")
+            transition = self._ending(job, refused)
+            await self._record(job, transition)
+        if isinstance(transition, Completed) and transition.pipeline_id is not None:
+            await self._count_use(transition.pipeline_id)
+        return transition
+
+    async def _count_use(self, pipeline_id: str) -> None:
+        """Count a completed job on its pipeline; after the commit, because another program may hold that row."""
+        try:
+            await self._with_database(lambda connection: count_pipeline_use(connection, pipeline_id))
+        except Exception as error:  # noqa: BLE001 - a figure for people; the job is done and paid
+            log.warning("pipeline_use_uncounted", pipeline_id=pipeline_id, error=str(error))
 
     async def _stages(self, job: RunningJob) -> Transition:
         claim = job.claim
@@ -132,7 +158,7 @@ class Runner:
         context = self._context(job, inputs)
         stages = _remaining(JOB_TYPES[claim.job_type].stages, claim.stage)
         for stage, following in zip(stages, [*stages[1:], None], strict=True):
-            job.stage, job.started_s = stage.name, time.monotonic()
+            job.stage, job.started_s, job.holds_answer = stage.name, time.monotonic(), False
             output = await self._run_stage(stage, context)
             columns = columns_of(claim.job_type, output)
             duration_ms = _elapsed_ms(job)
@@ -239,6 +265,23 @@ class Runner:
                 log.info("job_snoozed", stage=transition.stage, reason=transition.reason, delay_s=delay_s)
             case _:
                 log.info("job_released")
+
+
+def _told_to_end(job: RunningJob) -> Released:
+    """Turn a cancellation into what it means.
+
+    Raises:
+        asyncio.CancelledError: nobody told the job to end: it is the loop's own.
+        ClaimLostError: the claim is gone.
+    """
+    if job.ending is None:
+        raise asyncio.CancelledError
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()  # the cancellation has done its work; what follows may wait again
+    if job.ending is Ending.CLAIM_LOST:
+        raise ClaimLostError(f"job {job.claim.job_id} was cancelled or taken over")
+    return Released(job.stage, _elapsed_ms(job))
 
 
 def _elapsed_ms(job: RunningJob) -> int:

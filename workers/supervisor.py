@@ -104,6 +104,7 @@ class WorkerProcesses:
         self._grace_s = settings.shutdown_grace_s
         self._slots = [_Slot(number) for number in range(processes)]
         self._is_stopping = threading.Event()
+        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Start every process; `wait_ready` says when they work."""
@@ -123,7 +124,8 @@ class WorkerProcesses:
 
     def stop(self, timeout_s: float | None = None) -> int:
         """Stop all processes with SIGTERM and wait; return 0, or 1 if one had to be killed."""
-        self._is_stopping.set()
+        with self._starting:  # whoever is being started is stopped, too
+            self._is_stopping.set()
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is None:
                 slot.process.terminate()
@@ -142,12 +144,13 @@ class WorkerProcesses:
 
     def run_forever(self, on_ready: Callable[[], None]) -> int:
         """Run until SIGTERM or SIGINT; return the exit code. Only in a main thread."""
-        ended = threading.Event()
+        signals: list[int] = []  # an Event's own lock may be held by the very wait that a handler interrupts
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: ended.set())
+            signal.signal(number, lambda number, _frame: signals.append(number))
         self.start()
         threading.Thread(target=self._announce, args=(on_ready,), daemon=True).start()
-        ended.wait()
+        while not signals:
+            time.sleep(0.1)
         return self.stop()
 
     def _announce(self, on_ready: Callable[[], None]) -> None:
@@ -187,7 +190,13 @@ class WorkerProcesses:
                     log.warning("worker_died", exit_code=slot.process.returncode, restart_in_s=slot.backoff_s)
                 elif time.monotonic() >= slot.due_s:
                     slot.due_s = 0.0
-                    self._start(slot)
+                    try:
+                        with self._starting:
+                            if not self._is_stopping.is_set():
+                                self._start(slot)
+                    except OSError as error:  # no process to be had now: this one is tried again
+                        slot.due_s = time.monotonic() + BACKOFF_MOST_S
+                        log.exception("worker_not_started", error=str(error))
 
 
 def _listen(slot: _Slot, heard: int, database_url: str) -> None:

@@ -172,3 +172,22 @@ async def test_second_sigterm_leaves_no_headless_process(fleet):
         return not living
 
     await eventually(impatience_has_ended_both, 15, "the end of both processes")
+
+
+async def test_result_that_the_database_refuses_uses_attempts_and_ends_refunded(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    job = await make_job(fleet.database, user_id=user, image_id=image, maxRetries=1)
+    async with fleet.database.connection() as connection:
+        await connection.execute(
+            """CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+               BEGIN RAISE EXCEPTION 'a rule of the application' USING ERRCODE = '23514'; END $$;
+               CREATE TRIGGER refuse BEFORE UPDATE ON public.image_enhancement_jobs
+               FOR EACH ROW WHEN (NEW.status = 'COMPLETED') EXECUTE FUNCTION public.refuse();"""
+        )
+    fleet.start(1)
+
+    await eventually(has_status(fleet, job, "REFUNDED"), 30)
+
+    assert fleet.calls("generate") == 2
+    assert await balance_of(fleet.database, user) == 10
+    assert await fleet.database.fetchval("SELECT count(*) FROM public.error_logs") >= 2

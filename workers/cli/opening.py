@@ -92,6 +92,7 @@ async def upgrade_database(settings: Settings, services: Services, grant_role: s
             mode=settings.tokens,
             prices=settings.prices,
             cost_column=settings.cost_column,
+            max_retries=settings.max_retries,
             grant_role=grant_role,
         )
     finally:

@@ -62,18 +62,18 @@ async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_need
     if not is_embedded or (email_or_id is not None and "@" not in email_or_id):
         return await find_user(runtime, email_or_id or "")
     email = email_or_id or LOCAL_EMAIL
-    await runtime.database.run(lambda connection: _make(connection, email))
+    await runtime.database.run(lambda connection: _make(connection, email, tokens_needed))
     user = await find_user(runtime, email)
     if email_or_id is None:
         await runtime.database.run(lambda connection: _top_up(connection, user.id, tokens_needed))
     return user
 
 
-async def _make(connection: Connection, email: str) -> None:
+async def _make(connection: Connection, email: str, needed: int) -> None:
     async with connection.transaction():
         row = await connection.fetchrow(_MAKE, email)
         if row is not None and await is_managed(connection):
-            await add_tokens(connection, row["id"], LOCAL_TOKENS, kind="EARN_BONUS", source="local_user")
+            await add_tokens(connection, row["id"], max(LOCAL_TOKENS, needed), kind="EARN_BONUS", source="local_user")
 
 
 async def _top_up(connection: Connection, user_id: str, needed: int) -> None:
