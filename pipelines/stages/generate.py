@@ -2,17 +2,26 @@
 
 import hashlib
 
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
 from pipelines import keys
-from pipelines.errors import BadImageError, BrokenAnswerError
+from pipelines.errors import BadImageError, BrokenAnswerError, StorageUnavailableError
 from pipelines.imaging.encode import JPEG_CONTENT_TYPE
 from pipelines.imaging.finishing import FinishedImage, finish, finished
 from pipelines.imaging.geometry import fit_long_side
+from pipelines.imaging.header import BYTES_PER_PIXEL, read_header
 from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Generated, Job, Prompt
 from pipelines.prompts import ALL_CORRECTIONS, Purpose, prompt_text
 from pipelines.providers.provider import Answer, EncodedImage
 from pipelines.stage import StageContext
 from pipelines.stages.objects import read_input, read_references, read_source
+
+log = structlog.get_logger(__name__)
+
+UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
+"""Between uploads of a picture that is made already: full jitter, so that a storage that comes back isn't flooded."""
 
 
 async def generate(context: StageContext) -> Generated:
@@ -31,7 +40,7 @@ async def generate(context: StageContext) -> Generated:
     picture = await _finish(context, answer, width_px, height_px)
     sha256 = hashlib.sha256(picture.data).hexdigest()
     key = _key(job, sha256)
-    await context.storage.put(key, picture.data, JPEG_CONTENT_TYPE, sha256)
+    await _upload(context, key, picture.data, sha256)
     return Generated(
         key=key,
         url=context.storage.url(key),
@@ -43,6 +52,19 @@ async def generate(context: StageContext) -> Generated:
         temperature=answer.temperature if answer.temperature is not None else job.options.generation.temperature or 0.0,
         treatments=answer.notes,
     )
+
+
+async def _upload(context: StageContext, key: str, data: bytes, sha256: str) -> None:
+    """Store the picture, however often it takes: it is paid for. The stage's deadline ends the trying."""
+
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("upload_failed", tries=state.attempt_number, error=str(error))
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(StorageUnavailableError), wait=UPLOAD_WAIT, before_sleep=report, reraise=True
+    )
+    await retrying(context.storage.put, key, data, JPEG_CONTENT_TYPE, sha256)
 
 
 async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int]:
@@ -73,7 +95,9 @@ async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px:
     if image.is_finished:
         return finished(image.data, context.limits)
     try:
-        return await context.pixels.run(finish, image.data, context.limits, width_px, height_px)
+        decoded_bytes = read_header(image.data, context.limits).decoded_bytes
+        task_bytes = decoded_bytes + 2 * BYTES_PER_PIXEL * width_px * height_px
+        return await context.pixels.run(finish, image.data, context.limits, width_px, height_px, task_bytes=task_bytes)
     except BadImageError as error:
         raise BrokenAnswerError(f"{answer.model} answered with no usable picture: {error}") from error
 

@@ -1,0 +1,90 @@
+"""A picture that is made already outlives a storage that is down for a while."""
+
+import asyncio
+
+import pytest
+from tenacity import wait_none
+
+from pipelines.errors import InvalidOptionsError, StorageUnavailableError
+from pipelines.imaging.header import DecodeLimits
+from pipelines.imaging.pool import PixelPool
+from pipelines.job import Job, Outputs
+from pipelines.options import resolve
+from pipelines.providers.local.provider import LocalProvider
+from pipelines.stage import StageContext
+from pipelines.stages import generate as generating
+from pipelines.storage.file import FileStorage
+from pipelines.tiers import Tier
+from tests.unit.imaging.imaging_pictures import encoded, photo
+
+LIMITS = DecodeLimits()
+
+
+class FailingStorage(FileStorage):
+    """Refuses some uploads, then takes them."""
+
+    failures = 0
+    was_repeated: asyncio.Event
+    error: Exception = StorageUnavailableError("the object storage doesn't answer")
+
+    async def put(self, key, data, content_type, sha256):
+        if self.failures:
+            self.failures -= 1
+            if self.failures % 10 == 0:
+                self.was_repeated.set()
+            raise self.error
+        await super().put(key, data, content_type, sha256)
+
+
+class CountingProvider(LocalProvider):
+    """The local engine, counting what would be paid."""
+
+    calls = 0
+
+    async def generate(self, prompt, images, long_side_px, aspect):
+        self.calls += 1
+        return await super().generate(prompt, images, long_side_px, aspect)
+
+
+@pytest.fixture
+async def context(tmp_path, monkeypatch):
+    monkeypatch.setattr(generating, "UPLOAD_WAIT", wait_none())
+    key = "users/user1/originals/image1.png"
+    job = Job("job1", "enhance", "user1", Tier.TIER_1K, key, "image1", None, resolve(None))
+    storage = FailingStorage(tmp_path, "https://pictures.example")
+    storage.was_repeated = asyncio.Event()
+    (tmp_path / key).parent.mkdir(parents=True)
+    (tmp_path / key).write_bytes(encoded(photo(), "PNG"))
+    async with PixelPool(size=1) as pixels:
+        yield StageContext(job, Outputs(), CountingProvider(pixels, LIMITS), storage, pixels, LIMITS)
+
+
+async def test_upload_is_repeated_until_the_storage_is_back_and_nothing_is_bought_again(context):
+    context.storage.failures = 20
+
+    generated = await generating.generate(context)
+
+    assert len(await context.storage.get(generated.key)) == generated.size_bytes
+    assert (context.provider.calls, context.storage.failures) == (1, 0)
+
+
+async def test_upload_that_never_works_goes_on_until_the_stage_is_ended(context):
+    context.storage.failures = 10**9
+    stage = asyncio.create_task(generating.generate(context))
+    async with asyncio.timeout(60):
+        await context.storage.was_repeated.wait()
+
+    stage.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stage
+
+    assert context.provider.calls == 1
+
+
+async def test_upload_that_is_refused_for_good_is_not_repeated(context):
+    context.storage.failures, context.storage.error = 2, InvalidOptionsError("no object key")
+
+    with pytest.raises(InvalidOptionsError):
+        await generating.generate(context)
+
+    assert context.storage.failures == 1
