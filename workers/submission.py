@@ -21,6 +21,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now
 """
 
 
+_SET_ASPECT = """
+UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
+WHERE q.job_id = $1 AND q.job_type = 'generate'
+"""
+
+
 class StorageRefusedError(OperationError):
     """The storage didn't take a picture or give one back; nothing was submitted."""
 
@@ -167,6 +173,24 @@ async def submit_enhancement(
     return job_id
 
 
+async def store_input(runtime: Runtime, user_id: str, picture: Picture) -> str:
+    """Store the picture that a MODIFY job is to start from; return its key.
+
+    Raises:
+        InvalidInputError: the user's id can't stand in a key.
+        StorageRefusedError: the object wasn't stored.
+    """
+    try:
+        key = keys.input_key(user_id, new_id(), keys.extension_of(picture.content_type))
+    except InvalidOptionsError as error:
+        raise InvalidInputError(str(error)) from error
+    try:
+        await runtime.storage.put(key, picture.data, picture.content_type, hashlib.sha256(picture.data).hexdigest())
+    except StageError as error:
+        raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
+    return key
+
+
 async def submit_generation(
     runtime: Runtime,
     user_id: str,
@@ -178,6 +202,7 @@ async def submit_generation(
     input_url: str | None = None,
     api_key_id: str | None = None,
     idempotency_key: str | None = None,
+    aspect: str | None = None,
 ) -> str:
     """Submit a job that makes or changes a picture by words, and ring; return the job's id.
 
@@ -191,6 +216,7 @@ async def submit_generation(
         input_url: where to fetch it from instead.
         api_key_id: of the user's, for the application's own accounts.
         idempotency_key: the same key gives the same job.
+        aspect: `W:H` of a picture made of words; the row has no place for it, so the queue keeps it.
 
     Raises:
         InvalidInputError: the prompt holds NUL, which no text in PostgreSQL can.
@@ -202,10 +228,13 @@ async def submit_generation(
         raise InvalidInputError("the prompt holds a NUL character; remove it")
 
     async def submit(connection: Connection) -> str:
-        job_id: str = await connection.fetchval(
-            "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8)",
-            *(user_id, job_type, tier, prompt, input_key, input_url, api_key_id, idempotency_key),
-        )
+        async with connection.transaction():
+            job_id: str = await connection.fetchval(
+                "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8)",
+                *(user_id, job_type, tier, prompt, input_key, input_url, api_key_id, idempotency_key),
+            )
+            if aspect is not None:
+                await connection.execute(_SET_ASPECT, job_id, aspect)
         return job_id
 
     with translated():

@@ -42,6 +42,7 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
         source_key=_key_of(inputs.source) if inputs.source and claim.job_type == "blend" else None,
         options=options,
         prompt=_prompt(inputs),
+        aspect=_aspect(inputs.aspect),
         input_url=inputs.input_url if claim.job_type == "modify" else None,
     )
 
@@ -138,6 +139,16 @@ def _prompt(inputs: JobInputs) -> str | None:
             f"the prompt has {len(inputs.prompt):,} characters; the limit is {MAX_PROMPT_CHARS:,}"
         )
     return inputs.prompt
+
+
+def _aspect(text: str | None) -> float | None:
+    """Read `W:H`, as `submit_generation` keeps it."""
+    if text is None:
+        return None
+    width, _, height = text.partition(":")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise InvalidOptionsError(f"aspect {text[:20]!r} is no W:H, such as 16:9")
+    return int(width) / int(height)
 
 
 def _check_references(pipeline: Pipeline) -> None:

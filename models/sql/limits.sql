@@ -77,7 +77,7 @@ CREATE FUNCTION darkroom.budget_lines(payer text, budgets jsonb, at timestamptz)
 RETURNS TABLE (label text, most numeric, spent numeric, is_usd boolean, is_day boolean)
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format(k.label, budgets ->> k.key), (budgets ->> k.key)::numeric,
+    SELECT format(k.label, trim_scale((budgets ->> k.key)::numeric)), (budgets ->> k.key)::numeric,
            CASE WHEN k.is_usd THEN coalesce(l.used, 0) ELSE coalesce((l.state ->> 'calls')::numeric, 0) END,
            k.is_usd, k.is_day
     FROM (VALUES ('total_usd', 'all', false, true, 'budget of %s USD in all'),

@@ -1,8 +1,10 @@
 """One POST to a remote provider, with everything that can go wrong between us and its answer."""
 
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from pipelines.errors import (
     ProviderTimedOutError,
     ProviderUnavailableError,
     StageError,
+    ThrottledError,
 )
 
 CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
@@ -57,6 +60,7 @@ class RemoteCaller:
         """Prepare the client; nothing is connected yet. `headers` hold the key, and no URL ever does."""
         self._name = name
         self._base_url = base_url
+        self._quiet_until_s = float("-inf")
         self._http = httpx.AsyncClient(
             # identity: a megabyte of gzip can unpack to a gigabyte, and pictures don't shrink
             headers={**headers, "accept-encoding": "identity", "user-agent": "darkroom"},
@@ -66,6 +70,10 @@ class RemoteCaller:
             trust_env=False,
         )
 
+    def leave_alone(self, wait: timedelta) -> None:
+        """Send nothing for so long: what was admitted, and not sent before a 429 came, would come too early."""
+        self._quiet_until_s = max(self._quiet_until_s, time.monotonic() + wait.total_seconds())
+
     async def post(self, path: str, **content: Any) -> Reply:
         """Send a request and read its whole answer; cancelling it closes the stream.
 
@@ -74,11 +82,16 @@ class RemoteCaller:
             **content: as httpx takes it: `content` and `headers`, or `files` and `data`.
 
         Raises:
+            ThrottledError: it asked to be left alone; nothing was sent.
             ProviderUnavailableError: nobody was reached; nothing was sent.
             ProviderTimedOutError: sent, and no whole answer came: it may have been paid.
             BrokenAnswerError: the answer is larger than any honest one, or packed.
             ProviderNotConfiguredError: the base URL answers with a redirect.
         """
+        quiet_s = self._quiet_until_s - time.monotonic()
+        with unsent():
+            if quiet_s > 0:
+                raise ThrottledError(f"{self._name} asked to be left alone", retry_after=timedelta(seconds=quiet_s))
         try:
             async with self._http.stream("POST", f"{self._base_url}{path}", **content) as response:
                 if response.is_redirect:

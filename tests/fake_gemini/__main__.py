@@ -15,7 +15,7 @@ def main() -> None:
     arguments = parser.parse_args()
     server = FakeGemini(port=arguments.port, failures=arguments.failures, delay_s=arguments.delay_s)
     server.script(*arguments.fault)
-    print(f"GEMINI_BASE_URL={server.url} GEMINI_API_KEY=any", flush=True)
+    print(f"GEMINI_BASE_URL={server.url} GEMINI_API_KEY=any", flush=True)  # noqa: T201 - for whoever starts it
     with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
 

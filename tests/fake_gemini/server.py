@@ -107,8 +107,6 @@ class FakeGemini(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.failures, self.delay_s, self.timeout_s = failures, delay_s, timeout_s
         self.calls: list[Call] = []
-        self.quiet_until_s = 0.0
-        self.early: list[Call] = []
         self.answer = None
         self._scripted: list[str] = []
         self._random = random.Random(seed)
@@ -134,15 +132,8 @@ class FakeGemini(ThreadingHTTPServer):
                 fault = self._random.choice(CHANCE)
             fault = None if fault == "ok" else fault
             call = Call(time.monotonic(), version, model, purpose, fault, request, headers)
-            if call.at_s < self.quiet_until_s:
-                self.early.append(call)
             self.calls.append(call)
         return fault
-
-    def ask_for_quiet(self):
-        """Note that from now on nobody may call for a while: RetryInfo was sent."""
-        with self._lock:
-            self.quiet_until_s = max(self.quiet_until_s, time.monotonic() + RETRY_AFTER_S)
 
     def handle_error(self, request, client_address):
         """Say nothing of clients that hang up: they are part of the tests."""
@@ -199,8 +190,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case _:
                 self._send(*reply)
-                if fault == "429":
-                    self.server.ask_for_quiet()
 
     def _send(self, code, body, kind="application/json", *, sent=None):
         self.send_response(code)

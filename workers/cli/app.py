@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import database, demo, diagnostics, enhance, jobs, pipelines, processes, queues, schedule, tokens
+from workers.cli import (
+    costs,
+    database,
+    demo,
+    diagnostics,
+    enhance,
+    generate,
+    jobs,
+    pipelines,
+    processes,
+    queues,
+    schedule,
+    tokens,
+)
 from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED, explain
 
 app = typer.Typer(
@@ -25,7 +38,15 @@ app = typer.Typer(
 )
 
 # In the order in which --help lists them
-for command in (demo.demo, enhance.enhance, processes.up, processes.worker, processes.scheduler):
+for command in (
+    demo.demo,
+    enhance.enhance,
+    generate.generate,
+    generate.modify,
+    processes.up,
+    processes.worker,
+    processes.scheduler,
+):
     app.command()(command)
 for group, name in (
     (jobs.app, "jobs"),
@@ -36,7 +57,7 @@ for group, name in (
     (database.app, "db"),
 ):
     app.add_typer(group, name=name)
-for command in (diagnostics.config, diagnostics.doctor):
+for command in (diagnostics.config, diagnostics.doctor, costs.costs):
     app.command()(command)
 
 

@@ -66,10 +66,12 @@ class _Enhancing:
 
     async def run(self) -> int:
         settings = self._runtime.settings
-        blend = None if self._request.blend is None else _read(self._request.blend, settings)
+        blend = None if self._request.blend is None else read_picture(self._request.blend, settings)
         for item in self._items:
             try:
-                _read(item.path, settings)  # and again when its turn comes: a hundred needn't be in memory at once
+                read_picture(
+                    item.path, settings
+                )  # and again when its turn comes: a hundred needn't be in memory at once
             except OperationError as error:
                 self._refuse(item, str(error))
         async with OwnWorker(self._runtime, QUEUE) as own_worker:
@@ -100,7 +102,7 @@ class _Enhancing:
                 submitted = await submit_picture(
                     self._runtime,
                     user.id,
-                    _read(item.path, self._runtime.settings),
+                    read_picture(item.path, self._runtime.settings),
                     tier=self._request.tier,
                     pipeline_id=self._request.pipeline_id,
                     source_image_id=source_id,
@@ -192,7 +194,7 @@ class _Enhancing:
             note("submitted; `darkroom jobs watch` follows them, and `darkroom up` works on them")
 
 
-def _read(path: Path, settings: Settings) -> Picture:
+def read_picture(path: Path, settings: Settings) -> Picture:
     """Read a picture, never more of it than the limit, and look at its header.
 
     Raises:

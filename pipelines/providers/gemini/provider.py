@@ -7,7 +7,7 @@ from typing import Any
 
 from config.settings import Settings
 from pipelines.analysis import Analysis
-from pipelines.errors import ProviderNotConfiguredError, RequestRejectedError, StageError
+from pipelines.errors import ProviderNotConfiguredError, RequestRejectedError, StageError, ThrottledError
 from pipelines.imaging.header import DecodeLimits, read_header
 from pipelines.imaging.outgoing import Outgoing, nearest_ratio, outgoing
 from pipelines.imaging.pool import PixelPool
@@ -174,7 +174,10 @@ class GeminiProvider:
             headers={"content-type": "application/json"},
         )
         if reply.status != 200:  # noqa: PLR2004 - HTTP's own number
-            raise refusal(reply, model)
+            error = refusal(reply, model)
+            if isinstance(error, ThrottledError):
+                caller.leave_alone(error.retry_after)
+            raise error
         return read_answer(reply)
 
     def _usage(self, model: str, metadata: UsageMetadata | None, *, images: int) -> Usage:

@@ -140,7 +140,10 @@ class OpenAIProvider:
             size = nearest_ratio(aspect or 1.0, RATIOS)
             reply = await caller.post("/v1/images/generations", json={**fields, "size": size})
         if reply.status != HTTPStatus.OK:
-            raise refusal(reply)
+            error = refusal(reply)
+            if isinstance(error, ThrottledError):
+                caller.leave_alone(error.retry_after)
+            raise error
         return self._answer(reply)
 
     async def aclose(self) -> None:

@@ -1,0 +1,60 @@
+"""generate, modify and costs, as a person calls them."""
+
+import pytest
+
+from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from tests.builders import make_claim, make_user
+from tests.unit.imaging.imaging_pictures import encoded, photo
+
+
+def test_generate_keeps_the_aspect_with_the_job(darkroom, arrange):
+    user = arrange(lambda database: make_user(database, balance=10))
+    ran = darkroom("generate", "a cat", "--aspect", "16:9", "--tier", "2k", "--user", user, "--no-wait", "--json")
+    payload = arrange(lambda database: database.fetchval("SELECT payload FROM darkroom.job_queue"))
+
+    assert (ran.code, ran.json["type"], ran.json["prompt"]) == (0, "GENERATE", "a cat")
+    assert payload == {"aspect": "16:9"}
+
+
+def test_modify_stores_its_input_first(darkroom, arrange, tmp_path):
+    path = tmp_path / "in.png"
+    path.write_bytes(encoded(photo(40, 30), "PNG"))
+    user = arrange(lambda database: make_user(database, balance=10))
+
+    ran = darkroom("modify", str(path), "make it blue", "--user", user, "--no-wait", "--json")
+
+    key = ran.json["inputImageR2Key"]
+    assert (ran.code, ran.json["type"]) == (0, "MODIFY")
+    assert key.startswith(f"mcp-input/{user}/")
+    assert (tmp_path / "objects" / key).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("generate", " "), ("generate", "a cat", "--aspect", "1:9"), ("generate", "a cat", "--aspect", "wide")],
+)
+def test_senseless_generation_is_a_usage_error(darkroom, arguments):
+    assert darkroom(*arguments).code == 2
+
+
+def test_costs_are_added_up_and_the_switch_is_recorded(darkroom, arrange):
+    async def bought(database):
+        claim = await make_claim(database)
+        for price in (1, 2):
+            plan = CallPlan("gemini", "generate", may_be_paid=True, model="m", price_usd=price, images=1)
+            opened = await database.run(lambda connection, plan=plan: open_call(connection, claim, plan))
+            outcome = CallOutcome("answered", may_be_paid=True, latency_ms=1, images=1)
+            await database.run(lambda c, opened=opened, outcome=outcome: close_call(c, opened.intent, outcome))
+        return claim.user_id
+
+    user = arrange(bought)
+    (by_model,), (by_user,) = (darkroom("costs", "--by", by, "--json").json for by in ("model", "user"))
+    stopped = darkroom("costs", "--stop", "--reason", "too dear", "--json").json
+    actions = arrange(lambda database: database.fetch("SELECT action, reason FROM darkroom.operator_actions"))
+    resumed = darkroom("costs", "--resume")
+
+    assert (by_model["provider"], by_model["model"], by_model["calls"], by_model["cost_usd"]) == ("gemini", "m", 2, 3)
+    assert by_user["user"] == f"user:{user}"
+    assert stopped == {"stopped": True, "reason": "too dear"}
+    assert [tuple(row) for row in actions] == [("buying", "too dear")]
+    assert resumed.out == "buying goes on\n"

@@ -1,0 +1,202 @@
+"""The provider's gate: what it lets through, for the whole fleet."""
+
+import asyncio
+import json
+import sys
+from decimal import Decimal
+
+import pytest
+
+from models.provider_calls import Admitted, CallOutcome, CallPlan, Refused, close_call, open_call, provider_wait
+from tests.builders import claim_jobs, make_claim, make_job, make_user
+
+RULES = {"first_concurrency": 100, "concurrency": 100, "breaker_failures": 3, "breaker_s": 10}
+
+
+async def attempt(database, claim=None, *, rules=None, price=1, images=1, **changes):
+    claim = claim or await make_claim(database)
+    limits = RULES | (rules or {}) | changes
+    plan = CallPlan("gemini", "generate", may_be_paid=True, model="m", price_usd=price, images=images, rules=limits)
+    return await database.run(lambda connection: open_call(connection, claim, plan))
+
+
+async def close(database, opened, verdict="answered", *, rules=None, **values):
+    outcome = CallOutcome(verdict, may_be_paid=True, latency_ms=1, verdict=verdict, **values)
+    await database.run(lambda connection: close_call(connection, opened.intent, outcome, RULES | (rules or {})))
+
+
+async def shift(database, seconds):
+    """Let so much time pass for every call and every promise of the gate."""
+    await database.fetch(
+        "UPDATE darkroom.provider_calls SET started_at = started_at - make_interval(secs => $1)", float(seconds)
+    )
+    for name in ("paused_until", "open_until", "decreased_at"):
+        await database.fetch(
+            """UPDATE darkroom.limits SET state = state || jsonb_build_object($1::text,
+                   (state ->> $1)::timestamptz - make_interval(secs => $2)) WHERE state ? $1""",
+            name,
+            float(seconds),
+        )
+
+
+async def cell(database, scope, name):
+    return await database.fetchrow(
+        "SELECT used, state FROM darkroom.limits WHERE scope = $1 AND name = $2 ORDER BY window_start DESC LIMIT 1",
+        scope,
+        name,
+    )
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"budgets": {"total_calls": 13}},
+        {"budgets": {"day_usd": 13}},
+        {"requests_per_minute": 13},
+        {"images_per_day": 13},
+        {"first_concurrency": 13, "concurrency": 13},
+    ],
+    ids=["calls", "usd", "minute", "day", "in flight"],
+)
+async def test_exactly_so_many_calls_under_8_processes(database, database_url, limits):
+    for _ in range(48):
+        await make_job(database)
+    rules = RULES | limits
+    ends = "" if "first_concurrency" in limits else "answered"
+    buyers = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.integration.gate.buyer", database_url, "6", json.dumps(rules), ends),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        for _ in range(8)
+    ]
+    bought = [int((await buyer.communicate())[0]) for buyer in buyers]
+
+    assert sum(bought) == 13
+    assert await database.fetchval("SELECT count(*) FROM darkroom.provider_calls") == 13
+
+
+async def test_no_window_of_a_minute_holds_more_than_its_limit(database):
+    limit = {"requests_per_minute": 2}
+    await close(database, await attempt(database, **limit))
+    await shift(database, 59)
+    await close(database, await attempt(database, **limit))
+    refused = await attempt(database, **limit)
+    await shift(database, 2)
+    admitted = await attempt(database, **limit)
+    again = await attempt(database, **limit)
+
+    assert (refused.kind, 0 < refused.wait_s <= 1.1) == ("rate", True)
+    assert isinstance(admitted, Admitted)
+    assert (again.kind, 57 < again.wait_s <= 58.1) == ("rate", True)
+
+
+async def test_call_that_was_never_sent_is_given_back(database):
+    limits = {"budgets": {"total_calls": 1, "day_usd": 1}, "requests_per_minute": 1, "requests_per_day": 1}
+    await close(database, await attempt(database, **limits), "failed", was_sent=False)
+    second = await attempt(database, **limits)
+    await close(database, second, "failed")
+
+    assert isinstance(second, Admitted)
+    assert isinstance(await attempt(database, **limits), Refused)
+
+
+async def test_known_cost_settles_what_was_counted_and_unknown_counts_in_full(database):
+    await close(database, await attempt(database), cost_usd=Decimal("0.25"))
+    await close(database, await attempt(database), "failed")
+
+    assert (await cell(database, "budget", "all"))["used"] == Decimal("1.25")
+    costs = await database.fetch("SELECT cost_usd FROM darkroom.provider_calls ORDER BY id")
+    assert [row["cost_usd"] for row in costs] == [Decimal("0.25"), Decimal(1)]
+
+
+async def test_users_budget_is_their_own_and_anonymous_jobs_share_one(database):
+    limits = {"budgets": {"user_day_calls": 1, "anonymous_day_calls": 2}}
+    user = await make_user(database)
+    mine = [await attempt(database, await make_claim(database, user_id=user), **limits) for _ in range(2)]
+    other = await attempt(database, **limits)
+    anonymous = [await attempt(database, await make_claim(database, isAnonymous=True), **limits) for _ in range(3)]
+
+    assert [type(one) for one in [*mine, other]] == [Admitted, Refused, Admitted]
+    assert [type(one) for one in anonymous] == [Admitted, Admitted, Refused]
+    assert mine[1].reason == "the budget of 1 calls a day and user is spent"
+
+
+async def test_budget_warns_once_at_its_threshold(database):
+    warnings = [(await attempt(database, budgets={"day_calls": 10}, warning_fraction=0.8)).warning for _ in range(10)]
+
+    assert [number for number, warning in enumerate(warnings, 1) if warning] == [8]
+
+
+async def test_kill_switch_stops_buying_at_once(database):
+    await database.fetch("""INSERT INTO darkroom.settings VALUES ('buying', '{"stopped": true, "reason": "test"}')""")
+    stopped = await attempt(database)
+    shut = await database.run(lambda connection: provider_wait(connection, "gemini", RULES))
+    await database.fetch("DELETE FROM darkroom.settings WHERE key = 'buying'")
+
+    assert (stopped.kind, stopped.reason, shut.kind) == ("stopped", "buying is stopped: test", "stopped")
+    assert stopped.wait_s <= 5
+    assert isinstance(await attempt(database), Admitted)
+
+
+async def test_throttle_pauses_everyone_and_halves_concurrency_once(database):
+    opened = [await attempt(database) for _ in range(3)]
+    for one in opened:
+        await close(database, one, "throttled", retry_after_s=30.0)
+    refused = await attempt(database)
+    state = (await cell(database, "provider", "gemini"))["state"]
+    await shift(database, 31)
+    await close(database, await attempt(database))
+
+    assert (refused.kind, 29 < refused.wait_s <= 30) == ("paused", True)
+    assert state["ceiling"] == 50
+    assert (await cell(database, "provider", "gemini"))["state"]["ceiling"] == pytest.approx(50.02)
+
+
+async def test_breaker_opens_probes_with_one_call_and_closes(database):
+    for _ in range(3):
+        await close(database, await attempt(database), "failed", reason="down")
+    opened = await attempt(database)
+    await shift(database, 11)
+    probe = await attempt(database)
+    meanwhile = await attempt(database)
+    await close(database, probe, "failed")
+    longer = await attempt(database)
+    await shift(database, 21)
+    await close(database, await attempt(database))
+    free = [await attempt(database) for _ in range(3)]
+
+    assert (opened.kind, opened.reason) == ("breaker", "its breaker is open: down")
+    assert isinstance(probe, Admitted)
+    assert (meanwhile.kind, meanwhile.wait_s) == ("breaker", 2)
+    assert 19 < longer.wait_s <= 20
+    assert [type(one) for one in free] == [Admitted] * 3
+
+
+async def test_call_that_can_never_work_stops_the_lane_at_once(database):
+    await close(database, await attempt(database), "stopped", reason="ProviderNotConfiguredError")
+    refused = await attempt(database)
+
+    assert (refused.kind, refused.wait_s > 290) == ("breaker", True)
+
+
+async def test_day_of_the_quota_is_the_providers(database):
+    start = await database.fetchval(
+        "SELECT darkroom.day_start('2026-07-01T06:30:00Z'::timestamptz, 'America/Los_Angeles')"
+    )
+    limits = {"requests_per_day": 1, "zone": "America/Los_Angeles"}
+    await close(database, await attempt(database, **limits))
+    refused = await attempt(database, **limits)
+
+    assert f"{start:%d %H:%M}" == "30 07:00"
+    assert refused.kind == "quota"
+    assert 0 < refused.wait_s <= 25 * 3600
+
+
+async def test_free_call_passes_a_shut_gate(database):
+    await database.fetch("""INSERT INTO darkroom.settings VALUES ('buying', '{"stopped": true}')""")
+    await make_job(database)
+    (claim,) = await claim_jobs(database)
+    plan = CallPlan("local", "generate", may_be_paid=False)
+
+    assert isinstance(await database.run(lambda connection: open_call(connection, claim, plan)), Admitted)

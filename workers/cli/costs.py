@@ -1,0 +1,65 @@
+"""The command costs: what provider calls cost, and the switch that stops buying."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli.failures import DONE, CommandUsageError
+from workers.cli.parameters import Json, Limit, Reason
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+
+class ByName(StrEnum):
+    """What costs are added up by."""
+
+    USER = "user"
+    MODEL = "model"
+    DAY = "day"
+
+
+def costs(
+    by: Annotated[ByName, typer.Option("--by", help="Add up by who pays, by model or by day.")] = ByName.MODEL,
+    days: Annotated[int, typer.Option("--days", min=1, max=4000, help="Of the last so many days.")] = 30,
+    limit: Limit = 50,
+    reason: Reason = None,
+    *,
+    stop: Annotated[bool, typer.Option("--stop", help="Buy nothing more; free work goes on.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Buy again.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Show what provider calls cost; --stop and --resume turn the kill switch."""
+    if stop and resume:
+        raise CommandUsageError("--stop and --resume exclude each other; give one")
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import Column, column, print_json, print_table
+    from workers.operations.actions import os_user
+    from workers.operations.costs import list_costs, set_buying
+
+    async def work(runtime: "Runtime") -> int:
+        if stop or resume:
+            state = await set_buying(runtime, is_stopped=stop, actor=os_user(), reason=reason)
+            if as_json:
+                print_json(state)
+            else:
+                typer.echo("buying is stopped; `darkroom costs --resume` goes on" if stop else "buying goes on")
+            return DONE
+        rows = await list_costs(runtime, by.value, days=days, limit=limit)
+        if as_json:
+            print_json(rows)
+            return DONE
+        names = ["provider", "model"] if by is ByName.MODEL else [by.value]
+        figures = [column(name, is_number=True) for name in ("calls", "answered", "images")]
+        units = [column(name, name.replace("_", " "), is_number=True, is_wide=True) for name in _UNITS]
+        usd = Column("USD", lambda row: f"{row['cost_usd']:.4f}", is_number=True)
+        print_table(rows, [*map(column, names), *figures, *units, usd], empty=f"nothing was bought in {days} days")
+        return DONE
+
+    return run_with_runtime(work)
+
+
+_UNITS = ("prompt_units", "output_units")

@@ -1,0 +1,78 @@
+"""The commands generate and modify: words in, pictures out."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from workers.cli.failures import CommandUsageError
+from workers.cli.parameters import Json, Tier, TierName
+
+MAX_ASPECT: Final = 8
+"""No model makes a picture that is longer."""
+
+_ASPECT: Final = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
+
+Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What is asked for, in words.")]
+Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Write the result there.")]
+User = Annotated[
+    str | None, typer.Option("--user", metavar="EMAIL", help="Whose job it is; may be left out on embedded data.")
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Only submit; a worker takes it when one runs.")]
+
+
+def generate(
+    prompt: Prompt,
+    tier: Tier = TierName.TIER_1K,
+    aspect: Annotated[str, typer.Option("--aspect", metavar="W:H", help="Width to height, such as 16:9.")] = "1:1",
+    out: Out = None,
+    user: User = None,
+    *,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> int:
+    """Make a picture of words, and wait for it."""
+    sides = _ASPECT.fullmatch(aspect)
+    if sides is None or not 1 / MAX_ASPECT <= int(sides[1]) / int(sides[2]) <= MAX_ASPECT:
+        raise CommandUsageError(f"--aspect {aspect} is no W:H between 1:{MAX_ASPECT} and {MAX_ASPECT}:1, such as 16:9")
+    return _run(prompt, tier, None, aspect, out, user, no_wait=no_wait, as_json=as_json)
+
+
+def modify(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A picture: JPEG, PNG, WebP or GIF.")],
+    prompt: Prompt,
+    tier: Tier = TierName.TIER_1K,
+    out: Out = None,
+    user: User = None,
+    *,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> int:
+    """Change a picture by words, and wait for it."""
+    return _run(prompt, tier, Path(path), None, out, user, no_wait=no_wait, as_json=as_json)
+
+
+def _run(
+    prompt: str,
+    tier: TierName,
+    path: Path | None,
+    aspect: str | None,
+    out: str | None,
+    user: str | None,
+    *,
+    no_wait: bool,
+    as_json: bool,
+) -> int:
+    if not prompt.strip():
+        raise CommandUsageError("the prompt is empty; say what is asked for")
+    if out is not None and no_wait:
+        raise CommandUsageError("--out needs the result; leave out --no-wait")
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise CommandUsageError(f"--out {out} is not a directory; name one, it is made if it is missing")
+
+    from workers.cli.generating import Request, run
+
+    return run(Request(prompt, tier.name, path, aspect, None if out is None else Path(out), user, not no_wait, as_json))

@@ -1,0 +1,99 @@
+"""What `darkroom generate` and `modify` do once their arguments are good: submit, follow, write, report."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.cli.enhancing import QUEUE, read_picture, write_new
+from workers.cli.failures import DONE, FAILED
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import console, note, print_json
+from workers.cli.own_worker import OwnWorker
+from workers.cli.progress import follow_jobs
+from workers.operations.errors import OperationError
+from workers.operations.jobs import get_jobs
+from workers.operations.users import require_user
+from workers.runtime import Runtime
+from workers.submission import read_result, store_input, submit_generation
+
+LABEL_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for; `path` None makes a picture of words alone."""
+
+    prompt: str
+    tier: str
+    path: Path | None
+    aspect: str | None
+    out: Path | None
+    user: str | None
+    is_waiting: bool
+    is_json: bool
+
+    @property
+    def job_type(self) -> str:
+        """The row's type."""
+        return "GENERATE" if self.path is None else "MODIFY"
+
+
+def run(request: Request) -> int:
+    """Make what was asked for; return the exit code.
+
+    Raises:
+        OperationError: it could not be submitted.
+    """
+    return run_with_runtime(lambda runtime: _run(request, runtime))
+
+
+async def _run(request: Request, runtime: Runtime) -> int:
+    picture = None if request.path is None else read_picture(request.path, runtime.settings)
+    user = await require_user(runtime, request.user, tokens_needed=runtime.settings.prices[request.tier])
+    async with OwnWorker(runtime, QUEUE) as own_worker:
+        if request.is_waiting:
+            await own_worker.start_if_needed()
+        key = None if picture is None else await store_input(runtime, user.id, picture)
+        job_id = await submit_generation(
+            runtime,
+            user.id,
+            request.job_type,
+            tier=request.tier,
+            prompt=request.prompt,
+            input_key=key,
+            aspect=request.aspect,
+        )
+        if request.is_waiting:
+            screen = console(is_error=request.is_json)
+            label = " ".join(request.prompt.split())[:LABEL_CHARS]
+            await follow_jobs(
+                runtime, {job_id: label}, screen, keeps_table=False, label_title="prompt",
+                on_look=own_worker.start_if_needed,
+            )  # fmt: skip
+        row: dict[str, Any] = next(iter(await get_jobs(runtime, [job_id])), {})
+        return await _report(request, runtime, job_id, row)
+
+
+async def _report(request: Request, runtime: Runtime, job_id: str, row: dict[str, Any]) -> int:
+    """Write the result where it is wanted, and say where it is."""
+    is_done = row.get("status") == "COMPLETED"
+    output, reason = None, None if is_done or not request.is_waiting else row.get("errorMessage") or "it is gone"
+    if is_done and request.out is not None:
+        stem = request.path.stem if request.path else job_id
+        try:
+            data = await read_result(runtime, row["outputImageR2Key"])
+            output = await asyncio.to_thread(write_new, request.out, stem, data)
+        except OperationError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"it can't be written to {request.out}: {error.strerror}"
+    if request.is_json:
+        print_json({"output": output, **row})
+    elif reason is not None:
+        note(f"darkroom: job {job_id}: {reason}")
+    else:
+        result = output or row.get("outputImageUrl") or "submitted; `darkroom jobs watch` follows it"
+        sys.stdout.write(f"{job_id}: {result}\n")
+    return FAILED if reason is not None else DONE
