@@ -23,7 +23,7 @@ BUNDLED = {
     "retina.jpg": False,
     "moon.png": False,
 }
-"""Photographs in scikit-image's wheel, and whether the models were fitted on them."""
+"""Photographs in scikit-image's wheel, and whether the models were fitted on them (of the stereo pair, one was)."""
 
 
 def bundled_folder() -> Path:

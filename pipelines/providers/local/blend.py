@@ -6,14 +6,15 @@ from numpy.typing import NDArray
 
 from pipelines.providers.local.exposure import small_copy
 
-STRENGTH = 0.8
+STRENGTH = 0.7
 """Of the way to the source's statistics: the whole way looks like a filter, not like light."""
 
 MAX_STRETCH = 1.6
 """A channel's spread grows or shrinks at most by this, or flat areas break into bands."""
 
-MAX_SHIFT = (22.0, 24.0, 24.0)
-"""Of L, a and b, in their own units: a night shot doesn't turn noon black."""
+MAX_SHIFT = (18.0, 13.0, 16.0)
+"""Of L, a and b, in their own units: a night shot doesn't turn noon black, nor
+a face green."""
 
 
 def blended(pixels: NDArray[np.uint8], source: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -70,7 +70,7 @@ def colour_cast(figures: NDArray[np.float64]) -> tuple[float, tuple[float, float
         How sure it is (a score; above 0 is treated), and the gains of red and
         blue over green that the cast has.
     """
-    sureness = fitted(Score.CAST).of(figures)
+    sureness = fitted(Score.CAST).sureness_of(figures)
     red, blue = (float(np.exp(fitted(score).of(figures))) for score in (Score.CAST_RED, Score.CAST_BLUE))
     return sureness, (min(max(red, 0.6), 1.6), min(max(blue, 0.6), 1.6))
 

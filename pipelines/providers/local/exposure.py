@@ -9,6 +9,12 @@ from pipelines.providers.local.scores import Score, fitted
 SIDE_PX = 384
 """Light is measured on a small copy: faster, and noise has averaged out."""
 
+LIGHT_FIGURES = 17
+"""So many of the figures describe light and colour without clipping."""
+
+_BANDS = ((8, 30), (30, 80), (80, 160), (160, 236))
+_MIDDLE_BAND = 2
+
 BLOWN_GAIN = 1.5
 """Overexposure can't be measured exactly, since what was clipped is lost: this undoes less than most of it."""
 
@@ -46,15 +52,17 @@ def exposure_figures(small: NDArray[np.uint8]) -> NDArray[np.float64]:
     the darkest and the middle percentiles together; it raises local contrast
     relative to brightness (Weber) and saturation by its own factor, which a
     dark subject doesn't. A gain clips channels one by one, which a bright
-    subject rarely does.
+    subject rarely does. And each changes how contrast goes with brightness: a
+    gamma takes it from shadows, a gain brings it to highlights, where cameras
+    have little.
 
     Returns:
-        18 figures, in the order of `scores.EXPOSURE_FIGURES`.
+        21 figures; the first LIGHT_FIGURES know nothing of clipping.
     """
     luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
     p1, p5, p50, p75, p95, p99 = np.percentile(luma, [1, 5, 50, 75, 95, 99]) / 255
     mean = float(luma.mean()) / 255
-    local = cv2.blur(luma, (7, 7))
+    local = np.asarray(cv2.blur(luma, (7, 7)), np.float32)
     spread = np.sqrt(np.maximum(cv2.blur(luma * luma, (7, 7)) - local * local, 0))
     weber = (spread / np.maximum(local, 2))[(local > 8) & (local < 220)]  # noqa: PLR2004 - clipped ends say nothing
     weber50, weber90 = np.percentile(weber, [50, 90]) if weber.size else (0.0, 0.0)
@@ -73,6 +81,7 @@ def exposure_figures(small: NDArray[np.uint8]) -> NDArray[np.float64]:
             float(saturation90 < 0.03),  # noqa: PLR2004 - grey pictures say nothing by saturation
             float((luma < 26).mean()),  # noqa: PLR2004 - a tenth of the range
             float(np.log(np.maximum(luma, 1) / 255).mean()),
+            *_band_contrasts(local, spread),
             float((clipped == 3).mean()) ** 0.5,  # noqa: PLR2004 - all three channels
             float(((clipped > 0) & (clipped < 3)).mean()) ** 0.5,  # noqa: PLR2004 - some of the three
             float((clipped > 0).mean()) ** 0.5,
@@ -81,20 +90,33 @@ def exposure_figures(small: NDArray[np.uint8]) -> NDArray[np.float64]:
     )
 
 
+def _band_contrasts(local: NDArray[np.float32], spread: NDArray[np.float32]) -> list[float]:
+    """Return the typical contrast of shadows, low tones and highlights over that of the middle, as logarithms."""
+    typical = [
+        float(np.median(band)) if (band := spread[(local >= low) & (local < high)]).size > 100 else None  # noqa: PLR2004
+        for low, high in _BANDS
+    ]
+    middle = typical[_MIDDLE_BAND]
+    if middle is None:
+        return [0.0] * (len(_BANDS) - 1)
+    others = [band for place, band in enumerate(typical) if place != _MIDDLE_BAND]
+    return [0.0 if band is None else float(np.log((band + 0.5) / (middle + 0.5))) for band in others]
+
+
 def darkening_gamma(figures: NDArray[np.float64]) -> tuple[float, float]:
     """Estimate a gamma that darkened a picture.
 
     Returns:
         How sure it is (a score; above 0 is treated) and the gamma, 1 to 3.5.
     """
-    sureness = fitted(Score.DARK).of(figures[:14])
-    gamma = float(np.exp(fitted(Score.GAMMA).of(figures[:14])))
+    sureness = fitted(Score.DARK).sureness_of(figures[:LIGHT_FIGURES])
+    gamma = float(np.exp(fitted(Score.GAMMA).of(figures[:LIGHT_FIGURES])))
     return sureness, min(max(gamma, 1.0), 3.5)
 
 
 def overexposure(figures: NDArray[np.float64]) -> float:
     """Return how sure it is that a picture was overexposed; above 0 is treated."""
-    return fitted(Score.OVEREXPOSED).of(figures)
+    return fitted(Score.OVEREXPOSED).sureness_of(figures)
 
 
 def brightened(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:

@@ -16,7 +16,10 @@ LOW_RESOLUTION_PX = 800
 DETAIL_PX = 2048
 """Side of the middle in which noise and edges are measured, at the picture's own scale."""
 
-LEAST_CAST = 0.18
+SMALL_DOUBT = 2.0
+"""Sureness lost for each halving below the size that light is measured at: local contrast is another there."""
+
+LEAST_CAST = 0.24
 """Natural logarithm: a cast weaker than this may as well be the light of the scene, and stays."""
 
 
@@ -104,11 +107,12 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
     # a gamma multiplies casts, too: look at colour as it will be
     lit = exposure.brightened(small, gamma) if dark_sureness > 0 else small
     cast_sureness, cast_gains = colour.colour_cast(colour.cast_figures(lit))
+    doubt = SMALL_DOUBT * max(0.0, math.log2(exposure.SIDE_PX / max(small.shape[:2])))
     return Measures(
-        dark_sureness=dark_sureness,
+        dark_sureness=dark_sureness - doubt,
         gamma=gamma,
-        overexposed_sureness=exposure.overexposure(figures),
-        cast_sureness=cast_sureness,
+        overexposed_sureness=exposure.overexposure(figures) - doubt,
+        cast_sureness=cast_sureness - doubt,
         cast_gains=cast_gains,
         noisy_sureness=noisy_sureness,
         noise_sigma=noise_sigma,

@@ -12,6 +12,9 @@ from pipelines.providers.local.coefficients import COEFFICIENTS
 MAX_DEVIATION = 3.0
 """A figure further from what was seen than so many deviations counts as that far: no model extrapolates."""
 
+STRANGE_FROM = 4.5
+"""Deviations from which a figure is strange: of 137 pictures a fundus photograph, a colour chart and two carpets."""
+
 
 class Score(StrEnum):
     """The models, by their names in the file."""
@@ -44,6 +47,11 @@ class FittedScore:
     def of(self, figures: NDArray[np.float64]) -> float:
         """Return the score of one picture's figures."""
         return float(terms(figures, self.mean, self.scale, self.squared) @ self.weights)
+
+    def sureness_of(self, figures: NDArray[np.float64]) -> float:
+        """Return the score as a sureness: a picture unlike any that was seen isn't judged (-1, or less)."""
+        strangest = float(np.abs((figures - self.mean) / self.scale).max())
+        return min(self.of(figures), -1.0) if strangest > STRANGE_FROM else self.of(figures)
 
 
 def terms(

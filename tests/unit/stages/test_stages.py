@@ -199,7 +199,7 @@ async def test_blend_takes_light_from_the_second_picture(pixels, storage):
     _, blended = await run_all(context)
     result = np.asarray(Image.open(io.BytesIO(await storage.get(blended.key)))).astype(float)
 
-    assert result[..., 2].mean() - result[..., 0].mean() > scene()[..., 2].mean() - scene()[..., 0].mean() + 10
+    assert result[..., 2].mean() - result[..., 0].mean() > scene()[..., 2].mean() - scene()[..., 0].mean() + 5
 
 
 async def test_blend_without_its_source_names_the_key(pixels, storage):

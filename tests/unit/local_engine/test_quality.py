@@ -1,0 +1,80 @@
+"""What must be seen, on photographs that the models were not fitted on."""
+
+import numpy as np
+import pytest
+
+from bench import quality
+from bench import quality_damage as damage
+from pipelines.analysis import Defect
+
+HELD_OUT = [name for name, is_fitted in damage.BUNDLED.items() if not is_fitted]
+COLOUR = ["coffee.png", "motorcycle_right.png"]
+
+UNFOUND = {("coffee.png", "cast")}
+"""A picture that is brown all over: whether that is light or wood can't be measured, so it is left alone."""
+
+
+def photograph(name):
+    return damage.load(damage.bundled_folder() / name, 768)
+
+
+@pytest.mark.parametrize("name", COLOUR)
+@pytest.mark.parametrize(
+    ("hurt", "least_gain"), [("dark", 8.0), ("noise", 2.5), ("blur", 1.2), ("cast", 2.0), ("low resolution", -0.1)]
+)
+def test_damaged_photograph_comes_out_better(name, hurt, least_gain):
+    if (name, hurt) in UNFOUND:
+        least_gain = -0.1
+
+    assert quality.outcome(hurt, photograph(name)).gain >= least_gain
+
+
+@pytest.mark.parametrize("name", HELD_OUT)
+@pytest.mark.parametrize(("jpeg_quality", "subsampling"), [(90, 2), (95, 0)])
+def test_undamaged_photograph_is_left_alone(name, jpeg_quality, subsampling):
+    seen = quality.outcome("undamaged", photograph(name), jpeg_quality, subsampling)
+
+    assert seen.after_psnr >= 40
+    assert seen.after_ssim >= 0.98
+
+
+@pytest.mark.parametrize("name", COLOUR)
+def test_flipped_and_cropped_photograph_is_left_alone(name):
+    part = photograph(name)[40:300, ::-1][:, 30:420]
+
+    assert quality.outcome("undamaged", np.ascontiguousarray(part)).after_psnr >= 40
+
+
+@pytest.mark.parametrize(
+    ("hurt", "defect"),
+    [
+        ("dark", Defect.IS_DARK),
+        ("noise", Defect.HAS_NOISE),
+        ("blur", Defect.IS_BLURRY),
+        ("cast", Defect.HAS_COLOR_CAST),
+    ],
+)
+def test_analysis_names_the_defect(hurt, defect):
+    data = damage.as_jpeg(damage.DAMAGES[hurt](photograph("motorcycle_right.png")))
+
+    _, analysis, _ = quality.enhance(data, 741)
+
+    assert defect in analysis.defects.found()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 9), (40, 17)])
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_the_smallest_and_emptiest_pictures_pass(size, level):
+    data = damage.as_jpeg(np.full((*size, 3), level, np.uint8))
+
+    result, _, _ = quality.enhance(data, 64)
+
+    assert max(result.shape[:2]) == 64
+
+
+def test_pure_noise_passes():
+    rng = np.random.default_rng(3)
+
+    result, _, _ = quality.enhance(damage.as_jpeg(rng.integers(0, 256, (90, 120, 3)).astype(np.uint8)), 120)
+
+    assert result.shape == (90, 120, 3)
