@@ -63,7 +63,10 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is asked of a provider: text for remote models, corrections for the local engine."""
+    """What is asked of a provider: text for remote models, corrections for the local engine.
+
+    `model` and `temperature` are a pipeline's wishes for remote models.
+    """
 
     text: str
     corrections: Corrections
