@@ -44,7 +44,8 @@ BEGIN ATOMIC
         SELECT -coalesce(sum(tt.amount), 0) FROM public.token_transactions tt
         WHERE tt."userId" = s."userId" AND tt."createdAt" >= s."currentPeriodStart"
           AND (p.period_end > at OR tt."createdAt" < s."currentPeriodEnd")
-          AND tt.type IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')) l (spent)
+          -- as text: a database that another tool made may lack a label that nothing of ours writes
+          AND tt.type::text IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')) l (spent)
     -- by what the ended period gave, not by what the next one will
     CROSS JOIN LATERAL (SELECT greatest(least(coalesce(b.balance, 0),
         s."tokensPerMonth" + s."rolloverTokens" - l.spent), 0)) u (unused)

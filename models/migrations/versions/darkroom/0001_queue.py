@@ -45,6 +45,7 @@ DROP_CONTENTS = """
 DO $$
 DECLARE
     found record;
+    routine text;
 BEGIN
     FOR found IN
         SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS kind, relname
@@ -55,8 +56,10 @@ BEGIN
     LOOP
         EXECUTE format('DROP %s IF EXISTS darkroom.%I CASCADE', found.kind, found.relname);
     END LOOP;
-    FOR found IN SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'darkroom'::regnamespace LOOP
-        EXECUTE format('DROP ROUTINE IF EXISTS %s CASCADE', found.name);
+    -- named before the first is dropped: one that goes by CASCADE has no name left
+    FOREACH routine IN ARRAY ARRAY(SELECT oid::regprocedure::text FROM pg_proc
+                                   WHERE pronamespace = 'darkroom'::regnamespace) LOOP
+        EXECUTE format('DROP ROUTINE IF EXISTS %s CASCADE', routine);
     END LOOP;
     FOR found IN SELECT relname FROM pg_class WHERE relnamespace = 'darkroom'::regnamespace AND relkind = 'S' LOOP
         EXECUTE format('DROP SEQUENCE IF EXISTS darkroom.%I CASCADE', found.relname);
