@@ -22,7 +22,7 @@ from bench import quality_damage as damage
 from pipelines.analysis import Analysis
 from pipelines.imaging.geometry import CropSuggestion, PixelBox, crop_box
 from pipelines.imaging.header import DecodeLimits
-from pipelines.options import PromptOptions
+from pipelines.options import AutoCropOptions, PromptOptions
 from pipelines.prompts import corrections
 from pipelines.providers.local.work import analysis_of, enhanced
 
@@ -59,7 +59,7 @@ def enhance(data: bytes, long_side_px: int) -> tuple[damage.Pixels, Analysis, tu
     analysis = analysis_of(data, LIMITS)
     box: PixelBox | None = None
     suggested = analysis.cropping.suggested_crop
-    if analysis.cropping.is_cropping_needed:
+    if analysis.cropping.is_cropping_needed and 1 - suggested.area_fraction >= AutoCropOptions().min_crop_ratio:
         height, width = damage.from_bytes(data).shape[:2]
         box = crop_box(CropSuggestion(suggested.x, suggested.y, suggested.width, suggested.height), width, height)
     result = enhanced(data, box, None, long_side_px, corrections(analysis, PromptOptions()), LIMITS)
