@@ -9,7 +9,7 @@ import psutil
 import redis
 
 from tests.acceptance.conftest import eventually
-from tests.builders import balance_of, job_row, make_job, money_violations
+from tests.builders import balance_of, job_row, make_job, make_pipeline, money_violations
 
 
 async def status_of(fleet, job_id):
@@ -191,3 +191,19 @@ async def test_result_that_the_database_refuses_uses_attempts_and_ends_refunded(
     assert fleet.calls("generate") == 2
     assert await balance_of(fleet.database, user) == 10
     assert await fleet.database.fetchval("SELECT count(*) FROM public.error_logs") >= 2
+
+
+async def test_completed_job_counts_its_pipeline_once_and_waits_for_nobody_who_holds_it(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    pipeline = await make_pipeline(fleet.database, user)
+    fleet.start(1)
+
+    async with fleet.database.connection() as foreign, foreign.transaction():
+        await foreign.execute("UPDATE public.enhancement_pipelines SET name = 'renamed' WHERE id = $1", pipeline)
+        job = await make_job(fleet.database, user_id=user, image_id=image, pipelineId=pipeline)
+        await eventually(has_status(fleet, job, "COMPLETED"), 20)
+
+    async def is_counted():
+        return await fleet.database.fetchval('SELECT "usageCount" FROM public.enhancement_pipelines')
+
+    assert await eventually(is_counted, 10) == 1

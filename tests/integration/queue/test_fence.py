@@ -286,18 +286,6 @@ async def test_job_whose_queue_row_was_removed_by_hand_is_lost_to_its_claim(data
     assert (await job_row(database, claim.job_id))["status"] == "PROCESSING"
 
 
-async def test_completion_counts_its_pipeline_once(database):
-    claim = await make_claim(database)
-    pipeline = await make_pipeline(database, claim.user_id)
-
-    completed = transitions_of("enhancements", pipeline)["completed"]
-    await database.run(lambda connection: record(connection, claim, completed))
-    with pytest.raises(ClaimLostError):
-        await database.run(lambda connection: record(connection, claim, completed))
-
-    assert await database.fetchval('SELECT "usageCount" FROM public.enhancement_pipelines') == 1
-
-
 async def test_statement_with_the_fence_keeps_working_when_another_tool_adds_a_column(database, connect):
     worker = await connect()
     await prepare_connection(worker)
