@@ -12,6 +12,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from config.failpoints import failpoint
 from config.postgres_url import PostgresUrl
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -107,18 +108,28 @@ class Database:
         async with self._pool.acquire() as connection:
             yield connection
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]], *, patience_s: float = 30) -> T:
-        """Run work on a connection; lost races for locks are tried again, with jitter.
+    async def commit(self, name: str, work: Callable[[Connection], Awaitable[T]], *, patience_s: float = 30) -> T:
+        """Write: run work that commits once, under the name by which the proof knows this commit.
 
         `work` must be one statement or one transaction, so that it can be repeated.
 
         Raises:
             asyncpg.PostgresError: it still loses after `patience_s`, or failed for another reason.
         """
-        try:
-            return await self._run_once(work)
-        except CONTENTION:
-            return await self._run_again(work, patience_s)
+
+        async def named() -> T:
+            with failpoint(name):
+                return await self._run_once(work)
+
+        return await _patiently(named, patience_s)
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Read: run work on a connection; lost races for locks are tried again, with jitter.
+
+        Raises:
+            asyncpg.PostgresError: it still loses after half a minute, or failed for another reason.
+        """
+        return await _patiently(lambda: self._run_once(work), 30)
 
     async def _run_once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         async with self.connection() as connection:
@@ -128,28 +139,16 @@ class Database:
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
                 return await work(connection)
 
-    async def _run_again(self, work: Callable[[Connection], Awaitable[T]], patience_s: float) -> T:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(is_contention),
-            wait=wait_random_exponential(multiplier=0.02, max=1),
-            stop=stop_after_delay(patience_s),
-            reraise=True,
-        ):
-            with attempt:
-                await asyncio.sleep(random.uniform(0, FIRST_BACKOFF_S))  # noqa: S311 - jitter, not a secret
-                return await self._run_once(work)
-        raise AssertionError("unreachable: tenacity returns or raises")
-
     async def fetch(self, sql: str, *values: object) -> list[asyncpg.Record]:
-        """Run one statement, with `run`'s patience."""
+        """Read by one statement, with `run`'s patience."""
         return await self.run(lambda connection: connection.fetch(sql, *values))
 
     async def fetchrow(self, sql: str, *values: object) -> asyncpg.Record | None:
-        """Run one statement and return its first row, if any."""
+        """Read by one statement and return its first row, if any."""
         return await self.run(lambda connection: connection.fetchrow(sql, *values))
 
     async def fetchval(self, sql: str, *values: object) -> Any:
-        """Run one statement and return its first value."""
+        """Read by one statement and return its first value."""
         return await self.run(lambda connection: connection.fetchval(sql, *values))
 
     def _arguments(self, url: PostgresUrl) -> dict[str, Any]:
@@ -169,6 +168,23 @@ class Database:
         )
         await prepare_connection(connection)
         return connection
+
+
+async def _patiently(attempt_once: Callable[[], Awaitable[T]], patience_s: float) -> T:
+    """Try again, with jitter, what lost a race for locks."""
+    try:
+        return await attempt_once()
+    except CONTENTION:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(is_contention),
+            wait=wait_random_exponential(multiplier=FIRST_BACKOFF_S, max=1),
+            stop=stop_after_delay(patience_s),
+            reraise=True,
+        ):
+            with attempt:
+                await asyncio.sleep(random.uniform(0, FIRST_BACKOFF_S))  # noqa: S311 - jitter, not a secret
+                return await attempt_once()
+    raise AssertionError("unreachable: tenacity returns or raises")
 
 
 async def prepare_connection(connection: Connection) -> None:

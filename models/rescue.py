@@ -73,7 +73,7 @@ async def rescue_lost_claims(database: Database, not_after: datetime | None) -> 
     """
     requeued = ended = 0
     for row in await database.fetch(_CANDIDATES, not_after or NEVER):
-        status = await _write(database, _unheld(row), partial(_rescue, row=row, not_after=not_after or NEVER))
+        status = await _write(database, "rescue", _unheld(row), partial(_rescue, row=row, not_after=not_after or NEVER))
         requeued += status == JobStatus.PENDING
         ended += status is not None and status != JobStatus.PENDING
     return Rescued(requeued, ended)
@@ -83,10 +83,12 @@ def _unheld(row: Any) -> Unheld:
     return Unheld(row["job_type"], row["job_id"], row["id"])
 
 
-async def _write(database: Database, unheld: Unheld, work: Callable[[Connection], Awaitable[str | None]]) -> str | None:
+async def _write(
+    database: Database, name: str, unheld: Unheld, work: Callable[[Connection], Awaitable[str | None]]
+) -> str | None:
     """Do one job's write; one that the database refuses keeps no other from its own."""
     try:
-        return await database.run(work)
+        return await database.commit(name, work)
     except asyncpg.PostgresError as error:
         if is_connection_loss(error) or is_contention(error):
             raise
@@ -123,6 +125,7 @@ async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
     for row in await database.fetch(_UNKNOWN, list(tokens)):
         await _write(
             database,
+            "release_unknown",
             _unheld(row),
             partial(
                 record_for_house,
@@ -153,6 +156,7 @@ async def end_overdue_jobs(database: Database, max_wait_s: float) -> int:
         failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s; it waited for: {waited_for}")
         status = await _write(
             database,
+            "end_overdue",
             _unheld(row),
             partial(
                 record_for_house,
@@ -168,5 +172,7 @@ async def end_overdue_jobs(database: Database, max_wait_s: float) -> int:
 
 async def adopt_jobs(database: Database) -> tuple[int, int]:
     """Queue PENDING jobs without a queue row, and drop queue rows without a job; return how many of each."""
-    row = await database.fetchrow("SELECT adopted, dropped FROM darkroom.adopt()")
+    row = await database.commit(
+        "adopt", lambda connection: connection.fetchrow("SELECT adopted, dropped FROM darkroom.adopt()")
+    )
     return (row["adopted"], row["dropped"]) if row else (0, 0)

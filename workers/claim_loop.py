@@ -194,10 +194,10 @@ class ClaimLoop:
         rescued = await rescue_lost_claims(self._database, self._pulse().rescue_not_after())
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
-        await self._database.run(wake_due)
+        await self._database.commit("wake", wake_due)
 
     async def _arm(self) -> bool:
-        return await self._database.run(lambda connection: arm_bells(connection, self._settings.queues))
+        return await self._database.commit("arm_bells", lambda connection: arm_bells(connection, self._settings.queues))
 
     async def _claim_all(self) -> int:
         """Fill the free lanes; return how many jobs were started."""
@@ -208,10 +208,11 @@ class ClaimLoop:
             most = self._free_lanes()
             if most <= 0 or self._is_stopping:
                 break
-            claims = await self._database.run(
+            claims = await self._database.commit(
+                "claim",
                 lambda connection, queue=queue, most=most: claim(  # type: ignore[misc]  # mypy can't infer a default
                     connection, self._worker_id, queue, most, self._settings.stage_deadlines
-                )
+                ),
             )
             for one in claims:
                 self._start(one)

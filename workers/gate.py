@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import structlog
 
+from config.failpoints import failpoint
 from config.settings import Settings
 from models.claims import Claim
 from models.database import Connection, Database
@@ -221,7 +222,9 @@ class _GatedProvider:
     ) -> Answer[T]:
         rules = self._gate.rules.get(provider.name, {})
         plan = CallPlan(provider.name, purpose, provider.is_paid, quote.model, quote.cost_usd, quote.images, rules)
-        opened = await self._gate.database.run(lambda connection: open_call(connection, self._claim, plan))
+        opened = await self._gate.database.commit(
+            "open_call", lambda connection: open_call(connection, self._claim, plan)
+        )
         if isinstance(opened, Refused):
             raise self._refusal(provider, opened)
         if opened.warning:
@@ -229,7 +232,8 @@ class _GatedProvider:
         intent, started_s = opened.intent, time.monotonic()
         self._job.calls += 1
         try:
-            answer = await call(provider)
+            with failpoint(f"call_{purpose}"):
+                answer = await call(provider)
             self._job.holds_answer = purpose == "generate"  # a process that stops lets it be stored
         except StageError as error:
             await self._close(provider, intent, started_s, _ended(error, is_paid=provider.is_paid), error.usage)
@@ -278,8 +282,8 @@ class _GatedProvider:
         )
         rules = self._gate.rules.get(provider.name, {})
         try:
-            await self._gate.database.run(
-                lambda connection: close_call(connection, intent, closing, rules), patience_s=5
+            await self._gate.database.commit(
+                "close_call", lambda connection: close_call(connection, intent, closing, rules), patience_s=5
             )
         except Exception as error:  # noqa: BLE001 - the call is over, whatever becomes of its record
             log.warning("provider_call_unrecorded", intent=intent, error=str(error))

@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from typing_extensions import override
 
+from config.failpoints import failpoint
 from config.settings import Settings
 from models.database import Database, is_connection_loss
 from models.leases import held_tokens, renew_lease, sign_off
@@ -114,21 +115,23 @@ class LeaseThread(threading.Thread):
             await self._rest()
         if connection is not None:
             try:
-                await asyncio.wait_for(sign_off(connection, self._worker_id), STOP_S / 2)
+                with failpoint("sign_off"):
+                    await asyncio.wait_for(sign_off(connection, self._worker_id), STOP_S / 2)
             finally:
                 connection.terminate()
 
     async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         if time.monotonic() - self._renewed_at >= self._settings.lease_s / RENEWALS_PER_LEASE:
-            await renew_lease(
-                connection,
-                self._worker_id,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                queues=list(self._settings.queues),
-                lanes=self._settings.lanes,
-                lease_s=self._settings.lease_s,
-            )
+            with failpoint("renew_lease"):
+                await renew_lease(
+                    connection,
+                    self._worker_id,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    queues=list(self._settings.queues),
+                    lanes=self._settings.lanes,
+                    lease_s=self._settings.lease_s,
+                )
             self._renewed_at = time.monotonic()
             self.has_begun.set()
         believed = self._held()  # before the look: what is claimed meanwhile isn't missed

@@ -16,7 +16,7 @@ import structlog
 
 from config.masking import SecretMask
 from models.claims import ClaimLostError
-from models.database import Connection, Database, is_connection_loss, is_contention
+from models.database import Database, is_connection_loss, is_contention
 from models.error_logs import log_error
 from models.job_inputs import JobInputs, load_inputs
 from models.transitions import (
@@ -146,13 +146,19 @@ class Runner:
     async def _count_use(self, pipeline_id: str) -> None:
         """Count a completed job on its pipeline; after the commit, because another program may hold that row."""
         try:
-            await self._with_database(lambda connection: count_pipeline_use(connection, pipeline_id))
+            await self._with_database(
+                lambda: self._database.commit(
+                    "count_use", lambda connection: count_pipeline_use(connection, pipeline_id)
+                )
+            )
         except Exception as error:  # noqa: BLE001 - a figure for people; the job is done and paid
             log.warning("pipeline_use_uncounted", pipeline_id=pipeline_id, error=str(error))
 
     async def _stages(self, job: RunningJob) -> Transition:
         claim = job.claim
-        inputs = await self._with_database(lambda connection: load_inputs(connection, claim))
+        inputs = await self._with_database(
+            lambda: self._database.run(lambda connection: load_inputs(connection, claim))
+        )
         if inputs is None:
             raise ClaimLostError(f"the row of job {claim.job_id} is gone")
         context = self._context(job, inputs)
@@ -214,15 +220,18 @@ class Runner:
         """Write a transition under the claim's fence; a PostgreSQL that is gone is waited for."""
         job.is_recording = True
         try:
-            await self._with_database(lambda connection: record(connection, job.claim, transition))
+            name = f"record_{type(transition).__name__.lower()}"
+            await self._with_database(
+                lambda: self._database.commit(name, lambda connection: record(connection, job.claim, transition))
+            )
         finally:
             job.is_recording = False
 
-    async def _with_database(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run work; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides."""
+    async def _with_database(self, trip: Callable[[], Awaitable[T]]) -> T:
+        """Make a trip; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides."""
         while True:
             try:
-                return await self._database.run(work)
+                return await trip()
             except Exception as error:
                 if not (is_connection_loss(error) or is_contention(error)):
                     raise
@@ -238,8 +247,9 @@ class Runner:
             metadata["evidence"] = self._mask(evidence)[:MAX_EVIDENCE_CHARS]
         stack = self._mask("".join(traceback.format_exception(error)))
         try:
-            async with self._database.connection() as connection:
-                await log_error(
+            await self._database.commit(
+                "log_error",
+                lambda connection: log_error(
                     connection,
                     message=self._mask(str(error)),
                     stack=stack,
@@ -247,7 +257,9 @@ class Runner:
                     route=f"darkroom/{claim.job_type}/{job.stage}",
                     error_type=type(error).__name__,
                     metadata=metadata,
-                )
+                ),
+                patience_s=1,
+            )
         except Exception as failure:  # noqa: BLE001 - an error about an error is only worth a line
             log.warning("error_log_failed", error=str(failure))
 

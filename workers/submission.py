@@ -21,6 +21,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now
 """
 
 
+_DELETE_PICTURE = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"'
 _SET_ASPECT = """
 UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
 WHERE q.job_id = $1 AND q.job_type = 'generate'
@@ -94,12 +95,13 @@ async def store_picture(runtime: Runtime, user_id: str, picture: Picture) -> str
         raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
     try:
         with translated():
-            await runtime.database.run(
+            await runtime.database.commit(
+                "insert_picture",
                 lambda connection: connection.execute(
                     _INSERT_PICTURE,
                     *(image_id, user_id, picture.name, runtime.storage.url(key), key),
                     *(picture.width_px, picture.height_px, len(picture.data), picture.format),
-                )
+                ),
             )
     except OperationError:
         await _delete_object(runtime, key)
@@ -134,8 +136,8 @@ async def submit_picture(
 
 async def remove_picture(runtime: Runtime, image_id: str) -> None:
     """Remove a picture's row and then its object. Its jobs go with it."""
-    key = await runtime.database.fetchval(
-        'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"', image_id
+    key = await runtime.database.commit(
+        "delete_picture", lambda connection: connection.fetchval(_DELETE_PICTURE, image_id)
     )
     if key is not None:
         await _delete_object(runtime, key)
@@ -168,7 +170,7 @@ async def submit_enhancement(
         return job_id
 
     with translated():
-        job_id = await runtime.database.run(submit)
+        job_id = await runtime.database.commit("submit", submit)
     await runtime.ring()
     return job_id
 
@@ -238,7 +240,7 @@ async def submit_generation(
         return job_id
 
     with translated():
-        job_id = await runtime.database.run(submit)
+        job_id = await runtime.database.commit("submit", submit)
     await runtime.ring()
     return job_id
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from config.failpoints import failpoint
 from pipelines.errors import BadImageError, MissingObjectError, StorageUnavailableError
 from pipelines.keys import key_problem
 from pipelines.storage.storage import (
@@ -69,7 +70,8 @@ class FileStorage(Storage):
     @override
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
         async with self._threads:
-            await asyncio.to_thread(self._put, key, data, content_type, sha256)
+            with failpoint("put_object"):
+                await asyncio.to_thread(self._put, key, data, content_type, sha256)
 
     @override
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
@@ -84,7 +86,8 @@ class FileStorage(Storage):
     @override
     async def delete(self, key: str) -> None:
         async with self._threads:
-            await asyncio.to_thread(self._delete, checked_key(key))
+            with failpoint("delete_object"):
+                await asyncio.to_thread(self._delete, checked_key(key))
 
     @override
     async def list_objects(self, prefix: str, *, after: str = "", most: int = 1_000) -> list[ListedObject]:

@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from typing_extensions import override
 from urllib3.exceptions import HTTPError
 
+from config.failpoints import failpoint
 from pipelines.errors import BadImageError, MissingObjectError, StageError, StorageUnavailableError
 from pipelines.keys import key_problem
 from pipelines.storage.storage import (
@@ -94,7 +95,8 @@ class S3Storage(Storage):
 
     @override
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
-        await self._run(self._put, key, data, content_type, sha256)
+        with failpoint("put_object"):
+            await self._run(self._put, key, data, content_type, sha256)
 
     @override
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
@@ -106,7 +108,8 @@ class S3Storage(Storage):
 
     @override
     async def delete(self, key: str) -> None:
-        await self._run(self._delete, checked_key(key))
+        with failpoint("delete_object"):
+            await self._run(self._delete, checked_key(key))
 
     @override
     async def list_objects(self, prefix: str, *, after: str = "", most: int = 1_000) -> list[ListedObject]:

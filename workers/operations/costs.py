@@ -52,5 +52,5 @@ async def set_buying(runtime: Runtime, *, is_stopped: bool, actor: str, reason: 
                 connection, actor=actor, action="buying", target="all", before=before, after=after, reason=reason
             )
 
-    await runtime.database.run(switch)
+    await runtime.database.commit("switch_buying", switch)
     return after

@@ -137,7 +137,7 @@ async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str |
             return status
 
     with translated():
-        return await runtime.database.run(cancel)
+        return await runtime.database.commit("cancel", cancel)
 
 
 async def retry_job(runtime: Runtime, job_id: str, *, actor: str, reason: str | None = None) -> str:
@@ -173,7 +173,7 @@ async def retry_job(runtime: Runtime, job_id: str, *, actor: str, reason: str | 
             return new_id
 
     with translated():
-        new_id = await runtime.database.run(retry)
+        new_id = await runtime.database.commit("retry_job", retry)
     await runtime.ring()
     return new_id
 

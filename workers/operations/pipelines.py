@@ -78,8 +78,9 @@ async def create_pipeline(
     require_valid(configs, user_id)
     values = (name, description, user_id, visibility, tier)
     with translated():
-        return await runtime.database.run(
-            lambda connection: _insert(connection, values, configs, actor=actor, action="pipeline_create")
+        return await runtime.database.commit(
+            "create_pipeline",
+            lambda connection: _insert(connection, values, configs, actor=actor, action="pipeline_create"),
         )
 
 
@@ -102,10 +103,11 @@ async def fork_pipeline(
     require_valid(configs, user_id)
     values = (name or f"{source['name']} (copy)", source["description"], user_id, "PRIVATE", source["tier"])
     with translated():
-        return await runtime.database.run(
+        return await runtime.database.commit(
+            "fork_pipeline",
             lambda connection: _insert(
                 connection, values, configs, actor=actor, action="pipeline_fork", before={"id": pipeline_id}
-            )
+            ),
         )
 
 

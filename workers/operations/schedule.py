@@ -83,10 +83,11 @@ async def run_schedule(
     if is_dry:
         return await clock.count(name, at)
     counts = await clock.run_extra(name, at)
-    await runtime.database.run(
+    await runtime.database.commit(
+        "record_run",
         lambda connection: record_action(
             connection, actor=actor, action="schedule_run", target=name, after={"at": at.isoformat(), "counts": counts}
-        )
+        ),
     )
     return counts
 
@@ -124,7 +125,7 @@ async def set_paused(
                 reason=reason,
             )
 
-    await runtime.database.run(change)
+    await runtime.database.commit("change_schedule", change)
     return next(row for row in await list_schedules(runtime) if row["name"] == name)
 
 

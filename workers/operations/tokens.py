@@ -93,7 +93,7 @@ async def grant_tokens(
 
     try:
         with translated():
-            return await runtime.database.run(grant)
+            return await runtime.database.commit("grant", grant)
     except asyncpg.NumericValueOutOfRangeError as error:
         raise InvalidInputError(
             f"the balance of {email_or_id} would be more than {MOST_TOKENS:,}; grant less"

@@ -62,10 +62,10 @@ async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_need
     if not is_embedded or (email_or_id is not None and "@" not in email_or_id):
         return await find_user(runtime, email_or_id or "")
     email = email_or_id or LOCAL_EMAIL
-    await runtime.database.run(lambda connection: _make(connection, email, tokens_needed))
+    await runtime.database.commit("make_user", lambda connection: _make(connection, email, tokens_needed))
     user = await find_user(runtime, email)
     if email_or_id is None:
-        await runtime.database.run(lambda connection: _top_up(connection, user.id, tokens_needed))
+        await runtime.database.commit("top_up", lambda connection: _top_up(connection, user.id, tokens_needed))
     return user
 
 

@@ -90,7 +90,7 @@ class Clockwork:
         """
         await self._record_terms()
         task = self.tasks[name]
-        await self._database.run(lambda connection: ticks.open_tick(connection, name, at))
+        await self._database.commit("open_tick", lambda connection: ticks.open_tick(connection, name, at))
         while True:
             progress = await self._work(task, at)
             if progress is not None and progress.is_finished:
@@ -142,7 +142,9 @@ class Clockwork:
         now = await self._clock()
         since = state.planned_until
         if since is None:
-            await self._database.run(lambda connection: ticks.begin_schedule(connection, name, now))
+            await self._database.commit(
+                "begin_schedule", lambda connection: ticks.begin_schedule(connection, name, now)
+            )
             return 0
         if not schedule.due(since, now):
             return 0
@@ -157,7 +159,7 @@ class Clockwork:
                 added = await ticks.add_ticks(connection, name, kept, max(now, planned_until))
                 return added, len(due) - len(kept)
 
-        added, missed = await self._database.run(plan)
+        added, missed = await self._database.commit("plan_ticks", plan)
         if missed:
             log.warning("ticks_missed", task=name, missed=missed, policy=schedule.missed)
         return added
@@ -202,7 +204,7 @@ class Clockwork:
             return Progress(tick.at, counts, chunk.cursor is None)
 
         try:
-            progress = await self._database.run(work)
+            progress = await self._database.commit("tick_chunk", work)
         except Exception as error:
             if locked is not None and not is_connection_loss(error) and not is_contention(error):
                 await self._fail(task.name, locked.at, error)
@@ -213,7 +215,9 @@ class Clockwork:
 
     async def _fail(self, name: str, at: datetime, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"[:500]
-        is_over = await self._database.run(lambda connection: ticks.save_failure(connection, name, at, text))
+        is_over = await self._database.commit(
+            "fail_tick", lambda connection: ticks.save_failure(connection, name, at, text)
+        )
         log.error("tick_failed", task=name, tick_at=at.isoformat(), error=text, is_over=is_over)
 
     async def _is_wanted(self, task: Task, connection: Connection) -> bool:
@@ -235,7 +239,9 @@ class Clockwork:
     async def _record_terms(self) -> None:
         """Write down once what regeneration gives, where `darkroom.regenerate` sees it."""
         if not self._are_terms_recorded:
-            await self._database.run(lambda connection: record_terms(connection, self._settings.regeneration_terms()))
+            await self._database.commit(
+                "record_terms", lambda connection: record_terms(connection, self._settings.regeneration_terms())
+            )
             self._are_terms_recorded = True
 
     async def _database_time(self) -> datetime:

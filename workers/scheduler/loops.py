@@ -66,7 +66,7 @@ class Scheduler:
     async def ring_for_waiting_jobs(self) -> set[str]:
         """Make due what waited for its time, and ring for every queue that has ready jobs."""
         database = self._runtime.database
-        await database.run(wake_due)
+        await database.commit("wake", wake_due)
         rows = await database.fetch(
             "SELECT DISTINCT q.queue FROM darkroom.job_queue q WHERE q.ready AND q.status = 'pending'"
         )
@@ -98,7 +98,7 @@ class Scheduler:
 
     async def forget_workers(self) -> None:
         """Remove the rows of processes long dead."""
-        await self._runtime.database.run(forget_dead_workers)
+        await self._runtime.database.commit("forget_workers", forget_dead_workers)
 
     async def _repeat(self, loop: Loop) -> None:
         while True:
