@@ -1,32 +1,84 @@
-"""One row of error_logs for each attempt that failed."""
+"""One row of error_logs for each attempt that failed. Whatever becomes of the row, no job suffers for it."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from models.database import Connection
+import structlog
+
+from models.database import Database
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 1.0
+"""How long a job's end waits for a row about it: the table may be locked, or a trigger on it slow."""
+
+MAX_MESSAGE_CHARS = 2_000
+MAX_STACK_CHARS = 16_000
+MAX_EVIDENCE_CHARS = 500
+
+_INSERT = """
+INSERT INTO public.error_logs
+    (id, "timestamp", message, stack, "userId", route, environment, "errorType", "errorCode", "callerName", metadata)
+SELECT darkroom.new_id(), darkroom.utc_now(), e.message, e.stack, e.user_id, e.route, 'BACKEND', e.type, e.code,
+       'darkroom', e.metadata
+FROM jsonb_to_recordset($1) AS e (message text, stack text, user_id text, route text, type text, code text,
+                                  metadata jsonb)
+"""
 
 
-async def log_error(
-    connection: Connection,
-    *,
-    message: str,
-    stack: str | None,
-    user_id: str | None,
-    route: str,
-    error_type: str,
-    metadata: Mapping[str, Any],
-) -> None:
-    """Write one error; the caller has taken secrets out of every text."""
-    await connection.execute(
-        """
-        INSERT INTO public.error_logs
-            (id, "timestamp", message, stack, "userId", route, environment, "errorType", "callerName", metadata)
-        VALUES (darkroom.new_id(), darkroom.utc_now(), $1, $2, $3, $4, 'BACKEND', $5, 'darkroom', $6::jsonb)
-        """,
-        message.replace("\0", ""),
-        None if stack is None else stack.replace("\0", ""),
-        user_id,
-        route,
-        error_type,
-        dict(metadata),
-    )
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt that failed, and why; the caller has taken secrets out of every text.
+
+    `code` is a constant word to count and to alert by. `evidence` is what a stranger sent.
+    """
+
+    job_type: str
+    job_id: str
+    user_id: str
+    stage: str
+    attempt: int
+    message: str
+    type: str
+    code: str
+    stack: str | None = None
+    evidence: str | None = None
+
+
+async def log_failed_attempts(database: Database, failures: Sequence[FailedAttempt]) -> None:
+    """Write a row each, in one statement; what can't be written within PATIENCE_S is only logged. Never raises."""
+    if not failures:
+        return
+    rows = [_row(failure) for failure in failures]
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await database.commit("log_error", lambda connection: connection.execute(_INSERT, rows))
+    except Exception as error:  # noqa: BLE001 - an error about an error is only worth a line
+        log.warning("error_log_failed", count=len(rows), error=str(error), error_type=type(error).__name__)
+
+
+def _row(failure: FailedAttempt) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "jobId": failure.job_id,
+        "jobType": failure.job_type,
+        "stage": failure.stage,
+        "attempt": failure.attempt,
+    }
+    if failure.evidence:
+        metadata["evidence"] = _text(failure.evidence)[:MAX_EVIDENCE_CHARS]
+    return {
+        "message": _text(failure.message)[:MAX_MESSAGE_CHARS],
+        "stack": None if failure.stack is None else _text(failure.stack)[-MAX_STACK_CHARS:],
+        "user_id": failure.user_id,
+        "route": f"darkroom/{failure.job_type}/{failure.stage}",
+        "type": failure.type,
+        "code": failure.code,
+        "metadata": metadata,
+    }
+
+
+def _text(text: str) -> str:
+    """Return what PostgreSQL can hold: strangers send NULs and halves of characters."""
+    return text.replace("\0", "").encode(errors="replace").decode()

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from models.database import Connection, Database, is_connection_loss, is_contention
+from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
 from models.transitions import Failed, Released, Retried, Unheld, record_for_house
 
@@ -46,7 +47,7 @@ def _lost(not_after: str) -> str:
 
 
 _CANDIDATES = f"""
-SELECT q.id, q.job_type, q.job_id, q.stage, q.attempts, q.max_attempts, q.lease_token,
+SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.max_attempts, q.lease_token,
        {_IS_DEAD} AS is_dead,
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
@@ -72,11 +73,29 @@ async def rescue_lost_claims(database: Database, not_after: datetime | None) -> 
             or was seen to die, is gone whatever the time.
     """
     requeued = ended = 0
+    failures = []
     for row in await database.fetch(_CANDIDATES, not_after or NEVER):
-        status = await _write(database, "rescue", _unheld(row), partial(_rescue, row=row, not_after=not_after or NEVER))
+        code, transition = _verdict(row)
+        status = await _write(
+            database,
+            "rescue",
+            _unheld(row),
+            partial(_rescue, row=row, transition=transition, not_after=not_after or NEVER),
+        )
+        if status is None:
+            continue
         requeued += status == JobStatus.PENDING
-        ended += status is not None and status != JobStatus.PENDING
+        ended += status != JobStatus.PENDING
+        failures.append(_failure(row, "JobRescued", code, transition.reason))
+    await log_failed_attempts(database, failures)  # after all of them: a locked table keeps no job from its rescue
     return Rescued(requeued, ended)
+
+
+def _failure(row: Any, kind: str, code: str, reason: str) -> FailedAttempt:
+    """Describe what the house ended: the worker that could say more is gone."""
+    return FailedAttempt(
+        row["job_type"], row["job_id"], row["user_id"], row["stage"], row["attempts"], reason, type=kind, code=code
+    )
 
 
 def _unheld(row: Any) -> Unheld:
@@ -96,16 +115,19 @@ async def _write(
         return None
 
 
-async def _rescue(connection: Connection, row: Any, not_after: datetime) -> str | None:
+def _verdict(row: Any) -> tuple[str, Failed | Retried]:
+    """Say what becomes of a claim that nobody holds, and the code that error_logs counts it by."""
     what = "its worker died" if row["is_dead"] else f"it was held {DEADLINE_GRACE_S} s past its deadline"
     stage, kills = row["stage"], row["kills"] + 1
-    transition: Failed | Retried
     if kills >= QUARANTINE_KILLS:
-        transition = Failed(stage, f"quarantined: {what} at {stage}, {kills} times; the input is kept")
-    elif row["attempts"] >= row["max_attempts"]:
-        transition = Failed(stage, f"{what} at {stage}, and all {row['max_attempts']} attempts are used")
-    else:
-        transition = Retried(stage, f"{what} at {stage}", timedelta(), event="rescued")
+        return "QUARANTINED", Failed(stage, f"quarantined: {what} at {stage}, {kills} times; the input is kept")
+    code = "WORKER_DIED" if row["is_dead"] else "HELD_TOO_LONG"
+    if row["attempts"] >= row["max_attempts"]:
+        return code, Failed(stage, f"{what} at {stage}, and all {row['max_attempts']} attempts are used")
+    return code, Retried(stage, f"{what} at {stage}", timedelta(), event="rescued")
+
+
+async def _rescue(connection: Connection, row: Any, transition: Failed | Retried, not_after: datetime) -> str | None:
     return await record_for_house(
         connection,
         _unheld(row),
@@ -139,7 +161,7 @@ async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
 
 # Ids follow the order of submission, so only the oldest rows need a look, and no index.
 _OVERDUE = """
-SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.last_error, q.created_at
+SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.status, q.last_error, q.created_at
                FROM darkroom.job_queue q ORDER BY q.id LIMIT 1000) q
 WHERE q.created_at < now() - make_interval(secs => $1)
 """
@@ -150,7 +172,7 @@ async def end_overdue_jobs(database: Database, max_wait_s: float) -> int:
 
     The reason says what the job waited for.
     """
-    ended = 0
+    failures = []
     for row in await database.fetch(_OVERDUE, max_wait_s):
         waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
         failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s; it waited for: {waited_for}")
@@ -166,8 +188,10 @@ async def end_overdue_jobs(database: Database, max_wait_s: float) -> int:
                 value=row["created_at"],
             ),
         )
-        ended += status is not None
-    return ended
+        if status is not None:
+            failures.append(_failure(row, "JobOverdue", "MAX_WAIT_OVER", failed.reason))
+    await log_failed_attempts(database, failures)
+    return len(failures)
 
 
 async def adopt_jobs(database: Database) -> tuple[int, int]:

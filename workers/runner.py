@@ -5,6 +5,7 @@ step writes it. Whatever a lost claim does in between, its writes change nothing
 """
 
 import asyncio
+import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,12 +13,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
+import asyncpg
 import structlog
 
 from config.masking import SecretMask
 from models.claims import ClaimLostError
 from models.database import Database, is_connection_loss, is_contention
-from models.error_logs import log_error
+from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_inputs import JobInputs, load_inputs
 from models.transitions import (
     Checkpoint,
@@ -30,7 +32,7 @@ from models.transitions import (
     count_pipeline_use,
     record,
 )
-from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
+from pipelines.errors import PermanentError, PolicyRefusedError, StageError, ThrottledError, TransientError
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
@@ -48,8 +50,6 @@ log = structlog.get_logger(__name__)
 
 DATABASE_GONE_S = 0.5
 """How long to wait between tries to record while PostgreSQL is gone: the result in hand is worth the wait."""
-
-MAX_EVIDENCE_CHARS = 500
 
 
 class ProviderFor(Protocol):
@@ -110,7 +110,8 @@ class Runner:
         except ClaimLostError:
             raise
         except StageError as error:
-            await self._log_error(job, error)
+            if not isinstance(error, ThrottledError):  # a snooze has failed no attempt
+                await self._log_error(job, error)
             return self._ending(job, error)
         except Exception as error:  # a bug of ours must not lose a job either
             if is_connection_loss(error) or is_contention(error):  # seams translate their own: this is PostgreSQL
@@ -239,29 +240,30 @@ class Runner:
                 await asyncio.sleep(DATABASE_GONE_S)
 
     async def _log_error(self, job: RunningJob, error: Exception) -> None:
-        """Write one row of error_logs; a failure to do so never fails a job."""
-        claim = job.claim
-        evidence = error.evidence if isinstance(error, StageError) else None
-        metadata = {"jobId": claim.job_id, "jobType": claim.job_type, "stage": job.stage, "attempt": claim.attempt}
-        if evidence:
-            metadata["evidence"] = self._mask(evidence)[:MAX_EVIDENCE_CHARS]
-        stack = self._mask("".join(traceback.format_exception(error)))
+        """Write one row of error_logs; neither its failure nor a call to end keeps the attempt's own from its record.
+
+        Raises:
+            asyncio.CancelledError: nobody told the job to end: it is the loop's own.
+        """
+        claim, evidence = job.claim, error.evidence if isinstance(error, StageError) else None
+        failure = FailedAttempt(
+            job_type=claim.job_type,
+            job_id=claim.job_id,
+            user_id=claim.user_id,
+            stage=job.stage,
+            attempt=claim.attempt,
+            message=self._mask(str(error)),
+            type=type(error).__name__,
+            code=error_code(error),
+            stack=self._mask("".join(traceback.format_exception(error))),
+            evidence=self._mask(evidence) if evidence else None,
+        )
         try:
-            await self._database.commit(
-                "log_error",
-                lambda connection: log_error(
-                    connection,
-                    message=self._mask(str(error)),
-                    stack=stack,
-                    user_id=claim.user_id,
-                    route=f"darkroom/{claim.job_type}/{job.stage}",
-                    error_type=type(error).__name__,
-                    metadata=metadata,
-                ),
-                patience_s=1,
-            )
-        except Exception as failure:  # noqa: BLE001 - an error about an error is only worth a line
-            log.warning("error_log_failed", error=str(failure))
+            await log_failed_attempts(self._database, [failure])
+        except asyncio.CancelledError:
+            if job.ending is None:
+                raise
+            _take_back_cancellation()
 
     def _report(self, transition: Transition) -> None:
         match transition:
@@ -288,12 +290,26 @@ def _told_to_end(job: RunningJob) -> Released:
     """
     if job.ending is None:
         raise asyncio.CancelledError
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()  # the cancellation has done its work; what follows may wait again
+    _take_back_cancellation()
     if job.ending is Ending.CLAIM_LOST:
         raise ClaimLostError(f"job {job.claim.job_id} was cancelled or taken over")
     return Released(job.stage, _elapsed_ms(job))
+
+
+def _take_back_cancellation() -> None:
+    """Let what follows wait again: the cancellation has done its work."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+def error_code(error: Exception) -> str:
+    """Return the word that error_logs counts an error by: what PostgreSQL or a policy calls it, else its type's."""
+    if isinstance(error, PolicyRefusedError):
+        return error.category
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
+        return str(error.sqlstate)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).upper()
 
 
 def _elapsed_ms(job: RunningJob) -> int:

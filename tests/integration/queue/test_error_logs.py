@@ -1,0 +1,232 @@
+"""Each failed attempt leaves a row in error_logs, and nothing that befalls the row befalls a job."""
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from config.masking import SecretMask
+from models.error_logs import MAX_EVIDENCE_CHARS, FailedAttempt, log_failed_attempts
+from models.rescue import end_overdue_jobs, rescue_lost_claims
+from pipelines.errors import (
+    BadImageError,
+    PolicyRefusedError,
+    ProviderUnavailableError,
+    ThrottledError,
+)
+from pipelines.imaging.header import DecodeLimits
+from pipelines.storage.backends import open_storage
+from tests.builders import balance_of, claim_jobs, job_row, make_claim, make_generation, queue_row, waiting_for_locks
+from workers.claim_loop import Ending, RunningJob
+from workers.runner import Runner
+
+SECRET = "a-secret-of-twenty-chars"
+FAILURE = FailedAttempt("enhance", "j", "u", "GENERATING", 1, "it failed", "SomeError", "SOME")
+
+
+async def error_rows(database):
+    return await database.fetch('SELECT * FROM public.error_logs ORDER BY "timestamp", id')
+
+
+class FailingProvider:
+    is_paid = False
+
+    def __init__(self, error):
+        self._error = error
+
+    async def generate(self, *_):
+        raise self._error
+
+
+@pytest.fixture
+def attempt(database, tmp_path):
+    """Run one attempt of a new text-to-image job whose provider fails with an error."""
+
+    async def run(error, *, job_id=None, meanwhile=None):
+        job_id = job_id or await make_generation(database)
+        (held,) = await claim_jobs(database)
+        runner = Runner(
+            database=database,
+            storage=open_storage(tmp_path.as_uri()),
+            pixels=None,
+            provider_for=lambda _job, **_: FailingProvider(error),
+            deadlines_s={"GENERATING": 60},
+            limits=DecodeLimits(),
+            mask=SecretMask([SECRET]),
+        )
+        job = RunningJob(held, held.stage, time.monotonic())
+        job.task = asyncio.create_task(runner.run_job(job))
+        if meanwhile:
+            await meanwhile(job)
+        await asyncio.wait_for(job.task, 20)
+        return held
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BadImageError("too large"), "BAD_IMAGE"),
+        (ProviderUnavailableError("down"), "PROVIDER_UNAVAILABLE"),
+        (PolicyRefusedError("no", category="IMAGE_SAFETY"), "IMAGE_SAFETY"),
+        (KeyError("a bug of ours"), "KEY"),
+    ],
+    ids=["permanent", "transient", "policy", "bug"],
+)
+async def test_failed_attempt_leaves_one_row_that_says_what_where_and_why(database, attempt, error, code):
+    held = await attempt(error)
+
+    (row,) = await error_rows(database)
+    assert (row["environment"], row["route"]) == ("BACKEND", "darkroom/generate/GENERATING")
+    assert (row["errorType"], row["errorCode"], row["userId"]) == (type(error).__name__, code, held.user_id)
+    assert row["message"] == str(error)
+    assert "in generate" in row["stack"]
+    assert row["metadata"] == {"jobId": held.job_id, "jobType": "generate", "stage": "GENERATING", "attempt": 1}
+
+
+async def test_every_attempt_of_a_job_leaves_its_row(database, attempt):
+    held = await attempt(ProviderUnavailableError("down"))
+    for _ in range(held.max_attempts - 1):
+        await database.fetch("UPDATE darkroom.job_queue SET status = 'pending', ready = true")
+        await attempt(ProviderUnavailableError("down"), job_id=held.job_id)
+
+    assert (await job_row(database, held.job_id))["status"] == "REFUNDED"
+    assert [row["metadata"]["attempt"] for row in await error_rows(database)] == [1, 2, 3, 4]
+
+
+async def test_snooze_fails_no_attempt_and_leaves_no_row(database, attempt):
+    held = await attempt(ThrottledError("not now", retry_after=timedelta(seconds=9)))
+
+    assert (await queue_row(database, held.job_id))["attempts"] == 0
+    assert await error_rows(database) == []
+
+
+async def test_secrets_are_taken_out_of_message_stack_cause_and_evidence(database, attempt):
+    error = ProviderUnavailableError(f"told {SECRET}", evidence=f"x-goog-api-key: {SECRET} " + "x" * 9_000)
+    error.__cause__ = ValueError(f"https://user:{SECRET}@example.test/?key={SECRET}")
+
+    await attempt(error)
+
+    (row,) = await error_rows(database)
+    assert SECRET not in str(row)
+    assert len(row["metadata"]["evidence"]) == MAX_EVIDENCE_CHARS
+
+
+async def test_text_that_postgresql_cannot_hold_is_written_without_it(database):
+    await log_failed_attempts(database, [replace(FAILURE, message="a\0b\ud800", stack="\0", evidence="\0x\udfff")])
+
+    (row,) = await error_rows(database)
+    assert (row["message"], row["stack"], row["metadata"]["evidence"]) == ("ab?", "", "x?")
+
+
+RAISES = """CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'no errors, please'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON public.error_logs FOR EACH ROW EXECUTE FUNCTION public.refuse()"""
+DAMAGE = {
+    "a trigger raises": RAISES,
+    "a trigger dawdles": RAISES.replace("RAISE EXCEPTION 'no errors, please'", "PERFORM pg_sleep(30); RETURN NEW"),
+    "a column is gone": 'ALTER TABLE public.error_logs DROP COLUMN "errorCode"',
+    "the table is gone": "DROP TABLE public.error_logs",
+    "a column is required": "ALTER TABLE public.error_logs ADD COLUMN tenant text NOT NULL",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+async def test_error_logs_that_takes_no_row_fails_no_job(database, attempt, what):
+    async with database.connection() as connection:
+        await connection.execute(DAMAGE[what])
+
+    held = await attempt(ProviderUnavailableError("down"))
+    ended = await attempt(BadImageError("too large"))
+
+    assert (await queue_row(database, held.job_id))["last_error"] == "down"
+    assert (await job_row(database, ended.job_id))["status"] == "REFUNDED"
+    assert await balance_of(database, ended.user_id) == 100
+
+
+async def test_locked_error_logs_keeps_no_job_from_its_end_or_its_rescue(database, attempt, foreign):
+    dead = await make_claim(database, maxRetries=0)
+    others = [await make_claim(database, maxRetries=0) for _ in range(10)]
+    await database.fetch("UPDATE darkroom.workers SET lease_expires_at = now() - interval '1 ms'")
+    async with foreign.transaction():
+        await foreign.execute("LOCK TABLE public.error_logs")
+        now = await database.fetchval("SELECT clock_timestamp()")
+
+        async with asyncio.timeout(6):  # one wait for all of them
+            rescued = await rescue_lost_claims(database, now + timedelta(seconds=3))
+            held = await attempt(BadImageError("too large"))
+
+    assert rescued.ended == 1 + len(others)
+    assert (await job_row(database, held.job_id))["status"] == "REFUNDED"
+    assert await balance_of(database, dead.user_id) == 100
+
+
+def told_while_it_logs(database, foreign, eventually, ending):
+    """Tell the job to end while its row waits for a lock."""
+
+    async def meanwhile(job):
+        async with foreign.transaction():
+            await foreign.execute("LOCK TABLE public.error_logs")
+            await eventually(lambda: waiting_for_locks(database))
+            job.stop(ending)
+            await asyncio.wait([job.task], timeout=10)
+
+    return meanwhile
+
+
+async def test_process_that_stops_while_it_logs_still_records_the_failure(database, attempt, foreign, eventually):
+    locked = told_while_it_logs(database, foreign, eventually, Ending.SHUTDOWN)
+
+    held = await attempt(BadImageError("too large"), meanwhile=locked)
+
+    assert (await job_row(database, held.job_id))["status"] == "REFUNDED"
+
+
+async def test_claim_lost_while_it_logs_writes_nothing_more(database, attempt, foreign, eventually):
+    locked = told_while_it_logs(database, foreign, eventually, Ending.CLAIM_LOST)
+
+    async def cancelled(job):
+        await database.fetch("UPDATE public.mcp_generation_jobs SET status = 'CANCELLED'")
+        await locked(job)
+
+    held = await attempt(BadImageError("too large"), meanwhile=cancelled)
+
+    assert (await job_row(database, held.job_id))["status"] == "CANCELLED"
+    assert await balance_of(database, held.user_id) == 100
+
+
+async def test_attempt_lost_with_its_worker_leaves_a_row_by_whoever_rescues_it(database):
+    held = await make_claim(database)
+    for _ in range(2):
+        await database.fetch("UPDATE darkroom.workers SET lease_expires_at = now() - interval '1 ms'")
+        await rescue_lost_claims(database, await database.fetchval("SELECT clock_timestamp() + interval '3 s'"))
+        await claim_jobs(database)
+
+    first, second = await error_rows(database)
+    assert (first["errorType"], first["errorCode"], first["message"]) == (
+        "JobRescued",
+        "WORKER_DIED",
+        "its worker died at ANALYZING",
+    )
+    assert (second["errorCode"], second["userId"]) == ("QUARANTINED", held.user_id)
+    assert second["metadata"] == {"jobId": held.job_id, "jobType": "enhance", "stage": "ANALYZING", "attempt": 2}
+    assert first["environment"] == "BACKEND"
+
+
+async def test_job_over_its_maximum_wait_leaves_a_row(database):
+    held = await make_claim(database)
+    await database.fetch("UPDATE darkroom.job_queue SET created_at = now() - interval '1 hour'")
+
+    await end_overdue_jobs(database, 3_600)
+    await end_overdue_jobs(database, 3_600)
+
+    (row,) = await error_rows(database)
+    assert (row["errorType"], row["errorCode"], row["route"]) == (
+        "JobOverdue",
+        "MAX_WAIT_OVER",
+        "darkroom/enhance/ANALYZING",
+    )
+    assert row["message"] == (await job_row(database, held.job_id))["errorMessage"]
