@@ -108,14 +108,28 @@ async def close_call(
     )
 
 
-async def provider_wait(connection: Connection, provider: str, rules: Mapping[str, Any]) -> Refused | None:
-    """Say why nobody may call a provider now, whoever's job it is; None if somebody may."""
+async def provider_wait(
+    connection: Connection, provider: str, rules: Mapping[str, Any], *, images: int = 1
+) -> Refused | None:
+    """Say why nobody may call a provider now, whoever's job it is; None if somebody may. Locks nothing."""
     row = await connection.fetchrow(
-        "SELECT * FROM darkroom.call_wait($1, NULL, 0.000001, 1, $2)", provider, dict(rules)
+        "SELECT * FROM darkroom.call_wait($1, NULL, 0.000001, $2, $3)", provider, images, dict(rules)
     )
     if row is None or row["kind"] is None:
         return None
     return Refused(row["kind"], row["reason"], row["wait_s"])
+
+
+async def pause_left_s(connection: Connection, provider: str) -> float:
+    """Return for how many seconds a provider still wants to be left alone; 0 if it doesn't."""
+    left_s = await connection.fetchval(
+        """
+        SELECT extract(epoch FROM (state ->> 'paused_until')::timestamptz - clock_timestamp())::float8
+        FROM darkroom.limits WHERE scope = 'provider' AND name = $1 AND window_start = 'epoch'
+        """,
+        provider,
+    )
+    return max(0.0, left_s or 0.0)
 
 
 async def paid_generations(connection: Connection, claim: Claim) -> int:

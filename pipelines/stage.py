@@ -9,7 +9,7 @@ from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Job, Outputs
-from pipelines.providers.provider import Provider
+from pipelines.providers.provider import StageProvider
 from pipelines.storage.storage import Storage
 
 
@@ -28,7 +28,7 @@ class StageContext:
 
     job: Job
     outputs: Outputs
-    provider: Provider
+    provider: StageProvider
     storage: Storage
     pixels: PixelPool
     limits: DecodeLimits

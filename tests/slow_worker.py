@@ -34,7 +34,13 @@ class SlowProvider:
     async def aclose(self):
         pass
 
-    async def analyze(self, _image, _options):
+    async def prepare_analysis(self, _image, _options):
+        return self._analyze
+
+    async def prepare_generation(self, _prompt, _images, long_side_px, _aspect):
+        return lambda _look_again: self._generate(long_side_px)
+
+    async def _analyze(self, _look_again):
         self._count("analyze")
         defects = Defects(
             is_dark=False,
@@ -46,7 +52,7 @@ class SlowProvider:
         )
         return Answer(Analysis(defects=defects, source="slow"), "slow-1")
 
-    async def generate(self, _prompt, _images, long_side_px, _aspect):
+    async def _generate(self, long_side_px):
         self._count("generate")
         await asyncio.sleep(self._delay_s)
         self._count("generated")

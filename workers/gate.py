@@ -1,5 +1,6 @@
 """What stands between a running job and its providers: may it call now, the intent before, the outcome after.
 
+A call is prepared before it is admitted, so that it leaves the house at once.
 Providers are asked in the order of PROVIDER. The next one is asked when one
 can't do it, isn't configured, has an open breaker or a spent budget, or buying
 is stopped; a rate that is used up is waited for.
@@ -26,6 +27,7 @@ from models.provider_calls import (
     close_call,
     open_call,
     paid_generations,
+    pause_left_s,
     provider_wait,
 )
 from pipelines.analysis import Analysis
@@ -42,7 +44,7 @@ from pipelines.errors import (
 )
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-from pipelines.providers.provider import Answer, EncodedImage, Provider, Quote, Usage
+from pipelines.providers.provider import Answer, EncodedImage, PreparedCall, Provider, Quote, StageProvider, Usage
 from workers.claim_loop import RunningJob
 from workers.provider_rules import rules_of
 
@@ -59,6 +61,9 @@ LONG_PAUSE_S = 300.0
 JITTER_FRACTION = 0.1
 LEAST_JITTER_S = 1.0
 """A crowd that waits for the same moment comes spread over this much."""
+
+SENT_WITHIN_S = 0.25
+"""An admitted call that takes longer to connect asks once more: another process may have got a 429 by then."""
 
 SHUT_LOOK_S = 1.0
 """How long a look at shut gates is believed."""
@@ -98,7 +103,7 @@ class Gate:
         self._looked_s = float("-inf")
         self._is_shut = False
 
-    def for_job(self, job: RunningJob, *, most_paid_calls: int) -> Provider:
+    def for_job(self, job: RunningJob, *, most_paid_calls: int) -> StageProvider:
         """Return the provider that one job may call, with at most so many paid generations in all."""
         return _GatedProvider(self, job, most_paid_calls)
 
@@ -128,28 +133,18 @@ class _GatedProvider:
         self._most_paid_calls = most_paid_calls
 
     @property
-    def name(self) -> str:
-        return self._gate.providers[0].name
-
-    @property
     def is_paid(self) -> bool:
         return any(provider.is_paid for provider in self._gate.providers)
-
-    def quote_analysis(self, options: AnalysisOptions) -> Quote:
-        return self._gate.providers[0].quote_analysis(options)
-
-    def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:
-        return self._gate.providers[0].quote_generation(prompt, long_side_px)
-
-    async def aclose(self) -> None:
-        """Do nothing: the gate lends."""
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
         """Analyze; what no provider can or will analyze is measured, so that an analysis never ends a job."""
 
         async def ask(providers: Sequence[Provider]) -> Answer[Analysis]:
             return await self._ask(
-                "analyze", providers, lambda one: one.quote_analysis(options), lambda one: one.analyze(image, options)
+                "analyze",
+                providers,
+                lambda one: one.quote_analysis(options),
+                lambda one: one.prepare_analysis(image, options),
             )
 
         for _ in range(2):
@@ -178,7 +173,7 @@ class _GatedProvider:
             "generate",
             self._gate.providers,
             lambda one: one.quote_generation(prompt, long_side_px),
-            lambda one: one.generate(prompt, images, long_side_px, aspect),
+            lambda one: one.prepare_generation(prompt, images, long_side_px, aspect),
         )
 
     @property
@@ -190,7 +185,7 @@ class _GatedProvider:
         purpose: str,
         providers: Sequence[Provider],
         quote_of: Callable[[Provider], Quote],
-        call: Callable[[Provider], Awaitable[Answer[T]]],
+        prepare: Callable[[Provider], Awaitable[PreparedCall[T]]],
     ) -> Answer[T]:
         """Ask the providers in order; return the first answer.
 
@@ -203,7 +198,7 @@ class _GatedProvider:
         refusals: list[ProviderNotConfiguredError] = []
         for provider in providers:
             try:
-                return await self._call(provider, purpose, quote_of(provider), call)
+                return await self._call(provider, purpose, quote_of(provider), prepare)
             except _PassedOverError as error:
                 passed_over.append(error)
             except ProviderNotConfiguredError as error:
@@ -218,9 +213,20 @@ class _GatedProvider:
         raise ProviderNotConfiguredError("; ".join(map(str, refusals)), evidence=evidence)
 
     async def _call(
-        self, provider: Provider, purpose: str, quote: Quote, call: Callable[[Provider], Awaitable[Answer[T]]]
+        self,
+        provider: Provider,
+        purpose: str,
+        quote: Quote,
+        prepare: Callable[[Provider], Awaitable[PreparedCall[T]]],
     ) -> Answer[T]:
         rules = self._gate.rules.get(provider.name, {})
+        if provider.is_paid:  # no pictures are made ready before a gate that is seen to be shut
+            refused = await self._gate.database.run(
+                lambda connection: provider_wait(connection, provider.name, rules, images=quote.images)
+            )
+            if refused is not None:
+                raise self._refusal(provider, refused)
+        send = await prepare(provider)
         plan = CallPlan(provider.name, purpose, provider.is_paid, quote.model, quote.cost_usd, quote.images, rules)
         opened = await self._gate.database.commit(
             "open_call", lambda connection: open_call(connection, self._claim, plan)
@@ -233,7 +239,7 @@ class _GatedProvider:
         self._job.calls += 1
         try:
             with failpoint(f"call_{purpose}"):
-                answer = await call(provider)
+                answer = await send(lambda: self._look_again(provider, started_s))
             self._job.holds_answer = purpose == "generate"  # a process that stops lets it be stored
         except StageError as error:
             await self._close(provider, intent, started_s, _ended(error, is_paid=provider.is_paid), error.usage)
@@ -249,6 +255,14 @@ class _GatedProvider:
         answered = CallOutcome("answered", provider.is_paid, 0, answer.model, verdict="answered")
         await self._close(provider, intent, started_s, answered, answer.usage)
         return answer
+
+    async def _look_again(self, provider: Provider, admitted_s: float) -> None:
+        """Refuse a call that is about to leave long after it was admitted, if a pause has begun in between."""
+        if time.monotonic() - admitted_s < SENT_WITHIN_S:
+            return
+        left_s = await self._gate.database.run(lambda connection: pause_left_s(connection, provider.name))
+        if left_s > 0:
+            raise ThrottledError(f"{provider.name} asked to be left alone", retry_after=timedelta(seconds=left_s))
 
     def _refusal(self, provider: Provider, refused: Refused) -> StageError:
         message = f"{provider.name}: {refused.reason}"
@@ -293,7 +307,7 @@ def _ended(error: StageError, *, is_paid: bool) -> CallOutcome:
     """Say how a failed call ended, and what that says of its provider."""
     verdict: Verdict = "neutral"
     match error:
-        case ThrottledError():
+        case ThrottledError() if error.was_sent:  # else it is what we know already
             verdict = "throttled"
         case ProviderNotConfiguredError():
             verdict = "stopped"

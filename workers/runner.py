@@ -37,7 +37,7 @@ from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job_types import JOB_TYPES
-from pipelines.providers.provider import Provider
+from pipelines.providers.provider import StageProvider
 from pipelines.stage import Stage, StageContext, StageName
 from pipelines.storage.storage import Storage
 from workers.claim_loop import Ending, RunningJob
@@ -55,7 +55,7 @@ DATABASE_GONE_S = 0.5
 class ProviderFor(Protocol):
     """Makes the provider that one running job may call: with its intents, counted against its claim."""
 
-    def __call__(self, job: RunningJob, *, most_paid_calls: int) -> Provider:
+    def __call__(self, job: RunningJob, *, most_paid_calls: int) -> StageProvider:
         """Return it."""
 
 

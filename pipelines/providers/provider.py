@@ -1,6 +1,6 @@
-"""The seam to whoever analyzes and generates: values, and the one protocol."""
+"""The seam to whoever analyzes and generates: values, what providers are, and what stages see of them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Generic, Protocol, TypeVar
@@ -10,6 +10,7 @@ from pipelines.imaging.geometry import PixelBox
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -64,8 +65,38 @@ class Answer(Generic[T_co]):
     notes: tuple[str, ...] = ()
 
 
+LookAgain = Callable[[], Awaitable[None]]
+"""Asked just before the first byte leaves; raises ThrottledError if the call may not be made any more."""
+
+PreparedCall = Callable[[LookAgain], Awaitable[Answer[T]]]
+"""Sends a call whose pictures and words are ready: all that takes time before it is done, and nothing has left."""
+
+
+class StageProvider(Protocol):
+    """What stages ask: a provider that looks after limits, money and fallback by itself.
+
+    Every method raises only errors of `pipelines.errors`; cancelling a call
+    aborts it.
+    """
+
+    @property
+    def is_paid(self) -> bool:
+        """Say whether a call can cost money."""
+        ...
+
+    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
+        """Say what is in a picture and what is wrong with it."""
+        ...
+
+    async def generate(
+        self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
+    ) -> Answer[EncodedImage]:
+        """Make a picture; see `Provider.prepare_generation`."""
+        ...
+
+
 class Provider(Protocol):
-    """Analyzes and generates pictures.
+    """Analyzes and generates pictures, in two steps: a gate stands between preparing a call and sending it.
 
     Every method raises only errors of `pipelines.errors`; cancelling a call
     aborts it.
@@ -97,14 +128,14 @@ class Provider(Protocol):
         """
         ...
 
-    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
-        """Say what is in a picture and what is wrong with it."""
+    async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
+        """Make ready to say what is in a picture and what is wrong with it."""
         ...
 
-    async def generate(
+    async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
-    ) -> Answer[EncodedImage]:
-        """Make a picture of `prompt` and `images`.
+    ) -> PreparedCall[EncodedImage]:
+        """Make ready to draw a picture of `prompt` and `images`.
 
         Args:
             prompt: text for remote models, corrections for the local engine.

@@ -17,6 +17,7 @@ from pipelines.errors import (
     StageError,
     ThrottledError,
 )
+from pipelines.providers.provider import LookAgain
 
 CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
 """Image models send nothing, not even headers, until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""
@@ -25,8 +26,6 @@ MAX_ANSWER_BYTES = 96_000_000
 """A 4K picture as PNG in base64 is some 40 MB; nothing honest is larger."""
 
 MAX_EVIDENCE_CHARS = 500
-
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,42 +70,55 @@ class RemoteCaller:
         )
 
     def leave_alone(self, wait: timedelta) -> None:
-        """Send nothing for so long: what was admitted, and not sent before a 429 came, would come too early."""
+        """Send nothing for so long: other calls of this process were admitted before the 429 is written down."""
         self._quiet_until_s = max(self._quiet_until_s, time.monotonic() + wait.total_seconds())
 
-    async def post(self, path: str, **content: Any) -> Reply:
+    async def post(self, path: str, look_again: LookAgain, **content: Any) -> Reply:
         """Send a request and read its whole answer; cancelling it closes the stream.
 
         Args:
             path: from the base URL on.
+            look_again: asked once the connection stands, just before the request's first byte.
             **content: as httpx takes it: `content` and `headers`, or `files` and `data`.
 
         Raises:
             ThrottledError: it asked to be left alone; nothing was sent.
-            ProviderUnavailableError: nobody was reached; nothing was sent.
+            ProviderUnavailableError: nobody was reached, or not with the whole request: nothing was sent.
             ProviderTimedOutError: sent, and no whole answer came: it may have been paid.
             BrokenAnswerError: the answer is larger than any honest one, or packed.
             ProviderNotConfiguredError: the base URL answers with a redirect.
         """
-        quiet_s = self._quiet_until_s - time.monotonic()
-        with unsent():
-            if quiet_s > 0:
-                raise ThrottledError(f"{self._name} asked to be left alone", retry_after=timedelta(seconds=quiet_s))
+        is_sent = False
+
+        async def trace(event: str, _details: Mapping[str, Any]) -> None:
+            nonlocal is_sent
+            if event.endswith("send_request_headers.started"):
+                with unsent():
+                    self._require_quiet_over()
+                    await look_again()
+            is_sent = is_sent or event.endswith("send_request_body.complete")
+
+        url, extensions = f"{self._base_url}{path}", {"trace": trace}
         try:
-            async with self._http.stream("POST", f"{self._base_url}{path}", **content) as response:
+            async with self._http.stream("POST", url, extensions=extensions, **content) as response:
                 if response.is_redirect:
                     raise ProviderNotConfiguredError(
                         f"{self._name} redirects ({response.status_code}), which isn't followed: the base URL is wrong"
                     )
                 body = await self._whole(response)
-        except _NEVER_SENT as error:
-            with unsent():
-                raise ProviderUnavailableError(f"{self._name} can't be reached: {type(error).__name__}") from error
         except httpx.HTTPError as error:
+            if not is_sent:
+                with unsent():
+                    raise ProviderUnavailableError(f"{self._name} can't be reached: {type(error).__name__}") from error
             raise ProviderTimedOutError(
                 f"{self._name} was asked and gave no whole answer: {type(error).__name__}"
             ) from error
         return Reply(response.status_code, body, dict(response.headers))
+
+    def _require_quiet_over(self) -> None:
+        quiet_s = self._quiet_until_s - time.monotonic()
+        if quiet_s > 0:
+            raise ThrottledError(f"{self._name} asked to be left alone", retry_after=timedelta(seconds=quiet_s))
 
     async def _whole(self, response: httpx.Response) -> bytes:
         packing = response.headers.get("content-encoding", "identity").lower()

@@ -123,6 +123,12 @@ class FakeGemini(ThreadingHTTPServer):
     def count(self, purpose):
         return sum(call.purpose == purpose for call in self.calls)
 
+    def early_s(self):
+        """Return how long after a 429 each call came that came before its RetryInfo was over; longest first."""
+        throttled = [call.at_s for call in self.calls if call.fault == "429"]
+        waits = [call.at_s - at_s for call in self.calls for at_s in throttled]
+        return sorted((wait for wait in waits if 0 < wait < RETRY_AFTER_S), reverse=True)
+
     def meet(self, version, model, request, headers):
         """Write a call down and return the fault that it meets."""
         purpose = "analyze" if request.get("generationConfig", {}).get("responseMimeType") else "generate"

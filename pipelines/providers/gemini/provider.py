@@ -23,8 +23,8 @@ from pipelines.providers.gemini.requests import (
 )
 from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetadata
 from pipelines.providers.prices import PriceTable
-from pipelines.providers.provider import Answer, EncodedImage, Quote, Usage
-from pipelines.providers.remote import RemoteCaller, unsent
+from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
+from pipelines.providers.remote import RemoteCaller
 
 NAME = "gemini"
 
@@ -88,8 +88,8 @@ class GeminiProvider:
         model = self._model(prompt.model, self._settings.gemini_image_model)
         return Quote(model, self._prices.image_usd(model, long_side_px), images=1)
 
-    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
-        """Ask what is in a picture and what is wrong with it.
+    async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
+        """Make ready to ask what is in a picture and what is wrong with it.
 
         Raises:
             StageError: see `pipelines.providers.gemini.errors`.
@@ -97,18 +97,23 @@ class GeminiProvider:
         model = self.quote_analysis(options).model
         picture = await self._outgoing(image)
         temperature = ANALYSIS_TEMPERATURE if options.temperature is None else options.temperature
-        response = await self._ask(model, analysis_request(picture.data, temperature))
-        usage = self._usage(model, response.usage_metadata, images=0)
-        try:
-            return Answer(analysis_of(response, model), model, usage, temperature)
-        except StageError as error:
-            error.usage = usage
-            raise
+        body = _encoded(analysis_request(picture.data, temperature))
 
-    async def generate(
+        async def send(look_again: LookAgain) -> Answer[Analysis]:
+            response = await self._ask(model, body, look_again)
+            usage = self._usage(model, response.usage_metadata, images=0)
+            try:
+                return Answer(analysis_of(response, model), model, usage, temperature)
+            except StageError as error:
+                error.usage = usage
+                raise
+
+        return send
+
+    async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
-    ) -> Answer[EncodedImage]:
-        """Ask for a picture of a prompt and pictures: the main one first, with margins to the nearest ratio.
+    ) -> PreparedCall[EncodedImage]:
+        """Make ready to ask for a picture of pictures, the main one first, with margins to the nearest ratio.
 
         Raises:
             StageError: see `pipelines.providers.gemini.errors`.
@@ -128,14 +133,18 @@ class GeminiProvider:
             size=self._prices.size_for(model, long_side_px) if len(sizes) > 1 else None,  # one size takes no name
             temperature=GENERATION_TEMPERATURE if prompt.temperature is None else prompt.temperature,
         )
-        response = await self._ask(model, request)
-        usage = self._usage(model, response.usage_metadata, images=1)
-        try:
-            picture = EncodedImage(picture_of(response))
-        except StageError as error:
-            error.usage = usage
-            raise
-        return Answer(picture, model, usage, request["generationConfig"]["temperature"])
+        body, temperature = _encoded(request), request["generationConfig"]["temperature"]
+
+        async def send(look_again: LookAgain) -> Answer[EncodedImage]:
+            response = await self._ask(model, body, look_again)
+            usage = self._usage(model, response.usage_metadata, images=1)
+            try:
+                return Answer(EncodedImage(picture_of(response)), model, usage, temperature)
+            except StageError as error:
+                error.usage = usage
+                raise
+
+        return send
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
@@ -154,22 +163,16 @@ class GeminiProvider:
         return self._caller
 
     async def _outgoing(self, image: EncodedImage, ratios: dict[str, float] | None = None) -> Outgoing:
-        with unsent():
-            header = read_header(image.data, self._limits)
-            return await self._pixels.run(
-                outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
-            )
+        header = read_header(image.data, self._limits)
+        return await self._pixels.run(
+            outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
+        )
 
-    async def _ask(self, model: str, request: dict[str, Any]) -> GenerateContentResponse:
+    async def _ask(self, model: str, body: bytes, look_again: LookAgain) -> GenerateContentResponse:
         caller = self._require_key()
-        body = json.dumps(request, ensure_ascii=False).encode()
-        with unsent():
-            if len(body) > MAX_REQUEST_BYTES:
-                raise RequestRejectedError(
-                    f"the request would have {len(body):,} bytes; gemini takes {MAX_REQUEST_BYTES:,}"
-                )
         reply = await caller.post(
             f"/{self._settings.gemini_api_version}/models/{model}:generateContent",
+            look_again,
             content=body,
             headers={"content-type": "application/json"},
         )
@@ -193,3 +196,10 @@ class GeminiProvider:
             drawn = min(candidates, sum(max(0, d.token_count or 0) for d in details if d.modality == "IMAGE"))
         cost = self._prices.units_usd(model, prompt=prompt, output=candidates - drawn + thoughts, image=drawn)
         return Usage(prompt, candidates + thoughts, images or None, cost if self._prices.knows(model) else None)
+
+
+def _encoded(request: dict[str, Any]) -> bytes:
+    body = json.dumps(request, ensure_ascii=False).encode()
+    if len(body) > MAX_REQUEST_BYTES:
+        raise RequestRejectedError(f"the request would have {len(body):,} bytes; gemini takes {MAX_REQUEST_BYTES:,}")
+    return body

@@ -11,7 +11,7 @@ from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import Purpose
 from pipelines.providers.local import work
-from pipelines.providers.provider import Answer, EncodedImage, Quote, Usage
+from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
 
 NAME = "local"
 
@@ -52,6 +52,24 @@ class LocalProvider:
                 "model that can"
             )
         return Quote(NAME, images=1)
+
+    async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
+        """Prepare nothing: the work is done here, and nobody waits for it."""
+
+        async def measure(_look_again: LookAgain) -> Answer[Analysis]:
+            return await self.analyze(image, options)
+
+        return measure
+
+    async def prepare_generation(
+        self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
+    ) -> PreparedCall[EncodedImage]:
+        """Prepare nothing, as `prepare_analysis`."""
+
+        async def treat(_look_again: LookAgain) -> Answer[EncodedImage]:
+            return await self.generate(prompt, images, long_side_px, aspect)
+
+        return treat
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:  # noqa: ARG002 - figures need none
         """Measure a picture.

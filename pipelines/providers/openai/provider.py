@@ -31,8 +31,8 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.providers.prices import PriceTable
-from pipelines.providers.provider import Answer, EncodedImage, Quote, Usage
-from pipelines.providers.remote import MAX_EVIDENCE_CHARS, RemoteCaller, Reply, unsent
+from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
+from pipelines.providers.remote import MAX_EVIDENCE_CHARS, RemoteCaller, Reply
 
 NAME = "openai"
 
@@ -113,14 +113,18 @@ class OpenAIProvider:
         self._require_key()
         return Quote(self._model, self._prices.image_usd(self._model, long_side_px), images=1)
 
-    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:  # noqa: ARG002 - never can
+    async def prepare_analysis(
+        self,
+        image: EncodedImage,  # noqa: ARG002 - never can
+        options: AnalysisOptions,  # noqa: ARG002 - never can
+    ) -> PreparedCall[Analysis]:
         """Refuse, as `quote_analysis` does."""
         raise ProviderNotConfiguredError("openai is not configured to analyze: its images API can't")
 
-    async def generate(
+    async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
-    ) -> Answer[EncodedImage]:
-        """Ask for a picture; of pictures by `edits`, of words alone by `generations`.
+    ) -> PreparedCall[EncodedImage]:
+        """Make ready to ask for a picture; of pictures by `edits`, of words alone by `generations`.
 
         Raises:
             StageError: the error of ours that the answer means.
@@ -135,16 +139,21 @@ class OpenAIProvider:
             ]
             files = [("image[]", (f"{n}.jpg", one.data, "image/jpeg")) for n, one in enumerate(pictures)]
             texts = {name: str(value) for name, value in fields.items()}
-            reply = await caller.post("/v1/images/edits", files=files, data={**texts, "size": pictures[0].ratio or ""})
+            content: dict[str, Any] = {"files": files, "data": texts | {"size": pictures[0].ratio or ""}}
+            path = "edits"
         else:
-            size = nearest_ratio(aspect or 1.0, RATIOS)
-            reply = await caller.post("/v1/images/generations", json={**fields, "size": size})
-        if reply.status != HTTPStatus.OK:
-            error = refusal(reply)
-            if isinstance(error, ThrottledError):
-                caller.leave_alone(error.retry_after)
-            raise error
-        return self._answer(reply)
+            path, content = "generations", {"json": {**fields, "size": nearest_ratio(aspect or 1.0, RATIOS)}}
+
+        async def send(look_again: LookAgain) -> Answer[EncodedImage]:
+            reply = await caller.post(f"/v1/images/{path}", look_again, **content)
+            if reply.status != HTTPStatus.OK:
+                error = refusal(reply)
+                if isinstance(error, ThrottledError):
+                    caller.leave_alone(error.retry_after)
+                raise error
+            return self._answer(reply)
+
+        return send
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
@@ -157,11 +166,10 @@ class OpenAIProvider:
         return self._caller
 
     async def _outgoing(self, image: EncodedImage, ratios: dict[str, float] | None) -> Outgoing:
-        with unsent():
-            header = read_header(image.data, self._limits)
-            return await self._pixels.run(
-                outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
-            )
+        header = read_header(image.data, self._limits)
+        return await self._pixels.run(
+            outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
+        )
 
     def _answer(self, reply: Reply) -> Answer[EncodedImage]:
         try:

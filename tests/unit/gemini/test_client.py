@@ -30,6 +30,7 @@ from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.provider import EncodedImage
 from tests.fake_gemini import answers
 from tests.fake_gemini.server import FakeGemini, answered
+from tests.ungated import Ungated
 from tests.unit.imaging.imaging_pictures import encoded, photo
 
 LIMITS = DecodeLimits(max_bytes=25_000_000, max_pixels=64_000_000)
@@ -53,7 +54,7 @@ async def pixels():
 @pytest.fixture
 async def gemini(server, pixels):
     provider = GeminiProvider(Settings(gemini_api_key=KEY, gemini_base_url=server.url), pixels, LIMITS)
-    yield provider
+    yield Ungated(provider)
     await provider.aclose()
 
 
@@ -172,17 +173,17 @@ async def test_nobody_there_means_nothing_sent(server, pixels):
     server.__exit__()
     gemini = GeminiProvider(Settings(gemini_api_key=KEY, gemini_base_url=server.url), pixels, LIMITS)
     with pytest.raises(ProviderUnavailableError) as caught:
-        await gemini.analyze(PICTURE, AnalysisOptions())
+        await Ungated(gemini).analyze(PICTURE, AnalysisOptions())
 
     assert not caught.value.was_sent
     await gemini.aclose()
 
 
 async def test_refused_picture_never_leaves_the_house(gemini, server):
-    with pytest.raises(BadImageError) as caught:
+    with pytest.raises(BadImageError):
         await gemini.analyze(EncodedImage(b"<svg/>"), AnalysisOptions())
 
-    assert (caught.value.was_sent, server.calls) == (False, [])
+    assert server.calls == []
 
 
 async def test_cancelling_ends_a_call_at_once(gemini, server):

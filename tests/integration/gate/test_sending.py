@@ -1,0 +1,166 @@
+"""From admission to the first byte: what a gate lets through leaves at once, or is looked at again."""
+
+import asyncio
+import time
+from datetime import timedelta
+
+import pytest
+
+from config.settings import Settings
+from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from pipelines.errors import ProviderUnavailableError, ThrottledError
+from pipelines.job import Prompt
+from pipelines.prompts import ALL_CORRECTIONS
+from pipelines.providers.provider import Answer, EncodedImage, Quote
+from pipelines.providers.remote import RemoteCaller
+from tests.builders import make_claim
+from tests.fake_gemini.server import FakeGemini
+from workers.claim_loop import RunningJob
+from workers.gate import SENT_WITHIN_S, Gate
+from workers.provider_rules import rules_of
+
+PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
+PAUSE_S = 30.0
+
+
+class Scripted:
+    """A paid provider whose two steps do what a test says."""
+
+    name = "gemini"
+    is_paid = True
+
+    def __init__(self, *, preparing=None, connecting=None):
+        self._preparing, self._connecting = preparing, connecting
+        self.sent = 0
+
+    def quote_analysis(self, _options):
+        return Quote("m", images=0)
+
+    def quote_generation(self, _prompt, _long_side_px):
+        return Quote("m", images=1)
+
+    async def prepare_analysis(self, _image, _options):
+        return await self._prepared()
+
+    async def prepare_generation(self, *_):
+        return await self._prepared()
+
+    async def _prepared(self):
+        if self._preparing:
+            await self._preparing()
+
+        async def send(look_again):
+            if self._connecting:
+                await self._connecting()
+            try:
+                await look_again()
+            except ThrottledError as error:
+                error.was_sent = False
+                raise
+            self.sent += 1
+            return Answer(EncodedImage(b""), "m")
+
+        return send
+
+
+async def asked(database, provider, **settings):
+    """Ask as one job of a worker process does."""
+    claim = await make_claim(database)
+    gate = Gate(database, [provider], provider, Settings(**settings))
+    job = RunningJob(claim, "GENERATING", time.monotonic())
+    return await gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 1024, 1.0)
+
+
+async def throttle(database):
+    """Let another process's call end with a 429."""
+    claim, rules = await make_claim(database), rules_of(Settings(), "gemini")
+    plan = CallPlan("gemini", "generate", may_be_paid=True, rules=rules)
+    opened = await database.run(lambda connection: open_call(connection, claim, plan))
+    ended = CallOutcome("ThrottledError", may_be_paid=False, latency_ms=1, verdict="throttled", retry_after_s=PAUSE_S)
+    await database.run(lambda connection: close_call(connection, opened.intent, ended, rules))
+
+
+async def intents(database):
+    rows = await database.fetch("SELECT outcome, was_sent FROM darkroom.provider_calls ORDER BY id")
+    return [(row["outcome"], row["was_sent"]) for row in rows]
+
+
+async def test_pause_that_comes_while_pictures_are_prepared_holds_the_call_back(database):
+    provider = Scripted(preparing=lambda: throttle(database))
+    with pytest.raises(ThrottledError) as held:
+        await asked(database, provider)
+
+    assert provider.sent == 0
+    assert timedelta(seconds=PAUSE_S - 1) < held.value.retry_after
+    assert await intents(database) == [("ThrottledError", True)]  # the other process's, and none of ours
+
+
+async def test_pause_that_comes_while_a_connection_is_made_holds_the_call_back_and_costs_nothing(database):
+    async def slow():
+        await throttle(database)
+        await asyncio.sleep(SENT_WITHIN_S)
+
+    provider = Scripted(connecting=slow)
+    with pytest.raises(ThrottledError) as held:
+        await asked(database, provider, budgets="total_calls=1")
+
+    assert provider.sent == 0
+    assert timedelta(seconds=PAUSE_S - 2) < held.value.retry_after
+    assert (await intents(database))[0] == ("ThrottledError", False)
+    spent = await database.fetchval(
+        "SELECT (state ->> 'calls')::integer FROM darkroom.limits WHERE scope = 'budget' AND window_start = 'epoch'"
+    )
+    assert spent == 1  # the other process's
+
+
+async def test_slow_connection_goes_on_when_nobody_asked_to_be_left_alone(database):
+    provider = Scripted(connecting=lambda: asyncio.sleep(SENT_WITHIN_S))
+    await asked(database, provider)
+
+    assert provider.sent == 1
+    assert await intents(database) == [("answered", True)]
+
+
+async def test_no_picture_is_prepared_before_a_gate_that_is_shut(database):
+    prepared = []
+
+    async def note():
+        prepared.append(1)
+
+    await throttle(database)
+    with pytest.raises(ThrottledError):
+        await asked(database, Scripted(preparing=note))
+
+    assert prepared == []
+
+
+async def test_what_look_again_refuses_sends_no_byte():
+    async def refuse():
+        raise ThrottledError("not now", retry_after=timedelta(seconds=9))
+
+    with FakeGemini() as server:
+        caller = RemoteCaller("gemini", server.url, {"x-goog-api-key": "k"})
+        with pytest.raises(ThrottledError) as held:
+            await caller.post("/v1beta/models/m:generateContent", refuse, content=b"{}")
+        await caller.aclose()
+
+    assert not held.value.was_sent
+    assert server.calls == []
+
+
+async def test_request_that_broke_off_half_way_was_never_sent():
+    async def hang_up(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    async def go_on():
+        pass
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        caller = RemoteCaller("gemini", f"http://127.0.0.1:{port}", {})
+        with pytest.raises(ProviderUnavailableError) as broken:
+            await caller.post("/x", go_on, content=bytes(40_000_000))
+        await caller.aclose()
+
+    assert (broken.value.was_sent, broken.value.is_paid) == (False, False)
