@@ -14,6 +14,7 @@ RETENTION_DAYS: Final = {
     "stage_runs": 30,
     "ticks": 30,
     "provider_calls": 400,
+    "artifacts": 400,
     "sessions": 0,
     "verification_tokens": 0,
     "campaign_metrics_cache": 0,

@@ -95,6 +95,7 @@ class Generated:
     """The finished picture in storage: what COMPLETED writes to the row.
 
     `treatments` says what was done, for people to read ("denoised sigma 14.8").
+    `input_hash` says what it was made of: 64 hex digits.
     """
 
     key: str
@@ -106,6 +107,7 @@ class Generated:
     model: str
     temperature: float | None = None
     treatments: tuple[str, ...] = ()
+    input_hash: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON, for the history of stages."""
@@ -119,8 +121,12 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Checkpoints of the stages that have finished; None for those that haven't, or were switched off."""
+    """Checkpoints of the stages that have finished; None for those that haven't, or were switched off.
+
+    `generated` is a picture that an earlier attempt bought and stored, and lost its claim before it could say so.
+    """
 
     analysis: Analysis | None = None
     crop: Crop | None = None
     prompt: Prompt | None = None
+    generated: Generated | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
-from pipelines.job import Job, Outputs
+from pipelines.job import Generated, Job, Outputs
 from pipelines.providers.provider import StageProvider
 from pipelines.storage.storage import Storage
 
@@ -24,7 +24,11 @@ class StageName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a stage works with: the job, what finished stages gave, and the outside world behind seams."""
+    """What a stage works with: the job, what finished stages gave, and the outside world behind seams.
+
+    `maker` names the providers and models that are configured, in order. `find_same` returns the picture that the
+    same user already has of the same input hash; without it nothing is reused.
+    """
 
     job: Job
     outputs: Outputs
@@ -33,6 +37,8 @@ class StageContext:
     pixels: PixelPool
     limits: DecodeLimits
     fetcher: PictureFetcher = field(default_factory=PictureFetcher)
+    maker: str = ""
+    find_same: Callable[[str], Awaitable[Generated | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

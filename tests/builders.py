@@ -1,8 +1,10 @@
 """Rows for tests, each as a foreign producer would insert it."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+from models.artifacts import Artifact
 from models.claims import Claim, claim
 from models.database import Database
 from models.leases import renew_lease
@@ -134,6 +136,12 @@ async def make_balance(database: Database, user_id: str, balance: int) -> None:
     )
 
 
+def make_artifact(**changes: Any) -> Artifact:
+    """Return a stored picture as it is written down; `changes` are fields by name."""
+    made = Artifact("f" * 64, "users/u/enhanced/i/j-0.jpg", "0" * 64, 10, 4, 3, "model-1", 0.4, ["denoised"])
+    return replace(made, **changes)
+
+
 async def make_pipeline(database: Database, user_id: str | None, *, visibility: str = "PRIVATE", **configs: Any) -> str:
     """Insert a pipeline; `configs` are its JSON columns by name. Return its id."""
     pipeline_id = new_id("p")
@@ -212,7 +220,7 @@ async def all_rows(database: Database) -> dict[str, list[str]]:
     tables = (
         *("public.image_enhancement_jobs", "public.mcp_generation_jobs", "public.user_token_balances"),
         *("public.token_transactions", "public.enhancement_pipelines", "darkroom.job_queue", "darkroom.job_money"),
-        *("darkroom.stage_runs", "darkroom.provider_calls"),
+        *("darkroom.stage_runs", "darkroom.provider_calls", "darkroom.artifacts"),
     )
     return {
         table: [row[0] for row in await database.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")] for table in tables

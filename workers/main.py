@@ -80,6 +80,8 @@ class WorkerProcess:
             limits=limits,
             mask=mask,
             fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
+            maker=" ".join((*settings.providers, settings.gemini_image_model, settings.openai_image_model)),
+            reuses_results=settings.reuse_results,
         )
         worker_id = self.worker_id
         claim_loop = ClaimLoop(

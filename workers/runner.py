@@ -17,7 +17,8 @@ import asyncpg
 import structlog
 
 from config.masking import SecretMask
-from models.claims import ClaimLostError
+from models.artifacts import Artifact, find_artifact, find_same, record_artifact
+from models.claims import Claim, ClaimLostError
 from models.database import Database, is_connection_loss, is_contention
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_inputs import JobInputs, load_inputs
@@ -36,13 +37,14 @@ from pipelines.errors import PermanentError, PolicyRefusedError, StageError, Thr
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
+from pipelines.job import Generated
 from pipelines.job_types import JOB_TYPES
 from pipelines.providers.provider import StageProvider
 from pipelines.stage import Stage, StageContext, StageName
 from pipelines.storage.storage import Storage
 from workers.claim_loop import Ending, RunningJob
 from workers.retry import retry_delay
-from workers.translation import build_job, build_outputs, columns_of, summary_of, with_output
+from workers.translation import artifact_of, build_job, build_outputs, columns_of, generated_of, summary_of, with_output
 
 T = TypeVar("T")
 
@@ -73,6 +75,8 @@ class Runner:
         limits: DecodeLimits,
         mask: SecretMask,
         fetcher: PictureFetcher | None = None,
+        maker: str = "",
+        reuses_results: bool = False,
     ) -> None:
         """Hold what every run needs; the caller owns and closes it."""
         self._database = database
@@ -83,6 +87,8 @@ class Runner:
         self._limits = limits
         self._mask = mask
         self._fetcher = fetcher or PictureFetcher()
+        self._maker = maker
+        self._reuses_results = reuses_results
 
     async def run_job(self, job: RunningJob) -> None:
         """Run one claim to its recorded end. Only a bug of ours raises."""
@@ -162,11 +168,15 @@ class Runner:
         )
         if inputs is None:
             raise ClaimLostError(f"the row of job {claim.job_id} is gone")
-        context = self._context(job, inputs)
         stages = _remaining(JOB_TYPES[claim.job_type].stages, claim.stage)
+        context = self._context(job, inputs)
+        if stages[0].name is StageName.GENERATING:  # an earlier attempt may have got as far as the storage
+            context = await self._with_artifact(context, claim)
         for stage, following in zip(stages, [*stages[1:], None], strict=True):
             job.stage, job.started_s, job.holds_answer = stage.name, time.monotonic(), False
             output = await self._run_stage(stage, context)
+            if isinstance(output, Generated):
+                await self._record_artifact(job, output)
             columns = columns_of(claim.job_type, output)
             duration_ms = _elapsed_ms(job)
             summary = summary_of(output)
@@ -193,6 +203,34 @@ class Runner:
             pixels=self._pixels,
             limits=self._limits,
             fetcher=self._fetcher,
+            maker=self._maker,
+            find_same=(lambda input_hash: self._find_same(job.claim, input_hash)) if self._reuses_results else None,
+        )
+
+    async def _with_artifact(self, context: StageContext, claim: Claim) -> StageContext:
+        """Add what an earlier attempt has stored: it isn't bought again."""
+        artifact = await self._with_database(
+            lambda: self._database.run(lambda connection: find_artifact(connection, claim))
+        )
+        return replace(context, outputs=replace(context.outputs, generated=self._generated(artifact)))
+
+    async def _find_same(self, claim: Claim, input_hash: str) -> Generated | None:
+        return self._generated(
+            await self._with_database(
+                lambda: self._database.run(lambda connection: find_same(connection, claim, input_hash))
+            )
+        )
+
+    def _generated(self, artifact: Artifact | None) -> Generated | None:
+        return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
+
+    async def _record_artifact(self, job: RunningJob, picture: Generated) -> None:
+        """Write down what is stored, before anything else can go wrong: from here on it isn't bought again."""
+        artifact = artifact_of(picture)
+        await self._with_database(
+            lambda: self._database.commit(
+                "record_artifact", lambda connection: record_artifact(connection, job.claim, artifact)
+            )
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Any:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from models.artifacts import Artifact
 from models.claims import Claim
 from models.job_inputs import JobInputs, Picture, Pipeline
 from models.job_tables import ENHANCEMENTS, table_of
@@ -58,6 +59,37 @@ def build_outputs(job: Job, inputs: JobInputs) -> Outputs:
     if row.get("geminiPrompt") is not None:
         prompt = Prompt.from_json(row["geminiPrompt"], job=job, analysis=analysis)
     return Outputs(analysis=analysis, crop=crop, prompt=prompt)
+
+
+def artifact_of(picture: Generated) -> Artifact:
+    """Return what is written down of a stored picture before its job is completed."""
+    return Artifact(
+        input_hash=picture.input_hash,
+        key=picture.key,
+        sha256=picture.sha256,
+        size_bytes=picture.size_bytes,
+        width_px=picture.width_px,
+        height_px=picture.height_px,
+        model=picture.model,
+        temperature=picture.temperature,
+        treatments=picture.treatments,
+    )
+
+
+def generated_of(artifact: Artifact, url: str) -> Generated:
+    """Rebuild a stored picture from what was written down, and the URL that its key has now."""
+    return Generated(
+        key=artifact.key,
+        url=url,
+        width_px=artifact.width_px,
+        height_px=artifact.height_px,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256,
+        model=artifact.model,
+        temperature=artifact.temperature,
+        treatments=tuple(artifact.treatments),
+        input_hash=artifact.input_hash,
+    )
 
 
 def columns_of(job_type: str, output: object) -> dict[str, Any]:

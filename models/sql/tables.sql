@@ -126,22 +126,25 @@ CREATE INDEX provider_calls_job_idx ON darkroom.provider_calls (job_id);
 CREATE INDEX provider_calls_started_idx ON darkroom.provider_calls (provider, started_at);
 CREATE INDEX provider_calls_open_idx ON darkroom.provider_calls (started_at) WHERE outcome = 'open';
 
--- A picture that was bought and stored: input hash -> object.
+-- What a job has bought and stored: input hash -> object. Written before the job is completed.
 CREATE TABLE darkroom.artifacts (
-    input_hash text PRIMARY KEY,
     job_type text NOT NULL,
     job_id text NOT NULL,
+    input_hash text NOT NULL,
     user_id text NOT NULL,
     key text NOT NULL,
     sha256 text NOT NULL,
     bytes integer NOT NULL,
     width integer NOT NULL,
     height integer NOT NULL,
-    model text,
+    model text NOT NULL,
     temperature double precision,
-    created_at timestamptz NOT NULL DEFAULT now()
+    treatments text[] NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (job_type, job_id)
 );
-CREATE INDEX artifacts_job_idx ON darkroom.artifacts (job_id);
+CREATE INDEX artifacts_input_idx ON darkroom.artifacts (input_hash, user_id);
+CREATE INDEX artifacts_created_idx ON darkroom.artifacts (created_at);
 
 CREATE TABLE darkroom.submissions (
     user_id text NOT NULL,

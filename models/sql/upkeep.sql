@@ -175,7 +175,6 @@ BEGIN
             UNION ALL SELECT g."outputImageR2Key" FROM public.mcp_generation_jobs g
                       WHERE g."outputImageR2Key" = ANY (rest)
             UNION ALL SELECT g."inputImageR2Key" FROM public.mcp_generation_jobs g WHERE g."inputImageR2Key" = ANY (rest)
-            UNION ALL SELECT a.key FROM darkroom.artifacts a WHERE a.key = ANY (rest)
             UNION ALL SELECT r ->> 'r2Key' FROM public.enhancement_pipelines p
                       CROSS JOIN jsonb_array_elements(CASE jsonb_typeof(p."promptConfig" -> 'referenceImages')
                           WHEN 'array' THEN p."promptConfig" -> 'referenceImages' ELSE '[]' END) r

@@ -2,26 +2,17 @@
 
 import hashlib
 
-import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
-
-from pipelines import keys
-from pipelines.errors import BadImageError, BrokenAnswerError, StorageUnavailableError
-from pipelines.imaging.encode import JPEG_CONTENT_TYPE
+from pipelines.errors import BadImageError, BrokenAnswerError
 from pipelines.imaging.finishing import FinishedImage, finish, finished
 from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import BYTES_PER_PIXEL, read_header
 from pipelines.imaging.orientation import oriented_size
-from pipelines.job import Generated, Job, Prompt
+from pipelines.job import Generated, Prompt
 from pipelines.prompts import ALL_CORRECTIONS, Purpose, prompt_text
 from pipelines.providers.provider import Answer, EncodedImage
 from pipelines.stage import StageContext
 from pipelines.stages.objects import read_input, read_references, read_source
-
-log = structlog.get_logger(__name__)
-
-UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
-"""Between uploads of a picture that is made already: full jitter, so that a storage that comes back isn't flooded."""
+from pipelines.stages.results import hash_of, is_stored, reuse, store
 
 
 async def generate(context: StageContext) -> Generated:
@@ -30,17 +21,21 @@ async def generate(context: StageContext) -> Generated:
     Raises:
         StageError: an object is missing, a picture is refused, the provider or the storage failed.
     """
+    if (kept := context.outputs.generated) is not None and await is_stored(context.storage, kept):
+        return kept
     job = context.job
     prompt = context.outputs.prompt or Prompt.of_job(
         prompt_text(job.purpose, None, job.options, job.prompt), ALL_CORRECTIONS, job
     )
     images, width_px, height_px = await _pictures(context)
+    input_hash = hash_of(context, images)
+    if (again := await reuse(context, input_hash)) is not None:
+        return again
     aspect = width_px / height_px
     answer = await context.provider.generate(prompt, images, job.tier.long_side_px, aspect)
     picture = await _finish(context, answer, width_px, height_px)
     sha256 = hashlib.sha256(picture.data).hexdigest()
-    key = _key(job, sha256)
-    await _upload(context, key, picture.data, sha256)
+    key = await store(context, picture.data, sha256)
     return Generated(
         key=key,
         url=context.storage.url(key),
@@ -51,20 +46,8 @@ async def generate(context: StageContext) -> Generated:
         model=answer.model,
         temperature=answer.temperature if answer.temperature is not None else job.options.generation.temperature or 0.0,
         treatments=answer.notes,
+        input_hash=input_hash,
     )
-
-
-async def _upload(context: StageContext, key: str, data: bytes, sha256: str) -> None:
-    """Store the picture, however often it takes: it is paid for. The stage's deadline ends the trying."""
-
-    def report(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        log.warning("upload_failed", tries=state.attempt_number, error=str(error))
-
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(StorageUnavailableError), wait=UPLOAD_WAIT, before_sleep=report, reraise=True
-    )
-    await retrying(context.storage.put, key, data, JPEG_CONTENT_TYPE, sha256)
 
 
 async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int]:
@@ -100,11 +83,3 @@ async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px:
         return await context.pixels.run(finish, image.data, context.limits, width_px, height_px, task_bytes=task_bytes)
     except BadImageError as error:
         raise BrokenAnswerError(f"{answer.model} answered with no usable picture: {error}") from error
-
-
-def _key(job: Job, sha256: str) -> str:
-    if job.image_id is not None:
-        return keys.enhanced_key(job.user_id, job.image_id, job.id, sha256)
-    if job.purpose is Purpose.MODIFY:
-        return keys.modified_key(job.user_id, job.id, sha256)
-    return keys.generated_key(job.user_id, job.id, sha256)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from models.artifacts import record_artifact
 from models.claims import ClaimLostError
 from models.database import prepare_connection
 from models.job_tables import table_of
@@ -27,6 +28,7 @@ from tests.builders import (
     all_rows,
     claim_jobs,
     job_row,
+    make_artifact,
     make_claim,
     make_pipeline,
     make_user,
@@ -121,6 +123,8 @@ async def test_lost_claim_writes_no_row_anywhere(database, table, lose):
     for transition in transitions_of(table, pipeline).values():
         with pytest.raises(ClaimLostError):
             await database.run(lambda connection, transition=transition: record(connection, claim, transition))
+    with pytest.raises(ClaimLostError):
+        await database.run(lambda connection: record_artifact(connection, claim, make_artifact()))
 
     assert await all_rows(database) == rows
 

@@ -13,6 +13,7 @@ from pipelines.options import resolve
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.stage import StageContext
 from pipelines.stages import generate as generating
+from pipelines.stages import results
 from pipelines.storage.file import FileStorage
 from pipelines.tiers import Tier
 from tests.unit.imaging.imaging_pictures import encoded, photo
@@ -48,7 +49,7 @@ class CountingProvider(LocalProvider):
 
 @pytest.fixture
 async def context(tmp_path, monkeypatch):
-    monkeypatch.setattr(generating, "UPLOAD_WAIT", wait_none())
+    monkeypatch.setattr(results, "UPLOAD_WAIT", wait_none())
     key = "users/user1/originals/image1.png"
     job = Job("job1", "enhance", "user1", Tier.TIER_1K, key, "image1", None, resolve(None))
     storage = FailingStorage(tmp_path, "https://pictures.example")

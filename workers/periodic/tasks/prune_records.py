@@ -20,6 +20,7 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "sessions": ("public.sessions", "expires", "true"),
     "verification_tokens": ("public.verification_tokens", "expires", "true"),
     "campaign_metrics_cache": ("public.campaign_metrics_cache", "expiresAt", "true"),
+    "artifacts": ("darkroom.artifacts", "created_at", "true"),
     "provider_calls": (
         "darkroom.provider_calls",
         "started_at",

@@ -1,0 +1,99 @@
+"""Finished pictures in storage: storing one, finding it after a crash, taking an earlier one of the same input."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from pipelines import keys
+from pipelines.errors import BadImageError, MissingObjectError, StorageUnavailableError
+from pipelines.imaging.encode import JPEG_CONTENT_TYPE
+from pipelines.job import Generated, Job
+from pipelines.prompts import Purpose
+from pipelines.providers.provider import EncodedImage
+from pipelines.stage import StageContext
+from pipelines.storage.storage import Storage
+
+log = structlog.get_logger(__name__)
+
+UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
+"""Between uploads of a picture that is made already: full jitter, so that a storage that comes back isn't flooded."""
+
+
+def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
+    """Return the hash of all that a picture is made of: job type, tier, pipeline, words, pictures and who makes it.
+
+    Inputs and not the prompt: an analysis says the same in other words, and asking twice would buy twice.
+    """
+    job = context.job
+    asked = {
+        "job_type": job.job_type,
+        "tier": job.tier,
+        "options": asdict(job.options),
+        "prompt": job.prompt,
+        "aspect": job.aspect,
+        "maker": context.maker,
+        "pictures": [hashlib.sha256(image.data).hexdigest() for image in images],
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+async def store(context: StageContext, data: bytes, sha256: str) -> str:
+    """Store a picture, however often it takes: it is paid for. The stage's deadline ends the trying. Return its key."""
+
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("upload_failed", tries=state.attempt_number, error=str(error))
+
+    key = _key(context.job, sha256)
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(StorageUnavailableError), wait=UPLOAD_WAIT, before_sleep=report, reraise=True
+    )
+    await retrying(context.storage.put, key, data, JPEG_CONTENT_TYPE, sha256)
+    return key
+
+
+async def is_stored(storage: Storage, picture: Generated) -> bool:
+    """Say whether a picture is there as it was written down.
+
+    Raises:
+        StorageUnavailableError: nobody knows.
+    """
+    try:
+        head = await storage.head(picture.key)
+    except MissingObjectError:
+        return False
+    return (head.size_bytes, head.sha256) == (picture.size_bytes, picture.sha256)
+
+
+async def reuse(context: StageContext, input_hash: str) -> Generated | None:
+    """Return a copy, under this job's own key, of what the user already has of the same input; None if nothing.
+
+    A copy, so that deleting one job's picture takes no other's along.
+
+    Raises:
+        StorageUnavailableError: the storage doesn't give or take it now.
+    """
+    earlier = await context.find_same(input_hash) if context.find_same else None
+    if earlier is None:
+        return None
+    try:
+        data = await context.storage.get(earlier.key, max_bytes=earlier.size_bytes)
+    except (MissingObjectError, BadImageError):
+        return None
+    if hashlib.sha256(data).hexdigest() != earlier.sha256:
+        return None
+    key = await store(context, data, earlier.sha256)
+    log.info("result_reused", earlier_key=earlier.key)
+    return replace(earlier, key=key, url=context.storage.url(key), input_hash=input_hash)
+
+
+def _key(job: Job, sha256: str) -> str:
+    if job.image_id is not None:
+        return keys.enhanced_key(job.user_id, job.image_id, job.id, sha256)
+    if job.purpose is Purpose.MODIFY:
+        return keys.modified_key(job.user_id, job.id, sha256)
+    return keys.generated_key(job.user_id, job.id, sha256)
