@@ -1,0 +1,244 @@
+"""The real SQL with one thing taken out: each time an auditor that sees only tables catches it, and the whole passes.
+
+What is broken here is broken in tests/model/variants.py, too, where every order of events is tried and not only one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from models import transitions
+from models.claims import ClaimLostError
+from models.database import prepare_connection
+from models.provider_calls import CallPlan, open_call
+from models.rescue import rescue_lost_claims
+from models.transitions import HELD, Checkpoint, Completed, Retried, Unheld, record, record_for_house
+from tests.builders import PRICE, claim_jobs, make_claim, make_image, make_job, make_user, new_id, waiting_for_locks
+
+SIGNATURE = "^[0-9a-f]{8}-"
+"""Writers sign with their lease token, which the row's workflowRunId names for the claim that holds it."""
+
+AUDIT = f"""
+SELECT promise, finding FROM darkroom.money_violations
+UNION ALL
+SELECT 'I3', format('job %s was never charged', j.id) FROM public.image_enhancement_jobs j
+WHERE j."tokensCost" > 0 AND NOT EXISTS (SELECT FROM darkroom.job_money m WHERE m.job_id = j.id AND m.kind = 'charge')
+UNION ALL
+SELECT 'I2', format('job %s was written by %s and is held by %s', j.id, s.signature, j."workflowRunId")
+FROM public.image_enhancement_jobs j, LATERAL (VALUES (j."geminiModel"), (j."errorMessage")) s (signature)
+WHERE s.signature ~ '{SIGNATURE}' AND s.signature <> j."workflowRunId"
+UNION ALL
+SELECT 'I1', format('job %s was tried %s times of %s', j.id, r.tries, j."maxRetries" + 1)
+FROM public.image_enhancement_jobs j, LATERAL (
+    SELECT count(*) FILTER (WHERE h.event = 'claimed') - count(*) FILTER (WHERE h.event IN ('released', 'snoozed'))
+        AS tries FROM darkroom.stage_runs h WHERE h.job_id = j.id) r
+WHERE r.tries > j."maxRetries" + 1
+UNION ALL
+SELECT 'I5', format('job %s was completed and is %s', j.id, j.status) FROM public.image_enhancement_jobs j
+WHERE j.status <> 'COMPLETED' AND j."processingCompletedAt" IS NOT NULL
+UNION ALL
+SELECT 'I6', format('attempt %s of job %s buys after attempt %s began', c.attempt, c.job_id, h.attempt)
+FROM darkroom.provider_calls c JOIN darkroom.stage_runs h ON h.job_id = c.job_id AND h.event = 'claimed'
+WHERE h.attempt > c.attempt AND h.at < c.started_at
+"""
+
+
+@dataclass
+class World:
+    """What a schedule works with, and how it breaks what it runs on."""
+
+    database: object
+    connect: Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
+    eventually: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+    monkeypatch: pytest.MonkeyPatch
+    is_broken: bool
+
+    async def alter_function(self, name, find, put):
+        """Replace a part of a function of ours in this test's database."""
+        text = await self.database.fetchval(f"SELECT pg_get_functiondef('darkroom.{name}'::regproc)")
+        assert text.count(find) == 1
+        if self.is_broken:
+            await self.database.fetch(text.replace(find, put))
+
+    def alter_statement(self, find, put, *, kind, is_rescue=False):
+        """Replace a part of the statement by which a claim, or a rescue, writes one kind of transition."""
+        build = transitions._statement
+
+        def built(table, built_kind, names, condition, *, skip):
+            text = build(table, built_kind, names, condition, skip=skip)
+            if built_kind is not kind or is_rescue != (condition != HELD):
+                return text
+            assert text.count(find) == 1
+            return text.replace(find, put)
+
+        if self.is_broken:
+            self.monkeypatch.setattr(transitions, "_statement", built)
+
+    async def rescued(self, claim):
+        """Take a claim away and give the job to another worker, whose claim is returned."""
+        await self.database.fetch("UPDATE darkroom.workers SET lease_expires_at = now() - interval '1 s'")
+        assert (await self.rescue()).requeued == 1
+        (second,) = await claim_jobs(self.database)
+        assert second.job_id == claim.job_id
+        return second
+
+    async def rescue(self):
+        not_after = await self.database.fetchval("SELECT clock_timestamp() + interval '3 seconds'")
+        return await rescue_lost_claims(self.database, not_after)
+
+    async def write(self, claim, transition):
+        """Write as a worker that believes in its claim; say whether it took effect."""
+        try:
+            await self.database.run(lambda connection: record(connection, claim, transition))
+        except ClaimLostError:
+            return False
+        return True
+
+
+def completed_by(claim):
+    return Completed("GENERATING", 1, {"geminiModel": str(claim.lease_token)})
+
+
+ANY_LEASE = "$3::uuid IS NOT NULL"
+"""In place of the fence: true of every token."""
+
+
+async def no_fence(world):
+    """A zombie goes on after another has its job, and sets it back."""
+    world.alter_statement(HELD, ANY_LEASE, kind=Retried)
+    zombie = await make_claim(world.database)
+    await world.rescued(zombie)
+    await world.write(zombie, Retried("ANALYZING", str(zombie.lease_token), timedelta(hours=1)))
+
+
+async def fence_that_is_joined_and_not_locked(world):
+    """A zombie's statement begins, and waits for the row, while its job is given to another."""
+    world.alter_statement(" FOR UPDATE OF q", "", kind=Completed)
+    claim = await make_claim(world.database)
+    zombie, taker = await world.connect(), await world.connect()
+    for connection in (zombie, taker):
+        await prepare_connection(connection)
+    async with taker.transaction():
+        unheld = Unheld(claim.job_type, claim.job_id, claim.id)
+        died = Retried(claim.stage, "its worker died", timedelta(), event="rescued")
+        await record_for_house(taker, unheld, died, HELD, claim.lease_token)
+        await taker.execute(
+            """WITH taken AS (UPDATE darkroom.job_queue SET status = 'processing', worker_id = gen_random_uuid(),
+                                  lease_token = gen_random_uuid(), attempts = attempts + 1 RETURNING *)
+               UPDATE public.image_enhancement_jobs j SET status = 'PROCESSING', "workflowRunId" = lease_token::text
+               FROM taken WHERE j.id = taken.job_id"""
+        )
+        writing = asyncio.create_task(record(zombie, claim, completed_by(claim)))
+        await world.eventually(lambda: waiting_for_locks(world.database))
+    await asyncio.wait([writing])
+    assert world.is_broken == (writing.exception() is None)
+
+
+async def completion_by_id_alone(world):
+    """A zombie completes the job that another is working on."""
+    world.alter_statement(HELD, ANY_LEASE, kind=Completed)
+    zombie = await make_claim(world.database)
+    await world.rescued(zombie)
+    await world.write(zombie, completed_by(zombie))
+
+
+async def refund_outside_the_transaction(world):
+    """Whoever cancels dies after the commit, before the transaction that would refund."""
+    await world.alter_function("follow", "PERFORM darkroom.refund(unpaid);", "NULL;")
+    job = await make_job(world.database)
+    canceller = await world.connect()
+    await canceller.execute("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = $1", job)
+    canceller.terminate()
+
+
+async def rescue_without_attempt(world):
+    """A job with two attempts kills a worker at each stage."""
+    world.alter_statement(
+        "last_error = $6::text", "last_error = $6::text, attempts = q.attempts - 1", kind=Retried, is_rescue=True
+    )
+    await make_job(world.database, maxRetries=1)
+    for stage, following in (("ANALYZING", "CROPPING"), ("CROPPING", "PROMPTING"), ("PROMPTING", "GENERATING")):
+        for claim in await claim_jobs(world.database):
+            assert await world.write(claim, Checkpoint(stage, following, 60, 1))
+        await world.database.fetch("DELETE FROM darkroom.workers")
+        await world.rescue()
+
+
+async def charge_after_insert(world):
+    """A job is cancelled between its producer's two transactions."""
+    await world.alter_function("enter", "PERFORM darkroom.charge(jobs);", "NULL;")
+    user = await make_user(world.database)
+    job = await make_job(world.database, user_id=user)
+    await world.database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'")
+    if world.is_broken:
+        await world.database.fetch(
+            """SELECT darkroom.charge(ARRAY[ROW('enhance', $1, $2, 'TIER_1K', $3, 'ANALYZING', 4, now())
+                                            ::darkroom.entering])""",
+            job,
+            user,
+            PRICE["TIER_1K"],
+        )
+
+
+async def intent_without_fence(world):
+    """A zombie buys after another has its job."""
+    await world.alter_function("open_call", " AND q.lease_token = open_call.lease_token", "")
+    zombie = await make_claim(world.database)
+    await world.rescued(zombie)
+    plan = CallPlan("p", "generate", may_be_paid=True)
+    opening = world.database.run(lambda connection: open_call(connection, zombie, plan))
+    assert world.is_broken == (not isinstance(*await asyncio.gather(opening, return_exceptions=True), ClaimLostError))
+
+
+async def no_status_guard(world):
+    """A foreign program cancels a job that is completed."""
+    await world.alter_function("guard_status", "RETURN OLD;", "RETURN NEW;")
+    claim = await make_claim(world.database)
+    assert await world.write(claim, completed_by(claim))
+    await world.database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'")
+
+
+async def balance_read_without_a_lock(world):
+    """Two producers submit at once, and the user can pay for one."""
+    await world.alter_function("charge", 'ORDER BY b."userId" FOR NO KEY UPDATE', 'ORDER BY b."userId"')
+    user = await make_user(world.database, balance=PRICE["TIER_1K"])
+    image = await make_image(world.database, user)
+    insert = """INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status,
+                    "updatedAt") VALUES ($1, $2, $3, 'TIER_1K', $4, 'PENDING', now())"""
+    values = (image, user, PRICE["TIER_1K"])
+    first, second = await world.connect(), await world.connect()
+    async with first.transaction():
+        await first.execute(insert, new_id("j"), *values)
+        inserting = asyncio.create_task(second.execute(insert, new_id("j"), *values))
+        await world.eventually(lambda: waiting_for_locks(world.database))
+    await asyncio.wait([inserting])
+    assert world.is_broken == (inserting.exception() is None)
+
+
+SCHEDULES = {
+    no_fence: "I2",
+    fence_that_is_joined_and_not_locked: "I2",
+    completion_by_id_alone: "I2",
+    refund_outside_the_transaction: "I3",
+    rescue_without_attempt: "I1",
+    charge_after_insert: "I3",
+    intent_without_fence: "I6",
+    no_status_guard: "I5",
+    balance_read_without_a_lock: "I7",
+}
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "broken"])
+@pytest.mark.parametrize(("schedule", "promise"), SCHEDULES.items(), ids=[one.__name__ for one in SCHEDULES])
+async def test_auditor_catches_what_is_broken_and_passes_what_is_whole(
+    database, connect, eventually, monkeypatch, damage, schedule, promise, is_broken
+):
+    await schedule(World(database, connect, eventually, monkeypatch, is_broken))
+
+    findings = await database.fetch(AUDIT)
+
+    assert {row["promise"] for row in findings} == ({promise} if is_broken else set()), findings
