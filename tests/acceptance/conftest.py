@@ -45,19 +45,33 @@ class Fleet:
         self.storage = open_storage((folder / "objects").as_uri())
         self.calls_path = folder / "calls"
         self.calls_path.touch()
-        self._folder = folder
+        self.folder = folder
         self._workers: list[WorkerProcesses] = []
 
     def start(self, processes: int = 1, *, slow_s: float = 0.0, kind: type[WorkerProcesses] = SlowWorkers, **settings):
         os.environ |= {"SLOW_S": str(slow_s), "SLOW_CALLS": str(self.calls_path), "LOG_LEVEL": "warning"}
-        made = Settings(home=self._folder, **settings)
+        made = Settings(home=self.folder, **settings)
         workers = kind(made, self.services, processes=processes, lanes=4)
         for name, value in settings.items():
             workers.environment[f"DARKROOM_{name.upper()}"] = str(value)
+        return self.add(workers)
+
+    def add(self, workers: WorkerProcesses) -> WorkerProcesses:
+        """Start workers; they are stopped with the others."""
         workers.start()
         self._workers.append(workers)
         assert workers.wait_ready(40), "the workers didn't start"
         return workers
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What any process of Darkroom needs to work on this test's services."""
+        return {
+            "DATABASE_URL": self.services.database_url,
+            "REDIS_URL": self.services.redis_url,
+            "STORAGE_URL": self.services.storage_url,
+            "PROVIDER": "local",
+        }
 
     def calls(self, what: str) -> int:
         return sum(line.split()[1] == what for line in self.calls_path.read_text().splitlines())

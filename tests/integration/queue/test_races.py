@@ -15,6 +15,7 @@ from tests.builders import (
     balance_of,
     claim_jobs,
     job_row,
+    ledger_of,
     make_claim,
     make_generation,
     make_image,
@@ -230,3 +231,25 @@ async def test_program_idle_with_many_jobs_locked_suffers_no_deadlock_from_a_fai
         await failing
     assert await deadlocks(database) == 0
     assert await balance_of(database, user) == 100
+
+
+async def test_hundred_cancels_of_one_job_at_once_refund_once(database, connect):
+    held = await make_claim(database)
+    programs = [await connect() for _ in range(100)]
+    gate = asyncio.Event()
+
+    async def cancel(number, program):
+        await gate.wait()
+        if number % 2:
+            return await program.fetchval("SELECT darkroom.cancel_job($1)", held.job_id)
+        return await program.fetchval(
+            "UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = $1 RETURNING status::text",
+            held.job_id,
+        )
+
+    cancels = [asyncio.create_task(cancel(*one)) for one in enumerate(programs)]
+    gate.set()
+
+    assert set(await asyncio.gather(*cancels)) == {"CANCELLED"}
+    assert [row["amount"] for row in await ledger_of(database, held.user_id) if row["type"] == "REFUND"] == [2]
+    assert await balance_of(database, held.user_id) == 100

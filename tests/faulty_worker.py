@@ -1,0 +1,58 @@
+"""A worker in which things go wrong for real: an entry point for dramatiq, like workers.main.
+
+A text-to-image job meets the faults that its prompt names, in real pixel children and on the real event loop; with
+`once` in the prompt only the first time. STUCK_LOOP_S shortens the watchdog's patience.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from pipelines.providers import registry
+from tests.slow_worker import SlowProvider
+from tests.unit.imaging import imaging_tasks as tasks
+from workers import lease
+from workers import main as worker
+
+
+def compute(seconds):
+    """Keep the event loop from moving, without ever letting go of the processor."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        pass
+
+
+FAULTS = {
+    "child burns CPU": lambda pixels: pixels.run(tasks.spin, 600, cpu_s=1),
+    "child swells": lambda pixels: pixels.run(tasks.allocate, 4_000_000_000),
+    "child crashes": lambda pixels: pixels.run(tasks.end_by, signal.SIGSEGV),
+    "child sleeps": lambda pixels: pixels.run(tasks.sleep, 600, wall_s=0.5),
+    "child works long": lambda pixels: pixels.run(tasks.spin, 600, cpu_s=600, wall_s=600),
+    "loop sticks": lambda _pixels: time.sleep(600),
+    "loop is blocked": lambda _pixels: compute(5),
+}
+
+
+def is_counted(name):
+    return name.replace(" ", "_") in Path(os.environ["SLOW_CALLS"]).read_text()
+
+
+class FaultyProvider(SlowProvider):
+    def __init__(self, settings, pixels, limits):
+        super().__init__(settings, pixels, limits)
+        self._pixels = pixels
+
+    async def generate(self, prompt, images, long_side_px, aspect):
+        for name, fault in FAULTS.items():
+            if name in prompt.text and not ("once" in prompt.text and is_counted(name)):
+                self._count(name.replace(" ", "_"))
+                if work := fault(self._pixels):
+                    await work
+        return await super().generate(prompt, images, long_side_px, aspect)
+
+
+def main() -> None:
+    registry.PROVIDERS["local"] = FaultyProvider
+    lease.STUCK_LOOP_S = float(os.environ.get("STUCK_LOOP_S", lease.STUCK_LOOP_S))
+    worker.main()

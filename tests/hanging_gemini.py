@@ -1,0 +1,63 @@
+"""A Gemini that takes every call and never answers, and notes when the caller hangs up."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class HangingCall:
+    """One call: its body, and, on the clock of `time.monotonic`, when it had come and when its caller hung up."""
+
+    body: bytes
+    came_s: float = field(default_factory=time.monotonic)
+    hung_up_s: float | None = None
+
+
+class HangingGemini:
+    """Serves on loopback, in the event loop of whoever opens it as a context."""
+
+    def __init__(self):
+        self.calls: list[HangingCall] = []
+        self.heard = asyncio.Condition()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def call_of(self, word: str, *, hung_up: bool = False, within_s: float = 20) -> HangingCall:
+        """Wait for the last call whose body has `word`, and for its caller to hang up if asked."""
+
+        def found():
+            calls = [call for call in self.calls if word.encode() in call.body]
+            return calls[-1] if calls and (calls[-1].hung_up_s or not hung_up) else None
+
+        async with asyncio.timeout(within_s), self.heard:
+            return await self.heard.wait_for(found)
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._hang, "127.0.0.1", 0, backlog=512)
+        return self
+
+    async def __aexit__(self, *_):
+        assert self._server is not None
+        self._server.close()
+
+    async def _hang(self, reader, writer):
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            call = HangingCall(await reader.readexactly(size))
+            async with self.heard:
+                self.calls.append(call)
+                self.heard.notify_all()
+            await reader.read()  # ends with the connection
+            async with self.heard:
+                call.hung_up_s = time.monotonic()
+                self.heard.notify_all()
+        except (OSError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
