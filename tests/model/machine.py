@@ -137,7 +137,7 @@ class Machine(Rows):
         elif run.phase == ANSWERED:
             yield from self.store(s, worker, run)
         elif run.phase == STORED:
-            yield self.record_artifact(s, worker, run)
+            yield from self.record_artifact(s, worker)
         else:
             yield from self.complete(s, worker)
             yield from self.write(s, worker, "retries: the result was refused", self.retried(worker))
@@ -154,10 +154,10 @@ class Machine(Rows):
         yield from self.write(s, worker, "releases the job", self.let_go(worker))
 
     def look(self, s: State, worker: int, run: Run) -> Step:
-        """Look for an artifact; what is stored isn't bought again."""
-        if s.artifact is None:
-            return Step(f"{name(worker)} finds no stored picture", s.with_run(worker, run._replace(phase=LOOKED)))
-        return Step(f"{name(worker)} finds a stored picture", s.with_run(worker, run._replace(phase=RECORDED)))
+        """Look for an artifact and its object; what is stored isn't bought again."""
+        if s.artifact == KEPT:
+            return Step(f"{name(worker)} finds a stored picture", s.with_run(worker, run._replace(phase=RECORDED)))
+        return Step(f"{name(worker)} finds no stored picture", s.with_run(worker, run._replace(phase=LOOKED)))
 
     def call(self, s: State, worker: int, run: Run) -> Iterator[Step]:
         """Commit the intent, and call; or refuse to pay for yet another picture."""
@@ -186,10 +186,9 @@ class Machine(Rows):
             yield from self.write(lost, worker, "retries: no storage until the deadline", self.retried(worker))
             yield from self.write(lost, worker, "releases: no storage until the grace is over", self.let_go(worker))
 
-    def record_artifact(self, s: State, worker: int, run: Run) -> Step:
-        """Record the stored picture. Without a fence, which is the weaker: what is recorded is true of anybody's."""
-        recorded = s._replace(artifact=KEPT).with_run(worker, run._replace(phase=RECORDED))
-        return Step(f"{name(worker)} records the artifact", recorded)
+    def record_artifact(self, s: State, worker: int) -> Iterator[Step]:
+        """Record the stored picture."""
+        yield from self.write(s, worker, "records the artifact", self.kept(worker))
 
     def complete(self, s: State, worker: int) -> Iterator[Step]:
         """Write the result."""
@@ -229,6 +228,16 @@ class Machine(Rows):
         def change(s: State) -> State:
             queue = s.queue._replace(stage=GENERATING, kills=0) if s.queue is not None else None
             return s._replace(queue=queue).with_run(worker, Run(GENERATING))
+
+        return change
+
+    def kept(self, worker: int) -> Change:
+        """Commit the artifact of a stored picture."""
+
+        def change(s: State) -> State:
+            run = s.runs[worker]
+            assert run is not None
+            return s._replace(artifact=KEPT).with_run(worker, run._replace(phase=RECORDED, has_passed=False))
 
         return change
 

@@ -26,7 +26,7 @@ def one_holder(before: State, step: Step) -> str | None:
 
 def written(s: State) -> tuple[object, ...]:
     """Return all that a claim's write can change."""
-    return s.status, s.queue, s.charges, s.refunds, s.balance, s.ledger, s.result
+    return s.status, s.queue, s.charges, s.refunds, s.balance, s.ledger, s.artifact, s.result
 
 
 def one_refund(s: State, price: int) -> str | None:

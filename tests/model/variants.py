@@ -7,7 +7,6 @@ from tests.model.machine import Change, Machine, name
 from tests.model.state import (
     ANALYZING,
     CALLING,
-    KEPT,
     LOOKED,
     PENDING,
     PROMISED,
@@ -88,15 +87,19 @@ class ChargeAfterInsert(Machine):
 
 
 class ArtifactBeforeObject(Machine):
-    """The artifact is recorded, and then its object stored."""
+    """The artifact is recorded before its object is stored, and believed."""
 
     def store(self, s: State, worker: int, run: Run) -> Iterator[Step]:
         recorded = s._replace(artifact=s.artifact or PROMISED).with_run(worker, run._replace(phase=STORED))
         yield Step(f"{name(worker)} records the artifact", recorded)
 
-    def record_artifact(self, s: State, worker: int, run: Run) -> Step:
-        stored = s._replace(artifact=KEPT).with_run(worker, run._replace(phase=RECORDED))
-        return Step(f"{name(worker)} stores the picture", stored)
+    def record_artifact(self, s: State, worker: int) -> Iterator[Step]:
+        yield from self.write(s, worker, "stores the picture", self.kept(worker))
+
+    def look(self, s: State, worker: int, run: Run) -> Step:
+        if s.artifact is None:
+            return super().look(s, worker, run)
+        return Step(f"{name(worker)} finds an artifact", s.with_run(worker, run._replace(phase=RECORDED)))
 
 
 class IntentAfterCall(Machine):
