@@ -77,6 +77,7 @@ async def upgrade(
     prices: Mapping[str, int],
     cost_column: str = session.OUR_COST_COLUMN,
     max_retries: int = 3,
+    regeneration: Mapping[str, object] | None = None,
     grant_role: str | None = None,
 ) -> UpgradeResult:
     """Bring a database to head and record how its triggers are to charge. Idempotent, and safe from several processes.
@@ -90,6 +91,7 @@ async def upgrade(
         prices: tokens by tier, for each of the four.
         cost_column: the name of the cost's column in both job tables.
         max_retries: attempts after the first for jobs whose table has no such column.
+        regeneration: what users earn back, as `Settings.regeneration_terms` says; None keeps what is recorded.
         grant_role: a role that is to be allowed to submit and cancel by our SQL functions.
 
     Raises:
@@ -107,6 +109,8 @@ async def upgrade(
     def run(connection: Connection) -> UpgradeResult:
         result = _upgrade(connection, mode=mode, prices=prices, cost_column=cost_column, grant_role=grant_role)
         installation.record(connection, "max_retries", max_retries)
+        if regeneration is not None:
+            installation.record(connection, "regeneration", dict(regeneration))
         return result
 
     return await _in_turn(engine_or_url, run)

@@ -80,7 +80,7 @@ async def require_migrated(settings: Settings, services: Services) -> None:
 
 
 async def upgrade_database(settings: Settings, services: Services, grant_role: str | None = None) -> UpgradeResult:
-    """Bring the database to this version, with the settings' mode, prices and cost column.
+    """Bring the database to this version, with the settings' mode, prices, cost column and regeneration.
 
     Raises:
         MigrationError: it was refused; nothing changed.
@@ -93,6 +93,7 @@ async def upgrade_database(settings: Settings, services: Services, grant_role: s
             prices=settings.prices,
             cost_column=settings.cost_column,
             max_retries=settings.max_retries,
+            regeneration=settings.regeneration_terms(),
             grant_role=grant_role,
         )
     finally:

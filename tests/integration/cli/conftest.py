@@ -25,6 +25,7 @@ TRUNCATE public.users CASCADE;
 TRUNCATE darkroom.job_queue, darkroom.job_money, darkroom.opening_balances, darkroom.stage_runs,
     darkroom.provider_calls, darkroom.workers, darkroom.operator_actions;
 UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
+DELETE FROM darkroom.settings WHERE key = 'regeneration';
 """
 
 

@@ -1,11 +1,14 @@
 """`queue stats`, `doctor`, `config`, `db`: what the program says about its state."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.builders import claim_jobs, make_job, make_worker, set_status
+from models.database import Database
+from tests.builders import claim_jobs, make_job, make_user, make_worker, set_status
 from tests.integration.cli.calling import Arrange, Darkroom
+from tests.integration.periodic.rows import set_last
 
 
 def test_queue_stats_counts_by_queue_and_status_and_names_live_workers(darkroom: Darkroom, arrange: Arrange) -> None:
@@ -116,6 +119,22 @@ def test_db_check_and_upgrade_of_a_ready_database(darkroom: Darkroom) -> None:
     assert darkroom("db", "check", "--json").json == []
     upgraded = darkroom("db", "upgrade", "--json")
     assert (upgraded.code, upgraded.json["applied"], upgraded.json["mode"]) == (0, [], "managed")
+
+
+def test_db_upgrade_records_what_a_refresh_on_demand_gives(
+    darkroom: Darkroom, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refresh(database: Database) -> int:
+        user_id = await make_user(database, balance=0)
+        now = await database.fetchval("SELECT clock_timestamp()")
+        await set_last(database, user_id, now - timedelta(minutes=31))
+        return int(await database.fetchval("SELECT darkroom.regenerate($1)", user_id))
+
+    before = arrange(refresh)
+    monkeypatch.setenv("DARKROOM_REGENERATION", "drip")
+    assert darkroom("db", "upgrade").code == 0
+
+    assert (before, arrange(refresh)) == (0, 2)
 
 
 def test_db_upgrade_for_a_role_that_is_not_there_is_a_usage_error(darkroom: Darkroom) -> None:
