@@ -5,7 +5,8 @@
 --   provider_day NAME, day   used: requests, state.images: pictures; the day is the provider's own
 --   budget PAYER, day/epoch  used: USD counted, state.calls: calls counted; payers are all, user:ID, anonymous
 -- Minutes are counted from provider_calls itself, so that no window of 60 s, wherever it begins, holds more than the
--- limit. The functions are VOLATILE for a reason: each of their statements has to see what was committed while the
+-- limit; a second more is looked at, since calls admitted 60 s apart may arrive a little closer to each other.
+-- The functions are VOLATILE for a reason: each of their statements has to see what was committed while the
 -- lock was waited for.
 
 CREATE FUNCTION darkroom.day_start(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
@@ -55,18 +56,18 @@ BEGIN
     most := (rules ->> 'requests_per_minute')::integer;
     IF most IS NOT NULL THEN
         SELECT c.started_at INTO leaves FROM darkroom.provider_calls c
-        WHERE c.provider = rate_wait.provider AND c.started_at > at - interval '60 seconds' AND c.was_sent
+        WHERE c.provider = rate_wait.provider AND c.started_at > at - interval '61 seconds' AND c.was_sent
         ORDER BY c.started_at DESC OFFSET greatest(most, 1) - 1 LIMIT 1;
     END IF;
     IF leaves IS NULL AND images > 0 AND rules ? 'images_per_minute' THEN
         SELECT w.started_at INTO leaves FROM (
             SELECT c.started_at, sum(c.quoted_images) OVER (ORDER BY c.started_at DESC, c.id DESC) AS newer
             FROM darkroom.provider_calls c
-            WHERE c.provider = rate_wait.provider AND c.started_at > at - interval '60 seconds' AND c.was_sent) w
+            WHERE c.provider = rate_wait.provider AND c.started_at > at - interval '61 seconds' AND c.was_sent) w
         WHERE w.newer + images > (rules ->> 'images_per_minute')::integer ORDER BY w.started_at DESC LIMIT 1;
     END IF;
     IF leaves IS NOT NULL THEN
-        wait_s := extract(epoch FROM leaves + interval '60 seconds' - at);
+        wait_s := extract(epoch FROM leaves + interval '61 seconds' - at);
         kind := 'rate';
         reason := 'its rate for this minute is used up';
     END IF;
@@ -230,6 +231,7 @@ DECLARE
     payer text;
     zone text := coalesce(rules ->> 'zone', 'UTC');
     at timestamptz;
+    locked_at timestamptz;
 BEGIN
     IF job_type IN ('enhance', 'blend') THEN
         PERFORM FROM public.image_enhancement_jobs j WHERE j.id = job_id FOR KEY SHARE;
@@ -248,6 +250,15 @@ BEGIN
         PERFORM darkroom.lock_cells(provider, payer, zone, at);
         SELECT w.* INTO wait_s, kind, reason FROM darkroom.call_wait(provider, payer, price, images, rules) w;
         IF kind IS NOT NULL THEN
+            RETURN;
+        END IF;
+        locked_at := at;
+        at := clock_timestamp(); -- the cells were waited for: admitted is who holds them, and that is now
+        IF (darkroom.day_start(at, zone), darkroom.day_start(at, 'UTC'))
+                <> (darkroom.day_start(locked_at, zone), darkroom.day_start(locked_at, 'UTC')) THEN
+            wait_s := 0.1;
+            kind := 'rate';
+            reason := 'its day is just over';
             RETURN;
         END IF;
         PERFORM darkroom.count_call(provider, payer, zone, at, 1, images, price);

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from models.provider_calls import Admitted, CallOutcome, CallPlan, Refused, close_call, open_call, provider_wait
-from tests.builders import claim_jobs, make_claim, make_job, make_user
+from tests.builders import claim_jobs, make_claim, make_job, make_user, waiting_for_locks
 
 RULES = {"first_concurrency": 100, "concurrency": 100, "breaker_failures": 3, "breaker_s": 10}
 
@@ -82,13 +82,28 @@ async def test_no_window_of_a_minute_holds_more_than_its_limit(database):
     await shift(database, 59)
     await close(database, await attempt(database, **limit))
     refused = await attempt(database, **limit)
-    await shift(database, 2)
+    await shift(database, 3)
     admitted = await attempt(database, **limit)
     again = await attempt(database, **limit)
 
-    assert (refused.kind, 0 < refused.wait_s <= 1.1) == ("rate", True)
+    assert (refused.kind, 1 < refused.wait_s <= 2.1) == ("rate", True)
     assert isinstance(admitted, Admitted)
     assert (again.kind, 57 < again.wait_s <= 58.1) == ("rate", True)
+
+
+async def test_call_counts_from_the_moment_it_is_admitted_and_not_from_when_it_asked(database):
+    await close(database, await attempt(database))
+    claim = await make_claim(database)
+    async with database.connection() as other, other.transaction():
+        await other.execute("SELECT FROM darkroom.limits WHERE scope = 'provider' FOR UPDATE")
+        asking = asyncio.create_task(attempt(database, claim))
+        while not await waiting_for_locks(database):  # noqa: ASYNC110 - another session's lock
+            await asyncio.sleep(0.01)
+        released_at = await other.fetchval("SELECT clock_timestamp()")
+    opened = await asking
+
+    started_at = await database.fetchval("SELECT started_at FROM darkroom.provider_calls WHERE id = $1", opened.intent)
+    assert started_at >= released_at
 
 
 async def test_call_that_was_never_sent_is_given_back(database):
