@@ -1,10 +1,11 @@
 """Every way in which a stage can fail, as types: what the runner decides on."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.providers.provider import Usage
+    from pipelines.providers.provider import PreparedCall, Usage
 
 
 class StageError(Exception):
@@ -16,11 +17,13 @@ class StageError(Exception):
     error_logs only.
 
     A provider says more: `was_sent` is False if its call never left the
-    house, and `usage` is what a refused answer says that it used.
+    house, `usage` is what a refused answer says that it used, and `again`
+    prepares the one call, changed, that may do better at once.
     """
 
     was_sent: bool = True
     usage: "Usage | None" = None
+    again: "Callable[[], Awaitable[PreparedCall[Any]]] | None" = None
 
     def __init__(self, message: str, *, evidence: str | None = None) -> None:
         super().__init__(message)
@@ -53,6 +56,10 @@ class ProviderNotConfiguredError(PermanentError):
 
 class RequestRejectedError(PermanentError):
     """The provider understood the request and rejected it."""
+
+
+class RequestTooLargeError(RequestRejectedError):
+    """The provider takes no request of this length."""
 
 
 class PolicyRefusedError(PermanentError):

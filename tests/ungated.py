@@ -7,11 +7,11 @@ class Ungated:
         self.is_paid = provider.is_paid
 
     async def analyze(self, *arguments):
-        return await (await self.provider.prepare_analysis(*arguments))(_let_through)
+        return await (await self.provider.prepare_analysis(*arguments))(let_through)
 
     async def generate(self, *arguments):
-        return await (await self.provider.prepare_generation(*arguments))(_let_through)
+        return await (await self.provider.prepare_generation(*arguments))(let_through)
 
 
-async def _let_through():
+async def let_through():
     """Look at nothing."""

@@ -7,10 +7,12 @@ is stopped; a rate that is used up is waited for.
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -47,6 +49,7 @@ from pipelines.options import AnalysisOptions
 from pipelines.providers.provider import Answer, EncodedImage, PreparedCall, Provider, Quote, StageProvider, Usage
 from workers.claim_loop import RunningJob
 from workers.provider_rules import rules_of
+from workers.retry import retry_delay
 
 T = TypeVar("T")
 
@@ -57,6 +60,9 @@ PASSED_OVER = frozenset({"stopped", "breaker", "quota", "budget"})
 
 LONG_PAUSE_S = 300.0
 """A provider that wants to be left alone for longer is passed over, too."""
+
+ANALYSIS_S = 60.0
+"""For two tries at an analysis, which take seconds; the other half of its stage's deadline is for measuring."""
 
 JITTER_FRACTION = 0.1
 LEAST_JITTER_S = 1.0
@@ -137,7 +143,7 @@ class _GatedProvider:
         return any(provider.is_paid for provider in self._gate.providers)
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
-        """Analyze; what no provider can or will analyze is measured, so that an analysis never ends a job."""
+        """Analyze; what no provider can or will analyze is measured: that takes no attempt and ends no job."""
 
         async def ask(providers: Sequence[Provider]) -> Answer[Analysis]:
             return await self._ask(
@@ -147,28 +153,19 @@ class _GatedProvider:
                 lambda one: one.prepare_analysis(image, options),
             )
 
-        for _ in range(2):
-            try:
-                return await ask(self._gate.providers)
-            except ProviderNotConfiguredError:
-                break
-            except BrokenAnswerError as error:
-                log.warning("analysis_unusable", error=str(error))
-            except (ProviderUnavailableError, ProviderTimedOutError):
-                if self._claim.attempt == 1:
-                    raise
-                break
+        with contextlib.suppress(ProviderNotConfiguredError, TimeoutError):
+            async with asyncio.timeout(ANALYSIS_S):
+                for _ in range(2):
+                    try:
+                        return await ask(self._gate.providers)
+                    except (BrokenAnswerError, ProviderUnavailableError, ProviderTimedOutError) as error:
+                        log.warning("analysis_unusable", error=str(error))
+                        await asyncio.sleep(retry_delay(1).total_seconds())
         return await ask([self._gate.measuring])
 
     async def generate(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> Answer[EncodedImage]:
-        if self.is_paid:
-            paid = await self._gate.database.run(lambda connection: paid_generations(connection, self._claim))
-            if paid >= self._most_paid_calls:
-                raise TooManyPaidCallsError(
-                    f"{paid} generate calls may have been paid for this job; its limit is {self._most_paid_calls}"
-                )
         return await self._ask(
             "generate",
             self._gate.providers,
@@ -198,7 +195,7 @@ class _GatedProvider:
         refusals: list[ProviderNotConfiguredError] = []
         for provider in providers:
             try:
-                return await self._call(provider, purpose, quote_of(provider), prepare)
+                return await self._call(provider, purpose, quote_of(provider), partial(prepare, provider))
             except _PassedOverError as error:
                 passed_over.append(error)
             except ProviderNotConfiguredError as error:
@@ -217,8 +214,14 @@ class _GatedProvider:
         provider: Provider,
         purpose: str,
         quote: Quote,
-        prepare: Callable[[Provider], Awaitable[PreparedCall[T]]],
+        prepare: Callable[[], Awaitable[PreparedCall[T]]],
     ) -> Answer[T]:
+        """Call one provider, and where its answer says what to change, once more at once.
+
+        Raises:
+            TooManyPaidCallsError: another generation would be one too many.
+            StageError: it may not be called now, or the call failed.
+        """
         rules = self._gate.rules.get(provider.name, {})
         if provider.is_paid:  # no pictures are made ready before a gate that is seen to be shut
             refused = await self._gate.database.run(
@@ -226,7 +229,28 @@ class _GatedProvider:
             )
             if refused is not None:
                 raise self._refusal(provider, refused)
-        send = await prepare(provider)
+        while True:
+            if provider.is_paid and purpose == "generate":
+                await self._require_paid_calls_left()
+            send = await prepare()
+            try:
+                return await self._send(provider, purpose, quote, send)
+            except StageError as error:
+                if error.again is None:
+                    raise
+                log.info("provider_asked_again", provider=provider.name, purpose=purpose, error=str(error))
+                prepare = error.again
+
+    async def _require_paid_calls_left(self) -> None:
+        paid = await self._gate.database.run(lambda connection: paid_generations(connection, self._claim))
+        if paid >= self._most_paid_calls:
+            raise TooManyPaidCallsError(
+                f"{paid} generate calls may have been paid for this job; its limit is {self._most_paid_calls}"
+            )
+
+    async def _send(self, provider: Provider, purpose: str, quote: Quote, send: PreparedCall[T]) -> Answer[T]:
+        """Have a prepared call admitted, send it at once, and write down how it ended."""
+        rules = self._gate.rules.get(provider.name, {})
         plan = CallPlan(provider.name, purpose, provider.is_paid, quote.model, quote.cost_usd, quote.images, rules)
         opened = await self._gate.database.commit(
             "open_call", lambda connection: open_call(connection, self._claim, plan)

@@ -35,7 +35,11 @@ class Outgoing:
 
 
 def outgoing(
-    data: bytes, limits: DecodeLimits, box: PixelBox | None, ratios: Mapping[str, float] | None = None
+    data: bytes,
+    limits: DecodeLimits,
+    box: PixelBox | None,
+    ratios: Mapping[str, float] | None = None,
+    max_side_px: int = MAX_SIDE_PX,
 ) -> Outgoing:
     """Pass a picture through the door and encode it anew. Run it in a pixel child.
 
@@ -46,7 +50,7 @@ def outgoing(
     Raises:
         BadImageError: refused at the door.
     """
-    pixels = decode(data, limits, box=box, max_long_side_px=MAX_SIDE_PX).pixels
+    pixels = decode(data, limits, box=box, max_long_side_px=max_side_px).pixels
     if max(pixels.shape[:2]) < LEAST_SIDE_PX:
         pixels = resize_long_side(pixels, LEAST_SIDE_PX)
     ratio = None
@@ -58,7 +62,7 @@ def outgoing(
         if len(encoded) <= MAX_BYTES:
             break
     else:
-        encoded = encode_jpeg(resize_long_side(pixels, MAX_SIDE_PX // 2), quality=QUALITIES[-1])
+        encoded = encode_jpeg(resize_long_side(pixels, max_side_px // 2), quality=QUALITIES[-1])
     return Outgoing(encoded, ratio, pixels.shape[1], pixels.shape[0])
 
 

@@ -1,5 +1,6 @@
 """The server: /v1 and /v1beta, a thread per connection, and faults by script or by chance."""
 
+import contextlib
 import json
 import random
 import re
@@ -45,15 +46,23 @@ def _error_info(reason):
     return {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}
 
 
-def _whole(request):
+def _continued():
+    body = {"candidates": [{"content": {"role": "model"}, "finishReason": "CONTINUATION", "continuationToken": "more"}]}
+    return 200, json.dumps(body).encode(), "application/json"
+
+
+def whole(request):
     parts, usage = answers.answer_to(request)
     return answered(*parts, usage=usage)
 
 
-def _thoughts_first(request):
-    parts, usage = answers.answer_to(request)
+def _thoughts_first(reply):
+    """Put a draft before what is answered."""
+    code, body, kind = reply
+    value = json.loads(body)
     draft = answers.inline_part(Image.new("RGB", (64, 64), "red"), "PNG", thought=True)
-    return answered({"text": "I think", "thought": True}, draft, *parts, usage=usage)
+    value["candidates"][0]["content"]["parts"][:0] = [{"text": "I think", "thought": True}, draft]
+    return code, json.dumps(value).encode(), kind
 
 
 FAULTS = {
@@ -71,14 +80,17 @@ FAULTS = {
     "half": None,
     "html": lambda _: (200, b"<html><body>502 Bad Gateway</body></html>", "text/html"),
     "text only": lambda _: answered({"text": "I can't draw today."}),
-    "thoughts": _thoughts_first,
+    "thoughts": None,
     "no picture": lambda _: answered(reason="NO_IMAGE"),
     "image safety": lambda _: answered(reason="IMAGE_SAFETY"),
+    "413": lambda _: error(413, "FAILED_PRECONDITION", "Request payload size exceeds the limit"),
+    "max tokens": lambda _: answered({"text": '{"mainSub'}, reason="MAX_TOKENS"),
+    "continuation": lambda _: _continued(),
     "recitation": lambda _: answered(reason="IMAGE_RECITATION"),
     "new reason": lambda _: answered(reason="BRAND_NEW_REASON"),
     "blocked": lambda _: (200, b'{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"}}', "application/json"),
 }
-"""By name -> the answer; None where the connection itself fails."""
+"""By name -> the answer; None where it is what the connection does, or the answer itself with something before it."""
 
 CHANCE = ("429", "500", "503", "reset", "timeout", "half", "html", "text only", "thoughts", "no picture")
 """What fails by chance, each as likely as the others."""
@@ -108,6 +120,7 @@ class FakeGemini(ThreadingHTTPServer):
         self.failures, self.delay_s, self.timeout_s = failures, delay_s, timeout_s
         self.calls: list[Call] = []
         self.answer = None
+        self.most_in_flight = self._in_flight = 0
         self._scripted: list[str] = []
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -140,6 +153,17 @@ class FakeGemini(ThreadingHTTPServer):
             call = Call(time.monotonic(), version, model, purpose, fault, request, headers)
             self.calls.append(call)
         return fault
+
+    @contextlib.contextmanager
+    def in_flight(self):
+        with self._lock:
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= 1
 
     def handle_error(self, request, client_address):
         """Say nothing of clients that hang up: they are part of the tests."""
@@ -175,27 +199,32 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._send(*error(400, "INVALID_ARGUMENT", "Invalid JSON payload received."))
             return
-        fault = self.server.meet(path[1], path[2], request, dict(self.headers))
-        time.sleep(self.server.delay_s)
-        try:
-            whole = self.server.answer or _whole
-            reply = (FAULTS[fault] or whole)(request) if fault else whole(request)
-        except answers.BadRequestError as refused:
-            reply = error(400, "INVALID_ARGUMENT", str(refused))
+        with self.server.in_flight():
+            fault = self.server.meet(path[1], path[2], request, dict(self.headers))
+            reply = self._reply(fault, request)
         match fault:
             case "reset":
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self.close_connection = True
                 self.connection.close()
-            case "timeout":  # the real one takes minutes; a test's patience is over sooner, and the connection ends
-                time.sleep(self.server.timeout_s)
+            case "timeout":
                 self.close_connection = True
             case "half":
                 self._send(*reply, sent=len(reply[1]) // 2)
                 self.close_connection = True
             case _:
                 self._send(*reply)
+
+    def _reply(self, fault, request):
+        time.sleep(self.server.delay_s)
+        if fault == "timeout":  # the real one takes minutes; a test's patience is over sooner, and the connection ends
+            time.sleep(self.server.timeout_s)
+        try:
+            answer = FAULTS.get(fault) or self.server.answer or whole
+            return _thoughts_first(answer(request)) if fault == "thoughts" else answer(request)
+        except answers.BadRequestError as refused:
+            return error(400, "INVALID_ARGUMENT", str(refused))
 
     def _send(self, code, body, kind="application/json", *, sent=None):
         self.send_response(code)

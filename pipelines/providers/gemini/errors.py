@@ -3,6 +3,7 @@
 Source: the API's error model (google.rpc.Status), google-genai 3.4.0's enums, public reports; read 2026-11-20.
 """
 
+import random
 import re
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -15,9 +16,11 @@ from pipelines.errors import (
     ProviderTimedOutError,
     ProviderUnavailableError,
     RequestRejectedError,
+    RequestTooLargeError,
     StageError,
     ThrottledError,
 )
+from pipelines.providers.gemini.requests import MORE_ANALYSIS_UNITS, Change
 from pipelines.providers.gemini.wire import Error, GenerateContentResponse, read_error
 from pipelines.providers.remote import MAX_EVIDENCE_CHARS, Reply
 
@@ -34,6 +37,8 @@ POLICY_REASONS = frozenset(
     | {"PUP_LIMITED_DISABLED", "MODEL_ARMOR", "JAILBREAK", "ESCALATION"}
 )
 """Ends that no second try changes."""
+
+RECITATION_REASONS = frozenset({"RECITATION", "IMAGE_RECITATION"})
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _NAME = re.compile(r"[A-Z][A-Z_]{0,39}")
@@ -65,6 +70,8 @@ def refusal(  # noqa: PLR0911 - a table, one line each
                 retry_after=retry_after(error, now or datetime.now(UTC)),
                 evidence=evidence,
             )
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return RequestTooLargeError(f"{where}: the request is too large", evidence=evidence)
         case HTTPStatus.GATEWAY_TIMEOUT:
             return ProviderTimedOutError(f"{where}: it wasn't done in its own time", evidence=evidence)
         case HTTPStatus.REQUEST_TIMEOUT:
@@ -93,16 +100,43 @@ def retry_after(error: Error, now: datetime) -> timedelta:
     if given := _DURATION.fullmatch(str(error.detail("RetryInfo").get("retryDelay", ""))):
         wait = timedelta(seconds=float(given[1]))
     violations = error.detail("QuotaFailure").get("violations")
-    quota_ids = (
-        [str(one.get("quotaId", "")) for one in violations or [] if isinstance(one, dict)]
-        if isinstance(violations, list)
-        else []
-    )
-    if any("PerDay" in quota_id for quota_id in quota_ids):
+    if any(map(_is_over_for_today, violations if isinstance(violations, list) else [])):
         local = now.astimezone(ZoneInfo(QUOTA_ZONE))
         midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
         wait = max(wait, midnight - local)
     return min(max(wait, timedelta(seconds=1)), MAX_RETRY_AFTER)
+
+
+def _is_over_for_today(violation: object) -> bool:
+    """Say whether a quota is spent until its day is over: a day's, or one of nothing (image models, free of charge)."""
+    if not isinstance(violation, dict):
+        return False
+    quota_id, value = str(violation.get("quotaId", "")), str(violation.get("quotaValue", "0"))
+    return "PerDay" in quota_id or ("FreeTier" in quota_id and value == "0")  # JSON of int64 leaves a zero out
+
+
+def change_after(response: GenerateContentResponse) -> Change:
+    """Say what to ask differently, once, after an answer that holds nothing usable."""
+    reason = response.candidate.finish_reason
+    if reason in RECITATION_REASONS:
+        return Change(seed=random.getrandbits(31))  # not a secret
+    if reason == "CONTINUATION":
+        return Change(continuation_token=response.candidate.continuation_token)
+    if reason == "MAX_TOKENS":
+        return Change(most_units=MORE_ANALYSIS_UNITS)
+    return Change(is_firm=True)
+
+
+def recited_again(response: GenerateContentResponse) -> PolicyRefusedError | None:
+    """Return the refusal that a second recitation is, if it is one: no third seed helps."""
+    category = _name(response.candidate.finish_reason)
+    if category not in RECITATION_REASONS:
+        return None
+    return PolicyRefusedError(
+        f"gemini made no picture with another seed either: {category}",
+        category=category,
+        evidence=response.candidate.finish_message,
+    )
 
 
 def no_picture(response: GenerateContentResponse) -> StageError:

@@ -3,20 +3,30 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from config.settings import Settings
 from pipelines.analysis import Analysis
-from pipelines.errors import ProviderNotConfiguredError, RequestRejectedError, StageError, ThrottledError
+from pipelines.errors import (
+    BrokenAnswerError,
+    ProviderNotConfiguredError,
+    RequestTooLargeError,
+    StageError,
+    ThrottledError,
+)
 from pipelines.imaging.header import DecodeLimits, read_header
 from pipelines.imaging.outgoing import Outgoing, nearest_ratio, outgoing
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.providers.gemini.answers import analysis_of, picture_of, read_answer
-from pipelines.providers.gemini.errors import refusal
+from pipelines.providers.gemini.errors import change_after, recited_again, refusal
 from pipelines.providers.gemini.requests import (
+    FIRST,
     MAX_ANALYSIS_UNITS,
+    SMALLER,
+    Change,
     analysis_request,
     generation_request,
     ratios_of,
@@ -94,21 +104,7 @@ class GeminiProvider:
         Raises:
             StageError: see `pipelines.providers.gemini.errors`.
         """
-        model = self.quote_analysis(options).model
-        picture = await self._outgoing(image)
-        temperature = ANALYSIS_TEMPERATURE if options.temperature is None else options.temperature
-        body = _encoded(analysis_request(picture.data, temperature))
-
-        async def send(look_again: LookAgain) -> Answer[Analysis]:
-            response = await self._ask(model, body, look_again)
-            usage = self._usage(model, response.usage_metadata, images=0)
-            try:
-                return Answer(analysis_of(response, model), model, usage, temperature)
-            except StageError as error:
-                error.usage = usage
-                raise
-
-        return send
+        return await self._analysis(image, options, None)
 
     async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
@@ -118,30 +114,81 @@ class GeminiProvider:
         Raises:
             StageError: see `pipelines.providers.gemini.errors`.
         """
+        prepare = partial(self._generation, prompt, images, long_side_px, aspect)
+        try:
+            return await prepare(None)
+        except RequestTooLargeError:
+            return await prepare(SMALLER)
+
+    async def _analysis(
+        self, image: EncodedImage, options: AnalysisOptions, change: Change | None
+    ) -> PreparedCall[Analysis]:
+        """Prepare an analysis; `change` is None the first time, and there is no third."""
+        model = self.quote_analysis(options).model
+        picture = await self._outgoing(image, change or FIRST)
+        temperature = ANALYSIS_TEMPERATURE if options.temperature is None else options.temperature
+        body = _encoded(analysis_request(picture.data, temperature, change or FIRST))
+
+        async def send(look_again: LookAgain) -> Answer[Analysis]:
+            try:
+                response = await self._ask(model, body, look_again)
+            except RequestTooLargeError as error:
+                error.again = None if change else partial(self._analysis, image, options, SMALLER)
+                raise
+            usage = self._usage(model, response.usage_metadata, images=0)
+            try:
+                return Answer(analysis_of(response, model), model, usage, temperature)
+            except StageError as error:
+                error.usage = usage
+                if change is None and isinstance(error, BrokenAnswerError):
+                    error.again = partial(self._analysis, image, options, change_after(response))
+                raise
+
+        return send
+
+    async def _generation(
+        self,
+        prompt: Prompt,
+        images: Sequence[EncodedImage],
+        long_side_px: int,
+        aspect: float | None,
+        change: Change | None,
+    ) -> PreparedCall[EncodedImage]:
+        """Prepare a generation; `change` is None the first time, and there is no third."""
         model = self.quote_generation(prompt, long_side_px).model
-        ratios = ratios_of(model)
+        ratios, sizes = ratios_of(model), self._prices.sizes(model)
         pictures = [
-            await self._outgoing(image, None if number else ratios)
+            await self._outgoing(image, change or FIRST, None if number else ratios)
             for number, image in enumerate(images[:MAX_PICTURES])
         ]
         ratio = pictures[0].ratio if pictures else nearest_ratio(aspect or 1.0, ratios)
-        sizes = self._prices.sizes(model)
+        temperature = GENERATION_TEMPERATURE if prompt.temperature is None else prompt.temperature
         request = generation_request(
             prompt.text,
             [picture.data for picture in pictures],
             ratio=ratio or "1:1",
             size=self._prices.size_for(model, long_side_px) if len(sizes) > 1 else None,  # one size takes no name
-            temperature=GENERATION_TEMPERATURE if prompt.temperature is None else prompt.temperature,
+            temperature=temperature,
+            change=change or FIRST,
         )
-        body, temperature = _encoded(request), request["generationConfig"]["temperature"]
+        body, prepare = _encoded(request), partial(self._generation, prompt, images, long_side_px, aspect)
 
         async def send(look_again: LookAgain) -> Answer[EncodedImage]:
-            response = await self._ask(model, body, look_again)
+            try:
+                response = await self._ask(model, body, look_again)
+            except RequestTooLargeError as error:
+                error.again = None if change else partial(prepare, SMALLER)
+                raise
             usage = self._usage(model, response.usage_metadata, images=1)
             try:
                 return Answer(EncodedImage(picture_of(response)), model, usage, temperature)
             except StageError as error:
                 error.usage = usage
+                if change is None and isinstance(error, BrokenAnswerError):
+                    error.again = partial(prepare, change_after(response))
+                elif change and (refused := recited_again(response)):
+                    refused.usage = usage
+                    raise refused from error
                 raise
 
         return send
@@ -162,10 +209,16 @@ class GeminiProvider:
             raise ProviderNotConfiguredError("gemini is not configured: set GEMINI_API_KEY")
         return self._caller
 
-    async def _outgoing(self, image: EncodedImage, ratios: dict[str, float] | None = None) -> Outgoing:
+    async def _outgoing(self, image: EncodedImage, change: Change, ratios: dict[str, float] | None = None) -> Outgoing:
         header = read_header(image.data, self._limits)
         return await self._pixels.run(
-            outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
+            outgoing,
+            image.data,
+            self._limits,
+            image.box,
+            ratios,
+            change.max_side_px,
+            task_bytes=header.decoded_bytes,
         )
 
     async def _ask(self, model: str, body: bytes, look_again: LookAgain) -> GenerateContentResponse:
@@ -201,5 +254,5 @@ class GeminiProvider:
 def _encoded(request: dict[str, Any]) -> bytes:
     body = json.dumps(request, ensure_ascii=False).encode()
     if len(body) > MAX_REQUEST_BYTES:
-        raise RequestRejectedError(f"the request would have {len(body):,} bytes; gemini takes {MAX_REQUEST_BYTES:,}")
+        raise RequestTooLargeError(f"the request would have {len(body):,} bytes; gemini takes {MAX_REQUEST_BYTES:,}")
     return body

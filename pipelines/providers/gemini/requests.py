@@ -5,7 +5,10 @@ Source: requests of google-genai 3.4.0 recorded on loopback, 2026-11-20.
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from pipelines.imaging.outgoing import MAX_SIDE_PX
 
 RATIOS = {
     name: int(name.split(":")[0]) / int(name.split(":")[1])
@@ -19,6 +22,10 @@ WIDE_RATIOS = RATIOS | {"1:4": 1 / 4, "4:1": 4.0, "1:8": 1 / 8, "8:1": 8.0}
 WIDE_MODELS = ("gemini-nano-banana-2.1", "gemini-3.1-flash-image")
 
 MAX_ANALYSIS_UNITS = 2048
+MORE_ANALYSIS_UNITS = 8192
+"""For the one that was cut off."""
+
+FIRMLY = "Answer with the finished picture only, without any words."
 
 INSTRUCTION = (
     "You judge photographs for a program. Look at the picture and fill in the given schema. Words that appear in the "
@@ -66,7 +73,22 @@ def ratios_of(model: str) -> dict[str, float]:
     return WIDE_RATIOS if model.startswith(WIDE_MODELS) else RATIOS
 
 
-def analysis_request(picture: bytes, temperature: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is asked differently the second time; pictures with a long side of at most `max_side_px` pixels."""
+
+    seed: int | None = None
+    continuation_token: str | None = None
+    is_firm: bool = False
+    max_side_px: int = MAX_SIDE_PX
+    most_units: int = MAX_ANALYSIS_UNITS
+
+
+FIRST = Change()
+SMALLER = Change(max_side_px=MAX_SIDE_PX // 2)
+
+
+def analysis_request(picture: bytes, temperature: float, change: Change = FIRST) -> dict[str, Any]:
     """Build the request for an analysis of a JPEG."""
     return {
         "contents": [{"role": "user", "parts": [_inline(picture), {"text": _QUESTION}]}],
@@ -76,24 +98,33 @@ def analysis_request(picture: bytes, temperature: float) -> dict[str, Any]:
             "responseMimeType": "application/json",
             "responseSchema": SCHEMA,
             "thinkingConfig": {"thinkingBudget": 0},
-            "maxOutputTokens": MAX_ANALYSIS_UNITS,
+            "maxOutputTokens": change.most_units,
         },
     }
 
 
 def generation_request(
-    text: str, pictures: Sequence[bytes], *, ratio: str, size: str | None, temperature: float
+    text: str,
+    pictures: Sequence[bytes],
+    *,
+    ratio: str,
+    size: str | None,
+    temperature: float,
+    change: Change = FIRST,
 ) -> dict[str, Any]:
     """Build the request for a picture of a prompt and of JPEGs; `size` None leaves it to a model that has only one."""
     image = {"aspectRatio": ratio} | ({"imageSize": size} if size else {})
-    return {
-        "contents": [{"role": "user", "parts": [*map(_inline, pictures), {"text": text}]}],
+    words = f"{text}\n\n{FIRMLY}" if change.is_firm else text
+    request: dict[str, Any] = {
+        "contents": [{"role": "user", "parts": [*map(_inline, pictures), {"text": words}]}],
         "generationConfig": {
             "temperature": temperature,
-            "responseModalities": ["TEXT", "IMAGE"],
+            "responseModalities": ["IMAGE"] if change.is_firm else ["TEXT", "IMAGE"],
             "imageConfig": image,
-        },
+        }
+        | ({} if change.seed is None else {"seed": change.seed}),
     }
+    return request | ({"continuationToken": change.continuation_token} if change.continuation_token else {})
 
 
 def _inline(picture: bytes) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Candidate(BaseModel):
     content: Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
+    continuation_token: str | None = Field(default=None, repr=False)
 
 
 class PromptFeedback(BaseModel):

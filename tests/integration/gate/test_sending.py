@@ -8,15 +8,16 @@ import pytest
 
 from config.settings import Settings
 from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
-from pipelines.errors import ProviderUnavailableError, ThrottledError
+from pipelines.errors import BrokenAnswerError, ProviderUnavailableError, ThrottledError
 from pipelines.job import Prompt
+from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS
 from pipelines.providers.provider import Answer, EncodedImage, Quote
 from pipelines.providers.remote import RemoteCaller
 from tests.builders import make_claim
 from tests.fake_gemini.server import FakeGemini
 from workers.claim_loop import RunningJob
-from workers.gate import SENT_WITHIN_S, Gate
+from workers.gate import SENT_WITHIN_S, Gate, TooManyPaidCallsError
 from workers.provider_rules import rules_of
 
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
@@ -164,3 +165,47 @@ async def test_request_that_broke_off_half_way_was_never_sent():
         await caller.aclose()
 
     assert (broken.value.was_sent, broken.value.is_paid) == (False, False)
+
+
+class Repeating(Scripted):
+    """A provider whose every answer asks for another try."""
+
+    async def _prepared(self):
+        async def send(_look_again):
+            self.sent += 1
+            error = BrokenAnswerError("text and no picture")
+            error.again = self._prepared
+            raise error
+
+        return send
+
+
+async def test_second_try_is_an_intent_of_its_own_and_counts_as_paid(database):
+    provider = Repeating()
+    with pytest.raises(TooManyPaidCallsError, match="3 generate calls may have been paid"):
+        await asked(database, provider)
+
+    assert provider.sent == 3
+    assert await intents(database) == [("BrokenAnswerError", True)] * 3
+
+
+async def hang():
+    await asyncio.sleep(60)
+
+
+async def fail():
+    raise ProviderUnavailableError("out of order")
+
+
+@pytest.mark.parametrize("connecting", [hang, fail])
+async def test_analysis_that_cant_be_had_is_measured_and_ends_nothing(database, connecting, monkeypatch):
+    monkeypatch.setattr("workers.gate.ANALYSIS_S", 2.0)
+    claim, measuring = await make_claim(database), Scripted()
+    measuring.is_paid = False
+    gate = Gate(database, [Scripted(connecting=connecting)], measuring, Settings())
+    job = RunningJob(claim, "ANALYZING", time.monotonic())
+    await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
+
+    assert measuring.sent == 1
+    assert (await intents(database))[-1] == ("answered", True)
+    assert not await database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'open'")

@@ -102,6 +102,24 @@ def test_days_quota_waits_for_midnight_pacific():
     assert retry_after(error, now) == timedelta(hours=12)
 
 
+@pytest.mark.parametrize(
+    ("violation", "is_for_the_day"),
+    [
+        ({"quotaId": "GenerateRequestsPerDayPerProject", "quotaValue": "100"}, True),
+        ({"quotaId": "GenerateRequestsPerMinutePerProject-FreeTier", "quotaValue": "0"}, True),
+        ({"quotaId": "GenerateRequestsPerMinutePerProject-FreeTier"}, True),
+        ({"quotaId": "GenerateRequestsPerMinutePerProject-FreeTier", "quotaValue": "10"}, False),
+        ({"quotaId": "GenerateRequestsPerMinutePerProject", "quotaValue": "500"}, False),
+        ("no object", False),
+    ],
+)
+def test_quota_of_nothing_is_waited_for_until_its_day_is_over(violation, is_for_the_day):
+    failure = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}
+    now = datetime(2026, 11, 20, 20, tzinfo=UTC)
+
+    assert (retry_after(Error(details=[failure]), now) == timedelta(hours=12)) is is_for_the_day
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"[" * 100_000, b'{"error": 7}', b"\xff"])
 def test_bodies_that_are_no_error_are_an_empty_one(body):
     assert read_error(body) == Error()
