@@ -115,6 +115,14 @@ BEGIN
     END IF;
 END $$;
 
+-- Paid calls on their way. One whose claim is gone is none: its worker has died, or is about to hang up. After 15
+-- minutes it is none either, whatever became of it.
+CREATE VIEW darkroom.calls_in_flight AS
+SELECT c.id, c.provider FROM darkroom.provider_calls c
+WHERE c.outcome = 'open' AND c.may_be_paid AND c.started_at > clock_timestamp() - interval '15 minutes'
+  AND EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = c.job_id AND q.job_type = c.job_type
+                AND q.status = 'processing' AND q.attempts = c.attempt);
+
 -- Why a provider may not be called now; kind is NULL if it may. Locks nothing: open_call holds the cells.
 -- `payer` NULL asks for the provider as a whole, whoever's job it is.
 CREATE FUNCTION darkroom.call_wait(provider text, payer text, price numeric, images integer, rules jsonb,
@@ -151,8 +159,7 @@ BEGIN
         RETURN;
     END IF;
     IF until IS NOT NULL AND EXISTS (
-            SELECT FROM darkroom.provider_calls c WHERE c.id = (state ->> 'probe')::bigint AND c.outcome = 'open'
-                AND c.started_at > at - interval '15 minutes') THEN
+            SELECT FROM darkroom.calls_in_flight c WHERE c.id = (state ->> 'probe')::bigint) THEN
         wait_s := 2;
         kind := 'breaker';
         reason := 'its breaker is half open: one call is trying it';
@@ -167,10 +174,7 @@ BEGIN
     IF kind IS NOT NULL THEN
         RETURN;
     END IF;
-    -- a crashed worker's call stays open: after 15 minutes it is in flight no more, whatever became of it
-    SELECT count(*) INTO in_flight FROM darkroom.provider_calls c
-    WHERE c.outcome = 'open' AND c.provider = call_wait.provider AND c.may_be_paid
-        AND c.started_at > at - interval '15 minutes';
+    SELECT count(*) INTO in_flight FROM darkroom.calls_in_flight c WHERE c.provider = call_wait.provider;
     IF in_flight >= floor(coalesce((state ->> 'ceiling')::numeric, (rules ->> 'first_concurrency')::numeric, 1000)) THEN
         wait_s := 1;
         kind := 'concurrency';

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from models.provider_calls import Admitted, CallOutcome, CallPlan, Refused, close_call, open_call, provider_wait
+from models.rescue import NEVER, rescue_lost_claims
 from tests.builders import claim_jobs, make_claim, make_job, make_user, waiting_for_locks
 
 RULES = {"first_concurrency": 100, "concurrency": 100, "breaker_failures": 3, "breaker_s": 10}
@@ -186,6 +187,34 @@ async def test_breaker_opens_probes_with_one_call_and_closes(database):
     assert (meanwhile.kind, meanwhile.wait_s) == ("breaker", 2)
     assert 19 < longer.wait_s <= 20
     assert [type(one) for one in free] == [Admitted] * 3
+
+
+async def die(database):
+    """Let every worker die, as its supervisor hears it, and its claims be rescued."""
+    await database.fetch("DELETE FROM darkroom.workers")
+    assert (await rescue_lost_claims(database, NEVER)).requeued > 0
+
+
+async def test_calls_of_dead_workers_are_in_flight_no_more(database):
+    limit = {"first_concurrency": 2, "concurrency": 2}
+    opened = [await attempt(database, **limit) for _ in range(2)]
+    refused = await attempt(database, **limit)
+    await die(database)
+    after = await attempt(database, *await claim_jobs(database), **limit)
+
+    assert [type(one) for one in opened] == [Admitted] * 2
+    assert (refused.kind, type(after)) == ("concurrency", Admitted)
+
+
+async def test_probe_of_a_dead_worker_holds_no_breaker(database):
+    for _ in range(3):
+        await close(database, await attempt(database), "failed", reason="down")
+    await shift(database, 11)
+    probe = await attempt(database)
+    await die(database)
+
+    assert isinstance(probe, Admitted)
+    assert isinstance(await attempt(database, *await claim_jobs(database)), Admitted)
 
 
 async def test_call_that_can_never_work_stops_the_lane_at_once(database):
