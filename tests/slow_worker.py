@@ -31,6 +31,9 @@ class SlowProvider:
     def quote_generation(self, _prompt, _long_side_px):
         return Quote("slow-1", images=1)
 
+    async def check(self):
+        pass
+
     async def aclose(self):
         pass
 

@@ -30,6 +30,7 @@ from workers.claim_loop import ClaimLoop
 from workers.doorbell import Lanes, declare_bells, make_broker
 from workers.gate import Gate
 from workers.lease import LeaseThread
+from workers.provider_check import check_providers
 from workers.runner import Runner
 from workers.runtime import open_runtime
 from workers.supervisor import READY_FD
@@ -50,6 +51,7 @@ class WorkerProcess:
         self._stack = AsyncExitStack()
         self._claim_loop: ClaimLoop | None = None
         self._loop_task: asyncio.Task[None] | None = None
+        self._check_task: asyncio.Task[None] | None = None
         self._lease: LeaseThread | None = None
 
     def wake(self) -> None:
@@ -107,10 +109,13 @@ class WorkerProcess:
         self._claim_loop, self._lease = claim_loop, lease
         self._loop_task = asyncio.create_task(claim_loop.run(), name="claim loop")
         self._loop_task.add_done_callback(_end_process_if_failed)
+        self._check_task = asyncio.create_task(check_providers(providers), name="check of providers")
         log.info("worker_started", worker_id=str(worker_id), lanes=settings.lanes, queues=list(settings.queues))
 
     async def stop(self) -> None:
         """Let go of every job, sign off and close everything."""
+        if self._check_task is not None:
+            self._check_task.cancel()
         if self._claim_loop is not None:
             await self._claim_loop.stop(self._settings.shutdown_grace_s)
         if self._lease is not None:

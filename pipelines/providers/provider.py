@@ -145,6 +145,14 @@ class Provider(Protocol):
         """
         ...
 
+    async def check(self) -> None:
+        """Ask whether key and configured models are good, without buying anything.
+
+        Raises:
+            ProviderNotConfiguredError: no call can work; says what to set.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Let go of connections. Idempotent."""
         ...

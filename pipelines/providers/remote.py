@@ -73,6 +73,14 @@ class RemoteCaller:
         """Send nothing for so long: other calls of this process were admitted before the 429 is written down."""
         self._quiet_until_s = max(self._quiet_until_s, time.monotonic() + wait.total_seconds())
 
+    async def get(self, path: str) -> Reply:
+        """Ask for what costs nothing, such as the name of a model; raises as `post` does."""
+
+        async def look_again() -> None:
+            """Look at nothing: nothing is bought."""
+
+        return await self._exchange("GET", path, look_again)
+
     async def post(self, path: str, look_again: LookAgain, **content: Any) -> Reply:
         """Send a request and read its whole answer; cancelling it closes the stream.
 
@@ -88,6 +96,9 @@ class RemoteCaller:
             BrokenAnswerError: the answer is larger than any honest one, or packed.
             ProviderNotConfiguredError: the base URL answers with a redirect.
         """
+        return await self._exchange("POST", path, look_again, **content)
+
+    async def _exchange(self, method: str, path: str, look_again: LookAgain, **content: Any) -> Reply:
         is_sent = False
 
         async def trace(event: str, _details: Mapping[str, Any]) -> None:
@@ -100,7 +111,7 @@ class RemoteCaller:
 
         url, extensions = f"{self._base_url}{path}", {"trace": trace}
         try:
-            async with self._http.stream("POST", url, extensions=extensions, **content) as response:
+            async with self._http.stream(method, url, extensions=extensions, **content) as response:
                 if response.is_redirect:
                     raise ProviderNotConfiguredError(
                         f"{self._name} redirects ({response.status_code}), which isn't followed: the base URL is wrong"

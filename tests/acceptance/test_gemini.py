@@ -110,6 +110,20 @@ async def test_key_appears_nowhere(fleet, gemini, start, capfd):
     assert KEY not in "".join([logged.out, logged.err, *stored])
 
 
+async def test_worker_says_at_its_start_that_a_model_is_gone(fleet, gemini, start, capfd):
+    start(provider=("gemini", "local"), gemini_image_model="gemini-2.5-flash-image")
+    logged = []
+
+    async def said():
+        logged.append(capfd.readouterr().err)
+        return "provider_misconfigured" in "".join(logged)
+
+    await eventually(said, 20, "the complaint")
+
+    assert "no model gemini-2.5-flash-image" in "".join(logged)
+    assert gemini.calls == []
+
+
 async def test_words_make_a_picture_and_an_unconfigured_provider_is_passed_over(fleet, gemini, start):
     start(provider=("openai", "gemini", "local"))
     job = await make_generation(fleet.database, prompt="a cat")

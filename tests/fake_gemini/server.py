@@ -17,6 +17,7 @@ from tests.fake_gemini import answers
 
 PATH = re.compile(r"/(v1|v1beta)/models/([A-Za-z0-9._-]+):generateContent")
 RETRY_AFTER_S = 2.0
+MODELS = ("gemini-nano-banana-2.1", "gemini-3.5-flash")
 
 
 def error(code, status, message, *details):
@@ -185,8 +186,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
     def do_GET(self):
-        models = ("gemini-nano-banana-2.1", "gemini-3.5-flash")
-        self._send(200, json.dumps({"models": [{"name": f"models/{name}"} for name in models]}).encode())
+        name = self.path.partition("/models/")[2]
+        if not self.headers.get("x-goog-api-key"):
+            self._send(*error(403, "PERMISSION_DENIED", "no key"))
+        elif name and name not in MODELS:
+            self._send(*error(404, "NOT_FOUND", f"models/{name} is not found"))
+        else:
+            listed = {"models": [{"name": f"models/{model}"} for model in MODELS]}
+            self._send(200, json.dumps({"name": f"models/{name}"} if name else listed).encode())
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from config.settings import Settings
@@ -193,6 +194,18 @@ class GeminiProvider:
 
         return send
 
+    async def check(self) -> None:
+        """Ask for each configured model by its name.
+
+        Raises:
+            ProviderNotConfiguredError: there is no such model (any more), or the key isn't accepted.
+        """
+        caller = self._require_key()
+        for model in dict.fromkeys((self._settings.gemini_image_model, self._settings.gemini_analysis_model)):
+            reply = await caller.get(f"/{self._settings.gemini_api_version}/models/{model}")
+            if reply.status != HTTPStatus.OK:
+                raise refusal(reply, model)
+
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
         if self._caller is not None:
@@ -229,7 +242,7 @@ class GeminiProvider:
             content=body,
             headers={"content-type": "application/json"},
         )
-        if reply.status != 200:  # noqa: PLR2004 - HTTP's own number
+        if reply.status != HTTPStatus.OK:
             error = refusal(reply, model)
             if isinstance(error, ThrottledError):
                 caller.leave_alone(error.retry_after)

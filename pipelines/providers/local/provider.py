@@ -114,5 +114,8 @@ class LocalProvider:
         picture = EncodedImage(result.data, is_finished=True)
         return Answer(picture, NAME, _FREE, notes=result.treatments)
 
+    async def check(self) -> None:
+        """Do nothing: it needs nothing."""
+
     async def aclose(self) -> None:
         """Do nothing: the pool is the caller's."""

@@ -155,6 +155,16 @@ class OpenAIProvider:
 
         return send
 
+    async def check(self) -> None:
+        """Ask for the configured model by its name.
+
+        Raises:
+            ProviderNotConfiguredError: there is no such model, or the key isn't accepted.
+        """
+        reply = await self._require_key().get(f"/v1/models/{self._model}")
+        if reply.status != HTTPStatus.OK:
+            raise refusal(reply)
+
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
         if self._caller is not None:

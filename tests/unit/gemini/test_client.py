@@ -198,6 +198,26 @@ async def test_cancelling_ends_a_call_at_once(gemini, server):
     assert call.cancelled()
 
 
+@pytest.mark.parametrize(
+    ("models", "complaint"),
+    [
+        ({}, None),
+        ({"gemini_image_model": "gemini-2.5-flash-image"}, "no model gemini-2.5-flash-image"),
+        ({"gemini_analysis_model": "typo"}, "no model typo .any more.; name another in DARKROOM_GEMINI_IMAGE_MODEL or"),
+    ],
+)
+async def test_retired_model_is_named_before_the_first_call(server, pixels, models, complaint):
+    gemini = GeminiProvider(Settings(gemini_api_key=KEY, gemini_base_url=server.url, **models), pixels, LIMITS)
+    if complaint is None:
+        await gemini.check()
+    else:
+        with pytest.raises(ProviderNotConfiguredError, match=complaint):
+            await gemini.check()
+
+    assert server.calls == []
+    await gemini.aclose()
+
+
 def test_googles_own_sdk_takes_it_for_gemini(server):
     from google import genai  # noqa: PLC0415 - heavy, and for this test only
     from google.genai import types  # noqa: PLC0415

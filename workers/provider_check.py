@@ -1,0 +1,25 @@
+"""A look at the providers when a worker starts: a retired model is said before the first job meets it."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from pipelines.errors import ProviderNotConfiguredError, StageError
+from pipelines.providers.provider import Provider
+
+CHECK_S = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+async def check_providers(providers: Sequence[Provider]) -> None:
+    """Log what is wrong with each provider. Nothing is bought, and nobody waits for it: jobs find out by themselves."""
+    for provider in providers:
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await provider.check()
+        except ProviderNotConfiguredError as error:
+            log.error("provider_misconfigured", provider=provider.name, reason=str(error))  # noqa: TRY400 - no bug of ours
+        except (StageError, TimeoutError) as error:
+            log.warning("provider_unchecked", provider=provider.name, error=str(error) or type(error).__name__)
