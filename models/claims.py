@@ -11,6 +11,7 @@ from asyncpg import Record
 from models.database import Connection
 from models.job_state import TERMINAL
 from models.job_tables import ENHANCEMENTS, GENERATIONS, JobTable
+from models.pauses import HELD_AT_ONCE, RESUMED, hold_paused
 
 
 class ClaimLostError(Exception):
@@ -62,7 +63,7 @@ _OVER = ", ".join(f"'{status}'" for status in sorted(TERMINAL))
 def _locked(table: JobTable, name: str) -> str:
     types = ", ".join(f"'{job_type}'" for job_type in table.job_types)
     return f"""{name} AS MATERIALIZED (
-        SELECT p.id FROM {table.name} j JOIN picked p ON p.job_id = j.id AND p.job_type IN ({types})
+        SELECT p.id FROM {table.name} j JOIN due p ON p.job_id = j.id AND p.job_type IN ({types})
         WHERE j.status NOT IN ({_OVER})
         FOR NO KEY UPDATE OF j SKIP LOCKED)"""
 
@@ -91,14 +92,18 @@ def _claim(look_at: int) -> str:
     2.7 ms a claim, against 0.9 ms.
     """
     return f"""
-WITH picked AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.position FROM darkroom.job_queue q
+WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
+    picked AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.tier, q.position FROM darkroom.job_queue q
         WHERE q.queue = $1 AND q.ready AND q.status = 'pending'
+          AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
         ORDER BY q.position LIMIT {look_at} FOR UPDATE SKIP LOCKED),
+    due AS MATERIALIZED (
+        SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     {_locked(ENHANCEMENTS, "enhancements")},
     {_locked(GENERATIONS, "generations")},
     free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
-    taken AS MATERIALIZED (SELECT p.id FROM picked p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
+    taken AS MATERIALIZED (SELECT p.id FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = gen_random_uuid(),
@@ -110,7 +115,7 @@ WITH picked AS MATERIALIZED (
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
-        FROM picked p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
+        FROM due p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
         RETURNING q.id),
     {_started(ENHANCEMENTS, "started_enhancements")},
     {_started(GENERATIONS, "started_generations")},
@@ -119,6 +124,7 @@ WITH picked AS MATERIALIZED (
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
+       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside LEFT JOIN claimed c ON true ORDER BY c.position
 """
@@ -126,6 +132,7 @@ FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside LEFT JOIN claimed 
 
 _MOST_LOOKED_AT = 1_000
 _WIDER = 4
+_MOST_HELD = 20_000
 
 
 async def claim(
@@ -135,7 +142,8 @@ async def claim(
 
     One statement, unless rows stepped aside: then the rows behind them are
     looked at, more with each look, or a program that holds many jobs would
-    keep idle lanes from everyone else's.
+    keep idle lanes from everyone else's. Rows of a job type or tier that an
+    operator has paused are held first, so that no claim meets them twice.
 
     Args:
         connection: a connection in no transaction.
@@ -145,27 +153,37 @@ async def claim(
         deadlines_s: seconds until a claim is given up by force, by stage name.
     """
     claims: list[Claim] = []
+    held = 0
     look_at = 1 << (most - 1).bit_length()  # a power of two, so that there are few statements
     while True:
         rows = await connection.fetch(_claim(look_at), queue, most - len(claims), worker_id, dict(deadlines_s))
         claims += [Claim.from_row(row) for row in rows if row["id"] is not None]
-        if len(claims) == most or not rows[0]["has_stepped_aside"] or look_at > _MOST_LOOKED_AT:
+        if len(claims) == most:
             return claims
-        look_at *= _WIDER
+        if rows[0]["has_paused"] and held < _MOST_HELD:
+            held += HELD_AT_ONCE
+            await hold_paused(connection, queue)
+        elif rows[0]["has_stepped_aside"] and look_at <= _MOST_LOOKED_AT:
+            look_at *= _WIDER
+        else:
+            return claims
 
 
-# An id order and SKIP LOCKED: many processes look at once.
-_WAKE = """
-UPDATE darkroom.job_queue q SET status = 'pending', ready = true
-WHERE q.id IN (SELECT w.id FROM darkroom.job_queue w
-               WHERE w.status = 'retrying' AND w.scheduled_at <= now()
-               ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED)
-RETURNING q.queue
+# An id order and SKIP LOCKED: many processes look at once. Who held rows for a pause that is over may have died since.
+_WAKE = f"""
+WITH RECURSIVE {RESUMED},
+    woken AS (
+        UPDATE darkroom.job_queue q SET status = 'pending', ready = true
+        WHERE q.id IN (SELECT w.id FROM darkroom.job_queue w
+                       WHERE w.status = 'retrying' AND w.scheduled_at <= now()
+                       ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+        RETURNING q.queue)
+SELECT queue FROM woken UNION SELECT queue FROM resumed
 """
 
 
 async def wake_due(connection: Connection) -> set[str]:
-    """Make ready what waited for its time; return the queues that have new work."""
+    """Make ready what waited for its time, or for a pause that is over; return the queues that have new work."""
     return {row["queue"] for row in await connection.fetch(_WAKE)}
 
 

@@ -47,8 +47,8 @@ class Admitted:
 class Refused:
     """The call may not be made now.
 
-    `kind` is `stopped` (the kill switch), `paused`, `breaker`, `quota` (a day's), `rate` (a minute's), `budget` or
-    `concurrency`.
+    `kind` is `stopped` (by an operator: the kill switch, or a pause), `paused` (the provider asked for it), `breaker`,
+    `quota` (a day's), `rate` (a minute's), `budget` or `concurrency`.
     """
 
     kind: str
@@ -109,12 +109,15 @@ async def close_call(
 
 
 async def provider_wait(
-    connection: Connection, provider: str, rules: Mapping[str, Any], *, images: int = 1
+    connection: Connection, provider: str, rules: Mapping[str, Any], *, images: int = 1, is_paid: bool = True
 ) -> Refused | None:
     """Say why nobody may call a provider now, whoever's job it is; None if somebody may. Locks nothing."""
-    row = await connection.fetchrow(
-        "SELECT * FROM darkroom.call_wait($1, NULL, 0.000001, $2, $3)", provider, images, dict(rules)
-    )
+    if is_paid:
+        row = await connection.fetchrow(
+            "SELECT * FROM darkroom.call_wait($1, NULL, 0.000001, $2, $3)", provider, images, dict(rules)
+        )
+    else:
+        row = await connection.fetchrow("SELECT * FROM darkroom.pause_wait($1)", provider)
     if row is None or row["kind"] is None:
         return None
     return Refused(row["kind"], row["reason"], row["wait_s"])

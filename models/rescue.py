@@ -1,10 +1,10 @@
 """What the house does for jobs that nobody holds any more: rescue, quarantine, maximum wait, adoption."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -26,6 +26,8 @@ QUARANTINE_KILLS = 2
 MOST_AT_ONCE = 200
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+Stops: TypeAlias = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,23 +161,54 @@ async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
         )
 
 
-# Ids follow the order of submission, so only the oldest rows need a look, and no index.
-_OVERDUE = """
-SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.status, q.last_error, q.created_at
-               FROM darkroom.job_queue q ORDER BY q.id LIMIT 1000) q
-WHERE q.created_at < now() - make_interval(secs => $1)
+# Ids follow the order of submission, so only the oldest rows need a look, and no index: more of them only where
+# pauses keep older ones. Such times are worked out once for all jobs of a queue, type and tier.
+_OLD = """
+WITH old AS MATERIALIZED (
+        SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.user_id, q.tier, q.queue, q.stage, q.attempts, q.status,
+                              q.last_error, q.created_at
+                       FROM darkroom.job_queue q WHERE q.id > $2 ORDER BY q.id LIMIT 1000) q
+        WHERE q.created_at < now() - make_interval(secs => $1)),
+    kinds AS MATERIALIZED (
+        SELECT k.*, darkroom.paused_times(k.queue, k.job_type, k.tier, $3) AS times
+        FROM (SELECT DISTINCT o.queue, o.job_type, o.tier FROM old o) k)
+SELECT o.*, p.paused_s, extract(epoch FROM now() - o.created_at) - p.paused_s > $1 AS is_overdue
+FROM old o JOIN kinds k USING (queue, job_type, tier)
+CROSS JOIN LATERAL (SELECT darkroom.paused_s(k.times, o.created_at) AS paused_s) p ORDER BY o.id
 """
+_PAGE = 1_000
 
 
-async def end_overdue_jobs(database: Database, max_wait_s: float) -> int:
-    """End, refunded, what hasn't finished within the maximum wait; return how many.
+async def overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> AsyncIterator[Any]:
+    """Yield the queue rows of jobs that haven't finished within the maximum wait, oldest first.
+
+    Operators' pauses aren't counted: `paused_s` says for how long a job was held back.
+
+    Args:
+        database: where the queue is.
+        max_wait_s: from submission on.
+        stops: for each provider that may be asked, the names of pauses that stop it.
+    """
+    last = 0
+    while rows := await database.fetch(_OLD, max_wait_s, last, [list(names) for names in stops]):
+        for row in rows:
+            if row["is_overdue"]:
+                yield row
+        if len(rows) < _PAGE:
+            return
+        last = rows[-1]["id"]
+
+
+async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> int:
+    """End, refunded, what hasn't finished within the maximum wait; return how many. Arguments as of `overdue_jobs`.
 
     The reason says what the job waited for.
     """
     failures = []
-    for row in await database.fetch(_OVERDUE, max_wait_s):
+    async for row in overdue_jobs(database, max_wait_s, stops):
         waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
-        failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s; it waited for: {waited_for}")
+        uncounted = f" (and {row['paused_s']:.0f} s of operators' pauses)" if row["paused_s"] else ""
+        failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")
         status = await _write(
             database,
             "end_overdue",

@@ -114,18 +114,17 @@ class Gate:
         return _GatedProvider(self, job, most_paid_calls)
 
     async def is_shut(self) -> bool:
-        """Say whether nobody may buy anything now, from any provider: then there is nothing to claim jobs for."""
-        if not all(provider.is_paid for provider in self.providers):
-            return False
+        """Say whether no provider may be called now: then there is nothing to claim jobs for."""
         now_s = time.monotonic()
         if now_s - self._looked_s >= SHUT_LOOK_S:
             self._looked_s = now_s
-            self._is_shut = not self.refuses_over_budget and await self.database.run(self._look_at_all)
+            self._is_shut = await self.database.run(self._look_at_all)
         return self._is_shut
 
     async def _look_at_all(self, connection: Connection) -> bool:
-        for name, rules in self.rules.items():
-            if await provider_wait(connection, name, rules) is None:
+        for one in self.providers:
+            wait = await provider_wait(connection, one.name, self.rules[one.name], is_paid=one.is_paid)
+            if wait is None or (wait.kind == "budget" and self.refuses_over_budget):
                 return False
         return True
 

@@ -16,6 +16,15 @@ ZONES: Final = {"gemini": "America/Los_Angeles"}
 """Where a provider's day of quota begins; UTC unless it says otherwise (Gemini: midnight Pacific, read 2026-11-20)."""
 
 
+FREE: Final = frozenset({"local"})
+"""Providers that buy nothing, so that the kill switch doesn't stop them; a test compares them with `is_paid`."""
+
+
+def stops_of(settings: Settings) -> list[list[str]]:
+    """Return, for each provider in the order of PROVIDER, the names of operators' pauses that stop it."""
+    return [[f"provider:{name}", *(() if name in FREE else ("buying",))] for name in settings.providers]
+
+
 def rules_of(settings: Settings, provider: str) -> Mapping[str, Any]:
     """Return the rules of one provider for the whole fleet."""
     given = {

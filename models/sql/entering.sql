@@ -12,11 +12,14 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     entered integer;
+    pauses jsonb := darkroom.setting('pauses');
 BEGIN
-    INSERT INTO darkroom.job_queue (job_type, job_id, user_id, queue, stage, position, max_attempts, created_at)
-    SELECT j.job_type, j.job_id, j.user_id, 'default', j.stage,
-           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at
-    FROM unnest(jobs) WITH ORDINALITY j ORDER BY j.ordinality
+    INSERT INTO darkroom.job_queue
+        (job_type, job_id, user_id, tier, queue, stage, position, max_attempts, created_at, ready, paused_by)
+    SELECT j.job_type, j.job_id, j.user_id, j.tier, 'default', j.stage,
+           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at, p.pause IS NULL, p.pause
+    FROM unnest(jobs) WITH ORDINALITY j
+    CROSS JOIN LATERAL (SELECT darkroom.pause_of(j.job_type, j.tier, pauses) AS pause) p ORDER BY j.ordinality
     ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
 

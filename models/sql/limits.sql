@@ -142,6 +142,10 @@ BEGIN
         reason := coalesce('buying is stopped: ' || nullif(darkroom.setting('buying') ->> 'reason', ''), 'buying is stopped');
         RETURN;
     END IF;
+    SELECT p.* INTO wait_s, kind, reason FROM darkroom.pause_wait(provider) p;
+    IF kind IS NOT NULL THEN
+        RETURN;
+    END IF;
     SELECT l.state INTO state FROM darkroom.limits l
     WHERE l.scope = 'provider' AND l.name = provider AND l.window_start = 'epoch';
     until := (state ->> 'paused_until')::timestamptz;
@@ -271,6 +275,11 @@ BEGIN
              LATERAL (SELECT b.most * coalesce((rules ->> 'warning_fraction')::numeric, 0.8) AS warned) w
         WHERE b.spent >= w.warned AND b.spent - CASE WHEN b.is_usd THEN price ELSE 1 END < w.warned
         ORDER BY b.is_day LIMIT 1; -- said once, by the call that crosses the threshold
+    ELSE
+        SELECT p.* INTO wait_s, kind, reason FROM darkroom.pause_wait(provider) p;
+        IF kind IS NOT NULL THEN
+            RETURN;
+        END IF;
     END IF;
     INSERT INTO darkroom.provider_calls (job_type, job_id, user_id, attempt, provider, model, purpose, may_be_paid,
                                          payer, quoted_usd, quoted_images, zone, started_at)

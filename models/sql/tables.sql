@@ -13,6 +13,7 @@ CREATE TABLE darkroom.job_queue (
     job_type text NOT NULL,
     job_id text NOT NULL,
     user_id text NOT NULL,
+    tier text NOT NULL,
     queue text NOT NULL,
     stage text NOT NULL,
     payload jsonb NOT NULL DEFAULT '{}',
@@ -32,15 +33,19 @@ CREATE TABLE darkroom.job_queue (
     deadline_at timestamptz,
     batch_id uuid,
     notified_at timestamptz,
+    -- the pause for which it stepped out of the claims' way
+    paused_by text,
     CONSTRAINT job_queue_job_key UNIQUE (job_type, job_id),
     CONSTRAINT job_queue_claim_check CHECK (
         (status = 'processing') = (lease_token IS NOT NULL) AND (status = 'processing') = (worker_id IS NOT NULL)
-    )
+    ),
+    CONSTRAINT job_queue_pause_check CHECK (paused_by IS NULL OR (status = 'pending' AND NOT ready))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 -- Checkpoints change none of these columns, so they stay heap-only updates.
 CREATE INDEX job_queue_claim_idx ON darkroom.job_queue (queue, position) WHERE ready AND status = 'pending';
 CREATE INDEX job_queue_waiting_idx ON darkroom.job_queue (scheduled_at) WHERE status = 'retrying';
 CREATE INDEX job_queue_worker_idx ON darkroom.job_queue (worker_id) WHERE status = 'processing';
+CREATE INDEX job_queue_paused_idx ON darkroom.job_queue (paused_by) WHERE paused_by IS NOT NULL;
 CREATE INDEX job_queue_user_idx ON darkroom.job_queue (user_id);
 CREATE INDEX job_queue_job_idx ON darkroom.job_queue (job_id);
 

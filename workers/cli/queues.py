@@ -1,30 +1,30 @@
-"""Commands about the queue: queue stats."""
+"""Commands about the queue: queue stats, pause, resume."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli.failures import DONE
-from workers.cli.parameters import Json
+from workers.cli.failures import DONE, CommandUsageError
+from workers.cli.parameters import Json, Reason, TierName
 
 if TYPE_CHECKING:
+    from workers.operations.pauses import Kind
     from workers.runtime import Runtime
 
-app = typer.Typer(help="What waits, what runs, and who works.")
-
-
-@app.callback()
-def queue() -> None:
-    """What waits, what runs, and who works."""
+app = typer.Typer(help="What waits, what runs, who works, and what is paused.")
+Queues = Annotated[list[str] | None, typer.Option("--queue", help="A queue; may be repeated.")]
+Types = Annotated[list[str] | None, typer.Option("--type", help="enhance, blend, generate or modify.")]
+Tiers = Annotated[list[TierName] | None, typer.Option("--tier", case_sensitive=False, help="A tier.")]
+Providers = Annotated[list[str] | None, typer.Option("--provider", help="As in PROVIDER: gemini, local, openai.")]
 
 
 @app.command()
 def stats(*, as_json: Json = False) -> int:
     """Count jobs by queue and status.
 
-    Names the live workers, too, with their lease.
+    Names the live workers, too, with their lease, and what is paused.
     """
     from workers.cli.opening import run_with_runtime
     from workers.cli.output import Column, column, duration, print_json, print_table
@@ -33,7 +33,7 @@ def stats(*, as_json: Json = False) -> int:
     async def work(runtime: "Runtime") -> int:
         found = await queue_stats(runtime)
         if as_json:
-            print_json({"queues": found.queues, "workers": found.workers})
+            print_json({"queues": found.queues, "workers": found.workers, "pauses": found.pauses})
             return DONE
         print_table(
             found.queues,
@@ -60,6 +60,86 @@ def stats(*, as_json: Json = False) -> int:
             ],
             empty="no worker is running; start `darkroom worker`, or `darkroom up` for everything",
         )
+        if found.pauses:
+            typer.echo()
+            _print_pauses(found.pauses)
         return DONE
 
     return run_with_runtime(work)
+
+
+@app.command()
+def pause(
+    queues: Queues = None,
+    types: Types = None,
+    tiers: Tiers = None,
+    providers: Providers = None,
+    reason: Reason = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Stop claiming jobs of a queue, type or tier, or calling a provider.
+
+    For the whole fleet, within a second. Running jobs finish; waiting ones keep their turn, and their maximum wait
+    stands still. Where PROVIDER names several, the next provider is asked in place of a paused one.
+    """
+    return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=True, as_json=as_json)
+
+
+@app.command()
+def resume(
+    queues: Queues = None,
+    types: Types = None,
+    tiers: Tiers = None,
+    providers: Providers = None,
+    reason: Reason = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Let what is paused go on."""
+    return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=False, as_json=as_json)
+
+
+def _scopes(
+    queues: list[str] | None, types: list[str] | None, tiers: list[TierName] | None, providers: list[str] | None
+) -> list[tuple["Kind", str]]:
+    scopes: list[tuple[Kind, str]] = [
+        *(("queue", one) for one in queues or []),
+        *(("type", one) for one in types or []),
+        *(("tier", one.name) for one in tiers or []),
+        *(("provider", one) for one in providers or []),
+    ]
+    if not scopes:
+        raise CommandUsageError("say what: give --queue, --type, --tier or --provider; each may be repeated")
+    return scopes
+
+
+def _set_paused(scopes: list[tuple["Kind", str]], reason: str | None, *, is_paused: bool, as_json: bool) -> int:
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import print_json
+    from workers.operations.actions import os_user
+    from workers.operations.pauses import set_paused
+
+    async def work(runtime: "Runtime") -> int:
+        pauses = await set_paused(runtime, scopes, is_paused=is_paused, actor=os_user(), reason=reason)
+        if as_json:
+            print_json(pauses)
+            return DONE
+        for kind, value in scopes:
+            typer.echo(f"{kind} {value}: {'paused' if is_paused else 'goes on'}")
+        return DONE
+
+    return run_with_runtime(work)
+
+
+def _print_pauses(pauses: list[dict[str, Any]]) -> None:
+    from workers.cli.output import column, print_table
+
+    columns = [
+        column("name", "paused"),
+        column("jobs", is_number=True),
+        column("paused_at", "since"),
+        column("actor", "by"),
+        column("reason", may_wrap=True),
+    ]
+    print_table(pauses, columns, empty="")

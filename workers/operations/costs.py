@@ -4,6 +4,7 @@ from typing import Any, Final, Literal
 
 from models.database import Connection
 from workers.operations.actions import record_action
+from workers.operations.pauses import remember_pause
 from workers.runtime import Runtime
 
 By = Literal["user", "model", "day"]
@@ -42,11 +43,12 @@ async def list_costs(runtime: Runtime, by: By, *, days: int = 30, limit: int = 5
 
 async def set_buying(runtime: Runtime, *, is_stopped: bool, actor: str, reason: str | None = None) -> dict[str, Any]:
     """Turn the kill switch: nothing is bought from the next call on; free providers go on. Return its state."""
-    after = {"stopped": is_stopped, "reason": reason}
+    after = {"stopped": is_stopped, "reason": reason, "actor": actor}
 
     async def switch(connection: Connection) -> None:
         async with connection.transaction():
             before = await connection.fetchval("SELECT darkroom.setting('buying')")
+            await remember_pause(connection, "buying")
             await connection.execute(_SWITCH, after)
             await record_action(
                 connection, actor=actor, action="buying", target="all", before=before, after=after, reason=reason

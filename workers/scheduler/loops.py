@@ -13,6 +13,7 @@ from models.database import is_connection_loss, is_contention
 from models.leases import forget_dead_workers
 from models.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
 from workers.operations.schedule import clockwork
+from workers.provider_rules import stops_of
 from workers.pulse import Pulse
 from workers.runtime import Runtime
 
@@ -84,7 +85,8 @@ class Scheduler:
 
     async def end_overdue(self) -> int:
         """End what hasn't finished within the maximum wait; return how many."""
-        ended = await end_overdue_jobs(self._runtime.database, self._runtime.settings.max_wait_s)
+        settings = self._runtime.settings
+        ended = await end_overdue_jobs(self._runtime.database, settings.max_wait_s, stops_of(settings))
         if ended:
             log.warning("jobs_overdue", ended=ended)
         return ended

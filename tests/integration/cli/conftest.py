@@ -23,7 +23,8 @@ SERVICES = ("DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "BROKER_URL", "S
 EMPTY = """
 TRUNCATE public.users CASCADE;
 TRUNCATE darkroom.job_queue, darkroom.job_money, darkroom.opening_balances, darkroom.stage_runs,
-    darkroom.provider_calls, darkroom.workers, darkroom.operator_actions;
+    darkroom.provider_calls, darkroom.workers, darkroom.operator_actions, darkroom.past_pauses, darkroom.limits;
+DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying', 'regeneration');
 UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
 DELETE FROM darkroom.settings WHERE key = 'regeneration';
 """

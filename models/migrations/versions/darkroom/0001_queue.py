@@ -10,6 +10,7 @@ depends_on = None  # not the application branch: the tables may be another tool'
 SQL_FILES = (
     "tables.sql",
     "settings.sql",
+    "pauses.sql",
     "jobs.sql",
     "money.sql",
     "entering.sql",

@@ -1,0 +1,67 @@
+"""Rows of paused job types and tiers: they step out of the claims' way, and come back to their turn."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from models.database import Connection
+
+HELD_AT_ONCE: Final = 2_000
+"""So many rows are looked at by one statement: it holds their locks for some ten milliseconds."""
+
+# Few names among many rows: the index is read once for each name, and the rows of pauses that last aren't.
+RESUMED: Final = """names AS (
+        (SELECT q.paused_by AS name FROM darkroom.job_queue q
+         WHERE q.paused_by IS NOT NULL ORDER BY q.paused_by LIMIT 1)
+        UNION ALL
+        SELECT (SELECT q.paused_by FROM darkroom.job_queue q
+                WHERE q.paused_by > n.name ORDER BY q.paused_by LIMIT 1) FROM names n WHERE n.name IS NOT NULL),
+    over AS MATERIALIZED (
+        SELECT n.name FROM names n
+        WHERE n.name IS NOT NULL AND NOT coalesce(darkroom.setting('pauses') ? n.name, false)),
+    resumed AS (
+        UPDATE darkroom.job_queue q SET ready = true, paused_by = NULL
+        WHERE q.id = ANY (ARRAY(
+            SELECT w.id FROM over CROSS JOIN LATERAL (
+                SELECT h.id FROM darkroom.job_queue h WHERE h.paused_by = over.name AND h.paused_by IS NOT NULL
+                ORDER BY h.paused_by LIMIT 1000 FOR UPDATE SKIP LOCKED) w LIMIT 1000))
+        RETURNING q.queue)"""
+"""CTEs, for WITH RECURSIVE: let up to a thousand rows go on whose pause is over."""
+
+_HOLD: Final = f"""
+WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
+    head AS MATERIALIZED (
+        SELECT q.id, q.position, darkroom.pause_of(q.job_type, q.tier, s.now) AS pause
+        FROM (SELECT h.* FROM darkroom.job_queue h WHERE h.queue = $1 AND h.ready AND h.status = 'pending'
+                AND h.position > $2 ORDER BY h.position LIMIT {HELD_AT_ONCE}) q CROSS JOIN pauses s),
+    held AS (
+        UPDATE darkroom.job_queue q SET ready = false, paused_by = h.pause FROM head h
+        WHERE q.id = h.id AND q.id = ANY (ARRAY(
+            SELECT w.id FROM darkroom.job_queue w
+            WHERE w.id = ANY (ARRAY(SELECT p.id FROM head p WHERE p.pause IS NOT NULL))
+              AND w.ready AND w.status = 'pending'
+            ORDER BY w.id FOR UPDATE SKIP LOCKED))
+        RETURNING q.id)
+SELECT (SELECT max(h.position) FROM head h) AS last, (SELECT count(*) FROM held) AS held
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many rows stepped aside, and the position up to which was looked; None at the queue's end."""
+
+    count: int
+    last: int | None
+
+
+async def hold_paused(connection: Connection, queue: str, after: int = -1) -> Held:
+    """Take paused rows out of the claims' index, among the HELD_AT_ONCE next ready ones after a position.
+
+    They keep their position. Locks queue rows only, with SKIP LOCKED, in a statement of its own.
+    """
+    row = await connection.fetchrow(_HOLD, queue, after)
+    return Held(0, None) if row is None else Held(row["held"], row["last"])
+
+
+async def let_go_on(connection: Connection) -> set[str]:
+    """Make up to a thousand rows ready again whose pause is over; return their queues, empty when there is none."""
+    return {row["queue"] for row in await connection.fetch(f"WITH RECURSIVE {RESUMED} SELECT queue FROM resumed")}
