@@ -39,15 +39,17 @@ BEGIN ATOMIC
     CROSS JOIN LATERAL (SELECT
         CASE WHEN s."downgradeTo" IS NULL THEN s."tokensPerMonth" ELSE coalesce(plan.tokens, t.allowance) END,
         CASE WHEN s."downgradeTo" IS NULL THEN s."maxRollover" ELSE coalesce(plan.rollover, 0) END) n (tokens, rollover)
+    -- as if it were settled on time: what came after the period's end is the next one's, and out of the balance again
     CROSS JOIN LATERAL (
-        -- up to now, but of a period that is made up later only what was spent in it: the rest is the next one's
-        SELECT -coalesce(sum(tt.amount), 0) FROM public.token_transactions tt
-        WHERE tt."userId" = s."userId" AND tt."createdAt" >= s."currentPeriodStart"
-          AND (p.period_end > at OR tt."createdAt" < s."currentPeriodEnd")
-          -- as text: a database that another tool made may lack a label that nothing of ours writes
-          AND tt.type::text IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')) l (spent)
+        -- as text: a database that another tool made may lack a label that nothing of ours writes
+        SELECT -coalesce(sum(tt.amount) FILTER (WHERE tt."createdAt" < s."currentPeriodEnd" AND tt.type::text IN
+                   ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')), 0),
+               coalesce(sum(tt.amount) FILTER (WHERE tt."createdAt" >= s."currentPeriodEnd"
+                   AND tt.source IS DISTINCT FROM 'subscription_period'), 0)
+        FROM public.token_transactions tt
+        WHERE tt."userId" = s."userId" AND tt."createdAt" >= s."currentPeriodStart") l (spent, later)
     -- by what the ended period gave, not by what the next one will
-    CROSS JOIN LATERAL (SELECT greatest(least(coalesce(b.balance, 0),
+    CROSS JOIN LATERAL (SELECT greatest(least(coalesce(b.balance, 0) - l.later,
         s."tokensPerMonth" + s."rolloverTokens" - l.spent), 0)) u (unused)
     WHERE s.status IN ('ACTIVE', 'TRIALING') AND s."currentPeriodEnd" <= at;
 END;
@@ -58,7 +60,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     WITH due AS MATERIALIZED (
-        SELECT d.*, d.tokens_per_month - (d.unused - d.carried) AS amount,
+        -- tokens that had expired may be spent before that is settled: nobody owes them
+        SELECT d.*, greatest(d.tokens_per_month - (d.unused - d.carried), -d.balance)::integer AS amount,
                NOT d.is_ending AND NOT EXISTS (SELECT FROM darkroom.subscription_periods k
                    WHERE k.user_id = d.user_id AND k.period_start = d.period_start) AS is_new
         FROM darkroom.due_periods(at) d WHERE d.user_id = ANY (ids)),

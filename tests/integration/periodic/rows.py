@@ -44,20 +44,20 @@ class Subscribed:
     def __init__(self, balance: int, start: datetime, end: datetime, per_month: int, most: int) -> None:
         self.balance, self.start, self.end, self.day = balance, start, end, start.day
         self.per_month, self.most, self.rollover = per_month, most, 0
-        self.spends: list[tuple[datetime, int]] = []
+        self.moves: list[tuple[datetime, int]] = []
 
-    def spend(self, at: datetime, tokens: int) -> None:
-        self.spends.append((at, tokens))
-        self.balance -= tokens
+    def move(self, at: datetime, tokens: int) -> None:
+        self.moves.append((at, tokens))
+        self.balance += tokens
 
     def run(self, now: datetime) -> None:
         while self.end <= now:
-            following = month_later(self.end, self.day)
-            spent = sum(n for at, n in self.spends if at >= self.start and (following > now or at < self.end))
-            unused = min(self.balance, max(0, self.per_month + self.rollover - spent))
+            spent = -sum(n for at, n in self.moves if n < 0 and self.start <= at < self.end)
+            at_end = self.balance - sum(n for at, n in self.moves if at >= self.end)
+            unused = max(0, min(at_end, self.per_month + self.rollover - spent))
             self.rollover = min(unused, self.most)
-            self.balance += self.rollover - unused + self.per_month
-            self.start, self.end = self.end, following
+            self.balance = max(0, self.balance + self.rollover - unused + self.per_month)
+            self.start, self.end = self.end, month_later(self.end, self.day)
 
 
 async def regeneration_of(database: Database, user_id: str) -> tuple[int, datetime]:

@@ -23,6 +23,7 @@ START = datetime(2028, 1, 31, 12, tzinfo=UTC)  # a leap year, and a day that mos
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("run"), st.integers(0, 70)),
+        st.tuples(st.just("wait"), st.integers(0, 45)),
         st.tuples(st.just("spend"), st.integers(1, 80)),
         st.tuples(st.just("buy"), st.integers(1, 50)),
     ),
@@ -53,14 +54,16 @@ async def test_any_year_equals_the_oracle(database: Database, make_clockwork, st
             for _twice in range(2):
                 await renew(make_clockwork, now)
             oracle.run(naive(now))
+        elif step == "wait":
+            now += timedelta(days=amount)
         elif step == "spend":
             now += timedelta(hours=5)
             spent = min(amount, oracle.balance)
             await move_tokens(database, user_id, -spent, now, "SPEND_ENHANCEMENT")
-            oracle.spend(naive(now), spent)
+            oracle.move(naive(now), -spent)
         else:
             await move_tokens(database, user_id, amount, now, "EARN_PURCHASE")
-            oracle.balance += amount
+            oracle.move(naive(now), amount)
 
         row = await subscription_of(database, user_id)
         assert await balance_of(database, user_id) == oracle.balance
@@ -80,6 +83,43 @@ async def test_year_with_month_ends_leap_day_and_missed_ticks_keeps_the_anchor(d
     assert [f"{end:%m-%d}" for end in seen] == ["03-31", "03-31", "06-30", "12-31"]
     assert len(await earned(database, user_id)) == 10
     assert await balance_of(database, user_id) == 100
+
+
+@pytest.mark.parametrize("bought", [0, 50])
+@pytest.mark.parametrize("missed", [0, 2])
+async def test_late_run_gives_what_a_prompt_one_would_have_given(database, make_clockwork, bought, missed):
+    """What is spent between a period's end and its settlement is the next period's, once."""
+    balances = []
+    for is_late in (False, True):
+        user_id = await make_user(database, balance=100)
+        await move_tokens(database, user_id, bought, START, "EARN_PURCHASE") if bought else None
+        ends = [START]
+        for _ in range(missed + 2):
+            ends.append(month_later(ends[-1], START.day))
+        await make_subscription(database, user_id, START, ends[1], maxRollover=20)
+        seen = []
+        for end in ends[1:]:
+            if not is_late or end == ends[-1]:
+                await renew(make_clockwork, end)
+            await move_tokens(database, user_id, -30, end + timedelta(minutes=10), "SPEND_ENHANCEMENT")
+            if is_late and end == ends[-2]:
+                await renew(make_clockwork, end + timedelta(minutes=15))
+            if end in ends[-2:]:
+                seen.append(await balance_of(database, user_id))
+        balances.append(seen)
+
+    assert balances[0] == balances[1]
+
+
+async def test_late_spending_of_what_had_expired_leaves_no_debt(database, make_clockwork):
+    user_id = await make_user(database, balance=100)
+    end = START + timedelta(days=29)
+    await make_subscription(database, user_id, START, end, downgradeTo="FREE")
+    await move_tokens(database, user_id, -100, end + timedelta(minutes=10), "SPEND_ENHANCEMENT")
+
+    await renew(make_clockwork, end + timedelta(minutes=15))
+
+    assert await balance_of(database, user_id) == 0
 
 
 async def test_purchased_tokens_never_expire_and_unused_ones_are_carried_up_to_the_limit(database, make_clockwork):
