@@ -22,6 +22,9 @@ from pipelines.providers.provider import LookAgain
 CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
 """Image models send nothing, not even headers, until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""
 
+REFUSED_WITHIN_S = 1.0
+"""A connection cut so soon after the request, without a byte of an answer, is a refusal: no model is as fast."""
+
 MAX_ANSWER_BYTES = 96_000_000
 """A 4K picture as PNG in base64 is some 40 MB; nothing honest is larger."""
 
@@ -91,7 +94,8 @@ class RemoteCaller:
 
         Raises:
             ThrottledError: it asked to be left alone; nothing was sent.
-            ProviderUnavailableError: nobody was reached, or not with the whole request: nothing was sent.
+            ProviderUnavailableError: nobody was reached, or not with the whole request: nothing was sent; or sent
+                and cut off at once.
             ProviderTimedOutError: sent, and no whole answer came: it may have been paid.
             BrokenAnswerError: the answer is larger than any honest one, or packed.
             ProviderNotConfiguredError: the base URL answers with a redirect.
@@ -99,15 +103,19 @@ class RemoteCaller:
         return await self._exchange("POST", path, look_again, **content)
 
     async def _exchange(self, method: str, path: str, look_again: LookAgain, **content: Any) -> Reply:
-        is_sent = False
+        sent_s: float | None = None
+        is_answered = False
 
         async def trace(event: str, _details: Mapping[str, Any]) -> None:
-            nonlocal is_sent
+            nonlocal sent_s, is_answered
             if event.endswith("send_request_headers.started"):
                 with unsent():
                     self._require_quiet_over()
                     await look_again()
-            is_sent = is_sent or event.endswith("send_request_body.complete")
+            elif event.endswith("send_request_body.complete"):
+                sent_s = time.monotonic()
+            elif event.endswith("receive_response_headers.complete"):
+                is_answered = True
 
         url, extensions = f"{self._base_url}{path}", {"trace": trace}
         try:
@@ -118,9 +126,11 @@ class RemoteCaller:
                     )
                 body = await self._whole(response)
         except httpx.HTTPError as error:
-            if not is_sent:
+            if sent_s is None:
                 with unsent():
                     raise ProviderUnavailableError(f"{self._name} can't be reached: {type(error).__name__}") from error
+            if not is_answered and time.monotonic() - sent_s < REFUSED_WITHIN_S:
+                raise ProviderUnavailableError(f"{self._name} cut the connection: {type(error).__name__}") from error
             raise ProviderTimedOutError(
                 f"{self._name} was asked and gave no whole answer: {type(error).__name__}"
             ) from error

@@ -116,7 +116,7 @@ class FakeGemini(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, *, port=0, failures=0.0, delay_s=0.0, timeout_s=1.0, seed=1):
+    def __init__(self, *, port=0, failures=0.0, delay_s=0.0, timeout_s=1.2, seed=1):
         super().__init__(("127.0.0.1", port), _Handler)
         self.failures, self.delay_s, self.timeout_s = failures, delay_s, timeout_s
         self.calls: list[Call] = []
