@@ -9,18 +9,20 @@ from config.settings import Settings
 from tests.acceptance.conftest import eventually
 from tests.builders import balance_of, job_row, make_generation, make_job, money_violations
 from tests.fake_gemini.server import FakeGemini
+from tests.fake_openai import FakeOpenAI, failure
 from workers.gate import SENT_WITHIN_S
 from workers.supervisor import WorkerProcesses
 
 ON_ITS_WAY_S = 2 * SENT_WITHIN_S
 """From a 429's first byte to the last call that another process still sends: the answer read, recorded, heard of."""
 
+OPENAI_KEY = "sk-FAKE-a-key-that-may-appear-nowhere"
 KEY = "AIzaFAKE-a-key-that-may-appear-nowhere1"
 
 
 @pytest.fixture
 def gemini():
-    with FakeGemini(timeout_s=0.3, seed=7) as server:
+    with FakeGemini(seed=7) as server:
         yield server
 
 
@@ -50,6 +52,15 @@ async def ended(fleet, jobs, within_s=60):
         return rows if all(row["status"] not in {"PENDING", "PROCESSING"} for row in rows) else None
 
     return await eventually(all_over, within_s, "the end of every job")
+
+
+async def all_text(database):
+    """Return every row of every table of ours and of the application, as text."""
+    tables = await database.fetch(
+        """SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+           WHERE schemaname IN ('public', 'darkroom')"""
+    )
+    return [str(await database.fetch(f"SELECT t::text FROM {table['name']} t")) for table in tables]
 
 
 async def submitted(fleet, count, **columns):
@@ -102,11 +113,8 @@ async def test_key_appears_nowhere(fleet, gemini, start, capfd):
     assert row["status"] == "REFUNDED"
     logged = capfd.readouterr()
     assert "provider_stopped" in logged.err
-    tables = await fleet.database.fetch(
-        """SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
-           WHERE schemaname IN ('public', 'darkroom')"""
-    )
-    stored = [str(await fleet.database.fetch(f"SELECT t::text FROM {table['name']} t")) for table in tables]
+    stored = await all_text(fleet.database)
+    assert [text for text in stored if "darkroom/enhance/GENERATING" in text], "error_logs is part of it"
     assert KEY not in "".join([logged.out, logged.err, *stored])
 
 
@@ -133,6 +141,30 @@ async def test_words_make_a_picture_and_an_unconfigured_provider_is_passed_over(
     assert (row["status"], row["geminiModel"]) == ("COMPLETED", "gemini-nano-banana-2.1")
     assert (row["width"], row["height"]) == (1024, 1024)
     assert [call.purpose for call in gemini.calls] == ["generate"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "model", "drawn"), [(None, "gpt-image-1", 2), (failure(401, "invalid_api_key"), "local", 1)]
+)
+async def test_refused_key_falls_back_to_openai_and_a_second_one_to_the_local_engine(
+    fleet, gemini, start, refusal, model, drawn, capfd
+):
+    gemini.script(*["403"] * 20)
+    with FakeOpenAI() as openai:
+        openai.script(*[refusal] if refusal else [])
+        os.environ |= {"OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": openai.url}
+        start(provider=("gemini", "openai", "local"))
+        user, (first,) = await submitted(fleet, 1)
+        rows = await ended(fleet, [first])
+        second = await make_job(fleet.database, user_id=user, image_id=rows[0]["imageId"])
+        rows += await ended(fleet, [second])
+
+    assert [(row["status"], row["geminiModel"]) for row in rows] == [("COMPLETED", model)] * 2
+    assert [call.path for call in openai.calls] == ["/v1/images/edits"] * drawn
+    assert len(gemini.calls) == 1  # its breaker is open: nobody asks again
+    assert await balance_of(fleet.database, user) == 1000 - 2 * 2
+    logged = capfd.readouterr()
+    assert OPENAI_KEY not in "".join([logged.out, logged.err, *await all_text(fleet.database)])
 
 
 async def test_spent_budget_falls_back_to_the_local_engine(fleet, gemini, start):
