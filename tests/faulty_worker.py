@@ -43,13 +43,18 @@ class FaultyProvider(SlowProvider):
         super().__init__(settings, pixels, limits)
         self._pixels = pixels
 
-    async def generate(self, prompt, images, long_side_px, aspect):
-        for name, fault in FAULTS.items():
-            if name in prompt.text and not ("once" in prompt.text and is_counted(name)):
-                self._count(name.replace(" ", "_"))
-                if work := fault(self._pixels):
-                    await work
-        return await super().generate(prompt, images, long_side_px, aspect)
+    async def prepare_generation(self, prompt, images, long_side_px, aspect):
+        generate = await super().prepare_generation(prompt, images, long_side_px, aspect)
+
+        async def fail_first(look_again):
+            for name, fault in FAULTS.items():
+                if name in prompt.text and not ("once" in prompt.text and is_counted(name)):
+                    self._count(name.replace(" ", "_"))
+                    if work := fault(self._pixels):
+                        await work
+            return await generate(look_again)
+
+        return fail_first
 
 
 def main() -> None:

@@ -171,6 +171,8 @@ def told_while_it_logs(database, foreign, eventually, ending):
         async with foreign.transaction():
             await foreign.execute("LOCK TABLE public.error_logs")
             await eventually(lambda: waiting_for_locks(database))
+            if ending is Ending.CLAIM_LOST:
+                await database.fetch("UPDATE public.mcp_generation_jobs SET status = 'CANCELLED'")
             job.stop(ending)
             await asyncio.wait([job.task], timeout=10)
 
@@ -188,11 +190,7 @@ async def test_process_that_stops_while_it_logs_still_records_the_failure(databa
 async def test_claim_lost_while_it_logs_writes_nothing_more(database, attempt, foreign, eventually):
     locked = told_while_it_logs(database, foreign, eventually, Ending.CLAIM_LOST)
 
-    async def cancelled(job):
-        await database.fetch("UPDATE public.mcp_generation_jobs SET status = 'CANCELLED'")
-        await locked(job)
-
-    held = await attempt(BadImageError("too large"), meanwhile=cancelled)
+    held = await attempt(BadImageError("too large"), meanwhile=locked)
 
     assert (await job_row(database, held.job_id))["status"] == "CANCELLED"
     assert await balance_of(database, held.user_id) == 100
