@@ -120,8 +120,9 @@ WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
     {_started(ENHANCEMENTS, "started_enhancements")},
     {_started(GENERATIONS, "started_generations")},
     history AS (
-        INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id)
-        SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id FROM claimed c)
+        INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
+        SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{{}}')
+        FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,

@@ -34,7 +34,8 @@ class JobInputs:
 
     `picture` is None for jobs without a picture row, `source` for those that
     blend nothing or whose source picture was deleted. `checkpoints` holds the
-    job's own columns that finished stages wrote; `aspect` is `W:H`.
+    job's own columns that finished stages wrote; `aspect` (`W:H`) and `model`
+    are what the queue keeps for a job beside its row.
     """
 
     tier: str
@@ -46,6 +47,7 @@ class JobInputs:
     input_key: str | None = None
     input_url: str | None = None
     aspect: str | None = None
+    model: str | None = None
 
 
 # A job's own pipeline comes first, then its album's: of the user's own albums, the one it was added to last.
@@ -55,8 +57,9 @@ SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."
        s.id AS source_id, s."originalR2Key" AS source_key, s."userId" = j."userId" OR s."isPublic" AS source_is_allowed,
        p.id AS pipeline_id, p."userId" AS pipeline_owner_id,
        p.visibility <> 'PRIVATE' OR p."userId" IS NULL OR p."userId" = j."userId" AS pipeline_is_allowed,
-       p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig"
+       p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig", q.payload ->> 'model' AS model
 FROM public.image_enhancement_jobs j
+LEFT JOIN darkroom.job_queue q ON q.id = $2
 JOIN public.enhanced_images i ON i.id = j."imageId"
 LEFT JOIN public.enhanced_images s ON s.id = j."sourceImageId"
 LEFT JOIN public.enhancement_pipelines p ON p.id = coalesce(j."pipelineId", (
@@ -67,9 +70,10 @@ WHERE j.id = $1
 """
 
 _GENERATION = """
-SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect
+SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect,
+       q.payload ->> 'model' AS model
 FROM public.mcp_generation_jobs j
-LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = 'generate'
+LEFT JOIN darkroom.job_queue q ON q.id = $2
 WHERE j.id = $1
 """
 
@@ -80,7 +84,7 @@ _CHECKPOINTS = ("analysisResult", "analysisSource", "wasCropped", "cropDimension
 async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
     """Read a job's inputs and checkpoints; None if its row is gone."""
     is_enhancement = table_of(claim.job_type) is ENHANCEMENTS
-    row = await connection.fetchrow(_ENHANCEMENT if is_enhancement else _GENERATION, claim.job_id)
+    row = await connection.fetchrow(_ENHANCEMENT if is_enhancement else _GENERATION, claim.job_id, claim.id)
     if row is None:
         return None
     if not is_enhancement:
@@ -94,6 +98,7 @@ async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
             input_key=row["inputImageR2Key"],
             input_url=row["inputImageUrl"],
             aspect=row["aspect"],
+            model=row["model"],
         )
     pipeline = None
     if row["pipeline_id"] is not None:
@@ -108,4 +113,5 @@ async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
         source=source,
         pipeline=pipeline,
         checkpoints={name: row[name] for name in _CHECKPOINTS},
+        model=row["model"],
     )

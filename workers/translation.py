@@ -30,7 +30,10 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
     pipeline = inputs.pipeline
     if pipeline is not None and not pipeline.is_allowed:
         raise NotYoursError(f"pipeline {pipeline.id} is private and not yours")
-    options = resolve(None if pipeline is None else pipeline.config)
+    config: dict[str, Any] = {} if pipeline is None else dict(pipeline.config)
+    if inputs.model is not None:  # of this one job, by an operator
+        config["generationConfig"] = {**(config.get("generationConfig") or {}), "model": inputs.model}
+    options = resolve(config)
     if pipeline is not None:
         _check_references(pipeline)
     return Job(

@@ -1,4 +1,4 @@
-"""Commands about jobs: list, show, watch, cancel, retry."""
+"""Commands about jobs: list, show, watch, cancel; explain and retry have files of their own."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
@@ -7,43 +7,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli.failures import DONE, FAILED, CommandUsageError
-from workers.cli.parameters import Json, Limit, Reason
+from workers.cli.explaining import explain
+from workers.cli.failures import DONE, FAILED
+from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reason, Since, Statuses, require_known
+from workers.cli.retrying import retry
 
 if TYPE_CHECKING:
     from workers.operations.jobs import JobDetails
     from workers.runtime import Runtime
 
 app = typer.Typer(help="Look at jobs, and change what becomes of them.")
+app.command()(explain)
+app.command()(retry)
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="Ids of jobs.")]
 
 
 @app.command("list")
 def list_(
-    status: Annotated[
-        list[str] | None, typer.Option("--status", help="PENDING, PROCESSING, COMPLETED, ...; may be repeated.")
-    ] = None,
-    user: Annotated[str | None, typer.Option("--user", help="E-mail or id.")] = None,
-    job_type: Annotated[str | None, typer.Option("--type", help="enhance, blend, generate or modify.")] = None,
+    status: Statuses = None,
+    user: OfUser = None,
+    job_type: JobType = None,
+    since: Since = None,
+    error: ErrorText = None,
     limit: Limit = 50,
     *,
     as_json: Json = False,
 ) -> int:
     """List jobs, the newest first."""
-    from models.job_state import JobStatus
-    from models.job_tables import JOB_TABLES
+    require_known(status, job_type)
     from workers.cli.opening import run_with_runtime
     from workers.cli.output import print_json
-    from workers.operations.jobs import list_jobs
+    from workers.operations.jobs import JobFilter, list_jobs
     from workers.operations.users import find_user
-
-    statuses = [_one_of("--status", one.upper(), [known.value for known in JobStatus]) for one in status or []]
-    if job_type is not None:
-        _one_of("--type", job_type, [known for table in JOB_TABLES for known in table.job_types])
 
     async def work(runtime: "Runtime") -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
-        rows = await list_jobs(runtime, statuses=statuses, user_id=user_id, job_type=job_type, limit=limit)
+        wanted = JobFilter([one.upper() for one in status or []], user_id, job_type, since, error)
+        rows = await list_jobs(runtime, wanted, limit=limit)
         if as_json:
             print_json(rows)
         else:
@@ -138,21 +138,6 @@ def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> 
     return _change(job_ids, verb, lambda _job_id, row: f"job {row['id']} is {row['status']}", as_json=as_json)
 
 
-@app.command()
-def retry(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
-    """Submit failed jobs once more, as new ones.
-
-    Only FAILED, REFUNDED and CANCELLED jobs; each new job has its own charge.
-    """
-    from workers.operations.actions import os_user
-    from workers.operations.jobs import retry_job
-
-    async def verb(runtime: "Runtime", job_id: str) -> str:
-        return await retry_job(runtime, job_id, actor=os_user(), reason=reason)
-
-    return _change(job_ids, verb, lambda job_id, row: f"job {job_id} is tried again as {row['id']}", as_json=as_json)
-
-
 def _change(
     job_ids: list[str],
     verb: Callable[["Runtime", str], Awaitable[str]],
@@ -185,12 +170,6 @@ def _change(
         return code
 
     return run_with_runtime(work)
-
-
-def _one_of(option: str, given: str, known: list[str]) -> str:
-    if given not in known:
-        raise CommandUsageError(f"{option} {given!r}: give {', '.join(known)}")
-    return given
 
 
 def _print_jobs(rows: list[dict[str, Any]], cost_column: str) -> None:

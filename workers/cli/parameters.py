@@ -1,13 +1,50 @@
 """Options that several commands share."""
 
+# ruff: noqa: PLC0415 - what is heavy is imported by whoever needs it, so that --help is there at once
+
+import re
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from workers.cli.failures import CommandUsageError
+
+_AGO = re.compile(r"(\d{1,6})\s*(min|h|d)")
+_UNITS = {"min": "minutes", "h": "hours", "d": "days"}
+
+
+def moment(text: str) -> datetime:
+    """Read a time, as ISO 8601 (UTC without a zone) or as a while ago: 30min, 2h, 7d.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if ago := _AGO.fullmatch(text.strip()):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        given = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no time; give 2026-03-01T00:00:00Z, or a while ago: 2h, 7d") from error
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the tables' column names.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the record of operators' actions.")]
+
+
+Statuses = Annotated[
+    list[str] | None, typer.Option("--status", help="PENDING, PROCESSING, COMPLETED, ...; may be repeated.")
+]
+OfUser = Annotated[str | None, typer.Option("--user", help="E-mail or id.")]
+JobType = Annotated[str | None, typer.Option("--type", help="enhance, blend, generate or modify.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option("--since", parser=moment, metavar="TIME", help="Created since: 2026-03-01T00:00:00Z, 2h, 7d."),
+]
+ErrorText = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="The error message holds this.")]
 
 
 class TierName(StrEnum):
@@ -22,3 +59,20 @@ class TierName(StrEnum):
 Tier = Annotated[
     TierName, typer.Option("--tier", case_sensitive=False, help="How large, and at what price: 1024, 2048, 4096 px.")
 ]
+
+
+def require_known(statuses: list[str] | None, job_type: str | None) -> None:
+    """See that statuses and a job type are some.
+
+    Raises:
+        CommandUsageError: they aren't.
+    """
+    from models.job_state import JobStatus
+    from models.job_tables import JOB_TABLES
+
+    for option, given, known in (
+        *(("--status", one.upper(), [status.value for status in JobStatus]) for one in statuses or []),
+        *(("--type", one, [name for table in JOB_TABLES for name in table.job_types]) for one in [job_type] if one),
+    ):
+        if given not in known:
+            raise CommandUsageError(f"{option} {given!r}: give {', '.join(known)}")

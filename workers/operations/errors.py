@@ -42,7 +42,10 @@ class JobNotRetryableError(OperationError):
     """Only jobs that ended without success can be retried."""
 
     def __init__(self, job_id: str, status: str) -> None:
-        super().__init__(f"job {job_id} is {status}; only FAILED, REFUNDED and CANCELLED jobs can be retried")
+        super().__init__(
+            f"job {job_id} is {status}; only FAILED, REFUNDED and CANCELLED jobs can be retried"
+            + (", and COMPLETED ones with --redo" if status == JobStatus.COMPLETED else "")
+        )
 
 
 class JobNotCancellableError(OperationError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -9,21 +10,17 @@ import asyncpg
 from models.database import Connection
 from models.job_state import JobStatus
 from workers.operations.actions import record_action
-from workers.operations.errors import (
-    RETRYABLE,
-    InvalidInputError,
-    JobNotCancellableError,
-    JobNotRetryableError,
-    NotFoundError,
-    translated,
-)
+from workers.operations.errors import JobNotCancellableError, NotFoundError, translated
 from workers.runtime import Runtime
 
 _LIST = """
 SELECT j.id FROM darkroom.jobs j
 WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]::public."JobStatus"[]))
   AND ($2::text IS NULL OR j."userId" = $2) AND ($3::text IS NULL OR j.type = $3)
-ORDER BY j."createdAt" DESC, j.id DESC LIMIT $4
+  AND ($4::timestamptz IS NULL OR j."createdAt" >= $4 AT TIME ZONE 'utc')
+  AND ($5::text IS NULL OR strpos(lower(j."errorMessage"), lower($5)) > 0)
+  AND NOT ($6 AND EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_retry' AND a.target = j.id))
+ORDER BY j."createdAt" DESC, j.id DESC LIMIT $7
 """
 # The tables' own columns and not the view's, so that a reader finds the names of the application's schema.
 _ENHANCEMENTS = """
@@ -61,16 +58,29 @@ class JobDetails:
     money: list[dict[str, Any]]
 
 
-async def list_jobs(
-    runtime: Runtime,
-    *,
-    statuses: Sequence[str] = (),
-    user_id: str | None = None,
-    job_type: str | None = None,
-    limit: int = 50,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are meant. What isn't given leaves out none.
+
+    `since` is the earliest creation, `error` a text that the error message holds, in whatever case.
+    `leaves_out_retried` is for retrying many: what an operator has retried once isn't found again.
+    """
+
+    statuses: Sequence[str] = ()
+    user_id: str | None = None
+    job_type: str | None = None
+    since: datetime | None = None
+    error: str | None = None
+    leaves_out_retried: bool = False
+
+
+async def list_jobs(runtime: Runtime, wanted: JobFilter, *, limit: int = 50) -> list[dict[str, Any]]:
     """Return jobs, newest first, each with its table's columns and `jobType`."""
-    rows = await runtime.database.fetch(_LIST, list(statuses), user_id, job_type, limit)
+    rows = await runtime.database.fetch(
+        _LIST,
+        *(list(wanted.statuses), wanted.user_id, wanted.job_type, wanted.since, wanted.error),
+        *(wanted.leaves_out_retried, limit),
+    )
     return await get_jobs(runtime, [row["id"] for row in rows])
 
 
@@ -99,7 +109,7 @@ async def get_job(runtime: Runtime, job_id: str) -> JobDetails:
     """
     jobs = await get_jobs(runtime, [job_id])
     if not jobs:
-        raise _not_found(job_id)
+        raise job_not_found(job_id)
     job_type = jobs[0]["jobType"]
     queue = await runtime.database.fetchrow(_QUEUE, job_id, job_type)
     history, calls, money = [
@@ -120,7 +130,7 @@ async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str |
         async with connection.transaction():
             before = await connection.fetchval("SELECT j.status::text FROM darkroom.jobs j WHERE j.id = $1", job_id)
             if before is None:
-                raise _not_found(job_id)
+                raise job_not_found(job_id)
             status: str = await connection.fetchval("SELECT darkroom.cancel_job($1)", job_id)
             if status != JobStatus.CANCELLED:
                 raise JobNotCancellableError(job_id, status)
@@ -140,55 +150,6 @@ async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str |
         return await runtime.database.commit("cancel", cancel)
 
 
-async def retry_job(runtime: Runtime, job_id: str, *, actor: str, reason: str | None = None) -> str:
-    """Submit a finished job once more, as a new job with its own charge; return the new job's id.
-
-    Raises:
-        InvalidInputError: it was a blend, and its second picture is gone.
-        JobNotRetryableError: it is unfinished, or COMPLETED.
-        NotFoundError: there is no such job, or what it needs is gone.
-        PaymentRefusedError: its user has too few tokens.
-    """
-    jobs = await get_jobs(runtime, [job_id])
-    if not jobs:
-        raise _not_found(job_id)
-    old = jobs[0]
-    if old["status"] not in RETRYABLE:
-        raise JobNotRetryableError(job_id, old["status"])
-    if old["jobType"] == "blend" and old["sourceImageId"] is None:
-        raise InvalidInputError(f"job {job_id} was a blend whose second picture is deleted; submit a new one")
-
-    async def retry(connection: Connection) -> str:
-        async with connection.transaction():
-            new_id = await _submit_again(connection, old)
-            await record_action(
-                connection,
-                actor=actor,
-                action="job_retry",
-                target=job_id,
-                before={"status": old["status"]},
-                after={"jobId": new_id},
-                reason=reason,
-            )
-            return new_id
-
-    with translated():
-        new_id = await runtime.database.commit("retry_job", retry)
-    await runtime.ring()
-    return new_id
-
-
-async def _submit_again(connection: Connection, old: dict[str, Any]) -> str:
-    columns: tuple[str, ...]
-    if old["jobType"] in {"enhance", "blend"}:
-        columns = ("userId", "imageId", "tier", "pipelineId", "sourceImageId")
-        sql = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5)"
-    else:
-        columns = ("userId", "type", "tier", "prompt", "inputImageR2Key", "inputImageUrl", "apiKeyId")
-        sql = "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7)"
-    new_id: str = await connection.fetchval(sql, *(old[column] for column in columns))
-    return new_id
-
-
-def _not_found(job_id: str) -> NotFoundError:
+def job_not_found(job_id: str) -> NotFoundError:
+    """Say that there is no such job, and where to look."""
     return NotFoundError(f"job {job_id} not found; `darkroom jobs list` shows the newest")

@@ -1,0 +1,48 @@
+"""The command jobs explain."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli.failures import DONE
+from workers.cli.parameters import Json
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+
+def explain(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json: Json = False) -> int:
+    """Tell what became of a job, in order, and why it waits now.
+
+    Every claim, stage, provider call, retry, rescue, pause, charge and refund; also of a job whose row is deleted.
+    """
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import column, print_json, print_table
+    from workers.operations.explaining import explain_job
+
+    async def work(runtime: "Runtime") -> int:
+        story = await explain_job(runtime, job_id)
+        if as_json:
+            status = None if story.job is None else story.job["status"]
+            print_json({"id": job_id, "status": status, "timeline": story.timeline, "waits": story.waits})
+            return DONE
+        columns = [
+            column("at"),
+            column("attempt", "try", is_number=True, is_wide=True),
+            column("stage", is_wide=True),
+            column("text", "what", may_wrap=True),
+        ]
+        print_table(story.timeline, columns, empty="nothing has happened yet")
+        typer.echo()
+        if story.job is None:
+            typer.echo(f"job {job_id} is deleted; this is what is left of it")
+        elif not story.waits:
+            typer.echo(f"job {job_id} is {story.job['status']}: it is over")
+        else:
+            typer.echo(f"job {job_id} is {story.job['status']}:")
+            print_table(story.waits, [column("text", "", may_wrap=True)], empty="")
+        return DONE
+
+    return run_with_runtime(work)

@@ -1,0 +1,118 @@
+"""The command jobs retry."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli.failures import DONE, FAILED, CommandUsageError
+from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reason, Since, Statuses, require_known
+
+if TYPE_CHECKING:
+    from workers.operations.retrying import Retry
+    from workers.runtime import Runtime
+
+
+class StageChoice(StrEnum):
+    """A stage as people type it."""
+
+    ANALYZING = "analyzing"
+    CROPPING = "cropping"
+    PROMPTING = "prompting"
+    GENERATING = "generating"
+
+
+def retry(
+    job_ids: Annotated[list[str] | None, typer.Argument(metavar="JOB_ID", help="Ids of jobs, or a filter.")] = None,
+    status: Statuses = None,
+    user: OfUser = None,
+    job_type: JobType = None,
+    since: Since = None,
+    error: ErrorText = None,
+    limit: Limit = 50,
+    stage: Annotated[
+        StageChoice | None,
+        typer.Option("--from-stage", case_sensitive=False, help="Start here, with what the old job has finished."),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Of the generation, for the new jobs only.")] = None,
+    reason: Reason = None,
+    *,
+    redo: Annotated[bool, typer.Option("--redo", help="COMPLETED jobs, too.")] = False,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and do nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Submit finished jobs once more, as new ones.
+
+    FAILED, REFUNDED and CANCELLED jobs, with --redo COMPLETED ones; each new job has its own charge. A filter means
+    FAILED and REFUNDED jobs unless --status says otherwise, and leaves out what was retried before.
+    """
+    is_filter = any(one is not None for one in (status, user, job_type, since, error))
+    if bool(job_ids) == is_filter:
+        raise CommandUsageError(
+            "name jobs by their ids, or choose them by --status, --user, --type, --since and --error: one of the two"
+        )
+    require_known(status, job_type)
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import note, print_json
+    from workers.operations.actions import os_user
+    from workers.operations.jobs import JobFilter, get_jobs, list_jobs
+    from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
+    from workers.operations.users import find_user
+
+    terms = RetryTerms(None if stage is None else stage.name, model, redoes_completed=redo)
+
+    async def work(runtime: "Runtime") -> int:
+        ids = job_ids or []
+        if is_filter:
+            user_id = None if user is None else (await find_user(runtime, user)).id
+            statuses = [one.upper() for one in status or ["FAILED", "REFUNDED"]]
+            wanted = JobFilter(statuses, user_id, job_type, since, error, leaves_out_retried=True)
+            ids = [row["id"] for row in reversed(await list_jobs(runtime, wanted, limit=limit))]  # in their old order
+            if not ids and not as_json:
+                note("there are no such jobs")
+        if is_dry:
+            rehearsed = await rehearse_retries(runtime, ids, terms)
+            _print_rehearsal(rehearsed, runtime.settings.cost_column, as_json=as_json)
+            return FAILED if any(one.refusal for one in rehearsed) else DONE
+        code, new_ids = DONE, []
+        async for one in retry_jobs(runtime, ids, terms, actor=os_user(), reason=reason):
+            if one.new_id is None:
+                note(f"darkroom: {one.refusal}")
+                code = FAILED
+                continue
+            new_ids.append(one.new_id)
+            if not as_json:
+                typer.echo(f"job {one.old['id']} is tried again as {one.new_id}")
+        if as_json:
+            print_json(await get_jobs(runtime, new_ids))
+        return code
+
+    return run_with_runtime(work)
+
+
+def _print_rehearsal(rehearsed: list["Retry"], cost_column: str, *, as_json: bool) -> None:
+    from workers.cli.output import column, print_json, print_table
+
+    rows: list[dict[str, Any]] = [
+        {
+            **{name: one.old.get(name) for name in ("id", "jobType", "tier", "status", cost_column)},
+            "refusal": None if one.refusal is None else str(one.refusal),
+        }
+        for one in rehearsed
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = [
+        column("id", "job"),
+        column("jobType", "type"),
+        column("tier"),
+        column("status"),
+        column("refusal", "refused because", may_wrap=True),
+    ]
+    print_table(rows, columns, empty="")
+    tokens = sum(one.old.get(cost_column) or 0 for one in rehearsed if one.refusal is None)
+    if rehearsed:
+        typer.echo(f"{sum(one.refusal is None for one in rehearsed)} jobs would be tried again, for {tokens:,} tokens")

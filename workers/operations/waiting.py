@@ -1,0 +1,152 @@
+"""Why an unfinished job waits now, in plain words."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+
+from models.database import Connection
+from models.job_tables import table_of
+from models.provider_calls import provider_wait
+from workers.provider_rules import FREE, rules_of
+from workers.runtime import Runtime
+
+Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
+
+QUEUED: Final = """
+SELECT q.*, now() AS now, extract(epoch FROM q.scheduled_at - now()) AS due_in_s,
+       extract(epoch FROM now() - q.started_at) AS held_s, extract(epoch FROM q.deadline_at - now()) AS deadline_in_s,
+       w.host, w.pid, w.lease_expires_at > now() AS is_alive,
+       (SELECT count(*) FROM darkroom.job_queue o
+        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND o.position < q.position) AS before_it,
+       (SELECT count(*) FROM darkroom.job_queue o
+        WHERE o.user_id = q.user_id AND o.status = 'processing') AS users_running,
+       (SELECT coalesce(sum(l.lanes), 0) FROM darkroom.workers l
+        WHERE l.lease_expires_at > now() AND q.queue = ANY (l.queues)) AS lanes,
+       (SELECT count(*) FROM darkroom.job_queue o WHERE o.queue = q.queue AND o.status = 'processing') AS running
+FROM darkroom.job_queue q LEFT JOIN darkroom.workers w ON w.id = q.worker_id WHERE q.job_id = $1
+"""
+PAUSES: Final = """
+SELECT p.name, p.paused_at, p.resumed_at, p.actor, p.reason FROM darkroom.pauses p
+WHERE p.name = ANY ($1) AND p.paused_at < $3 AND coalesce(p.resumed_at, 'infinity') > $2 ORDER BY p.paused_at
+"""
+_IDLE: Final = """
+SELECT a.pid, a.application_name, extract(epoch FROM now() - a.xact_start) AS for_s FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.state LIKE 'idle in transaction%' ORDER BY a.xact_start LIMIT 1
+"""
+
+
+async def waits_of(runtime: Runtime, job: Row, queued: Row | None) -> list[dict[str, str]]:
+    """Say what stands in the way of an unfinished job."""
+    if queued is None:
+        return [_wait("unqueued", "it isn't in the queue; a scheduler takes it in within 10 s of starting")]
+    if queued["status"] == "processing":
+        return [_wait("running" if queued["is_alive"] else "lost", _running(queued))]
+    database = runtime.database
+    found = await database.run(lambda connection: _shut_providers(connection, runtime))
+    for pause in await runtime.database.fetch(
+        PAUSES,
+        [f"queue:{queued['queue']}", f"type:{queued['job_type']}", f"tier:{queued['tier']}"],
+        queued["now"],
+        datetime.max.replace(tzinfo=UTC),
+    ):
+        since = span((queued["now"] - pause["paused_at"]).total_seconds())
+        verb = f"`darkroom queue resume --{pause['name'].replace(':', ' ').replace('TIER_', '').lower()}` lets it go on"
+        found.insert(0, _wait("paused", f"{paused_words(pause)}, for {since} now; {verb}"))
+    if queued["status"] == "retrying" and queued["due_in_s"] > 0:
+        text = f"it is put off for another {span(queued['due_in_s'])}"
+        found.append(_wait("scheduled", text + (f": {queued['last_error']}" if queued["last_error"] else "")))
+    if await database.run(lambda connection: _is_held(connection, job)):
+        found.append(_wait("held", await _holder(runtime)))
+    if not queued["lanes"]:
+        text = f"no live worker takes from queue {queued['queue']}; start `darkroom worker`"
+        found.append(_wait("no_worker", text))
+    elif queued["running"] >= queued["lanes"]:
+        found.append(_wait("busy", f"all {queued['lanes']} lanes of its queue's workers are busy"))
+    if queued["status"] == "pending" and not queued["ready"] and queued["paused_by"] is None:
+        text = f"its user may run no more jobs at a time: {queued['users_running']} are running"
+        found.append(_wait("cap", text))
+    if queued["status"] == "pending":
+        text = f"its turn: {queued['before_it']:,} jobs are before it" if queued["before_it"] else "it is next in turn"
+        found.append(_wait("turn", text))
+    return found
+
+
+def _wait(kind: str, text: str) -> dict[str, str]:
+    return {"kind": kind, "text": text}
+
+
+def _running(queued: Row) -> str:
+    text = f"{queued['stage']} runs for {span(queued['held_s'] or 0)} since its claim"
+    if not queued["is_alive"]:
+        return f"{text}, but its worker is dead; any worker or scheduler that lives rescues it within seconds"
+    left = queued["deadline_in_s"]
+    late = (
+        "" if left is None else f"; {span(left)} to its deadline" if left > 0 else f"; {span(-left)} past its deadline"
+    )
+    return f"{text}, by worker {queued['host']} pid {queued['pid']}{late}"
+
+
+async def _shut_providers(connection: Connection, runtime: Runtime) -> list[dict[str, str]]:
+    """Say which providers take no call now, and that nobody else does if so."""
+    settings = runtime.settings
+    waits = {}
+    for name in settings.providers:
+        wait = await provider_wait(connection, name, rules_of(settings, name), is_paid=name not in FREE)
+        if wait is not None:
+            waits[name] = f"{name}: {wait.reason} (for another {span(wait.wait_s)} at least)"
+    if not waits:
+        return []
+    if len(waits) == len(settings.providers):
+        return [_wait("gate", f"no provider takes a call now, so nothing is claimed: {'; '.join(waits.values())}")]
+    return [_wait("passed_over", f"passed over for the next provider: {'; '.join(waits.values())}")]
+
+
+async def _is_held(connection: Connection, job: Row) -> bool:
+    """Say whether another transaction holds the job's row: ours would take it, and lets go at once."""
+    table = table_of(job["jobType"]).name
+    async with connection.transaction():
+        free = await connection.fetchval(
+            f"SELECT true FROM {table} j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED", job["id"]
+        )
+    return free is None
+
+
+async def _holder(runtime: Runtime) -> str:
+    idle = await runtime.database.fetchrow(_IDLE)
+    text = "another program holds its row in an open transaction"
+    if idle is None:
+        return f"{text}; it is claimed as soon as that ends"
+    name = f" ({idle['application_name']})" if idle["application_name"] else ""
+    return f"{text}; the oldest idle one is PostgreSQL process {idle['pid']}{name}, since {span(idle['for_s'] or 0)}"
+
+
+def named_pause(pause: str) -> str:
+    """Name what a pause pauses: `tier TIER_4K`, or `buying` for the kill switch."""
+    kind, _, value = pause.partition(":")
+    return f"{kind} {value}" if value else "buying"
+
+
+def paused_words(pause: Row) -> str:
+    """Say what was paused, by whom and why."""
+    return f"{named_pause(pause['name'])} paused by {pause['actor'] or 'an operator'}" + (
+        f": {pause['reason']}" if pause["reason"] else ""
+    )
+
+
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
+_TENS_S: Final = 10
+
+
+def span(seconds: float) -> str:
+    """Write a duration in words: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(max(0.0, float(seconds)))
+    if whole < _TENS_S:
+        return f"{max(0.0, float(seconds)):.1f} s"
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
