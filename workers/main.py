@@ -6,10 +6,13 @@ on the event loop of its AsyncIO middleware.
 
 import asyncio
 import os
+import signal
 import threading
+import time
 import uuid
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from types import FrameType
 
 import dramatiq
 import structlog
@@ -38,6 +41,10 @@ from workers.supervisor import READY_FD
 log = structlog.get_logger(__name__)
 
 FAILED_START_EXIT_CODE = 75
+
+ECHO_S = 1.0
+"""A SIGTERM that follows another by less is the same: Linux hands the children of a dying process from thread to
+thread, and sends the signal of a parent's death each time. dramatiq's second one ends a process without its grace."""
 
 
 class WorkerProcess:
@@ -177,8 +184,23 @@ def make_worker_broker(settings: Settings) -> Broker:
     return broker
 
 
+def _hear_echoes_once() -> None:
+    """Let dramatiq's handler hear each SIGTERM once; in the main thread, after it was set."""
+    stop = signal.getsignal(signal.SIGTERM)
+    heard_s = float("-inf")
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal heard_s
+        if time.monotonic() - heard_s > ECHO_S and callable(stop):
+            heard_s = time.monotonic()
+            stop(number, frame)
+
+    signal.signal(signal.SIGTERM, hear)
+
+
 def main() -> None:
     """Set up the broker of this process; dramatiq's command line calls it after its fork."""
+    _hear_echoes_once()
     settings = load_settings()
     configure_logging(settings)
     dramatiq.set_broker(make_worker_broker(settings))

@@ -174,6 +174,20 @@ async def test_second_sigterm_leaves_no_headless_process(fleet):
     await eventually(impatience_has_ended_both, 15, "the end of both processes")
 
 
+async def test_sigterm_and_its_echoes_leave_a_call_its_grace(fleet):
+    user, image = await fleet.stored_picture()
+    workers = fleet.start(1, slow_s=2, shutdown_grace_s=20)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    await eventually(is_generating(fleet, job), 15)
+
+    for _ in range(3):  # as the kernel does for each thread of a supervisor that is killed
+        psutil.Process(workers.pids[0]).terminate()
+        await asyncio.sleep(0.05)
+
+    await eventually(has_status(fleet, job, "COMPLETED"), 15)
+    assert fleet.calls("generate") == 1
+
+
 async def test_result_that_the_database_refuses_uses_attempts_and_ends_refunded(fleet):
     user, image = await fleet.stored_picture(balance=10)
     job = await make_job(fleet.database, user_id=user, image_id=image, maxRetries=1)
