@@ -1,4 +1,4 @@
-.PHONY: demo test lint proof lock clean bench
+.PHONY: demo test lint proof chaos lock clean bench
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -26,9 +26,18 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-proof: $(READY) ## send hostile files through real workers, and measure the pixel path
+proof: $(READY) ## send hostile files through real workers, measure the pixel path, and run chaos for long
 	@$(BIN)/python -m bench.hostile
 	@$(BIN)/python -m bench.pixels
+	@$(MAKE) --no-print-directory chaos MINUTES=45
+
+SEED ?= 7
+MINUTES ?= 5
+chaos: $(READY) ## every fault at real processes, then an audit: SEED, MINUTES, JOBS, KILLS, ZOMBIES, BROKER_LOSSES, DATABASE_RESTARTS
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(KILLS),--kill $(KILLS)) $(if $(ZOMBIES),--zombie $(ZOMBIES)) \
+		$(if $(BROKER_LOSSES),--redis-restart $(BROKER_LOSSES)) \
+		$(if $(DATABASE_RESTARTS),--postgres-restart $(DATABASE_RESTARTS)) $(if $(FOLDER),--folder $(FOLDER))
 
 lock: ## renew requirements.lock: every version and hash, no index address
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv

@@ -1,0 +1,39 @@
+"""What the programs of a run did and saw: the memory that no fault touches, and what the audit believes."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that a producer asked for; `is_certain` if it was told of the commit."""
+
+    job_id: str
+    user_id: str
+    image_id: str | None
+    idempotency_key: str | None = None
+    is_certain: bool = True
+
+
+@dataclass(slots=True)
+class Injected:
+    """A fault that was made: from when to when (seconds since 1970), and the worker that it hit, if one."""
+
+    kind: str
+    at_s: float
+    until_s: float
+    worker_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Book:
+    """Everything that is written down while a run lasts."""
+
+    submitted: list[Submitted] = field(default_factory=list)
+    deleted: set[tuple[str, str]] = field(default_factory=set)
+    """(`user` | `image`, id): what was deleted, or may have been."""
+    injected: list[Injected] = field(default_factory=list)
+    seen: Counter = field(default_factory=Counter)
+    """What happened to the programs: deadlocks, lost connections, refusals, by name."""
+    deadlocks: list[str] = field(default_factory=list)

@@ -1,0 +1,12 @@
+"""`darkroom worker` and `darkroom scheduler` with the seams of a chaos run: `python -m tests.chaos.darkroom worker`."""
+
+import sys
+
+from tests.chaos import seams
+from workers.cli.app import main
+from workers.supervisor import WorkerProcesses
+
+if __name__ == "__main__":
+    seams.install()
+    WorkerProcesses.ENTRY_POINT = "tests.chaos.worker:main"
+    sys.exit(main())

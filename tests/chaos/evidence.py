@@ -1,0 +1,85 @@
+"""What an audit rests on, as tables of a schema of our own: a log of statuses, and what the programs wrote down."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+
+from tests.chaos.book import Book
+
+SCHEMA = """
+CREATE SCHEMA chaos;
+
+-- Every change of a status, by our own trigger, in the transaction of whoever made it.
+CREATE TABLE chaos.status_log (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job_id text NOT NULL,
+    before text,
+    after text NOT NULL,
+    stage text,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    program text NOT NULL DEFAULT current_setting('application_name')
+);
+CREATE INDEX status_log_job_idx ON chaos.status_log (job_id);
+
+CREATE FUNCTION chaos.log_status() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos.status_log (job_id, before, after, stage)
+    VALUES (OLD.id, OLD.status, CASE TG_OP WHEN 'DELETE' THEN 'DELETED' ELSE to_jsonb(NEW) ->> 'status' END,
+            CASE WHEN OLD.status = 'PROCESSING' THEN coalesce(to_jsonb(OLD) ->> 'currentStage', 'GENERATING') END);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_log AFTER UPDATE ON public.image_enhancement_jobs
+    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION chaos.log_status();
+CREATE TRIGGER chaos_log AFTER UPDATE ON public.mcp_generation_jobs
+    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION chaos.log_status();
+CREATE TRIGGER chaos_log_delete AFTER DELETE ON public.image_enhancement_jobs
+    FOR EACH ROW EXECUTE FUNCTION chaos.log_status();
+CREATE TRIGGER chaos_log_delete AFTER DELETE ON public.mcp_generation_jobs
+    FOR EACH ROW EXECUTE FUNCTION chaos.log_status();
+
+-- What the programs know; filled when all is over, from memory that no fault touched.
+CREATE TABLE chaos.submitted (
+    job_id text NOT NULL, user_id text NOT NULL, image_id text, idempotency_key text, is_certain boolean NOT NULL);
+CREATE INDEX submitted_job_idx ON chaos.submitted (job_id);
+CREATE TABLE chaos.deleted (kind text NOT NULL, id text NOT NULL);
+CREATE TABLE chaos.injected (
+    kind text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, worker_id uuid, detail text NOT NULL);
+CREATE TABLE chaos.deadlocks (error text NOT NULL);
+CREATE TABLE chaos.provider_count (at timestamptz NOT NULL, event text NOT NULL, purpose text NOT NULL);
+"""
+
+
+async def prepare(database_url: str) -> None:
+    """Make the schema, on a database that is migrated and holds no job."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(SCHEMA)
+    finally:
+        await connection.close()
+
+
+async def load(connection: asyncpg.Connection, book: Book, count_path: Path) -> None:
+    """Write the book and the provider's own count into the schema."""
+    await connection.executemany(
+        "INSERT INTO chaos.submitted VALUES ($1, $2, $3, $4, $5)",
+        [(one.job_id, one.user_id, one.image_id, one.idempotency_key, one.is_certain) for one in book.submitted],
+    )
+    await connection.executemany("INSERT INTO chaos.deleted VALUES ($1, $2)", sorted(book.deleted))
+    await connection.executemany(
+        "INSERT INTO chaos.injected VALUES ($1, $2, $3, $4, $5)",
+        [(one.kind, _at(one.at_s), _at(one.until_s), one.worker_id, one.detail) for one in book.injected],
+    )
+    await connection.executemany("INSERT INTO chaos.deadlocks VALUES ($1)", [(one,) for one in book.deadlocks])
+    with count_path.open() as lines:
+        counted = [json.loads(line) for line in lines]
+    await connection.executemany(
+        "INSERT INTO chaos.provider_count VALUES ($1, $2, $3)",
+        [(_at(one["at"]), one["event"], one["purpose"]) for one in counted],
+    )
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

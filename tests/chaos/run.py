@@ -1,0 +1,164 @@
+"""One run: start everything, let programs and faults at it, wait until the queue is empty, and audit."""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+from PIL import Image
+
+from pipelines.storage.backends import open_storage
+from tests.chaos import evidence
+from tests.chaos.auditor import audit
+from tests.chaos.book import Book
+from tests.chaos.faults import Faults
+from tests.chaos.fleet import Fleet
+from tests.chaos.plan import Options, plan
+from tests.chaos.programs import GONE, Producer, Program, PsqlProducer, World
+from tests.chaos.report import Report
+from tests.chaos.strangers import Buyer, Canceller, Dawdler, watch_queue
+
+USERS, PICTURES = 24, 4
+QUIET_USERS = 4
+PICTURE_PX = (96, 64)
+OPENING_BALANCE = 60
+STOP_S = 45.0
+LOOK_S = 0.5
+
+
+async def run(options: Options, folder: Path, *, postgres_settings=None) -> Report:
+    """Run, audit, and end every process that was started, whatever happens."""
+    fleet, book = Fleet(options, folder, postgres_settings=postgres_settings), Book()
+    tasks: list[asyncio.Task] = []
+    try:
+        await fleet.open()
+        await evidence.prepare(fleet.database_url)
+        world = await _make_world(fleet)
+        tasks.append(asyncio.create_task(fleet.watch_workers()))
+        await _work(options, fleet, book, world, tasks)
+        drained_s = await _drain(fleet, options.drain_s)
+        stuck = await fleet.stop_processes(STOP_S)
+        for task in tasks:
+            task.cancel()
+        connection = await asyncpg.connect(fleet.database_url)
+        try:
+            await evidence.load(connection, book, fleet.count_path)
+            violations = await audit(connection, fleet.objects)
+            return await Report.of(connection, options, book, violations, drained_s=drained_s, stuck=stuck)
+        finally:
+            await connection.close()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await fleet.close()
+
+
+async def _work(options: Options, fleet: Fleet, book: Book, world: World, tasks: list[asyncio.Task]) -> None:
+    """Let programs and faults at the fleet for as long as the options say."""
+
+    def made(kind: type[Program], name: str, **more) -> Program:
+        return kind(name, fleet.database_url, book, world, options.seed, **more)
+
+    producers = 4
+    pace = {"pace_s": 0.75 * options.seconds * producers / options.most_jobs, "most": options.most_jobs}
+    programs = [
+        *(made(Producer, f"producer {number}", **pace) for number in range(producers - 1)),
+        made(PsqlProducer, "psql", **pace),
+        *(made(Canceller, f"canceller {number}") for number in range(2)),
+        *(made(Dawdler, f"dawdler {number}") for number in range(2)),
+        made(Buyer, "buyer"),
+    ]
+    began_s = time.monotonic()
+    running = [asyncio.create_task(program.run(), name=program.name) for program in programs]
+    running.append(asyncio.create_task(watch_queue(made(Program, "watch"))))
+    tasks += running
+    faults = Faults(fleet, book)
+    following = asyncio.create_task(faults.follow(plan(options), began_s))
+    tasks.append(following)
+    while time.monotonic() < began_s + options.seconds:
+        _raise_failures(tasks)
+        fleet.reap()
+        _say(f"{time.monotonic() - began_s:5.0f} s  {len(book.submitted)} jobs, {len(book.injected)} faults, "
+             f"{world.waiting} wait")  # fmt: skip
+        await asyncio.sleep(min(10.0, max(0.1, began_s + options.seconds - time.monotonic())))
+    await following
+    await faults.settle()
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+def _raise_failures(tasks: list[asyncio.Task]) -> None:
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()):
+            raise RuntimeError(f"{task.get_name()} failed") from error
+
+
+async def _drain(fleet: Fleet, patience_s: float) -> float | None:
+    """Wait until the queue is empty; return the seconds that it took, None if it isn't."""
+    began_s = time.monotonic()
+    while time.monotonic() < began_s + patience_s:
+        with contextlib.suppress(*GONE):
+            connection = await asyncpg.connect(fleet.database_url, timeout=5)
+            try:
+                if not await connection.fetchval("SELECT count(*) FROM darkroom.job_queue"):
+                    return time.monotonic() - began_s
+            finally:
+                connection.terminate()
+        await asyncio.sleep(LOOK_S)
+    return None
+
+
+async def _make_world(fleet: Fleet) -> World:
+    """Insert users with little money, and pictures that exist."""
+    storage = open_storage(fleet.objects.as_uri())
+    connection = await asyncpg.connect(fleet.database_url)
+    pictures: dict[str, list[str]] = {}
+    for user_number in range(USERS):
+        user = f"u{user_number:02}"
+        await connection.execute(
+            'INSERT INTO public.users (id, email, "updatedAt") VALUES ($1, $2, darkroom.utc_now())',
+            user,
+            f"{user}@example.test",
+        )
+        await connection.execute(
+            """INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
+               VALUES ($1, $2, $3, darkroom.utc_now())""",
+            f"b-{user}",
+            user,
+            OPENING_BALANCE,
+        )
+        pictures[user] = [f"{user}i{number}" for number in range(PICTURES)]
+        for image in pictures[user]:
+            key = f"users/{user}/originals/{image}.jpg"
+            data = _picture(user_number)
+            await storage.put(key, data, "image/jpeg", hashlib.sha256(data).hexdigest())
+            await connection.execute(
+                """INSERT INTO public.enhanced_images (id, "userId", name, "originalUrl", "originalR2Key",
+                       "originalWidth", "originalHeight", "originalSizeBytes", "originalFormat", "updatedAt")
+                   VALUES ($1, $2, $1, 'https://pictures.test/x', $3, $4, $5, $6, 'jpeg', darkroom.utc_now())""",
+                image,
+                user,
+                key,
+                *PICTURE_PX,
+                len(data),
+            )
+    await connection.close()
+    await storage.aclose()
+    return World(pictures, frozenset(list(pictures)[:QUIET_USERS]))
+
+
+def _picture(number: int) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", PICTURE_PX, (10 * number, 120, 60)).save(data, "JPEG")
+    return data.getvalue()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"chaos: {line}\n")
+    sys.stderr.flush()

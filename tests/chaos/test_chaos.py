@@ -1,0 +1,53 @@
+"""A short run with every kind of fault: no promise is broken. The long one is `make chaos`."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.plan import PER_MINUTE, Options, plan
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = (
+    *("--seed", "1", "--minutes", "0.4", "--jobs", "200", "--lease-s", "4", "--grace-s", "8", "--fast"),
+    *("--hang-s", "5", "--slowest-call-s", "2", "--storage-fault-s", "3", "--drain-s", "60"),
+    *("--supervisors", "2", "--kill", "3"),
+)
+
+
+@pytest.mark.timeout(240)
+def test_promises_hold_under_every_kind_of_fault():
+    with tempfile.TemporaryDirectory(prefix="dkc", dir="/tmp") as folder:  # sockets need a short path
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.chaos", *SHORT, "--folder", folder],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=220,
+            check=False,
+        )
+        assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
+        report = json.loads((Path(folder) / "report.json").read_text())
+
+    assert report["violations"] == []
+    assert set(report["faults"]) == set(PER_MINUTE)
+    assert report["submitted"] > 100
+    assert report["statuses"]["COMPLETED"] > 50
+    assert report["provider"]["picture"] > 50
+
+
+def test_plan_follows_from_its_seed_and_makes_what_it_was_asked_for():
+    options = Options(seed=7, minutes=45, counts={"kill": 200})
+    faults = plan(options)
+
+    assert faults == plan(options)
+    assert faults != plan(Options(seed=8, minutes=45, counts={"kill": 200}))
+    assert {kind: sum(fault.kind == kind for fault in faults) for kind in ("kill", "zombie", "postgres_restart")} == {
+        "kill": 200,
+        "zombie": 54,
+        "postgres_restart": 22,
+    }
+    assert 0 < faults[0].at_s < faults[-1].at_s < options.seconds
