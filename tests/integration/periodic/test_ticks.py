@@ -5,21 +5,15 @@ import os
 import random
 import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from config.embedded.instance import EmbeddedInstance
 from config.postgres_url import parse_postgres_url
-from config.settings import PRICES_TOKENS
 from models.database import Database
-from models.migrate import upgrade
 from tests.builders import make_user, money_violations
 from tests.integration.periodic.rows import set_last
-from workers.periodic import engine
 from workers.periodic.engine import Clockwork
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
@@ -284,50 +278,3 @@ async def test_schedule_in_a_time_zone_is_right_on_both_days_of_the_change():
         datetime(2026, 3, 29, 1, 0, tzinfo=UTC),  # 01:30 doesn't exist: at once after the gap
         datetime(2026, 10, 25, 0, 30, tzinfo=UTC),
     ]
-
-
-@pytest.fixture
-async def own_instance(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedInstance]:
-    monkeypatch.setattr(engine, "FIRST_SIZE", 50)
-    monkeypatch.setattr(engine, "LARGEST_SIZE", 50)
-    monkeypatch.setattr(engine, "SMALLEST_SIZE", 50)
-    with tempfile.TemporaryDirectory(prefix="dk", dir="/tmp") as folder:
-        os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
-        with EmbeddedInstance(Path(folder)) as instance:
-            yield instance
-
-
-async def test_killed_postgresql_goes_on_where_it_was(own_instance, tmp_path, storage):
-    from config.settings import Settings  # noqa: PLC0415
-    from workers.periodic.registry import periodic_tasks  # noqa: PLC0415
-
-    await upgrade(own_instance.database_url, prices=PRICES_TOKENS)
-    database = Database(parse_postgres_url(own_instance.database_url), most_connections=4)
-    await database.open()
-    await database.fetch(
-        """INSERT INTO public.users (id, "updatedAt") SELECT 'u' || n, now() FROM generate_series(1, 3000) n"""
-    )
-    await database.fetch(
-        """INSERT INTO public.user_token_balances (id, "userId", balance, "lastRegeneration", "updatedAt")
-           SELECT 'b' || n, 'u' || n, 0, now() - interval '40 days', now() FROM generate_series(1, 3000) n"""
-    )
-    now = await database.fetchval("SELECT clock_timestamp()")
-    clockwork = Clockwork(database, storage, Settings(), periodic_tasks(Settings()))
-    running = asyncio.create_task(clockwork.run_extra("regenerate-tokens", now))
-    async with asyncio.timeout(60):
-        while await database.fetchval("SELECT count(*) FROM public.token_transactions") < 500:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        await asyncio.to_thread(own_instance.postgres.stop, immediately=True)
-        await asyncio.wait([running])
-        assert running.exception() is not None
-        await asyncio.to_thread(own_instance.postgres.start)
-    left = await database.fetchval("SELECT 3000 - count(*) FROM public.token_transactions")
-    assert left > 0
-
-    counts = await clockwork.run_extra("regenerate-tokens", now)
-
-    assert counts == {"users": 3000, "tokens": 30000}
-    assert await database.fetchval("SELECT count(*) FROM public.token_transactions") == 3000
-    assert await database.fetchval("SELECT count(*) FROM public.user_token_balances WHERE balance = 10") == 3000
-    assert await money_violations(database) == []
-    await database.close()
