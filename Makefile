@@ -26,8 +26,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-proof: $(READY) ## send hostile files through real workers, measure the pixel path, and run chaos for long
+proof: $(READY) ## hostile files through real workers, a provider that fails, the pixel path, and chaos for long
 	@$(BIN)/python -m bench.hostile
+	@$(BIN)/python -m bench.failing_gemini
 	@$(BIN)/python -m bench.pixels
 	@$(MAKE) --no-print-directory chaos MINUTES=45
 
