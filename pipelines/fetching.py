@@ -14,10 +14,12 @@ import httpx
 from typing_extensions import override
 
 from pipelines.addresses import is_loopback, is_public
-from pipelines.errors import BadImageError, PermanentError, TransientError
+from pipelines.errors import BadImageError, PermanentError, StageError, TransientError
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """(host, port) -> every address that the host has."""
+
+COLUMN = "inputImageUrl"
 
 PORTS = frozenset({80, 443})
 
@@ -130,18 +132,27 @@ class PictureFetcher:
         self._deadline_s = deadline_s
         self._tls: ssl.SSLContext | None = None
 
-    async def fetch(self, url: str, *, max_bytes: int) -> bytes:
+    async def fetch(self, url: str, *, max_bytes: int, column: str = COLUMN) -> bytes:
         """Return what a URL holds. Whether that is a picture is the door's business.
 
         Args:
             url: as a row has it.
             max_bytes: counted while they come, whatever the header says.
+            column: where the URL stands, for messages.
 
         Raises:
             FetchRefusedError: the URL, its address or a redirect's is refused, or the answer is final.
             BadImageError: more than `max_bytes`.
             FetchFailedError: not reached, broken off, too slow, or out of order.
         """
+        try:
+            return await self._fetch(url, max_bytes)
+        except StageError as error:
+            if column == COLUMN:
+                raise
+            raise type(error)(str(error).replace(COLUMN, column), evidence=error.evidence) from error
+
+    async def _fetch(self, url: str, max_bytes: int) -> bytes:
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await self._follow(url, max_bytes)
@@ -218,6 +229,8 @@ def checked_url(text: str, ports: frozenset[int] | None = PORTS) -> httpx.URL:
         url = httpx.URL(text)
         port = url.port if url.port is not None else {"http": 80, "https": 443}.get(url.scheme, 0)
         _ = url.netloc.decode("ascii")
+        if not 0 <= port < 1 << 16:
+            raise ValueError(port)  # noqa: TRY301 - said like every other form that is none
     except (httpx.InvalidURL, UnicodeError, ValueError) as error:
         raise FetchRefusedError("inputImageUrl is refused: it is no valid URL") from error
     if url.scheme not in _SCHEMES:

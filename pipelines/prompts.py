@@ -92,8 +92,8 @@ def prompt_text(
         lines.append(_KEEP)
     lines += [
         f"Reference picture {number}: {_quoted(reference.description or 'no description')}"
-        for number, reference in enumerate((one for one in prompt.reference_images if one.r2_key), 1)
-    ]  # as they are sent: those by URL only are not
+        for number, reference in enumerate((one for one in prompt.reference_images if one.r2_key or one.url), 1)
+    ]  # as they are sent
     if prompt.custom_instructions:
         lines.append(
             f"The owner's wishes, as far as they don't contradict the above: {_quoted(prompt.custom_instructions)}"

@@ -30,12 +30,16 @@ async def read_source(context: StageContext) -> bytes | None:
 
 
 async def read_references(context: StageContext) -> list[bytes]:
-    """Return the bytes of the pipeline's reference pictures that lie in storage; raises as `read_input` does."""
-    return [
-        await _read(context, reference.r2_key, f"promptConfig.referenceImages[{number}].r2Key")
-        for number, reference in enumerate(context.job.options.prompt.reference_images)
-        if reference.r2_key
-    ]
+    """Return the bytes of the pipeline's reference pictures, by key or else by URL; raises as `read_input` does."""
+    pictures = []
+    for number, reference in enumerate(context.job.options.prompt.reference_images):
+        column = f"promptConfig.referenceImages[{number}]"
+        if reference.r2_key:
+            pictures.append(await _read(context, reference.r2_key, f"{column}.r2Key"))
+        elif reference.url:
+            max_bytes = context.limits.max_bytes
+            pictures.append(await context.fetcher.fetch(reference.url, max_bytes=max_bytes, column=f"{column}.url"))
+    return pictures
 
 
 async def _read(context: StageContext, key: str | None, column: str) -> bytes:

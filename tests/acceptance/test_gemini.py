@@ -1,15 +1,18 @@
 """Real workers against a Gemini that fails: every job ends, nothing is bought too early, and the key stays a secret."""
 
 import asyncio
+import base64
+import contextlib
 import os
 
 import pytest
 
 from config.settings import Settings
 from tests.acceptance.conftest import eventually
-from tests.builders import balance_of, job_row, make_generation, make_job, money_violations
+from tests.builders import balance_of, job_row, make_generation, make_job, make_user, money_violations
 from tests.fake_gemini.server import FakeGemini
 from tests.fake_openai import FakeOpenAI, failure
+from tests.unit.imaging.imaging_pictures import CANARY, telling_jpeg
 from workers.gate import SENT_WITHIN_S
 from workers.supervisor import WorkerProcesses
 
@@ -202,3 +205,62 @@ async def test_spent_budget_refuses_by_setting(fleet, gemini, start):
     assert (row["status"], gemini.calls) == ("REFUNDED", [])
     assert row["errorMessage"] == "gemini: the budget of 0 calls in all is spent"
     assert await balance_of(fleet.database, user) == 1000
+
+
+@contextlib.asynccontextmanager
+async def serving(answer):
+    """Serve one answer on loopback; give its URL."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.jpg?key={CANARY.decode()}"
+
+
+async def modified(fleet, url):
+    """Submit a MODIFY job by URL, as a producer does; return its user and its row at the end."""
+    user = await make_user(fleet.database)
+    job = await fleet.database.fetchval(
+        "SELECT darkroom.submit_generation($1, 'MODIFY', 'TIER_1K', 'a red door', NULL, $2)", user, url
+    )
+    (row,) = await ended(fleet, [job])
+    return user, row
+
+
+async def test_picture_by_url_is_modified_and_leaves_without_its_metadata(fleet, gemini, start):
+    start(fetch_allow_loopback="on")
+    picture = telling_jpeg()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(picture)}\r\n\r\n"
+    async with serving(head.encode() + picture) as url:
+        _, row = await modified(fleet, url)
+
+    assert (row["status"], row["geminiModel"], row["width"]) == ("COMPLETED", "gemini-nano-banana-2.1", 1024)
+    assert CANARY not in await fleet.storage.get(row["key"])
+    (call,) = gemini.calls
+    (part, words) = call.request["contents"][0]["parts"]
+    assert CANARY not in base64.b64decode(part["inlineData"]["data"])
+    assert CANARY.decode() not in words["text"]
+    logged = await fleet.database.fetch("SELECT e::text FROM public.error_logs e")
+    assert CANARY.decode() not in str(logged)
+
+
+async def test_redirect_to_a_forbidden_address_ends_the_job_refunded(fleet, gemini, start):
+    start(fetch_allow_loopback="on")
+    redirect = b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest/meta-data/\r\nContent-Length: 0\r\n\r\n"
+    async with serving(redirect) as url:
+        user, row = await modified(fleet, url)
+
+    assert row["status"] == "REFUNDED"
+    assert row["errorMessage"] == "inputImageUrl is refused: its host isn't a public one"
+    assert await balance_of(fleet.database, user) == 100
+    assert gemini.calls == []
+    attempts = await fleet.database.fetchval(
+        "SELECT max(attempt) FROM darkroom.stage_runs WHERE job_id = $1", row["id"]
+    )
+    assert attempts == 1
+    logged = await fleet.database.fetch("SELECT e::text FROM public.error_logs e")
+    assert CANARY.decode() not in str(logged), "the URL may hold a key"

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -54,8 +55,25 @@ async def context(tmp_path):
         )
 
 
-async def run(context, body: bytes):
-    """Serve a body, and run the stage on its URL."""
+class Paid(Echo):
+    """A paid provider, which gets references; it keeps what it was given."""
+
+    is_paid = True
+    images = ()
+
+    async def generate(self, prompt, images, long_side_px, aspect):
+        self.images = images
+        return await super().generate(prompt, images, long_side_px, aspect)
+
+
+def with_reference(context, **reference):
+    options = resolve({"promptConfig": {"referenceImages": [reference]}})
+    provider = Paid(context.pixels, LIMITS)
+    return replace(context, provider=provider, job=replace(context.job, options=options))
+
+
+async def run(context, body: bytes, *, reference: bool = False):
+    """Serve a body, and run the stage on its URL; with `reference`, a pipeline names it as well."""
 
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -65,7 +83,12 @@ async def run(context, body: bytes):
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.png"
-        return await generate(replace(context, job=replace(context.job, input_url=url)))
+        context = replace(context, job=replace(context.job, input_url=url))
+        if reference:
+            context = with_reference(context, url=url)
+            await generate(context)
+            return context.provider.images
+        return await generate(context)
 
 
 async def test_picture_by_url_is_fetched_and_stored_without_its_metadata(context):
@@ -87,3 +110,19 @@ async def test_url_that_points_inside_is_refused(context):
 
     with pytest.raises(FetchRefusedError):
         await generate(replace(context, job=job, fetcher=PictureFetcher()))
+
+
+async def test_reference_by_url_is_fetched_as_well(context):
+    body = telling_jpeg()
+    images = await run(context, body, reference=True)
+
+    assert [image.data for image in images] == [body, body]
+
+
+async def test_reference_that_points_inside_is_refused_and_its_place_named(context):
+    await context.storage.put("users/user1/a.jpg", telling_jpeg(), "image/jpeg", sha256(telling_jpeg()).hexdigest())
+    context = replace(context, job=replace(context.job, input_key="users/user1/a.jpg"), fetcher=PictureFetcher())
+    context = with_reference(context, url="http://169.254.169.254/latest/meta-data/")
+
+    with pytest.raises(FetchRefusedError, match=r"^promptConfig\.referenceImages\[0\]\.url is refused: its host"):
+        await generate(context)
