@@ -1,4 +1,4 @@
-"""Commands about tokens: balance, grant, history."""
+"""Commands about tokens: balance, grant, history, audit."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli.failures import DONE
+from workers.cli.failures import DONE, FAILED
 from workers.cli.parameters import Json, Limit, Reason
 
 if TYPE_CHECKING:
@@ -94,5 +94,47 @@ def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
             empty=f"{user} has no ledger yet",
         )
         return DONE
+
+    return run_with_runtime(work)
+
+
+@app.command()
+def audit(
+    reason: Reason = None,
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set right what can be without taking a token from anybody.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Prove the promises of money for every user.
+
+    Names each violation. --repair records missing opening balances, pays missing refunds and raises balances that are
+    below their ledger; it never takes tokens and never touches a ledger row. Exits 1 while violations remain.
+    """
+    from workers.cli.opening import run_with_runtime
+    from workers.cli.output import column, print_json, print_table
+    from workers.operations.actions import os_user
+    from workers.operations.audit import audit_tokens, repair_tokens
+
+    async def work(runtime: "Runtime") -> int:
+        repaired = await repair_tokens(runtime, actor=os_user(), reason=reason) if repair else []
+        remaining = await audit_tokens(runtime)
+        if as_json:
+            print_json({"violations": remaining, "repaired": repaired})
+            return FAILED if remaining else DONE
+        columns = [
+            column("promise"),
+            column("violation"),
+            column("userId", "user", is_wide=True),
+            column("jobId", "job", is_wide=True),
+            column("finding", may_wrap=True),
+        ]
+        if repaired:
+            typer.echo("set right:")
+            print_table(repaired, columns, empty="")
+            typer.echo()
+        print_table(remaining, columns, empty="every charge, refund and balance is as promised")
+        return FAILED if remaining else DONE
 
     return run_with_runtime(work)

@@ -24,7 +24,7 @@ EMPTY = """
 TRUNCATE public.users CASCADE;
 TRUNCATE darkroom.job_queue, darkroom.job_money, darkroom.opening_balances, darkroom.stage_runs,
     darkroom.provider_calls, darkroom.workers, darkroom.operator_actions, darkroom.past_pauses, darkroom.limits;
-DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying', 'regeneration');
+DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying');
 UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
 DELETE FROM darkroom.settings WHERE key = 'regeneration';
 """
