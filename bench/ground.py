@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +39,23 @@ FROM generate_series(1, $2::integer) n
 """
 
 
+GENERATIONS = """
+INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "updatedAt")
+SELECT $1 || n, 'u' || n % 100 + 1, 'GENERATE', 'TIER_1K', 2, 'PENDING', $3::text, darkroom.utc_now()
+FROM generate_series(1, $2::integer) n
+"""
+
+
 class NoopWorkers(WorkerProcesses):
     """Worker processes whose stages do nothing."""
 
     ENTRY_POINT = "bench.noop_worker:main"
+
+
+class SlowWorkers(WorkerProcesses):
+    """Worker processes whose provider takes SLOW_S seconds, and writes its calls to the file SLOW_CALLS."""
+
+    ENTRY_POINT = "tests.slow_worker:main"
 
 
 @dataclass(frozen=True)
@@ -52,11 +67,13 @@ class Ground:
         return await asyncpg.connect(self.services.database_url)
 
     @contextlib.contextmanager
-    def workers(self, processes: int, *, lanes: int = 16) -> Iterator[WorkerProcesses]:
-        workers = NoopWorkers(self.settings, self.services, processes=processes, lanes=lanes)
+    def workers(
+        self, processes: int, *, lanes: int = 16, kind: type[WorkerProcesses] = NoopWorkers
+    ) -> Iterator[WorkerProcesses]:
+        workers = kind(self.settings, self.services, processes=processes, lanes=lanes)
         workers.start()
         try:
-            assert workers.wait_ready(30), "the workers didn't start"
+            assert workers.wait_ready(90), "the workers didn't start"
             yield workers
         finally:
             workers.stop()
@@ -104,6 +121,23 @@ async def ground() -> AsyncIterator[Ground]:
             await connection.execute(USERS)
             await connection.close()
             yield Ground(settings, services)
+
+
+async def until(condition: Callable[[], Awaitable[object]], what: str, *, within_s: float = 60) -> None:
+    began = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - began < within_s, f"{what} took over {within_s:g} s"
+        await asyncio.sleep(0.05)
+
+
+def percentiles(name: str, values_s: Sequence[float], unit: str = "s") -> str:
+    """Return one line of a table."""
+    ordered = sorted(values_s)
+    p50, p95, p99 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.5, 0.95, 0.99))
+    return (
+        f"{name:44} p50 {p50:6.2f} {unit}  p95 {p95:6.2f} {unit}  p99 {p99:6.2f} {unit}  "
+        f"max {ordered[-1]:6.2f} {unit}  n={len(ordered)}"
+    )
 
 
 def run(main) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - a coroutine function of any benchmark
