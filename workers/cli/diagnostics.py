@@ -45,14 +45,14 @@ def config(*, as_json: Json = False) -> int:
 def doctor(*, as_json: Json = False) -> int:
     """Look whether all is well, and say what to do.
 
-    Looks at services, schema, triggers, money, clocks, leases, stuck jobs, open provider calls and storage.
-    Exits 1 if a check fails.
+    Looks at services, schema, triggers, money, clocks, leases, stuck and quarantined jobs, provider calls, budgets and
+    pauses, and ends with a plan. Exits 1 if a check fails.
     """
     from config.embedded.errors import EmbeddedServiceError
     from config.embedded.services import embedded_services
     from workers.cli.opening import open_settings
     from workers.cli.output import Column, print_json, print_table
-    from workers.operations.doctor import Check, examine
+    from workers.operations.doctor import Check, examine, plan
 
     settings = open_settings(is_service=False)
     try:
@@ -61,18 +61,20 @@ def doctor(*, as_json: Json = False) -> int:
     except EmbeddedServiceError as error:
         checks = [Check("services", "fail", str(error))]
     if as_json:
-        print_json([asdict(check) for check in checks])
+        print_json({"checks": [asdict(check) for check in checks], "plan": plan(checks)})
     else:
         columns = [
             Column("check", lambda check: check.name),
             Column("status", lambda check: check.status),
-            Column(
-                "finding",
-                lambda check: f"{check.message}: {check.advice}" if check.advice else check.message,
-                may_wrap=True,
-            ),
+            Column("finding", lambda check: check.message, may_wrap=True),
         ]
         print_table(checks, columns, empty="")
+        steps = plan(checks)
+        if steps:
+            typer.secho("\nwhat to do, in order", bold=True)
+            numbered = list(enumerate(steps, 1))
+            places = [Column("", lambda row: f"{row[0]}."), Column("", lambda row: row[1], may_wrap=True)]
+            print_table(numbered, places, empty="")
     return FAILED if any(check.status == "fail" for check in checks) else DONE
 
 

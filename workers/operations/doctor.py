@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import asyncpg
 
@@ -16,9 +17,11 @@ from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from models.database import Database, is_connection_loss
 from models.migrate import check, recorded
+from models.rescue import overdue_jobs
 from pipelines.errors import StageError
 from pipelines.storage.backends import open_storage
 from workers import doorbell
+from workers.provider_rules import stops_of
 from workers.runtime import migration_engine
 
 SKEW_WARN_S: Final = 2.0
@@ -66,15 +69,15 @@ _ROW_CHECKS = (
            WHERE q.status = 'processing' AND q.deadline_at < now() - interval '60 seconds'""",
         "no stage is past its deadline",
         "{count} jobs are past their stage's deadline, one is job {example}",
-        "start `darkroom scheduler`, which rescues them; `darkroom jobs show` says where they are",
+        "start `darkroom scheduler`, which rescues them; `darkroom jobs explain` says where they are",
     ),
     _RowCheck(
-        "overdue jobs",
-        """SELECT count(*), min(q.job_id) FROM darkroom.job_queue q
-           WHERE q.created_at < now() - make_interval(secs => $1 + 60)""",
-        "no job is older than the maximum wait",
-        "{count} jobs are older than DARKROOM_MAX_WAIT_S, one is job {example}",
-        "start `darkroom scheduler`, which ends and refunds them",
+        "quarantined jobs",
+        """SELECT count(*), max(r.job_id) FROM darkroom.stage_runs r
+           WHERE r.event = 'failed' AND r.error LIKE 'quarantined:%' AND r.at > now() - interval '7 days'""",
+        "none in the last 7 days",
+        "{count} jobs killed their workers in the last 7 days and were ended, refunded, one is job {example}",
+        "`darkroom jobs explain` one; when the cause is mended, `darkroom jobs retry --error quarantined --since 7d`",
     ),
     _RowCheck(
         "jobs outside the queue",
@@ -94,11 +97,36 @@ _ROW_CHECKS = (
         "a worker died in them; they may have been paid: compare with the provider's bill",
     ),
     _RowCheck(
+        "pauses",
+        """SELECT count(*), min(p.name || coalesce(' by ' || p.actor, '') || coalesce(': ' || p.reason, ''))
+           FROM darkroom.pauses p WHERE p.resumed_at IS NULL""",
+        "nothing is paused",
+        "{count} pauses by operators, one is {example}",
+        "`darkroom queue stats` lists them, `darkroom queue resume` ends them (`darkroom costs --resume` for buying)",
+    ),
+    _RowCheck(
+        "breakers",
+        """SELECT count(*), min(l.name || coalesce(': ' || (l.state ->> 'open_reason'), '')) FROM darkroom.limits l
+           WHERE l.scope = 'provider' AND greatest((l.state ->> 'open_until')::timestamptz,
+                                                   (l.state ->> 'paused_until')::timestamptz) > now()""",
+        "every provider takes calls",
+        "{count} providers are left alone for now, one is {example}",
+        "they are tried again by themselves; if it lasts, check key, billing and the provider's status",
+    ),
+    _RowCheck(
+        "periodic tasks",
+        """SELECT count(*), min(t.task || ': ' || coalesce(t.error, 'no reason recorded')) FROM darkroom.ticks t
+           WHERE t.status = 'failed' AND t.finished_at > now() - interval '1 day'""",
+        "no tick failed in the last day",
+        "{count} ticks failed for good in the last day, one of {example}",
+        "`darkroom schedule list` shows them; mend the cause, then `darkroom schedule run NAME`",
+    ),
+    _RowCheck(
         "money",
         "SELECT count(*), min(v.promise || ': ' || v.finding) FROM darkroom.money_violations v",
         "balances and ledger agree, every refund has its charge",
         "{count} breaches of the money promises, one is {example}",
-        "SELECT * FROM darkroom.money_violations names them all; correct a ledger by a new row only",
+        "`darkroom tokens audit` names them all, and `--repair` sets right what costs nobody a token",
         "fail",
     ),
 )
@@ -125,17 +153,23 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         if migrations[0].status == "fail":
             return checks  # our tables may not be there
         checks += [await _mode(settings, services), await _workers(database)]
-        for row_check in _ROW_CHECKS:
-            values = (settings.max_wait_s,) if "$1" in row_check.sql else ()
-            checks.append(await _rows(database, row_check, values))
+        checks += [await _rows(database, row_check) for row_check in _ROW_CHECKS]
+        checks += [await _overdue(database, settings), await _budgets(database, settings)]
+        checks.append(await _terms(database, settings))
         return checks
     finally:
         await database.close()
 
 
-async def _rows(database: Database, row_check: _RowCheck, values: tuple[Any, ...]) -> Check:
+def plan(checks: Sequence[Check]) -> list[str]:
+    """Say what to do, in order: what fails comes first, and services before what rests on them. Each thing once."""
+    wanted = [one for status in ("fail", "warn") for one in checks if one.status == status and one.advice]
+    return list(dict.fromkeys(f"{one.name}: {one.advice}" for one in wanted))
+
+
+async def _rows(database: Database, row_check: _RowCheck) -> Check:
     try:
-        row = await database.fetchrow(row_check.sql, *values)
+        row = await database.fetchrow(row_check.sql)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         advice = "PostgreSQL went away: try again" if is_connection_loss(error) else "see the PostgreSQL log"
         return Check(row_check.name, "fail", f"couldn't be looked at: {error}", advice)
@@ -144,6 +178,39 @@ async def _rows(database: Database, row_check: _RowCheck, values: tuple[Any, ...
         return Check(row_check.name, "ok", row_check.none)
     message = row_check.found.format(count=f"{count:,}", example=example)
     return Check(row_check.name, row_check.status, message, row_check.advice)
+
+
+async def _overdue(database: Database, settings: Settings) -> Check:
+    late = [row["job_id"] async for row in overdue_jobs(database, settings.max_wait_s + 60, stops_of(settings))]
+    if not late:
+        return Check("overdue jobs", "ok", "no job is older than the maximum wait")
+    message = f"{len(late):,} jobs are older than DARKROOM_MAX_WAIT_S, one is job {late[0]}"
+    return Check("overdue jobs", "warn", message, "start `darkroom scheduler`, which ends and refunds them")
+
+
+_BUDGETS: Final = """
+SELECT b.label, trim_scale(round(b.spent, 2)) AS spent, b.spent >= b.most AS is_spent
+FROM darkroom.budget_lines('', $1, now()) b WHERE b.spent >= b.most * $2::float8::numeric ORDER BY b.is_day
+"""
+
+
+async def _budgets(database: Database, settings: Settings) -> Check:
+    """Look at the budgets of all users together; a single user's are theirs."""
+    rows = await database.fetch(_BUDGETS, dict(settings.budgets), settings.budget_warning_fraction)
+    if not rows:
+        return Check("budgets", "ok", "none is nearly spent" if settings.budgets else "none is set")
+    message = "; ".join(f"{row['spent']} of the {row['label']} {'is spent' if row['is_spent'] else ''}" for row in rows)
+    advice = "see `darkroom costs --by user`; raise DARKROOM_BUDGETS, or wait for the next day"
+    return Check("budgets", "warn", message.strip(), advice)
+
+
+async def _terms(database: Database, settings: Settings) -> Check:
+    """`darkroom.regenerate` gives by the terms that are recorded, the scheduler by those of the environment."""
+    recorded_terms = await database.fetchval("SELECT darkroom.setting('regeneration')")
+    if recorded_terms == settings.regeneration_terms():
+        return Check("regeneration", "ok", f"{settings.regeneration}, as recorded")
+    found = "no terms are recorded" if recorded_terms is None else "the terms recorded are not the environment's"
+    return Check("regeneration", "warn", found, "run `darkroom db upgrade` with this environment to record them")
 
 
 async def _server(database: Database) -> Check:

@@ -1,6 +1,7 @@
 """The command line as a person calls it, in this process, against a database of the test's own."""
 
 import asyncio
+import json
 import logging
 import os
 import tempfile
@@ -14,6 +15,7 @@ import structlog
 from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import EMBEDDED_FOLDER
 from config.postgres_url import parse_postgres_url
+from config.settings import load_settings
 from models.database import Database
 from tests.integration.cli.calling import Arrange, Darkroom, Ran
 from workers.cli.app import main
@@ -27,6 +29,11 @@ TRUNCATE darkroom.job_queue, darkroom.job_money, darkroom.opening_balances, dark
 DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying');
 UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
 DELETE FROM darkroom.settings WHERE key = 'regeneration';
+"""
+
+TERMS = """
+INSERT INTO darkroom.settings (key, value) VALUES ('regeneration', $1::jsonb)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value
 """
 
 
@@ -92,6 +99,7 @@ def database_url(emptied_url: str) -> str:
     async def empty() -> None:
         connection = await asyncpg.connect(**parse_postgres_url(emptied_url).asyncpg_arguments())
         await connection.execute(EMPTY)
+        await connection.execute(TERMS, json.dumps(load_settings({}).regeneration_terms()))
         await connection.close()
 
     asyncio.run(empty())

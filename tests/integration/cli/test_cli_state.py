@@ -43,7 +43,7 @@ def test_doctor_finds_a_sound_installation_sound(darkroom: Darkroom, arrange: Ar
     ran = darkroom("doctor", "--json")
 
     assert ran.code == 0
-    assert [check for check in ran.json if check["status"] != "ok"] == []
+    assert [check for check in ran.json["checks"] if check["status"] != "ok"] == []
 
 
 def test_doctor_names_what_is_wrong_and_what_to_do(darkroom: Darkroom, arrange: Arrange) -> None:
@@ -59,13 +59,58 @@ def test_doctor_names_what_is_wrong_and_what_to_do(darkroom: Darkroom, arrange: 
 
     ran = darkroom("doctor", "--json")
 
-    found = {check["name"]: check for check in ran.json if check["status"] != "ok"}
+    found = {check["name"]: check for check in ran.json["checks"] if check["status"] != "ok"}
     assert ran.code == 1
     assert found.keys() == {"workers", "leases", "stuck jobs", "jobs outside the queue", "money"}
     assert found["money"]["status"] == "fail"
     assert "I7" in found["money"]["message"]
     assert all(check["advice"] for check in found.values())
     assert "darkroom scheduler" in darkroom("doctor").out
+
+
+def test_doctor_names_what_operators_and_providers_stopped(
+    darkroom: Darkroom, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DARKROOM_BUDGETS", "day_calls=10")
+    monkeypatch.setenv("DARKROOM_MAX_WAIT_S", "3600")
+    arrange(make_worker)
+    for statement in (
+        """INSERT INTO darkroom.limits (scope, name, window_start, state)
+           VALUES ('budget', 'all', darkroom.day_start(now(), 'UTC'), '{"calls": 9}'),
+               ('provider', 'gemini', 'epoch',
+                jsonb_build_object('open_until', now() + interval '1 h', 'open_reason', 'down'))""",
+        """INSERT INTO darkroom.stage_runs (job_type, job_id, event, error)
+           VALUES ('enhance', 'q1', 'failed', 'quarantined: x')""",
+        """INSERT INTO darkroom.ticks (task, tick_at, status, error, finished_at)
+           VALUES ('t', now(), 'failed', 'no', now())""",
+        "UPDATE darkroom.settings SET value = '{}' WHERE key = 'regeneration'",
+    ):
+        arrange(lambda db, statement=statement: db.fetch(statement))
+    arrange(make_job)
+    arrange(lambda db: db.fetch("UPDATE darkroom.job_queue SET created_at = created_at - interval '2 h'"))
+    darkroom("queue", "pause", "--provider", "gemini", "--reason", "bill")
+
+    ran = darkroom("doctor", "--json")
+    arrange(lambda db: db.fetch("DELETE FROM darkroom.ticks"))
+
+    found = {check["name"]: check["message"] for check in ran.json["checks"] if check["status"] != "ok"}
+    assert found.keys() == {
+        *("quarantined jobs", "pauses", "breakers", "periodic tasks", "overdue jobs", "budgets", "regeneration")
+    }
+    assert (ran.code, len(ran.json["plan"])) == (0, len(found))
+    assert "bill" in found["pauses"]
+    assert found["breakers"].endswith("gemini: down")
+    assert found["budgets"].startswith("9 of the budget of 10 calls a day")
+
+
+def test_doctors_plan_begins_with_what_fails(darkroom: Darkroom, arrange: Arrange) -> None:
+    arrange(make_user)
+    arrange(lambda db: db.fetch("UPDATE public.user_token_balances SET balance = balance + 1"))
+
+    ran = darkroom("doctor", "--json")
+
+    assert [step.split(":")[0] for step in ran.json["plan"]] == ["money", "workers"]
+    assert "1. " in darkroom("doctor").out
 
 
 def test_doctor_goes_on_where_services_are_away(darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +121,11 @@ def test_doctor_goes_on_where_services_are_away(darkroom: Darkroom, monkeypatch:
     ran = darkroom("doctor", "--json")
 
     assert ran.code == 1
-    assert [check["name"] for check in ran.json if check["status"] == "fail"] == ["postgresql", "broker", "storage"]
+    assert [check["name"] for check in ran.json["checks"] if check["status"] == "fail"] == [
+        "postgresql",
+        "broker",
+        "storage",
+    ]
 
 
 def test_database_that_is_away_is_one_line(darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
