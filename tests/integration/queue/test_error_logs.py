@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from config.masking import SecretMask
+from models import error_logs
 from models.error_logs import MAX_EVIDENCE_CHARS, FailedAttempt, log_failed_attempts
 from models.rescue import end_overdue_jobs, rescue_lost_claims
 from pipelines.errors import (
@@ -149,14 +150,14 @@ async def test_error_logs_that_takes_no_row_fails_no_job(database, attempt, what
 
 async def test_locked_error_logs_keeps_no_job_from_its_end_or_its_rescue(database, attempt, foreign):
     dead = await make_claim(database, maxRetries=0)
-    others = [await make_claim(database, maxRetries=0) for _ in range(10)]
+    others = [await make_claim(database, maxRetries=0) for _ in range(20)]
     await database.fetch("UPDATE darkroom.workers SET lease_expires_at = now() - interval '1 ms'")
     async with foreign.transaction():
         await foreign.execute("LOCK TABLE public.error_logs")
         now = await database.fetchval("SELECT clock_timestamp()")
 
-        async with asyncio.timeout(6):  # one wait for all of them
-            rescued = await rescue_lost_claims(database, now + timedelta(seconds=3))
+        async with asyncio.timeout(10):  # one wait for all of them
+            rescued = await rescue_lost_claims(database, now + timedelta(seconds=60))
             held = await attempt(BadImageError("too large"))
 
     assert rescued.ended == 1 + len(others)
@@ -164,33 +165,35 @@ async def test_locked_error_logs_keeps_no_job_from_its_end_or_its_rescue(databas
     assert await balance_of(database, dead.user_id) == 100
 
 
-def told_while_it_logs(database, foreign, eventually, ending):
-    """Tell the job to end while its row waits for a lock."""
+@pytest.fixture
+def told_while_it_logs(database, foreign, eventually, monkeypatch):
+    """Tell a job to end while its row waits for a lock."""
+    monkeypatch.setattr(error_logs, "PATIENCE_S", 30)
 
-    async def meanwhile(job):
-        async with foreign.transaction():
-            await foreign.execute("LOCK TABLE public.error_logs")
-            await eventually(lambda: waiting_for_locks(database))
-            if ending is Ending.CLAIM_LOST:
-                await database.fetch("UPDATE public.mcp_generation_jobs SET status = 'CANCELLED'")
-            job.stop(ending)
-            await asyncio.wait([job.task], timeout=10)
+    def told(ending):
+        async def meanwhile(job):
+            async with foreign.transaction():
+                await foreign.execute("LOCK TABLE public.error_logs")
+                await eventually(lambda: waiting_for_locks(database))
+                if ending is Ending.CLAIM_LOST:
+                    await database.fetch("UPDATE public.mcp_generation_jobs SET status = 'CANCELLED'")
+                job.stop(ending)
+                await asyncio.wait([job.task], timeout=20)
+                assert job.task.done()
 
-    return meanwhile
+        return meanwhile
+
+    return told
 
 
-async def test_process_that_stops_while_it_logs_still_records_the_failure(database, attempt, foreign, eventually):
-    locked = told_while_it_logs(database, foreign, eventually, Ending.SHUTDOWN)
-
-    held = await attempt(BadImageError("too large"), meanwhile=locked)
+async def test_process_that_stops_while_it_logs_still_records_the_failure(database, attempt, told_while_it_logs):
+    held = await attempt(BadImageError("too large"), meanwhile=told_while_it_logs(Ending.SHUTDOWN))
 
     assert (await job_row(database, held.job_id))["status"] == "REFUNDED"
 
 
-async def test_claim_lost_while_it_logs_writes_nothing_more(database, attempt, foreign, eventually):
-    locked = told_while_it_logs(database, foreign, eventually, Ending.CLAIM_LOST)
-
-    held = await attempt(BadImageError("too large"), meanwhile=locked)
+async def test_claim_lost_while_it_logs_writes_nothing_more(database, attempt, told_while_it_logs):
+    held = await attempt(BadImageError("too large"), meanwhile=told_while_it_logs(Ending.CLAIM_LOST))
 
     assert (await job_row(database, held.job_id))["status"] == "CANCELLED"
     assert await balance_of(database, held.user_id) == 100
