@@ -1,12 +1,16 @@
 """Every hostile file as a job, through real workers: each ends as promised, in memory, and nothing of it leaks.
 
+Once with the local engine, and once with a fake Gemini, which looks into what leaves the house.
+
 `python -m bench.hostile`: prints what it saw, and ends with 1 if a promise is broken.
 """
 # ruff: noqa: ASYNC240 - reading /proc and a log takes microseconds, and nothing else runs in this loop
 
 import asyncio
+import base64
 import hashlib
 import io
+import json
 import os
 import sys
 import tempfile
@@ -20,7 +24,8 @@ from bench.ground import Ground, ground, run
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from pipelines.storage.backends import open_storage
-from tests.builders import all_rows, balance_of, job_row, make_image, make_job, make_user, money_violations
+from tests.builders import balance_of, every_row, job_row, make_image, make_job, make_user, money_violations
+from tests.fake_gemini.server import FakeGemini
 from tests.hostile.corpus import HostileFile, corpus
 from tests.unit.imaging.imaging_pictures import CANARY
 from workers.supervisor import WorkerProcesses
@@ -58,6 +63,24 @@ class Watch:
         self._task.cancel()
 
 
+class LookingGemini(FakeGemini):
+    """Looks for canaries in what it is sent, and keeps none of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures = self.canaries = 0
+
+    def meet(self, version: str, model: str, request: dict, headers: dict) -> str | None:  # type: ignore[type-arg]
+        fault: str | None = super().meet(version, model, request, headers)
+        self.calls.clear()
+        parts = [part for content in request["contents"] for part in content["parts"]]
+        sent = [base64.b64decode(part["inlineData"]["data"]) for part in parts if "inlineData" in part]
+        self.pictures += len(sent)
+        self.canaries += sum(CANARY in data for data in sent)
+        self.canaries += CANARY.decode() in json.dumps([part for part in parts if "text" in part])
+        return fault
+
+
 async def submitted(database: Database, storage, file: HostileFile) -> tuple[str, str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
     user = await make_user(database, balance=10)
     image = await make_image(database, user)
@@ -79,12 +102,12 @@ async def complaint(database: Database, storage, file: HostileFile, user: str, j
     return None if is_right else f"{file.name}: {row['status']}, balance {balance}, {row['errorMessage']}"
 
 
-async def run_all(place: Ground, log_path: Path) -> list[str]:
+async def run_all(place: Ground, log_path: Path, environment: dict[str, str]) -> list[str]:
     database = Database(parse_postgres_url(place.services.database_url), most_connections=4)
     await database.open()
     storage = open_storage(place.services.storage_url)
     workers = WorkerProcesses(place.settings, place.services, processes=PROCESSES, lanes=LANES)
-    workers.environment |= {"LOG_LEVEL": "debug", "LOG_FORMAT": "json"}
+    workers.environment |= {"LOG_LEVEL": "debug", "LOG_FORMAT": "json"} | environment
     with log_path.open("wb") as log:
         stderr = os.dup(2)
         os.dup2(log.fileno(), 2)  # workers write where we do
@@ -107,9 +130,9 @@ async def run_all(place: Ground, log_path: Path) -> list[str]:
     workers.stop()
     await asyncio.sleep(1)
     still = [pid for pid in watch.children if psutil.pid_exists(pid)]
-    errors = await database.fetch("SELECT e::text FROM public.error_logs e")
-    rows = await all_rows(database) | {"public.error_logs": [row[0] for row in errors]}
-    rows = {table: [row for row in found if CANARY.decode() in row] for table, found in rows.items()}
+    tables = await every_row(database)
+    searched = f"{sum(map(len, tables.values()))} rows, {len(tables['public.error_logs'])} of them in error_logs"
+    rows = {table: [row for row in found if CANARY.decode() in row] for table, found in tables.items()}
     statuses = await database.fetch("SELECT status::text, count(*) FROM public.image_enhancement_jobs GROUP BY 1")
     print(f"{len(files)} files in {took_s:.0f} s: {', '.join(f'{row[0]} {row[1]}' for row in statuses)}")
     for kind, peak in watch.peaks.items():
@@ -121,15 +144,24 @@ async def run_all(place: Ground, log_path: Path) -> list[str]:
     wrong += [f"a canary is in {table}" for table, found in rows.items() if found]
     wrong += ["a canary is in the log"] if CANARY in log_path.read_bytes() else []
     wrong += await money_violations(database)
-    print(f"log of {log_path.stat().st_size:,} bytes at debug, {sum(map(len, rows.values()))} rows with a canary")
+    print(
+        f"log of {log_path.stat().st_size:,} bytes at debug, {searched}; {sum(map(len, rows.values()))} with a canary"
+    )
     await database.close()
     return wrong
 
 
 async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        async with ground() as place:
-            wrong = await run_all(place, Path(folder) / "workers.log")
+    wrong = []
+    with tempfile.TemporaryDirectory() as folder, LookingGemini() as gemini:
+        for provider in ("local", "gemini"):
+            print(f"PROVIDER={provider}")
+            environment = {"PROVIDER": provider, "GEMINI_API_KEY": "a-key", "GEMINI_BASE_URL": gemini.url}
+            async with ground() as place:
+                wrong += await run_all(place, Path(folder) / f"{provider}.log", environment)
+    print(f"{gemini.pictures} pictures left for the provider, {gemini.canaries} with a canary")
+    wrong += [f"{gemini.canaries} canaries left for the provider"] if gemini.canaries else []
+    wrong += [] if gemini.pictures else ["no picture left for the provider"]
     print("\n".join(wrong) or "every promise held")
     if wrong:
         sys.exit(1)

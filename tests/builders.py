@@ -227,6 +227,15 @@ async def all_rows(database: Database) -> dict[str, list[str]]:
     }
 
 
+async def every_row(database: Database) -> dict[str, list[str]]:
+    """Return every row of every table of the application's and of ours, as text, by table: for searching."""
+    tables = await database.fetch(
+        """SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+           WHERE schemaname IN ('public', 'darkroom')"""
+    )
+    return {name: [row[0] for row in await database.fetch(f"SELECT t::text FROM {name} t")] for (name,) in tables}
+
+
 async def waiting_for_locks(database: Database) -> int:
     """Return how many sessions of this database wait for another's lock."""
     return int(
