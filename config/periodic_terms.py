@@ -15,6 +15,7 @@ RETENTION_DAYS: Final = {
     "ticks": 30,
     "provider_calls": 400,
     "artifacts": 400,
+    "limits": 35,
     "sessions": 0,
     "verification_tokens": 0,
     "campaign_metrics_cache": 0,

@@ -20,11 +20,13 @@ class ByName(StrEnum):
     USER = "user"
     MODEL = "model"
     DAY = "day"
+    JOB = "job"
 
 
 def costs(
-    by: Annotated[ByName, typer.Option("--by", help="Add up by who pays, by model or by day.")] = ByName.MODEL,
+    by: Annotated[ByName, typer.Option("--by", help="Add up by who pays, model, day or job.")] = ByName.MODEL,
     days: Annotated[int, typer.Option("--days", min=1, max=4000, help="Of the last so many days.")] = 30,
+    job: Annotated[str | None, typer.Option("--job", metavar="ID", help="Of one job only.")] = None,
     limit: Limit = 50,
     reason: Reason = None,
     *,
@@ -48,11 +50,11 @@ def costs(
             else:
                 typer.echo("buying is stopped; `darkroom costs --resume` goes on" if stop else "buying goes on")
             return DONE
-        rows = await list_costs(runtime, by.value, days=days, limit=limit)
+        rows = await list_costs(runtime, by.value, days=days, limit=limit, job_id=job)
         if as_json:
             print_json(rows)
             return DONE
-        names = ["provider", "model"] if by is ByName.MODEL else [by.value]
+        names = {ByName.MODEL: ["provider", "model"], ByName.JOB: ["type", "job"]}.get(by, [by.value])
         figures = [column(name, is_number=True) for name in ("calls", "answered", "images")]
         units = [column(name, name.replace("_", " "), is_number=True, is_wide=True) for name in _UNITS]
         usd = Column("USD", lambda row: f"{row['cost_usd']:.4f}", is_number=True)

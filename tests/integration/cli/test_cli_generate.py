@@ -1,5 +1,7 @@
 """generate, modify and costs, as a person calls them."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
@@ -45,16 +47,27 @@ def test_costs_are_added_up_and_the_switch_is_recorded(darkroom, arrange):
             opened = await database.run(lambda connection, plan=plan: open_call(connection, claim, plan))
             outcome = CallOutcome("answered", may_be_paid=True, latency_ms=1, images=1)
             await database.run(lambda c, opened=opened, outcome=outcome: close_call(c, opened.intent, outcome))
-        return claim.user_id
+        free = await make_claim(database)
+        plan = CallPlan("local", "generate", may_be_paid=False, model="local")
+        await database.run(lambda connection: open_call(connection, free, plan))
+        return claim.user_id, claim.job_id
 
-    user = arrange(bought)
+    user, job = arrange(bought)
     (by_model,), (by_user,) = (darkroom("costs", "--by", by, "--json").json for by in ("model", "user"))
+    (by_day,), (by_job,) = (darkroom("costs", "--by", by, "--json").json for by in ("day", "job"))
+    of_job, of_none = (darkroom("costs", "--job", one, "--json").json for one in (job, "none"))
+    table = darkroom("costs", "--by", "job").out
     stopped = darkroom("costs", "--stop", "--reason", "too dear", "--json").json
     actions = arrange(lambda database: database.fetch("SELECT action, reason FROM darkroom.operator_actions"))
     resumed = darkroom("costs", "--resume")
 
     assert (by_model["provider"], by_model["model"], by_model["calls"], by_model["cost_usd"]) == ("gemini", "m", 2, 3)
-    assert by_user["user"] == f"user:{user}"
-    assert stopped == {"stopped": True, "reason": "too dear"}
+    assert (by_user["user"], by_user["cost_usd"]) == (f"user:{user}", 3)
+    assert (by_day["day"], by_day["cost_usd"]) == (f"{datetime.now(UTC):%Y-%m-%d}", 3)
+    assert (by_job["type"], by_job["job"], by_job["images"], by_job["cost_usd"]) == ("enhance", job, 2, 3)
+    assert (of_job, of_none) == ([by_model], [])
+    assert job in table
+    assert "3.0000" in table
+    assert (stopped["stopped"], stopped["reason"]) == (True, "too dear")
     assert [tuple(row) for row in actions] == [("buying", "too dear")]
     assert resumed.out == "buying goes on\n"

@@ -66,6 +66,23 @@ async def test_locked_row_is_left_for_the_next_tick(database, database_url, make
     assert (first["deleted"], second["deleted"]) == (1, 1)
 
 
+async def test_cells_of_days_long_over_go_and_those_of_no_day_and_of_late_stay(database, make_clockwork):
+    now = datetime.now(UTC)
+    ages = {"epoch": None, "old": 36, "recent": 34, "yesterday": 1}
+    for name, days in ages.items():
+        start = datetime(1970, 1, 1, tzinfo=UTC) if days is None else now - timedelta(days=days)
+        await database.fetch(
+            "INSERT INTO darkroom.limits (scope, name, window_start) VALUES ('budget', $1, $2)", name, start
+        )
+
+    counts = await make_clockwork().run_extra("prune-limits", now)
+    left = {row["name"] for row in await database.fetch("SELECT name FROM darkroom.limits")}
+    await make_clockwork(retention={"limits": 0}).run_extra("prune-limits", now)
+
+    assert (counts["deleted"], left) == (1, {"epoch", "recent", "yesterday"})
+    assert {row["name"] for row in await database.fetch("SELECT name FROM darkroom.limits")} == {"epoch", "yesterday"}
+
+
 async def test_unprocessed_webhooks_and_living_sessions_stay(database, make_clockwork):
     user_id = await make_user(database)
     for processed in (True, False):

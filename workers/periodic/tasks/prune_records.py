@@ -26,6 +26,12 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
         "started_at",
         "NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id AND q.job_type = t.job_type)",
     ),
+    # cells of days that are over and settled; those of 'epoch' are of no day: providers, budgets in all
+    "limits": (
+        "darkroom.limits",
+        "window_start",
+        "t.window_start > 'epoch' AND t.window_start < now() - interval '2 d'",
+    ),
 }
 
 # Logs of our own in weekly partitions; what their default partition caught goes row by row
