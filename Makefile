@@ -26,10 +26,11 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-proof: $(READY) ## hostile files through real workers, a provider that fails, the pixel path, and chaos for long
+proof: $(READY) ## hostile files, a provider that fails, the pixel path, killed schedulers, and chaos for long
 	@$(BIN)/python -m bench.hostile
 	@$(BIN)/python -m bench.failing_gemini
 	@$(BIN)/python -m bench.pixels
+	@$(BIN)/python -m bench.ticks --seed $(SEED)
 	@$(MAKE) --no-print-directory chaos MINUTES=45
 
 SEED ?= 7
