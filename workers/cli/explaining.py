@@ -19,7 +19,7 @@ def explain(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_js
     Every claim, stage, provider call, retry, rescue, pause, charge and refund; also of a job whose row is deleted.
     """
     from workers.cli.opening import run_with_runtime
-    from workers.cli.output import column, print_json, print_table
+    from workers.cli.output import Column, column, print_json, print_table
     from workers.operations.explaining import explain_job
 
     async def work(runtime: "Runtime") -> int:
@@ -42,7 +42,7 @@ def explain(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_js
             typer.echo(f"job {job_id} is {story.job['status']}: it is over")
         else:
             typer.echo(f"job {job_id} is {story.job['status']}:")
-            print_table(story.waits, [column("text", "", may_wrap=True)], empty="")
+            print_table(story.waits, [Column("because", lambda wait: wait["text"], may_wrap=True)], empty="")
         return DONE
 
     return run_with_runtime(work)

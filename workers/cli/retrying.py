@@ -114,5 +114,6 @@ def _print_rehearsal(rehearsed: list["Retry"], cost_column: str, *, as_json: boo
     ]
     print_table(rows, columns, empty="")
     tokens = sum(one.old.get(cost_column) or 0 for one in rehearsed if one.refusal is None)
+    possible = sum(one.refusal is None for one in rehearsed)
     if rehearsed:
-        typer.echo(f"{sum(one.refusal is None for one in rehearsed)} jobs would be tried again, for {tokens:,} tokens")
+        typer.echo(f"{possible} of {len(rows)} would be tried again, for {tokens:,} tokens")

@@ -101,7 +101,7 @@ _ROW_CHECKS = (
         """SELECT count(*), min(p.name || coalesce(' by ' || p.actor, '') || coalesce(': ' || p.reason, ''))
            FROM darkroom.pauses p WHERE p.resumed_at IS NULL""",
         "nothing is paused",
-        "{count} pauses by operators, one is {example}",
+        "{count} by operators, one is {example}",
         "`darkroom queue stats` lists them, `darkroom queue resume` ends them (`darkroom costs --resume` for buying)",
     ),
     _RowCheck(

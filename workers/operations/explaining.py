@@ -57,7 +57,7 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
         await database.fetch(sql, job_id) for sql in (_RUNS, _CALLS, _MONEY, _ACTIONS, _OBJECTS)
     ]
     events = [
-        *_ends(job),
+        *_ends(job, runs),
         *_claims(runs),
         *_calls(calls, runs),
         *(_event(row["at"], row["kind"], _money(row)) for row in money),
@@ -68,9 +68,17 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
         raise job_not_found(job_id)
     if job is not None:
         events += await _pauses(runtime, job, queued)
-    events.sort(key=lambda event: event["at"])
+    events.sort(key=_place)
     waits = [] if job is None or job["status"] in TERMINAL else await waits_of(runtime, job, queued)
     return Explanation(job, events, waits)
+
+
+def _place(event: dict[str, Any]) -> tuple[float, int]:
+    """Order by time, of which the application's columns keep milliseconds; what is one moment begins and ends well."""
+    return round(event["at"].timestamp(), 3), _PLACES.get(event["event"], 1)
+
+
+_PLACES: Final = {"submitted": 0, "ended": 2}
 
 
 def _event(at: datetime, event: str, text: str, stage: str | None = None, attempt: int | None = None) -> dict[str, Any]:
@@ -84,13 +92,16 @@ def _event(at: datetime, event: str, text: str, stage: str | None = None, attemp
     }
 
 
-def _ends(job: Row | None) -> list[dict[str, Any]]:
+def _ends(job: Row | None, runs: list[Any]) -> list[dict[str, Any]]:
+    """Its submission and its end: history is written in the transaction of the end, which began before."""
     if job is None:
         return []
     events = [_event(job["createdAt"], "submitted", f"submitted: {job['jobType']}, {job['tier']}")]
     if job["status"] in TERMINAL:
         text = "ended " + job["status"] + (f": {job['errorMessage']}" if job["errorMessage"] else "")
-        events.append(_event(job["processingCompletedAt"] or job["updatedAt"], "ended", text))
+        ended = _event(job["processingCompletedAt"] or job["updatedAt"], "ended", text)
+        ended["at"] = max([ended["at"], *(run["at"] for run in runs[-1:])])
+        events.append(ended)
     return events
 
 
@@ -123,7 +134,7 @@ def _calls(calls: list[Any], runs: list[Any]) -> list[dict[str, Any]]:
     taken = {run["attempt"]: run["at"] for run in runs if run["event"] == "rescued"}
     events = []
     for call in calls:
-        whom = f"{call['provider']} {call['model']}" if call["model"] else call["provider"]
+        whom = " ".join(dict.fromkeys(name for name in (call["provider"], call["model"]) if name))
         what = f"{call['purpose']} by {whom}"
         price = f", {call['quoted_usd']:.4f} USD by the table" if call["quoted_usd"] else ""
         events.append(

@@ -68,7 +68,7 @@ async def waits_of(runtime: Runtime, job: Row, queued: Row | None) -> list[dict[
         text = f"its user may run no more jobs at a time: {queued['users_running']} are running"
         found.append(_wait("cap", text))
     if queued["status"] == "pending":
-        text = f"its turn: {queued['before_it']:,} jobs are before it" if queued["before_it"] else "it is next in turn"
+        text = f"its turn: {queued['before_it']:,} before it" if queued["before_it"] else "it is next in turn"
         found.append(_wait("turn", text))
     return found
 

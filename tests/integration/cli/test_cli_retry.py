@@ -147,7 +147,7 @@ def test_rehearsal_changes_nothing_and_counts_tokens_over_all_jobs(darkroom: Dar
     assert len(darkroom("jobs", "list", "--json").json) == 2
     assert arrange(lambda db: balance_of(db, user_id)) == 3
     assert arrange(lambda db: db.fetch("SELECT * FROM darkroom.operator_actions")) == []
-    assert "1 jobs would be tried again, for 2 tokens" in darkroom("jobs", "retry", jobs[0], "--dry-run").out
+    assert "1 of 1 would be tried again, for 2 tokens" in darkroom("jobs", "retry", jobs[0], "--dry-run").out
 
 
 def test_filter_means_failures_of_its_kind_and_each_only_once(darkroom: Darkroom, arrange: Arrange) -> None:
