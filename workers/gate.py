@@ -159,6 +159,8 @@ class _GatedProvider:
                         return await ask(self._gate.providers)
                     except (BrokenAnswerError, ProviderUnavailableError, ProviderTimedOutError) as error:
                         log.warning("analysis_unusable", error=str(error))
+                        if isinstance(error, BrokenAnswerError):  # its provider has asked twice
+                            break
                         await asyncio.sleep(retry_delay(1).total_seconds())
         return await ask([self._gate.measuring])
 

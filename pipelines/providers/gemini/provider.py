@@ -136,6 +136,9 @@ class GeminiProvider:
             except RequestTooLargeError as error:
                 error.again = None if change else partial(self._analysis, image, options, SMALLER)
                 raise
+            except BrokenAnswerError as error:  # a proxy's page, half an answer
+                error.again = None if change else partial(self._analysis, image, options, FIRST)
+                raise
             usage = self._usage(model, response.usage_metadata, images=0)
             try:
                 return Answer(analysis_of(response, model), model, usage, temperature)

@@ -180,6 +180,19 @@ class Repeating(Scripted):
         return send
 
 
+class Unusable(Scripted):
+    """A provider whose answers are of no use, and which asks for one more try."""
+
+    async def _prepared(self):
+        async def send(_look_again):
+            self.sent += 1
+            error = BrokenAnswerError("no JSON")
+            error.again = self._prepared if self.sent == 1 else None
+            raise error
+
+        return send
+
+
 async def test_second_try_is_an_intent_of_its_own_and_counts_as_paid(database):
     provider = Repeating()
     with pytest.raises(TooManyPaidCallsError, match="3 generate calls may have been paid"):
@@ -187,6 +200,16 @@ async def test_second_try_is_an_intent_of_its_own_and_counts_as_paid(database):
 
     assert provider.sent == 3
     assert await intents(database) == [("BrokenAnswerError", True)] * 3
+
+
+async def test_unusable_analysis_is_measured_after_what_its_provider_asks_again(database):
+    claim, provider, measuring = await make_claim(database), Unusable(), Scripted()
+    measuring.is_paid = False
+    job = RunningJob(claim, "ANALYZING", time.monotonic())
+    gate = Gate(database, [provider], measuring, Settings())
+    await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
+
+    assert (provider.sent, measuring.sent) == (2, 1)
 
 
 async def hang():

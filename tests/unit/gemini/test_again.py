@@ -119,6 +119,16 @@ async def test_continuation_is_continued_with_its_token(gemini, server):
     assert second == first | {"continuationToken": "more"}
 
 
+@pytest.mark.parametrize("fault", ["html", "text only"])
+async def test_unusable_analysis_is_asked_for_twice_and_not_a_third_time(gemini, server, fault):
+    server.script(fault, fault)
+    error = await failed(await gemini.prepare_analysis(PICTURE, AnalysisOptions()))
+    second = await failed(await error.again())
+
+    assert server.calls[0].request == server.calls[1].request
+    assert second.again is None
+
+
 async def test_proxys_page_is_not_asked_again(gemini, server):
     server.script("html")
     assert (await failed(await generation(gemini))).again is None
