@@ -82,6 +82,7 @@ def _started(table: JobTable, name: str) -> str:
 
 # Queue rows first and both with SKIP LOCKED: a claim never waits, so it is in no deadlock. A row whose job another
 # program holds steps aside for a second, or it would stand at the head of the queue for as long as that one dawdles.
+# A process that was stopped takes nothing before its lease lives again: it would be rescued from it at once.
 # It looks at up to so many rows and takes up to $2; there is a row of NULLs where none was taken.
 @lru_cache
 def _claim(look_at: int) -> str:
@@ -97,6 +98,7 @@ WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
         SELECT q.id, q.job_type, q.job_id, q.tier, q.position FROM darkroom.job_queue q
         WHERE q.queue = $1 AND q.ready AND q.status = 'pending'
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
+          AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
         ORDER BY q.position LIMIT {look_at} FOR UPDATE SKIP LOCKED),
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),

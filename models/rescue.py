@@ -134,8 +134,10 @@ async def _rescue(connection: Connection, row: Any, transition: Failed | Retried
         connection,
         _unheld(row),
         transition,
-        f"q.lease_token = ($3::text[])[1]::uuid AND {_lost('($3::text[])[2]::timestamptz')}",
-        [str(row["lease_token"]), not_after.isoformat()],
+        # a claim that has moved on since was alive: its verdict would name the wrong stage, and count a kill there
+        "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
+        f" AND {_lost('($3::text[])[2]::timestamptz')}",
+        [str(row["lease_token"]), not_after.isoformat(), row["stage"]],
     )
 
 

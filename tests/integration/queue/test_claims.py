@@ -39,6 +39,14 @@ async def arm(database):
     return await database.run(lambda connection: arm_bells(connection, ["default"]))
 
 
+async def test_worker_whose_lease_is_over_takes_nothing(database):
+    await make_job(database)
+    dead, alive = await make_worker(database, lease_s=-1), await make_worker(database)
+
+    assert await claim_jobs(database, dead) == []
+    assert len(await claim_jobs(database, alive)) == 1
+
+
 async def test_claim_takes_jobs_in_the_order_of_their_positions(database):
     jobs = [await make_job(database), await make_generation(database), await make_job(database)]
 

@@ -1,11 +1,11 @@
 """Jobs that the database itself refuses to end, and what they must not do to others."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 from models.claims import claim
+from models.leases import sign_off
 from models.rescue import end_overdue_jobs, rescue_lost_claims
-from tests.builders import job_row, make_job, make_user
+from tests.builders import job_row, make_job, make_user, make_worker
 
 DEADLINES = {"ANALYZING": 60}
 REFUSE = """
@@ -27,7 +27,9 @@ async def claimed_by_nobody_alive(database, count):
     user = await make_user(database, balance=100)
     jobs = [await make_job(database, user_id=user) for _ in range(count)]
     async with database.connection() as connection:
-        await claim(connection, uuid4(), "default", count, DEADLINES)
+        worker = await make_worker(database)
+        await claim(connection, worker, "default", count, DEADLINES)
+        await sign_off(connection, worker)
     return jobs
 
 

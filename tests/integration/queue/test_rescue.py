@@ -249,6 +249,28 @@ async def test_rescue_does_not_take_a_claim_that_changed_hands_meanwhile(databas
     assert (await queue_row(database, held.job_id))["worker_id"] == other
 
 
+async def test_rescue_does_not_judge_a_claim_that_moved_on_meanwhile(database):
+    held = await make_claim(database)
+    await let_lease_end(database)
+
+    class MovesOn:
+        """The database, in which the holder's checkpoint arrives between a rescuer's look and its write."""
+
+        fetch = database.fetch
+
+        async def commit(self, name, work):
+            await database.run(lambda connection: record(connection, held, Checkpoint("ANALYZING", "CROPPING", 60, 1)))
+            return await database.commit(name, work)
+
+    now = await database.fetchval("SELECT clock_timestamp()")
+    missed = await rescue_lost_claims(MovesOn(), now + SOON)
+
+    assert (missed.requeued, missed.ended) == (0, 0)
+    assert await rescue(database) == (1, 0)
+    events = await database.fetch("SELECT event, stage FROM darkroom.stage_runs ORDER BY id")
+    assert [tuple(row) for row in events][-1] == ("rescued", "CROPPING")
+
+
 async def submitted_long_ago(database):
     await database.fetch("UPDATE darkroom.job_queue SET created_at = now() - interval '1 hour'")
 
