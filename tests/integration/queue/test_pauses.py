@@ -1,10 +1,12 @@
 """Operators' pauses: claims pass over what is paused, others don't feel it, and no maximum wait counts it."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from models.claims import _claim, wake_due
+from models.pauses import hold_paused
 from models.provider_calls import Admitted, CallPlan, open_call, provider_wait
 from models.rescue import end_overdue_jobs
 from models.transitions import Retried, record
@@ -252,3 +254,48 @@ async def test_paused_jobs_hide_no_overdue_one_behind_them(database):
 
     assert await end_overdue_jobs(database, 3_600) == 1
     assert (await job_row(database, late))["status"] == "REFUNDED"
+
+
+async def test_claims_pauses_and_cancels_at_once_lose_no_job_and_claim_none_twice(database, connect):
+    user = await make_user(database)
+    image = await make_image(database, user)
+    await database.fetch(MANY, image, user, "a", "FREE", 600)
+    generations = [await make_generation(database, user_id=user, tier="FREE") for _ in range(60)]
+    workers = [await make_worker(database) for _ in range(6)]
+    program = await connect()
+    claimed = []
+
+    async def work(worker, rounds):
+        for _ in range(rounds):
+            claimed.extend(claim.job_id for claim in await claim_jobs(database, worker, most=5))
+
+    async def toggle():
+        for _ in range(4):
+            await pause(database, "type:enhance")
+            await database.run(lambda connection: hold_paused(connection, "default"))
+            await resume(database, "type:enhance")
+            await database.run(wake_due)
+
+    async def cancel():
+        for number in range(1, 41):
+            await program.execute(
+                "UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = $1", f"a{number * 15}"
+            )
+
+    await asyncio.gather(*(work(worker, 8) for worker in workers), toggle(), cancel())
+    await pause(database, "type:enhance")
+    before = len(claimed)
+    await asyncio.gather(*(work(worker, 5) for worker in workers))
+    while_paused = claimed[before:]
+    await resume(database, "type:enhance")
+    while await database.fetchval("SELECT count(*) FROM darkroom.job_queue WHERE status = 'pending'"):
+        await database.run(wake_due)
+        await work(workers[0], 20)
+
+    cancelled = await database.fetchval("SELECT count(*) FROM darkroom.jobs WHERE status = 'CANCELLED'")
+    taken = {row["job_id"] for row in await database.fetch("SELECT job_id FROM darkroom.job_queue")}
+    assert len(claimed) == len(set(claimed))
+    assert set(while_paused) <= set(generations)
+    assert cancelled == 40
+    assert taken <= set(claimed)
+    assert len(taken) == 660 - cancelled
