@@ -227,16 +227,17 @@ JOIN darkroom.job_money c ON c.job_type = j.type AND c.job_id = j.id AND c.kind 
 LEFT JOIN darkroom.job_money r ON r.job_type = c.job_type AND r.job_id = c.job_id AND r.kind = 'refund'
 WHERE j.status IN ('FAILED', 'REFUNDED', 'CANCELLED') AND r.job_id IS NULL AND darkroom.money_mode() = 'managed'
 UNION ALL
--- a ledger row that another program wrote beside ours; jobs that the application charged for itself aren't looked at
-SELECT 'I3', 'ledger_doubled', t."userId", c.job_type, c.job_id,
-       format('%s %s rows in the ledger, %s recorded', count(*), s.kind, count(DISTINCT k.kind))
+-- a ledger row that another program wrote beside ours, by id alone: jobs of both tables may share one; jobs that the
+-- application charged for itself aren't looked at
+SELECT 'I3', 'ledger_doubled', t."userId", min(c.job_type), t."sourceId",
+       format('%s %s rows in the ledger, %s recorded', count(DISTINCT t.id), s.kind, count(DISTINCT k.job_type))
 FROM public.token_transactions t
 CROSS JOIN LATERAL (SELECT CASE WHEN t.type = 'REFUND' THEN 'refund' ELSE 'charge' END AS kind) s
 JOIN darkroom.job_money c ON c.job_id = t."sourceId" AND c.kind = 'charge'
-LEFT JOIN darkroom.job_money k ON k.job_type = c.job_type AND k.job_id = c.job_id AND k.kind = s.kind
+LEFT JOIN darkroom.job_money k ON k.job_id = t."sourceId" AND k.kind = s.kind
 WHERE t.type IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'REFUND') AND darkroom.money_mode() = 'managed'
-GROUP BY t."userId", c.job_type, c.job_id, s.kind
-HAVING count(*) > count(DISTINCT k.kind)
+GROUP BY t."userId", t."sourceId", s.kind
+HAVING count(DISTINCT t.id) > count(DISTINCT k.job_type)
 UNION ALL
 SELECT 'I4', 'completed_refunded', j."userId", j.type, j.id, 'completed and refunded'
 FROM darkroom.jobs j
