@@ -37,3 +37,5 @@ class Book:
     seen: Counter = field(default_factory=Counter)
     """What happened to the programs: deadlocks, lost connections, refusals, by name."""
     deadlocks: list[str] = field(default_factory=list)
+    cancels_s: list[float] = field(default_factory=list)
+    """How long each cancellation took, from our asking to its commit: the job is terminal then."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -114,31 +115,32 @@ ROW = re.compile(r"INSERT 0 (\d+)")
 
 
 class Producer(Program):
-    """Submits jobs at a pace, in every way there is, until `most` are submitted by all producers."""
+    """Submits jobs in every way there is; all producers together keep to a pace."""
 
-    def __init__(self, *args, pace_s: float, most: int):
+    def __init__(self, *args, most: int, within_s: float):
         super().__init__(*args)
-        self._pace_s, self._most = pace_s, most
+        self._most, self._within_s = most, within_s
+        self._began_s = time.monotonic()
 
-    @property
-    def is_done(self) -> bool:
-        return len(self.book.submitted) >= self._most
+    async def turn(self) -> None:
+        """Wait until another job is due: as many are as the time that has passed says."""
+        while True:
+            await asyncio.sleep(self.random.uniform(0, 0.4))
+            share = min(1.0, (time.monotonic() - self._began_s) / self._within_s)
+            if len(self.book.submitted) < share * self._most and self.world.waiting < BUSY_QUEUE:
+                return
 
     async def step(self) -> None:
-        if self.is_done or self.world.waiting > BUSY_QUEUE or not self.world.pictures:
-            await asyncio.sleep(0.2)
-            return
+        await self.turn()
         way = self.random.choices([self.insert_rows, self.submit_once, self.generate_once], [3, 3, 3])[0]
         try:
-            count = await way()
+            await way()
         except (asyncpg.RaiseError, asyncpg.ForeignKeyViolationError, asyncpg.NoDataFoundError) as refused:
             self.book.seen[f"refused {refused.sqlstate}"] += 1  # too few tokens, or the user is gone
-            count = 1
         except asyncpg.DeadlockDetectedError:
-            count = 1
-        await asyncio.sleep(self.random.uniform(0, 2) * self._pace_s * count)
+            pass  # it stands in the book
 
-    async def insert_rows(self) -> int:
+    async def insert_rows(self) -> None:
         """Insert several rows, of several users, in one statement; blends among them."""
         jobs, values = [], []
         for _ in range(self.random.randint(1, 8)):
@@ -165,18 +167,16 @@ class Producer(Program):
             self.note(*jobs)
             raise
         self.note(*(Submitted(job.job_id, job.user_id, job.image_id) for job in jobs))
-        return len(jobs)
 
-    async def submit_once(self) -> int:
+    async def submit_once(self) -> None:
         """Submit with an idempotency key, and repeat it while answers are lost, sometimes also for no reason."""
         user = self.some_user()
         image, tier = self.random.choice(self.world.pictures[user]), self.some_tier()
         await self._with_key(
             user, image, "SELECT darkroom.submit_enhancement($1, $2, $3, idempotency_key => $4)", user, image, tier
         )
-        return 1
 
-    async def generate_once(self) -> int:
+    async def generate_once(self) -> None:
         """Submit a picture from words, or a change of one, in the same way."""
         user, tier = self.some_user(), self.some_tier()
         if self.random.random() < 0.5:
@@ -188,7 +188,6 @@ class Producer(Program):
             statement = """SELECT darkroom.submit_generation($1, 'MODIFY', $2, 'make it blue', $3,
                                                              idempotency_key => $4)"""
             await self._with_key(user, None, statement, user, tier, key)
-        return 1
 
     async def _with_key(self, user, image, statement, *values) -> None:
         key, answers = self.new_id("k"), self.random.choices([1, 2], [4, 1])[0]
@@ -203,9 +202,7 @@ class PsqlProducer(Producer):
     """The same from a shell: psql, one process per statement."""
 
     async def step(self) -> None:
-        if self.is_done or self.world.waiting > BUSY_QUEUE or not self.world.pictures:
-            await asyncio.sleep(0.2)
-            return
+        await self.turn()
         user, count = self.some_user(), self.random.randint(1, 10)
         image, tier, prefix = self.random.choice(self.world.pictures[user]), self.some_tier(), self.new_id("s")
         jobs = [Submitted(f"{prefix}-{number}", user, image, is_certain=False) for number in range(count)]
@@ -233,4 +230,3 @@ class PsqlProducer(Producer):
         else:
             self.book.seen["connections lost"] += 1
         self.note(*jobs)
-        await asyncio.sleep(self.random.uniform(0, 2) * self._pace_s * count)

@@ -24,6 +24,8 @@ from tests.fake_gemini.server import FAULTS
 COLOURS = 16
 THROTTLED_S = 1.0
 
+MEDIAN_S = {"analyze": 0.3, "generate": 1.2}
+
 CHANCES = {"500": 0.02, "503": 0.02, "429": 0.003, "reset": 0.01, "half": 0.005, "text only": 0.005, "hang": 0.005}
 """How often a call meets a fault; all others are answered."""
 
@@ -88,7 +90,7 @@ class Provider:
         purpose = "analyze" if config.get("responseMimeType") else "generate"
         fault = self._fault()
         self._note(fault or "called", purpose)
-        await asyncio.sleep(self._delay_s(fault))
+        await asyncio.sleep(self._delay_s(purpose, fault))
         code, body, kind = self._reply(purpose, fault, config.get("imageConfig", {}), request)
         if fault == "hang":
             raise EOFError
@@ -114,10 +116,10 @@ class Provider:
             ball -= chance
         return None
 
-    def _delay_s(self, fault):
+    def _delay_s(self, purpose, fault):
         if fault == "hang":
             return self._hang_s
-        return min(self._slowest_s, self._random.lognormvariate(-1.2, 0.9))
+        return min(self._slowest_s, MEDIAN_S[purpose] * self._random.lognormvariate(0, 0.8))
 
     def _reply(self, purpose, fault, image, request):
         if fault == "429":

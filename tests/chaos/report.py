@@ -13,6 +13,7 @@ from tests.chaos.book import Book
 from tests.chaos.plan import Options
 
 EXAMPLES = 5
+DEATHS = {"kill", "zombie", "lost_machine"}
 
 STATUSES = "SELECT status::text, count(*) FROM darkroom.jobs GROUP BY 1 ORDER BY 1"
 TYPES = "SELECT type, count(*) FROM darkroom.jobs GROUP BY 1 ORDER BY 1"
@@ -26,9 +27,12 @@ SELECT (SELECT count(*) FROM chaos.provider_count WHERE event = 'picture')
        - (SELECT count(DISTINCT job_id) FROM chaos.status_log WHERE after = 'COMPLETED') AS wasted,
        (SELECT count(*) FROM ({INTERRUPTED}) i WHERE why = 'its worker died') AS died,
        (SELECT count(*) FROM ({INTERRUPTED}) i WHERE why = 'it was ended') AS ended,
-       (SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'open') AS open
+       (SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'open') AS open,
+       (SELECT count(*) FROM darkroom.provider_calls c JOIN darkroom.stage_runs r
+            ON r.job_id = c.job_id AND r.job_type = c.job_type AND r.attempt = c.attempt AND r.event = 'rescued'
+        WHERE c.purpose = 'generate' AND c.outcome IN ('open', 'answered')) AS lost
 """
-# From a worker's death to the next claim of what it held; without another provider's pause in between
+# From the last that happened to a worker to the rescue of what it held, and to the next claim of that
 RESCUES = """
 SELECT DISTINCT ON (r.id) i.kind, extract(epoch FROM r.at - i.at)::float8 AS rescued_s,
        extract(epoch FROM c.at - i.at)::float8 AS claimed_s
@@ -37,7 +41,7 @@ JOIN chaos.injected i ON i.worker_id = r.worker_id AND i.at <= r.at
 LEFT JOIN LATERAL (SELECT c.at FROM darkroom.stage_runs c
                    WHERE c.job_id = r.job_id AND c.job_type = r.job_type AND c.event = 'claimed' AND c.id > r.id
                    ORDER BY c.id LIMIT 1) c ON true
-WHERE r.event = 'rescued' ORDER BY r.id, i.at
+WHERE r.event = 'rescued' ORDER BY r.id, i.at DESC
 """
 # From the commit that ends a job to the end of the call that was being made for it
 ABORTS = """
@@ -95,6 +99,7 @@ class Report:
             recoveries[row["kind"]].append(row)
         wasted = await connection.fetchrow(WASTED)
         statuses = await counts(STATUSES)
+        deaths = [kind for kind in _events(book) if kind in DEATHS]
         return cls(
             {
                 "options": asdict(options),
@@ -107,11 +112,14 @@ class Report:
                 "deadlocks": len(book.deadlocks),
                 "provider": await counts(CALLS),
                 "pictures_wasted": wasted["wasted"],
+                "calls_lost_by_death": wasted["lost"],
+                "calls_lost_per_death": round(wasted["lost"] / max(1, len(deaths)), 2),
                 "interrupted_by_death": wasted["died"],
                 "interrupted_by_end": wasted["ended"],
                 "open_intents": wasted["open"],
                 "rescued_after_s": {kind: spread(values) for kind, values in rescues.items()},
                 "claimed_again_after_s": spread(claims),
+                "cancel_committed_after_s": spread(book.cancels_s),
                 "call_aborted_after_s": spread([row[0] for row in await connection.fetch(ABORTS)]),
                 "recovered_after_s": {
                     kind: spread([row["recovered_s"] for row in rows if row["recovered_s"] is not None])

@@ -26,6 +26,10 @@ USERS, PICTURES = 24, 4
 QUIET_USERS = 4
 PICTURE_PX = (96, 64)
 OPENING_BALANCE = 60
+PRODUCERS, CANCELLERS, DAWDLERS = 4, 2, 2
+CANCELLED_SHARE = 0.15
+"""Of all jobs, about so many are cancelled."""
+
 STOP_S = 45.0
 LOOK_S = 0.5
 
@@ -64,13 +68,13 @@ async def _work(options: Options, fleet: Fleet, book: Book, world: World, tasks:
     def made(kind: type[Program], name: str, **more) -> Program:
         return kind(name, fleet.database_url, book, world, options.seed, **more)
 
-    producers = 4
-    pace = {"pace_s": 0.75 * options.seconds * producers / options.most_jobs, "most": options.most_jobs}
+    pace = {"most": options.most_jobs, "within_s": 0.95 * options.seconds}
+    cancelling = {"pace_s": CANCELLERS / (CANCELLED_SHARE * options.most_jobs / options.seconds)}
     programs = [
-        *(made(Producer, f"producer {number}", **pace) for number in range(producers - 1)),
+        *(made(Producer, f"producer {number}", **pace) for number in range(PRODUCERS)),
         made(PsqlProducer, "psql", **pace),
-        *(made(Canceller, f"canceller {number}") for number in range(2)),
-        *(made(Dawdler, f"dawdler {number}") for number in range(2)),
+        *(made(Canceller, f"canceller {number}", **cancelling) for number in range(CANCELLERS)),
+        *(made(Dawdler, f"dawdler {number}") for number in range(DAWDLERS)),
         made(Buyer, "buyer"),
     ]
     began_s = time.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -14,10 +15,12 @@ TABLES = ("image_enhancement_jobs", "mcp_generation_jobs")
 class Canceller(Program):
     """Cancels a job now and then, by UPDATE or by function."""
 
-    pace_s = 0.7
+    def __init__(self, *args, pace_s: float):
+        super().__init__(*args)
+        self._pace_s = pace_s
 
     async def step(self) -> None:
-        await asyncio.sleep(self.random.uniform(0, 2) * self.pace_s)
+        await asyncio.sleep(self.random.uniform(0, 2) * self._pace_s)
         row = await self.ask(
             lambda connection: connection.fetchrow(
                 """SELECT id, type FROM darkroom.jobs
@@ -33,12 +36,13 @@ class Canceller(Program):
         if self.random.random() < 0.5:
             table = TABLES[row["type"] in {"generate", "modify"}]
             statement = f"UPDATE public.{table} SET status = 'CANCELLED' WHERE id = $1"
+        began_s = time.monotonic()
         try:
             await self.ask(lambda connection: connection.execute(statement, row["id"]))
         except asyncpg.PostgresError as error:
             self.book.seen[f"cancel refused {error.sqlstate}"] += 1
         else:
-            self.book.seen["cancelled"] += 1
+            self.book.cancels_s.append(time.monotonic() - began_s)
 
 
 class Buyer(Program):
