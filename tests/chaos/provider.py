@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.fake_gemini import answers
-from tests.fake_gemini.server import FAULTS
+from tests.fake_gemini.server import FAULTS, MODELS
 
 COLOURS = 16
 THROTTLED_S = 1.0
@@ -42,6 +42,7 @@ def picture(ratio, side_px, colour):
     return json.dumps(reply(parts, answers.usage(prompt=288, image=1120))).encode()
 
 
+MODELS_ANSWER = json.dumps({"models": [{"name": f"models/{name}"} for name in MODELS]}).encode()
 ANALYSIS = [{"text": json.dumps(answers.ANALYSIS)}]
 
 
@@ -51,6 +52,12 @@ def reply(parts, usage):
         "usageMetadata": usage,
         "modelVersion": "chaos",
     }
+
+
+async def _send(writer, code, body, kind="application/json", *, sent=None):
+    head = f"HTTP/1.1 {code} x\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body[:sent])
+    await writer.drain()
 
 
 class Provider:
@@ -72,8 +79,12 @@ class Provider:
 
     async def _converse(self, reader, writer):
         try:
-            while (body := await self._request(reader)) is not None:
-                await self._answer(json.loads(body), writer)
+            while True:
+                body = await self._request(reader)
+                if body:
+                    await self._answer(json.loads(body), writer)
+                else:  # a worker that starts asks which models there are
+                    await _send(writer, 200, MODELS_ANSWER)
         except (OSError, EOFError, ValueError):
             pass  # who hangs up is part of the test
         finally:
@@ -98,11 +109,7 @@ class Provider:
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             raise EOFError
-        writer.write(
-            f"HTTP/1.1 {code} x\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-            + (body[: len(body) // 2] if fault == "half" else body)
-        )
-        await writer.drain()
+        await _send(writer, code, body, kind, sent=len(body) // 2 if fault == "half" else None)
         if fault == "half":
             raise EOFError
         if fault is None and not writer.is_closing():

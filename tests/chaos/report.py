@@ -128,7 +128,7 @@ class Report:
                     for kind, rows in recoveries.items()
                 },
                 "drained_s": drained_s if drained_s is None else round(drained_s, 1),
-                "jobs_per_s": round(sum(statuses.values()) / options.seconds, 2),
+                "jobs_per_s": round(sum(statuses.values()) / (options.seconds + (drained_s or 0)), 2),
                 "had_to_be_killed_at_the_end": stuck,
             },
             violations,

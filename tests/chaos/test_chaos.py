@@ -13,7 +13,7 @@ from tests.chaos.plan import PER_MINUTE, Options, plan
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
     *("--seed", "1", "--minutes", "0.4", "--jobs", "200", "--lease-s", "4", "--grace-s", "8", "--fast"),
-    *("--hang-s", "5", "--slowest-call-s", "2", "--storage-fault-s", "3", "--drain-s", "60"),
+    *("--hang-s", "5", "--slowest-call-s", "2", "--storage-fault-s", "3", "--drain-s", "90"),
     *("--supervisors", "2", "--kill", "3"),
 )
 
