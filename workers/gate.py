@@ -11,6 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -46,7 +47,16 @@ from pipelines.errors import (
 )
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-from pipelines.providers.provider import Answer, EncodedImage, PreparedCall, Provider, Quote, StageProvider, Usage
+from pipelines.providers.provider import (
+    Answer,
+    EncodedImage,
+    PreparedCall,
+    Provider,
+    Quote,
+    StageProvider,
+    Usage,
+    hash_of_call,
+)
 from workers.claim_loop import RunningJob
 from workers.provider_rules import rules_of
 from workers.retry import retry_delay
@@ -129,6 +139,14 @@ class Gate:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a job asks of providers: `analyze` or `generate`, and of what, as a hash."""
+
+    purpose: str
+    input_hash: str
+
+
 class _GatedProvider:
     """One job's provider. A crash in a call leaves its intent open: visible, and counted as paid."""
 
@@ -143,10 +161,11 @@ class _GatedProvider:
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
         """Analyze; what no provider can or will analyze is measured: that takes no attempt and ends no job."""
+        asked = _Asked("analyze", hash_of_call([image], options))
 
         async def ask(providers: Sequence[Provider]) -> Answer[Analysis]:
             return await self._ask(
-                "analyze",
+                asked,
                 providers,
                 lambda one: one.quote_analysis(options),
                 lambda one: one.prepare_analysis(image, options),
@@ -167,8 +186,10 @@ class _GatedProvider:
     async def generate(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> Answer[EncodedImage]:
+        treated = [sorted(defects) for defects in (prompt.corrections.allowed, prompt.corrections.forced)]
+        words = (prompt.purpose, prompt.text, prompt.model, prompt.temperature, *treated)
         return await self._ask(
-            "generate",
+            _Asked("generate", hash_of_call(images, *words, long_side_px, aspect)),
             self._gate.providers,
             lambda one: one.quote_generation(prompt, long_side_px),
             lambda one: one.prepare_generation(prompt, images, long_side_px, aspect),
@@ -180,7 +201,7 @@ class _GatedProvider:
 
     async def _ask(
         self,
-        purpose: str,
+        asked: _Asked,
         providers: Sequence[Provider],
         quote_of: Callable[[Provider], Quote],
         prepare: Callable[[Provider], Awaitable[PreparedCall[T]]],
@@ -196,13 +217,13 @@ class _GatedProvider:
         refusals: list[ProviderNotConfiguredError] = []
         for provider in providers:
             try:
-                return await self._call(provider, purpose, quote_of(provider), partial(prepare, provider))
+                return await self._call(provider, asked, quote_of(provider), partial(prepare, provider))
             except _PassedOverError as error:
                 passed_over.append(error)
             except ProviderNotConfiguredError as error:
                 refusals.append(error)
             if len(providers) > 1:
-                log.info("provider_passed_over", provider=provider.name, purpose=purpose)
+                log.info("provider_passed_over", provider=provider.name, purpose=asked.purpose)
         if passed_over:
             raise min(passed_over, key=lambda error: error.retry_after)
         if len(refusals) == 1:
@@ -213,7 +234,7 @@ class _GatedProvider:
     async def _call(
         self,
         provider: Provider,
-        purpose: str,
+        asked: _Asked,
         quote: Quote,
         prepare: Callable[[], Awaitable[PreparedCall[T]]],
     ) -> Answer[T]:
@@ -231,15 +252,15 @@ class _GatedProvider:
             if refused is not None:
                 raise self._refusal(provider, refused)
         while True:
-            if provider.is_paid and purpose == "generate":
+            if provider.is_paid and asked.purpose == "generate":
                 await self._require_paid_calls_left()
             send = await prepare()
             try:
-                return await self._send(provider, purpose, quote, send)
+                return await self._send(provider, asked, quote, send)
             except StageError as error:
                 if error.again is None:
                     raise
-                log.info("provider_asked_again", provider=provider.name, purpose=purpose, error=str(error))
+                log.info("provider_asked_again", provider=provider.name, purpose=asked.purpose, error=str(error))
                 prepare = error.again
 
     async def _require_paid_calls_left(self) -> None:
@@ -249,10 +270,19 @@ class _GatedProvider:
                 f"{paid} generate calls may have been paid for this job; its limit is {self._most_paid_calls}"
             )
 
-    async def _send(self, provider: Provider, purpose: str, quote: Quote, send: PreparedCall[T]) -> Answer[T]:
+    async def _send(self, provider: Provider, asked: _Asked, quote: Quote, send: PreparedCall[T]) -> Answer[T]:
         """Have a prepared call admitted, send it at once, and write down how it ended."""
         rules = self._gate.rules.get(provider.name, {})
-        plan = CallPlan(provider.name, purpose, provider.is_paid, quote.model, quote.cost_usd, quote.images, rules)
+        plan = CallPlan(
+            provider=provider.name,
+            purpose=asked.purpose,
+            may_be_paid=provider.is_paid,
+            model=quote.model,
+            price_usd=quote.cost_usd,
+            images=quote.images,
+            rules=rules,
+            input_hash=asked.input_hash,
+        )
         opened = await self._gate.database.commit(
             "open_call", lambda connection: open_call(connection, self._claim, plan)
         )
@@ -263,9 +293,9 @@ class _GatedProvider:
         intent, started_s = opened.intent, time.monotonic()
         self._job.calls += 1
         try:
-            with failpoint(f"call_{purpose}"):
+            with failpoint(f"call_{asked.purpose}"):
                 answer = await send(lambda: self._look_again(provider, started_s))
-            self._job.holds_answer = purpose == "generate"  # a process that stops lets it be stored
+            self._job.holds_answer = asked.purpose == "generate"  # a process that stops lets it be stored
         except StageError as error:
             await self._close(provider, intent, started_s, _ended(error, is_paid=provider.is_paid), error.usage)
             if isinstance(error, ThrottledError):

@@ -229,7 +229,7 @@ $$;
 -- then kind and reason say why and wait_s for how long, and kind 'claim_lost' that nobody may buy for this claim.
 CREATE FUNCTION darkroom.open_call(job_type text, job_id text, queue_id bigint, lease_token uuid, user_id text,
                                    attempt integer, provider text, model text, purpose text, may_be_paid boolean,
-                                   price numeric, images integer, rules jsonb,
+                                   price numeric, images integer, rules jsonb, input_hash text,
                                    OUT intent bigint, OUT wait_s float8, OUT kind text, OUT reason text,
                                    OUT warning text)
 LANGUAGE plpgsql VOLATILE
@@ -282,9 +282,9 @@ BEGIN
         END IF;
     END IF;
     INSERT INTO darkroom.provider_calls (job_type, job_id, user_id, attempt, provider, model, purpose, may_be_paid,
-                                         payer, quoted_usd, quoted_images, zone, started_at)
+                                         payer, quoted_usd, quoted_images, zone, started_at, input_hash)
     VALUES (job_type, job_id, user_id, attempt, provider, model, purpose, may_be_paid, payer, price, images, zone,
-            coalesce(at, clock_timestamp()))
+            coalesce(at, clock_timestamp()), input_hash)
     RETURNING id INTO intent;
     IF may_be_paid THEN -- the first call after an open breaker is its probe
         UPDATE darkroom.limits l SET state = l.state || jsonb_build_object('probe', intent)

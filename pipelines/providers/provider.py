@@ -1,5 +1,6 @@
 """The seam to whoever analyzes and generates: values, what providers are, and what stages see of them."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -63,6 +64,17 @@ class Answer(Generic[T_co]):
     usage: Usage = Usage()
     temperature: float | None = None
     notes: tuple[str, ...] = ()
+
+
+def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
+    """Return 64 hex digits over a call's pictures and words: calls that ask for the same have the same.
+
+    `words` must have the same `repr` in each process, so no sets.
+    """
+    whole = hashlib.sha256(repr(words).encode())
+    for image in images:
+        whole.update(hashlib.sha256(image.data).digest() + repr(image.box).encode())
+    return whole.hexdigest()
 
 
 LookAgain = Callable[[], Awaitable[None]]

@@ -45,6 +45,11 @@ async def test_killed_worker_is_succeeded_at_the_same_stage(fleet):
     await eventually(is_held_by_another, 20, "taking over")
     await eventually(has_status(fleet, job, "COMPLETED"), 20)
     assert fleet.calls("analyze") == 1
+    calls = await fleet.database.fetch(
+        "SELECT outcome, input_hash FROM darkroom.provider_calls WHERE purpose = 'generate' ORDER BY id"
+    )
+    assert [row["outcome"] for row in calls] == ["open", "answered"]
+    assert calls[0]["input_hash"] == calls[1]["input_hash"] is not None
     assert await balance_of(fleet.database, user) == 8
     assert await money_violations(fleet.database) == []
 
@@ -202,7 +207,7 @@ async def test_result_that_the_database_refuses_uses_attempts_and_ends_refunded(
 
     await eventually(has_status(fleet, job, "REFUNDED"), 30)
 
-    assert fleet.calls("generate") == 2
+    assert fleet.calls("generate") == 1  # what is stored is offered again, not bought again
     assert await balance_of(fleet.database, user) == 10
     assert await fleet.database.fetchval("SELECT count(*) FROM public.error_logs") >= 2
 
