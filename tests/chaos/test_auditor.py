@@ -133,8 +133,8 @@ OTHER = uuid4()
 PLANTED = {
     ("I1", "not terminal"): [f"UPDATE {JOBS} SET status = 'PROCESSING' WHERE id = 'completed'"],
     ("I1", "still queued"): [
-        """INSERT INTO darkroom.job_queue (job_type, job_id, user_id, queue, stage, position, max_attempts)
-           VALUES ('enhance', 'completed', 'u', 'default', 'ANALYZING', 1, 1)"""
+        """INSERT INTO darkroom.job_queue (job_type, job_id, user_id, tier, queue, stage, position, max_attempts)
+           VALUES ('enhance', 'completed', 'u', 'FREE', 'default', 'ANALYZING', 1, 1)"""
     ],
     ("I1", "lost"): [f"DELETE FROM {JOBS} WHERE id = 'completed'"],
     ("I1", "nobody's"): [f"UPDATE {JOBS} SET id = 'twin' WHERE id = 'cancelled'"],
