@@ -139,7 +139,7 @@ class FakeGemini(ThreadingHTTPServer):
 
     def early_s(self):
         """Return how long after a 429 each call came that came before its RetryInfo was over; longest first."""
-        throttled = [call.at_s for call in self.calls if call.fault == "429"]
+        throttled = [call.at_s + self.delay_s for call in self.calls if call.fault == "429"]  # when it was answered
         waits = [call.at_s - at_s for call in self.calls for at_s in throttled]
         return sorted((wait for wait in waits if 0 < wait < RETRY_AFTER_S), reverse=True)
 
