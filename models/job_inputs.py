@@ -34,8 +34,8 @@ class JobInputs:
 
     `picture` is None for jobs without a picture row, `source` for those that
     blend nothing or whose source picture was deleted. `checkpoints` holds the
-    job's own columns that finished stages wrote; `aspect` (`W:H`) and `model`
-    are what the queue keeps for a job beside its row.
+    job's own columns that finished stages wrote; `aspect` (`W:H`), `model` and
+    `is_redone` (a completed job once more) are what the queue keeps for a job beside its row.
     """
 
     tier: str
@@ -48,6 +48,7 @@ class JobInputs:
     input_url: str | None = None
     aspect: str | None = None
     model: str | None = None
+    is_redone: bool = False
 
 
 # A job's own pipeline comes first, then its album's: of the user's own albums, the one it was added to last.
@@ -57,7 +58,8 @@ SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."
        s.id AS source_id, s."originalR2Key" AS source_key, s."userId" = j."userId" OR s."isPublic" AS source_is_allowed,
        p.id AS pipeline_id, p."userId" AS pipeline_owner_id,
        p.visibility <> 'PRIVATE' OR p."userId" IS NULL OR p."userId" = j."userId" AS pipeline_is_allowed,
-       p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig", q.payload ->> 'model' AS model
+       p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig", q.payload ->> 'model' AS model,
+       coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone
 FROM public.image_enhancement_jobs j
 LEFT JOIN darkroom.job_queue q ON q.id = $2
 JOIN public.enhanced_images i ON i.id = j."imageId"
@@ -71,7 +73,8 @@ WHERE j.id = $1
 
 _GENERATION = """
 SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect,
-       q.payload ->> 'model' AS model
+       q.payload ->> 'model' AS model,
+       coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone
 FROM public.mcp_generation_jobs j
 LEFT JOIN darkroom.job_queue q ON q.id = $2
 WHERE j.id = $1
@@ -99,6 +102,7 @@ async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
             input_url=row["inputImageUrl"],
             aspect=row["aspect"],
             model=row["model"],
+            is_redone=row["is_redone"],
         )
     pipeline = None
     if row["pipeline_id"] is not None:
@@ -114,4 +118,5 @@ async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
         pipeline=pipeline,
         checkpoints={name: row[name] for name in _CHECKPOINTS},
         model=row["model"],
+        is_redone=row["is_redone"],
     )

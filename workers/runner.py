@@ -195,6 +195,7 @@ class Runner:
 
     def _context(self, job: RunningJob, inputs: JobInputs) -> StageContext:
         built = build_job(job.claim, inputs)
+        is_reusing = self._reuses_results and not inputs.is_redone
         return StageContext(
             job=built,
             outputs=build_outputs(built, inputs),
@@ -204,7 +205,7 @@ class Runner:
             limits=self._limits,
             fetcher=self._fetcher,
             maker=self._maker,
-            find_same=(lambda input_hash: self._find_same(job.claim, input_hash)) if self._reuses_results else None,
+            find_same=(lambda input_hash: self._find_same(job.claim, input_hash)) if is_reusing else None,
         )
 
     async def _with_artifact(self, context: StageContext, claim: Claim) -> StageContext:

@@ -1,7 +1,10 @@
 """DARKROOM_REUSE_RESULTS: the same user's same picture, pipeline, model and tier is bought once."""
 
+from config.settings import Settings
 from tests.acceptance.conftest import eventually
 from tests.builders import balance_of, job_row, make_image, make_job, make_user
+from workers.operations.retrying import RetryTerms, retry_jobs
+from workers.runtime import open_runtime
 
 
 async def completed(fleet, user_id, image_id, **columns):
@@ -45,6 +48,24 @@ async def test_another_tier_another_user_and_a_result_that_is_gone_are_bought(fl
     await completed(fleet, user, await make_image(fleet.database, user, key=key))
 
     assert fleet.calls("generate") == 4
+
+
+async def test_job_that_is_redone_gets_a_new_picture(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    fleet.start(1, reuse_results="on")
+    await completed(fleet, user, image)
+
+    async with open_runtime(Settings(), fleet.services) as runtime:
+        job_id = await fleet.database.fetchval("SELECT id FROM darkroom.jobs")
+        terms = RetryTerms(redoes_completed=True)
+        assert [one async for one in retry_jobs(runtime, [job_id], terms, actor="somebody")]
+
+    async def are_over():
+        rows = await fleet.database.fetch("SELECT status::text FROM darkroom.jobs")
+        return [row["status"] for row in rows] == ["COMPLETED"] * 2
+
+    await eventually(are_over, 20)
+    assert fleet.calls("generate") == 2
 
 
 async def test_nothing_is_reused_unless_asked_for(fleet):

@@ -175,6 +175,10 @@ async def _submit_again(connection: Connection, old: dict[str, Any], terms: Retr
         payload["model"] = terms.model.strip()
     else:
         payload.pop("model", None)  # of an earlier retry
+    if status == JobStatus.COMPLETED:
+        payload["is_redone"] = True  # another picture is wanted: DARKROOM_REUSE_RESULTS must not give the old one
+    else:
+        payload.pop("is_redone", None)
     new_id = await _submit(connection, old)
     if finished:
         await connection.execute(_CARRY, new_id, job_id, terms.from_stage, finished)
