@@ -112,7 +112,7 @@ class Faults:
         self._fleet.start_supervisor()
 
     async def _deploy(self, choice: float) -> None:
-        """End a supervisor with SIGTERM, and start the next at once; sometimes a scheduler, too."""
+        """End a supervisor with SIGTERM, and start the next at once."""
         supervisor = self._supervisor(choice)
         worker_ids, at_s = self._fleet.worker_ids_under(supervisor), time.time()
         supervisor.popen.terminate()
@@ -121,6 +121,15 @@ class Faults:
         self._write_each("deploy", at_s, worker_ids)
         self._fleet.start_supervisor()
         self._fleet.reap()
+
+    async def _lost_scheduler(self, choice: float) -> None:
+        """Kill a scheduler, and start another: the others go on meanwhile."""
+        scheduler = self._fleet.schedulers.pop(int(choice * len(self._fleet.schedulers)))
+        at_s = time.time()
+        scheduler.popen.kill()
+        scheduler.popen.wait(5)
+        self._write("lost_scheduler", at_s)
+        self._fleet.start_scheduler()
 
     async def _flush(self, _choice: float) -> None:
         at_s = time.time()

@@ -117,16 +117,18 @@ class Fleet:
         )
         self._others.append(provider)
         for _ in range(self.options.schedulers):
-            self.schedulers.append(self._start("scheduler", "tests.chaos.darkroom", "scheduler"))
+            self.start_scheduler()
         for _ in range(self.options.supervisors):
             self.start_supervisor()
         await self._wait_ready([provider, *self.schedulers, *self.supervisors])
 
-    def start_supervisor(self) -> Started:
+    def start_supervisor(self) -> None:
         """Start one more `darkroom worker`."""
-        started = self._start("worker", "tests.chaos.darkroom", "worker")
-        self.supervisors.append(started)
-        return started
+        self.supervisors.append(self._start("worker", "tests.chaos.darkroom", "worker"))
+
+    def start_scheduler(self) -> None:
+        """Start one more `darkroom scheduler`."""
+        self.schedulers.append(self._start("scheduler", "tests.chaos.darkroom", "scheduler"))
 
     def _start(self, name: str, module: str, *arguments: str) -> Started:
         """Start a process; in the main thread only, whose end is that of its children."""

@@ -8,6 +8,7 @@ PER_MINUTE = {
     "zombie": 1.2,
     "lost_machine": 0.25,
     "lost_supervisor": 0.25,
+    "lost_scheduler": 0.25,
     "deploy": 0.4,
     "flush": 0.5,
     "redis_restart": 0.5,
@@ -19,7 +20,7 @@ PER_MINUTE = {
 """Faults a minute where nobody says otherwise; each at least once."""
 
 
-JOBS_PER_MINUTE = 225
+JOBS_PER_MINUTE = 240
 
 
 @dataclass(frozen=True, slots=True)

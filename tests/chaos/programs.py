@@ -41,6 +41,7 @@ class World:
     quiet: frozenset[str] = frozenset()
     """Users whose jobs no canceller touches, so that a foreign transaction may lock them in any order."""
     waiting: int = 0
+    submitted: int = 0
     recent: list[str] = field(default_factory=list)
     """Jobs submitted lately, for those who look for one to change."""
 
@@ -108,6 +109,7 @@ class Program:
     def note(self, *jobs: Submitted) -> None:
         """Write jobs down."""
         self.book.submitted.extend(jobs)
+        self.world.submitted += sum(job.job_id not in self.world.recent for job in jobs)
         self.world.recent = [*self.world.recent, *(job.job_id for job in jobs)][-200:]
 
 
@@ -127,7 +129,7 @@ class Producer(Program):
         while True:
             await asyncio.sleep(self.random.uniform(0, 0.4))
             share = min(1.0, (time.monotonic() - self._began_s) / self._within_s)
-            if len(self.book.submitted) < share * self._most and self.world.waiting < BUSY_QUEUE:
+            if self.world.submitted < share * self._most and self.world.waiting < BUSY_QUEUE:
                 return
 
     async def step(self) -> None:

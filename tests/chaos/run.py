@@ -87,7 +87,7 @@ async def _work(options: Options, fleet: Fleet, book: Book, world: World, tasks:
     while time.monotonic() < began_s + options.seconds:
         _raise_failures(tasks)
         fleet.reap()
-        _say(f"{time.monotonic() - began_s:5.0f} s  {len(book.submitted)} jobs, {len(book.injected)} faults, "
+        _say(f"{time.monotonic() - began_s:5.0f} s  {world.submitted} jobs, {len(book.injected)} faults, "
              f"{world.waiting} wait")  # fmt: skip
         await asyncio.sleep(min(10.0, max(0.1, began_s + options.seconds - time.monotonic())))
     await following
