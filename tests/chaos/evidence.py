@@ -23,6 +23,7 @@ CREATE TABLE chaos.status_log (
     program text NOT NULL DEFAULT current_setting('application_name')
 );
 CREATE INDEX status_log_job_idx ON chaos.status_log (job_id);
+CREATE INDEX status_log_completed_idx ON chaos.status_log (at) WHERE after = 'COMPLETED';
 
 CREATE FUNCTION chaos.log_status() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

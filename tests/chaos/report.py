@@ -52,12 +52,13 @@ WHERE l.after IN ('CANCELLED', 'FAILED', 'REFUNDED', 'DELETED') AND l.program <>
 """
 # The first moment after a loss from which as many jobs complete in five seconds as in half of the time before it
 RECOVERIES = """
-SELECT i.kind, (SELECT min(extract(epoch FROM l.at - i.at)::float8) FROM chaos.status_log l
+SELECT i.kind, (SELECT extract(epoch FROM l.at - i.at)::float8 FROM chaos.status_log l
                 WHERE l.after = 'COMPLETED' AND l.at > i.until
                   AND (SELECT count(*) FROM chaos.status_log n
                        WHERE n.after = 'COMPLETED' AND n.at BETWEEN l.at AND l.at + interval '5 s')
                       >= (SELECT count(*) / 6.0 FROM chaos.status_log b
-                          WHERE b.after = 'COMPLETED' AND b.at BETWEEN i.at - interval '15 s' AND i.at)) AS recovered_s,
+                          WHERE b.after = 'COMPLETED' AND b.at BETWEEN i.at - interval '15 s' AND i.at)
+                ORDER BY l.at LIMIT 1) AS recovered_s,
        extract(epoch FROM i.until - i.at)::float8 AS down_s
 FROM chaos.injected i WHERE i.kind IN ('redis_restart', 'postgres_restart', 'flush')
 """
