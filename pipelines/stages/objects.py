@@ -1,8 +1,14 @@
 """The objects that a job names, read as stages need them."""
 
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
 from pipelines import keys
-from pipelines.errors import MissingObjectError
+from pipelines.errors import MissingObjectError, StorageUnavailableError
 from pipelines.stage import StageContext
+
+READ_WAIT = wait_random_exponential(multiplier=0.5, max=5)
+READ_STOP = stop_after_delay(30)
+"""A storage that is away for seconds costs no job an attempt: reading again is free."""
 
 
 async def read_input(context: StageContext) -> bytes:
@@ -45,4 +51,9 @@ async def read_references(context: StageContext) -> list[bytes]:
 async def _read(context: StageContext, key: str | None, column: str) -> bytes:
     if key is None:
         raise MissingObjectError(f"the job has no picture: {column} is empty")
-    return await context.storage.get(keys.check_key(key, column), max_bytes=context.limits.max_bytes)
+    key = keys.check_key(key, column)
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(StorageUnavailableError), wait=READ_WAIT, stop=READ_STOP, reraise=True
+    )
+    data: bytes = await retrying(context.storage.get, key, max_bytes=context.limits.max_bytes)
+    return data

@@ -1,9 +1,9 @@
-"""A picture that is made already outlives a storage that is down for a while."""
+"""A storage that is down for a while costs no attempt, and no picture that is made already."""
 
 import asyncio
 
 import pytest
-from tenacity import wait_none
+from tenacity import stop_after_attempt, wait_none
 
 from pipelines.errors import InvalidOptionsError, StorageUnavailableError
 from pipelines.imaging.header import DecodeLimits
@@ -13,7 +13,7 @@ from pipelines.options import resolve
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.stage import StageContext
 from pipelines.stages import generate as generating
-from pipelines.stages import results
+from pipelines.stages import objects, results
 from pipelines.storage.file import FileStorage
 from pipelines.tiers import Tier
 from tests.unit.imaging.imaging_pictures import encoded, photo
@@ -22,9 +22,10 @@ LIMITS = DecodeLimits()
 
 
 class FailingStorage(FileStorage):
-    """Refuses some uploads, then takes them."""
+    """Refuses some uploads and reads, then takes and gives."""
 
     failures = 0
+    unreadable = 0
     was_repeated: asyncio.Event
     error: Exception = StorageUnavailableError("the object storage doesn't answer")
 
@@ -35,6 +36,12 @@ class FailingStorage(FileStorage):
                 self.was_repeated.set()
             raise self.error
         await super().put(key, data, content_type, sha256)
+
+    async def get(self, key, **limits):
+        if self.unreadable:
+            self.unreadable -= 1
+            raise self.error
+        return await super().get(key, **limits)
 
 
 class CountingProvider(LocalProvider):
@@ -50,6 +57,7 @@ class CountingProvider(LocalProvider):
 @pytest.fixture
 async def context(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "UPLOAD_WAIT", wait_none())
+    monkeypatch.setattr(objects, "READ_WAIT", wait_none())
     key = "users/user1/originals/image1.png"
     job = Job("job1", "enhance", "user1", Tier.TIER_1K, key, "image1", None, resolve(None))
     storage = FailingStorage(tmp_path, "https://pictures.example")
@@ -67,6 +75,24 @@ async def test_upload_is_repeated_until_the_storage_is_back_and_nothing_is_bough
 
     assert len(await context.storage.get(generated.key)) == generated.size_bytes
     assert (context.provider.calls, context.storage.failures) == (1, 0)
+
+
+async def test_picture_is_read_again_until_the_storage_is_back(context):
+    context.storage.unreadable = 20
+
+    await generating.generate(context)
+
+    assert context.storage.unreadable == 0
+
+
+async def test_picture_that_stays_unreadable_ends_the_attempt(context, monkeypatch):
+    monkeypatch.setattr(objects, "READ_STOP", stop_after_attempt(5))
+    context.storage.unreadable = 20
+
+    with pytest.raises(StorageUnavailableError):
+        await generating.generate(context)
+
+    assert (context.provider.calls, context.storage.unreadable) == (0, 15)
 
 
 async def test_upload_that_never_works_goes_on_until_the_stage_is_ended(context):
