@@ -1,7 +1,7 @@
 """What became of a job, in order, and why it waits now: in plain words, also of jobs that are gone."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from models.job_state import TERMINAL
@@ -68,14 +68,22 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
         raise job_not_found(job_id)
     if job is not None:
         events += await _pauses(runtime, job, queued)
+    for event in events:
+        event["at"] = _to_milliseconds(event["at"])
     events.sort(key=_place)
     waits = [] if job is None or job["status"] in TERMINAL else await waits_of(runtime, job, queued)
     return Explanation(job, events, waits)
 
 
-def _place(event: dict[str, Any]) -> tuple[float, int]:
-    """Order by time, of which the application's columns keep milliseconds; what is one moment begins and ends well."""
-    return round(event["at"].timestamp(), 3), _PLACES.get(event["event"], 1)
+def _place(event: dict[str, Any]) -> tuple[datetime, int]:
+    """Order by time; what is one moment begins and ends well."""
+    return event["at"], _PLACES.get(event["event"], 1)
+
+
+def _to_milliseconds(at: datetime) -> datetime:
+    """Round as PostgreSQL rounded the application's own columns, or a charge would stand before its job."""
+    rounded = at + timedelta(microseconds=500)
+    return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000)
 
 
 _PLACES: Final = {"submitted": 0, "ended": 2}

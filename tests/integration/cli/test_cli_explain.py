@@ -58,6 +58,16 @@ async def live_through_much(database: Database) -> str:
     return job_id
 
 
+def test_charge_follows_its_job_though_the_jobs_own_time_was_rounded_up(darkroom: Darkroom, arrange: Arrange) -> None:
+    job_id = arrange(make_job)
+    arrange(lambda db: db.fetch("""UPDATE public.image_enhancement_jobs SET "createdAt" = '2026-11-21 05:47:15.441'"""))
+    arrange(lambda db: db.fetch("UPDATE darkroom.job_money SET at = '2026-11-21 05:47:15.4406Z'"))
+
+    timeline = explain(darkroom, job_id)["timeline"]
+
+    assert [(event["event"], event["at"][-5:]) for event in timeline] == [("submitted", ".441Z"), ("charge", ".441Z")]
+
+
 def test_timeline_holds_everything_in_order(darkroom: Darkroom, arrange: Arrange) -> None:
     job_id = arrange(live_through_much)
     darkroom("jobs", "retry", job_id, "--reason", "once more")

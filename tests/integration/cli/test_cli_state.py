@@ -49,8 +49,8 @@ def test_doctor_finds_a_sound_installation_sound(darkroom: Darkroom, arrange: Ar
 def test_doctor_names_what_is_wrong_and_what_to_do(darkroom: Darkroom, arrange: Arrange) -> None:
     for _ in range(3):
         arrange(make_job)
-    dead = arrange(lambda db: make_worker(db, lease_s=-60))
-    arrange(lambda db: claim_jobs(db, dead, deadline_s=-120))
+    arrange(lambda db: claim_jobs(db, deadline_s=-120))
+    arrange(lambda db: db.fetch("UPDATE darkroom.workers SET lease_expires_at = now() - interval '1 minute'"))
     arrange(lambda db: db.fetch("DELETE FROM darkroom.job_queue WHERE status = 'pending'"))
     arrange(
         lambda db: db.fetch("""UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - interval '2 h' """)
