@@ -6,11 +6,15 @@ from enum import StrEnum
 from typing import Any
 
 from pipelines.fetching import PictureFetcher
+from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Generated, Job, Outputs
 from pipelines.providers.provider import StageProvider
 from pipelines.storage.storage import Storage
+
+INPUT_BYTES = 512_000_000
+"""What the jobs of one process may hold of encoded pictures: at 25 MB each, one for every lane and some to spare."""
 
 
 class StageName(StrEnum):
@@ -26,6 +30,7 @@ class StageName(StrEnum):
 class StageContext:
     """What a stage works with: the job, what finished stages gave, and the outside world behind seams.
 
+    `inputs` bounds the encoded pictures that a process holds, over all its jobs.
     `maker` names the providers and models that are configured, in order. `find_same` returns the picture that the
     same user already has of the same input hash; without it nothing is reused.
     """
@@ -38,6 +43,7 @@ class StageContext:
     limits: DecodeLimits
     fetcher: PictureFetcher = field(default_factory=PictureFetcher)
     maker: str = ""
+    inputs: ByteBudget = field(default_factory=lambda: ByteBudget(INPUT_BYTES))
     find_same: Callable[[str], Awaitable[Generated | None]] | None = None
 
 

@@ -35,12 +35,13 @@ from models.transitions import (
 )
 from pipelines.errors import PermanentError, PolicyRefusedError, StageError, ThrottledError, TransientError
 from pipelines.fetching import PictureFetcher
+from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Generated
 from pipelines.job_types import JOB_TYPES
 from pipelines.providers.provider import StageProvider
-from pipelines.stage import Stage, StageContext, StageName
+from pipelines.stage import INPUT_BYTES, Stage, StageContext, StageName
 from pipelines.storage.storage import Storage
 from workers.claim_loop import Ending, RunningJob
 from workers.retry import retry_delay
@@ -88,6 +89,7 @@ class Runner:
         self._mask = mask
         self._fetcher = fetcher or PictureFetcher()
         self._maker = maker
+        self._inputs = ByteBudget(INPUT_BYTES)
         self._reuses_results = reuses_results
 
     async def run_job(self, job: RunningJob) -> None:
@@ -205,6 +207,7 @@ class Runner:
             limits=self._limits,
             fetcher=self._fetcher,
             maker=self._maker,
+            inputs=self._inputs,
             find_same=(lambda input_hash: self._find_same(job.claim, input_hash)) if is_reusing else None,
         )
 

@@ -24,14 +24,14 @@ class ByteBudget:
         return self._free_bytes
 
     @asynccontextmanager
-    async def hold(self, wanted_bytes: int) -> AsyncIterator[None]:
+    async def hold(self, wanted_bytes: int) -> AsyncIterator["Held"]:
         """Hold bytes for the length of a block; more than the whole budget means all of it, alone."""
-        counted_bytes = min(max(0, wanted_bytes), self._total_bytes)
-        await self._acquire(counted_bytes)
+        held = Held(self, min(max(0, wanted_bytes), self._total_bytes))
+        await self._acquire(held.counted_bytes)
         try:
-            yield
+            yield held
         finally:
-            self._release(counted_bytes)
+            held.shrink(0)
 
     async def _acquire(self, counted_bytes: int) -> None:
         if not self._waiting and counted_bytes <= self._free_bytes:
@@ -44,13 +44,14 @@ class ByteBudget:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release(counted_bytes)  # granted and cancelled in the same moment
+                self.release(counted_bytes)  # granted and cancelled in the same moment
             else:
                 self._waiting.remove(entry)
                 self._grant()  # whoever stood behind may fit
             raise
 
-    def _release(self, counted_bytes: int) -> None:
+    def release(self, counted_bytes: int) -> None:
+        """Give back, and let go on who waits."""
         self._free_bytes += counted_bytes
         self._grant()
 
@@ -59,3 +60,17 @@ class ByteBudget:
             counted_bytes, turn = self._waiting.popleft()
             self._free_bytes -= counted_bytes
             turn.set_result(None)
+
+
+class Held:
+    """Bytes held: asked for at their most, and given back as soon as it is known that they are fewer."""
+
+    def __init__(self, budget: ByteBudget, counted_bytes: int) -> None:
+        self._budget = budget
+        self.counted_bytes = counted_bytes
+
+    def shrink(self, needed_bytes: int) -> None:
+        """Keep no more than so many."""
+        surplus_bytes = max(0, self.counted_bytes - needed_bytes)
+        self.counted_bytes -= surplus_bytes
+        self._budget.release(surplus_bytes)

@@ -4,7 +4,7 @@ from pipelines.analysis import Analysis
 from pipelines.imaging.header import read_header
 from pipelines.providers.provider import EncodedImage
 from pipelines.stage import StageContext
-from pipelines.stages.objects import read_input
+from pipelines.stages.objects import read_input, room_for
 
 
 async def analyze(context: StageContext) -> Analysis | None:
@@ -13,9 +13,11 @@ async def analyze(context: StageContext) -> Analysis | None:
     Raises:
         StageError: the object is missing, the picture is refused, or the provider failed.
     """
-    data = await read_input(context)
-    read_header(data, context.limits)
-    if not context.job.options.analysis.is_enabled:
-        return None
-    answer = await context.provider.analyze(EncodedImage(data), context.job.options.analysis)
-    return answer.value
+    async with room_for(context, 1) as room:
+        data = await read_input(context)
+        room.shrink(len(data))
+        read_header(data, context.limits)
+        if not context.job.options.analysis.is_enabled:
+            return None
+        answer = await context.provider.analyze(EncodedImage(data), context.job.options.analysis)
+        return answer.value

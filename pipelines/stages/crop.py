@@ -4,7 +4,7 @@ from pipelines.imaging.geometry import CropSuggestion, CropTooSmallError, PixelB
 from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Crop
 from pipelines.stage import StageContext
-from pipelines.stages.objects import read_input
+from pipelines.stages.objects import read_input, room_for
 
 
 async def crop(context: StageContext) -> Crop:
@@ -22,8 +22,10 @@ async def crop(context: StageContext) -> Crop:
     suggested = analysis.cropping.suggested_crop
     if not _is_wanted(analysis.cropping.crop_reason, context) or 1 - suggested.area_fraction < options.min_crop_ratio:
         return Crop(was_cropped=False)
-    data = await read_input(context)
-    width_px, height_px = await context.pixels.run(oriented_size, data, context.limits)
+    async with room_for(context, 1) as room:
+        data = await read_input(context)
+        room.shrink(len(data))
+        width_px, height_px = await context.pixels.run(oriented_size, data, context.limits)
     suggestion = CropSuggestion(suggested.x, suggested.y, suggested.width, suggested.height)
     try:
         box = crop_box(suggestion, width_px, height_px)

@@ -3,6 +3,7 @@
 import hashlib
 
 from pipelines.errors import BadImageError, BrokenAnswerError
+from pipelines.imaging.budget import Held
 from pipelines.imaging.finishing import FinishedImage, finish, finished
 from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import BYTES_PER_PIXEL, read_header
@@ -11,7 +12,7 @@ from pipelines.job import Generated, Prompt
 from pipelines.prompts import ALL_CORRECTIONS, Purpose, prompt_text
 from pipelines.providers.provider import Answer, EncodedImage
 from pipelines.stage import StageContext
-from pipelines.stages.objects import read_input, read_references, read_source
+from pipelines.stages.objects import read_input, read_references, read_source, room_for
 from pipelines.stages.results import hash_of, is_stored, reuse, store
 
 
@@ -23,11 +24,20 @@ async def generate(context: StageContext) -> Generated:
     """
     if (kept := context.outputs.generated) is not None and await is_stored(context.storage, kept):
         return kept
+    sources = (context.job.input_key or context.job.input_url, context.job.source_key)
+    pictures = sum(map(bool, sources)) + len(context.job.options.prompt.reference_images)
+    async with room_for(context, pictures) as room:
+        return await _make(context, room)
+
+
+async def _make(context: StageContext, room: Held) -> Generated:
+    """Have the picture made of what is read, or find that it was made."""
     job = context.job
     prompt = context.outputs.prompt or Prompt.of_job(
         prompt_text(job.purpose, None, job.options, job.prompt), ALL_CORRECTIONS, job
     )
     images, width_px, height_px = await _pictures(context)
+    room.shrink(sum(len(image.data) for image in images))
     input_hash = hash_of(context, images)
     if (again := await reuse(context, input_hash)) is not None:
         return again

@@ -1,14 +1,28 @@
 """The objects that a job names, read as stages need them."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from pipelines import keys
 from pipelines.errors import MissingObjectError, StorageUnavailableError
+from pipelines.imaging.budget import Held
 from pipelines.stage import StageContext
 
 READ_WAIT = wait_random_exponential(multiplier=0.5, max=5)
 READ_STOP = stop_after_delay(30)
 """A storage that is away for seconds costs no job an attempt: reading again is free."""
+
+
+@asynccontextmanager
+async def room_for(context: StageContext, pictures: int) -> AsyncIterator[Held]:
+    """Wait until the process has room for so many pictures, each as large as the limit.
+
+    For all of a stage's at once, so that no two jobs wait for each other's second one.
+    """
+    async with context.inputs.hold(pictures * context.limits.max_bytes) as held:
+        yield held
 
 
 async def read_input(context: StageContext) -> bytes:

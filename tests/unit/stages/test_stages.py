@@ -1,5 +1,6 @@
 """The stages with the real local engine, real files, and real pixel children."""
 
+import asyncio
 import hashlib
 import io
 from dataclasses import replace
@@ -11,6 +12,7 @@ from PIL import Image
 from bench import quality_damage as damage
 from pipelines import keys
 from pipelines.errors import BadImageError, BrokenAnswerError, MissingObjectError, ProviderNotConfiguredError
+from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
@@ -21,6 +23,7 @@ from pipelines.prompts import Purpose
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.providers.provider import Answer, EncodedImage
 from pipelines.stage import StageContext, StageName
+from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
 from pipelines.tiers import Tier
 
@@ -278,3 +281,46 @@ async def test_outputs_rebuilt_from_their_columns_are_the_same(pixels, storage):
 
 def test_every_job_type_is_a_purpose():
     assert set(JOB_TYPES) == {purpose.value for purpose in Purpose}
+
+
+class WatchedStorage:
+    """A storage that notes how much room is left whenever it gives a picture."""
+
+    def __init__(self, storage, budget):
+        self._storage, self._budget = storage, budget
+        self.free = []
+
+    def __getattr__(self, name):
+        return getattr(self._storage, name)
+
+    async def get(self, key, **limits):
+        self.free.append(self._budget.free_bytes)
+        return await self._storage.get(key, **limits)
+
+
+async def test_jobs_with_two_pictures_each_wait_for_room_for_both(pixels, storage):
+    picture = encoded(scene())
+    context = await context_of(
+        pixels, storage, picture, job_type="blend", source_key="users/user1/originals/image1.png"
+    )
+    most = context.limits.max_bytes
+    budget = ByteBudget(3 * most)
+    watched = WatchedStorage(storage, budget)
+    context = replace(context, inputs=budget, storage=watched)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(generate(context) for _ in range(16)))
+
+    assert len(watched.free) == 2 * 16
+    assert max(watched.free) <= most  # whoever reads has asked for both at their most
+    assert budget.free_bytes == 3 * most
+
+
+async def test_job_whose_pictures_could_be_more_than_all_the_room_runs_alone(pixels, storage):
+    context = await context_of(pixels, storage, encoded(scene()))
+    context = replace(context, inputs=ByteBudget(1_000))
+
+    generated = await asyncio.gather(*(generate(context) for _ in range(3)))
+
+    assert len(generated) == 3
+    assert context.inputs.free_bytes == 1_000
