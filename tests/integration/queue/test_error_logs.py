@@ -43,7 +43,7 @@ class FailingProvider:
 
 @pytest.fixture
 def attempt(database, tmp_path):
-    """Run one attempt of a new text-to-image job whose provider fails with an error."""
+    """Run one attempt of a new text-to-image job whose provider fails with an error; `meanwhile` begins it itself."""
 
     async def run(error, *, job_id=None, meanwhile=None):
         job_id = job_id or await make_generation(database)
@@ -58,9 +58,14 @@ def attempt(database, tmp_path):
             mask=SecretMask([SECRET]),
         )
         job = RunningJob(held, held.stage, time.monotonic())
-        job.task = asyncio.create_task(runner.run_job(job))
+
+        def begin():
+            job.task = asyncio.create_task(runner.run_job(job))
+
         if meanwhile:
-            await meanwhile(job)
+            await meanwhile(job, begin)
+        else:
+            begin()
         await asyncio.wait_for(job.task, 20)
         return held
 
@@ -171,9 +176,10 @@ def told_while_it_logs(database, foreign, eventually, monkeypatch):
     monkeypatch.setattr(error_logs, "PATIENCE_S", 30)
 
     def told(ending):
-        async def meanwhile(job):
+        async def meanwhile(job, begin):
             async with foreign.transaction():
                 await foreign.execute("LOCK TABLE public.error_logs")
+                begin()  # no sooner, or the row is written before the lock
                 await eventually(lambda: waiting_for_locks(database))
                 if ending is Ending.CLAIM_LOST:
                     await database.fetch("UPDATE public.mcp_generation_jobs SET status = 'CANCELLED'")
