@@ -54,6 +54,9 @@ log = structlog.get_logger(__name__)
 DATABASE_GONE_S = 0.5
 """How long to wait between tries to record while PostgreSQL is gone: the result in hand is worth the wait."""
 
+COUNT_PATIENCE_S = 5.0
+"""How long a lane is kept for a figure on a row that another program may hold."""
+
 
 class ProviderFor(Protocol):
     """Makes the provider that one running job may call: with its intents, counted against its claim."""
@@ -149,19 +152,23 @@ class Runner:
             transition = self._ending(job, refused)
             await self._record(job, transition)
         if isinstance(transition, Completed) and transition.pipeline_id is not None:
-            await self._count_use(transition.pipeline_id)
+            await self._count_use(job, transition.pipeline_id)
         return transition
 
-    async def _count_use(self, pipeline_id: str) -> None:
+    async def _count_use(self, job: RunningJob, pipeline_id: str) -> None:
         """Count a completed job on its pipeline; after the commit, because another program may hold that row."""
+        job.is_recording = True  # its claim is gone by right: the look for lost ones must not cut it off
         try:
-            await self._with_database(
-                lambda: self._database.commit(
-                    "count_use", lambda connection: count_pipeline_use(connection, pipeline_id)
+            async with asyncio.timeout(COUNT_PATIENCE_S):
+                await self._with_database(
+                    lambda: self._database.commit(
+                        "count_use", lambda connection: count_pipeline_use(connection, pipeline_id)
+                    )
                 )
-            )
         except Exception as error:  # noqa: BLE001 - a figure for people; the job is done and paid
-            log.warning("pipeline_use_uncounted", pipeline_id=pipeline_id, error=str(error))
+            log.warning("pipeline_use_uncounted", pipeline_id=pipeline_id, error=str(error) or type(error).__name__)
+        finally:
+            job.is_recording = False
 
     async def _stages(self, job: RunningJob) -> Transition:
         claim = job.claim

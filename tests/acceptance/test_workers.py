@@ -226,3 +226,32 @@ async def test_completed_job_counts_its_pipeline_once_and_waits_for_nobody_who_h
         return await fleet.database.fetchval('SELECT "usageCount" FROM public.enhancement_pipelines')
 
     assert await eventually(is_counted, 10) == 1
+
+
+async def test_pipeline_held_over_several_looks_for_lost_claims_is_counted_all_the_same(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    pipeline = await make_pipeline(fleet.database, user)
+    fleet.start(1)
+
+    async with fleet.database.connection() as foreign, foreign.transaction():
+        await foreign.execute("UPDATE public.enhancement_pipelines SET name = 'renamed' WHERE id = $1", pipeline)
+        job = await make_job(fleet.database, user_id=user, image_id=image, pipelineId=pipeline)
+        await eventually(has_status(fleet, job, "COMPLETED"), 20)
+        await foreign.execute("SELECT pg_sleep(2.5)")  # of which a process looks twice
+
+    async def is_counted():
+        return await fleet.database.fetchval('SELECT "usageCount" FROM public.enhancement_pipelines')
+
+    assert await eventually(is_counted, 10) == 1
+
+
+async def test_pipeline_that_another_program_holds_keeps_no_lane_from_the_next_job(fleet):
+    user, image = await fleet.stored_picture(balance=10)
+    pipeline = await make_pipeline(fleet.database, user)
+    fleet.start(1, lanes=1)
+
+    async with fleet.database.connection() as foreign, foreign.transaction():
+        await foreign.execute("UPDATE public.enhancement_pipelines SET name = 'renamed' WHERE id = $1", pipeline)
+        for _ in range(2):
+            job = await make_job(fleet.database, user_id=user, image_id=image, pipelineId=pipeline)
+            await eventually(has_status(fleet, job, "COMPLETED"), 20)
