@@ -21,13 +21,13 @@ def moment(text: str) -> datetime:
     Raises:
         typer.BadParameter: it is neither.
     """
-    if ago := _AGO.fullmatch(text.strip()):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago := _AGO.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         given = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:  # no time at all, or none that a calendar has
         raise typer.BadParameter(f"{text!r} is no time; give 2026-03-01T00:00:00Z, or a while ago: 2h, 7d") from error
-    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the tables' column names.")]

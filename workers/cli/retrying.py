@@ -61,10 +61,10 @@ def retry(
     from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
     from workers.operations.users import find_user
 
-    terms = RetryTerms(None if stage is None else stage.name, model, redoes_completed=redo)
+    terms = RetryTerms(None if stage is None else stage.name, model, redoes_completed=redo, only_once=is_filter)
 
     async def work(runtime: "Runtime") -> int:
-        ids = job_ids or []
+        ids = list(dict.fromkeys(job_ids or []))
         if is_filter:
             user_id = None if user is None else (await find_user(runtime, user)).id
             statuses = [one.upper() for one in status or ["FAILED", "REFUNDED"]]

@@ -48,6 +48,13 @@ class JobNotRetryableError(OperationError):
         )
 
 
+class JobRetriedError(OperationError):
+    """A filter means each job once, and an operator has retried this one meanwhile."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} has been retried already; name its id to retry it once more")
+
+
 class JobNotCancellableError(OperationError):
     """A job that has ended can't be cancelled any more."""
 

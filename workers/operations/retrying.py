@@ -16,6 +16,7 @@ from workers.operations.errors import (
     RETRYABLE,
     InvalidInputError,
     JobNotRetryableError,
+    JobRetriedError,
     OperationError,
     translated,
 )
@@ -43,6 +44,17 @@ SET "currentStage" = $3::text::public."PipelineStage",
     "updatedAt" = darkroom.utc_now()
 FROM public.image_enhancement_jobs o WHERE n.id = $1 AND o.id = $2
 """
+# what a producer said of the job beside what submitting takes: whose budget it is, and how often it is tried
+_KEEP: Final = """
+WITH kept AS (
+    UPDATE public.image_enhancement_jobs n SET "isAnonymous" = o."isAnonymous", "maxRetries" = o."maxRetries"
+    FROM public.image_enhancement_jobs o WHERE n.id = $1 AND o.id = $2 RETURNING n.id, n."maxRetries")
+UPDATE darkroom.job_queue q SET max_attempts = darkroom.max_attempts(kept."maxRetries")
+FROM kept WHERE q.job_id = kept.id
+"""
+_IS_RETRIED: Final = """
+SELECT EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_retry' AND a.target = $1)
+"""
 _QUEUE: Final = """
 UPDATE darkroom.job_queue q SET stage = coalesce($2, q.stage), payload = q.payload || $3::jsonb WHERE q.job_id = $1
 """
@@ -56,11 +68,13 @@ class RetryTerms:
         from_stage: start here, with the checkpoints of the old job; None starts anew.
         model: of the generation, for the new jobs only; None leaves it to their pipeline.
         redoes_completed: COMPLETED jobs, too.
+        only_once: refuse what an operator has retried before, even at this moment.
     """
 
     from_stage: str | None = None
     model: str | None = None
     redoes_completed: bool = False
+    only_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +176,16 @@ async def _submit_again(connection: Connection, old: dict[str, Any], terms: Retr
     Raises:
         InvalidInputError: its second picture is gone, or a stage before the one to start from isn't finished.
         JobNotRetryableError: it is unfinished, or COMPLETED and not to be redone.
+        JobRetriedError: it was retried before, and is to be only once.
         asyncpg.PostgresError: as `operation_error` translates it.
     """
     job_id, job_type, status = old["id"], old["jobType"], old["status"]
     if status not in RETRYABLE and not (terms.redoes_completed and status == JobStatus.COMPLETED):
         raise JobNotRetryableError(job_id, status)
+    if terms.only_once:  # locked first: of two operators with the same filter, one would charge for it again
+        await connection.execute(f"SELECT FROM {table_of(job_type).name} j WHERE j.id = $1 FOR NO KEY UPDATE", job_id)
+        if await connection.fetchval(_IS_RETRIED, job_id):
+            raise JobRetriedError(job_id)
     if job_type == "blend" and old["sourceImageId"] is None:
         raise InvalidInputError(f"job {job_id} was a blend whose second picture is deleted; submit a new one")
     finished = await _stages_before(connection, old, terms.from_stage)
@@ -180,6 +199,8 @@ async def _submit_again(connection: Connection, old: dict[str, Any], terms: Retr
     else:
         payload.pop("is_redone", None)
     new_id = await _submit(connection, old)
+    if table_of(job_type) is ENHANCEMENTS:
+        await connection.execute(_KEEP, new_id, job_id)
     if finished:
         await connection.execute(_CARRY, new_id, job_id, terms.from_stage, finished)
     if finished or payload:

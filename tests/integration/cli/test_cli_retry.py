@@ -1,15 +1,22 @@
 """`darkroom jobs retry`: what is bought again, by whom it is paid, and which jobs a filter means."""
 
+import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.embedded.instance import EmbeddedInstance
+from config.embedded.services import Services
+from config.settings import Settings
 from models.database import Database
 from models.job_inputs import load_inputs
 from models.transitions import Checkpoint, Failed, Retried, record
 from tests.builders import balance_of, claim_jobs, job_row, make_generation, make_job, make_user, queue_row, set_status
 from tests.integration.cli.calling import Arrange, Darkroom
+from workers.operations.retrying import Retry, RetryTerms, retry_jobs
+from workers.runtime import open_runtime
 from workers.translation import build_job
 
 ANALYSIS = {"mainSubject": "a cat"}
@@ -171,3 +178,59 @@ def test_retry_asks_for_ids_or_a_filter(darkroom: Darkroom, arrange: Arrange) ->
 
     assert (neither.code, both.code, never.code) == (2, 2, 2)
     assert "is no time" in never.err
+
+
+def test_two_operators_with_the_same_filter_have_each_job_charged_once(
+    command: Darkroom, arrange: Arrange, services: EmbeddedInstance, database_url: str, tmp_path: Path
+) -> None:
+    user_id = arrange(make_user)
+    jobs = [arrange(lambda db: make_failed(db, user_id=user_id)) for _ in range(2)]
+    told = Services(
+        database_url=database_url,
+        database_direct_url=database_url,
+        redis_url=services.redis_url,
+        broker_url=services.redis_url,
+        storage_url=tmp_path.as_uri(),
+        is_embedded=False,
+    )
+
+    async def retry_both(database: Database) -> list[Retry]:
+        async with open_runtime(Settings(home=tmp_path), told) as runtime:
+
+            async def operate() -> list[Retry]:
+                return [one async for one in retry_jobs(runtime, jobs, RetryTerms(only_once=True), actor="somebody")]
+
+            first, second = await asyncio.gather(operate(), operate())
+            return first + second
+
+    outcomes = arrange(retry_both)
+
+    assert sum(one.new_id is not None for one in outcomes) == 2
+    assert {str(one.refusal) for one in outcomes if one.refusal} == {
+        f"job {job} has been retried already; name its id to retry it once more" for job in jobs
+    }
+    assert arrange(lambda db: balance_of(db, user_id)) == 100 - 2 * 2
+
+
+def test_retry_keeps_whose_budget_a_job_counts_against_and_how_often_it_is_tried(
+    darkroom: Darkroom, arrange: Arrange
+) -> None:
+    old = arrange(lambda db: make_failed(db, isAnonymous=True, maxRetries=0))
+
+    (new,) = darkroom("jobs", "retry", old, "--json").json
+
+    assert (new["isAnonymous"], new["maxRetries"]) == (True, 0)
+    assert arrange(lambda db: queue_row(db, new["id"]))["max_attempts"] == 1
+
+
+def test_job_that_is_named_twice_is_retried_once(darkroom: Darkroom, arrange: Arrange) -> None:
+    old = arrange(make_failed)
+
+    assert len(darkroom("jobs", "retry", old, old, "--json").json) == 1
+
+
+@pytest.mark.parametrize("since", ["999999d", "9999-12-31T23:59:59-14:00"])
+def test_since_a_time_that_no_calendar_has_is_no_time(darkroom: Darkroom, since: str) -> None:
+    ran = darkroom("jobs", "list", "--since", since)
+
+    assert (ran.code, "is no time" in ran.err) == (2, True)
