@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.claims import Claim, ClaimLostError
+from models.claims import Claim, FencedError
 from models.database import Connection
 
 
@@ -52,7 +52,7 @@ async def record_artifact(connection: Connection, claim: Claim, artifact: Artifa
     order of locks isn't touched.
 
     Raises:
-        ClaimLostError: another holds the job, or it is over; nothing was written.
+        FencedError: another holds the job, or it is over; nothing was written.
     """
     row = await connection.fetchrow(
         _RECORD,
@@ -60,7 +60,7 @@ async def record_artifact(connection: Connection, claim: Claim, artifact: Artifa
         *(artifact.width_px, artifact.height_px, artifact.model, artifact.temperature, list(artifact.treatments)),
     )
     if row is None:
-        raise ClaimLostError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
+        raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
 
 
 async def find_artifact(connection: Connection, claim: Claim) -> Artifact | None:

@@ -18,6 +18,10 @@ class ClaimLostError(Exception):
     """Another holds the job now, or it is over: nothing was written, and nothing more may be."""
 
 
+class FencedError(ClaimLostError):
+    """A write of a lost claim was refused by the fence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One worker's hold on one job, from a claim to its end.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from models.claims import Claim, ClaimLostError
+from models.claims import Claim, FencedError
 from models.database import Connection
 
 Verdict = Literal["answered", "failed", "throttled", "stopped", "neutral"]
@@ -84,7 +84,7 @@ async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Adm
     """Write that a call follows, under the claim's fence, if the gate lets it through: one transaction decides.
 
     Raises:
-        ClaimLostError: the claim is lost; the call must not be made.
+        FencedError: the claim is lost; the call must not be made.
     """
     row = await connection.fetchrow(
         "SELECT * FROM darkroom.open_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -93,7 +93,7 @@ async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Adm
         plan.input_hash,
     )
     if row is None or row["kind"] == "claim_lost":
-        raise ClaimLostError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
+        raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
     if row["intent"] is None:
         return Refused(row["kind"], row["reason"], row["wait_s"])
     return Admitted(row["intent"], row["warning"])

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from asyncpg import LockNotAvailableError
 
-from models.claims import Claim, ClaimLostError
+from models.claims import Claim, FencedError
 from models.database import Connection
 from models.job_tables import JobTable, table_of
 
@@ -115,7 +115,7 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
     first one was committed.
 
     Raises:
-        ClaimLostError: another holds the job, or it is over; nothing was written.
+        FencedError: another holds the job, or it is over; nothing was written.
     """
     table = table_of(claim.job_type)
     names, kind = tuple(_columns_of(transition)), cast("type", type(transition))
@@ -128,7 +128,7 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
         *(_columns_of(transition)[name] for name in names),
     )
     if row is None:
-        raise ClaimLostError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
+        raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
     return str(row["status"])
 
 
@@ -169,6 +169,21 @@ async def record_for_house(
     except LockNotAvailableError:
         return None
     return None if row is None else str(row["status"])
+
+
+_FENCED = """
+INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id)
+SELECT $1, $2, 'fenced', $3, $4, $5
+WHERE NOT EXISTS (
+    SELECT FROM darkroom.stage_runs r
+    WHERE r.job_id = $2 AND r.job_type = $1 AND r.attempt = $4 AND r.worker_id = $5
+      AND (r.event IN ('failed', 'released', 'retried', 'snoozed') OR (r.event = 'finished' AND r.stage = $3)))
+"""
+
+
+async def log_fenced(connection: Connection, claim: Claim, stage: str) -> None:
+    """Add to a job's history that a write of a lost claim came too late; not if that write was committed before."""
+    await connection.execute(_FENCED, claim.job_type, claim.job_id, stage, claim.attempt, claim.worker_id)
 
 
 async def count_pipeline_use(connection: Connection, pipeline_id: str) -> None:
@@ -229,6 +244,7 @@ class _Parts:
     output: str = "NULL"
     error: str = "NULL"
     first_column: int = 0
+    history: str = ""
     returning: str = ""
 
 
@@ -254,6 +270,8 @@ def _parts(table: JobTable, kind: type) -> _Parts:
             notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END""",
             output="$6::jsonb",
             first_column=9,
+            # repeated after a lost answer: the claim lives on, and its stage has finished once
+            history="WHERE held.stage = $4::text",
             returning=""", CASE WHEN held.notified_at < now() - interval '1 second'
                       THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END""",
         )
@@ -313,7 +331,7 @@ def _statement(table: JobTable, kind: type, columns: tuple[str, ...], condition:
     return f"""
 WITH job AS MATERIALIZED (SELECT j.id FROM {table.name} j WHERE j.id = $1 FOR NO KEY UPDATE{skip}),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.status, q.attempts, q.worker_id, q.notified_at
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
         FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
         WHERE q.id = $2 AND {condition} FOR UPDATE OF q{skip}){queue},
     history AS (
@@ -321,7 +339,7 @@ WITH job AS MATERIALIZED (SELECT j.id FROM {table.name} j WHERE j.id = $1 FOR NO
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
         SELECT held.job_type, held.job_id, {parts.event}, $4::text, held.attempts, held.worker_id, $5::integer,
                {parts.output}, {parts.error}
-        FROM held)
+        FROM held {parts.history})
 UPDATE {table.name} j SET {assignments}, "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status{parts.returning}

@@ -5,6 +5,7 @@ step writes it. Whatever a lost claim does in between, its writes change nothing
 """
 
 import asyncio
+import contextlib
 import re
 import time
 import traceback
@@ -18,7 +19,7 @@ import structlog
 
 from config.masking import SecretMask
 from models.artifacts import Artifact, find_artifact, find_same, record_artifact
-from models.claims import Claim, ClaimLostError
+from models.claims import Claim, ClaimLostError, FencedError
 from models.database import Database, is_connection_loss, is_contention
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_inputs import JobInputs, load_inputs
@@ -31,6 +32,7 @@ from models.transitions import (
     Snoozed,
     Transition,
     count_pipeline_use,
+    log_fenced,
     record,
 )
 from pipelines.errors import PermanentError, PolicyRefusedError, StageError, ThrottledError, TransientError
@@ -103,10 +105,19 @@ class Runner:
         log.info("job_claimed", stage=job.stage)
         try:
             transition = await self._settle(job, await self._attempt(job))
-        except ClaimLostError:
+        except ClaimLostError as error:
             log.warning("job_claim_lost", stage=job.stage)
+            if isinstance(error, FencedError):
+                await self._log_fenced(job)
             return
         self._report(transition)
+
+    async def _log_fenced(self, job: RunningJob) -> None:
+        """Keep in the job's history that this claim came too late; the job itself has gone on without it."""
+        with contextlib.suppress(asyncpg.PostgresError, OSError):
+            await self._database.commit(
+                "log_fenced", lambda connection: log_fenced(connection, job.claim, job.stage), patience_s=1
+            )
 
     async def _attempt(self, job: RunningJob) -> Transition:
         """Run the remaining stages; return how it ended.

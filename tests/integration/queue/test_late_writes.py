@@ -1,0 +1,80 @@
+"""A write that the fence refused stands in the job's history; one whose answer was lost doesn't stand there twice."""
+
+import asyncio
+import time
+
+import pytest
+
+from config.masking import SecretMask
+from models.claims import ClaimLostError
+from models.transitions import Checkpoint, Completed, Failed, log_fenced, record
+from pipelines.errors import BadImageError
+from pipelines.imaging.header import DecodeLimits
+from pipelines.storage.backends import open_storage
+from tests.builders import claim_jobs, job_row, make_claim, make_generation, set_status
+from workers.claim_loop import RunningJob
+from workers.runner import Runner
+
+
+async def history_of(database, job_id):
+    rows = await database.fetch(
+        "SELECT event, stage, attempt FROM darkroom.stage_runs WHERE job_id = $1 ORDER BY id", job_id
+    )
+    return [tuple(row) for row in rows]
+
+
+class LosingProvider:
+    """Fails, after somebody has cancelled the job meanwhile."""
+
+    is_paid = False
+
+    def __init__(self, database, job_id):
+        self._database, self._job_id = database, job_id
+
+    async def generate(self, *_):
+        await set_status(self._database, self._job_id, "CANCELLED")
+        raise BadImageError("too large")
+
+
+async def test_runner_whose_write_comes_too_late_leaves_a_line_in_the_history(database, tmp_path):
+    job_id = await make_generation(database)
+    (held,) = await claim_jobs(database)
+    runner = Runner(
+        database=database,
+        storage=open_storage(tmp_path.as_uri()),
+        pixels=None,
+        provider_for=lambda _job, **_: LosingProvider(database, job_id),
+        deadlines_s={"GENERATING": 60},
+        limits=DecodeLimits(),
+        mask=SecretMask([]),
+    )
+
+    await asyncio.wait_for(runner.run_job(RunningJob(held, held.stage, time.monotonic())), 20)
+
+    assert await history_of(database, job_id) == [("claimed", "GENERATING", 1), ("fenced", "GENERATING", 1)]
+    assert (await job_row(database, job_id))["status"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("end", [Completed("GENERATING", 1, {}), Failed("GENERATING", "no")], ids=["done", "failed"])
+async def test_end_that_was_committed_and_is_written_again_is_no_late_write(database, end):
+    claim = await make_claim(database)
+    await database.run(lambda connection: record(connection, claim, end))
+    with pytest.raises(ClaimLostError):
+        await database.run(lambda connection: record(connection, claim, end))
+    before = await history_of(database, claim.job_id)
+
+    await database.run(lambda connection: log_fenced(connection, claim, "GENERATING"))
+
+    assert await history_of(database, claim.job_id) == before
+
+
+async def test_checkpoint_that_was_committed_and_is_written_again_finishes_its_stage_once(database):
+    claim = await make_claim(database)
+    checkpoint = Checkpoint("ANALYZING", "CROPPING", 60, 1)
+
+    for _ in range(2):
+        status = await database.run(lambda connection: record(connection, claim, checkpoint))
+
+    assert status == "PROCESSING"
+    assert await history_of(database, claim.job_id) == [("claimed", "ANALYZING", 1), ("finished", "ANALYZING", 1)]
+    assert (await job_row(database, claim.job_id))["currentStage"] == "CROPPING"
