@@ -251,6 +251,7 @@ class _GatedProvider:
             )
             if refused is not None:
                 raise self._refusal(provider, refused)
+        bought: StageError | None = None
         while True:
             if provider.is_paid and asked.purpose == "generate":
                 await self._require_paid_calls_left()
@@ -258,8 +259,11 @@ class _GatedProvider:
             try:
                 return await self._send(provider, asked, quote, send)
             except StageError as error:
+                if bought and isinstance(error, ThrottledError) and not isinstance(error, _PassedOverError):
+                    raise bought from error  # a snooze costs no attempt: the first call would be bought over and over
                 if error.again is None:
                     raise
+                bought = error if isinstance(error, BrokenAnswerError) else bought
                 log.info("provider_asked_again", provider=provider.name, purpose=asked.purpose, error=str(error))
                 prepare = error.again
 

@@ -232,3 +232,24 @@ async def test_analysis_that_cant_be_had_is_measured_and_ends_nothing(database, 
     assert measuring.sent == 1
     assert (await intents(database))[-1] == ("answered", True)
     assert not await database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'open'")
+
+
+ONE_A_MINUTE = {"provider_limits": "gemini/requests_per_minute=1"}
+
+
+async def test_second_try_that_has_no_room_now_uses_the_attempt_that_the_first_has_cost(database):
+    provider = Unusable()
+    with pytest.raises(BrokenAnswerError):  # a snooze would give it back, and the first try be bought over and over
+        await asked(database, provider, **ONE_A_MINUTE)
+
+    assert provider.sent == 1
+
+
+async def test_unusable_analysis_without_room_for_a_second_try_is_measured(database):
+    claim, provider, measuring = await make_claim(database), Unusable(), Scripted()
+    measuring.is_paid = False
+    job = RunningJob(claim, "ANALYZING", time.monotonic())
+    gate = Gate(database, [provider], measuring, Settings(**ONE_A_MINUTE))
+    await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
+
+    assert (provider.sent, measuring.sent) == (1, 1)
