@@ -18,7 +18,11 @@ from config.settings import Settings
 from models.database import Database, is_connection_loss
 from models.migrate import check, recorded
 from models.rescue import overdue_jobs
-from pipelines.errors import StageError
+from pipelines.errors import ProviderNotConfiguredError, StageError
+from pipelines.imaging.header import DecodeLimits
+from pipelines.imaging.pool import PixelPool
+from pipelines.providers.provider import Provider
+from pipelines.providers.registry import open_providers
 from pipelines.storage.backends import open_storage
 from workers import doorbell
 from workers.provider_rules import stops_of
@@ -28,6 +32,7 @@ SKEW_WARN_S: Final = 2.0
 """A worker's own clock decides nothing, but logs and presigned URLs go by it."""
 
 BROKER_TIMEOUT_S: Final = 10.0
+PROVIDER_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,12 @@ _ROW_CHECKS = (
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
     """Look at everything, whatever is broken; never raises for what it finds."""
-    checks = [_provider(settings), _fetcher(settings), await _broker(services), await _storage(settings, services)]
+    checks = [
+        *await _providers(settings),
+        _fetcher(settings),
+        await _broker(services),
+        await _storage(settings, services),
+    ]
     database = Database(
         parse_postgres_url(services.database_url, direct_url=settings.database_direct_url), most_connections=1
     )
@@ -316,10 +326,31 @@ async def _storage(settings: Settings, services: Services) -> Check:
     return Check("storage", "ok", f"{services.storage_url.split(':', 1)[0]}: takes, gives and deletes")
 
 
-def _provider(settings: Settings) -> Check:
-    if "gemini" in settings.providers and settings.gemini_api_key is None:
-        return Check("provider", "fail", "PROVIDER names gemini, and GEMINI_API_KEY is not set", "set the key")
-    return Check("provider", "ok", ", ".join(settings.providers))
+async def _providers(settings: Settings) -> list[Check]:
+    """Ask each provider for its configured models: nothing is bought."""
+    async with PixelPool() as pixels:
+        limits = DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        try:
+            providers = open_providers(settings, pixels, limits)
+        except ProviderNotConfiguredError as error:
+            return [Check("provider", "fail", str(error), "check PROVIDER")]
+        return [await _provider(provider) for provider in providers]
+
+
+async def _provider(provider: Provider) -> Check:
+    try:
+        async with asyncio.timeout(PROVIDER_TIMEOUT_S):
+            await provider.check()
+    except ProviderNotConfiguredError as error:
+        return Check("provider", "fail", f"{provider.name}: {error}", "see `darkroom config` for its key and models")
+    except (StageError, TimeoutError) as error:
+        reason = str(error) or f"no answer within {PROVIDER_TIMEOUT_S:g} s"
+        return Check(
+            "provider", "warn", f"{provider.name} can't be asked: {reason}", "check its address and the network"
+        )
+    finally:
+        await provider.aclose()
+    return Check("provider", "ok", provider.name)
 
 
 def _fetcher(settings: Settings) -> Check:

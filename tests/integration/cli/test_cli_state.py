@@ -7,6 +7,7 @@ import pytest
 
 from models.database import Database
 from tests.builders import claim_jobs, make_job, make_user, make_worker, set_status
+from tests.fake_gemini.server import FakeGemini
 from tests.integration.cli.calling import Arrange, Darkroom
 from tests.integration.periodic.rows import set_last
 
@@ -246,3 +247,22 @@ def test_jobs_that_ended_leave_the_stats(darkroom: Darkroom, arrange: Arrange) -
     arrange(lambda db: set_status(db, job_id, "CANCELLED"))
 
     assert darkroom("queue", "stats", "--json").json["queues"] == []
+
+
+def test_doctor_asks_the_provider_for_its_models(darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    def provider() -> tuple[str, str]:
+        (check,) = [check for check in darkroom("doctor", "--json").json["checks"] if check["name"] == "provider"]
+        return check["status"], check["message"]
+
+    with FakeGemini() as server:
+        monkeypatch.setenv("PROVIDER", "gemini")
+        monkeypatch.setenv("GEMINI_API_KEY", "a-key-for-tests")
+        monkeypatch.setenv("GEMINI_BASE_URL", server.url)
+        assert provider() == ("ok", "gemini")
+
+        monkeypatch.setenv("DARKROOM_GEMINI_IMAGE_MODEL", "retired-1")
+        status, message = provider()
+
+    assert status == "fail"
+    assert "retired-1" in message
+    assert provider()[0] == "warn"  # nobody answers there any more
