@@ -52,7 +52,9 @@ async def waits_of(runtime: Runtime, job: Row, queued: Row | None) -> list[dict[
         datetime.max.replace(tzinfo=UTC),
     ):
         since = span((queued["now"] - pause["paused_at"]).total_seconds())
-        verb = f"`darkroom queue resume --{pause['name'].replace(':', ' ').replace('TIER_', '').lower()}` lets it go on"
+        kind, _, value = pause["name"].partition(":")
+        named = value.removeprefix("TIER_").lower() if kind == "tier" else value  # a queue's name keeps its case
+        verb = f"`darkroom queue resume --{kind} {named}` lets it go on"
         found.insert(0, _wait("paused", f"{paused_words(pause)}, for {since} now; {verb}"))
     if queued["status"] == "retrying" and queued["due_in_s"] > 0:
         text = f"it is put off for another {span(queued['due_in_s'])}"

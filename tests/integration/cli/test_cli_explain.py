@@ -175,3 +175,11 @@ def test_job_outside_the_queue_and_cancelled_job(darkroom: Darkroom, arrange: Ar
     assert outside.keys() == {"unqueued"}
     assert explain(darkroom, job_id)["timeline"][-1]["event"] in {"ended", "refund"}
     assert arrange(make_user)
+
+
+def test_advice_names_a_paused_queue_as_it_is_written(darkroom: Darkroom, arrange: Arrange) -> None:
+    job_id = arrange(make_job)
+    arrange(lambda db: db.fetch("UPDATE darkroom.job_queue SET queue = 'GPU'"))
+    darkroom("queue", "pause", "--queue", "GPU")
+
+    assert "`darkroom queue resume --queue GPU`" in waits(darkroom, job_id)["paused"]
