@@ -218,6 +218,7 @@ CREATE TABLE darkroom.operator_actions (
     after jsonb,
     reason text
 );
+CREATE INDEX operator_actions_target_idx ON darkroom.operator_actions (target);
 
 CREATE TABLE darkroom.webhook_deliveries (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

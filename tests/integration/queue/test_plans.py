@@ -10,6 +10,7 @@ from models.job_tables import JOB_TABLES
 from models.rescue import _CANDIDATES
 from models.transitions import HELD, Checkpoint, Completed, Failed, _columns_of, _statement, _values
 from tests.builders import claim_jobs, make_image, make_user, make_worker
+from workers.operations.retrying import _IS_RETRIED
 
 QUEUED = 5_000
 ROWS = """
@@ -146,3 +147,14 @@ async def test_session_with_plans_from_an_empty_queue_reads_no_table_as_a_whole_
         rows = await session.fetch("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_tup_read > 1000")
 
     assert [row["relname"] for row in rows] == []
+
+
+async def test_look_for_an_earlier_retry_reads_one_jobs_actions(database):
+    await database.fetch(
+        """INSERT INTO darkroom.operator_actions (actor, action, target)
+           SELECT 'somebody', 'job_retry', 'j' || n FROM generate_series(1, $1) n""",
+        QUEUED,
+    )
+    await database.fetch("ANALYZE darkroom.operator_actions")
+
+    assert await sequential_scans(database, _IS_RETRIED, "j7") == set()
