@@ -121,7 +121,9 @@ CREATE VIEW darkroom.calls_in_flight AS
 SELECT c.id, c.provider FROM darkroom.provider_calls c
 WHERE c.outcome = 'open' AND c.may_be_paid AND c.started_at > clock_timestamp() - interval '15 minutes'
   AND EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = c.job_id AND q.job_type = c.job_type
-                AND q.status = 'processing' AND q.attempts = c.attempt);
+                AND q.status = 'processing' AND q.attempts = c.attempt
+                -- an attempt that was given back has the same number again
+                AND q.started_at <= c.started_at);
 
 -- Why a provider may not be called now; kind is NULL if it may. Locks nothing: open_call holds the cells.
 -- `payer` NULL asks for the provider as a whole, whoever's job it is.

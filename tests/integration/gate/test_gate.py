@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sys
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from models.provider_calls import Admitted, CallOutcome, CallPlan, Refused, close_call, open_call, provider_wait
 from models.rescue import NEVER, rescue_lost_claims
+from models.transitions import Snoozed, record
 from tests.builders import claim_jobs, make_claim, make_job, make_user, waiting_for_locks
 
 RULES = {"first_concurrency": 100, "concurrency": 100, "breaker_failures": 3, "breaker_s": 10}
@@ -30,6 +32,9 @@ async def shift(database, seconds):
     """Let so much time pass for every call and every promise of the gate."""
     await database.fetch(
         "UPDATE darkroom.provider_calls SET started_at = started_at - make_interval(secs => $1)", float(seconds)
+    )
+    await database.fetch(
+        "UPDATE darkroom.job_queue SET started_at = started_at - make_interval(secs => $1)", float(seconds)
     )
     for name in ("paused_until", "open_until", "decreased_at"):
         await database.fetch(
@@ -204,6 +209,18 @@ async def test_calls_of_dead_workers_are_in_flight_no_more(database):
 
     assert [type(one) for one in opened] == [Admitted] * 2
     assert (refused.kind, type(after)) == ("concurrency", Admitted)
+
+
+async def test_call_left_open_is_not_in_flight_again_with_the_next_claim_of_the_same_attempt(database):
+    claim = await make_claim(database)
+    assert isinstance(await attempt(database, claim, first_concurrency=1), Admitted)
+    snoozed = Snoozed("ANALYZING", "later", timedelta())  # its attempt is given back
+    await database.run(lambda connection: record(connection, claim, snoozed))
+
+    (again,) = await claim_jobs(database)
+
+    assert again.attempt == claim.attempt
+    assert isinstance(await attempt(database, again, first_concurrency=1), Admitted)
 
 
 async def test_probe_of_a_dead_worker_holds_no_breaker(database):

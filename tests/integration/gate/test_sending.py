@@ -253,3 +253,16 @@ async def test_unusable_analysis_without_room_for_a_second_try_is_measured(datab
     await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
 
     assert (provider.sent, measuring.sent) == (1, 1)
+
+
+async def test_pause_of_our_own_engine_keeps_nobody_from_measuring(database):
+    claim, provider, measuring = await make_claim(database), Unusable(), Scripted()
+    measuring.is_paid, measuring.name = False, "local"
+    await database.fetch(
+        'INSERT INTO darkroom.settings (key, value) VALUES (\'pauses\', \'{"provider:local": {"actor": "ann"}}\')'
+    )
+    job = RunningJob(claim, "ANALYZING", time.monotonic())
+    gate = Gate(database, [provider], measuring, Settings())
+    await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
+
+    assert measuring.sent == 1
