@@ -5,6 +5,7 @@
 
 import asyncio
 import io
+import statistics
 import time
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipelines.imaging.pool import PixelPool
 LIMITS = DecodeLimits()
 WIDTH_PX, HEIGHT_PX = 4896, 3264
 LONG_SIDE_PX = 4096
-ROUNDS = 5
+ROUNDS, REPEATS = 3, 5
 MOST_TIMES = 1.5
 
 
@@ -83,11 +84,13 @@ def measured(function, data: bytes) -> float:  # type: ignore[no-untyped-def]  #
 def main() -> None:
     data = photograph()
     print(f"{WIDTH_PX} x {HEIGHT_PX} pixels in {len(data) / 1e6:.1f} MB to {LONG_SIDE_PX}, CPU seconds a picture")
-    least, steps, whole = measured(alone, data), measured(in_process, data), asyncio.run(ours(data))
+    rows = [(measured(alone, data), measured(in_process, data), asyncio.run(ours(data))) for _ in range(REPEATS)]
+    least, steps, whole = (statistics.median(column) for column in zip(*rows, strict=True))
+    ratio = statistics.median(row[2] / row[0] for row in rows)
     print(f"decode, resize, encode alone  {least:.3f}")
-    print(f"our steps without a child     {steps:.3f}  {steps / least:.2f} x")
-    print(f"through the door, in a child  {whole:.3f}  {whole / least:.2f} x  (at most {MOST_TIMES} x)")
-    assert whole <= MOST_TIMES * least, "the pixel path costs too much"
+    print(f"our steps without a child     {steps:.3f}  {statistics.median(row[1] / row[0] for row in rows):.2f} x")
+    print(f"through the door, in a child  {whole:.3f}  {ratio:.2f} x  (at most {MOST_TIMES} x)")
+    assert ratio <= MOST_TIMES, "the pixel path costs too much"
 
 
 if __name__ == "__main__":
