@@ -185,7 +185,7 @@ class _GatedProvider:
             return await ask([self._gate.measuring])
         except ThrottledError:  # an operator has paused our own engine: what it draws, not what it measures
             send = await self._gate.measuring.prepare_analysis(image, options)
-            return await send(_at_once)
+            return await send(lambda: asyncio.sleep(0))
 
     async def generate(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
@@ -364,10 +364,6 @@ class _GatedProvider:
             )
         except Exception as error:  # noqa: BLE001 - the call is over, whatever becomes of its record
             log.warning("provider_call_unrecorded", intent=intent, error=str(error))
-
-
-async def _at_once() -> None:
-    """Look again before a call is sent: nothing can have changed."""
 
 
 def _ended(error: StageError, *, is_paid: bool) -> CallOutcome:
