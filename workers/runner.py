@@ -114,7 +114,7 @@ class Runner:
 
     async def _log_fenced(self, job: RunningJob) -> None:
         """Keep in the job's history that this claim came too late; the job itself has gone on without it."""
-        with contextlib.suppress(asyncpg.PostgresError, OSError):
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             await self._database.commit(
                 "log_fenced", lambda connection: log_fenced(connection, job.claim, job.stage), patience_s=1
             )
