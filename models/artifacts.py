@@ -26,7 +26,7 @@ class Artifact:
     treatments: Sequence[str]
 
 
-COLUMNS = """
+_COLUMNS = """
 input_hash, key, sha256, bytes AS size_bytes, width AS width_px, height AS height_px, model, temperature, treatments
 """
 
@@ -66,7 +66,7 @@ async def record_artifact(connection: Connection, claim: Claim, artifact: Artifa
 async def find_artifact(connection: Connection, claim: Claim) -> Artifact | None:
     """Return what an earlier attempt of this job has stored, if any."""
     row = await connection.fetchrow(
-        f"SELECT {COLUMNS} FROM darkroom.artifacts a WHERE a.job_type = $1 AND a.job_id = $2",
+        f"SELECT {_COLUMNS} FROM darkroom.artifacts a WHERE a.job_type = $1 AND a.job_id = $2",
         claim.job_type,
         claim.job_id,
     )
@@ -76,7 +76,7 @@ async def find_artifact(connection: Connection, claim: Claim) -> Artifact | None
 async def find_same(connection: Connection, claim: Claim, input_hash: str) -> Artifact | None:
     """Return the newest picture that the same user's job of the same type has made of the same input, if any."""
     row = await connection.fetchrow(
-        f"""SELECT {COLUMNS} FROM darkroom.artifacts a
+        f"""SELECT {_COLUMNS} FROM darkroom.artifacts a
             WHERE a.input_hash = $1 AND a.user_id = $2 AND a.job_type = $3 ORDER BY a.created_at DESC LIMIT 1""",
         input_hash,
         claim.user_id,
