@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from models.application.tables import TABLES
-from models.migrations import installation, session
+from models.migrations import installation, repeatable, session
 from models.migrations.adoption import require_usable_tables
 from models.migrations.errors import (
     DatabaseBusyError,
@@ -197,10 +197,8 @@ def _upgrade(
         session.upgrade_branch(connection, "application")
     session.prepare(connection)
     require_usable_tables(connection, cost_column)
-    if before is not None:  # first: a lost trigger would not be among those that are recorded below
-        installation.restore_triggers(connection)
-    session.upgrade_branch(connection, "darkroom", cost_column)
-    installation.record_triggers(connection)
+    session.upgrade_branch(connection, "darkroom")
+    repeatable.apply(connection, cost_column)
     after = session.stamped_revisions(connection)
     for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
         installation.record(connection, key, value)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, text
 
@@ -127,17 +127,19 @@ def record_triggers(connection: Connection) -> None:
     record(connection, "triggers", definitions)
 
 
-def restore_triggers(connection: Connection) -> None:
-    """Create again those of the recorded triggers that are gone."""
-    there = {name for name, _, _ in connection.execute(TRIGGERS)}
-    for name, definition in _recorded_triggers(connection).items():
-        if name not in there:
-            connection.exec_driver_sql(definition)
+def standing_triggers(connection: Connection) -> frozenset[str]:
+    """Return the names of our triggers on the application's tables, as `table.trigger`, whether enabled or not."""
+    return frozenset(name for name, _, _ in connection.execute(TRIGGERS))
+
+
+def value_of(connection: Connection, key: str) -> Any:
+    """Return one recorded setting as Python values; None where nothing is recorded."""
+    value = connection.scalar(text("SELECT value::text FROM darkroom.settings WHERE key = :key"), {"key": key})
+    return None if value is None else json.loads(value)
 
 
 def _recorded_triggers(connection: Connection) -> dict[str, str]:
-    value = connection.scalar(text("SELECT value::text FROM darkroom.settings WHERE key = 'triggers'"))
-    return dict(json.loads(value)) if value else {}
+    return dict(value_of(connection, "triggers") or {})
 
 
 def require_known_revisions(connection: Connection) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import cast
 
-from alembic import command, op
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
@@ -23,13 +23,8 @@ HERE = Path(__file__).resolve().parent
 SQL = HERE.parent / "sql"
 
 
-def alembic_config(connection: Connection | None = None, cost_column: str | None = None) -> Config:
-    """Return alembic's settings, without a file.
-
-    Args:
-        connection: what env.py is to run on.
-        cost_column: the name that the application's job tables have for OUR_COST_COLUMN.
-    """
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Return alembic's settings, without a file; `connection` is what env.py is to run on."""
     config = Config()
     # alembic splits the setting by this separator; its default would be a comma or a space, and a path may hold both
     config.set_main_option("path_separator", "newline")
@@ -37,8 +32,6 @@ def alembic_config(connection: Connection | None = None, cost_column: str | None
     config.set_main_option("version_locations", "\n".join(_escaped(HERE / "versions" / name) for name in BRANCHES))
     if connection is not None:
         config.attributes["connection"] = connection
-    if cost_column is not None:
-        config.attributes["cost_column"] = cost_column
     return config
 
 
@@ -60,9 +53,9 @@ def stamped_revisions(connection: Connection) -> frozenset[str]:
     return frozenset(connection.scalars(text("SELECT version_num FROM darkroom.alembic_version")))
 
 
-def upgrade_branch(connection: Connection, branch: str, cost_column: str | None = None) -> None:
+def upgrade_branch(connection: Connection, branch: str) -> None:
     """Bring one branch to its head, in the caller's transaction."""
-    command.upgrade(alembic_config(connection, cost_column), f"{branch}@head")
+    command.upgrade(alembic_config(connection), f"{branch}@head")
 
 
 def downgrade_branch(connection: Connection, branch: str) -> None:
@@ -85,31 +78,34 @@ def set_timeouts(connection: Connection) -> None:
     connection.execute(text("SET LOCAL statement_timeout TO 0"))  # a role may carry one that is meant for requests
 
 
-def execute_script(sql: str) -> None:
+def execute_script(bind: Connection, sql: str) -> None:
     """Execute many statements at once, in the migration's transaction.
 
     The driver's own execute: prepared statements, which SQLAlchemy uses, take one statement each.
     """
-    bind = op.get_bind()
     bind.execute(text("SELECT 1"))  # the adapter begins its transaction with its first statement, not with begin()
     connection = cast("AdaptedConnection", bind.connection.dbapi_connection)
     connection.run_async(lambda driver: driver.execute(sql))
 
 
-def execute_files(names: tuple[str, ...]) -> None:
-    """Execute files of models/sql in the order given, on the cost column that this installation has.
+def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COLUMN) -> None:
+    """Execute a file of models/sql. An error carries the name of its file as a note.
 
-    An error carries the name of its file as a note.
+    Args:
+        bind: the migration's connection.
+        name: the file's name.
+        cost_column: the name that the application's job tables have for OUR_COST_COLUMN.
     """
-    config = op.get_context().config
-    cost_column: str = OUR_COST_COLUMN if config is None else config.attributes.get("cost_column", OUR_COST_COLUMN)
-    for name in names:
-        sql = (SQL / name).read_text(encoding="utf-8")
-        try:
-            execute_script(sql.replace(_quoted(OUR_COST_COLUMN), _quoted(cost_column)))
-        except Exception as error:
-            error.add_note(f"in models/sql/{name}")
-            raise
+    try:
+        execute_script(bind, sql_of(name, cost_column=cost_column))
+    except Exception as error:
+        error.add_note(f"in models/sql/{name}")
+        raise
+
+
+def sql_of(name: str, *, cost_column: str) -> str:
+    """Return the text of a file of models/sql, with the cost column that this installation has."""
+    return (SQL / name).read_text(encoding="utf-8").replace(_quoted(OUR_COST_COLUMN), _quoted(cost_column))
 
 
 def _quoted(name: str) -> str:

@@ -2,7 +2,7 @@
 -- of whoever ends it. The pairs of statuses are those of models/job_state.py; a test compares.
 
 -- BEFORE UPDATE of a status, by anyone.
-CREATE FUNCTION darkroom.guard_status() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.guard_status() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -29,7 +29,7 @@ BEGIN
 END $$;
 
 -- BEFORE UPDATE of whose, which picture, tier or cost: the charge and the claim rest on them.
-CREATE FUNCTION darkroom.guard_identity() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.guard_identity() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -41,7 +41,7 @@ BEGIN
 END $$;
 
 -- What became of jobs in one statement. PENDING waits again; everything else is over, or its row is gone.
-CREATE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan SET enable_nestloop = on AS $$
@@ -75,7 +75,7 @@ END $$;
 -- AFTER UPDATE and AFTER DELETE, per statement: one that ends many jobs locks balances in their order, as charging does.
 -- A message that stood there before a cancellation is of an earlier attempt, and not its reason. Without parameters a
 -- plan is always kept, so the one for a single row must do for thousands: no nested loop over rows without an index.
-CREATE FUNCTION darkroom.follow_enhancements() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.follow_enhancements() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_nestloop = off AS $$
@@ -101,7 +101,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION darkroom.follow_generations() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.follow_generations() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_nestloop = off AS $$
@@ -128,7 +128,7 @@ BEGIN
 END $$;
 
 -- AFTER UPDATE of a user's id: the foreign keys follow by themselves, and so does what we keep by user.
-CREATE FUNCTION darkroom.follow_user() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.follow_user() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -1,13 +1,13 @@
 -- How a job enters the queue: in the statement of whoever inserted the row, all rows or none.
 
 -- A producer may mean "without end" by the largest integer: one more than that has no place in the column.
-CREATE FUNCTION darkroom.max_attempts(max_retries integer) RETURNS integer LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries integer) RETURNS integer LANGUAGE sql STABLE
 RETURN least(1::bigint + greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::integer, 3)),
              2147483647)::integer;
 
 -- Queue jobs, and ring if the queue slept. A NOTIFY in every commit would cap the whole database, so only the
 -- producer that finds the bell armed disarms it; one that finds it locked leaves the ringing to its owner.
-CREATE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
+CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -31,7 +31,7 @@ BEGIN
     RETURN entered;
 END $$;
 
-CREATE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -53,7 +53,7 @@ BEGIN
     PERFORM darkroom.enqueue(jobs);
 END $$;
 
-CREATE FUNCTION darkroom.enter_enhancements() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.enter_enhancements() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -64,7 +64,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION darkroom.enter_generations() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.enter_generations() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -78,7 +78,7 @@ END $$;
 -- Take in PENDING jobs that have no queue row (restored or older data), without charging them, and drop queue
 -- rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger). Returns how many of each.
 -- A job is locked against its end: one that is being cancelled now would be queued behind its cancellation's back.
-CREATE FUNCTION darkroom.adopt(most integer DEFAULT 1000, OUT adopted integer, OUT dropped integer)
+CREATE OR REPLACE FUNCTION darkroom.adopt(most integer DEFAULT 1000, OUT adopted integer, OUT dropped integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$

@@ -4,7 +4,7 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA darkroom FROM PUBLIC;
 
 -- Let a role submit, cancel and refresh a balance. It gets no rights on our tables, and none on what moves money
 -- by anyone's choice.
-CREATE FUNCTION darkroom.grant_to(role_name text) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.grant_to(role_name text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -1,6 +1,6 @@
 -- Both job tables as one, for people and tools. The hot path never reads it.
 
-CREATE VIEW darkroom.jobs AS
+CREATE OR REPLACE VIEW darkroom.jobs AS
 SELECT j.id, CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END AS type, j."userId", j.tier, j."tokensCost",
        j.status, j."currentStage"::text AS "currentStage", j."imageId", j."sourceImageId", j."pipelineId",
        j."enhancedUrl" AS url, j."enhancedR2Key" AS key, j."enhancedWidth" AS width, j."enhancedHeight" AS height,

@@ -9,14 +9,14 @@
 -- The functions are VOLATILE for a reason: each of their statements has to see what was committed while the
 -- lock was waited for.
 
-CREATE FUNCTION darkroom.day_start(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION darkroom.day_start(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
 RETURN date_trunc('day', at AT TIME ZONE zone) AT TIME ZONE zone;
 
-CREATE FUNCTION darkroom.day_end(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION darkroom.day_end(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
 RETURN (date_trunc('day', at AT TIME ZONE zone) + interval '1 day') AT TIME ZONE zone;
 
 -- Whose budget a job's calls count against: jobs without an account share one.
-CREATE FUNCTION darkroom.payer_of(job_type text, job_id text, user_id text) RETURNS text
+CREATE OR REPLACE FUNCTION darkroom.payer_of(job_type text, job_id text, user_id text) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -29,7 +29,7 @@ BEGIN
 END $$;
 
 -- Why no call may be made by the calendar of one kind of minute or day; NULL if one may.
-CREATE FUNCTION darkroom.rate_wait(provider text, images integer, rules jsonb, at timestamptz,
+CREATE OR REPLACE FUNCTION darkroom.rate_wait(provider text, images integer, rules jsonb, at timestamptz,
                                    OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -74,7 +74,7 @@ BEGIN
 END $$;
 
 -- The budgets that count for a payer, and what has been counted against each.
-CREATE FUNCTION darkroom.budget_lines(payer text, budgets jsonb, at timestamptz)
+CREATE OR REPLACE FUNCTION darkroom.budget_lines(payer text, budgets jsonb, at timestamptz)
 RETURNS TABLE (label text, most numeric, spent numeric, is_usd boolean, is_day boolean)
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -97,7 +97,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Which budget a call of this price would break; NULL if none.
-CREATE FUNCTION darkroom.budget_wait(payer text, price numeric, budgets jsonb, at timestamptz,
+CREATE OR REPLACE FUNCTION darkroom.budget_wait(payer text, price numeric, budgets jsonb, at timestamptz,
                                      OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -117,7 +117,7 @@ END $$;
 
 -- Paid calls on their way. One whose claim is gone is none: its worker has died, or is about to hang up. After 15
 -- minutes it is none either, whatever became of it.
-CREATE VIEW darkroom.calls_in_flight AS
+CREATE OR REPLACE VIEW darkroom.calls_in_flight AS
 SELECT c.id, c.provider FROM darkroom.provider_calls c
 WHERE c.outcome = 'open' AND c.may_be_paid AND c.started_at > clock_timestamp() - interval '15 minutes'
   AND EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = c.job_id AND q.job_type = c.job_type
@@ -127,7 +127,7 @@ WHERE c.outcome = 'open' AND c.may_be_paid AND c.started_at > clock_timestamp() 
 
 -- Why a provider may not be called now; kind is NULL if it may. Locks nothing: open_call holds the cells.
 -- `payer` NULL asks for the provider as a whole, whoever's job it is.
-CREATE FUNCTION darkroom.call_wait(provider text, payer text, price numeric, images integer, rules jsonb,
+CREATE OR REPLACE FUNCTION darkroom.call_wait(provider text, payer text, price numeric, images integer, rules jsonb,
                                    OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -189,7 +189,7 @@ BEGIN
 END $$;
 
 -- Make the cells of a call, if they are missing, and lock them in their order.
-CREATE FUNCTION darkroom.lock_cells(provider text, payer text, zone text, at timestamptz) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.lock_cells(provider text, payer text, zone text, at timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -214,7 +214,7 @@ BEGIN
 END $$;
 
 -- Add to (or, with a negative number, give back from) the cells that a call counts in.
-CREATE FUNCTION darkroom.count_call(provider text, payer text, zone text, at timestamptz,
+CREATE OR REPLACE FUNCTION darkroom.count_call(provider text, payer text, zone text, at timestamptz,
                                     calls integer, images integer, usd numeric) RETURNS void
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -229,7 +229,7 @@ $$;
 
 -- Write that a call follows, under the claim's fence, if the gate lets it through. `intent` is NULL when it doesn't:
 -- then kind and reason say why and wait_s for how long, and kind 'claim_lost' that nobody may buy for this claim.
-CREATE FUNCTION darkroom.open_call(job_type text, job_id text, queue_id bigint, lease_token uuid, user_id text,
+CREATE OR REPLACE FUNCTION darkroom.open_call(job_type text, job_id text, queue_id bigint, lease_token uuid, user_id text,
                                    attempt integer, provider text, model text, purpose text, may_be_paid boolean,
                                    price numeric, images integer, rules jsonb, input_hash text,
                                    OUT intent bigint, OUT wait_s float8, OUT kind text, OUT reason text,
@@ -295,7 +295,7 @@ BEGIN
 END $$;
 
 -- What a call's end says of its provider. `verdict`: answered, failed, throttled, stopped (no call can work), neutral.
-CREATE FUNCTION darkroom.judge(provider text, verdict text, retry_after_s float8, reason text, started_at timestamptz,
+CREATE OR REPLACE FUNCTION darkroom.judge(provider text, verdict text, retry_after_s float8, reason text, started_at timestamptz,
                                rules jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -334,7 +334,7 @@ BEGIN
 END $$;
 
 -- Write how a call ended, settle what it counts, and judge its provider. A second time changes nothing.
-CREATE FUNCTION darkroom.close_call(intent bigint, outcome text, may_be_paid boolean, latency_ms integer, model text,
+CREATE OR REPLACE FUNCTION darkroom.close_call(intent bigint, outcome text, may_be_paid boolean, latency_ms integer, model text,
                                     prompt_units integer, output_units integer, images integer, cost_usd numeric,
                                     was_sent boolean, verdict text, retry_after_s float8, reason text, rules jsonb)
 RETURNS void LANGUAGE plpgsql VOLATILE

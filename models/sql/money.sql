@@ -1,21 +1,10 @@
 -- Charge and refund: single by the primary key of job_money, with balance and ledger in the same transaction.
 -- Lock order of everyone: job row, queue row, user row, balance row; rows of one kind by id.
 
-CREATE TYPE darkroom.entering AS (
-    job_type text,
-    job_id text,
-    user_id text,
-    tier text,
-    cost integer,
-    stage text,
-    max_attempts integer,
-    created_at timestamptz
-);
-
 -- Charge the jobs of one statement: all of them or none. Set-based, because ten thousand arrive at once. Here and in
 -- what follows set-based, plans are made for each call: one kept from an empty queue, or from a statement of one job,
 -- reads whole tables for one of ten thousand (measured: 422 s in place of 0.9).
-CREATE FUNCTION darkroom.charge(jobs darkroom.entering[]) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
@@ -69,19 +58,9 @@ BEGIN
     WHERE b."userId" = d.user_id;
 END $$;
 
--- What became of a job: a new status, or DELETED.
-CREATE TYPE darkroom.change AS (
-    job_type text,
-    job_id text,
-    user_id text,
-    status text,
-    stage text,
-    reason text
-);
-
 -- Pay jobs back, each once and what it was charged. Passed over: what was never charged, what was paid back before,
 -- and whose user is gone.
-CREATE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
@@ -125,7 +104,7 @@ END $$;
 
 -- The label of a failure that Darkroom decides itself, and in producer mode its refund: REFUNDED if the job was
 -- charged, else FAILED. In managed mode the statement's own trigger pays back, whoever writes the label.
-CREATE FUNCTION darkroom.settle_failure(failed_type text, failed_id text, payee text, reason text)
+CREATE OR REPLACE FUNCTION darkroom.settle_failure(failed_type text, failed_id text, payee text, reason text)
 RETURNS public."JobStatus"
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -153,7 +132,7 @@ BEGIN
 END $$;
 
 -- The ledger is append-only while we manage the money.
-CREATE FUNCTION darkroom.guard_ledger() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.guard_ledger() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -173,7 +152,7 @@ END $$;
 
 -- A balance begins with what it holds beyond its ledger. Deferred to the commit, so that an application
 -- may write balance and first ledger row in either order.
-CREATE FUNCTION darkroom.record_opening_balance() RETURNS trigger
+CREATE OR REPLACE FUNCTION darkroom.record_opening_balance() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -186,7 +165,7 @@ BEGIN
 END $$;
 
 -- The same for every balance that was there before the trigger. Returns how many were recorded.
-CREATE FUNCTION darkroom.record_opening_balances() RETURNS bigint
+CREATE OR REPLACE FUNCTION darkroom.record_opening_balances() RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
     WITH ledger AS (SELECT t."userId" AS user_id, sum(t.amount) AS total FROM public.token_transactions t GROUP BY 1),
@@ -200,7 +179,7 @@ $$;
 
 -- Every breach of the money promises, one row each; empty means that I3 and I7 hold. What `darkroom tokens audit
 -- --repair` sets right by itself is opening_missing, refund_missing and balance_low: nobody loses a token by it.
-CREATE VIEW darkroom.money_violations AS
+CREATE OR REPLACE VIEW darkroom.money_violations AS
 SELECT 'I7' AS promise,
        CASE WHEN o.balance IS NULL THEN 'opening_missing'
             WHEN b.balance < o.balance + coalesce(l.total, 0) THEN 'balance_low'

@@ -2,7 +2,7 @@
 
 -- Make the partitions of this week and the following ones. A week of which the default partition holds rows is passed
 -- over: its rows would have to be moved under locks, and stay where they are until they are old. Returns how many.
-CREATE FUNCTION darkroom.add_weeks(parent text, at timestamptz, weeks integer) RETURNS integer
+CREATE OR REPLACE FUNCTION darkroom.add_weeks(parent text, at timestamptz, weeks integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -27,7 +27,7 @@ BEGIN
 END $$;
 
 -- The weeks of a log that ended before a time and that nothing unfinished refers to, oldest first.
-CREATE FUNCTION darkroom.finished_weeks(parent text, before timestamptz) RETURNS SETOF text
+CREATE OR REPLACE FUNCTION darkroom.finished_weeks(parent text, before timestamptz) RETURNS SETOF text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -50,7 +50,7 @@ BEGIN
 END $$;
 
 -- Drop the oldest such week; returns its name, or NULL. One a transaction, so that its lock on the parent is short.
-CREATE FUNCTION darkroom.drop_week(parent text, before timestamptz) RETURNS text
+CREATE OR REPLACE FUNCTION darkroom.drop_week(parent text, before timestamptz) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -1,17 +1,9 @@
 -- Operators' pauses, named 'queue:default', 'type:enhance', 'tier:TIER_4K', 'provider:gemini'. Those that last stand in
 -- darkroom.settings under 'pauses' (name -> actor, reason, at), where claims and the gate see them as soon as they commit;
 -- the kill switch is a setting of its own, 'buying'. What is over is kept, because the maximum wait doesn't count it.
-CREATE TABLE darkroom.past_pauses (
-    name text NOT NULL,
-    paused_at timestamptz NOT NULL,
-    resumed_at timestamptz NOT NULL,
-    actor text,
-    reason text,
-    PRIMARY KEY (name, paused_at)
-);
 
 -- All of them; resumed_at is NULL while one lasts.
-CREATE VIEW darkroom.pauses AS
+CREATE OR REPLACE VIEW darkroom.pauses AS
 SELECT p.key AS name, (p.value ->> 'at')::timestamptz AS paused_at, NULL::timestamptz AS resumed_at,
        p.value ->> 'actor' AS actor, p.value ->> 'reason' AS reason
 FROM jsonb_each(darkroom.setting('pauses')) p
@@ -22,12 +14,12 @@ UNION ALL
 SELECT p.name, p.paused_at, p.resumed_at, p.actor, p.reason FROM darkroom.past_pauses p;
 
 -- The pause that keeps a job from being claimed, whatever its queue; NULL if none does.
-CREATE FUNCTION darkroom.pause_of(job_type text, tier text, pauses jsonb) RETURNS text LANGUAGE sql IMMUTABLE
+CREATE OR REPLACE FUNCTION darkroom.pause_of(job_type text, tier text, pauses jsonb) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN pauses ? ('type:' || job_type) THEN 'type:' || job_type
             WHEN pauses ? ('tier:' || tier) THEN 'tier:' || tier END;
 
 -- Why a provider may not be called by an operator's will; kind is NULL if it may. A look follows as soon as this.
-CREATE FUNCTION darkroom.pause_wait(provider text, OUT wait_s float8, OUT kind text, OUT reason text)
+CREATE OR REPLACE FUNCTION darkroom.pause_wait(provider text, OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -42,7 +34,7 @@ END $$;
 
 -- When such jobs were held back by operators. `stops`: for each provider that is configured, the names of pauses that
 -- stop it: a job waits for them only while every provider is stopped.
-CREATE FUNCTION darkroom.paused_times(queue text, job_type text, tier text, stops jsonb) RETURNS tstzmultirange
+CREATE OR REPLACE FUNCTION darkroom.paused_times(queue text, job_type text, tier text, stops jsonb) RETURNS tstzmultirange
 LANGUAGE sql STABLE
 RETURN coalesce((SELECT range_agg(tstzrange(p.paused_at, p.resumed_at)) FROM darkroom.pauses p
                  WHERE p.name IN ('queue:' || queue, 'type:' || job_type, 'tier:' || tier)), '{}')
@@ -53,6 +45,6 @@ RETURN coalesce((SELECT range_agg(tstzrange(p.paused_at, p.resumed_at)) FROM dar
         LEFT JOIN darkroom.pauses p ON s.names ? p.name GROUP BY s.number) one), '{}');
 
 -- Seconds of such times since a moment.
-CREATE FUNCTION darkroom.paused_s(times tstzmultirange, since timestamptz) RETURNS float8 LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION darkroom.paused_s(times tstzmultirange, since timestamptz) RETURNS float8 LANGUAGE sql STABLE
 RETURN (SELECT coalesce(sum(extract(epoch FROM upper(r) - lower(r))), 0)::float8
         FROM unnest(times * tstzmultirange(tstzrange(since, greatest(since, now())))) r);

@@ -1,7 +1,7 @@
 -- The rules of a pipeline's JSON for producers in SQL: those of pipelines/options.py; a test compares.
 
 -- The first rule that a pipeline breaks, as "path: reason"; NULL if it breaks none. Null values mean the default.
-CREATE FUNCTION darkroom.pipeline_fault(pipeline jsonb) RETURNS text
+CREATE OR REPLACE FUNCTION darkroom.pipeline_fault(pipeline jsonb) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
     WITH RECURSIVE rules (nr, path, kind, least, most) AS (VALUES

@@ -1,23 +1,16 @@
 -- Tokens earned back: closed form, so that one run after a year gives what a run every minute would have given.
 
 -- A date's n-th month after, on the anchor's day or the last of a shorter month, at the same time of day.
-CREATE FUNCTION darkroom.months_after(since timestamp, anchor_day integer, months integer) RETURNS timestamp
+CREATE OR REPLACE FUNCTION darkroom.months_after(since timestamp, anchor_day integer, months integer) RETURNS timestamp
 LANGUAGE sql IMMUTABLE
 RETURN date_trunc('month', since) + make_interval(months => months)
     + make_interval(days => least(anchor_day, extract(day FROM date_trunc('month', since)
         + make_interval(months => months + 1) - interval '1 day')::integer) - 1)
     + (since - date_trunc('day', since));
 
--- Where a month's end cut the anchor day off lastRegeneration. A row whose date the balance no longer has means nothing.
-CREATE TABLE darkroom.regeneration_anchors (
-    user_id text PRIMARY KEY,
-    regenerated_at timestamp(3) NOT NULL,
-    day integer NOT NULL CHECK (day BETWEEN 29 AND 31)
-);
-
 -- What the environment said when `db upgrade` or a scheduler last recorded it, one row per tier. Not a function that is
 -- inlined: it would be asked for each row again.
-CREATE FUNCTION darkroom.regeneration_terms()
+CREATE OR REPLACE FUNCTION darkroom.regeneration_terms()
 RETURNS TABLE (tier text, policy text, allowance integer, interval_s integer, amount integer, cap integer,
                is_for_subscribers boolean)
 LANGUAGE plpgsql STABLE ROWS 4
@@ -39,7 +32,7 @@ END $$;
 -- What each balance has earned at a time: whole intervals only, and `until`, the end of the last of them. Inlined into
 -- whatever asks, so its conditions reach the indexes; OFFSET 0 keeps what is reckoned from being reckoned again wherever
 -- it is used.
-CREATE FUNCTION darkroom.due_regenerations(at timestamp)
+CREATE OR REPLACE FUNCTION darkroom.due_regenerations(at timestamp)
 RETURNS TABLE (user_id text, tier text, policy text, balance integer, since timestamp, until timestamp, day integer, intervals bigint,
                tokens integer)
 LANGUAGE sql STABLE
@@ -72,7 +65,7 @@ END;
 -- Planned once and by the indexes, whatever the tables held when the session planned: to plan anew costs a small chunk
 -- more than its work.
 -- The ledger row's id is made of user and range start: a range that was given once is never given again.
-CREATE FUNCTION darkroom.regenerate_users(ids text[], at timestamp, OUT users integer, OUT tokens bigint)
+CREATE OR REPLACE FUNCTION darkroom.regenerate_users(ids text[], at timestamp, OUT users integer, OUT tokens bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
@@ -104,7 +97,7 @@ BEGIN
 END $$;
 
 -- One user's own refresh: returns the tokens given now. The same effect as the periodic task's.
-CREATE FUNCTION darkroom.regenerate_at(owner_id text, at timestamp) RETURNS integer
+CREATE OR REPLACE FUNCTION darkroom.regenerate_at(owner_id text, at timestamp) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -119,14 +112,14 @@ BEGIN
     RETURN (SELECT r.tokens FROM darkroom.regenerate_users(ARRAY[owner_id], at) r);
 END $$;
 
-CREATE FUNCTION darkroom.regenerate(user_id text) RETURNS integer
+CREATE OR REPLACE FUNCTION darkroom.regenerate(user_id text) RETURNS integer
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 RETURN darkroom.regenerate_at(user_id, clock_timestamp() AT TIME ZONE 'utc');
 
 -- The next users in the order of ids. They are found without a lock, so that a sparse search holds none; who is locked
 -- by somebody else comes back in `late`.
-CREATE FUNCTION darkroom.regenerate_chunk(at timestamp, after text, most integer,
+CREATE OR REPLACE FUNCTION darkroom.regenerate_chunk(at timestamp, after text, most integer,
     OUT last text, OUT late text[], OUT users integer, OUT tokens bigint)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$

@@ -1,28 +1,28 @@
 -- Small functions that every other one leans on. Their names are bound when they are created, so no search_path can
 -- bend them, and without one of their own PostgreSQL can inline them.
 
-CREATE FUNCTION darkroom.utc_now() RETURNS timestamp LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION darkroom.utc_now() RETURNS timestamp LANGUAGE sql STABLE
 RETURN now() AT TIME ZONE 'utc';
 
 -- An id in the shape of the application's own (cuid: 'c' and 24 characters of [0-9a-z]).
-CREATE FUNCTION darkroom.new_id() RETURNS text LANGUAGE sql VOLATILE
+CREATE OR REPLACE FUNCTION darkroom.new_id() RETURNS text LANGUAGE sql VOLATILE
 RETURN 'c' || left(replace(gen_random_uuid()::text, '-', ''), 24);
 
-CREATE FUNCTION darkroom.setting(name text) RETURNS jsonb LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION darkroom.setting(name text) RETURNS jsonb LANGUAGE sql STABLE
 RETURN (SELECT s.value FROM darkroom.settings s WHERE s.key = name);
 
 -- 'managed', 'producer' or 'external'. Not recorded yet means managed, the mode of tables that we made.
-CREATE FUNCTION darkroom.money_mode() RETURNS text LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION darkroom.money_mode() RETURNS text LANGUAGE sql STABLE
 RETURN coalesce(darkroom.setting('mode') #>> '{}', 'managed');
 
-CREATE FUNCTION darkroom.price(tier text) RETURNS integer LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION darkroom.price(tier text) RETURNS integer LANGUAGE sql STABLE
 RETURN (coalesce(darkroom.setting('prices'), '{"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}') ->> tier)::integer;
 
-CREATE FUNCTION darkroom.is_terminal(status public."JobStatus") RETURNS boolean LANGUAGE sql IMMUTABLE
+CREATE OR REPLACE FUNCTION darkroom.is_terminal(status public."JobStatus") RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN status IN ('COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED');
 
 -- One message on channel darkroom_jobs, delivered if and when the transaction commits.
-CREATE FUNCTION darkroom.notify_job(job_type text, job_id text, status text, stage text) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.notify_job(job_type text, job_id text, status text, stage text) RETURNS void
 LANGUAGE sql VOLATILE
 RETURN pg_notify('darkroom_jobs',
                  json_build_object('id', job_id, 'type', job_type, 'status', status, 'stage', stage)::text);

@@ -1,6 +1,6 @@
 -- What producers in any language may call. Each runs with the migrating role's rights and checks for itself.
 
-CREATE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text, pipeline_id text DEFAULT NULL,
+CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text, pipeline_id text DEFAULT NULL,
                                             source_image_id text DEFAULT NULL, idempotency_key text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -30,7 +30,7 @@ BEGIN
     RETURN new_job;
 END $$;
 
-CREATE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text, input_key text DEFAULT NULL,
+CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text, input_key text DEFAULT NULL,
                                            input_url text DEFAULT NULL, api_key_id text DEFAULT NULL,
                                            idempotency_key text DEFAULT NULL)
 RETURNS text
@@ -63,7 +63,7 @@ BEGIN
 END $$;
 
 -- The job id of this key: the one given, or that of the first submission. Waits for a first one still in flight.
-CREATE FUNCTION darkroom.reserve_submission(user_id text, idempotency_key text, job_type text, job_id text) RETURNS text
+CREATE OR REPLACE FUNCTION darkroom.reserve_submission(user_id text, idempotency_key text, job_type text, job_id text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -80,7 +80,7 @@ BEGIN
             WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key);
 END $$;
 
-CREATE FUNCTION darkroom.check_picture(user_id text, image_id text) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.check_picture(user_id text, image_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -95,7 +95,7 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION darkroom.check_pipeline(user_id text, pipeline_id text) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.check_pipeline(user_id text, pipeline_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -117,7 +117,7 @@ BEGIN
 END $$;
 
 -- Cancel if it isn't over yet; the status it has now.
-CREATE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
+CREATE OR REPLACE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable

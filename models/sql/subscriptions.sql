@@ -1,17 +1,8 @@
 -- The end of a subscription's period. Off unless told: an application's payment webhook may do it already.
 
--- What makes a period's tokens single, and the terms on which they were given.
-CREATE TABLE darkroom.subscription_periods (
-    user_id text NOT NULL,
-    period_start timestamp(3) NOT NULL,
-    period_end timestamp(3) NOT NULL,
-    at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (user_id, period_start)
-);
-
 -- The day of the month on which periods begin. A month's end may have cut it off one end of a period, never off both:
 -- no two months in a row are too short for the same day. A period that isn't a month (a trial) ends on the day.
-CREATE FUNCTION darkroom.anchor_day(period_start timestamp, period_end timestamp) RETURNS integer
+CREATE OR REPLACE FUNCTION darkroom.anchor_day(period_start timestamp, period_end timestamp) RETURNS integer
 LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM period_start),
                                                               extract(day FROM period_end))::integer, 1) = period_end
@@ -19,7 +10,7 @@ RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM p
             ELSE extract(day FROM period_end) END::integer;
 
 -- Every subscription whose period is over, with the terms of its next one and what is carried into it.
-CREATE FUNCTION darkroom.due_periods(at timestamp)
+CREATE OR REPLACE FUNCTION darkroom.due_periods(at timestamp)
 RETURNS TABLE (user_id text, is_ending boolean, tier text, tokens_per_month integer, max_rollover integer,
                period_start timestamp, period_end timestamp, balance integer, spent bigint, unused bigint,
                carried bigint, downgraded_from text)
@@ -55,7 +46,7 @@ BEGIN ATOMIC
 END;
 
 -- Renew or end one period of each. The caller has locked users, subscriptions and balances, in the order of user ids.
-CREATE FUNCTION darkroom.renew_periods(ids text[], at timestamp, OUT renewed integer, OUT ended integer)
+CREATE OR REPLACE FUNCTION darkroom.renew_periods(ids text[], at timestamp, OUT renewed integer, OUT ended integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -103,7 +94,7 @@ END $$;
 
 -- The next users in the order of ids, one period each; who is locked by somebody else comes back in `late`,
 -- to be asked for alone, and then waited for.
-CREATE FUNCTION darkroom.renew_chunk(at timestamp, after text, most integer, alone text DEFAULT NULL,
+CREATE OR REPLACE FUNCTION darkroom.renew_chunk(at timestamp, after text, most integer, alone text DEFAULT NULL,
     OUT last text, OUT late text[], OUT renewed integer, OUT ended integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$

@@ -1,4 +1,6 @@
--- Darkroom's own tables. Nothing here is ever an extra column, index or constraint on the application's.
+-- Darkroom's own tables and types as revision darkroom_0001 made them. Databases that it made exist: this file doesn't
+-- change any more, and what is new stands in the file of a later revision.
+-- Nothing here is ever an extra column, index or constraint on the application's tables.
 
 -- What triggers must see: the money mode, prices, default retries, pauses.
 CREATE TABLE darkroom.settings (
@@ -230,4 +232,98 @@ CREATE TABLE darkroom.webhook_deliveries (
     scheduled_at timestamptz NOT NULL DEFAULT now(),
     delivered_at timestamptz,
     last_error text
+);
+
+-- A job that enters the queue, as the trigger functions hand it on.
+CREATE TYPE darkroom.entering AS (
+    job_type text,
+    job_id text,
+    user_id text,
+    tier text,
+    cost integer,
+    stage text,
+    max_attempts integer,
+    created_at timestamptz
+);
+
+-- What became of a job: a new status, or DELETED.
+CREATE TYPE darkroom.change AS (
+    job_type text,
+    job_id text,
+    user_id text,
+    status text,
+    stage text,
+    reason text
+);
+
+-- What operators paused and resumed; the pauses that last stand in darkroom.settings (pauses.sql).
+CREATE TABLE darkroom.past_pauses (
+    name text NOT NULL,
+    paused_at timestamptz NOT NULL,
+    resumed_at timestamptz NOT NULL,
+    actor text,
+    reason text,
+    PRIMARY KEY (name, paused_at)
+);
+
+-- Where a month's end cut the anchor day off lastRegeneration. A row whose date the balance no longer has means nothing.
+CREATE TABLE darkroom.regeneration_anchors (
+    user_id text PRIMARY KEY,
+    regenerated_at timestamp(3) NOT NULL,
+    day integer NOT NULL CHECK (day BETWEEN 29 AND 31)
+);
+
+-- What makes a period's tokens single, and the terms on which they were given.
+CREATE TABLE darkroom.subscription_periods (
+    user_id text NOT NULL,
+    period_start timestamp(3) NOT NULL,
+    period_end timestamp(3) NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, period_start)
+);
+
+-- Usage of a month by user, and cost of a day by provider, computed from the facts.
+CREATE TABLE darkroom.usage_months (
+    user_id text NOT NULL,
+    month date NOT NULL,
+    jobs integer NOT NULL,
+    pictures integer NOT NULL,
+    tokens bigint NOT NULL,
+    provider_calls integer NOT NULL,
+    cost_usd numeric(14, 6) NOT NULL,
+    bytes_stored bigint NOT NULL,
+    computed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, month)
+);
+
+CREATE TABLE darkroom.cost_days (
+    day date NOT NULL,
+    provider text NOT NULL,
+    calls integer NOT NULL,
+    paid_calls integer NOT NULL,
+    images bigint NOT NULL,
+    prompt_units bigint NOT NULL,
+    output_units bigint NOT NULL,
+    cost_usd numeric(14, 6) NOT NULL,
+    computed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (day, provider)
+);
+
+-- Which warnings a user has had: one per month, measure and threshold.
+CREATE TABLE darkroom.usage_warnings (
+    user_id text NOT NULL,
+    month date NOT NULL,
+    measure text NOT NULL,
+    percent integer NOT NULL CHECK (percent IN (80, 100)),
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, month, measure, percent)
+);
+
+-- Objects that no row refers to: reported when they are found, removed by a later look that finds them still alone.
+CREATE TABLE darkroom.orphans (
+    key text PRIMARY KEY,
+    size_bytes bigint NOT NULL,
+    modified_at timestamptz NOT NULL,
+    found_at timestamptz NOT NULL,
+    removed_at timestamptz
 );

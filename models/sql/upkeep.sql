@@ -1,43 +1,7 @@
 -- What periodic tasks keep: usage and cost rolled up from the facts, and objects that no row refers to.
 
-CREATE TABLE darkroom.usage_months (
-    user_id text NOT NULL,
-    month date NOT NULL,
-    jobs integer NOT NULL,
-    pictures integer NOT NULL,
-    tokens bigint NOT NULL,
-    provider_calls integer NOT NULL,
-    cost_usd numeric(14, 6) NOT NULL,
-    bytes_stored bigint NOT NULL,
-    computed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (user_id, month)
-);
-
-CREATE TABLE darkroom.cost_days (
-    day date NOT NULL,
-    provider text NOT NULL,
-    calls integer NOT NULL,
-    paid_calls integer NOT NULL,
-    images bigint NOT NULL,
-    prompt_units bigint NOT NULL,
-    output_units bigint NOT NULL,
-    cost_usd numeric(14, 6) NOT NULL,
-    computed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (day, provider)
-);
-
--- Which warnings a user has had: one per month, measure and threshold.
-CREATE TABLE darkroom.usage_warnings (
-    user_id text NOT NULL,
-    month date NOT NULL,
-    measure text NOT NULL,
-    percent integer NOT NULL CHECK (percent IN (80, 100)),
-    at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (user_id, month, measure, percent)
-);
-
 -- A month of every user, computed anew from the facts. Returns how many rows are new or different.
-CREATE FUNCTION darkroom.roll_up_usage(first_day date) RETURNS integer
+CREATE OR REPLACE FUNCTION darkroom.roll_up_usage(first_day date) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
@@ -83,7 +47,7 @@ BEGIN
 END $$;
 
 -- A month's days and providers, computed anew. Returns how many rows are new or different.
-CREATE FUNCTION darkroom.roll_up_costs(first_day date) RETURNS integer
+CREATE OR REPLACE FUNCTION darkroom.roll_up_costs(first_day date) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
@@ -110,7 +74,7 @@ BEGIN
 END $$;
 
 -- Warn of users who passed 80 % and 100 % of a limit in a month: one row of error_logs each, once.
-CREATE FUNCTION darkroom.warn_of_usage(first_day date, usage_limits jsonb) RETURNS integer
+CREATE OR REPLACE FUNCTION darkroom.warn_of_usage(first_day date, usage_limits jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -138,18 +102,9 @@ BEGIN
     RETURN warned;
 END $$;
 
--- Objects that no row refers to: reported when they are found, removed by a later look that finds them still alone.
-CREATE TABLE darkroom.orphans (
-    key text PRIMARY KEY,
-    size_bytes bigint NOT NULL,
-    modified_at timestamptz NOT NULL,
-    found_at timestamptz NOT NULL,
-    removed_at timestamptz
-);
-
 -- Which of some keys no row refers to. Ids stand in keys, so nearly every one is answered by a primary key; what is
 -- left is looked for in the columns themselves, which have no index, once for all of them.
-CREATE FUNCTION darkroom.unreferenced(keys text[]) RETURNS SETOF text
+CREATE OR REPLACE FUNCTION darkroom.unreferenced(keys text[]) RETURNS SETOF text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 DECLARE

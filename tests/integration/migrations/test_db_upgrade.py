@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from models import migrate
-from models.migrations import session
+from models.migrations import repeatable, session
 from models.migrations.errors import (
     DatabaseBusyError,
     InvalidSettingError,
@@ -66,7 +66,7 @@ async def add_job(db: asyncpg.Connection) -> None:
 async def test_upgrade_on_an_empty_database_applies_both_branches(url: str) -> None:
     result = await migrate.upgrade(url, prices=PRICES)
 
-    assert result.applied == ("application_0001", "application_0002", "darkroom_0001")
+    assert result.applied == ("application_0001", "application_0002", "darkroom_0001", "darkroom_0002")
     assert (result.is_adopted, result.mode, result.mode_before) == (False, "managed", None)
     assert await migrate.check(url) == []
     assert await migrate.recorded(url) == migrate.Recorded("managed", PRICES, "tokensCost")
@@ -103,9 +103,9 @@ async def test_downgrade_leaves_nothing_and_upgrade_works_again(url: str, db: as
     assert await contents(db) == there
 
 
-async def test_each_sql_file_is_applied_by_a_revision() -> None:
+async def test_each_sql_file_is_applied_by_a_revision_or_is_repeatable() -> None:
     revisions = (session.HERE / "versions" / "darkroom").glob("*.py")
-    text = "".join(path.read_text() for path in revisions)
+    text = "".join(path.read_text() for path in (*revisions, Path(repeatable.__file__)))
     assert [path.name for path in sorted(session.SQL.glob("*.sql")) if f'"{path.name}"' not in text] == []
 
 
@@ -122,7 +122,7 @@ async def test_upgrades_by_several_processes_at_once_all_succeed(url: str) -> No
 
 async def test_upgrades_of_one_process_at_once_all_succeed(url: str) -> None:
     results = await asyncio.gather(*(migrate.upgrade(url, prices=PRICES) for _ in range(3)))
-    assert sorted(len(result.applied) for result in results) == [0, 0, 3]
+    assert sorted(len(result.applied) for result in results) == [0, 0, 4]
 
 
 async def test_upgrade_that_fails_leaves_nothing_behind(url: str, db: asyncpg.Connection) -> None:

@@ -1,30 +1,13 @@
-"""Darkroom's own schema: queue, money keys, history, functions, and the triggers on the application's tables."""
+"""Darkroom's own tables. Functions, views and triggers stand in models/migrations/repeatable.py."""
 
-from models.migrations.session import execute_files, execute_script
+from alembic import op
+
+from models.migrations.session import execute_file, execute_script
 
 revision = "darkroom_0001"
 down_revision = None
 branch_labels = ("darkroom",)
 depends_on = None  # not the application branch: the tables may be another tool's
-
-SQL_FILES = (
-    "tables.sql",
-    "settings.sql",
-    "pauses.sql",
-    "jobs.sql",
-    "money.sql",
-    "entering.sql",
-    "changes.sql",
-    "pipelines.sql",
-    "submit.sql",
-    "limits.sql",
-    "partitions.sql",
-    "regeneration.sql",
-    "subscriptions.sql",
-    "upkeep.sql",
-    "triggers.sql",
-    "grants.sql",
-)
 
 DROP_TRIGGERS = """
 DO $$
@@ -77,9 +60,9 @@ END $$
 
 
 def upgrade() -> None:
-    execute_files(SQL_FILES)
+    execute_file(op.get_bind(), "tables.sql")
 
 
 def downgrade() -> None:
-    execute_script(DROP_TRIGGERS)
-    execute_script(DROP_CONTENTS)
+    execute_script(op.get_bind(), DROP_TRIGGERS)
+    execute_script(op.get_bind(), DROP_CONTENTS)
