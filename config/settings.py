@@ -4,14 +4,13 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from typing_extensions import override
 
 from config.masking import SecretMask, url_password
-from config.model_prices import BUDGETS, MODEL_PRICES_USD, RATES
 from config.periodic_terms import (
     ALLOWANCES_TOKENS,
     DRIP_AMOUNTS_TOKENS,
@@ -25,12 +24,11 @@ from config.periodic_terms import (
     TokensByTier,
     UsageLimits,
 )
+from config.provider_settings import PREFIX, ProviderSettings, contract_field
 from config.setting_types import (
     AbsolutePath,
-    BaseUrlText,
     BrokerUrlText,
     ColumnName,
-    ModelName,
     Names,
     PositiveInt,
     PositiveSeconds,
@@ -41,8 +39,6 @@ from config.setting_types import (
     number_by_name,
 )
 
-PREFIX: Final = "DARKROOM_"
-
 STAGE_DEADLINES_S: Final = {"ANALYZING": 120, "CROPPING": 60, "PROMPTING": 30, "GENERATING": 420}
 PRICES_TOKENS: Final = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -52,16 +48,6 @@ _StageDeadlines = Annotated[
 _Prices = Annotated[
     Mapping[str, Annotated[int, Field(ge=0)]], BeforeValidator(number_by_name(PRICES_TOKENS, only_known=True))
 ]
-_ModelPrices = Annotated[
-    Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(number_by_name(MODEL_PRICES_USD))
-]
-_Budgets = Annotated[
-    Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
-    BeforeValidator(number_by_name({}, allowed=BUDGETS)),
-]
-_ProviderLimits = Annotated[
-    Mapping[str, PositiveSeconds], BeforeValidator(number_by_name({}, allowed=RATES, after_slash=True))
-]
 _UserCaps = Annotated[Mapping[str, PositiveInt], BeforeValidator(number_by_name({}))]
 
 
@@ -69,80 +55,49 @@ class SettingsError(Exception):
     """The environment can't be used; the message is one line that names the variable and says what to do."""
 
 
-def _contract(name: str, default: Any, meaning: str) -> Any:
-    """A variable that other programs know by the same name, so without our prefix."""
-    return Field(default, validation_alias=name, description=meaning)
-
-
-class Settings(BaseSettings):
+class Settings(ProviderSettings):
     """What the environment says, checked. Frozen; construct it in tests by field name, nothing is read behind it."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, populate_by_name=True, hide_input_in_errors=True
-    )
-
-    database_url: PostgresUrlText | None = _contract(
+    database_url: PostgresUrlText | None = contract_field(
         "DATABASE_URL",
         None,
         "PostgreSQL, postgresql://user:password@host:port/name; also host= sockets and sslmode; may be a "
         "transaction pooler. Unset: an embedded PostgreSQL under DARKROOM_HOME",
     )
-    database_direct_url: PostgresUrlText | None = _contract(
+    database_direct_url: PostgresUrlText | None = contract_field(
         "DATABASE_DIRECT_URL",
         None,
         "The same database past a pooler, for LISTEN, prepared statements and migrations. Unset: DATABASE_URL",
     )
-    redis_url: RedisUrlText | None = _contract(
+    redis_url: RedisUrlText | None = contract_field(
         "REDIS_URL",
         None,
         "Redis, redis://, rediss:// or unix:///path; it holds bells, never jobs. Unset: an embedded Redis",
     )
-    broker_url: BrokerUrlText | None = _contract(
+    broker_url: BrokerUrlText | None = contract_field(
         "BROKER_URL", None, "Where bells ring: redis://, unix:// or amqp:// (RabbitMQ). Unset: REDIS_URL"
     )
-    storage_url: StorageUrlText | None = _contract(
+    storage_url: StorageUrlText | None = contract_field(
         "STORAGE_URL",
         None,
         "Where pictures are kept: file:///path, or s3://bucket/prefix with the standard AWS variables and "
         "AWS_ENDPOINT_URL_S3. Unset: files under DARKROOM_HOME",
     )
-    storage_public_url: PublicUrlText | None = _contract(
+    storage_public_url: PublicUrlText | None = contract_field(
         "STORAGE_PUBLIC_URL",
         None,
         "Prefix of the URLs written to rows; required with s3:, since a presigned URL in a row dies. Unset: file: URLs",
     )
-    provider: Names = _contract(
-        "PROVIDER",
-        (),
-        "Who analyzes and generates: local, gemini, or an ordered list for fallback (gemini,local). "
-        "Unset: gemini if its key is set, else local on embedded services",
-    )
-    gemini_api_key: SecretStr | None = _contract(
-        "GEMINI_API_KEY", None, "Key of the Gemini REST API; sent in a header only"
-    )
-    gemini_base_url: BaseUrlText = _contract(
-        "GEMINI_BASE_URL",
-        "https://generativelanguage.googleapis.com",
-        "Where the Gemini REST API answers; https, except on loopback",
-    )
-    openai_api_key: SecretStr | None = _contract(
-        "OPENAI_API_KEY", None, "Key of an OpenAI-compatible images API; sent in a header only"
-    )
-    openai_base_url: BaseUrlText = _contract(
-        "OPENAI_BASE_URL",
-        "https://api.openai.com",
-        "Where an OpenAI-compatible images API answers, without /v1; https, except on loopback",
-    )
-    tokens: Literal["managed", "producer", "external"] | None = _contract(
+    tokens: Literal["managed", "producer", "external"] | None = contract_field(
         "TOKENS",
         None,
         "Whose the money is: managed (Darkroom charges and refunds), producer (the application charges, Darkroom "
         "refunds its own failures) or external (nobody here). Unset: as `darkroom db upgrade` recorded it",
     )
-    log_format: Literal["console", "json"] | None = _contract(
+    log_format: Literal["console", "json"] | None = contract_field(
         "LOG_FORMAT", None, "console or json. Unset: console on a terminal, json elsewhere"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = _contract(
+    log_level: Literal["debug", "info", "warning", "error"] = contract_field(
         "LOG_LEVEL", "info", "The least level that is logged: debug, info, warning or error"
     )
 
@@ -246,41 +201,6 @@ class Settings(BaseSettings):
     reuse_results: bool = Field(
         default=False,
         description="on: the same user's same picture, pipeline, model and tier takes the earlier result",
-    )
-    gemini_api_version: Literal["v1", "v1beta"] = Field(
-        default="v1beta", description="Version of the Gemini REST API that is spoken: v1 or v1beta"
-    )
-    gemini_image_model: ModelName = Field(
-        default="gemini-nano-banana-2.1",
-        description="Gemini model that makes pictures, as of 2026-11-20; models are retired within a year",
-    )
-    gemini_analysis_model: ModelName = Field(
-        default="gemini-3.5-flash",
-        description="Gemini model that analyzes pictures, as of 2026-11-20; image models can't answer in JSON",
-    )
-    openai_image_model: ModelName = Field(default="gpt-image-1", description="Model asked by PROVIDER=openai")
-    model_prices: _ModelPrices = Field(
-        default=MODEL_PRICES_USD,
-        description="USD by model, as of 2026-10-08: MODEL/1K, /2K, /4K for a picture, MODEL/in, /out, /image_out for "
-        "a million units, NAME=usd,...; those not named keep theirs",
-    )
-    provider_limits: _ProviderLimits = Field(
-        default={},
-        description="Limits of a provider for the whole fleet, PROVIDER/NAME=number,...: requests_per_minute, "
-        "requests_per_day, images_per_minute, images_per_day, concurrency (64), breaker_failures (5), breaker_s (10)",
-    )
-    budgets: _Budgets = Field(
-        default={},
-        description="Budgets of paid calls, NAME=number,...: total_usd, day_usd, user_day_usd, anonymous_day_usd and "
-        "the same with _calls; days are UTC's. Not named: no limit",
-    )
-    budget_warning_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.8, description="Part of a budget after which a warning is logged, once a window"
-    )
-    over_budget: Literal["snooze", "refuse"] = Field(
-        default="snooze",
-        description="What becomes of a job whose budget is spent: snooze (it waits for the next day) or refuse (it "
-        "ends, refunded)",
     )
     fetch_allow_loopback: bool = Field(
         default=False, description="on: fetch inputs from loopback addresses too; for tests only, it opens inside hosts"

@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from config.masking import MASK, SecretMask
+from config.provider_settings import PREFIX, ProviderSettings
 from config.settings import Settings, variable_name
 
 _WIDTH: Final = 110
@@ -40,8 +41,13 @@ def describe(settings: Settings) -> list[SettingRow]:
             meaning=field.description or "",
             is_set=name in settings.model_fields_set,
         )
-        for name, field in Settings.model_fields.items()
+        for name, field in sorted(Settings.model_fields.items(), key=lambda item: _place(item[0]))
     ]
+
+
+def _place(name: str) -> tuple[bool, bool]:
+    """Put the contract's own names first, and providers after everything that isn't about them."""
+    return variable_name(name).startswith(PREFIX), name in ProviderSettings.model_fields
 
 
 def env_example() -> str:

@@ -52,7 +52,8 @@ def doctor(*, as_json: Json = False) -> int:
     from config.embedded.services import embedded_services
     from workers.cli.opening import open_settings
     from workers.cli.output import Column, print_json, print_table
-    from workers.operations.doctor import Check, examine, plan
+    from workers.operations.checks.check import Check
+    from workers.operations.doctor import examine, plan
 
     settings = open_settings(is_service=False)
     try:

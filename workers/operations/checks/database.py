@@ -1,0 +1,119 @@
+"""Checks of the database as a whole: server, clock, migrations, money mode, workers, budgets and recorded terms."""
+
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from config.embedded.services import Services
+from config.settings import Settings
+from models.database import Database
+from models.migrate import check, recorded
+from models.rescue import overdue_jobs
+from workers.operations.checks.check import Check
+from workers.provider_rules import stops_of
+from workers.runtime import migration_engine
+
+SKEW_WARN_S: Final = 2.0
+"""A worker's own clock decides nothing, but logs and presigned URLs go by it."""
+
+
+async def check_overdue(database: Database, settings: Settings) -> Check:
+    """Look for jobs that are older than the maximum wait."""
+    late = [row["job_id"] async for row in overdue_jobs(database, settings.max_wait_s + 60, stops_of(settings))]
+    if not late:
+        return Check("overdue jobs", "ok", "no job is older than the maximum wait")
+    message = f"{len(late):,} jobs are older than DARKROOM_MAX_WAIT_S, one is job {late[0]}"
+    return Check("overdue jobs", "warn", message, "start `darkroom scheduler`, which ends and refunds them")
+
+
+_BUDGETS: Final = """
+SELECT b.label, trim_scale(round(b.spent, 2)) AS spent, b.spent >= b.most AS is_spent
+FROM darkroom.budget_lines('', $1, now()) b WHERE b.spent >= b.most * $2::float8::numeric ORDER BY b.is_day
+"""
+
+
+async def check_budgets(database: Database, settings: Settings) -> Check:
+    """Look at the budgets of all users together; a single user's are theirs."""
+    rows = await database.fetch(_BUDGETS, dict(settings.budgets), settings.budget_warning_fraction)
+    if not rows:
+        return Check("budgets", "ok", "none is nearly spent" if settings.budgets else "none is set")
+    message = "; ".join(f"{row['spent']} of the {row['label']} {'is spent' if row['is_spent'] else ''}" for row in rows)
+    advice = "see `darkroom costs --by user`; raise DARKROOM_BUDGETS, or wait for the next day"
+    return Check("budgets", "warn", message.strip(), advice)
+
+
+async def check_terms(database: Database, settings: Settings) -> Check:
+    """`darkroom.regenerate` gives by the terms that are recorded, the scheduler by those of the environment."""
+    recorded_terms = await database.fetchval("SELECT darkroom.setting('regeneration')")
+    if recorded_terms == settings.regeneration_terms():
+        return Check("regeneration", "ok", f"{settings.regeneration}, as recorded")
+    found = "no terms are recorded" if recorded_terms is None else "the terms recorded are not the environment's"
+    return Check("regeneration", "warn", found, "run `darkroom db upgrade` with this environment to record them")
+
+
+async def check_server(database: Database) -> Check:
+    """Say which PostgreSQL answers."""
+    version = await database.fetchval("SHOW server_version")
+    return Check("postgresql", "ok", f"PostgreSQL {str(version).split()[0]} answers")
+
+
+async def check_clock(database: Database) -> Check:
+    """Compare this machine's clock with the database's."""
+    before = datetime.now(UTC)
+    theirs: datetime = await database.fetchval("SELECT clock_timestamp()")
+    after = datetime.now(UTC)
+    skew_s = (theirs - (before + (after - before) / 2)).total_seconds()
+    if abs(skew_s) < SKEW_WARN_S:
+        return Check("clock", "ok", f"within {max(0.1, abs(skew_s)):.1f} s of the database's")
+    side = "behind" if skew_s > 0 else "ahead of"
+    return Check("clock", "warn", f"{abs(skew_s):.1f} s {side} the database's", "start NTP here, or there")
+
+
+async def check_migrations(services: Services) -> list[Check]:
+    """Compare revisions and triggers with what this version needs."""
+    engine = migration_engine(services)
+    try:
+        problems = await check(engine)
+    finally:
+        await engine.dispose()
+    groups: dict[str, list[str]] = {"migrations": [], "triggers": []}
+    is_fatal = False
+    for problem in problems:
+        groups["triggers" if problem.kind.startswith("trigger") else "migrations"].append(problem.message)
+        is_fatal = is_fatal or problem.kind in {"unreachable", "not_installed", "behind", "not_recorded"}
+    checks = []
+    for name, good in (("migrations", "the schema is this version's"), ("triggers", "all there and enabled")):
+        if not groups[name]:
+            checks.append(Check(name, "ok", good))
+            continue
+        status: Literal["warn", "fail"] = "fail" if is_fatal or name == "triggers" else "warn"
+        checks.append(Check(name, status, "; ".join(groups[name]), "run `darkroom db upgrade`"))
+    return checks
+
+
+async def check_mode(settings: Settings, services: Services) -> Check:
+    """Compare the recorded money mode and prices with the environment's."""
+    engine = migration_engine(services)
+    try:
+        installed = await recorded(engine)
+    finally:
+        await engine.dispose()
+    if installed is None:
+        return Check("money mode", "fail", "none is recorded", "run `darkroom db upgrade`")
+    if settings.tokens is not None and settings.tokens != installed.mode:
+        message = f"TOKENS={settings.tokens}, but the database is in mode {installed.mode}"
+        return Check("money mode", "fail", message, "unset TOKENS, or run `darkroom db upgrade` with the queue empty")
+    if dict(installed.prices) != dict(settings.prices):
+        message = f"{installed.mode}; the prices recorded are not those of DARKROOM_PRICES"
+        return Check("money mode", "warn", message, "run `darkroom db upgrade` to record them")
+    return Check("money mode", "ok", installed.mode)
+
+
+async def check_workers(database: Database) -> Check:
+    """Count live workers and their lanes."""
+    row = await database.fetchrow(
+        "SELECT count(*), coalesce(sum(w.lanes), 0) FROM darkroom.workers w WHERE w.lease_expires_at > now()"
+    )
+    count, lanes = (0, 0) if row is None else (row[0], row[1])
+    if count:
+        return Check("workers", "ok", f"{count} live, {lanes} lanes")
+    return Check("workers", "warn", "none is running", "start `darkroom worker`, or `darkroom up` for everything")
