@@ -42,7 +42,8 @@ def postgres_user(program: Path, data: Path) -> RunAs:
 
     Not root: as we are. Root: as the user who owns the data already, as `postgres`, as `nobody`, keeping only the
     right to pass closed folders (the home of root, a virtual environment in it), so that nobody's permissions
-    have to be widened; else in a user namespace in which root has another number.
+    have to be widened; else in a user namespace in which root has another number. PostgreSQL's programs look for each
+    other with access(2), which counts that right for another user than root only under `no_setuid_fixup`.
 
     Raises:
         EmbeddedServiceError: root may do neither here.
@@ -72,7 +73,7 @@ def _as_other_user(data: Path) -> list[RunAs]:
         RunAs(
             (
                 setpriv, f"--reuid={user}", f"--regid={group}", "--clear-groups",
-                f"--inh-caps={capability}", f"--ambient-caps={capability}",
+                f"--inh-caps={capability}", f"--ambient-caps={capability}", "--securebits=+no_setuid_fixup",
             ),
             user,
             group,

