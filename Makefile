@@ -1,32 +1,77 @@
-.PHONY: demo test lint proof chaos lock clean bench
+.PHONY: demo test lint proof chaos lock clean FORCE
+.NOTPARALLEL:
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One stamp each: a second run installs nothing and starts at once.
+# These two are replaced by tests only, to install with another pip than the environment's own.
+PIP := $(BIN)/python -m pip
+VENV_OPTIONS :=
+# One stamp each, written when its step has succeeded: what is ready isn't installed again.
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 
 demo: $(READY) ## set everything up and run the main job
 	@$(BIN)/darkroom demo
 
-test: $(READY) ## set everything up and pass the tests
+test: $(READY_DEV) $(READY) ## set everything up and pass the tests
+	@echo "test: ruff check"
 	@$(BIN)/ruff check .
+	@echo "test: ruff format --check"
 	@$(BIN)/ruff format --check .
+	@echo "test: mypy"
 	@$(BIN)/mypy
+	@echo "test: lint-imports"
 	@$(BIN)/lint-imports --no-cache
+	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n 2
 
-lint: $(READY) ## repair what can be repaired, then check
+lint: $(READY_DEV) $(READY) ## repair what can be repaired, then check
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
-$(READY): requirements.lock pyproject.toml
-	@echo "setting up $(VENV) (once) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+# A lock is installed as it is. With dependencies pip would resolve those of locked packages again and meet releases
+# that are newer than the lock; a package built from source would take its build tools from the index.
+LOCKED := --no-deps --require-hashes --only-binary :all:
+# $(call install,ARGUMENTS): run pip, then write the target, which is the step's stamp. For each package pip names every
+# folder of its configuration that doesn't offer it; those lines are left out, all others are shown.
+install = { $(PIP) install --quiet --disable-pip-version-check $(1) && touch $@; } 2>&1 \
+	| { grep -v "^WARNING: Location .* is ignored: it is neither a file nor a directory" || :; } >&2; test -e $@
+export PIP_USER := 0
 
-proof: $(READY) ## hostile files, a provider that fails, the pixel path, killed schedulers, and chaos for long
+# Where the environment was made, and by which Python. One that was moved, or whose Python is gone, is removed.
+$(VENV)/.place: FORCE
+	@[ "$$($(BIN)/python -c '$(PLACE)' 2> /dev/null || echo none)" = "$$(cat $@ 2> /dev/null)" ] || rm -rf $(VENV)
+PLACE := import os, platform; print(os.getcwd(), platform.python_version())
+
+# The environment is made from nothing when the lock has changed or an installation was interrupted: pip takes a package
+# that is half installed for installed, and keeps those that have left the lock.
+$(RUNS): $(VENV)/.place requirements.lock
+	@rm -rf $(VENV)
+	@command -v "$(PYTHON)" > /dev/null \
+		|| { echo "$(PYTHON) isn't there: install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit("$(PYTHON) is Python %d.%d: install Python 3.11 or newer, or name one:" \
+		" make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2> /dev/null \
+		|| { echo "$(PYTHON) has no venv or no ensurepip: install them (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "set-up: make $(VENV)"
+	@"$(PYTHON)" -m venv $(VENV_OPTIONS) $(VENV)
+	@$(BIN)/python -c '$(PLACE)' > $(VENV)/.place
+	@echo "set-up: install what Darkroom runs with (requirements.lock)"
+	@$(call install,$(LOCKED) --requirement requirements.lock)
+
+$(READY): $(RUNS) pyproject.toml
+	@echo "set-up: install Darkroom, as a link to this folder"
+	@rm -rf $(VENV)/lib/python*/site-packages/*darkroom[-_]* $@
+	@export PYTHONWARNINGS="ignore:Editable installation"; $(call install,--no-index --no-deps --no-build-isolation --editable .)
+
+$(READY_DEV): $(RUNS) requirements-dev.lock
+	@[ ! -e $@-begun ] || $(MAKE) --no-print-directory --always-make $(RUNS)
+	@touch $@-begun
+	@echo "set-up: install what the tests need beyond (requirements-dev.lock)"
+	@$(call install,$(LOCKED) --requirement requirements-dev.lock)
+
+proof: $(READY_DEV) $(READY) ## hostile files, a provider that fails, the pixel path, killed schedulers, and chaos for long
 	@$(BIN)/python -m bench.hostile
 	@$(BIN)/python -m bench.failing_gemini
 	@$(BIN)/python -m bench.pixels
@@ -35,16 +80,28 @@ proof: $(READY) ## hostile files, a provider that fails, the pixel path, killed 
 
 SEED ?= 7
 MINUTES ?= 5
-chaos: $(READY) ## every fault at real processes, then an audit: SEED, MINUTES, JOBS, KILLS, ZOMBIES, BROKER_LOSSES, DATABASE_RESTARTS
+chaos: $(READY_DEV) $(READY) ## every fault at real processes, then an audit: SEED, MINUTES, JOBS, KILLS, ZOMBIES, BROKER_LOSSES, DATABASE_RESTARTS
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(KILLS),--kill $(KILLS)) $(if $(ZOMBIES),--zombie $(ZOMBIES)) \
 		$(if $(BROKER_LOSSES),--redis-restart $(BROKER_LOSSES)) \
 		$(if $(DATABASE_RESTARTS),--postgres-restart $(DATABASE_RESTARTS)) $(if $(FOLDER),--folder $(FOLDER))
 
-lock: ## renew requirements.lock: every version and hash, no index address
-	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv
-	@$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header --group dev --group build pyproject.toml --output-file requirements.lock
+LOCK := build/lock
+COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	--no-emit-index-url --no-annotate --no-header pyproject.toml --group build --group local
+# A locked version is kept as long as pyproject.toml allows it; UPGRADE=1 takes the newest.
+lock: ## renew both locks, every version and hash and no index address, then install them beside newer releases: UPGRADE
+	@echo "lock: get uv and today's pip"
+	@rm -rf $(LOCK) && "$(PYTHON)" -m venv $(LOCK)
+	@$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip packaging uv
+	@echo "lock: resolve"
+	@cat requirements.lock requirements-dev.lock > $(LOCK)/all.txt
+	@$(COMPILE) --group dev $(if $(UPGRADE),--upgrade) --output-file $(LOCK)/all.txt
+	@$(COMPILE) --constraint $(LOCK)/all.txt --output-file $(LOCK)/runs.txt
+	@$(LOCK)/bin/python -m tests.locks split $(LOCK)/all.txt $(LOCK)/runs.txt
+	@echo "lock: install both from an index that offers a newer version of everything"
+	@$(LOCK)/bin/python -m tests.locks install $(LOCK)/work
+	@rm -rf $(LOCK)
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info

@@ -6,16 +6,40 @@ import site
 import subprocess
 import sys
 import venv
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.locks.lock import ROOT, RUNS, versions
+
+HIDDEN = """
+import sys
+
+class Hidden:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in {names}:
+            raise ModuleNotFoundError(name + " isn't in the lock of what runs", name=name)
+
+sys.meta_path.insert(0, Hidden)
+"""
+
+
+def modules_of_the_other_lock() -> set[str]:
+    """Names of all modules here that no package of the lock of what runs provides."""
+    runs = {*versions(ROOT / RUNS), "darkroom"}
+    return {
+        module
+        for module, packages in packages_distributions().items()
+        if not runs & {canonicalize_name(name) for name in packages}
+    }
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """Folder of programs of an environment that holds the wheel, and our dependencies by reference."""
+    """Folder of programs of an environment that holds the wheel and, by reference, the packages of what runs."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     ignored = shutil.ignore_patterns(".venv", ".git", "*.egg-info", "build", "dist", "tests", "__pycache__")
@@ -28,7 +52,8 @@ def installed(tmp_path_factory) -> Path:
     environment = folder / "environment with space"
     venv.create(environment, with_pip=False)
     packages = next(environment.glob("lib/python*/site-packages"))
-    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    (packages / "dependencies.pth").write_text("\n".join([*site.getsitepackages(), "import hidden"]))
+    (packages / "hidden.py").write_text(HIDDEN.format(names=modules_of_the_other_lock()))
     wheel = next(folder.glob("darkroom-*.whl"))
     subprocess.run(
         [
