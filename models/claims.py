@@ -194,24 +194,17 @@ async def wake_due(connection: Connection) -> set[str]:
     return {row["queue"] for row in await connection.fetch(_WAKE)}
 
 
-# A bell that a producer has just disarmed is locked until it commits, and then it rings: nobody has to wait for that.
-_ARM = """
-WITH made AS (
-        INSERT INTO darkroom.bells (queue, armed) SELECT name, true FROM unnest($1::text[]) name
-        WHERE NOT EXISTS (SELECT FROM darkroom.bells b WHERE b.queue = name)
-        ON CONFLICT DO NOTHING RETURNING queue),
-    slack AS MATERIALIZED (
-        SELECT b.queue FROM darkroom.bells b WHERE b.queue = ANY ($1) AND NOT b.armed FOR UPDATE SKIP LOCKED),
-    armed AS (
-        UPDATE darkroom.bells b SET armed = true FROM slack WHERE b.queue = slack.queue RETURNING b.queue)
-SELECT queue FROM made UNION ALL SELECT queue FROM armed
-"""
-
-
 async def arm_bells(connection: Connection, queues: Sequence[str]) -> bool:
-    """Ask the next producer to notify, after a look that found nothing; True if a bell wasn't armed.
+    """Ask the next producer to notify, after a look that found nothing; True if none was asked before.
 
     The caller looks once more after True: a job that came between look and
-    arming rang nothing.
+    request woke nobody. Producers fill no queue but `default`.
     """
-    return bool(await connection.fetch(_ARM, list(queues)))
+    return "default" in queues and bool(await connection.fetchval("SELECT darkroom.ask_for_wake_up()"))
+
+
+async def entered_jobs(connection: Connection) -> int:
+    """Return how many jobs have ever entered the queue, those of transactions that were rolled back included."""
+    return int(
+        await connection.fetchval("SELECT coalesce(pg_sequence_last_value('darkroom.job_queue_position_seq'), 0)")
+    )

@@ -135,7 +135,8 @@ class Database:
         async with self.connection() as connection:
             if not self._url.behind_pooler:
                 return await work(connection)
-            async with connection.transaction():  # a pooler keeps no session: what is set has to go along
+            # a pooler keeps no session: what is set has to go along
+            async with connection.transaction(isolation="read_committed"):
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
                 return await work(connection)
 
@@ -157,6 +158,8 @@ class Database:
             arguments["server_settings"] = {
                 "application_name": "darkroom",
                 "lock_timeout": str(LOCK_TIMEOUT_MS),
+                # whatever the database's default: our own reads would make serializable producers fail
+                "default_transaction_isolation": "read committed",
                 **arguments.get("server_settings", {}),
             }
         return arguments

@@ -17,10 +17,11 @@ from uuid import UUID
 import structlog
 
 from config.settings import Settings
-from models.claims import Claim, arm_bells, claim, wake_due
+from models.claims import Claim, arm_bells, claim, entered_jobs, wake_due
 from models.database import Database, is_connection_loss, is_contention
 from models.rescue import release_claims, rescue_lost_claims
 from workers.doorbell import Lanes
+from workers.entry_rate import DENSE_LOOK_S, EntryRate
 from workers.pulse import Pulse
 
 log = structlog.get_logger(__name__)
@@ -107,6 +108,8 @@ class ClaimLoop:
         self._is_stopping = False
         self._loop = asyncio.get_running_loop()
         self._looked_around_s = 0.0
+        self._entry_rate = EntryRate()
+        self._next_look_s = settings.poll_s
         self._looking: asyncio.Task[Any] | None = None
 
     def wake(self) -> None:
@@ -146,6 +149,7 @@ class ClaimLoop:
         self._looking = asyncio.current_task()
         while not self._is_stopping:
             self._woken.clear()
+            self._next_look_s = self._settings.poll_s
             try:
                 await self._look()
             except Exception as error:
@@ -156,7 +160,7 @@ class ClaimLoop:
                     log.exception("look_crashed")
                 await asyncio.sleep(DATABASE_GONE_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._settings.poll_s)
+                await asyncio.wait_for(self._woken.wait(), self._next_look_s)
 
     async def stop(self, grace_s: float) -> None:
         """Claim no more; give provider calls in flight their grace, and release everything else at once."""
@@ -186,8 +190,12 @@ class ClaimLoop:
         if is_tick:
             self._looked_around_s = time.monotonic()
             await self._look_around()
-        if not await self._claim_all() and self._free_lanes() > 0 and await self._arm():
-            await self._claim_all()  # a job that came between look and arming rang nothing
+        if not await self._claim_all() and self._free_lanes() > 0:
+            entered = await self._database.run(entered_jobs)
+            if self._entry_rate.is_dense(time.monotonic(), entered):
+                self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
+            elif await self._arm():
+                await self._claim_all()  # a job that came between look and arming rang nothing
 
     async def _look_around(self) -> None:
         """Do what any idle process does once a second, so that no other process is needed for it."""

@@ -5,8 +5,40 @@ CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries integer) RETURNS in
 RETURN least(1::bigint + greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::integer, 3)),
              2147483647)::integer;
 
--- Queue jobs, and ring if the queue slept. A NOTIFY in every commit would cap the whole database, so only the
--- producer that finds the bell armed disarms it; one that finds it locked leaves the ringing to its owner.
+-- Ask the next producer to notify; false if one is asked already. A sequence that was set back catches up by this.
+CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    asked bigint := coalesce(pg_sequence_last_value('darkroom.wake_ups_asked_seq'), 0);
+    sent bigint := coalesce(pg_sequence_last_value('darkroom.wake_ups_sent_seq'), 0);
+BEGIN
+    IF asked > sent THEN
+        RETURN false;
+    END IF;
+    PERFORM setval('darkroom.wake_ups_asked_seq', sent + 1);
+    RETURN true;
+END $$;
+
+-- Notify if an idle worker has asked for it. A NOTIFY in every commit would cap the whole database, so one producer
+-- answers each request: the one that gets its lock, which is held until the commit and is never waited for. A producer
+-- that rolls back takes the wake-up with it; the next look of a worker asks again.
+CREATE OR REPLACE FUNCTION darkroom.send_wake_up() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    asked bigint := pg_sequence_last_value('darkroom.wake_ups_asked_seq');
+BEGIN
+    IF asked > coalesce(pg_sequence_last_value('darkroom.wake_ups_sent_seq'), 0)
+            AND pg_try_advisory_xact_lock('darkroom.wake_ups_sent_seq'::regclass::oid::integer,
+                                          (asked % 2147483647)::integer) THEN
+        PERFORM setval('darkroom.wake_ups_sent_seq', asked);
+        PERFORM pg_notify('darkroom_bells', 'default');
+    END IF;
+END $$;
+
+-- Queue jobs, and wake an idle worker. Nothing is written here, and above READ COMMITTED nothing is read, that other
+-- producers write as well: one shared row would make their transactions fail.
 CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -22,18 +54,15 @@ BEGIN
     CROSS JOIN LATERAL (SELECT darkroom.pause_of(j.job_type, j.tier, pauses) AS pause) p ORDER BY j.ordinality
     ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
-
-    UPDATE darkroom.bells b SET armed = false
-    WHERE b.queue = (SELECT a.queue FROM darkroom.bells a WHERE a.queue = 'default' AND a.armed FOR UPDATE SKIP LOCKED);
-    IF FOUND THEN
-        PERFORM pg_notify('darkroom_bells', 'default');
-    END IF;
+    PERFORM darkroom.send_wake_up();
     RETURN entered;
 END $$;
 
+-- A serializable transaction that reads a small table as a whole conflicts with everyone who writes into it, so here and
+-- in what producers call rows are found by index (and no plan is compiled because the other way looks dear).
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     mode text := darkroom.money_mode();
     negative record;

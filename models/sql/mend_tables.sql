@@ -7,3 +7,9 @@ CREATE TABLE darkroom.objects (
     job_id text NOT NULL,
     written_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- How many wake-ups idle workers have asked for, and the last of them that a producer sent. Sequences are neither
+-- versioned nor noted by serializable transactions, so that producers who share nothing else share nothing here either.
+-- They take the place of darkroom.bells, which workers of the release before still write.
+CREATE SEQUENCE darkroom.wake_ups_asked_seq;
+CREATE SEQUENCE darkroom.wake_ups_sent_seq;

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id te
                                             source_image_id text DEFAULT NULL, idempotency_key text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_variable
 DECLARE
     new_job text := darkroom.new_id();
@@ -35,7 +35,7 @@ CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, t
                                            idempotency_key text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_variable
 DECLARE
     new_job text := darkroom.new_id();
@@ -76,6 +76,9 @@ BEGIN
         RETURN job_id;
     END IF;
     INSERT INTO darkroom.submissions VALUES (user_id, idempotency_key, job_type, job_id) ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        RETURN job_id; -- not read back: a serializable transaction would lock the page that others' keys stand on, too
+    END IF;
     RETURN (SELECT s.job_id FROM darkroom.submissions s
             WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key);
 END $$;
@@ -119,7 +122,7 @@ END $$;
 -- Cancel if it isn't over yet; the status it has now.
 CREATE OR REPLACE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_variable
 DECLARE
     status_now text;

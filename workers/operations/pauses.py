@@ -35,7 +35,7 @@ SELECT p.name, p.paused_at, p.actor, p.reason,
 FROM darkroom.pauses p WHERE p.resumed_at IS NULL ORDER BY p.paused_at, p.name
 """
 _QUEUES: Final = """
-SELECT DISTINCT k.queue FROM (SELECT q.queue FROM darkroom.job_queue q UNION ALL SELECT b.queue FROM darkroom.bells b
+SELECT DISTINCT k.queue FROM (SELECT 'default' AS queue UNION ALL SELECT q.queue FROM darkroom.job_queue q
                               UNION ALL SELECT unnest(w.queues) FROM darkroom.workers w) k
 """
 
