@@ -31,6 +31,7 @@ from models.migrations.errors import (
     UnusableSchemaError,
 )
 from models.migrations.installation import Mode, Problem, Recorded
+from models.migrations.sequences import set_past_tables
 
 Result = TypeVar("Result")
 
@@ -61,6 +62,7 @@ class UpgradeResult:
         mode: who charges, as recorded now.
         mode_before: as recorded before this call; None at the first.
         opening_balances: how many were recorded by this call.
+        sequences: those that this call set past their tables.
     """
 
     is_adopted: bool
@@ -68,6 +70,7 @@ class UpgradeResult:
     mode: Mode
     mode_before: Mode | None
     opening_balances: int
+    sequences: tuple[str, ...] = ()
 
 
 async def upgrade(
@@ -199,6 +202,7 @@ def _upgrade(
     require_usable_tables(connection, cost_column)
     session.upgrade_branch(connection, "darkroom")
     repeatable.apply(connection, cost_column)
+    sequences = set_past_tables(connection)
     after = session.stamped_revisions(connection)
     for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
         installation.record(connection, key, value)
@@ -210,6 +214,7 @@ def _upgrade(
         mode=now_mode,
         mode_before=None if before is None else before.mode,
         opening_balances=_record_opening_balances(connection, before, now_mode),
+        sequences=tuple(one.sequence for one in sequences),
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from models.application import enums
 from models.migrations.adoption import JOB_TABLES
 from models.migrations.errors import InvalidSettingError, ModeChangeError, ModeRequiredError, NewerDatabaseError
+from models.migrations.sequences import sequences_behind
 from models.migrations.session import BRANCHES, branch_revisions, stamped_revisions
 
 Mode = Literal["managed", "producer", "external"]
@@ -48,7 +49,16 @@ class Problem:
     `ahead` is no reason to wait: revisions expand before they contract, so yesterday's code works on them.
     """
 
-    kind: Literal["unreachable", "not_installed", "behind", "ahead", "not_recorded", "trigger_missing", "trigger_off"]
+    kind: Literal[
+        "unreachable",
+        "not_installed",
+        "behind",
+        "ahead",
+        "not_recorded",
+        "trigger_missing",
+        "trigger_off",
+        "sequence_behind",
+    ]
     message: str
 
 
@@ -170,6 +180,7 @@ def problems(connection: Connection) -> Iterator[Problem]:
         yield Problem("not_recorded", "mode, prices or cost column aren't recorded: run darkroom db upgrade")
     else:
         yield from _trigger_problems(connection)
+        yield from _sequence_problems(connection)
 
 
 def _trigger_problems(connection: Connection) -> Iterator[Problem]:
@@ -179,3 +190,12 @@ def _trigger_problems(connection: Connection) -> Iterator[Problem]:
             yield Problem("trigger_missing", f"trigger {name} is gone: run darkroom db upgrade")
         elif not is_on[name]:
             yield Problem("trigger_off", f"trigger {name} is disabled: jobs pass it by until it is enabled again")
+
+
+def _sequence_problems(connection: Connection) -> Iterator[Problem]:
+    for one in sequences_behind(connection):
+        yield Problem(
+            "sequence_behind",
+            f"sequence {one.sequence} would give {one.next_value} next, and {one.column} holds {one.highest} already: "
+            "run darkroom db upgrade",
+        )

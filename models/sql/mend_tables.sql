@@ -13,3 +13,8 @@ CREATE TABLE darkroom.objects (
 -- They take the place of darkroom.bells, which workers of the release before still write.
 CREATE SEQUENCE darkroom.wake_ups_asked_seq;
 CREATE SEQUENCE darkroom.wake_ups_sent_seq;
+
+-- A sequence that belongs to its column is compared with it (models/migrations/sequences.py).
+ALTER SEQUENCE darkroom.job_queue_position_seq OWNED BY darkroom.job_queue.position;
+-- For that comparison: some kilobytes for millions of rows.
+CREATE INDEX stage_runs_id_idx ON darkroom.stage_runs USING brin (id) WITH (autosummarize = on);

@@ -40,6 +40,7 @@ def upgrade(
                 "is_adopted": result.is_adopted,
                 "opening_balances": result.opening_balances,
                 "granted": grant,
+                "sequences": result.sequences,
             }
         )
         return DONE
@@ -49,6 +50,8 @@ def upgrade(
     typer.echo(f"mode of money: {result.mode}")
     if result.opening_balances:
         typer.echo(f"opening balances recorded: {result.opening_balances:,}")
+    if result.sequences:
+        typer.echo(f"sequences set past their tables: {', '.join(result.sequences)}")
     if grant is not None:
         typer.echo(f"granted to {grant}: submit_enhancement, submit_generation, cancel_job")
     return DONE

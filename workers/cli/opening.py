@@ -11,7 +11,7 @@ from pipelines.storage.backends import open_storage
 from workers.cli.failures import CommandError, CommandUsageError
 from workers.runtime import Runtime, migration_engine, open_runtime
 
-_REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing"})
+_REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing", "sequence_behind"})
 
 
 def open_settings(*, is_service: bool) -> Settings:
@@ -75,7 +75,7 @@ async def require_migrated(settings: Settings, services: Services) -> None:
     for problem in problems:
         if problem.kind == "unreachable":
             raise CommandError(f"{problem.message}; check DATABASE_URL and the server")
-        if problem.kind in {"not_installed", "behind", "not_recorded"}:
+        if problem.kind in {"not_installed", "behind", "not_recorded", "sequence_behind"}:
             raise CommandUsageError(problem.message)
 
 

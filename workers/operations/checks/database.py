@@ -68,6 +68,10 @@ async def check_clock(database: Database) -> Check:
     return Check("clock", "warn", f"{abs(skew_s):.1f} s {side} the database's", "start NTP here, or there")
 
 
+_GROUPS: Final = {"trigger_missing": "triggers", "trigger_off": "triggers", "sequence_behind": "sequences"}
+"""Kinds of problems that a check of their own reports; all others are the migrations'."""
+
+
 async def check_migrations(services: Services) -> list[Check]:
     """Compare revisions and triggers with what this version needs."""
     engine = migration_engine(services)
@@ -75,17 +79,21 @@ async def check_migrations(services: Services) -> list[Check]:
         problems = await check(engine)
     finally:
         await engine.dispose()
-    groups: dict[str, list[str]] = {"migrations": [], "triggers": []}
+    groups: dict[str, list[str]] = {"migrations": [], "triggers": [], "sequences": []}
     is_fatal = False
     for problem in problems:
-        groups["triggers" if problem.kind.startswith("trigger") else "migrations"].append(problem.message)
+        groups[_GROUPS.get(problem.kind, "migrations")].append(problem.message)
         is_fatal = is_fatal or problem.kind in {"unreachable", "not_installed", "behind", "not_recorded"}
     checks = []
-    for name, good in (("migrations", "the schema is this version's"), ("triggers", "all there and enabled")):
+    for name, good in (
+        ("migrations", "the schema is this version's"),
+        ("triggers", "all there and enabled"),
+        ("sequences", "each is past its table"),
+    ):
         if not groups[name]:
             checks.append(Check(name, "ok", good))
             continue
-        status: Literal["warn", "fail"] = "fail" if is_fatal or name == "triggers" else "warn"
+        status: Literal["warn", "fail"] = "fail" if is_fatal or name != "migrations" else "warn"
         checks.append(Check(name, status, "; ".join(groups[name]), "run `darkroom db upgrade`"))
     return checks
 

@@ -1,0 +1,69 @@
+"""Sequences of our schema that stand behind their tables, as a cut-over by logical replication leaves them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+# Owned by a column (identity, serial, OWNED BY) or called in a column's default; partitions share their parent's.
+_SEQUENCES: Final = text("""
+    SELECT DISTINCT format('darkroom.%I', s.relname) AS sequence, format('darkroom.%I', t.relname) AS table_name,
+           quote_ident(a.attname) AS column_name
+    FROM pg_class s
+    JOIN pg_sequence q ON q.seqrelid = s.oid AND q.seqincrement > 0
+    JOIN pg_depend d ON s.oid IN (d.objid, d.refobjid)
+        AND ((d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i'))
+             OR (d.classid = 'pg_attrdef'::regclass AND d.refobjid = s.oid))
+    LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+    JOIN pg_class t ON t.oid = coalesce(f.adrelid, d.refobjid) AND NOT t.relispartition
+    JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = coalesce(f.adnum, d.refobjsubid)
+    WHERE s.relnamespace = 'darkroom'::regnamespace AND s.relkind = 'S' AND t.relnamespace = 'darkroom'::regnamespace
+    ORDER BY 1, 2
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceBehind:
+    """A sequence that would give a number again.
+
+    Attributes:
+        sequence: its name, with the schema.
+        column: `table.column` that it numbers.
+        next_value: what it would give next.
+        highest: the highest number in the table.
+    """
+
+    sequence: str
+    column: str
+    next_value: int
+    highest: int
+
+
+def sequences_behind(connection: Connection) -> Iterator[SequenceBehind]:
+    """Compare every sequence of schema darkroom with the column that it numbers."""
+    for sequence, table, column in connection.execute(_SEQUENCES).all():
+        first = _next_value(connection, sequence)
+        # a question that an index answers, also a BRIN; most tables hold nothing of the kind
+        highest = connection.scalar(text(f"SELECT max({column}) FROM {table} WHERE {column} >= :next"), {"next": first})
+        # asked again: others have taken numbers since, and used them
+        if highest is not None and highest >= (now := _next_value(connection, sequence)):
+            yield SequenceBehind(sequence, f"{table}.{column}", now, highest)
+
+
+def set_past_tables(connection: Connection) -> list[SequenceBehind]:
+    """Set every such sequence past its table, in the caller's transaction; return what was behind."""
+    found = list(sequences_behind(connection))
+    for one in found:
+        connection.execute(
+            text("SELECT setval(CAST(:sequence AS regclass), :highest)"),
+            {"sequence": one.sequence, "highest": one.highest},
+        )
+    return found
+
+
+def _next_value(connection: Connection, sequence: str) -> int:
+    return int(
+        connection.scalar(text(f"SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM {sequence}"))
+        or 0
+    )
