@@ -1,6 +1,7 @@
 """A PostgreSQL URL as other programs write it, turned into what asyncpg, SQLAlchemy and psql take."""
 
 import difflib
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,11 @@ _FOREIGN: Final = frozenset(
         "prepared_statement_cache_size", "async_fallback", "currentSchema", "sslnegotiation", "sslcrl",
     }
 )  # fmt: skip
+# What names the schema of the application's tables: Prisma, JDBC, and a session's search path as Go's drivers and
+# libpq's options give it.
+_SCHEMAS: Final = ("schema", "currentSchema", "search_path")
+_SEARCH_PATH_OPTION: Final = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|[^\s\\])*)")
+OUR_SCHEMA: Final = "public"
 _SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 # node-postgres: `ssl=true` and `sslmode=no-verify` ask for TLS without looking at the certificate.
 _SSL_SYNONYMS: Final = {"true": "require", "1": "require", "false": "disable", "0": "disable", "no-verify": "require"}
@@ -159,6 +165,7 @@ def parse_postgres_url(text: str, *, direct_url: str | None = None) -> PostgresU
     user, colon, password = login.partition(":")
     host, port = _host_and_port(place)
     given = _parameters(query)
+    _require_public_schema(given)
     host = given.get("host") or host
     if host is not None and "," in host:
         raise PostgresUrlError("names several hosts; give one")
@@ -204,6 +211,21 @@ def _parameters(query: str) -> dict[str, str]:
         if meant := difflib.get_close_matches(name.lower(), _KNOWN, n=1, cutoff=0.85):
             raise PostgresUrlError(f"has an unknown parameter {name!r}; did you mean {meant[0]!r}?")
     return given
+
+
+def _require_public_schema(given: Mapping[str, str]) -> None:
+    """Refuse a URL that looks for the application's tables in another schema: ours would be made in the wrong one."""
+    named = {name: given[name] for name in _SCHEMAS if given.get(name)}
+    if found := _SEARCH_PATH_OPTION.findall(given.get("options", "")):
+        named["options"] = re.sub(r"\\(.)", r"\1", found[-1])  # as in the server, the last one counts
+    for name, value in named.items():
+        schemas = [part.strip().strip('"') for part in value.split(",")]
+        schemas = [part for part in schemas if part not in {"", "$user"}]
+        if schemas and OUR_SCHEMA not in schemas:
+            raise PostgresUrlError(
+                f"names schema {schemas[0]!r} ({name}): another schema than {OUR_SCHEMA} isn't supported yet; leave it "
+                f"out if the application's tables are in {OUR_SCHEMA}"
+            )
 
 
 def _sslmode(given: Mapping[str, str]) -> str | None:

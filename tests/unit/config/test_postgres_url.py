@@ -140,3 +140,38 @@ async def test_postgres_url_behind_pooler_reaches_asyncpg_through_sqlalchemy(tmp
 
     assert arguments["prepared_statement_name_func"]() != arguments["prepared_statement_name_func"]()
     await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "schema=app",
+        "currentSchema=app",
+        "currentSchema=app,extensions",
+        "search_path=app",
+        "schema=%22Public%22",
+        "options=-c%20search_path%3Dapp",
+        "options=-csearch_path%3Dapp%20-c%20lock_timeout%3D1s",
+        "options=--search-path%3Dapp,other",
+        "options=-c%20search_path%3Dpublic%20-c%20search_path%3Dapp",
+    ],
+)
+def test_postgres_url_that_names_another_schema_is_refused_by_its_name(query: str) -> None:
+    with pytest.raises(PostgresUrlError, match="names schema '(app|Public)'"):
+        parse_postgres_url(f"postgres://h/d?{query}")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "schema=public",
+        "schema=",
+        "currentSchema=public",
+        "search_path=%22$user%22,public",
+        "options=-c%20search_path%3Dpublic",
+        "options=-c%20search_path%3D%22$user%22,%5C%20public",
+        "options=-c%20lock_timeout%3D1s",
+    ],
+)
+def test_postgres_url_that_names_public_is_accepted(query: str) -> None:
+    assert parse_postgres_url(f"postgres://h/d?{query}").database == "d"
