@@ -157,7 +157,7 @@ async def test_postgres_url_behind_pooler_reaches_asyncpg_through_sqlalchemy(tmp
     ],
 )
 def test_postgres_url_that_names_another_schema_is_refused_by_its_name(query: str) -> None:
-    with pytest.raises(PostgresUrlError, match="names schema '(app|Public)'"):
+    with pytest.raises(PostgresUrlError, match=r"names schema '(app|Public)'"):
         parse_postgres_url(f"postgres://h/d?{query}")
 
 
