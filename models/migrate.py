@@ -27,10 +27,12 @@ from models.migrations.errors import (
     InvalidSettingError,
     NotReadyError,
     RoleNotFoundError,
+    UnrelatedRelationsError,
     UnsupportedServerError,
     UnusableSchemaError,
 )
 from models.migrations.installation import Mode, Problem, Recorded
+from models.migrations.search_path import keep_role_out_of_our_schema
 from models.migrations.sequences import set_past_tables
 
 Result = TypeVar("Result")
@@ -82,6 +84,7 @@ async def upgrade(
     max_retries: int = 3,
     regeneration: Mapping[str, object] | None = None,
     grant_role: str | None = None,
+    with_application: bool = False,
 ) -> UpgradeResult:
     """Bring a database to head and record how its triggers are to charge. Idempotent, and safe from several processes.
 
@@ -96,12 +99,14 @@ async def upgrade(
         max_retries: attempts after the first for jobs whose table has no such column.
         regeneration: what users earn back, as `Settings.regeneration_terms` says; None keeps what is recorded.
         grant_role: a role that is to be allowed to submit and cancel by our SQL functions.
+        with_application: make the application's tables also where `public` holds relations of somebody else.
 
     Raises:
         ModeRequiredError: another tool's tables, and a mode is neither given nor recorded.
         ModeChangeError: another mode than the recorded one while jobs are queued.
         InvalidSettingError: a mode, price or cost column that can't be.
         UnusableSchemaError: another tool's tables lack what Darkroom needs.
+        UnrelatedRelationsError: `public` holds somebody else's relations, and no application.
         NewerDatabaseError: a newer Darkroom has migrated this database.
         RoleNotFoundError: there is no such role.
         UnsupportedServerError: PostgreSQL is older than 14.
@@ -110,7 +115,14 @@ async def upgrade(
     installation.require_valid_settings(mode, prices)
 
     def run(connection: Connection) -> UpgradeResult:
-        result = _upgrade(connection, mode=mode, prices=prices, cost_column=cost_column, grant_role=grant_role)
+        result = _upgrade(
+            connection,
+            mode=mode,
+            prices=prices,
+            cost_column=cost_column,
+            grant_role=grant_role,
+            with_application=with_application,
+        )
         installation.record(connection, "max_retries", max_retries)
         if regeneration is not None:
             installation.record(connection, "regeneration", dict(regeneration))
@@ -179,11 +191,18 @@ async def wait_until_ready(
 
 
 def _upgrade(
-    connection: Connection, *, mode: str | None, prices: Mapping[str, int], cost_column: str, grant_role: str | None
+    connection: Connection,
+    *,
+    mode: str | None,
+    prices: Mapping[str, int],
+    cost_column: str,
+    grant_role: str | None,
+    with_application: bool,
 ) -> UpgradeResult:
     _require_server(connection)
     _require_role(connection, grant_role)
     installation.require_known_revisions(connection)
+    keep_role_out_of_our_schema(connection)
     stamped = session.stamped_revisions(connection)
     before = installation.recorded(connection)
     application, darkroom = (session.branch_revisions(branch) for branch in session.BRANCHES)
@@ -197,6 +216,8 @@ def _upgrade(
     if not is_adopted:
         if stamped.isdisjoint(application):
             _require_nothing_in_the_way(connection)
+            if not with_application:
+                _require_nothing_of_others(connection)
         session.upgrade_branch(connection, "application")
     session.prepare(connection)
     require_usable_tables(connection, cost_column)
@@ -257,6 +278,22 @@ def _require_nothing_in_the_way(connection: Connection) -> None:
     ]
     if there:
         raise UnusableSchemaError(there)
+
+
+# What belongs to an extension was made by CREATE EXTENSION, and says nothing about whose database it is.
+_OTHERS: Final = text("""
+    SELECT relname FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
+      AND NOT EXISTS (SELECT FROM pg_depend
+                      WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
+    ORDER BY relkind = 'S', relname
+""")
+
+
+def _require_nothing_of_others(connection: Connection) -> None:
+    found = list(connection.scalars(_OTHERS))
+    if found:
+        raise UnrelatedRelationsError(found, sorted(TABLES))
 
 
 async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection], Result]) -> Result:

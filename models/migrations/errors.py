@@ -44,6 +44,18 @@ class UnusableSchemaError(MigrationError):
         super().__init__("the tables in schema public can't be used: " + "; ".join(self.faults))
 
 
+class UnrelatedRelationsError(MigrationError):
+    """`public` holds what isn't an application that Darkroom knows, and nobody asked for one beside it."""
+
+    def __init__(self, found: Sequence[str], would_be_made: Sequence[str]) -> None:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004 - a few say which database it is
+        super().__init__(
+            f"schema public holds {', '.join(found[:5])}{more}, and no table users of an application that Darkroom "
+            f"could work for; these tables would be made beside them: {', '.join(would_be_made)}; run `darkroom db "
+            "upgrade --with-application` to make them, or correct DATABASE_URL"
+        )
+
+
 class NewerDatabaseError(MigrationError):
     """A newer Darkroom was here; only that one, or a later one, may migrate."""
 

@@ -19,6 +19,12 @@ def upgrade(
         str | None, typer.Option("--grant", metavar="ROLE", help="Let a role submit and cancel by our SQL functions.")
     ] = None,
     *,
+    with_application: Annotated[
+        bool,
+        typer.Option(
+            "--with-application", help="Make the application's tables also beside relations of somebody else in public."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Bring the database to this version.
@@ -31,7 +37,7 @@ def upgrade(
 
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
-        result = asyncio.run(upgrade_database(settings, services, grant))
+        result = asyncio.run(upgrade_database(settings, services, grant, with_application=with_application))
     if as_json:
         print_json(
             {

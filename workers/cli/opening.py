@@ -79,8 +79,12 @@ async def require_migrated(settings: Settings, services: Services) -> None:
             raise CommandUsageError(problem.message)
 
 
-async def upgrade_database(settings: Settings, services: Services, grant_role: str | None = None) -> UpgradeResult:
+async def upgrade_database(
+    settings: Settings, services: Services, grant_role: str | None = None, *, with_application: bool = False
+) -> UpgradeResult:
     """Bring the database to this version, with the settings' mode, prices, cost column and regeneration.
+
+    Embedded data is ours, whatever somebody else keeps beside it.
 
     Raises:
         MigrationError: it was refused; nothing changed.
@@ -95,6 +99,7 @@ async def upgrade_database(settings: Settings, services: Services, grant_role: s
             max_retries=settings.max_retries,
             regeneration=settings.regeneration_terms(),
             grant_role=grant_role,
+            with_application=with_application or services.is_embedded,
         )
     finally:
         await engine.dispose()
