@@ -10,9 +10,10 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from models.database import Connection, Database, is_connection_loss, is_contention
+from models.database import Connection, Database
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
+from models.refusals import end_refused, is_refusal, long_refused, set_aside
 from models.transitions import Failed, Released, Retried, Unheld, record_for_house
 
 log = structlog.get_logger(__name__)
@@ -78,12 +79,8 @@ async def rescue_lost_claims(database: Database, not_after: datetime | None) -> 
     failures = []
     for row in await database.fetch(_CANDIDATES, not_after or NEVER):
         code, transition = _verdict(row)
-        status = await _write(
-            database,
-            "rescue",
-            _unheld(row),
-            partial(_rescue, row=row, transition=transition, not_after=not_after or NEVER),
-        )
+        lost = partial(_rescue, row=row, transition=transition, not_after=not_after or NEVER)
+        status = await _write(database, "rescue", row, transition, lost)
         if status is None:
             continue
         requeued += status == JobStatus.PENDING
@@ -105,15 +102,28 @@ def _unheld(row: Any) -> Unheld:
 
 
 async def _write(
-    database: Database, name: str, unheld: Unheld, work: Callable[[Connection], Awaitable[str | None]]
+    database: Database,
+    name: str,
+    row: Any,
+    transition: Failed | Retried | Released,
+    work: Callable[[Connection], Awaitable[str | None]],
 ) -> str | None:
-    """Do one job's write; one that the database refuses keeps no other from its own."""
+    """Do one job's write; one that the database refuses keeps no other from its own.
+
+    A refused end is recorded as such, and a claim that can't be set back is set aside; None then, too.
+    """
     try:
         return await database.commit(name, work)
     except asyncpg.PostgresError as error:
-        if is_connection_loss(error) or is_contention(error):
+        if not is_refusal(error):
             raise
-        log.error("house_write_refused", job_id=unheld.job_id, error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
+        log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
+        token = row["lease_token"]
+        if isinstance(transition, Failed):
+            same = "q.lease_token IS NOT DISTINCT FROM $3::uuid"
+            await end_refused(database, _unheld(row), transition, error, condition=same, value=token)
+        elif token is not None:
+            await set_aside(database, _unheld(row), error, lease_token=token)
         return None
 
 
@@ -149,18 +159,10 @@ SELECT q.id, q.job_type, q.job_id, q.stage, q.lease_token FROM darkroom.job_queu
 async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
     """Give back claims that their own worker doesn't know of: the answer to its claim was lost on the way."""
     for row in await database.fetch(_UNKNOWN, list(tokens)):
-        await _write(
-            database,
-            "release_unknown",
-            _unheld(row),
-            partial(
-                record_for_house,
-                unheld=_unheld(row),
-                transition=Released(row["stage"]),
-                condition="q.lease_token = $3",
-                value=row["lease_token"],
-            ),
-        )
+        released = Released(row["stage"])
+        held = {"condition": "q.lease_token = $3", "value": row["lease_token"]}
+        release = partial(record_for_house, unheld=_unheld(row), transition=released, **held)
+        await _write(database, "release_unknown", row, released, release)
 
 
 # Ids follow the order of submission, so only the oldest rows need a look, and no index: more of them only where
@@ -168,7 +170,7 @@ async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
 _OLD = """
 WITH old AS MATERIALIZED (
         SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.user_id, q.tier, q.queue, q.stage, q.attempts, q.status,
-                              q.last_error, q.created_at
+                              q.last_error, q.created_at, q.lease_token
                        FROM darkroom.job_queue q WHERE q.id > $2 ORDER BY q.id LIMIT 1000) q
         WHERE q.created_at < now() - make_interval(secs => $1)),
     kinds AS MATERIALIZED (
@@ -211,20 +213,27 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
         waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
         uncounted = f" (and {row['paused_s']:.0f} s of operators' pauses)" if row["paused_s"] else ""
         failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")
-        status = await _write(
-            database,
-            "end_overdue",
-            _unheld(row),
-            partial(
-                record_for_house,
-                unheld=_unheld(row),
-                transition=failed,
-                condition="q.created_at = $3",
-                value=row["created_at"],
-            ),
-        )
-        if status is not None:
+        same = {"condition": "q.created_at = $3", "value": row["created_at"]}
+        end = partial(record_for_house, unheld=_unheld(row), transition=failed, **same)
+        if await _write(database, "end_overdue", row, failed, end) is not None:
             failures.append(_failure(row, "JobOverdue", "MAX_WAIT_OVER", failed.reason))
+    await log_failed_attempts(database, failures)
+    return len(failures)
+
+
+async def end_refused_jobs(database: Database) -> int:
+    """End, refunded, what the database has refused to start for an hour; return how many ended."""
+    failures = []
+    for row in await long_refused(database):
+        failed = Failed(
+            row["stage"],
+            f"not started in {row['refusals']} tries since {row['refused_since']:%Y-%m-%d %H:%M} "
+            f"UTC: {row['last_error']}",
+        )
+        same = {"condition": "q.refused_since = $3", "value": row["refused_since"]}
+        end = partial(record_for_house, unheld=_unheld(row), transition=failed, **same)
+        await _write(database, "end_refused_job", row, failed, end)
+        failures.append(_failure(row, "JobRefused", "REFUSED_BY_DATABASE", failed.reason))
     await log_failed_attempts(database, failures)
     return len(failures)
 

@@ -189,7 +189,9 @@ async def log_fenced(connection: Connection, claim: Claim, stage: str) -> None:
 async def count_pipeline_use(connection: Connection, pipeline_id: str) -> None:
     """Count one completed job on its pipeline. The row may be held by another program: no claim waits for it."""
     await connection.execute(
-        'UPDATE public.enhancement_pipelines SET "usageCount" = "usageCount" + 1 WHERE id = $1', pipeline_id
+        """UPDATE public.enhancement_pipelines SET "usageCount" = "usageCount" + 1
+           WHERE id = $1 AND "usageCount" < 2147483647""",
+        pipeline_id,
     )
 
 
@@ -257,8 +259,11 @@ _WAITS = """worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_
 def _parts(table: JobTable, kind: type) -> _Parts:
     stage = f'{table.stage_column} = $7::text::public."PipelineStage", ' if table.stage_column else ""
     # what only waited failed no attempt
+    # a counter stops at its largest value
+    retries = f"j.{table.retries_column}"
     failed_once = (
-        f", {table.retries_column} = j.{table.retries_column} + (held.status = 'processing')::integer"
+        f""", {table.retries_column} = CASE WHEN held.status = 'processing' AND {retries} < 2147483647
+                                            THEN {retries} + 1 ELSE {retries} END"""
         if table.retries_column
         else ""
     )

@@ -8,17 +8,18 @@ prefetch ever meets one.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import structlog
 
 from config.settings import Settings
-from models.claims import Claim, arm_bells, claim, entered_jobs, wake_due
+from models.claims import Claim, arm_bells, entered_jobs, wake_due
 from models.database import Database, is_connection_loss, is_contention
+from models.refusals import Claimed, claim_jobs, claim_refused
 from models.rescue import release_claims, rescue_lost_claims
 from workers.doorbell import Lanes
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
@@ -34,6 +35,10 @@ LOOK_END_S = 1.0
 
 DATABASE_GONE_S = 1.0
 """How long to wait after PostgreSQL didn't answer."""
+
+
+Take: TypeAlias = Callable[[Database, UUID, str, int, Mapping[str, float]], Awaitable[Claimed]]
+"""Claims up to so many jobs of a queue for a worker."""
 
 
 class Ending(StrEnum):
@@ -190,6 +195,7 @@ class ClaimLoop:
         if is_tick:
             self._looked_around_s = time.monotonic()
             await self._look_around()
+            await self._claim_all(claim_refused)
         if not await self._claim_all() and self._free_lanes() > 0:
             entered = await self._database.run(entered_jobs)
             if self._entry_rate.is_dense(time.monotonic(), entered):
@@ -207,7 +213,7 @@ class ClaimLoop:
     async def _arm(self) -> bool:
         return await self._database.commit("arm_bells", lambda connection: arm_bells(connection, self._settings.queues))
 
-    async def _claim_all(self) -> int:
+    async def _claim_all(self, take: Take = claim_jobs) -> int:
         """Fill the free lanes; return how many jobs were started."""
         started = 0
         if self._is_shut is not None and await self._is_shut():
@@ -216,15 +222,12 @@ class ClaimLoop:
             most = self._free_lanes()
             if most <= 0 or self._is_stopping:
                 break
-            claims = await self._database.commit(
-                "claim",
-                lambda connection, queue=queue, most=most: claim(  # type: ignore[misc]  # mypy can't infer a default
-                    connection, self._worker_id, queue, most, self._settings.stage_deadlines
-                ),
-            )
-            for one in claims:
+            taken = await take(self._database, self._worker_id, queue, most, self._settings.stage_deadlines)
+            for one in taken.claims:
                 self._start(one)
-            started += len(claims)
+            started += len(taken.claims)
+            if taken.refused and take is claim_jobs:
+                self._woken.set()  # rows stood behind those that were set aside
         return started
 
     def _start(self, one: Claim) -> None:

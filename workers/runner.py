@@ -23,6 +23,7 @@ from models.claims import Claim, ClaimLostError, FencedError
 from models.database import Database, is_connection_loss, is_contention
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_inputs import JobInputs, load_inputs
+from models.refusals import settle_refused
 from models.transitions import (
     Checkpoint,
     Completed,
@@ -159,11 +160,27 @@ class Runner:
         except Exception as error:  # a database that refuses a result must not have it made over and over
             log.exception("job_end_refused", stage=job.stage)
             await self._log_error(job, error)
-            refused = TransientError(f"the database refused the result of {job.stage}: {type(error).__name__}")
-            transition = self._ending(job, refused)
-            await self._record(job, transition)
+            transition = await self._record_refused(job, transition, error)
         if isinstance(transition, Completed) and transition.pipeline_id is not None:
             await self._count_use(job, transition.pipeline_id)
+        return transition
+
+    async def _record_refused(self, job: RunningJob, transition: Transition, error: Exception) -> Transition:
+        """Let a job end, or wait, whose result or end the database refused; return what was written."""
+        if isinstance(transition, Completed):
+            refused = TransientError(f"the database refused the result of {job.stage}: {type(error).__name__}")
+            transition = self._ending(job, refused)
+            try:
+                await self._record(job, transition)
+            except asyncpg.PostgresError as again:
+                error = again
+            else:
+                return transition
+        job.is_recording = True
+        try:
+            await self._with_database(lambda: settle_refused(self._database, job.claim, transition, error))
+        finally:
+            job.is_recording = False
         return transition
 
     async def _count_use(self, job: RunningJob, pipeline_id: str) -> None:

@@ -21,6 +21,7 @@ FILES: Final = (
     "money.sql",
     "entering.sql",
     "changes.sql",
+    "refusals.sql",
     "pipelines.sql",
     "submit.sql",
     "limits.sql",

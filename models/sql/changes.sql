@@ -10,6 +10,10 @@ BEGIN
         IF OLD.status = 'FAILED' AND NEW.status = 'REFUNDED' THEN
             RETURN NEW; -- a label
         END IF;
+        IF NOT darkroom.is_terminal(NEW.status) THEN
+            RAISE NOTICE 'job % is % and stays so: % was not written, because a finished job never changes',
+                OLD.id, OLD.status, NEW.status USING HINT = 'insert a new job to try again';
+        END IF;
         RETURN OLD; -- a terminal status never changes; blind writers are not to be broken by that
     END IF;
     IF (OLD.status, NEW.status) NOT IN (('PENDING', 'PROCESSING'), ('PENDING', 'CANCELLED'), ('PENDING', 'FAILED'),
@@ -51,7 +55,7 @@ BEGIN
     DELETE FROM darkroom.job_queue q
     USING unnest(changes) c WHERE q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING';
     IF cardinality(unpaid) > 0 AND darkroom.money_mode() = 'managed' THEN
-        PERFORM darkroom.refund(unpaid);
+        PERFORM darkroom.refund_or_owe(unpaid);
     END IF;
     PERFORM darkroom.notify_job(c.job_type, c.job_id, c.status, NULL) FROM unnest(changes) c
     WHERE c.status NOT IN ('PENDING', 'DELETED');

@@ -18,3 +18,28 @@ CREATE SEQUENCE darkroom.wake_ups_sent_seq;
 ALTER SEQUENCE darkroom.job_queue_position_seq OWNED BY darkroom.job_queue.position;
 -- For that comparison: some kilobytes for millions of rows.
 CREATE INDEX stage_runs_id_idx ON darkroom.stage_runs USING brin (id) WITH (autosummarize = on);
+
+-- A job that the database refuses to start (a constraint, or a trigger of the application's) is set aside: how often it
+-- was refused in a row, since when, and with which SQLSTATE. `last_error` has the words.
+ALTER TABLE darkroom.job_queue
+    ADD COLUMN refusals integer NOT NULL DEFAULT 0,
+    ADD COLUMN refused_since timestamptz,
+    ADD COLUMN refused_state text;
+CREATE INDEX job_queue_refused_idx ON darkroom.job_queue (refused_since) WHERE refused_since IS NOT NULL;
+
+-- A job that is over though the database refused its end: the label that its row should have and doesn't (NULL when it
+-- has it), and what of its refund couldn't be paid. A row goes when nothing is left to be done.
+CREATE TABLE darkroom.refused_ends (
+    job_type text NOT NULL,
+    job_id text NOT NULL,
+    user_id text NOT NULL,
+    label text,
+    reason text NOT NULL,
+    words text NOT NULL,
+    owed integer NOT NULL DEFAULT 0 CHECK (owed >= 0),
+    refused_at timestamptz NOT NULL DEFAULT now(),
+    tried_at timestamptz NOT NULL DEFAULT now(),
+    tries integer NOT NULL DEFAULT 1,
+    PRIMARY KEY (job_type, job_id)
+);
+CREATE INDEX refused_ends_tried_idx ON darkroom.refused_ends (tried_at);

@@ -166,7 +166,7 @@ BEGIN
         IF cost > 0 THEN
             -- the application's own charge, noted when we pay it back
             INSERT INTO darkroom.job_money VALUES (failed_type, failed_id, 'charge', cost) ON CONFLICT DO NOTHING;
-            PERFORM darkroom.refund(ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
+            PERFORM darkroom.refund_or_owe(ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
             RETURN 'REFUNDED';
         END IF;
     ELSE
@@ -249,6 +249,9 @@ FROM darkroom.jobs j
 JOIN darkroom.job_money c ON c.job_type = j.type AND c.job_id = j.id AND c.kind = 'charge'
 LEFT JOIN darkroom.job_money r ON r.job_type = c.job_type AND r.job_id = c.job_id AND r.kind = 'refund'
 WHERE j.status IN ('FAILED', 'REFUNDED', 'CANCELLED') AND r.job_id IS NULL AND darkroom.money_mode() = 'managed'
+  -- what the database refused to pay is owed (darkroom.refunds_owed), and no breach
+  AND NOT EXISTS (SELECT FROM darkroom.refused_ends e
+                  WHERE e.job_type = c.job_type AND e.job_id = c.job_id AND e.owed > 0)
 UNION ALL
 -- a ledger row that another program wrote beside ours, by id alone: jobs of both tables may share one; jobs that the
 -- application charged for itself aren't looked at

@@ -119,7 +119,8 @@ BEGIN
     END IF;
 END $$;
 
--- Cancel if it isn't over yet; the status it has now.
+-- Cancel if it isn't over yet; the status it has now. A row that refuses every change is cancelled all the same: it keeps
+-- its label until the database takes another.
 CREATE OR REPLACE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -135,4 +136,33 @@ BEGIN
         RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';
     END IF;
     RETURN status_now;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    IF darkroom.is_passing(SQLSTATE) OR NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
+        RAISE;
+    END IF;
+    RETURN darkroom.cancel_refused(job_id, format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE));
+END $$;
+
+-- Cancel a job whose row the database lets nobody change.
+CREATE OR REPLACE FUNCTION darkroom.cancel_refused(job_id text, refusal text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    job record;
+    label text;
+BEGIN
+    -- the job's row before its queue row, as everyone locks
+    PERFORM 1 FROM public.image_enhancement_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
+    END IF;
+    SELECT j.type, j."userId" AS user_id, j.status::text AS status INTO job FROM darkroom.jobs j WHERE j.id = job_id;
+    PERFORM 1 FROM darkroom.job_queue q WHERE q.job_type = job.type AND q.job_id = job_id FOR UPDATE;
+    SELECT r.label INTO label FROM darkroom.refused_ends r WHERE r.job_type = job.type AND r.job_id = job_id;
+    IF label IS NOT NULL OR job.status NOT IN ('PENDING', 'PROCESSING') THEN
+        RETURN coalesce(label, job.status); -- it is over
+    END IF;
+    RETURN darkroom.end_refused(ROW(job.type, job_id, job.user_id, 'CANCELLED', NULL, 'cancelled')::darkroom.change,
+                                'CANCELLED', refusal);
 END $$;

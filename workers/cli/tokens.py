@@ -109,20 +109,21 @@ def audit(
 ) -> int:
     """Prove the promises of money for every user.
 
-    Names each violation. --repair records missing opening balances, pays missing refunds and raises balances that are
-    below their ledger; it never takes tokens and never touches a ledger row. Exits 1 while violations remain.
+    Names each violation, and each refund that the database refused to pay and that is owed. --repair records missing
+    opening balances, pays missing and owed refunds and raises balances that are below their ledger; it never takes
+    tokens and never touches a ledger row. Exits 1 while violations or owed refunds remain.
     """
     from workers.cli.opening import run_with_runtime
     from workers.cli.output import column, print_json, print_table
     from workers.operations.actions import os_user
-    from workers.operations.audit import audit_tokens, repair_tokens
+    from workers.operations.audit import audit_tokens, owed_refunds, repair_tokens
 
     async def work(runtime: "Runtime") -> int:
         repaired = await repair_tokens(runtime, actor=os_user(), reason=reason) if repair else []
-        remaining = await audit_tokens(runtime)
+        remaining, owed = await audit_tokens(runtime), await owed_refunds(runtime)
         if as_json:
-            print_json({"violations": remaining, "repaired": repaired})
-            return FAILED if remaining else DONE
+            print_json({"violations": remaining, "owed": owed, "repaired": repaired})
+            return FAILED if remaining or owed else DONE
         columns = [
             column("promise"),
             column("violation"),
@@ -135,6 +136,16 @@ def audit(
             print_table(repaired, columns, empty="")
             typer.echo()
         print_table(remaining, columns, empty="every charge, refund and balance is as promised")
-        return FAILED if remaining else DONE
+        if owed:
+            typer.echo("\nowed, because the database refused to pay it back:")
+            owed_columns = [
+                column("userId", "user", is_wide=True),
+                column("jobId", "job"),
+                column("owed", is_number=True),
+                column("refusedAt", "since", is_wide=True),
+                column("words", "PostgreSQL says", may_wrap=True),
+            ]
+            print_table(owed, owed_columns, empty="")
+        return FAILED if remaining or owed else DONE
 
     return run_with_runtime(work)

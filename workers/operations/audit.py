@@ -3,17 +3,29 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import asyncpg
+
 from models.database import Connection
+from models.refusals import is_refusal
 from workers.operations.actions import record_action
 from workers.runtime import Runtime
 
 PATIENCE_S: Final = 1_800
 """An audit reads the whole ledger, and locks nothing."""
 
+OWED: Final = "refund_owed"
+"""As violations are named; it is none, because it is recorded."""
+
 _VIOLATIONS: Final = """
 SELECT v.promise, v.violation, v.user_id AS "userId", v.job_type AS "jobType", v.job_id AS "jobId", v.finding
 FROM darkroom.money_violations v ORDER BY v.promise DESC, v.violation, v.user_id, v.job_id
 """
+
+_OWED: Final = """
+SELECT o.user_id AS "userId", o.job_type AS "jobType", o.job_id AS "jobId", o.owed, o.refused_at AS "refusedAt", o.words
+FROM darkroom.refunds_owed o ORDER BY o.refused_at, o.job_id
+"""
+_SETTLE: Final = "SELECT darkroom.settle_refused_end($1, $2)"
 
 # user row, then balance, as everyone locks; what it should be is summed up only under that lock
 _LOCK_USER: Final = "SELECT FROM public.users u WHERE u.id = $1 FOR KEY SHARE"
@@ -48,18 +60,21 @@ async def audit_tokens(runtime: Runtime) -> list[dict[str, Any]]:
     return await runtime.database.run(read)
 
 
+async def owed_refunds(runtime: Runtime) -> list[dict[str, Any]]:
+    """Return the refunds that the database refused to pay: whose, for which job, how much, and PostgreSQL's words."""
+    return [dict(row) for row in await runtime.database.fetch(_OWED)]
+
+
 async def repair_tokens(runtime: Runtime, *, actor: str, reason: str | None = None) -> list[dict[str, Any]]:
     """Set right what can be without taking a token from anybody; return the violations that were.
 
-    Missing opening balances are recorded, missing refunds paid, and balances below their opening and ledger raised.
-    No ledger row is deleted or changed, and what a user has too much of stays theirs. Each is a transaction of its
-    own, with its row of operator_actions; twice is as good as once.
+    Missing opening balances are recorded, missing and owed refunds paid, and balances below their opening and ledger
+    raised; what the database still refuses stays as it is. No ledger row is deleted or changed, and what a user has too
+    much of stays theirs. Each is a transaction of its own, with its row of operator_actions; twice is as good as once.
     """
     repaired = []
     for violation, repair in _REPAIRS.items():  # the next may be found only once the one before is right
-        for found in await audit_tokens(runtime):
-            if found["violation"] != violation:
-                continue
+        for found in await _of_kind(runtime, violation):
 
             async def change(connection: Connection, found: dict[str, Any] = found, repair: Repair = repair) -> bool:
                 async with connection.transaction():
@@ -77,9 +92,27 @@ async def repair_tokens(runtime: Runtime, *, actor: str, reason: str | None = No
                     )
                     return True
 
-            if await runtime.database.commit("repair_tokens", change):
-                repaired.append(found)
+            try:
+                if await runtime.database.commit("repair_tokens", change):
+                    repaired.append(found)
+            except asyncpg.PostgresError as error:
+                if not is_refusal(error):
+                    raise
     return repaired
+
+
+async def _of_kind(runtime: Runtime, violation: str) -> list[dict[str, Any]]:
+    if violation != OWED:
+        return [found for found in await audit_tokens(runtime) if found["violation"] == violation]
+    return [
+        {
+            "promise": "I3",
+            "violation": OWED,
+            **{name: one[name] for name in ("userId", "jobType", "jobId")},
+            "finding": f"refund of {one['owed']} owed since {one['refusedAt']:%Y-%m-%d %H:%M} UTC: {one['words']}",
+        }
+        for one in await owed_refunds(runtime)
+    ]
 
 
 async def _record_opening(connection: Connection, found: dict[str, Any]) -> Change | None:
@@ -96,6 +129,13 @@ async def _pay_refund(connection: Connection, found: dict[str, Any]) -> Change |
     if await connection.fetchval(_REFUNDED, *job) is not None:
         return None
     await connection.execute(_REFUND, *job, found["userId"])
+    amount = await connection.fetchval(_REFUNDED, *job)
+    return None if amount is None else ({"refund": None}, {"refund": amount})
+
+
+async def _pay_owed(connection: Connection, found: dict[str, Any]) -> Change | None:
+    job = found["jobType"], found["jobId"]
+    await connection.execute(_SETTLE, *job)
     amount = await connection.fetchval(_REFUNDED, *job)
     return None if amount is None else ({"refund": None}, {"refund": amount})
 
@@ -122,5 +162,6 @@ Repair = Callable[[Connection, dict[str, Any]], Awaitable[Change | None]]
 _REPAIRS: Final[dict[str, Repair]] = {
     "opening_missing": _record_opening,
     "refund_missing": _pay_refund,
+    OWED: _pay_owed,
     "balance_low": _raise_balance,
 }

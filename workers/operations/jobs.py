@@ -128,6 +128,8 @@ async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str |
 
     async def cancel(connection: Connection) -> str:
         async with connection.transaction():
+            # a rule that speaks only at the commit is heard while the cancellation can still do without the row's label
+            await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             before = await connection.fetchval("SELECT j.status::text FROM darkroom.jobs j WHERE j.id = $1", job_id)
             if before is None:
                 raise job_not_found(job_id)

@@ -6,7 +6,7 @@ from typing import Any
 from workers.operations.pauses import list_pauses
 from workers.runtime import Runtime
 
-# held or not yet: what a pause covers and doesn't run is paused
+# held or not yet: what a pause covers and doesn't run is paused; what the database refuses to start is refused
 _QUEUES = """
 SELECT q.queue, s.status, count(*)::integer AS count,
        round(extract(epoch FROM now() - min(q.created_at))::numeric, 1)::double precision AS oldest_wait_s,
@@ -16,7 +16,7 @@ CROSS JOIN darkroom.job_queue q
 CROSS JOIN LATERAL (
     SELECT CASE WHEN q.status <> 'processing'
                      AND (p.now ? ('queue:' || q.queue) OR darkroom.pause_of(q.job_type, q.tier, p.now) IS NOT NULL)
-                THEN 'paused' ELSE q.status END AS status) s
+                THEN 'paused' WHEN q.refused_since IS NOT NULL THEN 'refused' ELSE q.status END AS status) s
 GROUP BY q.queue, s.status ORDER BY q.queue, s.status
 """
 _LIVE = """
@@ -36,7 +36,8 @@ ORDER BY w.host, w.started_at
 class QueueStats:
     """`queues` has a row for each queue and status with jobs in it, `workers` one for each live process.
 
-    `pauses` are those that last; what they cover and doesn't run has the status `paused`.
+    `pauses` are those that last; what they cover and doesn't run has the status `paused`. What the database refuses to
+    start (`models.refusals`) has the status `refused`.
     """
 
     queues: list[dict[str, Any]]

@@ -40,7 +40,7 @@ WHERE a.datname = current_database() AND a.state LIKE 'idle in transaction%' ORD
 async def waits_of(runtime: Runtime, job: Row, queued: Row | None) -> list[dict[str, str]]:
     """Say what stands in the way of an unfinished job."""
     if queued is None:
-        return [_wait("unqueued", "it isn't in the queue; a scheduler takes it in within 10 s of starting")]
+        return [await _unqueued(runtime, job)]
     if queued["status"] == "processing":
         return [_wait("running" if queued["is_alive"] else "lost", _running(queued))]
     database = runtime.database
@@ -56,9 +56,7 @@ async def waits_of(runtime: Runtime, job: Row, queued: Row | None) -> list[dict[
         named = value.removeprefix("TIER_").lower() if kind == "tier" else value  # a queue's name keeps its case
         verb = f"`darkroom queue resume --{kind} {named}` lets it go on"
         found.insert(0, _wait("paused", f"{paused_words(pause)}, for {since} now; {verb}"))
-    if queued["status"] == "retrying" and queued["due_in_s"] > 0:
-        text = f"it is put off for another {span(queued['due_in_s'])}"
-        found.append(_wait("scheduled", text + (f": {queued['last_error']}" if queued["last_error"] else "")))
+    found += _put_off(queued)
     if await database.run(lambda connection: _is_held(connection, job)):
         found.append(_wait("held", await _holder(runtime)))
     if not queued["lanes"]:
@@ -77,6 +75,41 @@ async def waits_of(runtime: Runtime, job: Row, queued: Row | None) -> list[dict[
 
 def _wait(kind: str, text: str) -> dict[str, str]:
     return {"kind": kind, "text": text}
+
+
+_REFUSED_END: Final = """
+SELECT r.label, r.words, extract(epoch FROM now() - r.tried_at) AS tried_s, coalesce(o.owed, 0) AS owed,
+       EXISTS (SELECT FROM darkroom.job_money m
+               WHERE m.job_type = r.job_type AND m.job_id = r.job_id AND m.kind = 'refund') AS is_refunded
+FROM darkroom.refused_ends r
+LEFT JOIN darkroom.refunds_owed o ON o.job_type = r.job_type AND o.job_id = r.job_id
+WHERE r.job_type = $1 AND r.job_id = $2 AND r.label IS NOT NULL
+"""
+
+
+async def _unqueued(runtime: Runtime, job: Row) -> dict[str, str]:
+    """Say why an unfinished job has no queue row."""
+    end = await runtime.database.fetchrow(_REFUSED_END, job["jobType"], job["id"])
+    if end is None:
+        return _wait("unqueued", "it isn't in the queue; a scheduler takes it in within 10 s of starting")
+    refund = f"; {end['owed']:,} tokens are owed" if end["owed"] else "; it is refunded" if end["is_refunded"] else ""
+    return _wait(
+        "end_refused",
+        f"it is over{refund}, but the database refuses to write {end['label']} to its row: {end['words']}; "
+        f"tried {span(end['tried_s'])} ago, and again each hour",
+    )
+
+
+def _put_off(queued: Row) -> list[dict[str, str]]:
+    """Say until when a job is put off, by its own retry or because the database refuses to start it."""
+    if queued["refused_since"] is not None:
+        times = f"{queued['refusals']:,} times since {queued['refused_since']:%Y-%m-%d %H:%M} UTC"
+        again = f"it is tried again in {span(queued['due_in_s'])}"
+        return [_wait("refused", f"refused {times}: {queued['last_error']}; {again}")]
+    if queued["status"] != "retrying" or queued["due_in_s"] <= 0:
+        return []
+    text = f"it is put off for another {span(queued['due_in_s'])}"
+    return [_wait("scheduled", text + (f": {queued['last_error']}" if queued["last_error"] else ""))]
 
 
 def _running(queued: Row) -> str:

@@ -11,7 +11,8 @@ import structlog
 from models.claims import wake_due
 from models.database import is_connection_loss, is_contention
 from models.leases import forget_dead_workers
-from models.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
+from models.refusals import settle_refused_ends
+from models.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from workers.operations.schedule import clockwork
 from workers.provider_rules import stops_of
 from workers.pulse import Pulse
@@ -50,6 +51,7 @@ class Scheduler:
             Loop("bells", self._runtime.settings.poll_s, self.ring_for_waiting_jobs),
             Loop("rescue", 1.0, self.rescue),
             Loop("overdue", 5.0, self.end_overdue),
+            Loop("refused", 60.0, self.end_refused),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
             Loop("ticks", self._runtime.settings.poll_s, self._clockwork.run_once),
@@ -90,6 +92,14 @@ class Scheduler:
         if ended:
             log.warning("jobs_overdue", ended=ended)
         return ended
+
+    async def end_refused(self) -> int:
+        """End what the database refuses to start, and try refused ends again; return how many ended or settled."""
+        ended = await end_refused_jobs(self._runtime.database)
+        settled = await settle_refused_ends(self._runtime.database)
+        if ended or settled:
+            log.warning("refusals_settled", ended=ended, settled=settled)
+        return ended + settled
 
     async def adopt(self) -> int:
         """Queue PENDING jobs that have no queue row; return how many."""

@@ -93,5 +93,5 @@ def test_sound_books_pass_the_audit_and_are_left_alone(darkroom: Darkroom, arran
     ran, repaired = darkroom("tokens", "audit"), darkroom("tokens", "audit", "--repair", "--json")
 
     assert (ran.code, ran.out) == (0, "every charge, refund and balance is as promised\n")
-    assert (repaired.code, repaired.json) == (0, {"violations": [], "repaired": []})
+    assert (repaired.code, repaired.json) == (0, {"violations": [], "owed": [], "repaired": []})
     assert arrange(lambda db: balance_of(db, user_id)) == 100

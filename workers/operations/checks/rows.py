@@ -58,6 +58,35 @@ ROW_CHECKS: Final = (
         "start `darkroom scheduler`, which adopts them",
     ),
     RowCheck(
+        "refused jobs",
+        """SELECT count(*), (array_agg(q.job_id || ': ' || q.last_error ORDER BY q.refused_since))[1]
+           FROM darkroom.job_queue q WHERE q.refused_since IS NOT NULL""",
+        "the database refuses no job",
+        "{count} jobs are refused by the database and wait, one is job {example}",
+        "mend the rule that PostgreSQL names, or cancel them: they are tried again, and end refunded at last",
+        "fail",
+    ),
+    RowCheck(
+        "refused ends",
+        """SELECT count(*), (array_agg(format('job %s should be %s: %s', j.id, r.label, r.words)
+                                      ORDER BY r.refused_at))[1]
+           FROM darkroom.refused_ends r JOIN darkroom.jobs j ON j.id = r.job_id AND j.type = r.job_type
+           WHERE r.label IS NOT NULL AND j.status IN ('PENDING', 'PROCESSING')""",
+        "every job that is over says so",
+        "{count} jobs are over and their rows can't say so, {example}",
+        "mend the rule that PostgreSQL names; a scheduler tries the labels again each hour",
+        "fail",
+    ),
+    RowCheck(
+        "refunds owed",
+        """SELECT count(*), (array_agg(format('%s tokens for job %s: %s', o.owed, o.job_id, o.words)
+                                      ORDER BY o.refused_at))[1] FROM darkroom.refunds_owed o""",
+        "none",
+        "{count} refunds couldn't be paid and are owed, {example}",
+        "mend what PostgreSQL names, then `darkroom tokens audit --repair`",
+        "fail",
+    ),
+    RowCheck(
         "provider calls",
         """SELECT count(*), min(c.job_id) FROM darkroom.provider_calls c
            WHERE c.outcome = 'open' AND c.started_at < now() - interval '15 minutes'""",

@@ -1,0 +1,302 @@
+"""What the database refuses to do to one job, and how that job ends without stopping the others.
+
+A job that can't be started is found by claiming one by one, and set aside: its queue row keeps PostgreSQL's words, and
+it is tried again with a backoff, alone. A job whose end is refused ends all the same (`darkroom.end_refused`).
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from models.claims import Claim, FencedError, claim, claim_one
+from models.database import Connection, Database, is_connection_loss, is_contention
+from models.job_tables import table_of
+from models.transitions import HOUSE_LOCK_TIMEOUT_MS, Failed, Released, Snoozed, Transition, Unheld
+
+log = structlog.get_logger(__name__)
+
+MAX_WORDS_CHARS: Final = 500
+
+FIRST_BACKOFF_S: Final = 2
+MOST_BACKOFF_S: Final = 300
+GENERAL_BACKOFF_S: Final = 15
+"""What may concern every row is over as soon as somebody has mended it."""
+
+END_AFTER_S: Final = 3_600
+"""A row that was refused for so long, END_AFTER_REFUSALS times at least, is ended."""
+
+END_AFTER_REFUSALS: Final = 5
+"""With no worker running nothing is tried, and an hour says nothing."""
+
+GENERAL_CLASSES: Final = ("0A", "25", "26", "28", "3D", "3F", "42", "54", "55", "F0")
+"""SQLSTATE classes that may mean every row alike (rights, a missing function, a full notify queue): a job that is
+refused with one of these waits for its maximum wait, in case somebody mends the cause."""
+
+LOOK_S: Final = 0.5
+"""For so long one look claims row by row; what it has claimed waits to be started meanwhile."""
+
+RETRIED_AT_ONCE: Final = 10
+LABEL_EVERY_S: Final = 3_600
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Say whether PostgreSQL refused what a statement does, and not the statement's moment."""
+    return isinstance(error, asyncpg.PostgresError) and not (is_contention(error) or is_connection_loss(error))
+
+
+def words_of(error: asyncpg.PostgresError) -> str:
+    """Return PostgreSQL's message and SQLSTATE; not its detail, which may quote the row."""
+    message = " ".join(str(error.args[0] if error.args else error).split())[:MAX_WORDS_CHARS]
+    return f"{message} (SQLSTATE {error.sqlstate})"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one look took; `refused` counts the rows that it set aside, so that another look is due at once."""
+
+    claims: list[Claim] = field(default_factory=list)
+    refused: int = 0
+
+
+_HEAD = """
+SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
+WHERE q.queue = $1 AND q.ready AND q.status = 'pending' ORDER BY q.position LIMIT $2
+"""
+_DUE = f"""
+SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
+WHERE q.refused_since IS NOT NULL AND q.queue = $1 AND q.status = 'retrying' AND q.scheduled_at <= now()
+ORDER BY q.scheduled_at LIMIT {RETRIED_AT_ONCE}
+"""
+_HEAD_ROWS: Final = 256
+
+
+async def claim_jobs(
+    database: Database, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
+) -> Claimed:
+    """Take up to `most` jobs of a queue as `models.claims.claim` does; row by row where the database refuses one.
+
+    Arguments as of `claim`.
+    """
+    try:
+        return Claimed(await database.commit("claim", lambda c: claim(c, worker_id, queue, most, deadlines_s)))
+    except asyncpg.PostgresError as error:
+        if not is_refusal(error):
+            raise
+    rows = await database.fetch(_HEAD, queue, max(most, _HEAD_ROWS))
+    return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s)
+
+
+async def claim_refused(
+    database: Database, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
+) -> Claimed:
+    """Try again a few of the rows that were set aside and are due. Arguments as of `claim`."""
+    rows = await database.fetch(_DUE, queue)
+    return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s)
+
+
+async def _claim_singly(
+    database: Database, rows: list[Any], worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
+) -> Claimed:
+    claims: list[Claim] = []
+    refused = 0
+    until_s = time.monotonic() + LOOK_S
+    for row in rows:
+        if len(claims) == most or time.monotonic() > until_s:
+            break
+        try:
+            one = await database.commit(
+                "claim_one",
+                lambda c, row=row: claim_one(c, worker_id, queue, row["id"], deadlines_s),  # type: ignore[misc]  # mypy can't infer a default
+            )
+        except asyncpg.PostgresError as error:
+            if not is_refusal(error):
+                raise
+            await set_aside(database, Unheld(row["job_type"], row["job_id"], row["id"]), error)
+            refused += 1
+            continue
+        if one is not None:
+            claims.append(one)
+    return Claimed(claims, refused)
+
+
+# What another process has set aside meanwhile isn't due. The lease is over, if there was one: nobody works on it.
+_SET_ASIDE = f"""
+UPDATE darkroom.job_queue q
+SET status = 'retrying', ready = false, paused_by = NULL, worker_id = NULL, lease_token = NULL, deadline_at = NULL,
+    attempts = q.attempts - $6::integer, refusals = least(q.refusals, 2147483646) + 1,
+    refused_since = coalesce(q.refused_since, now()), refused_state = $3, last_error = $4,
+    scheduled_at = now() + make_interval(secs => least($5::integer, {FIRST_BACKOFF_S} * 2 ^ least(q.refusals, 16)))
+WHERE q.id = (SELECT s.id FROM darkroom.job_queue s WHERE s.id = $1 FOR UPDATE SKIP LOCKED)
+  AND CASE WHEN $2::uuid IS NULL
+           THEN q.status <> 'processing' AND (q.refused_since IS NULL OR q.scheduled_at <= now())
+           ELSE q.lease_token = $2 END
+RETURNING q.refusals
+"""
+
+
+async def set_aside(
+    database: Database,
+    waiting: Unheld,
+    error: asyncpg.PostgresError,
+    *,
+    lease_token: UUID | None = None,
+    gives_back: bool = False,
+) -> None:
+    """Let a job wait whose row the database refuses to change: only its queue row is written, and it is tried again.
+
+    Args:
+        database: where the queue is.
+        waiting: the job and its queue row.
+        error: what PostgreSQL said.
+        lease_token: of the claim that ends with this, lost claims being left alone; None if it isn't claimed.
+        gives_back: the claim's attempt isn't used.
+    """
+    state, words = error.sqlstate or "", words_of(error)
+    reason = f"the database refuses to {'start it' if lease_token is None else 'set it back'}: {words}"
+    most_s = GENERAL_BACKOFF_S if state[:2] in GENERAL_CLASSES else MOST_BACKOFF_S
+    count = await database.commit(
+        "set_aside",
+        lambda c: c.fetchval(_SET_ASIDE, waiting.queue_id, lease_token, state, reason, most_s, int(gives_back)),
+    )
+    if count == 1:  # once per job: what follows is in `darkroom doctor` and `darkroom jobs explain`
+        log.error("job_set_aside", job_id=waiting.job_id, error=words)
+
+
+_LOCK_JOB = "SELECT j.id FROM {table} j WHERE j.id = $1 FOR NO KEY UPDATE{skip}"
+_LOCK_QUEUED = """
+SELECT q.job_type, q.job_id, q.user_id, q.attempts, q.worker_id FROM darkroom.job_queue q
+WHERE q.id = $1 AND $2::text IS NOT NULL AND {condition} FOR UPDATE{skip}
+"""
+_HISTORY = """
+INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, duration_ms, error)
+VALUES ($1, $2, 'failed', $3, $4, $5, $6, $7)
+"""
+_END = """
+SELECT darkroom.end_refused(ROW($1::text, $2::text, $3::text, 'FAILED', NULL, $4::text)::darkroom.change, NULL, $5)
+"""
+_SPEAK_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
+"""For a transaction of our own: a deferred constraint would speak at the commit, when nothing can be done about it."""
+
+
+async def end_refused(
+    database: Database,
+    unheld: Unheld,
+    failed: Failed,
+    error: asyncpg.PostgresError,
+    *,
+    condition: str,
+    value: object,
+    waits: bool = False,
+) -> str | None:
+    """End a job though the database refused to write its end; return its label, or None if `condition` doesn't hold.
+
+    The label alone is tried first. Where that is refused, too, the queue row goes all the same, the refund is paid or
+    owed, and `darkroom.refused_ends` keeps the label, which is tried again each hour.
+
+    Args:
+        database: where the queue is.
+        unheld: the job and its queue row.
+        failed: the end that was refused.
+        error: what PostgreSQL said.
+        condition: SQL over `q` (the locked queue row), with `$3` for `value`.
+        value: what `condition` compares with.
+        waits: for locks, as a claim's own write does; else rows that are locked are left to the next pass.
+    """
+    skip = "" if waits else " SKIP LOCKED"
+    table = table_of(unheld.job_type).name
+
+    async def write(connection: Connection) -> str | None:
+        async with connection.transaction():
+            await connection.execute(_SPEAK_NOW)
+            if not waits:
+                await connection.execute(f"SET LOCAL lock_timeout = {HOUSE_LOCK_TIMEOUT_MS}")
+            if await connection.fetchval(_LOCK_JOB.format(table=table, skip=skip), unheld.job_id) is None:
+                return None
+            held = await connection.fetchrow(
+                _LOCK_QUEUED.format(condition=condition, skip=skip), unheld.queue_id, unheld.job_id, value
+            )
+            if held is None:
+                return None
+            await connection.execute(
+                _HISTORY,
+                *(held["job_type"], held["job_id"], failed.stage, held["attempts"], held["worker_id"]),
+                *(failed.duration_ms, failed.reason),
+            )
+            label: str | None = await connection.fetchval(
+                _END, held["job_type"], held["job_id"], held["user_id"], failed.reason, words_of(error)
+            )
+            return label
+
+    label = await database.commit("end_refused", write)
+    if label is not None:
+        log.error("job_end_recorded", job_id=unheld.job_id, label=label, error=words_of(error))
+    return label
+
+
+async def settle_refused(database: Database, held: Claim, transition: Transition, error: Exception) -> None:
+    """Do what is left of a claim's transition that the database refused: end its job, or set it aside.
+
+    Raises:
+        FencedError: another holds the job, or it is over; nothing was written.
+        Exception: `error` itself, where it isn't PostgreSQL's.
+    """
+    if not isinstance(error, asyncpg.PostgresError):
+        raise error
+    unheld = Unheld(held.job_type, held.job_id, held.id)
+    if not isinstance(transition, Failed):
+        gives_back = isinstance(transition, Snoozed | Released)
+        await set_aside(database, unheld, error, lease_token=held.lease_token, gives_back=gives_back)
+        return
+    label = await end_refused(
+        database, unheld, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True
+    )
+    if label is None:
+        raise FencedError(f"{held.job_type} job {held.job_id} is no longer held by this claim")
+
+
+_LONG_REFUSED = f"""
+SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.last_error, q.refused_since, q.refusals
+FROM darkroom.job_queue q CROSS JOIN (SELECT coalesce(darkroom.setting('pauses'), '{{}}') AS now) p
+WHERE q.refused_since < now() - interval '{END_AFTER_S} seconds' AND q.refusals >= {END_AFTER_REFUSALS}
+  AND q.status = 'retrying' AND left(q.refused_state, 2) <> ALL ($1)
+  AND NOT p.now ? ('queue:' || q.queue) AND darkroom.pause_of(q.job_type, q.tier, p.now) IS NULL
+ORDER BY q.refused_since LIMIT 200
+"""
+
+
+async def long_refused(database: Database) -> list[Any]:
+    """Return the queue rows of jobs that the database has refused to start for END_AFTER_S."""
+    return await database.fetch(_LONG_REFUSED, list(GENERAL_CLASSES))
+
+
+_UNSETTLED = f"""
+SELECT r.job_type, r.job_id FROM darkroom.refused_ends r
+WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds' ORDER BY r.tried_at LIMIT 200
+"""
+_SETTLE = "SELECT darkroom.settle_refused_end($1, $2)"
+
+
+async def settle_refused_ends(database: Database) -> int:
+    """Try again, each hour and one by one, the labels and refunds that were refused; return how many are settled."""
+    settled = 0
+    for row in await database.fetch(_UNSETTLED):
+        settle = partial(_settle, key=(row["job_type"], row["job_id"]))
+        try:
+            settled += await database.commit("settle_refused", settle)
+        except asyncpg.PostgresError as error:
+            if not is_refusal(error):
+                raise
+            log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
+    return settled
+
+
+async def _settle(connection: Connection, key: tuple[str, str]) -> bool:
+    async with connection.transaction():
+        await connection.execute(_SPEAK_NOW)
+        return bool(await connection.fetchval(_SETTLE, *key))

@@ -1,0 +1,183 @@
+-- What the database refuses must not keep a job from its end, nor anybody from ending it: refunds that can't be paid are
+-- recorded as owed, and a label that can't be written waits in darkroom.refused_ends.
+
+-- Whether a refusal says nothing about the row: contention, resources, a server that goes down. Such a statement is tried
+-- again as it is.
+CREATE OR REPLACE FUNCTION darkroom.is_passing(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN left(state, 2) IN ('08', '40', '53', '57', '58', 'XX') OR state IN ('55P03', '25006');
+
+-- Pay jobs back, and record as owed what the database refuses to pay: a balance at its largest value, a rule on balances
+-- or ledger. Nearly every call pays in one set; only a refused one goes by user, in the order of their locks, and then
+-- job by job.
+CREATE OR REPLACE FUNCTION darkroom.refund_or_owe(ended darkroom.change[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    words text;
+    part record;
+BEGIN
+    -- asked first: a job that ends without a charge costs no subtransaction
+    IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m
+                   ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN
+        RETURN;
+    END IF;
+    BEGIN
+        PERFORM darkroom.refund(ended);
+        RETURN;
+    EXCEPTION WHEN OTHERS OR assert_failure THEN -- OTHERS alone leaves ASSERT out
+        IF darkroom.is_passing(SQLSTATE) THEN
+            RAISE;
+        END IF;
+        words := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+    END;
+    IF cardinality(ended) = 1 THEN
+        PERFORM darkroom.owe(ended[1], words);
+    ELSE
+        FOR part IN
+            SELECT array_agg(ROW(e.job_type, e.job_id, e.user_id, e.status, e.stage, e.reason)::darkroom.change
+                             ORDER BY e.ordinality) AS changes
+            FROM unnest(ended) WITH ORDINALITY e
+            CROSS JOIN (SELECT count(DISTINCT u.user_id) AS users FROM unnest(ended) u) s
+            GROUP BY e.user_id, CASE WHEN s.users = 1 THEN e.ordinality END
+            ORDER BY e.user_id, min(e.ordinality)
+        LOOP
+            PERFORM darkroom.refund_or_owe(part.changes);
+        END LOOP;
+    END IF;
+END $$;
+
+-- Record a refund that couldn't be paid; nothing is owed to a user who is gone, or for what was paid back.
+CREATE OR REPLACE FUNCTION darkroom.owe(ended darkroom.change, refusal text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO darkroom.refused_ends AS r (job_type, job_id, user_id, reason, words, owed)
+    SELECT c.job_type, c.job_id, ended.user_id, coalesce(ended.reason, ''), refusal, c.amount
+    FROM darkroom.job_money c
+    WHERE c.job_type = ended.job_type AND c.job_id = ended.job_id AND c.kind = 'charge'
+      AND NOT EXISTS (SELECT FROM darkroom.job_money p
+                      WHERE p.job_type = c.job_type AND p.job_id = c.job_id AND p.kind = 'refund')
+      AND EXISTS (SELECT FROM public.users u WHERE u.id = ended.user_id)
+    ON CONFLICT (job_type, job_id) DO UPDATE
+    SET owed = excluded.owed, words = excluded.words, tried_at = now(), tries = least(r.tries, 2147483646) + 1;
+END $$;
+
+-- Refunds that are owed: recorded, and not paid by anybody since.
+CREATE OR REPLACE VIEW darkroom.refunds_owed AS
+SELECT r.user_id, r.job_type, r.job_id, r.owed, r.reason, r.words, r.refused_at, r.tried_at
+FROM darkroom.refused_ends r
+WHERE r.owed > 0
+  AND EXISTS (SELECT FROM public.users u WHERE u.id = r.user_id)
+  AND NOT EXISTS (SELECT FROM darkroom.job_money p
+                  WHERE p.job_type = r.job_type AND p.job_id = r.job_id AND p.kind = 'refund');
+
+-- Write a label to a job's row and nothing else; the message, too, where it is given. The row's triggers do the rest.
+-- Returns the status that the row has now; NULL if there is no such row.
+CREATE OR REPLACE FUNCTION darkroom.write_label(of_type text, of_job text, label text, message text DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    written text;
+BEGIN
+    IF of_type IN ('enhance', 'blend') THEN
+        UPDATE public.image_enhancement_jobs j
+        SET status = label::public."JobStatus", "errorMessage" = coalesce(message, j."errorMessage")
+        WHERE j.id = of_job RETURNING j.status::text INTO written;
+    ELSE
+        UPDATE public.mcp_generation_jobs j
+        SET status = label::public."JobStatus", "errorMessage" = coalesce(message, j."errorMessage")
+        WHERE j.id = of_job RETURNING j.status::text INTO written;
+    END IF;
+    RETURN written;
+END $$;
+
+-- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is over
+-- without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
+-- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. Returns the label.
+CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    label text := wanted;
+    mode text := darkroom.money_mode();
+BEGIN
+    IF label IS NULL THEN
+        IF mode = 'producer' THEN -- the application's own charge, noted before it is paid back or owed
+            INSERT INTO darkroom.job_money
+            SELECT ended.job_type, ended.job_id, 'charge', j."tokensCost" FROM darkroom.jobs j
+            WHERE j.id = ended.job_id AND j.type = ended.job_type AND j."tokensCost" > 0 ON CONFLICT DO NOTHING;
+        END IF;
+        label := CASE WHEN mode <> 'external' AND EXISTS (
+                     SELECT FROM darkroom.job_money m
+                     WHERE m.job_type = ended.job_type AND m.job_id = ended.job_id AND m.kind = 'charge')
+                 THEN 'REFUNDED' ELSE 'FAILED' END;
+    END IF;
+    BEGIN
+        IF darkroom.write_label(ended.job_type, ended.job_id, label) IS NULL THEN
+            RETURN NULL; -- the row is gone, and what it was owed went with its deletion
+        END IF;
+        IF mode = 'producer' AND wanted IS NULL THEN
+            PERFORM darkroom.refund_or_owe(ARRAY[ended]);
+        END IF;
+        RETURN label;
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
+        IF darkroom.is_passing(SQLSTATE) THEN
+            RAISE;
+        END IF;
+        refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+    END;
+    DELETE FROM darkroom.job_queue q WHERE q.job_type = ended.job_type AND q.job_id = ended.job_id;
+    INSERT INTO darkroom.refused_ends AS r (job_type, job_id, user_id, label, reason, words)
+    VALUES (ended.job_type, ended.job_id, ended.user_id, label, coalesce(ended.reason, ''), refusal)
+    ON CONFLICT (job_type, job_id) DO UPDATE SET label = excluded.label, words = excluded.words, tried_at = now();
+    IF mode = 'managed' OR (mode = 'producer' AND wanted IS NULL) THEN
+        PERFORM darkroom.refund_or_owe(ARRAY[ended]);
+    END IF;
+    PERFORM darkroom.notify_job(ended.job_type, ended.job_id, label, NULL);
+    RETURN label;
+END $$;
+
+-- Try once more what was refused at a job's end: its label, then what is owed. True if nothing is left to be done.
+CREATE OR REPLACE FUNCTION darkroom.settle_refused_end(of_type text, of_job text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_end darkroom.refused_ends;
+    status_now text;
+    refusal text;
+BEGIN
+    SELECT r.* INTO found_end FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job;
+    SELECT j.status::text INTO status_now FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type;
+    IF status_now IN ('PENDING', 'PROCESSING') AND found_end.label IS NOT NULL THEN
+        BEGIN -- with the reason, which a rule on messages may refuse
+            status_now := darkroom.write_label(of_type, of_job, found_end.label, CASE
+                WHEN found_end.label IN ('FAILED', 'REFUNDED') THEN found_end.reason END);
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF darkroom.is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            BEGIN
+                status_now := darkroom.write_label(of_type, of_job, found_end.label);
+            EXCEPTION WHEN OTHERS OR assert_failure THEN
+                IF darkroom.is_passing(SQLSTATE) THEN
+                    RAISE;
+                END IF;
+                refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+            END;
+        END;
+    END IF;
+    IF EXISTS (SELECT FROM darkroom.refunds_owed o WHERE o.job_type = of_type AND o.job_id = of_job) THEN
+        PERFORM darkroom.refund_or_owe(ARRAY[ROW(of_type, of_job, found_end.user_id, coalesce(found_end.label, 'FAILED'),
+                                                 NULL, found_end.reason)::darkroom.change]);
+    END IF;
+    UPDATE darkroom.refused_ends r
+    SET label = CASE WHEN status_now IN ('PENDING', 'PROCESSING') THEN r.label END, words = coalesce(refusal, r.words),
+        owed = CASE WHEN EXISTS (SELECT FROM darkroom.refunds_owed o WHERE o.job_type = of_type AND o.job_id = of_job)
+                    THEN r.owed ELSE 0 END,
+        tried_at = now(), tries = least(r.tries, 2147483646) + 1
+    WHERE r.job_type = of_type AND r.job_id = of_job;
+    DELETE FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job AND r.label IS NULL AND r.owed = 0;
+    RETURN FOUND;
+END $$;

@@ -1,0 +1,120 @@
+"""What operators see of jobs that the database refuses to start or to end, and how they end them."""
+
+from typing import Any
+
+import pytest
+
+from models.database import Database
+from models.refusals import claim_jobs
+from tests.builders import balance_of, make_job, make_user, make_worker, queue_row
+from tests.integration.cli.calling import Arrange, Darkroom
+from tests.integration.refusals.rules import refuse, run
+
+DEADLINES = {"ANALYZING": 60}
+
+
+@pytest.fixture(autouse=True)
+def rules(arrange: Arrange) -> Any:
+    """Leave no rule behind: these tests share their database."""
+    yield
+    arrange(
+        lambda db: run(
+            db,
+            "DROP FUNCTION IF EXISTS public.app_rule() CASCADE; TRUNCATE darkroom.refused_ends; "
+            "ALTER TABLE public.token_transactions DROP CONSTRAINT IF EXISTS app_check",
+        )
+    )
+
+
+async def refused_start(database: Database) -> tuple[str, str]:
+    user = await make_user(database)
+    job = await make_job(database, user_id=user)
+    await refuse(database, "raise", "NEW.status = 'PROCESSING'")
+    assert (await claim_jobs(database, await make_worker(database), "default", 1, DEADLINES)).refused == 1
+    return user, job
+
+
+def check(darkroom: Darkroom, name: str) -> Any:
+    ran = darkroom("doctor", "--json")
+    (found,) = [one for one in ran.json["checks"] if one["name"] == name]
+    assert (ran.code == 1) == any(one["status"] == "fail" for one in ran.json["checks"])
+    return found
+
+
+def test_refused_job_is_named_by_doctor_stats_and_explain(darkroom: Darkroom, arrange: Arrange) -> None:
+    _, job = arrange(refused_start)
+
+    found = check(darkroom, "refused jobs")
+    stats = darkroom("queue", "stats", "--json").json
+    (wait,) = [one for one in darkroom("jobs", "explain", job, "--json").json["waits"] if one["kind"] == "refused"]
+
+    assert found["status"] == "fail"
+    for text in (found["message"], wait["text"]):
+        assert "not while the moon is full (SQLSTATE P0001)" in text
+    assert job in found["message"]
+    assert [row["status"] for row in stats["queues"]] == ["refused"]
+
+
+def test_refused_job_is_cancelled_by_command(darkroom: Darkroom, arrange: Arrange) -> None:
+    user, job = arrange(refused_start)
+
+    assert darkroom("jobs", "cancel", job).code == 0
+    assert arrange(lambda db: balance_of(db, user)) == 100
+    assert check(darkroom, "refused jobs")["status"] == "ok"
+
+
+@pytest.mark.parametrize("kind", ["raise", "assert", "deferred", "missing table"])
+def test_job_whose_row_refuses_everything_is_cancelled_without_its_label(
+    darkroom: Darkroom, arrange: Arrange, kind: str
+) -> None:
+    async def prepare(database: Database) -> tuple[str, str]:
+        user = await make_user(database)
+        job = await make_job(database, user_id=user)
+        await refuse(database, kind, f"NEW.id = '{job}'")
+        return user, job
+
+    user, job = arrange(prepare)
+
+    ran = darkroom("jobs", "cancel", job)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert arrange(lambda db: queue_row(db, job)) is None
+    assert arrange(lambda db: balance_of(db, user)) == 100
+    (wait,) = darkroom("jobs", "explain", job, "--json").json["waits"]
+    assert (wait["kind"], "CANCELLED" in wait["text"], "it is refunded" in wait["text"]) == ("end_refused", True, True)
+    assert job in check(darkroom, "refused ends")["message"]
+    assert darkroom("tokens", "audit").code == 0
+    assert darkroom("jobs", "cancel", job).code == 0
+
+
+def test_refund_that_is_refused_is_owed_shown_and_paid_once_it_can_be(darkroom: Darkroom, arrange: Arrange) -> None:
+    async def prepare(database: Database) -> tuple[str, str]:
+        user = await make_user(database)
+        job = await make_job(database, user_id=user)
+        await database.fetch('UPDATE public.user_token_balances SET balance = 2147483647 WHERE "userId" = $1', user)
+        await database.fetch("UPDATE darkroom.opening_balances SET balance = 2147483647 + 2::bigint")
+        return user, job
+
+    user, job = arrange(prepare)
+
+    assert darkroom("jobs", "cancel", job).code == 0
+    audit = darkroom("tokens", "audit", "--json")
+    assert (audit.code, audit.json["violations"]) == (1, [])
+    assert [(one["jobId"], one["owed"]) for one in audit.json["owed"]] == [(job, 2)]
+    assert job in darkroom("tokens", "audit").out
+    assert job in check(darkroom, "refunds owed")["message"]
+    assert darkroom("tokens", "audit", "--repair", "--json").json["repaired"] == []
+
+    arrange(
+        lambda db: run(
+            db,
+            f"""UPDATE public.user_token_balances SET balance = 50 WHERE "userId" = '{user}';
+                UPDATE darkroom.opening_balances SET balance = 52""",
+        )
+    )
+    repaired = darkroom("tokens", "audit", "--repair", "--json")
+    assert (repaired.code, repaired.json["owed"]) == (0, [])
+    assert [(one["violation"], one["jobId"]) for one in repaired.json["repaired"]] == [("refund_owed", job)]
+    assert arrange(lambda db: balance_of(db, user)) == 52
+    assert darkroom("tokens", "audit", "--repair", "--json").json["repaired"] == []
+    assert check(darkroom, "refunds owed")["status"] == "ok"

@@ -1,0 +1,259 @@
+"""One row that the database refuses to start stops nobody else's job, is tried again and ends in bounded time."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from models import refusals
+from models.claims import wake_due
+from models.refusals import claim_jobs, claim_refused
+from models.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs
+from tests.builders import (
+    balance_of,
+    job_row,
+    make_generation,
+    make_job,
+    make_user,
+    make_worker,
+    queue_row,
+    set_status,
+)
+from tests.integration.refusals.rules import STATEMENTS, allow, refuse, run
+
+DEADLINES = {"ANALYZING": 60, "GENERATING": 60}
+
+
+async def look(database, worker, most=8):
+    return await claim_jobs(database, worker, "default", most, DEADLINES)
+
+
+async def make_due(database):
+    await database.fetch("UPDATE darkroom.job_queue SET scheduled_at = now() WHERE refused_since IS NOT NULL")
+
+
+async def refused_for_hours(database):
+    """Let a job have been refused often and for long, as far as the queue knows."""
+    await database.fetch(
+        """UPDATE darkroom.job_queue SET refused_since = now() - interval '2 hours', refusals = 20
+           WHERE refused_since IS NOT NULL"""
+    )
+
+
+BY_STATUS = "NEW.id = '{job}' AND NEW.status = 'PROCESSING'"
+
+
+@pytest.mark.parametrize("kind", [*STATEMENTS, "deferred"])
+async def test_others_start_in_the_same_look_whatever_refuses_the_first(database, kind):
+    worker = await make_worker(database)
+    refused = await make_job(database)
+    others = [await make_job(database) for _ in range(3)] + [await make_generation(database)]
+    await refuse(database, kind, BY_STATUS.format(job=refused))
+
+    taken = await look(database, worker)
+
+    assert [one.job_id for one in taken.claims] == others
+    assert taken.refused == 1
+    row = await queue_row(database, refused)
+    assert (row["status"], row["refusals"]) == ("retrying", 1)
+    assert row["refused_state"] in row["last_error"]
+    assert (await look(database, worker)).refused == 0
+
+
+async def test_check_added_behind_a_waiting_row_is_quoted(database):
+    worker = await make_worker(database)
+    refused = await make_job(database, maxRetries=9)
+    await run(
+        database,
+        'ALTER TABLE public.image_enhancement_jobs ADD CONSTRAINT any_name CHECK ("maxRetries" <= 3) NOT VALID',
+    )
+
+    await look(database, worker)
+
+    assert "any_name" in (await queue_row(database, refused))["last_error"]
+
+
+async def test_unique_index_lets_a_users_jobs_run_one_after_the_other(database):
+    worker = await make_worker(database)
+    user = await make_user(database)
+    jobs = [await make_job(database, user_id=user) for _ in range(2)]
+    other = await make_job(database)
+    await run(
+        database,
+        """CREATE UNIQUE INDEX one_running ON public.image_enhancement_jobs ("userId") WHERE status = 'PROCESSING'""",
+    )
+
+    first = await look(database, worker)
+    assert {one.job_id for one in first.claims} == {jobs[0], other}
+    await set_status(database, jobs[0], "CANCELLED")
+    await make_due(database)
+
+    second = await claim_refused(database, worker, "default", 8, DEADLINES)
+    assert [one.job_id for one in second.claims] == [jobs[1]]
+    row = await queue_row(database, jobs[1])
+    assert (row["refusals"], row["refused_since"], row["refused_state"]) == (0, None, None)
+
+
+async def test_refused_job_is_not_woken_into_the_claim_of_many(database):
+    worker = await make_worker(database)
+    refused = await make_job(database)
+    await refuse(database, "raise", BY_STATUS.format(job=refused))
+    await look(database, worker)
+    await make_due(database)
+
+    async with database.connection() as connection:
+        await wake_due(connection)
+
+    assert (await queue_row(database, refused))["status"] == "retrying"
+    again = await claim_refused(database, worker, "default", 8, DEADLINES)
+    assert (again.claims, again.refused) == ([], 1)
+    row = await queue_row(database, refused)
+    assert row["refusals"] == 2
+    assert row["scheduled_at"] - await database.fetchval("SELECT now()") > timedelta(seconds=3)
+
+
+async def test_thousand_refused_rows_before_one_do_not_keep_it_for_long(database):
+    worker = await make_worker(database)
+    user = await make_user(database)
+    bad = await make_job(database, user_id=user, tier="FREE")
+    await database.fetch(
+        """INSERT INTO public.image_enhancement_jobs
+               (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+           SELECT 'bad' || n, j."imageId", j."userId", 'FREE', 0, 'PENDING', now()
+           FROM generate_series(1, 300) n, public.image_enhancement_jobs j""",
+    )
+    good = await make_job(database)
+    await refuse(database, "raise", f"NEW.\"userId\" = '{user}' AND NEW.status = 'PROCESSING'")
+
+    taken = []
+    async with asyncio.timeout(5):
+        while not taken:
+            taken = (await look(database, worker, 4)).claims
+
+    assert [one.job_id for one in taken] == [good]
+    assert await queue_row(database, bad)
+
+
+async def test_two_workers_set_a_row_aside_once(database):
+    refused = await make_job(database)
+    await refuse(database, "raise", BY_STATUS.format(job=refused))
+    workers = [await make_worker(database) for _ in range(2)]
+
+    await asyncio.gather(*(look(database, worker) for worker in workers))
+
+    assert (await queue_row(database, refused))["refusals"] == 1
+
+
+async def test_refused_job_is_cancelled_by_a_plain_update(database, foreign):
+    user = await make_user(database)
+    refused = await make_job(database, user_id=user)
+    await refuse(database, "raise", BY_STATUS.format(job=refused))
+    await look(database, await make_worker(database))
+
+    await foreign.execute("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = $1", refused)
+
+    assert await queue_row(database, refused) is None
+    assert await balance_of(database, user) == 100
+
+
+@pytest.mark.parametrize("kind", [*STATEMENTS, "deferred"])
+async def test_job_refused_for_hours_ends_refunded_or_waits_where_every_row_may_be_refused(database, kind):
+    user = await make_user(database)
+    refused = await make_job(database, user_id=user)
+    await refuse(database, kind, BY_STATUS.format(job=refused))
+    await look(database, await make_worker(database))
+    await refused_for_hours(database)
+
+    is_general = (await queue_row(database, refused))["refused_state"][:2] in refusals.GENERAL_CLASSES
+    assert await end_refused_jobs(database) == (0 if is_general else 1)
+
+    if is_general:
+        await database.fetch("UPDATE darkroom.job_queue SET created_at = $1", datetime.now(UTC) - timedelta(days=2))
+        await end_overdue_jobs(database, 86_400)
+    row = await job_row(database, refused)
+    assert row["status"] == "REFUNDED"
+    assert "SQLSTATE" in row["errorMessage"]
+    assert await balance_of(database, user) == 100
+
+
+async def test_job_that_is_paused_after_its_refusal_is_not_ended_for_it(database):
+    refused = await make_job(database)
+    await refuse(database, "raise", BY_STATUS.format(job=refused))
+    await look(database, await make_worker(database))
+    await refused_for_hours(database)
+    await database.fetch(
+        """INSERT INTO darkroom.settings VALUES ('pauses', jsonb_build_object('type:enhance',
+               jsonb_build_object('at', now())))"""
+    )
+
+    assert await end_refused_jobs(database) == 0
+
+
+async def test_job_goes_on_when_the_rule_is_dropped(database):
+    worker = await make_worker(database)
+    refused = await make_job(database)
+    await refuse(database, "raise", BY_STATUS.format(job=refused))
+    await look(database, worker)
+    await allow(database)
+    await make_due(database)
+
+    assert [one.job_id for one in (await claim_refused(database, worker, "default", 8, DEADLINES)).claims] == [refused]
+
+
+async def test_job_id_over_the_limit_of_a_notification_is_claimed_and_cancelled(database, foreign):
+    user = await make_user(database)
+    job = await make_job(database, user_id=user)
+    await database.fetch("DELETE FROM darkroom.job_queue")
+    async with foreign.transaction():
+        await foreign.execute("SET LOCAL session_replication_role = replica")
+        await foreign.execute("UPDATE public.image_enhancement_jobs SET id = repeat('x', 8200) WHERE id = $1", job)
+        await foreign.execute("UPDATE darkroom.job_money SET job_id = repeat('x', 8200) WHERE job_id = $1", job)
+    other = await make_job(database)
+    messages: asyncio.Queue[str] = asyncio.Queue()
+    await foreign.add_listener("darkroom_jobs", lambda *message: messages.put_nowait(message[3]))
+    await adopt_jobs(database)
+
+    taken = await look(database, await make_worker(database))
+    await foreign.execute("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id LIKE 'xxx%'")
+
+    assert {one.job_id for one in taken.claims} == {"x" * 8200, other}
+    assert await balance_of(database, user) == 100
+    told = [await asyncio.wait_for(messages.get(), 10) for _ in range(3)]
+    assert sum('"id": null' in one for one in told) == 2
+
+
+async def test_refusal_of_every_row_claims_nothing_and_raises_nothing(database, foreign):
+    jobs = [await make_job(database) for _ in range(3)]
+    await refuse(database, "missing table", "true")
+
+    taken = await look(database, await make_worker(database))
+
+    assert (taken.claims, taken.refused) == ([], 3)
+    for job in jobs:
+        row = await queue_row(database, job)
+        assert row["scheduled_at"] - row["refused_since"] < timedelta(seconds=20)
+
+
+async def test_claim_behind_a_pooler_goes_on_after_a_refusal(database_url, database):
+    from config.postgres_url import parse_postgres_url  # noqa: PLC0415 - one test
+    from models.database import Database  # noqa: PLC0415
+
+    pooled = Database(parse_postgres_url(f"{database_url}{'&' if '?' in database_url else '?'}pgbouncer=true"))
+    await pooled.open()
+    refused, other = await make_job(database), await make_job(database)
+    await refuse(database, "raise", BY_STATUS.format(job=refused))
+
+    try:
+        taken = await look(pooled, await make_worker(database))
+    finally:
+        await pooled.close()
+
+    assert [one.job_id for one in taken.claims] == [other]
+    assert (await job_row(database, other))["status"] == "PROCESSING"
+
+
+async def test_statement_that_the_database_refuses_is_told_from_its_moment():
+    assert refusals.is_refusal(asyncpg.CheckViolationError("x"))
+    for passing in (asyncpg.DeadlockDetectedError, asyncpg.AdminShutdownError, asyncpg.QueryCanceledError, OSError):
+        assert not refusals.is_refusal(passing("x"))
