@@ -78,7 +78,13 @@ def _locked(table: JobTable, name: str) -> str:
 def _started(table: JobTable, name: str) -> str:
     types = ", ".join(f"'{job_type}'" for job_type in table.job_types)
     stage = f'{table.stage_column} = c.stage::public."PipelineStage", ' if table.stage_column else ""
-    run = '"workflowRunId" = c.lease_token::text, ' if table is ENHANCEMENTS else ""
+    # a producer's own value stays; what an earlier claim put there is replaced
+    run = (
+        """"workflowRunId" = CASE WHEN coalesce(j."workflowRunId", '') IN ('', c.earlier_token::text)
+                                 THEN c.lease_token::text ELSE j."workflowRunId" END, """
+        if table is ENHANCEMENTS
+        else ""
+    )
     return f"""{name} AS (
         UPDATE {table.name} j
         SET status = 'PROCESSING', {stage}{run}
@@ -106,7 +112,7 @@ def _claim_of(which: str, look_at: int) -> str:
     return f"""
 WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
     picked AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.tier, q.position FROM darkroom.job_queue q
+        SELECT q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token FROM darkroom.job_queue q
         WHERE q.queue = $1 AND {which}
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
           AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
@@ -116,16 +122,18 @@ WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
     {_locked(ENHANCEMENTS, "enhancements")},
     {_locked(GENERATIONS, "generations")},
     free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
-    taken AS MATERIALIZED (SELECT p.id FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
+    taken AS MATERIALIZED (
+        SELECT p.id, p.run_token AS earlier_token, gen_random_uuid() AS token
+        FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
-        SET status = 'processing', ready = false, worker_id = $3, lease_token = gen_random_uuid(),
+        SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
             attempts = least(q.attempts, {_MOST - 1}) + 1, started_at = now(),
             refusals = 0, refused_since = NULL, refused_state = NULL,
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
         FROM taken WHERE q.id = taken.id
-        RETURNING q.*),
+        RETURNING q.*, taken.earlier_token),
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'

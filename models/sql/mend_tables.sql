@@ -43,3 +43,6 @@ CREATE TABLE darkroom.refused_ends (
     PRIMARY KEY (job_type, job_id)
 );
 CREATE INDEX refused_ends_tried_idx ON darkroom.refused_ends (tried_at);
+
+-- The token of a job's claim before this one: where workflowRunId holds it, the claim put it there.
+ALTER TABLE darkroom.job_queue ADD COLUMN run_token uuid;
