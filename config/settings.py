@@ -198,6 +198,12 @@ class Settings(ProviderSettings):
         description="What a user may use a month, measure=number,...; passing 80 % and 100 % writes a warning to "
         f"error_logs. Measures: {', '.join(USAGE_MEASURES)}",
     )
+    link_pipelines: Literal["owner", "trust"] | None = Field(
+        default=None,
+        description="Whose inserted jobs, which show no token, may use a pipeline shared by link: owner (its owner's), "
+        "or trust (everyone's: the application has asked for the token). Unset: trust on tables that another tool "
+        "made, else owner. `darkroom db upgrade` records it",
+    )
     reuse_results: bool = Field(
         default=False,
         description="on: the same user's same picture, pipeline, model and tier takes the earlier result",

@@ -83,6 +83,7 @@ async def upgrade(
     cost_column: str = session.OUR_COST_COLUMN,
     max_retries: int = 3,
     regeneration: Mapping[str, object] | None = None,
+    link_pipelines: str | None = None,
     grant_role: str | None = None,
     with_application: bool = False,
 ) -> UpgradeResult:
@@ -98,6 +99,8 @@ async def upgrade(
         cost_column: the name of the cost's column in both job tables.
         max_retries: attempts after the first for jobs whose table has no such column.
         regeneration: what users earn back, as `Settings.regeneration_terms` says; None keeps what is recorded.
+        link_pipelines: `owner` or `trust`, for jobs that are inserted; None means trust where another tool made the
+            tables, since its application checks tokens by itself, and owner on our own.
         grant_role: a role that is to be allowed to submit and cancel by our SQL functions.
         with_application: make the application's tables also where `public` holds relations of somebody else.
 
@@ -124,6 +127,8 @@ async def upgrade(
             with_application=with_application,
         )
         installation.record(connection, "max_retries", max_retries)
+        default = "trust" if result.is_adopted else "owner"
+        installation.record(connection, "link_pipelines", link_pipelines or default)
         if regeneration is not None:
             installation.record(connection, "regeneration", dict(regeneration))
         return result

@@ -90,13 +90,15 @@ async def make_generation(
     kind: str = "GENERATE",
     tier: str = "TIER_1K",
     prompt: str = "a cat",
+    api_key_id: str | None = None,
 ) -> str:
     """Insert a job of mcp_generation_jobs; return its id."""
     user_id = user_id or await make_user(database)
     job_id = new_id("g")
     await database.fetch(
-        """INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "updatedAt")
-           VALUES ($1, $2, $3::text::public."McpJobType", $4::text::public."EnhancementTier", $5, 'PENDING', $6,
+        """INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "apiKeyId",
+               "updatedAt")
+           VALUES ($1, $2, $3::text::public."McpJobType", $4::text::public."EnhancementTier", $5, 'PENDING', $6, $7,
                    darkroom.utc_now())""",
         job_id,
         user_id,
@@ -104,8 +106,22 @@ async def make_generation(
         tier,
         PRICE[tier],
         prompt,
+        api_key_id,
     )
     return job_id
+
+
+async def make_api_key(database: Database, user_id: str, *, is_active: bool = True) -> str:
+    """Insert an API key; return its id."""
+    key_id = new_id("k")
+    await database.fetch(
+        """INSERT INTO public.api_keys (id, "userId", name, "keyHash", "keyPrefix", "isActive", "updatedAt")
+           VALUES ($1, $2, 'key', $1, 'k', $3, darkroom.utc_now())""",
+        key_id,
+        user_id,
+        is_active,
+    )
+    return key_id
 
 
 async def job_row(database: Database, job_id: str) -> Any:

@@ -22,7 +22,7 @@ from models.artifacts import Artifact, find_artifact, find_same, record_artifact
 from models.claims import Claim, ClaimLostError, FencedError
 from models.database import Database, is_connection_loss, is_contention
 from models.error_logs import FailedAttempt, log_failed_attempts
-from models.job_inputs import JobInputs, load_inputs
+from models.job_inputs import JobInputs, load_inputs, record_pipeline
 from models.refusals import settle_refused
 from models.transitions import (
     Checkpoint,
@@ -207,6 +207,12 @@ class Runner:
             raise ClaimLostError(f"the row of job {claim.job_id} is gone")
         stages = _remaining(JOB_TYPES[claim.job_type].stages, claim.stage)
         context = self._context(job, inputs)
+        if (pipeline := inputs.pipeline) is not None and pipeline.is_albums:
+            await self._with_database(
+                lambda: self._database.commit(
+                    "record_pipeline", lambda connection: record_pipeline(connection, claim, pipeline.id)
+                )
+            )
         if stages[0].name is StageName.GENERATING:  # an earlier attempt may have got as far as the storage
             context = await self._with_artifact(context, claim)
         for stage, following in zip(stages, [*stages[1:], None], strict=True):

@@ -26,6 +26,14 @@ _SET_ASPECT = """
 UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
 WHERE q.job_id = $1 AND q.job_type = 'generate'
 """
+# noted by the transaction that made the submission, whose time its row has; any other one only reads it
+_FIRST_ASPECT = """
+UPDATE darkroom.submissions s
+SET arguments = CASE WHEN s.created_at = now() THEN s.arguments || jsonb_build_object('aspect', $3::text)
+                     ELSE s.arguments END
+WHERE s.user_id = $1 AND s.idempotency_key = $2 AND s.arguments IS NOT NULL
+RETURNING coalesce(s.arguments ->> 'aspect', '')
+"""
 
 
 class StorageRefusedError(OperationError):
@@ -116,6 +124,7 @@ async def submit_picture(
     *,
     tier: str,
     pipeline_id: str | None = None,
+    pipeline_token: str | None = None,
     source_image_id: str | None = None,
 ) -> Submitted:
     """Store a picture and submit its job; a job that is refused leaves no picture behind.
@@ -126,7 +135,11 @@ async def submit_picture(
     image_id = await store_picture(runtime, user_id, picture)
     try:
         job_id = await submit_enhancement(
-            runtime, user_id, image_id, tier=tier, pipeline_id=pipeline_id, source_image_id=source_image_id
+            *(runtime, user_id, image_id),
+            tier=tier,
+            pipeline_id=pipeline_id,
+            pipeline_token=pipeline_token,
+            source_image_id=source_image_id,
         )
     except OperationError:
         await remove_picture(runtime, image_id)
@@ -148,24 +161,35 @@ async def submit_enhancement(
     user_id: str,
     image_id: str,
     *,
-    tier: str,
+    tier: str | None,
     pipeline_id: str | None = None,
+    pipeline_token: str | None = None,
     source_image_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> str:
     """Submit a job for a picture that is stored, and ring; return the job's id, the same one for the same key.
 
+    Args:
+        runtime: open.
+        user_id: whose it is.
+        image_id: the picture.
+        tier: a label of `EnhancementTier`; None takes the pipeline's, else the album's default, else 1K.
+        pipeline_id: how to treat it; None leaves it to the picture's album.
+        pipeline_token: of a pipeline that its owner has shared by link.
+        source_image_id: a second picture to blend in.
+        idempotency_key: the same key gives the same job.
+
     Raises:
-        InvalidInputError: the pipeline breaks a rule.
+        InvalidInputError: the pipeline breaks a rule, or the key was used with other arguments.
         NotFoundError: user, picture or pipeline doesn't exist.
-        NotYoursError: picture or pipeline is another user's and not public.
+        NotYoursError: picture or pipeline is another user's and not public, or the token isn't the pipeline's.
         PaymentRefusedError: too few tokens.
     """
 
     async def submit(connection: Connection) -> str:
         job_id: str = await connection.fetchval(
-            "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6)",
-            *(user_id, image_id, tier, pipeline_id, source_image_id, idempotency_key),
+            "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6, $7)",
+            *(user_id, image_id, tier, pipeline_id, source_image_id, idempotency_key, pipeline_token),
         )
         return job_id
 
@@ -221,9 +245,10 @@ async def submit_generation(
         aspect: `W:H` of a picture made of words; the row has no place for it, so the queue keeps it.
 
     Raises:
-        InvalidInputError: the prompt holds NUL, which no text in PostgreSQL can.
+        InvalidInputError: the prompt is empty, too long or holds NUL, which no text in PostgreSQL can; the input is
+            missing; or the key was used with other arguments.
         NotFoundError: user or API key doesn't exist.
-        NotYoursError: the API key is another user's.
+        NotYoursError: the API key or the input is another user's, or the user's plan has no API access.
         PaymentRefusedError: too few tokens.
     """
     if "\0" in prompt:
@@ -235,6 +260,12 @@ async def submit_generation(
                 "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8)",
                 *(user_id, job_type, tier, prompt, input_key, input_url, api_key_id, idempotency_key),
             )
+            if idempotency_key is not None:
+                first_aspect = await connection.fetchval(_FIRST_ASPECT, user_id, idempotency_key, aspect)
+                if first_aspect is not None and first_aspect != (aspect or ""):
+                    raise InvalidInputError(
+                        f"idempotency key {idempotency_key} was used for job {job_id} with another aspect"
+                    )
             if aspect is not None:
                 await connection.execute(_SET_ASPECT, job_id, aspect)
         return job_id

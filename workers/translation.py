@@ -21,15 +21,18 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
     """Build the job that stages see.
 
     Raises:
-        NotYoursError: a picture, pipeline or reference key isn't the user's to use.
+        NotYoursError: a picture, pipeline, reference key or API key isn't the user's to use.
         MissingObjectError: a blend's source picture is gone.
         InvalidOptionsError: the pipeline's JSON or the prompt breaks a rule.
     """
     if claim.job_type == "blend" and inputs.source is None:
         raise MissingObjectError("the blend's source picture is missing: its row was deleted")
+    if inputs.api_key_fault is not None:
+        raise NotYoursError(inputs.api_key_fault)
     pipeline = inputs.pipeline
     if pipeline is not None and not pipeline.is_allowed:
-        raise NotYoursError(f"pipeline {pipeline.id} is private and not yours")
+        kind = "shared by link, the job came without its token," if pipeline.is_shared_by_link else "private"
+        raise NotYoursError(f"pipeline {pipeline.id} is {kind} and not yours")
     config: dict[str, Any] = {} if pipeline is None else dict(pipeline.config)
     if inputs.model is not None:  # of this one job, by an operator
         config["generationConfig"] = {**(config.get("generationConfig") or {}), "model": inputs.model}

@@ -23,6 +23,7 @@ FILES: Final = (
     "changes.sql",
     "refusals.sql",
     "pipelines.sql",
+    "submit_checks.sql",
     "submit.sql",
     "limits.sql",
     "partitions.sql",
@@ -35,7 +36,10 @@ FILES: Final = (
 
 TRIGGERS_FILE: Final = "triggers.sql"
 
-RETIRED: Final[tuple[str, ...]] = ()
+RETIRED: Final[tuple[str, ...]] = (
+    "submit_enhancement(text, text, text, text, text, text)",
+    "reserve_submission(text, text, text, text)",
+)
 """Signatures of functions that a release replaced by others of the same name, such as `submit_enhancement(text, text)`.
 
 They are dropped, and whoever was allowed to call one may call the function that has its name now.

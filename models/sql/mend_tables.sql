@@ -43,6 +43,17 @@ CREATE TABLE darkroom.refused_ends (
     PRIMARY KEY (job_type, job_id)
 );
 CREATE INDEX refused_ends_tried_idx ON darkroom.refused_ends (tried_at);
+-- What a submission asked for, so that its key with other arguments is refused; NULL in rows from before.
+ALTER TABLE darkroom.submissions ADD COLUMN arguments jsonb;
+CREATE INDEX submissions_created_idx ON darkroom.submissions (created_at);
+
+-- Jobs whose producer showed the token of the pipeline that treats them, which is shared by link.
+CREATE TABLE darkroom.pipeline_links (
+    job_id text PRIMARY KEY,
+    pipeline_id text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX pipeline_links_at_idx ON darkroom.pipeline_links (at);
 
 -- The token of a job's claim before this one: where workflowRunId holds it, the claim put it there.
 ALTER TABLE darkroom.job_queue ADD COLUMN run_token uuid;

@@ -1,7 +1,10 @@
 -- What producers in any language may call. Each runs with the migrating role's rights and checks for itself.
 
+-- Without a tier a job takes its pipeline's, then its album's default. A pipeline that is shared by link asks for its
+-- token; that it was shown is kept beside the job, because the job's row has no place for it.
 CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text, pipeline_id text DEFAULT NULL,
-                                            source_image_id text DEFAULT NULL, idempotency_key text DEFAULT NULL)
+                                            source_image_id text DEFAULT NULL, idempotency_key text DEFAULT NULL,
+                                            pipeline_token text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -9,9 +12,13 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
 DECLARE
     new_job text := darkroom.new_id();
     found_job text;
+    job_tier text;
+    album_pipeline text;
 BEGIN
-    found_job := darkroom.reserve_submission(user_id, idempotency_key,
-                                             CASE WHEN source_image_id IS NULL THEN 'enhance' ELSE 'blend' END, new_job);
+    found_job := darkroom.reserve_submission(
+        user_id, idempotency_key, CASE WHEN source_image_id IS NULL THEN 'enhance' ELSE 'blend' END, new_job,
+        jsonb_build_object('image_id', image_id, 'tier', tier, 'pipeline_id', pipeline_id,
+                           'source_image_id', source_image_id));
     IF found_job <> new_job THEN
         RETURN found_job;
     END IF;
@@ -21,15 +28,31 @@ BEGIN
     END IF;
     IF pipeline_id IS NOT NULL THEN
         PERFORM darkroom.check_pipeline(user_id, pipeline_id);
+        PERFORM darkroom.check_link(user_id, pipeline_id, pipeline_token);
+    ELSE
+        album_pipeline := darkroom.album_pipeline(user_id, image_id);
+        IF album_pipeline IS NOT NULL THEN
+            PERFORM darkroom.check_pipeline(user_id, album_pipeline);
+            IF darkroom.link_pipelines() <> 'trust' THEN
+                PERFORM darkroom.check_link(user_id, album_pipeline, pipeline_token);
+            END IF;
+        END IF;
     END IF;
+    job_tier := coalesce(tier, darkroom.default_tier(user_id, image_id, pipeline_id));
+    PERFORM darkroom.check_tier(job_tier);
     INSERT INTO public.image_enhancement_jobs
         (id, "imageId", "userId", tier, "tokensCost", status, "createdAt", "updatedAt", "pipelineId", "sourceImageId",
          "isBlend")
-    VALUES (new_job, image_id, user_id, tier::public."EnhancementTier", darkroom.price(tier), 'PENDING',
+    VALUES (new_job, image_id, user_id, job_tier::public."EnhancementTier", darkroom.price(job_tier), 'PENDING',
             darkroom.utc_now(), darkroom.utc_now(), pipeline_id, source_image_id, source_image_id IS NOT NULL);
+    IF pipeline_token IS NOT NULL THEN
+        INSERT INTO darkroom.pipeline_links (job_id, pipeline_id)
+        SELECT new_job, p.id FROM public.enhancement_pipelines p WHERE p.id = coalesce(pipeline_id, album_pipeline) AND p.visibility = 'LINK';
+    END IF;
     RETURN new_job;
 END $$;
 
+-- What a worker would refuse without looking at anything is refused here, before it is charged.
 CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text, input_key text DEFAULT NULL,
                                            input_url text DEFAULT NULL, api_key_id text DEFAULT NULL,
                                            idempotency_key text DEFAULT NULL)
@@ -40,19 +63,24 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
 DECLARE
     new_job text := darkroom.new_id();
     found_job text;
-    owner text;
 BEGIN
-    found_job := darkroom.reserve_submission(user_id, idempotency_key, lower(type), new_job);
+    input_key := nullif(input_key, '');
+    input_url := nullif(input_url, '');
+    -- a prompt may be private and a URL may be signed: what is remembered of them is whether they are the same
+    found_job := darkroom.reserve_submission(
+        user_id, idempotency_key, lower(type), new_job,
+        jsonb_build_object('type', type, 'tier', tier, 'prompt', darkroom.digest(prompt), 'input_key', input_key,
+                           'input_url', darkroom.digest(input_url), 'api_key_id', api_key_id));
     IF found_job <> new_job THEN
         RETURN found_job;
     END IF;
+    PERFORM darkroom.check_tier(tier);
+    PERFORM darkroom.check_generation(type, prompt, input_key, input_url);
+    IF type = 'MODIFY' AND input_key IS NOT NULL THEN
+        PERFORM darkroom.check_input_key(user_id, input_key);
+    END IF;
     IF api_key_id IS NOT NULL THEN
-        SELECT k."userId" INTO owner FROM public.api_keys k WHERE k.id = api_key_id;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'API key % not found', api_key_id USING ERRCODE = 'P0002';
-        ELSIF owner <> user_id THEN
-            RAISE EXCEPTION 'API key % is not yours', api_key_id USING ERRCODE = '42501';
-        END IF;
+        PERFORM darkroom.check_api_key(user_id, api_key_id);
     END IF;
     INSERT INTO public.mcp_generation_jobs
         (id, "userId", "apiKeyId", type, tier, "tokensCost", status, prompt, "inputImageUrl", "inputImageR2Key",
@@ -63,10 +91,15 @@ BEGIN
 END $$;
 
 -- The job id of this key: the one given, or that of the first submission. Waits for a first one still in flight.
-CREATE OR REPLACE FUNCTION darkroom.reserve_submission(user_id text, idempotency_key text, job_type text, job_id text) RETURNS text
+-- The same key with other arguments is a mistake of the producer's, and neither job is what it asked for.
+CREATE OR REPLACE FUNCTION darkroom.reserve_submission(user_id text, idempotency_key text, job_type text, job_id text,
+                                                       arguments jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
+DECLARE
+    first darkroom.submissions;
+    differing text;
 BEGIN
     PERFORM 1 FROM public.users u WHERE u.id = user_id;
     IF NOT FOUND THEN
@@ -75,12 +108,19 @@ BEGIN
     IF idempotency_key IS NULL THEN
         RETURN job_id;
     END IF;
-    INSERT INTO darkroom.submissions VALUES (user_id, idempotency_key, job_type, job_id) ON CONFLICT DO NOTHING;
+    INSERT INTO darkroom.submissions (user_id, idempotency_key, job_type, job_id, arguments)
+    VALUES (user_id, idempotency_key, job_type, job_id, arguments) ON CONFLICT DO NOTHING;
     IF FOUND THEN
         RETURN job_id; -- not read back: a serializable transaction would lock the page that others' keys stand on, too
     END IF;
-    RETURN (SELECT s.job_id FROM darkroom.submissions s
-            WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key);
+    SELECT s.* INTO first FROM darkroom.submissions s
+    WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key;
+    differing := darkroom.differing_arguments(first, job_type, arguments);
+    IF differing IS NOT NULL THEN
+        RAISE EXCEPTION 'idempotency key % was used for job % with another %', idempotency_key, first.job_id, differing
+            USING ERRCODE = '22023';
+    END IF;
+    RETURN first.job_id;
 END $$;
 
 CREATE OR REPLACE FUNCTION darkroom.check_picture(user_id text, image_id text) RETURNS void

@@ -8,15 +8,19 @@ from typing import Annotated
 import typer
 
 from workers.cli.failures import CommandUsageError
-from workers.cli.parameters import Json, Tier, TierName
+from workers.cli.parameters import Json, PipelinesTier
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Pictures: JPEG, PNG, WebP or GIF.")]
 
 
 def enhance(
     paths: Paths,
-    tier: Tier = TierName.TIER_1K,
+    tier: PipelinesTier = None,
     pipeline: Annotated[str | None, typer.Option("--pipeline", metavar="ID", help="How to treat them.")] = None,
+    pipeline_token: Annotated[
+        str | None,
+        typer.Option("--pipeline-token", metavar="TOKEN", help="Of a pipeline that its owner has shared by link."),
+    ] = None,
     blend: Annotated[str | None, typer.Option("--blend", metavar="PATH", help="A second picture for each.")] = None,
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Write results there as NAME.jpg.")] = None,
     user: Annotated[
@@ -39,13 +43,17 @@ def enhance(
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise CommandUsageError(f"--out {out} is not a directory; name one, it is made if it is missing")
 
+    if pipeline_token is not None and pipeline is None:
+        raise CommandUsageError("--pipeline-token is of a pipeline; name it with --pipeline")
+
     from workers.cli.enhancing import Request, run
 
     return run(
         Request(
             paths=tuple(map(Path, paths)),
-            tier=tier.name,
+            tier=None if tier is None else tier.name,
             pipeline_id=pipeline,
+            pipeline_token=pipeline_token,
             blend=None if blend is None else Path(blend),
             out=None if out is None else Path(out),
             user=user,

@@ -15,6 +15,7 @@ from workers.cli.own_worker import OwnWorker
 from workers.cli.progress import follow_jobs
 from workers.operations.errors import OperationError
 from workers.operations.jobs import get_jobs
+from workers.operations.pipelines import default_tier
 from workers.operations.users import User, require_user
 from workers.operations.watching import JobProgress
 from workers.runtime import Runtime
@@ -28,8 +29,9 @@ class Request:
     """What was asked for, checked as far as it can be without a database."""
 
     paths: tuple[Path, ...]
-    tier: str
+    tier: str | None
     pipeline_id: str | None
+    pipeline_token: str | None
     blend: Path | None
     out: Path | None
     user: str | None
@@ -84,16 +86,17 @@ class _Enhancing:
         return FAILED if any(item.reason for item in self._items) else DONE
 
     async def _work(self, blend: Picture | None, own_worker: OwnWorker) -> None:
-        needed = self._runtime.settings.prices[self._request.tier] * sum(1 for item in self._items if not item.reason)
+        tier = self._request.tier or await default_tier(self._runtime, self._request.pipeline_id)
+        needed = self._runtime.settings.prices[tier] * sum(1 for item in self._items if not item.reason)
         user = await require_user(self._runtime, self._request.user, tokens_needed=needed)
         if self._request.is_waiting:
             await own_worker.start_if_needed()  # first: it comes up while pictures are stored
-        await self._submit(user, blend)
+        await self._submit(user, tier, blend)
         if self._request.is_waiting:
             await self._follow(own_worker)
             await self._fetch()
 
-    async def _submit(self, user: User, blend: Picture | None) -> None:
+    async def _submit(self, user: User, tier: str, blend: Picture | None) -> None:
         source_id = None if blend is None else await store_picture(self._runtime, user.id, blend)
         for item in self._items:
             if item.reason is not None:
@@ -103,8 +106,9 @@ class _Enhancing:
                     self._runtime,
                     user.id,
                     read_picture(item.path, self._runtime.settings),
-                    tier=self._request.tier,
+                    tier=tier,
                     pipeline_id=self._request.pipeline_id,
+                    pipeline_token=self._request.pipeline_token,
                     source_image_id=source_id,
                 )
             except OperationError as error:

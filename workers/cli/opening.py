@@ -98,6 +98,7 @@ async def upgrade_database(
             cost_column=settings.cost_column,
             max_retries=settings.max_retries,
             regeneration=settings.regeneration_terms(),
+            link_pipelines=settings.link_pipelines,
             grant_role=grant_role,
             with_application=with_application or services.is_embedded,
         )

@@ -56,8 +56,11 @@ class TierName(StrEnum):
     TIER_4K = "4k"
 
 
-Tier = Annotated[
-    TierName, typer.Option("--tier", case_sensitive=False, help="How large, and at what price: 1024, 2048, 4096 px.")
+_TIER_HELP = "How large, and at what price: 1024, 2048, 4096 px."
+Tier = Annotated[TierName, typer.Option("--tier", case_sensitive=False, help=_TIER_HELP)]
+PipelinesTier = Annotated[
+    TierName | None,
+    typer.Option("--tier", case_sensitive=False, help=f"{_TIER_HELP} The pipeline's without it, else 1k."),
 ]
 
 

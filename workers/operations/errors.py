@@ -77,6 +77,9 @@ _ADVICE = {
     "23503": "it was deleted meanwhile",
 }
 
+_RAISED = "exec_stmt_raise"
+"""Where PostgreSQL says an error comes from that a function of ours raised; a right that lacks is found elsewhere."""
+
 
 def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
     """Translate what our SQL functions refuse by SQLSTATE; None for any other error."""
@@ -84,7 +87,7 @@ def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
     ours = _BY_SQLSTATE.get(state)
     if ours is None:
         return None
-    if state == "42501" and not str(error).endswith("not yours"):
+    if state == "42501" and error.server_source_function != _RAISED:
         return ours(f"{error}; ask for it with `darkroom db upgrade --grant ROLE`")
     advice = _ADVICE.get(state)
     return ours(f"{error}; {advice}" if advice else str(error))

@@ -48,6 +48,12 @@ async def get_pipeline(runtime: Runtime, pipeline_id: str) -> dict[str, Any]:
     return dict(row)
 
 
+async def default_tier(runtime: Runtime, pipeline_id: str | None) -> str:
+    """Return the tier of a new picture's job that names none: its pipeline's, else 1K."""
+    tier: str = await runtime.database.fetchval("SELECT darkroom.default_tier(NULL, NULL, $1)", pipeline_id)
+    return tier
+
+
 async def create_pipeline(
     runtime: Runtime,
     name: str,

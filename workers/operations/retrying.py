@@ -52,6 +52,12 @@ WITH kept AS (
 UPDATE darkroom.job_queue q SET max_attempts = darkroom.max_attempts(kept."maxRetries")
 FROM kept WHERE q.job_id = kept.id
 """
+# the token of a pipeline shared by link, where the old job was allowed to use it
+_SHARED_BY: Final = """
+SELECT to_jsonb(p) ->> 'shareToken' FROM public.enhancement_pipelines p
+WHERE p.id = $2 AND p.visibility = 'LINK' AND (darkroom.link_pipelines() = 'trust' OR EXISTS (
+    SELECT FROM darkroom.pipeline_links l WHERE l.job_id = $1 AND l.pipeline_id = p.id))
+"""
 _IS_RETRIED: Final = """
 SELECT EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_retry' AND a.target = $1)
 """
@@ -210,13 +216,15 @@ async def _submit_again(connection: Connection, old: dict[str, Any], terms: Retr
 
 async def _submit(connection: Connection, old: dict[str, Any]) -> str:
     columns: tuple[str, ...]
+    further: tuple[str | None, ...] = ()
     if table_of(old["jobType"]) is ENHANCEMENTS:
         columns = ("userId", "imageId", "tier", "pipelineId", "sourceImageId")
-        sql = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5)"
+        sql = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, NULL, $6)"
+        further = (await connection.fetchval(_SHARED_BY, old["id"], old["pipelineId"]),)
     else:
         columns = ("userId", "type", "tier", "prompt", "inputImageR2Key", "inputImageUrl", "apiKeyId")
         sql = "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7)"
-    new_id: str = await connection.fetchval(sql, *(old[column] for column in columns))
+    new_id: str = await connection.fetchval(sql, *(old[column] for column in columns), *further)
     return new_id
 
 

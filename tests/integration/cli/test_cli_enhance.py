@@ -194,3 +194,31 @@ def _worked_on(database_url: str, end: Callable[[str], str], objects: Path) -> I
     finally:
         stopping.set()
         thread.join()
+
+
+def test_tier_left_out_is_the_pipelines(darkroom: Darkroom, arrange: Arrange, picture: Path) -> None:
+    user_id = arrange(make_user)
+    pipeline = darkroom("pipelines", "create", "large", "--user", user_id, "--tier", "4k", "--json").json["id"]
+    arguments = ("enhance", str(picture), "--user", user_id, "--no-wait", "--json")
+
+    (of_pipeline,) = darkroom(*arguments, "--pipeline", pipeline).json
+    (asked,) = darkroom(*arguments, "--pipeline", pipeline, "--tier", "2k").json
+    (plain,) = darkroom(*arguments).json
+
+    assert [job["tier"] for job in (of_pipeline, asked, plain)] == ["TIER_4K", "TIER_2K", "TIER_1K"]
+
+
+def test_pipeline_shared_by_link_asks_for_its_token(darkroom: Darkroom, arrange: Arrange, picture: Path) -> None:
+    owner, user_id = arrange(make_user), arrange(make_user)
+    shared = darkroom("pipelines", "create", "mine", "--user", owner, "--visibility", "link", "--json").json
+    arguments = ("enhance", str(picture), "--user", user_id, "--pipeline", shared["id"], "--no-wait", "--json")
+
+    refused = darkroom(*arguments)
+    taken = darkroom(*arguments, "--pipeline-token", shared["shareToken"])
+    alone = darkroom("enhance", str(picture), "--pipeline-token", "x")
+
+    assert (refused.code, taken.code, alone.code) == (1, 0, 2)
+    assert "shared by link and not yours" in refused.err
+    assert "db upgrade --grant" not in refused.err
+    assert taken.json[0]["pipelineId"] == shared["id"]
+    assert arrange(lambda db: balance_of(db, user_id)) == 98

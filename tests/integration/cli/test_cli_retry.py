@@ -13,7 +13,17 @@ from config.settings import Settings
 from models.database import Database
 from models.job_inputs import load_inputs
 from models.transitions import Checkpoint, Failed, Retried, record
-from tests.builders import balance_of, claim_jobs, job_row, make_generation, make_job, make_user, queue_row, set_status
+from tests.builders import (
+    balance_of,
+    claim_jobs,
+    job_row,
+    make_generation,
+    make_image,
+    make_job,
+    make_user,
+    queue_row,
+    set_status,
+)
 from tests.integration.cli.calling import Arrange, Darkroom
 from workers.operations.retrying import Retry, RetryTerms, retry_jobs
 from workers.runtime import open_runtime
@@ -234,3 +244,26 @@ def test_since_a_time_that_no_calendar_has_is_no_time(darkroom: Darkroom, since:
     ran = darkroom("jobs", "list", "--since", since)
 
     assert (ran.code, "is no time" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("was_shown", [True, False])
+def test_retry_of_a_job_with_a_shared_pipeline_may_use_it_where_the_old_one_might(
+    darkroom: Darkroom, arrange: Arrange, *, was_shown: bool
+) -> None:
+    user_id, owner = arrange(make_user), arrange(make_user)
+    image = arrange(lambda db: make_image(db, user_id))
+    shared = darkroom("pipelines", "create", "mine", "--user", owner, "--visibility", "link", "--json").json
+    if was_shown:
+        submit = "SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K', $3, pipeline_token => $4)"
+        old = arrange(lambda db: db.fetchval(submit, user_id, image, shared["id"], shared["shareToken"]))
+    else:
+        old = arrange(lambda db: make_job(db, user_id=user_id, image_id=image, pipelineId=shared["id"]))
+    arrange(lambda db: set_status(db, old, "CANCELLED"))
+
+    ran = darkroom("jobs", "retry", old, "--json")
+
+    assert ran.code == (0 if was_shown else 1)
+    if was_shown:
+        assert arrange(lambda db: full_row(db, ran.json[0]["id"]))["pipelineId"] == shared["id"]
+        arrange(lambda db: set_status(db, ran.json[0]["id"], "CANCELLED"))
+        assert darkroom("jobs", "retry", ran.json[0]["id"]).code == 0

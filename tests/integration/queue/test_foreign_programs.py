@@ -109,7 +109,7 @@ async def test_role_without_rights_on_our_schema_renames_a_user(database, applic
         "SELECT darkroom.adopt()",
         "SELECT darkroom.record_opening_balances()",
         "SELECT darkroom.grant_to('public')",
-        "SELECT darkroom.reserve_submission('a', 'b', 'c', 'd')",
+        "SELECT darkroom.reserve_submission('a', 'b', 'c', 'd', '{}')",
     ],
 )
 async def test_granted_role_may_do_nothing_else(granted, forbidden):

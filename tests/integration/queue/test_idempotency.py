@@ -1,0 +1,102 @@
+"""One idempotency key is one job: the same arguments give it again, others are refused by name."""
+
+import asyncpg
+import pytest
+
+from tests.builders import balance_of, make_image, make_pipeline, make_user, set_status
+
+ENHANCE = """
+SELECT darkroom.submit_enhancement($1, $2, $3, pipeline_id => $4, source_image_id => $5, idempotency_key => 'key')
+"""
+GENERATE = """
+SELECT darkroom.submit_generation($1, $2, $3, $4, input_key => $5, input_url => $6, idempotency_key => 'key')
+"""
+
+
+async def differing(awaitable):
+    with pytest.raises(asyncpg.InvalidParameterValueError) as caught:
+        await awaitable
+    return str(caught.value).partition("with another ")[2]
+
+
+@pytest.fixture
+async def user(database):
+    return await make_user(database)
+
+
+async def enhancement(database, user):
+    image, other = await make_image(database, user), await make_image(database, user)
+    return [image, "TIER_1K", await make_pipeline(database, user), other], other
+
+
+@pytest.mark.parametrize(("place", "name"), list(enumerate(["image_id", "tier", "pipeline_id", "source_image_id"])))
+@pytest.mark.parametrize("is_old", [False, True], ids=["kept", "from before arguments were kept"])
+async def test_key_with_another_argument_of_an_enhancement_is_refused(database, foreign, user, place, name, is_old):
+    first, other = await enhancement(database, user)
+    job = await foreign.fetchval(ENHANCE, user, *first)
+    second = list(first)
+    second[place] = {"image_id": other, "tier": "TIER_2K", "pipeline_id": await make_pipeline(database, user),
+                     "source_image_id": first[0]}[name]  # fmt: skip
+    if is_old:
+        await database.fetch("UPDATE darkroom.submissions SET arguments = NULL")
+
+    assert await differing(foreign.fetchval(ENHANCE, user, *second)) == name
+
+    assert await foreign.fetchval(ENHANCE, user, *first) == job
+    assert await balance_of(database, user) == 98
+
+
+@pytest.mark.parametrize(("place", "name"), [(1, "tier"), (2, "pipeline_id"), (3, "source_image_id")])
+async def test_key_with_an_argument_left_out_is_refused(database, foreign, user, place, name):
+    first, _ = await enhancement(database, user)
+    await foreign.fetchval(ENHANCE, user, *first)
+    second = list(first)
+    second[place] = None
+
+    assert await differing(foreign.fetchval(ENHANCE, user, *second)) == name
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["kept", "from before arguments were kept"])
+async def test_key_with_other_arguments_of_a_generation_is_refused_and_tells_no_prompt(database, foreign, user, is_old):
+    key = f"mcp-input/{user}/a.png"
+    first = ("MODIFY", "TIER_1K", "paint the secret door", key, "https://example.test/a?signature=1")
+    job = await foreign.fetchval(GENERATE, user, *first)
+    if is_old:
+        await database.fetch("UPDATE darkroom.submissions SET arguments = NULL")
+    others = ("GENERATE", "TIER_2K", "another", f"mcp-input/{user}/b.png", "https://example.test/b")
+
+    for place, name in enumerate(["type", "tier", "prompt", "input_key", "input_url"]):
+        second = list(first)
+        second[place] = others[place]
+        assert await differing(foreign.fetchval(GENERATE, user, *second)) == name
+    assert await differing(foreign.fetchval(GENERATE, user, *others)) == "input_key, input_url, prompt, tier, type"
+
+    assert await foreign.fetchval(GENERATE, user, *first) == job
+    kept = await database.fetchval("SELECT arguments::text FROM darkroom.submissions")
+    assert is_old or not {"secret", "signature"} & set(kept.replace("?", " ").split())
+
+
+async def test_key_of_an_enhancement_for_a_generation_is_refused(database, foreign, user):
+    image = await make_image(database, user)
+    await foreign.fetchval(ENHANCE, user, image, "TIER_1K", None, None)
+
+    with pytest.raises(asyncpg.InvalidParameterValueError, match=r"another .*type"):
+        await foreign.fetchval(GENERATE, user, "GENERATE", "TIER_1K", "a cat", None, None)
+
+
+async def test_key_of_before_whose_job_is_gone_is_accepted(database, foreign, user):
+    image = await make_image(database, user)
+    job = await foreign.fetchval(ENHANCE, user, image, "TIER_1K", None, None)
+    await set_status(database, job, "CANCELLED")
+    await database.fetch("UPDATE darkroom.submissions SET arguments = NULL")
+    await database.fetch("DELETE FROM public.image_enhancement_jobs")
+
+    assert await foreign.fetchval(ENHANCE, user, image, "TIER_4K", None, None) == job
+
+
+async def test_key_whose_job_took_its_default_tier_gives_it_again(database, foreign, user):
+    image = await make_image(database, user)
+
+    jobs = {await foreign.fetchval(ENHANCE, user, image, None, None, None) for _ in range(2)}
+
+    assert len(jobs) == 1
