@@ -1,10 +1,30 @@
 """CROPPING: decide which part of the original to keep, to the pixel."""
 
+import re
+from typing import Final
+
 from pipelines.imaging.geometry import CropSuggestion, CropTooSmallError, PixelBox, crop_box
 from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Crop
+from pipelines.options import AutoCropOptions
+from pipelines.providers.local.work import box_between_bars
 from pipelines.stage import StageContext
 from pipelines.stages.objects import read_input, room_for
+
+BAR_TOLERANCE_FRACTION: Final = 0.02
+"""Of a side: how much more than a black bar a model's estimate may take and still mean the bar."""
+
+_SAYS_BLACK: Final = re.compile(
+    r"\b(black|dark)\b.*\b(bar|bars|border|borders|strip|strips|band|bands)\b|\b(letter|pillar)-?box"
+)
+_SAYS_INTERFACE: Final = re.compile(
+    r"bars?\b|\b(ui|interface|window|browser|screen\w*|desktop|app|apps|application|web|page|menu|button|icon|tab|panel|"
+    r"toolbox|dock|cursor|header|footer|keyboard|phone|overlay|notification|dialog|widget|control|caption|player)s?\b"
+)
+_SAYS_PICTURE: Final = re.compile(
+    r"\b(border|margin|frame|edge|corner|background|wall|sky|floor|space|subject|horizon|composition|framing|vignette)s?\b"
+)
+"""A reason is a model's free text. These words are of a picture and of no program's window."""
 
 
 async def crop(context: StageContext) -> Crop:
@@ -20,12 +40,14 @@ async def crop(context: StageContext) -> Crop:
     if analysis is None or not options.is_enabled or not analysis.cropping.is_cropping_needed:
         return Crop(was_cropped=False)
     suggested = analysis.cropping.suggested_crop
-    if not _is_wanted(analysis.cropping.crop_reason, context) or 1 - suggested.area_fraction < options.min_crop_ratio:
+    if 1 - suggested.area_fraction < options.min_crop_ratio:
         return Crop(was_cropped=False)
+    takes_all = options.allow_black_bar_removal and options.allow_ui_element_crop
     async with room_for(context, 1) as room:
         data = await read_input(context)
         room.shrink(len(data))
         width_px, height_px = await context.pixels.run(oriented_size, data, context.limits)
+        between_bars = None if takes_all else await context.pixels.run(box_between_bars, data, context.limits)
     suggestion = CropSuggestion(suggested.x, suggested.y, suggested.width, suggested.height)
     try:
         box = crop_box(suggestion, width_px, height_px)
@@ -33,14 +55,47 @@ async def crop(context: StageContext) -> Crop:
         return Crop(was_cropped=False)  # a wild suggestion is no reason to fail a job
     if box == PixelBox(0, 0, width_px, height_px):
         return Crop(was_cropped=False)
+    whole = PixelBox(0, 0, width_px, height_px)
+    if not takes_all and not _is_allowed(box, between_bars or whole, whole, analysis.cropping.crop_reason, options):
+        return Crop(was_cropped=False)
     return Crop(was_cropped=True, box=box)
 
 
-def _is_wanted(reason: str | None, context: StageContext) -> bool:
-    """Say whether the pipeline allows a crop for this reason; bars are told from parts of a user interface."""
-    options, words = context.job.options.auto_crop, (reason or "").lower()
-    if "bar" in words:
-        return options.allow_black_bar_removal
-    if "interface" in words or "ui " in words:
-        return options.allow_ui_element_crop
-    return True
+def _is_allowed(
+    kept: PixelBox, between_bars: PixelBox, whole: PixelBox, reason: str | None, options: AutoCropOptions
+) -> bool:
+    """Say whether the pipeline allows what a crop takes away: black bars by measurement, all else by its reason.
+
+    Where parts of a user interface must stay, a crop that takes more than measured bars needs a reason that is about
+    the picture: what a model calls a bar, and what it can't name, may be part of an interface.
+    """
+    if not options.allow_black_bar_removal and _takes_bars(kept, between_bars, whole):
+        return False
+    if _is_within_bars(kept, between_bars, whole):
+        return True
+    words = (reason or "").lower()
+    if not options.allow_black_bar_removal and _SAYS_BLACK.search(words):
+        return False
+    is_of_picture = _SAYS_PICTURE.search(words) is not None and _SAYS_INTERFACE.search(words) is None
+    return options.allow_ui_element_crop or is_of_picture
+
+
+def _takes_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> bool:
+    """Say whether some of a measured bar goes."""
+    return (
+        (kept.x > 0 and between_bars.x > 0)
+        or (kept.y > 0 and between_bars.y > 0)
+        or (kept.right < whole.right and between_bars.right < whole.right)
+        or (kept.bottom < whole.bottom and between_bars.bottom < whole.bottom)
+    )
+
+
+def _is_within_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> bool:
+    """Say whether nothing but measured bars goes, within the tolerance, on each side that has one."""
+    across, down = BAR_TOLERANCE_FRACTION * whole.width, BAR_TOLERANCE_FRACTION * whole.height
+    return (
+        kept.x <= (between_bars.x and between_bars.x + across)
+        and kept.y <= (between_bars.y and between_bars.y + down)
+        and whole.right - kept.right <= ((bar := whole.right - between_bars.right) and bar + across)
+        and whole.bottom - kept.bottom <= ((bar := whole.bottom - between_bars.bottom) and bar + down)
+    )

@@ -19,7 +19,7 @@ from pipelines.providers.local.measure import Measures, measure
 from pipelines.providers.local.treat import treat
 
 BLACK_BARS = "black bars"
-"""The reason for a crop; pipelines that forbid the removal of bars know it by its words."""
+"""The reason for a crop, for people to read."""
 
 MEASURED_SIDE_PX = 2048
 """Noise and blur are measured at this size at most: what larger ones have vanishes in every tier but one."""
@@ -67,6 +67,15 @@ def analysis_of(data: bytes, limits: DecodeLimits) -> Analysis:
         cropping=_cropping(inner, width, height),
         measures=measures.as_numbers(),
     )
+
+
+def box_between_bars(data: bytes, limits: DecodeLimits) -> PixelBox | None:
+    """Decode a picture and return its part between black bars, in pixels of the oriented original; None without bars.
+
+    Raises:
+        BadImageError: refused at the door.
+    """
+    return picture_box(_luma(decode(data, limits).pixels))
 
 
 def enhanced(
