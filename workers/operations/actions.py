@@ -10,6 +10,18 @@ from models.database import Connection
 _INSERT = """
 INSERT INTO darkroom.operator_actions (actor, action, target, before, after, reason) VALUES ($1, $2, $3, $4, $5, $6)
 """
+_HAS_AUDIT_LOGS = """
+SELECT count(*) = 6 FROM pg_attribute a
+WHERE a.attrelid = to_regclass('public.audit_logs') AND NOT a.attisdropped
+  AND a.attname IN ('id', 'userId', 'action', 'targetId', 'metadata', 'createdAt')
+"""
+# an actor is a user where it is one's e-mail or id; an operating system's user has no row that the column could name
+_INSERT_ADJUSTMENT = """
+INSERT INTO public.audit_logs (id, "userId", action, "targetId", metadata, "createdAt")
+VALUES (darkroom.new_id(),
+        coalesce((SELECT u.id FROM public.users u WHERE u.id = $1 OR u.email = $1 ORDER BY u.id = $1 DESC LIMIT 1), $2),
+        'TOKEN_ADJUSTMENT', $2, $3, darkroom.utc_now())
+"""
 
 
 def os_user() -> str:
@@ -32,3 +44,23 @@ async def record_action(
 ) -> None:
     """Write one change down; the caller's transaction holds the change and this row."""
     await connection.execute(_INSERT, actor, action, target, before, after, reason)
+
+
+async def record_adjustment(
+    connection: Connection, *, actor: str, user_id: str, change: Mapping[str, Any], reason: str | None
+) -> None:
+    """Write into the application's own audit log that an operator changed a user's tokens; in the change's transaction.
+
+    The row is the actor's where the actor is a user, else the user's own; `targetId` is always the user. Tables that
+    another tool made may have no such log: `operator_actions` has the change in any case.
+
+    Args:
+        connection: in the caller's transaction.
+        actor: who did it.
+        user_id: whose tokens they are.
+        change: what was moved, for the row's metadata.
+        reason: why.
+    """
+    if await connection.fetchval(_HAS_AUDIT_LOGS):
+        metadata = {**change, "actor": actor, "reason": reason}
+        await connection.execute(_INSERT_ADJUSTMENT, actor, user_id, metadata)

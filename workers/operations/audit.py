@@ -7,7 +7,7 @@ import asyncpg
 
 from models.database import Connection
 from models.refusals import is_refusal
-from workers.operations.actions import record_action
+from workers.operations.actions import record_action, record_adjustment
 from workers.runtime import Runtime
 
 PATIENCE_S: Final = 1_800
@@ -89,6 +89,10 @@ async def repair_tokens(runtime: Runtime, *, actor: str, reason: str | None = No
                         before=changed[0] | {"finding": found["finding"]},
                         after=changed[1],
                         reason=reason,
+                    )
+                    adjusted = {"repair": found["violation"], "before": changed[0], "after": changed[1]}
+                    await record_adjustment(
+                        connection, actor=actor, user_id=found["userId"], change=adjusted, reason=reason
                     )
                     return True
 

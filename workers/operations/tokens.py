@@ -5,7 +5,7 @@ from typing import Any, Final
 import asyncpg
 
 from models.database import Connection
-from workers.operations.actions import record_action
+from workers.operations.actions import record_action, record_adjustment
 from workers.operations.errors import InvalidInputError, PaymentRefusedError, WrongModeError, translated
 from workers.operations.ledger import add_tokens
 from workers.operations.users import find_user
@@ -89,6 +89,8 @@ async def grant_tokens(
                 after={"balance": balance},
                 reason=reason,
             )
+            change = {"amount": amount, "balanceAfter": balance, "transactionId": row["id"]}
+            await record_adjustment(connection, actor=actor, user_id=user.id, change=change, reason=reason)
             return row
 
     try:

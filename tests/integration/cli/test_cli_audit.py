@@ -84,6 +84,10 @@ def test_each_violation_is_named_and_repaired_only_to_the_users_advantage(
     assert [(row["action"], row["reason"]) for row in actions] == (
         [(f"tokens_repair_{violation}", "audit")] if is_repaired else []
     )
+    adjustments = arrange(lambda db: db.fetch("SELECT * FROM public.audit_logs WHERE action = 'TOKEN_ADJUSTMENT'"))
+    assert [(row["targetId"], row["metadata"]["repair"]) for row in adjustments] == (
+        [(user_id, violation)] if is_repaired else []
+    )
 
 
 def test_sound_books_pass_the_audit_and_are_left_alone(darkroom: Darkroom, arrange: Arrange) -> None:

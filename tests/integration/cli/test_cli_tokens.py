@@ -4,6 +4,7 @@ import pytest
 
 from tests.builders import balance_of, ledger_of, make_user, money_violations, set_mode
 from tests.integration.cli.calling import Arrange, Darkroom
+from workers.operations.actions import os_user
 
 
 def test_grant_writes_balance_ledger_and_action_together(darkroom: Darkroom, arrange: Arrange) -> None:
@@ -92,3 +93,49 @@ def test_another_mode_than_the_recorded_one_stops_every_command(
 
     assert ran.code == 2
     assert "TOKENS=external, but the database is in mode managed" in ran.err
+
+
+AUDIT = 'SELECT "userId", action::text, "targetId", metadata FROM public.audit_logs'
+
+
+def test_grant_stands_in_the_applications_audit_log(darkroom: Darkroom, arrange: Arrange) -> None:
+    user_id = arrange(make_user)
+
+    row = darkroom("tokens", "grant", user_id, "40", "--reason", "sorry", "--json").json
+
+    ((of, action, target, metadata),) = arrange(lambda db: db.fetch(AUDIT))
+    assert (of, action, target) == (user_id, "TOKEN_ADJUSTMENT", user_id)
+    assert metadata == {
+        "amount": 40,
+        "balanceAfter": 140,
+        "transactionId": row["id"],
+        "actor": os_user(),
+        "reason": "sorry",
+    }
+
+
+def test_grant_by_a_user_is_that_users_in_the_audit_log(darkroom: Darkroom, arrange: Arrange) -> None:
+    user_id, admin = arrange(make_user), arrange(make_user)
+    arrange(lambda db: db.fetch("UPDATE public.users SET email = $2 WHERE id = $1", admin, os_user()))
+
+    assert darkroom("tokens", "grant", user_id, "1").code == 0
+
+    ((of, _, target, _),) = arrange(lambda db: db.fetch(AUDIT))
+    assert (of, target) == (admin, user_id)
+
+
+def test_grant_that_is_refused_leaves_no_audit_row(darkroom: Darkroom, arrange: Arrange) -> None:
+    user_id = arrange(make_user)
+
+    assert darkroom("tokens", "grant", user_id, "--", "-101").code == 1
+
+    assert arrange(lambda db: db.fetch(AUDIT)) == []
+
+
+def test_grant_works_where_there_is_no_audit_log(darkroom: Darkroom, arrange: Arrange) -> None:
+    user_id = arrange(make_user)
+    arrange(lambda db: db.fetch("ALTER TABLE public.audit_logs RENAME TO audit_logs_away"))
+    try:
+        assert darkroom("tokens", "grant", user_id, "1").code == 0
+    finally:
+        arrange(lambda db: db.fetch("ALTER TABLE public.audit_logs_away RENAME TO audit_logs"))
