@@ -9,6 +9,12 @@ RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM p
             THEN greatest(extract(day FROM period_start), extract(day FROM period_end))
             ELSE extract(day FROM period_end) END::integer;
 
+-- A trial that nobody bought, such as a voucher's: no payment will ever renew it, so it ends with its period. By JSON,
+-- because tables that another tool made may keep no id of a payment provider: then a trial can't be told by it.
+CREATE OR REPLACE FUNCTION darkroom.is_bare_trial(status text, subscription jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN status = 'TRIALING' AND subscription ? 'stripeSubscriptionId'
+       AND btrim(coalesce(subscription ->> 'stripeSubscriptionId', '')) = '';
+
 -- Every subscription whose period is over, with the terms of its next one and what is carried into it.
 CREATE OR REPLACE FUNCTION darkroom.due_periods(at timestamp)
 RETURNS TABLE (user_id text, is_ending boolean, tier text, tokens_per_month integer, max_rollover integer,
@@ -16,7 +22,7 @@ RETURNS TABLE (user_id text, is_ending boolean, tier text, tokens_per_month inte
                carried bigint, downgraded_from text)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT s."userId", s."cancelAtPeriodEnd", coalesce(s."downgradeTo", s.tier)::text, n.tokens, n.rollover,
+    SELECT s."userId", s."cancelAtPeriodEnd" OR darkroom.is_bare_trial(s.status::text, to_jsonb(s)), coalesce(s."downgradeTo", s.tier)::text, n.tokens, n.rollover,
            s."currentPeriodEnd", p.period_end, coalesce(b.balance, 0), l.spent, u.unused,
            least(u.unused, n.rollover), CASE WHEN s."downgradeTo" IS NOT NULL THEN s.tier::text END
     FROM public.subscriptions s

@@ -247,3 +247,52 @@ async def test_locked_subscription_is_waited_for(database, database_url, make_cl
 
     assert (postponed["renewed"], postponed["postponed"]) == (0, 1)
     assert counts["renewed"] == 2
+
+
+@pytest.mark.parametrize("status", ["TRIALING", "ACTIVE"])
+@pytest.mark.parametrize("subscription", [None, "", "  ", "sub_1"])
+async def test_trial_without_a_subscription_id_ends_with_its_period(database, make_clockwork, status, subscription):
+    await database.fetch('ALTER TABLE public.subscriptions ALTER "stripeSubscriptionId" DROP NOT NULL')
+    user_id = await make_user(database, balance=70, tier="BASIC")
+    end = START + timedelta(days=14)
+    await make_subscription(database, user_id, START, end, status=status, downgradeTo="STANDARD")
+    await database.fetch('UPDATE public.subscriptions SET "stripeSubscriptionId" = $1', subscription)
+
+    early = await renew(make_clockwork, end - timedelta(seconds=1))
+    dry = await make_clockwork(subscriptions=True).count("renew-subscriptions", end)
+    counts = await renew(make_clockwork, end)
+    again = await renew(make_clockwork, end + timedelta(days=60))
+
+    row = await subscription_of(database, user_id)
+    assert early == {"renewed": 0, "ended": 0}
+    if status == "ACTIVE" or subscription == "sub_1":
+        assert counts == dry == {"renewed": 1, "ended": 0}
+        return
+    assert counts == dry == {"renewed": 0, "ended": 1}
+    assert again == {"renewed": 0, "ended": 0}
+    assert (row["status"], row["tier"], row["currentPeriodEnd"]) == ("CANCELED", "FREE", naive(end))
+    assert await balance_of(database, user_id) == 70
+    assert await database.fetchval("SELECT tier::text FROM public.user_token_balances") == "FREE"
+    assert await earned(database, user_id) == []
+
+
+@pytest.mark.parametrize("terms", [{"subscriptions": False}, {"subscriptions": True, "mode": "producer"}])
+async def test_trial_is_left_alone_where_periods_are_somebody_elses(database, make_clockwork, terms):
+    terms = dict(terms)
+    user_id = await make_user(database, balance=70)
+    await make_subscription(database, user_id, START, START + timedelta(days=14), status="TRIALING")
+    await database.fetch("""UPDATE public.subscriptions SET "stripeSubscriptionId" = ''""")
+    if mode := terms.pop("mode", None):
+        await set_mode(database, mode)
+
+    await make_clockwork(**terms).run_extra("renew-subscriptions", START + timedelta(days=15))
+
+    assert (await subscription_of(database, user_id))["status"] == "TRIALING"
+
+
+async def test_trial_of_a_table_without_subscription_ids_is_renewed_as_any(database, make_clockwork):
+    user_id = await make_user(database, balance=70)
+    await make_subscription(database, user_id, START, START + timedelta(days=14), status="TRIALING")
+    await database.fetch('ALTER TABLE public.subscriptions DROP "stripeSubscriptionId"')
+
+    assert await renew(make_clockwork, START + timedelta(days=15)) == {"renewed": 1, "ended": 0}
