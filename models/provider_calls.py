@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -56,6 +57,13 @@ class Refused:
     kind: str
     reason: str
     wait_s: float
+
+    def lasting(self) -> str:
+        """Return the reason, and of a budget until when it holds: a day's is over at midnight, UTC."""
+        if self.kind != "budget":
+            return self.reason
+        until = datetime.now(UTC) + timedelta(seconds=self.wait_s + 30)  # to the nearest minute
+        return f"{self.reason}; it waits until {until:%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,7 @@ async def pause_left_s(connection: Connection, provider: str) -> float:
     left_s = await connection.fetchval(
         """
         SELECT extract(epoch FROM (state ->> 'paused_until')::timestamptz - clock_timestamp())::float8
-        FROM darkroom.limits WHERE scope = 'provider' AND name = $1 AND window_start = 'epoch'
+        FROM darkroom.cell('provider', $1, 'epoch')
         """,
         provider,
     )

@@ -25,6 +25,7 @@ FILES: Final = (
     "pipelines.sql",
     "submit_checks.sql",
     "submit.sql",
+    "cells.sql",
     "limits.sql",
     "partitions.sql",
     "regeneration.sql",
@@ -39,6 +40,11 @@ TRIGGERS_FILE: Final = "triggers.sql"
 RETIRED: Final[tuple[str, ...]] = (
     "submit_enhancement(text, text, text, text, text, text)",
     "reserve_submission(text, text, text, text)",
+    "budget_lines(text, jsonb, timestamptz)",
+    "budget_wait(text, numeric, jsonb, timestamptz)",
+    "count_call(text, text, text, timestamptz, integer, integer, numeric)",
+    "judge(text, text, double precision, text, timestamptz, jsonb)",
+    "lock_cells(text, text, text, timestamptz)",
 )
 """Signatures of functions that a release replaced by others of the same name, such as `submit_enhancement(text, text)`.
 

@@ -57,3 +57,17 @@ CREATE INDEX pipeline_links_at_idx ON darkroom.pipeline_links (at);
 
 -- The token of a job's claim before this one: where workflowRunId holds it, the claim put it there.
 ALTER TABLE darkroom.job_queue ADD COLUMN run_token uuid;
+-- What finds the newest row of a cell without walking its dead versions (cells.sql).
+ALTER TABLE darkroom.limits
+    ADD COLUMN changes bigint NOT NULL DEFAULT 0,
+    ADD COLUMN version bigint NOT NULL GENERATED ALWAYS AS (changes / 32) STORED;
+ALTER TABLE darkroom.limits
+    DROP CONSTRAINT limits_pkey,
+    ADD CONSTRAINT limits_pkey PRIMARY KEY (scope, name, window_start, version);
+ALTER TABLE darkroom.limits SET (fillfactor = 50); -- room for heap-only changes
+
+-- Whether a call was for a job of tier FREE, whose calls may have a budget of their own.
+ALTER TABLE darkroom.provider_calls ADD COLUMN is_free boolean NOT NULL DEFAULT false;
+
+-- Each call's end left a dead entry for it to read; darkroom.is_in_flight is asked for one call at a time.
+DROP VIEW IF EXISTS darkroom.calls_in_flight;

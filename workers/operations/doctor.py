@@ -16,11 +16,13 @@ from workers.operations.checks.database import (
     check_mode,
     check_overdue,
     check_server,
+    check_snapshots,
     check_terms,
     check_workers,
 )
 from workers.operations.checks.outside import check_broker, check_fetcher, check_providers, check_storage
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
+from workers.operations.checks.spending import check_free_jobs
 
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
@@ -43,7 +45,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
             *checks,
         ]
     try:
-        postgres = [await check_server(database), await check_clock(database)]
+        postgres = [await check_server(database), await check_clock(database), await check_snapshots(database)]
         migrations = await check_migrations(services)
         checks = [*postgres, *checks, *migrations]
         if migrations[0].status == "fail":
@@ -51,7 +53,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         checks += [await check_mode(settings, services), await check_workers(database)]
         checks += [await count_rows(database, row_check) for row_check in ROW_CHECKS]
         checks += [await check_overdue(database, settings), await check_budgets(database, settings)]
-        checks.append(await check_terms(database, settings))
+        checks += [await check_free_jobs(database, settings), await check_terms(database, settings)]
         return checks
     finally:
         await database.close()

@@ -9,6 +9,7 @@ from models.database import Database
 from models.migrate import check, recorded
 from models.rescue import overdue_jobs
 from workers.operations.checks.check import Check
+from workers.operations.waiting import span
 from workers.provider_rules import stops_of
 from workers.runtime import migration_engine
 
@@ -48,6 +49,46 @@ async def check_terms(database: Database, settings: Settings) -> Check:
         return Check("regeneration", "ok", f"{settings.regeneration}, as recorded")
     found = "no terms are recorded" if recorded_terms is None else "the terms recorded are not the environment's"
     return Check("regeneration", "warn", found, "run `darkroom db upgrade` with this environment to record them")
+
+
+SNAPSHOT_WARN_S: Final = 300.0
+"""No statement of ours lasts as long; reports and dumps may, and should be known."""
+
+# prepared transactions hold a snapshot as well, and no session shows them
+_SNAPSHOTS: Final = """
+WITH held AS (
+    SELECT format('process %s', a.pid) AS holder, a.application_name AS program, a.usename::text AS role,
+           extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age_s, a.query_start
+    FROM pg_stat_activity a
+    WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.pid <> pg_backend_pid()
+      AND a.backend_type <> 'autovacuum worker' AND (a.datname = current_database() OR a.datname IS NULL)
+    UNION ALL
+    SELECT format('prepared transaction %s', x.gid), '', x.owner::text,
+           extract(epoch FROM clock_timestamp() - x.prepared)::float8, x.prepared
+    FROM pg_prepared_xacts x WHERE x.database = current_database())
+SELECT h.*, (SELECT count(*) FROM pg_stat_activity a
+             WHERE a.datname = current_database() AND a.query = '<insufficient privilege>') AS unseen
+FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT * FROM held ORDER BY age_s DESC NULLS LAST LIMIT 1) h ON true
+"""
+
+
+async def check_snapshots(database: Database) -> Check:
+    """Look for the oldest snapshot: while it lasts, PostgreSQL removes no dead row version, and all gets slower."""
+    oldest = await database.fetchrow(_SNAPSHOTS)
+    assert oldest is not None  # noqa: S101 - the query gives a row whatever there is
+    unseen = f"; {oldest['unseen']} sessions of other roles can't be seen" if oldest["unseen"] else ""
+    if oldest["age_s"] is None or oldest["age_s"] < SNAPSHOT_WARN_S:
+        advice = "grant pg_read_all_stats to Darkroom's role to see them" if unseen else ""
+        return Check("old snapshots", "ok", f"none is older than {SNAPSHOT_WARN_S / 60:g} min{unseen}", advice)
+    named = ", ".join(filter(None, (oldest["program"], f"role {oldest['role']}")))
+    at = oldest["query_start"]
+    began = "" if at is None else f", its query began at {at:%Y-%m-%d %H:%M:%S} UTC"
+    message = f"{oldest['holder']} ({named}) has held a snapshot for {span(oldest['age_s'])}{began}{unseen}"
+    advice = (
+        "while it lasts dead row versions stay and all gets slower: end its transaction, with pg_terminate_backend "
+        "if need be, and set idle_in_transaction_session_timeout for its role"
+    )
+    return Check("old snapshots", "warn", message, advice)
 
 
 async def check_server(database: Database) -> Check:

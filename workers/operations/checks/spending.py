@@ -1,0 +1,41 @@
+"""Checks of what may be bought: for jobs that cost no token, and with which models."""
+
+from typing import Final
+
+from config.settings import Settings
+from models.database import Database
+from workers.operations.checks.check import Check
+from workers.provider_rules import FREE
+
+LIMITING_FREE_USERS: Final = (
+    *("free_user_day_calls", "user_day_calls", "user_day_usd"),
+    *("day_calls", "day_usd", "total_calls", "total_usd"),
+)
+"""Budgets of which each bounds what users without tokens can have bought in a day."""
+
+LIMITING_ANONYMOUS: Final = (
+    *("anonymous_day_calls", "anonymous_day_usd"),
+    *("day_calls", "day_usd", "total_calls", "total_usd"),
+)
+
+_ANONYMOUS: Final = """
+SELECT count(*) FROM darkroom.provider_calls c
+WHERE c.provider = ANY ($1) AND c.started_at > now() - interval '7 days' AND c.is_free AND c.payer = 'anonymous'
+"""
+
+
+async def check_free_jobs(database: Database, settings: Settings) -> Check:
+    """See that something bounds the paid calls of jobs of tier FREE, which no balance bounds."""
+    paid = [name for name in settings.providers if name not in FREE]
+    if not paid or settings.prices.get("FREE", 0) != 0:
+        return Check("FREE jobs", "ok", "they cost tokens" if paid else "no provider that is configured costs money")
+    limits = [name for name in LIMITING_FREE_USERS if name in settings.budgets]
+    if not limits:
+        message = f"jobs of tier FREE cost no token, and nothing limits what their users have {', '.join(paid)} draw"
+        return Check("FREE jobs", "warn", message, "set DARKROOM_BUDGETS=free_user_day_calls=20, or another number")
+    if not any(name in settings.budgets for name in LIMITING_ANONYMOUS):
+        calls = await database.fetchval(_ANONYMOUS, paid)
+        if calls:
+            message = f"{calls:,} calls for anonymous FREE jobs in the last 7 days, and nothing limits them"
+            return Check("FREE jobs", "warn", message, "set anonymous_day_calls in DARKROOM_BUDGETS, too")
+    return Check("FREE jobs", "ok", f"limited by {', '.join(limits)}")
