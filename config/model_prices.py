@@ -35,7 +35,8 @@ MODEL_PRICES_USD: Final[dict[str, float]] = {
 """MODEL/1K, /2K, /4K: USD for a picture of that size; MODEL/in, /out, /image_out: USD for a million units."""
 
 BUDGETS: Final = frozenset(
-    f"{whose}_{unit}" for whose in ("total", "day", "user_day", "anonymous_day") for unit in ("usd", "calls")
+    {f"{whose}_{unit}" for whose in ("total", "day", "user_day", "anonymous_day") for unit in ("usd", "calls")}
+    | {"free_user_day_calls"}
 )
 
 RATES: Final = frozenset(

@@ -81,8 +81,9 @@ class ProviderSettings(BaseSettings):
     )
     budgets: Budgets = Field(
         default={},
-        description="Budgets of paid calls, NAME=number,...: total_usd, day_usd, user_day_usd, anonymous_day_usd and "
-        "the same with _calls; days are UTC's. Not named: no limit",
+        description="Budgets of paid calls, NAME=number,...: total_usd, day_usd, user_day_usd, anonymous_day_usd, the "
+        "same with _calls, and free_user_day_calls for a user's jobs of tier FREE, which cost no tokens; days are "
+        "UTC's. Not named: no limit",
     )
     budget_warning_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.8, description="Part of a budget after which a warning is logged, once a window"

@@ -333,7 +333,7 @@ class _GatedProvider:
             return BudgetSpentError(message)
         wait = timedelta(seconds=refused.wait_s)
         if refused.kind in PASSED_OVER:
-            return _PassedOverError(message, retry_after=_jittered(wait))
+            return _PassedOverError(f"{provider.name}: {refused.lasting()}", retry_after=_jittered(wait))
         return _throttled(message, wait)
 
     async def _close(

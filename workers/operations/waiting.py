@@ -16,6 +16,7 @@ Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 
 QUEUED: Final = """
 SELECT q.*, now() AS now, extract(epoch FROM q.scheduled_at - now()) AS due_in_s,
+       extract(epoch FROM now() - q.created_at) AS age_s,
        extract(epoch FROM now() - q.started_at) AS held_s, extract(epoch FROM q.deadline_at - now()) AS deadline_in_s,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,
        (SELECT count(*) FROM darkroom.job_queue o
@@ -56,7 +57,7 @@ async def waits_of(runtime: Runtime, job: Row, queued: Row | None) -> list[dict[
         named = value.removeprefix("TIER_").lower() if kind == "tier" else value  # a queue's name keeps its case
         verb = f"`darkroom queue resume --{kind} {named}` lets it go on"
         found.insert(0, _wait("paused", f"{paused_words(pause)}, for {since} now; {verb}"))
-    found += _put_off(queued)
+    found += _put_off(queued, runtime.settings.max_wait_s)
     if await database.run(lambda connection: _is_held(connection, job)):
         found.append(_wait("held", await _holder(runtime)))
     if not queued["lanes"]:
@@ -100,7 +101,7 @@ async def _unqueued(runtime: Runtime, job: Row) -> dict[str, str]:
     )
 
 
-def _put_off(queued: Row) -> list[dict[str, str]]:
+def _put_off(queued: Row, max_wait_s: float) -> list[dict[str, str]]:
     """Say until when a job is put off, by its own retry or because the database refuses to start it."""
     if queued["refused_since"] is not None:
         times = f"{queued['refusals']:,} times since {queued['refused_since']:%Y-%m-%d %H:%M} UTC"
@@ -109,7 +110,11 @@ def _put_off(queued: Row) -> list[dict[str, str]]:
     if queued["status"] != "retrying" or queued["due_in_s"] <= 0:
         return []
     text = f"it is put off for another {span(queued['due_in_s'])}"
-    return [_wait("scheduled", text + (f": {queued['last_error']}" if queued["last_error"] else ""))]
+    found = [_wait("scheduled", text + (f": {queued['last_error']}" if queued["last_error"] else ""))]
+    if queued["age_s"] + queued["due_in_s"] > max_wait_s:
+        text = f"before that its maximum wait of {span(max_wait_s)} is over, and it ends, refunded"
+        found.append(_wait("max_wait", text + "; only operators' pauses prolong it"))
+    return found
 
 
 def _running(queued: Row) -> str:
