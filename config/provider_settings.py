@@ -85,6 +85,20 @@ class ProviderSettings(BaseSettings):
         "same with _calls, and free_user_day_calls for a user's jobs of tier FREE, which cost no tokens; days are "
         "UTC's. Not named: no limit",
     )
+    max_answer_bytes: Annotated[int, Field(ge=40_000_000)] = Field(
+        default=100_000_000,
+        description="Largest encoded picture taken from a provider, in bytes: it is paid for, so no limit of uploads "
+        "binds it; at least 40,000,000 (a 4K picture as PNG)",
+    )
+    max_answer_pixels: Annotated[int, Field(ge=20_000_000)] = Field(
+        default=64_000_000,
+        description="Largest picture taken from a provider, width times height; at least 20,000,000 (4K of any ratio)",
+    )
+    over_size: Literal["enlarge", "refuse"] = Field(
+        default="enlarge",
+        description="What becomes of a tier whose size the model can't make: enlarge (its largest picture, which the "
+        "job's treatments say) or refuse (no job of it is bought; `darkroom` refuses it when it is submitted)",
+    )
     budget_warning_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.8, description="Part of a budget after which a warning is logged, once a window"
     )

@@ -74,8 +74,11 @@ class TransientError(StageError):
     """Trying again may help: an attempt is used, with backoff.
 
     `is_paid` says whether a provider may have charged for what failed
-    (answered, timed out, or cut off after sending).
+    (answered, timed out, or cut off after sending). `retry_after` is what the
+    provider asked for: the next attempt isn't made sooner.
     """
+
+    retry_after: timedelta | None = None
 
     def __init__(self, message: str, *, is_paid: bool = False, evidence: str | None = None) -> None:
         super().__init__(message, evidence=evidence)
@@ -100,6 +103,33 @@ class BrokenAnswerError(TransientError):
         super().__init__(message, is_paid=True, evidence=evidence)
 
 
+class MissedRequestError(BrokenAnswerError):
+    """A picture came, and it isn't what the request asked this model for: paid.
+
+    Each kind is a type of its own: a second miss of the same kind by the same model isn't followed by a third call.
+    """
+
+
+class WrongSizeError(MissedRequestError):
+    """The picture is much smaller than the size asked for."""
+
+
+class WrongShapeError(MissedRequestError):
+    """The picture has another ratio of width to height than the one asked for."""
+
+
+class OneColourError(MissedRequestError):
+    """The picture is one colour, which neither the input nor the words ask for."""
+
+
+class AnswerTooLargeError(MissedRequestError):
+    """The answer is over the limits of what is taken from a provider."""
+
+
+MISSES = (WrongSizeError, WrongShapeError, OneColourError, AnswerTooLargeError)
+"""The kinds of misses; a test compares."""
+
+
 class StorageUnavailableError(TransientError):
     """The object storage didn't answer or refused for reasons of its own."""
 
@@ -114,3 +144,7 @@ class ThrottledError(StageError):
     def __init__(self, message: str, *, retry_after: timedelta, evidence: str | None = None) -> None:
         super().__init__(message, evidence=evidence)
         self.retry_after = retry_after
+
+
+class QuotaSpentError(ThrottledError):
+    """The provider takes no call until somebody pays or its quota is renewed: everybody's calls are held back."""

@@ -65,7 +65,7 @@ class Crop:
 class Prompt:
     """What is asked of a provider: text for remote models, corrections for the local engine.
 
-    `model` and `temperature` are a pipeline's wishes for remote models.
+    `model` and `temperature` are a pipeline's wishes for remote models; `words` are the user's own, and the owner's.
     """
 
     text: str
@@ -73,12 +73,14 @@ class Prompt:
     purpose: Purpose = Purpose.ENHANCE
     model: str | None = None
     temperature: float | None = None
+    words: str = ""
 
     @classmethod
     def of_job(cls, text: str, corrections: Corrections, job: Job) -> Self:
         """Make the prompt of a job from its text and what is to be treated."""
         options = job.options.generation
-        return cls(text, corrections, job.purpose, options.model, options.temperature)
+        words = job.prompt or job.options.prompt.custom_instructions or ""
+        return cls(text, corrections, job.purpose, options.model, options.temperature, words)
 
     def to_json(self) -> str:
         """Return the row's `geminiPrompt`: the rest follows from analysis and options."""

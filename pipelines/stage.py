@@ -30,6 +30,7 @@ class StageName(StrEnum):
 class StageContext:
     """What a stage works with: the job, what finished stages gave, and the outside world behind seams.
 
+    `limits` are those of what users send, `answer_limits` of what providers answer.
     `inputs` bounds the encoded pictures that a process holds, over all its jobs.
     `maker` names the providers and models that are configured, in order. `find_same` returns the picture that the
     same user already has of the same input hash; without it nothing is reused.
@@ -44,6 +45,7 @@ class StageContext:
     fetcher: PictureFetcher = field(default_factory=PictureFetcher)
     maker: str = ""
     inputs: ByteBudget = field(default_factory=lambda: ByteBudget(INPUT_BYTES))
+    answer_limits: DecodeLimits = field(default_factory=lambda: DecodeLimits(max_bytes=100_000_000))
     find_same: Callable[[str], Awaitable[Generated | None]] | None = None
 
 

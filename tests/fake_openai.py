@@ -44,6 +44,7 @@ class FakeOpenAI(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.calls: list[Request] = []
         self.answers: list[tuple] = []
+        self.files: dict[str, bytes] = {}
 
     @property
     def url(self):
@@ -73,6 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
     def do_GET(self):
+        if self.path in self.server.files:
+            self._send(200, self.server.files[self.path], {"Content-Type": "image/png"})
+            return
         self._send(*((200, {"id": MODEL}, {}) if self.path == f"/v1/models/{MODEL}" else failure(404)))
 
     def do_POST(self):

@@ -41,7 +41,7 @@ from pipelines.fetching import PictureFetcher
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
-from pipelines.job import Generated
+from pipelines.job import Generated, Job
 from pipelines.job_types import JOB_TYPES
 from pipelines.providers.provider import StageProvider
 from pipelines.stage import INPUT_BYTES, Stage, StageContext, StageName
@@ -80,10 +80,12 @@ class Runner:
         provider_for: ProviderFor,
         deadlines_s: Mapping[str, float],
         limits: DecodeLimits,
+        answer_limits: DecodeLimits | None = None,
         mask: SecretMask,
         fetcher: PictureFetcher | None = None,
         maker: str = "",
         reuses_results: bool = False,
+        check_job: Callable[[Job], None] | None = None,
     ) -> None:
         """Hold what every run needs; the caller owns and closes it."""
         self._database = database
@@ -92,11 +94,13 @@ class Runner:
         self._provider_for = provider_for
         self._deadlines_s = deadlines_s
         self._limits = limits
+        self._answer_limits = answer_limits or limits
         self._mask = mask
         self._fetcher = fetcher or PictureFetcher()
         self._maker = maker
         self._inputs = ByteBudget(INPUT_BYTES)
         self._reuses_results = reuses_results
+        self._check_job = check_job
 
     async def run_job(self, job: RunningJob) -> None:
         """Run one claim to its recorded end. Only a bug of ours raises."""
@@ -133,7 +137,7 @@ class Runner:
         except ClaimLostError:
             raise
         except StageError as error:
-            if not isinstance(error, ThrottledError):  # a snooze has failed no attempt
+            if not isinstance(error, ThrottledError) or error.evidence:  # a snooze has failed no attempt
                 await self._log_error(job, error)
             return self._ending(job, error)
         except Exception as error:  # a bug of ours must not lose a job either
@@ -213,6 +217,8 @@ class Runner:
                     "record_pipeline", lambda connection: record_pipeline(connection, claim, pipeline.id)
                 )
             )
+        if stages[0].name is not StageName.GENERATING and self._check_job is not None:
+            self._check_job(context.job)  # before an analysis is bought; GENERATING asks by itself, as it may be done
         if stages[0].name is StageName.GENERATING:  # an earlier attempt may have got as far as the storage
             context = await self._with_artifact(context, claim)
         for stage, following in zip(stages, [*stages[1:], None], strict=True):
@@ -246,6 +252,7 @@ class Runner:
             storage=self._storage,
             pixels=self._pixels,
             limits=self._limits,
+            answer_limits=self._answer_limits,
             fetcher=self._fetcher,
             maker=self._maker,
             inputs=self._inputs,
@@ -298,7 +305,8 @@ class Runner:
             return Failed(job.stage, reason, duration_ms)
         if claim.attempt >= claim.max_attempts:
             return Failed(job.stage, f"{reason} (all {claim.max_attempts} attempts are used)", duration_ms)
-        return Retried(job.stage, reason, retry_delay(claim.attempt), duration_ms)
+        delay = max(retry_delay(claim.attempt), error.retry_after or timedelta(0))
+        return Retried(job.stage, reason, delay, duration_ms)
 
     async def _record(self, job: RunningJob, transition: Transition) -> None:
         """Write a transition under the claim's fence; a PostgreSQL that is gone is waited for."""

@@ -9,7 +9,9 @@ from config.settings import Settings
 from models.database import Connection
 from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, StageError
-from pipelines.imaging.header import DecodeLimits, read_header
+from pipelines.imaging.header import read_header
+from pipelines.limits import upload_limits
+from pipelines.tiers import Tier
 from workers.operations.errors import InvalidInputError, OperationError, translated
 from workers.runtime import Runtime
 
@@ -21,6 +23,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now
 """
 
 
+_MODEL = """
+SELECT p."generationConfig" ->> 'model' FROM public.enhancement_pipelines p WHERE p.id = $1
+"""
 _DELETE_PICTURE = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"'
 _SET_ASPECT = """
 UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
@@ -75,9 +80,8 @@ def check_picture(name: str, data: bytes, settings: Settings) -> Picture:
     Raises:
         InvalidInputError: names the limit and the value found.
     """
-    limits = DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     try:
-        header = read_header(data, limits)
+        header = read_header(data, upload_limits(settings))
     except BadImageError as error:
         raise InvalidInputError(str(error)) from error
     return Picture(name, data, header.format.lower(), header.width_px, header.height_px)
@@ -180,11 +184,16 @@ async def submit_enhancement(
         idempotency_key: the same key gives the same job.
 
     Raises:
-        InvalidInputError: the pipeline breaks a rule, or the key was used with other arguments.
+        InvalidInputError: the pipeline breaks a rule, the key was used with other arguments, or by setting no model
+            makes the tier's size.
         NotFoundError: user, picture or pipeline doesn't exist.
         NotYoursError: picture or pipeline is another user's and not public, or the token isn't the pipeline's.
         PaymentRefusedError: too few tokens.
     """
+    if runtime.settings.over_size == "refuse":
+        wished = None if pipeline_id is None else await runtime.database.fetchval(_MODEL, pipeline_id)
+        asked = tier or await runtime.database.fetchval(_DEFAULT_TIER, user_id, image_id, pipeline_id)
+        _require_size(runtime.settings, wished, asked)
 
     async def submit(connection: Connection) -> str:
         job_id: str = await connection.fetchval(
@@ -246,13 +255,15 @@ async def submit_generation(
 
     Raises:
         InvalidInputError: the prompt is empty, too long or holds NUL, which no text in PostgreSQL can; the input is
-            missing; or the key was used with other arguments.
+            missing; the key was used with other arguments; or by setting no model makes the tier's size.
         NotFoundError: user or API key doesn't exist.
         NotYoursError: the API key or the input is another user's, or the user's plan has no API access.
         PaymentRefusedError: too few tokens.
     """
     if "\0" in prompt:
         raise InvalidInputError("the prompt holds a NUL character; remove it")
+    if runtime.settings.over_size == "refuse":
+        _require_size(runtime.settings, None, tier)
 
     async def submit(connection: Connection) -> str:
         async with connection.transaction():
@@ -286,6 +297,18 @@ async def read_result(runtime: Runtime, key: str) -> bytes:
         return await runtime.storage.get(key)
     except StageError as error:
         raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
+
+
+def _require_size(settings: Settings, wished: str | None, tier: str) -> None:
+    """Refuse a tier that would have to be enlarged.
+
+    Raises:
+        InvalidInputError: says which model makes which size.
+    """
+    from pipelines.providers.registry import size_refusal  # noqa: PLC0415 - heavy, and needed for this setting alone
+
+    if reason := size_refusal(settings, wished, Tier(tier).long_side_px):
+        raise InvalidInputError(reason)
 
 
 async def _delete_object(runtime: Runtime, key: str) -> None:

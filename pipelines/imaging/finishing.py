@@ -1,10 +1,10 @@
 """The last step of every picture: what a provider answered, through the door, to exactly the size promised."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg, resize
-from pipelines.imaging.header import DecodeLimits, read_header
+from pipelines.imaging.header import MAX_SIDE_PX, DecodeLimits, read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> 
     return FinishedImage(encode_jpeg(resize(kept, width_px, height_px)), width_px, height_px)
 
 
-def finished(data: bytes, limits: DecodeLimits) -> FinishedImage:
-    """Return a picture of our own encoder as it is."""
-    header = read_header(data, replace(limits, max_bytes=len(data)))  # that limit is for uploads
+def finished(data: bytes) -> FinishedImage:
+    """Return a picture of our own encoder as it is; limits are for what others made."""
+    header = read_header(data, DecodeLimits(max_bytes=len(data), max_pixels=MAX_SIDE_PX**2))
     return FinishedImage(data, header.width_px, header.height_px)

@@ -6,9 +6,11 @@ from config.settings import Settings
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
+from pipelines.providers.asked import shortfall
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.local.provider import LocalProvider
-from pipelines.providers.openai.provider import OpenAIProvider
+from pipelines.providers.openai.provider import MOST_SIDE_PX, OpenAIProvider
+from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import Provider
 
 PROVIDERS: dict[str, Callable[[Settings, PixelPool, DecodeLimits], Provider]] = {
@@ -31,3 +33,28 @@ def open_providers(settings: Settings, pixels: PixelPool, limits: DecodeLimits) 
                 f"PROVIDER={name}: there is none of this name; known: {', '.join(PROVIDERS)}"
             )
     return [PROVIDERS[name](settings, pixels, limits) for name in settings.providers]
+
+
+def size_refusal(settings: Settings, wished: str | None, long_side_px: int) -> str | None:
+    """Return why no configured provider makes pictures of a tier's size without enlarging them; None if one does.
+
+    What a worker finds out before it buys anything, for whoever submits a job.
+
+    Args:
+        settings: providers, models and prices.
+        wished: the model that a pipeline names.
+        long_side_px: the tier's.
+    """
+    prices, reasons = PriceTable(settings.model_prices), []
+    for name in settings.providers:
+        if name == "gemini":
+            model = wished if wished and prices.knows(wished) else settings.gemini_image_model
+            reason = shortfall(model, SIZES_PX[prices.size_for(model, long_side_px)], long_side_px)
+        elif name == "openai":
+            reason = shortfall(settings.openai_image_model, MOST_SIDE_PX, long_side_px)
+        else:
+            reason = None
+        if reason is None:
+            return None
+        reasons.append(reason)
+    return "; ".join(reasons)

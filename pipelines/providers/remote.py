@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 
 from pipelines.errors import (
+    AnswerTooLargeError,
     BrokenAnswerError,
     ProviderNotConfiguredError,
     ProviderTimedOutError,
@@ -25,8 +27,14 @@ CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
 REFUSED_WITHIN_S = 1.0
 """A connection cut so soon after the request, without a byte of an answer, is a refusal: no model is as fast."""
 
-MAX_ANSWER_BYTES = 96_000_000
-"""A 4K picture as PNG in base64 is some 40 MB; nothing honest is larger."""
+BODY_BYTES_PER_PICTURE_BYTE = 2
+"""Base64 takes a third more than its picture, with line breaks half, and thoughts and words stand beside it."""
+
+PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499})
+"""Below 500, and over in a moment: google.rpc's ABORTED is 409, CANCELLED 499; neither is the request's fault."""
+
+UNNAMED_STATUS = HTTPStatus.SERVICE_UNAVAILABLE
+"""Of an error in an answer whose own status is 200, where nothing in it says which."""
 
 MAX_EVIDENCE_CHARS = 500
 
@@ -44,6 +52,11 @@ class Reply:
         """The beginning of the body, for error_logs; filtered there."""
         return self.body[:MAX_EVIDENCE_CHARS].decode(errors="replace")
 
+    @property
+    def is_success(self) -> bool:
+        """The status says that all is well; the body may say otherwise."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
 
 @contextmanager
 def unsent() -> Iterator[None]:
@@ -58,10 +71,13 @@ def unsent() -> Iterator[None]:
 class RemoteCaller:
     """A provider's HTTP client: no environment proxies, no redirects followed (the key would travel), one pool."""
 
-    def __init__(self, name: str, base_url: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, base_url: str, headers: Mapping[str, str], *, max_picture_bytes: int = 100_000_000
+    ) -> None:
         """Prepare the client; nothing is connected yet. `headers` hold the key, and no URL ever does."""
         self._name = name
         self._base_url = base_url
+        self._max_body_bytes = BODY_BYTES_PER_PICTURE_BYTE * max_picture_bytes
         self._quiet_until_s = float("-inf")
         self._http = httpx.AsyncClient(
             # identity: a megabyte of gzip can unpack to a gigabyte, and pictures don't shrink
@@ -80,9 +96,18 @@ class RemoteCaller:
         """Ask for what costs nothing, such as the name of a model; raises as `post` does."""
 
         async def look_again() -> None:
-            """Look at nothing: nothing is bought."""
+            """Look at nothing but whether it wants to be left alone: nothing is bought."""
+            self._require_quiet_over()
 
-        return await self._exchange("GET", path, look_again)
+        return await self._exchange("GET", f"{self._base_url}{path}", look_again)
+
+    async def get_link(self, url: httpx.URL) -> Reply:
+        """Fetch what an answer of this server links to, also while it wants to be left alone: it is paid for."""
+
+        async def look_again() -> None:
+            """Look at nothing."""
+
+        return await self._exchange("GET", str(url), look_again)
 
     async def post(self, path: str, look_again: LookAgain, **content: Any) -> Reply:
         """Send a request and read its whole answer; cancelling it closes the stream.
@@ -97,12 +122,18 @@ class RemoteCaller:
             ProviderUnavailableError: nobody was reached, or not with the whole request: nothing was sent; or sent
                 and cut off at once.
             ProviderTimedOutError: sent, and no whole answer came: it may have been paid.
-            BrokenAnswerError: the answer is larger than any honest one, or packed.
+            AnswerTooLargeError: the answer is over the limit.
+            BrokenAnswerError: the answer is packed.
             ProviderNotConfiguredError: the base URL answers with a redirect.
         """
-        return await self._exchange("POST", path, look_again, **content)
 
-    async def _exchange(self, method: str, path: str, look_again: LookAgain, **content: Any) -> Reply:
+        async def look() -> None:
+            self._require_quiet_over()
+            await look_again()
+
+        return await self._exchange("POST", f"{self._base_url}{path}", look, **content)
+
+    async def _exchange(self, method: str, url: str, look_again: LookAgain, **content: Any) -> Reply:
         sent_s: float | None = None
         is_answered = False
 
@@ -110,16 +141,14 @@ class RemoteCaller:
             nonlocal sent_s, is_answered
             if event.endswith("send_request_headers.started"):
                 with unsent():
-                    self._require_quiet_over()
                     await look_again()
             elif event.endswith("send_request_body.complete"):
                 sent_s = time.monotonic()
             elif event.endswith("receive_response_headers.complete"):
                 is_answered = True
 
-        url, extensions = f"{self._base_url}{path}", {"trace": trace}
         try:
-            async with self._http.stream(method, url, extensions=extensions, **content) as response:
+            async with self._http.stream(method, url, extensions={"trace": trace}, **content) as response:
                 if response.is_redirect:
                     raise ProviderNotConfiguredError(
                         f"{self._name} redirects ({response.status_code}), which isn't followed: the base URL is wrong"
@@ -149,8 +178,11 @@ class RemoteCaller:
         chunks: AsyncIterator[bytes] = response.aiter_raw()
         async for chunk in chunks:
             body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                raise BrokenAnswerError(f"{self._name} answered with over {MAX_ANSWER_BYTES:,} bytes")
+            if len(body) > self._max_body_bytes:
+                raise AnswerTooLargeError(
+                    f"{self._name} answered with over {self._max_body_bytes:,} bytes; DARKROOM_MAX_ANSWER_BYTES bounds "
+                    "what is taken"
+                )
         return bytes(body)
 
     async def aclose(self) -> None:

@@ -86,10 +86,12 @@ async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px:
     """Pass an answer through the door; a provider's broken picture isn't the user's fault."""
     image = answer.value
     if image.is_finished:
-        return finished(image.data, context.limits)
+        return finished(image.data)
     try:
-        decoded_bytes = read_header(image.data, context.limits).decoded_bytes
+        decoded_bytes = read_header(image.data, context.answer_limits).decoded_bytes
         task_bytes = decoded_bytes + 2 * BYTES_PER_PIXEL * width_px * height_px
-        return await context.pixels.run(finish, image.data, context.limits, width_px, height_px, task_bytes=task_bytes)
+        return await context.pixels.run(
+            finish, image.data, context.answer_limits, width_px, height_px, task_bytes=task_bytes
+        )
     except BadImageError as error:
         raise BrokenAnswerError(f"{answer.model} answered with no usable picture: {error}") from error

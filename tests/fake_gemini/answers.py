@@ -27,7 +27,7 @@ ANALYSIS = {
         "cropReason": None,
     },
 }
-SIDES_PX = {None: 512, "512": 512, "1K": 1024, "2K": 2048, "4K": 4096}
+SIDES_PX = {None: 1024, "512": 512, "1K": 1024, "2K": 2048, "4K": 4096}
 RATIO = re.compile(r"(\d+):(\d+)")
 
 

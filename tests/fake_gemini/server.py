@@ -233,9 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
         except answers.BadRequestError as refused:
             return error(400, "INVALID_ARGUMENT", str(refused))
 
-    def _send(self, code, body, kind="application/json", *, sent=None):
+    def _send(self, code, body, kind="application/json", headers=None, *, sent=None):
         self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[:sent])

@@ -1,92 +1,141 @@
 """What Gemini answered, taken for a stranger's: the right picture of several, an analysis that keeps to the schema."""
 
-import base64
-import binascii
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipelines.analysis import Analysis
 from pipelines.errors import BrokenAnswerError, StageError
-from pipelines.providers.gemini.errors import no_picture, policy_refusal
-from pipelines.providers.gemini.wire import GenerateContentResponse, InlineData
+from pipelines.providers.gemini.errors import POLICY_REASONS, no_picture, policy_refusal, refusal
+from pipelines.providers.gemini.wire import Candidate, GenerateContentResponse, Part, response_of
+from pipelines.providers.reading import Reader, documents_of, error_in, picture_bytes, what_came
 from pipelines.providers.remote import Reply
 
-MAX_PICTURE_CHARS = 72_000_000
-"""Of base64: 54 MB of picture, more than 4K as PNG."""
+NAME = "gemini"
 
 MAX_ANALYSIS_CHARS = 100_000
 """An honest analysis has a few hundred."""
 
-_TO_STANDARD = str.maketrans("-_", "+/")
 
-
-def read_answer(reply: Reply) -> GenerateContentResponse:
-    """Read an answer with status 200.
+def read_answer(reply: Reply, model: str = "") -> GenerateContentResponse:
+    """Read an answer whose status says that all is well; an error in its body is the error that it is.
 
     Raises:
+        StageError: as `refusal`, of an error that the body tells; nothing is paid for it.
         BrokenAnswerError: it isn't whole, or no answer of Gemini's at all.
     """
-    try:
-        return GenerateContentResponse.model_validate_json(reply.body)
-    except ValidationError as error:
-        raise BrokenAnswerError(
-            "gemini answered with something that is no answer of its own", evidence=reply.evidence
-        ) from error
+    documents = documents_of(reply.body)
+    reader = Reader()
+    response = response_of(documents, reader)
+    if not any(part.picture or part.text for part in response.parts) and (error := error_in(documents)) is not None:
+        raise refusal(reply, model, error=error)
+    if not documents:
+        raise BrokenAnswerError(f"gemini answered with {what_came(reply.body)}", evidence=reply.evidence)
+    reader.report(NAME)
+    return response
 
 
 def picture_of(response: GenerateContentResponse) -> bytes:
     """Return the picture of an answer: the last that isn't a thought; if all are thoughts, the last.
+
+    Every candidate is looked at but those that ended by policy, and a picture that can't be decoded gives way to the
+    next one.
 
     Raises:
         PolicyRefusedError: there is none, by policy.
         BrokenAnswerError: there is none, or it isn't base64.
         RequestRejectedError: the model doesn't take this prompt.
     """
+    if response.block_reason in POLICY_REASONS and (refused := policy_refusal(response)):
+        raise refused
+    broken: ValueError | None = None
+    for part in _pictures(response):
+        try:
+            return picture_bytes(part.picture or "")
+        except ValueError as error:
+            broken = broken or error
     if refused := policy_refusal(response):
         raise refused
-    pictures = [part for part in response.parts if part.inline_data and part.inline_data.data]
-    final = [part.inline_data for part in pictures if not part.thought] or [part.inline_data for part in pictures]
-    if not final or final[-1] is None:
-        raise no_picture(response)
-    return _decoded(final[-1])
+    if broken is not None:
+        raise BrokenAnswerError("gemini answered with a picture that isn't base64") from broken
+    raise no_picture(response)
 
 
-def _decoded(inline: InlineData) -> bytes:
-    """Decode base64 of either alphabet, padded or not: Python's own decoder would drop what it doesn't know."""
-    text = inline.data
-    if len(text) > MAX_PICTURE_CHARS:
-        raise BrokenAnswerError(f"gemini answered with a picture of {len(text):,} characters of base64")
-    try:
-        standard = text.translate(_TO_STANDARD).rstrip("=")
-        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BrokenAnswerError("gemini answered with a picture that isn't base64") from error
+def _pictures(response: GenerateContentResponse) -> Iterator[Part]:
+    """Yield the pictures, the best first: of each candidate the last that is no thought, then all that is left."""
+    for is_thought in (False, True):
+        for candidate in _allowed(response):
+            yield from (part for part in reversed(candidate.parts) if part.picture and part.is_thought is is_thought)
 
 
 def analysis_of(response: GenerateContentResponse, model: str) -> Analysis:
-    """Return the analysis of an answer.
+    """Return the analysis of an answer: of the first candidate that has one.
 
     Raises:
         PolicyRefusedError: there is none, by policy.
         BrokenAnswerError: there is none that keeps to the schema.
     """
-    if refused := policy_refusal(response):
+    if response.block_reason in POLICY_REASONS and (refused := policy_refusal(response)):
         raise refused
-    text = "".join(part.text for part in response.parts if part.text and not part.thought).strip()
+    texts = [
+        "".join(part.text for part in one.parts if part.text and not part.is_thought) for one in _allowed(response)
+    ]
+    failure: StageError | None = None
+    for text in [text.strip() for text in texts if text.strip()]:
+        try:
+            return _analysis(text, model)
+        except BrokenAnswerError as error:
+            failure = failure or error
+    raise failure or policy_refusal(response) or _no_analysis("no words", "")
+
+
+def _words_of(candidate: Candidate) -> str:
+    return "".join(part.text for part in candidate.parts if part.text and not part.is_thought).strip()
+
+
+def _allowed(response: GenerateContentResponse) -> list[Candidate]:
+    """Return the candidates that didn't end by policy."""
+    return [one for one in response.candidates if one.finish_reason not in POLICY_REASONS]
+
+
+def _analysis(text: str, model: str) -> Analysis:
     if len(text) > MAX_ANALYSIS_CHARS:
         raise _no_analysis(f"{len(text):,} characters of it", text)
     try:
         value = json.loads(_unfenced(text), object_pairs_hook=_distinct, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise _no_analysis("no JSON", text) from error
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if not isinstance(value, dict):
         raise _no_analysis("JSON that is no object", text)
+    reader = Reader()
     try:
-        return Analysis.from_json(value, source=model)
+        analysis = Analysis.from_json(_with_readable_words(value, reader), source=model)
     except (ValidationError, RecursionError, TypeError) as error:
         raise _no_analysis("JSON that breaks the schema", text) from error
+    reader.report(NAME)
+    return analysis
+
+
+_WORDS = ("mainSubject", "imageStyle", "lightingCondition")
+_WORDS_INSIDE = {"defects": "colorCastType", "cropping": "cropReason"}
+
+
+def _with_readable_words(value: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    """Leave out the words of an analysis that are none: they are for people, and its findings are what counts."""
+    readable = {
+        name: one
+        for name, one in value.items()
+        if name not in _WORDS or (one is not None and reader.text(one, name) is not None)
+    }
+    for name, word in _WORDS_INSIDE.items():
+        inside = readable.get(name)
+        if isinstance(inside, dict) and word in inside:
+            readable[name] = {**inside, word: reader.text(inside[word], f"{name}.{word}")}
+    return readable
 
 
 def _no_analysis(what: str, text: str) -> StageError:

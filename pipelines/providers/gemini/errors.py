@@ -15,22 +15,27 @@ from pipelines.errors import (
     ProviderNotConfiguredError,
     ProviderTimedOutError,
     ProviderUnavailableError,
+    QuotaSpentError,
     RequestRejectedError,
     RequestTooLargeError,
     StageError,
     ThrottledError,
 )
 from pipelines.providers.gemini.requests import MORE_ANALYSIS_UNITS, Change
-from pipelines.providers.gemini.wire import Error, GenerateContentResponse, read_error
-from pipelines.providers.remote import MAX_EVIDENCE_CHARS, Reply
+from pipelines.providers.gemini.wire import GenerateContentResponse
+from pipelines.providers.reading import SaidError, documents_of, error_in
+from pipelines.providers.remote import MAX_EVIDENCE_CHARS, PASSING_STATUSES, UNNAMED_STATUS, Reply
+from pipelines.providers.waits import (
+    DEFAULT_RETRY_AFTER,
+    LEAST_RETRY_AFTER,
+    MAX_RETRY_AFTER,
+    QUOTA_SPENT_RETRY_AFTER,
+    retry_wait,
+    with_wait,
+)
 
 QUOTA_ZONE = "America/Los_Angeles"
 """A day of Gemini's quota begins at midnight there."""
-
-DEFAULT_RETRY_AFTER = timedelta(seconds=20)
-"""After a 429 that doesn't say for how long: a third of the window of a minute that was mostly exceeded."""
-
-MAX_RETRY_AFTER = timedelta(days=1)
 
 POLICY_REASONS = frozenset(
     {"SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"}
@@ -40,18 +45,37 @@ POLICY_REASONS = frozenset(
 
 RECITATION_REASONS = frozenset({"RECITATION", "IMAGE_RECITATION"})
 
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _NAME = re.compile(r"[A-Z][A-Z_]{0,39}")
 
 
-def refusal(  # noqa: PLR0911 - a table, one line each
-    reply: Reply, model: str, *, now: datetime | None = None
+def refusal(reply: Reply, model: str, *, error: SaidError | None = None, now: datetime | None = None) -> StageError:
+    """Translate an answer that is an error: by its status, or where that is 200 by what the error says it is.
+
+    Args:
+        reply: as it came.
+        model: that was asked.
+        error: that its body tells, where the caller has read it.
+        now: aware; the present moment if None.
+    """
+    error = error or error_in(documents_of(reply.body)) or SaidError()
+    status = (error.http_status or UNNAMED_STATUS) if reply.is_success else reply.status
+    in_success = f" (in a {reply.status})" if reply.is_success else ""
+    where = f"gemini {status}{f' {error.status}' if _NAME.fullmatch(error.status) else ''}{in_success}"
+    told = _told(status, error, where, error.message[:MAX_EVIDENCE_CHARS] or reply.evidence, model)
+    now = now or datetime.now(UTC)
+    is_throttle = isinstance(told, ThrottledError)
+    message = error.message or reply.evidence
+    delay = error.detail("RetryInfo").get("retryDelay")
+    wait = retry_wait(reply.headers, message, delay, is_throttle=is_throttle, now=now)
+    if is_throttle:
+        wait = retry_after(error, wait, now)
+    return with_wait(told, wait)
+
+
+def _told(  # noqa: C901, PLR0911 - a table, one line each
+    status: int, error: SaidError, where: str, evidence: str, model: str
 ) -> StageError:
-    """Translate an answer whose status isn't 200."""
-    error = read_error(reply.body)
-    where = f"gemini {reply.status}{f' {error.status}' if _NAME.fullmatch(error.status) else ''}"
-    evidence = error.message[:MAX_EVIDENCE_CHARS] or reply.evidence
-    match reply.status:
+    match status:
         case HTTPStatus.BAD_REQUEST:
             return _bad_request(error, where, evidence)
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
@@ -64,18 +88,18 @@ def refusal(  # noqa: PLR0911 - a table, one line each
                 "DARKROOM_GEMINI_ANALYSIS_MODEL",
                 evidence=evidence,
             )
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            return ThrottledError(
-                f"{where}: too many requests",
-                retry_after=retry_after(error, now or datetime.now(UTC)),
-                evidence=evidence,
+        case HTTPStatus.PAYMENT_REQUIRED:
+            return QuotaSpentError(
+                f"{where}: the account is spent", retry_after=QUOTA_SPENT_RETRY_AFTER, evidence=evidence
             )
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return ThrottledError(f"{where}: too many requests", retry_after=DEFAULT_RETRY_AFTER, evidence=evidence)
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return RequestTooLargeError(f"{where}: the request is too large", evidence=evidence)
         case HTTPStatus.GATEWAY_TIMEOUT:
             return ProviderTimedOutError(f"{where}: it wasn't done in its own time", evidence=evidence)
-        case HTTPStatus.REQUEST_TIMEOUT:
-            return ProviderUnavailableError(f"{where}: the request didn't arrive in time", evidence=evidence)
+        case status if status in PASSING_STATUSES:
+            return ProviderUnavailableError(f"{where}: the request was given up on the way", evidence=evidence)
         case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return ProviderUnavailableError(f"{where}: it is out of order or overloaded", evidence=evidence)
         case status if status < HTTPStatus.BAD_REQUEST:
@@ -84,7 +108,7 @@ def refusal(  # noqa: PLR0911 - a table, one line each
             return RequestRejectedError(f"{where}: the request was rejected", evidence=evidence)
 
 
-def _bad_request(error: Error, where: str, evidence: str) -> StageError:
+def _bad_request(error: SaidError, where: str, evidence: str) -> StageError:
     if error.detail("ErrorInfo").get("reason") == "API_KEY_INVALID":
         return ProviderNotConfiguredError(f"{where}: the key is none; check GEMINI_API_KEY", evidence=evidence)
     if error.status == "FAILED_PRECONDITION":
@@ -94,17 +118,15 @@ def _bad_request(error: Error, where: str, evidence: str) -> StageError:
     return RequestRejectedError(f"{where}: the request was rejected", evidence=evidence)
 
 
-def retry_after(error: Error, now: datetime) -> timedelta:
-    """Return how long a 429 asks to be left alone: RetryInfo, or for a day's quota until midnight of its zone."""
-    wait = DEFAULT_RETRY_AFTER
-    if given := _DURATION.fullmatch(str(error.detail("RetryInfo").get("retryDelay", ""))):
-        wait = timedelta(seconds=float(given[1]))
+def retry_after(error: SaidError, told: timedelta | None, now: datetime) -> timedelta:
+    """Return how long a 429 asks to be left alone: what it says, or for a day's quota until midnight of its zone."""
+    wait = DEFAULT_RETRY_AFTER if told is None else told
     violations = error.detail("QuotaFailure").get("violations")
     if any(map(_is_over_for_today, violations if isinstance(violations, list) else [])):
         local = now.astimezone(ZoneInfo(QUOTA_ZONE))
         midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
         wait = max(wait, midnight - local)
-    return min(max(wait, timedelta(seconds=1)), MAX_RETRY_AFTER)
+    return min(max(wait, LEAST_RETRY_AFTER), MAX_RETRY_AFTER)
 
 
 def _is_over_for_today(violation: object) -> bool:
@@ -144,26 +166,27 @@ def no_picture(response: GenerateContentResponse) -> StageError:
     if refused := policy_refusal(response):
         return refused
     reason = _name(response.candidate.finish_reason)
-    text = " ".join(part.text for part in response.parts if part.text and not part.thought)
-    said = response.candidate.finish_message or text or None
+    text = " ".join(part.text for part in response.parts if part.text and not part.is_thought)
+    link = next((part.link for part in response.parts if part.link), None)
+    said = response.candidate.finish_message or text or link or None
     if reason == "LANGUAGE":
         return RequestRejectedError("gemini doesn't take prompts in this language", evidence=said)
-    words = "text and no picture" if text else "no picture"
+    words = "text and no picture" if text else "a link to a file and no picture" if link else "no picture"
     return BrokenAnswerError(f"gemini answered with {words} (finish reason {reason})", evidence=said)
 
 
 def policy_refusal(response: GenerateContentResponse) -> PolicyRefusedError | None:
     """Return the refusal by policy that an answer holds, if it does; an unknown block is one, too."""
-    if response.prompt_feedback and response.prompt_feedback.block_reason:
-        category = _name(response.prompt_feedback.block_reason)
+    if response.block_reason:
+        category = _name(response.block_reason)
         return PolicyRefusedError(f"gemini refused the request by policy: {category}", category=category)
-    category = _name(response.candidate.finish_reason)
-    if category in POLICY_REASONS:
-        return PolicyRefusedError(
-            f"gemini refused the picture by policy: {category}",
-            category=category,
-            evidence=response.candidate.finish_message,
-        )
+    for candidate in response.candidates:
+        if candidate.finish_reason in POLICY_REASONS:
+            return PolicyRefusedError(
+                f"gemini refused the picture by policy: {candidate.finish_reason}",
+                category=candidate.finish_reason,
+                evidence=candidate.finish_message,
+            )
     return None
 
 

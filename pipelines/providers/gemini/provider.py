@@ -11,7 +11,9 @@ from config.settings import Settings
 from pipelines.analysis import Analysis
 from pipelines.errors import (
     BrokenAnswerError,
+    MissedRequestError,
     ProviderNotConfiguredError,
+    ProviderUnavailableError,
     RequestTooLargeError,
     StageError,
     ThrottledError,
@@ -20,7 +22,9 @@ from pipelines.imaging.header import DecodeLimits, read_header
 from pipelines.imaging.outgoing import Outgoing, nearest_ratio, outgoing
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
+from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
+from pipelines.providers.asked import Asked, shortfall
 from pipelines.providers.gemini.answers import analysis_of, picture_of, read_answer
 from pipelines.providers.gemini.errors import change_after, recited_again, refusal
 from pipelines.providers.gemini.requests import (
@@ -33,7 +37,7 @@ from pipelines.providers.gemini.requests import (
     ratios_of,
 )
 from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetadata
-from pipelines.providers.prices import PriceTable
+from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
 from pipelines.providers.remote import RemoteCaller
 
@@ -66,8 +70,12 @@ class GeminiProvider:
         self._prices = PriceTable(settings.model_prices)
         self._caller: RemoteCaller | None = None
         if settings.gemini_api_key is not None:
-            key = settings.gemini_api_key.get_secret_value()
-            self._caller = RemoteCaller(NAME, settings.gemini_base_url, {"x-goog-api-key": key})
+            self._caller = RemoteCaller(
+                NAME,
+                settings.gemini_base_url,
+                {"x-goog-api-key": settings.gemini_api_key.get_secret_value()},
+                max_picture_bytes=settings.max_answer_bytes,
+            )
 
     @property
     def name(self) -> str:
@@ -93,10 +101,13 @@ class GeminiProvider:
         """Return model and price of a picture.
 
         Raises:
-            ProviderNotConfiguredError: there is no key.
+            ProviderNotConfiguredError: there is no key, or by setting the model's pictures are too small for the tier.
         """
         self._require_key()
         model = self._model(prompt.model, self._settings.gemini_image_model)
+        made_px = SIZES_PX[self._prices.size_for(model, long_side_px)]
+        if self._settings.over_size == "refuse" and (reason := shortfall(model, made_px, long_side_px)):
+            raise ProviderNotConfiguredError(f"gemini is not configured for this tier: {reason}")
         return Quote(model, self._prices.image_usd(model, long_side_px), images=1)
 
     async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
@@ -139,7 +150,7 @@ class GeminiProvider:
             except BrokenAnswerError as error:  # a proxy's page, half an answer
                 error.again = None if change else partial(self._analysis, image, options, FIRST)
                 raise
-            usage = self._usage(model, response.usage_metadata, images=0)
+            usage = self._usage(model, response.usage, images=0)
             try:
                 return Answer(analysis_of(response, model), model, usage, temperature)
             except StageError as error:
@@ -165,13 +176,15 @@ class GeminiProvider:
             await self._outgoing(image, change or FIRST, None if number else ratios)
             for number, image in enumerate(images[:MAX_PICTURES])
         ]
-        ratio = pictures[0].ratio if pictures else nearest_ratio(aspect or 1.0, ratios)
+        ratio = (pictures[0].ratio if pictures else None) or nearest_ratio(aspect or 1.0, ratios)
+        size = self._prices.size_for(model, long_side_px)
+        asked = Asked(model, SIZES_PX[size], ratios[ratio], prompt, pictures[0] if pictures else None)
         temperature = GENERATION_TEMPERATURE if prompt.temperature is None else prompt.temperature
         request = generation_request(
             prompt.text,
             [picture.data for picture in pictures],
-            ratio=ratio or "1:1",
-            size=self._prices.size_for(model, long_side_px) if len(sizes) > 1 else None,  # one size takes no name
+            ratio=ratio,
+            size=size if len(sizes) > 1 else None,  # one size takes no name
             temperature=temperature,
             change=change or FIRST,
         )
@@ -183,9 +196,15 @@ class GeminiProvider:
             except RequestTooLargeError as error:
                 error.again = None if change else partial(prepare, SMALLER)
                 raise
-            usage = self._usage(model, response.usage_metadata, images=1)
+            usage = self._usage(model, response.usage, images=1)
             try:
-                return Answer(EncodedImage(picture_of(response)), model, usage, temperature)
+                data = picture_of(response)
+                came = await asked.require_picture(data, self._pixels, answer_limits(self._settings))
+                notes = asked.notes(came, long_side_px)
+                return Answer(EncodedImage(data), model, usage, temperature, notes)
+            except MissedRequestError as error:
+                error.usage = usage
+                raise
             except StageError as error:
                 error.usage = usage
                 if change is None and isinstance(error, BrokenAnswerError):
@@ -245,26 +264,32 @@ class GeminiProvider:
             content=body,
             headers={"content-type": "application/json"},
         )
-        if reply.status != HTTPStatus.OK:
-            error = refusal(reply, model)
-            if isinstance(error, ThrottledError):
+        try:
+            if not reply.is_success:
+                raise refusal(reply, model)
+            return read_answer(reply, model)
+        except ThrottledError as error:
+            caller.leave_alone(error.retry_after)
+            raise
+        except ProviderUnavailableError as error:
+            if error.retry_after is not None:
                 caller.leave_alone(error.retry_after)
-            raise error
-        return read_answer(reply)
+            raise
 
-    def _usage(self, model: str, metadata: UsageMetadata | None, *, images: int) -> Usage:
-        """Return what a call used; without metadata the cost is left to the table of prices."""
-        if metadata is None or metadata.prompt_token_count is None:
+    def _usage(self, model: str, used: UsageMetadata | None, *, images: int) -> Usage:
+        """Return what a call used; where it doesn't say all of it, the cost is left to the table of prices."""
+        if used is None or (images and not used.candidates):
             return Usage(images=images or None)
-        prompt = max(0, metadata.prompt_token_count)
-        candidates = max(0, metadata.candidates_token_count or 0)
-        thoughts = max(0, metadata.thoughts_token_count or 0)
-        details = metadata.candidates_tokens_details
-        drawn = candidates if images else 0  # an image model that doesn't tell them apart draws
-        if details is not None:
-            drawn = min(candidates, sum(max(0, d.token_count or 0) for d in details if d.modality == "IMAGE"))
-        cost = self._prices.units_usd(model, prompt=prompt, output=candidates - drawn + thoughts, image=drawn)
-        return Usage(prompt, candidates + thoughts, images or None, cost if self._prices.knows(model) else None)
+        drawn = used.candidates if images else 0  # an image model that doesn't tell them apart draws
+        if used.drawn is not None:
+            drawn = min(used.candidates, used.drawn)
+        if images and not drawn:
+            return Usage(images=images)
+        cost = self._prices.units_usd(
+            model, prompt=used.prompt, output=used.candidates - drawn + used.thoughts, image=drawn
+        )
+        output = used.candidates + used.thoughts
+        return Usage(used.prompt, output, images or None, cost if self._prices.knows(model) else None)
 
 
 def _encoded(request: dict[str, Any]) -> bytes:

@@ -1,138 +1,144 @@
-"""Gemini's answers as far as we read them. Everything is optional, nothing is believed, and the rest is dropped.
+"""Gemini's answers as far as we read them. Everything is optional, nothing is believed, and the rest is left out.
 
 Source: Google's own client (google-genai 3.4.0) recorded on loopback, and public reports, read 2026-11-20.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
-
-_FORM = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+from pipelines.providers.reading import Reader, mappings_in
 
 
-class InlineData(BaseModel):
-    """A picture in base64 of either alphabet; its declared type is a hint at most."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of an answer; `is_thought` marks what the model drew or wrote on its way.
 
-    model_config = _FORM
-
-    mime_type: str | None = None
-    data: str = Field(default="", repr=False)
-
-
-class Part(BaseModel):
-    """One part of an answer; `thought` marks what the model drew or wrote on its way."""
-
-    model_config = _FORM
+    `picture` is base64 as it came, its declared type is not looked at; `link` names a file that we can't read.
+    """
 
     text: str | None = None
-    thought: bool | None = None
-    inline_data: InlineData | None = None
+    is_thought: bool = False
+    picture: str | None = field(default=None, repr=False)
+    link: str | None = None
 
 
-class Content(BaseModel):
-    """The parts of a candidate; a blocked one has none."""
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One answer, and why it ended there; a blocked one has no parts."""
 
-    model_config = _FORM
-
-    parts: list[Part] | None = None
-
-
-class Candidate(BaseModel):
-    """One answer, and why it ended there."""
-
-    model_config = _FORM
-
-    content: Content | None = None
+    parts: Sequence[Part] = ()
     finish_reason: str | None = None
     finish_message: str | None = None
-    continuation_token: str | None = Field(default=None, repr=False)
+    continuation_token: str | None = field(default=None, repr=False)
 
 
-class PromptFeedback(BaseModel):
-    """Why the question itself was refused."""
+@dataclass(frozen=True, slots=True)
+class UsageMetadata:
+    """What a call used, in Google's tokens; `drawn` are those of pictures, None where nobody tells them apart."""
 
-    model_config = _FORM
-
-    block_reason: str | None = None
-
-
-class TokenDetails(BaseModel):
-    """Units of one modality."""
-
-    model_config = _FORM
-
-    modality: str | None = None
-    token_count: int | None = None
+    prompt: int
+    candidates: int
+    thoughts: int
+    drawn: int | None
 
 
-class UsageMetadata(BaseModel):
-    """What a call used, in Google's tokens."""
-
-    model_config = _FORM
-
-    prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    candidates_tokens_details: list[TokenDetails] | None = None
-
-
-class GenerateContentResponse(BaseModel):
+@dataclass(frozen=True, slots=True)
+class GenerateContentResponse:
     """A whole answer with status 200."""
 
-    model_config = _FORM
-
-    candidates: list[Candidate] | None = None
-    prompt_feedback: PromptFeedback | None = None
-    usage_metadata: UsageMetadata | None = None
+    candidates: Sequence[Candidate] = ()
+    block_reason: str | None = None
+    usage: UsageMetadata | None = None
 
     @property
     def candidate(self) -> Candidate:
-        """The first candidate; an empty one if there is none."""
-        return self.candidates[0] if self.candidates else Candidate()
+        """The first candidate that says why it ended; else the first, or an empty one if there is none."""
+        said = (one for one in self.candidates if one.finish_reason)
+        return next(said, self.candidates[0] if self.candidates else Candidate())
 
     @property
     def parts(self) -> list[Part]:
-        """The first candidate's parts."""
-        content = self.candidate.content
-        return (content.parts or []) if content else []
+        """The parts of all candidates."""
+        return [part for candidate in self.candidates for part in candidate.parts]
 
 
-class Error(BaseModel):
-    """google.rpc.Status, as JSON."""
-
-    model_config = _FORM
-
-    code: int | None = None
-    message: str = ""
-    status: str = ""
-    details: list[dict[str, Any]] = []
-
-    def detail(self, kind: str) -> dict[str, Any]:
-        """Return the detail of a type such as `RetryInfo`; empty if there is none."""
-        for detail in self.details:
-            if str(detail.get("@type", "")).endswith(f"google.rpc.{kind}"):
-                return detail
-        return {}
-
-
-class _ErrorBody(BaseModel):
-    model_config = _FORM
-
-    error: Error
+def response_of(documents: Sequence[Mapping[str, Any]], reader: Reader) -> GenerateContentResponse:
+    """Read an answer out of the objects of its body: one, or several where a proxy streams."""
+    candidates: list[Candidate] = []
+    block_reason, usage = None, None
+    for document in (one for one in mappings_in(list(documents)) if _NAMES & one.keys()):  # also in an object around
+        candidates += [_candidate(one, reader) for one in reader.mappings(document.get("candidates"), "candidates")]
+        feedback = reader.mapping(_either(document, "promptFeedback"), "promptFeedback")
+        block_reason = reader.text(_either(feedback, "blockReason"), "promptFeedback.blockReason") or block_reason
+        usage = _usage(reader.mapping(_either(document, "usageMetadata"), "usageMetadata"), reader) or usage
+    if not any(part.picture or part.text for candidate in candidates for part in candidate.parts):
+        found = [_part(one, reader) for one in mappings_in(list(documents)) if _either(one, "inlineData")]
+        if any(part.picture for part in found):  # in a wrapping that nobody has told of
+            reader.note("candidates")
+            candidates.append(Candidate(found))
+    return GenerateContentResponse(candidates, block_reason, usage)
 
 
-class _ErrorList(BaseModel):
-    model_config = _FORM
+_NAMES = frozenset(
+    {"candidates", "promptFeedback", "prompt_feedback", "usageMetadata", "usage_metadata"},
+)
 
-    errors: list[_ErrorBody] = Field(min_length=1)
+
+def _candidate(value: Mapping[str, Any], reader: Reader) -> Candidate:
+    return Candidate(
+        parts=[_part(one, reader) for one in _parts(value.get("content"), reader)],
+        finish_reason=reader.text(_either(value, "finishReason"), "finishReason"),
+        finish_message=reader.text(_either(value, "finishMessage"), "finishMessage"),
+        continuation_token=reader.text(_either(value, "continuationToken"), "continuationToken"),
+    )
 
 
-def read_error(body: bytes) -> Error:
-    """Read a refusal's body; an empty error if it is none, such as a proxy's HTML."""
-    try:
-        if body.lstrip().startswith(b"["):  # seen now and then: the body wrapped in a list
-            return _ErrorList.model_validate_json(b'{"errors":' + body + b"}").errors[0].error
-        return _ErrorBody.model_validate_json(body).error
-    except ValidationError:
-        return Error()
+def _parts(content: Any, reader: Reader) -> Iterator[Mapping[str, Any]]:
+    """Yield the parts of a content; of each where they stand in a list, and those that stand there themselves."""
+    if isinstance(content, list):
+        reader.note("content")
+    for one in content if isinstance(content, list) else [content]:
+        inside = reader.mapping(one, "content")
+        if "parts" in inside:
+            yield from reader.mappings(inside["parts"], "parts")
+        elif inside:
+            yield inside
+
+
+def _part(value: Mapping[str, Any], reader: Reader) -> Part:
+    inline = _either(value, "inlineData")
+    if isinstance(inline, str):  # a data URI where the object should be
+        reader.note("inlineData")
+        inline = {"data": inline}
+    file = reader.mapping(_either(value, "fileData"), "fileData")
+    return Part(
+        text=reader.text(value.get("text"), "text"),
+        is_thought=value.get("thought") is True,
+        picture=reader.text(reader.mapping(inline, "inlineData").get("data"), "inlineData.data"),
+        link=reader.text(_either(file, "fileUri"), "fileUri"),
+    )
+
+
+def _usage(value: Mapping[str, Any], reader: Reader) -> UsageMetadata | None:
+    """Return what was used if all of it can be read: half a count is a wrong price, and the table has the right one."""
+    names = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
+    counts = [_either(value, name) for name in names]
+    units = [reader.units(count, f"usageMetadata.{name}") for count, name in zip(counts, names, strict=True)]
+    if units[0] is None or any(one is None and count is not None for one, count in zip(units, counts, strict=True)):
+        return None
+    details = _either(value, "candidatesTokensDetails")
+    drawn = None
+    if details is not None:
+        drawn = 0
+        for detail in reader.mappings(details, "candidatesTokensDetails"):
+            if detail.get("modality") == "IMAGE":
+                drawn += reader.units(_either(detail, "tokenCount"), "candidatesTokensDetails.tokenCount") or 0
+    return UsageMetadata(units[0], units[1] or 0, units[2] or 0, drawn)
+
+
+def _either(value: Mapping[str, Any], name: str) -> Any:
+    """Return a field by its name in camelCase or in snake_case: proto JSON takes both, and servers answer in both."""
+    if name in value:
+        return value[name]
+    return value.get("".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name))

@@ -3,73 +3,53 @@
 Source: OpenAI's API reference for /v1/images/generations and /v1/images/edits, as its public clients speak it.
 """
 
-import base64
-import binascii
-import re
 from collections.abc import Sequence
-from datetime import timedelta
-from http import HTTPStatus
+from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+import httpx
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from config.settings import Settings
 from pipelines.analysis import Analysis
 from pipelines.errors import (
+    AnswerTooLargeError,
+    BadImageError,
     BrokenAnswerError,
-    PolicyRefusedError,
     ProviderNotConfiguredError,
-    ProviderTimedOutError,
     ProviderUnavailableError,
     RequestRejectedError,
     StageError,
     ThrottledError,
 )
+from pipelines.fetching import FetchFailedError, PictureFetcher
 from pipelines.imaging.header import DecodeLimits, read_header
 from pipelines.imaging.outgoing import Outgoing, nearest_ratio, outgoing
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
+from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
+from pipelines.providers.asked import Asked, shortfall
+from pipelines.providers.openai.answers import Drawn, read_answer
+from pipelines.providers.openai.errors import refusal
 from pipelines.providers.prices import PriceTable
 from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
-from pipelines.providers.remote import MAX_EVIDENCE_CHARS, RemoteCaller, Reply
+from pipelines.providers.reading import documents_of, error_in
+from pipelines.providers.remote import RemoteCaller, Reply
 
 NAME = "openai"
 
 RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
 """What gpt-image-1 makes, by `size`."""
 
+MOST_SIDE_PX = 1536
 MAX_PICTURES = 6
-MAX_PICTURE_CHARS = 72_000_000
 
-DEFAULT_RETRY_AFTER = timedelta(seconds=20)
+ONLY_BASE64 = "gpt-image"
+"""Models with this in their name answer in base64 and refuse to be asked for it; others answer with a link unasked."""
 
-_SECONDS = re.compile(r"\d{1,6}(?:\.\d{1,6})?")
-_POLICY_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
-_UNPAID_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-
-
-class _Picture(BaseModel):
-    b64_json: str | None = Field(default=None, repr=False)
-
-
-class _Usage(BaseModel):
-    input_tokens: int = Field(default=0, ge=0)
-    output_tokens: int = Field(default=0, ge=0)
-
-
-class _Answer(BaseModel):
-    data: list[_Picture] = []
-    usage: _Usage | None = None
-
-
-class _Error(BaseModel):
-    code: str | None = None
-    message: str | None = None
-
-
-class _ErrorBody(BaseModel):
-    error: _Error
+LINK_COLUMN = "openai's link"
+LINK_TRIES, LINK_WAIT_S = 3, 1.0
 
 
 class OpenAIProvider:
@@ -77,6 +57,7 @@ class OpenAIProvider:
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
         """Keep what calls need; without a key every quote says so. The caller owns the pool."""
+        self._settings = settings
         self._model = settings.openai_image_model
         self._pixels = pixels
         self._limits = limits
@@ -84,7 +65,13 @@ class OpenAIProvider:
         self._caller: RemoteCaller | None = None
         if settings.openai_api_key is not None:
             key = settings.openai_api_key.get_secret_value()
-            self._caller = RemoteCaller(NAME, settings.openai_base_url, {"authorization": f"Bearer {key}"})
+            self._caller = RemoteCaller(
+                NAME,
+                settings.openai_base_url,
+                {"authorization": f"Bearer {key}"},
+                max_picture_bytes=settings.max_answer_bytes,
+            )
+        self._fetcher = PictureFetcher(allow_loopback=settings.fetch_allow_loopback)
 
     @property
     def name(self) -> str:
@@ -108,9 +95,12 @@ class OpenAIProvider:
         """Return model and price of a picture.
 
         Raises:
-            ProviderNotConfiguredError: there is no key.
+            ProviderNotConfiguredError: there is no key, or by setting the model's pictures are too small for the tier.
         """
         self._require_key()
+        reason = shortfall(self._model, MOST_SIDE_PX, long_side_px) if self._settings.over_size == "refuse" else None
+        if reason:
+            raise ProviderNotConfiguredError(f"openai is not configured for this tier: {reason}")
         return Quote(self._model, self._prices.image_usd(self._model, long_side_px), images=1)
 
     async def prepare_analysis(
@@ -129,29 +119,51 @@ class OpenAIProvider:
         Raises:
             StageError: the error of ours that the answer means.
         """
+        return await self._generation(prompt, images, long_side_px, aspect, asks_base64=ONLY_BASE64 not in self._model)
+
+    async def _generation(
+        self,
+        prompt: Prompt,
+        images: Sequence[EncodedImage],
+        long_side_px: int,
+        aspect: float | None,
+        *,
+        asks_base64: bool,
+    ) -> PreparedCall[EncodedImage]:
+        """Prepare a generation; one that was refused for asking for base64 is prepared once more without."""
         self.quote_generation(prompt, long_side_px)
-        fields: dict[str, Any] = {"model": self._model, "prompt": prompt.text, "n": 1}
         caller = self._require_key()
-        if images:
-            pictures = [
-                await self._outgoing(image, None if number else RATIOS)
-                for number, image in enumerate(images[:MAX_PICTURES])
-            ]
+        pictures = [
+            await self._outgoing(image, None if number else RATIOS)
+            for number, image in enumerate(images[:MAX_PICTURES])
+        ]
+        size = (pictures[0].ratio if pictures else None) or nearest_ratio(aspect or 1.0, RATIOS)
+        fields: dict[str, Any] = {"model": self._model, "prompt": prompt.text, "n": 1, "size": size}
+        fields |= {"response_format": "b64_json"} if asks_base64 else {}
+        if pictures:
             files = [("image[]", (f"{n}.jpg", one.data, "image/jpeg")) for n, one in enumerate(pictures)]
-            texts = {name: str(value) for name, value in fields.items()}
-            content: dict[str, Any] = {"files": files, "data": texts | {"size": pictures[0].ratio or ""}}
-            path = "edits"
+            content: dict[str, Any] = {"files": files, "data": {name: str(value) for name, value in fields.items()}}
         else:
-            path, content = "generations", {"json": {**fields, "size": nearest_ratio(aspect or 1.0, RATIOS)}}
+            content = {"json": fields}
+        path = f"/v1/images/{'edits' if pictures else 'generations'}"
+        asked = Asked(self._model, max(map(int, size.split("x"))), RATIOS[size], prompt, next(iter(pictures), None))
 
         async def send(look_again: LookAgain) -> Answer[EncodedImage]:
-            reply = await caller.post(f"/v1/images/{path}", look_again, **content)
-            if reply.status != HTTPStatus.OK:
-                error = refusal(reply)
-                if isinstance(error, ThrottledError):
-                    caller.leave_alone(error.retry_after)
-                raise error
-            return self._answer(reply)
+            reply = await caller.post(path, look_again, **content)
+            try:
+                drawn = self._read(caller, reply)
+            except RequestRejectedError as error:
+                if asks_base64 and _refuses_base64(reply):
+                    error.again = partial(self._generation, prompt, images, long_side_px, aspect, asks_base64=False)
+                raise
+            usage = self._usage(drawn)
+            try:
+                data = await self._picture(caller, drawn)
+                came = await asked.require_picture(data, self._pixels, answer_limits(self._settings))
+            except StageError as error:
+                error.usage = usage
+                raise
+            return Answer(EncodedImage(data), self._model, usage, notes=asked.notes(came, long_side_px))
 
         return send
 
@@ -162,7 +174,7 @@ class OpenAIProvider:
             ProviderNotConfiguredError: there is no such model, or the key isn't accepted.
         """
         reply = await self._require_key().get(f"/v1/models/{self._model}")
-        if reply.status != HTTPStatus.OK:
+        if not reply.is_success:
             raise refusal(reply)
 
     async def aclose(self) -> None:
@@ -181,52 +193,69 @@ class OpenAIProvider:
             outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
         )
 
-    def _answer(self, reply: Reply) -> Answer[EncodedImage]:
+    def _read(self, caller: RemoteCaller, reply: Reply) -> Drawn:
+        """Read an answer; one that asks to be left alone is heard by every call of this process.
+
+        Raises:
+            StageError: the error of ours that it means.
+        """
         try:
-            answer = _Answer.model_validate_json(reply.body)
-        except ValidationError as error:
-            raise BrokenAnswerError("openai answered with no answer of its own", evidence=reply.evidence) from error
-        text = next((picture.b64_json for picture in answer.data if picture.b64_json), None)
-        if text is None or len(text) > MAX_PICTURE_CHARS:
+            if not reply.is_success:
+                raise refusal(reply)
+            return read_answer(reply)
+        except (ThrottledError, ProviderUnavailableError) as error:
+            if error.retry_after is not None:
+                caller.leave_alone(error.retry_after)
+            raise
+
+    async def _picture(self, caller: RemoteCaller, drawn: Drawn) -> bytes:
+        """Return the picture of an answer, fetched where it holds a link; it is paid for whatever happens.
+
+        A link to the server that was asked is followed there; any other one only to public addresses.
+
+        Raises:
+            BrokenAnswerError: the link gives nothing.
+        """
+        if drawn.data is not None:
+            return drawn.data
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type((FetchFailedError, ProviderUnavailableError)),
+            stop=stop_after_attempt(LINK_TRIES),
+            wait=wait_fixed(LINK_WAIT_S),
+            reraise=True,
+        )
+        try:
+            data: bytes = await retrying(self._fetched, caller, drawn.link or "")
+        except BadImageError as error:
+            raise AnswerTooLargeError(f"openai answered with a link to too large a picture: {error}") from error
+        except StageError as error:
             raise BrokenAnswerError(
-                "openai answered with no picture", evidence=reply.evidence if text is None else None
-            )
+                f"openai answered with a link that gives no picture: {error}", evidence=error.evidence
+            ) from error
+        return data
+
+    async def _fetched(self, caller: RemoteCaller, link: str) -> bytes:
+        base = httpx.URL(self._settings.openai_base_url)
         try:
-            data = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise BrokenAnswerError("openai answered with a picture that isn't base64") from error
-        usage = Usage(images=1)
-        if answer.usage is not None and self._prices.knows(self._model):
-            used = answer.usage
-            cost = self._prices.units_usd(self._model, prompt=used.input_tokens, image=used.output_tokens)
-            usage = Usage(used.input_tokens, used.output_tokens, 1, cost)
-        return Answer(EncodedImage(data), self._model, usage)
+            url = base.join(link)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise BrokenAnswerError("what it says is no URL") from error
+        if (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
+            return await self._fetcher.fetch(str(url), max_bytes=self._settings.max_answer_bytes, column=LINK_COLUMN)
+        reply = await caller.get_link(url)
+        if not reply.is_success:
+            raise refusal(reply)
+        return reply.body
+
+    def _usage(self, drawn: Drawn) -> Usage:
+        """Return what a call used; where it doesn't say all of it, the cost is left to the table of prices."""
+        if drawn.input_units is None or drawn.output_units is None or not self._prices.knows(self._model):
+            return Usage(images=1)
+        cost = self._prices.units_usd(self._model, prompt=drawn.input_units, image=drawn.output_units)
+        return Usage(drawn.input_units, drawn.output_units, 1, cost)
 
 
-def refusal(reply: Reply) -> StageError:  # noqa: PLR0911 - a table, one line each
-    """Translate an answer whose status isn't 200, by its status and its error's code."""
-    try:
-        error = _ErrorBody.model_validate_json(reply.body).error
-    except ValidationError:
-        error = _Error()
-    where, evidence = f"openai {reply.status}", (error.message or reply.evidence)[:MAX_EVIDENCE_CHARS]
-    if error.code in _POLICY_CODES:
-        return PolicyRefusedError(
-            f"openai refused the request by policy: {error.code}", category=str(error.code), evidence=evidence
-        )
-    if error.code in _UNPAID_CODES or reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return ProviderNotConfiguredError(f"{where}: the key isn't accepted or not paid for", evidence=evidence)
-    if reply.status == HTTPStatus.NOT_FOUND:
-        return ProviderNotConfiguredError(
-            f"{where}: there is no such model or address; check DARKROOM_OPENAI_IMAGE_MODEL, OPENAI_BASE_URL",
-            evidence=evidence,
-        )
-    if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
-        given = _SECONDS.fullmatch(reply.headers.get("retry-after", ""))
-        wait = timedelta(seconds=float(given[0])) if given else DEFAULT_RETRY_AFTER
-        return ThrottledError(f"{where}: too many requests", retry_after=wait, evidence=evidence)
-    if reply.status == HTTPStatus.GATEWAY_TIMEOUT:
-        return ProviderTimedOutError(f"{where}: it wasn't done in its own time", evidence=evidence)
-    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR or reply.status == HTTPStatus.REQUEST_TIMEOUT:
-        return ProviderUnavailableError(f"{where}: it is out of order or overloaded", evidence=evidence)
-    return RequestRejectedError(f"{where}: the request was rejected", evidence=evidence)
+def _refuses_base64(reply: Reply) -> bool:
+    """Say whether a refusal names the parameter that asks for base64; some servers name it in the message alone."""
+    error = error_in(documents_of(reply.body))
+    return error is not None and (error.param == "response_format" or "response_format" in error.message)

@@ -117,13 +117,13 @@ async def test_last_picture_that_is_no_thought_is_taken(gemini, server):
 
 
 async def test_only_a_thought_is_taken_and_base64url_without_padding_too(gemini, server):
-    part = answers.inline_part(Image.new("RGB", (33, 33), "blue"), "PNG", thought=True)
+    part = answers.inline_part(photo(1024, 683), "PNG", thought=True)
     part["inlineData"]["data"] = part["inlineData"]["data"].replace("+", "-").replace("/", "_").rstrip("=")
     server.answer = lambda _: answered(part)
     answer = await gemini.generate(PROMPT, [PICTURE], 1024, 1.5)
 
     with Image.open(io.BytesIO(answer.value.data)) as picture:
-        assert picture.size == (33, 33)
+        assert picture.size == (1024, 683)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pipelines.options import PipelineOptions
 from pipelines.prompts import Purpose, prompt_text
 from pipelines.providers.gemini.answers import analysis_of, picture_of, read_answer
 from pipelines.providers.gemini.errors import POLICY_REASONS, retry_after
-from pipelines.providers.gemini.wire import Error, read_error
+from pipelines.providers.reading import SaidError, documents_of, error_in
 from pipelines.providers.remote import Reply
 from tests.fake_gemini.answers import ANALYSIS
 
@@ -96,10 +96,10 @@ def test_broken_base64_is_a_broken_answer(data):
 
 def test_days_quota_waits_for_midnight_pacific():
     violations = [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel"}]
-    error = Error(details=[{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations}])
+    error = SaidError(details=[{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations}])
     now = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)  # noon in Los Angeles
 
-    assert retry_after(error, now) == timedelta(hours=12)
+    assert retry_after(error, None, now) == timedelta(hours=12)
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_quota_of_nothing_is_waited_for_until_its_day_is_over(violation, is_for_
     failure = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}
     now = datetime(2026, 11, 20, 20, tzinfo=UTC)
 
-    assert (retry_after(Error(details=[failure]), now) == timedelta(hours=12)) is is_for_the_day
+    assert (retry_after(SaidError(details=[failure]), None, now) == timedelta(hours=12)) is is_for_the_day
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"[" * 100_000, b'{"error": 7}', b"\xff"])
-def test_bodies_that_are_no_error_are_an_empty_one(body):
-    assert read_error(body) == Error()
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"[" * 100_000, b'{"error": null}', b"\xff"])
+def test_bodies_that_tell_no_error_tell_none(body):
+    assert error_in(documents_of(body)) is None
 
 
 def test_error_in_a_list_is_read():
-    assert read_error(b'[{"error": {"code": 503, "status": "UNAVAILABLE"}}]').status == "UNAVAILABLE"
+    assert error_in(documents_of(b'[{"error": {"code": 503, "status": "UNAVAILABLE"}}]')).status == "UNAVAILABLE"

@@ -10,8 +10,8 @@ from typing import Final
 from config.embedded.services import Services
 from config.settings import Settings
 from pipelines.errors import ProviderNotConfiguredError, StageError
-from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
+from pipelines.limits import upload_limits
 from pipelines.providers.provider import Provider
 from pipelines.providers.registry import open_providers
 from pipelines.storage.backends import open_storage
@@ -64,7 +64,7 @@ async def check_storage(settings: Settings, services: Services) -> Check:
 async def check_providers(settings: Settings) -> list[Check]:
     """Ask each provider for its configured models: nothing is bought."""
     async with PixelPool() as pixels:
-        limits = DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        limits = upload_limits(settings)
         try:
             providers = open_providers(settings, pixels, limits)
         except ProviderNotConfiguredError as error:

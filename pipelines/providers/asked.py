@@ -1,0 +1,122 @@
+"""What a request asks a model for, and whether the picture that came is that: the same for every paid provider."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from pipelines.errors import (
+    AnswerTooLargeError,
+    BadImageError,
+    BrokenAnswerError,
+    OneColourError,
+    PixelChildLostError,
+    WrongShapeError,
+    WrongSizeError,
+)
+from pipelines.imaging.header import DecodeLimits, read_header
+from pipelines.imaging.looking import PALE_LEVELS, Look, look
+from pipelines.imaging.outgoing import Outgoing
+from pipelines.imaging.pool import PixelPool
+from pipelines.job import Prompt
+from pipelines.prompts import Purpose
+from pipelines.providers.colour_words import ask_for_colour
+
+log = structlog.get_logger(__name__)
+
+LEAST_SIZE_FRACTION = 0.9
+"""Of the long side asked for: models round to multiples of 16 pixels, and none of them by a tenth."""
+
+MOST_STRETCH = 1.03
+"""Models' own pictures miss the ratio asked for by up to 1 % (21:9 is 1584 x 672); more would be cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one request asks a model for.
+
+    Attributes:
+        model: its name, for messages.
+        long_side_px: of the size that is asked for, which a tier may exceed.
+        ratio: width / height.
+        prompt: whose words may ask for a picture of one colour.
+        main: the picture to work on as it is sent; None where there are words only.
+    """
+
+    model: str
+    long_side_px: int
+    ratio: float
+    prompt: Prompt
+    main: Outgoing | None = None
+
+    def require(self, came: Look) -> None:
+        """Compare what came with what was asked for.
+
+        Raises:
+            WrongSizeError: it is smaller than nine tenths of what was asked for.
+            WrongShapeError: its ratio is off by more than 3 %.
+            OneColourError: it is one colour, and nothing asks for that.
+        """
+        size = f"{came.width_px} x {came.height_px} pixels"
+        if max(came.width_px, came.height_px) < LEAST_SIZE_FRACTION * self.long_side_px:
+            raise WrongSizeError(
+                f"{self.model} answered with a picture of the wrong size: {size}, asked for a long side of "
+                f"{self.long_side_px}"
+            )
+        stretch = came.width_px / came.height_px / self.ratio
+        if max(stretch, 1 / stretch) > MOST_STRETCH:
+            raise WrongShapeError(
+                f"{self.model} answered with a picture of the wrong shape: {size}, asked for {self.ratio:.2f} times as "
+                "wide as high"
+            )
+        if came.one_colour is not None and not self._may_be(came.one_colour):
+            raise OneColourError(
+                f"{self.model} answered with an empty picture: all of it is one colour, "
+                f"#{bytes(came.one_colour).hex()}, which neither the input nor the words ask for"
+            )
+
+    def _may_be(self, colour: tuple[int, int, int]) -> bool:
+        if self.main is not None and self.main.spread_levels <= PALE_LEVELS:
+            return True
+        has_picture = self.prompt.purpose is not Purpose.GENERATE
+        return ask_for_colour(self.prompt.words, colour, has_picture=has_picture)
+
+    async def require_picture(self, data: bytes, pixels: PixelPool, limits: DecodeLimits) -> Look | None:
+        """Look at a picture that came; None if it couldn't be looked at for a reason that isn't its own.
+
+        Raises:
+            MissedRequestError: it isn't what was asked for, or over the limits.
+            BrokenAnswerError: it is no picture that can be decoded.
+        """
+        if len(data) > limits.max_bytes:
+            raise AnswerTooLargeError(
+                f"{self.model} answered with a picture of {len(data):,} bytes; DARKROOM_MAX_ANSWER_BYTES is "
+                f"{limits.max_bytes:,}"
+            )
+        try:
+            header = read_header(data, limits)
+            came = await pixels.run(look, data, limits, task_bytes=header.decoded_bytes)
+        except BadImageError as error:
+            raise BrokenAnswerError(
+                f"{self.model} answered with no usable picture: {error}", evidence=error.evidence
+            ) from error
+        except PixelChildLostError as error:  # the picture is paid for, and finishing it looks again
+            log.warning("answer_not_looked_at", model=self.model, error=str(error))
+            return None
+        self.require(came)
+        return came
+
+    def notes(self, came: Look | None, long_side_px: int) -> tuple[str, ...]:
+        """Return what a job's treatments say of a picture that is to be enlarged to a tier's long side."""
+        if came is None or max(came.width_px, came.height_px) >= LEAST_SIZE_FRACTION * long_side_px:
+            return ()
+        return (f"enlarged from {came.width_px} x {came.height_px}: {self.model} makes no larger picture",)
+
+
+def shortfall(model: str, made_px: int, long_side_px: int) -> str | None:
+    """Return why a model's largest picture can't fill a tier without being enlarged; None if it can."""
+    if made_px >= LEAST_SIZE_FRACTION * long_side_px:
+        return None
+    return (
+        f"{model} makes pictures of at most {made_px} pixels, and the tier has {long_side_px}; choose a smaller tier "
+        "or another model, or set DARKROOM_OVER_SIZE=enlarge"
+    )

@@ -1,0 +1,74 @@
+"""What an OpenAI-compatible images API answered: its picture in base64 or by a link, and what it says that it used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.errors import BrokenAnswerError
+from pipelines.providers.openai.errors import refusal
+from pipelines.providers.reading import Reader, documents_of, error_in, mappings_in, picture_bytes, what_came
+from pipelines.providers.remote import Reply
+
+NAME = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One answer: `data` is its picture, or `link` says where that lies; units are None where they can't be read."""
+
+    data: bytes | None = field(default=None, repr=False)
+    link: str | None = None
+    input_units: int | None = None
+    output_units: int | None = None
+
+
+def read_answer(reply: Reply) -> Drawn:
+    """Read an answer whose status says that all is well; an error in its body is the error that it is.
+
+    Raises:
+        StageError: as `refusal`, of an error that the body tells; nothing is paid for it.
+        BrokenAnswerError: it holds no picture, or none that can be decoded.
+    """
+    documents = documents_of(reply.body)
+    texts = [one["b64_json"] for one in mappings_in(documents) if _is_text(one.get("b64_json"))]
+    links = [one["url"] for one in _entries(documents) if _is_text(one.get("url"))]
+    inside = [link for link in links if link.lstrip().lower().startswith("data:")]
+    if not texts and not links:
+        if (error := error_in(documents)) is not None:
+            raise refusal(reply, error=error)
+        came = "no picture" if documents else what_came(reply.body)
+        raise BrokenAnswerError(f"openai answered with {came}", evidence=reply.evidence)
+    reader = Reader()
+    units = _used(documents, reader)
+    reader.report(NAME)
+    broken: ValueError | None = None
+    for text in (*texts, *inside):
+        try:
+            return Drawn(picture_bytes(text), None, *units)
+        except ValueError as error:
+            broken = broken or error
+    if outside := [link for link in links if link not in inside]:
+        return Drawn(None, outside[0], *units)
+    raise BrokenAnswerError("openai answered with a picture that isn't base64") from broken
+
+
+def _entries(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the objects inside of `data`, whatever stands around them."""
+    return [one for document in documents for one in mappings_in(document.get("data"))]
+
+
+def _used(documents: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[int | None, int | None]:
+    """Return the units of input and output; both None where one of them can't be read, or nothing came out."""
+    for document in documents:
+        usage = reader.mapping(document.get("usage"), "usage")
+        sent = reader.units(usage.get("input_tokens"), "usage.input_tokens")
+        drawn = reader.units(usage.get("output_tokens"), "usage.output_tokens")
+        if sent is not None and drawn:
+            return sent, drawn
+        if usage:
+            reader.note("usage")
+    return None, None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -1,0 +1,230 @@
+"""What a provider answered, read with patience: what stands beside the picture and can't be read is left out and noted.
+
+Answers are paid for when they come. Proxies, gateways and compatible servers change their form: a list around the
+body, a number where a word should be, null for an object. None of it may cost the picture.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+MOST_UNITS: Final = 10_000_000
+"""Of one call: a count above it is no count, and believing it would spend a day's budget."""
+
+_MOST_NOTED: Final = 20
+_BASE64: Final = bytes.maketrans(b"-_", b"+/")
+_DATA_URI: Final = re.compile(r"\s*data:[^,]{0,200},", re.IGNORECASE)
+
+STATUS_BY_NAME: Final[dict[str, int]] = {
+    **dict.fromkeys(("invalid_argument", "failed_precondition", "out_of_range", "invalid_request_error"), 400),
+    **dict.fromkeys(("image_generation_user_error", "moderation_blocked", "content_policy_violation"), 400),
+    **dict.fromkeys(("unauthenticated", "invalid_api_key", "authentication_error"), 401),
+    **dict.fromkeys(("permission_denied", "permission_error"), 403),
+    **dict.fromkeys(("not_found", "not_found_error", "model_not_found"), 404),
+    **dict.fromkeys(("aborted", "already_exists"), 409),
+    **dict.fromkeys(("resource_exhausted", "rate_limit_exceeded", "rate_limit_error", "too_many_requests"), 429),
+    **dict.fromkeys(("insufficient_quota", "billing_hard_limit_reached"), 429),
+    "cancelled": 499,
+    **dict.fromkeys(("internal", "unknown", "data_loss", "server_error", "api_error", "internal_error"), 500),
+    **dict.fromkeys(("unavailable", "overloaded", "overloaded_error", "service_unavailable"), 503),
+    **dict.fromkeys(("deadline_exceeded", "timeout"), 504),
+}
+"""The status that a named error has: google.rpc.Code and the codes and types of OpenAI's reference, read 2026-11."""
+
+
+class Reader:
+    """Reads values of one answer, and notes what it had to leave out."""
+
+    def __init__(self) -> None:
+        """Begin with nothing left out."""
+        self.ignored: list[str] = []
+
+    def text(self, value: Any, name: str) -> str | None:
+        """Return a text; None if there is none or it is something else."""
+        if value is None or isinstance(value, str):
+            return value
+        self.note(name)
+        return None
+
+    def units(self, value: Any, name: str) -> int | None:
+        """Return a whole number of units, also one that is written as text; None if there is none that can be true."""
+        if value is None:
+            return None
+        if isinstance(value, str) and value.strip().isdecimal() and len(value) < len(str(MOST_UNITS)) + 2:
+            value = int(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_UNITS:
+            return value
+        self.note(name)
+        return None
+
+    def mapping(self, value: Any, name: str) -> Mapping[str, Any]:
+        """Return an object; an empty one if there is none or it is something else."""
+        if isinstance(value, Mapping):
+            return value
+        if value is not None:
+            self.note(name)
+        return {}
+
+    def mappings(self, value: Any, name: str) -> list[Mapping[str, Any]]:
+        """Return the objects of a list, without what else it holds; one that stands alone is a list of one."""
+        if isinstance(value, Mapping):
+            self.note(name)
+            return [value]
+        if not isinstance(value, list):
+            if value is not None:
+                self.note(name)
+            return []
+        found = [one for one in value if isinstance(one, Mapping)]
+        if len(found) < len(value):
+            self.note(f"{name}[]")
+        return found
+
+    def note(self, name: str) -> None:
+        """Note something that can't be read."""
+        if name not in self.ignored and len(self.ignored) < _MOST_NOTED:
+            self.ignored.append(name)
+
+    def report(self, provider: str) -> None:
+        """Log what was left out, if anything was."""
+        if self.ignored:
+            log.warning("answer_fields_ignored", provider=provider, fields=self.ignored)
+
+
+def documents_of(body: bytes) -> list[Mapping[str, Any]]:
+    """Return the JSON objects that a body holds: one, those of a list around them, or those of events in a row.
+
+    Empty if it holds none: a page, half an answer, nothing. What is no UTF-8 is replaced, and raw line breaks inside
+    of a text are taken.
+    """
+    text = body.decode(json.detect_encoding(body), errors="replace").lstrip("\ufeff")
+    decoder, at, values = json.JSONDecoder(strict=False), 0, []
+    while (start := _START.match(text, at)) is not None:
+        try:
+            value, at = decoder.raw_decode(text, start.end())
+        except (ValueError, RecursionError):
+            break
+        values.append(value)
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return [one for one in flat if isinstance(one, Mapping)]
+
+
+_START: Final = re.compile(r"(?:\s|,|\bdata:|\bevent:[^\n]*\n)*(?=[\[{\"\d-]|true|false|null)")
+
+
+def mappings_in(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every object in a JSON value, in their order, however deep."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            yield one
+            waiting += reversed(list(one.values()))
+        elif isinstance(one, list):
+            waiting += reversed(one)
+
+
+def picture_bytes(text: str) -> bytes:
+    """Decode base64 as it comes: of either alphabet, padded or not, with line breaks, inside of a data URI.
+
+    Raises:
+        ValueError: it is none, or empty. Python's own decoder would drop what it doesn't know.
+    """
+    head = _DATA_URI.match(text)
+    plain = text[head.end() if head else 0 :].encode("ascii").translate(_BASE64, b" \t\r\n").rstrip(b"=")
+    if not plain:
+        raise ValueError("no base64")
+    try:
+        return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError("no base64") from error
+
+
+def what_came(body: bytes) -> str:
+    """Say in our words what a body is that holds no answer of a provider's own."""
+    start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start:
+        return "an empty body"
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<")):
+        return "a page (HTML) and no answer of its own"
+    return "something that is no answer of its own"
+
+
+@dataclass(frozen=True, slots=True)
+class SaidError:
+    """An error as a provider tells it; every text may be empty.
+
+    `code`, `status` and `kind` name it (429, RESOURCE_EXHAUSTED, rate_limit_error); `details` are google.rpc's.
+    """
+
+    message: str = ""
+    code: str = ""
+    status: str = ""
+    kind: str = ""
+    param: str = ""
+    details: Sequence[Mapping[str, Any]] = field(default=())
+
+    def detail(self, name: str) -> Mapping[str, Any]:
+        """Return the detail of a type such as `RetryInfo`; empty if there is none."""
+        for detail in self.details:
+            if str(detail.get("@type", "")).endswith(f"google.rpc.{name}"):
+                return detail
+        return {}
+
+    @property
+    def http_status(self) -> int | None:
+        """The status that the error says it has, by number or by name; None if it doesn't."""
+        for word in (self.code, self.status, self.kind):
+            if word.isdecimal() and HTTPStatus.BAD_REQUEST <= int(word[:4]) < _NO_STATUS:
+                return int(word)
+        names = (word.lower() for word in (self.status, self.code, self.kind))
+        return next((STATUS_BY_NAME[name] for name in names if name in STATUS_BY_NAME), None)
+
+
+_NO_STATUS: Final = 600
+_ANSWER_NAMES: Final = frozenset({"candidates", "promptFeedback", "prompt_feedback", "data"})
+_MESSAGE_NAMES: Final = ("message", "error_description", "detail", "msg", "error")
+
+
+def error_in(documents: Sequence[Mapping[str, Any]]) -> SaidError | None:
+    """Return the error that an answer tells, whatever its form; None if it tells none."""
+    for document in documents:
+        told = document.get("error") or document.get("errors")
+        if isinstance(told, list):
+            told = next((one for one in told if one), None)
+        if isinstance(told, Mapping) and isinstance(told.get("error"), Mapping):
+            told = told["error"]
+        if told and not isinstance(told, bool):
+            return _said(told if isinstance(told, Mapping) else {"message": told}, document)
+        if not _ANSWER_NAMES & document.keys() and any(document.get(name) for name in _MESSAGE_NAMES):
+            return _said(document, document)
+    return None
+
+
+def _said(told: Mapping[str, Any], document: Mapping[str, Any]) -> SaidError:
+    message = next((told[name] for name in _MESSAGE_NAMES if told.get(name)), "")
+    details = told.get("details")
+    if isinstance(details, Mapping):
+        details = [details]
+    return SaidError(
+        message=message if isinstance(message, str) else json.dumps(message, default=str),
+        code=_word(told.get("code")) or _word(document.get("code")),
+        status=_word(told.get("status")) or _word(document.get("status")),
+        kind=_word(told.get("type")),
+        param=_word(told.get("param")),
+        details=[one for one in details if isinstance(one, Mapping)] if isinstance(details, list) else [],
+    )
+
+
+def _word(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""

@@ -1,0 +1,173 @@
+"""How long a provider asks to be left alone: told in a header, in the words of its error, or in a detail of it.
+
+Sources: RFC 9110 (Retry-After); OpenAI's rate limit guide (x-ratelimit-*) and its clients (retry-after-ms);
+google.rpc's RetryInfo; public reports of messages such as "Please retry in 6.9s" and "try again in 1m30s"; 2026-11.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from pipelines.errors import ProviderUnavailableError, StageError, ThrottledError
+
+DEFAULT_RETRY_AFTER: Final = timedelta(seconds=20)
+"""After a 429 that doesn't say for how long: a third of the window of a minute that was mostly exceeded."""
+
+QUOTA_SPENT_RETRY_AFTER: Final = timedelta(minutes=5, seconds=1)
+"""After a refusal for want of money: just longer than the gate then keeps everybody from asking."""
+
+LEAST_RETRY_AFTER: Final = timedelta(seconds=1)
+MAX_RETRY_AFTER: Final = timedelta(days=1)
+
+_MOST_MESSAGE_CHARS: Final = 2_000
+_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_PART: Final = re.compile(
+    r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|milliseconds?|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])",
+    re.IGNORECASE,
+)
+_NEXT_PART: Final = re.compile(r"(?:\s|,|\band\b)*", re.IGNORECASE)
+_RETRY_WORDS: Final = re.compile(
+    r"\b(?:retry|retrying|again|wait|resets?)\b"
+    r"(?:\s|-|:|=|\b(?:the|your|this|request|in|after|for|at|least|about|another)\b)*",
+    re.IGNORECASE,
+)
+_SECONDS: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
+_EPOCH_S: Final = 1_000_000_000.0
+"""A number above this is a moment and not a length of time."""
+
+_RESET: Final = re.compile(r"(?:x-)?ratelimit-reset(-.+)?")
+
+
+def retry_wait(
+    headers: Mapping[str, str],
+    message: str,
+    retry_delay: Any = None,
+    *,
+    is_throttle: bool = True,
+    now: datetime | None = None,
+) -> timedelta | None:
+    """Return how long an answer asks to be left alone; None if it doesn't say.
+
+    Of several waits that are told outright the longest counts, so that nobody asks too soon. The headers that say
+    when a whole budget is full again stand beside every answer: they count where an answer throttles and says nothing
+    else.
+
+    Args:
+        headers: of the answer, in lower case.
+        message: the error's own words.
+        retry_delay: RetryInfo's `retryDelay`, whatever it is.
+        is_throttle: the answer refuses because of a rate.
+        now: aware; the present moment if None.
+    """
+    now = now or datetime.now(UTC)
+    told = [_milliseconds(headers.get("retry-after-ms")), _header_wait(headers.get("retry-after"), headers, now)]
+    told += [_delay(retry_delay), _words_wait(message)]
+    known = [wait for wait in told if wait is not None] or (_resets(headers, now) if is_throttle else [])
+    return min(max(known), MAX_RETRY_AFTER) if known else None
+
+
+def with_wait(error: StageError, wait: timedelta | None) -> StageError:
+    """Return a refusal that keeps the wait that came with it, if one did."""
+    if wait is None:
+        return error
+    if isinstance(error, ThrottledError | ProviderUnavailableError):
+        error.retry_after = wait
+    return error
+
+
+def _header_wait(text: str | None, headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Read Retry-After: seconds, a length such as `1m30s`, or a date by the server's own clock where it tells it."""
+    if text is None:
+        return None
+    if _SECONDS.fullmatch(text.strip()):
+        return _from_now(float(text), now)
+    if (length := _length(text)) is not None:
+        return length
+    moment = _date(text)
+    if moment is None:
+        return None
+    return max(timedelta(0), moment - (_date(headers.get("date", "")) or now))
+
+
+def _date(text: str) -> datetime | None:
+    """Read a date of HTTP; without a zone it is UTC's."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _milliseconds(text: str | None) -> timedelta | None:
+    if text is None or not _SECONDS.fullmatch(text.strip()):
+        return None
+    return timedelta(milliseconds=float(text))
+
+
+def _from_now(number: float, now: datetime) -> timedelta:
+    """Read seconds, or a moment in seconds since 1970."""
+    if number < _EPOCH_S:
+        return timedelta(seconds=number)
+    return timedelta(seconds=max(0.0, number - now.timestamp()))
+
+
+def _delay(value: Any) -> timedelta | None:
+    """Read RetryInfo's delay: `26s`, a number of seconds, or seconds and nanos apart."""
+    if isinstance(value, Mapping):
+        seconds, nanos = value.get("seconds", 0), value.get("nanos", 0)
+        try:
+            return timedelta(seconds=min(float(seconds) + float(nanos) / 1e9, _EPOCH_S))
+        except (TypeError, ValueError, OverflowError):
+            return None
+    text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    return timedelta(seconds=float(text)) if _SECONDS.fullmatch(text) else _length(text)
+
+
+def _words_wait(message: str) -> timedelta | None:
+    """Return the longest length of time that stands right behind words such as "retry in"."""
+    text = message[:_MOST_MESSAGE_CHARS]
+    waits = [_length_at(text, words.end()) for words in _RETRY_WORDS.finditer(text)]
+    return max((wait for wait, _ in waits if wait is not None), default=None)
+
+
+def _length(text: str) -> timedelta | None:
+    """Read a text that is a length of time and nothing else, such as `1m30.5s`."""
+    wait, end = _length_at(text.strip(), 0)
+    return wait if end == len(text.strip()) else None
+
+
+def _length_at(text: str, start: int) -> tuple[timedelta | None, int]:
+    """Read the length of time that begins at a place of a text, and say where it ends."""
+    total_s, end = 0.0, start
+    place = start
+    while (part := _PART.match(text, place)) is not None:
+        unit = part[2].lower()
+        total_s += float(part[1]) * _UNITS_S["ms" if unit.startswith(("ms", "milli")) else unit[0]]
+        end = part.end()
+        gap = _NEXT_PART.match(text, end)
+        place = gap.end() if gap else end
+    return (timedelta(seconds=min(total_s, _EPOCH_S)), end) if end > start else (None, start)
+
+
+def _resets(headers: Mapping[str, str], now: datetime) -> list[timedelta]:
+    """Return when budgets are full again: of those that are spent, or of all where none says what it has left."""
+    spent, every = [], []
+    for name, text in headers.items():
+        match = _RESET.fullmatch(name)
+        if match is None:
+            continue
+        wait = _from_now(float(text), now) if _SECONDS.fullmatch(text.strip()) else _length(text)
+        if wait is None and (moment := _date(text)) is not None:
+            wait = max(timedelta(0), moment - now)
+        if wait is None:
+            continue
+        left = headers.get(name.replace("-reset", "-remaining", 1))
+        every.append(wait)
+        if left is not None and left.strip() in {"0", "0.0"}:
+            spent.append(wait)
+    return spent or every
