@@ -1,6 +1,6 @@
 """The intent log: what a job is about to buy, written and committed before the call, if the gate lets it through."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from models.claims import Claim, FencedError
 from models.database import Connection
+
+MOST_PROBLEM_CHARS = 500
 
 Verdict = Literal["answered", "failed", "throttled", "stopped", "neutral"]
 """What a call's end says of its provider: it answers, is down, wants to be left alone, takes no call; nothing."""
@@ -70,6 +72,8 @@ class Refused:
 class CallOutcome:
     """How a call ended: `outcome` is `answered` or an error's name; units are the provider's own.
 
+    `problem` is what came back instead of what was asked for, in our words.
+
     A call that was sent counts in full, whatever came back; one that never
     left the house is given back to rates and budgets.
     """
@@ -86,6 +90,15 @@ class CallOutcome:
     verdict: Verdict = "neutral"
     retry_after_s: float | None = None
     reason: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PaidCall:
+    """A generate call that may have been paid: how it ended (`open` if nobody knows), and what came back."""
+
+    outcome: str
+    problem: str | None
 
 
 async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Admitted | Refused:
@@ -112,10 +125,11 @@ async def close_call(
 ) -> None:
     """Write how a call ended, and what it says of its provider. Needs no fence: it happened. Repeating it is safe."""
     await connection.execute(
-        "SELECT darkroom.close_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        "SELECT darkroom.close_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         *(intent, outcome.outcome, outcome.may_be_paid, outcome.latency_ms, outcome.model),
         *(outcome.prompt_units, outcome.output_units, outcome.images, outcome.cost_usd),
         *(outcome.was_sent, outcome.verdict, outcome.retry_after_s, outcome.reason, dict(rules or {})),
+        None if outcome.problem is None else outcome.problem.replace("\0", "")[:MOST_PROBLEM_CHARS],
     )
 
 
@@ -146,15 +160,33 @@ async def pause_left_s(connection: Connection, provider: str) -> float:
     return max(0.0, left_s or 0.0)
 
 
-async def paid_generations(connection: Connection, claim: Claim) -> int:
-    """Count the generate calls of a job that may have been paid, over all attempts; an open one counts."""
-    return int(
-        await connection.fetchval(
-            """
-            SELECT count(*) FROM darkroom.provider_calls
-            WHERE job_id = $1 AND job_type = $2 AND purpose = 'generate' AND may_be_paid
-            """,
-            claim.job_id,
-            claim.job_type,
-        )
+async def paid_generations(connection: Connection, claim: Claim) -> list[PaidCall]:
+    """Return the generate calls of a job that may have been paid, over all attempts, oldest first; open ones too."""
+    rows = await connection.fetch(
+        """
+        SELECT outcome, problem FROM darkroom.provider_calls
+        WHERE job_id = $1 AND job_type = $2 AND purpose = 'generate' AND may_be_paid ORDER BY id
+        """,
+        claim.job_id,
+        claim.job_type,
     )
+    return [PaidCall(**row) for row in rows]
+
+
+async def repeated_miss(
+    connection: Connection, claim: Claim, provider: str, model: str, outcomes: Collection[str]
+) -> str | None:
+    """Return what came back when a model ended two generate calls of a job with the same one of these outcomes.
+
+    None if no two ended so, over all attempts.
+    """
+    problem: str | None = await connection.fetchval(
+        """
+        SELECT coalesce((array_agg(problem ORDER BY id DESC))[1], outcome) FROM darkroom.provider_calls
+        WHERE job_id = $1 AND job_type = $2 AND purpose = 'generate' AND provider = $3 AND model = $4
+          AND outcome = ANY ($5::text[])
+        GROUP BY outcome HAVING count(*) >= 2 ORDER BY max(id) DESC LIMIT 1
+        """,
+        *(claim.job_id, claim.job_type, provider, model, list(outcomes)),
+    )
+    return problem

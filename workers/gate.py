@@ -11,7 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -26,27 +26,25 @@ from models.provider_calls import (
     CallOutcome,
     CallPlan,
     Refused,
-    Verdict,
     close_call,
     open_call,
-    paid_generations,
     pause_left_s,
     provider_wait,
 )
 from pipelines.analysis import Analysis
 from pipelines.errors import (
     BrokenAnswerError,
+    MissedRequestError,
     PermanentError,
-    PolicyRefusedError,
     ProviderNotConfiguredError,
     ProviderTimedOutError,
     ProviderUnavailableError,
     StageError,
     ThrottledError,
-    TransientError,
 )
-from pipelines.job import Prompt
+from pipelines.job import Job, Prompt
 from pipelines.options import AnalysisOptions
+from pipelines.prompts import NO_CORRECTIONS
 from pipelines.providers.provider import (
     Answer,
     EncodedImage,
@@ -57,7 +55,9 @@ from pipelines.providers.provider import (
     Usage,
     hash_of_call,
 )
+from workers.call_outcomes import call_outcome
 from workers.claim_loop import RunningJob
+from workers.paid_calls import require_calls_left, require_no_repeated_miss
 from workers.provider_rules import rules_of
 from workers.retry import retry_delay
 
@@ -83,10 +83,6 @@ SENT_WITHIN_S = 0.25
 
 SHUT_LOOK_S = 1.0
 """How long a look at shut gates is believed."""
-
-
-class TooManyPaidCallsError(PermanentError):
-    """A job has used up the generate calls that may be paid for it, over all its attempts."""
 
 
 class BudgetSpentError(PermanentError):
@@ -122,6 +118,22 @@ class Gate:
     def for_job(self, job: RunningJob, *, most_paid_calls: int) -> StageProvider:
         """Return the provider that one job may call, with at most so many paid generations in all."""
         return _GatedProvider(self, job, most_paid_calls)
+
+    def require_makeable(self, job: Job) -> None:
+        """Refuse a job whose picture no provider here can make, before anything is bought for it.
+
+        Raises:
+            ProviderNotConfiguredError: says why each can't.
+        """
+        prompt, refusals = Prompt.of_job("", NO_CORRECTIONS, job), []
+        for provider in self.providers:
+            try:
+                provider.quote_generation(prompt, job.tier.long_side_px)
+            except ProviderNotConfiguredError as error:
+                refusals.append(str(error))
+            else:
+                return
+        raise ProviderNotConfiguredError("; ".join(refusals))
 
     async def is_shut(self) -> bool:
         """Say whether no provider may be called now: then there is nothing to claim jobs for."""
@@ -246,6 +258,7 @@ class _GatedProvider:
 
         Raises:
             TooManyPaidCallsError: another generation would be one too many.
+            RepeatedMissError: it has missed twice in the same way.
             StageError: it may not be called now, or the call failed.
         """
         rules = self._gate.rules.get(provider.name, {})
@@ -258,25 +271,21 @@ class _GatedProvider:
         bought: StageError | None = None
         while True:
             if provider.is_paid and asked.purpose == "generate":
-                await self._require_paid_calls_left()
+                await require_no_repeated_miss(self._gate.database, self._claim, provider.name, quote.model)
+                await require_calls_left(self._gate.database, self._claim, self._most_paid_calls)
             send = await prepare()
             try:
                 return await self._send(provider, asked, quote, send)
             except StageError as error:
                 if bought and isinstance(error, ThrottledError) and not isinstance(error, _PassedOverError):
                     raise bought from error  # a snooze costs no attempt: the first call would be bought over and over
+                if isinstance(error, MissedRequestError):  # the second of its kind ends it at once
+                    await require_no_repeated_miss(self._gate.database, self._claim, provider.name, quote.model)
                 if error.again is None:
                     raise
                 bought = error if isinstance(error, BrokenAnswerError) else bought
                 log.info("provider_asked_again", provider=provider.name, purpose=asked.purpose, error=str(error))
                 prepare = error.again
-
-    async def _require_paid_calls_left(self) -> None:
-        paid = await self._gate.database.run(lambda connection: paid_generations(connection, self._claim))
-        if paid >= self._most_paid_calls:
-            raise TooManyPaidCallsError(
-                f"{paid} generate calls may have been paid for this job; its limit is {self._most_paid_calls}"
-            )
 
     async def _send(self, provider: Provider, asked: _Asked, quote: Quote, send: PreparedCall[T]) -> Answer[T]:
         """Have a prepared call admitted, send it at once, and write down how it ended."""
@@ -305,7 +314,7 @@ class _GatedProvider:
                 answer = await send(lambda: self._look_again(provider, started_s))
             self._job.holds_answer = asked.purpose == "generate"  # a process that stops lets it be stored
         except StageError as error:
-            await self._close(provider, intent, started_s, _ended(error, is_paid=provider.is_paid), error.usage)
+            await self._close(provider, intent, started_s, call_outcome(error, is_paid=provider.is_paid), error.usage)
             if isinstance(error, ThrottledError):
                 raise _throttled(str(error), error.retry_after, error.evidence) from error
             raise
@@ -343,19 +352,13 @@ class _GatedProvider:
         if outcome.verdict == "stopped" and provider.is_paid:
             log.error("provider_stopped", provider=provider.name, reason=outcome.reason)
         usage = usage or Usage()
-        closing = CallOutcome(
-            outcome=outcome.outcome,
-            may_be_paid=outcome.may_be_paid,
+        closing = replace(
+            outcome,
             latency_ms=round((time.monotonic() - started_s) * 1000),
-            model=outcome.model,
             prompt_units=usage.prompt_units,
             output_units=usage.output_units,
             images=usage.images,
             cost_usd=usage.cost_usd,
-            was_sent=outcome.was_sent,
-            verdict=outcome.verdict,
-            retry_after_s=outcome.retry_after_s,
-            reason=outcome.reason,
         )
         rules = self._gate.rules.get(provider.name, {})
         try:
@@ -364,30 +367,6 @@ class _GatedProvider:
             )
         except Exception as error:  # noqa: BLE001 - the call is over, whatever becomes of its record
             log.warning("provider_call_unrecorded", intent=intent, error=str(error))
-
-
-def _ended(error: StageError, *, is_paid: bool) -> CallOutcome:
-    """Say how a failed call ended, and what that says of its provider."""
-    verdict: Verdict = "neutral"
-    match error:
-        case ThrottledError() if error.was_sent:  # else it is what we know already
-            verdict = "throttled"
-        case ProviderNotConfiguredError():
-            verdict = "stopped"
-        case ProviderUnavailableError() | ProviderTimedOutError():
-            verdict = "failed"
-        case _ if error.was_sent:
-            verdict = "answered"
-    may_be_paid = isinstance(error, PolicyRefusedError) or (isinstance(error, TransientError) and error.is_paid)
-    return CallOutcome(
-        type(error).__name__,
-        may_be_paid=is_paid and may_be_paid,
-        latency_ms=0,
-        was_sent=error.was_sent,
-        verdict=verdict,
-        retry_after_s=error.retry_after.total_seconds() if isinstance(error, ThrottledError) else None,
-        reason=type(error).__name__,
-    )
 
 
 def _throttled(message: str, wait: timedelta, evidence: str | None = None) -> ThrottledError:

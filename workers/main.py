@@ -25,8 +25,8 @@ from config.embedded.services import embedded_services
 from config.log import configure_logging, secret_mask
 from config.settings import Settings, load_settings
 from pipelines.fetching import PictureFetcher
-from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
+from pipelines.limits import answer_limits, upload_limits
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.providers.registry import open_providers
 from workers.claim_loop import ClaimLoop
@@ -74,7 +74,7 @@ class WorkerProcess:
             open_runtime(settings, services, most_connections=min(16, settings.lanes + 2))
         )
         pixels = await self._stack.enter_async_context(PixelPool())
-        limits = DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        limits = upload_limits(settings)
         providers = open_providers(settings, pixels, limits)
         for provider in providers:
             self._stack.push_async_callback(provider.aclose)
@@ -87,10 +87,12 @@ class WorkerProcess:
             provider_for=gate.for_job,
             deadlines_s=settings.stage_deadlines,
             limits=limits,
+            answer_limits=answer_limits(settings),
             mask=mask,
             fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
             maker=" ".join((*settings.providers, settings.gemini_image_model, settings.openai_image_model)),
             reuses_results=settings.reuse_results,
+            check_job=gate.require_makeable,
         )
         worker_id = self.worker_id
         claim_loop = ClaimLoop(

@@ -23,6 +23,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now
 """
 
 
+_DEFAULT_TIER = "SELECT darkroom.default_tier($1, $2, $3)"
 _MODEL = """
 SELECT p."generationConfig" ->> 'model' FROM public.enhancement_pipelines p WHERE p.id = $1
 """

@@ -45,6 +45,7 @@ RETIRED: Final[tuple[str, ...]] = (
     "count_call(text, text, text, timestamptz, integer, integer, numeric)",
     "judge(text, text, double precision, text, timestamptz, jsonb)",
     "lock_cells(text, text, text, timestamptz)",
+    "close_call(bigint,text,boolean,integer,text,integer,integer,integer,numeric,boolean,text,float8,text,jsonb)",
 )
 """Signatures of functions that a release replaced by others of the same name, such as `submit_enhancement(text, text)`.
 

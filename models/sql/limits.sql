@@ -308,7 +308,8 @@ END $$;
 -- Write how a call ended, settle what it counts, and judge its provider. A second time changes nothing.
 CREATE OR REPLACE FUNCTION darkroom.close_call(intent bigint, outcome text, may_be_paid boolean, latency_ms integer, model text,
                                     prompt_units integer, output_units integer, images integer, cost_usd numeric,
-                                    was_sent boolean, verdict text, retry_after_s float8, reason text, rules jsonb)
+                                    was_sent boolean, verdict text, retry_after_s float8, reason text, rules jsonb,
+                                    problem text)
 RETURNS void LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
@@ -342,6 +343,7 @@ BEGIN
     SET outcome = close_call.outcome, may_be_paid = close_call.may_be_paid, latency_ms = close_call.latency_ms,
         model = coalesce(close_call.model, c.model), prompt_units = close_call.prompt_units,
         output_units = close_call.output_units, images = close_call.images, was_sent = close_call.was_sent,
+        problem = close_call.problem,
         cost_usd = CASE WHEN close_call.may_be_paid THEN coalesce(close_call.cost_usd, c.quoted_usd)
                         ELSE close_call.cost_usd END,
         finished_at = clock_timestamp()

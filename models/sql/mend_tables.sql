@@ -71,3 +71,5 @@ ALTER TABLE darkroom.provider_calls ADD COLUMN is_free boolean NOT NULL DEFAULT 
 
 -- Each call's end left a dead entry for it to read; darkroom.is_in_flight is asked for one call at a time.
 DROP VIEW IF EXISTS darkroom.calls_in_flight;
+-- What came back instead of what a call asked for, in our words; NULL where it came, or in rows of an earlier release.
+ALTER TABLE darkroom.provider_calls ADD COLUMN problem text;

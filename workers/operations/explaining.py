@@ -25,7 +25,7 @@ _ACTIONS: Final = """
 SELECT a.at, a.actor, a.action, a.target, a.after, a.reason FROM darkroom.operator_actions a
 WHERE a.target = $1 OR (a.action = 'job_retry' AND a.after ->> 'jobId' = $1)
 """
-_OBJECTS: Final = "SELECT a.created_at, a.key, a.bytes FROM darkroom.artifacts a WHERE a.job_id = $1"
+_OBJECTS: Final = "SELECT a.created_at, a.key, a.bytes, a.treatments FROM darkroom.artifacts a WHERE a.job_id = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
         *_calls(calls, runs),
         *(_event(row["at"], row["kind"], _money(row)) for row in money),
         *(_event(row["at"], "operator", _action(row, job_id)) for row in actions),
-        *(_event(row["created_at"], "stored", f"stored {row['key']} ({row['bytes']:,} bytes)") for row in objects),
+        *(_event(row["created_at"], "stored", _stored(row)) for row in objects),
     ]
     if job is None and not events:
         raise job_not_found(job_id)
@@ -157,9 +157,15 @@ def _calls(calls: list[Any], runs: list[Any]) -> list[dict[str, Any]]:
         took = "" if call["latency_ms"] is None else f" in {span(call['latency_ms'] / 1000)}"
         late = taken.get(call["attempt"])
         fenced = "; too late: its claim had been taken away" if late and call["finished_at"] > late else ""
-        text = f"call {call['id']}: {call['outcome']}{took}{cost}{paid}{fenced}"
+        problem = f"; {call['problem']}" if call["problem"] else ""
+        text = f"call {call['id']}: {call['outcome']}{took}{cost}{paid}{fenced}{problem}"
         events.append(_event(call["finished_at"], "call_closed", text, None, call["attempt"]))
     return events
+
+
+def _stored(row: Row) -> str:
+    done = f"; {', '.join(row['treatments'])}" if row["treatments"] else ""
+    return f"stored {row['key']} ({row['bytes']:,} bytes){done}"
 
 
 def _money(row: Row) -> str:

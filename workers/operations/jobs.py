@@ -36,12 +36,13 @@ SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.s
 FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.job_type = $2
 """
 _HISTORY = """
-SELECT r.at, r.event, r.stage, r.attempt, r.duration_ms, r.worker_id, r.error
+SELECT r.at, r.event, r.stage, r.attempt, r.duration_ms, r.worker_id, r.error,
+       r.output -> 'treatments' AS treatments
 FROM darkroom.stage_runs r WHERE r.job_id = $1 AND r.job_type = $2 ORDER BY r.at, r.id
 """
 _CALLS = """
 SELECT c.started_at, c.provider, c.model, c.purpose, c.attempt, c.outcome, c.may_be_paid, c.latency_ms, c.images,
-       c.cost_usd
+       c.cost_usd, c.problem
 FROM darkroom.provider_calls c WHERE c.job_id = $1 AND c.job_type = $2 ORDER BY c.id
 """
 _MONEY = "SELECT m.kind, m.amount, m.at FROM darkroom.job_money m WHERE m.job_id = $1 AND m.job_type = $2 ORDER BY m.at"

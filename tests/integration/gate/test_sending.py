@@ -17,7 +17,8 @@ from pipelines.providers.remote import RemoteCaller
 from tests.builders import make_claim
 from tests.fake_gemini.server import FakeGemini
 from workers.claim_loop import RunningJob
-from workers.gate import SENT_WITHIN_S, Gate, TooManyPaidCallsError
+from workers.gate import SENT_WITHIN_S, Gate
+from workers.paid_calls import TooManyPaidCallsError
 from workers.provider_rules import rules_of
 
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)

@@ -1,0 +1,162 @@
+"""What paid calls brought: no third call for the same miss, and a job that used its calls up says what came."""
+
+import time
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from config.settings import Settings
+from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from pipelines.errors import (
+    BrokenAnswerError,
+    OneColourError,
+    QuotaSpentError,
+    ThrottledError,
+    WrongShapeError,
+    WrongSizeError,
+)
+from pipelines.job import Prompt
+from pipelines.prompts import ALL_CORRECTIONS
+from pipelines.providers.provider import Answer, EncodedImage, Quote
+from tests.builders import make_claim
+from workers.claim_loop import RunningJob
+from workers.gate import Gate
+from workers.paid_calls import RepeatedMissError, TooManyPaidCallsError
+
+PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
+
+
+class Drawing:
+    """A paid provider whose calls end as a test says, one after the other; then they give a picture."""
+
+    is_paid = True
+
+    def __init__(self, *errors, name="gemini", model="m"):
+        self.name, self.model = name, model
+        self._errors = list(errors)
+        self.sent = 0
+
+    def quote_generation(self, *_):
+        return Quote(self.model, Decimal("0.25"), images=1)
+
+    async def prepare_generation(self, *_):
+        async def send(_look_again):
+            self.sent += 1
+            if self._errors:
+                raise self._errors.pop(0)
+            return Answer(EncodedImage(b"picture"), self.model)
+
+        return send
+
+
+async def generate(database, claim, *providers, most=3):
+    gate = Gate(database, providers, providers[0], Settings())
+    job = RunningJob(claim, "GENERATING", time.monotonic())
+    return await gate.for_job(job, most_paid_calls=most).generate(PROMPT, [], 1024, 1.0)
+
+
+async def attempt(database, claim, *providers, error, **more):
+    with pytest.raises(error) as caught:
+        await generate(database, claim, *providers, **more)
+    return caught.value
+
+
+async def test_second_miss_of_a_kind_ends_the_job_and_no_third_is_bought(database):
+    claim = await make_claim(database)
+    gemini = Drawing(WrongSizeError("m: 64 x 48"), WrongSizeError("m: 65 x 49"), WrongSizeError("m"))
+    first = await attempt(database, claim, gemini, error=WrongSizeError)
+    second = await attempt(database, claim, gemini, error=RepeatedMissError)
+    again = await attempt(database, claim, gemini, error=RepeatedMissError)
+
+    assert (first.is_paid, gemini.sent) == (True, 2)
+    assert str(second) == str(again) == "m: 65 x 49; it came twice, so it isn't bought a third time"
+
+
+async def test_misses_of_two_kinds_are_two_misses(database):
+    claim = await make_claim(database)
+    gemini = Drawing(WrongSizeError("small"), OneColourError("black"))
+    await attempt(database, claim, gemini, error=WrongSizeError)
+    await attempt(database, claim, gemini, error=OneColourError)
+
+    assert (await generate(database, claim, gemini)).value.data == b"picture"
+
+
+async def test_answers_without_a_picture_may_come_twice(database):
+    claim = await make_claim(database)
+    gemini = Drawing(BrokenAnswerError("text"), BrokenAnswerError("text"))
+    for _ in range(2):
+        await attempt(database, claim, gemini, error=BrokenAnswerError)
+
+    assert (await generate(database, claim, gemini)).value.data == b"picture"
+
+
+async def test_another_provider_is_asked_after_a_second_miss(database):
+    claim = await make_claim(database)
+    gemini, openai = Drawing(*[WrongShapeError("square")] * 3), Drawing(name="openai", model="other")
+    await attempt(database, claim, gemini, openai, error=WrongShapeError)
+    answer = await generate(database, claim, gemini, openai)
+
+    assert (answer.model, gemini.sent, openai.sent) == ("other", 2, 1)
+
+
+async def test_misses_of_another_job_or_model_count_for_nobody_else(database):
+    first, second = await make_claim(database), await make_claim(database)
+    misses = [WrongShapeError("square")] * 3
+    await attempt(database, first, Drawing(*misses), error=WrongShapeError)
+    await attempt(database, second, Drawing(*misses), error=WrongShapeError)
+    await attempt(database, first, Drawing(*misses, model="other"), error=WrongShapeError)
+
+    assert (await generate(database, second, Drawing())).value.data == b"picture"
+
+
+async def test_job_whose_paid_calls_are_used_up_says_what_came_back(database):
+    claim = await make_claim(database)
+    words = "gemini answered with no picture (finish reason NO_IMAGE)"
+    gemini = Drawing(BrokenAnswerError(words), BrokenAnswerError("a page"), BrokenAnswerError(words))
+    for _ in range(3):
+        await attempt(database, claim, gemini, error=BrokenAnswerError)
+    ended = await attempt(database, claim, gemini, error=TooManyPaidCallsError)
+
+    assert str(ended) == (
+        f"{words} (2 times); a page; 3 generate calls may have been paid for this job; its limit is 3"
+    )
+
+
+async def test_calls_without_words_are_named_too(database):
+    claim = await make_claim(database)
+    plan = CallPlan("gemini", "generate", may_be_paid=True, model="m")
+    for end in (None, "answered", "cut_off"):
+        opened = await database.run(lambda connection: open_call(connection, claim, plan))
+        if end:
+            outcome = CallOutcome(end, may_be_paid=True, latency_ms=1)
+            await database.run(
+                lambda connection, opened=opened, outcome=outcome: close_call(connection, opened.intent, outcome)
+            )
+    ended = await attempt(database, claim, Drawing(), error=TooManyPaidCallsError)
+
+    assert str(ended).startswith(
+        "a call whose end nobody knows; a picture that was lost before it was stored; a call that was cut off; 3 "
+    )
+
+
+async def test_what_came_back_stands_beside_its_call_within_bounds(database):
+    claim = await make_claim(database)
+    await attempt(database, claim, Drawing(BrokenAnswerError("no\0" * 1000)), error=BrokenAnswerError)
+
+    row = await database.fetchrow("SELECT outcome, problem, may_be_paid FROM darkroom.provider_calls")
+    assert (row["outcome"], len(row["problem"]), row["may_be_paid"]) == ("BrokenAnswerError", 500, True)
+
+
+async def test_spent_account_holds_everybody_back_and_passes_over_to_the_next(database):
+    first, second = await make_claim(database), await make_claim(database)
+    spent = QuotaSpentError("openai 429: the account is spent", retry_after=timedelta(seconds=301))
+    openai, gemini = Drawing(spent, name="openai"), Drawing()
+    await attempt(database, first, openai, error=ThrottledError)
+    held = await attempt(database, second, openai, error=ThrottledError)
+    answer = await generate(database, second, openai, gemini)
+
+    assert openai.sent == 1
+    assert held.retry_after > timedelta(minutes=4)
+    assert answer.value.data == b"picture"
+    assert not await database.fetchval("SELECT may_be_paid FROM darkroom.provider_calls WHERE provider = 'openai'")
