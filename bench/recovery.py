@@ -13,13 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 
-import asyncpg
 import redis
 
 from bench.ground import JOBS, Ground, ground, percentiles, run
 from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import EMBEDDED_FOLDER
-from models.database import is_connection_loss
+from models.database import DatabaseLostError, losses_translated
 
 TIMES = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 EACH = 5
@@ -39,12 +38,11 @@ async def produce(place: Ground) -> None:
     connection, number = None, 0
     while True:
         try:
-            connection = connection or await place.connect()
-            number += 1  # first: whether a statement that was cut off has committed isn't known
-            await connection.execute(JOBS, f"n{number}x", EACH)
-        except (asyncpg.PostgresError, OSError, asyncpg.InterfaceError) as error:
-            if not is_connection_loss(error):
-                raise
+            with losses_translated(connection):
+                connection = connection or await place.connect()
+                number += 1  # first: whether a statement that was cut off has committed isn't known
+                await connection.execute(JOBS, f"n{number}x", EACH)
+        except DatabaseLostError:
             connection = None
         await asyncio.sleep(PAUSE_S)
 

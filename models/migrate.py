@@ -15,11 +15,12 @@ from typing import Final, TypeVar
 from asyncpg import PostgresError
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from models.application.tables import TABLES
+from models.database import DatabaseLostError, losses_translated
 from models.migrations import installation, repeatable, session
 from models.migrations.adoption import require_usable_tables
 from models.migrations.errors import (
@@ -151,9 +152,9 @@ async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
     A server that can't be reached is a problem too, and no error.
     """
     try:
-        async with _engine(engine_or_url) as engine, engine.connect() as connection:
+        async with _engine(engine_or_url) as engine, _connected(engine) as connection:
             return await connection.run_sync(lambda sync: list(installation.problems(sync)))
-    except (OSError, DBAPIError, PostgresError) as error:
+    except (DatabaseLostError, DBAPIError, PostgresError) as error:
         if not _is_unreachable(error):
             raise
         return [Problem("unreachable", f"the database can't be reached: {error}")]
@@ -161,7 +162,7 @@ async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
 
 async def recorded(engine_or_url: AsyncEngine | str) -> Recorded | None:
     """Return mode, prices and cost column as the triggers see them; None before the first upgrade."""
-    async with _engine(engine_or_url) as engine, engine.connect() as connection:
+    async with _engine(engine_or_url) as engine, _connected(engine) as connection:
         return await connection.run_sync(installation.recorded)
 
 
@@ -310,7 +311,7 @@ async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection],
     )
 
     async def attempt() -> Result:
-        async with engine.connect() as plain:
+        async with _connected(engine) as plain:
             # every statement must see what the migration before us committed while we waited
             connection = await plain.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
@@ -358,10 +359,21 @@ async def _engine(engine_or_url: AsyncEngine | str) -> AsyncIterator[AsyncEngine
         await engine.dispose()
 
 
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Lend a connection; only what happens while it is opened means that the database can't be reached."""
+    with losses_translated():
+        connection = await engine.connect()
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 def _is_unreachable(error: Exception) -> bool:
     state = _sqlstate(error) or ""
     is_cut_off = isinstance(error, DBAPIError) and error.connection_invalidated
-    return isinstance(error, OSError) or is_cut_off or state in UNREACHABLE or state.startswith("08")
+    return isinstance(error, DatabaseLostError) or is_cut_off or state in UNREACHABLE or state.startswith("08")
 
 
 def _sqlstate(error: BaseException) -> str | None:

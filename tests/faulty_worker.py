@@ -4,11 +4,15 @@ A text-to-image job meets the faults that its prompt names, in real pixel childr
 `once` in the prompt only the first time. STUCK_LOOP_S shortens the watchdog's patience.
 """
 
+import contextlib
+import errno
 import os
+import resource
 import signal
 import time
 from pathlib import Path
 
+from pipelines.imaging.pool import PixelPool
 from pipelines.providers import registry
 from tests.slow_worker import SlowProvider
 from tests.unit.imaging import imaging_tasks as tasks
@@ -23,6 +27,28 @@ def compute(seconds):
         pass
 
 
+def refuse(error):
+    """Fail as the operating system does where it refuses something."""
+    raise error
+
+
+async def start_child_without_files():
+    """Start a pixel child while this process may open no more files."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, before[1]))  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        async with PixelPool(size=1) as pool:
+            await pool.run(tasks.sleep, 0)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 FAULTS = {
     "child burns CPU": lambda pixels: pixels.run(tasks.spin, 600, cpu_s=1),
     "child swells": lambda pixels: pixels.run(tasks.allocate, 4_000_000_000),
@@ -32,6 +58,14 @@ FAULTS = {
     "loop sticks": lambda _pixels: time.sleep(600),
     "loop is blocked": lambda _pixels: compute(5),
 }
+
+EARLY_FAULTS = {
+    "disk is full": lambda _pixels: refuse(OSError(errno.ENOSPC, "No space left on device")),
+    "files run out": lambda _pixels: start_child_without_files(),
+    "memory is gone": lambda _pixels: refuse(MemoryError()),
+    "file is locked": lambda _pixels: refuse(PermissionError(errno.EACCES, "Permission denied", "/etc/shadow")),
+}
+"""Of a call that isn't sent yet."""
 
 
 def is_counted(name):
@@ -44,17 +78,21 @@ class FaultyProvider(SlowProvider):
         self._pixels = pixels
 
     async def prepare_generation(self, prompt, images, long_side_px, aspect):
+        await self._meet(EARLY_FAULTS, prompt.text)
         generate = await super().prepare_generation(prompt, images, long_side_px, aspect)
 
         async def fail_first(look_again):
-            for name, fault in FAULTS.items():
-                if name in prompt.text and not ("once" in prompt.text and is_counted(name)):
-                    self._count(name.replace(" ", "_"))
-                    if work := fault(self._pixels):
-                        await work
+            await self._meet(FAULTS, prompt.text)
             return await generate(look_again)
 
         return fail_first
+
+    async def _meet(self, faults, words):
+        for name, fault in faults.items():
+            if name in words and not ("once" in words and is_counted(name)):
+                self._count(name.replace(" ", "_"))
+                if work := fault(self._pixels):
+                    await work
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from config.settings import Settings
 from models.claims import Claim, arm_bells, entered_jobs, wake_due
-from models.database import Database, is_connection_loss, is_contention
+from models.database import Database, is_passing
 from models.refusals import Claimed, claim_jobs, claim_refused
 from models.rescue import release_claims, rescue_lost_claims
 from workers.doorbell import Lanes
@@ -159,7 +159,7 @@ class ClaimLoop:
                 await self._look()
             except Exception as error:
                 # whatever it is, it isn't the fault of the jobs that run here
-                if is_connection_loss(error) or is_contention(error):
+                if is_passing(error):
                     log.warning("look_failed", error=str(error), error_type=type(error).__name__)
                 else:
                     log.exception("look_crashed")

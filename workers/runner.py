@@ -6,7 +6,6 @@ step writes it. Whatever a lost claim does in between, its writes change nothing
 
 import asyncio
 import contextlib
-import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ import structlog
 from config.masking import SecretMask
 from models.artifacts import Artifact, find_artifact, find_same, record_artifact
 from models.claims import Claim, ClaimLostError, FencedError
-from models.database import Database, is_connection_loss, is_contention
+from models.database import CONTENTION, Database, DatabaseLostError, is_cancelled, is_connection_loss, is_contention
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_inputs import JobInputs, load_inputs, record_pipeline
 from models.refusals import settle_refused
@@ -36,7 +35,7 @@ from models.transitions import (
     log_fenced,
     record,
 )
-from pipelines.errors import PermanentError, PolicyRefusedError, StageError, ThrottledError, TransientError
+from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
@@ -46,6 +45,7 @@ from pipelines.job_types import JOB_TYPES
 from pipelines.providers.provider import StageProvider
 from pipelines.stage import INPUT_BYTES, Stage, StageContext, StageName
 from pipelines.storage.storage import Storage
+from workers.causes import error_code, what_lacks
 from workers.claim_loop import Ending, RunningJob
 from workers.retry import retry_delay
 from workers.translation import artifact_of, build_job, build_outputs, columns_of, generated_of, summary_of, with_output
@@ -56,6 +56,12 @@ log = structlog.get_logger(__name__)
 
 DATABASE_GONE_S = 0.5
 """How long to wait between tries to record while PostgreSQL is gone: the result in hand is worth the wait."""
+
+DATABASE_LOST_DELAY = timedelta(seconds=2)
+"""How long a job waits whose stage found PostgreSQL gone: it has used no attempt."""
+
+CANCELLED_PATIENCE_S = 20.0
+"""How long a statement is repeated that PostgreSQL cancels (a role's statement_timeout in a busy hour)."""
 
 COUNT_PATIENCE_S = 5.0
 """How long a lane is kept for a figure on a row that another program may hold."""
@@ -119,7 +125,7 @@ class Runner:
 
     async def _log_fenced(self, job: RunningJob) -> None:
         """Keep in the job's history that this claim came too late; the job itself has gone on without it."""
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseLostError, OSError):
             await self._database.commit(
                 "log_fenced", lambda connection: log_fenced(connection, job.claim, job.stage), patience_s=1
             )
@@ -140,10 +146,15 @@ class Runner:
             if not isinstance(error, ThrottledError) or error.evidence:  # a snooze has failed no attempt
                 await self._log_error(job, error)
             return self._ending(job, error)
+        except (DatabaseLostError, *CONTENTION) as error:
+            log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
+            # due at once, it would be claimed over and over where claims get a connection and stages get none
+            return Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, _elapsed_ms(job))
+        except (OSError, MemoryError, asyncpg.QueryCanceledError) as error:
+            log.warning("stage_lacked_resources", stage=job.stage, error=str(error), error_type=type(error).__name__)
+            await self._log_error(job, error)
+            return self._ending(job, TransientError(f"{job.stage} wasn't possible now: {what_lacks(error)}"))
         except Exception as error:  # a bug of ours must not lose a job either
-            if is_connection_loss(error) or is_contention(error):  # seams translate their own: this is PostgreSQL
-                log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
-                return Released(job.stage, _elapsed_ms(job))
             log.exception("stage_crashed", stage=job.stage)
             await self._log_error(job, error)
             return self._ending(job, TransientError(f"unexpected {type(error).__name__} in {job.stage}"))
@@ -320,12 +331,18 @@ class Runner:
             job.is_recording = False
 
     async def _with_database(self, trip: Callable[[], Awaitable[T]]) -> T:
-        """Make a trip; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides."""
+        """Make a trip; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides.
+
+        A trip does nothing but work on the database, so that an OSError of it is a connection that this machine can't
+        open now. A statement that PostgreSQL cancels again and again is refused in the end.
+        """
+        until_s = time.monotonic() + CANCELLED_PATIENCE_S
         while True:
             try:
                 return await trip()
             except Exception as error:
-                if not (is_connection_loss(error) or is_contention(error)):
+                may_pass = is_connection_loss(error) or is_contention(error) or isinstance(error, OSError)
+                if not may_pass and not (is_cancelled(error) and time.monotonic() < until_s):
                     raise
                 log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
                 await asyncio.sleep(DATABASE_GONE_S)
@@ -392,15 +409,6 @@ def _take_back_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
-
-
-def error_code(error: Exception) -> str:
-    """Return the word that error_logs counts an error by: what PostgreSQL or a policy calls it, else its type's."""
-    if isinstance(error, PolicyRefusedError):
-        return error.category
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
-        return str(error.sqlstate)
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).upper()
 
 
 def _elapsed_ms(job: RunningJob) -> int:

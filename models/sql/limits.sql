@@ -309,7 +309,7 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.close_call(intent bigint, outcome text, may_be_paid boolean, latency_ms integer, model text,
                                     prompt_units integer, output_units integer, images integer, cost_usd numeric,
                                     was_sent boolean, verdict text, retry_after_s float8, reason text, rules jsonb,
-                                    problem text)
+                                    problem text DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE

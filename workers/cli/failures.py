@@ -28,7 +28,7 @@ def explain(error: Exception) -> tuple[int, str]:
     """Return the exit code for an error and the line that says what to do about it."""
     if isinstance(error, CommandError):
         return error.exit_code, str(error)
-    for look in (_explain_usage, _explain_ours, _explain_database):
+    for look in (_explain_usage, _explain_ours, _explain_database, _explain_system):
         if (found := look(error)) is not None:
             return found
     return FAILED, f"unexpected {type(error).__name__}: {error}; run it again with --debug for the traceback"
@@ -67,9 +67,14 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
     import asyncpg
     from sqlalchemy.exc import DBAPIError
 
-    from models.database import is_connection_loss, is_contention
+    from models.database import DatabaseLostError, is_cancelled, is_contention
 
-    cause = error.orig.__cause__ or error.orig if isinstance(error, DBAPIError) and error.orig else error
+    cause: BaseException = error
+    if isinstance(error, DBAPIError) and error.orig:
+        cause = error.orig.__cause__ or error.orig
+    is_lost = isinstance(cause, DatabaseLostError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+    if isinstance(cause, DatabaseLostError):
+        cause = cause.__cause__ or cause
     text = str(cause).strip().split("\n", 1)[0] or type(cause).__name__
     if is_contention(cause):
         return FAILED, f"another transaction holds a lock that this needs ({text}); try again in a moment"
@@ -77,10 +82,19 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
         return USAGE, f"PostgreSQL refuses: {text}; check DATABASE_URL"
     if isinstance(cause, asyncpg.InsufficientPrivilegeError):
         return FAILED, f"PostgreSQL refuses: {text}; use the role that ran `darkroom db upgrade`"
-    if isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError) or (
-        isinstance(cause, OSError) and is_connection_loss(cause) and cause.filename is None
-    ):
-        return FAILED, f"PostgreSQL doesn't do it: {text}; check DATABASE_URL, or run `darkroom doctor`"
-    if isinstance(cause, OSError):
-        return FAILED, f"{text}; check the path and its rights"
+    if is_lost:
+        return FAILED, f"PostgreSQL can't be used now: {text}; check DATABASE_URL, or run `darkroom doctor`"
+    if isinstance(cause, asyncpg.PostgresError):
+        is_late = is_cancelled(cause)
+        advice = "give its role a longer statement_timeout, or try again" if is_late else "run `darkroom doctor`"
+        return FAILED, f"PostgreSQL refuses: {text} (SQLSTATE {cause.sqlstate}); {advice}"
     return None
+
+
+def _explain_system(error: Exception) -> tuple[int, str] | None:
+    if not isinstance(error, OSError):
+        return None
+    text = str(error).strip().split("\n", 1)[0] or type(error).__name__
+    if error.filename is None:  # a socket, a child, a limit of this machine's
+        return FAILED, f"the operating system refuses: {text}"
+    return FAILED, f"{text}; check the path and its rights"

@@ -7,7 +7,7 @@ import asyncpg
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.database import Database
+from models.database import Database, DatabaseLostError
 from workers.operations.checks.check import Check
 from workers.operations.checks.database import (
     check_budgets,
@@ -38,7 +38,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
     )
     try:
         await database.open()
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, DatabaseLostError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         place = parse_postgres_url(services.database_url).text(with_password=False)
         return [
             Check("postgresql", "fail", f"{place} doesn't answer: {error}", "check DATABASE_URL and the server"),

@@ -85,7 +85,7 @@ async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[
     A database that goes away is waited for.
 
     Raises:
-        OSError, asyncpg.PostgresError: it stayed away for PATIENCE_S.
+        DatabaseLostError: it stayed away for PATIENCE_S.
     """
     ids = list(job_ids)
     changed = asyncio.Event()

@@ -1,6 +1,7 @@
 """The clockwork: makes ticks when they are due, and works on them chunk by chunk. Any number may run."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 import structlog
 
 from config.settings import Settings
-from models.database import Connection, Database, is_connection_loss, is_contention
+from models.database import Connection, Database, is_cancelled, is_connection_loss, is_contention
 from models.periodic import ticks
 from models.periodic.terms import record_terms
 from pipelines.storage.storage import Storage
@@ -172,7 +173,7 @@ class Clockwork:
             try:
                 progress = await self._work(task)
             except Exception as error:
-                if is_connection_loss(error) or is_contention(error):
+                if _may_pass(error):
                     raise
                 break  # the tick says why, and when it is tried again
             if progress is None:
@@ -206,7 +207,9 @@ class Clockwork:
         try:
             progress = await self._database.commit("tick_chunk", work)
         except Exception as error:
-            if locked is not None and not is_connection_loss(error) and not is_contention(error):
+            if is_cancelled(error):  # a role's time limit for statements: smaller chunks may fit into it
+                self._adapt(task.name, math.inf)
+            if locked is not None and not _may_pass(error):
                 await self._fail(task.name, locked.at, error)
             raise
         if progress is not None and progress.is_finished:
@@ -247,3 +250,8 @@ class Clockwork:
     async def _database_time(self) -> datetime:
         now: datetime = await self._database.fetchval("SELECT clock_timestamp()")
         return now
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether a chunk failed for a reason that isn't its own: the tick is as it was, and is tried again."""
+    return is_connection_loss(error) or is_contention(error) or is_cancelled(error)

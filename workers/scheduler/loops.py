@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from models.claims import wake_due
-from models.database import is_connection_loss, is_contention
+from models.database import is_passing
 from models.leases import forget_dead_workers
 from models.refusals import settle_refused_ends
 from models.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs, rescue_lost_claims
@@ -117,7 +117,7 @@ class Scheduler:
             try:
                 await loop.run_once()
             except Exception as error:
-                if is_connection_loss(error) or is_contention(error):
+                if is_passing(error):
                     log.warning("loop_waits_for_database", loop=loop.name, error=str(error))
                 else:
                     log.exception("loop_failed", loop=loop.name)
@@ -151,7 +151,7 @@ class Scheduler:
                 connection.add_termination_listener(lambda _connection, closed=closed: closed.set())
                 await closed.wait()
             except Exception as error:
-                if not is_connection_loss(error):
+                if not is_passing(error):
                     log.exception("listen_failed")
             finally:
                 if connection is not None:

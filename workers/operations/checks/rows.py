@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import asyncpg
 
-from models.database import Database, is_connection_loss
+from models.database import Database, DatabaseLostError
 from workers.operations.checks.check import Check
 
 
@@ -134,8 +134,9 @@ async def count_rows(database: Database, row_check: RowCheck) -> Check:
     """Run one query, and say what it counted; a query that fails is a finding too."""
     try:
         row = await database.fetchrow(row_check.sql)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        advice = "PostgreSQL went away: try again" if is_connection_loss(error) else "see the PostgreSQL log"
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseLostError, OSError) as error:
+        is_lost = isinstance(error, DatabaseLostError)
+        advice = "PostgreSQL went away: try again" if is_lost else "see the PostgreSQL log"
         return Check(row_check.name, "fail", f"couldn't be looked at: {error}", advice)
     count, example = (0, None) if row is None else (row[0], row[1])
     if not count:

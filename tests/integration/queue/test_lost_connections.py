@@ -1,0 +1,83 @@
+"""Only errors of the database's own connection mean a lost database."""
+
+import asyncio
+import errno
+
+import asyncpg
+import pytest
+
+from config.postgres_url import parse_postgres_url
+from models.database import Database, DatabaseLostError, is_connection_loss
+
+
+def failing(error):
+    async def work(_connection):
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+        ConnectionResetError(errno.ECONNRESET, "of another socket"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_error_of_the_work_on_a_sound_connection_is_no_lost_database(database, error):
+    with pytest.raises(type(error)) as caught:
+        await database.run(failing(error))
+
+    assert not is_connection_loss(caught.value)
+
+
+async def test_value_that_a_column_cannot_hold_is_no_lost_database(database):
+    with pytest.raises(asyncpg.DataError) as caught:  # an InterfaceError, as those of closed connections are
+        await database.fetchval("SELECT $1::int", 2**40)
+
+    assert not is_connection_loss(caught.value)
+
+
+async def test_statement_cancelled_by_its_time_limit_is_no_lost_database(database):
+    async def take_too_long(connection):
+        async with connection.transaction():
+            await connection.execute("SET LOCAL statement_timeout = 50")
+            await connection.fetchval("SELECT pg_sleep(5)")
+
+    with pytest.raises(asyncpg.QueryCanceledError) as caught:
+        await database.run(take_too_long)
+
+    assert not is_connection_loss(caught.value)
+
+
+async def test_session_that_is_ended_is_a_lost_database(database):
+    async def end_itself(connection):
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(DatabaseLostError):
+        await database.run(end_itself)
+
+
+async def test_session_that_was_ended_between_two_statements_is_a_lost_database(database):
+    async def go_on_after_the_end(connection):
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        await database.fetch("SELECT pg_terminate_backend($1)", pid)
+        for _ in range(1_000):
+            await connection.fetchval("SELECT 1")
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(DatabaseLostError):
+        await database.run(go_on_after_the_end)
+
+
+async def test_server_that_is_not_there_is_a_lost_database():
+    nobody = Database(parse_postgres_url("postgresql://x@127.0.0.1:1/x"))
+
+    with pytest.raises(DatabaseLostError, match="ConnectionRefusedError"):
+        await nobody.open()
+    with pytest.raises(DatabaseLostError):
+        await nobody.connect_direct()

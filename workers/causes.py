@@ -1,0 +1,37 @@
+"""What an error of an attempt is called: in a job's row, and in the codes that error_logs counts."""
+
+import errno
+import os
+import re
+
+import asyncpg
+
+from pipelines.errors import PolicyRefusedError
+
+
+def what_lacks(error: Exception) -> str:
+    """Say what this machine or PostgreSQL didn't give, in words fit for a job's row: no path, no statement."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if (name := _errno_name(error)) is not None:
+        return f"{os.strerror(getattr(errno, name))} ({name})"
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return "PostgreSQL cancelled a statement"
+    return f"unexpected {type(error).__name__}"
+
+
+def error_code(error: Exception) -> str:
+    """Return the word that error_logs counts an error by: what PostgreSQL or a policy calls it, else its type's."""
+    if isinstance(error, PolicyRefusedError):
+        return error.category
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
+        return str(error.sqlstate)
+    if (name := _errno_name(error)) is not None:
+        return name
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).upper()
+
+
+def _errno_name(error: Exception) -> str | None:
+    """Return what the operating system calls its refusal, such as EMFILE; None for any other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    return None if number is None else errno.errorcode.get(number)
