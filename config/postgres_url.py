@@ -97,10 +97,11 @@ class PostgresUrl:
         and the password travel in `connect_args`, which no log prints.
         """
         arguments = self.asyncpg_arguments()
-        if self.behind_pooler:
-            # SQLAlchemy prepares by name whatever asyncpg's cache is; behind a pooler names of two clients collide
-            arguments["prepared_statement_cache_size"] = 0
-            arguments["prepared_statement_name_func"] = lambda: f"__darkroom_{uuid4()}__"
+        # as behind a pooler, which may be there without the URL saying so: nothing is prepared to last, and because
+        # SQLAlchemy prepares by name whatever asyncpg's cache is, the names of two clients must not collide
+        arguments["statement_cache_size"] = 0
+        arguments["prepared_statement_cache_size"] = 0
+        arguments["prepared_statement_name_func"] = lambda: f"__darkroom_{uuid4()}__"
         return "postgresql+asyncpg://", arguments
 
     def text(self, *, with_password: bool = True) -> str:

@@ -39,6 +39,12 @@ from config.setting_types import (
     number_by_name,
 )
 
+LEAST_CONNECTIONS: Final = 2
+"""One past the pool, for the lease or LISTEN, and one to work with."""
+
+MOST_BESIDE_WORKERS: Final = 4
+"""Connections of a scheduler or a command, however many a worker may have."""
+
 STAGE_DEADLINES_S: Final = {"ANALYZING": 120, "CROPPING": 60, "PROMPTING": 30, "GENERATING": 420}
 PRICES_TOKENS: Final = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -109,6 +115,11 @@ class Settings(ProviderSettings):
     )
     processes: PositiveInt = Field(
         default=2, description="Worker processes that `darkroom worker` keeps running; one per core"
+    )
+    connections: Annotated[int, Field(ge=LEAST_CONNECTIONS)] = Field(
+        default=5,
+        description="PostgreSQL connections a process may hold at once, its lease or LISTEN included, at least "
+        f"{LEAST_CONNECTIONS}; schedulers and commands take at most {MOST_BESIDE_WORKERS} of them",
     )
     queues: Names = Field(
         default=("default",), min_length=1, description="Queues this worker takes jobs from, separated by commas"

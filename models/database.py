@@ -145,6 +145,7 @@ class Database:
         """
         self._url = url
         self._direct_url = direct_url or url
+        self._is_direct_pooler_declared = self._direct_url.behind_pooler
         self._most_connections = most_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._changing = asyncio.Lock()
@@ -158,6 +159,11 @@ class Database:
     def is_direct_behind_pooler(self) -> bool:
         """Connections past the pool lead through a pooler all the same: no NOTIFY is heard on them."""
         return self._direct_url.behind_pooler
+
+    @property
+    def is_direct_pooler_declared(self) -> bool:
+        """The URL of connections past the pool itself says that it leads through a pooler."""
+        return self._is_direct_pooler_declared
 
     async def open(self) -> None:
         """Connect.

@@ -5,17 +5,28 @@ from uuid import UUID
 from models.database import Connection
 
 _RENEW = """
-INSERT INTO darkroom.workers AS w (id, host, pid, queues, lanes, lease_expires_at)
-VALUES ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
-ON CONFLICT (id) DO UPDATE SET lease_expires_at = excluded.lease_expires_at
+INSERT INTO darkroom.workers AS w (id, host, pid, queues, lanes, lease_expires_at, connect_s)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6), $7)
+ON CONFLICT (id) DO UPDATE SET lease_expires_at = excluded.lease_expires_at, connect_s = excluded.connect_s
 """
 
 
 async def renew_lease(
-    connection: Connection, worker_id: UUID, *, host: str, pid: int, queues: list[str], lanes: int, lease_s: float
+    connection: Connection,
+    worker_id: UUID,
+    *,
+    host: str,
+    pid: int,
+    queues: list[str],
+    lanes: int,
+    lease_s: float,
+    connect_s: float = 0.0,
 ) -> None:
-    """Prolong a process's lease by `lease_s` from now, by the database's clock; the first time it makes its row."""
-    await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s)
+    """Prolong a process's lease by `lease_s` from now, by the database's clock; the first time it makes its row.
+
+    `connect_s` is how long its last connection took: after a pause of PostgreSQL it can't renew sooner.
+    """
+    await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s)
 
 
 async def held_tokens(connection: Connection, worker_id: UUID) -> set[UUID]:

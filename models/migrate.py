@@ -27,6 +27,7 @@ from models.migrations.errors import (
     DatabaseBusyError,
     InvalidSettingError,
     NotReadyError,
+    RightsMissingError,
     RoleNotFoundError,
     UnrelatedRelationsError,
     UnsupportedServerError,
@@ -183,12 +184,15 @@ async def wait_until_ready(
 
     Raises:
         NotReadyError: the time is over; says what was still wrong.
+        RightsMissingError: the role lacks rights, which no waiting gives it.
     """
     started = time.monotonic()
     while True:
         waiting_for = [problem for problem in await check(engine_or_url) if problem.kind != "ahead"]
         if not waiting_for:
             return
+        if waiting_for[0].kind == "rights_missing":
+            raise RightsMissingError(waiting_for[0].message)
         if timeout_s is not None and time.monotonic() - started + poll_s > timeout_s:
             raise NotReadyError(timeout_s, [problem.message for problem in waiting_for])
         if on_wait is not None:
@@ -233,6 +237,7 @@ def _upgrade(
     after = session.stamped_revisions(connection)
     for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
         installation.record(connection, key, value)
+    installation.record_installation(connection)
     if grant_role is not None:
         connection.execute(text("SELECT darkroom.grant_to(:role)"), {"role": grant_role})
     return UpgradeResult(

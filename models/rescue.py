@@ -44,9 +44,20 @@ _IS_DEAD = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id 
 _IS_OVERDUE = f"q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now()"
 
 
-def _lost(not_after: str) -> str:
+CONNECTS_TO_WAIT = 2
+"""After a pause of PostgreSQL a worker may be in the middle of a connection attempt, and then needs another."""
+
+
+def _may_come_back(settled_at: str) -> str:
+    """Say, in SQL, whether a worker with slow connections hasn't had the time to renew since PostgreSQL's return."""
+    return f"""EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id
+        AND clock_timestamp() < {settled_at} + make_interval(secs => {CONNECTS_TO_WAIT} * w.connect_s))"""
+
+
+def _lost(not_after: str, settled_at: str) -> str:
     """Say, in SQL, which claims nobody holds: silence counts only while our own view of the database is fresh."""
-    return f"({_HAS_SIGNED_OFF} OR (({_IS_DEAD} OR {_IS_OVERDUE}) AND clock_timestamp() < {not_after}))"
+    is_silent = f"({_IS_DEAD} AND NOT {_may_come_back(settled_at)})"
+    return f"({_HAS_SIGNED_OFF} OR (({is_silent} OR {_IS_OVERDUE}) AND clock_timestamp() < {not_after}))"
 
 
 _CANDIDATES = f"""
@@ -55,12 +66,14 @@ SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.max_attempt
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
 FROM darkroom.job_queue q
-WHERE q.status = 'processing' AND {_lost("$1")}
+WHERE q.status = 'processing' AND {_lost("$1", "$2::timestamptz")}
 ORDER BY q.id LIMIT {MOST_AT_ONCE}
 """
 
 
-async def rescue_lost_claims(database: Database, not_after: datetime | None) -> Rescued:
+async def rescue_lost_claims(
+    database: Database, not_after: datetime | None, settled_at: datetime | None = None
+) -> Rescued:
     """Make due again the claims of dead workers and those far past their stage's deadline.
 
     A rescued claim has used its attempt. A job without attempts left ends,
@@ -74,12 +87,16 @@ async def rescue_lost_claims(database: Database, not_after: datetime | None) -> 
             that was paused in the middle is past it when it goes on, and takes
             nobody for dead who couldn't renew. A worker that has signed off,
             or was seen to die, is gone whatever the time.
+        settled_at: the database's time from which workers with fast connections
+            have renewed since our view of the database began; slow ones get
+            longer. None means long ago.
     """
+    window = (not_after or NEVER, settled_at or NEVER)
     requeued = ended = 0
     failures = []
-    for row in await database.fetch(_CANDIDATES, not_after or NEVER):
+    for row in await database.fetch(_CANDIDATES, *window):
         code, transition = _verdict(row)
-        lost = partial(_rescue, row=row, transition=transition, not_after=not_after or NEVER)
+        lost = partial(_rescue, row=row, transition=transition, window=window)
         status = await _write(database, "rescue", row, transition, lost)
         if status is None:
             continue
@@ -139,15 +156,18 @@ def _verdict(row: Any) -> tuple[str, Failed | Retried]:
     return code, Retried(stage, f"{what} at {stage}", timedelta(), event="rescued")
 
 
-async def _rescue(connection: Connection, row: Any, transition: Failed | Retried, not_after: datetime) -> str | None:
+async def _rescue(
+    connection: Connection, row: Any, transition: Failed | Retried, window: tuple[datetime, datetime]
+) -> str | None:
+    not_after, settled_at = window
     return await record_for_house(
         connection,
         _unheld(row),
         transition,
         # a claim that has moved on since was alive: its verdict would name the wrong stage, and count a kill there
         "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
-        f" AND {_lost('($3::text[])[2]::timestamptz')}",
-        [str(row["lease_token"]), not_after.isoformat(), row["stage"]],
+        f" AND {_lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
+        [str(row["lease_token"]), not_after.isoformat(), row["stage"], settled_at.isoformat()],
     )
 
 

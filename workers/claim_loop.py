@@ -205,7 +205,8 @@ class ClaimLoop:
 
     async def _look_around(self) -> None:
         """Do what any idle process does once a second, so that no other process is needed for it."""
-        rescued = await rescue_lost_claims(self._database, self._pulse().rescue_not_after())
+        pulse = self._pulse()
+        rescued = await rescue_lost_claims(self._database, pulse.rescue_not_after(), pulse.settled_at())
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         await self._database.commit("wake", wake_due)

@@ -6,11 +6,13 @@ instead of 3. A bell that is lost or doubled costs a second or an empty query.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import dramatiq
 import redis
+import structlog
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.errors import ConnectionClosed
@@ -18,12 +20,31 @@ from typing_extensions import override
 
 ACTOR_PREFIX = "ring_"
 KEY_PREFIX = "darkroom:bell:"
+
+
+def bell_name(installation: str, queue: str) -> str:
+    """Return the broker's name of a queue's bell, for both brokers.
+
+    `installation` is the id that `db upgrade` recorded: several installations may share one Redis or RabbitMQ, and one
+    must not hear, and so take away, the bells of another.
+    """
+    return f"darkroom_{installation}_{queue}"
+
+
 MOST_BELLS = 64
 """Bells that wait in one queue: one per process that might be asleep is enough."""
 
 
 RING_S = 1.0
 LISTEN_S = 10.0
+DEAF_S = 60.0
+"""How long a Redis that refuses its user to listen isn't asked again; the process looks by its own clock meanwhile."""
+
+log = structlog.get_logger(__name__)
+
+
+class BellsRefusedError(Exception):
+    """The broker's user may not listen for bells: a right is missing, and asking again soon changes nothing."""
 
 
 class Lanes:
@@ -117,6 +138,7 @@ class _Listener(Consumer):
         self._key = KEY_PREFIX + queue_name
         self._timeout_s = timeout_s
         self._lanes = lanes
+        self._deaf_until_s = float("-inf")
 
     @override
     def __next__(self) -> MessageProxy | None:
@@ -127,8 +149,30 @@ class _Listener(Consumer):
         """
         if not self._lanes.wait(self._timeout_s):
             return None
+        if time.monotonic() < self._deaf_until_s:
+            time.sleep(self._timeout_s)
+            return None
+        try:
+            bell = self.pop()
+        except BellsRefusedError as error:
+            if self._deaf_until_s < 0:
+                log.error("bells_refused", error=str(error))  # noqa: TRY400 - the refusal is Redis's, not our stack's
+            self._deaf_until_s = time.monotonic() + DEAF_S
+            return None
+        self._deaf_until_s = float("-inf")
+        return bell
+
+    def pop(self) -> MessageProxy | None:
+        """Wait for a bell, whether a lane is free or not.
+
+        Raises:
+            BellsRefusedError: the user of the URL may not do that.
+            ConnectionClosed: Redis doesn't answer.
+        """
         try:
             bell = self._client.blpop([self._key], timeout=self._timeout_s)
+        except (redis.exceptions.NoPermissionError, redis.exceptions.AuthorizationError) as error:
+            raise BellsRefusedError(str(error)) from error
         except redis.RedisError as error:
             raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
         if bell is None:
@@ -155,20 +199,41 @@ def make_broker(url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes
     return RedisDoorbell(url, middleware=middleware, lanes=lanes)
 
 
-def declare_bells(broker: Broker, queues: Iterable[str], on_ring: Callable[[], None]) -> None:
-    """Declare one actor per queue, which does nothing but call `on_ring`."""
+def declare_bells(broker: Broker, installation: str, queues: Iterable[str], on_ring: Callable[[], None]) -> None:
+    """Declare one actor per queue, which does nothing but call `on_ring`; a worker that runs begins to listen."""
     for queue in queues:
-        dramatiq.actor(broker=broker, actor_name=ACTOR_PREFIX + queue, queue_name=queue)(on_ring)
+        name = bell_name(installation, queue)
+        dramatiq.actor(broker=broker, actor_name=ACTOR_PREFIX + queue, queue_name=name)(on_ring)
 
 
-def ring(broker: Broker, queue: str) -> None:
-    """Ring the bell of a queue, once.
+def ring(broker: Broker, installation: str, queue: str) -> None:
+    """Ring the bell of an installation's queue, once.
 
     Raises:
         dramatiq.errors.BrokerError: the broker doesn't answer; work goes on from polling.
     """
-    broker.declare_queue(queue)
+    name = bell_name(installation, queue)
+    broker.declare_queue(name)
     message: dramatiq.Message[Any] = dramatiq.Message(
-        queue_name=queue, actor_name=ACTOR_PREFIX + queue, args=(), kwargs={}, options={}
+        queue_name=name, actor_name=ACTOR_PREFIX + queue, args=(), kwargs={}, options={}
     )
     broker.enqueue(message)
+
+
+def hear(broker: Broker, installation: str, queue: str, *, timeout_ms: int) -> bool:
+    """Wait for one bell of an installation's queue and take it; return whether one came.
+
+    Raises:
+        BellsRefusedError: the user of the URL may not listen.
+        dramatiq.errors.BrokerError: the broker doesn't answer.
+    """
+    name = bell_name(installation, queue)
+    broker.declare_queue(name)
+    consumer = broker.consume(name, timeout=timeout_ms)
+    try:
+        bell = consumer.pop() if isinstance(consumer, _Listener) else next(consumer)
+        if bell is not None:
+            consumer.ack(bell)
+        return bell is not None
+    finally:
+        consumer.close()

@@ -1,7 +1,9 @@
 """A process's lease: a thread that renews it, looks which claims are gone, and watches the main loop.
 
 It has an event loop and a connection of its own, so that neither a busy image
-nor another program's idle transaction keeps it from its beat.
+nor another program's idle transaction keeps it from its beat. It opens that
+connection before the pool opens any, and while it has none it renews over
+the pool.
 """
 
 import asyncio
@@ -10,8 +12,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
@@ -19,16 +23,28 @@ from typing_extensions import override
 
 from config.failpoints import failpoint
 from config.settings import Settings
-from models.database import Database, is_connection_loss
+from models.database import Connection, Database, is_passing
 from models.leases import held_tokens, renew_lease, sign_off
 from workers.pulse import Pulse
+from workers.repeated_line import RepeatedLine
 
 if TYPE_CHECKING:
     import asyncpg
 
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
 
 BEAT_S = 1.0
+CONNECT_S = 4.0
+"""How long one try to connect may take: a packet lost while PostgreSQL was away is sent again after 1 and 3 s."""
+
+RECONNECT_S = 0.25
+"""How long after a failed try the next begins: PostgreSQL's return must be noticed at once."""
+
+BORROW_EVERY_S = 1.0
+"""How often the pool is asked to renew while there is no connection of our own."""
+
 STUCK_LOOP_S = 30.0
 STUCK_EXIT_CODE = 70
 HEADLESS_EXIT_CODE = 71
@@ -39,51 +55,67 @@ STOP_S = 2.0
 RENEWALS_PER_LEASE = 3
 
 
+class Run(Protocol):
+    """Runs work on a connection to the database."""
+
+    async def __call__(self, work: Callable[[Connection], Awaitable[T]], /) -> T:
+        """Return what the work returns."""
+
+
+class HeldClaims(Protocol):
+    """The claims that a process believes to hold. Called in any thread."""
+
+    def held_tokens(self) -> set[UUID]:
+        """Return their lease tokens."""
+
+    def lose(self, tokens: set[UUID]) -> None:
+        """Hear which of them are gone."""
+
+    def give_back(self, tokens: set[UUID]) -> None:
+        """Hear which claims the database ascribes to this process that it doesn't believe to hold, twice in a row."""
+
+
 class LeaseThread(threading.Thread):
     """Keeps one process's lease while its main loop lives."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        worker_id: UUID,
-        *,
-        held: Callable[[], set[UUID]],
-        on_lost: Callable[[set[UUID]], None],
-        on_unknown: Callable[[set[UUID]], None],
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database, worker_id: UUID) -> None:
         """Prepare the thread.
 
         Args:
             settings: for lease, queues and lanes.
-            database: where the lease is; only for a connection of its own.
+            database: where the lease is; its pool may be opened later, and is used only where a connection past it
+                can't be had.
             worker_id: this process.
-            held: the lease tokens that this process believes to hold; called in this thread.
-            on_lost: told which of them are gone; called in this thread.
-            on_unknown: told which claims the database ascribes to this process
-                that it doesn't believe to hold, twice in a row; called in this thread.
         """
         super().__init__(name="lease", daemon=True)
         self.pulse = Pulse(settings.lease_s)
+        self.is_connected = threading.Event()
         self.has_begun = threading.Event()
         self._settings = settings
         self._database = database
         self._worker_id = worker_id
-        self._held = held
-        self._on_lost = on_lost
-        self._on_unknown = on_unknown
+        self._claims: HeldClaims | None = None
         self._unknown: set[UUID] = set()
         self._stopping = threading.Event()
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connect_s = 0.0
+        self._borrowed: Future[None] | None = None
+        self._borrowed_at = float("-inf")
+        self._silence = RepeatedLine()
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._main_loop_stuck_s = 0.0
         self._watched_at = time.monotonic()
-        self._renewed_at = 0.0
+        self._renewed_at = float("-inf")
         self._parent_pid = os.getppid()
         self._is_orphan = False
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End the process if this loop doesn't move for STUCK_LOOP_S."""
-        self._main_loop = loop
+    def begin(self, loop: asyncio.AbstractEventLoop, claims: HeldClaims) -> None:
+        """Take the lease, with the pool open; from now on the process ends if this loop doesn't move for STUCK_LOOP_S.
+
+        Until then the thread holds its connection and nothing else.
+        """
+        self._watched_at = time.monotonic()
+        self._claims, self._main_loop = claims, loop
 
     def stop(self) -> None:
         """Sign the process off and end the thread; returns when it has ended, within seconds."""
@@ -96,34 +128,92 @@ class LeaseThread(threading.Thread):
         asyncio.run(self._beats())
 
     async def _beats(self) -> None:
-        connection: asyncpg.Connection[asyncpg.Record] | None = None
         while not self._stopping.is_set():
+            rest_s = BEAT_S
             try:
-                if connection is None or connection.is_closed():
-                    connection = await self._database.connect_direct()
-                    self._renewed_at = 0.0
-                await self._beat(connection)
+                await self._beat_on_own_connection()
             except Exception as error:  # noqa: BLE001 - whatever it is, a lease must not end for it
-                self.pulse.break_off()
-                if not is_connection_loss(error):
-                    log.warning("lease_beat_failed", error=str(error), error_type=type(error).__name__)
-                if connection is not None:
-                    connection.terminate()
-                    connection = None
+                self._drop_connection()
+                rest_s = RECONNECT_S
+                is_renewed = await self._beat_by_pool()
+                if is_renewed:
+                    rest_s = BEAT_S
+                elif is_renewed is False:
+                    self.pulse.break_off()
+                self._report(error)
             self._watch_main_loop()
             self._watch_parent()
-            await self._rest()
-        if connection is not None:
-            try:
-                with failpoint("sign_off"):
-                    await asyncio.wait_for(sign_off(connection, self._worker_id), STOP_S / 2)
-            finally:
-                connection.terminate()
+            await self._rest(rest_s)
+        with failpoint("sign_off"):
+            await self._sign_off()
 
-    async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        if time.monotonic() - self._renewed_at >= self._settings.lease_s / RENEWALS_PER_LEASE:
-            with failpoint("renew_lease"):
-                await renew_lease(
+    async def _beat_on_own_connection(self) -> None:
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            self._drop_connection()
+            began_s = time.monotonic()
+            async with asyncio.timeout(CONNECT_S):
+                connection = self._connection = await self._database.connect_direct()
+            self._connect_s = time.monotonic() - began_s
+            self.is_connected.set()
+        own = connection
+
+        async def run(work: Callable[[Connection], Awaitable[T]], /) -> T:
+            return await self._database.run_direct(own, work)
+
+        await self._beat(run)
+        self._borrowed = None
+        lasted_s = self._silence.end()
+        if lasted_s is not None:
+            log.info("lease_connection_restored", lasted_s=round(lasted_s, 1))
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+            self._renewed_at = float("-inf")  # how long PostgreSQL was away isn't known: the next beat renews
+
+    async def _beat_by_pool(self) -> bool | None:
+        """Beat on a connection of the pool, in the main loop; None while the answer isn't there."""
+        loop, now_s = self._main_loop, time.monotonic()
+        if loop is None or loop.is_closed():
+            return False
+        if self._borrowed is None:
+            if now_s - self._borrowed_at < BORROW_EVERY_S:
+                return None
+            self._borrowed_at = now_s
+            self._borrowed = asyncio.run_coroutine_threadsafe(self._beat(self._database.run), loop)
+        # polled: a future of another thread's loop has no event that ends with this wait
+        while not self._borrowed.done() and time.monotonic() - now_s < BORROW_EVERY_S:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(STOP_LOOK_S / 2)
+        if not self._borrowed.done():  # not cancelled: it would keep its connection all the same
+            return False if time.monotonic() - self._borrowed_at > CONNECT_S else None
+        borrowed, self._borrowed = self._borrowed, None
+        return not borrowed.cancelled() and borrowed.exception() is None
+
+    def _report(self, error: Exception) -> None:
+        """Say at once, and then each minute, why the lease has no connection of its own, or what else is wrong."""
+        if not self._silence.is_due():
+            return
+        if is_passing(error):
+            log.warning("lease_connection_awaited", error=str(error) or type(error).__name__)
+        else:
+            log.warning("lease_beat_failed", error=str(error), error_type=type(error).__name__)
+
+    async def _beat(self, run: Run) -> None:
+        claims = self._claims
+        if claims is not None:
+            await self._renew_if_due(run)
+            await self._compare(claims, run)
+        self.pulse.beat(await run(lambda connection: connection.fetchval("SELECT clock_timestamp()")))
+
+    async def _renew_if_due(self, run: Run) -> None:
+        began_s = time.monotonic()  # before: a PostgreSQL that is stopped in the middle may have taken the time before
+        if began_s - self._renewed_at < self._settings.lease_s / RENEWALS_PER_LEASE:
+            return
+        with failpoint("renew_lease"):
+            await run(
+                lambda connection: renew_lease(
                     connection,
                     self._worker_id,
                     host=socket.gethostname(),
@@ -131,26 +221,41 @@ class LeaseThread(threading.Thread):
                     queues=list(self._settings.queues),
                     lanes=self._settings.lanes,
                     lease_s=self._settings.lease_s,
+                    connect_s=self._connect_s,
                 )
-            self._renewed_at = time.monotonic()
-            self.has_begun.set()
-        believed = self._held()  # before the look: what is claimed meanwhile isn't missed
-        recorded = await held_tokens(connection, self._worker_id)
+            )
+        self._renewed_at = began_s
+        self.has_begun.set()
+
+    async def _compare(self, claims: HeldClaims, run: Run) -> None:
+        believed = claims.held_tokens()  # before the look: what is claimed meanwhile isn't missed
+        recorded = await run(lambda connection: held_tokens(connection, self._worker_id))
         if lost := believed - recorded:
-            self._on_lost(lost)
+            claims.lose(lost)
         # once may be a claim whose answer is on its way, or an end being recorded
         unknown = recorded - believed
         if twice := unknown & self._unknown:
-            self._on_unknown(twice)
+            claims.give_back(twice)
         self._unknown = unknown
-        self.pulse.beat(await connection.fetchval("SELECT clock_timestamp()"))
 
-    async def _rest(self) -> None:
+    async def _sign_off(self) -> None:
+        work = partial(sign_off, worker_id=self._worker_id)
+        connection, loop = self._connection, self._main_loop
+        try:
+            async with asyncio.timeout(STOP_S / 2):
+                if connection is not None and not connection.is_closed():
+                    await self._database.run_direct(connection, work)
+                elif loop is not None and not loop.is_closed():
+                    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._database.run(work), loop))
+        finally:
+            self._drop_connection()
+
+    async def _rest(self, rest_s: float) -> None:
         """Wait for the next beat; without an executor, which Python closes as soon as the main thread is over."""
-        for _ in range(round(BEAT_S / STOP_LOOK_S)):
-            if self._stopping.is_set():
-                return
-            await asyncio.sleep(STOP_LOOK_S)
+        until_s = time.monotonic() + rest_s
+        # polled: the event is a thread's
+        while not self._stopping.is_set() and (left_s := until_s - time.monotonic()) > 0:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(min(STOP_LOOK_S, left_s))
 
     def _watch_parent(self) -> None:
         if not threading.main_thread().is_alive():

@@ -24,6 +24,7 @@ from typing_extensions import override
 from config.embedded.services import embedded_services
 from config.log import configure_logging, secret_mask
 from config.settings import Settings, load_settings
+from models.migrations.errors import MigrationError
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.pool import PixelPool
 from pipelines.limits import answer_limits, upload_limits
@@ -35,12 +36,14 @@ from workers.gate import Gate
 from workers.lease import LeaseThread
 from workers.provider_check import check_providers
 from workers.runner import Runner
-from workers.runtime import open_runtime
-from workers.supervisor import READY_FD
+from workers.runtime import ModeMismatchError, make_database, open_runtime, require_usable, warn_if_unheard
+from workers.supervisor import READY_FD, REFUSED_EXIT_CODE
 
 log = structlog.get_logger(__name__)
 
 FAILED_START_EXIT_CODE = 75
+
+EVENT_LOOK_S = 0.02
 
 ECHO_S = 1.0
 """A SIGTERM that follows another by less is the same: Linux hands the children of a dying process from thread to
@@ -56,10 +59,15 @@ class WorkerProcess:
         self._settings = settings
         self._lanes = lanes
         self._stack = AsyncExitStack()
+        self._broker: Broker | None = None
         self._claim_loop: ClaimLoop | None = None
         self._loop_task: asyncio.Task[None] | None = None
         self._check_task: asyncio.Task[None] | None = None
         self._lease: LeaseThread | None = None
+
+    def listen_on(self, broker: Broker) -> None:
+        """Hear this broker's bells, once `start` knows the installation that they belong to."""
+        self._broker = broker
 
     def wake(self) -> None:
         """Make the claim loop look now; this is all that a message does."""
@@ -70,9 +78,15 @@ class WorkerProcess:
         """Open everything, take a lease, and begin to claim."""
         settings = self._settings
         services = self._stack.enter_context(embedded_services(settings))
-        runtime = await self._stack.enter_async_context(
-            open_runtime(settings, services, most_connections=min(16, settings.lanes + 2))
-        )
+        installed = await require_usable(settings, services, wait=True)
+        database = make_database(settings, services, most_connections=settings.connections - 1)
+        self._lease = lease = LeaseThread(settings, database, self.worker_id)
+        lease.start()
+        await _once_set(lease.is_connected)  # before the pool takes the last connections
+        opening = open_runtime(settings, services, installed=installed, database=database)
+        runtime = await self._stack.enter_async_context(opening)
+        if database.is_direct_behind_pooler:
+            await warn_if_unheard(database)
         pixels = await self._stack.enter_async_context(PixelPool())
         limits = upload_limits(settings)
         providers = open_providers(settings, pixels, limits)
@@ -104,18 +118,11 @@ class WorkerProcess:
             pulse=lambda: lease.pulse,
             is_shut=gate.is_shut,
         )
-        lease = LeaseThread(
-            settings,
-            runtime.database,
-            worker_id,
-            held=claim_loop.held_tokens,
-            on_lost=claim_loop.lose,
-            on_unknown=claim_loop.give_back,
-        )
-        lease.watch(asyncio.get_running_loop())
-        lease.start()
-        await asyncio.to_thread(lease.has_begun.wait)
-        self._claim_loop, self._lease = claim_loop, lease
+        lease.begin(asyncio.get_running_loop(), claim_loop)
+        await _once_set(lease.has_begun)
+        self._claim_loop = claim_loop
+        if self._broker is not None:
+            declare_bells(self._broker, runtime.installation, settings.queues, self.wake)
         self._loop_task = asyncio.create_task(claim_loop.run(), name="claim loop")
         self._loop_task.add_done_callback(_end_process_if_failed)
         self._check_task = asyncio.create_task(check_providers(providers), name="check of providers")
@@ -131,6 +138,12 @@ class WorkerProcess:
             await asyncio.to_thread(self._lease.stop)
         await self._stack.aclose()
         log.info("worker_stopped")
+
+
+async def _once_set(event: threading.Event) -> None:
+    """Wait for another thread's event, without a thread that would outlive a process told to stop meanwhile."""
+    while not event.is_set():  # noqa: ASYNC110 - the event is another thread's
+        await asyncio.sleep(EVENT_LOOK_S)
 
 
 def _end_process_if_failed(task: "asyncio.Task[None]") -> None:
@@ -154,6 +167,9 @@ class WorkerMiddleware(dramatiq.Middleware):
     def _start(self) -> None:
         try:
             _run_on_event_loop(self._process.start())
+        except (MigrationError, ModeMismatchError) as error:
+            log.error("worker_refused", error=str(error))  # noqa: TRY400 - said in one line, for an operator
+            os._exit(REFUSED_EXIT_CODE)
         except Exception:
             log.exception("worker_start_failed")
             os._exit(FAILED_START_EXIT_CODE)
@@ -182,7 +198,7 @@ def make_worker_broker(settings: Settings) -> Broker:
     if url is None:  # the supervisor passes on what it opened; by hand, hold the embedded services ourselves
         url = services.__enter__().broker_url
     broker = make_broker(url, middleware=[AsyncIO(), WorkerMiddleware(process)], lanes=lanes)
-    declare_bells(broker, settings.queues, process.wake)
+    process.listen_on(broker)
     return broker
 
 

@@ -1,4 +1,7 @@
-"""How long our own session with PostgreSQL has lasted without a gap: who had a gap may rescue nobody."""
+"""How long our own session with PostgreSQL has lasted without a gap: who had a gap may rescue nobody at once.
+
+The argument for each number is in docs/decisions/0073-rescue-after-a-restart.md.
+"""
 
 from datetime import datetime, timedelta
 
@@ -9,14 +12,19 @@ live lease are left, so that after a pause in which others couldn't renew we can
 MOST_VALID_FOR = timedelta(seconds=3)
 """How long after a beat a rescue may still begin, or a third of a lease if that is less."""
 
+SETTLING = timedelta(seconds=3)
+"""How long after PostgreSQL's return nobody is rescued, or a lease if that is less: living workers try to connect four
+times a second, give up a try after 2 s, and renew first of all."""
+
 
 class Pulse:
     """Beats once a second with the database's clock."""
 
     def __init__(self, lease_s: float) -> None:
-        self._lease = timedelta(seconds=lease_s)
-        self._gap = min(MOST_GAP, self._lease / 2)
-        self._valid_for = min(MOST_VALID_FOR, self._lease / 3)
+        lease = timedelta(seconds=lease_s)
+        self._gap = min(MOST_GAP, lease / 2)
+        self._valid_for = min(MOST_VALID_FOR, lease / 3)
+        self._settling = min(SETTLING, lease)
         self._since: datetime | None = None
         self._last: datetime | None = None
 
@@ -30,8 +38,13 @@ class Pulse:
         """Note that the session was lost."""
         self._since = None
 
+    def settled_at(self) -> datetime | None:
+        """Return the database's time from which living workers have renewed since our session began; None without."""
+        return None if self._since is None else self._since + self._settling
+
     def rescue_not_after(self) -> datetime | None:
-        """Return the database's time until which a rescue is valid; None if our session is younger than a lease."""
-        if self._since is None or self._last is None or self._last - self._since < self._lease:
+        """Return the database's time until which a rescue is valid; None while living workers may not have renewed."""
+        settled_at = self.settled_at()
+        if settled_at is None or self._last is None or self._last < settled_at:
             return None
         return self._last + self._valid_for

@@ -14,16 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from config.embedded.services import Services
-from config.postgres_url import parse_postgres_url
 from config.settings import Settings
+from models.database import Database, DatabaseLostError
 from models.leases import sign_off
+from workers.reaper import Reaper, adopts_orphans
+from workers.runtime import make_database
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,16 @@ READY_FD = "WORKER_READY_FD"
 """Environment variable: the descriptor to which a worker writes its id once it works, and which it keeps open."""
 
 ID_BYTES = 16
+
+REFUSED_EXIT_CODE = 78
+"""Of a worker that the database can't be used by as it is configured: starting it again wouldn't help."""
+
+USAGE_EXIT_CODE = 2
+
+REAP_EVERY_S = 2.0
+
+SIGN_OFF_RETRY_S = 0.5
+"""How long after a death that couldn't be written the next try follows, for as long as the lease may last."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -96,7 +108,8 @@ class WorkerProcesses:
     ) -> None:
         """Prepare; nothing is started yet."""
         self.environment = worker_environment(settings, services)
-        self._database_url = services.database_direct_url
+        self._database = make_database(settings, services, most_connections=1)
+        self._lease_s = settings.lease_s
         if lanes is not None:
             self.environment["DARKROOM_LANES"] = str(lanes)
         if queues is not None:
@@ -104,6 +117,7 @@ class WorkerProcesses:
         self._grace_s = settings.shutdown_grace_s
         self._slots = [_Slot(number) for number in range(processes)]
         self._is_stopping = threading.Event()
+        self._is_refused = threading.Event()
         self._starting = threading.Lock()
 
     def start(self) -> None:
@@ -143,15 +157,19 @@ class WorkerProcesses:
         return code
 
     def run_forever(self, on_ready: Callable[[], None]) -> int:
-        """Run until SIGTERM or SIGINT; return the exit code. Only in a main thread."""
+        """Run until SIGTERM or SIGINT; return the exit code. Only in a main thread.
+
+        Returns 2 where a worker found that it can't work with this configuration, and has said why.
+        """
         signals: list[int] = []  # an Event's own lock may be held by the very wait that a handler interrupts
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: signals.append(number))
         self.start()
         threading.Thread(target=self._announce, args=(on_ready,), daemon=True).start()
-        while not signals:
+        while not signals and not self._is_refused.is_set():
             time.sleep(0.1)
-        return self.stop()
+        code = self.stop()
+        return USAGE_EXIT_CODE if self._is_refused.is_set() else code
 
     def _announce(self, on_ready: Callable[[], None]) -> None:
         for slot in self._slots:
@@ -175,14 +193,21 @@ class WorkerProcesses:
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, of a function loaded before
         )
         os.close(told)
-        threading.Thread(target=_listen, args=(slot, heard, self._database_url), daemon=True).start()
+        threading.Thread(target=_listen, args=(slot, heard, self._database, self._lease_s), daemon=True).start()
 
     def _watch(self) -> None:
-        """Restart what has died, after its backoff."""
+        """Restart what has died, after its backoff, and reap what became our child."""
+        reaper, reaped_s = Reaper() if adopts_orphans() else None, 0.0
         while not self._is_stopping.wait(0.05):
+            if reaper is not None and time.monotonic() - reaped_s > REAP_EVERY_S:
+                reaped_s = time.monotonic()
+                reaper.look({slot.process.pid for slot in self._slots if slot.process is not None})
             for slot in self._slots:
                 if slot.process is None or slot.process.poll() is None:
                     continue
+                if slot.process.returncode == REFUSED_EXIT_CODE:
+                    self._is_refused.set()
+                    return
                 if slot.due_s == 0.0:
                     lived_s = time.monotonic() - slot.started_s
                     slot.backoff_s = BACKOFF_FIRST_S if lived_s > HEALTHY_S else min(BACKOFF_MOST_S, slot.backoff_s * 2)
@@ -199,7 +224,7 @@ class WorkerProcesses:
                         log.exception("worker_not_started", error=str(error))
 
 
-def _listen(slot: _Slot, heard: int, database_url: str) -> None:
+def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None:
     """Hear a process say that it works, then hear it die: the pipe ends with the last process that holds it.
 
     Its lease is ended at once, so that what it held is due again in a second and not when the lease is over.
@@ -211,16 +236,29 @@ def _listen(slot: _Slot, heard: int, database_url: str) -> None:
         slot.is_ready.set()
         pipe.read()
     try:
-        asyncio.run(_sign_off(database_url, UUID(bytes=worker_id)))
+        asyncio.run(_sign_off(database, UUID(bytes=worker_id), lease_s))
     except Exception as error:  # noqa: BLE001 - the lease ends by itself, only later
         log.warning("sign_off_failed", error=str(error), error_type=type(error).__name__)
 
 
-async def _sign_off(database_url: str, worker_id: UUID) -> None:
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
-        **parse_postgres_url(database_url).asyncpg_arguments(), command_timeout=5
-    )
-    try:
-        await sign_off(connection, worker_id)
-    finally:
-        await connection.close()
+async def _sign_off(database: Database, worker_id: UUID, lease_s: float) -> None:
+    """Remove a dead worker's row; while PostgreSQL is gone, try again until the lease must be over anyway.
+
+    Raises:
+        DatabaseLostError: PostgreSQL was gone all the time.
+    """
+    until_s = time.monotonic() + lease_s + SIGN_OFF_RETRY_S
+    while True:
+        try:
+            async with asyncio.timeout(max(lease_s / 3, 1.0)):
+                connection = await database.connect_direct()
+                try:
+                    await database.run_direct(connection, partial(sign_off, worker_id=worker_id))
+                finally:
+                    connection.terminate()
+        except (DatabaseLostError, OSError):  # the timeout is one of the latter
+            if time.monotonic() > until_s:
+                raise
+            await asyncio.sleep(SIGN_OFF_RETRY_S)
+        else:
+            return

@@ -81,6 +81,10 @@ class RoleNotFoundError(MigrationError):
         super().__init__(f"there is no role {role!r} to grant to: create it first, or correct the name")
 
 
+class RightsMissingError(MigrationError):
+    """The role of DATABASE_URL lacks rights that Darkroom needs; the message names them."""
+
+
 class NotReadyError(MigrationError):
     """The database wasn't migrated within the time given.
 

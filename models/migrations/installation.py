@@ -1,6 +1,7 @@
 """What an installation has recorded about itself in `darkroom.settings`, and whether its triggers still stand."""
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, text
 from models.application import enums
 from models.migrations.adoption import JOB_TABLES
 from models.migrations.errors import InvalidSettingError, ModeChangeError, ModeRequiredError, NewerDatabaseError
+from models.migrations.rights import missing_rights, rights_message
 from models.migrations.sequences import sequences_behind
 from models.migrations.session import BRANCHES, branch_revisions, stamped_revisions
 
@@ -35,11 +37,14 @@ class Recorded:
         mode: who charges.
         prices: tokens by tier.
         cost_column: the name of the cost's column in both job tables.
+        installation: what tells this database's wake-ups from those of others on the same broker; a restored copy has
+            the same. Empty as long as no release that makes one has upgraded the database.
     """
 
     mode: Mode
     prices: Mapping[str, int]
     cost_column: str
+    installation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Problem:
 
     kind: Literal[
         "unreachable",
+        "rights_missing",
         "not_installed",
         "behind",
         "ahead",
@@ -70,7 +76,12 @@ def recorded(connection: Connection) -> Recorded | None:
     values = {key: json.loads(value) for key, value in rows}
     if not {"mode", "prices", "cost_column"} <= values.keys():
         return None
-    return Recorded(mode=values["mode"], prices=values["prices"], cost_column=values["cost_column"])
+    return Recorded(
+        mode=values["mode"],
+        prices=values["prices"],
+        cost_column=values["cost_column"],
+        installation=values.get("installation", ""),
+    )
 
 
 def record(connection: Connection, key: str, value: object) -> None:
@@ -83,6 +94,12 @@ def record(connection: Connection, key: str, value: object) -> None:
         ),
         {"key": key, "value": json.dumps(value)},
     )
+
+
+def record_installation(connection: Connection) -> None:
+    """Give the installation its id, once."""
+    if not value_of(connection, "installation"):
+        record(connection, "installation", secrets.token_hex(8))
 
 
 def require_valid_settings(mode: str | None, prices: Mapping[str, int]) -> None:
@@ -164,7 +181,11 @@ def require_known_revisions(connection: Connection) -> None:
 
 
 def problems(connection: Connection) -> Iterator[Problem]:
-    """Find what is wrong with an installation."""
+    """Find what is wrong with an installation. Where the role lacks rights, nothing else can be told."""
+    missing = missing_rights(connection)
+    if missing:
+        yield Problem("rights_missing", rights_message(connection, missing))
+        return
     stamped = stamped_revisions(connection)
     known = {branch: branch_revisions(branch) for branch in BRANCHES}
     for revision in sorted(stamped - {one for revisions in known.values() for one in revisions}):

@@ -73,3 +73,5 @@ ALTER TABLE darkroom.provider_calls ADD COLUMN is_free boolean NOT NULL DEFAULT 
 DROP VIEW IF EXISTS darkroom.calls_in_flight;
 -- What came back instead of what a call asked for, in our words; NULL where it came, or in rows of an earlier release.
 ALTER TABLE darkroom.provider_calls ADD COLUMN problem text;
+-- How long a process needed for its last connection: a rescue after a pause of PostgreSQL waits longer for slow ones.
+ALTER TABLE darkroom.workers ADD COLUMN connect_s real NOT NULL DEFAULT 0;

@@ -172,7 +172,7 @@ class _Demo:
         async with _Workers(settings, services) as workers:  # they wait for the migration, and come up meanwhile
             await require_migrated(settings, services)
             clock.lap("migration")
-            async with open_runtime(settings, services, most_connections=6, wait_for_migration=False) as runtime:
+            async with open_runtime(settings, services, wait_for_migration=False) as runtime:
                 async with _scheduler(runtime):
                     entries = await self._submit_all(runtime, samples)
                     clock.lap("submission")

@@ -9,7 +9,7 @@ from config.settings import Settings, load_settings
 from models.migrate import UpgradeResult, check, upgrade
 from pipelines.storage.backends import open_storage
 from workers.cli.failures import CommandError, CommandUsageError
-from workers.runtime import Runtime, migration_engine, open_runtime
+from workers.runtime import Runtime, migration_engine, open_runtime, require_usable
 
 _REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing", "sequence_behind"})
 
@@ -75,8 +75,28 @@ async def require_migrated(settings: Settings, services: Services) -> None:
     for problem in problems:
         if problem.kind == "unreachable":
             raise CommandError(f"{problem.message}; check DATABASE_URL and the server")
-        if problem.kind in {"not_installed", "behind", "not_recorded", "sequence_behind"}:
+        if problem.kind in {"rights_missing", "not_installed", "behind", "not_recorded", "sequence_behind"}:
             raise CommandUsageError(problem.message)
+
+
+async def require_allowed(settings: Settings, services: Services) -> None:
+    """See that a process may work on this database as it is configured; what time may mend isn't asked about.
+
+    A server that doesn't answer and a migration that is still to come are waited for by the process itself.
+
+    Raises:
+        CommandUsageError: the role lacks rights.
+        ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
+    """
+    engine = migration_engine(services)
+    try:
+        problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
+    finally:
+        await engine.dispose()
+    if not problems:
+        await require_usable(settings, services, wait=False)
+    elif problems[0].kind == "rights_missing":
+        raise CommandUsageError(problems[0].message)
 
 
 async def upgrade_database(

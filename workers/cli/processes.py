@@ -43,7 +43,7 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
-            _migrate_embedded(settings, services)
+            _prepare(settings, services)
             workers = _workers(settings, services, processes, lanes, queues)
             code = DONE
             workers.start()
@@ -67,7 +67,7 @@ def worker(processes: Processes = None, lanes: Lanes = None, queues: Queues = No
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
-            _migrate_embedded(settings, services)
+            _prepare(settings, services)
             return _workers(settings, services, processes, lanes, queues).run_forever(_announce)
     except KeyboardInterrupt:
         return DONE
@@ -85,7 +85,7 @@ def scheduler() -> int:
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
-            _migrate_embedded(settings, services)
+            _prepare(settings, services)
             return run(settings, services, on_ready=_announce)
     except KeyboardInterrupt:
         return DONE
@@ -94,8 +94,13 @@ def scheduler() -> int:
 def _workers(
     settings: "Settings", services: "Services", processes: int | None, lanes: int | None, queues: str | None
 ) -> "WorkerProcesses":
+    from workers.open_files import OpenFilesError, require_open_files
     from workers.supervisor import WorkerProcesses
 
+    try:
+        require_open_files(lanes or settings.lanes)
+    except OpenFilesError as error:
+        raise CommandUsageError(str(error)) from error
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if names is not None and not names:
         raise CommandUsageError("--queues names no queue; give names, separated by commas")
@@ -104,15 +109,15 @@ def _workers(
     return WorkerProcesses(settings, services, processes=processes or settings.processes, lanes=lanes, queues=names)
 
 
-def _migrate_embedded(settings: "Settings", services: "Services") -> None:
-    """Migrate data of our own; processes on another's database wait for `darkroom db upgrade` by themselves."""
+def _prepare(settings: "Settings", services: "Services") -> None:
+    """Migrate data of our own; see that another's database lets us work, and leave waiting for it to the processes."""
     import asyncio
 
-    from workers.cli.opening import require_migrated, require_storage
+    from workers.cli.opening import require_allowed, require_migrated, require_storage
 
     require_storage(settings, services)
-    if services.is_embedded:
-        asyncio.run(require_migrated(settings, services))
+    look = require_migrated if services.is_embedded else require_allowed
+    asyncio.run(look(settings, services))
 
 
 def _announce() -> None:

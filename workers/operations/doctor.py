@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.database import Database, DatabaseLostError
+from models.database import DatabaseLostError
+from workers.operations.checks.broker import check_broker
 from workers.operations.checks.check import Check
+from workers.operations.checks.connections import check_connections, check_listening
 from workers.operations.checks.database import (
     check_budgets,
     check_clock,
@@ -20,43 +23,47 @@ from workers.operations.checks.database import (
     check_terms,
     check_workers,
 )
-from workers.operations.checks.outside import check_broker, check_fetcher, check_providers, check_storage
+from workers.operations.checks.outside import check_fetcher, check_providers, check_storage
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs
+from workers.runtime import make_database
+
+REFUSALS = (OSError, DatabaseLostError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
+"""What a look at the database may end in: each is a finding."""
 
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
     """Look at everything, whatever is broken; never raises for what it finds."""
-    checks = [
-        *await check_providers(settings),
-        check_fetcher(settings),
-        await check_broker(services),
-        await check_storage(settings, services),
-    ]
-    database = Database(
-        parse_postgres_url(services.database_url, direct_url=settings.database_direct_url), most_connections=1
-    )
+    checks = [*await check_providers(settings), check_fetcher(settings), await check_storage(settings, services)]
+    database = make_database(settings, services, most_connections=1)
     try:
         await database.open()
-    except (OSError, DatabaseLostError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except REFUSALS as error:
         place = parse_postgres_url(services.database_url).text(with_password=False)
         return [
             Check("postgresql", "fail", f"{place} doesn't answer: {error}", "check DATABASE_URL and the server"),
             *checks,
+            await check_broker(services, ""),
         ]
     try:
         postgres = [await check_server(database), await check_clock(database), await check_snapshots(database)]
+        checks = [*postgres, *checks]
         migrations = await check_migrations(services)
-        checks = [*postgres, *checks, *migrations]
+        checks += migrations
         if migrations[0].status == "fail":
-            return checks  # our tables may not be there
+            return [*checks, await check_broker(services, "")]  # our tables may not be there
+        installation = await database.fetchval("SELECT darkroom.setting('installation')")
+        checks += [await check_broker(services, installation or ""), await check_listening(database)]
         checks += [await check_mode(settings, services), await check_workers(database)]
+        checks.append(await check_connections(database, settings))
         checks += [await count_rows(database, row_check) for row_check in ROW_CHECKS]
         checks += [await check_overdue(database, settings), await check_budgets(database, settings)]
         checks += [await check_free_jobs(database, settings), await check_terms(database, settings)]
-        return checks
+    except REFUSALS as error:
+        checks.append(Check("postgresql", "fail", f"it refused to be looked at: {error}", "see the PostgreSQL log"))
     finally:
         await database.close()
+    return checks
 
 
 def plan(checks: Sequence[Check]) -> list[str]:

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 BELL_CHANNEL = "darkroom_bells"
 
+RECONNECT_S = 0.25
+"""How long after a failed beat the next is tried: a session counts from the first that succeeds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:
@@ -80,7 +83,8 @@ class Scheduler:
 
     async def rescue(self) -> int:
         """Make due again what dead workers held; return how many claims were taken from them."""
-        rescued = await rescue_lost_claims(self._runtime.database, self._pulse.rescue_not_after())
+        pulse = self._pulse
+        rescued = await rescue_lost_claims(self._runtime.database, pulse.rescue_not_after(), pulse.settled_at())
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         return rescued.requeued + rescued.ended
@@ -124,14 +128,16 @@ class Scheduler:
             await asyncio.sleep(loop.interval_s)
 
     async def _beat(self) -> None:
-        """Feel the database's pulse once a second: a gap means that we may rescue nobody for a lease."""
+        """Look at the database's clock once a second: after a gap nobody is rescued for some seconds."""
         while True:
             try:
                 self._pulse.beat(await self._runtime.database.fetchval("SELECT clock_timestamp()"))
             except Exception as error:  # noqa: BLE001 - whatever it is, it was no beat
                 self._pulse.break_off()
                 log.debug("beat_failed", error=str(error))
-            await asyncio.sleep(1.0)
+                await asyncio.sleep(RECONNECT_S)
+            else:
+                await asyncio.sleep(1.0)
 
     async def _listen(self) -> None:
         """Ring for what producers notify, as soon as they commit."""

@@ -8,7 +8,7 @@ import structlog
 
 from config.embedded.services import Services
 from config.settings import Settings
-from workers.runtime import open_runtime
+from workers.runtime import open_runtime, warn_if_unheard
 from workers.scheduler.loops import Scheduler
 
 log = structlog.get_logger(__name__)
@@ -25,6 +25,7 @@ async def _run(settings: Settings, services: Services, on_ready: Callable[[], No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with open_runtime(settings, services) as runtime:
+        await warn_if_unheard(runtime.database)
         log.info("scheduler_started")
         on_ready()
         await Scheduler(runtime).run(stopping)

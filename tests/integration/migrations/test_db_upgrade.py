@@ -1,6 +1,7 @@
 """`db upgrade` and `db check` on databases that are ours."""
 
 import asyncio
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -69,7 +70,8 @@ async def test_upgrade_on_an_empty_database_applies_both_branches(url: str) -> N
     assert result.applied == ("application_0001", "application_0002", "darkroom_0001", "darkroom_0002")
     assert (result.is_adopted, result.mode, result.mode_before) == (False, "managed", None)
     assert await migrate.check(url) == []
-    assert await migrate.recorded(url) == migrate.Recorded("managed", PRICES, "tokensCost")
+    recorded = await migrate.recorded(url)
+    assert recorded == migrate.Recorded("managed", PRICES, "tokensCost", recorded.installation)
 
 
 async def test_upgrade_twice_changes_nothing(url: str, db: asyncpg.Connection) -> None:
@@ -80,6 +82,19 @@ async def test_upgrade_twice_changes_nothing(url: str, db: asyncpg.Connection) -
 
     assert result.applied == ()
     assert (await contents(db), await db.fetch("SELECT * FROM darkroom.settings ORDER BY key")) == before
+
+
+async def test_installation_gets_an_id_once_and_a_new_one_another(url: str, db: asyncpg.Connection) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    first = (await migrate.recorded(url)).installation
+
+    await migrate.upgrade(url, prices=PRICES)
+
+    assert (await migrate.recorded(url)).installation == first
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    await db.execute("DELETE FROM darkroom.settings WHERE key = 'installation'")  # as of a release before ids
+    await migrate.upgrade(url, prices=PRICES)
+    assert (await migrate.recorded(url)).installation not in {"", first}
 
 
 async def test_upgrade_through_an_engine_leaves_it_usable(url: str) -> None:

@@ -120,6 +120,8 @@ async def check_migrations(services: Services) -> list[Check]:
         problems = await check(engine)
     finally:
         await engine.dispose()
+    if problems and problems[0].kind == "rights_missing":
+        return [Check("rights", "fail", problems[0].message, "grant the role of DATABASE_URL what it lacks")]
     groups: dict[str, list[str]] = {"migrations": [], "triggers": [], "sequences": []}
     is_fatal = False
     for problem in problems:

@@ -1,10 +1,8 @@
-"""Checks of what Darkroom leans on outside of PostgreSQL: broker, storage, providers, and what fetching allows."""
+"""Checks of what Darkroom leans on outside of PostgreSQL: storage, providers, and what fetching allows."""
 
 import asyncio
 import hashlib
-import time
 import uuid
-from contextlib import suppress
 from typing import Final
 
 from config.embedded.services import Services
@@ -15,33 +13,9 @@ from pipelines.limits import upload_limits
 from pipelines.providers.provider import Provider
 from pipelines.providers.registry import open_providers
 from pipelines.storage.backends import open_storage
-from workers import doorbell
 from workers.operations.checks.check import Check
 
-BROKER_TIMEOUT_S: Final = 10.0
 PROVIDER_TIMEOUT_S: Final = 5.0
-
-
-async def check_broker(services: Services) -> Check:
-    """Ring a bell as producers do: one more costs a worker an empty look."""
-    scheme = services.broker_url.split(":", 1)[0]
-    started_s = time.monotonic()
-
-    def ring() -> None:
-        broker = doorbell.make_broker(services.broker_url, middleware=[])
-        try:
-            doorbell.ring(broker, "default")
-        finally:
-            with suppress(Exception):
-                broker.close()
-
-    try:
-        await asyncio.wait_for(asyncio.to_thread(ring), BROKER_TIMEOUT_S)
-    except Exception as error:  # noqa: BLE001 - each broker has errors of its own, and a diagnosis reports them all
-        reason = str(error) or type(error).__name__
-        advice = "check BROKER_URL or REDIS_URL; until then workers look once a second"
-        return Check("broker", "fail", f"{scheme} doesn't answer: {reason}", advice)
-    return Check("broker", "ok", f"{scheme} took a bell in {1000 * (time.monotonic() - started_s):.0f} ms")
 
 
 async def check_storage(settings: Settings, services: Services) -> Check:
