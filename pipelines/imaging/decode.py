@@ -14,10 +14,9 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 from pipelines.errors import BadImageError
 from pipelines.imaging.geometry import PixelBox, fit_within
 from pipelines.imaging.header import DecodeLimits, ImageHeader, check_size, read_header
-from pipelines.imaging.webp import LARGE_PIXELS, open_large_webp
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "MPO")
-"""Without an explicit list Pillow tries forty decoders and starts Ghostscript for PostScript."""
+from pipelines.imaging.jpeg import is_out_of_memory
+from pipelines.imaging.opening import load_first_visible, open_picture
+from pipelines.imaging.orientation import LYING, orientation_of
 
 STRIP_ROWS = 256
 """Rows converted at a time: one whole picture in memory per step would break the child's limit at 64 megapixels."""
@@ -25,7 +24,12 @@ STRIP_ROWS = 256
 DRAFT_MARGIN = 2.0
 """A JPEG is decoded at least this much larger than wanted: the rest of the way is Lanczos."""
 
-_ORIENTATION_TAG = 0x0112
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+GROUND_PX = 256
+LEAST_CONTRAST = 16
+LOST_FRACTION = 0.95
+"""A drawing of which so much differs from white by less than `LEAST_CONTRAST` levels is looked at on black."""
+
 _SAME_LEVELS = 1
 _BROKEN_PICTURE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)
 """What Pillow's parsers raise on broken input: its documentation names OSError, its issues the others."""
@@ -73,6 +77,8 @@ def decode(
         except Image.DecompressionBombError as error:
             raise BadImageError(f"picture unpacks past the limit of {limits.max_pixels:,} pixels") from error
         except _BROKEN_PICTURE as error:
+            if header.format == "JPEG" and is_out_of_memory(data):
+                raise MemoryError from error
             raise BadImageError(
                 f"picture is truncated or broken: a {header.format} of {header.width_px} x {header.height_px} pixels "
                 f"in {len(data):,} bytes can't be decoded",
@@ -94,26 +100,19 @@ def _guarded(limits: DecodeLimits) -> Iterator[None]:
             raise BadImageError(f"picture unpacks past the limit of {limits.max_pixels:,} pixels") from error
 
 
-def _opened(data: bytes, header: ImageHeader) -> Image.Image:
-    """Open a picture by the reader that can hold it."""
-    if header.format == "WEBP" and header.width_px * header.height_px > LARGE_PIXELS:
-        return open_large_webp(data, header.width_px, header.height_px)
-    return Image.open(io.BytesIO(data), formats=FORMATS)
-
-
 def _decode(
     data: bytes, header: ImageHeader, limits: DecodeLimits, box: PixelBox | None, max_long_side_px: int | None
 ) -> DecodedImage:
     """Open, orient, crop, shrink and convert; Pillow's errors pass."""
-    with _opened(data, header) as image:
+    with open_picture(data, header) as image:
         original_px = image.size
         check_size(*original_px, limits)
         kind = image.format or ""
         if max_long_side_px is not None:
             _draft(image, box, max_long_side_px)
-        image.load()
-        orientation = _orientation(image)
-        is_turned = orientation >= 5  # noqa: PLR2004 - EXIF 2.32, tag 274: values 5 to 8 swap the sides
+        load_first_visible(image)
+        orientation = orientation_of(image)
+        is_turned = orientation in LYING
         width_px, height_px = original_px[::-1] if is_turned else original_px
         kept = _clipped(box, width_px, height_px)
         raw_box = _unoriented(kept, orientation, width_px, height_px)
@@ -134,15 +133,6 @@ def _draft(image: Image.Image, box: PixelBox | None, max_long_side_px: int) -> N
     factor = DRAFT_MARGIN * max_long_side_px / longest
     if factor < 1:
         image.draft(None, (max(1, round(image.size[0] * factor)), max(1, round(image.size[1] * factor))))
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return EXIF's orientation, 1 to 8; 1 where it is missing or broken."""
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _BROKEN_PICTURE:
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 - EXIF 2.32, tag 274
 
 
 def _clipped(box: PixelBox | None, width_px: int, height_px: int) -> PixelBox:
@@ -225,8 +215,9 @@ def _cut(image: Image.Image, box: PixelBox, scale: tuple[float, float], target_p
 
 
 def _srgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Convert to sRGB on white, strip by strip: every step here looks at one pixel alone."""
+    """Convert to sRGB on one colour, strip by strip: every step here looks at one pixel alone."""
     transform = _profile_transform(image)
+    ground = _ground(image)
     width_px, height_px = image.size
     pixels = np.empty((height_px, width_px, 3), np.uint8)
     for top in range(0, height_px, STRIP_ROWS):
@@ -237,11 +228,23 @@ def _srgb(image: Image.Image) -> NDArray[np.uint8]:
             strip = strip.convert(strip.mode[:-1])
         rgb = ImageCms.applyTransform(strip, transform) if transform else strip.convert("RGB")
         if rgb is not None and alpha is not None:
-            white = Image.new("RGB", rgb.size, (255, 255, 255))
-            white.paste(rgb, mask=alpha)
-            rgb = white
+            under = Image.new("RGB", rgb.size, ground)
+            under.paste(rgb, mask=alpha)
+            rgb = under
         pixels[top:bottom] = np.asarray(rgb)
     return pixels
+
+
+def _ground(image: Image.Image) -> tuple[int, int, int]:
+    """Return what goes underneath transparency: white, or black where nothing could be seen on white."""
+    if image.mode not in {"LA", "RGBA"}:
+        return WHITE
+    small = image.copy()
+    small.thumbnail((GROUND_PX, GROUND_PX))
+    levels = np.asarray(small.convert("LA"), np.float64)
+    light, opacity = levels[..., 0], levels[..., 1]
+    is_lost = 255 - light < LEAST_CONTRAST
+    return BLACK if opacity[is_lost].sum() >= LOST_FRACTION * max(1.0, opacity.sum()) else WHITE
 
 
 def _profile_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:

@@ -1,13 +1,29 @@
-"""How large a picture is when it stands upright."""
+"""Which side of a picture is up: the one reader of its orientation, for the decoder and for whoever asks the size."""
 
 import io
+import numbers
 
 from PIL import ExifTags, Image
 
 from pipelines.imaging.header import DecodeLimits, read_header
 
-_LYING = {5, 6, 7, 8}
-"""EXIF orientations that swap width and height."""
+LYING = frozenset({5, 6, 7, 8})
+"""EXIF orientations that swap width and height (EXIF 2.32, tag 274)."""
+
+BROKEN_METADATA = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, ArithmeticError)
+"""What Pillow's reader of EXIF raises on broken input: its documentation names none, its issues these."""
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return EXIF's orientation, 1 to 8, whatever type of number it was written as; 1 where it makes no sense."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if isinstance(value, tuple | list) and len(value) == 1:
+            value = value[0]
+        number = float(value) if isinstance(value, numbers.Real) else 0.0
+    except BROKEN_METADATA:
+        return 1
+    return int(number) if number in range(1, 9) else 1
 
 
 def oriented_size(data: bytes, limits: DecodeLimits) -> tuple[int, int]:
@@ -19,9 +35,9 @@ def oriented_size(data: bytes, limits: DecodeLimits) -> tuple[int, int]:
     header = read_header(data, limits)
     try:
         with Image.open(io.BytesIO(data), formats=[header.format]) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = orientation_of(image)
     except (OSError, SyntaxError, ValueError):
         orientation = 1  # what can't be read can't turn the picture, for the decoder neither
-    if orientation in _LYING:
+    if orientation in LYING:
         return header.height_px, header.width_px
     return header.width_px, header.height_px

@@ -300,8 +300,9 @@ def test_decode_of_many_texts_ends_cheaply() -> None:
     chunk = png_with(b"zTXt", text)[33 : -len(encoded(photo(), "PNG")) + 33]
     data = encoded(photo(), "PNG")
 
-    with pytest.raises(BadImageError, match="truncated or broken"):
-        decode(data[:33] + chunk * 200 + data[33:], LIMITS)
+    pixels = decode(data[:33] + chunk * 200 + data[33:], LIMITS).pixels  # nothing of them is unpacked
+
+    assert np.array_equal(pixels, np.asarray(photo()))
 
 
 @pytest.mark.parametrize("data", [telling_jpeg(), telling_png()], ids=["jpeg", "png"])

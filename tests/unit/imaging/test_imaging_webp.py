@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import BadImageError
-from pipelines.imaging import decode as decoding
+from pipelines.imaging import opening
 from pipelines.imaging.decode import decode
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
@@ -20,7 +20,7 @@ LIMITS = DecodeLimits()
 
 @pytest.fixture
 def every_webp_is_large(monkeypatch):
-    monkeypatch.setattr(decoding, "LARGE_PIXELS", 0)
+    monkeypatch.setattr(opening, "LARGE_PIXELS", 0)
 
 
 def with_alpha() -> Image.Image:
@@ -56,7 +56,7 @@ PICTURES = {
 @pytest.mark.parametrize("name", PICTURES)
 def test_large_webp_has_the_same_pixels_as_a_small_one(name, monkeypatch):
     expected = decode(PICTURES[name], LIMITS)
-    monkeypatch.setattr(decoding, "LARGE_PIXELS", 0)
+    monkeypatch.setattr(opening, "LARGE_PIXELS", 0)
 
     found = decode(PICTURES[name], LIMITS)
 
