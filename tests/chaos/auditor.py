@@ -221,6 +221,15 @@ BOUGHT_ONCE = {
 
 DEADLOCKS = {"suffered": "SELECT 'a foreign program', error FROM chaos.deadlocks"}
 
+# Programs that do nothing wrong must not be refused for what Darkroom does in their statements.
+FOREIGN_PROGRAMS = {
+    "serialization failure": "SELECT 'an unrelated producer', error FROM chaos.isolation_failures",
+    "cancel refused": "SELECT 'a canceller', error FROM chaos.refused_cancels",
+    "another program's table": """
+        SELECT 'public.somebody_elses', format('%s rows of 100', count(*)) FROM public.somebody_elses
+        HAVING count(*) <> 100""",
+}
+
 CHECKS = {
     "I1": I1,
     "I2": I2,
@@ -232,6 +241,7 @@ CHECKS = {
     "I12": I12,
     "bought once": BOUGHT_ONCE,
     "no deadlock": DEADLOCKS,
+    "foreign programs": FOREIGN_PROGRAMS,
 }
 
 COMPLETED = """

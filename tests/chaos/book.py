@@ -37,5 +37,9 @@ class Book:
     seen: Counter = field(default_factory=Counter)
     """What happened to the programs: deadlocks, lost connections, refusals, by name."""
     deadlocks: list[str] = field(default_factory=list)
+    isolation_failures: list[str] = field(default_factory=list)
+    """Serialization failures of producers that share no row with anybody."""
+    refused_cancels: list[str] = field(default_factory=list)
+    """Cancellations that the database refused because a refund couldn't be paid."""
     cancels_s: list[float] = field(default_factory=list)
     """How long each cancellation took, from our asking to its commit: the job is terminal then."""

@@ -49,6 +49,12 @@ CREATE TABLE chaos.deleted (kind text NOT NULL, id text NOT NULL);
 CREATE TABLE chaos.injected (
     kind text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, worker_id uuid, detail text NOT NULL);
 CREATE TABLE chaos.deadlocks (error text NOT NULL);
+CREATE TABLE chaos.isolation_failures (error text NOT NULL);
+CREATE TABLE chaos.refused_cancels (error text NOT NULL);
+
+-- A table of another program's beside the application's, which nobody but it may touch.
+CREATE TABLE public.somebody_elses (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, value text);
+INSERT INTO public.somebody_elses (value) SELECT n::text FROM generate_series(1, 100) n;
 CREATE TABLE chaos.provider_count (at timestamptz NOT NULL, event text NOT NULL, purpose text NOT NULL);
 """
 
@@ -74,6 +80,8 @@ async def load(connection: asyncpg.Connection, book: Book, count_path: Path) -> 
         [(one.kind, _at(one.at_s), _at(one.until_s), one.worker_id, one.detail) for one in book.injected],
     )
     await connection.executemany("INSERT INTO chaos.deadlocks VALUES ($1)", [(one,) for one in book.deadlocks])
+    for table, errors in (("isolation_failures", book.isolation_failures), ("refused_cancels", book.refused_cancels)):
+        await connection.executemany(f"INSERT INTO chaos.{table} VALUES ($1)", [(one,) for one in errors])
     with count_path.open() as lines:
         counted = [json.loads(line) for line in lines]
     await connection.executemany(

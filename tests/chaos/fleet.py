@@ -18,6 +18,7 @@ import psutil
 from config.embedded.instance import EmbeddedInstance
 from config.settings import PRICES_TOKENS
 from models.migrate import upgrade
+from tests.chaos.conditions import ROLE
 from tests.chaos.plan import Options
 from tests.chaos.seams import CONTROL
 
@@ -85,7 +86,8 @@ class Fleet:
         self.objects.mkdir(exist_ok=True)
         self.count_path.touch()
         await asyncio.to_thread(self.instance.open)
-        await upgrade(self.database_url, prices=PRICES_TOKENS)
+        await self._make_role()
+        await upgrade(self.database_url, prices=PRICES_TOKENS, grant_role=ROLE)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "PG"))}
@@ -121,6 +123,25 @@ class Fleet:
         for _ in range(self.options.supervisors):
             self.start_supervisor()
         await self._wait_ready([provider, *self.schedulers, *self.supervisors])
+
+    async def _make_role(self) -> None:
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
+        finally:
+            await connection.close()
+
+    async def run_cli(self, *arguments: str) -> None:
+        """Run one `darkroom` command to its end; its output stands beside the logs.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        one = self._start("cli", "tests.chaos.darkroom", *arguments)
+        while one.popen.poll() is None:  # noqa: ASYNC110 - a process that ends rings nothing
+            await asyncio.sleep(0.1)
+        if one.popen.returncode:
+            raise RuntimeError(f"darkroom {' '.join(arguments)} failed: see {one.log_path}")
 
     def start_supervisor(self) -> None:
         """Start one more `darkroom worker`."""

@@ -40,6 +40,8 @@ class World:
     pictures: dict[str, list[str]]
     quiet: frozenset[str] = frozenset()
     """Users whose jobs no canceller touches, so that a foreign transaction may lock them in any order."""
+    apart: dict[str, list[str]] = field(default_factory=dict)
+    """Users of one program each, and their pictures; no other program chooses them."""
     waiting: int = 0
     submitted: int = 0
     recent: list[str] = field(default_factory=list)
@@ -72,6 +74,14 @@ class Program:
 
     async def step(self) -> None:
         raise NotImplementedError
+
+    async def until_told(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something that has to be done, however often the connection is lost meanwhile."""
+        while True:
+            try:
+                return await work()
+            except GoneError:
+                continue
 
     async def ask(self, work: Callable[[asyncpg.Connection], Awaitable]):
         """Run work on our connection.

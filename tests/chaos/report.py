@@ -118,7 +118,8 @@ class Report:
                 "interrupted_by_death": wasted["died"],
                 "interrupted_by_end": wasted["ended"],
                 "open_intents": wasted["open"],
-                "rescued_after_s": {kind: spread(values) for kind, values in rescues.items()},
+                "rescued_after_s": {kind: spread(values) for kind, values in rescues.items()}
+                | {"all": spread([value for values in rescues.values() for value in values])},
                 "claimed_again_after_s": spread(claims),
                 "cancel_committed_after_s": spread(book.cancels_s),
                 "call_aborted_after_s": spread([row[0] for row in await connection.fetch(ABORTS)]),

@@ -6,13 +6,15 @@ import hashlib
 import io
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import asyncpg
 from PIL import Image
 
 from pipelines.storage.backends import open_storage
-from tests.chaos import evidence
+from pipelines.storage.storage import Storage
+from tests.chaos import conditions, evidence
 from tests.chaos.auditor import audit
 from tests.chaos.book import Book
 from tests.chaos.faults import Faults
@@ -41,10 +43,12 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
     try:
         await fleet.open()
         await evidence.prepare(fleet.database_url)
+        await conditions.set_up(fleet.database_url)
         world = await _make_world(fleet)
         tasks.append(asyncio.create_task(fleet.watch_workers()))
         await _work(options, fleet, book, world, tasks)
         drained_s = await _drain(fleet, options.drain_s)
+        await fleet.run_cli("tokens", "audit", "--repair")
         stuck = await fleet.stop_processes(STOP_S)
         for task in tasks:
             task.cancel()
@@ -65,18 +69,32 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
 async def _work(options: Options, fleet: Fleet, book: Book, world: World, tasks: list[asyncio.Task]) -> None:
     """Let programs and faults at the fleet for as long as the options say."""
 
-    def made(kind: type[Program], name: str, **more) -> Program:
-        return kind(name, fleet.database_url, book, world, options.seed, **more)
+    def made(kind: type[Program], name: str, url: str = fleet.database_url, **more) -> Program:
+        return kind(name, url, book, world, options.seed, **more)
+
+    as_application = conditions.as_application(fleet.database_url)
 
     pace = {"most": options.most_jobs, "within_s": 0.95 * options.seconds}
     cancelling = {"pace_s": CANCELLERS / (CANCELLED_SHARE * options.most_jobs / options.seconds)}
     programs = [
-        *(made(Producer, f"producer {number}", **pace) for number in range(PRODUCERS)),
-        made(PsqlProducer, "psql", **pace),
+        *(made(Producer, f"producer {number}", **pace) for number in range(PRODUCERS // 2)),
+        *(made(Producer, f"application {number}", as_application, **pace) for number in range(PRODUCERS // 2)),
+        made(PsqlProducer, "psql", as_application, **pace),
         *(made(Canceller, f"canceller {number}", **cancelling) for number in range(CANCELLERS)),
         *(made(Dawdler, f"dawdler {number}") for number in range(DAWDLERS)),
         made(Buyer, "buyer"),
+        *(
+            made(conditions.IsolatedProducer, f"{level} {number}", user=f"{level}{number}", level=level)
+            for level in conditions.LEVELS
+            for number in range(2)
+        ),
+        made(conditions.Restorer, "restorer"),
+        made(conditions.Migrator, "migrator"),
+        made(conditions.OldSnapshot, "old snapshot"),
     ]
+    refused = made(conditions.RefusedProducer, "refused")
+    rich = made(conditions.RichCanceller, "rich")
+    programs += [refused, rich]
     began_s = time.monotonic()
     running = [asyncio.create_task(program.run(), name=program.name) for program in programs]
     running.append(asyncio.create_task(watch_queue(made(Program, "watch"))))
@@ -95,6 +113,8 @@ async def _work(options: Options, fleet: Fleet, book: Book, world: World, tasks:
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+    await refused.until_told(refused.thaw)
+    await rich.until_told(rich.spend_all)
 
 
 def _raise_failures(tasks: list[asyncio.Task]) -> None:
@@ -122,44 +142,51 @@ async def _make_world(fleet: Fleet) -> World:
     """Insert users with little money, and pictures that exist."""
     storage = open_storage(fleet.objects.as_uri())
     connection = await asyncpg.connect(fleet.database_url)
-    pictures: dict[str, list[str]] = {}
-    for user_number in range(USERS):
-        user = f"u{user_number:02}"
-        await connection.execute(
-            'INSERT INTO public.users (id, email, "updatedAt") VALUES ($1, $2, darkroom.utc_now())',
-            user,
-            f"{user}@example.test",
-        )
-        await connection.execute(
-            """INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
-               VALUES ($1, $2, $3, darkroom.utc_now())""",
-            f"b-{user}",
-            user,
-            OPENING_BALANCE,
-        )
-        pictures[user] = [f"{user}i{number}" for number in range(PICTURES)]
-        for image in pictures[user]:
-            key = f"users/{user}/originals/{image}.jpg"
-            data = _picture(user_number)
-            await storage.put(key, data, "image/jpeg", hashlib.sha256(data).hexdigest())
-            await connection.execute(
-                """INSERT INTO public.enhanced_images (id, "userId", name, "originalUrl", "originalR2Key",
-                       "originalWidth", "originalHeight", "originalSizeBytes", "originalFormat", "updatedAt")
-                   VALUES ($1, $2, $1, 'https://pictures.test/x', $3, $4, $5, $6, 'jpeg', darkroom.utc_now())""",
-                image,
-                user,
-                key,
-                *PICTURE_PX,
-                len(data),
-            )
+    names = [f"u{number:02}" for number in range(USERS)]
+    pictures = {name: await _make_user(connection, storage, name, OPENING_BALANCE) for name in names}
+    apart = {
+        name: await _make_user(connection, storage, name, conditions.OPENING_BALANCE) for name in conditions.APART_USERS
+    }
     await connection.close()
     await storage.aclose()
-    return World(pictures, frozenset(list(pictures)[:QUIET_USERS]))
+    return World(pictures, frozenset(names[:QUIET_USERS]), apart)
 
 
-def _picture(number: int) -> bytes:
+async def _make_user(connection: asyncpg.Connection, storage: Storage, user: str, balance: int) -> list[str]:
+    """Insert a user with a balance and pictures; return the pictures' ids."""
+    await connection.execute(
+        'INSERT INTO public.users (id, email, "updatedAt") VALUES ($1, $2, darkroom.utc_now())',
+        user,
+        f"{user}@example.test",
+    )
+    await connection.execute(
+        """INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
+           VALUES ($1, $2, $3, darkroom.utc_now())""",
+        f"b-{user}",
+        user,
+        balance,
+    )
+    pictures = [f"{user}i{number}" for number in range(PICTURES)]
+    for image in pictures:
+        key = f"users/{user}/originals/{image}.jpg"
+        data = _picture(user)
+        await storage.put(key, data, "image/jpeg", hashlib.sha256(data).hexdigest())
+        await connection.execute(
+            """INSERT INTO public.enhanced_images (id, "userId", name, "originalUrl", "originalR2Key",
+                   "originalWidth", "originalHeight", "originalSizeBytes", "originalFormat", "updatedAt")
+               VALUES ($1, $2, $1, 'https://pictures.test/x', $3, $4, $5, $6, 'jpeg', darkroom.utc_now())""",
+            image,
+            user,
+            key,
+            *PICTURE_PX,
+            len(data),
+        )
+    return pictures
+
+
+def _picture(user: str) -> bytes:
     data = io.BytesIO()
-    Image.new("RGB", PICTURE_PX, (10 * number, 120, 60)).save(data, "JPEG")
+    Image.new("RGB", PICTURE_PX, (zlib.crc32(user.encode()) % 256, 120, 60)).save(data, "JPEG")
     return data.getvalue()
 
 

@@ -198,6 +198,9 @@ PLANTED = {
     ],
     ("bought once", "answers for one job"): ["UPDATE darkroom.provider_calls SET job_id = 'completed'"],
     ("bought once", "calls without an intent"): ["DELETE FROM darkroom.provider_calls"],
+    ("foreign programs", "serialization failure"): ["INSERT INTO chaos.isolation_failures VALUES ('40001')"],
+    ("foreign programs", "cancel refused"): ["INSERT INTO chaos.refused_cancels VALUES ('22003')"],
+    ("foreign programs", "another program's table"): ["DELETE FROM public.somebody_elses WHERE id = 1"],
     ("no deadlock", "suffered"): ["INSERT INTO chaos.deadlocks VALUES ('deadlock detected')"],
 }
 
