@@ -7,7 +7,6 @@ step writes it. Whatever a lost claim does in between, its writes change nothing
 import asyncio
 import contextlib
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -20,22 +19,20 @@ from config.masking import SecretMask
 from models.artifacts import Artifact, find_artifact, find_same, record_artifact
 from models.claims import Claim, ClaimLostError, FencedError
 from models.database import CONTENTION, Database, DatabaseLostError, is_cancelled, is_connection_loss, is_contention
-from models.error_logs import FailedAttempt, log_failed_attempts
+from models.error_logs import log_failed_attempts
 from models.job_inputs import JobInputs, load_inputs, record_pipeline
 from models.refusals import settle_refused
 from models.transitions import (
     Checkpoint,
     Completed,
-    Failed,
     Released,
-    Retried,
     Snoozed,
     Transition,
     count_pipeline_use,
     log_fenced,
     record,
 )
-from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
+from pipelines.errors import StageError, ThrottledError, TransientError
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
@@ -45,9 +42,9 @@ from pipelines.job_types import JOB_TYPES
 from pipelines.providers.provider import StageProvider
 from pipelines.stage import INPUT_BYTES, Stage, StageContext, StageName
 from pipelines.storage.storage import Storage
-from workers.causes import error_code, what_lacks
-from workers.claim_loop import Ending, RunningJob
-from workers.retry import retry_delay
+from workers.causes import what_lacks
+from workers.claim_loop import RunningJob
+from workers.endings import elapsed_ms, ending_of, failed_attempt, report, take_back_cancellation, told_to_end
 from workers.translation import artifact_of, build_job, build_outputs, columns_of, generated_of, summary_of, with_output
 
 T = TypeVar("T")
@@ -121,7 +118,7 @@ class Runner:
             if isinstance(error, FencedError):
                 await self._log_fenced(job)
             return
-        self._report(transition)
+        report(transition)
 
     async def _log_fenced(self, job: RunningJob) -> None:
         """Keep in the job's history that this claim came too late; the job itself has gone on without it."""
@@ -139,25 +136,25 @@ class Runner:
         try:
             return await self._stages(job)
         except asyncio.CancelledError:
-            return _told_to_end(job)
+            return told_to_end(job)
         except ClaimLostError:
             raise
         except StageError as error:
             if not isinstance(error, ThrottledError) or error.evidence:  # a snooze has failed no attempt
                 await self._log_error(job, error)
-            return self._ending(job, error)
+            return ending_of(job, error, self._mask)
         except (DatabaseLostError, *CONTENTION) as error:
             log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
             # due at once, it would be claimed over and over where claims get a connection and stages get none
-            return Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, _elapsed_ms(job))
+            return Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, elapsed_ms(job))
         except (OSError, MemoryError, asyncpg.QueryCanceledError) as error:
             log.warning("stage_lacked_resources", stage=job.stage, error=str(error), error_type=type(error).__name__)
             await self._log_error(job, error)
-            return self._ending(job, TransientError(f"{job.stage} wasn't possible now: {what_lacks(error)}"))
+            return ending_of(job, TransientError(f"{job.stage} wasn't possible now: {what_lacks(error)}"), self._mask)
         except Exception as error:  # a bug of ours must not lose a job either
             log.exception("stage_crashed", stage=job.stage)
             await self._log_error(job, error)
-            return self._ending(job, TransientError(f"unexpected {type(error).__name__} in {job.stage}"))
+            return ending_of(job, TransientError(f"unexpected {type(error).__name__} in {job.stage}"), self._mask)
 
     async def _settle(self, job: RunningJob, transition: Transition) -> Transition:
         """Record how a run ended; return the transition that was written.
@@ -168,7 +165,7 @@ class Runner:
         try:
             await self._record(job, transition)
         except asyncio.CancelledError:
-            transition = _told_to_end(job)  # in the middle of a commit: if it got through, the fence says so
+            transition = told_to_end(job)  # in the middle of a commit: if it got through, the fence says so
             await self._record(job, transition)
         except ClaimLostError:
             raise
@@ -184,7 +181,7 @@ class Runner:
         """Let a job end, or wait, whose result or end the database refused; return what was written."""
         if isinstance(transition, Completed):
             refused = TransientError(f"the database refused the result of {job.stage}: {type(error).__name__}")
-            transition = self._ending(job, refused)
+            transition = ending_of(job, refused, self._mask)
             try:
                 await self._record(job, transition)
             except asyncpg.PostgresError as again:
@@ -238,7 +235,7 @@ class Runner:
             if isinstance(output, Generated):
                 await self._record_artifact(job, output)
             columns = columns_of(claim.job_type, output)
-            duration_ms = _elapsed_ms(job)
+            duration_ms = elapsed_ms(job)
             summary = summary_of(output)
             log.info("stage_completed", stage=stage.name, duration_s=duration_ms / 1000)
             if following is None:
@@ -306,19 +303,6 @@ class Runner:
                 raise
             raise TransientError(f"{stage.name} wasn't done within its deadline of {deadline_s:g} s") from None
 
-    def _ending(self, job: RunningJob, error: StageError) -> Transition:
-        """Turn a stage's error into what happens to the job."""
-        claim, reason = job.claim, self._mask(str(error))
-        duration_ms = _elapsed_ms(job)
-        if isinstance(error, ThrottledError):
-            return Snoozed(job.stage, reason, max(error.retry_after, timedelta(seconds=1)), duration_ms)
-        if isinstance(error, PermanentError) or not isinstance(error, TransientError):
-            return Failed(job.stage, reason, duration_ms)
-        if claim.attempt >= claim.max_attempts:
-            return Failed(job.stage, f"{reason} (all {claim.max_attempts} attempts are used)", duration_ms)
-        delay = max(retry_delay(claim.attempt), error.retry_after or timedelta(0))
-        return Retried(job.stage, reason, delay, duration_ms)
-
     async def _record(self, job: RunningJob, transition: Transition) -> None:
         """Write a transition under the claim's fence; a PostgreSQL that is gone is waited for."""
         job.is_recording = True
@@ -353,66 +337,13 @@ class Runner:
         Raises:
             asyncio.CancelledError: nobody told the job to end: it is the loop's own.
         """
-        claim, evidence = job.claim, error.evidence if isinstance(error, StageError) else None
-        failure = FailedAttempt(
-            job_type=claim.job_type,
-            job_id=claim.job_id,
-            user_id=claim.user_id,
-            stage=job.stage,
-            attempt=claim.attempt,
-            message=self._mask(str(error)),
-            type=type(error).__name__,
-            code=error_code(error),
-            stack=self._mask("".join(traceback.format_exception(error))),
-            evidence=self._mask(evidence) if evidence else None,
-        )
+        failure = failed_attempt(job, error, self._mask)
         try:
             await log_failed_attempts(self._database, [failure])
         except asyncio.CancelledError:
             if job.ending is None:
                 raise
-            _take_back_cancellation()
-
-    def _report(self, transition: Transition) -> None:
-        match transition:
-            case Completed():
-                log.info("job_completed", stage=transition.finished)
-            case Failed():
-                log.warning("job_failed", stage=transition.stage, reason=transition.reason)
-            case Retried():
-                delay_s = transition.delay.total_seconds()
-                log.warning("job_retry_scheduled", stage=transition.stage, reason=transition.reason, delay_s=delay_s)
-            case Snoozed():
-                delay_s = transition.delay.total_seconds()
-                log.info("job_snoozed", stage=transition.stage, reason=transition.reason, delay_s=delay_s)
-            case _:
-                log.info("job_released")
-
-
-def _told_to_end(job: RunningJob) -> Released:
-    """Turn a cancellation into what it means.
-
-    Raises:
-        asyncio.CancelledError: nobody told the job to end: it is the loop's own.
-        ClaimLostError: the claim is gone.
-    """
-    if job.ending is None:
-        raise asyncio.CancelledError
-    _take_back_cancellation()
-    if job.ending is Ending.CLAIM_LOST:
-        raise ClaimLostError(f"job {job.claim.job_id} was cancelled or taken over")
-    return Released(job.stage, _elapsed_ms(job))
-
-
-def _take_back_cancellation() -> None:
-    """Let what follows wait again: the cancellation has done its work."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
-
-
-def _elapsed_ms(job: RunningJob) -> int:
-    return round((time.monotonic() - job.started_s) * 1000)
+            take_back_cancellation()
 
 
 def _remaining(stages: Sequence[Stage], first: str) -> Sequence[Stage]:

@@ -1,6 +1,5 @@
 """workflowRunId: a copy of the claim's token for people to read, and never in place of what a producer wrote."""
 
-from uuid import uuid4
 
 import pytest
 
@@ -16,7 +15,7 @@ async def give_back(database, claim):
     await database.run(lambda connection: record(connection, claim, Released("ANALYZING")))
 
 
-@pytest.mark.parametrize("written", ["wf-17", "0", " ", str(uuid4())])
+@pytest.mark.parametrize("written", ["wf-17", "0", " ", "3e16e09f-47e4-429c-9f22-4bed96b19850"])
 async def test_producers_run_id_survives_every_claim(database, written):
     job = await make_job(database, workflowRunId=written)
 
