@@ -1,7 +1,9 @@
 .PHONY: demo test lint proof chaos lock clean FORCE
 .NOTPARALLEL:
 SHELL := /bin/sh
-PYTHON ?= python3
+# 3.11 and no other: the embedded Redis comes as a wheel for it alone.
+IS_3_11 := import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "is Python %d.%d" % sys.version_info[:2])
+PYTHON ?= $(or $(shell for p in python3 python3.11; do $$p -c '$(IS_3_11)' 2> /dev/null && echo $$p && break; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # These two are replaced by tests only, to install with another pip than the environment's own.
@@ -49,11 +51,11 @@ PLACE := import os, platform; print(os.getcwd(), platform.python_version())
 $(RUNS): $(VENV)/.place requirements.lock
 	@rm -rf $(VENV)
 	@command -v "$(PYTHON)" > /dev/null \
-		|| { echo "$(PYTHON) isn't there: install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit("$(PYTHON) is Python %d.%d: install Python 3.11 or newer, or name one:" \
-		" make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+		|| { echo "$(PYTHON) isn't there: install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@said=$$("$(PYTHON)" -c '$(IS_3_11)' 2>&1) || { echo "$(PYTHON) $$said: install Python 3.11," \
+		"or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2> /dev/null \
-		|| { echo "$(PYTHON) has no venv or no ensurepip: install them (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+		|| { echo "$(PYTHON) has no venv or no ensurepip: install them (Debian, Ubuntu: apt install python3.11-venv)" >&2; exit 1; }
 	@echo "set-up: make $(VENV)"
 	@"$(PYTHON)" -m venv $(VENV_OPTIONS) $(VENV)
 	@$(BIN)/python -c '$(PLACE)' > $(VENV)/.place

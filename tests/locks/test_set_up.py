@@ -1,5 +1,6 @@
 """`make` sets up exactly what is locked, whatever the index offers, and mends what broke."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -187,11 +188,12 @@ def test_checkout_that_was_moved_runs_its_own_code(small, tmp_path):
 @pytest.mark.parametrize(
     ("python", "words"),
     [
-        ("import sys; sys.version_info = (3, 9, 2)", "is Python 3.9: install Python 3.11 or newer"),
+        ("import sys; sys.version_info = (3, 9, 2)", "is Python 3.9: install Python 3.11, or name it"),
+        ("import sys; sys.version_info = (3, 13, 0)", "is Python 3.13: install Python 3.11, or name it"),
         ("import sys; sys.modules['ensurepip'] = None", "has no venv or no ensurepip: install them"),
-        (None, "isn't there: install Python 3.11 or newer"),
+        (None, "isn't there: install Python 3.11, or name it"),
     ],
-    ids=["too old", "without ensurepip", "missing"],
+    ids=["too old", "too new", "without ensurepip", "missing"],
 )
 def test_python_that_does_not_do_is_named_in_one_line(tmp_path, python, words):
     checkout = Checkout(tmp_path / "a checkout", LocalIndex(tmp_path / "index"))
@@ -207,3 +209,23 @@ def test_python_that_does_not_do_is_named_in_one_line(tmp_path, python, words):
     assert said.startswith(f"{program} {words}")
     assert ended.startswith("make: ***")
     assert not (checkout.folder / ".venv").exists()
+
+
+def test_python_3_11_is_found_beside_another_python3(tmp_path):
+    checkout = Checkout(tmp_path / "a checkout", LocalIndex(tmp_path / "index"))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "python3").chmod(0o755)
+    (programs / "python3.11").symlink_to(PYTHON)
+
+    printed = subprocess.run(
+        ["make", "--dry-run", READY],
+        cwd=checkout.folder,
+        env={"PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert '"python3.11" -m venv' in printed
