@@ -28,6 +28,9 @@ LOCK_TIMEOUT_MS = 800
 
 FIRST_BACKOFF_S = 0.02
 
+CONNECT_S = 10
+"""How long one try to connect may take, unless the URL says otherwise: the next notices PostgreSQL's return sooner."""
+
 CONTENTION = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -181,21 +184,28 @@ class Database:
                 await self._go_behind_pooler(sign)
 
     async def _make_pool(self) -> "asyncpg.Pool[asyncpg.Record]":
-        return await asyncpg.create_pool(
+        """Make a pool with one connection in it."""
+        pool = await asyncpg.create_pool(
             **self._arguments(self._url),
-            min_size=1,
+            min_size=0,  # with a floor, asyncpg restores it by itself and logs a traceback for each try
             max_size=self._most_connections,
             init=partial(_prepare, behind_pooler=self._url.behind_pooler),
             reset=_leave_as_is,
             command_timeout=60,
         )
+        try:
+            await pool.release(await pool.acquire())
+        except BaseException:
+            pool.terminate()
+            raise
+        return pool
 
     async def _go_behind_pooler(self, sign: Exception) -> None:
         """Go on without prepared statements and session settings; what runs on the old pool meanwhile is repeated."""
         async with self._changing:
             if self._url.behind_pooler:
                 return
-            log.warning("pooler_found", sign=f"{type(sign).__name__}: {sign}")
+            log.info("pooler_found", sign=f"{type(sign).__name__}: {sign}")
             self._url = replace(self._url, behind_pooler=True)
             old, self._pool = self._pool, await self._make_pool()
             if old is not None:
@@ -290,7 +300,7 @@ class Database:
         return await self.run(lambda connection: connection.fetchval(sql, *values))
 
     def _arguments(self, url: PostgresUrl) -> dict[str, Any]:
-        arguments = url.asyncpg_arguments()
+        arguments = {"timeout": CONNECT_S} | url.asyncpg_arguments()
         if not url.behind_pooler:  # a pooler refuses session settings at the start
             arguments["server_settings"] = {
                 "application_name": "darkroom",
@@ -314,7 +324,7 @@ class Database:
             except POOLER_SIGNS as sign:
                 if self._direct_url.behind_pooler:
                     raise
-                log.warning("pooler_found", sign=f"{type(sign).__name__}: {sign}")
+                log.info("pooler_found", sign=f"{type(sign).__name__}: {sign}")
                 self._direct_url = replace(self._direct_url, behind_pooler=True)
                 return await self._connect_direct()
 

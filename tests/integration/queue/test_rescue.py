@@ -99,6 +99,20 @@ async def test_claim_of_a_worker_that_renewed_in_time_is_left_alone(database):
     assert await rescue(database) == (0, 0)
 
 
+@pytest.mark.parametrize(("settled_s_ago", "requeued"), [(3, 0), (5, 1)])
+async def test_worker_with_slow_connections_gets_the_time_of_two_after_postgresqls_return(
+    database, settled_s_ago, requeued
+):
+    await make_claim(database)
+    await let_lease_end(database)
+    await database.fetch("UPDATE darkroom.workers SET connect_s = 2")
+    now = await database.fetchval("SELECT clock_timestamp()")
+
+    rescued = await rescue_lost_claims(database, now + SOON, now - timedelta(seconds=settled_s_ago))
+
+    assert rescued.requeued == requeued
+
+
 async def test_claim_of_a_worker_without_a_row_is_rescued(database):
     held = await make_claim(database)
     await database.run(lambda connection: sign_off(connection, held.worker_id))
