@@ -28,9 +28,6 @@ LOCK_TIMEOUT_MS = 800
 
 FIRST_BACKOFF_S = 0.02
 
-CONNECT_S = 10
-"""How long one try to connect may take, unless the URL says otherwise: the next notices PostgreSQL's return sooner."""
-
 CONTENTION = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -300,7 +297,7 @@ class Database:
         return await self.run(lambda connection: connection.fetchval(sql, *values))
 
     def _arguments(self, url: PostgresUrl) -> dict[str, Any]:
-        arguments = {"timeout": CONNECT_S} | url.asyncpg_arguments()
+        arguments = url.asyncpg_arguments()
         if not url.behind_pooler:  # a pooler refuses session settings at the start
             arguments["server_settings"] = {
                 "application_name": "darkroom",

@@ -1,5 +1,6 @@
 """A worker process in the database: its row, its lease, and which claims it still holds."""
 
+from datetime import datetime
 from uuid import UUID
 
 from models.database import Connection
@@ -27,6 +28,18 @@ async def renew_lease(
     `connect_s` is how long its last connection took: after a pause of PostgreSQL it can't renew sooner.
     """
     await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s)
+
+
+async def lease_state(connection: Connection, worker_id: UUID) -> tuple[datetime, datetime | None]:
+    """Return the database's time and the end of a worker's lease; None for a worker without a row."""
+    row = await connection.fetchrow(
+        """SELECT clock_timestamp() AS now,
+                  (SELECT w.lease_expires_at FROM darkroom.workers w WHERE w.id = $1) AS until""",
+        worker_id,
+    )
+    if row is None:
+        raise AssertionError("unreachable: a SELECT without FROM has a row")
+    return row["now"], row["until"]
 
 
 async def held_tokens(connection: Connection, worker_id: UUID) -> set[UUID]:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
@@ -24,7 +25,7 @@ from typing_extensions import override
 from config.failpoints import failpoint
 from config.settings import Settings
 from models.database import Connection, Database, is_passing
-from models.leases import held_tokens, renew_lease, sign_off
+from models.leases import held_tokens, lease_state, renew_lease, sign_off
 from workers.pulse import Pulse
 from workers.repeated_line import RepeatedLine
 
@@ -105,7 +106,7 @@ class LeaseThread(threading.Thread):
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._main_loop_stuck_s = 0.0
         self._watched_at = time.monotonic()
-        self._renewed_at = float("-inf")
+        self._must_renew = True
         self._parent_pid = os.getppid()
         self._is_orphan = False
 
@@ -171,7 +172,7 @@ class LeaseThread(threading.Thread):
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
-            self._renewed_at = float("-inf")  # how long PostgreSQL was away isn't known: the next beat renews
+            self._must_renew = True  # how long a connection took is news, too
 
     async def _beat_by_pool(self) -> bool | None:
         """Beat on a connection of the pool, in the main loop; None while the answer isn't there."""
@@ -202,15 +203,16 @@ class LeaseThread(threading.Thread):
 
     async def _beat(self, run: Run) -> None:
         claims = self._claims
+        # by the database's clock and its row: that clock may have jumped, or stood still in the middle of a renewal
+        now, until = await run(lambda connection: lease_state(connection, self._worker_id))
         if claims is not None:
-            await self._renew_if_due(run)
+            left = timedelta() if until is None else until - now
+            if self._must_renew or left <= timedelta(seconds=self._settings.lease_s) * (1 - 1 / RENEWALS_PER_LEASE):
+                await self._renew(run)
             await self._compare(claims, run)
-        self.pulse.beat(await run(lambda connection: connection.fetchval("SELECT clock_timestamp()")))
+        self.pulse.beat(now)
 
-    async def _renew_if_due(self, run: Run) -> None:
-        began_s = time.monotonic()  # before: a PostgreSQL that is stopped in the middle may have taken the time before
-        if began_s - self._renewed_at < self._settings.lease_s / RENEWALS_PER_LEASE:
-            return
+    async def _renew(self, run: Run) -> None:
         with failpoint("renew_lease"):
             await run(
                 lambda connection: renew_lease(
@@ -224,7 +226,7 @@ class LeaseThread(threading.Thread):
                     connect_s=self._connect_s,
                 )
             )
-        self._renewed_at = began_s
+        self._must_renew = False
         self.has_begun.set()
 
     async def _compare(self, claims: HeldClaims, run: Run) -> None:
