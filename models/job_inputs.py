@@ -108,6 +108,10 @@ _CONFIGS = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfi
 _CHECKPOINTS = ("analysisResult", "analysisSource", "wasCropped", "cropDimensions", "geminiPrompt")
 
 
+USERS_OF = "SELECT u.id FROM public.users u WHERE u.id = ANY ($1::text[])"
+"""Which of some ids are users'."""
+
+
 async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
     """Read a job's inputs and checkpoints; None if its row is gone."""
     is_enhancement = table_of(claim.job_type) is ENHANCEMENTS

@@ -1,9 +1,13 @@
 """Every object key that Darkroom writes or reads, built and checked in this one file.
 
-Ids, extensions and keys come from rows written by strangers, so each part is
-checked here before it becomes a path, a URL or a request.
+Ids, extensions and keys come from rows that other programs write, so each part is
+encoded or checked here before it becomes a path, a URL or a request.
+
+Two rules: what Darkroom writes has a key of `[A-Za-z0-9/_.=-]` that holds no other user's part, and what it reads may
+have any key that S3 allows.
 """
 
+import hashlib
 import posixpath
 import re
 
@@ -12,29 +16,63 @@ from pipelines.errors import InvalidOptionsError
 MAX_KEY_BYTES = 511
 """Under 512: a limit that every S3-compatible server keeps."""
 
+MAX_READ_KEY_BYTES = 1024
+"""Amazon S3 User Guide, "Naming Amazon S3 objects", read 2026-11: a key is at most this long in UTF-8."""
+
 MAX_PART_BYTES = 255
 """What a file system takes as a name; the same everywhere, so that no key works on one backend only."""
 
-SHA_CHARS = 16
-"""Hex digits of the content's sha256 in a key: 64 bits, so a zombie's late upload never meets the winner's object."""
+MAX_ID_CHARS = 200
+"""Of an encoded id in a key; a longer one stands as its hash. An id of 200 bytes that needs no encoding stays."""
+
+INPUTS = "mcp-input/"
+"""Where the pictures lie that MODIFY jobs start from."""
 
 OUR_PREFIXES = ("mcp-generated/", "mcp-input/", "mcp-modified/", "users/")
 """Everything that these functions build lies under one of them; nothing elsewhere is ours to remove."""
 
-_KEY = re.compile(r"[A-Za-z0-9/_.-]+")
-_PART = re.compile(r"[A-Za-z0-9_.-]+")
+SHA_CHARS = 16
+"""Hex digits of the content's sha256 in a key: 64 bits, so a zombie's late upload never meets the winner's object."""
+
+_KEY = re.compile(r"[A-Za-z0-9/_.=-]+")
+_ODD = re.compile(rb"[^A-Za-z0-9_.-]|\.\.|\A\.")
+"""What has no place in a part of a key: any other byte, a dot at its beginning, two dots in a row."""
+
+_HASHED = "=_"
+"""Begins the form of an id that is too long: no encoding holds it, since `=` stands before two hex digits there."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSION = re.compile(r"[a-z0-9]{1,5}")
+
+
+def encoded_id(text: str) -> str:
+    """Return an id as one part of a key, the same always: no two ids share a part, and ordinary ones stay as they are.
+
+    Each byte of its UTF-8 outside `[A-Za-z0-9_.-]` becomes `=XX`, and so do a dot at its beginning and two dots in a
+    row; the empty id is `=`. An encoding of more than MAX_ID_CHARS becomes `=_` and the sha256 of the id, which can't
+    be turned back: the row that names the key has the id.
+    """
+    encoded = _ODD.sub(_escaped, _utf8(text)).decode() or "="
+    return encoded if len(encoded) <= MAX_ID_CHARS else _hashed(text)
+
+
+def decoded_id(part: str) -> str | None:
+    """Return the id that a part of a key stands for; None if it is a hash, or no encoding at all."""
+    if part == "=":
+        return ""
+    try:
+        text = re.sub(rb"=([0-9A-F]{2})", lambda found: bytes.fromhex(found[1].decode()), part.encode()).decode()
+    except UnicodeDecodeError:
+        return None
+    return text if encoded_id(text) == part else None
 
 
 def original_key(user_id: str, image_id: str, extension: str) -> str:
     """Build the key of an uploaded picture.
 
     Raises:
-        InvalidOptionsError: an id or the extension can't stand in a key; says which.
+        InvalidOptionsError: the extension can't stand in a key; says which.
     """
-    user, image = _part("userId", user_id), _part("imageId", image_id)
-    return _key(f"users/{user}/originals/{image}.{_extension(extension)}")
+    return _key(f"users/{encoded_id(user_id)}/originals/{_file_name(image_id, extension)}")
 
 
 def enhanced_key(user_id: str, image_id: str, job_id: str, sha256: str) -> str:
@@ -43,74 +81,93 @@ def enhanced_key(user_id: str, image_id: str, job_id: str, sha256: str) -> str:
     Args:
         user_id: the job's owner.
         image_id: the enhanced image's row.
-        job_id: the job.
+        job_id: the job. Where three long ids would make the key too long, it stands as its hash.
         sha256: of the encoded result, 64 hex digits.
 
     Raises:
-        InvalidOptionsError: a part can't stand in a key; says which.
+        InvalidOptionsError: the hash is none.
     """
-    user, image = _part("userId", user_id), _part("imageId", image_id)
-    return _key(f"users/{user}/enhanced/{image}/{_result_name(job_id, sha256)}")
+    folder = f"users/{encoded_id(user_id)}/enhanced/{encoded_id(image_id)}"
+    key = f"{folder}/{_result_name(encoded_id(job_id), sha256)}"
+    if len(key) > MAX_KEY_BYTES:
+        key = f"{folder}/{_result_name(_hashed(job_id), sha256)}"
+    return _key(key)
 
 
 def generated_key(user_id: str, job_id: str, sha256: str) -> str:
     """Build the key of a picture made from text.
 
     Raises:
-        InvalidOptionsError: a part can't stand in a key; says which.
+        InvalidOptionsError: the hash is none.
     """
-    return _key(f"mcp-generated/{_part('userId', user_id)}/{_result_name(job_id, sha256)}")
+    return _key(f"mcp-generated/{encoded_id(user_id)}/{_result_name(encoded_id(job_id), sha256)}")
 
 
 def modified_key(user_id: str, job_id: str, sha256: str) -> str:
     """Build the key of a picture made from a picture and an instruction.
 
     Raises:
-        InvalidOptionsError: a part can't stand in a key; says which.
+        InvalidOptionsError: the hash is none.
     """
-    return _key(f"mcp-modified/{_part('userId', user_id)}/{_result_name(job_id, sha256)}")
+    return _key(f"mcp-modified/{encoded_id(user_id)}/{_result_name(encoded_id(job_id), sha256)}")
 
 
 def input_key(user_id: str, job_id: str, extension: str) -> str:
     """Build the key of the picture that a MODIFY job starts from.
 
     Raises:
-        InvalidOptionsError: a part can't stand in a key; says which.
+        InvalidOptionsError: the extension can't stand in a key; says which.
     """
-    return _key(f"mcp-input/{_part('userId', user_id)}/{_part('job id', job_id)}.{_extension(extension)}")
+    return _key(f"{INPUTS}{encoded_id(user_id)}/{_file_name(job_id, extension)}")
 
 
 def user_prefixes(user_id: str) -> tuple[str, ...]:
-    """Return the prefixes under which a user's objects lie, each with its closing slash.
+    """Return the prefixes under which a user's objects lie, each with its closing slash; no other user has one of them.
 
-    Raises:
-        InvalidOptionsError: the id can't stand in a key.
+    First those that Darkroom writes to, then those of a program that writes ids into keys as they are. An id that
+    holds a slash or an equals sign has none of the latter: they would lie in another user's folder, or could be the
+    encoding of another user's id.
     """
-    user = _part("userId", user_id)
-    return f"users/{user}/", f"mcp-generated/{user}/", f"mcp-modified/{user}/", f"mcp-input/{user}/"
+    encoded = encoded_id(user_id)
+    parts = [encoded]
+    if user_id != encoded and not re.search(r"[/=\0]", user_id) and user_id not in {"", ".", ".."}:
+        parts.append(user_id)
+    return tuple(f"{kind}{part}/" for part in parts for kind in ("users/", "mcp-generated/", "mcp-modified/", INPUTS))
 
 
 def is_users(key: str, user_id: str) -> bool:
-    """Say whether a key lies under one of a user's prefixes; a key or id that is none never does."""
-    try:
-        return any(is_under(key, prefix) for prefix in user_prefixes(user_id))
-    except InvalidOptionsError:
-        return False
+    """Say whether a key lies under one of a user's prefixes; what can't be read never does."""
+    return any(is_under(key, prefix) for prefix in user_prefixes(user_id))
 
 
 def is_under(key: str, prefix: str) -> bool:
-    """Say whether a valid key lies under a prefix, part by part: `users/1` doesn't hold `users/10/x`.
+    """Say whether a key lies under a prefix, part by part: `users/1` doesn't hold `users/10/x`.
 
     Args:
-        key: as a row has it; an invalid key lies nowhere.
+        key: as a row has it; one that can't be read or that a server may read as another lies nowhere.
         prefix: with or without its closing slash, not empty.
     """
     folder = prefix.rstrip("/")
-    return bool(folder) and key_problem(key) is None and key.startswith(f"{folder}/")
+    if not folder or read_problem(key) is not None or "" in key.split("/"):
+        return False
+    return key.startswith(f"{folder}/")
 
 
-def check_key(key: str, where: str) -> str:
-    """Return a key from a row if it is one that Darkroom would write.
+def ids_below(key: str, user_id: str) -> tuple[str, ...]:
+    """Return the ids that begin with a user's and a slash, and to whom another program would write this same key.
+
+    With users `a` and `a/b`, `users/a/b/x.jpg` may be either's.
+    """
+    for prefix in user_prefixes(user_id):
+        if is_under(key, prefix):
+            kind, _, own = prefix.rstrip("/").partition("/")
+            folders = key.removeprefix(f"{kind}/{own}/").split("/")[:-1]
+            return tuple("/".join((own, *folders[:count])) for count in range(1, len(folders) + 1))
+    return ()
+
+
+def check_readable(key: str, where: str) -> str:
+    """Return a key from a row if an object may have it.
 
     Args:
         key: as the row has it.
@@ -119,17 +176,20 @@ def check_key(key: str, where: str) -> str:
     Raises:
         InvalidOptionsError: names the column and what is wrong.
     """
-    if problem := key_problem(key):
+    if problem := read_problem(key):
         raise InvalidOptionsError(f"{where} is no key: {problem}")
     return key
 
 
 def key_problem(key: str) -> str | None:
-    """Return what is wrong with a key, or None: `[A-Za-z0-9/_.-]`, no empty or dotted parts, under 512 bytes."""
-    if len(key.encode(errors="replace")) > MAX_KEY_BYTES:
-        return f"it has {len(key.encode(errors='replace')):,} bytes; the limit is {MAX_KEY_BYTES}"
+    """Return what keeps Darkroom from writing to a key, or None.
+
+    Such a key is of `[A-Za-z0-9/_.=-]`, has no empty or dotted parts, and is shorter than 512 bytes.
+    """
+    if len(_utf8(key)) > MAX_KEY_BYTES:
+        return f"it has {len(_utf8(key)):,} bytes; the limit is {MAX_KEY_BYTES}"
     if not _KEY.fullmatch(key):
-        return "it is empty or holds a character other than A-Z a-z 0-9 / _ . -"
+        return "it is empty or holds a character other than A-Z a-z 0-9 / _ . = -"
     if key.startswith("/") or key.endswith("/") or "//" in key:
         return "it starts or ends with / or holds //"
     if ".." in key or posixpath.normpath(key) != key:
@@ -137,6 +197,30 @@ def key_problem(key: str) -> str | None:
     if max(map(len, key.split("/"))) > MAX_PART_BYTES:
         return f"a part of it is longer than {MAX_PART_BYTES} bytes"
     return None
+
+
+def read_problem(key: str) -> str | None:
+    """Return what keeps an object from having a key that another program wrote, or None.
+
+    S3 takes 1 to 1,024 bytes of UTF-8. A part that is `.` or `..` is refused: servers over a file system, and URLs,
+    would read another object.
+    """
+    try:
+        size_bytes = len(key.encode())
+    except UnicodeEncodeError:
+        return "it is no Unicode text"
+    if not 0 < size_bytes <= MAX_READ_KEY_BYTES:
+        return f"it has {size_bytes:,} bytes; a key has 1 to {MAX_READ_KEY_BYTES:,}"
+    if "\0" in key:
+        return "it holds NUL"
+    if not {".", ".."}.isdisjoint(key.split("/")):
+        return "it holds a part that is . or .."
+    return None
+
+
+def names_content(key: str, sha256: str) -> bool:
+    """Say whether a key is that of a result whose content has this hash."""
+    return bool(_SHA256.fullmatch(sha256)) and key.endswith(f"-{sha256[:SHA_CHARS]}.jpg")
 
 
 def extension_of(content_type: str) -> str:
@@ -154,25 +238,34 @@ def extension_of(content_type: str) -> str:
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
 
 
-def _result_name(job_id: str, sha256: str) -> str:
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+def _escaped(odd: re.Match[bytes]) -> bytes:
+    return "".join(f"={byte:02X}" for byte in odd[0]).encode()
+
+
+def _hashed(text: str) -> str:
+    return _HASHED + hashlib.sha256(_utf8(text)).hexdigest()
+
+
+def _result_name(part: str, sha256: str) -> str:
     if not _SHA256.fullmatch(sha256):
         raise InvalidOptionsError("sha256 can't stand in a key: it isn't 64 lower-case hex digits")
-    return f"{_part('job id', job_id)}-{sha256[:SHA_CHARS]}.jpg"
+    return f"{part}-{sha256[:SHA_CHARS]}.jpg"
 
 
-def _part(name: str, value: str) -> str:
-    """Check one component of a key."""
-    if not _PART.fullmatch(value) or ".." in value or value == ".":
-        raise InvalidOptionsError(f"{name} can't stand in a key: {value[:60]!r}")
-    return value
-
-
-def _extension(extension: str) -> str:
+def _file_name(text: str, extension: str) -> str:
+    """Return an id and an extension as a name; an id that ends with a dot would make two in a row."""
     bare = extension.removeprefix(".").lower()
     if not _EXTENSION.fullmatch(bare):
         raise InvalidOptionsError(f"extension can't stand in a key: {extension[:60]!r}")
-    return bare
+    part = encoded_id(text)
+    return f"{part[:-1]}=2E.{bare}" if part.endswith(".") else f"{part}.{bare}"
 
 
 def _key(key: str) -> str:
-    return check_key(key, "the key made of these ids")
+    if problem := key_problem(key):  # the parts are encoded, so this is a bug of this file's
+        raise InvalidOptionsError(f"the key made of these ids can't be written: {problem}")
+    return key

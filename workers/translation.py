@@ -1,5 +1,6 @@
 """Between rows and stages: the job as stages see it, checked for whose it is, and outputs as columns."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +53,27 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
         aspect=_aspect(inputs.aspect),
         input_url=inputs.input_url if claim.job_type == "modify" else None,
     )
+
+
+def ids_that_share_keys(claim: Claim, inputs: JobInputs) -> list[str]:
+    """Return ids of users to whom another program may have written a key that a job names as its owner's.
+
+    Nearly always none: it takes a folder below the owner's, and it matters only if there is a user with such an id.
+    """
+    named = [(inputs.input_key, claim.user_id)] if claim.job_type == "modify" else []
+    if inputs.pipeline is not None and inputs.pipeline.owner_id is not None:
+        named += [(key, inputs.pipeline.owner_id) for _, key in _references(inputs.pipeline)]
+    return sorted({one for key, owner_id in named if key is not None for one in keys.ids_below(key, owner_id)})
+
+
+def require_unshared(user_ids: Sequence[str]) -> None:
+    """Check that none of the ids that share a job's keys is a user's.
+
+    Raises:
+        NotYoursError: one is.
+    """
+    if user_ids:
+        raise NotYoursError(f"a key of this job may be user {user_ids[0]}'s and not yours")
 
 
 def build_outputs(job: Job, inputs: JobInputs) -> Outputs:
@@ -189,12 +211,18 @@ def _aspect(text: str | None) -> float | None:
     return int(width) / int(height)
 
 
+def _references(pipeline: Pipeline) -> Iterator[tuple[int, str]]:
+    """Give number and key of each reference picture that has a key; JSON of another shape has none."""
+    prompt_config: Any = pipeline.config.get("promptConfig")
+    references = prompt_config.get("referenceImages") if isinstance(prompt_config, dict) else None
+    for number, reference in enumerate(references if isinstance(references, list) else []):
+        key = reference.get("r2Key") if isinstance(reference, dict) else None
+        if isinstance(key, str):
+            yield number, key
+
+
 def _check_references(pipeline: Pipeline) -> None:
-    prompt_config: Any = pipeline.config.get("promptConfig") or {}
-    for number, reference in enumerate(prompt_config.get("referenceImages") or []):
-        key = (reference or {}).get("r2Key")
-        if key is None:
-            continue
+    for number, key in _references(pipeline):
         if pipeline.owner_id is None or not keys.is_users(key, pipeline.owner_id):
             raise NotYoursError(
                 f"promptConfig.referenceImages[{number}].r2Key: {key} is not under its pipeline owner's prefix"

@@ -58,6 +58,19 @@ BEGIN
     RETURN entered;
 END $$;
 
+-- Refuse ids that are too long before anything is charged: they stand in keys, indexes and notifications.
+CREATE OR REPLACE FUNCTION darkroom.check_ids(column_name text, ids text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size_bytes integer;
+BEGIN
+    SELECT max(octet_length(i.id)) INTO size_bytes FROM unnest(ids) i (id);
+    IF size_bytes > 200 THEN
+        RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, size_bytes USING ERRCODE = '22001';
+    END IF;
+END $$;
+
 -- A serializable transaction that reads a small table as a whole conflicts with everyone who writes into it, so here and
 -- in what producers call rows are found by index (and no plan is compiled because the other way looks dear).
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
@@ -70,6 +83,8 @@ BEGIN
     IF cardinality(jobs) = 0 THEN
         RETURN; -- history: neither queued nor charged
     END IF;
+    PERFORM darkroom.check_ids('id', ARRAY(SELECT j.job_id FROM unnest(jobs) j));
+    PERFORM darkroom.check_ids('userId', ARRAY(SELECT j.user_id FROM unnest(jobs) j));
     IF mode = 'managed' THEN
         PERFORM darkroom.charge(jobs);
     ELSIF mode = 'producer' THEN
@@ -86,6 +101,9 @@ CREATE OR REPLACE FUNCTION darkroom.enter_enhancements() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM darkroom.check_ids('imageId', ARRAY(SELECT n."imageId" FROM entering_rows n WHERE n.status = 'PENDING'));
+    PERFORM darkroom.check_ids('sourceImageId',
+                               ARRAY(SELECT n."sourceImageId" FROM entering_rows n WHERE n.status = 'PENDING'));
     PERFORM darkroom.enter(ARRAY(
         SELECT ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.tier::text,
                    n."tokensCost", 'ANALYZING', darkroom.max_attempts(n."maxRetries"), now())::darkroom.entering

@@ -65,7 +65,7 @@ async def read_references(context: StageContext) -> list[bytes]:
 async def _read(context: StageContext, key: str | None, column: str) -> bytes:
     if key is None:
         raise MissingObjectError(f"the job has no picture: {column} is empty")
-    key = keys.check_key(key, column)
+    key = keys.check_readable(key, column)
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(StorageUnavailableError), wait=READ_WAIT, stop=READ_STOP, reraise=True
     )

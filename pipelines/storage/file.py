@@ -26,16 +26,18 @@ from pipelines.storage.storage import (
     check_object,
     checked_key,
     checked_prefix,
+    readable_key,
+    url_path,
 )
 
 MAX_THREADS = 8
 """File calls at a time: asyncio's own executor is shared with everything else in the process."""
 
 TEMPORARY_PREFIX = "~put-"
-"""Names of files that are being written. No key may hold a tilde, hence no key reads one."""
+"""Names of files that are being written. No key that we write holds a tilde, and no key reads one of them."""
 
-_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
-"""A link or a folder where an object should be is no object."""
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""A link or a folder where an object should be is no object, and no file has a name that is too long for one."""
 
 _CONTENT_TYPES = {
     "jpg": "image/jpeg",
@@ -76,12 +78,12 @@ class FileStorage(Storage):
     @override
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         async with self._threads:
-            return await asyncio.to_thread(self._get, checked_key(key), max_bytes)
+            return await asyncio.to_thread(self._get, readable_key(key), max_bytes)
 
     @override
     async def head(self, key: str) -> ObjectHead:
         async with self._threads:
-            return await asyncio.to_thread(self._head, checked_key(key))
+            return await asyncio.to_thread(self._head, readable_key(key))
 
     @override
     async def delete(self, key: str) -> None:
@@ -96,7 +98,7 @@ class FileStorage(Storage):
 
     @override
     def url(self, key: str) -> str:
-        return f"{self._prefix}/{checked_key(key)}"
+        return f"{self._prefix}/{url_path(key)}"
 
     @override
     async def presign(self, key: str, expires: timedelta) -> str:
@@ -165,6 +167,8 @@ class FileStorage(Storage):
     def _open(self, key: str) -> Iterator[tuple[int, int]]:
         """Open an object for reading; gives its descriptor and length in bytes."""
         with self._folder(key, is_made=False) as (folder, name):
+            if name.startswith(TEMPORARY_PREFIX):
+                raise OSError(errno.ENOENT, "a file that is being written")
             # O_NONBLOCK: a planted FIFO must not hang the open
             file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
             try:

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from config.failpoints import failpoint
 from pipelines.errors import BadImageError, MissingObjectError, StageError, StorageUnavailableError
-from pipelines.keys import key_problem
+from pipelines.keys import key_problem, names_content
 from pipelines.storage.storage import (
     MAX_OBJECT_BYTES,
     ListedObject,
@@ -30,6 +30,8 @@ from pipelines.storage.storage import (
     check_object,
     checked_key,
     checked_prefix,
+    readable_key,
+    url_path,
 )
 
 R = TypeVar("R")
@@ -100,11 +102,11 @@ class S3Storage(Storage):
 
     @override
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
-        return await self._run(self._get, checked_key(key), max_bytes)
+        return await self._run(self._get, readable_key(key), max_bytes)
 
     @override
     async def head(self, key: str) -> ObjectHead:
-        return await self._run(self._head, checked_key(key))
+        return await self._run(self._head, readable_key(key))
 
     @override
     async def delete(self, key: str) -> None:
@@ -117,12 +119,12 @@ class S3Storage(Storage):
 
     @override
     def url(self, key: str) -> str:
-        return f"{self._public_url}/{checked_key(key)}"
+        return f"{self._public_url}/{url_path(key)}"
 
     @override
     async def presign(self, key: str, expires: timedelta) -> str:
         check_expiry(expires)
-        return await self._run(self._presign, checked_key(key), expires)
+        return await self._run(self._presign, readable_key(key), expires)
 
     @override
     async def aclose(self) -> None:
@@ -157,7 +159,7 @@ class S3Storage(Storage):
             answer = self._opened().get_object(**self._place(key))
         with contextlib.closing(answer["Body"]) as body:
             data = _limited(key, body, answer.get("ContentLength"), max_bytes)
-        expected = _recorded_sha256(answer)
+        expected = _recorded_sha256(answer, key)
         if expected is not None and (found := hashlib.sha256(data).hexdigest()) != expected:
             raise _BodyBrokenError(f"object {key} came back changed: its sha256 is {found}, recorded {expected[:64]}")
         return data
@@ -169,8 +171,8 @@ class S3Storage(Storage):
         except MissingObjectError as error:
             self._require_bucket(error)
             raise
-        sha256 = _recorded_sha256(answer)
-        if sha256 is None:  # an original that another program stored
+        sha256 = _recorded_sha256(answer, key)
+        if sha256 is None:  # an original, which another program may have stored
             sha256 = hashlib.sha256(self._get(key, MAX_OBJECT_BYTES)).hexdigest()
         content_type = answer.get("ContentType") or "application/octet-stream"
         return ObjectHead(key, answer["ContentLength"], sha256, content_type)
@@ -260,10 +262,13 @@ def _limited(key: str, body: Any, length: int | None, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-def _recorded_sha256(answer: Mapping[str, Any]) -> str | None:
-    """Return our own hash from an object's metadata, whose names come back in any case and with others."""
+def _recorded_sha256(answer: Mapping[str, Any], key: str) -> str | None:
+    """Return our own hash from an object's metadata, whose names come back in any case and with others.
+
+    Another program may keep a `sha256` too, in another form or of an earlier version. Ours stands in the key as well.
+    """
     for name, value in answer.get("Metadata", {}).items():
-        if name.lower() == SHA256_NAME:
+        if name.lower() == SHA256_NAME and names_content(key, str(value)):
             return str(value)
     return None
 

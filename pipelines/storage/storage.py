@@ -5,9 +5,10 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
+from urllib.parse import quote
 
 from pipelines.errors import InvalidOptionsError, StorageUnavailableError
-from pipelines.keys import key_problem
+from pipelines.keys import key_problem, read_problem
 
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
 """What `get` reads at most unless told: more than any picture that the door lets in or that we make."""
@@ -42,7 +43,10 @@ class ListedObject:
 
 
 class Storage(Protocol):
-    """Objects by key. Keys that `pipelines.keys` wouldn't make are refused before anything is touched."""
+    """Objects by key. Darkroom writes, removes and lists keys that `pipelines.keys` makes, and reads any key of S3's.
+
+    What is neither is refused before anything is touched.
+    """
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
         """Store an object durably: when this returns, it exists. The same key again replaces it whole.
@@ -105,7 +109,9 @@ class Storage(Protocol):
         ...
 
     def url(self, key: str) -> str:
-        """Return the lasting URL for a row: the public prefix plus the key. Says nothing about existence.
+        """Return the lasting URL for a row: the public prefix plus the key, percent-encoded where a URL needs it.
+
+        Says nothing about existence.
 
         Raises:
             InvalidOptionsError: the key is none.
@@ -132,7 +138,7 @@ MAX_PRESIGN = timedelta(days=7)
 
 
 def checked_key(key: str) -> str:
-    """Return a key that may reach a backend.
+    """Return a key that Darkroom may write to or remove.
 
     Raises:
         InvalidOptionsError: says what is wrong with it.
@@ -140,6 +146,22 @@ def checked_key(key: str) -> str:
     if problem := key_problem(key):
         raise InvalidOptionsError(f"no object key: {problem}: {key[:80]!r}")
     return key
+
+
+def readable_key(key: str) -> str:
+    """Return a key that Darkroom may read, whoever wrote it.
+
+    Raises:
+        InvalidOptionsError: says what is wrong with it.
+    """
+    if problem := read_problem(key):
+        raise InvalidOptionsError(f"no object key: {problem}: {key[:80]!r}")
+    return key
+
+
+def url_path(key: str) -> str:
+    """Return a key as the path of a URL that reads it: what Darkroom writes stays as it is."""
+    return quote(readable_key(key), safe="/=")
 
 
 def checked_prefix(prefix: str) -> str:

@@ -96,12 +96,50 @@ async def test_metadata_may_come_back_in_any_case_with_more(moto, opened):
     assert (await opened(moto).head(KEY)).sha256 == hashlib.sha256(DATA).hexdigest()
 
 
-async def test_object_that_was_changed_is_never_returned(moto, opened):
-    metadata = {"sha256": hashlib.sha256(b"other").hexdigest()}
-    client_of(moto).put_object(Bucket=BUCKET, Key=f"some/prefix/{KEY}", Body=DATA, Metadata=metadata)
+async def test_object_of_ours_that_was_changed_is_never_returned(moto, opened):
+    recorded = hashlib.sha256(b"other").hexdigest()
+    key = f"users/u1/enhanced/i1/j1-{recorded[:16]}.jpg"
+    client_of(moto).put_object(Bucket=BUCKET, Key=f"some/prefix/{key}", Body=DATA, Metadata={"sha256": recorded})
 
     with pytest.raises(StorageUnavailableError, match="came back changed"):
-        await opened(moto).get(KEY)
+        await opened(moto).get(key)
+
+
+@pytest.mark.parametrize("recorded", [hashlib.sha256(b"before it was rotated").hexdigest(), "in base64=", ""])
+async def test_hash_that_another_program_keeps_says_nothing(moto, opened, recorded):
+    client_of(moto).put_object(Bucket=BUCKET, Key=f"some/prefix/{KEY}", Body=DATA, Metadata={"sha256": recorded})
+    storage = opened(moto)
+
+    assert await storage.get(KEY) == DATA
+    assert (await storage.head(KEY)).sha256 == hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.mark.parametrize("server", ["moto", "rclone"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "users/u1/originals/IMG 0042 (1).jpg",
+            "users/u1/originals/ürlaub-фото.jpg",
+            "a+b%20c&d=e;f,g[h]{i}'j\"k.jpg",
+        ),
+        *(
+            "users/auth0|5f7c/a:b@c$d!e*f.jpg",
+            "a..b/..c.jpg",
+            "what?is#this.jpg",
+            "~/x.jpg",
+            "n" * 200 + "/" + "m" * 200,
+        ),
+    ],
+)
+async def test_key_that_another_program_wrote_is_read(server, key, request, opened):
+    client = client_of(request.getfixturevalue(server))
+    client.put_object(Bucket=BUCKET, Key=f"some/prefix/{key}", Body=DATA)
+    storage = opened(request.getfixturevalue(server))
+
+    assert await storage.get(key) == DATA
+    assert (await storage.head(key)).sha256 == hashlib.sha256(DATA).hexdigest()
+    assert fetched(await storage.presign(key, timedelta(minutes=1))).content == DATA
 
 
 @pytest.mark.parametrize("server", ["moto", "rclone"])

@@ -68,6 +68,7 @@ _BY_SQLSTATE: dict[str, type[OperationError]] = {
     "P0001": PaymentRefusedError,
     "P0002": NotFoundError,
     "42501": NotYoursError,
+    "22001": InvalidInputError,
     "22023": InvalidInputError,
     "23503": NotFoundError,
 }

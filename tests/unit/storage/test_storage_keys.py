@@ -1,7 +1,8 @@
+import hashlib
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines import keys
@@ -18,21 +19,42 @@ def test_keys_are_those_of_the_rows_conventions() -> None:
     assert keys.input_key("u1", "j1", ".jpeg") == "mcp-input/u1/j1.jpeg"
 
 
-BAD_PARTS = ["", ".", "..", "../u2", "a/b", "a\\b", "a\0b", "a b", "a\n", "ü", "a..b", "x" * 500, "%2e", "~root"]
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("cmwpmc1t1000z7d7dzshipkk3", "cmwpmc1t1000z7d7dzshipkk3"),
+        ("a-b_c.d", "a-b_c.d"),
+        ("", "="),
+        ("=", "=3D"),
+        (".", "=2E"),
+        ("..", "=2E=2E"),
+        (".hidden", "=2Ehidden"),
+        ("a..b", "a=2E=2Eb"),
+        ("a...b", "a=2E=2E.b"),
+        ("a/b", "a=2Fb"),
+        ("auth0|5f7c", "auth0=7C5f7c"),
+        ("urn:x y", "urn=3Ax=20y"),
+        ("ü", "=C3=BC"),
+        ("a=2Fb", "a=3D2Fb"),
+        ("x" * 200, "x" * 200),
+    ],
+)
+def test_id_stands_in_a_key_by_its_bytes(text: str, part: str) -> None:
+    assert keys.encoded_id(text) == part
+    assert keys.decoded_id(part) == text
 
 
-@pytest.mark.parametrize("part", BAD_PARTS)
-def test_key_of_a_bad_id_is_refused_and_named(part: str) -> None:
-    with pytest.raises(InvalidOptionsError, match=r"userId|the key made of these ids"):
-        keys.enhanced_key(part, "i", "j", SHA)
-    with pytest.raises(InvalidOptionsError, match=r"imageId|the key made of these ids"):
-        keys.enhanced_key("u", part, "j", SHA)
-    with pytest.raises(InvalidOptionsError, match=r"job id|the key made of these ids"):
-        keys.enhanced_key("u", "i", part, SHA)
-    with pytest.raises(InvalidOptionsError, match=r"userId|the key made of these ids"):
-        keys.generated_key(part, "j", SHA)
-    with pytest.raises(InvalidOptionsError, match=r"job id|the key made of these ids"):
-        keys.modified_key("u", part, SHA)
+@pytest.mark.parametrize("text", ["|" * 67, "фото" * 25, "x" * 201])
+def test_id_too_long_for_a_key_stands_as_its_hash(text: str) -> None:
+    part = keys.encoded_id(text)
+
+    assert part == f"=_{hashlib.sha256(text.encode()).hexdigest()}"
+    assert keys.decoded_id(part) is None
+
+
+@pytest.mark.parametrize("part", ["a=", "a=7c", "=7", "a=41", "a..b", "=FF", "x" * 201])
+def test_what_is_no_encoding_is_no_id(part: str) -> None:
+    assert keys.decoded_id(part) is None
 
 
 @pytest.mark.parametrize("extension", ["", ".", "a/b", "exe.jpg", "jpg\n", "longer", "é"])
@@ -50,32 +72,23 @@ def test_key_of_a_bad_hash_is_refused(sha256: str) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "",
-        "/a",
-        "a/",
-        "a//b",
-        "a/../b",
-        "..",
-        "a/./b",
-        "./a",
-        "a/..b",
-        "a\\b",
-        "a\0",
-        "a b",
-        "ä",
-        "a?b",
-        "a#b",
-        "a%2Fb",
-        "a\n",
-        "file:///etc/passwd",
-        "a/" * 300 + "a",
-        "a" * 256,
-        "\udcff",
+        *("", "/a", "a/", "a//b", "a/../b", "..", "a/./b", "./a", "a/..b", "a\\b", "a\0", "a b", "ä", "a?b", "a#b"),
+        *("a%2Fb", "a\n", "file:///etc/passwd", "a/" * 300 + "a", "a" * 256, "\udcff"),
     ],
 )
-def test_key_from_a_row_that_is_none_is_refused_with_its_column(key: str) -> None:
-    with pytest.raises(InvalidOptionsError, match=r"originalR2Key is no key: it|originalR2Key is no key: a part"):
-        keys.check_key(key, "originalR2Key")
+def test_key_that_we_would_not_write_has_a_problem(key: str) -> None:
+    assert keys.key_problem(key) is not None
+
+
+@pytest.mark.parametrize("key", ["a b (1).jpg", "ü/фото+%2F?#.jpg", "a//b", "/a", "a/", "a..b/c", "x" * 1024, "a\n"])
+def test_key_of_another_program_is_read(key: str) -> None:
+    assert keys.check_readable(key, "originalR2Key") == key
+
+
+@pytest.mark.parametrize("key", ["", "a\0", "../a", "a/../b", "a/.", "./a", "ü" * 513, "\udcff"])
+def test_key_that_no_object_has_is_refused_with_its_column(key: str) -> None:
+    with pytest.raises(InvalidOptionsError, match="originalR2Key is no key: it"):
+        keys.check_readable(key, "originalR2Key")
 
 
 def test_key_of_511_bytes_is_the_longest() -> None:
@@ -115,19 +128,101 @@ def test_a_users_key_is_nobody_elses() -> None:
     assert not keys.is_users("users/../x.jpg", "..")
 
 
+@pytest.mark.parametrize(
+    ("key", "user_id", "expected"),
+    [
+        ("users/auth0=7C5f7c/originals/a.jpg", "auth0|5f7c", True),
+        ("users/auth0|5f7c/originals/IMG 1.jpg", "auth0|5f7c", True),
+        ("mcp-input/ü/x.jpg", "ü", True),
+        ("users/a=2Fb/x.jpg", "a/b", True),
+        ("users/a/b/x.jpg", "a/b", False),  # may be of user a
+        ("users/a=2Fb/x.jpg", "a=2Fb", False),  # is of user a/b
+        ("users/a=3D2Fb/x.jpg", "a=2Fb", True),
+        ("users/=/x.jpg", "=", False),  # is of the user without an id
+        ("users/=/x.jpg", "", True),
+        ("users/./x.jpg", ".", False),
+        ("users/=2E/x.jpg", ".", True),
+        ("users/u1//x.jpg", "u1", False),
+        ("users/u1/\0.jpg", "u1", False),
+        (f"users/{'|' * 67}/x.jpg", "|" * 67, True),
+    ],
+)
+def test_prefixes_of_odd_ids_are_their_users_alone(key: str, user_id: str, expected: bool) -> None:  # noqa: FBT001
+    assert keys.is_users(key, user_id) is expected
+
+
+def test_key_that_two_users_may_have_names_the_other_ids() -> None:
+    assert keys.ids_below("users/a/b/c/x.jpg", "a") == ("a/b", "a/b/c")
+    assert keys.ids_below("mcp-input/a|b/x/y.jpg", "a|b") == ("a|b/x",)
+    assert keys.ids_below("users/a/x.jpg", "a") == ()
+    assert keys.ids_below("users/other/b/x.jpg", "a") == ()
+
+
 def test_extension_follows_the_content_type() -> None:
     assert keys.extension_of("image/jpeg") == "jpg"
     with pytest.raises(InvalidOptionsError, match="no picture type"):
         keys.extension_of("text/html")
 
 
-@settings(deadline=None)  # a busy machine is no counterexample
-@given(st.text(), st.text(), st.text())
-def test_no_id_leads_out_of_its_users_prefix(user_id: str, image_id: str, job_id: str) -> None:
-    try:
-        key = keys.enhanced_key(user_id, image_id, job_id, SHA)
-    except InvalidOptionsError:
-        return
+IDS = st.text() | st.text("ab./=_-|0\u00fc", max_size=8) | st.text(min_size=60, max_size=250)
 
-    assert keys.is_users(key, user_id)
-    assert re.fullmatch(r"users/[\w.-]+/enhanced/[\w.-]+/[\w.-]+\.jpg", key, re.ASCII)
+
+@settings(deadline=None)  # a busy machine is no counterexample
+@given(IDS)
+def test_encoding_of_an_id_is_one_part_that_reads_back(text: str) -> None:
+    part = keys.encoded_id(text)
+
+    assert re.fullmatch(r"[A-Za-z0-9_.=-]{1,200}", part, re.ASCII)
+    assert not part.startswith(".")
+    assert ".." not in part
+    if part.startswith("=_"):
+        assert len("".join(f"={byte:02X}" for byte in text.encode())) > keys.MAX_ID_CHARS
+    else:
+        assert keys.decoded_id(part) == text
+    if len(text) <= keys.MAX_ID_CHARS and re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_-]*", text, re.ASCII):
+        assert part == text
+
+
+@settings(deadline=None)
+@given(IDS, IDS)
+def test_no_two_ids_share_a_part_or_a_prefix(one: str, other: str) -> None:
+    assume(one != other)
+
+    assert keys.encoded_id(one) != keys.encoded_id(other)
+    for mine in keys.user_prefixes(one):
+        for theirs in keys.user_prefixes(other):
+            assert not mine.startswith(theirs)
+
+
+@settings(deadline=None)
+@given(st.tuples(IDS, IDS, IDS), st.tuples(IDS, IDS, IDS))
+def test_no_two_jobs_share_a_key_and_each_is_its_users(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    makers = (
+        lambda user, image, job: keys.enhanced_key(user, image, job, SHA),
+        lambda user, image, job: keys.generated_key(f"{user}{image}", job, SHA),
+        lambda user, image, job: keys.input_key(user, f"{image}{job}", "jpg"),
+    )
+    assume(one != other)
+
+    for make in makers:
+        key = make(*one)
+        assert keys.key_problem(key) is None
+        assert len(key) <= keys.MAX_KEY_BYTES
+    assert makers[0](*one) != makers[0](*other)
+    assert keys.is_users(makers[0](*one), one[0])
+    if one[0] != other[0]:
+        assert not keys.is_users(makers[0](*one), other[0])
+        assert not keys.is_users(makers[2](*one), other[0])
+
+
+@pytest.mark.parametrize("text", ["x" * 200, "|" * 200, "ü" * 100, "." * 200])
+def test_ids_of_200_bytes_fit_into_every_key(text: str) -> None:
+    for key in (
+        keys.enhanced_key(text, text, text, SHA),
+        keys.generated_key(text, text, SHA),
+        keys.modified_key(text, text, SHA),
+        keys.original_key(text, text, "jpeg"),
+        keys.input_key(text, text, "webp"),
+    ):
+        assert keys.key_problem(key) is None
+        assert keys.is_users(key, text)
