@@ -219,6 +219,12 @@ class Settings(ProviderSettings):
         default=False,
         description="on: the same user's same picture, pipeline, model and tier takes the earlier result",
     )
+    orphans: Literal["report", "delete"] | None = Field(
+        default=None,
+        description="What collect-orphans does with objects that Darkroom wrote and no row names: report them, or "
+        "delete those that an earlier run reported. delete set by hand also covers inputs of finished jobs that a "
+        "producer uploaded. Unset: delete on tables that Darkroom made, report on another tool's",
+    )
     fetch_allow_loopback: bool = Field(
         default=False, description="on: fetch inputs from loopback addresses too; for tests only, it opens inside hosts"
     )

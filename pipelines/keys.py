@@ -28,9 +28,6 @@ MAX_ID_CHARS = 200
 INPUTS = "mcp-input/"
 """Where the pictures lie that MODIFY jobs start from."""
 
-OUR_PREFIXES = ("mcp-generated/", "mcp-input/", "mcp-modified/", "users/")
-"""Everything that these functions build lies under one of them; nothing elsewhere is ours to remove."""
-
 SHA_CHARS = 16
 """Hex digits of the content's sha256 in a key: 64 bits, so a zombie's late upload never meets the winner's object."""
 

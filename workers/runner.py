@@ -20,7 +20,7 @@ from models.artifacts import Artifact, find_artifact, find_same, record_artifact
 from models.claims import Claim, ClaimLostError, FencedError
 from models.database import CONTENTION, Database, DatabaseLostError, is_cancelled, is_connection_loss, is_contention
 from models.error_logs import log_failed_attempts
-from models.job_inputs import JobInputs, load_inputs, record_pipeline
+from models.job_inputs import USERS_OF, JobInputs, load_inputs, record_pipeline
 from models.refusals import settle_refused
 from models.transitions import (
     Checkpoint,
@@ -45,7 +45,18 @@ from pipelines.storage.storage import Storage
 from workers.causes import what_lacks
 from workers.claim_loop import RunningJob
 from workers.endings import elapsed_ms, ending_of, failed_attempt, report, take_back_cancellation, told_to_end
-from workers.translation import artifact_of, build_job, build_outputs, columns_of, generated_of, summary_of, with_output
+from workers.objects import recorded_storage
+from workers.translation import (
+    artifact_of,
+    build_job,
+    build_outputs,
+    columns_of,
+    generated_of,
+    ids_that_share_keys,
+    require_unshared,
+    summary_of,
+    with_output,
+)
 
 T = TypeVar("T")
 
@@ -217,6 +228,9 @@ class Runner:
         )
         if inputs is None:
             raise ClaimLostError(f"the row of job {claim.job_id} is gone")
+        if ids := ids_that_share_keys(claim, inputs):
+            rows = await self._with_database(lambda: self._database.fetch(USERS_OF, ids))
+            require_unshared([row["id"] for row in rows])
         stages = _remaining(JOB_TYPES[claim.job_type].stages, claim.stage)
         context = self._context(job, inputs)
         if (pipeline := inputs.pipeline) is not None and pipeline.is_albums:
@@ -251,20 +265,25 @@ class Runner:
         raise AssertionError(f"job type {claim.job_type} has no stage {claim.stage}")
 
     def _context(self, job: RunningJob, inputs: JobInputs) -> StageContext:
-        built = build_job(job.claim, inputs)
+        claim, built = job.claim, build_job(job.claim, inputs)
         is_reusing = self._reuses_results and not inputs.is_redone
         return StageContext(
             job=built,
             outputs=build_outputs(built, inputs),
             provider=self._provider_for(job, most_paid_calls=built.options.generation.retry_attempts),
-            storage=self._storage,
+            storage=recorded_storage(
+                *(self._storage, self._database),
+                job_type=claim.job_type,
+                job_id=claim.job_id,
+                trip=self._with_database,
+            ),
             pixels=self._pixels,
             limits=self._limits,
             answer_limits=self._answer_limits,
             fetcher=self._fetcher,
             maker=self._maker,
             inputs=self._inputs,
-            find_same=(lambda input_hash: self._find_same(job.claim, input_hash)) if is_reusing else None,
+            find_same=(lambda input_hash: self._find_same(claim, input_hash)) if is_reusing else None,
         )
 
     async def _with_artifact(self, context: StageContext, claim: Claim) -> StageContext:

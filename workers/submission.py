@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from models.database import Connection
+from models.objects import INPUT, ORIGINAL
 from pipelines import keys
-from pipelines.errors import BadImageError, InvalidOptionsError, StageError
+from pipelines.errors import BadImageError, StageError
 from pipelines.imaging.header import read_header
 from pipelines.limits import upload_limits
 from pipelines.tiers import Tier
+from workers.objects import recorded_storage, take_back
 from workers.operations.errors import InvalidInputError, OperationError, translated
 from workers.runtime import Runtime
 
@@ -92,18 +94,13 @@ async def store_picture(runtime: Runtime, user_id: str, picture: Picture) -> str
     """Store a picture and then its row, in this order, so that no row is without its object; return the row's id.
 
     Raises:
-        InvalidInputError: the user's id can't stand in a key.
         NotFoundError: the user doesn't exist.
         StorageRefusedError: the object wasn't stored.
     """
     image_id = new_id()
+    key = keys.original_key(user_id, image_id, keys.extension_of(picture.content_type))
     try:
-        key = keys.original_key(user_id, image_id, keys.extension_of(picture.content_type))
-    except InvalidOptionsError as error:
-        raise InvalidInputError(str(error)) from error
-    try:
-        sha256 = hashlib.sha256(picture.data).hexdigest()
-        await runtime.storage.put(key, picture.data, picture.content_type, sha256)
+        await _put(runtime, key, picture, job_type=ORIGINAL, job_id=image_id)
     except StageError as error:
         raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
     try:
@@ -185,8 +182,8 @@ async def submit_enhancement(
         idempotency_key: the same key gives the same job.
 
     Raises:
-        InvalidInputError: the pipeline breaks a rule, the key was used with other arguments, or by setting no model
-            makes the tier's size.
+        InvalidInputError: the pipeline breaks a rule, an id is too long, the key was used with other arguments, or by
+            setting no model makes the tier's size.
         NotFoundError: user, picture or pipeline doesn't exist.
         NotYoursError: picture or pipeline is another user's and not public, or the token isn't the pipeline's.
         PaymentRefusedError: too few tokens.
@@ -213,15 +210,12 @@ async def store_input(runtime: Runtime, user_id: str, picture: Picture) -> str:
     """Store the picture that a MODIFY job is to start from; return its key.
 
     Raises:
-        InvalidInputError: the user's id can't stand in a key.
         StorageRefusedError: the object wasn't stored.
     """
+    input_id = new_id()
+    key = keys.input_key(user_id, input_id, keys.extension_of(picture.content_type))
     try:
-        key = keys.input_key(user_id, new_id(), keys.extension_of(picture.content_type))
-    except InvalidOptionsError as error:
-        raise InvalidInputError(str(error)) from error
-    try:
-        await runtime.storage.put(key, picture.data, picture.content_type, hashlib.sha256(picture.data).hexdigest())
+        await _put(runtime, key, picture, job_type=INPUT, job_id=input_id)
     except StageError as error:
         raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
     return key
@@ -312,6 +306,11 @@ def _require_size(settings: Settings, wished: str | None, tier: str) -> None:
         raise InvalidInputError(reason)
 
 
+async def _put(runtime: Runtime, key: str, picture: Picture, *, job_type: str, job_id: str) -> None:
+    storage = recorded_storage(runtime.storage, runtime.database, job_type=job_type, job_id=job_id)
+    await storage.put(key, picture.data, picture.content_type, hashlib.sha256(picture.data).hexdigest())
+
+
 async def _delete_object(runtime: Runtime, key: str) -> None:
-    with contextlib.suppress(StageError):  # an orphan is found by retention; the refusal is what the caller must see
-        await runtime.storage.delete(key)
+    with contextlib.suppress(StageError):  # an orphan is found by its row; the refusal is what the caller must see
+        await take_back(runtime.storage, runtime.database, key)

@@ -38,6 +38,7 @@ FILES: Final = (
 TRIGGERS_FILE: Final = "triggers.sql"
 
 RETIRED: Final[tuple[str, ...]] = (
+    "unreferenced(text[])",
     "submit_enhancement(text, text, text, text, text, text)",
     "reserve_submission(text, text, text, text)",
     "budget_lines(text, jsonb, timestamptz)",
@@ -47,9 +48,9 @@ RETIRED: Final[tuple[str, ...]] = (
     "lock_cells(text, text, text, timestamptz)",
     "close_call(bigint,text,boolean,integer,text,integer,integer,integer,numeric,boolean,text,float8,text,jsonb)",
 )
-"""Signatures of functions that a release replaced by others of the same name, such as `submit_enhancement(text, text)`.
+"""Signatures of functions that a release dropped or replaced, such as `submit_enhancement(text, text)`.
 
-They are dropped, and whoever was allowed to call one may call the function that has its name now.
+They are dropped, and whoever was allowed to call one may call the function that has its name now, if there is one.
 """
 
 _MADE = re.compile(r"^CREATE OR REPLACE (?:FUNCTION|VIEW) darkroom\.(\w+)", re.MULTILINE)
@@ -79,7 +80,8 @@ def apply(connection: Connection, cost_column: str) -> None:
     digest = hashlib.sha256("\n".join((sql, *RETIRED)).encode()).hexdigest()
     there = set(connection.scalars(_THERE))
     if installation.value_of(connection, "functions") != digest or not there.issuperset(_MADE.findall(sql)):
-        callers = [row for signature in RETIRED for row in _callers(connection, signature)]
+        made = set(_MADE.findall(sql))
+        callers = [row for signature in RETIRED for row in _callers(connection, signature) if row[0] in made]
         for signature in RETIRED:
             connection.execute(text(f"DROP FUNCTION IF EXISTS darkroom.{signature}"))
         execute_script(connection, sql)

@@ -1,77 +1,146 @@
-"""Objects that no row refers to, as far as the rows know."""
+"""Objects that Darkroom wrote and that no row names any more: pages of candidates, and what is reported and removed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Final
 
 from models.database import Connection
+from models.objects import OwnObject, forget_objects
+
+PAGE: Final = 50_000
+"""Rows of ours that a chunk goes through: their own job or picture, by primary key, answers for nearly all."""
+
+APPLICATION_BRANCH: Final = "application_%"
+"""Revisions of the branch that makes the application's tables, as SQL's LIKE has it."""
 
 
-class Found(Protocol):
-    """What is asked of an object in storage."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of ours in their order.
 
-    @property
-    def key(self) -> str:
-        """Where it lies."""
-        ...
+    Attributes:
+        named: keys that their own job or picture names, or whose job is unfinished.
+        unnamed: the others.
+        last: where the next page begins; None after the last one.
+    """
 
-    @property
-    def size_bytes(self) -> int:
-        """Its length."""
-        ...
-
-    @property
-    def modified_at(self) -> datetime:
-        """When it was stored."""
-        ...
+    named: Sequence[str]
+    unnamed: Sequence[OwnObject]
+    last: Any
 
 
-async def unreferenced(connection: Connection, keys: Sequence[str]) -> set[str]:
-    """Return the keys that stand in no row, and aren't a result of a job that is still under way."""
-    if not keys:
-        return set()
-    rows = await connection.fetch("SELECT key FROM darkroom.unreferenced($1) key", list(keys), timeout=600)
+# What a job or a picture names itself is answered by primary keys. The result of a job that is still under way isn't
+# written to its row yet.
+_IS_NAMED = """
+CASE WHEN p.job_type IN ('enhance', 'blend') THEN EXISTS (
+         SELECT FROM public.image_enhancement_jobs j WHERE j.id = p.job_id
+         AND (j."enhancedR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
+     WHEN p.job_type IN ('generate', 'modify') THEN EXISTS (
+         SELECT FROM public.mcp_generation_jobs j WHERE j.id = p.job_id
+         AND (j."outputImageR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
+     WHEN p.job_type = 'original' THEN EXISTS (
+         SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
+     ELSE false END
+"""
+
+_OBJECTS = f"""
+WITH page AS MATERIALIZED (
+    SELECT o.* FROM darkroom.objects o WHERE o.key > $1 AND o.written_at <= $2 ORDER BY o.key LIMIT $3)
+SELECT p.key, p.sha256, p.size_bytes, p.written_at, {_IS_NAMED} AS is_named FROM page p ORDER BY p.key
+"""
+
+# Objects from before darkroom.objects was kept: ours by their artifact alone, until it is over its retention.
+_ARTIFACTS = f"""
+WITH page AS MATERIALIZED (
+    SELECT a.job_type, a.job_id, a.key, a.sha256, a.bytes AS size_bytes, a.created_at AS written_at
+    FROM darkroom.artifacts a
+    WHERE (a.job_type, a.job_id) > ($1, $2) AND a.created_at <= $3
+      AND NOT EXISTS (SELECT FROM darkroom.objects o WHERE o.key = a.key)
+      AND NOT EXISTS (SELECT FROM darkroom.orphans r WHERE r.key = a.key AND r.removed_at IS NOT NULL)
+    ORDER BY a.job_type, a.job_id LIMIT $4)
+SELECT p.job_type, p.job_id, p.key, p.sha256, p.size_bytes, p.written_at, {_IS_NAMED} AS is_named
+FROM page p ORDER BY p.job_type, p.job_id
+"""
+
+
+async def object_page(connection: Connection, after: str, before: datetime, size: int = PAGE) -> Page:
+    """Return the next objects that were written before a time, in the order of their keys."""
+    rows = await connection.fetch(_OBJECTS, after, before, size, timeout=600)
+    return _page(rows, size, rows[-1]["key"] if rows else None)
+
+
+async def artifact_page(connection: Connection, after: Sequence[str], before: datetime, size: int = PAGE) -> Page:
+    """Return the next pictures that only an artifact knows, written before a time, in the order of type and job."""
+    rows = await connection.fetch(_ARTIFACTS, *after, before, size, timeout=600)
+    return _page(rows, size, [rows[-1]["job_type"], rows[-1]["job_id"]] if rows else None)
+
+
+def _page(rows: Sequence[Any], size: int, last: Any) -> Page:
+    unnamed = [
+        OwnObject(row["key"], row["sha256"], row["size_bytes"], row["written_at"])
+        for row in rows
+        if not row["is_named"]
+    ]
+    return Page([row["key"] for row in rows if row["is_named"]], unnamed, last if len(rows) == size else None)
+
+
+async def are_tables_ours(connection: Connection) -> bool:
+    """Say whether Darkroom made the application's tables; on another tool's, other programs store objects too."""
+    value: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM darkroom.alembic_version v WHERE v.version_num LIKE $1)", APPLICATION_BRANCH
+    )
+    return value
+
+
+async def written_by_us(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Return those of some keys that Darkroom wrote down."""
+    rows = await connection.fetch("SELECT o.key FROM darkroom.objects o WHERE o.key = ANY ($1)", list(keys))
     return {row["key"] for row in rows}
 
 
-async def remember_orphans(connection: Connection, found: Sequence[Found], at: datetime) -> tuple[list[str], int]:
-    """Report orphans that are new; return those that an earlier run has reported, now noted as removed, and the count.
+async def report_orphans(connection: Connection, found: Sequence[OwnObject], at: datetime) -> tuple[int, set[str]]:
+    """Report orphans; return how many are new, and the keys of those that an earlier run has reported.
 
     An object that was stored again since its report is new.
     """
     if not found:
-        return [], 0
-    columns = (
-        [one.key for one in found],
-        [one.size_bytes for one in found],
-        [one.modified_at for one in found],
-    )
+        return 0, set()
     rows = await connection.fetch(
-        """INSERT INTO darkroom.orphans AS o (key, size_bytes, modified_at, found_at)
-           SELECT n.*, $4 FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) n
-           ORDER BY 1
-           ON CONFLICT (key) DO UPDATE
-           SET size_bytes = excluded.size_bytes, modified_at = excluded.modified_at,
-               found_at = CASE WHEN o.modified_at = excluded.modified_at THEN o.found_at ELSE excluded.found_at END,
-               removed_at = CASE WHEN o.modified_at = excluded.modified_at AND o.found_at < excluded.found_at
-                                 THEN excluded.found_at END
-           RETURNING o.key, o.removed_at IS NOT NULL AS is_removed""",
-        *columns,
+        """WITH known AS (SELECT r.key, r.modified_at, r.found_at FROM darkroom.orphans r
+                          WHERE r.key = ANY ($1) AND r.removed_at IS NULL),
+           reported AS (
+               INSERT INTO darkroom.orphans AS o (key, size_bytes, modified_at, found_at)
+               SELECT n.*, $4 FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) n
+               ORDER BY 1
+               ON CONFLICT (key) DO UPDATE
+               SET size_bytes = excluded.size_bytes, modified_at = excluded.modified_at, removed_at = NULL,
+                   found_at = CASE WHEN o.modified_at = excluded.modified_at AND o.removed_at IS NULL
+                                   THEN o.found_at ELSE excluded.found_at END
+               RETURNING o.key, o.modified_at)
+           SELECT p.key, k.found_at IS NULL AS is_new, coalesce(k.found_at < $4, false) AS is_earlier
+           FROM reported p LEFT JOIN known k ON k.key = p.key AND k.modified_at = p.modified_at""",
+        [one.key for one in found],
+        [one.size_bytes or 0 for one in found],
+        [one.written_at for one in found],
         at,
     )
-    removable = [row["key"] for row in rows if row["is_removed"]]
-    return removable, len(rows) - len(removable)
+    return sum(row["is_new"] for row in rows), {row["key"] for row in rows if row["is_earlier"]}
 
 
-async def finished_inputs(connection: Connection, keys: Sequence[str], before: datetime) -> list[str]:
-    """Return the inputs whose MODIFY job ended before a time (UTC); another job's input is never among them."""
-    rows = await connection.fetch(
-        """SELECT g."inputImageR2Key" AS key FROM public.mcp_generation_jobs g
-           WHERE g.id = ANY (SELECT split_part(regexp_replace(key, '^.*/', ''), '.', 1) FROM unnest($1::text[]) key)
-             AND g."inputImageR2Key" = ANY ($1) AND darkroom.is_terminal(g.status) AND g."updatedAt" < $2
-             AND NOT EXISTS (SELECT FROM darkroom.job_queue q JOIN public.mcp_generation_jobs o ON o.id = q.job_id
-                             WHERE o."inputImageR2Key" = g."inputImageR2Key")""",
-        list(keys),
-        before,
+async def withdraw_reports(connection: Connection, keys: Collection[str]) -> None:
+    """Take back the reports of objects that a row names again: a later run has to find them anew."""
+    await connection.execute(
+        "DELETE FROM darkroom.orphans o WHERE o.key = ANY ($1) AND o.removed_at IS NULL", list(keys)
     )
-    return [row["key"] for row in rows]
+
+
+async def note_removed(
+    connection: Connection, removed: Sequence[OwnObject], foreign: Sequence[OwnObject], at: datetime
+) -> None:
+    """Write down which orphans are gone from storage, and forget those and what is another program's by now."""
+    await connection.execute(
+        "UPDATE darkroom.orphans o SET removed_at = $2 WHERE o.key = ANY ($1)", [one.key for one in removed], at
+    )
+    await withdraw_reports(connection, [one.key for one in foreign])
+    await forget_objects(connection, [*removed, *foreign])

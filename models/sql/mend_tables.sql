@@ -1,10 +1,13 @@
 -- Tables, columns and indexes of revision darkroom_0002. See tables.sql for what revision darkroom_0001 made.
 
--- Every object that Darkroom has put into storage: written before the put, and kept until the object is gone.
+-- Every object that Darkroom has put into storage: committed before the put, and kept until the object is gone.
+-- job_type and job_id say whose it is: a job's, or 'original' and the picture's id, 'input' and the id in the key, 'probe'.
 CREATE TABLE darkroom.objects (
     key text PRIMARY KEY,
     job_type text NOT NULL,
     job_id text NOT NULL,
+    sha256 text,
+    size_bytes bigint,
     written_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -1,4 +1,4 @@
--- What periodic tasks keep: usage and cost rolled up from the facts, and objects that no row refers to.
+-- What periodic tasks keep: usage and cost rolled up from the facts.
 
 -- A month of every user, computed anew from the facts. Returns how many rows are new or different.
 CREATE OR REPLACE FUNCTION darkroom.roll_up_usage(first_day date) RETURNS integer
@@ -100,38 +100,4 @@ BEGIN
     FROM passed p;
     GET DIAGNOSTICS warned = ROW_COUNT;
     RETURN warned;
-END $$;
-
--- Which of some keys no row refers to. Ids stand in keys, so nearly every one is answered by a primary key; what is
--- left is looked for in the columns themselves, which have no index, once for all of them.
-CREATE OR REPLACE FUNCTION darkroom.unreferenced(keys text[]) RETURNS SETOF text
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
-DECLARE
-    rest text[];
-BEGIN
-    rest := ARRAY(
-        SELECT k.key FROM (SELECT key, split_part(regexp_replace(key, '^.*/', ''), '.', 1) AS name FROM unnest(keys) key) k
-        WHERE NOT EXISTS (SELECT FROM public.enhanced_images i WHERE i.id = k.name AND i."originalR2Key" = k.key)
-          AND NOT EXISTS (SELECT FROM public.image_enhancement_jobs j
-                          WHERE j.id = regexp_replace(k.name, '-[0-9a-f]{16}$', '')
-                            AND (j."enhancedR2Key" = k.key OR j.status IN ('PENDING', 'PROCESSING')))
-          AND NOT EXISTS (SELECT FROM public.mcp_generation_jobs g
-                          WHERE g.id = regexp_replace(k.name, '-[0-9a-f]{16}$', '')
-                            AND (k.key IN (g."outputImageR2Key", g."inputImageR2Key")
-                                 OR g.status IN ('PENDING', 'PROCESSING'))));
-    IF cardinality(rest) = 0 THEN
-        RETURN;
-    END IF;
-    RETURN QUERY
-    SELECT unnest(rest)
-    EXCEPT (SELECT i."originalR2Key" FROM public.enhanced_images i WHERE i."originalR2Key" = ANY (rest)
-            UNION ALL SELECT j."enhancedR2Key" FROM public.image_enhancement_jobs j WHERE j."enhancedR2Key" = ANY (rest)
-            UNION ALL SELECT g."outputImageR2Key" FROM public.mcp_generation_jobs g
-                      WHERE g."outputImageR2Key" = ANY (rest)
-            UNION ALL SELECT g."inputImageR2Key" FROM public.mcp_generation_jobs g WHERE g."inputImageR2Key" = ANY (rest)
-            UNION ALL SELECT r ->> 'r2Key' FROM public.enhancement_pipelines p
-                      CROSS JOIN jsonb_array_elements(CASE jsonb_typeof(p."promptConfig" -> 'referenceImages')
-                          WHEN 'array' THEN p."promptConfig" -> 'referenceImages' ELSE '[]' END) r
-                      WHERE r ->> 'r2Key' = ANY (rest));
 END $$;

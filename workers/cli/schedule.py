@@ -31,8 +31,8 @@ def _moment(text: str | None) -> datetime | None:
 def list_(*, as_json: Json = False) -> int:
     """Show every schedule, and how its task ran last."""
     from workers.cli.opening import run_with_runtime
-    from workers.cli.output import Column, column, duration, print_json, print_table
-    from workers.operations.schedule import list_schedules
+    from workers.cli.output import Column, column, duration, note, print_json, print_table
+    from workers.operations.schedule import describe_orphans, list_schedules
 
     async def work(runtime: "Runtime") -> int:
         rows = await list_schedules(runtime)
@@ -55,6 +55,7 @@ def list_(*, as_json: Json = False) -> int:
             ],
             empty="there are no periodic tasks",
         )
+        note(await describe_orphans(runtime))
         return DONE
 
     return run_with_runtime(work)

@@ -23,7 +23,8 @@ from workers.operations.checks.database import (
     check_terms,
     check_workers,
 )
-from workers.operations.checks.outside import check_fetcher, check_providers, check_storage
+from workers.operations.checks.objects import check_orphans, check_storage
+from workers.operations.checks.outside import check_fetcher, check_providers
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs
 from workers.runtime import make_database
@@ -34,7 +35,7 @@ REFUSALS = (OSError, DatabaseLostError, asyncpg.PostgresError, asyncpg.Interface
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
     """Look at everything, whatever is broken; never raises for what it finds."""
-    checks = [*await check_providers(settings), check_fetcher(settings), await check_storage(settings, services)]
+    checks = [*await check_providers(settings), check_fetcher(settings)]
     database = make_database(settings, services, most_connections=1)
     try:
         await database.open()
@@ -43,15 +44,17 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         return [
             Check("postgresql", "fail", f"{place} doesn't answer: {error}", "check DATABASE_URL and the server"),
             *checks,
+            await check_storage(settings, services, None),
             await check_broker(services, ""),
         ]
     try:
         postgres = [await check_server(database), await check_clock(database), await check_snapshots(database)]
         checks = [*postgres, *checks]
         migrations = await check_migrations(services)
-        checks += migrations
-        if migrations[0].status == "fail":
-            return [*checks, await check_broker(services, "")]  # our tables may not be there
+        is_migrated = migrations[0].status != "fail"  # our tables may not be there
+        checks += [await check_storage(settings, services, database if is_migrated else None), *migrations]
+        if not is_migrated:
+            return [*checks, await check_broker(services, "")]
         installation = await database.fetchval("SELECT darkroom.setting('installation')")
         checks += [await check_broker(services, installation or ""), await check_listening(database)]
         checks += [await check_mode(settings, services), await check_workers(database)]
@@ -59,6 +62,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         checks += [await count_rows(database, row_check) for row_check in ROW_CHECKS]
         checks += [await check_overdue(database, settings), await check_budgets(database, settings)]
         checks += [await check_free_jobs(database, settings), await check_terms(database, settings)]
+        checks.append(await check_orphans(database, settings))
     except REFUSALS as error:
         checks.append(Check("postgresql", "fail", f"it refused to be looked at: {error}", "see the PostgreSQL log"))
     finally:

@@ -6,6 +6,7 @@ from typing import Any
 
 from models.database import Connection
 from models.periodic.ticks import last_ticks, schedule_states
+from workers.objects import orphans_mode
 from workers.operations.actions import record_action
 from workers.operations.errors import InvalidInputError, NotFoundError
 from workers.periodic.engine import Clock, Clockwork
@@ -60,6 +61,13 @@ async def list_schedules(runtime: Runtime) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+async def describe_orphans(runtime: Runtime) -> str:
+    """Say what collect-orphans does on this database, and why."""
+    mode = await runtime.database.run(lambda connection: orphans_mode(connection, runtime.settings))
+    deed = "removes what an earlier run reported" if mode.removes else "only reports"
+    return f"collect-orphans {deed}: {mode.reason}"
 
 
 async def run_schedule(

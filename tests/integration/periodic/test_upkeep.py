@@ -1,11 +1,8 @@
-"""Vouchers, orphans, usage and the ledger's audit."""
+"""Vouchers, usage and the ledger's audit."""
 
-import hashlib
-import os
 from datetime import UTC, datetime, timedelta
 
-from pipelines.keys import enhanced_key, input_key, original_key
-from tests.builders import make_generation, make_image, make_job, make_user, new_id
+from tests.builders import make_job, make_user, new_id
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 
@@ -38,70 +35,6 @@ async def test_vouchers_end_by_date_and_by_uses(database, make_clockwork):
     rows = await database.fetch("SELECT id, status::text FROM public.vouchers")
     assert counted == counts == {"expired": 1, "depleted": 1}
     assert {row["id"]: row["status"] for row in rows} == expected
-
-
-async def put(storage, key: str, *, days: float) -> str:
-    """Store an object so many days before NOW."""
-    await storage.put(key, b"x", "image/jpeg", hashlib.sha256(b"x").hexdigest())
-    moment = (NOW - timedelta(days=days)).timestamp()
-    os.utime(storage._root / key, (moment, moment))
-    return key
-
-
-async def keys_of(storage) -> set[str]:
-    return {
-        listed.key
-        for prefix in ("users/", "mcp-input/", "mcp-generated/", "mcp-modified/", "theirs/")
-        for listed in await storage.list_objects(prefix)
-    }
-
-
-async def test_orphans_are_reported_first_and_removed_by_a_later_run(database, storage, make_clockwork):
-    user_id = await make_user(database)
-    image_id = await make_image(database, user_id)
-    job_id = await make_job(database, user_id=user_id, image_id=image_id)
-    sha = "0" * 64
-    kept = {
-        await put(storage, original_key(user_id, image_id, "jpg"), days=9),
-        await put(storage, enhanced_key(user_id, image_id, job_id, sha), days=9),  # of a job under way
-        await put(storage, original_key(user_id, "young", "jpg"), days=0.9),
-        await put(storage, "theirs/not-ours.jpg", days=99),
-    }
-    odd = await put(storage, f"users/{user_id}/originals/named-otherwise.jpg", days=9)
-    await make_image(database, user_id, key=odd)
-    kept.add(odd)
-    orphan = await put(storage, enhanced_key(user_id, image_id, "gone", sha), days=2)
-
-    counted = await make_clockwork().count("collect-orphans", NOW)
-    first = await make_clockwork().run_extra("collect-orphans", NOW)
-    between = await keys_of(storage)
-    second = await make_clockwork().run_extra("collect-orphans", NOW + timedelta(minutes=1))
-
-    assert (counted["orphans"], counted["orphan_bytes"]) == (1, 1)
-    assert (first["reported"], first["removed"]) == (1, 0)
-    assert between == kept | {orphan}
-    assert (second["reported"], second["removed"], second["removed_bytes"]) == (0, 1, 1)
-    assert await keys_of(storage) == kept
-    (row,) = await database.fetch("SELECT key, removed_at FROM darkroom.orphans")
-    assert (row["key"], row["removed_at"]) == (orphan, NOW + timedelta(minutes=1))
-
-
-async def test_input_of_a_job_long_over_is_removed_and_of_an_unfinished_one_kept(database, storage, make_clockwork):
-    user_id = await make_user(database)
-    kept, gone = [await make_generation(database, user_id=user_id, kind="MODIFY") for _ in range(2)]
-    keys = [await put(storage, input_key(user_id, job_id, "jpg"), days=40) for job_id in (kept, gone)]
-    for job_id, key in zip((kept, gone), keys, strict=True):
-        await database.fetch('UPDATE public.mcp_generation_jobs SET "inputImageR2Key" = $2 WHERE id = $1', job_id, key)
-    await database.fetch(
-        """UPDATE public.mcp_generation_jobs SET status = 'CANCELLED', "updatedAt" = $2 WHERE id = $1""",
-        gone,
-        (NOW - timedelta(days=31)).replace(tzinfo=None),
-    )
-
-    counts = await make_clockwork().run_extra("collect-orphans", NOW)
-
-    assert (counts["temporary"], counts["reported"]) == (1, 0)
-    assert await keys_of(storage) == {keys[0]}
 
 
 async def test_usage_is_computed_from_the_facts_and_again_to_the_same(database, make_clockwork):

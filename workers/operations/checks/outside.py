@@ -1,38 +1,17 @@
-"""Checks of what Darkroom leans on outside of PostgreSQL: storage, providers, and what fetching allows."""
+"""Checks of what Darkroom leans on outside of PostgreSQL: providers, and what fetching allows."""
 
 import asyncio
-import hashlib
-import uuid
 from typing import Final
 
-from config.embedded.services import Services
 from config.settings import Settings
 from pipelines.errors import ProviderNotConfiguredError, StageError
 from pipelines.imaging.pool import PixelPool
 from pipelines.limits import upload_limits
 from pipelines.providers.provider import Provider
 from pipelines.providers.registry import open_providers
-from pipelines.storage.backends import open_storage
 from workers.operations.checks.check import Check
 
 PROVIDER_TIMEOUT_S: Final = 5.0
-
-
-async def check_storage(settings: Settings, services: Services) -> Check:
-    """Write, read and delete one object."""
-    data = uuid.uuid4().bytes
-    key = f"doctor/{data.hex()}.bin"
-    try:
-        storage = open_storage(services.storage_url, settings.storage_public_url)
-        await storage.put(key, data, "application/octet-stream", hashlib.sha256(data).hexdigest())
-        is_same = await storage.get(key) == data
-        await storage.delete(key)
-        await storage.aclose()
-    except (ValueError, StageError, OSError) as error:
-        return Check("storage", "fail", str(error), "check STORAGE_URL, its rights and its free space")
-    if not is_same:
-        return Check("storage", "fail", "an object came back changed", "check STORAGE_URL")
-    return Check("storage", "ok", f"{services.storage_url.split(':', 1)[0]}: takes, gives and deletes")
 
 
 async def check_providers(settings: Settings) -> list[Check]:

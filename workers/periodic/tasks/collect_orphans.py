@@ -1,74 +1,169 @@
-"""Objects that no row refers to, and inputs whose job is long over: reported first, removed by a later run."""
+"""Objects of ours that no row names, and inputs whose job is long over: reported first, removed by a later run.
 
+Another program's object is never looked at: what Darkroom wrote stands in `darkroom.objects`, and storage isn't listed
+for anything else. The one exception is an input that a producer uploaded, and only where `DARKROOM_ORPHANS=delete`
+was set by hand.
+"""
+
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, Literal, get_args
 
 from config.periodic_terms import RETENTION_DAYS, RetentionPolicy
-from models.periodic.orphans import finished_inputs, remember_orphans, unreferenced
-from pipelines.keys import OUR_PREFIXES
-from pipelines.storage.storage import ListedObject
+from models.objects import OwnObject
+from models.periodic.orphans import (
+    artifact_page,
+    note_removed,
+    object_page,
+    report_orphans,
+    withdraw_reports,
+    written_by_us,
+)
+from models.periodic.references import finished_inputs, named
+from models.periodic.ticks import Cursor
+from pipelines.keys import INPUTS
+from pipelines.storage.storage import Storage
+from workers.objects import Fate, orphans_mode, remove_own
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 YOUNGEST: Final = timedelta(days=1)
 """Younger objects may be somebody's work in hand: stored first, written to a row after."""
 
-INPUTS: Final = "mcp-input/"
+MOST_REMOVED: Final = 2_000
+"""Objects that one chunk removes, so that its transaction stays short; the next chunk goes on behind the last."""
+
+REMOVERS: Final = 8
+"""Objects that are looked at and removed at a time."""
+
+Phase = Literal["objects", "artifacts", "inputs"]
+PHASES: Final[tuple[Phase, ...]] = ("objects", "artifacts", "inputs")
+_BEGINNING: Final[Mapping[Phase, Any]] = {"objects": "", "artifacts": ["", ""], "inputs": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a page holds. `over` are inputs that finished jobs name; `next_after` is None behind the last page."""
+
+    looked_at: int
+    named: Sequence[str]
+    orphans: Sequence[OwnObject]
+    over: Sequence[OwnObject]
+    next_after: Any
 
 
 async def collect(work: Work) -> Chunk:
-    """Look at the next page of objects; a page is listed while the tick is locked, so that no other run lists it too.
+    """Look at the next page of our objects while the tick is locked, so that no other run looks at it too.
 
     Removing is idempotent: a chunk that is lost before its commit is done again.
     """
-    cursor = work.cursor or {"prefix": 0, "after": ""}
-    page = await work.storage.list_objects(OUR_PREFIXES[cursor["prefix"]], after=cursor["after"], most=work.size)
-    removable, reported, temporary = await _sorted(work, page)
-    for key in (*removable, *temporary):
-        await work.storage.delete(key)
-    sizes = {listed.key: listed.size_bytes for listed in page}
+    phase, after = _place(work)
+    found = await _look(work, phase, after)
+    await withdraw_reports(work.connection, found.named)
+    removable = [*found.orphans, *found.over]
+    reported, earlier = await report_orphans(work.connection, removable, work.at)
+    is_removing = (await orphans_mode(work.connection, work.settings)).removes
+    due = [one for one in removable if is_removing and one.key in earlier]
+    fates = await _remove(work.storage, due[:MOST_REMOVED])
+    removed, missing, overwritten = ([one for one, fate in fates if fate == wanted] for wanted in get_args(Fate))
+    await note_removed(work.connection, [*removed, *missing], overwritten, work.at)
+    over = {one.key for one in found.over}
     counts = {
-        "listed": len(page),
+        "looked_at": found.looked_at,
         "reported": reported,
-        "removed": len(removable),
-        "temporary": len(temporary),
-        "removed_bytes": sum(sizes[key] for key in (*removable, *temporary)),
+        "removed": sum(one.key not in over for one in removed),
+        "temporary": sum(one.key in over for one in removed),
+        "removed_bytes": sum(one.size_bytes or 0 for one in removed),
+        "missing": len(missing),
+        "overwritten": len(overwritten),
     }
-    if len(page) == work.size:
-        return Chunk({"prefix": cursor["prefix"], "after": page[-1].key}, counts)
-    following = cursor["prefix"] + 1
-    return Chunk({"prefix": following, "after": ""} if following < len(OUR_PREFIXES) else None, counts)
+    if len(due) > MOST_REMOVED:
+        return Chunk({"phase": phase, "after": after}, counts)  # what is removed now isn't found again
+    return Chunk(_next_place(phase, found.next_after), counts)
 
 
-async def _sorted(work: Work, page: Sequence[ListedObject]) -> tuple[list[str], int, list[str]]:
-    """Return the orphans that an earlier run has reported, how many are new, and the inputs that are over."""
+async def count(work: Work) -> Mapping[str, int]:
+    """Count orphans and inputs that are over, without reporting or removing one."""
+    counts = {"looked_at": 0, "orphans": 0, "orphan_bytes": 0, "temporary": 0}
+    place: Mapping[str, Any] | None = {"phase": PHASES[0], "after": _BEGINNING[PHASES[0]]}
+    while place is not None:
+        found = await _look(work, place["phase"], place["after"])
+        counts["looked_at"] += found.looked_at
+        counts["orphans"] += len(found.orphans)
+        counts["orphan_bytes"] += sum(one.size_bytes or 0 for one in found.orphans)
+        counts["temporary"] += len(found.over)
+        place = _next_place(place["phase"], found.next_after)
+    return counts
+
+
+def _place(work: Work) -> tuple[Phase, Any]:
+    if work.cursor is None or work.cursor.get("phase") not in PHASES:  # an older release's tick begins anew
+        return PHASES[0], _BEGINNING[PHASES[0]]
+    return work.cursor["phase"], work.cursor["after"]
+
+
+def _next_place(phase: Phase, next_after: Any) -> Cursor | None:
+    if next_after is not None:
+        return {"phase": phase, "after": next_after}
+    following = PHASES[PHASES.index(phase) + 1 :]
+    return {"phase": following[0], "after": _BEGINNING[following[0]]} if following else None
+
+
+async def _look(work: Work, phase: Phase, after: Any) -> _Found:
+    """Return what a page holds, without writing anything."""
+    if phase == "inputs":
+        return await _look_at_inputs(work, after)
+    before = work.at - YOUNGEST
+    if phase == "objects":
+        page = await object_page(work.connection, after, before)
+    else:
+        page = await artifact_page(work.connection, after, before)
+    keys = await named(work.connection, [one.key for one in page.unnamed])
+    inputs = await finished_inputs(
+        work.connection, [key for key in keys if key.startswith(INPUTS)], work.at_utc - _input_age(work)
+    )
+    return _Found(
+        looked_at=len(page.named) + len(page.unnamed),
+        named=[*page.named, *(keys - inputs)],
+        orphans=[one for one in page.unnamed if one.key not in keys],
+        over=[one for one in page.unnamed if one.key in inputs],
+        next_after=page.last,
+    )
+
+
+async def _look_at_inputs(work: Work, after: str) -> _Found:
+    """Return a page of inputs that producers uploaded; nothing unless an operator has asked for their removal."""
+    if not (await orphans_mode(work.connection, work.settings)).covers_producers_inputs:
+        return _Found(0, [], [], [], None)
+    page = await work.storage.list_objects(INPUTS, after=after, most=work.size)
     old = {listed.key: listed for listed in page if listed.modified_at <= work.at - YOUNGEST}
-    alone = await unreferenced(work.connection, list(old))
-    removable, reported = await remember_orphans(work.connection, [old[key] for key in alone], work.at)
-    inputs = [key for key in old if key.startswith(INPUTS) and key not in alone]
-    temporary = await finished_inputs(work.connection, inputs, work.at_utc - _input_age(work)) if inputs else []
-    return removable, reported, temporary
+    theirs = old.keys() - await written_by_us(work.connection, old)
+    over = await finished_inputs(work.connection, theirs, work.at_utc - _input_age(work))
+    return _Found(
+        looked_at=len(page),
+        named=[*(theirs - over)],
+        orphans=[],
+        over=[OwnObject(key, None, old[key].size_bytes, old[key].modified_at) for key in sorted(over)],
+        next_after=page[-1].key if len(page) == work.size else None,
+    )
+
+
+async def _remove(storage: Storage, objects: Sequence[OwnObject]) -> list[tuple[OwnObject, Fate]]:
+    """Remove objects, a few at a time, and say of each what became of it."""
+    turn = asyncio.Semaphore(REMOVERS)
+
+    async def remove(one: OwnObject) -> tuple[OwnObject, Fate]:
+        async with turn:
+            return one, await remove_own(storage, one)
+
+    return await asyncio.gather(*(remove(one) for one in objects))
 
 
 def _input_age(work: Work) -> timedelta:
     terms = work.settings.retention.get("temporary_objects", RETENTION_DAYS["temporary_objects"])
     return timedelta(days=terms.days if isinstance(terms, RetentionPolicy) else terms)
-
-
-async def count(work: Work) -> Mapping[str, int]:
-    """Count orphans and inputs that are over, without reporting or removing one."""
-    counts = {"listed": 0, "orphans": 0, "orphan_bytes": 0}
-    for prefix in OUR_PREFIXES:
-        after = ""
-        while page := await work.storage.list_objects(prefix, after=after, most=work.size):
-            after = page[-1].key
-            old = {listed.key: listed for listed in page if listed.modified_at <= work.at - YOUNGEST}
-            alone = await unreferenced(work.connection, list(old))
-            counts["listed"] += len(page)
-            counts["orphans"] += len(alone)
-            counts["orphan_bytes"] += sum(old[key].size_bytes for key in alone)
-    return counts
 
 
 TASK: Final = Task("collect-orphans", Schedule("40 3 * * *", missed="skip"), collect, count, rest_factor=1)

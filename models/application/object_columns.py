@@ -1,0 +1,25 @@
+"""Which columns of the application's tables can hold an object's key or a URL of it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+OBJECT_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "users": ("image",),
+    "enhanced_images": ("originalUrl", "originalR2Key"),
+    "image_enhancement_jobs": ("enhancedUrl", "enhancedR2Key"),
+    "mcp_generation_jobs": ("inputImageUrl", "inputImageR2Key", "outputImageUrl", "outputImageR2Key"),
+    "enhancement_pipelines": ("promptConfig",),
+    "albums": ("coverImageId",),
+    "vouchers": ("metadata",),
+    "merch_webhook_events": ("payload",),
+    "campaign_metrics_cache": ("metrics",),
+}
+"""Table -> its columns that can, in JSON too; no other documented column of the twenty tables can.
+
+Log entries (`error_logs`, `audit_logs`) mention keys and rely on none. A table or column that isn't documented, such
+as `merch_order_items."imageR2Key"`, carts, galleries and audio, is looked at whatever it is called: an application
+adds such columns without telling anybody, and a paid order's picture may stand in one.
+"""
+
+INPUT_COLUMNS: Final = ("inputImageUrl", "inputImageR2Key")
+"""Of `mcp_generation_jobs`: once the job is long over, they name an input that nobody needs."""

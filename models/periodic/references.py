@@ -1,0 +1,129 @@
+"""Which objects the application's rows name: by key, by URL or anywhere in JSON."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from models.application.object_columns import INPUT_COLUMNS, OBJECT_COLUMNS
+from models.application.tables import TABLES
+from models.database import Connection
+
+SCAN_TIMEOUT_S = 600
+"""Of one look through one table. Nothing is removed when it is over: the tick fails and says which table it was."""
+
+# Every column that holds text, JSON, or a list of them. A view shows what a table holds, and a partition what its
+# table does.
+_TEXT_COLUMNS = """
+SELECT c.relname::text AS table_name, a.attname::text AS column_name
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+CROSS JOIN LATERAL (SELECT coalesce(e.typcategory, t.typcategory) AS category,
+                           coalesce(nullif(coalesce(e.typbasetype, t.typbasetype), 0), e.oid, t.oid) AS type) k
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
+  AND (k.category = 'S' OR format_type(k.type, NULL) IN ('json', 'jsonb', 'xml', 'hstore', 'public.hstore'))
+ORDER BY c.relname, a.attnum
+"""
+
+# The name of an object is the last part of its key: of letters, digits, _ . = and -, and no other object has it. It is
+# looked for as a whole word, so that a key, a URL with whatever prefix and query, and JSON are all one thing. In a
+# URL's query even the slash and the equals sign may be percent-encoded, also twice. A full stop may end a sentence.
+_NAMES = """
+SELECT DISTINCT w.word
+FROM public.{table} r
+CROSS JOIN LATERAL (VALUES {columns}) v (words)
+CROSS JOIN LATERAL unnest(
+    CASE WHEN v.words ~ '^[A-Za-z0-9_.=:/-]*$' THEN string_to_array(v.words, '/') -- faster, and nearly always
+         ELSE regexp_split_to_array(
+             CASE WHEN strpos(v.words, '%') > 0
+                  THEN regexp_replace(regexp_replace(v.words, '%(25)*2f', '/', 'gi'), '%(25)*3d', '=', 'gi')
+                  ELSE v.words END, '[^A-Za-z0-9_.=-]+') END) t (token)
+CROSS JOIN LATERAL (SELECT rtrim(t.token, '.') AS word) w
+WHERE {condition} AND w.word IN (SELECT unnest($1::text[]))
+"""
+
+
+class ScanTimeoutError(Exception):
+    """A table couldn't be looked through in time, so nobody knows what it names."""
+
+
+async def named(
+    connection: Connection, keys: Collection[str], *, without: Mapping[str, Collection[str]] | None = None
+) -> set[str]:
+    """Return those of some keys that a row of the application names. The caller is in a transaction.
+
+    A key is taken for named when its last part stands anywhere in a column that can hold a key: rather one object too
+    many is kept than one that an order shows is removed.
+
+    Args:
+        connection: in a transaction, which is told to fail rather than to be shown a part of the rows.
+        keys: that Darkroom wrote.
+        without: table -> columns that are left out.
+
+    Raises:
+        asyncpg.PostgresError: a table can't be read whole, so nobody knows.
+        ScanTimeoutError: a table is too large, or held by another program.
+    """
+    if not keys:
+        return set()
+    await _require_every_row(connection)
+    tables: dict[str, list[str]] = {}
+    for row in await connection.fetch(_TEXT_COLUMNS):
+        table, column = row["table_name"], row["column_name"]
+        if _can_name(table, column) and column not in (without or {}).get(table, ()):
+            tables.setdefault(table, []).append(column)
+    wanted = {_name(key) for key in keys}
+    found: set[str] = set()
+    for table, columns in tables.items():
+        if wanted > found:
+            found |= await _names_in(connection, table, columns, wanted - found)
+    return {key for key in keys if _name(key) in found}
+
+
+async def finished_inputs(connection: Connection, keys: Collection[str], before: datetime) -> set[str]:
+    """Return the inputs whose jobs all ended before a time (UTC), and that nothing else names; raises as `named`."""
+    if not keys:
+        return set()
+    await _require_every_row(connection)
+    table, wanted = "mcp_generation_jobs", {_name(key) for key in keys}
+    is_over = 'darkroom.is_terminal(r.status) AND r."updatedAt" < $2'
+    over = await _names_in(connection, table, INPUT_COLUMNS, wanted, f"({is_over})", before)
+    needed = await _names_in(connection, table, INPUT_COLUMNS, over, f"NOT ({is_over})", before) if over else set()
+    candidates = [key for key in keys if _name(key) in over - needed]
+    return set(candidates) - await named(connection, candidates, without={table: INPUT_COLUMNS})
+
+
+async def _require_every_row(connection: Connection) -> None:
+    """Have row-level security fail instead of hiding rows until the end of the transaction."""
+    await connection.execute("SET LOCAL row_security TO off")
+
+
+def _can_name(table: str, column: str) -> bool:
+    if table in OBJECT_COLUMNS and column in OBJECT_COLUMNS[table]:
+        return True
+    return table not in TABLES or column not in TABLES[table].columns
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+async def _names_in(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    names: Collection[str],
+    condition: str = "true",
+    *arguments: object,
+) -> set[str]:
+    texts = ", ".join(f"(r.{_quoted(column)}::text)" for column in columns)
+    query = _NAMES.format(table=_quoted(table), columns=texts, condition=condition)
+    try:
+        rows = await connection.fetch(query, list(names), *arguments, timeout=SCAN_TIMEOUT_S)
+    except TimeoutError as error:
+        raise ScanTimeoutError(f"public.{table} can't be looked through for keys within {SCAN_TIMEOUT_S} s") from error
+    return {row["word"] for row in rows}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,151 @@
+"""Objects that Darkroom writes and removes: each is written down before it is put, and only such a one is removed."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from typing_extensions import override
+
+from config.settings import Settings
+from models.database import Connection, Database
+from models.objects import OwnObject, forget_objects, own_object, record_object
+from models.periodic.orphans import are_tables_ours
+from pipelines.errors import BadImageError, MissingObjectError
+from pipelines.storage.storage import MAX_OBJECT_BYTES, ListedObject, ObjectHead, Storage
+
+Fate = Literal["removed", "missing", "overwritten"]
+"""What became of an object that was to be removed: another program's content is left where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrphansMode:
+    """What happens to orphans.
+
+    Attributes:
+        removes: those that an earlier run has reported are removed.
+        covers_producers_inputs: inputs of finished jobs that a producer uploaded are taken for ours.
+        reason: for people: where that comes from.
+    """
+
+    removes: bool
+    covers_producers_inputs: bool
+    reason: str
+
+
+async def orphans_mode(connection: Connection, settings: Settings) -> OrphansMode:
+    """Return what holds on this database: what was set by hand, else removal where Darkroom made the tables."""
+    if settings.orphans is not None:
+        is_set = settings.orphans == "delete"
+        return OrphansMode(is_set, is_set, f"DARKROOM_ORPHANS={settings.orphans}")
+    if await are_tables_ours(connection):
+        return OrphansMode(removes=True, covers_producers_inputs=False, reason="Darkroom made the tables")
+    return OrphansMode(removes=False, covers_producers_inputs=False, reason="another tool made the tables")
+
+
+Record = Callable[[str, str, int], Awaitable[None]]
+"""Writes down key, sha256 and size in bytes of what is about to be put, and commits."""
+
+
+class RecordedStorage(Storage):
+    """A storage whose every put is written down and committed before it begins."""
+
+    def __init__(self, storage: Storage, record: Record) -> None:
+        """Wrap a storage, which stays the caller's to close."""
+        self._storage = storage
+        self._record = record
+
+    @override
+    async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        await self._record(key, sha256, len(data))
+        await self._storage.put(key, data, content_type, sha256)
+
+    @override
+    async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        return await self._storage.get(key, max_bytes=max_bytes)
+
+    @override
+    async def head(self, key: str) -> ObjectHead:
+        return await self._storage.head(key)
+
+    @override
+    async def delete(self, key: str) -> None:
+        await self._storage.delete(key)
+
+    @override
+    async def list_objects(self, prefix: str, *, after: str = "", most: int = 1_000) -> list[ListedObject]:
+        return await self._storage.list_objects(prefix, after=after, most=most)
+
+    @override
+    def url(self, key: str) -> str:
+        return self._storage.url(key)
+
+    @override
+    async def presign(self, key: str, expires: timedelta) -> str:
+        return await self._storage.presign(key, expires)
+
+    @override
+    async def aclose(self) -> None:
+        return
+
+
+async def _once(trip: Callable[[], Awaitable[None]]) -> None:
+    await trip()
+
+
+def recorded_storage(
+    storage: Storage,
+    database: Database,
+    *,
+    job_type: str,
+    job_id: str,
+    trip: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] = _once,
+) -> RecordedStorage:
+    """Return a storage that writes down its puts for one job, or for what `models.objects` names instead of one.
+
+    Args:
+        storage: where to put.
+        database: where to write it down.
+        job_type: of the job.
+        job_id: of the job.
+        trip: makes a trip to the database, however often it takes; once unless given.
+    """
+
+    async def record(key: str, sha256: str, size_bytes: int) -> None:
+        def work(connection: Connection) -> Awaitable[None]:
+            return record_object(
+                connection, key, job_type=job_type, job_id=job_id, sha256=sha256, size_bytes=size_bytes
+            )
+
+        await trip(lambda: database.commit("record_object", work))
+
+    return RecordedStorage(storage, record)
+
+
+async def remove_own(storage: Storage, one: OwnObject) -> Fate:
+    """Remove an object if it still is what Darkroom wrote; the caller forgets its row.
+
+    Raises:
+        StorageUnavailableError: nobody knows; nothing was removed, or it may still be there.
+    """
+    try:
+        if one.sha256 is not None and (await storage.head(one.key)).sha256 != one.sha256:
+            return "overwritten"
+    except MissingObjectError:
+        return "missing"
+    except BadImageError:  # larger than anything that we write
+        return "overwritten"
+    await storage.delete(one.key)
+    return "removed"
+
+
+async def take_back(storage: Storage, database: Database, key: str) -> None:
+    """Remove what was put a moment ago for a row that was refused, so that nobody has seen its key.
+
+    Raises:
+        StorageUnavailableError: it may still be there; it is found as an orphan.
+    """
+    one = await database.run(lambda connection: own_object(connection, key))
+    if one is not None:
+        await remove_own(storage, one)
+        await database.commit("forget_object", lambda connection: forget_objects(connection, [one]))

@@ -1,0 +1,63 @@
+"""Checks of the storage, and of what happens to objects that no row names."""
+
+import hashlib
+import uuid
+from contextlib import suppress
+
+from config.embedded.services import Services
+from config.settings import Settings
+from models.database import Database
+from models.objects import PROBE
+from pipelines.errors import MissingObjectError, StageError
+from pipelines.storage.backends import open_storage
+from pipelines.storage.storage import Storage
+from workers.objects import orphans_mode, recorded_storage, take_back
+from workers.operations.checks.check import Check
+
+_REPORTED = """
+SELECT count(*) AS orphans, coalesce(sum(o.size_bytes), 0) AS size_bytes FROM darkroom.orphans o
+WHERE o.removed_at IS NULL
+"""
+
+
+async def check_storage(settings: Settings, services: Services, database: Database | None) -> Check:
+    """Write, read and delete one object, which is written down before; without a database only look for one."""
+    data = uuid.uuid4().bytes
+    key = f"doctor/{data.hex()}.bin"
+    scheme = services.storage_url.split(":", 1)[0]
+    try:
+        storage = open_storage(services.storage_url, settings.storage_public_url)
+        try:
+            if database is None:
+                with suppress(MissingObjectError):
+                    await storage.head(key)
+                return Check("storage", "ok", f"{scheme}: answers; nothing was stored, since no row can be written")
+            is_same = await _probe(storage, database, key, data)
+        finally:
+            await storage.aclose()
+    except (ValueError, StageError, OSError) as error:
+        return Check("storage", "fail", str(error), "check STORAGE_URL, its rights and its free space")
+    if not is_same:
+        return Check("storage", "fail", "an object came back changed", "check STORAGE_URL")
+    return Check("storage", "ok", f"{scheme}: takes, gives and deletes")
+
+
+async def _probe(storage: Storage, database: Database, key: str, data: bytes) -> bool:
+    sha256 = hashlib.sha256(data).hexdigest()
+    recorded = recorded_storage(storage, database, job_type=PROBE, job_id=data.hex())
+    await recorded.put(key, data, "application/octet-stream", sha256)
+    is_same = await storage.get(key) == data
+    await take_back(storage, database, key)
+    return is_same
+
+
+async def check_orphans(database: Database, settings: Settings) -> Check:
+    """Say whether orphans are removed or only reported, why, and how many are reported."""
+    mode = await database.run(lambda connection: orphans_mode(connection, settings))
+    reported = await database.fetchrow(_REPORTED)
+    assert reported is not None  # noqa: S101 - an aggregate without groups has one row
+    found = f"{reported['orphans']:,} are reported, {int(reported['size_bytes']) / 1e6:,.1f} MB"
+    if mode.removes:
+        return Check("orphans", "ok", f"removed a run after their report, since {mode.reason}; {found}")
+    advice = "see darkroom.orphans; DARKROOM_ORPHANS=delete removes them" if reported["orphans"] else ""
+    return Check("orphans", "ok", f"only reported, since {mode.reason}; {found}", advice)
