@@ -219,8 +219,8 @@ async def check(house, scenario, subject, place):
 
 
 BOUGHT_AND_UNRECORDED = (
-    *("after call_generate", "before close_call", "after close_call", "before put_object", "after put_object"),
-    "before record_artifact",
+    *("after call_generate", "before close_call", "after close_call", "before record_object", "after record_object"),
+    *("before put_object", "after put_object", "before record_artifact"),
 )
 """A crash between an answer and its record loses that one picture."""
 
@@ -250,7 +250,7 @@ async def test_every_commit_of_these_paths_has_been_died_at(house):
 
 
 ELSEWHERE = {
-    *("log_fenced", "count_use", "release_unknown", "delete_picture", "retry_job", "adopt"),
+    *("log_fenced", "count_use", "release_unknown", "delete_picture", "forget_object", "retry_job", "adopt"),
     *("claim_one", "set_aside", "end_refused", "end_refused_job", "settle_refused"),
 }
 """Passed on no path of these jobs: a pipeline's count, claims that nobody knows, an upload taken back, adoption, and
