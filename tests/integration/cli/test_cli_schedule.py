@@ -72,3 +72,40 @@ def test_schedule_that_does_not_parse_is_refused(darkroom: Darkroom, monkeypatch
 
     assert ran.code != 0
     assert "whenever" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (None, "removes what an earlier run reported: Darkroom made the tables"),
+        ("report", "only reports: DARKROOM_ORPHANS=report"),
+        ("delete", "removes what an earlier run reported: DARKROOM_ORPHANS=delete"),
+    ],
+)
+def test_list_and_doctor_say_what_becomes_of_orphans(darkroom: Darkroom, monkeypatch, setting, words):
+    if setting is not None:
+        monkeypatch.setenv("DARKROOM_ORPHANS", setting)
+
+    listed = darkroom("schedule", "list")
+    (check,) = [check for check in darkroom("doctor", "--json").json["checks"] if check["name"] == "orphans"]
+
+    assert words in listed.err
+    assert check["status"] == "ok"
+    assert words.partition(": ")[2] in check["message"]
+
+
+def test_orphans_setting_of_another_word_is_refused(darkroom: Darkroom, monkeypatch):
+    monkeypatch.setenv("DARKROOM_ORPHANS", "keep")
+
+    ran = darkroom("schedule", "list")
+
+    assert ran.code == 2
+    assert "DARKROOM_ORPHANS='keep'" in ran.err
+    assert "'report' or 'delete'" in ran.err
+
+
+def test_doctors_probe_leaves_neither_object_nor_row(darkroom: Darkroom, arrange: Arrange, tmp_path):
+    darkroom("doctor")
+
+    assert arrange(lambda database: database.fetchval("SELECT count(*) FROM darkroom.objects")) == 0
+    assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []

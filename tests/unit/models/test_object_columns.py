@@ -1,0 +1,30 @@
+"""The columns that can name an object are declared once, and none of the documented ones is forgotten."""
+
+import re
+
+import sqlalchemy as sa
+
+from models.application.object_columns import INPUT_COLUMNS, OBJECT_COLUMNS
+from models.application.tables import TABLES
+
+NAMES_NONE = {"apiKeyId", "cacheKey", "imageId", "keyHash", "keyPrefix", "sourceFile", "sourceImageId"}
+
+
+def test_declared_columns_exist_and_hold_text_or_json() -> None:
+    for table, columns in OBJECT_COLUMNS.items():
+        for column in columns:
+            assert isinstance(TABLES[table].columns[column].type, sa.Text | sa.JSON), f"{table}.{column}"
+    assert set(INPUT_COLUMNS) <= set(OBJECT_COLUMNS["mcp_generation_jobs"])
+
+
+def test_every_documented_column_that_sounds_like_a_key_or_url_is_declared() -> None:
+    sounding = {
+        (table.name, column.name)
+        for table in TABLES.values()
+        for column in table.columns
+        if isinstance(column.type, sa.Text)
+        and re.search(r"key|url|image|picture|cover|file$", column.name, re.IGNORECASE)
+    }
+    declared = {(table, column) for table, columns in OBJECT_COLUMNS.items() for column in columns}
+
+    assert {column for _, column in sounding - declared} == NAMES_NONE
