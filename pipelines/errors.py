@@ -38,6 +38,10 @@ class BadImageError(PermanentError):
     """The picture is refused at the door: the message names the limit and the value found."""
 
 
+class TransparentImageError(BadImageError):
+    """The picture is transparent all over."""
+
+
 class MissingObjectError(PermanentError):
     """An object that a row names is not in storage: the message names the key."""
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from pipelines.errors import BadImageError
+from pipelines.errors import TransparentImageError
 from pipelines.imaging import png
 from pipelines.imaging.header import ImageHeader
 from pipelines.imaging.jpeg import with_its_end
@@ -83,7 +83,7 @@ def load_first_visible(image: Image.Image) -> None:
         image.load()
         if _greatest_alpha(image) >= LEAST_ALPHA:
             return
-    raise BadImageError("picture is transparent all over: there is nothing to see in it")
+    raise TransparentImageError("picture is transparent all over: there is nothing to see in it")
 
 
 def _greatest_alpha(image: Image.Image) -> int:

@@ -10,6 +10,7 @@ from pipelines.errors import (
     BrokenAnswerError,
     OneColourError,
     PixelChildLostError,
+    TransparentImageError,
     WrongShapeError,
     WrongSizeError,
 )
@@ -95,6 +96,8 @@ class Asked:
         try:
             header = read_header(data, limits)
             came = await pixels.run(look, data, limits, task_bytes=header.decoded_bytes)
+        except TransparentImageError as error:
+            raise OneColourError(f"{self.model} answered with an empty picture: all of it is transparent") from error
         except BadImageError as error:
             raise BrokenAnswerError(
                 f"{self.model} answered with no usable picture: {error}", evidence=error.evidence

@@ -1,6 +1,5 @@
 """workflowRunId: a copy of the claim's token for people to read, and never in place of what a producer wrote."""
 
-
 import pytest
 
 from models.transitions import Released, record
