@@ -191,7 +191,7 @@ async def submit_enhancement(
     if runtime.settings.over_size == "refuse":
         wished = None if pipeline_id is None else await runtime.database.fetchval(_MODEL, pipeline_id)
         asked = tier or await runtime.database.fetchval(_DEFAULT_TIER, user_id, image_id, pipeline_id)
-        _require_size(runtime.settings, wished, asked)
+        _require_size(runtime.settings, wished, asked, is_of_words=False)
 
     async def submit(connection: Connection) -> str:
         job_id: str = await connection.fetchval(
@@ -258,7 +258,7 @@ async def submit_generation(
     if "\0" in prompt:
         raise InvalidInputError("the prompt holds a NUL character; remove it")
     if runtime.settings.over_size == "refuse":
-        _require_size(runtime.settings, None, tier)
+        _require_size(runtime.settings, None, tier, is_of_words=True)
 
     async def submit(connection: Connection) -> str:
         async with connection.transaction():
@@ -294,7 +294,7 @@ async def read_result(runtime: Runtime, key: str) -> bytes:
         raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
 
 
-def _require_size(settings: Settings, wished: str | None, tier: str) -> None:
+def _require_size(settings: Settings, wished: str | None, tier: str, *, is_of_words: bool) -> None:
     """Refuse a tier that would have to be enlarged.
 
     Raises:
@@ -302,7 +302,7 @@ def _require_size(settings: Settings, wished: str | None, tier: str) -> None:
     """
     from pipelines.providers.registry import size_refusal  # noqa: PLC0415 - heavy, and needed for this setting alone
 
-    if reason := size_refusal(settings, wished, Tier(tier).long_side_px):
+    if reason := size_refusal(settings, wished, Tier(tier).long_side_px, is_of_words=is_of_words):
         raise InvalidInputError(reason)
 
 

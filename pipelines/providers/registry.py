@@ -35,7 +35,7 @@ def open_providers(settings: Settings, pixels: PixelPool, limits: DecodeLimits) 
     return [PROVIDERS[name](settings, pixels, limits) for name in settings.providers]
 
 
-def size_refusal(settings: Settings, wished: str | None, long_side_px: int) -> str | None:
+def size_refusal(settings: Settings, wished: str | None, long_side_px: int, *, is_of_words: bool) -> str | None:
     """Return why no configured provider makes pictures of a tier's size without enlarging them; None if one does.
 
     What a worker finds out before it buys anything, for whoever submits a job.
@@ -44,6 +44,7 @@ def size_refusal(settings: Settings, wished: str | None, long_side_px: int) -> s
         settings: providers, models and prices.
         wished: the model that a pipeline names.
         long_side_px: the tier's.
+        is_of_words: the picture is made or changed by words, which the local engine can't.
     """
     prices, reasons = PriceTable(settings.model_prices), []
     for name in settings.providers:
@@ -52,9 +53,11 @@ def size_refusal(settings: Settings, wished: str | None, long_side_px: int) -> s
             reason = shortfall(model, SIZES_PX[prices.size_for(model, long_side_px)], long_side_px)
         elif name == "openai":
             reason = shortfall(settings.openai_image_model, MOST_SIDE_PX, long_side_px)
+        elif is_of_words:
+            continue
         else:
-            reason = None
+            return None
         if reason is None:
             return None
         reasons.append(reason)
-    return "; ".join(reasons)
+    return "; ".join(reasons) or None

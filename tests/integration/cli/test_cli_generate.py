@@ -31,6 +31,27 @@ def test_modify_stores_its_input_first(darkroom, arrange, tmp_path):
     assert (tmp_path / "objects" / key).exists()
 
 
+SMALL = "gemini-3.1-flash-lite-image"
+
+
+def test_tier_that_no_model_makes_is_refused_by_setting_and_costs_nothing(darkroom, arrange, monkeypatch, tmp_path):
+    for name, value in {"PROVIDER": "gemini", "GEMINI_API_KEY": "x", "DARKROOM_GEMINI_IMAGE_MODEL": SMALL}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DARKROOM_OVER_SIZE", "refuse")
+    user = arrange(lambda database: make_user(database, balance=100))
+    refused = darkroom("generate", "a cat", "--tier", "4k", "--user", user, "--no-wait")
+    taken = darkroom("generate", "a cat", "--tier", "1k", "--user", user, "--no-wait", "--json")
+    monkeypatch.setenv("PROVIDER", "gemini,local")  # which makes every size, and nothing of words
+    also_refused = darkroom("generate", "a cat", "--tier", "4k", "--user", user, "--no-wait")
+    path = tmp_path / "in.png"
+    path.write_bytes(encoded(photo(40, 30), "PNG"))
+    enhanced = darkroom("enhance", str(path), "--tier", "4k", "--user", user, "--no-wait", "--json")
+
+    assert (refused.code, taken.code, also_refused.code, enhanced.code) == (1, 0, 1, 0)
+    assert f"{SMALL} makes pictures of at most 1024 pixels, and the tier has 4096" in refused.err
+    assert arrange(lambda database: database.fetchval("SELECT count(*) FROM darkroom.job_queue")) == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("generate", " "), ("generate", "a cat", "--aspect", "1:9"), ("generate", "a cat", "--aspect", "wide")],
