@@ -102,6 +102,11 @@ GOOD = {
     "candidates are one object": lambda v: v.update(candidates=_candidate(v)),
     "second candidate": lambda v: v["candidates"].insert(0, {"finishReason": "NO_IMAGE", "index": 0}),
     "second after a refused one": lambda v: v["candidates"].insert(0, {"finishReason": "IMAGE_SAFETY"}),
+    "parts in a list of their own": lambda v: _candidate(v)["content"].update(parts=[_parts(v)]),
+    "pictures beside the content": lambda v: _candidate(v).update(
+        content={"parts": [{"text": "Here"}]}, images=[_parts(v)[-1]]
+    ),
+    "no candidates at all": lambda v: {"output": _parts(v)[-1], "usageMetadata": v["usageMetadata"]},
     "null candidate": lambda v: v["candidates"].insert(0, None),
     "a list around": lambda v: [v],
     "an object around": lambda v: {"response": v},

@@ -72,11 +72,8 @@ def response_of(documents: Sequence[Mapping[str, Any]], reader: Reader) -> Gener
         feedback = reader.mapping(_either(document, "promptFeedback"), "promptFeedback")
         block_reason = reader.text(_either(feedback, "blockReason"), "promptFeedback.blockReason") or block_reason
         usage = _usage(reader.mapping(_either(document, "usageMetadata"), "usageMetadata"), reader) or usage
-    if not any(part.picture or part.text for candidate in candidates for part in candidate.parts):
-        found = [_part(one, reader) for one in mappings_in(list(documents)) if _either(one, "inlineData")]
-        if any(part.picture for part in found):  # in a wrapping that nobody has told of
-            reader.note("candidates")
-            candidates.append(Candidate(found))
+    if not candidates and (found := _pictures_in(list(documents), "candidates", reader)):
+        candidates.append(Candidate(found))
     return GenerateContentResponse(candidates, block_reason, usage)
 
 
@@ -86,12 +83,24 @@ _NAMES = frozenset(
 
 
 def _candidate(value: Mapping[str, Any], reader: Reader) -> Candidate:
+    parts = [_part(one, reader) for one in _parts(value.get("content"), reader)]
+    if not any(part.picture for part in parts):
+        parts += _pictures_in(value, "content", reader)
     return Candidate(
-        parts=[_part(one, reader) for one in _parts(value.get("content"), reader)],
+        parts=parts,
         finish_reason=reader.text(_either(value, "finishReason"), "finishReason"),
         finish_message=reader.text(_either(value, "finishMessage"), "finishMessage"),
         continuation_token=reader.text(_either(value, "continuationToken"), "continuationToken"),
     )
+
+
+def _pictures_in(value: Any, name: str, reader: Reader) -> list[Part]:
+    """Return the parts with a picture, however they are wrapped: nobody has told of every way."""
+    found = [_part(one, reader) for one in mappings_in(value) if _either(one, "inlineData")]
+    pictures = [part for part in found if part.picture]
+    if pictures:
+        reader.note(name)
+    return pictures
 
 
 def _parts(content: Any, reader: Reader) -> Iterator[Mapping[str, Any]]:

@@ -154,6 +154,12 @@ async def test_answer_without_a_picture_says_what_came(gemini, server, answer, w
     assert caught.value.is_paid
 
 
+async def test_picture_that_was_sent_and_comes_back_beside_no_answer_is_none(gemini, server):
+    server.answer = lambda request: odd.of_value({"request": request, "candidates": [{"finishReason": "NO_IMAGE"}]})
+    with pytest.raises(BrokenAnswerError, match="no picture"):
+        await gemini.generate(PROMPT, [PICTURE], 1024, 1.5)
+
+
 async def test_picture_that_ended_by_policy_is_refused(gemini, server):
     server.answer = odd.changed(lambda value: value["candidates"][0].update(finishReason="IMAGE_SAFETY"))
     with pytest.raises(PolicyRefusedError):
