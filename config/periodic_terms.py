@@ -15,6 +15,8 @@ RETENTION_DAYS: Final = {
     "ticks": 30,
     "provider_calls": 400,
     "artifacts": 400,
+    "submissions": 400,
+    "pipeline_links": 400,
     "limits": 35,
     "sessions": 0,
     "verification_tokens": 0,
@@ -29,6 +31,12 @@ KEPT_FOREVER: Final = frozenset(
         *("users", "enhanced_images", "api_keys", "vouchers", "voucher_redemptions", "operator_actions"),
     )
 )
+MONEY_NAMES: Final = re.compile(
+    r"(^|_)(transactions?|ledgers?|balances?|payments?|payouts?|invoices?|orders?|purchases?|refunds?|charges?|billing|"
+    r"credits?|wallets?|vouchers?|coupons?|subscriptions?|plans|prices|audits?)($|_)"
+)
+"""Names of tables of an application that hold money or an audit, which retention leaves alone as well."""
+
 ALLOWANCES_TOKENS: Final = {"FREE": 10, "BASIC": 20, "STANDARD": 50, "PREMIUM": 100}
 DRIP_INTERVALS_S: Final = dict.fromkeys(ALLOWANCES_TOKENS, 900)
 DRIP_AMOUNTS_TOKENS: Final = dict.fromkeys(ALLOWANCES_TOKENS, 1)
@@ -40,6 +48,10 @@ _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 def _table(value: str) -> str:
     if not _TABLE.fullmatch(value):
         raise ValueError(f"{value!r} must be a table's bare name, in lower case: no schema, no quotes")
+    if value not in RETENTION_DAYS and MONEY_NAMES.search(value):
+        raise ValueError(
+            f"{value} must not be named here: by its name it holds money or an audit, which are kept for ever"
+        )
     return value
 
 

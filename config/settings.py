@@ -122,7 +122,9 @@ class Settings(ProviderSettings):
         f"{LEAST_CONNECTIONS}; schedulers and commands take at most {MOST_BESIDE_WORKERS} of them",
     )
     queues: Names = Field(
-        default=("default",), min_length=1, description="Queues this worker takes jobs from, separated by commas"
+        default=("default",),
+        min_length=1,
+        description="Queues this worker takes jobs from, separated by commas; jobs enter no other than default yet",
     )
     lease_s: Annotated[float, Field(ge=3, allow_inf_nan=False)] = Field(
         default=15,
@@ -161,7 +163,9 @@ class Settings(ProviderSettings):
         default=3, description="Attempts after the first for jobs whose table has no maxRetries column"
     )
     user_caps: _UserCaps = Field(
-        default={}, description="Running jobs a user may have, by tier of the balance, FREE=2,...; not named: no cap"
+        default={},
+        description="Running jobs a user may have, by tier of the balance, FREE=2,...; not named: no cap. Not carried "
+        "out yet: a worker that starts with it warns, and `darkroom doctor` fails",
     )
     regeneration: Literal["monthly", "drip", "off"] = Field(
         default="monthly",

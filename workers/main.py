@@ -38,6 +38,7 @@ from workers.provider_check import check_providers
 from workers.runner import Runner
 from workers.runtime import ModeMismatchError, make_database, open_runtime, require_usable, warn_if_unheard
 from workers.supervisor import READY_FD, REFUSED_EXIT_CODE
+from workers.unbuilt import warn_of_unbuilt
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class WorkerProcess:
     async def start(self) -> None:
         """Open everything, take a lease, and begin to claim."""
         settings = self._settings
+        warn_of_unbuilt(settings)
         services = self._stack.enter_context(embedded_services(settings))
         installed = await require_usable(settings, services, wait=True)
         database = make_database(settings, services, most_connections=settings.connections - 1)

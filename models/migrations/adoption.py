@@ -23,25 +23,29 @@ REQUIRED_COLUMNS: Mapping[str, str] = {
     "users": "id email",
     "user_token_balances": "id userId balance lastRegeneration tier updatedAt",
     "token_transactions": "id userId amount type source sourceId balanceAfter metadata createdAt",
-    "enhanced_images": "id userId originalUrl originalR2Key originalWidth originalHeight originalFormat isPublic",
+    "enhanced_images": "id userId name originalUrl originalR2Key originalWidth originalHeight originalSizeBytes "
+    "originalFormat isPublic createdAt updatedAt",
     "enhancement_pipelines": "id userId visibility analysisConfig autoCropConfig promptConfig generationConfig "
     "usageCount",
     "albums": "id userId pipelineId",
-    "album_images": "albumId imageId sortOrder",
+    "album_images": "albumId imageId sortOrder addedAt",
     "image_enhancement_jobs": "id imageId userId tier tokensCost status currentStage enhancedUrl enhancedR2Key "
     "enhancedWidth enhancedHeight enhancedSizeBytes errorMessage retryCount maxRetries geminiPrompt geminiModel "
     "geminiTemp processingStartedAt processingCompletedAt createdAt updatedAt workflowRunId analysisResult "
-    "analysisSource wasCropped cropDimensions pipelineId sourceImageId isBlend",
+    "analysisSource wasCropped cropDimensions pipelineId sourceImageId isBlend isAnonymous",
     "mcp_generation_jobs": "id userId apiKeyId type tier tokensCost status prompt inputImageUrl inputImageR2Key "
     "outputImageUrl outputImageR2Key outputWidth outputHeight outputSizeBytes errorMessage geminiModel "
     "processingStartedAt processingCompletedAt createdAt updatedAt",
     "subscriptions": "userId status tier currentPeriodStart currentPeriodEnd cancelAtPeriodEnd downgradeTo "
     "tokensPerMonth rolloverTokens maxRollover updatedAt",
-    "subscription_plans": "name stripePriceId priority active",
-    "vouchers": "id expiresAt status updatedAt",
-    "error_logs": "id timestamp message stack userId environment errorType errorCode metadata",
+    "subscription_plans": "id name stripePriceId priority active tokensPerMonth maxRollover sortOrder",
+    "error_logs": "id timestamp message stack callerName userId route environment errorType errorCode metadata",
 }
-"""What the queue, the money, the stages and the periodic tasks read or write, table by table."""
+"""What the queue, the money, the stages and the periodic tasks read or write, table by table.
+
+Tables that aren't named here are optional: who reads one asks first whether it is there, and periodic tasks name theirs
+in `Task.needs`.
+"""
 
 REQUIRED_LABELS: Mapping[str, frozenset[str]] = {
     "ErrorEnvironment": frozenset({"BACKEND"}),

@@ -1,5 +1,6 @@
 """Deleting what has been kept for long enough: rows in chunks, weeks of our own logs whole."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,7 +14,11 @@ WEEKS_AHEAD: Final = 5
 
 
 class UnusablePolicyError(Exception):
-    """A retention policy names a table, or a column, that isn't there; the message says which."""
+    """A retention policy names a column that isn't there or is no time; the message says which."""
+
+
+class ForbiddenPolicyError(ValueError):
+    """A policy names what is never deleted, or what takes such rows along; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,14 @@ class Policy:
         column: the time from which they are kept.
         age: for how long.
         where: SQL that holds for rows that may go; `t` is the row.
+        is_ours: a policy that Darkroom has by itself. Of another one nobody has looked whether the table holds money.
     """
 
     table: str
     column: str
     age: timedelta
     where: str = "true"
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +48,64 @@ class Pruned:
     last: str | None
 
 
+# From a table to every table of whose rows a deletion takes some along, or changes some: by foreign keys, transitively
+# where they cascade, and up and down a table's partitions. `is_kept` by name; by its columns only the table itself.
+_TAKES_ALONG = """
+WITH RECURSIVE reached (oid, path) AS (
+    SELECT c.oid, ARRAY[c.relname::text] FROM pg_class c WHERE c.oid = to_regclass($1)
+    UNION ALL
+    SELECT n.oid, r.path || c.relname::text
+    FROM reached r
+    CROSS JOIN LATERAL (
+        SELECT k.conrelid FROM pg_constraint k
+        WHERE k.contype = 'f' AND k.confrelid = r.oid AND k.confdeltype IN ('c', 'n', 'd')
+        UNION SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = r.oid
+        UNION SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = r.oid) n (oid)
+    JOIN pg_class c ON c.oid = n.oid
+    WHERE c.relname::text <> ALL (r.path) AND cardinality(r.path) < 20)
+SELECT r.path, c.relkind::text AS kind, c.relname = ANY ($2) AS is_kept,
+       cardinality(r.path) = 1 AND EXISTS (
+           SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             AND (a.atttypid = 'money'::regtype OR a.atttypid IN (
+                      'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype, 'float4'::regtype,
+                      'float8'::regtype)
+                  AND a.attname ~* '(amount|balance|price|cost|credit|token|refund|payout|charged|paid)')) AS has_money
+FROM reached r JOIN pg_class c ON c.oid = r.oid ORDER BY cardinality(r.path), r.path
+"""
+
+
+async def require_allowed(connection: Connection, policy: Policy, kept: Iterable[str]) -> None:
+    """See that no deletion by a policy can reach money, an audit or work in hand (promise I11).
+
+    Args:
+        connection: any; nothing is locked.
+        policy: whose table need not be there.
+        kept: bare names of tables of which no row is ever deleted or changed by retention.
+
+    Raises:
+        ForbiddenPolicyError: it can; says by which tables.
+    """
+    for row in await connection.fetch(_TAKES_ALONG, policy.table, list(kept)):
+        if row["kind"] not in {"r", "p"} and len(row["path"]) == 1:
+            raise ForbiddenPolicyError(f"retention of {policy.table}: it is no table, and may show rows that are kept")
+        if row["is_kept"] and len(row["path"]) == 1:
+            raise ForbiddenPolicyError(f"retention must not name {policy.table}: its rows are kept for ever")
+        if row["is_kept"]:
+            raise ForbiddenPolicyError(
+                f"retention of {policy.table}: its rows would take along or change rows of {row['path'][-1]}, which "
+                f"are kept for ever ({' -> '.join(row['path'])})"
+            )
+        if row["has_money"] and not policy.is_ours:
+            raise ForbiddenPolicyError(
+                f"retention must not name {policy.table}: by its columns it holds money, which is kept for ever"
+            )
+
+
 async def _boundary(connection: Connection, policy: Policy) -> str:
     """Return `$1` as the column's own type: the application's columns are UTC without a zone.
 
     Raises:
-        UnusablePolicyError: there is no such column.
+        UnusablePolicyError: there is no such column, or it holds no time.
     """
     name = await connection.fetchval(
         """SELECT format_type(a.atttypid, NULL) FROM pg_attribute a

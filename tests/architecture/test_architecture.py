@@ -1,5 +1,6 @@
 """What the layout promises, held against the files."""
 
+import ast
 import importlib.metadata
 import re
 import subprocess
@@ -13,6 +14,7 @@ from pipelines.job_types import JOB_TYPES
 from pipelines.providers.registry import PROVIDERS
 from pipelines.storage.backends import BACKENDS
 from workers.periodic.registry import periodic_tasks
+from workers.unbuilt import unbuilt_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("config", "models", "pipelines", "workers")
@@ -30,6 +32,24 @@ def test_every_logged_event_stands_in_the_docs_and_the_reverse():
     documented = {event for row in rows for event in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
 
     assert logged == documented
+
+
+def attributes_read(path: Path, methods: set[str] | None = None) -> set[str]:
+    tree = ast.parse(path.read_text())
+    roots = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in (methods or ())]
+    found = (node for root in (roots if methods else [tree]) for node in ast.walk(root))
+    return {node.attr for node in found if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+
+
+def test_every_setting_is_read_by_something_that_carries_it_out():
+    declarations = {ROOT / "config/settings.py", ROOT / "config/provider_settings.py", ROOT / "workers/unbuilt.py"}
+    read = {name for path in source_files() if path not in declarations for name in attributes_read(path)}
+    # what settings.py hands on by another name; its validators only look
+    read |= attributes_read(ROOT / "config/settings.py", {"regeneration_terms", "secrets", "providers"})
+
+    unread = set(Settings.model_fields) - read
+
+    assert unread == set(unbuilt_settings(Settings(user_caps={"FREE": 1})))
 
 
 def test_every_stage_on_disk_is_in_a_job_type():

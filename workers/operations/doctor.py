@@ -25,6 +25,7 @@ from workers.operations.checks.database import (
 )
 from workers.operations.checks.objects import check_orphans, check_storage
 from workers.operations.checks.outside import check_fetcher, check_providers
+from workers.operations.checks.promises import check_links, check_passed_over, check_retention, check_unbuilt
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs
 from workers.runtime import make_database
@@ -35,7 +36,7 @@ REFUSALS = (OSError, DatabaseLostError, asyncpg.PostgresError, asyncpg.Interface
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
     """Look at everything, whatever is broken; never raises for what it finds."""
-    checks = [*await check_providers(settings), check_fetcher(settings)]
+    checks = [*await check_providers(settings), check_fetcher(settings), check_unbuilt(settings)]
     database = make_database(settings, services, most_connections=1)
     try:
         await database.open()
@@ -62,7 +63,8 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         checks += [await count_rows(database, row_check) for row_check in ROW_CHECKS]
         checks += [await check_overdue(database, settings), await check_budgets(database, settings)]
         checks += [await check_free_jobs(database, settings), await check_terms(database, settings)]
-        checks.append(await check_orphans(database, settings))
+        checks += [await check_links(database, settings), await check_retention(database, settings)]
+        checks += [await check_passed_over(database, settings), await check_orphans(database, settings)]
     except REFUSALS as error:
         checks.append(Check("postgresql", "fail", f"it refused to be looked at: {error}", "see the PostgreSQL log"))
     finally:

@@ -1,10 +1,15 @@
 """Periodic tasks as operators see them: when they run, what they did, and a tick out of turn."""
 
 import difflib
+import itertools
 from datetime import datetime
 from typing import Any
 
-from models.database import Connection
+from config.periodic_terms import KEPT_FOREVER
+from config.settings import Settings
+from models.database import Connection, Database
+from models.periodic.needs import missing_columns, passed_over
+from models.periodic.retention import ForbiddenPolicyError, require_allowed
 from models.periodic.ticks import last_ticks, schedule_states
 from workers.objects import orphans_mode
 from workers.operations.actions import record_action
@@ -12,6 +17,7 @@ from workers.operations.errors import InvalidInputError, NotFoundError
 from workers.periodic.engine import Clock, Clockwork
 from workers.periodic.registry import periodic_tasks
 from workers.periodic.schedule import InvalidScheduleError
+from workers.periodic.tasks.prune_records import policies
 from workers.runtime import Runtime
 
 
@@ -28,16 +34,36 @@ def clockwork(runtime: Runtime, clock: Clock | None = None) -> Clockwork:
     return Clockwork(runtime.database, runtime.storage, runtime.settings, tasks, clock=clock)
 
 
+async def require_allowed_policies(database: Database, settings: Settings) -> None:
+    """See that no retention policy of the settings reaches what is kept for ever.
+
+    Raises:
+        InvalidInputError: names the table, and how its rows are tied to those that are kept.
+    """
+    for name, policy in policies(settings).items():
+        try:
+            await database.run(
+                lambda connection, policy=policy: require_allowed(connection, policy, KEPT_FOREVER)  # type: ignore[misc]  # mypy can't infer a default
+            )
+        except ForbiddenPolicyError as error:
+            raise InvalidInputError(f"DARKROOM_RETENTION: {error}; leave {name} out") from error
+
+
 async def list_schedules(runtime: Runtime) -> list[dict[str, Any]]:
     """Return every schedule, and how its task ran last.
 
-    `next_run` is None while a schedule is paused or can't be read; `last_error` says what is wrong with it.
+    `next_run` is None while a schedule is paused or can't be read; `last_error` says what is wrong with it, or which
+    table or column isn't there that its task needs.
     """
     clock = clockwork(runtime)
     names = list(clock.tasks)
     states = await runtime.database.run(lambda connection: schedule_states(connection, names))
     last = await runtime.database.run(lambda connection: last_ticks(connection, names))
     now = await runtime.database.fetchval("SELECT clock_timestamp()")
+    needs = {name: task.needs for name, task in clock.tasks.items()}
+    missing = await runtime.database.run(
+        lambda connection: missing_columns(connection, itertools.chain.from_iterable(needs.values()))
+    )
     rows = []
     for name in names:
         row = last[name]
@@ -57,7 +83,7 @@ async def list_schedules(runtime: Runtime) -> list[dict[str, Any]]:
                 "next_run": next_run,
                 "last_counts": row["last_counts"],
                 "last_duration_s": row["last_duration_s"],
-                "last_error": row["last_error"],
+                "last_error": row["last_error"] or passed_over(needs[name], missing),
             }
         )
     return rows
@@ -83,10 +109,12 @@ async def run_schedule(
         actor: who asks, for the record.
 
     Raises:
+        InvalidInputError: a retention policy reaches what is kept for ever.
         NotFoundError: there is no such task.
     """
     clock = clockwork(runtime)
     _require(clock, name)
+    await require_allowed_policies(runtime.database, runtime.settings)
     at = at or await runtime.database.fetchval("SELECT date_trunc('milliseconds', clock_timestamp())")
     if is_dry:
         return await clock.count(name, at)

@@ -13,6 +13,7 @@ import structlog
 from config.settings import Settings
 from models.database import Connection, Database, is_cancelled, is_connection_loss, is_contention
 from models.periodic import ticks
+from models.periodic.needs import missing_columns, passed_over
 from models.periodic.terms import record_terms
 from pipelines.storage.storage import Storage
 from workers.periodic.schedule import InvalidScheduleError, Schedule
@@ -225,6 +226,11 @@ class Clockwork:
 
     async def _is_wanted(self, task: Task, connection: Connection) -> bool:
         if not task.is_on(self._settings):
+            return False
+        if task.needs and (reason := passed_over(task.needs, await missing_columns(connection, task.needs))):
+            if self._complaints.get(task.name) != reason:  # with each tick, otherwise
+                log.warning("task_passed_over", task=task.name, reason=reason)
+                self._complaints[task.name] = reason
             return False
         return not task.moves_money or await connection.fetchval("SELECT darkroom.money_mode()") == "managed"
 

@@ -58,6 +58,8 @@ class Task:
         rest_factor: how long to rest after a chunk, as a multiple of its time: load that yields to jobs.
         moves_money: runs in mode managed only.
         is_on: whether the settings ask for it.
+        needs: columns of the application's that the task reads and that the tables of another tool may lack, as
+            `schema.table.column`; without one of them the task is passed over.
     """
 
     name: str
@@ -67,3 +69,4 @@ class Task:
     rest_factor: float = 0
     moves_money: bool = False
     is_on: Callable[[Settings], bool] = lambda _settings: True
+    needs: tuple[str, ...] = ()

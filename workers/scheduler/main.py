@@ -8,8 +8,10 @@ import structlog
 
 from config.embedded.services import Services
 from config.settings import Settings
+from workers.operations.schedule import require_allowed_policies
 from workers.runtime import open_runtime, warn_if_unheard
 from workers.scheduler.loops import Scheduler
+from workers.unbuilt import warn_of_unbuilt
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +28,11 @@ async def _run(settings: Settings, services: Services, on_ready: Callable[[], No
         loop.add_signal_handler(number, stopping.set)
     async with open_runtime(settings, services) as runtime:
         await warn_if_unheard(runtime.database)
+        warn_of_unbuilt(settings)
+        await require_allowed_policies(runtime.database, settings)
+        scheduler = Scheduler(runtime)
         log.info("scheduler_started")
         on_ready()
-        await Scheduler(runtime).run(stopping)
+        await scheduler.run(stopping)
     log.info("scheduler_stopped")
     return 0

@@ -4,11 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+import structlog
 
 from config.settings import Settings, SettingsError, load_settings
-from tests.builders import claim_jobs, make_job, make_user, new_id
+from models.periodic.retention import ForbiddenPolicyError
+from tests.builders import claim_jobs, make_image, make_job, make_user, new_id, set_status
+from workers.operations.errors import InvalidInputError
+from workers.operations.schedule import require_allowed_policies
 from workers.periodic.registry import periodic_tasks
-from workers.periodic.tasks.prune_records import ForbiddenPolicyError, policy_of
+from workers.periodic.tasks.prune_records import policy_of
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 
@@ -198,3 +202,113 @@ async def test_unfinished_tick_keeps_its_row(database, make_clockwork):
     await database.fetch(insert, NOW - timedelta(days=901), "finished")
 
     assert (await make_clockwork().run_extra("prune-ticks", NOW))["deleted"] == 1
+
+
+def refused_names():
+    return [
+        *("subscription_plans", "merch_orders", "merch_order_items", "token_ledger", "credit_transactions", "invoices"),
+        *("user_wallets", "stripe_payments", "admin_audit", "coupons"),
+    ]
+
+
+@pytest.mark.parametrize("table", refused_names())
+def test_policy_for_a_table_that_is_named_as_money_is_refused_at_start(table):
+    with pytest.raises(SettingsError, match=f"DARKROOM_RETENTION.*{table}"):
+        load_settings({"DARKROOM_RETENTION": f'{{"{table}": {{"column": "createdAt", "days": 1}}}}'})
+
+
+TIED = {
+    "holds an amount": 'CREATE TABLE public.old (seen timestamptz, "amountPaid" integer)',
+    "holds money": "CREATE TABLE public.old (seen timestamptz, sum money)",
+    "cascades to users": """
+        CREATE TABLE public.old (id text PRIMARY KEY, seen timestamptz);
+        ALTER TABLE public.users ADD old text REFERENCES public.old ON DELETE CASCADE""",
+    "cascades over another table": """
+        CREATE TABLE public.old (id text PRIMARY KEY, seen timestamptz);
+        CREATE TABLE public.between (id text PRIMARY KEY, old text REFERENCES public.old ON DELETE CASCADE);
+        ALTER TABLE public.audit_logs ADD between text REFERENCES public.between ON DELETE CASCADE""",
+    "changes rows of the ledger": """
+        CREATE TABLE public.old (id text PRIMARY KEY, seen timestamptz);
+        ALTER TABLE public.token_transactions ADD old text REFERENCES public.old ON DELETE SET NULL""",
+    "is a part of the ledger": "CREATE TABLE public.old (seen timestamptz) INHERITS (public.token_transactions)",
+    "shows the ledger": 'CREATE VIEW public.old AS SELECT "createdAt" AS seen FROM token_transactions',
+}
+
+
+@pytest.mark.parametrize("ddl", TIED.values(), ids=TIED)
+async def test_policy_that_reaches_money_deletes_nothing_and_no_scheduler_starts_with_it(database, make_clockwork, ddl):
+    async with database.connection() as connection:
+        await connection.execute(ddl)
+    fields = {"retention": {"old": {"column": "seen", "days": 1}}}
+
+    with pytest.raises(InvalidInputError, match=r"DARKROOM_RETENTION: retention .*public\.old"):
+        await require_allowed_policies(database, Settings(**fields))
+    with pytest.raises(ForbiddenPolicyError, match=r"public\.old"):
+        await make_clockwork(**fields).run_extra("prune-old", NOW)
+
+
+async def test_known_table_that_takes_users_along_is_refused_too(database):
+    async with database.connection() as connection:
+        await connection.execute(
+            "ALTER TABLE public.users ADD session text REFERENCES public.sessions ON DELETE CASCADE"
+        )
+
+    with pytest.raises(InvalidInputError, match=r"public\.sessions.*users"):
+        await require_allowed_policies(database, Settings())
+
+
+async def test_default_policies_and_one_that_only_refers_to_users_are_allowed(database):
+    async with database.connection() as connection:
+        await connection.execute(
+            """CREATE TABLE public.visits (
+                   seen timestamptz, "userId" text REFERENCES public.users ON DELETE CASCADE, n int)"""
+        )
+
+    await require_allowed_policies(database, Settings(retention={"visits": {"column": "seen", "days": 1}}))
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [("PENDING", True), ("PROCESSING", True), ("CANCELLED", False)])
+async def test_submission_is_forgotten_once_its_job_is_long_over(database, make_clockwork, status, is_kept):
+    user = await make_user(database)
+    image = await make_image(database, user)
+    submit = "SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K', idempotency_key => 'key')"
+    job = await database.fetchval(submit, user, image)
+    await set_status(database, job, status)
+    await database.fetch("DELETE FROM darkroom.job_queue")
+    await database.fetch("UPDATE darkroom.submissions SET created_at = $1", NOW - timedelta(days=401))
+
+    counts = await make_clockwork().run_extra("prune-submissions", NOW)
+
+    assert counts == {"deleted": 0 if is_kept else 1}
+    assert (await make_clockwork(retention={"submissions": 500}).count("prune-submissions", NOW))["deleted"] == 0
+
+
+async def test_queued_submission_is_kept_even_where_the_job_is_gone(database, make_clockwork):
+    user = await make_user(database)
+    image = await make_image(database, user)
+    submit = "SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K', idempotency_key => 'key')"
+    await database.fetchval(submit, user, image)
+    await database.fetch("UPDATE darkroom.submissions SET created_at = $1", NOW - timedelta(days=401))
+
+    assert await make_clockwork().run_extra("prune-submissions", NOW) == {"deleted": 0}
+
+    await database.fetch("DELETE FROM public.image_enhancement_jobs")
+    assert await make_clockwork().run_extra("prune-submissions", NOW + timedelta(hours=1)) == {"deleted": 1}
+
+
+async def test_policy_for_a_table_that_is_gone_is_passed_over_and_says_so(database, make_clockwork):
+    await database.fetch("DROP TABLE public.sessions")
+    await database.fetch('ALTER TABLE public.merch_webhook_events RENAME COLUMN "createdAt" TO created')
+    clockwork = make_clockwork(retention={"typo": {"column": "seen", "days": 1}})
+
+    with structlog.testing.capture_logs() as logs:
+        for name in ("prune-sessions", "prune-merch_webhook_events", "prune-typo"):
+            for day in range(2):
+                assert await clockwork.run_extra(name, NOW + timedelta(days=day)) == {}
+
+    said = [(log["task"], log["reason"]) for log in logs if log["event"] == "task_passed_over"]
+    assert said == [
+        ("prune-sessions", "passed over: public.sessions not there"),
+        ("prune-merch_webhook_events", "passed over: public.merch_webhook_events.createdAt not there"),
+        ("prune-typo", "passed over: public.typo not there"),
+    ]

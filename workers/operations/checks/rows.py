@@ -33,6 +33,15 @@ ROW_CHECKS: Final = (
         "start `darkroom worker` or `darkroom scheduler`: either rescues them",
     ),
     RowCheck(
+        "queues of workers",
+        """SELECT count(*), min(q.name) FROM darkroom.workers w CROSS JOIN LATERAL unnest(w.queues) q (name)
+           WHERE w.lease_expires_at > now() AND q.name <> 'default'""",
+        "no worker waits at a queue that no job enters",
+        "{count} times a live worker takes from a queue that no job enters yet, one is {example}",
+        "start workers without --queues and DARKROOM_QUEUES: every job is in queue default",
+        "fail",
+    ),
+    RowCheck(
         "stuck jobs",
         """SELECT count(*), min(q.job_id) FROM darkroom.job_queue q
            WHERE q.status = 'processing' AND q.deadline_at < now() - interval '60 seconds'""",

@@ -38,4 +38,11 @@ async def count(work: Work) -> Mapping[str, int]:
     return dict(await work.connection.fetchrow(_COUNT, work.at_utc) or {})
 
 
-TASK: Final = Task("expire-vouchers", Schedule("*/15 * * * *"), expire, count)
+_COLUMNS: Final = ("id", "status", "expiresAt", "currentUses", "maxUses", "updatedAt")
+TASK: Final = Task(
+    "expire-vouchers",
+    Schedule("*/15 * * * *"),
+    expire,
+    count,
+    needs=tuple(f"public.vouchers.{column}" for column in _COLUMNS),
+)

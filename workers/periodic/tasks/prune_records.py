@@ -6,12 +6,26 @@ from typing import Final
 
 from config.periodic_terms import KEPT_FOREVER, RetentionPolicy
 from config.settings import Settings
-from models.periodic.retention import Policy, add_weeks, count_prunable, count_weeks, drop_week, prune
+from models.periodic.retention import (
+    ForbiddenPolicyError,
+    Policy,
+    add_weeks,
+    count_prunable,
+    count_weeks,
+    drop_week,
+    prune,
+    require_allowed,
+)
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 REST_FACTOR: Final = 1.5
 """Nobody waits for a deletion: jobs have the machine for most of the time."""
+
+_JOB_IS_OVER: Final = """
+NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id)
+AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = t.job_id AND NOT darkroom.is_terminal(j.status))
+"""
 
 # table -> schema and table, time column, and which rows may go
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -21,6 +35,9 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "verification_tokens": ("public.verification_tokens", "expires", "true"),
     "campaign_metrics_cache": ("public.campaign_metrics_cache", "expiresAt", "true"),
     "artifacts": ("darkroom.artifacts", "created_at", "true"),
+    # of a key that is forgotten a second submission is a new job
+    "submissions": ("darkroom.submissions", "created_at", _JOB_IS_OVER),
+    "pipeline_links": ("darkroom.pipeline_links", "at", _JOB_IS_OVER),
     "provider_calls": (
         "darkroom.provider_calls",
         "started_at",
@@ -48,10 +65,6 @@ ELSEWHERE: Final = frozenset({"temporary_objects"})
 """Kept by another task: collect-orphans sees every object anyway."""
 
 
-class ForbiddenPolicyError(ValueError):
-    """A policy names what is never deleted."""
-
-
 def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
     """Return what a setting means: days for a table that we know, or everything about one that we don't.
 
@@ -63,14 +76,23 @@ def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
     if isinstance(terms, RetentionPolicy):
         # a policy for a table of ours changes its age only: its guard stays
         name, column, where = {**TABLES, **WEEKLY}.get(table, (f"public.{table}", terms.column, terms.where))
-        return Policy(name, column, timedelta(days=terms.days), where)
+        return Policy(name, column, timedelta(days=terms.days), where, is_ours=table in {**TABLES, **WEEKLY})
     if table not in {**TABLES, **WEEKLY}:
         raise ForbiddenPolicyError(
             f"retention of {table}: name its time column, as JSON: "
             f'{{"{table}": {{"column": "createdAt", "days": {terms}}}}}'
         )
     name, column, where = {**TABLES, **WEEKLY}[table]
-    return Policy(name, column, timedelta(days=terms), where)
+    return Policy(name, column, timedelta(days=terms), where, is_ours=True)
+
+
+def policies(settings: Settings) -> dict[str, Policy]:
+    """Return every policy in the settings, by its table's bare name.
+
+    Raises:
+        ForbiddenPolicyError: one can't be; so a scheduler doesn't start.
+    """
+    return {table: policy_of(table, terms) for table, terms in settings.retention.items() if table not in ELSEWHERE}
 
 
 def tasks(settings: Settings) -> tuple[Task, ...]:
@@ -79,9 +101,7 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
     Raises:
         ForbiddenPolicyError: a policy can't be; so a scheduler doesn't start.
     """
-    return tuple(
-        _task(table, policy_of(table, terms)) for table, terms in settings.retention.items() if table not in ELSEWHERE
-    )
+    return tuple(_task(table, policy) for table, policy in policies(settings).items())
 
 
 def _task(table: str, policy: Policy) -> Task:
@@ -93,6 +113,8 @@ def _task(table: str, policy: Policy) -> Task:
         if cursor["step"] == "drop":
             dropped = await drop_week(work.connection, table, work.at - policy.age)
             return Chunk({"step": "drop" if dropped else "rows", "after": None}, {"weeks_dropped": int(bool(dropped))})
+        # asked with each chunk: a foreign key may be added while a scheduler runs
+        await require_allowed(work.connection, policy, KEPT_FOREVER)
         pruned = await prune(work.connection, policy, work.at, cursor["after"], work.size)
         left = {"step": "rows", "after": pruned.last} if pruned.deleted == work.size else None
         return Chunk(left, {"deleted": pruned.deleted})
@@ -103,4 +125,5 @@ def _task(table: str, policy: Policy) -> Task:
             found["weeks_dropped"] = await count_weeks(work.connection, table, work.at - policy.age)
         return found
 
-    return Task(f"prune-{table}", Schedule("20 * * * *"), chunk, count, rest_factor=REST_FACTOR)
+    needs = (f"{policy.table}.{policy.column}",)
+    return Task(f"prune-{table}", Schedule("20 * * * *"), chunk, count, rest_factor=REST_FACTOR, needs=needs)

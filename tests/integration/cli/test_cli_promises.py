@@ -1,0 +1,135 @@
+"""Settings that nothing carries out, and policies that can't be: said at start and by `doctor`."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.builders import make_worker
+from tests.integration.cli.calling import Arrange, Darkroom
+
+PROGRAM = Path(sys.executable).with_name("darkroom")
+MONEY = '{"visits": {"column": "seen", "days": 1}}'
+VISITS = """
+CREATE TABLE public.visits (id text PRIMARY KEY, seen timestamptz);
+ALTER TABLE public.users ADD COLUMN visit text REFERENCES public.visits ON DELETE CASCADE
+"""
+UNDONE = "ALTER TABLE public.users DROP COLUMN visit; DROP TABLE public.visits"
+
+
+def finding(darkroom: Darkroom, name: str) -> tuple[int, str, str]:
+    ran = darkroom("doctor", "--json")
+    (check,) = [check for check in ran.json["checks"] if check["name"] == name]
+    return ran.code, check["status"], check["message"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("DARKROOM_USER_CAPS", "FREE=2", "no user's running jobs are bounded"),
+        ("DARKROOM_QUEUES", "default,fast", "names fast, which no job enters yet"),
+        ("DARKROOM_QUEUES", "fast", "this worker takes no job at all"),
+    ],
+)
+def test_setting_without_effect_fails_doctor_and_is_said_at_start(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    code, status, message = finding(darkroom, "settings")
+
+    assert (code, status) == (1, "fail")
+    assert variable in message
+    assert said in message
+    for command in (("scheduler",), ("worker", "--processes", "1")):
+        lines = until_ready(command, tmp_path)
+        assert [line for line in lines if "setting_without_effect" in line and variable in line], lines
+
+
+def until_ready(command: tuple[str, ...], folder: Path) -> list[str]:
+    """Start a process, wait until it works, stop it; return what it logged."""
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([PROGRAM, *command], text=True, stdout=subprocess.PIPE, stderr=log)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n", (folder / "log").read_text()
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    return (folder / "log").read_text().splitlines()
+
+
+def test_live_worker_at_a_queue_that_no_job_enters_fails_doctor(darkroom: Darkroom, arrange: Arrange) -> None:
+    arrange(make_worker)
+    assert finding(darkroom, "queues of workers")[1] == "ok"
+
+    arrange(lambda db: db.fetch("UPDATE darkroom.workers SET queues = '{default,slow}'"))
+
+    code, status, message = finding(darkroom, "queues of workers")
+    assert (code, status, "slow" in message) == (1, "fail", True)
+
+
+@pytest.fixture
+def tied_table(arrange: Arrange) -> Iterator[Callable[[], None]]:
+    def execute(sql: str) -> None:
+        for statement in sql.split(";"):
+            arrange(lambda db, statement=statement: db.fetch(statement))
+
+    execute(VISITS)
+    yield
+    execute(UNDONE)
+
+
+@pytest.mark.usefixtures("tied_table")
+def test_policy_that_reaches_users_stops_a_scheduler_at_its_start(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DARKROOM_RETENTION", MONEY)
+
+    ran = subprocess.run([PROGRAM, "scheduler"], text=True, capture_output=True, timeout=60, check=False)
+
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "DARKROOM_RETENTION: retention of public.visits" in ran.stderr
+    assert "users" in ran.stderr
+    assert darkroom("schedule", "run", "prune-visits").code == 1
+    code, status, message = finding(darkroom, "retention")
+    assert (code, status, "public.visits" in message) == (1, "fail", True)
+
+
+def test_policy_that_names_money_is_refused_by_every_command(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DARKROOM_RETENTION", '{"token_purchases": {"column": "at", "days": 1}}')
+
+    ran = darkroom("schedule", "list")
+
+    assert (ran.code, "token_purchases must not be named" in ran.err) == (2, True)
+
+
+def test_task_without_its_table_is_shown_and_harms_nothing(darkroom: Darkroom, arrange: Arrange) -> None:
+    arrange(lambda db: db.fetch("ALTER TABLE public.sessions RENAME TO sessions_away"))
+    try:
+        rows = {row["name"]: row for row in darkroom("schedule", "list", "--json").json}
+        ran = darkroom("schedule", "run", "prune-sessions")
+        code, status, message = finding(darkroom, "tables of tasks")
+    finally:
+        arrange(lambda db: db.fetch("ALTER TABLE public.sessions_away RENAME TO sessions"))
+
+    assert rows["prune-sessions"]["last_error"] == "passed over: public.sessions not there"
+    assert ran.code == 0
+    assert (code, status) == (0, "warn")
+    assert message == "prune-sessions: passed over: public.sessions not there"
+
+
+def test_shared_pipelines_that_are_not_recorded_as_set_are_told(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DARKROOM_LINK_PIPELINES", "trust")
+
+    assert finding(darkroom, "shared pipelines") == (
+        0,
+        "warn",
+        "DARKROOM_LINK_PIPELINES=trust, but owner is recorded",
+    )

@@ -1,0 +1,52 @@
+"""Checks of settings against what is there: those that nothing carries out yet, and those that can't be carried out."""
+
+from config.settings import Settings, variable_name
+from models.database import Database
+from models.periodic.needs import missing_columns, passed_over
+from workers.operations.checks.check import Check
+from workers.operations.errors import InvalidInputError
+from workers.operations.schedule import require_allowed_policies
+from workers.periodic.registry import periodic_tasks
+from workers.unbuilt import unbuilt_settings
+
+
+def check_unbuilt(settings: Settings) -> Check:
+    """Look for settings that ask for what isn't built."""
+    found = unbuilt_settings(settings)
+    if not found:
+        return Check("settings", "ok", "each is carried out")
+    names = " and ".join(variable_name(name) for name in found)
+    return Check("settings", "fail", "; ".join(found.values()), f"unset {names}: this version doesn't carry it out")
+
+
+async def check_retention(database: Database, settings: Settings) -> Check:
+    """Look for retention policies that would reach what is kept for ever."""
+    try:
+        await require_allowed_policies(database, settings)
+    except (InvalidInputError, ValueError) as error:
+        return Check("retention", "fail", str(error), "mend DARKROOM_RETENTION: schedulers don't start with it")
+    return Check("retention", "ok", "no policy reaches money, audits or jobs")
+
+
+async def check_passed_over(database: Database, settings: Settings) -> Check:
+    """Look for periodic tasks whose tables or columns aren't there."""
+    try:
+        needs = {task.name: task.needs for task in periodic_tasks(settings)}
+    except ValueError as error:
+        return Check("tables of tasks", "fail", str(error), "mend the setting: schedulers don't start with it")
+    names = [name for names in needs.values() for name in names]
+    missing = await database.run(lambda connection: missing_columns(connection, names))
+    reasons = [f"{name}: {reason}" for name, columns in needs.items() if (reason := passed_over(columns, missing))]
+    if not reasons:
+        return Check("tables of tasks", "ok", "every table that a periodic task needs is there")
+    advice = "nothing, if the application has no such table; otherwise look whether DARKROOM_RETENTION names it rightly"
+    return Check("tables of tasks", "warn", "; ".join(reasons), advice)
+
+
+async def check_links(database: Database, settings: Settings) -> Check:
+    """Compare who is trusted with pipelines shared by link with what is recorded."""
+    recorded = await database.fetchval("SELECT darkroom.link_pipelines()")
+    if settings.link_pipelines in {None, recorded}:
+        return Check("shared pipelines", "ok", f"{recorded}, as recorded")
+    message = f"DARKROOM_LINK_PIPELINES={settings.link_pipelines}, but {recorded} is recorded"
+    return Check("shared pipelines", "warn", message, "run `darkroom db upgrade` with this environment to record it")

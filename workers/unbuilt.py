@@ -1,0 +1,31 @@
+"""Settings that are read, checked and carried out by nothing yet: whoever sets one must hear so."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from config.settings import Settings, variable_name
+
+log = structlog.get_logger(__name__)
+
+ONLY_QUEUE: Final = "default"
+"""The queue that every job enters; nothing puts one into another yet."""
+
+
+def unbuilt_settings(settings: Settings) -> Mapping[str, str]:
+    """Return what is wrong with settings that have no effect, by field name; empty where none is set."""
+    found = {}
+    if settings.user_caps:
+        found["user_caps"] = f"{variable_name('user_caps')} has no effect yet: no user's running jobs are bounded"
+    if further := [name for name in settings.queues if name != ONLY_QUEUE]:
+        found["queues"] = f"{variable_name('queues')} names {', '.join(further)}, which no job enters yet"
+        if ONLY_QUEUE not in settings.queues:
+            found["queues"] += f"; without {ONLY_QUEUE} this worker takes no job at all"
+    return found
+
+
+def warn_of_unbuilt(settings: Settings) -> None:
+    """Log each of them; called once by each process that starts."""
+    for name, reason in unbuilt_settings(settings).items():
+        log.warning("setting_without_effect", setting=variable_name(name), reason=reason)
