@@ -29,10 +29,12 @@ BEGIN
     IF pipeline_id IS NOT NULL THEN
         PERFORM darkroom.check_pipeline(user_id, pipeline_id);
         PERFORM darkroom.check_link(user_id, pipeline_id, pipeline_token);
+        PERFORM darkroom.check_references(pipeline_id);
     ELSE
         album_pipeline := darkroom.album_pipeline(user_id, image_id);
         IF album_pipeline IS NOT NULL THEN
             PERFORM darkroom.check_pipeline(user_id, album_pipeline);
+            PERFORM darkroom.check_references(album_pipeline);
             IF darkroom.link_pipelines() <> 'trust' THEN
                 PERFORM darkroom.check_link(user_id, album_pipeline, pipeline_token);
             END IF;

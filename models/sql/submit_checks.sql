@@ -118,16 +118,41 @@ BEGIN
     END IF;
 END $$;
 
--- An input of another user's. Ids that stand in keys in another form are left to the worker, which knows that form.
+-- Whether a key lies outside a user's prefixes. Ids that stand in keys in another form are left to the worker, which
+-- knows that form. No user has no prefix.
+CREATE OR REPLACE FUNCTION darkroom.is_outside(user_id text, key text) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN user_id IS NULL OR (user_id ~ '^[A-Za-z0-9_-][A-Za-z0-9_.-]*$' AND user_id !~ '[.][.]' AND NOT (
+    starts_with(key, 'users/' || user_id || '/') OR starts_with(key, 'mcp-generated/' || user_id || '/')
+    OR starts_with(key, 'mcp-modified/' || user_id || '/') OR starts_with(key, 'mcp-input/' || user_id || '/')));
+
 CREATE OR REPLACE FUNCTION darkroom.check_input_key(user_id text, input_key text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    IF user_id ~ '^[A-Za-z0-9_-][A-Za-z0-9_.-]*$' AND user_id !~ '[.][.]'
-        AND NOT EXISTS (SELECT FROM unnest(ARRAY['users/', 'mcp-generated/', 'mcp-modified/', 'mcp-input/']) prefix
-                        WHERE starts_with(input_key, prefix || user_id || '/')) THEN
+    IF darkroom.is_outside(user_id, input_key) THEN
         RAISE EXCEPTION 'input key % is not yours', input_key USING ERRCODE = '42501';
+    END IF;
+END $$;
+
+-- The reference pictures of a pipeline are its owner's, whoever uses it. Called after the JSON is known to be sound.
+CREATE OR REPLACE FUNCTION darkroom.check_references(pipeline_id text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    foreign_key record;
+BEGIN
+    SELECT r.place - 1 AS place, r.value ->> 'r2Key' AS key INTO foreign_key
+    FROM public.enhancement_pipelines p
+    CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(p."promptConfig" -> 'referenceImages')
+        WHEN 'array' THEN p."promptConfig" -> 'referenceImages' ELSE '[]' END) WITH ORDINALITY r (value, place)
+    WHERE p.id = pipeline_id AND r.value ->> 'r2Key' IS NOT NULL
+      AND darkroom.is_outside(p."userId", r.value ->> 'r2Key')
+    ORDER BY r.place LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'promptConfig.referenceImages[%].r2Key: % is not under its pipeline owner''s prefix',
+            foreign_key.place, foreign_key.key USING ERRCODE = '42501';
     END IF;
 END $$;
 
@@ -180,12 +205,12 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    found record;
+    refused record;
     plan jsonb;
 BEGIN
-    SELECT f.* INTO found FROM darkroom.api_key_fault(user_id, api_key_id) f;
-    IF found.fault IS NOT NULL THEN
-        RAISE EXCEPTION '%', found.fault USING ERRCODE = found.state;
+    SELECT f.* INTO refused FROM darkroom.api_key_fault(user_id, api_key_id) f;
+    IF refused.fault IS NOT NULL THEN
+        RAISE EXCEPTION '%', refused.fault USING ERRCODE = refused.state;
     END IF;
     plan := darkroom.plan_of(user_id);
     IF plan ->> 'apiAccess' = 'false' THEN

@@ -221,6 +221,27 @@ async def test_grant_lets_a_role_submit_and_nothing_else(url: str, db: asyncpg.C
     await db.execute('DROP OWNED BY "app ""role"""; DROP ROLE "app ""role"""')
 
 
+async def test_upgrade_leaves_one_signature_of_submit_enhancement_and_who_may_call_it(
+    url: str, db: asyncpg.Connection
+) -> None:
+    await migrate.upgrade(url, prices=PRICES)
+    old = "darkroom.submit_enhancement(text, text, text, text, text, text)"
+    await db.execute("DROP ROLE IF EXISTS producer_of_before; CREATE ROLE producer_of_before")
+    await db.execute("DROP FUNCTION darkroom.submit_enhancement(text, text, text, text, text, text, text)")
+    await db.execute(f"CREATE FUNCTION {old} RETURNS text LANGUAGE sql AS 'SELECT $1'")
+    await db.execute(f"GRANT EXECUTE ON FUNCTION {old} TO producer_of_before")
+    await db.execute("DELETE FROM darkroom.settings WHERE key = 'functions'")
+
+    await migrate.upgrade(url, prices=PRICES)
+
+    rows = await db.fetch(
+        """SELECT pronargs, has_function_privilege('producer_of_before', oid, 'EXECUTE') AS may FROM pg_proc
+           WHERE proname = 'submit_enhancement'"""
+    )
+    assert [tuple(row) for row in rows] == [(7, True)]
+    await db.execute("DROP OWNED BY producer_of_before; DROP ROLE producer_of_before")
+
+
 async def test_grant_to_an_unknown_role_changes_nothing(url: str, db: asyncpg.Connection) -> None:
     with pytest.raises(RoleNotFoundError, match="'nobody at all'"):
         await migrate.upgrade(url, prices=PRICES, grant_role="nobody at all")

@@ -44,6 +44,7 @@ async def test_foreign_tables_take_only_our_own_schema(url: str, db: asyncpg.Con
     assert (result.is_adopted, result.applied, result.mode) == (True, ("darkroom_0001", "darkroom_0002"), "managed")
     assert (await db.fetch(PUBLIC), await db.fetch(CONSTRAINTS)) == before
     assert await db.fetchval("SELECT version_num FROM alembic_version") == "theirs"
+    assert await db.fetchval("SELECT darkroom.link_pipelines()") == "trust"
     assert await migrate.check(url) == []
 
 

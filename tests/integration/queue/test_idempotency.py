@@ -1,9 +1,16 @@
 """One idempotency key is one job: the same arguments give it again, others are refused by name."""
 
+from pathlib import Path
+
 import asyncpg
 import pytest
 
-from tests.builders import balance_of, make_image, make_pipeline, make_user, set_status
+from config.embedded.services import Services
+from config.settings import Settings
+from tests.builders import balance_of, make_image, make_pipeline, make_user, queue_row, set_status
+from workers.operations.errors import InvalidInputError
+from workers.runtime import open_runtime
+from workers.submission import submit_generation
 
 ENHANCE = """
 SELECT darkroom.submit_enhancement($1, $2, $3, pipeline_id => $4, source_image_id => $5, idempotency_key => 'key')
@@ -100,3 +107,30 @@ async def test_key_whose_job_took_its_default_tier_gives_it_again(database, fore
     jobs = {await foreign.fetchval(ENHANCE, user, image, None, None, None) for _ in range(2)}
 
     assert len(jobs) == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [("16:9", "1:1"), ("16:9", None), (None, "16:9")])
+async def test_key_with_another_aspect_is_refused_and_the_job_keeps_its_own(
+    database, database_url, redis_url, tmp_path: Path, user, first, second
+):
+    services = Services(
+        database_url=database_url,
+        database_direct_url=database_url,
+        redis_url=redis_url,
+        broker_url=redis_url,
+        storage_url=tmp_path.as_uri(),
+        is_embedded=False,
+    )
+    async with open_runtime(Settings(home=tmp_path), services) as runtime:
+
+        async def submit(aspect):
+            return await submit_generation(
+                *(runtime, user, "GENERATE"), tier="FREE", prompt="a cat", idempotency_key="key", aspect=aspect
+            )
+
+        job = await submit(first)
+        with pytest.raises(InvalidInputError, match="another aspect"):
+            await submit(second)
+
+        assert await submit(first) == job
+    assert (await queue_row(database, job))["payload"].get("aspect") == first

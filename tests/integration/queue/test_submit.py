@@ -251,3 +251,24 @@ async def test_repeatable_read_producers_of_one_key_never_make_two_jobs(database
         await second.fetchval(GENERATE_KEY, user, "key")
 
     assert await database.fetchval("SELECT count(*) FROM darkroom.jobs") == 1
+
+
+@pytest.mark.parametrize("key", ["users/{other}/a.jpg", "{user}/a.jpg", "users/{user}", "users/{user}x/a.jpg"])
+async def test_pipeline_with_a_reference_that_is_not_its_owners_is_refused(database, foreign, key):
+    user, other = await make_user(database, balance=10), await make_user(database)
+    image = await make_image(database, user)
+    references = [{"url": "https://example.test/a"}, None, {"r2Key": key.format(user=user, other=other)}]
+    pipeline = await make_pipeline(database, user, promptConfig={"referenceImages": references})
+
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match=r"referenceImages\[2\]\.r2Key"):
+        await submit_with(foreign, user, image, pipeline_id=pipeline)
+
+    assert await balance_of(database, user) == 10
+
+
+async def test_reference_of_the_pipelines_owner_serves_every_user_of_it(database, foreign):
+    user, owner = await make_user(database), await make_user(database)
+    references = [{"r2Key": f"users/{owner}/originals/a.jpg"}]
+    pipeline = await make_pipeline(database, owner, visibility="PUBLIC", promptConfig={"referenceImages": references})
+
+    assert await submit_with(foreign, user, await make_image(database, user), pipeline_id=pipeline)
