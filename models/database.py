@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from config.failpoints import failpoint
 from config.postgres_url import PostgresUrl
+from models.row_security import REFUSE_FILTERED_ROWS
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 T = TypeVar("T")
@@ -380,6 +381,7 @@ async def _prepare(connection: Connection, *, behind_pooler: bool) -> None:
     if await connection.execute(f"SELECT 1 WHERE pg_backend_pid() = {connection.get_server_pid()}") != "SELECT 1":
         raise PoolerFoundError("the session's number isn't the server's")
     await prepare_connection(connection)
+    await connection.execute(REFUSE_FILTERED_ROWS)
 
 
 async def prepare_connection(connection: Connection) -> None:

@@ -25,6 +25,7 @@ from models.migrations import installation, repeatable, session
 from models.migrations.adoption import require_usable_tables
 from models.migrations.errors import (
     DatabaseBusyError,
+    HiddenRowsError,
     InvalidSettingError,
     NotReadyError,
     RightsMissingError,
@@ -36,6 +37,7 @@ from models.migrations.errors import (
 from models.migrations.installation import Mode, Problem, Recorded
 from models.migrations.search_path import keep_role_out_of_our_schema
 from models.migrations.sequences import set_past_tables
+from models.migrations.visibility import hidden_tables
 
 Result = TypeVar("Result")
 
@@ -111,6 +113,7 @@ async def upgrade(
         ModeChangeError: another mode than the recorded one while jobs are queued.
         InvalidSettingError: a mode, price or cost column that can't be.
         UnusableSchemaError: another tool's tables lack what Darkroom needs.
+        HiddenRowsError: row-level security keeps rows of a table from Darkroom's role.
         UnrelatedRelationsError: `public` holds somebody else's relations, and no application.
         NewerDatabaseError: a newer Darkroom has migrated this database.
         RoleNotFoundError: there is no such role.
@@ -211,6 +214,7 @@ def _upgrade(
 ) -> UpgradeResult:
     _require_server(connection)
     _require_role(connection, grant_role)
+    _require_rows_shown(connection)  # what an installation has recorded decides what follows
     installation.require_known_revisions(connection)
     keep_role_out_of_our_schema(connection)
     stamped = session.stamped_revisions(connection)
@@ -233,6 +237,7 @@ def _upgrade(
     require_usable_tables(connection, cost_column)
     session.upgrade_branch(connection, "darkroom")
     repeatable.apply(connection, cost_column)
+    _require_rows_shown(connection)
     sequences = set_past_tables(connection)
     after = session.stamped_revisions(connection)
     for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
@@ -270,6 +275,11 @@ def _require_server(connection: Connection) -> None:
     number = int(connection.scalar(text("SHOW server_version_num")) or 0)
     if number < OLDEST_SERVER:
         raise UnsupportedServerError(f"PostgreSQL {number // 10_000} is too old: Darkroom needs 14 or newer")
+
+
+def _require_rows_shown(connection: Connection) -> None:
+    if hidden := [one.message for one in hidden_tables(connection)]:
+        raise HiddenRowsError(hidden)
 
 
 def _require_role(connection: Connection, role: str | None) -> None:

@@ -56,6 +56,13 @@ class UnrelatedRelationsError(MigrationError):
         )
 
 
+class HiddenRowsError(MigrationError):
+    """Row-level security keeps rows from Darkroom, which would take them for deleted."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+
+
 class NewerDatabaseError(MigrationError):
     """A newer Darkroom was here; only that one, or a later one, may migrate."""
 

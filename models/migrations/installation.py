@@ -14,6 +14,7 @@ from models.migrations.errors import InvalidSettingError, ModeChangeError, ModeR
 from models.migrations.rights import missing_rights, rights_message
 from models.migrations.sequences import sequences_behind
 from models.migrations.session import BRANCHES, branch_revisions, stamped_revisions
+from models.migrations.visibility import hidden_tables
 
 Mode = Literal["managed", "producer", "external"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -64,6 +65,7 @@ class Problem:
         "trigger_missing",
         "trigger_off",
         "sequence_behind",
+        "rows_hidden",
     ]
     message: str
 
@@ -186,6 +188,9 @@ def problems(connection: Connection) -> Iterator[Problem]:
     if missing:
         yield Problem("rights_missing", rights_message(connection, missing))
         return
+    if hidden := list(hidden_tables(connection)):
+        yield from (Problem("rows_hidden", one.message) for one in hidden)
+        return  # what we aren't shown can't be judged
     stamped = stamped_revisions(connection)
     known = {branch: branch_revisions(branch) for branch in BRANCHES}
     for revision in sorted(stamped - {one for revisions in known.values() for one in revisions}):

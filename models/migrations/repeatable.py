@@ -16,6 +16,7 @@ from models.migrations.session import execute_script, sql_of
 
 FILES: Final = (
     "settings.sql",
+    "visibility.sql",
     "pauses.sql",
     "jobs.sql",
     "money.sql",

@@ -63,7 +63,9 @@ def set_past_tables(connection: Connection) -> list[SequenceBehind]:
 
 
 def _next_value(connection: Connection, sequence: str) -> int:
-    return int(
-        connection.scalar(text(f"SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM {sequence}"))
-        or 0
-    )
+    """Return what a sequence would give next; to a role that may use it and not read it, nothing it gave yet is 1."""
+    if connection.scalar(text("SELECT has_sequence_privilege(:name, 'SELECT')"), {"name": sequence}):
+        value = f"SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM {sequence}"
+    else:
+        value = f"SELECT coalesce(pg_sequence_last_value('{sequence}'::regclass), 0) + 1"
+    return int(connection.scalar(text(value)) or 1)

@@ -77,7 +77,7 @@ CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 DECLARE
-    mode text := darkroom.money_mode();
+    mode text;
     negative record;
 BEGIN
     IF cardinality(jobs) = 0 THEN
@@ -85,6 +85,8 @@ BEGIN
     END IF;
     PERFORM darkroom.check_ids('id', ARRAY(SELECT j.job_id FROM unnest(jobs) j));
     PERFORM darkroom.check_ids('userId', ARRAY(SELECT j.user_id FROM unnest(jobs) j));
+    PERFORM darkroom.require_jobs_shown();
+    mode := darkroom.money_mode();
     IF mode = 'managed' THEN
         PERFORM darkroom.charge(jobs);
     ELSIF mode = 'producer' THEN
@@ -130,6 +132,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
 BEGIN
+    PERFORM darkroom.require_jobs_shown(); -- a job that is hidden isn't gone
     adopted := darkroom.enqueue(ARRAY(
         SELECT ROW(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.id, j."userId", j.tier::text,
                    j."tokensCost", coalesce(j."currentStage"::text, 'ANALYZING'),

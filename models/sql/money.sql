@@ -109,6 +109,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 SET plan_cache_mode = force_custom_plan AS $$
 BEGIN
+    PERFORM darkroom.require_jobs_shown(); -- a charge or a user that is hidden isn't gone
     -- asked first: nearly every job that ends without a charge ends here, without a lock
     IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m
                    ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN
@@ -155,6 +156,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     cost integer;
 BEGIN
+    PERFORM darkroom.require_jobs_shown();
     CASE darkroom.money_mode()
     WHEN 'managed' THEN
         IF EXISTS (SELECT FROM darkroom.job_money m

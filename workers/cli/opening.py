@@ -75,7 +75,14 @@ async def require_migrated(settings: Settings, services: Services) -> None:
     for problem in problems:
         if problem.kind == "unreachable":
             raise CommandError(f"{problem.message}; check DATABASE_URL and the server")
-        if problem.kind in {"rights_missing", "not_installed", "behind", "not_recorded", "sequence_behind"}:
+        if problem.kind in {
+            "rights_missing",
+            "not_installed",
+            "behind",
+            "not_recorded",
+            "sequence_behind",
+            "rows_hidden",
+        }:
             raise CommandUsageError(problem.message)
 
 
@@ -85,7 +92,7 @@ async def require_allowed(settings: Settings, services: Services) -> None:
     A server that doesn't answer and a migration that is still to come are waited for by the process itself.
 
     Raises:
-        CommandUsageError: the role lacks rights.
+        CommandUsageError: the role lacks rights, or row-level security hides rows from it.
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
     """
     engine = migration_engine(services)
@@ -95,8 +102,8 @@ async def require_allowed(settings: Settings, services: Services) -> None:
         await engine.dispose()
     if not problems:
         await require_usable(settings, services, wait=False)
-    elif problems[0].kind == "rights_missing":
-        raise CommandUsageError(problems[0].message)
+    elif problems[0].kind in {"rights_missing", "rows_hidden"}:
+        raise CommandUsageError("; ".join(problem.message for problem in problems))
 
 
 async def upgrade_database(

@@ -109,7 +109,12 @@ async def check_clock(database: Database) -> Check:
     return Check("clock", "warn", f"{abs(skew_s):.1f} s {side} the database's", "start NTP here, or there")
 
 
-_GROUPS: Final = {"trigger_missing": "triggers", "trigger_off": "triggers", "sequence_behind": "sequences"}
+_GROUPS: Final = {
+    "trigger_missing": "triggers",
+    "trigger_off": "triggers",
+    "sequence_behind": "sequences",
+    "rows_hidden": "rows",
+}
 """Kinds of problems that a check of their own reports; all others are the migrations'."""
 
 
@@ -122,7 +127,7 @@ async def check_migrations(services: Services) -> list[Check]:
         await engine.dispose()
     if problems and problems[0].kind == "rights_missing":
         return [Check("rights", "fail", problems[0].message, "grant the role of DATABASE_URL what it lacks")]
-    groups: dict[str, list[str]] = {"migrations": [], "triggers": [], "sequences": []}
+    groups: dict[str, list[str]] = {"migrations": [], "triggers": [], "sequences": [], "rows": []}
     is_fatal = False
     for problem in problems:
         groups[_GROUPS.get(problem.kind, "migrations")].append(problem.message)
@@ -132,12 +137,14 @@ async def check_migrations(services: Services) -> list[Check]:
         ("migrations", "the schema is this version's"),
         ("triggers", "all there and enabled"),
         ("sequences", "each is past its table"),
+        ("rows", "row-level security hides none"),
     ):
         if not groups[name]:
             checks.append(Check(name, "ok", good))
             continue
         status: Literal["warn", "fail"] = "fail" if is_fatal or name != "migrations" else "warn"
-        checks.append(Check(name, status, "; ".join(groups[name]), "run `darkroom db upgrade`"))
+        advice = "open the tables to the role, as it says" if name == "rows" else "run `darkroom db upgrade`"
+        checks.append(Check(name, status, "; ".join(groups[name]), advice))
     return checks
 
 

@@ -1,0 +1,49 @@
+"""Whether row-level security hides rows from Darkroom's roles: what isn't shown would be taken for deleted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from models.application.tables import TABLES
+
+# The role of this session, and those that own what runs with its owner's rights: trigger functions and views.
+_HIDDEN: Final = text("""
+    WITH readers AS (
+        SELECT oid FROM pg_roles WHERE rolname = current_user
+        UNION SELECT proowner FROM pg_proc WHERE pronamespace = 'darkroom'::regnamespace AND prosecdef
+        UNION SELECT relowner FROM pg_class WHERE relnamespace = 'darkroom'::regnamespace AND relkind = 'v')
+    SELECT format('%I.%I', n.nspname, c.relname) AS table_name, pg_get_userbyid(r.oid) AS role
+    FROM readers r
+    CROSS JOIN LATERAL darkroom.hidden_tables(r.oid, ARRAY(
+        SELECT t.oid FROM pg_class t WHERE t.relrowsecurity AND t.relkind IN ('r', 'p')
+            AND (t.relnamespace = 'darkroom'::regnamespace
+                 OR (t.relnamespace = 'public'::regnamespace AND t.relname = ANY (:tables))))) hidden
+    JOIN pg_class c ON c.oid = hidden JOIN pg_namespace n ON n.oid = c.relnamespace
+    ORDER BY 1, 2
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenTable:
+    """A table that row-level security doesn't show, or not fully open, to one of Darkroom's roles."""
+
+    table: str
+    role: str
+
+    @property
+    def message(self) -> str:
+        """Say what is wrong and what to do, in one line."""
+        return (
+            f"row-level security hides rows of {self.table} from role {self.role}: ALTER ROLE {self.role} BYPASSRLS, "
+            f"or CREATE POLICY darkroom ON {self.table} TO {self.role} USING (true) WITH CHECK (true)"
+        )
+
+
+def hidden_tables(connection: Connection) -> Iterator[HiddenTable]:
+    """Find the tables that Darkroom reads or writes and that hide rows from it; none before the first upgrade."""
+    if connection.scalar(text("SELECT to_regprocedure('darkroom.hidden_tables(oid, oid[])')")) is None:
+        return
+    for table, role in connection.execute(_HIDDEN, {"tables": list(TABLES)}):
+        yield HiddenTable(table, role)

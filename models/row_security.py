@@ -1,0 +1,18 @@
+"""What keeps row-level security that somebody enables while we work from being taken for deletions."""
+
+from typing import Final
+
+REFUSE_FILTERED_ROWS: Final = """
+SELECT set_config('row_security', 'off', false)
+WHERE NOT EXISTS (SELECT FROM pg_class c
+                  WHERE c.relrowsecurity AND c.relnamespace IN (to_regnamespace('public'), to_regnamespace('darkroom'))
+                    AND (row_security_active(c.oid)
+                         OR EXISTS (SELECT FROM pg_proc f JOIN pg_roles r ON r.oid = f.proowner
+                                    WHERE f.pronamespace = to_regnamespace('darkroom') AND f.prosecdef
+                                      AND NOT r.rolsuper AND NOT r.rolbypassrls
+                                      AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE')))))
+"""
+"""Have PostgreSQL refuse a query of this session that it would filter, unless a policy opens tables to us by design.
+
+Only for a session of our own: behind a transaction pooler others get it next.
+"""
