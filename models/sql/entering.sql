@@ -33,7 +33,7 @@ BEGIN
             AND pg_try_advisory_xact_lock('darkroom.wake_ups_sent_seq'::regclass::oid::integer,
                                           (asked % 2147483647)::integer) THEN
         PERFORM setval('darkroom.wake_ups_sent_seq', asked);
-        PERFORM pg_notify('darkroom_bells', 'default');
+        PERFORM pg_notify('darkroom_bells', 'default') WHERE darkroom.may_notify();
     END IF;
 END $$;
 

@@ -21,6 +21,11 @@ RETURN (coalesce(darkroom.setting('prices'), '{"FREE": 0, "TIER_1K": 2, "TIER_2K
 CREATE OR REPLACE FUNCTION darkroom.is_terminal(status public."JobStatus") RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN status IN ('COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED');
 
+-- Whether a message can be queued. A queue that is full refuses the commit, so near its end messages are left out: who
+-- waits for one looks by itself, too. Asking also lets PostgreSQL drop what every listener has read.
+CREATE OR REPLACE FUNCTION darkroom.may_notify() RETURNS boolean LANGUAGE sql VOLATILE
+RETURN pg_notification_queue_usage() < 0.75;
+
 -- One message on channel darkroom_jobs, delivered if and when the transaction commits. PostgreSQL refuses a payload of
 -- 8,000 bytes or more; an id that is too long for one is left out, because half an id would name another job.
 CREATE OR REPLACE FUNCTION darkroom.notify_job(job_type text, job_id text, status text, stage text) RETURNS void
@@ -29,4 +34,5 @@ RETURN (SELECT pg_notify('darkroom_jobs', CASE WHEN octet_length(m.payload) < 80
                                                ELSE (m.message::jsonb || '{"id": null}')::text END)
         FROM (SELECT b.message, b.message::text AS payload
               FROM (SELECT json_build_object('id', job_id, 'type', job_type, 'status', status, 'stage', stage)
-                        AS message) b) m);
+                        AS message) b) m
+        WHERE darkroom.may_notify());

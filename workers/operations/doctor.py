@@ -23,6 +23,7 @@ from workers.operations.checks.database import (
     check_terms,
     check_workers,
 )
+from workers.operations.checks.notifications import check_notify_queue
 from workers.operations.checks.objects import check_orphans, check_storage
 from workers.operations.checks.outside import check_fetcher, check_providers
 from workers.operations.checks.promises import check_links, check_passed_over, check_retention, check_unbuilt
@@ -50,6 +51,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         ]
     try:
         postgres = [await check_server(database), await check_clock(database), await check_snapshots(database)]
+        postgres.append(await check_notify_queue(database))
         checks = [*postgres, *checks]
         migrations = await check_migrations(services)
         is_migrated = migrations[0].status != "fail"  # our tables may not be there

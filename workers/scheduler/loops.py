@@ -11,12 +11,14 @@ import structlog
 from models.claims import wake_due
 from models.database import is_passing
 from models.leases import forget_dead_workers
+from models.migrate import check
 from models.refusals import settle_refused_ends
 from models.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs, rescue_lost_claims
+from workers.operations.checks.notifications import FULL_FRACTION
 from workers.operations.schedule import clockwork
 from workers.provider_rules import stops_of
 from workers.pulse import Pulse
-from workers.runtime import Runtime
+from workers.runtime import Runtime, migration_engine
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +59,7 @@ class Scheduler:
             Loop("refused", 60.0, self.end_refused),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
+            Loop("database", 60.0, self.look_at_database),
             Loop("ticks", self._runtime.settings.poll_s, self._clockwork.run_once),
         )
 
@@ -115,6 +118,26 @@ class Scheduler:
     async def forget_workers(self) -> None:
         """Remove the rows of processes long dead."""
         await self._runtime.database.commit("forget_workers", forget_dead_workers)
+
+    async def look_at_database(self) -> list[str]:
+        """Say what has gone wrong with the database since the start; return it.
+
+        Asking for the usage of the notifications' queue is also what empties one that stayed full.
+        """
+        found = []
+        used_fraction = await self._runtime.database.fetchval("SELECT pg_notification_queue_usage()")
+        if used_fraction >= FULL_FRACTION:
+            log.warning("notify_queue_filled", used_fraction=round(used_fraction, 3))
+            found.append("notify_queue_filled")
+        engine = migration_engine(self._runtime.services)
+        try:
+            problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
+        finally:
+            await engine.dispose()
+        for problem in problems:
+            log.error("database_unfit", kind=problem.kind, problem=problem.message)
+            found.append(problem.kind)
+        return found
 
     async def _repeat(self, loop: Loop) -> None:
         while True:

@@ -1,0 +1,78 @@
+"""PostgreSQL's queue of notifications is full because one session listens and dawdles: jobs go on all the same."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from config.embedded.instance import EmbeddedInstance
+from config.embedded.services import Services
+from config.postgres_url import parse_postgres_url
+from config.settings import PRICES_TOKENS, Settings
+from models.claims import arm_bells
+from models.database import Database
+from models.migrate import upgrade
+from models.transitions import Completed, record
+from pipelines.storage.backends import open_storage
+from tests.builders import claim_jobs, job_row, make_job, set_status
+from tests.conftest import FAST_AND_LOSABLE
+from workers import doorbell
+from workers.operations.checks.notifications import check_notify_queue
+from workers.runtime import Runtime
+from workers.scheduler.loops import Scheduler
+
+
+@pytest.fixture
+async def small_queue(tmp_path):
+    """Services of their own whose queue of notifications has 64 pages, and the way to their database."""
+    with tempfile.TemporaryDirectory(prefix="dk", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
+        settings = FAST_AND_LOSABLE | {"max_notify_queue_pages": "64"}
+        with EmbeddedInstance(Path(folder), postgres_settings=settings) as instance:
+            await upgrade(instance.database_url, prices=PRICES_TOKENS)
+            database = Database(parse_postgres_url(instance.database_url), most_connections=3)
+            await database.open()
+            services = Services(
+                instance.database_url,
+                instance.database_url,
+                instance.redis_url,
+                instance.redis_url,
+                tmp_path.as_uri(),
+                is_embedded=False,
+            )
+            broker = doorbell.make_broker(services.broker_url, middleware=[])
+            yield Runtime(Settings(), services, database, open_storage(services.storage_url, None), broker)
+            await database.close()
+
+
+async def test_full_queue_of_notifications_stops_no_job_and_is_healed_by_a_look(small_queue):
+    database, url = small_queue.database, small_queue.services.database_url
+    listener = await asyncpg.connect(url)
+    await listener.add_listener("darkroom_jobs", lambda *_: None)
+    dawdling = listener.transaction()
+    await dawdling.start()
+    await listener.fetchval("SELECT 1")
+    with pytest.raises(asyncpg.ProgramLimitExceededError):
+        while True:
+            await database.fetch("SELECT pg_notify('other', repeat('x', 7000))")
+    held, cancelled = await make_job(database), await make_job(database)
+    await database.run(lambda connection: arm_bells(connection, ["default"]))
+
+    await make_job(database)
+    (claim, *_) = await claim_jobs(database, most=1)
+    await database.run(lambda connection: record(connection, claim, Completed("GENERATING", 1, {})))
+    await set_status(database, cancelled, "CANCELLED")
+
+    assert (await job_row(database, held))["status"] == "COMPLETED"
+    assert (await job_row(database, cancelled))["status"] == "CANCELLED"
+    found = await check_notify_queue(database)
+    assert (found.status, str(listener.get_server_pid()) in (found.advice or "")) == ("warn", True)
+    scheduler = Scheduler(small_queue)
+    assert await scheduler.look_at_database() == ["notify_queue_filled"]
+
+    await listener.close()
+    await scheduler.look_at_database()
+    assert await scheduler.look_at_database() == []
+    assert (await check_notify_queue(database)).status == "ok"
