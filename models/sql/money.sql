@@ -109,7 +109,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 SET plan_cache_mode = force_custom_plan AS $$
 BEGIN
-    PERFORM darkroom.require_jobs_shown(); -- a charge or a user that is hidden isn't gone
+    -- a charge or a user that is hidden isn't gone
+    PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
+                                              'darkroom.job_money']::regclass[]::oid[]);
     -- asked first: nearly every job that ends without a charge ends here, without a lock
     IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m
                    ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN

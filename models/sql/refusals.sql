@@ -17,6 +17,9 @@ DECLARE
     words text;
     part record;
 BEGIN
+    -- what can't be paid can be owed; a charge, a user or a debt that is hidden can't even be that
+    PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'darkroom.job_money', 'darkroom.refused_ends']
+                                            ::regclass[]::oid[]);
     -- asked first: a job that ends without a charge costs no subtransaction
     IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m
                    ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN
@@ -148,6 +151,7 @@ DECLARE
     status_now text;
     refusal text;
 BEGIN
+    PERFORM darkroom.require_jobs_shown();
     SELECT r.* INTO found_end FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job;
     SELECT j.status::text INTO status_now FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type;
     IF status_now IN ('PENDING', 'PROCESSING') AND found_end.label IS NOT NULL THEN

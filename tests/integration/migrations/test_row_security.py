@@ -13,6 +13,7 @@ from config.postgres_url import parse_postgres_url
 from models import migrate
 from models.database import Database
 from models.migrations.errors import HiddenRowsError
+from models.refusals import settle_refused_ends
 from models.rescue import adopt_jobs
 from tests.builders import balance_of, claim_jobs, make_image, make_job, make_user, money_violations, set_status
 
@@ -165,13 +166,47 @@ async def test_row_security_enabled_while_jobs_wait_loses_none_and_charges_none(
         await make_job(database, user_id=user, image_id=image)
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match=table.rpartition(".")[2]):
         await adopt_jobs(database)
-    with pytest.raises(asyncpg.InsufficientPrivilegeError, match=table.rpartition(".")[2]):
-        await set_status(database, job, "CANCELLED")
 
     await db.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
     assert await balance_of(database, user) == 8
     assert await adopt_jobs(database) == (0, 0)
     assert [one.job_id for one in await claim_jobs(database)] == [job]
+    assert await money_violations(database) == []
+
+
+CANCEL = "UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = $1"
+
+
+@pytest.mark.parametrize(
+    ("table", "is_refused"),
+    [
+        ("public.users", True),
+        ("darkroom.job_money", True),
+        ("darkroom.refused_ends", True),
+        ("public.user_token_balances", False),
+        ("public.token_transactions", False),
+        ("public.mcp_generation_jobs", False),
+    ],
+)
+async def test_cancellation_while_rows_are_hidden_is_refused_or_paid_back_in_the_end(
+    database: Database, db: asyncpg.Connection, table: str, *, is_refused: bool
+) -> None:
+    user = await make_user(database, balance=10)
+    job = await make_job(database, user_id=user)
+    await force(db, table)
+
+    if is_refused:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match=table.rpartition(".")[2]):
+            await db.execute(CANCEL, job)
+    else:
+        await db.execute(CANCEL, job)
+
+    await db.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+    if is_refused:
+        await db.execute(CANCEL, job)
+    await db.execute("UPDATE darkroom.refused_ends SET tried_at = now() - interval '1 day'")
+    await settle_refused_ends(database)
+    assert await balance_of(database, user) == 10
     assert await money_violations(database) == []
 
 

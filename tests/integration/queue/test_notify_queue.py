@@ -24,6 +24,12 @@ from workers.runtime import Runtime
 from workers.scheduler.loops import Scheduler
 
 
+async def fill(database):
+    """Notify until PostgreSQL refuses."""
+    while True:
+        await database.fetch("SELECT pg_notify('other', repeat('x', 7000))")
+
+
 @pytest.fixture
 async def small_queue(tmp_path):
     """Services of their own whose queue of notifications has 64 pages, and the way to their database."""
@@ -43,7 +49,7 @@ async def small_queue(tmp_path):
                 is_embedded=False,
             )
             broker = doorbell.make_broker(services.broker_url, middleware=[])
-            yield Runtime(Settings(), services, database, open_storage(services.storage_url, None), broker)
+            yield Runtime(Settings(), services, database, open_storage(services.storage_url, None), broker, "")
             await database.close()
 
 
@@ -55,8 +61,7 @@ async def test_full_queue_of_notifications_stops_no_job_and_is_healed_by_a_look(
     await dawdling.start()
     await listener.fetchval("SELECT 1")
     with pytest.raises(asyncpg.ProgramLimitExceededError):
-        while True:
-            await database.fetch("SELECT pg_notify('other', repeat('x', 7000))")
+        await fill(database)
     held, cancelled = await make_job(database), await make_job(database)
     await database.run(lambda connection: arm_bells(connection, ["default"]))
 
