@@ -74,6 +74,11 @@ class ProviderSettings(BaseSettings):
         description="USD by model, as of 2026-10-08: MODEL/1K, /2K, /4K for a picture, MODEL/in, /out, /image_out for "
         "a million units, NAME=usd,...; those not named keep theirs",
     )
+    unknown_model_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="USD that a call of a model without a price counts. Unset: such a model is refused by its name, "
+        "where a job is submitted and before anything is paid",
+    )
     provider_limits: ProviderLimits = Field(
         default={},
         description="Limits of a provider for the whole fleet, PROVIDER/NAME=number,...: requests_per_minute, "

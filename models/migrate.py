@@ -88,6 +88,7 @@ async def upgrade(
     max_retries: int = 3,
     regeneration: Mapping[str, object] | None = None,
     link_pipelines: str | None = None,
+    models: Mapping[str, object] | None = None,
     grant_role: str | None = None,
     with_application: bool = False,
 ) -> UpgradeResult:
@@ -105,6 +106,7 @@ async def upgrade(
         regeneration: what users earn back, as `Settings.regeneration_terms` says; None keeps what is recorded.
         link_pipelines: `owner` or `trust`, for jobs that are inserted; None means trust where another tool made the
             tables, since its application checks tokens by itself, and owner on our own.
+        models: which models may be asked, as `config.model_terms` says; None keeps what is recorded.
         grant_role: a role that is to be allowed to submit and cancel by our SQL functions.
         with_application: make the application's tables also where `public` holds relations of somebody else.
 
@@ -134,8 +136,9 @@ async def upgrade(
         installation.record(connection, "max_retries", max_retries)
         default = "trust" if result.is_adopted else "owner"
         installation.record(connection, "link_pipelines", link_pipelines or default)
-        if regeneration is not None:
-            installation.record(connection, "regeneration", dict(regeneration))
+        for key, terms in (("regeneration", regeneration), ("models", models)):
+            if terms is not None:
+                installation.record(connection, key, dict(terms))
         return result
 
     return await _in_turn(engine_or_url, run)

@@ -54,8 +54,19 @@ class InvalidOptionsError(PermanentError):
     """A pipeline's JSON or a job's own fields break their rules: the message has the JSON path and the reason."""
 
 
+class UnknownModelError(PermanentError):
+    """A model that a pipeline or an operator names has no price here, or no provider that is configured makes it.
+
+    Nobody else is asked in its place: the message names it, and what to do.
+    """
+
+
 class ProviderNotConfiguredError(PermanentError):
     """No provider here can do this: a key is missing, or the local engine is asked for what it can't do."""
+
+
+class NoSuchModelError(ProviderNotConfiguredError):
+    """The provider doesn't know the model that it was asked for (any more)."""
 
 
 class RequestRejectedError(PermanentError):

@@ -23,11 +23,13 @@ from typing_extensions import override
 
 from config.embedded.services import embedded_services
 from config.log import configure_logging, secret_mask
+from config.model_terms import model_terms
 from config.settings import Settings, load_settings
 from models.migrations.errors import MigrationError
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.pool import PixelPool
 from pipelines.limits import answer_limits, upload_limits
+from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.providers.registry import open_providers
 from workers.claim_loop import ClaimLoop
@@ -109,6 +111,7 @@ class WorkerProcess:
             maker=" ".join((*settings.providers, settings.gemini_image_model, settings.openai_image_model)),
             reuses_results=settings.reuse_results,
             check_job=gate.require_makeable,
+            models=ModelCatalogue(model_terms(settings)),
         )
         worker_id = self.worker_id
         claim_loop = ClaimLoop(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from config.model_terms import FREE_PROVIDERS
 from config.settings import Settings
 
 MOST_CONCURRENT: Final = 64
@@ -16,8 +17,8 @@ ZONES: Final = {"gemini": "America/Los_Angeles"}
 """Where a provider's day of quota begins; UTC unless it says otherwise (Gemini: midnight Pacific, read 2026-11-20)."""
 
 
-FREE: Final = frozenset({"local"})
-"""Providers that buy nothing, so that the kill switch doesn't stop them; a test compares them with `is_paid`."""
+FREE: Final = FREE_PROVIDERS
+"""Providers that buy nothing, so that the kill switch doesn't stop them."""
 
 
 def stops_of(settings: Settings) -> list[list[str]]:

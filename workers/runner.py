@@ -39,6 +39,7 @@ from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Generated, Job
 from pipelines.job_types import JOB_TYPES
+from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.provider import StageProvider
 from pipelines.stage import INPUT_BYTES, Stage, StageContext, StageName
 from pipelines.storage.storage import Storage
@@ -100,6 +101,7 @@ class Runner:
         maker: str = "",
         reuses_results: bool = False,
         check_job: Callable[[Job], None] | None = None,
+        models: ModelCatalogue | None = None,
     ) -> None:
         """Hold what every run needs; the caller owns and closes it."""
         self._database = database
@@ -115,6 +117,7 @@ class Runner:
         self._inputs = ByteBudget(INPUT_BYTES)
         self._reuses_results = reuses_results
         self._check_job = check_job
+        self._models = models
 
     async def run_job(self, job: RunningJob) -> None:
         """Run one claim to its recorded end. Only a bug of ours raises."""
@@ -239,10 +242,9 @@ class Runner:
                     "record_pipeline", lambda connection: record_pipeline(connection, claim, pipeline.id)
                 )
             )
-        if stages[0].name is not StageName.GENERATING and self._check_job is not None:
-            self._check_job(context.job)  # before an analysis is bought; GENERATING asks by itself, as it may be done
         if stages[0].name is StageName.GENERATING:  # an earlier attempt may have got as far as the storage
             context = await self._with_artifact(context, claim)
+        self._require_makeable(context, stages[0].name)
         for stage, following in zip(stages, [*stages[1:], None], strict=True):
             job.stage, job.started_s, job.holds_answer = stage.name, time.monotonic(), False
             output = await self._run_stage(stage, context)
@@ -263,6 +265,18 @@ class Runner:
                 return Released(job.stage)
             context = replace(context, outputs=with_output(context.outputs, output))
         raise AssertionError(f"job type {claim.job_type} has no stage {claim.stage}")
+
+    def _require_makeable(self, context: StageContext, first: StageName) -> None:
+        """Refuse, before anything is bought, what can't be made as it is asked for; GENERATING may be done already.
+
+        Raises:
+            UnknownModelError: a model that the pipeline or an operator names can't be asked.
+            ProviderNotConfiguredError: no provider here makes the picture.
+        """
+        if self._models is not None and context.outputs.generated is None:
+            self._models.require_known(context.job.options, analyzes=first is StageName.ANALYZING)
+        if self._check_job is not None and first is not StageName.GENERATING:
+            self._check_job(context.job)
 
     def _context(self, job: RunningJob, inputs: JobInputs) -> StageContext:
         claim, built = job.claim, build_job(job.claim, inputs)

@@ -15,6 +15,7 @@ from pipelines.limits import upload_limits
 from pipelines.tiers import Tier
 from workers.objects import recorded_storage, take_back
 from workers.operations.errors import InvalidInputError, OperationError, translated
+from workers.operations.models import require_known_models_of
 from workers.runtime import Runtime
 
 _INSERT_PICTURE = """
@@ -182,12 +183,14 @@ async def submit_enhancement(
         idempotency_key: the same key gives the same job.
 
     Raises:
-        InvalidInputError: the pipeline breaks a rule, an id is too long, the key was used with other arguments, or by
-            setting no model makes the tier's size.
+        InvalidInputError: the pipeline breaks a rule or names a model that can't be asked, an id is too long, the key
+            was used with other arguments, or by setting no model makes the tier's size.
         NotFoundError: user, picture or pipeline doesn't exist.
         NotYoursError: picture or pipeline is another user's and not public, or the token isn't the pipeline's.
         PaymentRefusedError: too few tokens.
     """
+    if pipeline_id is not None:
+        await require_known_models_of(runtime, pipeline_id)
     if runtime.settings.over_size == "refuse":
         wished = None if pipeline_id is None else await runtime.database.fetchval(_MODEL, pipeline_id)
         asked = tier or await runtime.database.fetchval(_DEFAULT_TIER, user_id, image_id, pipeline_id)

@@ -76,3 +76,49 @@ SET search_path = pg_catalog, pg_temp AS $$
            OR (least IS NOT NULL AND size NOT BETWEEN least AND most))
     ORDER BY w.nr, w.place LIMIT 1
 $$;
+
+-- Why a model that somebody names can't be asked; NULL if it can, if nothing is bought here, or if no terms are recorded.
+-- `use` is analyze or generate. The rule of pipelines/providers/catalogue.py; a test compares.
+CREATE OR REPLACE FUNCTION darkroom.model_fault(terms jsonb, use text, model text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    owner text := coalesce(terms -> 'names' ->> model, (
+        SELECT p.value FROM jsonb_each_text(terms -> 'prefixes') p WHERE starts_with(model, p.key) LIMIT 1));
+    buyers text[] := ARRAY(SELECT jsonb_array_elements_text(terms -> 'paid'));
+BEGIN
+    IF model IS NULL OR cardinality(buyers) = 0 THEN
+        RETURN NULL;
+    ELSIF owner IS NOT NULL AND NOT terms -> 'providers' ? owner THEN
+        RETURN format('%s is a model of %s, which isn''t configured (PROVIDER=%s)', model, owner,
+                      (SELECT string_agg(p, ',') FROM jsonb_array_elements_text(terms -> 'providers') p));
+    ELSIF owner IS NOT NULL AND owner <> ALL (buyers) THEN
+        RETURN NULL;
+    END IF;
+    buyers := CASE WHEN owner IS NULL THEN buyers ELSE ARRAY[owner] END;
+    IF use = 'analyze' AND NOT terms -> 'analyzers' ?| buyers THEN
+        RETURN format('%s can''t analyze: %s makes pictures only', model, array_to_string(buyers, ', '));
+    ELSIF terms -> use ? model THEN
+        RETURN NULL;
+    ELSIF model !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' THEN
+        RETURN format('%s is no model''s name', model);
+    ELSIF terms -> 'unknown_usd' <> 'null' THEN
+        RETURN NULL;
+    END IF;
+    RETURN format('model %s has no price for %s; name one in DARKROOM_MODEL_PRICES or set DARKROOM_UNKNOWN_MODEL_USD, '
+                  'then run `darkroom db upgrade`',
+                  model, CASE use WHEN 'analyze' THEN 'an analysis' ELSE 'a picture' END);
+END $$;
+
+-- The first model of a pipeline that can't be asked, as "path: reason"; NULL if all can. An operator who tries a job once
+-- more with another model says so in the setting darkroom.model of the transaction.
+CREATE OR REPLACE FUNCTION darkroom.pipeline_model_fault(analysis jsonb, generation jsonb) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(
+        'analysisConfig.model: ' || CASE WHEN coalesce(analysis ->> 'enabled', 'true') <> 'false'
+                                         THEN darkroom.model_fault(t.terms, 'analyze', analysis ->> 'model') END,
+        'generationConfig.model: ' || darkroom.model_fault(
+            t.terms, 'generate', coalesce(nullif(current_setting('darkroom.model', true), ''), generation ->> 'model')))
+    FROM (SELECT darkroom.setting('models')) t (terms)
+$$;

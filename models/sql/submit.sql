@@ -156,6 +156,7 @@ BEGIN
     fault := darkroom.pipeline_fault(jsonb_build_object(
         'analysisConfig', pipeline."analysisConfig", 'autoCropConfig', pipeline."autoCropConfig",
         'promptConfig', pipeline."promptConfig", 'generationConfig', pipeline."generationConfig"));
+    fault := coalesce(fault, darkroom.pipeline_model_fault(pipeline."analysisConfig", pipeline."generationConfig"));
     IF fault IS NOT NULL THEN
         RAISE EXCEPTION 'pipeline % is invalid: %', pipeline_id, fault USING ERRCODE = '22023';
     END IF;

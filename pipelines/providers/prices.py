@@ -12,13 +12,10 @@ _MILLION = Decimal(1_000_000)
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """Prices by `MODEL/what`, in USD; a model that isn't there costs nothing that we know of."""
+    """Prices by `MODEL/what`, in USD; a call of a model without one costs `unknown_usd`, if it may be made at all."""
 
     prices: Mapping[str, float]
-
-    def knows(self, model: str) -> bool:
-        """Say whether there is any price of a model."""
-        return any(name.startswith(f"{model}/") for name in self.prices)
+    unknown_usd: float | None = None
 
     def sizes(self, model: str) -> tuple[str, ...]:
         """Return the sizes that a model makes, smallest first; every one if the table says nothing of it."""
@@ -31,15 +28,29 @@ class PriceTable:
 
     def image_usd(self, model: str, long_side_px: int) -> Decimal:
         """Return the price of one picture."""
+        if not any(f"{model}/{size}" in self.prices for size in SIZES_PX):
+            return self._unknown
         return self._price(model, self.size_for(model, long_side_px))
 
-    def units_usd(self, model: str, *, prompt: int = 0, output: int = 0, image: int = 0) -> Decimal:
-        """Return the price of units: of the prompt, of text that came back (thoughts too), and of pictures."""
-        return (
-            prompt * self._price(model, "in")
-            + output * self._price(model, "out")
-            + image * self._price(model, "image_out")
-        ) / _MILLION
+    def analysis_usd(self, model: str, *, prompt: int, output: int) -> Decimal:
+        """Return the price of an analysis of so many units."""
+        usd = self.units_usd(model, prompt=prompt, output=output)
+        return self._unknown if usd is None else usd
+
+    def units_usd(self, model: str, *, prompt: int = 0, output: int = 0, image: int = 0) -> Decimal | None:
+        """Return the price of units: of the prompt, of text that came back (thoughts too), and of pictures.
+
+        None if one of them has no price, or if there are none: then what was quoted counts, and no call is a gift.
+        """
+        used = {"in": prompt, "out": output, "image_out": image}
+        counted = {what: count for what, count in used.items() if count}
+        if not counted or any(f"{model}/{what}" not in self.prices for what in counted):
+            return None
+        return sum((count * self._price(model, what) for what, count in counted.items()), Decimal(0)) / _MILLION
+
+    @property
+    def _unknown(self) -> Decimal:
+        return Decimal(str(self.unknown_usd or 0))
 
     def _price(self, model: str, what: str) -> Decimal:
         return Decimal(str(self.prices.get(f"{model}/{what}", 0)))

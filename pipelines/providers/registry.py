@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+from config.model_terms import model_terms
 from config.settings import Settings
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.providers.asked import shortfall
+from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.providers.openai.provider import MOST_SIDE_PX, OpenAIProvider
@@ -47,12 +49,15 @@ def size_refusal(settings: Settings, wished: str | None, long_side_px: int, *, i
         is_of_words: the picture is made or changed by words, which the local engine can't.
     """
     prices, reasons = PriceTable(settings.model_prices), []
+    buyer = ModelCatalogue(model_terms(settings)).buyer("generate", wished) if wished else None
     for name in settings.providers:
+        if name in {"gemini", "openai"} and buyer not in {None, name}:  # it passes over what isn't its own
+            continue
         if name == "gemini":
-            model = wished if wished and prices.knows(wished) else settings.gemini_image_model
+            model = wished or settings.gemini_image_model
             reason = shortfall(model, SIZES_PX[prices.size_for(model, long_side_px)], long_side_px)
         elif name == "openai":
-            reason = shortfall(settings.openai_image_model, MOST_SIDE_PX, long_side_px)
+            reason = shortfall(wished or settings.openai_image_model, MOST_SIDE_PX, long_side_px)
         elif is_of_words:
             continue
         else:

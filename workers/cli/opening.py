@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from config.embedded.services import Services, embedded_services
 from config.log import configure_logging
+from config.model_terms import model_terms
 from config.settings import Settings, load_settings
 from models.migrate import UpgradeResult, check, upgrade
 from pipelines.storage.backends import open_storage
@@ -109,7 +110,7 @@ async def require_allowed(settings: Settings, services: Services) -> None:
 async def upgrade_database(
     settings: Settings, services: Services, grant_role: str | None = None, *, with_application: bool = False
 ) -> UpgradeResult:
-    """Bring the database to this version, with the settings' mode, prices, cost column and regeneration.
+    """Bring the database to this version, with the settings' mode, prices, cost column, regeneration and models.
 
     Embedded data is ours, whatever somebody else keeps beside it.
 
@@ -126,6 +127,7 @@ async def upgrade_database(
             max_retries=settings.max_retries,
             regeneration=settings.regeneration_terms(),
             link_pipelines=settings.link_pipelines,
+            models=model_terms(settings),
             grant_role=grant_role,
             with_application=with_application or services.is_embedded,
         )

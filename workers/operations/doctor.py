@@ -28,7 +28,7 @@ from workers.operations.checks.objects import check_orphans, check_storage
 from workers.operations.checks.outside import check_fetcher, check_providers
 from workers.operations.checks.promises import check_links, check_passed_over, check_retention, check_unbuilt
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
-from workers.operations.checks.spending import check_free_jobs
+from workers.operations.checks.spending import check_free_jobs, check_models
 from workers.runtime import make_database
 
 REFUSALS = (OSError, DatabaseLostError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
@@ -64,7 +64,8 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         checks.append(await check_connections(database, settings))
         checks += [await count_rows(database, row_check) for row_check in ROW_CHECKS]
         checks += [await check_overdue(database, settings), await check_budgets(database, settings)]
-        checks += [await check_free_jobs(database, settings), await check_terms(database, settings)]
+        checks += [await check_free_jobs(database, settings), await check_models(database, settings)]
+        checks.append(await check_terms(database, settings))
         checks += [await check_links(database, settings), await check_retention(database, settings)]
         checks += [await check_passed_over(database, settings), await check_orphans(database, settings)]
     except REFUSALS as error:

@@ -10,6 +10,7 @@ from pipelines.errors import InvalidOptionsError
 from pipelines.options import check
 from workers.operations.actions import record_action
 from workers.operations.errors import InvalidInputError, NotFoundError, NotYoursError, translated
+from workers.operations.models import require_known_models
 from workers.runtime import Runtime
 
 CONFIGS: Final = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfig")
@@ -78,10 +79,11 @@ async def create_pipeline(
         actor: who makes it.
 
     Raises:
-        InvalidInputError: a rule is broken; names the JSON path and the reason.
+        InvalidInputError: a rule is broken, or a model can't be asked; names the JSON path and the reason.
         NotFoundError: the owner doesn't exist.
     """
     require_valid(configs, user_id)
+    await require_known_models(runtime, configs)
     values = (name, description, user_id, visibility, tier)
     with translated():
         return await runtime.database.commit(
@@ -98,6 +100,7 @@ async def fork_pipeline(
     Reference pictures under the first owner's prefix stay behind, since the copy's jobs couldn't read them.
 
     Raises:
+        InvalidInputError: a rule is broken by now, or a model can't be asked any more.
         NotFoundError: the pipeline or the new owner doesn't exist.
         NotYoursError: it is PRIVATE and another user's.
     """
@@ -107,6 +110,7 @@ async def fork_pipeline(
     configs = {name: source[name] for name in CONFIGS}
     configs["promptConfig"] = _without_foreign_references(configs["promptConfig"], user_id)
     require_valid(configs, user_id)
+    await require_known_models(runtime, configs)
     values = (name or f"{source['name']} (copy)", source["description"], user_id, "PRIVATE", source["tier"])
     with translated():
         return await runtime.database.commit(

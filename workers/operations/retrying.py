@@ -21,6 +21,7 @@ from workers.operations.errors import (
     translated,
 )
 from workers.operations.jobs import get_jobs, job_not_found
+from workers.operations.models import require_known_model
 from workers.runtime import Runtime
 
 MOST_MODEL_CHARS: Final = 200
@@ -100,9 +101,9 @@ async def retry_jobs(
     Each is a transaction of its own, and one that is refused keeps none of the others.
 
     Raises:
-        InvalidInputError: the model has no name or too long a one.
+        InvalidInputError: the model has no name or too long a one, or can't be asked.
     """
-    _check(terms)
+    await _check(runtime, terms)
     is_any = False
     for job_id in job_ids:
         jobs = await get_jobs(runtime, [job_id])
@@ -124,9 +125,9 @@ async def rehearse_retries(runtime: Runtime, job_ids: Iterable[str], terms: Retr
     """Do what `retry_jobs` does and take it back: each user's jobs in one transaction, so that tokens are counted.
 
     Raises:
-        InvalidInputError: the model has no name or too long a one.
+        InvalidInputError: the model has no name or too long a one, or can't be asked.
     """
-    _check(terms)
+    await _check(runtime, terms)
     ids = list(job_ids)
     found = {job["id"]: job for job in await get_jobs(runtime, ids)}
     outcomes = {job_id: Retry({"id": job_id}, refusal=job_not_found(job_id)) for job_id in ids if job_id not in found}
@@ -152,9 +153,12 @@ async def rehearse_retries(runtime: Runtime, job_ids: Iterable[str], terms: Retr
     return [outcomes[job_id] for job_id in ids]
 
 
-def _check(terms: RetryTerms) -> None:
-    if terms.model is not None and not 1 <= len(terms.model.strip()) <= MOST_MODEL_CHARS:
+async def _check(runtime: Runtime, terms: RetryTerms) -> None:
+    if terms.model is None:
+        return
+    if not 1 <= len(terms.model.strip()) <= MOST_MODEL_CHARS:
         raise InvalidInputError(f"a model's name has 1 to {MOST_MODEL_CHARS} characters")
+    await require_known_model(runtime, terms.model.strip())
 
 
 async def _retry(runtime: Runtime, old: dict[str, Any], terms: RetryTerms, actor: str, reason: str | None) -> str:
@@ -204,6 +208,8 @@ async def _submit_again(connection: Connection, old: dict[str, Any], terms: Retr
         payload["is_redone"] = True  # another picture is wanted: DARKROOM_REUSE_RESULTS must not give the old one
     else:
         payload.pop("is_redone", None)
+    # so that a pipeline whose own model can't be asked any more is no reason to refuse this one
+    await connection.execute("SELECT set_config('darkroom.model', $1, true)", payload.get("model", ""))
     new_id = await _submit(connection, old)
     if table_of(job_type) is ENHANCEMENTS:
         await connection.execute(_KEEP, new_id, job_id)

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pipelines.errors import (
     BrokenAnswerError,
+    NoSuchModelError,
     PolicyRefusedError,
     ProviderNotConfiguredError,
     ProviderTimedOutError,
@@ -83,7 +84,7 @@ def _told(  # noqa: C901, PLR0911 - a table, one line each
                 f"{where}: the key isn't accepted; check GEMINI_API_KEY", evidence=evidence
             )
         case HTTPStatus.NOT_FOUND:
-            return ProviderNotConfiguredError(
+            return NoSuchModelError(
                 f"{where}: there is no model {model} (any more); name another in DARKROOM_GEMINI_IMAGE_MODEL or "
                 "DARKROOM_GEMINI_ANALYSIS_MODEL",
                 evidence=evidence,

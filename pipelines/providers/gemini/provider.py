@@ -1,22 +1,24 @@
 """Gemini as a provider: vision analysis with a response schema, pictures from pictures and from words."""
 
 import json
-import re
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from config.model_terms import model_terms
 from config.settings import Settings
 from pipelines.analysis import Analysis
 from pipelines.errors import (
     BrokenAnswerError,
     MissedRequestError,
+    NoSuchModelError,
     ProviderNotConfiguredError,
     ProviderUnavailableError,
     RequestTooLargeError,
     StageError,
     ThrottledError,
+    UnknownModelError,
 )
 from pipelines.imaging.header import DecodeLimits, read_header
 from pipelines.imaging.outgoing import Outgoing, nearest_ratio, outgoing
@@ -25,6 +27,7 @@ from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
 from pipelines.providers.asked import Asked, shortfall
+from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.gemini.answers import analysis_of, picture_of, read_answer
 from pipelines.providers.gemini.errors import change_after, recited_again, refusal
 from pipelines.providers.gemini.requests import (
@@ -56,8 +59,6 @@ GENERATION_TEMPERATURE = 1.0
 _PROMPT_UNITS = 1_500
 """A picture and our words, for the price of an analysis before it is made."""
 
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
 
 class GeminiProvider:
     """Speaks the Gemini REST API. One per process: it owns the connections."""
@@ -67,7 +68,8 @@ class GeminiProvider:
         self._settings = settings
         self._pixels = pixels
         self._limits = limits
-        self._prices = PriceTable(settings.model_prices)
+        self._prices = PriceTable(settings.model_prices, settings.unknown_model_usd)
+        self._models = ModelCatalogue(model_terms(settings))
         self._caller: RemoteCaller | None = None
         if settings.gemini_api_key is not None:
             self._caller = RemoteCaller(
@@ -91,20 +93,23 @@ class GeminiProvider:
         """Return model and price of an analysis.
 
         Raises:
-            ProviderNotConfiguredError: there is no key.
+            ProviderNotConfiguredError: there is no key, or the model is another provider's.
+            UnknownModelError: the pipeline's model can't be asked.
         """
         self._require_key()
-        model = self._model(options.model, self._settings.gemini_analysis_model)
-        return Quote(model, self._prices.units_usd(model, prompt=_PROMPT_UNITS, output=MAX_ANALYSIS_UNITS))
+        model = self._models.chosen(NAME, "analyze", options.model, self._settings.gemini_analysis_model)
+        return Quote(model, self._prices.analysis_usd(model, prompt=_PROMPT_UNITS, output=MAX_ANALYSIS_UNITS))
 
     def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:
         """Return model and price of a picture.
 
         Raises:
-            ProviderNotConfiguredError: there is no key, or by setting the model's pictures are too small for the tier.
+            ProviderNotConfiguredError: there is no key, the model is another provider's, or by setting its pictures
+                are too small for the tier.
+            UnknownModelError: the model that is named can't be asked.
         """
         self._require_key()
-        model = self._model(prompt.model, self._settings.gemini_image_model)
+        model = self._models.chosen(NAME, "generate", prompt.model, self._settings.gemini_image_model)
         made_px = SIZES_PX[self._prices.size_for(model, long_side_px)]
         if self._settings.over_size == "refuse" and (reason := shortfall(model, made_px, long_side_px)):
             raise ProviderNotConfiguredError(f"gemini is not configured for this tier: {reason}")
@@ -220,24 +225,21 @@ class GeminiProvider:
         """Ask for each configured model by its name.
 
         Raises:
-            ProviderNotConfiguredError: there is no such model (any more), or the key isn't accepted.
+            ProviderNotConfiguredError: there is no such model (any more), it has no price, or the key isn't accepted.
         """
         caller = self._require_key()
         for model in dict.fromkeys((self._settings.gemini_image_model, self._settings.gemini_analysis_model)):
             reply = await caller.get(f"/{self._settings.gemini_api_version}/models/{model}")
             if reply.status != HTTPStatus.OK:
                 raise refusal(reply, model)
+        drawing, looking = self._settings.gemini_image_model, self._settings.gemini_analysis_model
+        self._models.require_price("generate", "DARKROOM_GEMINI_IMAGE_MODEL", drawing)
+        self._models.require_price("analyze", "DARKROOM_GEMINI_ANALYSIS_MODEL", looking)
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
         if self._caller is not None:
             await self._caller.aclose()
-
-    def _model(self, wished: str | None, default: str) -> str:
-        """Return a pipeline's model if it has a price here: an unpriced or retired one would be a surprise."""
-        if wished and _MODEL.fullmatch(wished) and self._prices.knows(wished):
-            return wished
-        return default
 
     def _require_key(self) -> RemoteCaller:
         if self._caller is None:
@@ -264,10 +266,15 @@ class GeminiProvider:
             content=body,
             headers={"content-type": "application/json"},
         )
+        configured = (self._settings.gemini_image_model, self._settings.gemini_analysis_model)
         try:
             if not reply.is_success:
                 raise refusal(reply, model)
             return read_answer(reply, model)
+        except NoSuchModelError as error:
+            if model in configured:
+                raise
+            raise UnknownModelError(f"gemini has no model {model} (any more)", evidence=error.evidence) from error
         except ThrottledError as error:
             caller.leave_alone(error.retry_after)
             raise
@@ -288,8 +295,7 @@ class GeminiProvider:
         cost = self._prices.units_usd(
             model, prompt=used.prompt, output=used.candidates - drawn + used.thoughts, image=drawn
         )
-        output = used.candidates + used.thoughts
-        return Usage(used.prompt, output, images or None, cost if self._prices.knows(model) else None)
+        return Usage(used.prompt, used.candidates + used.thoughts, images or None, cost)
 
 
 def _encoded(request: dict[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ Source: OpenAI's API reference and error guide, public reports of compatible ser
 from http import HTTPStatus
 
 from pipelines.errors import (
+    NoSuchModelError,
     PolicyRefusedError,
     ProviderNotConfiguredError,
     ProviderTimedOutError,
@@ -58,7 +59,7 @@ def _told(  # noqa: PLR0911 - a table, one line each
             f"{where}: the key isn't accepted, or may not use this model", evidence=evidence
         )
     if status == HTTPStatus.NOT_FOUND:
-        return ProviderNotConfiguredError(
+        return NoSuchModelError(
             f"{where}: there is no such model or address; check DARKROOM_OPENAI_IMAGE_MODEL, OPENAI_BASE_URL",
             evidence=evidence,
         )

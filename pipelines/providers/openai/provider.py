@@ -10,17 +10,20 @@ from typing import Any
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
+from config.model_terms import model_terms
 from config.settings import Settings
 from pipelines.analysis import Analysis
 from pipelines.errors import (
     AnswerTooLargeError,
     BadImageError,
     BrokenAnswerError,
+    NoSuchModelError,
     ProviderNotConfiguredError,
     ProviderUnavailableError,
     RequestRejectedError,
     StageError,
     ThrottledError,
+    UnknownModelError,
 )
 from pipelines.fetching import FetchFailedError, PictureFetcher
 from pipelines.imaging.header import DecodeLimits, read_header
@@ -30,6 +33,7 @@ from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
 from pipelines.providers.asked import Asked, shortfall
+from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.openai.answers import Drawn, read_answer
 from pipelines.providers.openai.errors import refusal
 from pipelines.providers.prices import PriceTable
@@ -58,10 +62,10 @@ class OpenAIProvider:
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
         """Keep what calls need; without a key every quote says so. The caller owns the pool."""
         self._settings = settings
-        self._model = settings.openai_image_model
+        self._models = ModelCatalogue(model_terms(settings))
         self._pixels = pixels
         self._limits = limits
-        self._prices = PriceTable(settings.model_prices)
+        self._prices = PriceTable(settings.model_prices, settings.unknown_model_usd)
         self._caller: RemoteCaller | None = None
         if settings.openai_api_key is not None:
             key = settings.openai_api_key.get_secret_value()
@@ -91,17 +95,20 @@ class OpenAIProvider:
         """
         raise ProviderNotConfiguredError("openai is not configured to analyze: its images API can't")
 
-    def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:  # noqa: ARG002 - a pipeline names Gemini's
+    def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:
         """Return model and price of a picture.
 
         Raises:
-            ProviderNotConfiguredError: there is no key, or by setting the model's pictures are too small for the tier.
+            ProviderNotConfiguredError: there is no key, the model is another provider's, or by setting its pictures
+                are too small for the tier.
+            UnknownModelError: the model that is named can't be asked.
         """
         self._require_key()
-        reason = shortfall(self._model, MOST_SIDE_PX, long_side_px) if self._settings.over_size == "refuse" else None
+        model = self._models.chosen(NAME, "generate", prompt.model, self._settings.openai_image_model)
+        reason = shortfall(model, MOST_SIDE_PX, long_side_px) if self._settings.over_size == "refuse" else None
         if reason:
             raise ProviderNotConfiguredError(f"openai is not configured for this tier: {reason}")
-        return Quote(self._model, self._prices.image_usd(self._model, long_side_px), images=1)
+        return Quote(model, self._prices.image_usd(model, long_side_px), images=1)
 
     async def prepare_analysis(
         self,
@@ -119,7 +126,8 @@ class OpenAIProvider:
         Raises:
             StageError: the error of ours that the answer means.
         """
-        return await self._generation(prompt, images, long_side_px, aspect, asks_base64=ONLY_BASE64 not in self._model)
+        model = self.quote_generation(prompt, long_side_px).model
+        return await self._generation(prompt, images, long_side_px, aspect, asks_base64=ONLY_BASE64 not in model)
 
     async def _generation(
         self,
@@ -131,14 +139,14 @@ class OpenAIProvider:
         asks_base64: bool,
     ) -> PreparedCall[EncodedImage]:
         """Prepare a generation; one that was refused for asking for base64 is prepared once more without."""
-        self.quote_generation(prompt, long_side_px)
+        model = self.quote_generation(prompt, long_side_px).model
         caller = self._require_key()
         pictures = [
             await self._outgoing(image, None if number else RATIOS)
             for number, image in enumerate(images[:MAX_PICTURES])
         ]
         size = (pictures[0].ratio if pictures else None) or nearest_ratio(aspect or 1.0, RATIOS)
-        fields: dict[str, Any] = {"model": self._model, "prompt": prompt.text, "n": 1, "size": size}
+        fields: dict[str, Any] = {"model": model, "prompt": prompt.text, "n": 1, "size": size}
         fields |= {"response_format": "b64_json"} if asks_base64 else {}
         if pictures:
             files = [("image[]", (f"{n}.jpg", one.data, "image/jpeg")) for n, one in enumerate(pictures)]
@@ -146,24 +154,24 @@ class OpenAIProvider:
         else:
             content = {"json": fields}
         path = f"/v1/images/{'edits' if pictures else 'generations'}"
-        asked = Asked(self._model, max(map(int, size.split("x"))), RATIOS[size], prompt, next(iter(pictures), None))
+        asked = Asked(model, max(map(int, size.split("x"))), RATIOS[size], prompt, next(iter(pictures), None))
 
         async def send(look_again: LookAgain) -> Answer[EncodedImage]:
             reply = await caller.post(path, look_again, **content)
             try:
-                drawn = self._read(caller, reply)
+                drawn = self._read(caller, reply, model)
             except RequestRejectedError as error:
                 if asks_base64 and _refuses_base64(reply):
                     error.again = partial(self._generation, prompt, images, long_side_px, aspect, asks_base64=False)
                 raise
-            usage = self._usage(drawn)
+            usage = self._usage(drawn, model)
             try:
                 data = await self._picture(caller, drawn)
                 came = await asked.require_picture(data, self._pixels, answer_limits(self._settings))
             except StageError as error:
                 error.usage = usage
                 raise
-            return Answer(EncodedImage(data), self._model, usage, notes=asked.notes(came, long_side_px))
+            return Answer(EncodedImage(data), model, usage, notes=asked.notes(came, long_side_px))
 
         return send
 
@@ -171,11 +179,13 @@ class OpenAIProvider:
         """Ask for the configured model by its name.
 
         Raises:
-            ProviderNotConfiguredError: there is no such model, or the key isn't accepted.
+            ProviderNotConfiguredError: there is no such model, it has no price, or the key isn't accepted.
         """
-        reply = await self._require_key().get(f"/v1/models/{self._model}")
+        configured = self._settings.openai_image_model
+        reply = await self._require_key().get(f"/v1/models/{configured}")
         if not reply.is_success:
             raise refusal(reply)
+        self._models.require_price("generate", "DARKROOM_OPENAI_IMAGE_MODEL", configured)
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
@@ -193,7 +203,7 @@ class OpenAIProvider:
             outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
         )
 
-    def _read(self, caller: RemoteCaller, reply: Reply) -> Drawn:
+    def _read(self, caller: RemoteCaller, reply: Reply, model: str) -> Drawn:
         """Read an answer; one that asks to be left alone is heard by every call of this process.
 
         Raises:
@@ -203,6 +213,10 @@ class OpenAIProvider:
             if not reply.is_success:
                 raise refusal(reply)
             return read_answer(reply)
+        except NoSuchModelError as error:
+            if model == self._settings.openai_image_model:
+                raise
+            raise UnknownModelError(f"openai has no model {model} (any more)", evidence=error.evidence) from error
         except (ThrottledError, ProviderUnavailableError) as error:
             if error.retry_after is not None:
                 caller.leave_alone(error.retry_after)
@@ -247,11 +261,11 @@ class OpenAIProvider:
             raise refusal(reply)
         return reply.body
 
-    def _usage(self, drawn: Drawn) -> Usage:
+    def _usage(self, drawn: Drawn, model: str) -> Usage:
         """Return what a call used; where it doesn't say all of it, the cost is left to the table of prices."""
-        if drawn.input_units is None or drawn.output_units is None or not self._prices.knows(self._model):
+        if drawn.input_units is None or drawn.output_units is None:
             return Usage(images=1)
-        cost = self._prices.units_usd(self._model, prompt=drawn.input_units, image=drawn.output_units)
+        cost = self._prices.units_usd(model, prompt=drawn.input_units, image=drawn.output_units)
         return Usage(drawn.input_units, drawn.output_units, 1, cost)
 
 

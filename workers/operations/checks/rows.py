@@ -96,6 +96,15 @@ ROW_CHECKS: Final = (
         "fail",
     ),
     RowCheck(
+        "models of pipelines",
+        """SELECT count(*), min('pipeline ' || p.id || ', ' || f.fault) FROM public.enhancement_pipelines p,
+               LATERAL (SELECT darkroom.pipeline_model_fault(p."analysisConfig", p."generationConfig") AS fault) f
+           WHERE f.fault IS NOT NULL""",
+        "every model that a pipeline names may be asked",
+        "{count} pipelines name models that can't be asked, one is {example}",
+        "their jobs are refused: name other models, or give these a price",
+    ),
+    RowCheck(
         "provider calls",
         """SELECT count(*), min(c.job_id) FROM darkroom.provider_calls c
            WHERE c.outcome = 'open' AND c.started_at < now() - interval '15 minutes'""",

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from config.model_terms import model_terms
 from config.settings import Settings
 from models.database import Database
 from workers.operations.checks.check import Check
@@ -22,6 +23,17 @@ _ANONYMOUS: Final = """
 SELECT count(*) FROM darkroom.provider_calls c
 WHERE c.provider = ANY ($1) AND c.started_at > now() - interval '7 days' AND c.is_free AND c.payer = 'anonymous'
 """
+
+
+async def check_models(database: Database, settings: Settings) -> Check:
+    """`submit_enhancement` refuses models by the terms that are recorded, workers by those of the environment."""
+    terms = model_terms(settings)
+    recorded = await database.fetchval("SELECT darkroom.setting('models')")
+    if recorded == terms or (recorded is None and not terms["paid"]):
+        return Check("models", "ok", "those that may be asked are recorded" if recorded else "nothing is bought")
+    found = "none are recorded" if recorded is None else "those recorded are not the environment's"
+    advice = "run `darkroom db upgrade` with this environment to record them"
+    return Check("models", "warn", f"which models may be asked: {found}", advice)
 
 
 async def check_free_jobs(database: Database, settings: Settings) -> Check:

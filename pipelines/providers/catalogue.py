@@ -1,0 +1,103 @@
+"""Whose a model is and whether it may be asked: what is named is bought as named, or not at all."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pipelines.errors import ProviderNotConfiguredError, UnknownModelError
+from pipelines.options import PipelineOptions
+
+ModelUse = Literal["analyze", "generate"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WHAT: Final = {"analyze": "an analysis", "generate": "a picture"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCatalogue:
+    """The models that may be asked, as `config.model_terms` says; `darkroom.model_fault` is the same rule in SQL."""
+
+    terms: Mapping[str, Any]
+
+    def fault(self, use: ModelUse, model: str) -> str | None:  # noqa: PLR0911 - a table, one verdict each
+        """Say why a model that somebody names can't be asked; None if it can, or if nothing is bought here anyway."""
+        paid = self.terms["paid"]
+        if not paid:  # the local engine takes any pipeline, and says that it was it
+            return None
+        owner = self._owner(model)
+        if owner is not None and owner not in self.terms["providers"]:
+            named = ",".join(self.terms["providers"])
+            return f"{model} is a model of {owner}, which isn't configured (PROVIDER={named})"
+        if owner is not None and owner not in paid:
+            return None
+        buyers = paid if owner is None else [owner]
+        if use == "analyze" and not set(buyers) & set(self.terms["analyzers"]):
+            return f"{model} can't analyze: {', '.join(buyers)} makes pictures only"
+        if model in self.terms[use]:
+            return None
+        if not _NAME.fullmatch(model):
+            return f"{model} is no model's name"
+        if self.terms["unknown_usd"] is not None:
+            return None
+        return (
+            f"model {model} has no price for {_WHAT[use]}; name one in DARKROOM_MODEL_PRICES or set "
+            "DARKROOM_UNKNOWN_MODEL_USD, then run `darkroom db upgrade`"
+        )
+
+    def require_known(self, options: PipelineOptions, *, analyzes: bool = True) -> None:
+        """See that every model that a pipeline names can be asked, before anything is paid.
+
+        Raises:
+            UnknownModelError: one can't; has the JSON path and the reason.
+        """
+        if analyzes and options.analysis.is_enabled and options.analysis.model is not None:
+            self._require("analysisConfig.model: ", "analyze", options.analysis.model)
+        if options.generation.model is not None:
+            self._require("generationConfig.model: ", "generate", options.generation.model)
+
+    def chosen(self, provider: str, use: ModelUse, named: str | None, configured: str) -> str:
+        """Return the model that a provider is to be asked for: the one that is named, else the configured one.
+
+        Args:
+            provider: who is about to be asked.
+            use: for what.
+            named: by a pipeline or an operator; None leaves it to the provider.
+            configured: the provider's model by its setting.
+
+        Raises:
+            ProviderNotConfiguredError: it is another provider's model.
+            UnknownModelError: it can't be asked.
+        """
+        if named is None:
+            return configured
+        if (buyer := self.buyer(use, named) or provider) != provider:
+            raise ProviderNotConfiguredError(f"{provider} is not configured to ask {named}, a model of {buyer}")
+        self._require("", use, named)
+        return named
+
+    def require_price(self, use: ModelUse, variable: str, configured: str) -> None:
+        """See that a configured model has a price, without which its calls count nothing against budgets.
+
+        Raises:
+            ProviderNotConfiguredError: it has none; names the setting.
+        """
+        if configured in self.terms["unpriced"][use] and self.terms["unknown_usd"] is None:
+            raise ProviderNotConfiguredError(
+                f"{variable}={configured} has no price for {_WHAT[use]}, so its calls count 0 USD; name one in "
+                "DARKROOM_MODEL_PRICES or set DARKROOM_UNKNOWN_MODEL_USD"
+            )
+
+    def buyer(self, use: ModelUse, model: str) -> str | None:
+        """Return who is asked for a model that is named; None if nobody here buys anything of the kind."""
+        able = (one for one in self.terms["paid"] if use == "generate" or one in self.terms["analyzers"])
+        return self._owner(model) or next(able, None)
+
+    def _require(self, where: str, use: ModelUse, model: str) -> None:
+        if (fault := self.fault(use, model)) is not None:
+            raise UnknownModelError(where + fault)
+
+    def _owner(self, model: str) -> str | None:
+        if (owner := self.terms["names"].get(model)) is not None:
+            return str(owner)
+        return next((owner for prefix, owner in self.terms["prefixes"].items() if model.startswith(prefix)), None)
