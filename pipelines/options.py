@@ -45,7 +45,7 @@ RULES = (
     Rule("promptConfig.referenceImages", "array", 0, 3),
     Rule("promptConfig.referenceImages[]", "object"),
     Rule("promptConfig.referenceImages[].url", "string", 0, 2048),
-    Rule("promptConfig.referenceImages[].r2Key", "string", 0, 512),
+    Rule("promptConfig.referenceImages[].r2Key", "string", 0, 1024),
     Rule("promptConfig.referenceImages[].description", "string", 0, 500),
     Rule("generationConfig", "object"),
     Rule("generationConfig.model", "string", 1, 200),

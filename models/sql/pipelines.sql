@@ -22,7 +22,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         (15, 'promptConfig.referenceImages', 'array', 0, 3),
         (16, 'promptConfig.referenceImages[]', 'object', NULL, NULL),
         (17, 'promptConfig.referenceImages[].url', 'string', 0, 2048),
-        (18, 'promptConfig.referenceImages[].r2Key', 'string', 0, 512),
+        (18, 'promptConfig.referenceImages[].r2Key', 'string', 0, 1024),
         (19, 'promptConfig.referenceImages[].description', 'string', 0, 500),
         (20, 'generationConfig', 'object', NULL, NULL),
         (21, 'generationConfig.model', 'string', 1, 200),

@@ -37,7 +37,7 @@ SAMPLES = (
     {"promptConfig": {"referenceImages": [None, {"url": 5}]}},
     {"promptConfig": {"referenceImages": [[{"url": "x"}]]}},
     {"promptConfig": {"referenceImages": [{"url": "x"}, "x", {"url": 5}]}},
-    {"promptConfig": {"referenceImages": [{"description": "x"}, {"r2Key": "x" * 513}, {"url": 5}]}},
+    {"promptConfig": {"referenceImages": [{"description": "x"}, {"r2Key": "x" * 1025}, {"url": 5}]}},
     {"promptConfig": {"referenceImages": [{"url": "x", "r2Key": 1}, {"url": 1}]}},
     {"generationConfig": {"retryAttempts": 4, "temperature": 2.0000001}},
     {"generationConfig": {"retryAttempts": "4"}},

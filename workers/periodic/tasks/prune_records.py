@@ -62,7 +62,7 @@ WEEKLY: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 
 ELSEWHERE: Final = frozenset({"temporary_objects"})
-"""Kept by another task: collect-orphans sees every object anyway."""
+"""Kept by another task, collect-orphans, which looks at inputs in storage."""
 
 
 def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
