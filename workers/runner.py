@@ -327,13 +327,30 @@ class Runner:
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Any:
+        """Run one stage; where PostgreSQL is gone in its middle, run it again under the same claim.
+
+        Calls that were bought before count.
+
+        Raises:
+            StageError: it failed, or wasn't done within its deadline.
+            DatabaseLostError: PostgreSQL was gone for a part of the time, and the deadline is over.
+        """
         deadline_s = self._deadlines_s[stage.name]
+        lost: Exception | None = None
         try:
             async with asyncio.timeout(deadline_s) as deadline:
-                return await stage.run(context)
+                while True:
+                    try:
+                        return await stage.run(context)
+                    except (DatabaseLostError, *CONTENTION) as error:
+                        log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
+                        lost = error
+                        await asyncio.sleep(DATABASE_GONE_S)
         except TimeoutError:
             if not deadline.expired():
                 raise
+            if lost is not None:
+                raise lost from None
             raise TransientError(f"{stage.name} wasn't done within its deadline of {deadline_s:g} s") from None
 
     async def _record(self, job: RunningJob, transition: Transition) -> None:

@@ -20,15 +20,15 @@ _SCHEMAS = text("""
 # Every table, sequence and function of ours but those that triggers call, and the version table, which is only read.
 _OBJECTS = text("""
     WITH wanted AS (
-        SELECT c.oid, c.relname, w.what FROM pg_class c
+        SELECT c.oid, c.relname, c.relkind, w.what FROM pg_class c
         CROSS JOIN unnest(CASE
-            WHEN c.relkind = 'S' THEN ARRAY['USAGE']
+            WHEN c.relkind = 'S' THEN ARRAY['USAGE', 'SELECT']
             WHEN c.relkind = 'v' OR c.relname = 'alembic_version' THEN ARRAY['SELECT']
             ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) w (what)
         WHERE c.relnamespace = 'darkroom'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S') AND NOT c.relispartition),
     missing AS (
         SELECT 1 AS place, format('%s on darkroom.%I', w.what, w.relname) AS name FROM wanted w
-        WHERE CASE WHEN w.what = 'USAGE' THEN NOT has_sequence_privilege(w.oid, w.what)
+        WHERE CASE WHEN w.relkind = 'S' THEN NOT has_sequence_privilege(w.oid, w.what)
                    ELSE NOT has_table_privilege(w.oid, w.what) END
         UNION ALL
         SELECT 2, 'EXECUTE on ' || p.oid::regprocedure FROM pg_proc p
