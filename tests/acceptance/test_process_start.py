@@ -1,6 +1,7 @@
 """What a worker looks at before it starts, and what its supervisor does as the parent of orphans."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import resource
@@ -101,6 +102,15 @@ def become_subreaper():
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1) == 0
 
 
+def zombies_of(parent):
+    found = []
+    for child in parent.children():
+        with contextlib.suppress(psutil.Error):  # reaped in between
+            if child.status() == psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
+
+
 async def test_supervisor_reaps_the_orphans_of_killed_workers(fleet, tmp_path):
     user, image = await fleet.stored_picture(balance=100)
     environment = fleet.environment | {"DARKROOM_PROCESSES": "1"}
@@ -119,11 +129,11 @@ async def test_supervisor_reaps_the_orphans_of_killed_workers(fleet, tmp_path):
             killed.add(pid)
             os.kill(pid, signal.SIGKILL)
 
-        async def no_zombie_is_left():
-            return not [one for one in supervisor.children() if one.status() == psutil.STATUS_ZOMBIE]
-
         async def has_been_an_orphan():
-            return [one for one in supervisor.children() if one.status() == psutil.STATUS_ZOMBIE]
+            return zombies_of(supervisor)
+
+        async def no_zombie_is_left():
+            return not zombies_of(supervisor)
 
         await eventually(has_been_an_orphan, 10, "an orphan's end")
         await eventually(no_zombie_is_left, 15, "reaping")
