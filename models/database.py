@@ -387,7 +387,15 @@ async def _prepare(connection: Connection, *, behind_pooler: bool) -> None:
 async def prepare_connection(connection: Connection) -> None:
     """Give a connection JSON as Python values."""
     for name in ("json", "jsonb"):
-        await connection.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        await connection.set_type_codec(name, encoder=json.dumps, decoder=_read_json, schema="pg_catalog")
+
+
+def _read_json(text: str) -> Any:
+    """Read JSON; what PostgreSQL takes and Python can't read (nested too deep, a number too long) comes as its text."""
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError):
+        return text
 
 
 async def _leave_as_is(_connection: Connection) -> None:

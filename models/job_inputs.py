@@ -40,7 +40,7 @@ class JobInputs:
 
     `picture` is None for jobs without a picture row, `source` for those that
     blend nothing or whose source picture was deleted. `checkpoints` holds the
-    job's own columns that finished stages wrote; `aspect` (`W:H`), `model` and
+    job's own columns that finished stages, or another program, wrote; `aspect` (`W:H`), `model` and
     `is_redone` (a completed job once more) are what the queue keeps for a job beside its row.
     `api_key_fault` says why the API key that the row names can't be its user's to use.
     """

@@ -245,6 +245,7 @@ def _upgrade(
     after = session.stamped_revisions(connection)
     for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
         installation.record(connection, key, value)
+    installation.record(connection, "is_adopted", is_adopted)
     installation.record_installation(connection)
     if grant_role is not None:
         connection.execute(text("SELECT darkroom.grant_to(:role)"), {"role": grant_role})

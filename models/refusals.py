@@ -180,7 +180,7 @@ VALUES ($1, $2, 'failed', $3, $4, $5, $6, $7)
 _END = """
 SELECT darkroom.end_refused(ROW($1::text, $2::text, $3::text, 'FAILED', NULL, $4::text)::darkroom.change, NULL, $5)
 """
-_SPEAK_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
+SPEAK_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
 """For a transaction of our own: a deferred constraint would speak at the commit, when nothing can be done about it."""
 
 
@@ -213,7 +213,7 @@ async def end_refused(
 
     async def write(connection: Connection) -> str | None:
         async with connection.transaction():
-            await connection.execute(_SPEAK_NOW)
+            await connection.execute(SPEAK_NOW)
             if not waits:
                 await connection.execute(f"SET LOCAL lock_timeout = {HOUSE_LOCK_TIMEOUT_MS}")
             if await connection.fetchval(_LOCK_JOB.format(table=table, skip=skip), unheld.job_id) is None:
@@ -298,5 +298,5 @@ async def settle_refused_ends(database: Database) -> int:
 
 async def _settle(connection: Connection, key: tuple[str, str]) -> bool:
     async with connection.transaction():
-        await connection.execute(_SPEAK_NOW)
+        await connection.execute(SPEAK_NOW)
         return bool(await connection.fetchval(_SETTLE, *key))

@@ -13,7 +13,7 @@ import structlog
 from models.database import Connection, Database
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
-from models.refusals import end_refused, is_refusal, long_refused, set_aside
+from models.refusals import SPEAK_NOW, end_refused, is_refusal, long_refused, set_aside
 from models.transitions import Failed, Released, Retried, Unheld, record_for_house
 
 log = structlog.get_logger(__name__)
@@ -258,9 +258,26 @@ async def end_refused_jobs(database: Database) -> int:
     return len(failures)
 
 
-async def adopt_jobs(database: Database) -> tuple[int, int]:
-    """Queue PENDING jobs without a queue row, and drop queue rows without a job; return how many of each."""
-    row = await database.commit(
-        "adopt", lambda connection: connection.fetchrow("SELECT adopted, dropped FROM darkroom.adopt()")
-    )
-    return (row["adopted"], row["dropped"]) if row else (0, 0)
+async def adopt_jobs(
+    database: Database, *, max_wait_s: float = 86_400, silence_s: float = 630, stops: Stops = ()
+) -> tuple[int, int]:
+    """Queue unfinished jobs without a queue row, and drop queue rows without a job; return how many of each.
+
+    On tables that another tool made nothing is queued before `db upgrade --take-over`. Nothing is charged. Jobs that
+    are too old are left to `models.left_behind`.
+
+    Args:
+        database: where the jobs are.
+        max_wait_s: from their creation on; operators' pauses not counted.
+        silence_s: a PROCESSING row that was touched later may be in another worker's hands.
+        stops: as of `overdue_jobs`.
+    """
+    values = (max_wait_s, silence_s, [list(names) for names in stops])
+
+    async def adopt(connection: Connection) -> tuple[int, int]:
+        async with connection.transaction():
+            await connection.execute(SPEAK_NOW)
+            row = await connection.fetchrow("SELECT adopted, dropped FROM darkroom.adopt(1000, $1, $2, $3)", *values)
+            return (row["adopted"], row["dropped"]) if row else (0, 0)
+
+    return await database.commit("adopt", adopt)

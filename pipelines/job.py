@@ -40,6 +40,9 @@ class Job:
         return Purpose(self.job_type)
 
 
+_EDGES = ("x", "y", "w", "h")
+
+
 @dataclass(frozen=True, slots=True)
 class Crop:
     """The crop stage's output: the part to keep, in pixels of the oriented original; None keeps all."""
@@ -54,11 +57,19 @@ class Crop:
         return {"x": self.box.x, "y": self.box.y, "w": self.box.width, "h": self.box.height}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, int] | None, *, was_cropped: bool) -> Self:
-        """Rebuild it from `cropDimensions` and `wasCropped`."""
+    def from_json(cls, value: object, *, was_cropped: bool) -> Self:
+        """Rebuild it from `cropDimensions` and `wasCropped`.
+
+        Raises:
+            ValueError: it isn't an object of four whole numbers that make a box.
+        """
         if not was_cropped or value is None:
             return cls(was_cropped=False)
-        return cls(was_cropped=True, box=PixelBox(value["x"], value["y"], value["w"], value["h"]))
+        edges = [value.get(name) for name in _EDGES] if isinstance(value, Mapping) else []
+        whole = [edge for edge in edges if isinstance(edge, int) and not isinstance(edge, bool)]
+        if len(whole) != len(_EDGES):
+            raise ValueError("cropDimensions isn't an object of whole numbers x, y, w and h")
+        return cls(was_cropped=True, box=PixelBox(*whole))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
@@ -28,6 +29,7 @@ from models.transitions import (
     Released,
     Snoozed,
     Transition,
+    begin_at,
     count_pipeline_use,
     log_fenced,
     record,
@@ -37,8 +39,7 @@ from pipelines.fetching import PictureFetcher
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
-from pipelines.job import Generated, Job
-from pipelines.job_types import JOB_TYPES
+from pipelines.job import Generated, Job, Outputs
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.provider import StageProvider
 from pipelines.stage import INPUT_BYTES, Stage, StageContext, StageName
@@ -50,11 +51,11 @@ from workers.objects import recorded_storage
 from workers.translation import (
     artifact_of,
     build_job,
-    build_outputs,
     columns_of,
     generated_of,
     ids_that_share_keys,
     require_unshared,
+    resume,
     summary_of,
     with_output,
 )
@@ -234,8 +235,11 @@ class Runner:
         if ids := ids_that_share_keys(claim, inputs):
             rows = await self._with_database(lambda: self._database.fetch(USERS_OF, ids))
             require_unshared([row["id"] for row in rows])
-        stages = _remaining(JOB_TYPES[claim.job_type].stages, claim.stage)
-        context = self._context(job, inputs)
+        built = build_job(claim, inputs)
+        resumed = resume(built, inputs, claim.stage)
+        stages, context = resumed.stages, self._context(job, inputs, built, resumed.outputs)
+        if stages[0].name != claim.stage:
+            await self._begin_again(job, stages[0], resumed.discarded)
         if (pipeline := inputs.pipeline) is not None and pipeline.is_albums:
             await self._with_database(
                 lambda: self._database.commit(
@@ -278,12 +282,18 @@ class Runner:
         if self._check_job is not None and first is not StageName.GENERATING:
             self._check_job(context.job)
 
-    def _context(self, job: RunningJob, inputs: JobInputs) -> StageContext:
-        claim, built = job.claim, build_job(job.claim, inputs)
+    async def _begin_again(self, job: RunningJob, first: Stage, discarded: Sequence[str]) -> None:
+        """Begin at another stage than the row says, because what it holds can't be read or isn't a stage of ours."""
+        log.warning("checkpoint_discarded", stage=first.name, columns=list(discarded))
+        write = partial(begin_at, claim=job.claim, stage=first.name, deadline_s=self._deadlines_s[first.name])
+        await self._with_database(lambda: self._database.commit("begin_at", write))
+
+    def _context(self, job: RunningJob, inputs: JobInputs, built: Job, outputs: Outputs) -> StageContext:
+        claim = job.claim
         is_reusing = self._reuses_results and not inputs.is_redone
         return StageContext(
             job=built,
-            outputs=build_outputs(built, inputs),
+            outputs=outputs,
             provider=self._provider_for(job, most_paid_calls=built.options.generation.retry_attempts),
             storage=recorded_storage(
                 *(self._storage, self._database),
@@ -394,8 +404,3 @@ class Runner:
             if job.ending is None:
                 raise
             take_back_cancellation()
-
-
-def _remaining(stages: Sequence[Stage], first: str) -> Sequence[Stage]:
-    names = [stage.name for stage in stages]
-    return stages[names.index(StageName(first)) :]

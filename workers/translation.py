@@ -1,7 +1,7 @@
 """Between rows and stages: the job as stages see it, checked for whose it is, and outputs as columns."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.artifacts import Artifact
@@ -12,7 +12,9 @@ from pipelines import keys
 from pipelines.analysis import Analysis
 from pipelines.errors import InvalidOptionsError, MissingObjectError, NotYoursError
 from pipelines.job import Crop, Generated, Job, Outputs, Prompt
+from pipelines.job_types import JOB_TYPES
 from pipelines.options import resolve
+from pipelines.stage import Stage, StageName
 from pipelines.tiers import Tier
 
 MAX_PROMPT_CHARS = 8_000
@@ -76,17 +78,47 @@ def require_unshared(user_ids: Sequence[str]) -> None:
         raise NotYoursError(f"a key of this job may be user {user_ids[0]}'s and not yours")
 
 
-def build_outputs(job: Job, inputs: JobInputs) -> Outputs:
-    """Rebuild the outputs of finished stages from the row's own columns."""
-    row = inputs.checkpoints
-    analysis = None
-    if row.get("analysisResult") is not None:
-        analysis = Analysis.from_json(row["analysisResult"], source=row["analysisSource"] or "unknown")
-    crop = Crop.from_json(row.get("cropDimensions"), was_cropped=bool(row.get("wasCropped")))
-    prompt = None
-    if row.get("geminiPrompt") is not None:
-        prompt = Prompt.from_json(row["geminiPrompt"], job=job, analysis=analysis)
-    return Outputs(analysis=analysis, crop=crop, prompt=prompt)
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a run begins: its stages, the outputs of those before, and the columns that couldn't be read."""
+
+    stages: tuple[Stage, ...]
+    outputs: Outputs
+    discarded: tuple[str, ...] = ()
+
+
+def resume(job: Job, inputs: JobInputs, stage: str) -> Resumption:
+    """Rebuild the outputs of the stages before `stage` from the row's own columns.
+
+    Whatever stands in these columns may be another program's. What can't be read is discarded, and the run begins at
+    the stage that writes it; a stage that this type of job doesn't have means the first.
+    """
+    stages = JOB_TYPES[job.job_type].stages
+    names = [one.name.value for one in stages]
+    first = names.index(stage) if stage in names else 0
+    row, outputs, discarded = inputs.checkpoints, Outputs(), None
+    for number, name in enumerate(names[:first]):
+        try:
+            match name:
+                case StageName.ANALYZING if (result := row.get("analysisResult")) is not None:
+                    source = row["analysisSource"] or "unknown"
+                    outputs = replace(outputs, analysis=Analysis.from_json(result, source=source))
+                case StageName.CROPPING:
+                    crop = Crop.from_json(row.get("cropDimensions"), was_cropped=bool(row.get("wasCropped")))
+                    outputs = replace(outputs, crop=crop)
+                case StageName.PROMPTING if (text := row.get("geminiPrompt")) is not None:
+                    outputs = replace(outputs, prompt=Prompt.from_json(text, job=job, analysis=outputs.analysis))
+        except (ValueError, TypeError, AttributeError):
+            first, discarded = number, _COLUMNS[StageName(name)]
+            break
+    return Resumption(stages[first:], outputs, () if discarded is None else (discarded,))
+
+
+_COLUMNS = {
+    StageName.ANALYZING: "analysisResult",
+    StageName.CROPPING: "cropDimensions",
+    StageName.PROMPTING: "geminiPrompt",
+}
 
 
 def artifact_of(picture: Generated) -> Artifact:

@@ -21,6 +21,7 @@ FILES: Final = (
     "jobs.sql",
     "money.sql",
     "entering.sql",
+    "adopting.sql",
     "changes.sql",
     "refusals.sql",
     "pipelines.sql",
@@ -40,6 +41,7 @@ TRIGGERS_FILE: Final = "triggers.sql"
 
 RETIRED: Final[tuple[str, ...]] = (
     "unreferenced(text[])",
+    "adopt(integer)",
     "submit_enhancement(text, text, text, text, text, text)",
     "reserve_submission(text, text, text, text)",
     "budget_lines(text, jsonb, timestamptz)",

@@ -55,7 +55,7 @@ BEGIN
     DELETE FROM darkroom.job_queue q
     USING unnest(changes) c WHERE q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING';
     IF cardinality(unpaid) > 0 AND darkroom.money_mode() = 'managed' THEN
-        PERFORM darkroom.refund_or_owe(unpaid);
+        PERFORM darkroom.refund(unpaid);
     END IF;
     PERFORM darkroom.notify_job(c.job_type, c.job_id, c.status, NULL) FROM unnest(changes) c
     WHERE c.status NOT IN ('PENDING', 'DELETED');

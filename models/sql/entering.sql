@@ -124,32 +124,52 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Take in PENDING jobs that have no queue row (restored or older data), without charging them, and drop queue
--- rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger). Returns how many of each.
+-- Drop queue rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger), and take in what has no queue
+-- row, where we may: see adopting.sql. Returns how many of each.
 -- A job is locked against its end: one that is being cancelled now would be queued behind its cancellation's back.
-CREATE OR REPLACE FUNCTION darkroom.adopt(most integer DEFAULT 1000, OUT adopted integer, OUT dropped integer)
+CREATE OR REPLACE FUNCTION darkroom.adopt(most integer DEFAULT 1000, max_wait_s float8 DEFAULT 86400,
+    silence_s float8 DEFAULT 630, stops jsonb DEFAULT '[]', OUT adopted integer, OUT dropped integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    silent timestamp := darkroom.utc_now() - make_interval(secs => silence_s);
+    fresh timestamp := darkroom.utc_now() - make_interval(secs => least(max_wait_s, 3e9));
 BEGIN
     PERFORM darkroom.require_jobs_shown(); -- a job that is hidden isn't gone
-    adopted := darkroom.enqueue(ARRAY(
-        SELECT ROW(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.id, j."userId", j.tier::text,
-                   j."tokensCost", coalesce(j."currentStage"::text, 'ANALYZING'),
-                   darkroom.max_attempts(j."maxRetries"), now())::darkroom.entering
-        FROM public.image_enhancement_jobs j
-        WHERE j.status = 'PENDING'
-          AND NOT EXISTS (SELECT FROM darkroom.job_queue q
-                          WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend'))
-        ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
-    adopted := adopted + darkroom.enqueue(ARRAY(
-        SELECT ROW(lower(j.type::text), j.id, j."userId", j.tier::text, j."tokensCost", 'GENERATING',
-                   darkroom.max_attempts(NULL), now())::darkroom.entering
-        FROM public.mcp_generation_jobs j
-        WHERE j.status = 'PENDING'
-          AND NOT EXISTS (SELECT FROM darkroom.job_queue q
-                          WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))
-        ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
+    adopted := 0;
+    IF darkroom.takes_over() THEN
+        adopted := darkroom.take_in(ARRAY(
+            SELECT ROW(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.id, j."userId", j.tier::text,
+                       j."tokensCost", coalesce(j."currentStage"::text, 'ANALYZING'),
+                       darkroom.max_attempts(j."maxRetries"),
+                       least(j."createdAt" AT TIME ZONE 'utc', now()))::darkroom.entering
+            FROM public.image_enhancement_jobs j
+            WHERE (j.status = 'PENDING' OR (j.status = 'PROCESSING' AND j."updatedAt" < silent
+                                            AND coalesce(j."processingStartedAt" < silent, true)))
+              AND NOT EXISTS (SELECT FROM darkroom.job_queue q
+                              WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend'))
+              AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
+                              WHERE r.job_id = j.id AND r.job_type IN ('enhance', 'blend') AND r.label IS NOT NULL)
+              AND CASE WHEN j."createdAt" > fresh THEN true
+                       ELSE darkroom.waited_s(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.tier::text,
+                                              j."createdAt", stops) < max_wait_s END
+            ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
+        adopted := adopted + darkroom.take_in(ARRAY(
+            SELECT ROW(lower(j.type::text), j.id, j."userId", j.tier::text, j."tokensCost", 'GENERATING',
+                       darkroom.max_attempts(NULL),
+                       least(j."createdAt" AT TIME ZONE 'utc', now()))::darkroom.entering
+            FROM public.mcp_generation_jobs j
+            WHERE (j.status = 'PENDING' OR (j.status = 'PROCESSING' AND j."updatedAt" < silent
+                                            AND coalesce(j."processingStartedAt" < silent, true)))
+              AND NOT EXISTS (SELECT FROM darkroom.job_queue q
+                              WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))
+              AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
+                              WHERE r.job_id = j.id AND r.job_type IN ('generate', 'modify') AND r.label IS NOT NULL)
+              AND CASE WHEN j."createdAt" > fresh THEN true
+                       ELSE darkroom.waited_s(lower(j.type::text), j.tier::text, j."createdAt", stops) < max_wait_s END
+            ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
+    END IF;
     DELETE FROM darkroom.job_queue d WHERE d.id IN (
         SELECT q.id FROM darkroom.job_queue q
         WHERE NOT EXISTS (SELECT FROM public.image_enhancement_jobs j

@@ -102,9 +102,9 @@ BEGIN
     END IF;
 END $$;
 
--- Pay jobs back, each once and what it was charged. Passed over: what was never charged, what was paid back before,
--- and whose user is gone.
-CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
+-- Pay jobs back, each once and what it was charged. Passed over: what was never charged, what was paid back before, and
+-- whose user is gone. Called by darkroom.refund alone, which records what is refused here.
+CREATE OR REPLACE FUNCTION darkroom.pay_back(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 SET plan_cache_mode = force_custom_plan AS $$
@@ -112,11 +112,6 @@ BEGIN
     -- a charge or a user that is hidden isn't gone
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
                                               'darkroom.job_money']::regclass[]::oid[]);
-    -- asked first: nearly every job that ends without a charge ends here, without a lock
-    IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m
-                   ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN
-        RETURN;
-    END IF;
     PERFORM 1 FROM public.users u WHERE u.id = ANY (SELECT e.user_id FROM unnest(ended) e) ORDER BY u.id FOR KEY SHARE;
 
     WITH paid AS (
@@ -170,7 +165,7 @@ BEGIN
         IF cost > 0 THEN
             -- the application's own charge, noted when we pay it back
             INSERT INTO darkroom.job_money VALUES (failed_type, failed_id, 'charge', cost) ON CONFLICT DO NOTHING;
-            PERFORM darkroom.refund_or_owe(ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
+            PERFORM darkroom.refund(ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
             RETURN 'REFUNDED';
         END IF;
     ELSE

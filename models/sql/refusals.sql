@@ -9,7 +9,7 @@ RETURN left(state, 2) IN ('08', '40', '53', '57', '58', 'XX') OR state IN ('55P0
 -- Pay jobs back, and record as owed what the database refuses to pay: a balance at its largest value, a rule on balances
 -- or ledger. Nearly every call pays in one set; only a refused one goes by user, in the order of their locks, and then
 -- job by job.
-CREATE OR REPLACE FUNCTION darkroom.refund_or_owe(ended darkroom.change[]) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
@@ -20,13 +20,13 @@ BEGIN
     -- what can't be paid can be owed; a charge, a user or a debt that is hidden can't even be that
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'darkroom.job_money', 'darkroom.refused_ends']
                                             ::regclass[]::oid[]);
-    -- asked first: a job that ends without a charge costs no subtransaction
+    -- asked first: nearly every job that ends without a charge ends here, without a lock or a subtransaction
     IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m
                    ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN
         RETURN;
     END IF;
     BEGIN
-        PERFORM darkroom.refund(ended);
+        PERFORM darkroom.pay_back(ended);
         RETURN;
     EXCEPTION WHEN OTHERS OR assert_failure THEN -- OTHERS alone leaves ASSERT out
         IF darkroom.is_passing(SQLSTATE) THEN
@@ -45,7 +45,7 @@ BEGIN
             GROUP BY e.user_id, CASE WHEN s.users = 1 THEN e.ordinality END
             ORDER BY e.user_id, min(e.ordinality)
         LOOP
-            PERFORM darkroom.refund_or_owe(part.changes);
+            PERFORM darkroom.refund(part.changes);
         END LOOP;
     END IF;
 END $$;
@@ -122,7 +122,7 @@ BEGIN
             RETURN NULL; -- the row is gone, and what it was owed went with its deletion
         END IF;
         IF mode = 'producer' AND wanted IS NULL THEN
-            PERFORM darkroom.refund_or_owe(ARRAY[ended]);
+            PERFORM darkroom.refund(ARRAY[ended]);
         END IF;
         RETURN label;
     EXCEPTION WHEN OTHERS OR assert_failure THEN
@@ -136,7 +136,7 @@ BEGIN
     VALUES (ended.job_type, ended.job_id, ended.user_id, label, coalesce(ended.reason, ''), refusal)
     ON CONFLICT (job_type, job_id) DO UPDATE SET label = excluded.label, words = excluded.words, tried_at = now();
     IF mode = 'managed' OR (mode = 'producer' AND wanted IS NULL) THEN
-        PERFORM darkroom.refund_or_owe(ARRAY[ended]);
+        PERFORM darkroom.refund(ARRAY[ended]);
     END IF;
     PERFORM darkroom.notify_job(ended.job_type, ended.job_id, label, NULL);
     RETURN label;
@@ -173,7 +173,7 @@ BEGIN
         END;
     END IF;
     IF EXISTS (SELECT FROM darkroom.refunds_owed o WHERE o.job_type = of_type AND o.job_id = of_job) THEN
-        PERFORM darkroom.refund_or_owe(ARRAY[ROW(of_type, of_job, found_end.user_id, coalesce(found_end.label, 'FAILED'),
+        PERFORM darkroom.refund(ARRAY[ROW(of_type, of_job, found_end.user_id, coalesce(found_end.label, 'FAILED'),
                                                  NULL, found_end.reason)::darkroom.change]);
     END IF;
     UPDATE darkroom.refused_ends r

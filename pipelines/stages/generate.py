@@ -67,7 +67,12 @@ async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int
         return [], *_size_of_aspect(context.job.aspect or 1.0, long_side_px)
     data = await read_input(context)
     box = context.outputs.crop.box if context.outputs.crop else None
-    size = (box.width, box.height) if box else await context.pixels.run(oriented_size, data, context.limits)
+    size = whole = await context.pixels.run(oriented_size, data, context.limits)
+    if box is not None:
+        if box.right > whole[0] or box.bottom > whole[1]:
+            place = f"{box.x}, {box.y}, {box.width} x {box.height}"
+            raise BadImageError(f"cropDimensions {place} lies outside of the picture of {whole[0]} x {whole[1]} pixels")
+        size = (box.width, box.height)
     images = [EncodedImage(data, box)]
     if (source := await read_source(context)) is not None:
         images.append(EncodedImage(source))

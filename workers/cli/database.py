@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -25,19 +26,30 @@ def upgrade(
             "--with-application", help="Make the application's tables also beside relations of somebody else in public."
         ),
     ] = False,
+    takes_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Take in the unfinished jobs of the worker that was here before; end those past the maximum wait.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Bring the database to this version.
 
-    TOKENS says who charges; on tables of another tool it must be set the first time.
+    TOKENS says who charges; on tables of another tool it must be set the first time. There, jobs that another worker
+    left are left alone until --take-over.
     """
     from config.embedded.services import embedded_services
     from workers.cli.opening import open_settings, upgrade_database
     from workers.cli.output import print_json
+    from workers.operations.actions import os_user
+    from workers.operations.taking_over import take_over_jobs
 
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
         result = asyncio.run(upgrade_database(settings, services, grant, with_application=with_application))
+        taken = asyncio.run(take_over_jobs(settings, services, actor=os_user())) if takes_over else None
     if as_json:
         print_json(
             {
@@ -47,6 +59,7 @@ def upgrade(
                 "opening_balances": result.opening_balances,
                 "granted": grant,
                 "sequences": result.sequences,
+                "taken_over": None if taken is None else asdict(taken),
             }
         )
         return DONE
@@ -60,6 +73,10 @@ def upgrade(
         typer.echo(f"sequences set past their tables: {', '.join(result.sequences)}")
     if grant is not None:
         typer.echo(f"granted to {grant}: submit_enhancement, submit_generation, cancel_job")
+    if taken is not None:
+        typer.echo(f"taken over: {taken.taken_in:,} jobs taken in, {taken.ended:,} ended")
+        if taken.left:
+            typer.echo(f"left for now: {taken.left:,} that another worker may still hold; a scheduler looks again")
     return DONE
 
 

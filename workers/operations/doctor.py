@@ -26,6 +26,7 @@ from workers.operations.checks.database import (
 from workers.operations.checks.notifications import check_notify_queue
 from workers.operations.checks.objects import check_orphans, check_storage
 from workers.operations.checks.outside import check_fetcher, check_providers
+from workers.operations.checks.outside_the_queue import check_outside_the_queue
 from workers.operations.checks.promises import check_links, check_passed_over, check_retention, check_unbuilt
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs, check_models
@@ -63,6 +64,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         checks += [await check_mode(settings, services), await check_workers(database)]
         checks.append(await check_connections(database, settings))
         checks += [await count_rows(database, row_check) for row_check in ROW_CHECKS]
+        checks += [await check_outside_the_queue(database)]
         checks += [await check_overdue(database, settings), await check_budgets(database, settings)]
         checks += [await check_free_jobs(database, settings), await check_models(database, settings)]
         checks.append(await check_terms(database, settings))

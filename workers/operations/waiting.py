@@ -9,6 +9,7 @@ import asyncpg
 from models.database import Connection
 from models.job_tables import table_of
 from models.provider_calls import provider_wait
+from workers.operations.taking_over import unqueued_words
 from workers.provider_rules import FREE, rules_of
 from workers.runtime import Runtime
 
@@ -92,7 +93,7 @@ async def _unqueued(runtime: Runtime, job: Row) -> dict[str, str]:
     """Say why an unfinished job has no queue row."""
     end = await runtime.database.fetchrow(_REFUSED_END, job["jobType"], job["id"])
     if end is None:
-        return _wait("unqueued", "it isn't in the queue; a scheduler takes it in within 10 s of starting")
+        return _wait("unqueued", await unqueued_words(runtime, job))
     refund = f"; {end['owed']:,} tokens are owed" if end["owed"] else "; it is refunded" if end["is_refunded"] else ""
     return _wait(
         "end_refused",

@@ -11,11 +11,13 @@ import structlog
 from models.claims import wake_due
 from models.database import is_passing
 from models.leases import forget_dead_workers
+from models.left_behind import end_left_behind, take_in
 from models.migrate import check
 from models.refusals import settle_refused_ends
-from models.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs, rescue_lost_claims
+from models.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from workers.operations.checks.notifications import FULL_FRACTION
 from workers.operations.schedule import clockwork
+from workers.operations.taking_over import take_in_terms
 from workers.provider_rules import stops_of
 from workers.pulse import Pulse
 from workers.runtime import Runtime, migration_engine
@@ -109,10 +111,12 @@ class Scheduler:
         return ended + settled
 
     async def adopt(self) -> int:
-        """Queue PENDING jobs that have no queue row; return how many."""
-        adopted, dropped = await adopt_jobs(self._runtime.database)
-        if adopted or dropped:
-            log.info("jobs_adopted", adopted=adopted, dropped=dropped)
+        """Take in unfinished jobs that have no queue row, or end them; return how many were taken in."""
+        terms = take_in_terms(self._runtime.settings)
+        adopted, dropped = await take_in(self._runtime.database, terms)
+        ended = await end_left_behind(self._runtime.database, terms)
+        if adopted or dropped or ended:
+            log.info("jobs_adopted", adopted=adopted, dropped=dropped, ended=ended)
         return adopted
 
     async def forget_workers(self) -> None:

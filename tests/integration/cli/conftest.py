@@ -25,10 +25,11 @@ SERVICES = ("DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "BROKER_URL", "S
 EMPTY = """
 TRUNCATE public.users CASCADE;
 TRUNCATE darkroom.job_queue, darkroom.job_money, darkroom.opening_balances, darkroom.stage_runs,
-    darkroom.provider_calls, darkroom.workers, darkroom.operator_actions, darkroom.past_pauses, darkroom.limits;
+    darkroom.provider_calls, darkroom.workers, darkroom.operator_actions, darkroom.past_pauses, darkroom.limits,
+    darkroom.refused_ends;
 DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying');
 UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
-DELETE FROM darkroom.settings WHERE key = 'regeneration';
+DELETE FROM darkroom.settings WHERE key IN ('regeneration', 'take_over', 'is_adopted');
 """
 
 TERMS = """

@@ -118,3 +118,45 @@ def test_refund_that_is_refused_is_owed_shown_and_paid_once_it_can_be(darkroom: 
     assert arrange(lambda db: balance_of(db, user)) == 52
     assert darkroom("tokens", "audit", "--repair", "--json").json["repaired"] == []
     assert check(darkroom, "refunds owed")["status"] == "ok"
+
+
+async def left_by_another_worker(database: Database, *, is_adopted: bool) -> str:
+    job = await make_job(database)
+    await run(
+        database,
+        f"""SET session_replication_role = replica;
+            UPDATE public.image_enhancement_jobs SET status = 'PROCESSING', "updatedAt" = '2026-01-01';
+            DELETE FROM darkroom.job_queue;
+            INSERT INTO darkroom.settings (key, value) VALUES ('is_adopted', '{str(is_adopted).lower()}')
+            ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+            SET session_replication_role = origin""",
+    )
+    return job
+
+
+def test_jobs_left_by_another_worker_are_counted_and_explained(darkroom: Darkroom, arrange: Arrange) -> None:
+    job = arrange(lambda db: left_by_another_worker(db, is_adopted=False))
+
+    found = check(darkroom, "jobs outside the queue")
+    (wait,) = darkroom("jobs", "explain", job, "--json").json["waits"]
+
+    assert (found["status"], "1 PROCESSING" in found["message"]) == ("warn", True)
+    assert (wait["kind"], "a scheduler takes it in within 10 s" in wait["text"]) == ("unqueued", True)
+
+
+def test_jobs_on_tables_of_another_tool_fail_doctor_until_they_are_taken_over(
+    darkroom: Darkroom, arrange: Arrange
+) -> None:
+    job = arrange(lambda db: left_by_another_worker(db, is_adopted=True))
+
+    found = check(darkroom, "jobs outside the queue")
+    (wait,) = darkroom("jobs", "explain", job, "--json").json["waits"]
+
+    assert (found["status"], "--take-over" in found["advice"]) == ("fail", True)
+    assert "--take-over" in wait["text"]
+
+    ran = darkroom("db", "upgrade", "--take-over", "--json")
+    assert ran.json["taken_over"] == {"taken_in": 1, "ended": 0, "left": 0}
+    assert check(darkroom, "jobs outside the queue")["status"] == "ok"
+    (action,) = arrange(lambda db: db.fetch("SELECT * FROM darkroom.operator_actions"))
+    assert (action["action"], action["after"]["takenIn"]) == ("db_take_over", 1)

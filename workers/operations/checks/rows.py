@@ -58,15 +58,6 @@ ROW_CHECKS: Final = (
         "`darkroom jobs explain` one; when the cause is mended, `darkroom jobs retry --error quarantined --since 7d`",
     ),
     RowCheck(
-        "jobs outside the queue",
-        """SELECT count(*), min(j.id) FROM darkroom.jobs j
-           WHERE j.status = 'PENDING' AND j."createdAt" < darkroom.utc_now() - interval '1 minute'
-             AND NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.job_type = j.type)""",
-        "every PENDING job is in the queue",
-        "{count} PENDING jobs have no queue row, one is job {example}",
-        "start `darkroom scheduler`, which adopts them",
-    ),
-    RowCheck(
         "refused jobs",
         """SELECT count(*), (array_agg(q.job_id || ': ' || q.last_error ORDER BY q.refused_since))[1]
            FROM darkroom.job_queue q WHERE q.refused_since IS NOT NULL""",

@@ -1,0 +1,77 @@
+"""Rows that another program wrote into: a run begins where they can be read, and no JSON crashes it."""
+
+import json
+
+import pytest
+
+from models.job_inputs import load_inputs
+from models.transitions import begin_at
+from pipelines.errors import InvalidOptionsError
+from tests.builders import claim_jobs, job_row, make_job, make_pipeline, make_user, queue_row
+from workers.translation import build_job, resume
+
+DEEP = "[" * 3000 + "]" * 3000
+
+
+async def adopted(database, **columns):
+    """Insert a job past our triggers' knowledge, as a restored row stands there."""
+    job = await make_job(database, **columns)
+    (claim,) = await claim_jobs(database)
+    await database.fetch(
+        "UPDATE darkroom.job_queue SET stage = $2 WHERE job_id = $1", job, columns.get("currentStage", "ANALYZING")
+    )
+    return claim
+
+
+async def resumed(database, claim, stage):
+    inputs = await database.run(lambda connection: load_inputs(connection, claim))
+    return resume(build_job(claim, inputs), inputs, stage)
+
+
+@pytest.mark.parametrize("stage", ["CROPPING", "PROMPTING", "GENERATING"])
+@pytest.mark.parametrize("value", ['{"foo": 1}', "[]", "7", DEEP, "1" * 5000], ids=range(5))
+async def test_foreign_analysis_begins_the_run_anew(database, stage, value):
+    claim = await adopted(database, currentStage=stage)
+    await database.fetch("""UPDATE public.image_enhancement_jobs SET "analysisResult" = $1::text::jsonb""", value)
+
+    found = await resumed(database, claim, stage)
+
+    assert (found.stages[0].name, found.discarded) == ("ANALYZING", ("analysisResult",))
+
+
+async def test_claim_that_begins_again_says_so_in_both_rows(database):
+    claim = await adopted(database, currentStage="GENERATING")
+
+    await database.run(lambda connection: begin_at(connection, claim, "CROPPING", 60))
+
+    assert (await job_row(database, claim.job_id))["currentStage"] == "CROPPING"
+    assert (await queue_row(database, claim.job_id))["stage"] == "CROPPING"
+
+
+@pytest.mark.parametrize("column", ["analysisConfig", "promptConfig", "generationConfig"])
+@pytest.mark.parametrize("value", [DEEP, "1" * 5000], ids=["deep", "long"])
+async def test_pipeline_json_that_cannot_be_read_is_named(database, column, value):
+    user = await make_user(database)
+    pipeline = await make_pipeline(database, user)
+    await database.fetch(f"""UPDATE public.enhancement_pipelines SET "{column}" = $1::text::jsonb""", value)
+    claim = await adopted(database, user_id=user, pipelineId=pipeline)
+
+    inputs = await database.run(lambda connection: load_inputs(connection, claim))
+    with pytest.raises(InvalidOptionsError, match=column):
+        build_job(claim, inputs)
+
+
+async def test_row_of_ours_is_read_as_before(database):
+    flags = ("isDark", "isBlurry", "hasNoise", "isLowResolution", "isOverexposed", "hasColorCast")
+    analysis = {"defects": dict.fromkeys(flags, False)}
+    claim = await adopted(database, currentStage="PROMPTING", wasCropped=True)
+    await database.fetch(
+        """UPDATE public.image_enhancement_jobs SET "analysisResult" = $1::text::jsonb,
+               "cropDimensions" = '{"x": 1, "y": 2, "w": 3, "h": 4}'""",
+        json.dumps(analysis),
+    )
+
+    found = await resumed(database, claim, "PROMPTING")
+
+    assert (found.stages[0].name, found.discarded) == ("PROMPTING", ())
+    assert found.outputs.crop.box.width == 3
