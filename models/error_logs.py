@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from asyncpg import IntegrityConstraintViolationError, RaiseError
 
 from models.database import Database
 
@@ -52,11 +53,28 @@ async def log_failed_attempts(database: Database, failures: Sequence[FailedAttem
     if not failures:
         return
     rows = [_row(failure) for failure in failures]
+    refused = await _written(database, rows)
+    if refused is not None and len(rows) > 1 and isinstance(refused, IntegrityConstraintViolationError | RaiseError):
+        for row in rows:  # a rule of the application's is against one of them
+            refused = await _written(database, [row])
+            if refused is not None:
+                _complain(1, refused)
+    elif refused is not None:
+        _complain(len(rows), refused)
+
+
+async def _written(database: Database, rows: list[dict[str, Any]]) -> Exception | None:
+    """Write rows; return what kept them from it."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             await database.commit("log_error", lambda connection: connection.execute(_INSERT, rows))
     except Exception as error:  # noqa: BLE001 - an error about an error is only worth a line
-        log.warning("error_log_failed", count=len(rows), error=str(error), error_type=type(error).__name__)
+        return error
+    return None
+
+
+def _complain(count: int, error: Exception) -> None:
+    log.warning("error_log_failed", count=count, error=str(error), error_type=type(error).__name__)
 
 
 def _row(failure: FailedAttempt) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Final
 
 import asyncpg
 
+from models.refusals import SPEAK_NOW, is_refusal
+from workers.periodic.refusals import refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -12,15 +14,23 @@ MOST_LATE: Final = 10_000
 """Users remembered who were locked by somebody else; whoever comes after them waits for the next tick."""
 
 
+_CHUNK: Final = "SELECT * FROM darkroom.regenerate_chunk($1, $2, $3)"
+_NEXT: Final = """
+SELECT d.user_id FROM darkroom.due_regenerations($1) d WHERE d.user_id > $2 ORDER BY d.user_id LIMIT $3
+"""
+
+
 async def regenerate(work: Work) -> Chunk:
     """Give the next users what they have earned, then one by one those who were locked."""
     cursor = work.cursor or {"after": "", "late": []}
     if cursor["after"] is None:
         return await _regenerate_late(work, list(cursor["late"]))
-    row = await work.connection.fetchrow(
-        "SELECT * FROM darkroom.regenerate_chunk($1, $2, $3)", work.at_utc, cursor["after"], work.size
+    row = await refusable_chunk(
+        work,
+        lambda size: work.connection.fetchrow(_CHUNK, work.at_utc, cursor["after"], size),
+        lambda size: work.connection.fetch(_NEXT, work.at_utc, cursor["after"], size),
+        {"users": 0, "tokens": 0},
     )
-    assert row is not None  # noqa: S101 - a function with OUT parameters returns one row
     late = [*cursor["late"], *(row["late"] or [])][:MOST_LATE]
     counts = {"users": row["users"], "tokens": row["tokens"]}
     if row["last"] is not None:
@@ -32,12 +42,17 @@ async def _regenerate_late(work: Work, late: list[str]) -> Chunk:
     tokens, counts = 0, {"users": 0, "tokens": 0}
     try:
         async with work.connection.transaction():
+            await work.connection.execute(SPEAK_NOW)
             tokens = await work.connection.fetchval("SELECT darkroom.regenerate_at($1, $2)", late.pop(), work.at_utc)
         counts = {"users": int(tokens > 0), "tokens": tokens}
     except asyncpg.LockNotAvailableError:
         counts["postponed"] = 1  # the next tick gives it: intervals aren't lost
     except asyncpg.NoDataFoundError:
         counts["deleted"] = 1
+    except asyncpg.PostgresError as error:
+        if not is_refusal(error):
+            raise
+        counts["refused"] = 1  # nor are they here: the others go on
     return Chunk({"after": None, "late": late} if late else None, counts)
 
 

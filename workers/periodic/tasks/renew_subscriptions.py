@@ -5,10 +5,17 @@ from typing import Final
 
 import asyncpg
 
+from models.refusals import SPEAK_NOW, is_refusal
+from workers.periodic.refusals import refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 _CHUNK: Final = "SELECT * FROM darkroom.renew_chunk($1, $2, $3, $4)"
+
+
+_NEXT: Final = """
+SELECT d.user_id FROM darkroom.due_periods($1) d WHERE d.user_id > $2 ORDER BY d.user_id LIMIT $3
+"""
 
 
 async def renew(work: Work) -> Chunk:
@@ -16,8 +23,12 @@ async def renew(work: Work) -> Chunk:
     cursor = work.cursor or {"after": "", "late": [], "renewed": 0}
     if cursor["after"] is None:
         return await _renew_late(work, list(cursor["late"]))
-    row = await work.connection.fetchrow(_CHUNK, work.at_utc, cursor["after"], work.size, None)
-    assert row is not None  # noqa: S101 - a function with OUT parameters returns one row
+    row = await refusable_chunk(
+        work,
+        lambda size: work.connection.fetchrow(_CHUNK, work.at_utc, cursor["after"], size, None),
+        lambda size: work.connection.fetch(_NEXT, work.at_utc, cursor["after"], size),
+        {"renewed": 0, "ended": 0},
+    )
     late = sorted({*cursor["late"], *(row["late"] or [])})
     renewed = cursor["renewed"] + row["renewed"]
     counts = {"renewed": row["renewed"], "ended": row["ended"]}
@@ -33,9 +44,14 @@ async def _renew_late(work: Work, late: list[str]) -> Chunk:
     row, counts = None, {}
     try:
         async with work.connection.transaction():
+            await work.connection.execute(SPEAK_NOW)
             row = await work.connection.fetchrow(_CHUNK, work.at_utc, "", 1, late[-1])
     except asyncpg.LockNotAvailableError:
         counts = {"postponed": 1}  # the next tick makes it up
+    except asyncpg.PostgresError as error:
+        if not is_refusal(error):
+            raise
+        counts = {"refused": 1}  # so does it here: the others go on
     if row is not None:
         counts = {"renewed": row["renewed"], "ended": row["ended"]}
     if row is None or row["last"] is None:
