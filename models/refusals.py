@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 
 from models.claims import Claim, FencedError, claim, claim_one
-from models.database import Connection, Database, is_connection_loss, is_contention
+from models.database import CONNECTION_LOSS, CONTENTION, Connection, Database
 from models.job_tables import table_of
 from models.transitions import HOUSE_LOCK_TIMEOUT_MS, Failed, Released, Snoozed, Transition, Unheld
 
@@ -34,8 +34,8 @@ END_AFTER_S: Final = 3_600
 END_AFTER_REFUSALS: Final = 5
 """With no worker running nothing is tried, and an hour says nothing."""
 
-GENERAL_CLASSES: Final = ("0A", "25", "26", "28", "3D", "3F", "42", "54", "55", "F0")
-"""SQLSTATE classes that may mean every row alike (rights, a missing function, a full notify queue): a job that is
+GENERAL_CLASSES: Final = ("0A", "25", "26", "28", "3D", "3F", "42", "54", "55", "57", "F0")
+"""SQLSTATE classes that may mean every row alike (rights, a missing function, a time limit, ...): a job that is
 refused with one of these waits for its maximum wait, in case somebody mends the cause."""
 
 LOOK_S: Final = 0.5
@@ -47,7 +47,7 @@ LABEL_EVERY_S: Final = 3_600
 
 def is_refusal(error: BaseException) -> bool:
     """Say whether PostgreSQL refused what a statement does, and not the statement's moment."""
-    return isinstance(error, asyncpg.PostgresError) and not (is_contention(error) or is_connection_loss(error))
+    return isinstance(error, asyncpg.PostgresError) and not isinstance(error, (*CONTENTION, *CONNECTION_LOSS))
 
 
 def words_of(error: asyncpg.PostgresError) -> str:

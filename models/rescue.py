@@ -135,13 +135,25 @@ async def _write(
         if not is_refusal(error):
             raise
         log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
-        token = row["lease_token"]
+        await _settle_refused(database, row, transition, error)
+        return None
+
+
+async def _settle_refused(
+    database: Database, row: Any, transition: Failed | Retried | Released, error: asyncpg.PostgresError
+) -> None:
+    """End a job, or set it aside, whose row the database refuses to change; the next pass tries what fails again."""
+    token = row["lease_token"]
+    try:
         if isinstance(transition, Failed):
             same = "q.lease_token IS NOT DISTINCT FROM $3::uuid"
             await end_refused(database, _unheld(row), transition, error, condition=same, value=token)
         elif token is not None:
             await set_aside(database, _unheld(row), error, lease_token=token)
-        return None
+    except asyncpg.PostgresError as again:
+        if not is_refusal(again):
+            raise
+        log.error("house_write_refused", job_id=row["job_id"], error=str(again), error_type=type(again).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
 
 
 def _verdict(row: Any) -> tuple[str, Failed | Retried]:

@@ -255,5 +255,35 @@ async def test_claim_behind_a_pooler_goes_on_after_a_refusal(database_url, datab
 
 async def test_statement_that_the_database_refuses_is_told_from_its_moment():
     assert refusals.is_refusal(asyncpg.CheckViolationError("x"))
-    for passing in (asyncpg.DeadlockDetectedError, asyncpg.AdminShutdownError, asyncpg.QueryCanceledError, OSError):
+    for passing in (
+        asyncpg.DeadlockDetectedError,
+        asyncpg.AdminShutdownError,
+        asyncpg.TooManyConnectionsError,
+        OSError,
+    ):
         assert not refusals.is_refusal(passing("x"))
+
+
+async def test_trigger_that_is_cancelled_for_its_time_keeps_no_other_job_from_its_start(database_url, database):
+    from config.postgres_url import parse_postgres_url  # noqa: PLC0415 - one test
+    from models.database import Database  # noqa: PLC0415
+
+    refused, other = await make_job(database), await make_job(database)
+    await run(
+        database,
+        f"""CREATE FUNCTION public.app_rule() RETURNS trigger LANGUAGE plpgsql AS $body$
+            BEGIN PERFORM pg_sleep(9); RETURN NEW; END $body$;
+            CREATE TRIGGER app_rule BEFORE UPDATE ON public.image_enhancement_jobs
+            FOR EACH ROW WHEN (NEW.id = '{refused}') EXECUTE FUNCTION public.app_rule();
+            DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 500', current_database()); END $$""",
+    )
+    limited = Database(parse_postgres_url(database_url))
+    await limited.open()
+
+    try:
+        taken = await look(limited, await make_worker(database))
+    finally:
+        await limited.close()
+
+    assert [one.job_id for one in taken.claims] in ([other], [])  # looking row by row ends after half a second
+    assert (await queue_row(database, refused))["refused_state"] == "57014"
