@@ -25,6 +25,10 @@ _ACTIONS: Final = """
 SELECT a.at, a.actor, a.action, a.target, a.after, a.reason FROM darkroom.operator_actions a
 WHERE a.target = $1 OR (a.action = 'job_retry' AND a.after ->> 'jobId' = $1)
 """
+_REFUSED: Final = """
+SELECT r.refused_at AS at, r.label, r.reason, r.words, coalesce(o.owed, 0) AS owed FROM darkroom.refused_ends r
+LEFT JOIN darkroom.refunds_owed o ON o.job_type = r.job_type AND o.job_id = r.job_id WHERE r.job_id = $1
+"""
 _OBJECTS: Final = "SELECT a.created_at, a.key, a.bytes, a.treatments FROM darkroom.artifacts a WHERE a.job_id = $1"
 
 
@@ -53,8 +57,8 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
     jobs = await get_jobs(runtime, [job_id])
     job = jobs[0] if jobs else None
     queued = await database.fetchrow(QUEUED, job_id)
-    runs, calls, money, actions, objects = [
-        await database.fetch(sql, job_id) for sql in (_RUNS, _CALLS, _MONEY, _ACTIONS, _OBJECTS)
+    runs, calls, money, actions, objects, refused = [
+        await database.fetch(sql, job_id) for sql in (_RUNS, _CALLS, _MONEY, _ACTIONS, _OBJECTS, _REFUSED)
     ]
     events = [
         *_ends(job, runs),
@@ -62,6 +66,7 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
         *_calls(calls, runs),
         *(_event(row["at"], row["kind"], _money(row)) for row in money),
         *(_event(row["at"], "operator", _action(row, job_id)) for row in actions),
+        *(_event(row["at"], "refused", text) for row in refused for text in _refused(row)),
         *(_event(row["created_at"], "stored", _stored(row)) for row in objects),
     ]
     if job is None and not events:
@@ -172,6 +177,16 @@ def _money(row: Row) -> str:
     verb = "charged" if row["kind"] == "charge" else "refunded"
     balance = "" if row["balance"] is None else f"; balance {row['balance']:,}"
     return f"{verb} {row['amount']:,} tokens{balance}"
+
+
+def _refused(row: Row) -> list[str]:
+    """Say what of an end the database refused: the label, the refund, or both."""
+    says = []
+    if row["label"]:
+        says.append(f"over, without its label {row['label']}: {row['reason']}; the database refuses it: {row['words']}")
+    if row["owed"]:
+        says.append(f"its refund of {row['owed']:,} tokens is owed, because the database refuses it: {row['words']}")
+    return says
 
 
 def _action(row: Row, job_id: str) -> str:

@@ -103,6 +103,8 @@ def test_refund_that_is_refused_is_owed_shown_and_paid_once_it_can_be(darkroom: 
     assert [(one["jobId"], one["owed"]) for one in audit.json["owed"]] == [(job, 2)]
     assert job in darkroom("tokens", "audit").out
     assert job in check(darkroom, "refunds owed")["message"]
+    told = darkroom("jobs", "explain", job, "--json").json["timeline"]
+    assert any(event["event"] == "refused" and "refund of 2 tokens is owed" in event["text"] for event in told)
     assert darkroom("tokens", "audit", "--repair", "--json").json["repaired"] == []
 
     arrange(
