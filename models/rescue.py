@@ -42,6 +42,8 @@ class Rescued:
 _HAS_SIGNED_OFF = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id)"
 _IS_DEAD = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id AND w.lease_expires_at > now())"
 _IS_OVERDUE = f"q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now()"
+_IS_LOST = f"({_HAS_SIGNED_OFF} OR {_IS_DEAD} OR {_IS_OVERDUE})"
+"""Without the clock: asked a moment after `_lost` was true, of a worker that may have come back since."""
 
 
 CONNECTS_TO_WAIT = 2
@@ -97,7 +99,7 @@ async def rescue_lost_claims(
     for row in await database.fetch(_CANDIDATES, *window):
         code, transition = _verdict(row)
         lost = partial(_rescue, row=row, transition=transition, window=window)
-        status = await _write(database, "rescue", row, transition, lost)
+        status = await _write(database, "rescue", row, transition, lost, still=_IS_LOST)
         if status is None:
             continue
         requeued += status == JobStatus.PENDING
@@ -124,10 +126,13 @@ async def _write(
     row: Any,
     transition: Failed | Retried | Released,
     work: Callable[[Connection], Awaitable[str | None]],
+    *,
+    still: str = "true",
 ) -> str | None:
     """Do one job's write; one that the database refuses keeps no other from its own.
 
-    A refused end is recorded as such, and a claim that can't be set back is set aside; None then, too.
+    A refused end is recorded as such if `still` (SQL over `q`) holds, and a claim that can't be set back is set aside;
+    None then, too.
     """
     try:
         return await database.commit(name, work)
@@ -135,18 +140,18 @@ async def _write(
         if not is_refusal(error):
             raise
         log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
-        await _settle_refused(database, row, transition, error)
+        await _settle_refused(database, row, transition, error, still)
         return None
 
 
 async def _settle_refused(
-    database: Database, row: Any, transition: Failed | Retried | Released, error: asyncpg.PostgresError
+    database: Database, row: Any, transition: Failed | Retried | Released, error: asyncpg.PostgresError, still: str
 ) -> None:
     """End a job, or set it aside, whose row the database refuses to change; the next pass tries what fails again."""
     token = row["lease_token"]
     try:
         if isinstance(transition, Failed):
-            same = "q.lease_token IS NOT DISTINCT FROM $3::uuid"
+            same = f"q.lease_token IS NOT DISTINCT FROM $3::uuid AND {still}"
             await end_refused(database, _unheld(row), transition, error, condition=same, value=token)
         elif token is not None:
             await set_aside(database, _unheld(row), error, lease_token=token)

@@ -317,3 +317,16 @@ async def test_finished_job_that_is_set_back_gets_a_notice(database, foreign):
     assert len(said) == 2
     assert (job in said[0], "FAILED" in said[0], "PENDING" in said[0]) == (True, True, True)
     assert (await job_row(database, job))["status"] == "FAILED"
+
+
+async def test_rescue_without_attempts_left_ends_a_row_that_refuses_everything(database):
+    claim = await make_claim(database, maxRetries=0)
+    await refuse(database, "raise", "true")
+    async with database.connection() as connection:
+        await sign_off(connection, claim.worker_id)
+
+    assert (await rescue_lost_claims(database, None)).requeued == 0
+
+    assert await queue_row(database, claim.job_id) is None
+    assert (await refused_end(database, claim.job_id))["label"] == "REFUNDED"
+    assert await balance_of(database, claim.user_id) == 100
