@@ -90,7 +90,8 @@ def _started(table: JobTable, name: str) -> str:
         SET status = 'PROCESSING', {stage}{run}
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ({types}))"""
+        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ({types})
+        RETURNING c.id, j.status)"""
 
 
 # Queue rows first and both with SKIP LOCKED: a claim never waits, so it is in no deadlock. A row whose job another
@@ -148,8 +149,13 @@ WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
-       CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END
-FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside LEFT JOIN claimed c ON true ORDER BY c.position
+       CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
+       CASE WHEN s.status IS DISTINCT FROM 'PROCESSING' AND c.id IS NOT NULL
+            THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END
+FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
+LEFT JOIN claimed c ON true
+LEFT JOIN (SELECT * FROM started_enhancements UNION ALL SELECT * FROM started_generations) s ON s.id = c.id
+ORDER BY c.position
 """
 
 

@@ -10,10 +10,11 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
-from asyncpg import LockNotAvailableError
+from asyncpg import LockNotAvailableError, TriggeredDataChangeViolationError
 
 from models.claims import Claim, FencedError
 from models.database import Connection
+from models.job_state import TERMINAL
 from models.job_tables import JobTable, table_of
 
 MAX_ERROR_CHARS = 2_000
@@ -116,6 +117,7 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
 
     Raises:
         FencedError: another holds the job, or it is over; nothing was written.
+        asyncpg.PostgresError: the database refuses the change, or a trigger has silently undone it.
     """
     table = table_of(claim.job_type)
     names, kind = tuple(_columns_of(transition)), cast("type", type(transition))
@@ -127,9 +129,35 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
         *_values(transition),
         *(_columns_of(transition)[name] for name in names),
     )
+    if isinstance(transition, Completed | Failed) and (row is None or row["status"] not in TERMINAL):
+        await _require_over(connection, Unheld(claim.job_type, claim.job_id, claim.id), HELD, claim.lease_token)
     if row is None:
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
     return str(row["status"])
+
+
+_STILL = """
+SELECT q.id FROM darkroom.job_queue q
+WHERE q.id = $2 AND q.job_id = $1 AND {condition} FOR UPDATE SKIP LOCKED
+"""
+
+
+async def _require_over(connection: Connection, job: Unheld, condition: str, value: object) -> None:
+    """See that an end that wasn't written found its claim gone, and not a trigger that keeps the row as it is.
+
+    Raises:
+        asyncpg.TriggeredDataChangeViolationError: the job's row is there and could be ended.
+    """
+    async with connection.transaction():
+        free = await connection.fetchval(
+            f"SELECT j.id FROM {table_of(job.job_type).name} j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED",
+            job.job_id,
+        )
+        if free is None or (
+            await connection.fetchval(_STILL.format(condition=condition), job.job_id, job.queue_id, value) is None
+        ):
+            return
+    raise TriggeredDataChangeViolationError(f"job {job.job_id[:200]} did not end: a trigger or rule kept its row")
 
 
 async def record_for_house(
@@ -166,6 +194,8 @@ async def record_for_house(
                 value,
                 *_values(transition),
             )
+            if isinstance(transition, Failed) and (row is None or row["status"] not in TERMINAL):
+                await _require_over(connection, unheld, condition, value)
     except LockNotAvailableError:
         return None
     return None if row is None else str(row["status"])
@@ -184,31 +214,6 @@ WHERE NOT EXISTS (
 async def log_fenced(connection: Connection, claim: Claim, stage: str) -> None:
     """Add to a job's history that a write of a lost claim came too late; not if that write was committed before."""
     await connection.execute(_FENCED, claim.job_type, claim.job_id, stage, claim.attempt, claim.worker_id)
-
-
-async def begin_at(connection: Connection, claim: Claim, stage: str, deadline_s: float) -> None:
-    """Set a claim back to an earlier stage, where what a row holds of the later ones can't be used.
-
-    Raises:
-        FencedError: another holds the job, or it is over; nothing was written.
-    """
-    table = table_of(claim.job_type)
-    column = f'{table.stage_column} = $4::text::public."PipelineStage", ' if table.stage_column else ""
-    row = await connection.fetchrow(
-        f"""
-        WITH job AS MATERIALIZED (SELECT j.id FROM {table.name} j WHERE j.id = $1 FOR NO KEY UPDATE),
-            held AS MATERIALIZED (SELECT q.id, q.job_id FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-                                  WHERE q.id = $2 AND {HELD} FOR UPDATE OF q),
-            queue AS (UPDATE darkroom.job_queue q
-                      SET stage = $4::text, deadline_at = now() + make_interval(secs => $5::float8)
-                      FROM held WHERE q.id = held.id)
-        UPDATE {table.name} j SET {column}"updatedAt" = darkroom.utc_now() FROM held WHERE j.id = held.job_id
-        RETURNING j.id
-        """,
-        *(claim.job_id, claim.id, claim.lease_token, stage, deadline_s),
-    )
-    if row is None:
-        raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
 
 
 async def count_pipeline_use(connection: Connection, pipeline_id: str) -> None:

@@ -23,13 +23,13 @@ from models.database import CONTENTION, Database, DatabaseLostError, is_cancelle
 from models.error_logs import log_failed_attempts
 from models.job_inputs import USERS_OF, JobInputs, load_inputs, record_pipeline
 from models.refusals import settle_refused
+from models.resuming import begin_at
 from models.transitions import (
     Checkpoint,
     Completed,
     Released,
     Snoozed,
     Transition,
-    begin_at,
     count_pipeline_use,
     log_fenced,
     record,

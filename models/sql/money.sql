@@ -108,6 +108,8 @@ CREATE OR REPLACE FUNCTION darkroom.pay_back(ended darkroom.change[]) RETURNS vo
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    counted record;
 BEGIN
     -- a charge or a user that is hidden isn't gone
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
@@ -133,15 +135,21 @@ BEGIN
         SELECT darkroom.new_id(), d.user_id, sum(d.amount), darkroom.utc_now()
         FROM due d GROUP BY d.user_id ORDER BY d.user_id
         ON CONFLICT ("userId") DO UPDATE SET balance = b.balance + excluded.balance, "updatedAt" = excluded."updatedAt"
-        RETURNING b."userId", b.balance)
-    INSERT INTO public.token_transactions
-        (id, "userId", amount, type, source, "sourceId", "balanceAfter", metadata, "createdAt")
-    SELECT darkroom.new_id(), d.user_id, d.amount, 'REFUND',
-           CASE WHEN d.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
-               || CASE WHEN d.status IN ('CANCELLED', 'DELETED') THEN '_cancelled' ELSE '_failed' END,
-           d.job_id, c.balance - d.total + d.so_far, jsonb_build_object('reason', d.reason),
-           clock_timestamp() AT TIME ZONE 'utc'
-    FROM due d JOIN credited c ON c."userId" = d.user_id;
+        RETURNING b."userId", b.balance),
+    entered AS (
+        INSERT INTO public.token_transactions
+            (id, "userId", amount, type, source, "sourceId", "balanceAfter", metadata, "createdAt")
+        SELECT darkroom.new_id(), d.user_id, d.amount, 'REFUND',
+               CASE WHEN d.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
+                   || CASE WHEN d.status IN ('CANCELLED', 'DELETED') THEN '_cancelled' ELSE '_failed' END,
+               d.job_id, c.balance - d.total + d.so_far, jsonb_build_object('reason', d.reason),
+               clock_timestamp() AT TIME ZONE 'utc'
+        FROM due d JOIN credited c ON c."userId" = d.user_id RETURNING 1)
+    SELECT (SELECT count(*) FROM due) AS due, (SELECT count(*) FROM entered) AS entered INTO counted;
+    IF counted.due <> counted.entered THEN
+        RAISE EXCEPTION '% of % refunds were not written: a trigger or rule kept them from the ledger',
+            counted.due - counted.entered, counted.due USING ERRCODE = '27000';
+    END IF;
 END $$;
 
 -- The label of a failure that Darkroom decides itself, and in producer mode its refund: REFUNDED if the job was

@@ -76,7 +76,7 @@ WHERE r.owed > 0
                   WHERE p.job_type = r.job_type AND p.job_id = r.job_id AND p.kind = 'refund');
 
 -- Write a label to a job's row and nothing else; the message, too, where it is given. The row's triggers do the rest.
--- Returns the status that the row has now; NULL if there is no such row.
+-- Returns the status that the row has now; NULL if there is no such row. Raises what the database refuses, also silently.
 CREATE OR REPLACE FUNCTION darkroom.write_label(of_type text, of_job text, label text, message text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -92,6 +92,10 @@ BEGIN
         UPDATE public.mcp_generation_jobs j
         SET status = label::public."JobStatus", "errorMessage" = coalesce(message, j."errorMessage")
         WHERE j.id = of_job RETURNING j.status::text INTO written;
+    END IF;
+    IF coalesce(written NOT IN (label, 'COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED'),
+                EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type)) THEN
+        PERFORM darkroom.refuse_change(of_job, label);
     END IF;
     RETURN written;
 END $$;

@@ -26,6 +26,16 @@ RETURN status IN ('COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED');
 CREATE OR REPLACE FUNCTION darkroom.may_notify() RETURNS boolean LANGUAGE sql VOLATILE
 RETURN pg_notification_queue_usage() < 0.75;
 
+-- Refuse a change that a trigger or a rule of the application's has silently undone: a claim or an end that isn't in the
+-- row didn't happen.
+CREATE OR REPLACE FUNCTION darkroom.refuse_change(job_id text, status text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'job % did not become %: a trigger or rule kept its row as it was', left(job_id, 200), status
+        USING ERRCODE = '27000';
+END $$;
+
 -- One message on channel darkroom_jobs, delivered if and when the transaction commits. PostgreSQL refuses a payload of
 -- 8,000 bytes or more; an id that is too long for one is left out, because half an id would name another job.
 CREATE OR REPLACE FUNCTION darkroom.notify_job(job_type text, job_id text, status text, stage text) RETURNS void

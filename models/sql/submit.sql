@@ -175,8 +175,10 @@ BEGIN
     IF NOT FOUND THEN
         UPDATE public.mcp_generation_jobs j SET status = 'CANCELLED' WHERE j.id = job_id RETURNING j.status INTO status_now;
     END IF;
-    IF status_now IS NULL THEN
+    IF status_now IS NULL AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
         RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';
+    ELSIF coalesce(status_now IN ('PENDING', 'PROCESSING'), true) THEN
+        PERFORM darkroom.refuse_change(job_id, 'CANCELLED');
     END IF;
     RETURN status_now;
 EXCEPTION WHEN OTHERS OR assert_failure THEN

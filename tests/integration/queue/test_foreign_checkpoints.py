@@ -5,7 +5,7 @@ import json
 import pytest
 
 from models.job_inputs import load_inputs
-from models.transitions import begin_at
+from models.resuming import begin_at
 from pipelines.errors import InvalidOptionsError
 from tests.builders import claim_jobs, job_row, make_job, make_pipeline, make_user, queue_row
 from workers.translation import build_job, resume
