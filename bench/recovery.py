@@ -18,7 +18,7 @@ import redis
 from bench.ground import JOBS, Ground, ground, percentiles, run
 from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import EMBEDDED_FOLDER
-from models.database import DatabaseLostError, losses_translated
+from models.connections import DatabaseLostError, losses_translated
 
 TIMES = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 EACH = 5

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.claims import Claim, FencedError
-from models.database import Connection
+from models.connections import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from asyncpg import PostgresError, Record
 
-from models.database import Connection
+from models.connections import Connection
 from models.job_state import TERMINAL
 from models.job_tables import ENHANCEMENTS, GENERATIONS, JobTable
 from models.pauses import HELD_AT_ONCE, RESUMED, hold_paused

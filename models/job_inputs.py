@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.claims import Claim, FencedError
-from models.database import Connection
+from models.connections import Connection
 from models.job_tables import ENHANCEMENTS, table_of
 
 

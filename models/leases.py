@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from models.database import Connection
+from models.connections import Connection
 
 _RENEW = """
 INSERT INTO darkroom.workers AS w (id, host, pid, queues, lanes, lease_expires_at, connect_s)

@@ -12,7 +12,8 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from models.database import Connection, Database
+from models.connections import Connection
+from models.database import Database
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.refusals import SPEAK_NOW, is_refusal
 from models.rescue import DEADLINE_GRACE_S, adopt_jobs

@@ -19,30 +19,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from models.application.tables import TABLES
-from models.database import DatabaseLostError, losses_translated
+from models.connections import DatabaseLostError, losses_translated
 from models.migrations import installation, repeatable, session
 from models.migrations.adoption import require_usable_tables
 from models.migrations.errors import (
     DatabaseBusyError,
-    HiddenRowsError,
     InvalidSettingError,
     NotReadyError,
     RightsMissingError,
-    RoleNotFoundError,
-    UnrelatedRelationsError,
-    UnsupportedServerError,
-    UnusableSchemaError,
 )
 from models.migrations.installation import Mode, Problem, Recorded
+from models.migrations.requirements import (
+    has_relation,
+    require_nothing_in_the_way,
+    require_nothing_of_others,
+    require_role,
+    require_rows_shown,
+    require_server,
+)
 from models.migrations.search_path import keep_role_out_of_our_schema
 from models.migrations.sequences import set_past_tables
-from models.migrations.visibility import hidden_tables
 
 Result = TypeVar("Result")
-
-OLDEST_SERVER: Final = 140_000
-"""server_version_num of PostgreSQL 14, the oldest that has what models/sql uses."""
 
 ADVISORY_LOCK: Final = 0x6461726B726F6F6D
 """'darkroom' in ASCII: one migration at a time in a database, whoever starts it."""
@@ -215,15 +213,15 @@ def _upgrade(
     grant_role: str | None,
     with_application: bool,
 ) -> UpgradeResult:
-    _require_server(connection)
-    _require_role(connection, grant_role)
-    _require_rows_shown(connection)  # what an installation has recorded decides what follows
+    require_server(connection)
+    require_role(connection, grant_role)
+    require_rows_shown(connection)  # what an installation has recorded decides what follows
     installation.require_known_revisions(connection)
     keep_role_out_of_our_schema(connection)
     stamped = session.stamped_revisions(connection)
     before = installation.recorded(connection)
     application, darkroom = (session.branch_revisions(branch) for branch in session.BRANCHES)
-    is_adopted = stamped.isdisjoint(application) and _has_relation(connection, "users")
+    is_adopted = stamped.isdisjoint(application) and has_relation(connection, "users")
     now_mode = installation.settled_mode(connection, mode, is_adopted=is_adopted)
     if before is not None and before.cost_column != cost_column:
         raise InvalidSettingError(
@@ -232,15 +230,15 @@ def _upgrade(
         )
     if not is_adopted:
         if stamped.isdisjoint(application):
-            _require_nothing_in_the_way(connection)
+            require_nothing_in_the_way(connection)
             if not with_application:
-                _require_nothing_of_others(connection)
+                require_nothing_of_others(connection)
         session.upgrade_branch(connection, "application")
     session.prepare(connection)
     require_usable_tables(connection, cost_column)
     session.upgrade_branch(connection, "darkroom")
     repeatable.apply(connection, cost_column)
-    _require_rows_shown(connection)
+    require_rows_shown(connection)
     sequences = set_past_tables(connection)
     after = session.stamped_revisions(connection)
     for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
@@ -273,52 +271,6 @@ def _record_opening_balances(connection: Connection, before: Recorded | None, mo
     if before is not None and before.mode != "managed" and mode == "managed":
         connection.execute(text("DELETE FROM darkroom.opening_balances"))
     return connection.scalar(text("SELECT darkroom.record_opening_balances()")) or 0
-
-
-def _require_server(connection: Connection) -> None:
-    number = int(connection.scalar(text("SHOW server_version_num")) or 0)
-    if number < OLDEST_SERVER:
-        raise UnsupportedServerError(f"PostgreSQL {number // 10_000} is too old: Darkroom needs 14 or newer")
-
-
-def _require_rows_shown(connection: Connection) -> None:
-    if hidden := [one.message for one in hidden_tables(connection)]:
-        raise HiddenRowsError(hidden)
-
-
-def _require_role(connection: Connection, role: str | None) -> None:
-    if role is not None and not connection.scalar(
-        text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)"), {"role": role}
-    ):
-        raise RoleNotFoundError(role)
-
-
-def _has_relation(connection: Connection, name: str) -> bool:
-    return connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"public.{name}"}) is not None
-
-
-def _require_nothing_in_the_way(connection: Connection) -> None:
-    there = [
-        f"table {name} is there already, though table users isn't" for name in TABLES if _has_relation(connection, name)
-    ]
-    if there:
-        raise UnusableSchemaError(there)
-
-
-# What belongs to an extension was made by CREATE EXTENSION, and says nothing about whose database it is.
-_OTHERS: Final = text("""
-    SELECT relname FROM pg_class
-    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
-      AND NOT EXISTS (SELECT FROM pg_depend
-                      WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
-    ORDER BY relkind = 'S', relname
-""")
-
-
-def _require_nothing_of_others(connection: Connection) -> None:
-    found = list(connection.scalars(_OTHERS))
-    if found:
-        raise UnrelatedRelationsError(found, sorted(TABLES))
 
 
 async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection], Result]) -> Result:

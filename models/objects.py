@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from models.database import Connection
+from models.connections import Connection
 
 ORIGINAL: Final = "original"
 """Stands for the job's type where a picture was uploaded; the picture's id stands for the job's."""

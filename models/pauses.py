@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from models.database import Connection
+from models.connections import Connection
 
 HELD_AT_ONCE: Final = 2_000
 """So many rows are looked at by one statement: it holds their locks for some ten milliseconds."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from models.claims import Claim, FencedError
-from models.database import Connection
+from models.connections import Connection
 
 MOST_PROBLEM_CHARS = 500
 

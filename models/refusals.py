@@ -15,7 +15,8 @@ import asyncpg
 import structlog
 
 from models.claims import Claim, FencedError, claim, claim_one
-from models.database import CONNECTION_LOSS, CONTENTION, Connection, Database
+from models.connections import CONNECTION_LOSS, CONTENTION, Connection
+from models.database import Database
 from models.job_tables import table_of
 from models.transitions import HOUSE_LOCK_TIMEOUT_MS, Failed, Released, Snoozed, Transition, Unheld
 

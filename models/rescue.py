@@ -10,7 +10,8 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from models.database import Connection, Database
+from models.connections import Connection
+from models.database import Database
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
 from models.refusals import SPEAK_NOW, end_refused, is_refusal, long_refused, set_aside

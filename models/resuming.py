@@ -1,7 +1,7 @@
 """Where a claim begins again when what its job's row holds of finished stages can't be used."""
 
 from models.claims import Claim, FencedError
-from models.database import Connection
+from models.connections import Connection
 from models.job_tables import table_of
 from models.transitions import HELD
 

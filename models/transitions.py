@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 from asyncpg import LockNotAvailableError, TriggeredDataChangeViolationError
 
 from models.claims import Claim, FencedError
-from models.database import Connection
+from models.connections import Connection
 from models.job_state import TERMINAL
 from models.job_tables import JobTable, table_of
 

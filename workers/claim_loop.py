@@ -18,7 +18,8 @@ import structlog
 
 from config.settings import Settings
 from models.claims import Claim, arm_bells, entered_jobs, wake_due
-from models.database import Database, is_passing
+from models.connections import is_passing
+from models.database import Database
 from models.refusals import Claimed, claim_jobs, claim_refused
 from models.rescue import release_claims, rescue_lost_claims
 from workers.doorbell import Lanes

@@ -21,7 +21,8 @@ import structlog
 from config.failpoints import failpoint
 from config.settings import Settings
 from models.claims import Claim
-from models.database import Connection, Database
+from models.connections import Connection
+from models.database import Database
 from models.provider_calls import (
     CallOutcome,
     CallPlan,

@@ -24,7 +24,8 @@ from typing_extensions import override
 
 from config.failpoints import failpoint
 from config.settings import Settings
-from models.database import Connection, Database, is_passing
+from models.connections import Connection, is_passing
+from models.database import Database
 from models.leases import held_tokens, lease_state, renew_lease, sign_off
 from workers.pulse import Pulse
 from workers.repeated_line import RepeatedLine

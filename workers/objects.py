@@ -8,7 +8,8 @@ from typing import Literal
 from typing_extensions import override
 
 from config.settings import Settings
-from models.database import Connection, Database
+from models.connections import Connection
+from models.database import Database
 from models.objects import OwnObject, forget_objects, own_object, record_object
 from models.periodic.orphans import are_tables_ours
 from pipelines.errors import BadImageError, MissingObjectError

@@ -17,9 +17,9 @@ import asyncpg
 import structlog
 
 from config.masking import SecretMask
-from models.artifacts import Artifact, find_artifact, find_same, record_artifact
-from models.claims import Claim, ClaimLostError, FencedError
-from models.database import CONTENTION, Database, DatabaseLostError, is_cancelled, is_connection_loss, is_contention
+from models.claims import ClaimLostError, FencedError
+from models.connections import CONTENTION, DatabaseLostError, is_cancelled, is_connection_loss, is_contention
+from models.database import Database
 from models.error_logs import log_failed_attempts
 from models.job_inputs import USERS_OF, JobInputs, load_inputs, record_pipeline
 from models.refusals import settle_refused
@@ -48,11 +48,10 @@ from workers.causes import what_lacks
 from workers.claim_loop import RunningJob
 from workers.endings import elapsed_ms, ending_of, failed_attempt, report, take_back_cancellation, told_to_end
 from workers.objects import recorded_storage
+from workers.stored_pictures import StoredPictures
 from workers.translation import (
-    artifact_of,
     build_job,
     columns_of,
-    generated_of,
     ids_that_share_keys,
     require_unshared,
     resume,
@@ -116,6 +115,7 @@ class Runner:
         self._fetcher = fetcher or PictureFetcher()
         self._maker = maker
         self._inputs = ByteBudget(INPUT_BYTES)
+        self._pictures = StoredPictures(database, storage, self._with_database)
         self._reuses_results = reuses_results
         self._check_job = check_job
         self._models = models
@@ -247,13 +247,15 @@ class Runner:
                 )
             )
         if stages[0].name is StageName.GENERATING:  # an earlier attempt may have got as far as the storage
-            context = await self._with_artifact(context, claim)
+            context = replace(
+                context, outputs=replace(context.outputs, generated=await self._pictures.of_earlier_attempt(claim))
+            )
         self._require_makeable(context, stages[0].name)
         for stage, following in zip(stages, [*stages[1:], None], strict=True):
             job.stage, job.started_s, job.holds_answer = stage.name, time.monotonic(), False
             output = await self._run_stage(stage, context)
             if isinstance(output, Generated):
-                await self._record_artifact(job, output)
+                await self._pictures.record(claim, output)
             columns = columns_of(claim.job_type, output)
             duration_ms = elapsed_ms(job)
             summary = summary_of(output)
@@ -307,33 +309,7 @@ class Runner:
             fetcher=self._fetcher,
             maker=self._maker,
             inputs=self._inputs,
-            find_same=(lambda input_hash: self._find_same(claim, input_hash)) if is_reusing else None,
-        )
-
-    async def _with_artifact(self, context: StageContext, claim: Claim) -> StageContext:
-        """Add what an earlier attempt has stored: it isn't bought again."""
-        artifact = await self._with_database(
-            lambda: self._database.run(lambda connection: find_artifact(connection, claim))
-        )
-        return replace(context, outputs=replace(context.outputs, generated=self._generated(artifact)))
-
-    async def _find_same(self, claim: Claim, input_hash: str) -> Generated | None:
-        return self._generated(
-            await self._with_database(
-                lambda: self._database.run(lambda connection: find_same(connection, claim, input_hash))
-            )
-        )
-
-    def _generated(self, artifact: Artifact | None) -> Generated | None:
-        return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
-
-    async def _record_artifact(self, job: RunningJob, picture: Generated) -> None:
-        """Write down what is stored, before anything else can go wrong: from here on it isn't bought again."""
-        artifact = artifact_of(picture)
-        await self._with_database(
-            lambda: self._database.commit(
-                "record_artifact", lambda connection: record_artifact(connection, job.claim, artifact)
-            )
+            find_same=partial(self._pictures.same, claim) if is_reusing else None,
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Any:

@@ -15,7 +15,8 @@ from sqlalchemy.pool import NullPool
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import MOST_BESIDE_WORKERS, Settings
-from models.database import Database, DatabaseLostError
+from models.connections import DatabaseLostError
+from models.database import Database
 from models.listening import cannot_listen
 from models.migrate import recorded, wait_until_ready
 from models.migrations.installation import Problem, Recorded

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from config.settings import Settings
-from models.database import Connection
+from models.connections import Connection
 from models.objects import INPUT, ORIGINAL
 from pipelines import keys
 from pipelines.errors import BadImageError, StageError

@@ -22,7 +22,8 @@ import structlog
 
 from config.embedded.services import Services
 from config.settings import Settings
-from models.database import Database, DatabaseLostError
+from models.connections import DatabaseLostError
+from models.database import Database
 from models.leases import sign_off
 from workers.reaper import Reaper, adopts_orphans
 from workers.runtime import make_database

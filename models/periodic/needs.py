@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from models.database import Connection
+from models.connections import Connection
 
 _MISSING = """
 SELECT n.name, CASE WHEN t.relation IS NULL THEN n.parts[1] || '.' || n.parts[2] ELSE n.name END AS lacking

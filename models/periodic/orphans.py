@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from models.database import Connection
+from models.connections import Connection
 from models.objects import OwnObject, forget_objects
 
 PAGE: Final = 50_000

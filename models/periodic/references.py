@@ -5,7 +5,7 @@ from datetime import datetime
 
 from models.application.object_columns import INPUT_COLUMNS, OBJECT_COLUMNS
 from models.application.tables import TABLES
-from models.database import Connection
+from models.connections import Connection
 
 SCAN_TIMEOUT_S = 600
 """Of one look through one table. Nothing is removed when it is over: the tick fails and says which table it was."""

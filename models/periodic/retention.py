@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from models.database import Connection
+from models.connections import Connection
 
 BRIEF_LOCK_MS: Final = 150
 """How long a drop may stand in the queue for a table that every worker writes: all who come later wait behind it."""

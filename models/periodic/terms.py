@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.database import Connection
+from models.connections import Connection
 
 
 async def record_terms(connection: Connection, terms: Mapping[str, object]) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from models.database import Connection
+from models.connections import Connection
 
 MOST_FAILURES: Final = 5
 """After so many a tick is over, so that the next ones get their turn."""

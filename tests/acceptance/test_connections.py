@@ -13,7 +13,8 @@ from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import PRICES_TOKENS
-from models.database import Database, DatabaseLostError
+from models.connections import DatabaseLostError
+from models.database import Database
 from models.migrate import upgrade
 from tests.acceptance.conftest import Fleet, eventually
 from tests.acceptance.pooler import needs_pgbouncer, pgbouncer

@@ -67,7 +67,7 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
     import asyncpg
     from sqlalchemy.exc import DBAPIError
 
-    from models.database import DatabaseLostError, is_cancelled, is_contention
+    from models.connections import DatabaseLostError, is_cancelled, is_contention
 
     cause: BaseException = error
     if isinstance(error, DBAPIError) and error.orig:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from models.database import Connection
+from models.connections import Connection
 from models.refusals import is_refusal
 from workers.operations.actions import record_action, record_adjustment
 from workers.runtime import Runtime

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, Literal
 
-from models.database import Connection
+from models.connections import Connection
 from workers.operations.actions import record_action
 from workers.operations.pauses import remember_pause
 from workers.runtime import Runtime

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.database import DatabaseLostError
+from models.connections import DatabaseLostError
 from workers.operations.checks.broker import check_broker
 from workers.operations.checks.check import Check
 from workers.operations.checks.connections import check_connections, check_listening

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from models.database import Connection
+from models.connections import Connection
 from models.job_state import JobStatus
 from workers.operations.actions import record_action
 from workers.operations.errors import JobNotCancellableError, NotFoundError, translated

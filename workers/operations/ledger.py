@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from models.database import Connection
+from models.connections import Connection
 
 _BALANCE = """
 INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
-from models.database import Connection
+from models.connections import Connection
 from models.job_tables import JOB_TABLES
 from models.pauses import hold_paused, let_go_on
 from pipelines.providers.registry import PROVIDERS

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
-from models.database import Connection
+from models.connections import Connection
 from pipelines import keys
 from pipelines.errors import InvalidOptionsError
 from pipelines.options import check

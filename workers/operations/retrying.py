@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from models.database import Connection
+from models.connections import Connection
 from models.job_state import JobStatus
 from models.job_tables import ENHANCEMENTS, table_of
 from pipelines.job_types import JOB_TYPES

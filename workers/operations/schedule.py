@@ -7,7 +7,8 @@ from typing import Any
 
 from config.periodic_terms import KEPT_FOREVER
 from config.settings import Settings
-from models.database import Connection, Database
+from models.connections import Connection
+from models.database import Database
 from models.periodic.needs import missing_columns, passed_over
 from models.periodic.retention import ForbiddenPolicyError, require_allowed
 from models.periodic.ticks import last_ticks, schedule_states

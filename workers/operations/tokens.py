@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from models.database import Connection
+from models.connections import Connection
 from workers.operations.actions import record_action, record_adjustment
 from workers.operations.errors import InvalidInputError, PaymentRefusedError, WrongModeError, translated
 from workers.operations.ledger import add_tokens

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from models.database import Connection
+from models.connections import Connection
 from workers.operations.errors import NotFoundError, OperationError
 from workers.operations.ledger import add_tokens
 from workers.runtime import Runtime

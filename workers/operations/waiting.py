@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from models.database import Connection
+from models.connections import Connection
 from models.job_tables import table_of
 from models.provider_calls import provider_wait
 from workers.operations.taking_over import unqueued_words

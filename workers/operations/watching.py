@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from models.database import is_connection_loss
+from models.connections import is_connection_loss
 from models.job_state import TERMINAL
 from workers.runtime import Runtime
 

@@ -11,7 +11,8 @@ from typing import Final
 import structlog
 
 from config.settings import Settings
-from models.database import Connection, Database, is_cancelled, is_connection_loss, is_contention
+from models.connections import Connection, is_cancelled, is_connection_loss, is_contention
+from models.database import Database
 from models.periodic import ticks
 from models.periodic.needs import missing_columns, passed_over
 from models.periodic.terms import record_terms

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from config.settings import Settings
-from models.database import Connection
+from models.connections import Connection
 from models.periodic.ticks import Cursor
 from pipelines.storage.storage import Storage
 from workers.periodic.schedule import Schedule

@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from models.claims import wake_due
-from models.database import is_passing
+from models.connections import is_passing
 from models.leases import forget_dead_workers
 from models.left_behind import end_left_behind, take_in
 from models.migrate import check

@@ -7,7 +7,8 @@ from pathlib import Path
 from config.log import configure_logging
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.database import Database, is_connection_loss, is_contention
+from models.connections import is_connection_loss, is_contention
+from models.database import Database
 from pipelines.storage.file import FileStorage
 from workers.periodic import engine
 from workers.periodic.registry import periodic_tasks

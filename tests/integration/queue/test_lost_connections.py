@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from models.database import Database, DatabaseLostError, is_connection_loss
+from models.connections import DatabaseLostError, is_connection_loss
+from models.database import Database
 
 
 def failing(error):

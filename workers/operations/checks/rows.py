@@ -5,7 +5,8 @@ from typing import Final, Literal
 
 import asyncpg
 
-from models.database import Database, DatabaseLostError
+from models.connections import DatabaseLostError
+from models.database import Database
 from workers.operations.checks.check import Check
 
 
