@@ -120,6 +120,7 @@ SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     silent timestamp := darkroom.utc_now() - make_interval(secs => silence_s);
 BEGIN
+    PERFORM darkroom.require_jobs_shown(); -- a queue row that is hidden isn't gone
     RETURN QUERY
     WITH found AS (
         (SELECT CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END AS type, j.id, j."userId" AS owner, j.tier::text,
@@ -157,6 +158,7 @@ DECLARE
     owner text;
     label text;
 BEGIN
+    PERFORM darkroom.require_jobs_shown();
     IF of_type IN ('enhance', 'blend') THEN
         SELECT j."userId" INTO owner FROM public.image_enhancement_jobs j
         WHERE j.id = of_job AND j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" = found_at

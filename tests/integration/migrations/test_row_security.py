@@ -166,6 +166,8 @@ async def test_row_security_enabled_while_jobs_wait_loses_none_and_charges_none(
         await make_job(database, user_id=user, image_id=image)
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match=table.rpartition(".")[2]):
         await adopt_jobs(database)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match=table.rpartition(".")[2]):
+        await db.fetch("SELECT * FROM darkroom.left_behind(0, 0, '[]', 10)")
 
     await db.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
     assert await balance_of(database, user) == 8
