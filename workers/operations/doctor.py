@@ -47,8 +47,8 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         return [
             Check("postgresql", "fail", f"{place} doesn't answer: {error}", "check DATABASE_URL and the server"),
             *checks,
-            await check_storage(settings, services, None),
             await check_broker(services, ""),
+            await check_storage(settings, services, None),
         ]
     try:
         postgres = [await check_server(database), await check_clock(database), await check_snapshots(database)]
@@ -56,11 +56,13 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         checks = [*postgres, *checks]
         migrations = await check_migrations(services)
         is_migrated = migrations[0].status != "fail"  # our tables may not be there
+        recorded = "SELECT darkroom.setting('installation')"
+        installation = await database.fetchval(recorded) if is_migrated else None
+        checks.append(await check_broker(services, installation or ""))
         checks += [await check_storage(settings, services, database if is_migrated else None), *migrations]
         if not is_migrated:
-            return [*checks, await check_broker(services, "")]
-        installation = await database.fetchval("SELECT darkroom.setting('installation')")
-        checks += [await check_broker(services, installation or ""), await check_listening(database)]
+            return checks
+        checks.append(await check_listening(database))
         checks += [await check_mode(settings, services), await check_workers(database)]
         checks.append(await check_connections(database, settings))
         checks += [await count_rows(database, row_check) for row_check in ROW_CHECKS]
