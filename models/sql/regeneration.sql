@@ -68,6 +68,8 @@ END;
 CREATE OR REPLACE FUNCTION darkroom.regenerate_users(ids text[], at timestamp, OUT users integer, OUT tokens bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    is_kept boolean;
 BEGIN
     -- no join of one of these with another: their sizes aren't known to the planner, and it would take them for small
     WITH due AS MATERIALIZED (
@@ -87,13 +89,21 @@ BEGIN
         UPDATE public.user_token_balances b
         SET balance = b.balance + CASE WHEN d.is_new THEN d.tokens ELSE 0 END, "lastRegeneration" = d.until,
             "updatedAt" = darkroom.utc_now()
-        FROM due d WHERE b."userId" = d.user_id),
+        FROM due d WHERE b."userId" = d.user_id
+        RETURNING b.balance),
     anchored AS (
         INSERT INTO darkroom.regeneration_anchors AS a (user_id, regenerated_at, day)
         SELECT d.user_id, d.until, d.day FROM due d
         WHERE d.policy = 'monthly' AND d.day > extract(day FROM d.until)
         ON CONFLICT (user_id) DO UPDATE SET regenerated_at = excluded.regenerated_at, day = excluded.day)
-    SELECT count(*), coalesce(sum(d.tokens), 0) INTO users, tokens FROM due d WHERE d.tokens > 0 AND d.is_new;
+    SELECT count(*) FILTER (WHERE d.tokens > 0 AND d.is_new),
+           coalesce(sum(d.tokens) FILTER (WHERE d.tokens > 0 AND d.is_new), 0),
+           (count(*), sum(d.balance + CASE WHEN d.is_new THEN d.tokens ELSE 0 END))
+               IS NOT DISTINCT FROM (SELECT ROW(count(*), sum(c.balance)) FROM changed c)
+    INTO users, tokens, is_kept FROM due d;
+    IF NOT is_kept THEN -- the ledger would say what the balance doesn't
+        RAISE EXCEPTION 'a trigger or rule kept a balance as it was' USING ERRCODE = '27000';
+    END IF;
 END $$;
 
 -- One user's own refresh: returns the tokens given now. The same effect as the periodic task's.

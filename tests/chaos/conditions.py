@@ -258,8 +258,8 @@ class Migrator(Program):
                 await self.ask(lambda connection, sql=statement: self._migrate(connection, sql))
             except asyncpg.LockNotAvailableError:
                 self.book.seen["migrations put off"] += 1
-            else:
-                self.book.seen["migrations"] += 1
+                return  # what follows needs what this one makes
+            self.book.seen["migrations"] += 1
 
     async def _migrate(self, connection, statement: str) -> None:
         async with connection.transaction():

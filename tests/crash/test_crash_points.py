@@ -21,7 +21,16 @@ from PIL import Image
 from config.embedded.instance import EmbeddedInstance
 from models.database import Database
 from pipelines.storage.backends import open_storage
-from tests.builders import balance_of, claim_jobs, make_image, make_job, make_user, money_violations
+from tests.builders import (
+    balance_of,
+    claim_jobs,
+    make_image,
+    make_job,
+    make_pipeline,
+    make_user,
+    money_violations,
+    new_id,
+)
 from tests.crash import victim
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -69,6 +78,23 @@ class House:
         key = f"users/{user}/originals/{image}.jpg"
         await self.storage.put(key, data, "image/jpeg", hashlib.sha256(data).hexdigest())
         return await make_job(self.database, user_id=user, image_id=image)
+
+    async def job_of_an_album(self) -> str:
+        """Submit a job that takes its pipeline from the album of its picture."""
+        job_id = await self.job()
+        row = await self.database.fetchrow(
+            'SELECT j."imageId", j."userId" FROM public.image_enhancement_jobs j WHERE j.id = $1', job_id
+        )
+        album_id, pipeline_id = new_id("a"), await make_pipeline(self.database, row["userId"])
+        await self.database.fetch(
+            """INSERT INTO public.albums (id, "userId", name, "pipelineId", "updatedAt")
+               VALUES ($1, $2, 'album', $3, darkroom.utc_now())""",
+            *(album_id, row["userId"], pipeline_id),
+        )
+        await self.database.fetch(
+            'INSERT INTO public.album_images (id, "albumId", "imageId") VALUES ($1, $1, $2)', album_id, row["imageId"]
+        )
+        return job_id
 
     async def live(self, scenario: "Scenario", job_id: str, die_at: tuple[str, int] | None = None) -> list[str] | None:
         """Let a process take a scenario's path; return what it passed, or None if it died on the way as told."""
@@ -143,6 +169,7 @@ def held_by_the_dead(kills: int = 0) -> Callable[[House], Awaitable[str]]:
 COMPLETED, REFUNDED = frozenset({"COMPLETED"}), frozenset({"REFUNDED"})
 SCENARIOS = {
     "run": Scenario("work", House.job, COMPLETED),
+    "album": Scenario("work", House.job_of_an_album, COMPLETED, steps("record_pipeline")),
     "retry": Scenario("work", House.job, COMPLETED, steps("log_error record_retried"), "unavailable ok"),
     "snooze": Scenario("work", House.job, COMPLETED, steps("record_snoozed"), "throttled ok"),
     "refuse": Scenario(

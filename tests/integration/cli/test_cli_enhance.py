@@ -34,18 +34,22 @@ def test_submitted_picture_has_row_object_job_and_charge(
     assert arrange(lambda db: balance_of(db, user_id)) == 95
 
 
+WRITTEN_DOWN = "SELECT count(*) FROM darkroom.objects"
+
+
 def test_user_whose_id_is_too_long_is_refused_and_leaves_nothing(
     darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path
 ) -> None:
     user_id = arrange(make_user)
     arrange(lambda db: db.fetch("UPDATE public.users SET id = repeat('ü', 101) WHERE id = $1", user_id))
+    before = arrange(lambda db: db.fetchval(WRITTEN_DOWN))
 
     ran = darkroom("enhance", str(picture), "--user", f"{user_id}@example.test", "--no-wait", "--json")
 
     assert ran.code == 1
     assert "userId has 202 bytes; the limit is 200" in ran.out
     assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []
-    assert arrange(lambda db: db.fetchval("SELECT count(*) FROM darkroom.objects")) == 0
+    assert arrange(lambda db: db.fetchval(WRITTEN_DOWN)) == before
     assert arrange(lambda db: balance_of(db, "ü" * 101)) == 100
 
 

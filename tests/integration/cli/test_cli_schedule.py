@@ -107,5 +107,8 @@ def test_orphans_setting_of_another_word_is_refused(darkroom: Darkroom, monkeypa
 def test_doctors_probe_leaves_neither_object_nor_row(darkroom: Darkroom, arrange: Arrange, tmp_path):
     darkroom("doctor")
 
-    assert arrange(lambda database: database.fetchval("SELECT count(*) FROM darkroom.objects")) == 0
+    assert (
+        arrange(lambda database: database.fetchval("SELECT count(*) FROM darkroom.objects WHERE job_type = 'probe'"))
+        == 0
+    )
     assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []
