@@ -5,11 +5,12 @@ from typing import Final
 
 OBJECT_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "users": ("image",),
-    "enhanced_images": ("originalUrl", "originalR2Key"),
+    "enhanced_images": ("description", "originalUrl", "originalR2Key"),
     "image_enhancement_jobs": ("enhancedUrl", "enhancedR2Key"),
     "mcp_generation_jobs": ("inputImageUrl", "inputImageR2Key", "outputImageUrl", "outputImageR2Key"),
-    "enhancement_pipelines": ("promptConfig",),
-    "albums": ("coverImageId",),
+    "enhancement_pipelines": ("description", "analysisConfig", "autoCropConfig", "promptConfig", "generationConfig"),
+    "albums": ("description", "coverImageId"),
+    "token_transactions": ("metadata",),
     "vouchers": ("metadata",),
     "merch_webhook_events": ("payload",),
     "campaign_metrics_cache": ("metrics",),

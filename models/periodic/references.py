@@ -10,8 +10,8 @@ from models.connections import Connection
 SCAN_TIMEOUT_S = 600
 """Of one look through one table. Nothing is removed when it is over: the tick fails and says which table it was."""
 
-# Every column that holds text, JSON, or a list of them. A view shows what a table holds, and a partition what its
-# table does.
+# Every column that holds text, JSON, a list of them, or fields of its own (a composite type). A view shows what a table
+# holds, and a partition what its table does.
 _TEXT_COLUMNS = """
 SELECT c.relname::text AS table_name, a.attname::text AS column_name
 FROM pg_class c
@@ -21,7 +21,8 @@ LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 CROSS JOIN LATERAL (SELECT coalesce(e.typcategory, t.typcategory) AS category,
                            coalesce(nullif(coalesce(e.typbasetype, t.typbasetype), 0), e.oid, t.oid) AS type) k
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
-  AND (k.category = 'S' OR format_type(k.type, NULL) IN ('json', 'jsonb', 'xml', 'hstore', 'public.hstore'))
+  AND (k.category IN ('S', 'C') OR (SELECT b.typcategory = 'A' OR b.typname IN ('json', 'jsonb', 'xml', 'hstore')
+                                    FROM pg_type b WHERE b.oid = k.type))
 ORDER BY c.relname, a.attnum
 """
 

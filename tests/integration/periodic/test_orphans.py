@@ -265,6 +265,9 @@ CREATE TABLE public.gallery_items (id text PRIMARY KEY, link varchar(500), pictu
 CREATE TABLE public."Audio Tracks" (id text PRIMARY KEY, "cover ""art"" file" text);
 CREATE TABLE public.posts (id text PRIMARY KEY, body text);
 CREATE DOMAIN public.address AS text;
+CREATE DOMAIN public.addresses AS text[];
+CREATE TYPE public.upload AS (size_bytes bigint, address text);
+CREATE TABLE public.frames (id text, places public.addresses, upload public.upload, uploads public.upload[]);
 CREATE TABLE public.prints (id text, place public.address, at date) PARTITION BY RANGE (at);
 CREATE TABLE public.prints_2027 PARTITION OF public.prints FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
 ALTER TABLE public.users ADD COLUMN banner text;
@@ -294,6 +297,13 @@ NAMING = {
         'referenceImages', jsonb_build_array(jsonb_build_object('r2Key', $1::text)))""",
     "a webhook": """INSERT INTO public.merch_webhook_events (id, provider, "eventId", "eventType", payload)
         VALUES ('1', 'p', 'e', 't', jsonb_build_object('file', 'https://e.example/' || $1))""",
+    "a list with a name of its own": "INSERT INTO public.frames (places) VALUES (ARRAY['x', $1::text])",
+    "a field of a row": "INSERT INTO public.frames (upload) VALUES (ROW(1, $1::text)::public.upload)",
+    "rows in a list": "INSERT INTO public.frames (uploads) VALUES (ARRAY[ROW(1, $1::text)::public.upload])",
+    "a picture's words": """UPDATE public.enhanced_images SET description = 'see ![it](/' || $1::text || ')'""",
+    "a ledger row": """INSERT INTO public.token_transactions (id, "userId", amount, type, source, "balanceAfter", metadata)
+        SELECT 'print', u.id, 0, t.type, 'print', 0, jsonb_build_object('print', $1::text) FROM public.users u,
+        (SELECT (enum_range(NULL::public."TokenTransactionType"))[1]) t (type) LIMIT 1""",
 }
 
 

@@ -28,3 +28,17 @@ def test_every_documented_column_that_sounds_like_a_key_or_url_is_declared() -> 
     declared = {(table, column) for table, columns in OBJECT_COLUMNS.items() for column in columns}
 
     assert {column for _, column in sounding - declared} == NAMES_NONE
+
+
+def test_every_json_column_of_other_programs_is_declared_except_in_logs() -> None:
+    written_by_us = {("image_enhancement_jobs", "analysisResult"), ("image_enhancement_jobs", "cropDimensions")}
+    logs = {("audit_logs", "metadata"), ("error_logs", "metadata")}
+    holding_json = {
+        (table.name, column.name)
+        for table in TABLES.values()
+        for column in table.columns
+        if isinstance(column.type, sa.JSON)
+    }
+    declared = {(table, column) for table, columns in OBJECT_COLUMNS.items() for column in columns}
+
+    assert holding_json - declared == written_by_us | logs
