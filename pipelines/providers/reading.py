@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import unquote
 
 import structlog
 
@@ -108,18 +109,35 @@ def documents_of(body: bytes) -> list[Mapping[str, Any]]:
     of a text are taken.
     """
     text = body.decode(json.detect_encoding(body), errors="replace").lstrip("\ufeff")
-    decoder, at, values = json.JSONDecoder(strict=False), 0, []
+    decoder, at, values = json.JSONDecoder(strict=False, parse_int=_whole_number), 0, []
     while (start := _START.match(text, at)) is not None:
         try:
             value, at = decoder.raw_decode(text, start.end())
         except (ValueError, RecursionError):
             break
         values.append(value)
-    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    return [one for one in flat if isinstance(one, Mapping)]
+    found: list[Mapping[str, Any]] = []
+    values.reverse()
+    while values:
+        value = values.pop()
+        if isinstance(value, Mapping):
+            found.append(value)
+        elif isinstance(value, list):
+            values += reversed(value)
+    return found
 
 
-_START: Final = re.compile(r"(?:\s|,|\bdata:|\bevent:[^\n]*\n)*(?=[\[{\"\d-]|true|false|null)")
+_START: Final = re.compile(
+    r"(?:\s|,|\bdata:|(?:\b(?:event|id|retry))?:[^\n]*\n|\)\]\}'[^\n]*\n)*(?=[\[{\"\d-]|true|false|null)"
+)
+"""What may stand before a JSON value: fields and comments of server-sent events, and Google's guard `)]}'`."""
+
+_MOST_DIGITS: Final = 300
+
+
+def _whole_number(text: str) -> float:
+    """Read a JSON number of digits; Python refuses thousands of them, and no count has as many."""
+    return int(text) if len(text) <= _MOST_DIGITS else float("inf")
 
 
 def mappings_in(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -137,11 +155,28 @@ def mappings_in(value: Any) -> Iterator[Mapping[str, Any]]:
 def picture_bytes(text: str) -> bytes:
     """Decode base64 as it comes: of either alphabet, padded or not, with line breaks, inside of a data URI.
 
+    Spaces of other kinds, line breaks that were escaped twice, and percent-encoding are taken off where nothing else
+    helps, because that is slow.
+
     Raises:
         ValueError: it is none, or empty. Python's own decoder would drop what it doesn't know.
     """
     head = _DATA_URI.match(text)
-    plain = text[head.end() if head else 0 :].encode("ascii").translate(_BASE64, b" \t\r\n").rstrip(b"=")
+    written = text[head.end() if head else 0 :]
+    try:
+        return _decoded(written)
+    except ValueError:
+        bare = _BETWEEN.sub("", unquote(written))
+        if bare == written:
+            raise
+        return _decoded(bare)
+
+
+_BETWEEN: Final = re.compile(r"(?:\s|\\[nrt]|[\u200b\ufeff\"'])+")
+
+
+def _decoded(text: str) -> bytes:
+    plain = text.encode("ascii").translate(_BASE64, b" \t\r\n").rstrip(b"=")
     if not plain:
         raise ValueError("no base64")
     try:
@@ -164,7 +199,8 @@ def what_came(body: bytes) -> str:
 class SaidError:
     """An error as a provider tells it; every text may be empty.
 
-    `code`, `status` and `kind` name it (429, RESOURCE_EXHAUSTED, rate_limit_error); `details` are google.rpc's.
+    `code`, `status` and `kind` name it (429, RESOURCE_EXHAUSTED, rate_limit_error); `details` are google.rpc's, and
+    `wait` is how long it asks to be left alone where it says so in a field of its own.
     """
 
     message: str = ""
@@ -173,6 +209,7 @@ class SaidError:
     kind: str = ""
     param: str = ""
     details: Sequence[Mapping[str, Any]] = field(default=())
+    wait: Any = None
 
     def detail(self, name: str) -> Mapping[str, Any]:
         """Return the detail of a type such as `RetryInfo`; empty if there is none."""
@@ -180,6 +217,12 @@ class SaidError:
             if str(detail.get("@type", "")).endswith(f"google.rpc.{name}"):
                 return detail
         return {}
+
+    @property
+    def retry_delay(self) -> Any:
+        """The delay of its RetryInfo, by either name that proto JSON takes, else its own field; None without any."""
+        info = self.detail("RetryInfo")
+        return _first(info, _DELAY_NAMES) if _first(info, _DELAY_NAMES) is not None else self.wait
 
     @property
     def http_status(self) -> int | None:
@@ -194,10 +237,15 @@ class SaidError:
 _NO_STATUS: Final = 600
 _ANSWER_NAMES: Final = frozenset({"candidates", "promptFeedback", "prompt_feedback", "data"})
 _MESSAGE_NAMES: Final = ("message", "error_description", "detail", "msg", "error")
+_DELAY_NAMES: Final = ("retryDelay", "retry_delay")
+_WAIT_NAMES: Final = (*_DELAY_NAMES, "retryAfter", "retry_after", "retry_after_seconds")
 
 
 def error_in(documents: Sequence[Mapping[str, Any]]) -> SaidError | None:
-    """Return the error that an answer tells, whatever its form; None if it tells none."""
+    """Return the error that an answer without a picture tells, whatever its form; None if it tells none.
+
+    An object that has a place for the answer, but nothing in it, tells an error if it names one.
+    """
     for document in documents:
         told = document.get("error") or document.get("errors")
         if isinstance(told, list):
@@ -206,8 +254,14 @@ def error_in(documents: Sequence[Mapping[str, Any]]) -> SaidError | None:
             told = told["error"]
         if told and not isinstance(told, bool):
             return _said(told if isinstance(told, Mapping) else {"message": told}, document)
-        if not _ANSWER_NAMES & document.keys() and any(document.get(name) for name in _MESSAGE_NAMES):
-            return _said(document, document)
+        if any(document.get(name) for name in _MESSAGE_NAMES):
+            said, answer_names = _said(document, document), _ANSWER_NAMES & document.keys()
+            if not answer_names or (said.http_status and not any(document[name] for name in answer_names)):
+                return said
+    for inside in mappings_in(list(documents)):
+        told = inside.get("error")
+        if isinstance(told, Mapping) and _first(told, ("message", "code", "status", "type")):
+            return _said(told, inside)
     return None
 
 
@@ -223,7 +277,12 @@ def _said(told: Mapping[str, Any], document: Mapping[str, Any]) -> SaidError:
         kind=_word(told.get("type")),
         param=_word(told.get("param")),
         details=[one for one in details if isinstance(one, Mapping)] if isinstance(details, list) else [],
+        wait=_first({**document, **told}, _WAIT_NAMES),
     )
+
+
+def _first(value: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((value[name] for name in names if value.get(name) is not None), None)
 
 
 def _word(value: Any) -> str:

@@ -24,18 +24,26 @@ MAX_RETRY_AFTER: Final = timedelta(days=1)
 _MOST_MESSAGE_CHARS: Final = 2_000
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART: Final = re.compile(
-    r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|milliseconds?|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])",
+    r"(\d{1,9}(?:\.\d{1,9})?)\s*(?:more\s+)?(ms|milliseconds?|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])",
     re.IGNORECASE,
 )
 _NEXT_PART: Final = re.compile(r"(?:\s|,|\band\b)*", re.IGNORECASE)
 _RETRY_WORDS: Final = re.compile(
-    r"\b(?:retry|retrying|again|wait|resets?)\b"
-    r"(?:\s|-|:|=|\b(?:the|your|this|request|in|after|for|at|least|about|another)\b)*",
+    r"\b(?:retry(?:[_-]?(?:after|delay|in))?|retrying|again|wait|resets?|cooldown)(?![a-z])"
+    r"(?:[\s:=_(\"'~-]|\b(?:the|your|this|request|in|after|for|of|at|least|about|another)\b)*",
     re.IGNORECASE,
 )
-_SECONDS: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
+_RETRY_AFTER: Final = re.compile(
+    r"\bretry[\s_-]*after(?:[_-]?seconds)?[\s:=\"']*(\d{1,5}(?:\.\d{1,6})?)(?![\d:/-])(?!\s*[a-z%])", re.IGNORECASE
+)
+"""A number without a unit right behind "retry after" is of seconds, as in the header."""
+
+_SECONDS: Final = re.compile(r"\d{1,13}(?:\.\d{1,9})?")
 _EPOCH_S: Final = 1_000_000_000.0
 """A number above this is a moment and not a length of time."""
+
+_EPOCH_MS: Final = 100_000_000_000.0
+"""A number above this is a moment in milliseconds since 1970."""
 
 _RESET: Final = re.compile(r"(?:x-)?ratelimit-reset(-.+)?")
 
@@ -62,7 +70,11 @@ def retry_wait(
         now: aware; the present moment if None.
     """
     now = now or datetime.now(UTC)
-    told = [_milliseconds(headers.get("retry-after-ms")), _header_wait(headers.get("retry-after"), headers, now)]
+    told = [
+        _milliseconds(text) if name.endswith("-ms") else _header_wait(text, headers, now)
+        for name, text in headers.items()
+        if "retry-after" in name  # also x-retry-after, retry-after-seconds and x-ratelimit-retry-after
+    ]
     told += [_delay(retry_delay), _words_wait(message)]
     known = [wait for wait in told if wait is not None] or (_resets(headers, now) if is_throttle else [])
     return min(max(known), MAX_RETRY_AFTER) if known else None
@@ -77,12 +89,15 @@ def with_wait(error: StageError, wait: timedelta | None) -> StageError:
     return error
 
 
-def _header_wait(text: str | None, headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """Read Retry-After: seconds, a length such as `1m30s`, or a date by the server's own clock where it tells it."""
-    if text is None:
-        return None
-    if _SECONDS.fullmatch(text.strip()):
-        return _from_now(float(text), now)
+def _header_wait(text: str, headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Read Retry-After: seconds, a length such as `1m30s`, or a date by the server's own clock where it tells it.
+
+    Of one that stands twice, as a proxy adds its own, the longest counts.
+    """
+    text = text.strip().strip('"')
+    numbers = [one.strip() for one in text.split(",")]
+    if all(_SECONDS.fullmatch(one) for one in numbers):
+        return max(_from_now(float(one), now) for one in numbers)
     if (length := _length(text)) is not None:
         return length
     moment = _date(text)
@@ -103,14 +118,16 @@ def _date(text: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _milliseconds(text: str | None) -> timedelta | None:
-    if text is None or not _SECONDS.fullmatch(text.strip()):
+def _milliseconds(text: str) -> timedelta | None:
+    if not _SECONDS.fullmatch(text.strip()):
         return None
     return timedelta(milliseconds=float(text))
 
 
 def _from_now(number: float, now: datetime) -> timedelta:
-    """Read seconds, or a moment in seconds since 1970."""
+    """Read seconds, or a moment in seconds or milliseconds since 1970."""
+    if number >= _EPOCH_MS:
+        number /= 1000
     if number < _EPOCH_S:
         return timedelta(seconds=number)
     return timedelta(seconds=max(0.0, number - now.timestamp()))
@@ -131,14 +148,16 @@ def _delay(value: Any) -> timedelta | None:
 def _words_wait(message: str) -> timedelta | None:
     """Return the longest length of time that stands right behind words such as "retry in"."""
     text = message[:_MOST_MESSAGE_CHARS]
-    waits = [_length_at(text, words.end()) for words in _RETRY_WORDS.finditer(text)]
-    return max((wait for wait, _ in waits if wait is not None), default=None)
+    waits = [_length_at(text, words.end())[0] for words in _RETRY_WORDS.finditer(text)]
+    waits += [timedelta(seconds=float(found[1])) for found in _RETRY_AFTER.finditer(text)]
+    return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _length(text: str) -> timedelta | None:
-    """Read a text that is a length of time and nothing else, such as `1m30.5s`."""
-    wait, end = _length_at(text.strip(), 0)
-    return wait if end == len(text.strip()) else None
+    """Read a text that is a length of time and nothing else, such as `1m30.5s` or ISO 8601's `PT1M30S`."""
+    bare = text.strip().removeprefix("PT")
+    wait, end = _length_at(bare, 0)
+    return wait if end == len(bare) else None
 
 
 def _length_at(text: str, start: int) -> tuple[timedelta | None, int]:

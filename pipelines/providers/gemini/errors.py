@@ -66,7 +66,7 @@ def refusal(reply: Reply, model: str, *, error: SaidError | None = None, now: da
     now = now or datetime.now(UTC)
     is_throttle = isinstance(told, ThrottledError)
     message = error.message or reply.evidence
-    delay = error.detail("RetryInfo").get("retryDelay")
+    delay = error.retry_delay
     wait = retry_wait(reply.headers, message, delay, is_throttle=is_throttle, now=now)
     if is_throttle:
         wait = retry_after(error, wait, now)

@@ -120,6 +120,9 @@ def _part(value: Mapping[str, Any], reader: Reader) -> Part:
     if isinstance(inline, str):  # a data URI where the object should be
         reader.note("inlineData")
         inline = {"data": inline}
+    elif isinstance(inline, list):
+        inline = next(iter(reader.mappings(inline, "inlineData")), None)
+        reader.note("inlineData")
     file = reader.mapping(_either(value, "fileData"), "fileData")
     return Part(
         text=reader.text(value.get("text"), "text"),
@@ -148,6 +151,6 @@ def _usage(value: Mapping[str, Any], reader: Reader) -> UsageMetadata | None:
 
 def _either(value: Mapping[str, Any], name: str) -> Any:
     """Return a field by its name in camelCase or in snake_case: proto JSON takes both, and servers answer in both."""
-    if name in value:
+    if value.get(name) is not None:
         return value[name]
     return value.get("".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name))

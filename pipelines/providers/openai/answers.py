@@ -1,5 +1,6 @@
 """What an OpenAI-compatible images API answered: its picture in base64 or by a link, and what it says that it used."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,8 @@ def read_answer(reply: Reply) -> Drawn:
     documents = documents_of(reply.body)
     texts = [one["b64_json"] for one in mappings_in(documents) if _is_text(one.get("b64_json"))]
     links = [one["url"] for one in _entries(documents) if _is_text(one.get("url"))]
+    for bare in [] if texts or links else _bare_texts(documents):
+        (links if _URL.match(bare) else texts).append(bare)
     inside = [link for link in links if link.lstrip().lower().startswith("data:")]
     if not texts and not links:
         if (error := error_in(documents)) is not None:
@@ -55,6 +58,16 @@ def read_answer(reply: Reply) -> Drawn:
 def _entries(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the objects inside of `data`, whatever stands around them."""
     return [one for document in documents for one in mappings_in(document.get("data"))]
+
+
+_URL = re.compile(r"\s*(?:https?:|data:)", re.IGNORECASE)
+
+
+def _bare_texts(documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the texts that stand in the place of the objects that tell base64 and link."""
+    places = [document.get(name) for document in documents for name in ("data", "images")]
+    every = [one for place in places for one in (place if isinstance(place, list) else [place])]
+    return [one for one in every if isinstance(one, str) and one.strip()]
 
 
 def _used(documents: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[int | None, int | None]:

@@ -40,7 +40,7 @@ def refusal(reply: Reply, *, error: SaidError | None = None) -> StageError:
     told = _told(status, error, where, (error.message or reply.evidence)[:MAX_EVIDENCE_CHARS])
     if isinstance(told, QuotaSpentError):
         return told
-    message, delay = error.message or reply.evidence, error.detail("RetryInfo").get("retryDelay")
+    message, delay = error.message or reply.evidence, error.retry_delay
     return with_wait(told, retry_wait(reply.headers, message, delay, is_throttle=isinstance(told, ThrottledError)))
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipelines.providers.reading import error_in
 from pipelines.providers.waits import MAX_RETRY_AFTER, retry_wait
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -36,6 +37,12 @@ IN_9_S = "Sat, 28 Nov 2026 12:00:09 GMT"
         ({"x-ratelimit-reset": str(int(NOW.timestamp()) + 44)}, 44),
         ({"ratelimit-reset": "13"}, 13),
         ({"retry-after": "1", "x-ratelimit-reset-requests": "6m0s"}, 1),
+        ({"retry-after": "7, 9"}, 9),  # a proxy added its own
+        ({"retry-after": '"7"'}, 7),
+        ({"retry-after": "PT1M30S"}, 90),
+        ({"x-retry-after": "7"}, 7),
+        ({"x-ms-retry-after-ms": "7000"}, 7),
+        ({"x-ratelimit-reset": str(int(NOW.timestamp() * 1000) + 44_000)}, 44),
         ({"retry-after": "99999999"}, MAX_RETRY_AFTER.total_seconds()),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),
@@ -57,6 +64,14 @@ def test_wait_in_a_header_is_read(headers, wait_s):
         ("Limit resets in: 20s", 20),
         ("wait at least 1 hour", 3600),
         ("Retry-After: 9 s", 9),
+        ("Retry-After: 9", 9),
+        ('{"retry_after": 7.5}', 7.5),
+        ("retryDelay: 7s", 7),
+        ("Please wait 7 more seconds", 7),
+        ("a cooldown of 12s applies", 12),
+        ("Please retry after 3 attempts", None),
+        ("retry after 2026-11-28", None),
+        ("retry after 00:00:07", None),
         ("Try again later", None),
         ("The retry policy allows 5 meters", None),
         ("5 minutes against the wall", None),
@@ -81,6 +96,22 @@ def test_wait_in_a_message_is_read(message, wait_s):
 )
 def test_wait_in_a_detail_is_read(delay, wait_s):
     assert retry_wait({}, "", delay, now=NOW) == (None if wait_s is None else timedelta(seconds=wait_s))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}]},
+        {"details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retry_delay": "7s"}]},
+        {"retry_after": 7},
+        {"retryAfter": "7s"},
+    ],
+)
+def test_wait_in_a_field_of_an_error_is_read(told):
+    error = error_in([{"error": {"code": 429, **told}}])
+
+    assert error is not None
+    assert retry_wait({}, "", error.retry_delay, now=NOW) == timedelta(seconds=7)
 
 
 def test_longest_of_several_waits_counts():
