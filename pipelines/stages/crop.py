@@ -19,7 +19,9 @@ _SAYS_BLACK: Final = re.compile(
 )
 _SAYS_INTERFACE: Final = re.compile(
     r"bars?\b|\b(ui|interface|window|browser|screen\w*|desktop|app|apps|application|web|page|menu|button|icon|tab|panel|"
-    r"toolbox|dock|cursor|header|footer|keyboard|phone|overlay|notification|dialog|widget|control|caption|player)s?\b"
+    r"toolbox|dock|cursor|header|footer|keyboard|phone|overlay|notification|dialog|widget|control|caption|player|"
+    r"nav\w*|hud|ribbon|title|status|chrome|banner|ticker|watermark|logo|stamp|timestamp|subtitle|text|label|tooltip|popup|"
+    r"modal|tray|scroll\w*|element)s?\b"
 )
 _SAYS_PICTURE: Final = re.compile(
     r"\b(border|margin|frame|edge|corner|background|wall|sky|floor|space|subject|horizon|composition|framing|vignette)s?\b"

@@ -301,7 +301,8 @@ NAMING = {
     "a field of a row": "INSERT INTO public.frames (upload) VALUES (ROW(1, $1::text)::public.upload)",
     "rows in a list": "INSERT INTO public.frames (uploads) VALUES (ARRAY[ROW(1, $1::text)::public.upload])",
     "a picture's words": """UPDATE public.enhanced_images SET description = 'see ![it](/' || $1::text || ')'""",
-    "a ledger row": """INSERT INTO public.token_transactions (id, "userId", amount, type, source, "balanceAfter", metadata)
+    "a ledger row": """INSERT INTO public.token_transactions
+        (id, "userId", amount, type, source, "balanceAfter", metadata)
         SELECT 'print', u.id, 0, t.type, 'print', 0, jsonb_build_object('print', $1::text) FROM public.users u,
         (SELECT (enum_range(NULL::public."TokenTransactionType"))[1]) t (type) LIMIT 1""",
 }

@@ -52,6 +52,12 @@ def cropped(pixels, storage):
         *("navigation bar", "toolbar", "status bar", "sidebar", "Search Bar", "scrollbars", "a black navigation bar"),
         *("black bars", "letterboxing", "user interface", "Statusleiste", "remove the dock", None, ""),
         *("window border", "frame of a phone", "barcode"),
+        *(
+            "navigation at the top edge",
+            "a ribbon along the upper edge",
+            "watermark in the corner",
+            "text in the frame",
+        ),
     ],
 )
 async def test_crop_that_is_no_measured_bar_is_left_where_interfaces_must_stay(cropped, reason):
