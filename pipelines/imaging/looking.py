@@ -45,9 +45,14 @@ def look(data: bytes, limits: DecodeLimits) -> Look:
     """
     decoded = decode(data, limits, max_long_side_px=LOOK_SIDE_PX)
     is_plain = spread_levels(decoded.pixels) <= ONE_COLOUR_LEVELS
-    mean = decoded.pixels.reshape(-1, 3).mean(axis=0).round()
-    colour = (int(mean[0]), int(mean[1]), int(mean[2])) if is_plain else None
+    colour = mean_colour(decoded.pixels) if is_plain else None
     return Look(decoded.width_px, decoded.height_px, colour)
+
+
+def mean_colour(pixels: NDArray[np.uint8]) -> Colour:
+    """Return the mean of a picture's pixels: height x width x 3, uint8, sRGB."""
+    mean = pixels.reshape(-1, 3).mean(axis=0).round()
+    return int(mean[0]), int(mean[1]), int(mean[2])
 
 
 def spread_levels(pixels: NDArray[np.uint8]) -> int:

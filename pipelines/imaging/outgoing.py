@@ -12,7 +12,7 @@ from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg, resize_long_side
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.looking import spread_levels
+from pipelines.imaging.looking import Colour, mean_colour, spread_levels
 
 MAX_SIDE_PX = 3072
 """Larger ones are shrunk by the model anyway (its documentation, read 2026-11)."""
@@ -29,7 +29,7 @@ LEAST_SIDE_PX = 16
 class Outgoing:
     """A JPEG that may leave the house, and the name of the ratio that it has; None if none was asked for.
 
-    `spread_levels` is by how many levels of 256 its pixels differ at most.
+    `spread_levels` is by how many levels of 256 its pixels differ at most, and `mean_colour` is their mean.
     """
 
     data: bytes = field(repr=False)
@@ -37,6 +37,7 @@ class Outgoing:
     width_px: int
     height_px: int
     spread_levels: int
+    mean_colour: Colour
 
 
 def outgoing(
@@ -58,7 +59,7 @@ def outgoing(
     pixels = decode(data, limits, box=box, max_long_side_px=max_side_px).pixels
     if max(pixels.shape[:2]) < LEAST_SIDE_PX:
         pixels = resize_long_side(pixels, LEAST_SIDE_PX)
-    ratio, spread = None, spread_levels(pixels)
+    ratio, spread, mean = None, spread_levels(pixels), mean_colour(pixels)
     if ratios is not None:
         ratio = nearest_ratio(pixels.shape[1] / pixels.shape[0], ratios)
         pixels = _padded(pixels, ratios[ratio])
@@ -68,7 +69,7 @@ def outgoing(
             break
     else:
         encoded = encode_jpeg(resize_long_side(pixels, max_side_px // 2), quality=QUALITIES[-1])
-    return Outgoing(encoded, ratio, pixels.shape[1], pixels.shape[0], spread)
+    return Outgoing(encoded, ratio, pixels.shape[1], pixels.shape[0], spread, mean)
 
 
 def nearest_ratio(aspect: float, ratios: Mapping[str, float]) -> str:

@@ -15,7 +15,7 @@ from pipelines.errors import (
     WrongSizeError,
 )
 from pipelines.imaging.header import DecodeLimits, read_header
-from pipelines.imaging.looking import PALE_LEVELS, Look, look
+from pipelines.imaging.looking import PALE_LEVELS, Colour, Look, look
 from pipelines.imaging.outgoing import Outgoing
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
@@ -29,6 +29,9 @@ LEAST_SIZE_FRACTION = 0.9
 
 MOST_STRETCH = 1.03
 """Models' own pictures miss the ratio asked for by up to 1 % (21:9 is 1584 x 672); more would be cut off."""
+
+AKIN_LEVELS = 100
+"""Of 256: no correction darkens a picture, or colours it, by more in the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Asked:
             )
 
     def _may_be(self, colour: tuple[int, int, int]) -> bool:
-        if self.main is not None and self.main.spread_levels <= PALE_LEVELS:
+        if self.main is not None and self.main.spread_levels <= PALE_LEVELS and _is_akin(self.main.mean_colour, colour):
             return True
         has_picture = self.prompt.purpose is not Purpose.GENERATE
         return ask_for_colour(self.prompt.words, colour, has_picture=has_picture)
@@ -113,6 +116,16 @@ class Asked:
         if came is None or max(came.width_px, came.height_px) >= LEAST_SIZE_FRACTION * long_side_px:
             return ()
         return (f"enlarged from {came.width_px} x {came.height_px}: {self.model} makes no larger picture",)
+
+
+def _is_akin(sent: Colour, came: Colour) -> bool:
+    """Say whether treating a picture of nearly one colour may have given another: it may be brighter, or more neutral.
+
+    A black picture isn't akin to one of fog, nor a red one to a grey card.
+    """
+    darker_levels = (sum(sent) - sum(came)) / len(sent)
+    more_chroma_levels = (max(came) - min(came)) - (max(sent) - min(sent))
+    return darker_levels <= AKIN_LEVELS and more_chroma_levels <= AKIN_LEVELS
 
 
 def shortfall(model: str, made_px: int, long_side_px: int) -> str | None:

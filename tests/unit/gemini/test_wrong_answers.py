@@ -145,6 +145,15 @@ async def test_picture_of_one_colour_may_give_one(open_gemini, server):
     assert (await open_gemini().generate(PROMPT, [card], 1024, 1.5)).value.data
 
 
+@pytest.mark.parametrize("came", [0, 20])
+async def test_picture_of_fog_gives_no_black_one(open_gemini, server, came):
+    pale = EncodedImage(encoded(Image.new("RGB", (300, 200), (226, 228, 230)), "JPEG"))
+    server.answer = plain(came)
+
+    with pytest.raises(OneColourError):
+        await open_gemini().generate(PROMPT, [pale], 1024, 1.5)
+
+
 async def test_words_may_ask_for_one_colour(open_gemini, server):
     gemini, red = open_gemini(), (220, 20, 30)
     asking = Prompt("Make it.", ALL_CORRECTIONS, Purpose.GENERATE, words="a plain red square")
