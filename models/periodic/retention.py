@@ -69,7 +69,9 @@ SELECT r.path, c.relkind::text AS kind, c.relname = ANY ($2) AS is_kept,
              AND (a.atttypid = 'money'::regtype OR a.atttypid IN (
                       'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype, 'float4'::regtype,
                       'float8'::regtype)
-                  AND a.attname ~* '(amount|balance|price|cost|credit|token|refund|payout|charged|paid)')) AS has_money
+                  AND (a.attname ~* '(amount|balance|price|cost|credit|token|refund|payout|payment|charged|paid)'
+                       OR a.attname ~* '(cents|revenue|debit|discount|deposit|commission|sub_?total|(^|[^a-z])fees?$)'
+                       OR a.attname ~* '^total(_?(sum|usd|eur|gbp))?$'))) AS has_money
 FROM reached r JOIN pg_class c ON c.oid = r.oid ORDER BY cardinality(r.path), r.path
 """
 

@@ -219,6 +219,8 @@ def test_policy_for_a_table_that_is_named_as_money_is_refused_at_start(table):
 
 TIED = {
     "holds an amount": 'CREATE TABLE public.old (seen timestamptz, "amountPaid" integer)',
+    "holds a total": "CREATE TABLE public.old (seen timestamptz, total numeric)",
+    "holds a fee": "CREATE TABLE public.old (seen timestamptz, service_fee bigint)",
     "holds money": "CREATE TABLE public.old (seen timestamptz, sum money)",
     "cascades to users": """
         CREATE TABLE public.old (id text PRIMARY KEY, seen timestamptz);
