@@ -1,4 +1,4 @@
-"""Open a stranger's bytes: mended where viewers mend them too, and with the profile that their colours are meant by."""
+"""Open a user's file: damage is mended where viewers mend it too, and the profile of its colours is kept."""
 
 import io
 

@@ -27,7 +27,7 @@ LEAST_SIDE_PX = 16
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A JPEG that may leave the house, and the name of the ratio that it has; None if none was asked for.
+    """A JPEG that may be sent to a provider, and the name of the ratio that it has; None if none was asked for.
 
     `spread_levels` is by how many levels of 256 its pixels differ at most, and `mean_colour` is their mean.
     """

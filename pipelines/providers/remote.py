@@ -60,7 +60,7 @@ class Reply:
 
 @contextmanager
 def unsent() -> Iterator[None]:
-    """Mark what fails in here: it never left the house, so it costs nothing and counts nowhere."""
+    """Mark what fails in here as never sent: it costs nothing and counts nowhere."""
     try:
         yield
     except StageError as error:
