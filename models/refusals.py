@@ -127,16 +127,25 @@ async def _claim_singly(
 
 
 # What another process has set aside meanwhile isn't due. The lease is over, if there was one: nobody works on it.
+# A claim that ends so stands in the job's history, as any other does that gives its job back.
 _SET_ASIDE = f"""
+WITH held AS MATERIALIZED (
+        SELECT s.id, s.job_type, s.job_id, s.stage, s.attempts, s.worker_id FROM darkroom.job_queue s
+        WHERE s.id = $1 AND CASE WHEN $2::uuid IS NULL
+                                 THEN s.status <> 'processing' AND (s.refused_since IS NULL OR s.scheduled_at <= now())
+                                 ELSE s.lease_token = $2 END
+        FOR UPDATE SKIP LOCKED),
+    history AS (
+        INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, error)
+        SELECT h.job_type, h.job_id, CASE $6::integer WHEN 1 THEN 'released' ELSE 'retried' END, h.stage, h.attempts,
+               h.worker_id, $4::text
+        FROM held h WHERE h.worker_id IS NOT NULL)
 UPDATE darkroom.job_queue q
 SET status = 'retrying', ready = false, paused_by = NULL, worker_id = NULL, lease_token = NULL, deadline_at = NULL,
     attempts = q.attempts - $6::integer, refusals = least(q.refusals, 2147483646) + 1,
     refused_since = coalesce(q.refused_since, now()), refused_state = $3, last_error = $4,
     scheduled_at = now() + make_interval(secs => least($5::integer, {FIRST_BACKOFF_S} * 2 ^ least(q.refusals, 16)))
-WHERE q.id = (SELECT s.id FROM darkroom.job_queue s WHERE s.id = $1 FOR UPDATE SKIP LOCKED)
-  AND CASE WHEN $2::uuid IS NULL
-           THEN q.status <> 'processing' AND (q.refused_since IS NULL OR q.scheduled_at <= now())
-           ELSE q.lease_token = $2 END
+FROM held WHERE q.id = held.id
 RETURNING q.refusals
 """
 

@@ -137,7 +137,8 @@ I6 = {
         WHERE event = 'finished' GROUP BY job_type, job_id, stage HAVING count(*) > 1""",
     "went back": f"""
         SELECT job_id, format('%s at %s after %s', event, stage, stage_before) FROM ({HISTORY}) h
-        WHERE {ORDER.format("stage")} < {ORDER.format("stage_before")}
+        WHERE ({ORDER.format("stage")} < {ORDER.format("stage_before")}
+               AND NOT EXISTS (SELECT FROM chaos.restored s WHERE s.job_id = h.job_id))
            OR (event_before = 'finished' AND event = 'finished' AND stage = stage_before)""",
     "bought after it was finished": """
         SELECT c.job_id, format('%s call %s, after %s had finished', c.purpose, c.id, r.stage)

@@ -39,6 +39,8 @@ class Book:
     deadlocks: list[str] = field(default_factory=list)
     isolation_failures: list[str] = field(default_factory=list)
     """Serialization failures of producers that share no row with anybody."""
+    restored: set[str] = field(default_factory=set)
+    """Jobs whose row came with a checkpoint that nobody can read: they begin at an earlier stage than the row said."""
     refused_cancels: list[str] = field(default_factory=list)
     """Cancellations that the database refused because a refund couldn't be paid."""
     cancels_s: list[float] = field(default_factory=list)

@@ -216,6 +216,7 @@ class Restorer(Program):
         user = self.random.choice(self.world.busy_users())
         image = self.random.choice(self.world.pictures[user])
         job = Submitted(self.new_id("o"), user, image, is_certain=False)
+        self.book.restored.add(job.job_id)
         status = self.random.choice(["PENDING", "PROCESSING"])
 
         async def restore(connection):

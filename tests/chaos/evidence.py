@@ -50,6 +50,7 @@ CREATE TABLE chaos.injected (
     kind text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, worker_id uuid, detail text NOT NULL);
 CREATE TABLE chaos.deadlocks (error text NOT NULL);
 CREATE TABLE chaos.isolation_failures (error text NOT NULL);
+CREATE TABLE chaos.restored (job_id text NOT NULL);
 CREATE TABLE chaos.refused_cancels (error text NOT NULL);
 
 -- A table of another program's beside the application's, which nobody but it may touch.
@@ -80,7 +81,12 @@ async def load(connection: asyncpg.Connection, book: Book, count_path: Path) -> 
         [(one.kind, _at(one.at_s), _at(one.until_s), one.worker_id, one.detail) for one in book.injected],
     )
     await connection.executemany("INSERT INTO chaos.deadlocks VALUES ($1)", [(one,) for one in book.deadlocks])
-    for table, errors in (("isolation_failures", book.isolation_failures), ("refused_cancels", book.refused_cancels)):
+    lines = {
+        "isolation_failures": book.isolation_failures,
+        "refused_cancels": book.refused_cancels,
+        "restored": sorted(book.restored),
+    }
+    for table, errors in lines.items():
         await connection.executemany(f"INSERT INTO chaos.{table} VALUES ($1)", [(one,) for one in errors])
     with count_path.open() as lines:
         counted = [json.loads(line) for line in lines]
