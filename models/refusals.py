@@ -18,7 +18,7 @@ from models.claims import Claim, FencedError, claim, claim_one
 from models.connections import CONNECTION_LOSS, CONTENTION, Connection
 from models.database import Database
 from models.job_tables import table_of
-from models.transitions import HOUSE_LOCK_TIMEOUT_MS, Failed, Released, Snoozed, Transition, Unheld
+from models.transitions import HOUSE_LOCK_TIMEOUT_MS, Failed, Released, Retried, Snoozed, Transition, Unheld
 
 log = structlog.get_logger(__name__)
 
@@ -137,8 +137,7 @@ WITH held AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED),
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, error)
-        SELECT h.job_type, h.job_id, CASE $6::integer WHEN 1 THEN 'released' ELSE 'retried' END, h.stage, h.attempts,
-               h.worker_id, $4::text
+        SELECT h.job_type, h.job_id, $7::text, h.stage, h.attempts, h.worker_id, $4::text
         FROM held h WHERE h.worker_id IS NOT NULL)
 UPDATE darkroom.job_queue q
 SET status = 'retrying', ready = false, paused_by = NULL, worker_id = NULL, lease_token = NULL, deadline_at = NULL,
@@ -156,7 +155,7 @@ async def set_aside(
     error: asyncpg.PostgresError,
     *,
     lease_token: UUID | None = None,
-    gives_back: bool = False,
+    event: str = "retried",
 ) -> None:
     """Let a job wait whose row the database refuses to change: only its queue row is written, and it is tried again.
 
@@ -165,14 +164,15 @@ async def set_aside(
         waiting: the job and its queue row.
         error: what PostgreSQL said.
         lease_token: of the claim that ends with this, lost claims being left alone; None if it isn't claimed.
-        gives_back: the claim's attempt isn't used.
+        event: what the job's history calls the end of the claim; one that is `released` or `snoozed` used no attempt.
     """
     state, words = error.sqlstate or "", words_of(error)
     reason = f"the database refuses to {'start it' if lease_token is None else 'set it back'}: {words}"
     most_s = GENERAL_BACKOFF_S if state[:2] in GENERAL_CLASSES else MOST_BACKOFF_S
+    given_back = int(event in {"released", "snoozed"})
     count = await database.commit(
         "set_aside",
-        lambda c: c.fetchval(_SET_ASIDE, waiting.queue_id, lease_token, state, reason, most_s, int(gives_back)),
+        lambda c: c.fetchval(_SET_ASIDE, waiting.queue_id, lease_token, state, reason, most_s, given_back, event),
     )
     if count == 1:  # once per job: what follows is in `darkroom doctor` and `darkroom jobs explain`
         log.error("job_set_aside", job_id=waiting.job_id, error=words)
@@ -249,6 +249,19 @@ async def end_refused(
     return label
 
 
+def event_of(transition: Transition) -> str:
+    """Return what a job's history calls the end of a claim whose job is to go on."""
+    match transition:
+        case Released():
+            return "released"
+        case Snoozed():
+            return "snoozed"
+        case Retried():
+            return transition.event
+        case _:
+            return "retried"
+
+
 async def settle_refused(database: Database, held: Claim, transition: Transition, error: Exception) -> None:
     """Do what is left of a claim's transition that the database refused: end its job, or set it aside.
 
@@ -260,8 +273,7 @@ async def settle_refused(database: Database, held: Claim, transition: Transition
         raise error
     unheld = Unheld(held.job_type, held.job_id, held.id)
     if not isinstance(transition, Failed):
-        gives_back = isinstance(transition, Snoozed | Released)
-        await set_aside(database, unheld, error, lease_token=held.lease_token, gives_back=gives_back)
+        await set_aside(database, unheld, error, lease_token=held.lease_token, event=event_of(transition))
         return
     label = await end_refused(
         database, unheld, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True

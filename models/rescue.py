@@ -14,7 +14,7 @@ from models.connections import Connection
 from models.database import Database
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
-from models.refusals import SPEAK_NOW, end_refused, is_refusal, long_refused, set_aside
+from models.refusals import SPEAK_NOW, end_refused, event_of, is_refusal, long_refused, set_aside
 from models.transitions import Failed, Released, Retried, Unheld, record_for_house
 
 log = structlog.get_logger(__name__)
@@ -155,7 +155,7 @@ async def _settle_refused(
             same = f"q.lease_token IS NOT DISTINCT FROM $3::uuid AND {still}"
             await end_refused(database, _unheld(row), transition, error, condition=same, value=token)
         elif token is not None:
-            await set_aside(database, _unheld(row), error, lease_token=token)
+            await set_aside(database, _unheld(row), error, lease_token=token, event=event_of(transition))
     except asyncpg.PostgresError as again:
         if not is_refusal(again):
             raise

@@ -52,7 +52,7 @@ class Options:
     slowest_call_s: float = 8.0
     hang_s: float = 20.0
     storage_fault_s: float = 8.0
-    drain_s: float = 180.0
+    drain_s: float = 420.0  # a row that the database refuses waits for up to five minutes
     counts: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -48,7 +48,7 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
         tasks.append(asyncio.create_task(fleet.watch_workers()))
         await _work(options, fleet, book, world, tasks)
         drained_s = await _drain(fleet, options.drain_s)
-        await fleet.run_cli("tokens", "audit", "--repair")
+        await _settle(fleet)
         stuck = await fleet.stop_processes(STOP_S)
         for task in tasks:
             task.cancel()
@@ -136,6 +136,20 @@ async def _drain(fleet: Fleet, patience_s: float) -> float | None:
                 connection.terminate()
         await asyncio.sleep(LOOK_S)
     return None
+
+
+SETTLE = "SELECT count(darkroom.settle_refused_end(r.job_type, r.job_id)) FROM darkroom.refused_ends r"
+"""What a scheduler does each hour."""
+
+
+async def _settle(fleet: Fleet) -> None:
+    """Write the labels and pay the refunds that the database refused while the run lasted."""
+    connection = await asyncpg.connect(fleet.database_url)
+    try:
+        await connection.execute(SETTLE)
+    finally:
+        await connection.close()
+    await fleet.run_cli("tokens", "audit", "--repair")
 
 
 async def _make_world(fleet: Fleet) -> World:
