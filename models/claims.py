@@ -60,6 +60,9 @@ class Claim:
         )
 
 
+TRIGGER_WAIT_MS = 100
+"""How long a claim waits for a lock that a trigger of the application's wants: it takes jobs of many users at once."""
+
 _MOST = 2_147_483_647
 """PostgreSQL's largest integer: a counter stops there, because one more would be refused."""
 
@@ -111,7 +114,8 @@ def _claim(look_at: int) -> str:
 
 def _claim_of(which: str, look_at: int) -> str:
     return f"""
-WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
+WITH pauses AS MATERIALIZED (
+        SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '{TRIGGER_WAIT_MS}', true)),
     picked AS MATERIALIZED (
         SELECT q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token FROM darkroom.job_queue q
         WHERE q.queue = $1 AND {which}

@@ -139,7 +139,7 @@ class Database:
     async def commit(self, name: str, work: Callable[[Connection], Awaitable[T]], *, patience_s: float = 30) -> T:
         """Write: run work that commits once, under the name by which the proof knows this commit.
 
-        `work` must be one statement or one transaction, so that it can be repeated.
+        `work` must be one statement or one transaction, so that it can be repeated. Without patience it isn't.
 
         Raises:
             asyncpg.PostgresError: it still loses after `patience_s`, or failed for another reason.
@@ -258,6 +258,8 @@ async def _patiently(attempt_once: Callable[[], Awaitable[T]], patience_s: float
     try:
         return await attempt_once()
     except CONTENTION:
+        if patience_s <= 0:
+            raise
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(is_contention),
             wait=wait_random_exponential(multiplier=FIRST_BACKOFF_S, max=1),

@@ -35,7 +35,7 @@ END_AFTER_S: Final = 3_600
 END_AFTER_REFUSALS: Final = 5
 """With no worker running nothing is tried, and an hour says nothing."""
 
-GENERAL_CLASSES: Final = ("0A", "25", "26", "28", "3D", "3F", "42", "54", "55", "57", "F0")
+GENERAL_CLASSES: Final = ("0A", "25", "26", "28", "3D", "3F", "40", "42", "54", "55", "57", "F0")
 """SQLSTATE classes that may mean every row alike (rights, a missing function, a time limit, ...): a job that is
 refused with one of these waits for its maximum wait, in case somebody mends the cause."""
 
@@ -49,6 +49,14 @@ LABEL_EVERY_S: Final = 3_600
 def is_refusal(error: BaseException) -> bool:
     """Say whether PostgreSQL refused what a statement does, and not the statement's moment."""
     return isinstance(error, asyncpg.PostgresError) and not isinstance(error, (*CONTENTION, *CONNECTION_LOSS))
+
+
+def _is_of_a_row(error: asyncpg.PostgresError) -> bool:
+    """Say whether a claim failed for one of its rows: also by a lock that a trigger didn't get, which names its place.
+
+    A claim itself waits for tables alone, and those are everybody's.
+    """
+    return is_refusal(error) or (isinstance(error, CONTENTION) and bool(getattr(error, "context", None)))
 
 
 def words_of(error: asyncpg.PostgresError) -> str:
@@ -85,9 +93,11 @@ async def claim_jobs(
     Arguments as of `claim`.
     """
     try:
-        return Claimed(await database.commit("claim", lambda c: claim(c, worker_id, queue, most, deadlines_s)))
+        return Claimed(
+            await database.commit("claim", lambda c: claim(c, worker_id, queue, most, deadlines_s), patience_s=0)
+        )
     except asyncpg.PostgresError as error:
-        if not is_refusal(error):
+        if not _is_of_a_row(error):
             raise
     rows = await database.fetch(_HEAD, queue, max(most, _HEAD_ROWS))
     return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s)
@@ -114,9 +124,10 @@ async def _claim_singly(
             one = await database.commit(
                 "claim_one",
                 lambda c, row=row: claim_one(c, worker_id, queue, row["id"], deadlines_s),  # type: ignore[misc]  # mypy can't infer a default
+                patience_s=0,
             )
         except asyncpg.PostgresError as error:
-            if not is_refusal(error):
+            if not _is_of_a_row(error):
                 raise
             await set_aside(database, Unheld(row["job_type"], row["job_id"], row["id"]), error)
             refused += 1

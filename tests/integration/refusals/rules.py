@@ -62,3 +62,9 @@ async def refuse(
 async def allow(database: Database, table: str = "image_enhancement_jobs") -> None:
     """Drop the rule."""
     await run(database, f"DROP TRIGGER app_rule ON public.{table}")
+
+
+def raising(state: str, condition: str) -> str:
+    """Make the script of a trigger on enhancements that raises one SQLSTATE where a condition over NEW holds."""
+    statement = f"RAISE EXCEPTION 'no' USING ERRCODE = '{state}';"
+    return _TRIGGER.format(condition=condition, statement=statement, events="UPDATE", table="image_enhancement_jobs")

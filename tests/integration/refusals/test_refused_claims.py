@@ -20,7 +20,7 @@ from tests.builders import (
     queue_row,
     set_status,
 )
-from tests.integration.refusals.rules import STATEMENTS, allow, refuse, run
+from tests.integration.refusals.rules import STATEMENTS, allow, raising, refuse, run
 
 DEADLINES = {"ANALYZING": 60, "GENERATING": 60}
 
@@ -287,3 +287,51 @@ async def test_trigger_that_is_cancelled_for_its_time_keeps_no_other_job_from_it
 
     assert [one.job_id for one in taken.claims] in ([other], [])  # looking row by row ends after half a second
     assert (await queue_row(database, refused))["refused_state"] == "57014"
+
+
+async def test_lock_that_a_trigger_of_one_row_wants_keeps_no_other_job_from_its_start(database, connect):
+    worker = await make_worker(database)
+    user = await make_user(database)
+    waiting, other = await make_job(database, user_id=user), await make_job(database)
+    await run(
+        database,
+        f"""CREATE FUNCTION public.app_rule() RETURNS trigger LANGUAGE plpgsql AS $body$
+            BEGIN PERFORM FROM public.users u WHERE u.id = NEW."userId" FOR UPDATE; RETURN NEW; END $body$;
+            CREATE TRIGGER app_rule BEFORE UPDATE ON public.image_enhancement_jobs
+            FOR EACH ROW WHEN (NEW.id = '{waiting}') EXECUTE FUNCTION public.app_rule()""",
+    )
+    holder = await connect()
+    async with holder.transaction():
+        await holder.execute("SELECT FROM public.users WHERE id = $1 FOR UPDATE", user)
+        async with asyncio.timeout(2):
+            taken = await look(database, worker)
+
+    assert [one.job_id for one in taken.claims] == [other]
+    assert (await queue_row(database, waiting))["refused_state"] == "55P03"
+    await make_due(database)
+    assert [one.job_id for one in (await claim_refused(database, worker, "default", 8, DEADLINES)).claims] == [waiting]
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01", "55P03", "XX000", "58030"])
+async def test_state_of_a_moment_that_a_trigger_always_raises_keeps_no_other_job_from_its_start(database, state):
+    worker = await make_worker(database)
+    refused, other = await make_job(database), await make_job(database)
+    await run(database, raising(state, BY_STATUS.format(job=refused)))
+
+    taken = await look(database, worker)
+
+    assert [one.job_id for one in taken.claims] == [other]
+    assert (await queue_row(database, refused))["refused_state"] == state
+
+
+async def test_table_that_is_locked_sets_nothing_aside(database, connect):
+    worker = await make_worker(database)
+    job = await make_job(database)
+    holder = await connect()
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE public.image_enhancement_jobs")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await look(database, worker)
+
+    assert (await queue_row(database, job))["refusals"] == 0
+    assert [one.job_id for one in (await look(database, worker)).claims] == [job]

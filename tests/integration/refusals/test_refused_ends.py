@@ -8,7 +8,7 @@ import pytest
 
 from models.claims import FencedError
 from models.leases import sign_off
-from models.refusals import settle_refused, settle_refused_ends
+from models.refusals import is_refusal, settle_refused, settle_refused_ends
 from models.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
 from models.transitions import Failed, Released, Retried, record
 from tests.builders import (
@@ -26,7 +26,7 @@ from tests.builders import (
     set_mode,
     set_status,
 )
-from tests.integration.refusals.rules import STATEMENTS, allow, refuse, run
+from tests.integration.refusals.rules import STATEMENTS, allow, raising, refuse, run
 
 MOST = 2_147_483_647
 
@@ -330,3 +330,23 @@ async def test_rescue_without_attempts_left_ends_a_row_that_refuses_everything(d
     assert await queue_row(database, claim.job_id) is None
     assert (await refused_end(database, claim.job_id))["label"] == "REFUNDED"
     assert await balance_of(database, claim.user_id) == 100
+
+
+@pytest.mark.parametrize("state", ["XX000", "58030", "57014", "40002", "57000"])
+async def test_job_ends_whichever_state_its_trigger_raises(database, state):
+    claim = await make_claim(database)
+    await run(database, raising(state, "true"))
+
+    await write(database, claim, Failed(claim.stage, "no such picture"))
+
+    assert (await refused_end(database, claim.job_id))["label"] == "REFUNDED"
+    assert await queue_row(database, claim.job_id) is None
+    assert await balance_of(database, claim.user_id) == 100
+
+
+async def test_database_and_workers_take_the_same_states_for_passing(database):
+    kinds = [kind for kind in vars(asyncpg.exceptions).values() if isinstance(kind, type)]
+    errors = {kind.sqlstate: kind for kind in kinds if issubclass(kind, asyncpg.PostgresError) and kind.sqlstate}
+    rows = await database.fetch("SELECT s, darkroom.is_passing(s) AS passes FROM unnest($1::text[]) s", list(errors))
+
+    assert [row["s"] for row in rows if row["passes"] == is_refusal(errors[row["s"]]("x"))] == []
