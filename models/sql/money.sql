@@ -40,6 +40,7 @@ DECLARE
     needed bigint[];
     holders text[];
     balances bigint[];
+    taken_from bigint;
 BEGIN
     SELECT j.job_id, j.tier, j.cost, p.price INTO wrong
     FROM unnest(jobs) j
@@ -99,6 +100,11 @@ BEGIN
         SET balance = b.balance - d.needed, "updatedAt" = darkroom.utc_now()
         FROM unnest(users, needed) d (user_id, needed)
         WHERE b."userId" = d.user_id;
+        GET DIAGNOSTICS taken_from = ROW_COUNT;
+        IF taken_from <> cardinality(users) THEN -- its refund would give tokens that nobody paid
+            RAISE EXCEPTION '% of % charges were not taken: a trigger or rule kept them from the balances',
+                cardinality(users) - taken_from, cardinality(users) USING ERRCODE = '27000';
+        END IF;
     END IF;
 END $$;
 

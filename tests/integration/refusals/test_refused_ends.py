@@ -350,3 +350,19 @@ async def test_database_and_workers_take_the_same_states_for_passing(database):
     rows = await database.fetch("SELECT s, darkroom.is_passing(s) AS passes FROM unnest($1::text[]) s", list(errors))
 
     assert [row["s"] for row in rows if row["passes"] == is_refusal(errors[row["s"]]("x"))] == []
+
+
+async def test_charge_that_a_trigger_silently_undoes_is_refused(database):
+    user = await make_user(database)
+    await run(
+        database,
+        """CREATE FUNCTION public.app_rule() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+           CREATE TRIGGER app_rule BEFORE UPDATE ON public.user_token_balances
+           FOR EACH ROW EXECUTE FUNCTION public.app_rule()""",
+    )
+
+    with pytest.raises(asyncpg.TriggeredDataChangeViolationError):
+        await make_job(database, user_id=user)
+
+    assert await balance_of(database, user) == 100
+    assert await money_violations(database) == []
