@@ -169,7 +169,7 @@ class Producer(Program):
                     """INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost",
                            "sourceImageId", "isBlend", status, "updatedAt")
                        SELECT id, image, owner, tier::public."EnhancementTier", cost, source, source IS NOT NULL,
-                              'PENDING', darkroom.utc_now()
+                              'PENDING', now() AT TIME ZONE 'utc'
                        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[])
                            r (id, image, owner, tier, cost, source)""",
                     *zip(*values, strict=True),
@@ -225,7 +225,8 @@ class PsqlProducer(Producer):
             "-c",
             f"""INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status,
                     "updatedAt")
-                SELECT '{prefix}-' || n, '{image}', '{user}', '{tier}', {PRICE[tier]}, 'PENDING', darkroom.utc_now()
+                SELECT '{prefix}-' || n, '{image}', '{user}', '{tier}', {PRICE[tier]}, 'PENDING',
+                       now() AT TIME ZONE 'utc'
                 FROM generate_series(0, {count - 1}) n""",
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
