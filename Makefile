@@ -73,7 +73,8 @@ $(READY_DEV): $(RUNS) requirements-dev.lock
 	@echo "set-up: install what the tests need beyond (requirements-dev.lock)"
 	@$(call install,$(LOCKED) --requirement requirements-dev.lock)
 
-proof: $(READY_DEV) $(READY) ## hostile files, a provider that fails, the pixel path, killed schedulers, and chaos for long
+proof: $(READY_DEV) $(READY) ## the slow tests, hostile files, a failing provider, the pixel path, killed schedulers, chaos for long
+	@$(BIN)/python -m pytest -n 2 -m proof
 	@$(BIN)/python -m bench.hostile
 	@$(BIN)/python -m bench.failing_gemini
 	@$(BIN)/python -m bench.pixels

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,15 +17,29 @@ from config.settings import PRICES_TOKENS
 from models.database import Database
 from models.migrate import upgrade
 
-FAST_AND_LOSABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
+FAST_AND_LOSABLE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "max_wal_size": "256MB",
+}
 TEMPLATE = "darkroom_template"
+MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name that nobody can guess
+MEMORY_NEEDED = 3 << 30
+"""Bytes that must be free there: each of two processes keeps up to 1 GiB of databases and log."""
 
 
 @pytest.fixture(scope="session")
 def services() -> Iterator[EmbeddedInstance]:
-    """One PostgreSQL and one Redis for all tests of this process, without durability."""
+    """One PostgreSQL and one Redis for all tests of this process, without durability.
+
+    They live in memory where there is room: copying a database there takes half of the time, and no disk is waited for.
+    """
+    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED
     # a short path: sockets allow little more than a hundred bytes
-    with tempfile.TemporaryDirectory(prefix="dk", dir="/tmp") as folder:
+    parent = MEMORY if has_room else "/tmp"  # noqa: S108 - as above
+    with tempfile.TemporaryDirectory(prefix="dk", dir=parent) as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
         with EmbeddedInstance(Path(folder), postgres_settings=FAST_AND_LOSABLE) as instance:
             yield instance

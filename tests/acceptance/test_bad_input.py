@@ -12,6 +12,7 @@ from PIL import Image
 
 from config.embedded.postgres import psql_path
 from tests.acceptance.conftest import eventually
+from tests.acceptance.forked import ForkedWorkers
 from tests.builders import balance_of, job_row, make_generation, make_image, make_job, make_user, money_violations
 from tests.unit.imaging.imaging_pictures import animated_gif, encoded, jpeg_claiming, oriented, photo, png_bomb
 from workers.supervisor import WorkerProcesses
@@ -94,7 +95,7 @@ async def test_every_odd_picture_ends_as_promised_and_the_worker_lives(fleet):
 
 
 async def test_picture_without_object_is_refunded_and_says_which_key(fleet):
-    fleet.start(1, kind=WorkerProcesses)
+    fleet.start(1, kind=ForkedWorkers)
     user = await make_user(fleet.database, balance=10)
     image = await make_image(fleet.database, user, key=f"users/{user}/originals/gone.jpg")
     job = await make_job(fleet.database, user_id=user, image_id=image)
@@ -106,7 +107,7 @@ async def test_picture_without_object_is_refunded_and_says_which_key(fleet):
 
 
 async def test_what_is_anothers_is_refunded_and_says_not_yours(fleet):
-    fleet.start(1, kind=WorkerProcesses)
+    fleet.start(1, kind=ForkedWorkers)
     _, image = await fleet.stored_picture()
     thief = await make_user(fleet.database, balance=10)
     job = await make_job(fleet.database, user_id=thief, image_id=image)
@@ -118,7 +119,7 @@ async def test_what_is_anothers_is_refunded_and_says_not_yours(fleet):
 
 
 async def test_text_to_image_is_refused_honestly(fleet):
-    fleet.start(1, kind=WorkerProcesses)
+    fleet.start(1, kind=ForkedWorkers)
     job = await make_generation(fleet.database)
 
     row = await finished(fleet, job)
@@ -129,7 +130,7 @@ async def test_text_to_image_is_refused_honestly(fleet):
 
 async def test_psql_alone_gets_a_job_done(fleet):
     """A producer that knows nothing but SQL: user, balance, picture, job."""
-    fleet.start(1, kind=WorkerProcesses)
+    fleet.start(1, kind=ForkedWorkers)
     data = io.BytesIO()
     photo(800, 600).save(data, "JPEG")
     key = "users/alone/originals/photo.jpg"

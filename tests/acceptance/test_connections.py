@@ -52,6 +52,7 @@ async def limit(fleet, role, most):
     await fleet.database.run(lambda connection: connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT {most}"))
 
 
+@pytest.mark.proof
 async def test_process_holds_no_more_connections_than_it_may_and_survives_the_loss_of_its_leases(
     fleet, role, environment, tmp_path
 ):
@@ -131,6 +132,7 @@ async def own_fleet(tmp_path):
     os.environ.update(environment)
 
 
+@pytest.mark.proof
 async def test_jobs_of_a_worker_that_dies_while_postgresql_is_gone_are_claimed_soon_after_its_return(own_fleet):
     fleet, instance = own_fleet
     fleet.start(2, slow_s=60)
@@ -155,6 +157,7 @@ async def test_jobs_of_a_worker_that_dies_while_postgresql_is_gone_are_claimed_s
 
 
 @needs_pgbouncer
+@pytest.mark.proof
 async def test_pooler_that_nobody_declared_is_found_and_worked_through(fleet, tmp_path):
     user, image = await fleet.stored_picture(balance=100)
     with pgbouncer(fleet.services.database_url, tmp_path, ignore_startup_parameters="lock_timeout") as url:

@@ -138,6 +138,7 @@ async def test_worker_whose_loop_sticks_ends_itself_and_its_job_is_rescued(fleet
     assert "worker_stuck" in capfd.readouterr().err
 
 
+@pytest.mark.proof
 async def test_event_loop_blocked_for_longer_than_the_lease_makes_no_rescue(fleet):
     fleet.start(2, kind=FaultyWorkers, lease_s=LEASE_S)
     job = await meeting(fleet, "loop is blocked")
@@ -240,6 +241,7 @@ async def test_jobs_over_the_maximum_wait_are_ended_by_the_scheduler_whether_the
     await eventually(calls_were_cut_off, 4, "the end of the calls")
 
 
+@pytest.mark.proof
 async def test_postgresql_stopped_for_longer_than_the_lease_makes_no_rescue(fleet, services):
     user, image = await fleet.stored_picture(balance=100)
     with scheduler(fleet, lease_s=LEASE_S):

@@ -9,6 +9,7 @@ import pytest
 
 from config.settings import Settings
 from tests.acceptance.conftest import eventually
+from tests.acceptance.forked import ForkedWorkers
 from tests.builders import balance_of, every_row, job_row, make_generation, make_job, make_user, money_violations
 from tests.fake_gemini.server import FakeGemini
 from tests.fake_openai import FakeOpenAI, failure
@@ -34,11 +35,11 @@ def start(fleet, gemini, tmp_path):
     """Start workers whose provider is the fake Gemini."""
     started = []
 
-    def start(processes=1, *, provider=("gemini",), **environment):
+    def start(processes=1, *, provider=("gemini",), kind=ForkedWorkers, **environment):
         os.environ |= {"GEMINI_API_KEY": KEY, "GEMINI_BASE_URL": gemini.url, "LOG_LEVEL": "debug"}
         os.environ |= {f"DARKROOM_{name.upper()}": value for name, value in environment.items()}
         settings = Settings(home=tmp_path, provider=provider, gemini_api_key=KEY)
-        workers = WorkerProcesses(settings, fleet.services, processes=processes, lanes=8)
+        workers = kind(settings, fleet.services, processes=processes, lanes=8)
         workers.start()
         started.append(workers)
         assert workers.wait_ready(40), "the workers didn't start"
@@ -62,11 +63,12 @@ async def submitted(fleet, count, **columns):
     return user, [await make_job(fleet.database, user_id=user, image_id=image, **columns) for _ in range(count)]
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(150)
 async def test_jobs_complete_though_three_calls_in_ten_fail(fleet, gemini, start):
     gemini.failures = 0.3
     user, jobs = await submitted(fleet, 40)
-    start(2)
+    start(2, kind=WorkerProcesses)
 
     rows = await ended(fleet, jobs, 120)
 
@@ -100,7 +102,7 @@ async def test_policy_refusal_ends_at_once_refunded_with_its_category(fleet, gem
 async def test_key_appears_nowhere(fleet, gemini, start, capfd):
     gemini.script("ok", "500", "html", "403")
     _, (job,) = await submitted(fleet, 1)
-    start()
+    start(kind=WorkerProcesses)
 
     (row,) = await ended(fleet, [job])
 
@@ -113,7 +115,7 @@ async def test_key_appears_nowhere(fleet, gemini, start, capfd):
 
 
 async def test_worker_says_at_its_start_that_a_model_is_gone(fleet, gemini, start, capfd):
-    start(provider=("gemini", "local"), gemini_image_model="gemini-2.5-flash-image")
+    start(provider=("gemini", "local"), gemini_image_model="gemini-2.5-flash-image", kind=WorkerProcesses)
     logged = []
 
     async def said():
@@ -147,7 +149,7 @@ async def test_refused_key_falls_back_to_openai_and_a_second_one_to_the_local_en
     with FakeOpenAI() as openai:
         openai.script(*[refusal] if refusal else [])
         os.environ |= {"OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": openai.url}
-        start(provider=("gemini", "openai", "local"))
+        start(provider=("gemini", "openai", "local"), kind=WorkerProcesses)
         user, (first,) = await submitted(fleet, 1)
         rows = await ended(fleet, [first])
         second = await make_job(fleet.database, user_id=user, image_id=rows[0]["imageId"])

@@ -6,10 +6,10 @@ import pytest
 
 from config.settings import Settings
 from tests.acceptance.conftest import eventually
+from tests.acceptance.forked import ForkedWorkers
 from tests.builders import balance_of, job_row, make_job, make_pipeline, money_violations
 from tests.fake_gemini.server import FakeGemini
 from tests.fake_openai import FakeOpenAI
-from workers.supervisor import WorkerProcesses
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def start(fleet, gemini, openai, tmp_path):
         os.environ |= {"OPENAI_API_KEY": "openai-key", "OPENAI_BASE_URL": openai.url}
         os.environ |= {f"DARKROOM_{name.upper()}": value for name, value in environment.items()}
         settings = Settings(home=tmp_path, provider=provider, gemini_api_key="gemini-key")
-        workers = WorkerProcesses(settings, fleet.services, processes=1, lanes=4)
+        workers = ForkedWorkers(settings, fleet.services, processes=1, lanes=4)
         workers.start()
         started.append(workers)
         assert workers.wait_ready(40), "the worker didn't start"

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.keys import encoded_id
 from tests.acceptance.conftest import Fleet, eventually
+from tests.acceptance.forked import ForkedSlowWorkers
 from tests.builders import PRICE, balance_of, job_row, money_violations
 from tests.unit.imaging.imaging_pictures import encoded, photo
 
@@ -91,7 +92,7 @@ async def test_jobs_with_every_id_complete_and_their_urls_lead_to_their_objects(
         await insert_enhancement(fleet, one, write_foreign(fleet, f"elsewhere/{number}/IMG 1 (ü)+%20[x]..jpg", data))
         await insert_generation(fleet, one, one, "MODIFY", write_input(fleet, one, data))
         await insert_generation(fleet, f"{number}|", one, "GENERATE")
-    fleet.start(2)
+    fleet.start(2, kind=ForkedSlowWorkers)
 
     await eventually(lambda: all_ended(fleet), 120, "the end of all jobs")
 
@@ -130,7 +131,7 @@ async def test_no_user_reaches_into_the_raw_folder_of_another_whose_id_goes_on(f
     }
     for job_id, (user_id, key, _) in inputs.items():
         await insert_generation(fleet, job_id, user_id, "MODIFY", write_foreign(fleet, key, data))
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
 
     await eventually(lambda: all_ended(fleet), 60, "the end of all jobs")
 
@@ -141,11 +142,12 @@ async def test_no_user_reaches_into_the_raw_folder_of_another_whose_id_goes_on(f
     assert all("not yours" in row["errorMessage"] for row in rows.values() if row["status"] == "REFUNDED")
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(240)  # eight processes, one after the other
 async def test_command_line_takes_an_odd_user_from_the_picture_to_the_file(fleet, tmp_path):
     user_id = "auth0|5f/7c ü..[red]"
     await insert_user(fleet, user_id)
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
     picture = tmp_path / "holiday.jpg"
     picture.write_bytes(encoded(photo(64, 48), "JPEG"))
 

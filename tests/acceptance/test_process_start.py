@@ -111,6 +111,7 @@ def zombies_of(parent):
     return found
 
 
+@pytest.mark.proof
 async def test_supervisor_reaps_the_orphans_of_killed_workers(fleet, tmp_path):
     user, image = await fleet.stored_picture(balance=100)
     environment = fleet.environment | {"DARKROOM_PROCESSES": "1"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import eventually
+from tests.acceptance.forked import ForkedSlowWorkers
 from tests.builders import balance_of, job_row, make_generation, make_job, make_user, money_violations, queue_row
 from tests.integration.refusals.rules import refuse, run
 
@@ -40,7 +41,7 @@ async def ended(fleet, job, within_s=30):
 
 
 async def test_jobs_behind_a_refused_row_start_within_two_seconds(fleet):
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
     refused = await make_job(fleet.database, maxRetries=2)
     await run(
         fleet.database,
@@ -81,7 +82,7 @@ async def test_rows_of_foreign_json_are_completed_and_crash_nothing(fleet):
     )
     await fleet.database.fetch("UPDATE darkroom.job_queue SET stage = 'GENERATING' WHERE job_id = $1", outside)
 
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
 
     assert {(await ended(fleet, job, 60))["status"] for job in jobs} == {"COMPLETED"}
     row = await ended(fleet, outside)
@@ -99,7 +100,7 @@ async def test_job_whose_picture_is_missing_ends_at_the_largest_integers(fleet, 
             f"""UPDATE public.user_token_balances SET balance = {BIGGEST};
                 UPDATE darkroom.opening_balances SET balance = {BIGGEST} + 2::bigint""",
         )
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
 
     assert (await ended(fleet, job))["status"] == "REFUNDED"
     owed = await fleet.database.fetch("SELECT owed FROM darkroom.refunds_owed")
@@ -109,7 +110,7 @@ async def test_job_whose_picture_is_missing_ends_at_the_largest_integers(fleet, 
 
 
 async def test_running_job_whose_row_begins_to_refuse_everything_is_over_and_refunded(fleet):
-    fleet.start(1, slow_s=1.5)
+    fleet.start(1, kind=ForkedSlowWorkers, slow_s=1.5)
     user = await make_user(fleet.database)
     job = await make_generation(fleet.database, user_id=user)
 

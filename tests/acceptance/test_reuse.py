@@ -2,6 +2,7 @@
 
 from config.settings import Settings
 from tests.acceptance.conftest import eventually
+from tests.acceptance.forked import ForkedSlowWorkers
 from tests.builders import balance_of, job_row, make_image, make_job, make_user
 from workers.operations.retrying import RetryTerms, retry_jobs
 from workers.runtime import open_runtime
@@ -22,7 +23,7 @@ async def completed(fleet, user_id, image_id, **columns):
 
 async def test_same_input_is_taken_from_the_users_own_earlier_job(fleet):
     user, image = await fleet.stored_picture(balance=10)
-    fleet.start(1, reuse_results="on")
+    fleet.start(1, kind=ForkedSlowWorkers, reuse_results="on")
     first = await completed(fleet, user, image)
 
     second = await completed(fleet, user, image)
@@ -38,7 +39,7 @@ async def test_another_tier_another_user_and_a_result_that_is_gone_are_bought(fl
     other = await make_user(fleet.database)
     key = f"users/{user}/originals/{image}.jpg"
     await fleet.database.fetch('UPDATE public.enhanced_images SET "isPublic" = true WHERE id = $1', image)
-    fleet.start(1, reuse_results="on")
+    fleet.start(1, kind=ForkedSlowWorkers, reuse_results="on")
     first = await completed(fleet, user, image)
 
     await completed(fleet, user, image, tier="TIER_2K")
@@ -52,7 +53,7 @@ async def test_another_tier_another_user_and_a_result_that_is_gone_are_bought(fl
 
 async def test_job_that_is_redone_gets_a_new_picture(fleet):
     user, image = await fleet.stored_picture(balance=10)
-    fleet.start(1, reuse_results="on")
+    fleet.start(1, kind=ForkedSlowWorkers, reuse_results="on")
     await completed(fleet, user, image)
 
     async with open_runtime(Settings(), fleet.services) as runtime:
@@ -70,7 +71,7 @@ async def test_job_that_is_redone_gets_a_new_picture(fleet):
 
 async def test_nothing_is_reused_unless_asked_for(fleet):
     user, image = await fleet.stored_picture(balance=10)
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
 
     assert await completed(fleet, user, image) != await completed(fleet, user, image)
     assert fleet.calls("generate") == 2

@@ -9,6 +9,7 @@ import psutil
 import redis
 
 from tests.acceptance.conftest import eventually
+from tests.acceptance.forked import ForkedSlowWorkers
 from tests.builders import balance_of, job_row, make_job, make_pipeline, money_violations
 
 
@@ -79,7 +80,7 @@ async def test_stopped_worker_that_goes_on_writes_nothing(fleet):
 
 async def test_cancel_by_sql_stops_a_hanging_call_within_two_seconds_and_refunds_once(fleet):
     user, image = await fleet.stored_picture(balance=10)
-    fleet.start(1, slow_s=60)
+    fleet.start(1, kind=ForkedSlowWorkers, slow_s=60)
     job = await make_job(fleet.database, user_id=user, image_id=image)
     await eventually(is_generating(fleet, job), 15)
 
@@ -145,7 +146,7 @@ async def test_jobs_complete_while_redis_is_stopped(fleet, services):
 
 async def test_deleted_image_stops_its_job_and_refunds(fleet):
     user, image = await fleet.stored_picture(balance=10)
-    fleet.start(1, slow_s=60)
+    fleet.start(1, kind=ForkedSlowWorkers, slow_s=60)
     job = await make_job(fleet.database, user_id=user, image_id=image)
     await eventually(is_generating(fleet, job), 15)
 
@@ -203,7 +204,7 @@ async def test_result_that_the_database_refuses_uses_attempts_and_ends_refunded(
                CREATE TRIGGER refuse BEFORE UPDATE ON public.image_enhancement_jobs
                FOR EACH ROW WHEN (NEW.status = 'COMPLETED') EXECUTE FUNCTION public.refuse();"""
         )
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
 
     await eventually(has_status(fleet, job, "REFUNDED"), 30)
 
@@ -215,7 +216,7 @@ async def test_result_that_the_database_refuses_uses_attempts_and_ends_refunded(
 async def test_completed_job_counts_its_pipeline_once_and_waits_for_nobody_who_holds_it(fleet):
     user, image = await fleet.stored_picture(balance=10)
     pipeline = await make_pipeline(fleet.database, user)
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
 
     async with fleet.database.connection() as foreign, foreign.transaction():
         await foreign.execute("UPDATE public.enhancement_pipelines SET name = 'renamed' WHERE id = $1", pipeline)
@@ -231,7 +232,7 @@ async def test_completed_job_counts_its_pipeline_once_and_waits_for_nobody_who_h
 async def test_pipeline_held_over_several_looks_for_lost_claims_is_counted_all_the_same(fleet):
     user, image = await fleet.stored_picture(balance=10)
     pipeline = await make_pipeline(fleet.database, user)
-    fleet.start(1)
+    fleet.start(1, kind=ForkedSlowWorkers)
 
     async with fleet.database.connection() as foreign, foreign.transaction():
         await foreign.execute("UPDATE public.enhancement_pipelines SET name = 'renamed' WHERE id = $1", pipeline)
@@ -248,7 +249,7 @@ async def test_pipeline_held_over_several_looks_for_lost_claims_is_counted_all_t
 async def test_pipeline_that_another_program_holds_keeps_no_lane_from_the_next_job(fleet):
     user, image = await fleet.stored_picture(balance=10)
     pipeline = await make_pipeline(fleet.database, user)
-    fleet.start(1, lanes=1)
+    fleet.start(1, kind=ForkedSlowWorkers, lanes=1)
 
     async with fleet.database.connection() as foreign, foreign.transaction():
         await foreign.execute("UPDATE public.enhancement_pipelines SET name = 'renamed' WHERE id = $1", pipeline)

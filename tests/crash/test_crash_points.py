@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import io
 import json
-import multiprocessing
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -21,6 +20,7 @@ from PIL import Image
 from config.embedded.instance import EmbeddedInstance
 from models.database import Database
 from pipelines.storage.backends import open_storage
+from tests.acceptance.forked import FORKS
 from tests.builders import (
     balance_of,
     claim_jobs,
@@ -32,9 +32,6 @@ from tests.builders import (
     new_id,
 )
 from tests.crash import victim
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.crash.victim"])
 
 PERIODIC = {"claim", "wake", "arm_bells", "renew_lease", "adopt", "forget_workers"}
 """Passed as often as time allows: dying there once is enough."""

@@ -33,8 +33,8 @@ def finding(darkroom: Darkroom, name: str) -> tuple[int, str, str]:
         ("DARKROOM_QUEUES", "fast", "this worker takes no job at all"),
     ],
 )
-def test_setting_without_effect_fails_doctor_and_is_said_at_start(
-    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, said: str
+def test_setting_without_effect_fails_doctor(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(variable, value)
 
@@ -43,8 +43,20 @@ def test_setting_without_effect_fails_doctor_and_is_said_at_start(
     assert (code, status) == (1, "fail")
     assert variable in message
     assert said in message
-    for command in (("scheduler",), ("worker", "--processes", "1")):
-        lines = until_ready(command, tmp_path)
+
+
+@pytest.mark.parametrize("command", [("scheduler",), ("worker", "--processes", "1")], ids=["scheduler", "worker"])
+@pytest.mark.usefixtures("darkroom")
+def test_settings_without_effect_are_said_at_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    without_effect = {"DARKROOM_USER_CAPS": "FREE=2", "DARKROOM_QUEUES": "default,fast"}
+    for variable, value in without_effect.items():
+        monkeypatch.setenv(variable, value)
+
+    lines = until_ready(command, tmp_path)
+
+    for variable in without_effect:
         assert [line for line in lines if "setting_without_effect" in line and variable in line], lines
 
 

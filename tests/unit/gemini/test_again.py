@@ -5,7 +5,6 @@ import pytest
 from config.settings import Settings
 from pipelines.errors import BrokenAnswerError, PolicyRefusedError, RequestRejectedError
 from pipelines.imaging.outgoing import MAX_SIDE_PX
-from pipelines.imaging.pool import PixelPool
 from pipelines.options import AnalysisOptions
 from pipelines.providers.gemini import provider as gemini_provider
 from pipelines.providers.gemini.provider import GeminiProvider
@@ -25,11 +24,10 @@ def server():
 
 
 @pytest.fixture
-async def gemini(server):
-    async with PixelPool(size=1) as pixels:
-        provider = GeminiProvider(Settings(gemini_api_key=KEY, gemini_base_url=server.url), pixels, LIMITS)
-        yield provider
-        await provider.aclose()
+async def gemini(server, pixels):
+    provider = GeminiProvider(Settings(gemini_api_key=KEY, gemini_base_url=server.url), pixels, LIMITS)
+    yield provider
+    await provider.aclose()
 
 
 async def failed(send):

@@ -22,7 +22,6 @@ from pipelines.errors import (
 )
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
@@ -43,12 +42,6 @@ PICTURE = EncodedImage(encoded(photo(300, 200), "JPEG"))
 def server():
     with FakeGemini() as server:
         yield server
-
-
-@pytest.fixture
-async def pixels():
-    async with PixelPool(size=1) as pool:
-        yield pool
 
 
 @pytest.fixture

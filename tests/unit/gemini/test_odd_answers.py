@@ -17,7 +17,6 @@ from pipelines.errors import (
     RequestRejectedError,
     ThrottledError,
 )
-from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
@@ -40,11 +39,10 @@ def server():
 
 
 @pytest.fixture
-async def gemini(server):
-    async with PixelPool(size=1) as pixels:
-        provider = GeminiProvider(Settings(gemini_api_key=KEY, gemini_base_url=server.url), pixels, LIMITS)
-        yield Ungated(provider)
-        await provider.aclose()
+async def gemini(server, pixels):
+    provider = GeminiProvider(Settings(gemini_api_key=KEY, gemini_base_url=server.url), pixels, LIMITS)
+    yield Ungated(provider)
+    await provider.aclose()
 
 
 async def test_good_picture_survives_whatever_stands_beside_it(gemini, server):

@@ -18,7 +18,6 @@ from pipelines.errors import (
     WrongSizeError,
 )
 from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
 from pipelines.providers.asked import Asked
@@ -38,12 +37,6 @@ UPLOADS = DecodeLimits(max_bytes=200_000, max_pixels=100_000)
 def server():
     with FakeGemini() as server:
         yield server
-
-
-@pytest.fixture
-async def pixels():
-    async with PixelPool(size=1) as pool:
-        yield pool
 
 
 @pytest.fixture

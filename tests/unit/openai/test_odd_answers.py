@@ -20,7 +20,6 @@ from pipelines.errors import (
     WrongShapeError,
     WrongSizeError,
 )
-from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
 from pipelines.providers.openai.provider import OpenAIProvider
@@ -41,18 +40,17 @@ def server():
 
 
 @pytest.fixture
-async def open_openai(server):
-    async with PixelPool(size=1) as pixels:
-        opened = []
+async def open_openai(server, pixels):
+    opened = []
 
-        def open_openai(**settings):
-            settings = Settings(openai_api_key=KEY, openai_base_url=server.url, **settings)
-            opened.append(OpenAIProvider(settings, pixels, LIMITS))
-            return Ungated(opened[-1])
+    def open_openai(**settings):
+        settings = Settings(openai_api_key=KEY, openai_base_url=server.url, **settings)
+        opened.append(OpenAIProvider(settings, pixels, LIMITS))
+        return Ungated(opened[-1])
 
-        yield open_openai
-        for provider in opened:
-            await provider.aclose()
+    yield open_openai
+    for provider in opened:
+        await provider.aclose()
 
 
 @pytest.fixture

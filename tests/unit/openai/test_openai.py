@@ -20,7 +20,6 @@ from pipelines.errors import (
     ThrottledError,
 )
 from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
@@ -40,12 +39,6 @@ PICTURE = EncodedImage(encoded(photo(300, 200), "JPEG"))
 def server():
     with FakeOpenAI() as server:
         yield server
-
-
-@pytest.fixture
-async def pixels():
-    async with PixelPool(size=1) as pool:
-        yield pool
 
 
 @pytest.fixture

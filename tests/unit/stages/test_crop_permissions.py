@@ -9,9 +9,9 @@ from pipelines.analysis import Analysis, Cropping, CropSuggestion, Defects
 from pipelines.job import Crop
 from pipelines.options import resolve
 from pipelines.stages.crop import crop
-from tests.unit.stages.test_stages import context_of, encoded, letterboxed, pixels, scene, storage
+from tests.unit.stages.test_stages import context_of, encoded, letterboxed, scene, storage
 
-__all__ = ["pixels", "storage"]  # fixtures
+__all__ = ["storage"]  # fixtures
 
 NO_UI = {"allowUIElementCrop": False}
 NO_BARS = {"allowBlackBarRemoval": False}

@@ -9,7 +9,6 @@ import pytest
 from pipelines.errors import BadImageError
 from pipelines.fetching import FetchRefusedError, PictureFetcher
 from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.pool import PixelPool
 from pipelines.job import Job, Outputs
 from pipelines.options import resolve
 from pipelines.providers.local.provider import LocalProvider
@@ -31,7 +30,7 @@ class Echo(LocalProvider):
 
 
 @pytest.fixture
-async def context(tmp_path):
+async def context(tmp_path, pixels):
     job = Job(
         id="job1",
         job_type="modify",
@@ -43,16 +42,15 @@ async def context(tmp_path):
         options=resolve(None),
         prompt="a red door",
     )
-    async with PixelPool(size=1) as pixels:
-        yield StageContext(
-            job,
-            Outputs(),
-            Echo(pixels, LIMITS),
-            FileStorage(tmp_path, "https://pictures.example"),
-            pixels,
-            LIMITS,
-            PictureFetcher(allow_loopback=True),
-        )
+    return StageContext(
+        job,
+        Outputs(),
+        Echo(pixels, LIMITS),
+        FileStorage(tmp_path, "https://pictures.example"),
+        pixels,
+        LIMITS,
+        PictureFetcher(allow_loopback=True),
+    )
 
 
 class Paid(Echo):

@@ -15,7 +15,6 @@ from pipelines.errors import BadImageError, BrokenAnswerError, MissingObjectErro
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.pool import PixelPool
 from pipelines.job import Crop, Generated, Job, Outputs, Prompt
 from pipelines.job_types import JOB_TYPES
 from pipelines.options import resolve
@@ -28,12 +27,6 @@ from pipelines.storage.file import FileStorage
 from pipelines.tiers import Tier
 
 LIMITS = DecodeLimits()
-
-
-@pytest.fixture
-async def pixels():
-    async with PixelPool(size=1) as pool:
-        yield pool
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from tenacity import stop_after_attempt, wait_none
 
 from pipelines.errors import InvalidOptionsError, StorageUnavailableError
 from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.pool import PixelPool
 from pipelines.job import Job, Outputs
 from pipelines.options import resolve
 from pipelines.providers.local.provider import LocalProvider
@@ -55,7 +54,7 @@ class CountingProvider(LocalProvider):
 
 
 @pytest.fixture
-async def context(tmp_path, monkeypatch):
+async def context(tmp_path, monkeypatch, pixels):
     monkeypatch.setattr(results, "UPLOAD_WAIT", wait_none())
     monkeypatch.setattr(objects, "READ_WAIT", wait_none())
     key = "users/user1/originals/image1.png"
@@ -64,8 +63,7 @@ async def context(tmp_path, monkeypatch):
     storage.was_repeated = asyncio.Event()
     (tmp_path / key).parent.mkdir(parents=True)
     (tmp_path / key).write_bytes(encoded(photo(), "PNG"))
-    async with PixelPool(size=1) as pixels:
-        yield StageContext(job, Outputs(), CountingProvider(pixels, LIMITS), storage, pixels, LIMITS)
+    return StageContext(job, Outputs(), CountingProvider(pixels, LIMITS), storage, pixels, LIMITS)
 
 
 async def test_upload_is_repeated_until_the_storage_is_back_and_nothing_is_bought_again(context):

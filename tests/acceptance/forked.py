@@ -1,0 +1,86 @@
+"""Workers forked from a process that has imported everything: for tests of what jobs become, not of processes.
+
+A start takes a fraction of a second instead of two. Everything from the claim
+loop inwards is the real thing, pixel children too; what lacks is dramatiq's
+command line and its broker, whose wake-ups a short poll replaces.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from multiprocessing.synchronize import Event
+
+from config.embedded.services import Services
+from config.log import configure_logging
+from config.settings import Settings, load_settings
+from pipelines.providers import registry
+from tests.slow_worker import SlowProvider
+from workers.doorbell import Lanes
+from workers.main import WorkerProcess
+from workers.supervisor import worker_environment
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.crash.victim", "tests.acceptance.forked"])
+"""The one fork server of a test process, whoever starts it; it imports for all."""
+
+
+class ForkedWorkers:
+    """A number of worker processes, with the part of `WorkerProcesses` that such tests use."""
+
+    PROVIDER: type | None = None
+    """What stands in for the local engine."""
+
+    def __init__(self, settings: Settings, services: Services, *, processes: int, lanes: int) -> None:
+        self.environment = worker_environment(settings, services)
+        self.environment |= {"DARKROOM_LANES": str(lanes), "DARKROOM_POLL_S": "0.1"}
+        self._ready = [FORKS.Event() for _ in range(processes)]
+        self._processes: list[multiprocessing.context.ForkServerProcess] = []
+
+    def start(self) -> None:
+        self._processes = [
+            FORKS.Process(target=_live, args=(self.environment, self.PROVIDER, ready)) for ready in self._ready
+        ]
+        for process in self._processes:
+            process.start()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        return all(ready.wait(timeout_s) for ready in self._ready)
+
+    def stop(self, timeout_s: float) -> int:
+        """Stop all processes with SIGTERM and wait; return 0, or 1 if one had to be killed or failed."""
+        for process in self._processes:
+            process.terminate()
+        code = 0
+        for process in self._processes:
+            process.join(timeout_s)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+            code = code or int(process.exitcode != 0)
+        return code
+
+
+class ForkedSlowWorkers(ForkedWorkers):
+    PROVIDER = SlowProvider
+
+
+def _live(environment: dict[str, str], provider: type | None, ready: Event) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    if provider is not None:
+        registry.PROVIDERS["local"] = provider
+    settings = load_settings()
+    configure_logging(settings)
+    asyncio.run(_work(settings, ready))
+    os._exit(0)  # without a look at what multiprocessing would tidy up
+
+
+async def _work(settings: Settings, ready: Event) -> None:
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    process = WorkerProcess(settings, Lanes())
+    await process.start()
+    ready.set()
+    await told.wait()
+    await process.stop()
