@@ -44,6 +44,7 @@ RETIRED: Final[tuple[str, ...]] = (
     "adopt(integer)",
     "submit_enhancement(text, text, text, text, text, text)",
     "reserve_submission(text, text, text, text)",
+    "take_tokens(text[], bigint[])",
     "budget_lines(text, jsonb, timestamptz)",
     "budget_wait(text, numeric, jsonb, timestamptz)",
     "count_call(text, text, text, timestamptz, integer, integer, numeric)",

@@ -1,29 +1,98 @@
 -- Charge and refund: single by the primary key of job_money, with balance and ledger in the same transaction.
 -- Lock order of everyone: job row, queue row, user row, balance row; rows of one kind by id.
 
--- What users have whose balances a serializable transaction is about to charge, and take it at once; a user who has too
--- little isn't returned. Such a transaction locks the page of an index on which it looked for a row, and unrelated users
--- share pages; the row that an INSERT conflicts with is found without a lock of that kind.
-CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed bigint[])
-RETURNS TABLE (user_id text, balance bigint)
+-- Refuse bookings of which a trigger or a rule of the application's has silently kept or changed some: a balance that
+-- the ledger doesn't explain gives tokens away, or takes them.
+CREATE OR REPLACE FUNCTION darkroom.require_booked(what text, wanted bigint, booked bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF booked IS DISTINCT FROM wanted THEN
+        RAISE EXCEPTION '% of % % are not there as they were written: a trigger or rule kept them away or changed them',
+            wanted - coalesce(booked, 0), wanted, what USING ERRCODE = '27000';
+    END IF;
+END $$;
+
+-- The same for balances that were just written. They are read again, because a trigger may change one after its
+-- statement has returned it.
+CREATE OR REPLACE FUNCTION darkroom.require_balances(users text[], expected bigint[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_custom_plan AS $$
+BEGIN
+    PERFORM darkroom.require_booked('balances', coalesce(cardinality(users), 0), (
+        SELECT count(*) FROM unnest(users, expected) e (user_id, balance)
+        JOIN public.user_token_balances b ON b."userId" = e.user_id AND b.balance = e.balance));
+END $$;
+
+-- Give users who have no balance one of 0; what a rule keeps away is noticed by whoever adds to it.
+CREATE OR REPLACE FUNCTION darkroom.open_balances(users text[]) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+    INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
+    SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id)
+    WHERE NOT EXISTS (SELECT FROM public.user_token_balances b WHERE b."userId" = u.id)
+    ORDER BY u.id ON CONFLICT DO NOTHING
+$$;
+
+-- The balances of users, locked in the order of their ids: what is available can't change any more. A serializable
+-- transaction locks the page of an index on which it looked for a row, and unrelated users share pages; the row that an
+-- INSERT conflicts with is found without a lock of that kind. There a user without a balance gets one of 0, which goes
+-- again when the caller refuses the statement.
+CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[]) RETURNS TABLE (user_id text, balance bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
+#variable_conflict use_column
+DECLARE
+    held bigint;
+BEGIN
+    IF current_setting('transaction_isolation') = 'serializable' THEN
+        RETURN QUERY
+        INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
+        SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
+        ON CONFLICT ("userId") DO UPDATE SET "updatedAt" = excluded."updatedAt"
+        RETURNING b."userId", b.balance::bigint;
+        GET DIAGNOSTICS held = ROW_COUNT;
+        PERFORM darkroom.require_booked('balances', cardinality(users), held);
+    ELSE
+        RETURN QUERY
+        SELECT b."userId", b.balance::bigint FROM public.user_token_balances b WHERE b."userId" = ANY (users)
+        ORDER BY b."userId" FOR NO KEY UPDATE;
+    END IF;
+END $$;
+
+-- Take tokens from balances that the caller holds and that have enough; refuse what a trigger makes of that.
+CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed bigint[], available bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
-    new_ids text[] := ARRAY(SELECT darkroom.new_id() FROM unnest(users));
+    takes jsonb;
+    kept bigint;
 BEGIN
-    RETURN QUERY
-    WITH taken AS (
-        INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
-        SELECT d.id, d.user_id, d.needed, darkroom.utc_now() FROM unnest(new_ids, users, needed) d (id, user_id, needed)
-        WHERE d.needed <= 2147483647 ORDER BY d.user_id
-        ON CONFLICT ("userId") DO UPDATE
-        SET balance = b.balance - excluded.balance, "updatedAt" = excluded."updatedAt"
-        WHERE b.balance >= excluded.balance
-        RETURNING b.id, b."userId", b.balance)
-    -- a row that was made belongs to a user without tokens, and goes again when the caller refuses the statement
-    SELECT d.user_id, CASE WHEN t.id = ANY (new_ids) THEN 0 ELSE t.balance + d.needed END
-    FROM taken t JOIN unnest(users, needed) d (user_id, needed) ON d.user_id = t."userId";
+    IF current_setting('transaction_isolation') = 'serializable' THEN
+        SELECT jsonb_object_agg(d.user_id, d.needed) INTO takes FROM unnest(users, needed) d (user_id, needed);
+        WITH taken AS (
+            INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
+            SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
+            -- not by the excluded row, whose balance a trigger may set for new users
+            ON CONFLICT ("userId") DO UPDATE
+            SET balance = b.balance - (takes ->> b."userId")::bigint, "updatedAt" = excluded."updatedAt"
+            RETURNING b."userId", b.balance)
+        SELECT count(*) INTO kept FROM taken t
+        JOIN unnest(users, needed, available) d (user_id, needed, available)
+            ON d.user_id = t."userId" AND t.balance = d.available - d.needed;
+        PERFORM darkroom.require_booked('balances', cardinality(users), kept);
+    ELSE
+        UPDATE public.user_token_balances b
+        SET balance = b.balance - d.needed, "updatedAt" = darkroom.utc_now()
+        FROM unnest(users, needed) d (user_id, needed)
+        WHERE b."userId" = d.user_id;
+        PERFORM darkroom.require_balances(
+            users, ARRAY(SELECT d.available - d.needed FROM unnest(needed, available) WITH ORDINALITY
+                         d (needed, available, place) ORDER BY d.place));
+    END IF;
 END $$;
 
 -- Charge the jobs of one statement: all of them or none. Set-based, because ten thousand arrive at once. Here and in
@@ -34,13 +103,11 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
-    is_serializable boolean := current_setting('transaction_isolation') = 'serializable';
     wrong record;
     users text[];
     needed bigint[];
-    holders text[];
-    balances bigint[];
-    taken_from bigint;
+    available bigint[];
+    entered bigint;
 BEGIN
     SELECT j.job_id, j.tier, j.cost, p.price INTO wrong
     FROM unnest(jobs) j
@@ -58,24 +125,15 @@ BEGIN
     IF users IS NULL THEN
         RETURN; -- all of them are free
     END IF;
-    IF is_serializable THEN
-        SELECT array_agg(t.user_id), array_agg(t.balance) INTO holders, balances
-        FROM darkroom.take_tokens(users, needed) t;
-    ELSE
-        -- locked while it is read: what is available can't change any more
-        SELECT array_agg(h."userId"), array_agg(h.balance) INTO holders, balances
-        FROM (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (users)
-              ORDER BY b."userId" FOR NO KEY UPDATE) h;
-    END IF;
+    available := ARRAY(
+        SELECT coalesce(h.balance, 0) FROM unnest(users) WITH ORDINALITY u (id, place)
+        LEFT JOIN darkroom.held_balances(users) h ON h.user_id = u.id ORDER BY u.place);
 
-    SELECT d.user_id, d.needed, h.balance AS available INTO wrong
-    FROM unnest(users, needed) d (user_id, needed)
-    LEFT JOIN unnest(holders, balances) h (user_id, balance) ON h.user_id = d.user_id
-    WHERE coalesce(h.balance, 0) < d.needed
+    SELECT d.user_id, d.needed, d.available INTO wrong
+    FROM unnest(users, needed, available) d (user_id, needed, available)
+    WHERE d.available < d.needed
     ORDER BY d.user_id LIMIT 1;
     IF FOUND THEN
-        wrong.available := coalesce(wrong.available, (SELECT b.balance FROM public.user_token_balances b
-                                                      WHERE b."userId" = wrong.user_id), 0);
         RAISE EXCEPTION 'too few tokens for user %: needed %, available %', wrong.user_id, wrong.needed, wrong.available
             USING ERRCODE = 'P0001', DETAIL = format('needed %s, available %s', wrong.needed, wrong.available);
     END IF;
@@ -83,29 +141,24 @@ BEGIN
     INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
     SELECT j.job_type, j.job_id, 'charge', j.cost FROM unnest(jobs) j WHERE j.cost > 0;
 
-    INSERT INTO public.token_transactions
-        (id, "userId", amount, type, source, "sourceId", "balanceAfter", "createdAt")
-    SELECT darkroom.new_id(), j.user_id, -j.cost,
-           (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT' ELSE 'SPEND_MCP_GENERATION' END)
-               ::public."TokenTransactionType",
-           CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END,
-           j.job_id, h.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality),
-           clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: dates follow the order of balances
-    FROM unnest(jobs) WITH ORDINALITY j
-    JOIN unnest(holders, balances) h (user_id, balance) ON h.user_id = j.user_id
-    WHERE j.cost > 0;
-
-    IF NOT is_serializable THEN
-        UPDATE public.user_token_balances b
-        SET balance = b.balance - d.needed, "updatedAt" = darkroom.utc_now()
-        FROM unnest(users, needed) d (user_id, needed)
-        WHERE b."userId" = d.user_id;
-        GET DIAGNOSTICS taken_from = ROW_COUNT;
-        IF taken_from <> cardinality(users) THEN -- its refund would give tokens that nobody paid
-            RAISE EXCEPTION '% of % charges were not taken: a trigger or rule kept them from the balances',
-                cardinality(users) - taken_from, cardinality(users) USING ERRCODE = '27000';
-        END IF;
-    END IF;
+    WITH entered AS (
+        INSERT INTO public.token_transactions
+            (id, "userId", amount, type, source, "sourceId", "balanceAfter", "createdAt")
+        SELECT darkroom.new_id(), j.user_id, -j.cost,
+               (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT' ELSE 'SPEND_MCP_GENERATION' END)
+                   ::public."TokenTransactionType",
+               CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END,
+               j.job_id, h.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality),
+               clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: dates follow the order of balances
+        FROM unnest(jobs) WITH ORDINALITY j
+        JOIN unnest(users, available) h (user_id, balance) ON h.user_id = j.user_id
+        WHERE j.cost > 0
+        RETURNING "userId", "sourceId", amount)
+    SELECT count(*) INTO entered FROM entered e
+    JOIN unnest(jobs) j ON j.job_id = e."sourceId" AND j.user_id = e."userId" AND j.cost = -e.amount;
+    PERFORM darkroom.require_booked('charges in the ledger',
+                                    (SELECT count(*) FROM unnest(jobs) j WHERE j.cost > 0), entered);
+    PERFORM darkroom.take_tokens(users, needed, available);
 END $$;
 
 -- Pay jobs back, each once and what it was charged. Passed over: what was never charged, what was paid back before, and
@@ -115,12 +168,20 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
-    counted record;
+    payees text[];
+    holders text[];
+    balances bigint[];
+    booked record;
 BEGIN
     -- a charge or a user that is hidden isn't gone
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
                                               'darkroom.job_money']::regclass[]::oid[]);
-    PERFORM 1 FROM public.users u WHERE u.id = ANY (SELECT e.user_id FROM unnest(ended) e) ORDER BY u.id FOR KEY SHARE;
+    payees := ARRAY(SELECT u.id FROM public.users u WHERE u.id = ANY (SELECT e.user_id FROM unnest(ended) e)
+                    ORDER BY u.id FOR KEY SHARE);
+    PERFORM darkroom.open_balances(payees);
+    SELECT array_agg(h."userId"), array_agg(h.balance) INTO holders, balances
+    FROM (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (payees)
+          ORDER BY b."userId" FOR NO KEY UPDATE) h;
 
     WITH paid AS (
         INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
@@ -136,11 +197,10 @@ BEGIN
                sum(paid.amount) OVER (PARTITION BY e.user_id) AS total,
                sum(paid.amount) OVER (PARTITION BY e.user_id ORDER BY e.ordinality) AS so_far
         FROM paid JOIN unnest(ended) WITH ORDINALITY e ON e.job_type = paid.job_type AND e.job_id = paid.job_id),
+    totals AS (SELECT DISTINCT d.user_id, d.total FROM due d),
     credited AS (
-        INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
-        SELECT darkroom.new_id(), d.user_id, sum(d.amount), darkroom.utc_now()
-        FROM due d GROUP BY d.user_id ORDER BY d.user_id
-        ON CONFLICT ("userId") DO UPDATE SET balance = b.balance + excluded.balance, "updatedAt" = excluded."updatedAt"
+        UPDATE public.user_token_balances b SET balance = b.balance + t.total, "updatedAt" = darkroom.utc_now()
+        FROM totals t WHERE b."userId" = t.user_id
         RETURNING b."userId", b.balance),
     entered AS (
         INSERT INTO public.token_transactions
@@ -150,12 +210,17 @@ BEGIN
                    || CASE WHEN d.status IN ('CANCELLED', 'DELETED') THEN '_cancelled' ELSE '_failed' END,
                d.job_id, c.balance - d.total + d.so_far, jsonb_build_object('reason', d.reason),
                clock_timestamp() AT TIME ZONE 'utc'
-        FROM due d JOIN credited c ON c."userId" = d.user_id RETURNING 1)
-    SELECT (SELECT count(*) FROM due) AS due, (SELECT count(*) FROM entered) AS entered INTO counted;
-    IF counted.due <> counted.entered THEN
-        RAISE EXCEPTION '% of % refunds were not written: a trigger or rule kept them from the ledger',
-            counted.due - counted.entered, counted.due USING ERRCODE = '27000';
-    END IF;
+        FROM due d JOIN credited c ON c."userId" = d.user_id RETURNING "userId", "sourceId", amount)
+    SELECT (SELECT count(*) FROM due) AS due,
+           (SELECT count(*) FROM entered e
+            WHERE EXISTS (SELECT FROM due d WHERE d.job_id = e."sourceId" AND d.user_id = e."userId"
+                                              AND d.amount = e.amount)) AS entered,
+           (SELECT array_agg(t.user_id ORDER BY t.user_id) FROM totals t) AS users,
+           (SELECT array_agg(h.balance + t.total ORDER BY t.user_id)
+            FROM totals t LEFT JOIN unnest(holders, balances) h (user_id, balance) ON h.user_id = t.user_id) AS expected
+    INTO booked;
+    PERFORM darkroom.require_booked('refunds in the ledger', booked.due, booked.entered);
+    PERFORM darkroom.require_balances(booked.users, booked.expected);
 END $$;
 
 -- The label of a failure that Darkroom decides itself, and in producer mode its refund: REFUNDED if the job was
@@ -179,7 +244,8 @@ BEGIN
         IF cost > 0 THEN
             -- the application's own charge, noted when we pay it back
             INSERT INTO darkroom.job_money VALUES (failed_type, failed_id, 'charge', cost) ON CONFLICT DO NOTHING;
-            PERFORM darkroom.refund(ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
+            PERFORM darkroom.refund(
+                ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
             RETURN 'REFUNDED';
         END IF;
     ELSE

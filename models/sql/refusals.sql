@@ -1,15 +1,16 @@
--- What the database refuses must not keep a job from its end, nor anybody from ending it: refunds that can't be paid are
--- recorded as owed, and a label that can't be written waits in darkroom.refused_ends.
+-- What the database refuses must not keep a job from its end, nor anybody from ending it: refunds that can't be paid
+-- are recorded as owed, and a label that can't be written waits in darkroom.refused_ends.
 
--- Whether a refusal says nothing about the row: contention, resources, a server that goes down. Such a statement is tried
--- again as it is. The same as models/connections.py, or a job whose end one side takes for refused would never end.
+-- Whether a refusal says nothing about the row: contention, resources, a server that goes down. Such a statement is
+-- tried again as it is. The same as models/connections.py, or a job whose end one side takes for refused would never
+-- end.
 CREATE OR REPLACE FUNCTION darkroom.is_passing(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN left(state, 2) IN ('08', '53')
     OR state IN ('25006', '40001', '40P01', '55P03', '57P01', '57P02', '57P03');
 
--- Pay jobs back, and record as owed what the database refuses to pay: a balance at its largest value, a rule on balances
--- or ledger. Nearly every call pays in one set; only a refused one goes by user, in the order of their locks, and then
--- job by job.
+-- Pay jobs back, and record as owed what the database refuses to pay: a balance at its largest value, a rule on
+-- balances or ledger. Nearly every call pays in one set; only a refused one goes by user, in the order of their locks,
+-- and then job by job.
 CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -77,7 +78,8 @@ WHERE r.owed > 0
                   WHERE p.job_type = r.job_type AND p.job_id = r.job_id AND p.kind = 'refund');
 
 -- Write a label to a job's row and nothing else; the message, too, where it is given. The row's triggers do the rest.
--- Returns the status that the row has now; NULL if there is no such row. Raises what the database refuses, also silently.
+-- Returns the status that the row has now; NULL if there is no such row. Raises what the database refuses, also
+-- silently.
 CREATE OR REPLACE FUNCTION darkroom.write_label(of_type text, of_job text, label text, message text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -101,8 +103,8 @@ BEGIN
     RETURN written;
 END $$;
 
--- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is over
--- without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
+-- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is
+-- over without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
 -- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. Returns the label.
 CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -187,6 +189,7 @@ BEGIN
                     THEN r.owed ELSE 0 END,
         tried_at = now(), tries = least(r.tries, 2147483646) + 1
     WHERE r.job_type = of_type AND r.job_id = of_job;
-    DELETE FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job AND r.label IS NULL AND r.owed = 0;
+    DELETE FROM darkroom.refused_ends r
+    WHERE r.job_type = of_type AND r.job_id = of_job AND r.label IS NULL AND r.owed = 0;
     RETURN FOUND;
 END $$;

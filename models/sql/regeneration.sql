@@ -30,15 +30,16 @@ BEGIN
 END $$;
 
 -- What each balance has earned at a time: whole intervals only, and `until`, the end of the last of them. Inlined into
--- whatever asks, so its conditions reach the indexes; OFFSET 0 keeps what is reckoned from being reckoned again wherever
--- it is used.
+-- whatever asks, so its conditions reach the indexes; OFFSET 0 keeps what is reckoned from being reckoned again
+-- wherever it is used.
 CREATE OR REPLACE FUNCTION darkroom.due_regenerations(at timestamp)
-RETURNS TABLE (user_id text, tier text, policy text, balance integer, since timestamp, until timestamp, day integer, intervals bigint,
-               tokens integer)
+RETURNS TABLE (user_id text, tier text, policy text, balance integer, since timestamp, until timestamp, day integer,
+               intervals bigint, tokens integer)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT b."userId", t.tier, t.policy, b.balance, b."lastRegeneration",
-           CASE t.policy WHEN 'monthly' THEN darkroom.months_after(b."lastRegeneration", anchor.day, n.intervals::integer)
+           CASE t.policy
+                WHEN 'monthly' THEN darkroom.months_after(b."lastRegeneration", anchor.day, n.intervals::integer)
                 ELSE b."lastRegeneration" + make_interval(secs => n.intervals * t.interval_s) END,
            anchor.day, n.intervals,
            CASE WHEN t.policy = 'monthly' AND s.id IS NULL
@@ -69,7 +70,8 @@ CREATE OR REPLACE FUNCTION darkroom.regenerate_users(ids text[], at timestamp, O
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
-    is_kept boolean;
+    before bigint := (SELECT sum(b.balance) FROM public.user_token_balances b WHERE b."userId" = ANY (ids));
+    booked record;
 BEGIN
     -- no join of one of these with another: their sizes aren't known to the planner, and it would take them for small
     WITH due AS MATERIALIZED (
@@ -79,31 +81,39 @@ BEGIN
             SELECT 'c' || left(md5('regeneration ' || d.user_id || ' ' || d.since), 24) OFFSET 0) key (id)
         WHERE d.user_id = ANY (ids)),
     given AS (
-        INSERT INTO public.token_transactions (id, "userId", amount, type, source, "balanceAfter", metadata, "createdAt")
+        INSERT INTO public.token_transactions
+            (id, "userId", amount, type, source, "balanceAfter", metadata, "createdAt")
         SELECT d.id, d.user_id, d.tokens, 'EARN_REGENERATION', 'regeneration', d.balance + d.tokens,
                jsonb_build_object('policy', d.policy, 'tier', d.tier, 'from', d.since, 'to', d.until,
                                   'intervals', d.intervals),
                clock_timestamp() AT TIME ZONE 'utc'
-        FROM due d WHERE d.tokens > 0 AND d.is_new),
+        FROM due d WHERE d.tokens > 0 AND d.is_new
+        RETURNING amount),
     changed AS (
         UPDATE public.user_token_balances b
         SET balance = b.balance + CASE WHEN d.is_new THEN d.tokens ELSE 0 END, "lastRegeneration" = d.until,
             "updatedAt" = darkroom.utc_now()
         FROM due d WHERE b."userId" = d.user_id
-        RETURNING b.balance),
+        RETURNING 1),
     anchored AS (
         INSERT INTO darkroom.regeneration_anchors AS a (user_id, regenerated_at, day)
         SELECT d.user_id, d.until, d.day FROM due d
         WHERE d.policy = 'monthly' AND d.day > extract(day FROM d.until)
         ON CONFLICT (user_id) DO UPDATE SET regenerated_at = excluded.regenerated_at, day = excluded.day)
-    SELECT count(*) FILTER (WHERE d.tokens > 0 AND d.is_new),
-           coalesce(sum(d.tokens) FILTER (WHERE d.tokens > 0 AND d.is_new), 0),
-           (count(*), sum(d.balance + CASE WHEN d.is_new THEN d.tokens ELSE 0 END))
-               IS NOT DISTINCT FROM (SELECT ROW(count(*), sum(c.balance)) FROM changed c)
-    INTO users, tokens, is_kept FROM due d;
-    IF NOT is_kept THEN -- the ledger would say what the balance doesn't
-        RAISE EXCEPTION 'a trigger or rule kept a balance as it was' USING ERRCODE = '27000';
-    END IF;
+    SELECT count(*) AS due, (SELECT count(*) FROM changed) AS changed,
+           count(*) FILTER (WHERE d.tokens > 0 AND d.is_new) AS users,
+           coalesce(sum(d.tokens) FILTER (WHERE d.tokens > 0 AND d.is_new), 0) AS tokens,
+           (SELECT count(*) FROM given) AS entered,
+           (SELECT coalesce(sum(g.amount), 0)::bigint FROM given g) AS entered_tokens
+    INTO booked FROM due d;
+    users := booked.users;
+    tokens := booked.tokens;
+    PERFORM darkroom.require_booked('ledger rows', users, booked.entered);
+    PERFORM darkroom.require_booked('tokens in the ledger', tokens, booked.entered_tokens);
+    PERFORM darkroom.require_booked('balances', booked.due, booked.changed);
+    PERFORM darkroom.require_booked('tokens on the balances', tokens, (
+        SELECT coalesce(sum(b.balance), 0)::bigint FROM public.user_token_balances b
+        WHERE b."userId" = ANY (ids)) - coalesce(before, 0));
 END $$;
 
 -- One user's own refresh: returns the tokens given now. The same effect as the periodic task's.

@@ -2,9 +2,11 @@
 
 -- Without a tier a job takes its pipeline's, then its album's default. A pipeline that is shared by link asks for its
 -- token; that it was shown is kept beside the job, because the job's row has no place for it.
-CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text, pipeline_id text DEFAULT NULL,
-                                            source_image_id text DEFAULT NULL, idempotency_key text DEFAULT NULL,
-                                            pipeline_token text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text,
+                                                       pipeline_id text DEFAULT NULL,
+                                                       source_image_id text DEFAULT NULL,
+                                                       idempotency_key text DEFAULT NULL,
+                                                       pipeline_token text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -14,6 +16,7 @@ DECLARE
     found_job text;
     job_tier text;
     album_pipeline text;
+    written record;
 BEGIN
     found_job := darkroom.reserve_submission(
         user_id, idempotency_key, CASE WHEN source_image_id IS NULL THEN 'enhance' ELSE 'blend' END, new_job,
@@ -46,18 +49,22 @@ BEGIN
         (id, "imageId", "userId", tier, "tokensCost", status, "createdAt", "updatedAt", "pipelineId", "sourceImageId",
          "isBlend")
     VALUES (new_job, image_id, user_id, job_tier::public."EnhancementTier", darkroom.price(job_tier), 'PENDING',
-            darkroom.utc_now(), darkroom.utc_now(), pipeline_id, source_image_id, source_image_id IS NOT NULL);
+            darkroom.utc_now(), darkroom.utc_now(), pipeline_id, source_image_id, source_image_id IS NOT NULL)
+    RETURNING id, status::text INTO written;
+    PERFORM darkroom.require_entered(new_job, written.id, written.status);
     IF pipeline_token IS NOT NULL THEN
         INSERT INTO darkroom.pipeline_links (job_id, pipeline_id)
-        SELECT new_job, p.id FROM public.enhancement_pipelines p WHERE p.id = coalesce(pipeline_id, album_pipeline) AND p.visibility = 'LINK';
+        SELECT new_job, p.id FROM public.enhancement_pipelines p
+        WHERE p.id = coalesce(pipeline_id, album_pipeline) AND p.visibility = 'LINK';
     END IF;
     RETURN new_job;
 END $$;
 
 -- What a worker would refuse without looking at anything is refused here, before it is charged.
-CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text, input_key text DEFAULT NULL,
-                                           input_url text DEFAULT NULL, api_key_id text DEFAULT NULL,
-                                           idempotency_key text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text,
+                                                      input_key text DEFAULT NULL, input_url text DEFAULT NULL,
+                                                      api_key_id text DEFAULT NULL,
+                                                      idempotency_key text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -65,6 +72,7 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
 DECLARE
     new_job text := darkroom.new_id();
     found_job text;
+    written record;
 BEGIN
     input_key := nullif(input_key, '');
     input_url := nullif(input_url, '');
@@ -88,8 +96,21 @@ BEGIN
         (id, "userId", "apiKeyId", type, tier, "tokensCost", status, prompt, "inputImageUrl", "inputImageR2Key",
          "createdAt", "updatedAt")
     VALUES (new_job, user_id, api_key_id, type::public."McpJobType", tier::public."EnhancementTier",
-            darkroom.price(tier), 'PENDING', prompt, input_url, input_key, darkroom.utc_now(), darkroom.utc_now());
+            darkroom.price(tier), 'PENDING', prompt, input_url, input_key, darkroom.utc_now(), darkroom.utc_now())
+    RETURNING id, status::text INTO written;
+    PERFORM darkroom.require_entered(new_job, written.id, written.status);
     RETURN new_job;
+END $$;
+
+-- Refuse a submission whose row a trigger or a rule of the application's kept away or made another of: its producer
+-- would wait for a job that there isn't.
+CREATE OR REPLACE FUNCTION darkroom.require_entered(job_id text, written_id text, written_status text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF written_id IS DISTINCT FROM job_id OR written_status <> 'PENDING' THEN
+        PERFORM darkroom.refuse_change(job_id, 'PENDING');
+    END IF;
 END $$;
 
 -- The job id of this key: the one given, or that of the first submission. Waits for a first one still in flight.
@@ -162,8 +183,8 @@ BEGIN
     END IF;
 END $$;
 
--- Cancel if it isn't over yet; the status it has now. A row that refuses every change is cancelled all the same: it keeps
--- its label until the database takes another.
+-- Cancel if it isn't over yet; the status it has now. A row that refuses every change is cancelled all the same: it
+-- keeps its label until the database takes another.
 CREATE OR REPLACE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -171,9 +192,11 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
 DECLARE
     status_now text;
 BEGIN
-    UPDATE public.image_enhancement_jobs j SET status = 'CANCELLED' WHERE j.id = job_id RETURNING j.status INTO status_now;
+    UPDATE public.image_enhancement_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
+    RETURNING j.status INTO status_now;
     IF NOT FOUND THEN
-        UPDATE public.mcp_generation_jobs j SET status = 'CANCELLED' WHERE j.id = job_id RETURNING j.status INTO status_now;
+        UPDATE public.mcp_generation_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
+        RETURNING j.status INTO status_now;
     END IF;
     IF status_now IS NULL AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
         RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';

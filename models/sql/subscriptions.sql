@@ -11,7 +11,8 @@ RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM p
 
 -- A trial that nobody bought, such as a voucher's: no payment will ever renew it, so it ends with its period. By JSON,
 -- because tables that another tool made may keep no id of a payment provider: then a trial can't be told by it.
-CREATE OR REPLACE FUNCTION darkroom.is_bare_trial(status text, subscription jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE
+CREATE OR REPLACE FUNCTION darkroom.is_bare_trial(status text, subscription jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE
 RETURN status = 'TRIALING' AND subscription ? 'stripeSubscriptionId'
        AND btrim(coalesce(subscription ->> 'stripeSubscriptionId', '')) = '';
 
@@ -22,7 +23,8 @@ RETURNS TABLE (user_id text, is_ending boolean, tier text, tokens_per_month inte
                carried bigint, downgraded_from text)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT s."userId", s."cancelAtPeriodEnd" OR darkroom.is_bare_trial(s.status::text, to_jsonb(s)), coalesce(s."downgradeTo", s.tier)::text, n.tokens, n.rollover,
+    SELECT s."userId", s."cancelAtPeriodEnd" OR darkroom.is_bare_trial(s.status::text, to_jsonb(s)),
+           coalesce(s."downgradeTo", s.tier)::text, n.tokens, n.rollover,
            s."currentPeriodEnd", p.period_end, coalesce(b.balance, 0), l.spent, u.unused,
            least(u.unused, n.rollover), CASE WHEN s."downgradeTo" IS NOT NULL THEN s.tier::text END
     FROM public.subscriptions s
@@ -55,6 +57,8 @@ END;
 CREATE OR REPLACE FUNCTION darkroom.renew_periods(ids text[], at timestamp, OUT renewed integer, OUT ended integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    booked record;
 BEGIN
     WITH due AS MATERIALIZED (
         -- tokens that had expired may be spent before that is settled: nobody owes them
@@ -75,7 +79,8 @@ BEGIN
                                   'spent', d.spent, 'unused', d.unused, 'carried', d.carried,
                                   'downgradedFrom', d.downgraded_from),
                clock_timestamp() AT TIME ZONE 'utc'
-        FROM due d WHERE d.is_new),
+        FROM due d WHERE d.is_new
+        RETURNING "userId", amount),
     paid AS (
         UPDATE public.user_token_balances b
         SET balance = b.balance + CASE WHEN d.is_new THEN d.amount ELSE 0 END,
@@ -94,8 +99,22 @@ BEGIN
             "currentPeriodStart" = CASE WHEN d.is_ending THEN s."currentPeriodStart" ELSE d.period_start END,
             "currentPeriodEnd" = CASE WHEN d.is_ending THEN s."currentPeriodEnd" ELSE d.period_end END,
             "updatedAt" = darkroom.utc_now()
-        FROM due d WHERE s."userId" = d.user_id)
-    SELECT count(*) FILTER (WHERE d.is_new), count(*) FILTER (WHERE d.is_ending) INTO renewed, ended FROM due d;
+        FROM due d WHERE s."userId" = d.user_id
+        RETURNING s."userId", s.status, s."currentPeriodStart")
+    SELECT count(*) AS due, count(*) FILTER (WHERE d.is_new) AS renewed, count(*) FILTER (WHERE d.is_ending) AS ended,
+           (SELECT count(*) FROM entered e
+            WHERE EXISTS (SELECT FROM due n WHERE n.user_id = e."userId" AND n.amount = e.amount)) AS entered,
+           (SELECT count(*) FROM moved m
+            WHERE EXISTS (SELECT FROM due n WHERE n.user_id = m."userId" AND CASE WHEN n.is_ending
+                          THEN m.status = 'CANCELED' ELSE m."currentPeriodStart" = n.period_start END)) AS moved,
+           array_agg(d.user_id) AS users,
+           array_agg(d.balance + CASE WHEN d.is_new THEN d.amount ELSE 0 END::bigint) AS expected
+    INTO booked FROM due d;
+    renewed := booked.renewed;
+    ended := booked.ended;
+    PERFORM darkroom.require_booked('ledger rows', renewed, booked.entered);
+    PERFORM darkroom.require_booked('subscriptions', booked.due, booked.moved);
+    PERFORM darkroom.require_balances(booked.users, booked.expected);
 END $$;
 
 -- The next users in the order of ids, one period each; who is locked by somebody else comes back in `late`,
@@ -130,10 +149,7 @@ BEGIN
             SELECT u.id FROM public.users u JOIN public.subscriptions s ON s."userId" = u.id
             WHERE u.id = ANY (ids) ORDER BY u.id FOR KEY SHARE OF u SKIP LOCKED FOR NO KEY UPDATE OF s SKIP LOCKED);
     END IF;
-    INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
-    SELECT darkroom.new_id(), i.id, 0, darkroom.utc_now() FROM unnest(locked) i (id)
-    WHERE NOT EXISTS (SELECT FROM public.user_token_balances b WHERE b."userId" = i.id)
-    ORDER BY i.id ON CONFLICT DO NOTHING;
+    PERFORM darkroom.open_balances(locked);
     IF alone IS NOT NULL THEN
         PERFORM 1 FROM public.user_token_balances b
         WHERE b."userId" = ANY (locked) ORDER BY b."userId" FOR NO KEY UPDATE;

@@ -8,6 +8,7 @@ import asyncpg
 from models.connections import Connection
 from models.refusals import is_refusal
 from workers.operations.actions import record_action, record_adjustment
+from workers.operations.ledger import REQUIRE_BALANCE
 from workers.runtime import Runtime
 
 PATIENCE_S: Final = 1_800
@@ -154,6 +155,7 @@ async def _raise_balance(connection: Connection, found: dict[str, Any]) -> Chang
     if owed <= balance:
         return None
     await connection.execute(_RAISE, user_id, owed)
+    await connection.execute(REQUIRE_BALANCE, user_id, owed)
     return {"balance": balance}, {"balance": owed}
 
 

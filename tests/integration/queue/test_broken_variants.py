@@ -204,7 +204,8 @@ async def no_status_guard(world):
 
 async def balance_read_without_a_lock(world):
     """Two producers submit at once, and the user can pay for one."""
-    await world.alter_function("charge", 'ORDER BY b."userId" FOR NO KEY UPDATE', 'ORDER BY b."userId"')
+    await world.alter_function("held_balances", 'ORDER BY b."userId" FOR NO KEY UPDATE', 'ORDER BY b."userId"')
+    await world.alter_function("require_booked", "IF booked IS DISTINCT FROM wanted", "IF false")  # it would notice
     user = await make_user(world.database, balance=PRICE["TIER_1K"])
     image = await make_image(world.database, user)
     insert = """INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status,
