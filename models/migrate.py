@@ -235,7 +235,7 @@ def _upgrade(
                 require_nothing_of_others(connection)
         session.upgrade_branch(connection, "application")
     session.prepare(connection)
-    require_usable_tables(connection, cost_column)
+    require_usable_tables(connection, cost_column, now_mode)
     session.upgrade_branch(connection, "darkroom")
     repeatable.apply(connection, cost_column)
     require_rows_shown(connection)

@@ -53,14 +53,22 @@ REQUIRED_LABELS: Mapping[str, frozenset[str]] = {
 }
 """Types of which not every label is ours to need; of the others every label must be there."""
 
-INSERTED_TABLES = (
-    "token_transactions",
-    "image_enhancement_jobs",
-    "mcp_generation_jobs",
-    "enhanced_images",
-    "error_logs",
-)
-"""A column that Darkroom doesn't know and that can't be left out would break these INSERTs."""
+FILLED_COLUMNS: Mapping[str, str] = {
+    "user_token_balances": "id userId balance updatedAt",
+    "token_transactions": "id userId amount type source balanceAfter createdAt",
+    "image_enhancement_jobs": "id imageId userId tier tokensCost status createdAt updatedAt isBlend",
+    "mcp_generation_jobs": "id userId type tier tokensCost status prompt createdAt updatedAt",
+    "enhanced_images": "id userId name originalUrl originalR2Key originalWidth originalHeight originalSizeBytes "
+    "originalFormat createdAt updatedAt",
+    "error_logs": "id timestamp message userId route environment errorType callerName metadata",
+}
+"""What each row that Darkroom inserts has a value for: any other column that can't be left out breaks the INSERT."""
+
+UNIQUE_COLUMNS: Mapping[str, str] = {"user_token_balances": "userId"}
+"""Columns of which a second row of one value would make a balance two; `ON CONFLICT` names them, too."""
+
+MONEY_TABLES = frozenset({"user_token_balances", "token_transactions"})
+"""Tables that Darkroom writes to unless the application charges and refunds by itself (mode external)."""
 
 USABLE_TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], frozenset[str]], ...] = (
     (sa.Text, frozenset({"text", "varchar", "citext"})),
@@ -82,6 +90,15 @@ COLUMNS = text("""
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
 """)
 
+# such as ON CONFLICT can use: of every row, and checked at once
+UNIQUE = text("""
+    SELECT relname, attname FROM pg_index
+    JOIN pg_class ON pg_class.oid = indrelid
+    JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+    WHERE relnamespace = 'public'::regnamespace AND indnkeyatts = 1
+        AND indisunique AND indisvalid AND indimmediate AND indpred IS NULL
+""")
+
 LABELS = text("""
     SELECT typname, enumlabel FROM pg_enum JOIN pg_type ON pg_type.oid = enumtypid
     WHERE typnamespace = 'public'::regnamespace
@@ -96,8 +113,8 @@ class Column:
     must_be_given: bool
 
 
-def require_usable_tables(connection: Connection, cost_column: str) -> None:
-    """Check that the tables in `public` are those that Darkroom works on.
+def require_usable_tables(connection: Connection, cost_column: str, mode: str) -> None:
+    """Check that the tables in `public` are those that Darkroom works on, with the money in this mode.
 
     Raises:
         InvalidSettingError: the cost column's name is one that can't be.
@@ -105,15 +122,28 @@ def require_usable_tables(connection: Connection, cost_column: str) -> None:
     """
     if cost_column != OUR_COST_COLUMN and any(cost_column in table.c for table in map(TABLES.__getitem__, JOB_TABLES)):
         raise InvalidSettingError(f"the cost can't stand in {cost_column!r}: that column has a meaning of its own")
-    found: dict[str, dict[str, Column]] = {}
-    for table, name, type_name, must_be_given in connection.execute(COLUMNS):
-        found.setdefault(table, {})[name] = Column(type_name, must_be_given)
+    found = _found_columns(connection)
     labels: dict[str, set[str]] = {}
     for type_name, label in connection.execute(LABELS):
         labels.setdefault(type_name, set()).add(label)
-    faults = [*_column_faults(found, cost_column), *_label_faults(labels), *_insert_faults(found, cost_column)]
+    faults = [*_column_faults(found, cost_column), *_label_faults(labels)]
+    faults += [*_insert_faults(found, cost_column, mode), *_unique_faults(connection, found, mode)]
     if faults:
         raise UnusableSchemaError(faults)
+
+
+def row_faults(connection: Connection, cost_column: str, mode: str) -> Iterator[str]:
+    """Say why rows of Darkroom's can't be inserted: asked of a database that was found usable before, too."""
+    found = _found_columns(connection)
+    yield from _insert_faults(found, cost_column, mode)
+    yield from _unique_faults(connection, found, mode)
+
+
+def _found_columns(connection: Connection) -> dict[str, dict[str, Column]]:
+    found: dict[str, dict[str, Column]] = {}
+    for table, name, type_name, must_be_given in connection.execute(COLUMNS):
+        found.setdefault(table, {})[name] = Column(type_name, must_be_given)
+    return found
 
 
 def _column_faults(found: Mapping[str, Mapping[str, Column]], cost_column: str) -> Iterator[str]:
@@ -156,8 +186,23 @@ def _label_faults(found: Mapping[str, set[str]]) -> Iterator[str]:
             yield f'type "{name}" lacks {", ".join(sorted(missing))}'
 
 
-def _insert_faults(found: Mapping[str, Mapping[str, Column]], cost_column: str) -> Iterator[str]:
-    for table in INSERTED_TABLES:
+def _insert_faults(found: Mapping[str, Mapping[str, Column]], cost_column: str, mode: str) -> Iterator[str]:
+    for table, names in FILLED_COLUMNS.items():
+        filled = {cost_column if name == OUR_COST_COLUMN else name for name in names.split()}
         for name, column in found.get(table, {}).items():
-            if column.must_be_given and name not in TABLES[table].c and name != cost_column:
+            if column.must_be_given and name not in filled and _writes(table, mode):
                 yield f"{table}.{name} is NOT NULL without a default, and Darkroom's rows wouldn't have it"
+
+
+def _unique_faults(connection: Connection, found: Mapping[str, object], mode: str) -> Iterator[str]:
+    unique = {(table, name) for table, name in connection.execute(UNIQUE)}
+    for table, name in UNIQUE_COLUMNS.items():
+        if table in found and (table, name) not in unique and _writes(table, mode):
+            yield (
+                f"{table}.{name} has no unique index that is neither partial nor deferrable: make two rows of one user "
+                f'one, then CREATE UNIQUE INDEX ON public.{table} ("{name}")'
+            )
+
+
+def _writes(table: str, mode: str) -> bool:
+    return mode != "external" or table not in MONEY_TABLES

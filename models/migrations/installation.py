@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import Connection, text
 
 from models.application import enums
-from models.migrations.adoption import JOB_TABLES
+from models.migrations.adoption import JOB_TABLES, row_faults
 from models.migrations.errors import InvalidSettingError, ModeChangeError, ModeRequiredError, NewerDatabaseError
 from models.migrations.rights import missing_rights, rights_message
 from models.migrations.sequences import sequences_behind
@@ -66,6 +66,7 @@ class Problem:
         "trigger_off",
         "sequence_behind",
         "rows_hidden",
+        "rows_refused",
     ]
     message: str
 
@@ -207,6 +208,7 @@ def problems(connection: Connection) -> Iterator[Problem]:
     else:
         yield from _trigger_problems(connection)
         yield from _sequence_problems(connection)
+        yield from (Problem("rows_refused", one) for one in row_faults(connection, state.cost_column, state.mode))
 
 
 def _trigger_problems(connection: Connection) -> Iterator[Problem]:

@@ -83,6 +83,7 @@ async def require_migrated(settings: Settings, services: Services) -> None:
             "not_recorded",
             "sequence_behind",
             "rows_hidden",
+            "rows_refused",
         }:
             raise CommandUsageError(problem.message)
 
@@ -93,7 +94,7 @@ async def require_allowed(settings: Settings, services: Services) -> None:
     A server that doesn't answer and a migration that is still to come are waited for by the process itself.
 
     Raises:
-        CommandUsageError: the role lacks rights, or row-level security hides rows from it.
+        CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't take our rows.
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
     """
     engine = migration_engine(services)
@@ -103,7 +104,7 @@ async def require_allowed(settings: Settings, services: Services) -> None:
         await engine.dispose()
     if not problems:
         await require_usable(settings, services, wait=False)
-    elif problems[0].kind in {"rights_missing", "rows_hidden"}:
+    elif problems[0].kind in {"rights_missing", "rows_hidden", "rows_refused"}:
         raise CommandUsageError("; ".join(problem.message for problem in problems))
 
 

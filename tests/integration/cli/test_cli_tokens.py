@@ -139,3 +139,13 @@ def test_grant_works_where_there_is_no_audit_log(darkroom: Darkroom, arrange: Ar
         assert darkroom("tokens", "grant", user_id, "1").code == 0
     finally:
         arrange(lambda db: db.fetch("ALTER TABLE public.audit_logs_away RENAME TO audit_logs"))
+
+
+def test_grant_works_where_the_audit_log_asks_for_more_than_we_know(darkroom: Darkroom, arrange: Arrange) -> None:
+    user_id = arrange(make_user)
+    arrange(lambda db: db.fetch("ALTER TABLE public.audit_logs ADD tenant text NOT NULL DEFAULT 'one'"))
+    arrange(lambda db: db.fetch("ALTER TABLE public.audit_logs ALTER tenant DROP DEFAULT"))
+    try:
+        assert darkroom("tokens", "grant", user_id, "1").code == 0
+    finally:
+        arrange(lambda db: db.fetch("ALTER TABLE public.audit_logs DROP tenant"))

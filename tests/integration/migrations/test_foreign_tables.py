@@ -122,6 +122,14 @@ async def test_downgrade_gives_foreign_tables_back(url: str, db: asyncpg.Connect
             {"retyped": {"token_transactions.source": "text, walletId text NOT NULL"}},
             "token_transactions.walletid is NOT NULL without a default",
         ),
+        (
+            {"retyped": {"user_token_balances.lastRegeneration": "timestamp NOT NULL"}},
+            "user_token_balances.lastRegeneration is NOT NULL without a default",
+        ),
+        (
+            {"with_indexes": False},
+            "user_token_balances.userId has no unique index that is neither partial nor deferrable",
+        ),
     ],
 )
 async def test_foreign_tables_that_lack_something_are_refused_by_name(

@@ -114,8 +114,11 @@ _GROUPS: Final = {
     "trigger_off": "triggers",
     "sequence_behind": "sequences",
     "rows_hidden": "rows",
+    "rows_refused": "tables",
 }
 """Kinds of problems that a check of their own reports; all others are the migrations'."""
+
+_ADVICE: Final = {"rows": "open the tables to the role, as it says", "tables": "change the tables, as it says"}
 
 
 async def check_migrations(services: Services) -> list[Check]:
@@ -127,7 +130,7 @@ async def check_migrations(services: Services) -> list[Check]:
         await engine.dispose()
     if problems and problems[0].kind == "rights_missing":
         return [Check("rights", "fail", problems[0].message, "grant the role of DATABASE_URL what it lacks")]
-    groups: dict[str, list[str]] = {"migrations": [], "triggers": [], "sequences": [], "rows": []}
+    groups: dict[str, list[str]] = {name: [] for name in ("migrations", *_GROUPS.values())}
     is_fatal = False
     for problem in problems:
         groups[_GROUPS.get(problem.kind, "migrations")].append(problem.message)
@@ -138,12 +141,13 @@ async def check_migrations(services: Services) -> list[Check]:
         ("triggers", "all there and enabled"),
         ("sequences", "each is past its table"),
         ("rows", "row-level security hides none"),
+        ("tables", "they take every row of ours"),
     ):
         if not groups[name]:
             checks.append(Check(name, "ok", good))
             continue
         status: Literal["warn", "fail"] = "fail" if is_fatal or name != "migrations" else "warn"
-        advice = "open the tables to the role, as it says" if name == "rows" else "run `darkroom db upgrade`"
+        advice = _ADVICE.get(name, "run `darkroom db upgrade`")
         checks.append(Check(name, status, "; ".join(groups[name]), advice))
     return checks
 
