@@ -230,7 +230,9 @@ class Settings(ProviderSettings):
         "producer uploaded. Unset: delete on tables that Darkroom made, report on another tool's",
     )
     fetch_allow_loopback: bool = Field(
-        default=False, description="on: fetch inputs from loopback addresses too; for tests only, it opens inside hosts"
+        default=False,
+        description="on: fetch inputs from loopback addresses too; for tests only, it opens inside hosts. "
+        "`darkroom db upgrade` records it",
     )
 
     @override

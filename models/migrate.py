@@ -87,6 +87,7 @@ async def upgrade(
     regeneration: Mapping[str, object] | None = None,
     link_pipelines: str | None = None,
     models: Mapping[str, object] | None = None,
+    fetch_allow_loopback: bool | None = None,
     grant_role: str | None = None,
     with_application: bool = False,
 ) -> UpgradeResult:
@@ -105,6 +106,7 @@ async def upgrade(
         link_pipelines: `owner` or `trust`, for jobs that are inserted; None means trust where another tool made the
             tables, since its application checks tokens by itself, and owner on our own.
         models: which models may be asked, as `config.model_terms` says; None keeps what is recorded.
+        fetch_allow_loopback: workers fetch from this machine's own addresses, too; None keeps what is recorded.
         grant_role: a role that is to be allowed to submit and cancel by our SQL functions.
         with_application: make the application's tables also where `public` holds relations of somebody else.
 
@@ -137,6 +139,8 @@ async def upgrade(
         for key, terms in (("regeneration", regeneration), ("models", models)):
             if terms is not None:
                 installation.record(connection, key, dict(terms))
+        if fetch_allow_loopback is not None:
+            installation.record(connection, "fetch_allow_loopback", fetch_allow_loopback)
         return result
 
     return await _in_turn(engine_or_url, run)

@@ -9,7 +9,7 @@ from config.settings import Settings
 from models.connections import Connection
 from models.objects import INPUT, ORIGINAL
 from pipelines import keys
-from pipelines.errors import BadImageError, StageError
+from pipelines.errors import BadImageError, InvalidOptionsError, StageError
 from pipelines.imaging.header import read_header
 from pipelines.limits import upload_limits
 from pipelines.tiers import Tier
@@ -17,6 +17,7 @@ from workers.objects import recorded_storage, take_back
 from workers.operations.errors import InvalidInputError, OperationError, translated
 from workers.operations.models import require_known_models_of
 from workers.runtime import Runtime
+from workers.translation import aspect_of
 
 _INSERT_PICTURE = """
 INSERT INTO public.enhanced_images
@@ -28,7 +29,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now
 
 _DEFAULT_TIER = "SELECT darkroom.default_tier($1, $2, $3)"
 _MODEL = """
-SELECT p."generationConfig" ->> 'model' FROM public.enhancement_pipelines p WHERE p.id = $1
+SELECT p."generationConfig" ->> 'model' FROM public.enhancement_pipelines p
+WHERE p.id = $1
 """
 _DELETE_PICTURE = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"'
 _SET_ASPECT = """
@@ -253,13 +255,18 @@ async def submit_generation(
 
     Raises:
         InvalidInputError: the prompt is empty, too long or holds NUL, which no text in PostgreSQL can; the input is
-            missing; the key was used with other arguments; or by setting no model makes the tier's size.
+            missing or can't be read; the aspect is no W:H; the key was used with other arguments; or by setting no
+            model makes the tier's size.
         NotFoundError: user or API key doesn't exist.
         NotYoursError: the API key or the input is another user's, or the user's plan has no API access.
         PaymentRefusedError: too few tokens.
     """
     if "\0" in prompt:
         raise InvalidInputError("the prompt holds a NUL character; remove it")
+    try:
+        aspect_of(aspect)
+    except InvalidOptionsError as error:
+        raise InvalidInputError(str(error)) from error
     if runtime.settings.over_size == "refuse":
         _require_size(runtime.settings, None, tier, is_of_words=True)
 

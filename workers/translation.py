@@ -52,7 +52,7 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
         source_key=_key_of(inputs.source) if inputs.source and claim.job_type == "blend" else None,
         options=options,
         prompt=_prompt(inputs),
-        aspect=_aspect(inputs.aspect),
+        aspect=aspect_of(inputs.aspect),
         input_url=inputs.input_url if claim.job_type == "modify" else None,
     )
 
@@ -233,8 +233,12 @@ def _prompt(inputs: JobInputs) -> str | None:
     return inputs.prompt
 
 
-def _aspect(text: str | None) -> float | None:
-    """Read `W:H`, as `submit_generation` keeps it."""
+def aspect_of(text: str | None) -> float | None:
+    """Read `W:H`, as `submit_generation` keeps it; None leaves it to the provider.
+
+    Raises:
+        InvalidOptionsError: it is no such text.
+    """
     if text is None:
         return None
     width, _, height = text.partition(":")

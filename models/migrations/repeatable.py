@@ -25,6 +25,7 @@ FILES: Final = (
     "changes.sql",
     "refusals.sql",
     "pipelines.sql",
+    "inputs.sql",
     "submit_checks.sql",
     "submit.sql",
     "cells.sql",

@@ -152,12 +152,15 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     picture record;
 BEGIN
-    SELECT i."userId" = user_id OR i."isPublic" AS may_use INTO picture
+    SELECT i."userId" = user_id OR i."isPublic" AS may_use, darkroom.key_fault(i."originalR2Key") AS fault INTO picture
     FROM public.enhanced_images i WHERE i.id = image_id;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'picture % not found', image_id USING ERRCODE = 'P0002';
     ELSIF NOT picture.may_use THEN
         RAISE EXCEPTION 'picture % is not yours', image_id USING ERRCODE = '42501';
+    ELSIF picture.fault IS NOT NULL THEN
+        RAISE EXCEPTION 'picture % can''t be read: its originalR2Key is no key: %', image_id, picture.fault
+            USING ERRCODE = '22023';
     END IF;
 END $$;
 

@@ -1,5 +1,5 @@
 -- What submit_enhancement and submit_generation ask of their arguments, and how they tell one submission from another.
--- The bounds are those of workers/translation.py and pipelines/fetching.py; a test compares.
+-- The bounds are those of workers/translation.py; a test compares.
 
 CREATE OR REPLACE FUNCTION darkroom.digest(value text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN encode(sha256(convert_to(value, 'UTF8')), 'hex');
@@ -17,7 +17,8 @@ DECLARE
 BEGIN
     IF known IS NULL THEN
         SELECT jsonb_strip_nulls(jsonb_build_object(
-            'image_id', j."imageId", 'tier', j.tier, 'pipeline_id', j."pipelineId", 'source_image_id', j."sourceImageId"))
+            'image_id', j."imageId", 'tier', j.tier, 'pipeline_id', j."pipelineId",
+            'source_image_id', j."sourceImageId"))
         INTO known FROM public.image_enhancement_jobs j WHERE j.id = first.job_id;
         IF NOT FOUND THEN
             SELECT jsonb_strip_nulls(jsonb_build_object(
@@ -90,8 +91,9 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.link_pipelines() RETURNS text LANGUAGE sql STABLE
 RETURN coalesce(darkroom.setting('link_pipelines') #>> '{}', 'owner');
 
-CREATE OR REPLACE FUNCTION darkroom.check_generation(type text, prompt text, input_key text, input_url text) RETURNS void
-LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+CREATE OR REPLACE FUNCTION darkroom.check_generation(type text, prompt text, input_key text, input_url text)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -108,52 +110,54 @@ BEGIN
             THEN format('the prompt has %s characters; the limit is 8,000', to_char(length(prompt), 'FM999,999,999'))
         WHEN type = 'MODIFY' AND input_key IS NULL AND input_url IS NULL
             THEN 'a MODIFY job needs an input picture: give input_key or input_url'
-        WHEN type = 'MODIFY' AND length(input_url) > 2000
-            THEN format('input_url has %s characters; the limit is 2,000', to_char(length(input_url), 'FM999,999,999'))
-        WHEN type = 'MODIFY' AND input_url !~* '^https?://[^/?#]'
-            THEN 'input_url starts with neither http:// nor https://, or names no host'
+        WHEN type = 'MODIFY' THEN 'input_url ' || darkroom.url_fault(input_url)
     END;
     IF fault IS NOT NULL THEN
         RAISE EXCEPTION '%', fault USING ERRCODE = '22023';
     END IF;
 END $$;
 
--- Whether a key lies outside a user's prefixes. Ids that stand in keys in another form are left to the worker, which
--- knows that form. No user has no prefix.
-CREATE OR REPLACE FUNCTION darkroom.is_outside(user_id text, key text) RETURNS boolean LANGUAGE sql IMMUTABLE
-RETURN user_id IS NULL OR (user_id ~ '^[A-Za-z0-9_-][A-Za-z0-9_.-]*$' AND user_id !~ '[.][.]' AND NOT (
-    starts_with(key, 'users/' || user_id || '/') OR starts_with(key, 'mcp-generated/' || user_id || '/')
-    OR starts_with(key, 'mcp-modified/' || user_id || '/') OR starts_with(key, 'mcp-input/' || user_id || '/')));
-
 CREATE OR REPLACE FUNCTION darkroom.check_input_key(user_id text, input_key text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
+DECLARE
+    fault text := coalesce(darkroom.key_fault(input_key), CASE
+        WHEN '/' || input_key || '/' LIKE '%//%' THEN 'it starts or ends with / or holds //' END);
 BEGIN
-    IF darkroom.is_outside(user_id, input_key) THEN
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'input_key is no key: %', fault USING ERRCODE = '22023';
+    ELSIF darkroom.is_outside(user_id, input_key) THEN
         RAISE EXCEPTION 'input key % is not yours', input_key USING ERRCODE = '42501';
     END IF;
 END $$;
 
--- The reference pictures of a pipeline are its owner's, whoever uses it. Called after the JSON is known to be sound.
+-- The reference pictures of a pipeline are its owner's, whoever uses it, or at URLs that can be fetched. Called after
+-- the JSON is known to be sound.
 CREATE OR REPLACE FUNCTION darkroom.check_references(pipeline_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    foreign_key record;
+    wrong record;
 BEGIN
-    SELECT r.place - 1 AS place, r.value ->> 'r2Key' AS key INTO foreign_key
+    SELECT r.place - 1 AS place, r.value ->> 'r2Key' AS key, u.fault INTO wrong
     FROM public.enhancement_pipelines p
     CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(p."promptConfig" -> 'referenceImages')
         WHEN 'array' THEN p."promptConfig" -> 'referenceImages' ELSE '[]' END) WITH ORDINALITY r (value, place)
-    WHERE p.id = pipeline_id AND r.value ->> 'r2Key' IS NOT NULL
-      AND darkroom.is_outside(p."userId", r.value ->> 'r2Key')
+    CROSS JOIN LATERAL (SELECT CASE WHEN r.value ->> 'r2Key' IS NULL AND r.value ->> 'url' <> ''
+                                    THEN darkroom.url_fault(r.value ->> 'url') END AS fault) u
+    WHERE p.id = pipeline_id
+      AND (u.fault IS NOT NULL
+           OR (r.value ->> 'r2Key' IS NOT NULL AND darkroom.is_outside(p."userId", r.value ->> 'r2Key')))
     ORDER BY r.place LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'promptConfig.referenceImages[%].r2Key: % is not under its pipeline owner''s prefix',
-            foreign_key.place, foreign_key.key USING ERRCODE = '42501';
+    IF NOT FOUND THEN
+        RETURN;
+    ELSIF wrong.fault IS NOT NULL THEN
+        RAISE EXCEPTION 'promptConfig.referenceImages[%].url %', wrong.place, wrong.fault USING ERRCODE = '22023';
     END IF;
+    RAISE EXCEPTION 'promptConfig.referenceImages[%].r2Key: % is not under its pipeline owner''s prefix',
+        wrong.place, wrong.key USING ERRCODE = '42501';
 END $$;
 
 -- What is wrong with the API key that a job names, and the SQLSTATE of that; NULLs if nothing is. Tables that another

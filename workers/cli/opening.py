@@ -128,6 +128,7 @@ async def upgrade_database(
             max_retries=settings.max_retries,
             regeneration=settings.regeneration_terms(),
             link_pipelines=settings.link_pipelines,
+            fetch_allow_loopback=settings.fetch_allow_loopback,
             models=model_terms(settings),
             grant_role=grant_role,
             with_application=with_application or services.is_embedded,

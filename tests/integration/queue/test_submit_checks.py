@@ -35,6 +35,14 @@ async def refused(awaitable):
         ({"kind": "MODIFY", "url": "ftp://example.test/a.png"}, "neither http"),
         ({"kind": "MODIFY", "url": "https:///a.png"}, "names no host"),
         ({"kind": "MODIFY", "url": "https://example.test/" + "a" * MAX_URL_CHARS}, "the limit is 2,000"),
+        ({"kind": "MODIFY", "url": "https://example.test/a b.png"}, "a space, a backslash or a control character"),
+        ({"kind": "MODIFY", "url": "https://me:key@example.test/a.png"}, "input_url holds a user name"),
+        ({"kind": "MODIFY", "url": "https://example.test:8443/a.png"}, "port 8443; allowed are 80 and 443"),
+        ({"kind": "MODIFY", "url": "http://10.1.2.3/a.png"}, "a host that isn't a public one"),
+        ({"kind": "MODIFY", "key": "mcp-input/USER/../other/a.png"}, "no key: it holds a part that is . or .."),
+        ({"kind": "MODIFY", "key": "/mcp-input/USER/a.png"}, "no key: it starts or ends with /"),
+        ({"kind": "MODIFY", "key": "mcp-input/USER/" + "é" * 513}, "bytes; a key has 1 to 1,024"),
+        ({"kind": "MODIFY", "key": "https://example.test/a.png"}, "input_key is no key"),
         ({"kind": "PAINT"}, "no type 'PAINT'"),
         ({"kind": "generate"}, "no type 'generate'"),
         ({"kind": None}, "no type"),
@@ -45,6 +53,8 @@ async def refused(awaitable):
 async def test_generation_that_no_worker_would_take_is_refused_uncharged(database, foreign, arguments, said):
     user = await make_user(database, balance=10)
 
+    if "key" in arguments:
+        arguments = arguments | {"key": arguments["key"].replace("USER", user)}
     state, message = await refused(submit(foreign, user, **arguments))
 
     assert (state, said in message) == ("22023", True), message
