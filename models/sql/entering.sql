@@ -71,8 +71,8 @@ BEGIN
     END IF;
 END $$;
 
--- A serializable transaction that reads a small table as a whole conflicts with everyone who writes into it, so here and
--- in what producers call rows are found by index (and no plan is compiled because the other way looks dear).
+-- A serializable transaction that reads a small table as a whole conflicts with everyone who writes into it, so here
+-- and in what producers call rows are found by index (and no plan is compiled because the other way looks dear).
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -97,6 +97,24 @@ BEGIN
         END IF;
     END IF;
     PERFORM darkroom.enqueue(jobs);
+END $$;
+
+-- BEFORE INSERT of a job that names no pipeline: it gets its album's, so that its row says from the beginning how it is
+-- treated, whatever becomes of the album. One that its user may not use, or only by a token, is left to the worker,
+-- which refuses it or looks for the token; so is every one of a serializable transaction, because the albums of
+-- unrelated users share pages. The rule of models/job_inputs.py.
+CREATE OR REPLACE FUNCTION darkroom.fill_pipeline() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'serializable' THEN
+        NEW."pipelineId" := (
+            SELECT p.id FROM public.enhancement_pipelines p
+            WHERE p.id = darkroom.album_pipeline(NEW."userId", NEW."imageId")
+              AND (p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = NEW."userId"
+                   OR (p.visibility = 'LINK' AND darkroom.link_pipelines() = 'trust')));
+    END IF;
+    RETURN NEW;
 END $$;
 
 CREATE OR REPLACE FUNCTION darkroom.enter_enhancements() RETURNS trigger
@@ -124,9 +142,9 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Drop queue rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger), and take in what has no queue
--- row, where we may: see adopting.sql. Returns how many of each.
--- A job is locked against its end: one that is being cancelled now would be queued behind its cancellation's back.
+-- Drop queue rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger), and take in what has no
+-- queue row, where we may: see adopting.sql. Returns how many of each. A job is locked against its end: one that is
+-- being cancelled now would be queued behind its cancellation's back.
 CREATE OR REPLACE FUNCTION darkroom.adopt(most integer DEFAULT 1000, max_wait_s float8 DEFAULT 86400,
     silence_s float8 DEFAULT 630, stops jsonb DEFAULT '[]', OUT adopted integer, OUT dropped integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

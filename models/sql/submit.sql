@@ -49,7 +49,8 @@ BEGIN
         (id, "imageId", "userId", tier, "tokensCost", status, "createdAt", "updatedAt", "pipelineId", "sourceImageId",
          "isBlend")
     VALUES (new_job, image_id, user_id, job_tier::public."EnhancementTier", darkroom.price(job_tier), 'PENDING',
-            darkroom.utc_now(), darkroom.utc_now(), pipeline_id, source_image_id, source_image_id IS NOT NULL)
+            darkroom.utc_now(), darkroom.utc_now(), coalesce(pipeline_id, album_pipeline), source_image_id,
+            source_image_id IS NOT NULL)
     RETURNING id, status::text INTO written;
     PERFORM darkroom.require_entered(new_job, written.id, written.status);
     IF pipeline_token IS NOT NULL THEN

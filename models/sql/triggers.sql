@@ -5,6 +5,9 @@ CREATE TRIGGER darkroom_enter AFTER INSERT ON public.image_enhancement_jobs
 CREATE TRIGGER darkroom_enter AFTER INSERT ON public.mcp_generation_jobs
     REFERENCING NEW TABLE AS entering_rows FOR EACH STATEMENT EXECUTE FUNCTION darkroom.enter_generations();
 
+CREATE TRIGGER darkroom_fill_pipeline BEFORE INSERT ON public.image_enhancement_jobs
+    FOR EACH ROW WHEN (NEW."pipelineId" IS NULL AND NEW.status = 'PENDING') EXECUTE FUNCTION darkroom.fill_pipeline();
+
 CREATE TRIGGER darkroom_guard_status BEFORE UPDATE ON public.image_enhancement_jobs
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION darkroom.guard_status();
 CREATE TRIGGER darkroom_guard_status BEFORE UPDATE ON public.mcp_generation_jobs

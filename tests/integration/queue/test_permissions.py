@@ -244,6 +244,56 @@ async def test_albums_pipeline_that_treated_a_job_stands_in_its_row(database, ru
     assert (await job_row(database, job))["pipelineId"] == pipeline
 
 
+@pytest.mark.parametrize("visibility", ["own", "PUBLIC"])
+@pytest.mark.parametrize("way", ["insert", "submit"])
+async def test_albums_pipeline_stands_in_the_row_from_the_beginning(database, foreign, way, visibility):
+    user = await make_user(database)
+    owner, kind = (user, "PRIVATE") if visibility == "own" else (await make_user(database), "PUBLIC")
+    image, pipeline = await make_image(database, user), await make_pipeline(database, owner, visibility=kind)
+    await add_to_album(database, user, image, pipeline, tier="TIER_2K")
+
+    if way == "insert":
+        job = await make_job(database, user_id=user, image_id=image)
+    else:
+        job = await foreign.fetchval("SELECT darkroom.submit_enhancement($1, $2, NULL)", user, image)
+    await database.fetch("DELETE FROM public.albums")
+
+    row = await job_row(database, job)
+    assert row["pipelineId"] == pipeline
+    assert way == "insert" or row["tier"] == "TIER_2K"  # an album's tier is its own, beside its pipeline's
+
+
+@pytest.mark.parametrize("policy", ["trust", "owner"])
+async def test_albums_shared_pipeline_stands_in_an_inserted_row_only_where_links_are_trusted(database, policy):
+    user = await make_user(database)
+    image, pipeline = await make_image(database, user), await shared_pipeline(database)
+    await add_to_album(database, user, image, pipeline)
+    await database.fetch("UPDATE darkroom.settings SET value = to_jsonb($1::text) WHERE key = 'link_pipelines'", policy)
+
+    job = await make_job(database, user_id=user, image_id=image)
+
+    assert (await job_row(database, job))["pipelineId"] == (pipeline if policy == "trust" else None)
+
+
+async def test_history_and_serializable_inserts_look_for_no_album(database, foreign):
+    user = await make_user(database)
+    image, pipeline = await make_image(database, user), await make_pipeline(database, user)
+    await add_to_album(database, user, image, pipeline)
+
+    history = await make_job(database, user_id=user, image_id=image, status="COMPLETED")
+    async with foreign.transaction(isolation="serializable"):
+        await foreign.execute(
+            """INSERT INTO public.image_enhancement_jobs
+                   (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+               VALUES ('s', $1, $2, 'TIER_1K', 2, 'PENDING', darkroom.utc_now())""",
+            image,
+            user,
+        )
+
+    assert (await job_row(database, history))["pipelineId"] is None
+    assert (await job_row(database, "s"))["pipelineId"] is None  # until its worker writes it
+
+
 async def test_jobs_own_pipeline_and_none_at_all_stay_what_they_were(database, run):
     user = await make_user(database)
     image, own = await make_image(database, user), await make_pipeline(database, user)
@@ -261,8 +311,8 @@ async def test_jobs_own_pipeline_and_none_at_all_stay_what_they_were(database, r
 async def test_albums_pipeline_is_written_only_by_who_holds_the_job(database):
     user = await make_user(database)
     image, pipeline = await make_image(database, user), await make_pipeline(database, user)
-    await add_to_album(database, user, image, pipeline)
     job = await make_job(database, user_id=user, image_id=image)
+    await add_to_album(database, user, image, pipeline)
     (claim,) = await claim_jobs(database)
     assert (await database.run(lambda connection: load_inputs(connection, claim))).pipeline.is_albums
     await set_status(database, job, "CANCELLED")
