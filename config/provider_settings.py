@@ -102,7 +102,8 @@ class ProviderSettings(BaseSettings):
     over_size: Literal["enlarge", "refuse"] = Field(
         default="enlarge",
         description="What becomes of a tier whose size the model can't make: enlarge (its largest picture, which the "
-        "job's treatments say) or refuse (no job of it is bought; `darkroom` refuses it when it is submitted)",
+        "job's treatments say) or refuse (a job of it is refused when it is submitted or inserted, uncharged). "
+        "`darkroom db upgrade` records it",
     )
     budget_warning_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.8, description="Part of a budget after which a warning is logged, once a window"

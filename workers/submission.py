@@ -30,7 +30,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now
 _DEFAULT_TIER = "SELECT darkroom.default_tier($1, $2, $3)"
 _MODEL = """
 SELECT p."generationConfig" ->> 'model' FROM public.enhancement_pipelines p
-WHERE p.id = $1
+WHERE p.id = coalesce($3, darkroom.album_pipeline($1, $2))
 """
 _DELETE_PICTURE = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"'
 _SET_ASPECT = """
@@ -194,7 +194,7 @@ async def submit_enhancement(
     if pipeline_id is not None:
         await require_known_models_of(runtime, pipeline_id)
     if runtime.settings.over_size == "refuse":
-        wished = None if pipeline_id is None else await runtime.database.fetchval(_MODEL, pipeline_id)
+        wished = await runtime.database.fetchval(_MODEL, user_id, image_id, pipeline_id)
         asked = tier or await runtime.database.fetchval(_DEFAULT_TIER, user_id, image_id, pipeline_id)
         _require_size(runtime.settings, wished, asked, is_of_words=False)
 

@@ -124,6 +124,16 @@ BEGIN
     PERFORM darkroom.check_ids('imageId', ARRAY(SELECT n."imageId" FROM entering_rows n WHERE n.status = 'PENDING'));
     PERFORM darkroom.check_ids('sourceImageId',
                                ARRAY(SELECT n."sourceImageId" FROM entering_rows n WHERE n.status = 'PENDING'));
+    IF darkroom.setting('models') ->> 'over_size' = 'refuse' THEN
+        -- an operator who tries a job once more may name another model
+        PERFORM darkroom.check_size(s.model, s.tier, false)
+        FROM (SELECT DISTINCT n.tier::text AS tier, coalesce(nullif(current_setting('darkroom.model', true), ''),
+                                                             p."generationConfig" ->> 'model') AS model
+              FROM entering_rows n
+              LEFT JOIN public.enhancement_pipelines p
+                  ON p.id = coalesce(n."pipelineId", darkroom.album_pipeline(n."userId", n."imageId"))
+              WHERE n.status = 'PENDING') s;
+    END IF;
     PERFORM darkroom.enter(ARRAY(
         SELECT ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.tier::text,
                    n."tokensCost", 'ANALYZING', darkroom.max_attempts(n."maxRetries"), now())::darkroom.entering
@@ -135,6 +145,8 @@ CREATE OR REPLACE FUNCTION darkroom.enter_generations() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, true)
+    FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
     PERFORM darkroom.enter(ARRAY(
         SELECT ROW(lower(n.type::text), n.id, n."userId", n.tier::text, n."tokensCost", 'GENERATING',
                    darkroom.max_attempts(NULL), now())::darkroom.entering

@@ -77,14 +77,18 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY w.nr, w.place LIMIT 1
 $$;
 
--- Why a model that somebody names can't be asked; NULL if it can, if nothing is bought here, or if no terms are recorded.
--- `use` is analyze or generate. The rule of pipelines/providers/catalogue.py; a test compares.
+-- Whose a model is by its name; NULL if the name doesn't say.
+CREATE OR REPLACE FUNCTION darkroom.model_owner(terms jsonb, model text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN coalesce(terms -> 'names' ->> model, (
+    SELECT p.value FROM jsonb_each_text(terms -> 'prefixes') p WHERE starts_with(model, p.key) LIMIT 1));
+
+-- Why a model that somebody names can't be asked; NULL if it can, if nothing is bought here, or if no terms are
+-- recorded. `use` is analyze or generate. The rule of pipelines/providers/catalogue.py; a test compares.
 CREATE OR REPLACE FUNCTION darkroom.model_fault(terms jsonb, use text, model text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    owner text := coalesce(terms -> 'names' ->> model, (
-        SELECT p.value FROM jsonb_each_text(terms -> 'prefixes') p WHERE starts_with(model, p.key) LIMIT 1));
+    owner text := darkroom.model_owner(terms, model);
     buyers text[] := ARRAY(SELECT jsonb_array_elements_text(terms -> 'paid'));
 BEGIN
     IF model IS NULL OR cardinality(buyers) = 0 THEN
@@ -110,8 +114,8 @@ BEGIN
                   model, CASE use WHEN 'analyze' THEN 'an analysis' ELSE 'a picture' END);
 END $$;
 
--- The first model of a pipeline that can't be asked, as "path: reason"; NULL if all can. An operator who tries a job once
--- more with another model says so in the setting darkroom.model of the transaction.
+-- The first model of a pipeline that can't be asked, as "path: reason"; NULL if all can. An operator who tries a job
+-- once more with another model says so in the setting darkroom.model of the transaction.
 CREATE OR REPLACE FUNCTION darkroom.pipeline_model_fault(analysis jsonb, generation jsonb) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -122,3 +126,50 @@ SET search_path = pg_catalog, pg_temp AS $$
             t.terms, 'generate', coalesce(nullif(current_setting('darkroom.model', true), ''), generation ->> 'model')))
     FROM (SELECT darkroom.setting('models')) t (terms)
 $$;
+
+-- Why no provider makes pictures of a tier's size without enlarging them, where that is to be refused; NULL if one
+-- does. `wished` is the model that a pipeline names; the local engine makes nothing of words. The rule of
+-- pipelines/providers/registry.py; a test compares.
+CREATE OR REPLACE FUNCTION darkroom.size_fault(terms jsonb, wished text, tier text, is_of_words boolean) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    long_side_px integer := CASE tier WHEN 'TIER_4K' THEN 4096 WHEN 'TIER_2K' THEN 2048 ELSE 1024 END;
+    buyer text := CASE WHEN wished <> '' THEN coalesce(darkroom.model_owner(terms, wished), terms -> 'paid' ->> 0) END;
+    provider text;
+    model text;
+    made_px integer;
+    reasons text[];
+BEGIN
+    IF coalesce(terms ->> 'over_size', 'enlarge') <> 'refuse' THEN
+        RETURN NULL;
+    END IF;
+    FOR provider IN SELECT jsonb_array_elements_text(terms -> 'providers') LOOP
+        IF terms -> 'drawn' ? provider THEN
+            CONTINUE WHEN buyer <> provider; -- it passes over what isn't its own
+            model := coalesce(nullif(wished, ''), terms -> 'drawn' ->> provider);
+            made_px := coalesce(terms -> 'sizes' -> provider ->> model, terms -> 'sizes' -> provider ->> '');
+            IF made_px >= 0.9 * long_side_px THEN
+                RETURN NULL;
+            END IF;
+            reasons := reasons || format(
+                '%s makes pictures of at most %s pixels, and the tier has %s; choose a smaller tier or another model, '
+                'or set DARKROOM_OVER_SIZE=enlarge', model, made_px, long_side_px);
+        ELSIF NOT is_of_words THEN
+            RETURN NULL;
+        END IF;
+    END LOOP;
+    RETURN array_to_string(reasons, '; ');
+END $$;
+
+-- Refuse a job that would have to be enlarged, if that is what the operator wants.
+CREATE OR REPLACE FUNCTION darkroom.check_size(wished text, tier text, is_of_words boolean) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    fault text := darkroom.size_fault(darkroom.setting('models'), wished, tier, is_of_words);
+BEGIN
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION '%', fault USING ERRCODE = '22023';
+    END IF;
+END $$;

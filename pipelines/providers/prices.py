@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-SIZES_PX = {"1K": 1024, "2K": 2048, "4K": 4096}
-"""Names of picture sizes in the table of prices and in Gemini's `imageSize`, and their long sides."""
+from config import model_terms
+
+SIZES_PX = model_terms.SIZES_PX
 
 _MILLION = Decimal(1_000_000)
 

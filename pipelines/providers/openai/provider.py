@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from config.model_terms import model_terms
+from config.model_terms import OPENAI_MOST_PX, model_terms
 from config.settings import Settings
 from pipelines.analysis import Analysis
 from pipelines.errors import (
@@ -46,7 +46,7 @@ NAME = "openai"
 RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
 """What gpt-image-1 makes, by `size`."""
 
-MOST_SIDE_PX = 1536
+MOST_SIDE_PX = OPENAI_MOST_PX
 MAX_PICTURES = 6
 
 ONLY_BASE64 = "gpt-image"

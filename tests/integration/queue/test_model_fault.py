@@ -1,6 +1,7 @@
 """Which models may be asked: SQL's rule for producers and the workers' own give the same answers, word for word."""
 
 from decimal import Decimal
+from itertools import product
 
 import asyncpg
 import pytest
@@ -14,8 +15,9 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.options import AnalysisOptions
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.prices import PriceTable
-from pipelines.providers.registry import PROVIDERS
-from tests.builders import make_image, make_pipeline, make_user
+from pipelines.providers.registry import PROVIDERS, size_refusal
+from pipelines.tiers import Tier
+from tests.builders import balance_of, make_image, make_job, make_pipeline, make_user
 
 SETTINGS = (
     {"provider": "local"},
@@ -43,6 +45,88 @@ async def test_sql_and_python_find_the_same_faults_in_the_same_words(database, s
         for model in dict.fromkeys(MODELS):
             found = await database.fetchval("SELECT darkroom.model_fault($1, $2, $3)", terms, use, model)
             assert found == catalogue.fault(use, model), (use, model)
+
+
+OVER_SIZE = (
+    *({"provider": "gemini"}, {"provider": "openai"}, {"provider": "local"}, {"provider": "openai,gemini"}),
+    *({"provider": "gemini,local"}, {"provider": "openai,local", "openai_image_model": "gemini-3-pro-image"}),
+    {"provider": "gemini", "gemini_image_model": "gemini-3.1-flash-lite-image"},
+    {"provider": "gemini", "model_prices": "dreamer-9/1K=0.1,dreamer-9/2K=0.3", "gemini_image_model": "dreamer-9"},
+)
+
+
+@pytest.mark.parametrize("settings", OVER_SIZE, ids=lambda settings: " ".join(map(str, settings.values()))[:40])
+async def test_sql_and_python_refuse_the_same_sizes_in_the_same_words(database, settings):
+    refusing = Settings(**settings, over_size="refuse")
+    cases = list(product((None, *dict.fromkeys(MODELS)), Tier, (False, True)))
+
+    rows = await database.fetch(
+        """SELECT darkroom.size_fault($1, c.model, c.tier, c.is_of_words) AS fault
+           FROM unnest($2::text[], $3::text[], $4::boolean[]) c (model, tier, is_of_words)""",
+        *(model_terms(refusing), *(list(column) for column in zip(*cases, strict=True))),
+    )
+
+    for (model, tier, is_of_words), row in zip(cases, rows, strict=True):
+        wanted = size_refusal(refusing, model, tier.long_side_px, is_of_words=is_of_words)
+        assert row["fault"] == wanted, (model, tier, is_of_words)
+    assert (
+        await database.fetchval("SELECT darkroom.size_fault($1, NULL, 'TIER_4K', true)", model_terms(Settings()))
+        is None
+    )
+
+
+SMALL = {"provider": "gemini", "gemini_image_model": "gemini-3.1-flash-lite-image", "over_size": "refuse"}
+
+
+@pytest.mark.parametrize(
+    "enter",
+    [
+        "SELECT darkroom.submit_enhancement($1, $2, 'TIER_4K')",
+        "SELECT darkroom.submit_generation($1, 'GENERATE', 'TIER_2K', 'a cat') WHERE $2 <> ''",
+        """INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+           SELECT t.tier, $2, $1, t.tier::public."EnhancementTier", darkroom.price(t.tier), 'PENDING',
+                  darkroom.utc_now()
+           FROM (VALUES ('TIER_1K'), ('TIER_2K')) t (tier)""",
+        """INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "updatedAt")
+           SELECT 'g', $1, 'MODIFY', 'TIER_4K', 10, 'PENDING', $2, darkroom.utc_now()""",
+    ],
+)
+async def test_tier_that_no_model_makes_is_refused_before_it_is_charged_however_it_enters(database, enter):
+    await record(database, **SMALL)
+    user = await make_user(database)
+    image = await make_image(database, user)
+
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="makes pictures of at most 1024 pixels"):
+        await database.fetch(enter, user, image)
+
+    assert await balance_of(database, user) == 100
+    await record(database, **SMALL | {"over_size": "enlarge"})
+    assert await database.fetch(enter, user, image) is not None
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") > 0
+
+
+async def test_pipelines_and_albums_model_decide_which_size_is_made(database):
+    await record(database, **SMALL)
+    user = await make_user(database)
+    image = await make_image(database, user)
+    large = await make_pipeline(database, user, generationConfig={"model": "gemini-3-pro-image"})
+
+    await make_job(database, user_id=user, image_id=image, tier="TIER_4K", pipelineId=large)
+    await database.fetch(
+        """INSERT INTO public.albums (id, "userId", name, "pipelineId", "updatedAt")
+           VALUES ('a', $1, 'a', $2, darkroom.utc_now())""",
+        user,
+        large,
+    )
+    await database.fetch(
+        """INSERT INTO public.album_images (id, "albumId", "imageId", "addedAt")
+           VALUES ('a', 'a', $1, darkroom.utc_now())""",
+        image,
+    )
+    await make_job(database, user_id=user, image_id=image, tier="TIER_4K")
+    await make_job(database, user_id=user, image_id=image, tier="TIER_4K", status="COMPLETED")
+    with pytest.raises(asyncpg.InvalidParameterValueError):
+        await make_job(database, user_id=user, tier="TIER_4K")
 
 
 async def record(database, **settings):
