@@ -38,3 +38,22 @@ def call_outcome(error: StageError, *, is_paid: bool) -> CallOutcome:
         reason=type(error).__name__,
         problem=str(error),
     )
+
+
+def unexpected_outcome(error: Exception, *, may_be_paid: bool, has_left: bool) -> CallOutcome:
+    """Say how a call ended that broke off by an error of no provider's.
+
+    Args:
+        error: what broke it off.
+        may_be_paid: the provider takes money.
+        has_left: its first byte may have left; else it was surely not sent.
+    """
+    name = type(error).__name__
+    return CallOutcome(
+        name,
+        may_be_paid=may_be_paid and has_left,
+        latency_ms=0,
+        was_sent=has_left,
+        reason=name,
+        problem=f"unexpected {name}" + ("" if has_left else " before anything was sent"),
+    )

@@ -56,7 +56,7 @@ from pipelines.providers.provider import (
     Usage,
     hash_of_call,
 )
-from workers.call_outcomes import call_outcome
+from workers.call_outcomes import call_outcome, unexpected_outcome
 from workers.claim_loop import RunningJob
 from workers.paid_calls import require_calls_left, require_no_repeated_miss
 from workers.provider_rules import rules_of
@@ -308,11 +308,17 @@ class _GatedProvider:
             raise self._refusal(provider, opened)
         if opened.warning:
             log.warning("budget_warned", provider=provider.name, warning=opened.warning)
-        intent, started_s = opened.intent, time.monotonic()
+        intent, started_s, has_left = opened.intent, time.monotonic(), False
+
+        async def look_again() -> None:
+            nonlocal has_left
+            await self._look_again(provider, started_s)
+            has_left = True
+
         self._job.calls += 1
         try:
             with failpoint(f"call_{asked.purpose}"):
-                answer = await send(lambda: self._look_again(provider, started_s))
+                answer = await send(look_again)
             self._job.holds_answer = asked.purpose == "generate"  # a process that stops lets it be stored
         except StageError as error:
             await self._close(provider, intent, started_s, call_outcome(error, is_paid=provider.is_paid), error.usage)
@@ -320,8 +326,18 @@ class _GatedProvider:
                 raise _throttled(str(error), error.retry_after, error.evidence) from error
             raise
         except asyncio.CancelledError:
-            cut_off = CallOutcome("cut_off", provider.is_paid, 0)
+            cut_off = CallOutcome("cut_off", provider.is_paid and has_left, 0, was_sent=has_left)
             await asyncio.shield(self._close(provider, intent, started_s, cut_off, None))
+            raise
+        except Exception as error:
+            # a bug of ours, or a database that is lost while it is asked: what has left may have been paid
+            await self._close(
+                provider,
+                intent,
+                started_s,
+                unexpected_outcome(error, may_be_paid=provider.is_paid, has_left=has_left),
+                None,
+            )
             raise
         finally:
             self._job.calls -= 1

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from config.settings import Settings
+from models.connections import DatabaseLostError
 from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
 from pipelines.errors import BrokenAnswerError, ProviderUnavailableError, ThrottledError
 from pipelines.job import Prompt
@@ -233,6 +234,50 @@ async def test_analysis_that_cant_be_had_is_measured_and_ends_nothing(database, 
     assert measuring.sent == 1
     assert (await intents(database))[-1] == ("answered", True)
     assert not await database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'open'")
+
+
+class Breaking(Scripted):
+    """A provider whose call ends with what a test says, before or after its first byte has left."""
+
+    def __init__(self, error, *, is_late):
+        super().__init__()
+        self._error, self._is_late = error, is_late
+
+    async def _prepared(self):
+        async def send(look_again):
+            if self._is_late:
+                await look_again()
+            raise self._error
+
+        return send
+
+
+BUDGET = "SELECT (state ->> 'calls')::integer FROM darkroom.limits WHERE scope = 'budget' AND window_start = 'epoch'"
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["not sent", "sent"])
+@pytest.mark.parametrize("error", [KeyError("candidates"), OSError("no room"), asyncio.CancelledError()], ids=repr)
+async def test_call_that_breaks_off_unexpectedly_counts_only_if_it_may_have_left(database, error, is_late):
+    with pytest.raises(type(error)):
+        await asked(database, Breaking(error, is_late=is_late), budgets="total_calls=9")
+
+    (call,) = await database.fetch("SELECT outcome, was_sent, may_be_paid FROM darkroom.provider_calls")
+    name = "cut_off" if isinstance(error, asyncio.CancelledError) else type(error).__name__
+    assert tuple(call) == (name, is_late, is_late)
+    assert await database.fetchval(BUDGET) == int(is_late)
+
+
+async def test_call_whose_second_look_finds_no_database_is_not_counted(database, monkeypatch):
+    async def lost(*_):
+        raise DatabaseLostError("gone")
+
+    monkeypatch.setattr("workers.gate.pause_left_s", lost)
+    monkeypatch.setattr("workers.gate.SENT_WITHIN_S", 0.0)
+    provider = Scripted()
+    with pytest.raises(DatabaseLostError):
+        await asked(database, provider)
+
+    assert (provider.sent, await intents(database)) == (0, [("DatabaseLostError", False)])
 
 
 ONE_A_MINUTE = {"provider_limits": "gemini/requests_per_minute=1"}
