@@ -7,6 +7,7 @@ the pool.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -50,7 +51,7 @@ BORROW_EVERY_S = 1.0
 STUCK_LOOP_S = 30.0
 STUCK_EXIT_CODE = 70
 HEADLESS_EXIT_CODE = 71
-STOP_LOOK_S = 0.1
+BORROWED_LOOK_S = 0.05
 STOP_S = 2.0
 """How long signing off may take; a lease that isn't signed off ends by itself."""
 
@@ -99,6 +100,8 @@ class LeaseThread(threading.Thread):
         self._claims: HeldClaims | None = None
         self._unknown: set[UUID] = set()
         self._stopping = threading.Event()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._connect_s = 0.0
         self._borrowed: Future[None] | None = None
@@ -118,11 +121,19 @@ class LeaseThread(threading.Thread):
         """
         self._watched_at = time.monotonic()
         self._claims, self._main_loop = claims, loop
+        self._wake()
 
     def stop(self) -> None:
         """Sign the process off and end the thread; returns when it has ended, within seconds."""
         self._stopping.set()
+        self._wake()
         self.join(timeout=STOP_S)
+
+    def _wake(self) -> None:
+        """End the rest between two beats; called in other threads."""
+        if self._own_loop is not None:
+            with contextlib.suppress(RuntimeError):  # the thread is over, and its loop closed
+                self._own_loop.call_soon_threadsafe(self._woken.set)
 
     @override
     def run(self) -> None:
@@ -130,6 +141,7 @@ class LeaseThread(threading.Thread):
         asyncio.run(self._beats())
 
     async def _beats(self) -> None:
+        self._own_loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             rest_s = BEAT_S
             try:
@@ -187,7 +199,7 @@ class LeaseThread(threading.Thread):
             self._borrowed = asyncio.run_coroutine_threadsafe(self._beat(self._database.run), loop)
         # polled: a future of another thread's loop has no event that ends with this wait
         while not self._borrowed.done() and time.monotonic() - now_s < BORROW_EVERY_S:  # noqa: ASYNC110 - see above
-            await asyncio.sleep(STOP_LOOK_S / 2)
+            await asyncio.sleep(BORROWED_LOOK_S)
         if not self._borrowed.done():  # not cancelled: it would keep its connection all the same
             return False if time.monotonic() - self._borrowed_at > CONNECT_S else None
         borrowed, self._borrowed = self._borrowed, None
@@ -254,11 +266,11 @@ class LeaseThread(threading.Thread):
             self._drop_connection()
 
     async def _rest(self, rest_s: float) -> None:
-        """Wait for the next beat; without an executor, which Python closes as soon as the main thread is over."""
-        until_s = time.monotonic() + rest_s
-        # polled: the event is a thread's
-        while not self._stopping.is_set() and (left_s := until_s - time.monotonic()) > 0:  # noqa: ASYNC110 - see above
-            await asyncio.sleep(min(STOP_LOOK_S, left_s))
+        """Wait for the next beat, or until another thread wakes this one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(rest_s):
+                await self._woken.wait()
+        self._woken.clear()
 
     def _watch_parent(self) -> None:
         if not threading.main_thread().is_alive():
