@@ -18,7 +18,7 @@ import redis
 from bench.ground import JOBS, Ground, ground, percentiles, run
 from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import EMBEDDED_FOLDER
-from models.connections import DatabaseLostError, losses_translated
+from models.connections import DatabaseLostError, losses_translated, session_losses_translated
 
 TIMES = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 EACH = 5
@@ -38,8 +38,9 @@ async def produce(place: Ground) -> None:
     connection, number = None, 0
     while True:
         try:
-            with losses_translated(connection):
+            with losses_translated():
                 connection = connection or await place.connect()
+            async with session_losses_translated(connection):
                 number += 1  # first: whether a statement that was cut off has committed isn't known
                 await connection.execute(JOBS, f"n{number}x", EACH)
         except DatabaseLostError:

@@ -63,6 +63,9 @@ class Claim:
 TRIGGER_WAIT_MS = 100
 """How long a claim waits for a lock that a trigger of the application's wants: it takes jobs of many users at once."""
 
+BRIEF_WAIT_MS = 1
+"""The same for a claim of one job, in a look that has met such a lock: as many rows may stand behind it."""
+
 _MOST = 2_147_483_647
 """PostgreSQL's largest integer: a counter stops there, because one more would be refused."""
 
@@ -112,10 +115,10 @@ def _claim(look_at: int) -> str:
     return _claim_of("q.ready AND q.status = 'pending'", look_at)
 
 
-def _claim_of(which: str, look_at: int) -> str:
+def _claim_of(which: str, look_at: int, wait_ms: int = TRIGGER_WAIT_MS) -> str:
     return f"""
 WITH pauses AS MATERIALIZED (
-        SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '{TRIGGER_WAIT_MS}', true)),
+        SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '{wait_ms}', true)),
     picked AS MATERIALIZED (
         SELECT q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token FROM darkroom.job_queue q
         WHERE q.queue = $1 AND {which}
@@ -210,22 +213,28 @@ async def claim(
             return claims
 
 
-_CLAIM_ONE = _claim_of(
-    """q.id = $5 AND (q.ready AND q.status = 'pending'
-                     OR q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.scheduled_at <= now())""",
-    1,
-)
+_ONE = """q.id = $5 AND (q.ready AND q.status = 'pending'
+                          OR q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.scheduled_at <= now())"""
+_CLAIM_ONE = {wait_ms: _claim_of(_ONE, 1, wait_ms) for wait_ms in (TRIGGER_WAIT_MS, BRIEF_WAIT_MS)}
 
 
 async def claim_one(
-    connection: Connection, worker_id: UUID, queue: str, queue_id: int, deadlines_s: Mapping[str, float]
+    connection: Connection,
+    worker_id: UUID,
+    queue: str,
+    queue_id: int,
+    deadlines_s: Mapping[str, float],
+    *,
+    wait_ms: int = TRIGGER_WAIT_MS,
 ) -> Claim | None:
     """Take one job by the id of its queue row; None if it isn't due, is paused or somebody holds it.
+
+    `wait_ms` is TRIGGER_WAIT_MS or BRIEF_WAIT_MS.
 
     Raises:
         asyncpg.PostgresError: the database refuses this row.
     """
-    (row,) = await connection.fetch(_CLAIM_ONE, queue, 1, worker_id, dict(deadlines_s), queue_id)
+    (row,) = await connection.fetch(_CLAIM_ONE[wait_ms], queue, 1, worker_id, dict(deadlines_s), queue_id)
     return Claim.from_row(row) if row["id"] is not None else None
 
 

@@ -1,8 +1,9 @@
 """Connections to PostgreSQL, and what their errors mean: a lost race for locks, a lost connection, or neither."""
 
+import asyncio
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias
 
 import asyncpg
@@ -25,7 +26,21 @@ CONNECTION_LOSS = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
 )
-"""What PostgreSQL says when it isn't there or isn't able now: it starts, stops, is full, or fails over."""
+"""What PostgreSQL says when it isn't there or isn't able now: it starts, stops, is full, or fails over.
+
+On an open connection they say nothing by themselves: a trigger of the application's may raise any of them for one row.
+"""
+
+SESSION_ENDS = frozenset({"FATAL", "PANIC"})
+"""Severities after which PostgreSQL closes the connection; no trigger can raise them."""
+
+PROBE_S = 2.0
+"""How long a connection may take to show that it is usable after an error that looks like a lost database."""
+
+_PROBE = "SELECT 1 WHERE NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'"
+
+_RAISE_ROUTINE = "exec_stmt_raise"
+"""What PL/pgSQL's RAISE reports as its routine in PostgreSQL's source (the same in versions 13 to 18)."""
 
 OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 """What this machine lacks when it can't even try to connect: PostgreSQL may be well, and the error says so itself."""
@@ -63,6 +78,22 @@ def is_connection_loss(error: BaseException) -> bool:
     return isinstance(error, DatabaseLostError)
 
 
+def is_raised(error: BaseException) -> bool:
+    """Say whether a RAISE in a function or trigger made an error: with any SQLSTATE, it is no state of PostgreSQL's.
+
+    By the routine that PostgreSQL names; words can't tell, and an application chooses its SQLSTATEs as it likes.
+    """
+    return getattr(error, "server_source_function", None) == _RAISE_ROUTINE
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Say whether PostgreSQL refused what a statement does, and not the statement's moment.
+
+    Of an error that `Database` has let through: a lost connection is a DatabaseLostError there.
+    """
+    return isinstance(error, asyncpg.PostgresError) and (not is_contention(error) or is_raised(error))
+
+
 def is_cancelled(error: BaseException) -> bool:
     """Say whether PostgreSQL cancelled the statement, for its role's time limit or an operator: 57014."""
     return isinstance(error, asyncpg.QueryCanceledError)
@@ -74,37 +105,69 @@ def is_passing(error: BaseException) -> bool:
 
 
 @contextmanager
-def losses_translated(connection: "Connection | None" = None) -> Iterator[None]:
-    """Turn what a lost connection raises into DatabaseLostError.
-
-    Args:
-        connection: the one that is worked on; None while it is being opened, when every error of the operating system
-            means that it can't be had. On an open one an error of the system's is the work's own, except that the
-            driver's time limit for a statement is a TimeoutError without a number.
+def losses_translated() -> Iterator[None]:
+    """Turn what keeps a connection from being opened into DatabaseLostError.
 
     Raises:
-        DatabaseLostError: the connection is lost or can't be had.
+        DatabaseLostError: the connection can't be had.
         OSError: this machine lacks what a connection needs, such as open files.
     """
     try:
         yield
     except CONNECTION_LOSS as error:
         raise DatabaseLostError(error) from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if _means_loss(error, connection):
+    except (OSError, asyncpg.InterfaceError) as error:
+        if _means_no_connection(error):
             raise DatabaseLostError(error) from error
         raise
 
 
-def _means_loss(error: Exception, connection: "Connection | None") -> bool:
-    if isinstance(error, TimeoutError) and error.errno is None:
-        return True
-    if connection is not None:
-        return _is_closed(connection)
+@asynccontextmanager
+async def session_losses_translated(connection: Connection) -> AsyncIterator[None]:
+    """Turn what the loss of an open connection raises into DatabaseLostError, by the state of that connection.
+
+    A trigger may raise every SQLSTATE, so that none of them says by itself that PostgreSQL is away: the connection is
+    lost if it is closed, or if it can't be used for a write any more. Errors of the operating system are the work's
+    own, except the driver's time limit for a statement, which is a TimeoutError without a number.
+
+    Args:
+        connection: the one that is worked on; in no transaction when the work is over.
+
+    Raises:
+        DatabaseLostError: the connection is lost.
+        asyncpg.QueryCanceledError: the driver's time limit was over, and the connection is sound.
+    """
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        is_late = isinstance(error, TimeoutError) and error.errno is None
+        if await _is_lost(error, connection, is_suspect=is_late or isinstance(error, CONNECTION_LOSS)):
+            raise DatabaseLostError(error) from error
+        if is_late:
+            raise asyncpg.QueryCanceledError("canceled at the driver's time limit for a statement") from error
+        raise
+
+
+def _means_no_connection(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno not in OWN_LIMITS
     # of the pool, while it closes; those that are ValueErrors too name what is wrong with the URL
     return isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
+
+
+async def _is_lost(error: Exception, connection: Connection, *, is_suspect: bool) -> bool:
+    if _is_closed(connection) or getattr(error, "severity_en", None) in SESSION_ENDS:
+        return True
+    return is_suspect and not is_raised(error) and not await _is_usable(connection)
+
+
+async def _is_usable(connection: Connection) -> bool:
+    """Say whether a connection answers, on a server that takes writes."""
+    try:
+        async with asyncio.timeout(PROBE_S):
+            return await connection.execute(_PROBE) == "SELECT 1"
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        return False
 
 
 def _is_closed(connection: Connection) -> bool:

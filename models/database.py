@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +23,9 @@ from models.connections import (
     Connection,
     PoolerFoundError,
     is_contention,
+    is_raised,
     losses_translated,
+    session_losses_translated,
 )
 from models.row_security import REFUSE_FILTERED_ROWS
 
@@ -34,6 +37,9 @@ LOCK_TIMEOUT_MS = 800
 """Below PostgreSQL's deadlock_timeout (1 s): in a deadlock we step back, and the other program goes on."""
 
 FIRST_BACKOFF_S = 0.02
+
+RAISED_PATIENCE_S = 1.0
+"""How long a statement is repeated that loses a race by the word of a trigger alone: no lock is waited for."""
 
 
 class Database:
@@ -164,7 +170,7 @@ class Database:
         try:
             return await self._run_on_pool(work)
         except (PoolerFoundError, *STATEMENT_LOST) as sign:
-            if is_behind_pooler:
+            if is_behind_pooler or is_raised(sign):
                 raise
             await self._go_behind_pooler(sign)
         return await self._run_on_pool(work)
@@ -184,7 +190,9 @@ class Database:
         """
         try:
             return await _run_in_session(connection, work, behind_pooler=self._direct_url.behind_pooler)
-        except STATEMENT_LOST:  # the caller's next connection knows
+        except STATEMENT_LOST as sign:  # the caller's next connection knows
+            if is_raised(sign):
+                raise
             self._direct_url = replace(self._direct_url, behind_pooler=True)
             raise
 
@@ -244,7 +252,7 @@ class Database:
 async def _run_in_session(
     connection: Connection, work: Callable[[Connection], Awaitable[T]], *, behind_pooler: bool
 ) -> T:
-    with losses_translated(connection):
+    async with session_losses_translated(connection):
         if not behind_pooler:
             return await work(connection)
         # a pooler keeps no session: what is set has to go along
@@ -254,14 +262,19 @@ async def _run_in_session(
 
 
 async def _patiently(attempt_once: Callable[[], Awaitable[T]], patience_s: float) -> T:
-    """Try again, with jitter, what lost a race for locks."""
+    """Try again, with jitter, what lost a race for locks; what a trigger says to be one only for RAISED_PATIENCE_S."""
+    raised_until_s = time.monotonic() + RAISED_PATIENCE_S
+
+    def may_win(error: BaseException) -> bool:
+        return is_contention(error) and not (is_raised(error) and time.monotonic() > raised_until_s)
+
     try:
         return await attempt_once()
     except CONTENTION:
         if patience_s <= 0:
             raise
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(is_contention),
+            retry=retry_if_exception(may_win),
             wait=wait_random_exponential(multiplier=FIRST_BACKOFF_S, max=1),
             stop=stop_after_delay(patience_s),
             reraise=True,

@@ -12,12 +12,12 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from models.connections import Connection
+from models.connections import Connection, is_contention
 from models.database import Database
 from models.error_logs import FailedAttempt, log_failed_attempts
-from models.refusals import SPEAK_NOW, is_refusal
+from models.refusals import SPEAK_NOW
 from models.rescue import DEADLINE_GRACE_S, adopt_jobs
-from models.transitions import HOUSE_LOCK_TIMEOUT_MS
+from models.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSE_LOCK_TIMEOUT_MS
 
 log = structlog.get_logger(__name__)
 
@@ -67,16 +67,16 @@ async def end_left_behind(database: Database, terms: TakeInTerms) -> int:
     Refunded are those that Darkroom charged, and once: a refund that the ledger has isn't paid again.
     """
     values = (terms.max_wait_s, terms.silence_s, [list(names) for names in terms.stops], MOST_AT_ONCE)
-    failures = []
+    failures, lock_timeout_ms = [], HOUSE_LOCK_TIMEOUT_MS
     for row in await database.fetch(_FOUND, *values):
         reason = _reason(row, terms.max_wait_s)
+        end = partial(_end, row=row, reason=reason, lock_timeout_ms=lock_timeout_ms)
         try:
-            label = await database.commit("end_left_behind", partial(_end, row=row, reason=reason))
-        except asyncpg.LockNotAvailableError:
-            continue  # its user's balance is held: the next pass is soon
+            label = await database.commit("end_left_behind", end, patience_s=0)
         except asyncpg.PostgresError as error:
-            if not is_refusal(error):
-                raise
+            if is_contention(error):  # its user's balance is held: the next pass is soon
+                lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
+                continue
             log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
             continue
         if label is not None:
@@ -99,10 +99,10 @@ def _reason(row: Any, max_wait_s: float) -> str:
     return f"not finished within {max_wait_s:g} s: it was in nobody's queue"
 
 
-async def _end(connection: Connection, row: Any, reason: str) -> str | None:
+async def _end(connection: Connection, row: Any, reason: str, lock_timeout_ms: int) -> str | None:
     async with connection.transaction():
         await connection.execute(SPEAK_NOW)
-        await connection.execute(f"SET LOCAL lock_timeout = {HOUSE_LOCK_TIMEOUT_MS}")
+        await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
         label: str | None = await connection.fetchval(_END, row["job_type"], row["job_id"], row["updated_at"], reason)
         return label
 

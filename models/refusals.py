@@ -14,11 +14,20 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from models.claims import Claim, FencedError, claim, claim_one
-from models.connections import CONNECTION_LOSS, CONTENTION, Connection
+from models.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
+from models.connections import CONTENTION, Connection, is_contention, is_refusal
 from models.database import Database
 from models.job_tables import table_of
-from models.transitions import HOUSE_LOCK_TIMEOUT_MS, Failed, Released, Retried, Snoozed, Transition, Unheld
+from models.transitions import (
+    BRIEF_LOCK_TIMEOUT_MS,
+    HOUSE_LOCK_TIMEOUT_MS,
+    Failed,
+    Released,
+    Retried,
+    Snoozed,
+    Transition,
+    Unheld,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -35,28 +44,32 @@ END_AFTER_S: Final = 3_600
 END_AFTER_REFUSALS: Final = 5
 """With no worker running nothing is tried, and an hour says nothing."""
 
-GENERAL_CLASSES: Final = ("0A", "25", "26", "28", "3D", "3F", "40", "42", "54", "55", "57", "F0")
-"""SQLSTATE classes that may mean every row alike (rights, a missing function, a time limit, ...): a job that is
-refused with one of these waits for its maximum wait, in case somebody mends the cause."""
+GENERAL_CLASSES: Final = ("08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "F0")
+"""SQLSTATE classes that may mean every row alike (rights, a missing function, a full disk, a time limit, ...): a job
+that is refused with one of these waits for its maximum wait, in case somebody mends the cause."""
 
 LOOK_S: Final = 0.5
 """For so long one look claims row by row; what it has claimed waits to be started meanwhile."""
 
+EMPTY_LOOK_S: Final = 1.5
+"""The same for a look at the queue's head that has claimed nothing."""
+
 RETRIED_AT_ONCE: Final = 10
+
+END_PATIENCE_S: Final = 10
+"""How long the end of a claim waits for a balance that another program holds, before the job is set aside."""
+
 LABEL_EVERY_S: Final = 3_600
+LABEL_FIRST_S: Final = 60
+"""What was refused for a lock is over soon."""
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Say whether PostgreSQL refused what a statement does, and not the statement's moment."""
-    return isinstance(error, asyncpg.PostgresError) and not isinstance(error, (*CONTENTION, *CONNECTION_LOSS))
+def is_of_a_row(error: asyncpg.PostgresError) -> bool:
+    """Say whether a write that skips locked rows failed for one of its rows: also by a lock that a trigger didn't get.
 
-
-def _is_of_a_row(error: asyncpg.PostgresError) -> bool:
-    """Say whether a claim failed for one of its rows: also by a lock that a trigger didn't get, which names its place.
-
-    A claim itself waits for tables alone, and those are everybody's.
+    Such an error names its place. The write itself waits for tables alone, and those are everybody's.
     """
-    return is_refusal(error) or (isinstance(error, CONTENTION) and bool(getattr(error, "context", None)))
+    return is_refusal(error) or (is_contention(error) and bool(getattr(error, "context", None)))
 
 
 def words_of(error: asyncpg.PostgresError) -> str:
@@ -97,10 +110,10 @@ async def claim_jobs(
             await database.commit("claim", lambda c: claim(c, worker_id, queue, most, deadlines_s), patience_s=0)
         )
     except asyncpg.PostgresError as error:
-        if not _is_of_a_row(error):
+        if not is_of_a_row(error):
             raise
     rows = await database.fetch(_HEAD, queue, max(most, _HEAD_ROWS))
-    return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s)
+    return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s, empty_s=EMPTY_LOOK_S)
 
 
 async def claim_refused(
@@ -112,25 +125,41 @@ async def claim_refused(
 
 
 async def _claim_singly(
-    database: Database, rows: list[Any], worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
+    database: Database,
+    rows: list[Any],
+    worker_id: UUID,
+    queue: str,
+    most: int,
+    deadlines_s: Mapping[str, float],
+    *,
+    empty_s: float = LOOK_S,
 ) -> Claimed:
     claims: list[Claim] = []
-    refused = 0
-    until_s = time.monotonic() + LOOK_S
+    refused, wait_ms = 0, TRIGGER_WAIT_MS
+    began_s = time.monotonic()
     for row in rows:
-        if len(claims) == most or time.monotonic() > until_s:
+        # while nothing is claimed nothing waits to be started, and all of these rows may be refused
+        if len(claims) == most or time.monotonic() > began_s + (LOOK_S if claims else empty_s):
             break
         try:
             one = await database.commit(
                 "claim_one",
-                lambda c, row=row: claim_one(c, worker_id, queue, row["id"], deadlines_s),  # type: ignore[misc]  # mypy can't infer a default
+                partial(
+                    claim_one,
+                    worker_id=worker_id,
+                    queue=queue,
+                    queue_id=row["id"],
+                    deadlines_s=deadlines_s,
+                    wait_ms=wait_ms,
+                ),
                 patience_s=0,
             )
         except asyncpg.PostgresError as error:
-            if not _is_of_a_row(error):
+            if not is_of_a_row(error):
                 raise
             await set_aside(database, Unheld(row["job_type"], row["job_id"], row["id"]), error)
             refused += 1
+            wait_ms = BRIEF_WAIT_MS if is_contention(error) else wait_ms
             continue
         if one is not None:
             claims.append(one)
@@ -214,6 +243,7 @@ async def end_refused(
     condition: str,
     value: object,
     waits: bool = False,
+    lock_timeout_ms: int = HOUSE_LOCK_TIMEOUT_MS,
 ) -> str | None:
     """End a job though the database refused to write its end; return its label, or None if `condition` doesn't hold.
 
@@ -228,6 +258,7 @@ async def end_refused(
         condition: SQL over `q` (the locked queue row), with `$3` for `value`.
         value: what `condition` compares with.
         waits: for locks, as a claim's own write does; else rows that are locked are left to the next pass.
+        lock_timeout_ms: how long it waits for a balance otherwise.
     """
     skip = "" if waits else " SKIP LOCKED"
     table = table_of(unheld.job_type).name
@@ -236,7 +267,7 @@ async def end_refused(
         async with connection.transaction():
             await connection.execute(SPEAK_NOW)
             if not waits:
-                await connection.execute(f"SET LOCAL lock_timeout = {HOUSE_LOCK_TIMEOUT_MS}")
+                await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
             if await connection.fetchval(_LOCK_JOB.format(table=table, skip=skip), unheld.job_id) is None:
                 return None
             held = await connection.fetchrow(
@@ -254,7 +285,7 @@ async def end_refused(
             )
             return label
 
-    label = await database.commit("end_refused", write)
+    label = await database.commit("end_refused", write, patience_s=END_PATIENCE_S if waits else 0)
     if label is not None:
         log.error("job_end_recorded", job_id=unheld.job_id, label=label, error=words_of(error))
     return label
@@ -286,9 +317,13 @@ async def settle_refused(database: Database, held: Claim, transition: Transition
     if not isinstance(transition, Failed):
         await set_aside(database, unheld, error, lease_token=held.lease_token, event=event_of(transition))
         return
-    label = await end_refused(
-        database, unheld, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True
-    )
+    try:
+        label = await end_refused(
+            database, unheld, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True
+        )
+    except CONTENTION:  # its row or its balance is held for long: its next claim fails as this one did
+        await set_aside(database, unheld, error, lease_token=held.lease_token)
+        return
     if label is None:
         raise FencedError(f"{held.job_type} job {held.job_id} is no longer held by this claim")
 
@@ -310,26 +345,29 @@ async def long_refused(database: Database) -> list[Any]:
 
 _UNSETTLED = f"""
 SELECT r.job_type, r.job_id FROM darkroom.refused_ends r
-WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds' ORDER BY r.tried_at LIMIT 200
+WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds'
+   OR r.tries = 1 AND r.tried_at < now() - interval '{LABEL_FIRST_S} seconds' ORDER BY r.tried_at LIMIT 200
 """
 _SETTLE = "SELECT darkroom.settle_refused_end($1, $2)"
 
 
 async def settle_refused_ends(database: Database) -> int:
     """Try again, each hour and one by one, the labels and refunds that were refused; return how many are settled."""
-    settled = 0
+    settled, lock_timeout_ms = 0, HOUSE_LOCK_TIMEOUT_MS
     for row in await database.fetch(_UNSETTLED):
-        settle = partial(_settle, key=(row["job_type"], row["job_id"]))
+        settle = partial(_settle, key=(row["job_type"], row["job_id"]), lock_timeout_ms=lock_timeout_ms)
         try:
-            settled += await database.commit("settle_refused", settle)
+            settled += await database.commit("settle_refused", settle, patience_s=0)
         except asyncpg.PostgresError as error:
-            if not is_refusal(error):
-                raise
+            if is_contention(error):  # somebody holds its row or its balance: the next pass is soon
+                lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
+                continue
             log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
     return settled
 
 
-async def _settle(connection: Connection, key: tuple[str, str]) -> bool:
+async def _settle(connection: Connection, key: tuple[str, str], lock_timeout_ms: int) -> bool:
     async with connection.transaction():
         await connection.execute(SPEAK_NOW)
+        await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
         return bool(await connection.fetchval(_SETTLE, *key))

@@ -1,5 +1,7 @@
 """What the house does for jobs that nobody holds any more: rescue, quarantine, maximum wait, adoption."""
 
+import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,12 +12,20 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from models.connections import Connection
+from models.connections import Connection, is_contention
 from models.database import Database
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
-from models.refusals import SPEAK_NOW, end_refused, event_of, is_refusal, long_refused, set_aside
-from models.transitions import Failed, Released, Retried, Unheld, record_for_house
+from models.refusals import SPEAK_NOW, end_refused, event_of, is_of_a_row, long_refused, set_aside
+from models.transitions import (
+    BRIEF_LOCK_TIMEOUT_MS,
+    HOUSE_LOCK_TIMEOUT_MS,
+    Failed,
+    Released,
+    Retried,
+    Unheld,
+    record_for_house,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -27,9 +37,19 @@ QUARANTINE_KILLS = 2
 
 MOST_AT_ONCE = 200
 
+PASS_S = 0.5
+"""How long one pass may take that meets rows which others hold: jobs wait to be claimed meanwhile."""
+
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 Stops: TypeAlias = Sequence[Sequence[str]]
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long one pass waits for each job's locks: briefly, once it has waited in vain."""
+
+    lock_timeout_ms: int = HOUSE_LOCK_TIMEOUT_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +89,7 @@ SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.max_attempt
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
 FROM darkroom.job_queue q
-WHERE q.status = 'processing' AND {_lost("$1", "$2::timestamptz")}
+WHERE q.status = 'processing' AND q.id > $3 AND {_lost("$1", "$2::timestamptz")}
 ORDER BY q.id LIMIT {MOST_AT_ONCE}
 """
 
@@ -97,10 +117,12 @@ async def rescue_lost_claims(
     window = (not_after or NEVER, settled_at or NEVER)
     requeued = ended = 0
     failures = []
-    for row in await database.fetch(_CANDIDATES, *window):
-        code, transition = _verdict(row)
+    waits, until_s = Waits(), time.monotonic() + PASS_S
+    async for row, code, transition in _lost_claims(database, window):
+        if time.monotonic() > until_s and (requeued + ended == 0 or isinstance(transition, Failed)):
+            break
         lost = partial(_rescue, row=row, transition=transition, window=window)
-        status = await _write(database, "rescue", row, transition, lost, still=_IS_LOST)
+        status = await _write(database, "rescue", row, transition, lost, waits, still=_IS_LOST)
         if status is None:
             continue
         requeued += status == JobStatus.PENDING
@@ -108,6 +130,30 @@ async def rescue_lost_claims(
         failures.append(_failure(row, "JobRescued", code, transition.reason))
     await log_failed_attempts(database, failures)  # after all of them: a locked table keeps no job from its rescue
     return Rescued(requeued, ended)
+
+
+async def _lost_claims(
+    database: Database, window: tuple[datetime, datetime]
+) -> AsyncIterator[tuple[Any, str, Failed | Retried]]:
+    """Yield all lost claims and what becomes of them: first those that go on, then, in any order, those that end.
+
+    An end may meet a balance that another program holds; those are always the oldest, and would stand before the rest.
+    """
+    ends = []
+    last = 0
+    while rows := await database.fetch(_CANDIDATES, *window, last):
+        for row in rows:
+            code, transition = _verdict(row)
+            if isinstance(transition, Failed):
+                ends.append((row, code, transition))
+            else:
+                yield row, code, transition
+        if len(rows) < MOST_AT_ONCE:
+            break
+        last = rows[-1]["id"]
+    random.shuffle(ends)
+    for end in ends:
+        yield end
 
 
 def _failure(row: Any, kind: str, code: str, reason: str) -> FailedAttempt:
@@ -126,40 +172,52 @@ async def _write(
     name: str,
     row: Any,
     transition: Failed | Retried | Released,
-    work: Callable[[Connection], Awaitable[str | None]],
+    work: Callable[..., Awaitable[str | None]],
+    waits: Waits,
     *,
     still: str = "true",
 ) -> str | None:
     """Do one job's write; one that the database refuses keeps no other from its own.
 
-    A refused end is recorded as such if `still` (SQL over `q`) holds, and a claim that can't be set back is set aside;
-    None then, too.
+    A refused end is recorded as such if `still` (SQL over `q`) holds, and its label returned; a claim that can't be set
+    back is set aside.
     """
     try:
-        return await database.commit(name, work)
+        return await database.commit(name, partial(work, lock_timeout_ms=waits.lock_timeout_ms), patience_s=0)
     except asyncpg.PostgresError as error:
-        if not is_refusal(error):
+        if is_contention(error):
+            waits.lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
+        if is_of_a_row(error):
+            return await _settle_refused(database, row, transition, error, still, waits)
+        if not is_contention(error):
             raise
-        log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
-        await _settle_refused(database, row, transition, error, still)
-        return None
+        return None  # a table is locked: the next pass is soon
 
 
 async def _settle_refused(
-    database: Database, row: Any, transition: Failed | Retried | Released, error: asyncpg.PostgresError, still: str
-) -> None:
+    database: Database,
+    row: Any,
+    transition: Failed | Retried | Released,
+    error: asyncpg.PostgresError,
+    still: str,
+    waits: Waits,
+) -> str | None:
     """End a job, or set it aside, whose row the database refuses to change; the next pass tries what fails again."""
     token = row["lease_token"]
+    label = None
     try:
         if isinstance(transition, Failed):
             same = f"q.lease_token IS NOT DISTINCT FROM $3::uuid AND {still}"
-            await end_refused(database, _unheld(row), transition, error, condition=same, value=token)
+            wait = {"condition": same, "value": token, "lock_timeout_ms": waits.lock_timeout_ms}
+            label = await end_refused(database, _unheld(row), transition, error, **wait)
         elif token is not None:
             await set_aside(database, _unheld(row), error, lease_token=token, event=event_of(transition))
     except asyncpg.PostgresError as again:
-        if not is_refusal(again):
-            raise
-        log.error("house_write_refused", job_id=row["job_id"], error=str(again), error_type=type(again).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
+        if is_contention(again):
+            return None  # somebody holds its balance: it is no refusal, and the next pass is soon
+        error = again
+    log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)
+    return label
 
 
 def _verdict(row: Any) -> tuple[str, Failed | Retried]:
@@ -175,7 +233,11 @@ def _verdict(row: Any) -> tuple[str, Failed | Retried]:
 
 
 async def _rescue(
-    connection: Connection, row: Any, transition: Failed | Retried, window: tuple[datetime, datetime]
+    connection: Connection,
+    row: Any,
+    transition: Failed | Retried,
+    window: tuple[datetime, datetime],
+    lock_timeout_ms: int,
 ) -> str | None:
     not_after, settled_at = window
     return await record_for_house(
@@ -186,6 +248,7 @@ async def _rescue(
         "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
         f" AND {_lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
         [str(row["lease_token"]), not_after.isoformat(), row["stage"], settled_at.isoformat()],
+        lock_timeout_ms,
     )
 
 
@@ -196,11 +259,12 @@ SELECT q.id, q.job_type, q.job_id, q.stage, q.lease_token FROM darkroom.job_queu
 
 async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
     """Give back claims that their own worker doesn't know of: the answer to its claim was lost on the way."""
+    waits = Waits()
     for row in await database.fetch(_UNKNOWN, list(tokens)):
         released = Released(row["stage"])
         held = {"condition": "q.lease_token = $3", "value": row["lease_token"]}
         release = partial(record_for_house, unheld=_unheld(row), transition=released, **held)
-        await _write(database, "release_unknown", row, released, release)
+        await _write(database, "release_unknown", row, released, release, waits)
 
 
 # Ids follow the order of submission, so only the oldest rows need a look, and no index: more of them only where
@@ -246,14 +310,14 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
 
     The reason says what the job waited for.
     """
-    failures = []
+    failures, waits = [], Waits()
     async for row in overdue_jobs(database, max_wait_s, stops):
         waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
         uncounted = f" (and {row['paused_s']:.0f} s of operators' pauses)" if row["paused_s"] else ""
         failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")
         same = {"condition": "q.created_at = $3", "value": row["created_at"]}
         end = partial(record_for_house, unheld=_unheld(row), transition=failed, **same)
-        if await _write(database, "end_overdue", row, failed, end) is not None:
+        if await _write(database, "end_overdue", row, failed, end, waits) is not None:
             failures.append(_failure(row, "JobOverdue", "MAX_WAIT_OVER", failed.reason))
     await log_failed_attempts(database, failures)
     return len(failures)
@@ -261,7 +325,7 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
 
 async def end_refused_jobs(database: Database) -> int:
     """End, refunded, what the database has refused to start for an hour; return how many ended."""
-    failures = []
+    failures, waits = [], Waits()
     for row in await long_refused(database):
         failed = Failed(
             row["stage"],
@@ -270,8 +334,8 @@ async def end_refused_jobs(database: Database) -> int:
         )
         same = {"condition": "q.refused_since = $3", "value": row["refused_since"]}
         end = partial(record_for_house, unheld=_unheld(row), transition=failed, **same)
-        await _write(database, "end_refused_job", row, failed, end)
-        failures.append(_failure(row, "JobRefused", "REFUSED_BY_DATABASE", failed.reason))
+        if await _write(database, "end_refused_job", row, failed, end, waits) is not None:
+            failures.append(_failure(row, "JobRefused", "REFUSED_BY_DATABASE", failed.reason))
     await log_failed_attempts(database, failures)
     return len(failures)
 

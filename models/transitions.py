@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
-from asyncpg import LockNotAvailableError, TriggeredDataChangeViolationError
+from asyncpg import TriggeredDataChangeViolationError
 
 from models.claims import Claim, FencedError
 from models.connections import Connection
@@ -99,6 +99,9 @@ HELD = "q.lease_token = $3"
 HOUSE_LOCK_TIMEOUT_MS = 50
 """How long a pass over many jobs waits for one: a producer that dawdles with a balance must not hold up the others."""
 
+BRIEF_LOCK_TIMEOUT_MS = 1
+"""The same once it has waited in vain: a program that holds one balance may hold many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unheld:
@@ -166,11 +169,12 @@ async def record_for_house(
     transition: Failed | Retried | Released,
     condition: str,
     value: object,
+    lock_timeout_ms: int = HOUSE_LOCK_TIMEOUT_MS,
 ) -> str | None:
     """Write a transition that no claim asks for (rescue, maximum wait), if `condition` still holds.
 
-    Job and queue row are locked with SKIP LOCKED, and a refund waits no longer
-    than HOUSE_LOCK_TIMEOUT_MS for its balance: other jobs are next.
+    Job and queue row are locked with SKIP LOCKED, and nothing waits for longer
+    than `lock_timeout_ms`: other jobs are next.
 
     Args:
         connection: a connection in no transaction.
@@ -178,26 +182,25 @@ async def record_for_house(
         transition: what to write.
         condition: SQL over `q` (the locked queue row), with `$3` for `value`.
         value: what `condition` compares with.
+        lock_timeout_ms: how long it waits for a balance, or for what a trigger wants.
 
     Returns:
         The job's status now, or None if the condition no longer held or a row was locked.
+
+    Raises:
+        asyncpg.PostgresError: the database refuses the change, or something that a trigger wants is locked.
     """
-    try:
-        async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = {HOUSE_LOCK_TIMEOUT_MS}")
-            row = await connection.fetchrow(
-                _statement(
-                    table_of(unheld.job_type), cast("type", type(transition)), (), condition, skip=" SKIP LOCKED"
-                ),
-                unheld.job_id,
-                unheld.queue_id,
-                value,
-                *_values(transition),
-            )
-            if isinstance(transition, Failed) and (row is None or row["status"] not in TERMINAL):
-                await _require_over(connection, unheld, condition, value)
-    except LockNotAvailableError:
-        return None
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
+        row = await connection.fetchrow(
+            _statement(table_of(unheld.job_type), cast("type", type(transition)), (), condition, skip=" SKIP LOCKED"),
+            unheld.job_id,
+            unheld.queue_id,
+            value,
+            *_values(transition),
+        )
+        if isinstance(transition, Failed) and (row is None or row["status"] not in TERMINAL):
+            await _require_over(connection, unheld, condition, value)
     return None if row is None else str(row["status"])
 
 

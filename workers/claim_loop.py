@@ -56,7 +56,8 @@ class RunningJob:
     `calls` counts provider calls in flight, and `holds_answer` says that one
     has answered in this stage. `is_recording` shields a commit from a look.
     `ends_after_stage` lets a stage finish whose call is paid for,
-    and releases the job then.
+    and releases the job then. `has_left_lane` while a result waits for a row
+    that another program holds.
     """
 
     claim: Claim
@@ -64,6 +65,7 @@ class RunningJob:
     started_s: float
     calls: int = 0
     is_recording: bool = False
+    has_left_lane: bool = False
     holds_answer: bool = False
     ends_after_stage: bool = False
     ending: Ending | None = None
@@ -191,7 +193,7 @@ class ClaimLoop:
 
     async def _look(self) -> None:
         is_tick = time.monotonic() - self._looked_around_s >= self._settings.poll_s
-        if self._free_lanes() == 0 or self._is_stopping:
+        if self._free_lanes() <= 0 or self._is_stopping:
             return
         if is_tick:
             self._looked_around_s = time.monotonic()
@@ -250,4 +252,6 @@ class ClaimLoop:
             self._woken.set()
 
     def _free_lanes(self) -> int:
-        return self._settings.lanes - len(self._running)
+        """Return how many more jobs may run. As many as there are lanes may wait outside of one, and no more."""
+        lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())
+        return lanes - len(self._running) + min(outside, lanes)

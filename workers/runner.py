@@ -7,22 +7,22 @@ step writes it. Whatever a lost claim does in between, its writes change nothing
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import asyncpg
 import structlog
 
 from config.masking import SecretMask
 from models.claims import ClaimLostError, FencedError
-from models.connections import CONTENTION, DatabaseLostError, is_cancelled, is_connection_loss, is_contention
+from models.connections import CONTENTION, DatabaseLostError, is_cancelled, is_contention, is_raised
 from models.database import Database
 from models.error_logs import log_failed_attempts
 from models.job_inputs import USERS_OF, JobInputs, load_inputs, record_pipeline
-from models.refusals import settle_refused
+from models.refusals import settle_refused, words_of
 from models.resuming import begin_at
 from models.transitions import (
     Checkpoint,
@@ -48,6 +48,7 @@ from workers.causes import what_lacks
 from workers.claim_loop import RunningJob
 from workers.endings import elapsed_ms, ending_of, failed_attempt, report, take_back_cancellation, told_to_end
 from workers.objects import recorded_storage
+from workers.patience import DATABASE_GONE_S, LANE_PATIENCE_S, with_database
 from workers.stored_pictures import StoredPictures
 from workers.translation import (
     build_job,
@@ -59,18 +60,13 @@ from workers.translation import (
     with_output,
 )
 
-T = TypeVar("T")
-
 log = structlog.get_logger(__name__)
-
-DATABASE_GONE_S = 0.5
-"""How long to wait between tries to record while PostgreSQL is gone: the result in hand is worth the wait."""
 
 DATABASE_LOST_DELAY = timedelta(seconds=2)
 """How long a job waits whose stage found PostgreSQL gone: it has used no attempt."""
 
-CANCELLED_PATIENCE_S = 20.0
-"""How long a statement is repeated that PostgreSQL cancels (a role's statement_timeout in a busy hour)."""
+HELD_DELAY = timedelta(seconds=15)
+"""How long a job waits whose result had to be left because of a row that is held; its picture isn't bought again."""
 
 COUNT_PATIENCE_S = 5.0
 """How long a lane is kept for a figure on a row that another program may hold."""
@@ -115,7 +111,7 @@ class Runner:
         self._fetcher = fetcher or PictureFetcher()
         self._maker = maker
         self._inputs = ByteBudget(INPUT_BYTES)
-        self._pictures = StoredPictures(database, storage, self._with_database)
+        self._pictures = StoredPictures(database, storage, with_database)
         self._reuses_results = reuses_results
         self._check_job = check_job
         self._models = models
@@ -158,18 +154,32 @@ class Runner:
             if not isinstance(error, ThrottledError) or error.evidence:  # a snooze has failed no attempt
                 await self._log_error(job, error)
             return ending_of(job, error, self._mask)
-        except (DatabaseLostError, *CONTENTION) as error:
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not lose a job either
+            return await self._ending_of_another(job, error)
+
+    async def _ending_of_another(self, job: RunningJob, error: Exception) -> Transition:
+        """Turn an error that is no stage's own into what happens to the job."""
+        if isinstance(error, (DatabaseLostError, *CONTENTION)) and not is_raised(error):
             log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
             # due at once, it would be claimed over and over where claims get a connection and stages get none
             return Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, elapsed_ms(job))
-        except (OSError, MemoryError, asyncpg.QueryCanceledError) as error:
+        if isinstance(error, asyncpg.PostgresError) and not is_cancelled(error):
+            return await self._refused(job, error)
+        if isinstance(error, OSError | MemoryError | asyncpg.PostgresError):
             log.warning("stage_lacked_resources", stage=job.stage, error=str(error), error_type=type(error).__name__)
-            await self._log_error(job, error)
-            return ending_of(job, TransientError(f"{job.stage} wasn't possible now: {what_lacks(error)}"), self._mask)
-        except Exception as error:  # a bug of ours must not lose a job either
-            log.exception("stage_crashed", stage=job.stage)
-            await self._log_error(job, error)
-            return ending_of(job, TransientError(f"unexpected {type(error).__name__} in {job.stage}"), self._mask)
+            reason = f"{job.stage} wasn't possible now: {what_lacks(error)}"
+        else:
+            log.error("stage_crashed", stage=job.stage, exc_info=error)
+            reason = f"unexpected {type(error).__name__} in {job.stage}"
+        await self._log_error(job, error)
+        return ending_of(job, TransientError(reason), self._mask)
+
+    async def _refused(self, job: RunningJob, error: Exception) -> Transition:
+        """Fail an attempt whose result the database refuses."""
+        words = words_of(error) if isinstance(error, asyncpg.PostgresError) else type(error).__name__
+        log.error("job_end_refused", stage=job.stage, error=words)  # PostgreSQL's refusal: our stack says nothing
+        await self._log_error(job, error)
+        return ending_of(job, TransientError(f"the database refused the result of {job.stage}: {words}"), self._mask)
 
     async def _settle(self, job: RunningJob, transition: Transition) -> Transition:
         """Record how a run ended; return the transition that was written.
@@ -184,9 +194,7 @@ class Runner:
             await self._record(job, transition)
         except ClaimLostError:
             raise
-        except Exception as error:  # a database that refuses a result must not have it made over and over
-            log.exception("job_end_refused", stage=job.stage)
-            await self._log_error(job, error)
+        except Exception as error:  # noqa: BLE001 - a database that refuses a result must not have it made over and over
             transition = await self._record_refused(job, transition, error)
         if isinstance(transition, Completed) and transition.pipeline_id is not None:
             await self._count_use(job, transition.pipeline_id)
@@ -194,18 +202,20 @@ class Runner:
 
     async def _record_refused(self, job: RunningJob, transition: Transition, error: Exception) -> Transition:
         """Let a job end, or wait, whose result or end the database refused; return what was written."""
+        refused = await self._refused(job, error)
         if isinstance(transition, Completed):
-            refused = TransientError(f"the database refused the result of {job.stage}: {type(error).__name__}")
-            transition = ending_of(job, refused, self._mask)
+            transition = refused
+            if is_contention(error) and not is_raised(error):
+                transition = Snoozed(job.stage, "another program holds rows of this job", HELD_DELAY, elapsed_ms(job))
             try:
-                await self._record(job, transition)
+                await self._record(job, transition, contention_s=LANE_PATIENCE_S)
             except asyncpg.PostgresError as again:
                 error = again
             else:
                 return transition
         job.is_recording = True
         try:
-            await self._with_database(lambda: settle_refused(self._database, job.claim, transition, error))
+            await with_database(lambda: settle_refused(self._database, job.claim, transition, error), waiting=job)
         finally:
             job.is_recording = False
         return transition
@@ -215,7 +225,7 @@ class Runner:
         job.is_recording = True  # its claim is gone by right: the look for lost ones must not cut it off
         try:
             async with asyncio.timeout(COUNT_PATIENCE_S):
-                await self._with_database(
+                await with_database(
                     lambda: self._database.commit(
                         "count_use", lambda connection: count_pipeline_use(connection, pipeline_id)
                     )
@@ -227,13 +237,11 @@ class Runner:
 
     async def _stages(self, job: RunningJob) -> Transition:
         claim = job.claim
-        inputs = await self._with_database(
-            lambda: self._database.run(lambda connection: load_inputs(connection, claim))
-        )
+        inputs = await with_database(lambda: self._database.run(lambda connection: load_inputs(connection, claim)))
         if inputs is None:
             raise ClaimLostError(f"the row of job {claim.job_id} is gone")
         if ids := ids_that_share_keys(claim, inputs):
-            rows = await self._with_database(lambda: self._database.fetch(USERS_OF, ids))
+            rows = await with_database(lambda: self._database.fetch(USERS_OF, ids))
             require_unshared([row["id"] for row in rows])
         built = build_job(claim, inputs)
         resumed = resume(built, inputs, claim.stage)
@@ -241,10 +249,13 @@ class Runner:
         if stages[0].name != claim.stage:
             await self._begin_again(job, stages[0], resumed.discarded)
         if (pipeline := inputs.pipeline) is not None and pipeline.is_albums:
-            await self._with_database(
+            await with_database(
                 lambda: self._database.commit(
-                    "record_pipeline", lambda connection: record_pipeline(connection, claim, pipeline.id)
-                )
+                    "record_pipeline",
+                    lambda connection: record_pipeline(connection, claim, pipeline.id),
+                    patience_s=LANE_PATIENCE_S,
+                ),
+                waiting=job,
             )
         if stages[0].name is StageName.GENERATING:  # an earlier attempt may have got as far as the storage
             context = replace(
@@ -288,7 +299,7 @@ class Runner:
         """Begin at another stage than the row says, because what it holds can't be read or isn't a stage of ours."""
         log.warning("checkpoint_discarded", stage=first.name, columns=list(discarded))
         write = partial(begin_at, claim=job.claim, stage=first.name, deadline_s=self._deadlines_s[first.name])
-        await self._with_database(lambda: self._database.commit("begin_at", write))
+        await with_database(lambda: self._database.commit("begin_at", write, patience_s=LANE_PATIENCE_S), waiting=job)
 
     def _context(self, job: RunningJob, inputs: JobInputs, built: Job, outputs: Outputs) -> StageContext:
         claim = job.claim
@@ -301,7 +312,7 @@ class Runner:
                 *(self._storage, self._database),
                 job_type=claim.job_type,
                 job_id=claim.job_id,
-                trip=self._with_database,
+                trip=with_database,
             ),
             pixels=self._pixels,
             limits=self._limits,
@@ -329,6 +340,8 @@ class Runner:
                     try:
                         return await stage.run(context)
                     except (DatabaseLostError, *CONTENTION) as error:
+                        if is_raised(error):
+                            raise
                         log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
                         lost = error
                         await asyncio.sleep(DATABASE_GONE_S)
@@ -339,33 +352,23 @@ class Runner:
                 raise lost from None
             raise TransientError(f"{stage.name} wasn't done within its deadline of {deadline_s:g} s") from None
 
-    async def _record(self, job: RunningJob, transition: Transition) -> None:
-        """Write a transition under the claim's fence; a PostgreSQL that is gone is waited for."""
+    async def _record(self, job: RunningJob, transition: Transition, *, contention_s: float | None = None) -> None:
+        """Write a transition under the claim's fence; a PostgreSQL that is gone is waited for.
+
+        For a row that another program holds it waits `contention_s`, and for LANE_PATIENCE_S of it in its lane.
+        """
         job.is_recording = True
-        try:
-            name = f"record_{type(transition).__name__.lower()}"
-            await self._with_database(
-                lambda: self._database.commit(name, lambda connection: record(connection, job.claim, transition))
+        name = f"record_{type(transition).__name__.lower()}"
+
+        async def write() -> None:
+            await self._database.commit(
+                name, lambda connection: record(connection, job.claim, transition), patience_s=LANE_PATIENCE_S
             )
+
+        try:
+            await with_database(write, contention_s=contention_s, waiting=job)
         finally:
             job.is_recording = False
-
-    async def _with_database(self, trip: Callable[[], Awaitable[T]]) -> T:
-        """Make a trip; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides.
-
-        A trip does nothing but work on the database, so that an OSError of it is a connection that this machine can't
-        open now. A statement that PostgreSQL cancels again and again is refused in the end.
-        """
-        until_s = time.monotonic() + CANCELLED_PATIENCE_S
-        while True:
-            try:
-                return await trip()
-            except Exception as error:
-                may_pass = is_connection_loss(error) or is_contention(error) or isinstance(error, OSError)
-                if not may_pass and not (is_cancelled(error) and time.monotonic() < until_s):
-                    raise
-                log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
-                await asyncio.sleep(DATABASE_GONE_S)
 
     async def _log_error(self, job: RunningJob, error: Exception) -> None:
         """Write one row of error_logs; neither its failure nor a call to end keeps the attempt's own from its record.

@@ -43,6 +43,8 @@ TRIGGERS_FILE: Final = "triggers.sql"
 RETIRED: Final[tuple[str, ...]] = (
     "unreferenced(text[])",
     "adopt(integer)",
+    "is_passing(text)",
+    "warn_of_usage(date, jsonb)",
     "submit_enhancement(text, text, text, text, text, text)",
     "reserve_submission(text, text, text, text)",
     "take_tokens(text[], bigint[])",

@@ -77,20 +77,15 @@ BEGIN
     FROM unnest(ours) o WHERE o.job_id = ANY (ids);
     BEGIN
         PERFORM darkroom.set_back(ids);
-    EXCEPTION WHEN OTHERS OR assert_failure THEN
-        IF darkroom.is_passing(SQLSTATE) AND SQLSTATE NOT IN ('40001', '40P01', '55P03') THEN
-            RAISE;
-        END IF;
+    EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
         -- one by one; a row that the database lets nobody set back is claimed as it is, or set aside by its claim: also
         -- for a lock that a trigger of the application's doesn't get
         PERFORM set_config('lock_timeout', '50', true);
         FOREACH one IN ARRAY ids LOOP
             BEGIN
                 PERFORM darkroom.set_back(ARRAY[one]);
-            EXCEPTION WHEN OTHERS OR assert_failure THEN
-                IF darkroom.is_passing(SQLSTATE) AND SQLSTATE NOT IN ('40001', '40P01', '55P03') THEN
-                    RAISE;
-                END IF;
+            EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+                NULL;
             END;
         END LOOP;
     END;
@@ -183,10 +178,7 @@ BEGIN
     BEGIN
         PERFORM darkroom.write_label(of_type, of_job, label, reason);
         RETURN label;
-    EXCEPTION WHEN OTHERS OR assert_failure THEN
-        IF darkroom.is_passing(SQLSTATE) THEN
-            RAISE;
-        END IF;
+    EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
         RETURN darkroom.end_refused(ROW(of_type, of_job, owner, label, NULL, reason)::darkroom.change, label,
                                     format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE));
     END;

@@ -1,12 +1,57 @@
 -- What the database refuses must not keep a job from its end, nor anybody from ending it: refunds that can't be paid
 -- are recorded as owed, and a label that can't be written waits in darkroom.refused_ends.
 
--- Whether a refusal says nothing about the row: contention, resources, a server that goes down. Such a statement is
--- tried again as it is. The same as models/connections.py, or a job whose end one side takes for refused would never
--- end.
-CREATE OR REPLACE FUNCTION darkroom.is_passing(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
-RETURN left(state, 2) IN ('08', '53')
-    OR state IN ('25006', '40001', '40P01', '55P03', '57P01', '57P02', '57P03');
+-- Whether a SQLSTATE means a lost race for locks. A trigger of the application's may raise it all the same, so whoever
+-- can asks the locks. Every other SQLSTATE is a refusal: where the server is away, nothing runs that could meet it.
+CREATE OR REPLACE FUNCTION darkroom.is_contention(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN state IN ('40001', '40P01', '55P03');
+
+-- Lock the users and balances that a refund writes; false if somebody else holds one of them. Above READ COMMITTED a row
+-- may be free and refused all the same, so there it is always false.
+CREATE OR REPLACE FUNCTION darkroom.lock_payees(ended darkroom.change[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    ids text[] := ARRAY(SELECT DISTINCT e.user_id FROM unnest(ended) e ORDER BY 1);
+    locked integer;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN false;
+    END IF;
+    SELECT count(*) INTO locked FROM (SELECT FROM public.users u WHERE u.id = ANY (ids)
+                                      ORDER BY u.id FOR KEY SHARE SKIP LOCKED) l;
+    IF locked < (SELECT count(*) FROM public.users u WHERE u.id = ANY (ids)) THEN
+        RETURN false;
+    END IF;
+    SELECT count(*) INTO locked FROM (SELECT FROM public.user_token_balances b WHERE b."userId" = ANY (ids)
+                                      ORDER BY b."userId" FOR NO KEY UPDATE SKIP LOCKED) l;
+    RETURN locked = (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids));
+END $$;
+
+-- Whether the statement has run for as long as its session lets it: then a cancellation is that limit's.
+CREATE OR REPLACE FUNCTION darkroom.is_time_over() RETURNS boolean LANGUAGE sql VOLATILE
+RETURN current_setting('statement_timeout')::interval > interval '0'
+    AND clock_timestamp() - statement_timestamp() >= current_setting('statement_timeout')::interval;
+
+-- Let deferred rules on balances and ledger speak, while what they refuse can still be owed: at the commit they would
+-- refuse whatever ended the job. What another program has pending on these tables is checked by this, too; where that is
+-- refused, it is as it was, and its own commit decides.
+CREATE OR REPLACE FUNCTION darkroom.check_money_now() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    names text;
+BEGIN
+    SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ') INTO names
+    FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
+    WHERE c.conrelid IN ('public.user_token_balances'::regclass, 'public.token_transactions'::regclass)
+      AND c.condeferred AND c.conname <> 'darkroom_opening_balance';
+    IF names IS NOT NULL THEN
+        EXECUTE format('SET CONSTRAINTS %s IMMEDIATE', names);
+        EXECUTE format('SET CONSTRAINTS %s DEFERRED', names);
+    END IF;
+END $$;
 
 -- Pay jobs back, and record as owed what the database refuses to pay: a balance at its largest value, a rule on
 -- balances or ledger. Nearly every call pays in one set; only a refused one goes by user, in the order of their locks,
@@ -17,6 +62,7 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     words text;
+    is_lost_race boolean;
     part record;
 BEGIN
     -- what can't be paid can be owed; a charge, a user or a debt that is hidden can't even be that
@@ -27,15 +73,22 @@ BEGIN
                    ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN
         RETURN;
     END IF;
-    BEGIN
-        PERFORM darkroom.pay_back(ended);
-        RETURN;
-    EXCEPTION WHEN OTHERS OR assert_failure THEN -- OTHERS alone leaves ASSERT out
-        IF darkroom.is_passing(SQLSTATE) THEN
-            RAISE;
-        END IF;
-        words := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
-    END;
+    FOR try IN 1..2 LOOP
+        BEGIN
+            PERFORM darkroom.pay_back(ended);
+            PERFORM darkroom.check_money_now();
+            RETURN;
+        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN -- OTHERS alone leaves these out
+            words := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+            is_lost_race := darkroom.is_contention(SQLSTATE);
+            -- locks that somebody holds, a time limit and a cancellation while waiting are the caller's to deal with
+            IF (is_lost_race OR SQLSTATE = '57014') AND NOT darkroom.lock_payees(ended)
+                    OR SQLSTATE = '57014' AND darkroom.is_time_over() THEN
+                RAISE;
+            END IF;
+        END;
+        EXIT WHEN NOT is_lost_race; -- once more with every lock held: then it is a rule that says so
+    END LOOP;
     IF cardinality(ended) = 1 THEN
         PERFORM darkroom.owe(ended[1], words);
     ELSE
@@ -132,10 +185,9 @@ BEGIN
             PERFORM darkroom.refund(ARRAY[ended]);
         END IF;
         RETURN label;
-    EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN -- a trigger too slow for its role's limit
-        IF darkroom.is_passing(SQLSTATE) THEN
-            RAISE;
-        END IF;
+    -- a trigger too slow for its role's limit; the rows are locked, so that contention is a rule's, or a balance's, which
+    -- the refund below asks for itself
+    EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
         refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
     END;
     DELETE FROM darkroom.job_queue q WHERE q.job_type = ended.job_type AND q.job_id = ended.job_id;
@@ -159,22 +211,19 @@ DECLARE
     refusal text;
 BEGIN
     PERFORM darkroom.require_jobs_shown();
+    -- outside of every block: a row that somebody else holds is no refusal
+    PERFORM 1 FROM public.image_enhancement_jobs j WHERE j.id = of_job FOR NO KEY UPDATE;
+    PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = of_job FOR NO KEY UPDATE;
     SELECT r.* INTO found_end FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job;
     SELECT j.status::text INTO status_now FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type;
     IF status_now IN ('PENDING', 'PROCESSING') AND found_end.label IS NOT NULL THEN
         BEGIN -- with the reason, which a rule on messages may refuse
             status_now := darkroom.write_label(of_type, of_job, found_end.label, CASE
                 WHEN found_end.label IN ('FAILED', 'REFUNDED') THEN found_end.reason END);
-        EXCEPTION WHEN OTHERS OR assert_failure THEN
-            IF darkroom.is_passing(SQLSTATE) THEN
-                RAISE;
-            END IF;
+        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
             BEGIN
                 status_now := darkroom.write_label(of_type, of_job, found_end.label);
-            EXCEPTION WHEN OTHERS OR assert_failure THEN
-                IF darkroom.is_passing(SQLSTATE) THEN
-                    RAISE;
-                END IF;
+            EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
                 refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
             END;
         END;

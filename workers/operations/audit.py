@@ -5,8 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from models.connections import Connection
-from models.refusals import is_refusal
+from models.connections import Connection, is_refusal
 from workers.operations.actions import record_action, record_adjustment
 from workers.operations.ledger import REQUIRE_BALANCE
 from workers.runtime import Runtime

@@ -7,13 +7,21 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from models.connections import DatabaseLostError, is_connection_loss
+from models.connections import DatabaseLostError, is_connection_loss, is_refusal
 from models.database import Database
+from tests.integration.refusals.rules import STATES
 
 
 def failing(error):
     async def work(_connection):
         raise error
+
+    return work
+
+
+def failing_statement(sql):
+    async def work(connection):
+        await connection.execute(sql)
 
     return work
 
@@ -53,6 +61,49 @@ async def test_statement_cancelled_by_its_time_limit_is_no_lost_database(databas
         await database.run(take_too_long)
 
     assert not is_connection_loss(caught.value)
+
+
+async def test_state_that_a_function_raises_is_no_lost_database_and_no_pooler(database):
+    for state in STATES:
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await database.commit(
+                "any",
+                failing_statement(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"),
+                patience_s=0,
+            )
+        assert (caught.value.sqlstate, is_connection_loss(caught.value)) == (state, False)
+
+    assert not database.is_behind_pooler
+
+
+async def test_lack_of_memory_for_one_statement_is_no_lost_database(database):
+    with pytest.raises(asyncpg.OutOfMemoryError) as caught:  # of shared memory: PostgreSQL's own word, for its locks
+        await database.fetch("SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 1000000) n")
+
+    assert is_refusal(caught.value)
+
+
+async def test_drivers_time_limit_on_a_sound_connection_is_a_cancelled_statement(database):
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await database.run(lambda connection: connection.execute("SELECT pg_sleep(5)", timeout=0.05))
+
+    assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_server_that_takes_no_writes_from_us_is_a_lost_database(database, database_url):
+    await database.run(
+        lambda connection: connection.execute(
+            """DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on',
+                                          current_database()); END $$"""
+        )
+    )
+    late = Database(parse_postgres_url(database_url))
+    await late.open()
+    try:
+        with pytest.raises(DatabaseLostError):
+            await late.fetch("DELETE FROM darkroom.job_queue")
+    finally:
+        await late.close()
 
 
 async def test_session_that_is_ended_is_a_lost_database(database):

@@ -272,9 +272,9 @@ async def test_rescue_does_not_judge_a_claim_that_moved_on_meanwhile(database):
 
         fetch = database.fetch
 
-        async def commit(self, name, work):
+        async def commit(self, name, work, **patience):
             await database.run(lambda connection: record(connection, held, Checkpoint("ANALYZING", "CROPPING", 60, 1)))
-            return await database.commit(name, work)
+            return await database.commit(name, work, **patience)
 
     now = await database.fetchval("SELECT clock_timestamp()")
     missed = await rescue_lost_claims(MovesOn(), now + SOON)

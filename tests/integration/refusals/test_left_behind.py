@@ -21,7 +21,7 @@ from tests.builders import (
     queue_row,
     set_mode,
 )
-from tests.integration.refusals.rules import STATEMENTS, raising, refuse, run
+from tests.integration.refusals.rules import STATEMENTS, refuse
 
 TERMS = TakeInTerms(max_wait_s=3_600, silence_s=60)
 TABLES = ("image_enhancement_jobs", "mcp_generation_jobs")
@@ -284,14 +284,3 @@ async def test_creation_in_the_future_is_taken_for_now(database, foreign):
     await take_in(database, TERMS)
 
     assert (await queue_row(database, job))["created_at"] <= datetime.now(UTC) + timedelta(seconds=5)
-
-
-async def test_lock_that_a_trigger_of_one_row_misses_keeps_no_other_from_being_taken_in(database, foreign):
-    locked, other = await make_job(database), await make_job(database)
-    await leave_behind(database, foreign)
-    await run(database, raising("55P03", f"NEW.id = '{locked}'"))
-
-    assert await take_in(database, TERMS) == (2, 0)
-
-    assert (await job_row(database, other))["status"] == "PENDING"
-    assert (await queue_row(database, locked))["status"] == "pending"  # its claim sets it aside

@@ -1,0 +1,340 @@
+"""A trigger may raise any SQLSTATE: none stops the queue, keeps a job from its end, or a sweep from the other jobs."""
+
+import asyncio
+import time
+from functools import partial
+
+import pytest
+
+from config.masking import SecretMask
+from config.settings import Settings
+from models import database as database_module
+from models import refusals
+from models.left_behind import TakeInTerms, end_left_behind, take_in
+from models.refusals import settle_refused_ends
+from models.rescue import end_overdue_jobs, rescue_lost_claims
+from models.transitions import Checkpoint, Completed
+from pipelines.errors import BadImageError
+from pipelines.imaging.header import DecodeLimits
+from pipelines.storage.backends import open_storage
+from tests.builders import (
+    balance_of,
+    claim_jobs,
+    job_row,
+    make_claim,
+    make_job,
+    make_user,
+    make_worker,
+    money_violations,
+    queue_row,
+)
+from tests.integration.refusals.rules import STATES, raise_states, run
+from workers import patience, runner
+from workers.claim_loop import ClaimLoop, RunningJob
+from workers.doorbell import Lanes
+from workers.pulse import Pulse
+from workers.runner import Runner
+
+OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
+TERMS = TakeInTerms(max_wait_s=3_600, silence_s=60)
+
+
+class GivenRunner(Runner):
+    """Runs no stage: each claim comes to what the test gives."""
+
+    given: "Completed | Checkpoint | Exception"
+
+    async def _stages(self, job):
+        if isinstance(self.given, Exception):
+            raise self.given
+        if isinstance(self.given, Checkpoint):
+            await self._record(job, self.given)
+            raise BadImageError("its stage went on")
+        return self.given
+
+
+@pytest.fixture
+def given_runner(database, tmp_path, monkeypatch):
+    """A runner with little patience for locks."""
+    monkeypatch.setattr(database_module, "RAISED_PATIENCE_S", 0.1)
+    monkeypatch.setattr(refusals, "END_PATIENCE_S", 0.2)
+    monkeypatch.setattr(patience, "CANCELLED_PATIENCE_S", 0.2)
+    monkeypatch.setattr(patience, "CONTENTION_PATIENCE_S", 0.2)
+    monkeypatch.setattr(patience, "LANE_PATIENCE_S", 0)
+    monkeypatch.setattr(runner, "LANE_PATIENCE_S", 0.2)
+    return GivenRunner(
+        database=database,
+        storage=open_storage(tmp_path.as_uri()),
+        pixels=None,
+        provider_for=lambda _job, **_: None,
+        deadlines_s={},
+        limits=DecodeLimits(),
+        mask=SecretMask([]),
+    )
+
+
+@pytest.fixture
+def run_to(given_runner):
+    """Run claims at once, each to a result, an error or a checkpoint."""
+
+    async def run_claims(claims, given):
+        given_runner.given = given
+        jobs = [RunningJob(claim, claim.stage, time.monotonic()) for claim in claims]
+        await asyncio.gather(*(given_runner.run_job(job) for job in jobs))
+
+    return run_claims
+
+
+async def is_completed(database, job):
+    return (await job_row(database, job))["status"] == "COMPLETED"
+
+
+async def make_claims(database, **columns):
+    """Claim a job for each of STATES, all of one user."""
+    user = await make_user(database, balance=100)
+    for _ in STATES:
+        await make_job(database, user_id=user, **columns)
+    claims = await claim_jobs(database, most=len(STATES))
+    return user, {claim.job_id: state for claim, state in zip(claims, STATES, strict=True)}, claims
+
+
+async def states_of_ends(database):
+    rows = await database.fetch("SELECT job_id, label, words FROM darkroom.refused_ends")
+    assert {row["label"] for row in rows} == {"REFUNDED"}
+    return {row["job_id"]: row["words"].rpartition(" ")[2].rstrip(")") for row in rows}
+
+
+async def queued(database):
+    return await database.fetchval("SELECT count(*) FROM darkroom.job_queue")
+
+
+async def test_failure_ends_its_job_whatever_the_row_raises(database, run_to):
+    user, states, claims = await make_claims(database)
+    await raise_states(database, states)
+
+    async with asyncio.timeout(20):
+        await run_to(claims, BadImageError("no such picture"))
+
+    assert await states_of_ends(database) == states
+    assert (await queued(database), await balance_of(database, user)) == (0, 100)
+
+
+async def test_result_that_is_refused_uses_the_attempt_whatever_the_row_raises(database, run_to):
+    user, states, claims = await make_claims(database, maxRetries=0)
+    await raise_states(database, states, when="NEW.status = 'COMPLETED'")
+
+    async with asyncio.timeout(20):
+        await run_to(claims, Completed("ANALYZING", 1, {}))
+
+    for job, state in states.items():
+        row = await job_row(database, job)
+        assert (row["status"], f"(SQLSTATE {state})" in row["errorMessage"]) == ("REFUNDED", True)
+    assert (await queued(database), await balance_of(database, user)) == (0, 100)
+
+
+async def test_checkpoint_that_is_refused_uses_the_attempt_whatever_the_row_raises(database, run_to):
+    _, states, claims = await make_claims(database)
+    await raise_states(database, states, when="""NEW."currentStage" = 'CROPPING'""")
+
+    async with asyncio.timeout(20):
+        await run_to(claims, Checkpoint("ANALYZING", "CROPPING", 60, 1))
+
+    rows = await database.fetch("SELECT status, attempts, stage, lease_token FROM darkroom.job_queue")
+    assert len(rows) == len(STATES)
+    assert {(row["attempts"], row["stage"], row["lease_token"]) for row in rows} == {(1, "ANALYZING", None)}
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+async def test_rescue_reaches_every_claim_whatever_their_rows_raise(database, retries):
+    user, states, claims = await make_claims(database, maxRetries=retries)
+    other = await make_job(database)
+    await claim_jobs(database, claims[0].worker_id)
+    await raise_states(database, states)
+    await database.fetch("DELETE FROM darkroom.workers")
+
+    for _ in range(3):  # a slow machine doesn't do all of them in one pass
+        await rescue_lost_claims(database, None)
+
+    assert (await job_row(database, other))["status"] == "PENDING"
+    if retries:
+        rows = await database.fetch(
+            "SELECT job_id, refused_state FROM darkroom.job_queue WHERE refused_since IS NOT NULL"
+        )
+        assert {row["job_id"]: row["refused_state"] for row in rows} == states
+    else:
+        assert await states_of_ends(database) == states
+        assert (await queued(database), await balance_of(database, user)) == (1, 100)
+
+
+@pytest.mark.parametrize("sweep", ["overdue", "left behind"])
+async def test_sweep_ends_every_job_whatever_their_rows_raise(database, foreign, sweep):
+    user, states, _ = await make_claims(database)
+    if sweep == "left behind":
+        async with foreign.transaction():
+            await foreign.execute("SET LOCAL session_replication_role = replica")
+            await foreign.execute(
+                """UPDATE public.image_enhancement_jobs SET "updatedAt" = '2020-01-01', "createdAt" = '2020-01-01',
+                       "processingStartedAt" = '2020-01-01'"""
+            )
+            await foreign.execute("TRUNCATE darkroom.job_queue")
+    await raise_states(database, states)
+
+    if sweep == "overdue":
+        assert await end_overdue_jobs(database, -1) == len(STATES)
+    else:
+        assert await end_left_behind(database, TERMS) == len(STATES)
+
+    assert await states_of_ends(database) == states
+    assert (await queued(database), await balance_of(database, user)) == (0, 100)
+
+
+async def test_rows_are_taken_in_whatever_they_raise(database, foreign):
+    _, states, _ = await make_claims(database)
+    async with foreign.transaction():
+        await foreign.execute("SET LOCAL session_replication_role = replica")
+        await foreign.execute(
+            """UPDATE public.image_enhancement_jobs SET "updatedAt" = darkroom.utc_now() - interval '5 min',
+                   "processingStartedAt" = darkroom.utc_now() - interval '5 min'"""
+        )
+        await foreign.execute("TRUNCATE darkroom.job_queue")
+    await raise_states(database, states)
+
+    other = await make_job(database)
+    await database.fetch("TRUNCATE darkroom.job_queue")
+    assert await take_in(database, TERMS) == (len(STATES) + 1, 0)
+
+    assert (await job_row(database, other))["status"] == "PENDING"  # the others' claims set them aside
+
+
+async def test_refused_labels_are_all_tried_again_whatever_they_raise(database):
+    _, states, _ = await make_claims(database)
+    await raise_states(database, states)
+    await end_overdue_jobs(database, -1)
+    for settled in (0, len(STATES)):
+        await database.fetch("UPDATE darkroom.refused_ends SET tried_at = now() - interval '1 hour'")
+        assert await settle_refused_ends(database) == settled
+        await database.fetch("TRUNCATE public.app_states")
+
+    assert await database.fetchval("SELECT max(tries) FROM darkroom.refused_ends") is None
+    rows = await database.fetch("SELECT status FROM public.image_enhancement_jobs")
+    assert {row["status"] for row in rows} == {"REFUNDED"}
+
+
+@pytest.mark.parametrize("end", ["foreign update", "failure"])
+async def test_refund_is_owed_whatever_its_balance_raises(database, foreign, run_to, end):
+    users = [await make_user(database) for _ in STATES]
+    jobs = {await make_job(database, user_id=user): user for user in users}
+    claims = await claim_jobs(database, most=len(users))
+    await raise_states(database, dict(zip(users, STATES, strict=True)), key="userId", table="user_token_balances")
+
+    if end == "foreign update":
+        await foreign.execute("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'")
+    else:
+        async with asyncio.timeout(20):
+            await run_to(claims, BadImageError("no"))
+
+    rows = await database.fetch("SELECT job_id, owed FROM darkroom.refunds_owed")
+    assert {row["job_id"]: row["owed"] for row in rows} == dict.fromkeys(jobs, 2)
+    assert await queued(database) == 0
+    rows = await database.fetch("SELECT status FROM public.image_enhancement_jobs")
+    assert {row["status"] for row in rows} == {"CANCELLED" if end == "foreign update" else "REFUNDED"}
+    assert await money_violations(database) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        (Completed("ANALYZING", 1, {}), "image_enhancement_jobs"),
+        (Checkpoint("ANALYZING", "CROPPING", 60, 1), "app_seats"),
+    ],
+    ids=["its own row", "a row that a trigger wants"],
+)
+async def test_result_that_waits_too_long_for_a_row_that_is_held_fails_no_attempt(
+    database, connect, run_to, held, given
+):
+    claim = await make_claim(database, maxRetries=0)
+    await run(
+        database,
+        """CREATE TABLE public.app_seats (id integer); INSERT INTO public.app_seats VALUES (1);
+           CREATE FUNCTION public.app_rule() RETURNS trigger LANGUAGE plpgsql AS $body$
+           BEGIN PERFORM FROM public.app_seats FOR UPDATE; RETURN NEW; END $body$;
+           CREATE TRIGGER app_rule BEFORE UPDATE ON public.image_enhancement_jobs
+           FOR EACH ROW EXECUTE FUNCTION public.app_rule()""",
+    )
+    holder = await connect()
+    async with holder.transaction():
+        await holder.execute(f"SELECT FROM public.{held} FOR UPDATE")
+        await run_to([claim], given)
+
+    row = await queue_row(database, claim.job_id)
+    assert (row["attempts"], row["lease_token"], row["refused_state"]) == (0, None, "55P03")
+    await database.fetch("UPDATE darkroom.job_queue SET scheduled_at = now()")
+    taken = await refusals.claim_refused(database, claim.worker_id, "default", 1, {"ANALYZING": 60})
+    assert [one.job_id for one in taken.claims] == [claim.job_id]
+
+
+async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_recorded(
+    database, connect, given_runner, monkeypatch, eventually
+):
+    monkeypatch.setattr(patience, "CONTENTION_PATIENCE_S", 60)
+    given_runner.given = Completed("ANALYZING", 1, {})
+    held = await make_job(database, maxRetries=0)
+    holder, worker = await connect(), await make_worker(database)
+
+    async def run_job(job):
+        if job.claim.job_id == held:
+            await holder.execute("SELECT FROM public.image_enhancement_jobs WHERE id = $1 FOR UPDATE", held)
+        await given_runner.run_job(job)
+
+    loop = ClaimLoop(Settings(lanes=1), database, worker, run_job, lanes=Lanes(), pulse=lambda: Pulse(5))
+    looking = asyncio.create_task(loop.run())
+    try:
+        async with holder.transaction():
+            other = await make_job(database)
+            await eventually(partial(is_completed, database, other))
+            assert not await is_completed(database, held)
+        await eventually(partial(is_completed, database, held))
+    finally:
+        await loop.stop(0)
+        await looking
+
+
+async def test_end_of_a_row_whose_trigger_is_too_slow_for_the_roles_limit_is_quick(database, run_to):
+    claim = await make_claim(database)
+    await run(
+        database,
+        """CREATE FUNCTION public.app_rule() RETURNS trigger LANGUAGE plpgsql AS $body$
+           BEGIN PERFORM pg_sleep(30); RETURN NEW; END $body$;
+           CREATE TRIGGER app_rule BEFORE UPDATE ON public.image_enhancement_jobs
+           FOR EACH ROW EXECUTE FUNCTION public.app_rule()""",
+    )
+    async with database.connection() as connection:
+        await connection.execute("SET statement_timeout = 200")
+
+    async with asyncio.timeout(5):
+        await run_to([claim], BadImageError("no"))
+
+    assert await states_of_ends(database) == {claim.job_id: "57014"}
+    assert await queued(database) == 0
+
+
+async def test_balances_that_are_held_keep_no_other_claim_from_its_rescue(database, connect):
+    users = [await make_user(database, balance=4) for _ in range(40)]
+    for user in users:
+        await make_job(database, user_id=user, maxRetries=0)
+    ends = await make_job(database, maxRetries=0)
+    goes_on = await make_job(database)
+    claims = await claim_jobs(database, most=50)
+    assert len(claims) == 42
+    await database.fetch("DELETE FROM darkroom.workers")
+    holder = await connect()
+    async with holder.transaction():
+        await holder.execute('SELECT FROM public.user_token_balances WHERE "userId" = ANY ($1) FOR UPDATE', users)
+        async with asyncio.timeout(2):
+            await rescue_lost_claims(database, None)
+        assert (await job_row(database, goes_on))["status"] == "PENDING"
+        async with asyncio.timeout(20):
+            while (await job_row(database, ends))["status"] != "REFUNDED":
+                await rescue_lost_claims(database, None)
+
+    assert await database.fetchval("SELECT count(*) FROM darkroom.refused_ends") == 0
