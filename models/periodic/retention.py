@@ -1,6 +1,6 @@
 """Deleting what has been kept for long enough: rows in chunks, weeks of our own logs whole."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -42,7 +42,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows a chunk deleted, and the last one's time as text: where the next chunk goes on."""
+    """How many rows a chunk deleted, and the last one's time as text, where the next chunk goes on; None at the end."""
 
     deleted: int
     last: str | None
@@ -140,19 +140,65 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
     )
     row = await connection.fetchrow(
         f"""
-        WITH gone AS (
-            DELETE FROM {policy.table} t WHERE t.ctid = ANY (ARRAY(
-                SELECT t.ctid FROM {policy.table} t
-                WHERE {column} < {boundary} {since if after else "AND $3::text IS NULL"} AND ({policy.where})
-                ORDER BY {column} LIMIT $2 FOR UPDATE SKIP LOCKED))
-            RETURNING {column} AS at)
-        SELECT count(*) AS deleted, max(at)::text AS last FROM gone
+        WITH due AS MATERIALIZED (
+            SELECT t.ctid AS place, {column} AS at FROM {policy.table} t
+            WHERE {column} < {boundary} {since if after else "AND $3::text IS NULL"} AND ({policy.where})
+            ORDER BY {column} LIMIT $2 FOR UPDATE SKIP LOCKED),
+        gone AS (
+            DELETE FROM {policy.table} t WHERE t.ctid = ANY (ARRAY(SELECT due.place FROM due)) RETURNING 1)
+        SELECT (SELECT count(*) FROM due) AS found, (SELECT count(*) FROM gone) AS deleted,
+               (SELECT max(due.at)::text FROM due) AS last
         """,
         at - policy.age,
         most,
         after,
     )
-    return Pruned(row["deleted"], row["last"]) if row else Pruned(0, None)
+    if row is None:
+        raise AssertionError("unreachable: a SELECT without FROM has a row")
+    # a trigger may keep rows without a word: what it keeps isn't found over and over
+    is_stuck = row["deleted"] == 0 and row["last"] == after
+    return Pruned(row["deleted"], row["last"] if row["found"] == most and not is_stuck else None)
+
+
+async def next_rows(
+    connection: Connection, policy: Policy, at: datetime, after: Sequence[str] | None, most: int
+) -> list[list[str]]:
+    """Return the oldest rows that are over, behind one of them, as time and place: two texts each.
+
+    Raises:
+        UnusablePolicyError: the table or the column isn't there.
+    """
+    boundary, column = await _boundary(connection, policy), f't."{policy.column}"'
+    of_column = "$3::text::timestamp" if "AT TIME ZONE" in boundary else "$3::text::timestamptz"
+    rows = await connection.fetch(
+        f"""
+        SELECT {column}::text AS at, t.ctid::text AS place FROM {policy.table} t
+        WHERE {column} < {boundary} AND ({policy.where})
+          AND ($3::text IS NULL OR ({column}, t.ctid) > ({of_column}, $4::text::tid))
+        ORDER BY {column}, t.ctid LIMIT $2
+        """,
+        *(at - policy.age, most),
+        *(after or (None, None)),
+    )
+    return [[row["at"], row["place"]] for row in rows]
+
+
+async def prune_rows(connection: Connection, policy: Policy, at: datetime, rows: Sequence[Sequence[str]]) -> int:
+    """Delete some rows of `next_rows` that are over still and that nobody has locked; return how many."""
+    boundary, column = await _boundary(connection, policy), f't."{policy.column}"'
+    return len(
+        await connection.fetch(
+            f"""
+            DELETE FROM {policy.table} t WHERE t.ctid = ANY (ARRAY(
+                SELECT t.ctid FROM {policy.table} t
+                WHERE t.ctid = ANY ($2::text[]::tid[]) AND {column} < {boundary} AND ({policy.where})
+                FOR UPDATE SKIP LOCKED))
+            RETURNING 1
+            """,
+            at - policy.age,
+            [place for _, place in rows],
+        )
+    )
 
 
 async def count_prunable(connection: Connection, policy: Policy, at: datetime) -> int:

@@ -73,8 +73,23 @@ BEGIN
     RETURN changed;
 END $$;
 
--- Warn of users who passed 80 % and 100 % of a limit in a month: one row of error_logs each, once.
-CREATE OR REPLACE FUNCTION darkroom.warn_of_usage(first_day date, usage_limits jsonb) RETURNS integer
+-- Which users passed 80 % and 100 % of a limit in a month and haven't been warned of it.
+CREATE OR REPLACE FUNCTION darkroom.thresholds_passed(first_day date, usage_limits jsonb)
+RETURNS TABLE (user_id text, measure text, percent integer)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT u.user_id, l.key, p.percent
+    FROM darkroom.usage_months u
+    CROSS JOIN jsonb_each_text(usage_limits) l
+    CROSS JOIN (VALUES (80), (100)) p (percent)
+    WHERE u.month = first_day AND (to_jsonb(u) ->> l.key)::numeric * 100 >= l.value::numeric * p.percent
+      AND NOT EXISTS (SELECT FROM darkroom.usage_warnings w
+                      WHERE w.user_id = u.user_id AND w.month = first_day AND w.measure = l.key
+                        AND w.percent = p.percent)
+$$;
+
+-- Warn of some of them: one row of error_logs each, once.
+CREATE OR REPLACE FUNCTION darkroom.warn_of_usage(first_day date, usage_limits jsonb, users text[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -82,11 +97,8 @@ DECLARE
 BEGIN
     WITH passed AS (
         INSERT INTO darkroom.usage_warnings AS w (user_id, month, measure, percent)
-        SELECT u.user_id, u.month, l.key, p.percent
-        FROM darkroom.usage_months u
-        CROSS JOIN jsonb_each_text(usage_limits) l
-        CROSS JOIN (VALUES (80), (100)) p (percent)
-        WHERE u.month = first_day AND (to_jsonb(u) ->> l.key)::numeric * 100 >= l.value::numeric * p.percent
+        SELECT t.user_id, first_day, t.measure, t.percent FROM darkroom.thresholds_passed(first_day, usage_limits) t
+        WHERE t.user_id = ANY (users)
         ORDER BY 1, 2, 3, 4 ON CONFLICT DO NOTHING
         RETURNING w.user_id, w.month, w.measure, w.percent)
     INSERT INTO public.error_logs

@@ -1,15 +1,73 @@
-"""A chunk of many users' rows of which the database refuses one: the others go on, and that one is tried alone."""
+"""A chunk of many rows of which the database refuses one: the others go on, and that one is tried alone."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import asyncpg
+import structlog
 
-from models.refusals import SPEAK_NOW, is_refusal
+from models.refusals import SPEAK_NOW, is_of_a_row, words_of
 from workers.periodic.task import Work
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
 FEW: Final = 50
-"""So many users go one by one when one of them is refused."""
+"""So many rows go one by one when one of them is refused."""
+
+
+def log_refused(task: str, row: str, error: asyncpg.PostgresError) -> None:
+    """Name a row that a periodic task had to leave as it is, and why."""
+    log.error("periodic_row_refused", task=task, row=row, error=words_of(error))
+
+
+async def permitted(
+    work: Work, write: Callable[[], Awaitable[T]], *, refused: Callable[[asyncpg.PostgresError], None] | None = None
+) -> T | None:
+    """Write in the tick's transaction; None, with nothing written, where the database refuses it for one of its rows.
+
+    Args:
+        work: the tick's.
+        write: returns anything but None.
+        refused: is told what PostgreSQL said.
+    """
+    try:
+        async with work.connection.transaction():
+            await work.connection.execute(SPEAK_NOW)
+            return await write()
+    except asyncpg.PostgresError as error:
+        if not is_of_a_row(error):
+            raise
+        if refused is not None:
+            refused(error)
+        return None
+
+
+async def permitted_rows(
+    work: Work,
+    task: str,
+    rows: Mapping[str, T],
+    write: Callable[[Sequence[T]], Awaitable[Mapping[str, int]]],
+) -> Mapping[str, int]:
+    """Write rows all at once; one by one where the database refuses that. `refused` counts those that it refuses alone.
+
+    Args:
+        work: the tick's.
+        task: its name.
+        rows: what to write, by the name that the log gives it.
+        write: writes some of them, and returns what it counted.
+    """
+    counts = await permitted(work, partial(write, list(rows.values())))
+    if counts is not None:
+        return counts
+    total: Counter[str] = Counter()
+    for name, row in rows.items():
+        one = await permitted(work, partial(write, [row]), refused=partial(log_refused, task, name))
+        total.update({"refused": 1} if one is None else one)
+    return total
 
 
 async def refusable_chunk(
@@ -30,15 +88,8 @@ async def refusable_chunk(
         The chunk's row, or one in which the next few users are `late`: each of them follows alone.
     """
     for size in dict.fromkeys((work.size, FEW)):
-        try:
-            async with work.connection.transaction():
-                await work.connection.execute(SPEAK_NOW)
-                row = await chunk(size)
-        except asyncpg.PostgresError as error:
-            if not is_refusal(error):
-                raise
-        else:
-            assert row is not None  # noqa: S101 - a function with OUT parameters returns one row
+        row = await permitted(work, partial(chunk, size))
+        if row is not None:
             return dict(row)
     users = [one["user_id"] for one in await next_users(FEW)]
     return {"last": users[-1] if users else None, "late": users, **counts}

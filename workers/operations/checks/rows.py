@@ -130,6 +130,17 @@ ROW_CHECKS: Final = (
         "`darkroom schedule list` shows them; mend the cause, then `darkroom schedule run NAME`",
     ),
     RowCheck(
+        "rows of periodic tasks",
+        """SELECT count(*), min(t.task || ': ' || (t.counts ->> 'refused'))
+           FROM (SELECT DISTINCT ON (k.task) k.task, k.counts FROM darkroom.ticks k
+                 WHERE k.status = 'finished' AND k.finished_at > now() - interval '1 day'
+                 ORDER BY k.task, k.finished_at DESC) t
+           WHERE (t.counts ->> 'refused')::numeric > 0""",
+        "the last ticks left no row as it was",
+        "{count} tasks had to leave rows that the database refuses to change, one is {example}",
+        "the scheduler's log names them with PostgreSQL's words (periodic_row_refused); the others were treated",
+    ),
+    RowCheck(
         "money",
         "SELECT count(*), min(v.promise || ': ' || v.finding) FROM darkroom.money_violations v",
         "balances and ledger agree, every refund has its charge",

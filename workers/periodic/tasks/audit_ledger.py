@@ -1,8 +1,9 @@
 """The money promises, proved every night over every user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from workers.periodic.refusals import permitted_rows
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -13,23 +14,34 @@ PATIENCE_S: Final = 1_800
 """The audit reads the whole ledger, and locks nothing."""
 
 # the id is made of tick and finding, so that an audit that is run again writes none twice
-_AUDIT: Final = """
-WITH found AS MATERIALIZED (SELECT v.* FROM darkroom.money_violations v),
-written AS (
-    INSERT INTO public.error_logs
-        (id, "timestamp", message, "userId", route, environment, "errorType", "callerName", metadata)
-    SELECT 'c' || left(md5(f.promise || coalesce(f.user_id, '') || coalesce(f.job_id, '') || f.finding || $1), 24),
-           darkroom.utc_now(), f.promise || ': ' || f.finding, f.user_id, 'audit-ledger', 'BACKEND', 'LedgerViolation',
-           'darkroom', jsonb_build_object('promise', f.promise, 'jobId', f.job_id, 'tick', $1::text)
-    FROM (SELECT * FROM found LIMIT $2) f ON CONFLICT (id) DO NOTHING)
-SELECT count(*) FROM found
+_FIND: Final = """
+SELECT f.* FROM (
+    SELECT 'c' || left(md5(v.promise || coalesce(v.user_id, '') || coalesce(v.job_id, '') || v.finding || $1::text), 24)
+               AS id, v.promise, v.user_id, v.job_id, v.finding, count(*) OVER () AS violations
+    FROM darkroom.money_violations v) f LIMIT $2
+"""
+_WRITE: Final = """
+INSERT INTO public.error_logs
+    (id, "timestamp", message, "userId", route, environment, "errorType", "callerName", metadata)
+SELECT f.id, darkroom.utc_now(), f.promise || ': ' || f.finding, f.user_id, 'audit-ledger', 'BACKEND',
+       'LedgerViolation', 'darkroom', jsonb_build_object('promise', f.promise, 'jobId', f.job_id, 'tick', $1::text)
+FROM jsonb_to_recordset($2) AS f (id text, promise text, user_id text, job_id text, finding text)
+ON CONFLICT (id) DO NOTHING
 """
 
 
 async def audit(work: Work) -> Chunk:
     """Write every breach of I3 and I7 to error_logs; the count is the metric."""
-    found = await work.connection.fetchval(_AUDIT, work.at.isoformat(), MOST_WRITTEN, timeout=PATIENCE_S)
-    return Chunk(None, {"violations": found})
+    tick = work.at.isoformat()
+    found = [dict(row) for row in await work.connection.fetch(_FIND, tick, MOST_WRITTEN, timeout=PATIENCE_S)]
+
+    async def write(some: Sequence[Mapping[str, object]]) -> Mapping[str, int]:
+        await work.connection.execute(_WRITE, tick, some)
+        return {}
+
+    named = {f"{one['promise']}: {one['finding']} ({one['job_id'] or one['user_id']})": one for one in found}
+    refused = await permitted_rows(work, TASK.name, named, write)
+    return Chunk(None, {"violations": found[0]["violations"] if found else 0, **refused})
 
 
 async def count(work: Work) -> Mapping[str, int]:

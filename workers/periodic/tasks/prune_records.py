@@ -1,7 +1,8 @@
 """Records that have been kept for long enough: one task for each table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from config.periodic_terms import KEPT_FOREVER, RetentionPolicy
@@ -13,9 +14,12 @@ from models.periodic.retention import (
     count_prunable,
     count_weeks,
     drop_week,
+    next_rows,
     prune,
+    prune_rows,
     require_allowed,
 )
+from workers.periodic.refusals import FEW, permitted, permitted_rows
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -104,6 +108,18 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
     return tuple(_task(table, policy) for table, policy in policies(settings).items())
 
 
+async def _prune_few(work: Work, task: str, policy: Policy, after: list[str] | None) -> Chunk:
+    """Delete the next few rows, but for those that the database lets nobody delete."""
+    rows = await next_rows(work.connection, policy, work.at, after, FEW)
+
+    async def write(some: Sequence[list[str]]) -> Mapping[str, int]:
+        return {"deleted": await prune_rows(work.connection, policy, work.at, some)}
+
+    named = {f"{policy.table} of {at}, ctid {place}": [at, place] for at, place in rows}
+    counts = await permitted_rows(work, task, named, write)
+    return Chunk({"step": "few", "after": rows[-1]} if len(rows) == FEW else None, counts)
+
+
 def _task(table: str, policy: Policy) -> Task:
     async def chunk(work: Work) -> Chunk:
         cursor = work.cursor or {"step": "weeks" if table in WEEKLY else "rows", "after": None}
@@ -115,8 +131,13 @@ def _task(table: str, policy: Policy) -> Task:
             return Chunk({"step": "drop" if dropped else "rows", "after": None}, {"weeks_dropped": int(bool(dropped))})
         # asked with each chunk: a foreign key may be added while a scheduler runs
         await require_allowed(work.connection, policy, KEPT_FOREVER)
-        pruned = await prune(work.connection, policy, work.at, cursor["after"], work.size)
-        left = {"step": "rows", "after": pruned.last} if pruned.deleted == work.size else None
+        if cursor["step"] == "few":
+            return await _prune_few(work, f"prune-{table}", policy, cursor["after"])
+        delete = partial(prune, work.connection, policy, work.at, cursor["after"], work.size)
+        pruned = await permitted(work, delete)
+        if pruned is None:
+            return Chunk({"step": "few", "after": None}, {})
+        left = {"step": "rows", "after": pruned.last} if pruned.last is not None else None
         return Chunk(left, {"deleted": pruned.deleted})
 
     async def count(work: Work) -> Mapping[str, int]:

@@ -5,8 +5,8 @@ from typing import Final
 
 import asyncpg
 
-from models.refusals import SPEAK_NOW, is_refusal
-from workers.periodic.refusals import refusable_chunk
+from models.refusals import SPEAK_NOW, is_of_a_row
+from workers.periodic.refusals import log_refused, refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -40,18 +40,20 @@ async def regenerate(work: Work) -> Chunk:
 
 async def _regenerate_late(work: Work, late: list[str]) -> Chunk:
     tokens, counts = 0, {"users": 0, "tokens": 0}
+    user = late.pop()
     try:
         async with work.connection.transaction():
             await work.connection.execute(SPEAK_NOW)
-            tokens = await work.connection.fetchval("SELECT darkroom.regenerate_at($1, $2)", late.pop(), work.at_utc)
+            tokens = await work.connection.fetchval("SELECT darkroom.regenerate_at($1, $2)", user, work.at_utc)
         counts = {"users": int(tokens > 0), "tokens": tokens}
     except asyncpg.LockNotAvailableError:
         counts["postponed"] = 1  # the next tick gives it: intervals aren't lost
     except asyncpg.NoDataFoundError:
         counts["deleted"] = 1
     except asyncpg.PostgresError as error:
-        if not is_refusal(error):
+        if not is_of_a_row(error):
             raise
+        log_refused(TASK.name, user, error)
         counts["refused"] = 1  # nor are they here: the others go on
     return Chunk({"after": None, "late": late} if late else None, counts)
 

@@ -5,8 +5,8 @@ from typing import Final
 
 import asyncpg
 
-from models.refusals import SPEAK_NOW, is_refusal
-from workers.periodic.refusals import refusable_chunk
+from models.refusals import SPEAK_NOW, is_of_a_row
+from workers.periodic.refusals import log_refused, refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -49,8 +49,9 @@ async def _renew_late(work: Work, late: list[str]) -> Chunk:
     except asyncpg.LockNotAvailableError:
         counts = {"postponed": 1}  # the next tick makes it up
     except asyncpg.PostgresError as error:
-        if not is_refusal(error):
+        if not is_of_a_row(error):
             raise
+        log_refused(TASK.name, late[-1], error)
         counts = {"refused": 1}  # so does it here: the others go on
     if row is not None:
         counts = {"renewed": row["renewed"], "ended": row["ended"]}

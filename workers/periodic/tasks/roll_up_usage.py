@@ -1,9 +1,10 @@
 """Usage by user and month, cost by day and provider: computed anew from the facts, so a lost run costs nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
+from workers.periodic.refusals import permitted_rows
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -11,6 +12,9 @@ LATE_FACTS: Final = timedelta(days=3)
 """How long into a month the one before is computed again: its last jobs end in this one."""
 
 PATIENCE_S: Final = 900
+
+_PASSED: Final = "SELECT DISTINCT t.user_id FROM darkroom.thresholds_passed($1, $2) t ORDER BY 1"
+_WARN: Final = "SELECT darkroom.warn_of_usage($1, $2, $3)"
 
 
 def months(work: Work) -> list[date]:
@@ -26,10 +30,13 @@ async def roll_up(work: Work) -> Chunk:
     month, *left = left
     users = await work.connection.fetchval("SELECT darkroom.roll_up_usage($1)", month, timeout=PATIENCE_S)
     days = await work.connection.fetchval("SELECT darkroom.roll_up_costs($1)", month, timeout=PATIENCE_S)
-    warned = await work.connection.fetchval(
-        "SELECT darkroom.warn_of_usage($1, $2)", month, dict(work.settings.usage_limits)
-    )
-    counts = {"users": users, "days": days, "warnings": warned}
+    limits = dict(work.settings.usage_limits)
+
+    async def warn(some: Sequence[str]) -> Mapping[str, int]:
+        return {"warnings": await work.connection.fetchval(_WARN, month, limits, some)}
+
+    passed = {row["user_id"]: row["user_id"] for row in await work.connection.fetch(_PASSED, month, limits)}
+    counts = {"users": users, "days": days, **await permitted_rows(work, TASK.name, passed, warn)}
     return Chunk({"months": [day.isoformat() for day in left]} if left else None, counts)
 
 
