@@ -66,6 +66,10 @@ TRIGGER_WAIT_MS = 100
 BRIEF_WAIT_MS = 1
 """The same for a claim of one job, in a look that has met such a lock: as many rows may stand behind it."""
 
+CLAIM_S = 5.0
+CLAIM_ONE_S = 1.0
+"""How long a claim may take: one whose trigger sleeps is refused like any other, and the others don't wait for it."""
+
 _MOST = 2_147_483_647
 """PostgreSQL's largest integer: a counter stops there, because one more would be refused."""
 
@@ -196,8 +200,10 @@ async def claim(
     look_at = 1 << (most - 1).bit_length()  # a power of two, so that there are few statements
     while True:
         try:
-            rows = await connection.fetch(_claim(look_at), queue, most - len(claims), worker_id, dict(deadlines_s))
-        except PostgresError:
+            rows = await connection.fetch(
+                _claim(look_at), queue, most - len(claims), worker_id, dict(deadlines_s), timeout=CLAIM_S
+            )
+        except (PostgresError, TimeoutError):
             if claims and not connection.is_in_transaction():
                 return claims  # they are committed; the next look meets the refusal again
             raise
@@ -234,8 +240,21 @@ async def claim_one(
     Raises:
         asyncpg.PostgresError: the database refuses this row.
     """
-    (row,) = await connection.fetch(_CLAIM_ONE[wait_ms], queue, 1, worker_id, dict(deadlines_s), queue_id)
+    (row,) = await connection.fetch(
+        _CLAIM_ONE[wait_ms], queue, 1, worker_id, dict(deadlines_s), queue_id, timeout=CLAIM_ONE_S
+    )
     return Claim.from_row(row) if row["id"] is not None else None
+
+
+_PROLONG = """
+UPDATE darkroom.job_queue q SET deadline_at = greatest(q.deadline_at, now() + make_interval(secs => $3))
+WHERE q.id = (SELECT s.id FROM darkroom.job_queue s WHERE s.id = $1 AND s.lease_token = $2 FOR UPDATE SKIP LOCKED)
+"""
+
+
+async def prolong(connection: Connection, held: Claim, at_least_s: float) -> None:
+    """See that a claim has so many seconds left to its deadline; one that is lost or locked is left as it is."""
+    await connection.execute(_PROLONG, held.id, held.lease_token, at_least_s)
 
 
 # An id order and SKIP LOCKED: many processes look at once. What the database refused to start is tried again row by row

@@ -17,7 +17,7 @@ from models.database import Database
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.refusals import SPEAK_NOW
 from models.rescue import DEADLINE_GRACE_S, adopt_jobs
-from models.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSE_LOCK_TIMEOUT_MS
+from models.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSE_LOCK_TIMEOUT_MS, HOUSE_STATEMENT_S
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +103,7 @@ async def _end(connection: Connection, row: Any, reason: str, lock_timeout_ms: i
     async with connection.transaction():
         await connection.execute(SPEAK_NOW)
         await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
+        await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
         label: str | None = await connection.fetchval(_END, row["job_type"], row["job_id"], row["updated_at"], reason)
         return label
 

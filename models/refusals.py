@@ -15,12 +15,13 @@ import asyncpg
 import structlog
 
 from models.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
-from models.connections import CONTENTION, Connection, is_contention, is_refusal
+from models.connections import CONTENTION, Connection, is_cancelled, is_contention, is_raised, is_refusal
 from models.database import Database
 from models.job_tables import table_of
 from models.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
     HOUSE_LOCK_TIMEOUT_MS,
+    HOUSE_STATEMENT_S,
     Failed,
     Released,
     Retried,
@@ -228,7 +229,8 @@ INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker
 VALUES ($1, $2, 'failed', $3, $4, $5, $6, $7)
 """
 _END = """
-SELECT darkroom.end_refused(ROW($1::text, $2::text, $3::text, 'FAILED', NULL, $4::text)::darkroom.change, NULL, $5)
+SELECT darkroom.end_refused(
+    ROW($1::text, $2::text, $3::text, 'FAILED', NULL, $4::text)::darkroom.change, NULL, $5, $6)
 """
 SPEAK_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
 """For a transaction of our own: a deferred constraint would speak at the commit, when nothing can be done about it."""
@@ -247,8 +249,8 @@ async def end_refused(
 ) -> str | None:
     """End a job though the database refused to write its end; return its label, or None if `condition` doesn't hold.
 
-    The label alone is tried first. Where that is refused, too, the queue row goes all the same, the refund is paid or
-    owed, and `darkroom.refused_ends` keeps the label, which is tried again each hour.
+    The label alone is tried first, unless the end took too long. Where that is refused, too, the queue row goes all the
+    same, the refund is paid or owed, and `darkroom.refused_ends` keeps the label, which is tried again each hour.
 
     Args:
         database: where the queue is.
@@ -261,11 +263,13 @@ async def end_refused(
         lock_timeout_ms: how long it waits for a balance otherwise.
     """
     skip = "" if waits else " SKIP LOCKED"
+    is_late = is_cancelled(error) and not is_raised(error)
     table = table_of(unheld.job_type).name
 
     async def write(connection: Connection) -> str | None:
         async with connection.transaction():
             await connection.execute(SPEAK_NOW)
+            await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
             if not waits:
                 await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
             if await connection.fetchval(_LOCK_JOB.format(table=table, skip=skip), unheld.job_id) is None:
@@ -281,7 +285,13 @@ async def end_refused(
                 *(failed.duration_ms, failed.reason),
             )
             label: str | None = await connection.fetchval(
-                _END, held["job_type"], held["job_id"], held["user_id"], failed.reason, words_of(error)
+                _END,
+                held["job_type"],
+                held["job_id"],
+                held["user_id"],
+                failed.reason,
+                words_of(error),
+                not is_late,
             )
             return label
 
@@ -370,4 +380,5 @@ async def _settle(connection: Connection, key: tuple[str, str], lock_timeout_ms:
     async with connection.transaction():
         await connection.execute(SPEAK_NOW)
         await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
+        await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
         return bool(await connection.fetchval(_SETTLE, *key))

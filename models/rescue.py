@@ -40,6 +40,9 @@ MOST_AT_ONCE = 200
 PASS_S = 0.5
 """How long one pass may take that meets rows which others hold: jobs wait to be claimed meanwhile."""
 
+ADOPTION_S = 20.0
+"""How long taking in may take; what a trigger lets nobody set back in this time is queued as it is."""
+
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 Stops: TypeAlias = Sequence[Sequence[str]]
@@ -359,6 +362,7 @@ async def adopt_jobs(
     async def adopt(connection: Connection) -> tuple[int, int]:
         async with connection.transaction():
             await connection.execute(SPEAK_NOW)
+            await connection.execute(f"SET LOCAL statement_timeout = {ADOPTION_S * 1000:.0f}")
             row = await connection.fetchrow("SELECT adopted, dropped FROM darkroom.adopt(1000, $1, $2, $3)", *values)
             return (row["adopted"], row["dropped"]) if row else (0, 0)
 

@@ -99,6 +99,12 @@ HELD = "q.lease_token = $3"
 HOUSE_LOCK_TIMEOUT_MS = 50
 """How long a pass over many jobs waits for one: a producer that dawdles with a balance must not hold up the others."""
 
+RECORD_S = 20.0
+"""How long a claim's own write may take: a trigger may sleep, and the job must end all the same."""
+
+HOUSE_STATEMENT_S = 5.0
+"""How long such a pass lets one write take: a trigger may sleep."""
+
 BRIEF_LOCK_TIMEOUT_MS = 1
 """The same once it has waited in vain: a program that holds one balance may hold many."""
 
@@ -131,6 +137,7 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
         claim.lease_token,
         *_values(transition),
         *(_columns_of(transition)[name] for name in names),
+        timeout=RECORD_S,
     )
     if isinstance(transition, Completed | Failed) and (row is None or row["status"] not in TERMINAL):
         await _require_over(connection, Unheld(claim.job_type, claim.job_id, claim.id), HELD, claim.lease_token)
@@ -198,6 +205,7 @@ async def record_for_house(
             unheld.queue_id,
             value,
             *_values(transition),
+            timeout=HOUSE_STATEMENT_S,
         )
         if isinstance(transition, Failed) and (row is None or row["status"] not in TERMINAL):
             await _require_over(connection, unheld, condition, value)

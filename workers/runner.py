@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from config.masking import SecretMask
-from models.claims import ClaimLostError, FencedError
+from models.claims import ClaimLostError, FencedError, prolong
 from models.connections import CONTENTION, DatabaseLostError, is_cancelled, is_contention, is_raised
 from models.database import Database
 from models.error_logs import log_failed_attempts
@@ -67,6 +67,9 @@ DATABASE_LOST_DELAY = timedelta(seconds=2)
 
 HELD_DELAY = timedelta(seconds=15)
 """How long a job waits whose result had to be left because of a row that is held; its picture isn't bought again."""
+
+PROLONGED_S = 30.0
+"""How long a claim lives at least whose result waits for a row; more than the time from one try to the next."""
 
 COUNT_PATIENCE_S = 5.0
 """How long a lane is kept for a figure on a row that another program may hold."""
@@ -361,9 +364,13 @@ class Runner:
         name = f"record_{type(transition).__name__.lower()}"
 
         async def write() -> None:
-            await self._database.commit(
-                name, lambda connection: record(connection, job.claim, transition), patience_s=LANE_PATIENCE_S
-            )
+            try:
+                await self._database.commit(
+                    name, lambda connection: record(connection, job.claim, transition), patience_s=LANE_PATIENCE_S
+                )
+            except CONTENTION:  # the result is in hand: the stage's deadline has nothing more to say
+                await self._database.run(lambda connection: prolong(connection, job.claim, PROLONGED_S))
+                raise
 
         try:
             await with_database(write, contention_s=contention_s, waiting=job)

@@ -44,6 +44,7 @@ RETIRED: Final[tuple[str, ...]] = (
     "unreferenced(text[])",
     "adopt(integer)",
     "is_passing(text)",
+    "end_refused(darkroom.change, text, text)",
     "warn_of_usage(date, jsonb)",
     "submit_enhancement(text, text, text, text, text, text)",
     "reserve_submission(text, text, text, text)",

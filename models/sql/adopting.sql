@@ -78,6 +78,9 @@ BEGIN
     BEGIN
         PERFORM darkroom.set_back(ids);
     EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+        IF SQLSTATE = '57014' THEN -- a trigger that is too slow: the time limit is used up
+            RETURN entered;
+        END IF;
         -- one by one; a row that the database lets nobody set back is claimed as it is, or set aside by its claim: also
         -- for a lock that a trigger of the application's doesn't get
         PERFORM set_config('lock_timeout', '50', true);
@@ -180,6 +183,7 @@ BEGIN
         RETURN label;
     EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
         RETURN darkroom.end_refused(ROW(of_type, of_job, owner, label, NULL, reason)::darkroom.change, label,
-                                    format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE));
+                                    format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE),
+                                    NOT (SQLSTATE = '57014' AND darkroom.is_time_over()));
     END;
 END $$;

@@ -29,10 +29,11 @@ BEGIN
     RETURN locked = (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids));
 END $$;
 
--- Whether the statement has run for as long as its session lets it: then a cancellation is that limit's.
+-- Whether the statement has run for as long as its session lets it: then a cancellation is that limit's, whose clock begins
+-- a little before the statement's own.
 CREATE OR REPLACE FUNCTION darkroom.is_time_over() RETURNS boolean LANGUAGE sql VOLATILE
 RETURN current_setting('statement_timeout')::interval > interval '0'
-    AND clock_timestamp() - statement_timestamp() >= current_setting('statement_timeout')::interval;
+    AND clock_timestamp() - statement_timestamp() >= 0.9 * current_setting('statement_timeout')::interval;
 
 -- Let deferred rules on balances and ledger speak, while what they refuse can still be owed: at the commit they would
 -- refuse whatever ended the job. What another program has pending on these tables is checked by this, too; where that is
@@ -156,15 +157,18 @@ BEGIN
     RETURN written;
 END $$;
 
--- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is
--- over without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
--- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. Returns the label.
-CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text) RETURNS text
+-- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is over
+-- without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
+-- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. What took too long before is
+-- neither tried nor paid here, because a statement's time limit counts once. Returns the label.
+CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text, tries_label boolean)
+RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     label text := wanted;
     mode text := darkroom.money_mode();
+    is_late boolean := NOT tries_label;
 BEGIN
     IF label IS NULL THEN
         IF mode = 'producer' THEN -- the application's own charge, noted before it is paid back or owed
@@ -177,25 +181,32 @@ BEGIN
                      WHERE m.job_type = ended.job_type AND m.job_id = ended.job_id AND m.kind = 'charge')
                  THEN 'REFUNDED' ELSE 'FAILED' END;
     END IF;
-    BEGIN
-        IF darkroom.write_label(ended.job_type, ended.job_id, label) IS NULL THEN
-            RETURN NULL; -- the row is gone, and what it was owed went with its deletion
-        END IF;
-        IF mode = 'producer' AND wanted IS NULL THEN
-            PERFORM darkroom.refund(ARRAY[ended]);
-        END IF;
-        RETURN label;
-    -- a trigger too slow for its role's limit; the rows are locked, so that contention is a rule's, or a balance's, which
-    -- the refund below asks for itself
-    EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
-        refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
-    END;
+    IF tries_label THEN
+        BEGIN
+            IF darkroom.write_label(ended.job_type, ended.job_id, label) IS NULL THEN
+                RETURN NULL; -- the row is gone, and what it was owed went with its deletion
+            END IF;
+            IF mode = 'producer' AND wanted IS NULL THEN
+                PERFORM darkroom.refund(ARRAY[ended]);
+            END IF;
+            RETURN label;
+        -- a trigger too slow for its role's limit; the rows are locked, so that contention is a rule's, or a balance's,
+        -- which the refund below asks for itself
+        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+            is_late := SQLSTATE = '57014' AND darkroom.is_time_over();
+            refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+        END;
+    END IF;
     DELETE FROM darkroom.job_queue q WHERE q.job_type = ended.job_type AND q.job_id = ended.job_id;
     INSERT INTO darkroom.refused_ends AS r (job_type, job_id, user_id, label, reason, words)
     VALUES (ended.job_type, ended.job_id, ended.user_id, label, coalesce(ended.reason, ''), refusal)
     ON CONFLICT (job_type, job_id) DO UPDATE SET label = excluded.label, words = excluded.words, tried_at = now();
     IF mode = 'managed' OR (mode = 'producer' AND wanted IS NULL) THEN
-        PERFORM darkroom.refund(ARRAY[ended]);
+        IF is_late THEN
+            PERFORM darkroom.owe(ended, refusal);
+        ELSE
+            PERFORM darkroom.refund(ARRAY[ended]);
+        END IF;
     END IF;
     PERFORM darkroom.notify_job(ended.job_type, ended.job_id, label, NULL);
     RETURN label;
@@ -221,11 +232,15 @@ BEGIN
             status_now := darkroom.write_label(of_type, of_job, found_end.label, CASE
                 WHEN found_end.label IN ('FAILED', 'REFUNDED') THEN found_end.reason END);
         EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
-            BEGIN
-                status_now := darkroom.write_label(of_type, of_job, found_end.label);
-            EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
-                refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
-            END;
+            refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+            IF SQLSTATE <> '57014' THEN -- the statement's time limit counts once
+                BEGIN
+                    refusal := NULL;
+                    status_now := darkroom.write_label(of_type, of_job, found_end.label);
+                EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+                    refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+                END;
+            END IF;
         END;
     END IF;
     IF EXISTS (SELECT FROM darkroom.refunds_owed o WHERE o.job_type = of_type AND o.job_id = of_job) THEN

@@ -238,5 +238,5 @@ BEGIN
         RETURN coalesce(label, job.status); -- it is over
     END IF;
     RETURN darkroom.end_refused(ROW(job.type, job_id, job.user_id, 'CANCELLED', NULL, 'cancelled')::darkroom.change,
-                                'CANCELLED', refusal);
+                                'CANCELLED', refusal, true);
 END $$;

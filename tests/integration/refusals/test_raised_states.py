@@ -8,8 +8,9 @@ import pytest
 
 from config.masking import SecretMask
 from config.settings import Settings
+from models import claims as claims_module
 from models import database as database_module
-from models import refusals
+from models import left_behind, refusals, rescue, transitions
 from models.left_behind import TakeInTerms, end_left_behind, take_in
 from models.refusals import settle_refused_ends
 from models.rescue import end_overdue_jobs, rescue_lost_claims
@@ -292,6 +293,8 @@ async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_r
         async with holder.transaction():
             other = await make_job(database)
             await eventually(partial(is_completed, database, other))
+            await database.fetch("UPDATE darkroom.job_queue SET deadline_at = now() - interval '1 s'")
+            await eventually(lambda: database.fetchval("SELECT deadline_at > now() FROM darkroom.job_queue"))
             assert not await is_completed(database, held)
         await eventually(partial(is_completed, database, held))
     finally:
@@ -299,23 +302,89 @@ async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_r
         await looking
 
 
-async def test_end_of_a_row_whose_trigger_is_too_slow_for_the_roles_limit_is_quick(database, run_to):
-    claim = await make_claim(database)
+@pytest.fixture
+def short_limits(monkeypatch):
+    for module in (refusals, left_behind, transitions):
+        monkeypatch.setattr(module, "HOUSE_STATEMENT_S", 0.2)
+    monkeypatch.setattr(rescue, "ADOPTION_S", 0.3)
+    monkeypatch.setattr(claims_module, "CLAIM_S", 0.3)
+    monkeypatch.setattr(claims_module, "CLAIM_ONE_S", 0.2)
+
+
+async def let_sleep(database, job, table="image_enhancement_jobs", key="id"):
+    """Let a trigger sleep in each UPDATE of one row."""
     await run(
         database,
-        """CREATE FUNCTION public.app_rule() RETURNS trigger LANGUAGE plpgsql AS $body$
-           BEGIN PERFORM pg_sleep(30); RETURN NEW; END $body$;
-           CREATE TRIGGER app_rule BEFORE UPDATE ON public.image_enhancement_jobs
-           FOR EACH ROW EXECUTE FUNCTION public.app_rule()""",
+        f"""CREATE FUNCTION public.app_rule() RETURNS trigger LANGUAGE plpgsql AS $body$
+            BEGIN PERFORM pg_sleep(50); RETURN NEW; END $body$;
+            CREATE TRIGGER app_rule BEFORE UPDATE ON public.{table}
+            FOR EACH ROW WHEN (NEW."{key}" = '{job}') EXECUTE FUNCTION public.app_rule()""",
     )
+
+
+@pytest.mark.parametrize("sweep", ["claim", "rescue", "overdue", "left behind", "take in", "settle"])
+async def test_trigger_that_sleeps_keeps_no_other_job_from_what_a_sweep_does(database, foreign, short_limits, sweep):
+    sleeping = await make_job(database, maxRetries=0)
+    other = await make_job(database, maxRetries=0)
+    if sweep != "claim":
+        await claim_jobs(database, most=2)
+    if sweep in {"left behind", "take in"}:
+        async with foreign.transaction():
+            await foreign.execute("SET LOCAL session_replication_role = replica")
+            created = ", \"createdAt\" = '2020-01-01'" if sweep == "left behind" else ""
+            await foreign.execute(
+                f"""UPDATE public.image_enhancement_jobs SET "updatedAt" = darkroom.utc_now() - interval '5 min',
+                        "processingStartedAt" = darkroom.utc_now() - interval '5 min' {created}"""
+            )
+            await foreign.execute("TRUNCATE darkroom.job_queue")
+    await let_sleep(database, sleeping)
+
+    async with asyncio.timeout(5):
+        if sweep == "claim":
+            worker = await make_worker(database)
+            taken = await refusals.claim_jobs(database, worker, "default", 8, {"ANALYZING": 60})
+            assert [one.job_id for one in taken.claims] == [other]
+            return
+        if sweep == "take in":
+            assert await take_in(database, TERMS) == (2, 0)
+            return
+        if sweep == "rescue":
+            await database.fetch("DELETE FROM darkroom.workers")
+            for _ in range(2):
+                await rescue_lost_claims(database, None)
+        elif sweep == "left behind":
+            assert await end_left_behind(database, TERMS) == 2
+        else:
+            assert await end_overdue_jobs(database, -1) == 2
+        if sweep == "settle":
+            await database.fetch("UPDATE darkroom.refused_ends SET tried_at = now() - interval '1 hour'")
+            assert await settle_refused_ends(database) == 0
+
+    assert (await job_row(database, other))["status"] == "REFUNDED"
+    assert await states_of_ends(database) == {sleeping: "57014"}
+    assert await queued(database) == 0
+
+
+@pytest.mark.parametrize("table", ["image_enhancement_jobs", "user_token_balances"])
+@pytest.mark.parametrize("limit_ms", [0, 200])
+async def test_end_that_a_trigger_is_too_slow_for_is_quick(
+    database, run_to, short_limits, monkeypatch, table, limit_ms
+):
+    claim = await make_claim(database)
+    key, value = ("id", claim.job_id) if table == "image_enhancement_jobs" else ("userId", claim.user_id)
+    await let_sleep(database, value, table, key)
     async with database.connection() as connection:
-        await connection.execute("SET statement_timeout = 200")
+        await connection.execute(f"SET statement_timeout = {limit_ms}")
+    monkeypatch.setattr(transitions, "RECORD_S", 0.5)
 
     async with asyncio.timeout(5):
         await run_to([claim], BadImageError("no"))
 
-    assert await states_of_ends(database) == {claim.job_id: "57014"}
+    row, end = await job_row(database, claim.job_id), await database.fetchrow("SELECT * FROM darkroom.refused_ends")
+    assert "REFUNDED" in {row["status"], end["label"]}
+    assert "57014" in end["words"]
     assert await queued(database) == 0
+    assert await database.fetchval("SELECT owed FROM darkroom.refunds_owed") == 2
 
 
 async def test_balances_that_are_held_keep_no_other_claim_from_its_rescue(database, connect):
