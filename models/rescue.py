@@ -37,8 +37,11 @@ QUARANTINE_KILLS = 2
 
 MOST_AT_ONCE = 200
 
-PASS_S = 0.5
-"""How long one pass may take that meets rows which others hold: jobs wait to be claimed meanwhile."""
+PASS_S = 1.0
+"""How long one pass makes claims due again: other jobs wait to be claimed meanwhile."""
+
+ENDING_S = 0.5
+"""How long it ends jobs after that, which may have to wait for balances that another program holds."""
 
 ADOPTION_S = 20.0
 """How long taking in may take; what a trigger lets nobody set back in this time is queued as it is."""
@@ -120,43 +123,44 @@ async def rescue_lost_claims(
     window = (not_after or NEVER, settled_at or NEVER)
     requeued = ended = 0
     failures = []
-    waits, until_s = Waits(), time.monotonic() + PASS_S
-    async for row, code, transition in _lost_claims(database, window):
-        if time.monotonic() > until_s and (requeued + ended == 0 or isinstance(transition, Failed)):
-            break
-        lost = partial(_rescue, row=row, transition=transition, window=window)
-        status = await _write(database, "rescue", row, transition, lost, waits, still=_IS_LOST)
-        if status is None:
-            continue
-        requeued += status == JobStatus.PENDING
-        ended += status != JobStatus.PENDING
-        failures.append(_failure(row, "JobRescued", code, transition.reason))
+    waits = Waits()
+    for claims, most_s in zip(await _lost_claims(database, window), (PASS_S, ENDING_S), strict=True):
+        until_s = time.monotonic() + most_s
+        for row, code, transition in claims:
+            if time.monotonic() > until_s:
+                break
+            lost = partial(_rescue, row=row, transition=transition, window=window)
+            status = await _write(database, "rescue", row, transition, lost, waits, still=_IS_LOST)
+            if status is None:
+                continue
+            requeued += status == JobStatus.PENDING
+            ended += status != JobStatus.PENDING
+            failures.append(_failure(row, "JobRescued", code, transition.reason))
     await log_failed_attempts(database, failures)  # after all of them: a locked table keeps no job from its rescue
     return Rescued(requeued, ended)
 
 
-async def _lost_claims(
-    database: Database, window: tuple[datetime, datetime]
-) -> AsyncIterator[tuple[Any, str, Failed | Retried]]:
-    """Yield all lost claims and what becomes of them: first those that go on, then, in any order, those that end.
+_LostClaims: TypeAlias = list[tuple[Any, str, Failed | Retried]]
 
-    An end may meet a balance that another program holds; those are always the oldest, and would stand before the rest.
+
+async def _lost_claims(database: Database, window: tuple[datetime, datetime]) -> tuple[_LostClaims, _LostClaims]:
+    """Return all lost claims with what becomes of them: those that go on, and those that end.
+
+    In any order: the oldest may be those whose rows another program holds, and would stand before the rest in each pass.
     """
-    ends = []
+    going_on: _LostClaims = []
+    ending: _LostClaims = []
     last = 0
     while rows := await database.fetch(_CANDIDATES, *window, last):
         for row in rows:
             code, transition = _verdict(row)
-            if isinstance(transition, Failed):
-                ends.append((row, code, transition))
-            else:
-                yield row, code, transition
+            (ending if isinstance(transition, Failed) else going_on).append((row, code, transition))
         if len(rows) < MOST_AT_ONCE:
             break
         last = rows[-1]["id"]
-    random.shuffle(ends)
-    for end in ends:
-        yield end
+    random.shuffle(going_on)
+    random.shuffle(ending)
+    return going_on, ending
 
 
 def _failure(row: Any, kind: str, code: str, reason: str) -> FailedAttempt:

@@ -369,7 +369,9 @@ class Runner:
                     name, lambda connection: record(connection, job.claim, transition), patience_s=LANE_PATIENCE_S
                 )
             except CONTENTION:  # the result is in hand: the stage's deadline has nothing more to say
-                await self._database.run(lambda connection: prolong(connection, job.claim, PROLONGED_S))
+                await self._database.commit(
+                    "prolong", lambda connection: prolong(connection, job.claim, PROLONGED_S), patience_s=0
+                )
                 raise
 
         try:

@@ -281,7 +281,7 @@ async def test_every_commit_of_these_paths_has_been_died_at(house):
 ELSEWHERE = {
     *("log_fenced", "count_use", "release_unknown", "delete_picture", "forget_object", "retry_job", "adopt"),
     *("claim_one", "set_aside", "end_refused", "end_refused_job", "settle_refused"),
-    *("end_left_behind", "take_over", "record_take_over", "begin_at"),
+    *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong"),
 }
 """Passed on no path of these jobs: a pipeline's count, claims that nobody knows, an upload taken back, adoption, and
-what the database refuses."""
+what the database refuses or another program holds."""

@@ -407,3 +407,25 @@ async def test_balances_that_are_held_keep_no_other_claim_from_its_rescue(databa
                 await rescue_lost_claims(database, None)
 
     assert await database.fetchval("SELECT count(*) FROM darkroom.refused_ends") == 0
+
+
+async def test_jobs_that_are_held_keep_no_other_claim_from_its_rescue(database, connect):
+    user = await make_user(database, balance=1_000)
+    first = await make_job(database, user_id=user)
+    await database.fetch(
+        """INSERT INTO public.image_enhancement_jobs
+               (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+           SELECT 'held' || n, j."imageId", j."userId", 'FREE', 0, 'PENDING', now()
+           FROM generate_series(1, 400) n, public.image_enhancement_jobs j"""
+    )
+    last = await make_job(database)
+    assert len(await claim_jobs(database, most=402)) == 402
+    await database.fetch("DELETE FROM darkroom.workers")
+    holder = await connect()
+    async with holder.transaction():
+        await holder.execute(
+            "SELECT FROM public.image_enhancement_jobs WHERE id NOT IN ($1, $2) FOR UPDATE", first, last
+        )
+        async with asyncio.timeout(10):
+            while (await job_row(database, last))["status"] != "PENDING":
+                await rescue_lost_claims(database, None)
