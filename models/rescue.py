@@ -146,7 +146,7 @@ _LostClaims: TypeAlias = list[tuple[Any, str, Failed | Retried]]
 async def _lost_claims(database: Database, window: tuple[datetime, datetime]) -> tuple[_LostClaims, _LostClaims]:
     """Return all lost claims with what becomes of them: those that go on, and those that end.
 
-    In any order: the oldest may be those whose rows another program holds, and would stand before the rest in each pass.
+    In any order: the oldest may be those whose rows another program holds, and would stand first in each pass.
     """
     going_on: _LostClaims = []
     ending: _LostClaims = []
