@@ -6,8 +6,8 @@
 CREATE OR REPLACE FUNCTION darkroom.is_contention(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN state IN ('40001', '40P01', '55P03');
 
--- Lock the users and balances that a refund writes; false if somebody else holds one of them. Above READ COMMITTED a row
--- may be free and refused all the same, so there it is always false.
+-- Lock the users and balances that a refund writes; false if somebody else holds one of them. Above READ COMMITTED a
+-- row may be free and refused all the same, so there it is always false.
 CREATE OR REPLACE FUNCTION darkroom.lock_payees(ended darkroom.change[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -29,15 +29,15 @@ BEGIN
     RETURN locked = (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids));
 END $$;
 
--- Whether the statement has run for as long as its session lets it: then a cancellation is that limit's, whose clock begins
--- a little before the statement's own.
+-- Whether the statement has run for as long as its session lets it: then a cancellation is that limit's, whose clock
+-- begins a little before the statement's own.
 CREATE OR REPLACE FUNCTION darkroom.is_time_over() RETURNS boolean LANGUAGE sql VOLATILE
 RETURN current_setting('statement_timeout')::interval > interval '0'
     AND clock_timestamp() - statement_timestamp() >= 0.9 * current_setting('statement_timeout')::interval;
 
 -- Let deferred rules on balances and ledger speak, while what they refuse can still be owed: at the commit they would
--- refuse whatever ended the job. What another program has pending on these tables is checked by this, too; where that is
--- refused, it is as it was, and its own commit decides.
+-- refuse whatever ended the job. What another program has pending on these tables is checked by this, too; where that
+-- is refused, it is as it was, and its own commit decides.
 CREATE OR REPLACE FUNCTION darkroom.check_money_now() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -157,10 +157,10 @@ BEGIN
     RETURN written;
 END $$;
 
--- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is over
--- without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
--- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. What took too long before is
--- neither tried nor paid here, because a statement's time limit counts once. Returns the label.
+-- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is
+-- over without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
+-- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. What took too long
+-- before is neither tried nor paid here, because a statement's time limit counts once. Returns the label.
 CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text, tries_label boolean)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
