@@ -98,7 +98,7 @@ async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, trans
 async def test_look_for_lost_claims_does_not_read_what_waits(crowded):
     now = await crowded.fetchval("SELECT now()")
 
-    assert "job_queue" not in await sequential_scans(crowded, _CANDIDATES, now, now)
+    assert "job_queue" not in await sequential_scans(crowded, _CANDIDATES, now, now, 0)
 
 
 INSERT_PAID = """

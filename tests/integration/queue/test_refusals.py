@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from models.claims import claim
 from models.leases import sign_off
 from models.rescue import end_overdue_jobs, rescue_lost_claims
-from tests.builders import job_row, make_job, make_user, make_worker
+from tests.builders import balance_of, job_row, make_job, make_user, make_worker
 
 DEADLINES = {"ANALYZING": 60}
 REFUSE = """
@@ -50,5 +50,7 @@ async def test_maximum_wait_of_a_row_that_refuses_goes_on_with_the_others(databa
     await database.fetch("UPDATE darkroom.job_queue SET created_at = $1", datetime.now(UTC) - timedelta(days=2))
     await refuse_updates_of(database, poisoned)
 
-    assert await end_overdue_jobs(database, 86_400) == 1
+    assert await end_overdue_jobs(database, 86_400) == 2  # the refused label is kept beside its job, whose end is paid
     assert (await job_row(database, innocent))["status"] == "REFUNDED"
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
+    assert await balance_of(database, user) == 100

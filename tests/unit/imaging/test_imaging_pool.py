@@ -271,6 +271,7 @@ async def test_tasks_beyond_the_byte_budget_wait() -> None:
 
 
 async def test_close_ends_tasks_and_children_and_may_come_twice() -> None:
+    before = set(threading.enumerate())
     pool = PixelPool(size=1)
     pid = await pool.run(tasks.pid)
     run = asyncio.create_task(pool.run(tasks.spin, 60))
@@ -284,7 +285,7 @@ async def test_close_ends_tasks_and_children_and_may_come_twice() -> None:
     assert is_gone(pid)
     with pytest.raises(RuntimeError, match="closed"):
         await pool.run(tasks.pid)
-    assert not [thread for thread in threading.enumerate() if thread.name == "pixel-child"]
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "pixel-child"]
 
 
 async def test_close_turns_away_tasks_that_wait_for_a_child() -> None:
