@@ -30,7 +30,7 @@ from pipelines.fetching import PictureFetcher
 from pipelines.imaging.pool import PixelPool
 from pipelines.limits import answer_limits, upload_limits
 from pipelines.providers.catalogue import ModelCatalogue
-from pipelines.providers.local.provider import LocalProvider
+from pipelines.providers.local.provider import CHILD_IMPORTS, LocalProvider
 from pipelines.providers.registry import open_providers
 from workers.claim_loop import ClaimLoop
 from workers.doorbell import Lanes, declare_bells, make_broker
@@ -91,7 +91,8 @@ class WorkerProcess:
         runtime = await self._stack.enter_async_context(opening)
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
-        pixels = await self._stack.enter_async_context(PixelPool())
+        pixels = await self._stack.enter_async_context(PixelPool(imports=CHILD_IMPORTS))
+        pixels.keep_warm()
         limits = upload_limits(settings)
         providers = open_providers(settings, pixels, limits)
         for provider in providers:

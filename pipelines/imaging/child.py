@@ -38,7 +38,7 @@ def main() -> None:
     _limit_process(setup["memory_bytes"], setup["parent_pid"], setup["nice"])
     sys.path[:] = setup["sys_path"]
     sys.dont_write_bytecode = True
-    _send(answers, _warmed_up())
+    _send(answers, _warmed_up(setup["imports"]))
     while (request := _read(requests)) is not None:
         module, name, arguments, cpu_s = request
         _limit_cpu(cpu_s)
@@ -79,10 +79,10 @@ def _limit_process(memory_bytes: int, parent_pid: int, nice: int) -> None:
     os.nice(nice)
 
 
-def _warmed_up() -> tuple[Any, ...]:
+def _warmed_up(imports: tuple[str, ...]) -> tuple[Any, ...]:
     """Import what pixel work needs, once, so that tasks don't."""
     try:
-        for module in WARM_IMPORTS:
+        for module in (*WARM_IMPORTS, *imports):
             importlib.import_module(module)
         sys.modules["cv2"].setNumThreads(1)
     except Exception:  # noqa: BLE001 - a child has no log: whatever it was goes to the parent

@@ -14,16 +14,25 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 import psutil
+import structlog
 from typing_extensions import override
 
 from pipelines import errors
 from pipelines.errors import BadImageError, PermanentError, PixelChildLostError, StageError
 from pipelines.imaging import exchange
 
+log = structlog.get_logger(__name__)
+
 PROGRAM = Path(__file__).with_name("child.py")
 
 START_S = 60.0
 """A child imports numpy and OpenCV in 0.3 s; a cold disk under load takes many times that."""
+
+WARM_LOOK_S = 5.0
+"""How often a child that is kept warm is looked at while it is idle: one that was killed is replaced after as long."""
+
+FIRST_WAIT_S, MOST_DOUBLINGS = 1.0, 6
+"""Between two tries to start a child ahead of its work: a second, doubled after each that fails, up to a minute."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 _BUSY_FRACTION = 0.5
@@ -38,10 +47,11 @@ class PixelFunctionError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """What every child of a pool may take; `nice` is 0 to 19."""
+    """What every child of a pool may take; `nice` is 0 to 19. `imports` are modules that it imports at its start."""
 
     memory_bytes: int
     nice: int
+    imports: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -80,11 +90,16 @@ class Task:
 class PixelChild:
     """A process that runs one task at a time, started when needed and again after its end.
 
+    One that is kept warm is started at once, and again as soon as it has ended, so that no task waits for its imports.
+
     `submit` comes from one thread at a time; `abort` and `close` from any.
     """
 
-    def __init__(self, limits: ChildLimits) -> None:
+    def __init__(self, limits: ChildLimits, *, is_kept_warm: bool = False) -> None:
         self._limits = limits
+        self._is_kept_warm = is_kept_warm
+        self._failed_starts = 0
+        self._start_after_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = False
         self._lock = threading.Lock()
@@ -125,7 +140,7 @@ class PixelChild:
 
     def _serve(self) -> None:
         """Run tasks until closed."""
-        while (task := self._inbox.get()) is not None:
+        while (task := self._next_task()) is not None:
             try:
                 result = self._run(task)
             except BaseException as error:  # noqa: BLE001 - it travels to the caller in the future
@@ -134,6 +149,41 @@ class PixelChild:
                 task.future.set_result(result)
             del task  # its pictures, while this thread waits
         self._end_process()
+
+    def _next_task(self) -> Task | None:
+        """Wait for a task, and keep the process warm meanwhile; None when the child is closed."""
+        while self._is_kept_warm:
+            wait_s = self._warm_up()
+            try:
+                return self._inbox.get(timeout=wait_s)
+            except queue.Empty:
+                pass
+        return self._inbox.get()
+
+    def _warm_up(self) -> float:
+        """Start the process if it doesn't run; return after how many seconds to look again.
+
+        A machine that refuses (no memory, no files, too many processes) may give way later. Tasks that come meanwhile
+        try by themselves and fail for themselves.
+        """
+        left_s = self._start_after_s - time.monotonic()
+        if left_s > 0 or not self._inbox.empty():
+            return max(0.0, left_s)
+        try:
+            self._living_process(None)
+        except (OSError, MemoryError, StageError) as error:
+            if self._is_closed:
+                return WARM_LOOK_S
+            wait_s = FIRST_WAIT_S * 2.0 ** min(self._failed_starts, MOST_DOUBLINGS)
+            self._failed_starts += 1
+            self._start_after_s = time.monotonic() + wait_s
+            evidence = getattr(error, "evidence", None)
+            log.warning("pixel_child_start_failed", error=str(error), evidence=evidence, retry_in_s=wait_s)
+            return wait_s
+        if self._failed_starts:
+            log.info("pixel_child_started", failed_starts=self._failed_starts)
+        self._failed_starts = 0
+        return WARM_LOOK_S
 
     def _run(self, task: Task) -> Any:
         """Run one task and judge how it ended."""
@@ -171,14 +221,18 @@ class PixelChild:
                 self._end_process(patience_s=0)
                 raise PixelFunctionError(f"{task} gave an answer that can't be taken")
 
-    def _living_process(self, task: Task) -> subprocess.Popen[bytes]:
-        """Return the warm process, or a new one: a child that died while idle is nobody's failure."""
+    def _living_process(self, task: Task | None) -> subprocess.Popen[bytes]:
+        """Return the warm process, or a new one: a child that died while idle is nobody's failure.
+
+        Args:
+            task: for which the process is needed; None starts it ahead of any.
+        """
         if self._process and self._process.poll() is None:
             return self._process
         self._end_process()
         with self._lock:
-            if task.is_aborted or self._is_closed:
-                raise PixelChildLostError(f"{task} was given up before its child started")
+            if self._is_closed or (task is not None and task.is_aborted):
+                raise PixelChildLostError(f"{task or 'the pool'} was given up before its child started")
             process = self._process = _started()
         try:
             deadline = time.monotonic() + START_S
@@ -237,6 +291,7 @@ def _setup(limits: ChildLimits) -> dict[str, Any]:
         "parent_pid": os.getpid(),
         "memory_bytes": limits.memory_bytes,
         "nice": limits.nice,
+        "imports": limits.imports,
     }
 
 

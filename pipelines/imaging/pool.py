@@ -33,6 +33,11 @@ WALL_S = 120.0
 """Wall clock of one task: room for a machine four times as busy as it has cores."""
 
 
+WARM_CHILDREN = 2
+"""How many children a process keeps warm. Not one per core: a container that may use two of 64 cores sees all of them,
+and an idle child takes memory. The others start when all warm ones are busy."""
+
+
 class PixelPool:
     """Runs pure, top-level functions in a few warm child processes.
 
@@ -50,22 +55,25 @@ class PixelPool:
         memory_bytes: int = MEMORY_BYTES,
         budget_bytes: int = BUDGET_BYTES,
         nice: int = 5,
+        imports: tuple[str, ...] = (),
     ) -> None:
-        """Prepare a pool; nothing starts before the first `run`.
+        """Prepare a pool; nothing starts before the first `run` or `keep_warm`.
 
         Args:
             size: children at most; None means one per core.
             memory_bytes: address space of each child.
             budget_bytes: decoded bytes in flight over all children.
             nice: how much children give way to the worker's own event loop, 0 to 19.
+            imports: names of modules that each child imports at its start, beside decoding and encoding.
         """
-        self._limits = ChildLimits(memory_bytes=memory_bytes, nice=nice)
+        self._limits = ChildLimits(memory_bytes=memory_bytes, nice=nice, imports=imports)
         self._size = size or _core_count()
         self._budget = ByteBudget(budget_bytes)
         self._children: list[PixelChild] = []
         self._idle: list[PixelChild] = []
         self._slots = asyncio.Semaphore(self._size)
         self._is_closed = False
+        self._warm_count = 0
 
     async def __aenter__(self) -> Self:
         """Return the pool itself."""
@@ -81,6 +89,15 @@ class PixelPool:
     def child_pids(self) -> tuple[int, ...]:
         """The process ids of the children that live, for `doctor` and tests."""
         return tuple(pid for child in self._children if (pid := child.pid) is not None)
+
+    def keep_warm(self) -> None:
+        """Start children now, each in its own thread, and anew whenever one of them has ended; doesn't wait.
+
+        A child that can't be started is logged, and tried again after a while.
+        """
+        self._warm_count = min(self._size, WARM_CHILDREN)
+        while len(self._children) < self._warm_count:
+            self._idle.append(self._new_child())
 
     async def run(
         self,
@@ -145,7 +162,7 @@ class PixelPool:
         self._idle.clear()
 
     def _new_child(self) -> PixelChild:
-        child = PixelChild(self._limits)
+        child = PixelChild(self._limits, is_kept_warm=len(self._children) < self._warm_count)
         self._children.append(child)
         return child
 

@@ -15,6 +15,9 @@ from pipelines.providers.provider import Answer, EncodedImage, LookAgain, Prepar
 
 NAME = "local"
 
+CHILD_IMPORTS = ("pipelines.providers.local.work",)
+"""What a pixel child imports at its start, so that no picture waits for it."""
+
 _FREE = Usage(images=1, cost_usd=Decimal(0))
 
 

@@ -23,6 +23,10 @@ def pid() -> int:
     return os.getpid()
 
 
+def is_imported(module: str) -> bool:
+    return module in sys.modules
+
+
 def environment() -> dict[str, str]:
     return dict(os.environ)
 
