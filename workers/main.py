@@ -31,7 +31,7 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.limits import answer_limits, upload_limits
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.local.provider import CHILD_IMPORTS, LocalProvider
-from pipelines.providers.registry import open_providers
+from pipelines.providers.registry import enlarger, open_providers
 from workers.claim_loop import ClaimLoop
 from workers.doorbell import Lanes, declare_bells, make_broker
 from workers.gate import Gate
@@ -109,7 +109,9 @@ class WorkerProcess:
             answer_limits=answer_limits(settings),
             mask=mask,
             fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
-            maker=" ".join((*settings.providers, settings.gemini_image_model, settings.openai_image_model)),
+            maker=" ".join(
+                (*settings.providers, settings.gemini_image_model, settings.openai_image_model, enlarger(settings))
+            ),
             reuses_results=settings.reuse_results,
             check_job=gate.require_makeable,
             models=ModelCatalogue(model_terms(settings)),

@@ -10,6 +10,7 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.providers.asked import shortfall
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.gemini.provider import GeminiProvider
+from pipelines.providers.local.learned import FAITHFUL, missing
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.providers.openai.provider import MOST_SIDE_PX, OpenAIProvider
 from pipelines.providers.prices import SIZES_PX, PriceTable
@@ -17,7 +18,12 @@ from pipelines.providers.provider import Provider
 
 PROVIDERS: dict[str, Callable[[Settings, PixelPool, DecodeLimits], Provider]] = {
     "gemini": GeminiProvider,
-    "local": lambda _settings, pixels, limits: LocalProvider(pixels, limits),
+    "local": lambda settings, pixels, limits: LocalProvider(
+        pixels,
+        limits,
+        learned_cpu_s=settings.learned_cpu_s,
+        deadline_s=settings.stage_deadlines["GENERATING"],
+    ),
     "openai": OpenAIProvider,
 }
 """Name, as in PROVIDER -> how to open it."""
@@ -35,6 +41,11 @@ def open_providers(settings: Settings, pixels: PixelPool, limits: DecodeLimits) 
                 f"PROVIDER={name}: there is none of this name; known: {', '.join(PROVIDERS)}"
             )
     return [PROVIDERS[name](settings, pixels, limits) for name in settings.providers]
+
+
+def enlarger(settings: Settings) -> str:
+    """Name what the local engine enlarges with: a result is reused only for the same."""
+    return FAITHFUL.name if settings.learned_cpu_s > 0 and missing(FAITHFUL) is None else "Lanczos"
 
 
 def size_refusal(settings: Settings, wished: str | None, long_side_px: int, *, is_of_words: bool) -> str | None:

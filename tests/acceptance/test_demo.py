@@ -23,6 +23,7 @@ from PIL import Image
 
 from config.settings import Settings
 from pipelines.keys import enhanced_key
+from pipelines.providers.local.learned import FAITHFUL, missing
 from workers.cli.app import main
 from workers.cli.demo_cast import CAST
 from workers.cli.demo_facts import Entry, Facts, _problems_of
@@ -104,6 +105,14 @@ def test_demo_says_what_was_measured_and_done(first):
     assert all(set(job["stagesMs"]) == {"ANALYZING", "CROPPING", "PROMPTING", "GENERATING"} for job in done)
 
 
+@pytest.mark.skipif(missing(FAITHFUL) is not None, reason="no networks for this platform")
+def test_demo_enlarges_and_denoises_by_networks(first):
+    done = {job["name"]: " ".join(job["treatments"]) for job in first.json["jobs"]}
+
+    assert "by a network (upconv_7_photo, 2 steps)" in done["letterboxed"]
+    assert "removed by a network" in done["noisy"]
+
+
 def test_demo_leaves_sheet_and_page_in_the_current_directory(first):
     sheet, page = (first.folder / "demo-output" / name for name in ("before-after.png", "before-after.html"))
 
@@ -114,11 +123,12 @@ def test_demo_leaves_sheet_and_page_in_the_current_directory(first):
 
 
 def test_demo_repeated_beside_foreign_services_uses_its_own(first):
-    again = run_demo(first.folder, "--out", "other place", **FOREIGN)
+    again = run_demo(first.folder, "--out", "other place", **FOREIGN, DARKROOM_LEARNED_CPU_S="0")
 
     assert again.code == 0, again.err
     assert "DATABASE_URL: left alone" in again.err
     assert "6 COMPLETED, 1 REFUNDED" in again.out
+    assert "by Lanczos (networks are turned off" in " ".join(again.out.split())
     assert str(first.folder / "other place" / "before-after.html") in again.out
     assert [path.name for path in first.home.iterdir()] == ["demo"]
 
@@ -128,7 +138,7 @@ def test_demo_interrupted_leaves_no_process_and_no_job(folder):
     with subprocess.Popen(
         [*DEMO, "--json"],
         cwd=folder,
-        env=environment(home),
+        env=environment(home, DARKROOM_LEARNED_CPU_S="0"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = "requirements.lock"
 DEVELOPS = "requirements-dev.lock"
-RUNS_GROUPS = ("build", "local")
+RUNS_GROUPS = ("build", "local", "learned")
 DEVELOPS_GROUPS = (*RUNS_GROUPS, "dev")
 
 
@@ -76,12 +76,23 @@ def roots(*groups: str) -> list[Requirement]:
     return [Requirement(line) for line in asked]
 
 
+def corrected() -> dict[str, list[str]]:
+    """What packages need where pyproject.toml knows better than their own metadata, by normalized name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return {
+        canonicalize_name(each["name"]): each["requires-dist"] for each in project["tool"]["uv"]["dependency-metadata"]
+    }
+
+
 def needed(asked: Iterable[Requirement], found: Mapping[str, Distribution]) -> set[str]:
     """Names of all that the requirements need on this platform, by the metadata of what was found, extras included.
+
+    Where pyproject.toml corrects a package's metadata for the resolver, it is the correction that counts.
 
     A package that was not found is named, and what it needs isn't known.
     """
     seen: set[tuple[str, str]] = set()
+    corrections = corrected()
     waiting = [(requirement, "") for requirement in asked]
     while waiting:
         requirement, asking_extra = waiting.pop()
@@ -90,6 +101,6 @@ def needed(asked: Iterable[Requirement], found: Mapping[str, Distribution]) -> s
         name = canonicalize_name(requirement.name)
         for extra in {"", *requirement.extras} - {known for other, known in seen if other == name}:
             seen.add((name, extra))
-            lines = found[name].requires or () if name in found else ()
+            lines = corrections.get(name, found[name].requires or ()) if name in found else ()
             waiting.extend((Requirement(line), extra) for line in lines)
     return {name for name, _ in seen}

@@ -4,11 +4,13 @@ import ast
 import re
 import shlex
 import sys
+from fnmatch import fnmatch
 from importlib.metadata import distribution, distributions, packages_distributions
 
 import pytest
 from packaging.utils import canonicalize_name
 
+from pipelines.providers.local.learned import DENOISING, FAITHFUL, missing
 from tests.locks.checkout import Checkout
 from tests.locks.local_index import LocalIndex
 from tests.locks.lock import DEVELOPS, DEVELOPS_GROUPS, ROOT, RUNS, RUNS_GROUPS, entries, needed, roots, split, versions
@@ -60,7 +62,7 @@ def test_no_package_stands_in_both_locks():
     assert runs & develops == set()
 
 
-@pytest.mark.parametrize("file", [RUNS, DEVELOPS])
+@pytest.mark.parametrize("file", [RUNS, DEVELOPS, "requirements-realesrgan.lock"])
 def test_lock_holds_pinned_versions_with_hashes_and_no_address(file):
     text = (ROOT / file).read_text()
 
@@ -72,6 +74,18 @@ def test_everything_that_darkroom_imports_is_in_the_lock_of_what_runs():
     imported = {name: {canonicalize_name(each) for each in providers.get(name, ())} for name in imported_names()}
 
     assert {name for name, provided in imported.items() if not provided & set(locked((RUNS,)))} == set()
+
+
+@pytest.mark.skipif("ncnn" not in versions(ROOT / RUNS), reason="a platform for which there are no weights")
+def test_set_up_keeps_of_a_wheel_what_the_networks_need(tmp_path):
+    checkout = Checkout(tmp_path / "checkout", LocalIndex(tmp_path / "index"))
+    (removed,) = (line for line in checkout.make("--dry-run", ".venv/.runs").stdout.splitlines() if "waifu2x" in line)
+
+    folders = [word.split("site-packages/")[1] for word in removed.split()[2:]]
+
+    kept = [f"{network.files}.bin" for network in (FAITHFUL, DENOISING)]
+    assert not [name for name in kept for folder in folders if fnmatch(name, folder) or name.startswith(folder + "/")]
+    assert [missing(network) for network in (FAITHFUL, DENOISING)] == [None, None]
 
 
 def test_every_program_that_the_documents_name_is_in_the_lock_of_what_runs():

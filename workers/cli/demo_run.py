@@ -41,7 +41,7 @@ STOP_TIMEOUT_S: Final = 10.0
 GRANTED_TOKENS: Final = 100
 """What a user is given whose balance doesn't cover their jobs."""
 
-_HEEDED: Final = frozenset({"DARKROOM_HOME", "LOG_FORMAT", "LOG_LEVEL"})
+_HEEDED: Final = frozenset({"DARKROOM_HOME", "DARKROOM_LEARNED_CPU_S", "LOG_FORMAT", "LOG_LEVEL"})
 _SERVICE_VARIABLES: Final = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL", "PROVIDER")
 
 

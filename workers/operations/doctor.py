@@ -23,6 +23,7 @@ from workers.operations.checks.database import (
     check_terms,
     check_workers,
 )
+from workers.operations.checks.networks import check_networks
 from workers.operations.checks.notifications import check_notify_queue
 from workers.operations.checks.objects import check_orphans, check_storage
 from workers.operations.checks.outside import check_fetcher, check_providers
@@ -38,7 +39,8 @@ REFUSALS = (OSError, DatabaseLostError, asyncpg.PostgresError, asyncpg.Interface
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
     """Look at everything, whatever is broken; never raises for what it finds."""
-    checks = [*await check_providers(settings), check_fetcher(settings), check_unbuilt(settings)]
+    checks = [*await check_providers(settings), await check_networks(settings)]
+    checks += [check_fetcher(settings), check_unbuilt(settings)]
     database = make_database(settings, services, most_connections=1)
     try:
         await database.open()

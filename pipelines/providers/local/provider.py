@@ -1,16 +1,18 @@
 """The local engine as a provider: offline, free, and honest about what it can't do."""
 
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 
 from pipelines.analysis import Analysis
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.imaging.header import DecodeLimits, read_header
-from pipelines.imaging.pool import PixelPool
+from pipelines.imaging.pool import CPU_S, WALL_S, PixelPool
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import Purpose
 from pipelines.providers.local import work
+from pipelines.providers.local.learned import INVENTING, OVERRUN, Effort, missing
 from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
 
 NAME = "local"
@@ -18,16 +20,38 @@ NAME = "local"
 CHILD_IMPORTS = ("pipelines.providers.local.work",)
 """What a pixel child imports at its start, so that no picture waits for it."""
 
+NETWORK_FRACTION = 0.5
+"""Of the stage's deadline, counted from its start: a picture that waited longer for a child is enlarged by Lanczos."""
+
+INVENTING_FRACTION = 0.3
+"""Of the stage's deadline, what INVENTING may take of CPU where a pipeline names it."""
+
 _FREE = Usage(images=1, cost_usd=Decimal(0))
 
 
 class LocalProvider:
     """Measures and treats pictures in pixel children."""
 
-    def __init__(self, pixels: PixelPool, limits: DecodeLimits) -> None:
-        """Keep where to work and what the door lets in; the caller owns the pool."""
+    def __init__(
+        self,
+        pixels: PixelPool,
+        limits: DecodeLimits,
+        *,
+        learned_cpu_s: float = 0.0,
+        deadline_s: float = 420.0,
+    ) -> None:
+        """Keep where to work and what the door lets in; the caller owns the pool.
+
+        Args:
+            pixels: where to work.
+            limits: what the door lets in.
+            learned_cpu_s: CPU seconds that networks may take for one picture, by their published speed; 0 uses none.
+            deadline_s: what the stage GENERATING may take.
+        """
         self._pixels = pixels
         self._limits = limits
+        self._learned_cpu_s = learned_cpu_s
+        self._deadline_s = deadline_s
 
     @property
     def name(self) -> str:
@@ -47,14 +71,21 @@ class LocalProvider:
         """Return that it is free.
 
         Raises:
-            ProviderNotConfiguredError: asked for a picture from text, or for a change in words.
+            ProviderNotConfiguredError: asked for a picture from text, for a change in words, or for a network by its
+                name that isn't installed.
         """
         if prompt.purpose in {Purpose.GENERATE, Purpose.MODIFY}:
             raise ProviderNotConfiguredError(
                 "making pictures from words is not configured: the local engine can't; set PROVIDER and the key of a "
                 "model that can"
             )
-        return Quote(NAME, images=1)
+        model = _network_named(prompt)
+        if model is not None and (lacking := missing(INVENTING)) is not None:
+            raise ProviderNotConfiguredError(
+                f"{model} is not configured: {lacking}; docs/quality.md says how to install it, or take the model "
+                "out of the pipeline's generationConfig"
+            )
+        return Quote(model or NAME, images=1)
 
     async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
         """Prepare nothing: the work is done here, and nobody waits for it."""
@@ -94,16 +125,20 @@ class LocalProvider:
         """Treat a picture; a second one, in a blend, lends its palette and light.
 
         Raises:
-            ProviderNotConfiguredError: asked for a picture from text, or for a change in words.
+            ProviderNotConfiguredError: see `quote_generation`.
             BadImageError: refused at the door.
         """
-        self.quote_generation(prompt, long_side_px)
+        until_s = time.monotonic() + NETWORK_FRACTION * self._deadline_s
+        model = self.quote_generation(prompt, long_side_px).model
         if not images:
             raise ProviderNotConfiguredError("the local engine is not configured to make pictures of nothing")
         source = images[1].data if prompt.purpose is Purpose.BLEND else None
         header = read_header(images[0].data, self._limits)
         if source is not None:
             read_header(source, self._limits)
+        effort = Effort(self._learned_cpu_s, until_s)
+        if model == INVENTING.name and self._learned_cpu_s > 0:
+            effort.left_s = max(effort.left_s, INVENTING_FRACTION * self._deadline_s)
         result = await self._pixels.run(
             work.enhanced,
             images[0].data,
@@ -112,13 +147,22 @@ class LocalProvider:
             long_side_px,
             prompt.corrections,
             self._limits,
+            effort,
+            model,
+            cpu_s=CPU_S + OVERRUN * effort.left_s,
+            wall_s=WALL_S + NETWORK_FRACTION * self._deadline_s,
             task_bytes=header.decoded_bytes + 24 * long_side_px * long_side_px,
         )
         picture = EncodedImage(result.data, is_finished=True)
-        return Answer(picture, NAME, _FREE, notes=result.treatments)
+        return Answer(picture, model, _FREE, notes=result.treatments)
 
     async def check(self) -> None:
         """Do nothing: it needs nothing."""
 
     async def aclose(self) -> None:
         """Do nothing: the pool is the caller's."""
+
+
+def _network_named(prompt: Prompt) -> str | None:
+    """Return the network of ours that a pipeline names; None for another provider's model, or none."""
+    return prompt.model if prompt.model == INVENTING.name else None

@@ -1,18 +1,15 @@
 """Treatment: each measured defect, as much as it was measured, in the order that does least harm."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.analysis import Defect
 from pipelines.prompts import Corrections
-from pipelines.providers.local import colour, exposure, noise, sharpness
+from pipelines.providers.local import colour, exposure, sharpness
+from pipelines.providers.local.denoise import denoised
+from pipelines.providers.local.learned import Effort
 from pipelines.providers.local.measure import Measures
-
-STRIP_PIXELS = 3_000_000
-STRIP_MARGIN_ROWS = 32
-"""Beyond a strip, what its treatment sees: more than any treatment reaches, and a multiple of every block."""
+from pipelines.providers.local.strips import in_strips
 
 FORCED_GAMMA = 1.6
 FORCED_GAIN = 1.25
@@ -22,7 +19,7 @@ FORCED_BLUR_PX = 0.9
 
 
 def treat(
-    pixels: NDArray[np.uint8], measures: Measures, corrections: Corrections
+    pixels: NDArray[np.uint8], measures: Measures, corrections: Corrections, effort: Effort
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Treat a picture at its own size.
 
@@ -33,6 +30,7 @@ def treat(
         pixels: height x width x 3, uint8, sRGB, without bars.
         measures: of the same pixels.
         corrections: which defects may be and which must be treated.
+        effort: what networks may cost.
 
     Returns:
         The picture (the same pixels when nothing was done), and what was done, for people.
@@ -42,8 +40,8 @@ def treat(
     sigma = measures.noise_sigma
     if Defect.HAS_NOISE in wanted:
         sigma = max(sigma, FORCED_NOISE) if Defect.HAS_NOISE in corrections.forced else sigma
-        pixels = _in_strips(pixels, lambda strip: noise.denoised(strip, sigma))
-        done.append(f"noise of sigma {sigma:.1f} removed")
+        pixels, how = denoised(pixels, sigma, effort)
+        done.append(f"noise of sigma {sigma:.1f} removed {how}")
     if Defect.IS_DARK in wanted:
         gamma = measures.gamma if measures.dark_sureness > 0 else FORCED_GAMMA
         pixels = exposure.brightened(pixels, gamma)
@@ -59,22 +57,6 @@ def treat(
     if Defect.IS_BLURRY in wanted:
         blur_px = sharpness.blur_sigma(measures.edge_width_px or 0.0) if measures.is_blurred else FORCED_BLUR_PX
         kept_px, grain = blur_px, max(0.5, 1.5 * measures.noise_sigma)
-        pixels = _in_strips(pixels, lambda strip: sharpness.deblurred(strip, kept_px, grain))
+        pixels = in_strips(pixels, lambda strip: sharpness.deblurred(strip, kept_px, grain))
         done.append(f"blur of {blur_px:.1f} px undone")
     return pixels, tuple(done)
-
-
-def _in_strips(
-    pixels: NDArray[np.uint8], treatment: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-) -> NDArray[np.uint8]:
-    """Treat a large picture strip by strip: whole, a 4K picture in floats is past a child's memory."""
-    height, width = pixels.shape[:2]
-    rows = max(256, STRIP_PIXELS // width)
-    if rows >= height:
-        return treatment(pixels)
-    result = np.empty_like(pixels)
-    for top in range(0, height, rows):
-        low, high = max(0, top - STRIP_MARGIN_ROWS), min(height, top + rows + STRIP_MARGIN_ROWS)
-        bottom = min(height, top + rows)
-        result[top:bottom] = treatment(np.ascontiguousarray(pixels[low:high]))[top - low : bottom - low]
-    return result

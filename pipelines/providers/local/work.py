@@ -15,6 +15,8 @@ from pipelines.prompts import Corrections
 from pipelines.providers.local import colour
 from pipelines.providers.local.bars import picture_box
 from pipelines.providers.local.blend import blended
+from pipelines.providers.local.enlarge import enlarged
+from pipelines.providers.local.learned import Effort
 from pipelines.providers.local.measure import Measures, measure
 from pipelines.providers.local.treat import treat
 
@@ -23,6 +25,9 @@ BLACK_BARS = "black bars"
 
 MEASURED_SIDE_PX = 2048
 """Noise and blur are measured at this size at most: what larger ones have vanishes in every tier but one."""
+
+LOSSLESS = frozenset({"PNG", "GIF"})
+"""Formats of `decode` that hold a picture as it was; what of WebP is lossless counts as compressed."""
 
 _DARK_SCENE, _BRIGHT_SCENE = 0.2, 0.75
 """Mean luma: what a viewer calls low light, or bright."""
@@ -85,6 +90,8 @@ def enhanced(
     long_side_px: int,
     corrections: Corrections,
     limits: DecodeLimits,
+    effort: Effort | None = None,
+    model: str | None = None,
 ) -> Enhanced:
     """Decode, crop, measure, treat, scale and encode a picture.
 
@@ -98,10 +105,13 @@ def enhanced(
         long_side_px: of the result.
         corrections: which defects to treat.
         limits: of the door.
+        effort: what networks may cost; None allows what one picture may cost by default.
+        model: the network that a pipeline names, or another provider's model; see `enlarged`.
 
     Raises:
         BadImageError: refused at the door.
     """
+    effort = effort or Effort()
     decoded = decode(data, limits, box=box, max_long_side_px=long_side_px)
     pixels = decoded.pixels
     target = fit_long_side(*_kept_size(box, decoded.width_px, decoded.height_px), long_side_px)
@@ -110,12 +120,14 @@ def enhanced(
         inner = picture_box(_luma(pixels))
         # bars that stay by the owner's wish would count as darkness; treated with the rest they stay black
         part = pixels if inner is None else pixels[inner.y : inner.bottom, inner.x : inner.right]
-        pixels, treatments = treat(pixels, measure(np.ascontiguousarray(part)), corrections)
+        pixels, treatments = treat(pixels, measure(np.ascontiguousarray(part)), corrections, effort)
     if source is not None:
         other = decode(source, limits, max_long_side_px=512).pixels
         pixels = blended(pixels, other)
         treatments = (*treatments, "palette and light of the second picture")
-    pixels = resize(pixels, *target)
+    is_compressed = decoded.format not in LOSSLESS
+    pixels, how = enlarged(pixels, *target, effort, is_compressed=is_compressed, model=model)
+    treatments = treatments if how is None else (*treatments, how)
     return Enhanced(encode_jpeg(pixels), *target, treatments)
 
 

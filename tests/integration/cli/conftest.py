@@ -52,6 +52,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [*SERVICES, *(name for name in os.environ if name.startswith("DARKROOM_"))]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DARKROOM_LEARNED_CPU_S", "0")  # what networks do is tested where they are
 
 
 @pytest.fixture

@@ -36,6 +36,11 @@ def peak_memory_bytes() -> int:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
+def address_space_bytes() -> int:
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - a child imports little
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmSize"))
+
+
 def decoded_shape(data: bytes, limits: DecodeLimits) -> tuple[int, ...]:
     return decode(data, limits).pixels.shape
 

@@ -1,0 +1,191 @@
+"""Enlargement: by a trained network as far as that is better than Lanczos, which is measured on each picture."""
+
+import math
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.imaging.encode import resize
+from pipelines.providers.local.learned import FAITHFUL, INVENTING, Effort, NetworkUnavailableError, Run
+
+MOST_STEPS: Final = 2
+"""Twofold each. What is enlarged more than fourfold gets the rest from Lanczos: there is nothing left to be found."""
+
+PULL_COMPRESSED: Final = 0.5
+"""How much a compressed picture's result is pulled towards what it shows when it is shrunk again; others' is wholly.
+The rest of the difference is JPEG's own noise."""
+
+_CONTEXT_PX: Final = 2
+"""Around a tile: what the pull's interpolation sees."""
+
+_WINDOW_PX: Final = 192
+_WINDOWS: Final = 4
+"""A picture is judged by so many parts of itself, those with the most detail: 0.2 s, whatever its size."""
+
+_RIM_PX: Final = 8
+"""Of a window, what its edges could have changed."""
+
+SMOOTH_FROM_DB: Final = 36.0
+SMOOTH_DB: Final = 40.0
+"""PSNR of Lanczos on the judged parts from which a network's share falls, and at which it is none: nobody would see
+what it finds, and what it makes up is worse. Of 18 photographs two are over 36 (moon, retina), the next is at 34."""
+
+_LEAST_SHARE: Final = 0.05
+_LEAST_SIDE_PX: Final = 32
+"""A smaller picture can't be judged by its half."""
+
+
+def enlarged(
+    pixels: NDArray[np.uint8],
+    width_px: int,
+    height_px: int,
+    effort: Effort,
+    *,
+    is_compressed: bool,
+    model: str | None = None,
+) -> tuple[NDArray[np.uint8], str | None]:
+    """Resample to an exact size; enlarge by networks where they are there, affordable and better.
+
+    Args:
+        pixels: height x width x 3, uint8, sRGB.
+        width_px: of the result, at least 1.
+        height_px: of the result, at least 1.
+        effort: what networks may cost.
+        is_compressed: whether the picture came with losses, as JPEG has them.
+        model: the network that a pipeline names; any other name than INVENTING's leaves the choice to us.
+
+    Returns:
+        The picture, and how it was enlarged, for people; None if it wasn't.
+    """
+    before = pixels.shape[1::-1]
+    factor = max(width_px / before[0], height_px / before[1])
+    if factor <= 1:
+        return resize(pixels, width_px, height_px), None
+    networks: list[str] = []
+    why_not = None
+    try:
+        if model == INVENTING.name:
+            pixels = _invented(pixels, effort)
+            networks.append(INVENTING.name)
+    except NetworkUnavailableError as error:
+        why_not = f"{INVENTING.name}: {error}"
+    try:
+        if not networks:
+            share = _network_share(pixels, effort, is_compressed=is_compressed)
+            if share < _LEAST_SHARE:
+                raise NetworkUnavailableError("no network is better for this picture")  # noqa: TRY301
+            for _ in range(min(MOST_STEPS, math.ceil(math.log2(factor)))):
+                pixels = _twofold(pixels, effort, share=share, is_compressed=is_compressed)
+                networks.append(FAITHFUL.name)
+    except NetworkUnavailableError as error:
+        why_not = why_not or str(error)
+    pixels = resize(pixels, width_px, height_px)
+    return pixels, _note(factor, networks, why_not)
+
+
+def _note(factor: float, networks: list[str], why_not: str | None) -> str:
+    """Say how a picture was enlarged, and if a network would have been expected, why it wasn't taken."""
+    if not networks:
+        return f"enlarged {factor:.2g}x by Lanczos ({why_not})"
+    steps = f"{networks[0]}, {len(networks)} steps" if len(networks) > 1 else networks[0]
+    return f"enlarged {factor:.2g}x by a network ({steps})" + (f"; {why_not}" if why_not else "")
+
+
+def _twofold(pixels: NDArray[np.uint8], effort: Effort, *, share: float, is_compressed: bool) -> NDArray[np.uint8]:
+    """Enlarge twofold by the faithful network.
+
+    The result is pulled towards the picture that was given, so that shrunk again it is that picture: flat colours
+    stay as they are, to the level.
+
+    Args:
+        pixels: height x width x 3, uint8, sRGB.
+        effort: what it may cost.
+        share: of the network; the rest is Lanczos'.
+        is_compressed: whether the picture holds a compression's noise.
+
+    Raises:
+        NetworkUnavailableError: the network can't be used for this picture.
+    """
+    pull = PULL_COMPRESSED if is_compressed else 1.0
+    rim = 2 * _CONTEXT_PX
+    with Run(FAITHFUL, pixels, effort, context_px=_CONTEXT_PX) as run:
+        result = resize(pixels, 2 * run.width, 2 * run.height)
+        for tile in run.tiles():
+            was, made = run.of_tile(tile)
+            lost = was - cv2.resize(made, was.shape[1::-1], interpolation=cv2.INTER_AREA)
+            made += pull * cv2.resize(lost, made.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            top, left, height, width = (2 * edge for edge in tile)
+            part = result[top : top + height, left : left + width]
+            learned = made[rim:, rim:][: part.shape[0], : part.shape[1]]
+            part[:] = np.clip(np.round(part + share * (learned - part)), 0, 255)
+    return result
+
+
+def _network_share(pixels: NDArray[np.uint8], effort: Effort, *, is_compressed: bool) -> float:
+    """Return how much of the network's difference from Lanczos to take, 0 to 1.
+
+    Parts of the picture are halved and enlarged again in both ways. The share is the one that comes nearest to what
+    they were (least squares): small where the network would only make up detail or sharpen grain. It falls further
+    where Lanczos alone is all but exact.
+
+    Raises:
+        NetworkUnavailableError: the network can't be used for this picture.
+    """
+    if min(pixels.shape[:2]) < _LEAST_SIDE_PX:
+        return 1.0
+    along, across, lost, count = 0.0, 0.0, 0.0, 0
+    for top, left in _detailed_windows(pixels):
+        window = pixels[top : top + _WINDOW_PX, left : left + _WINDOW_PX]
+        height, width = window.shape[0] // 2 * 2, window.shape[1] // 2 * 2
+        window = np.ascontiguousarray(window[:height, :width])
+        half = np.asarray(cv2.resize(window, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
+        plain = resize(half, width, height).astype(np.float32)
+        inside = (slice(_RIM_PX, -_RIM_PX), slice(_RIM_PX, -_RIM_PX))
+        learned = _twofold(half, effort, share=1.0, is_compressed=is_compressed)
+        gained, wanted = ((picture.astype(np.float32) - plain)[inside] for picture in (learned, window))
+        along += float((gained * wanted).sum())
+        across += float((gained * gained).sum())
+        lost += float((wanted * wanted).sum())
+        count += wanted.size
+    if across == 0 or lost == 0:
+        return 0.0  # nothing but flat colours
+    psnr_db = 10 * math.log10(255**2 * count / lost)
+    smoothness = (psnr_db - SMOOTH_FROM_DB) / (SMOOTH_DB - SMOOTH_FROM_DB)
+    return min(1.0, max(0.0, along / across)) * min(1.0, max(0.0, 1 - smoothness))
+
+
+def _detailed_windows(pixels: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """Return top and left of the windows in which most is lost by halving."""
+    height, width = pixels.shape[:2]
+    half = cv2.resize(pixels, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
+    lost = cv2.absdiff(pixels, np.asarray(cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8))
+    places = [
+        (float(np.square(lost[top : top + _WINDOW_PX, left : left + _WINDOW_PX], dtype=np.uint32).sum()), top, left)
+        for top in _starts(height)
+        for left in _starts(width)
+    ]
+    return [(top, left) for _, top, left in sorted(places, key=lambda place: (-place[0], place[1:]))[:_WINDOWS]]
+
+
+def _starts(side_px: int) -> range:
+    """Return where windows begin along a side: side by side, and none that is cut off unless the side is shorter."""
+    return range(0, max(1, side_px - _WINDOW_PX + 1), _WINDOW_PX)
+
+
+def _invented(pixels: NDArray[np.uint8], effort: Effort) -> NDArray[np.uint8]:
+    """Enlarge fourfold by the network that invents texture.
+
+    Raises:
+        NetworkUnavailableError: it can't be used for this picture.
+    """
+    scale = INVENTING.scale
+    with Run(INVENTING, pixels, effort) as run:
+        result = np.empty((scale * run.height, scale * run.width, 3), np.uint8)
+        for tile in run.tiles():
+            _, made = run.of_tile(tile)
+            top, left, height, width = (scale * edge for edge in tile)
+            part = result[top : top + height, left : left + width]
+            part[:] = np.clip(np.round(made[: part.shape[0], : part.shape[1]]), 0, 255)
+    return result
