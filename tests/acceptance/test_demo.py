@@ -109,8 +109,9 @@ def test_demo_says_what_was_measured_and_done(first):
 def test_demo_enlarges_and_denoises_by_networks(first):
     done = {job["name"]: " ".join(job["treatments"]) for job in first.json["jobs"]}
 
-    assert "by a network (upconv_7_photo, 2 steps)" in done["letterboxed"]
+    assert "by a network (upconv_7_photo), then by Lanczos (1.1 megapixels are over" in done["letterboxed"]
     assert "removed by a network" in done["noisy"]
+    assert "by a network (upconv_7_photo, 2 steps)" in done["noisy"]
 
 
 def test_demo_leaves_sheet_and_page_in_the_current_directory(first):

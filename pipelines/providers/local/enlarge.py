@@ -64,13 +64,13 @@ def enlarged(
     if factor <= 1:
         return resize(pixels, width_px, height_px), None
     networks: list[str] = []
-    why_not = None
+    why_not, instead_of = None, ""
     try:
         if model == INVENTING.name:
             pixels = _invented(pixels, effort)
             networks.append(INVENTING.name)
     except NetworkUnavailableError as error:
-        why_not = f"{INVENTING.name}: {error}"
+        instead_of = f" in place of {INVENTING.name}: {error}"
     try:
         if not networks:
             share = _network_share(pixels, effort, is_compressed=is_compressed)
@@ -80,9 +80,9 @@ def enlarged(
                 pixels = _twofold(pixels, effort, share=share, is_compressed=is_compressed)
                 networks.append(FAITHFUL.name)
     except NetworkUnavailableError as error:
-        why_not = why_not or str(error)
+        why_not = str(error)
     pixels = resize(pixels, width_px, height_px)
-    return pixels, _note(factor, networks, why_not)
+    return pixels, _note(factor, networks, why_not) + instead_of
 
 
 def _note(factor: float, networks: list[str], why_not: str | None) -> str:
@@ -90,7 +90,8 @@ def _note(factor: float, networks: list[str], why_not: str | None) -> str:
     if not networks:
         return f"enlarged {factor:.2g}x by Lanczos ({why_not})"
     steps = f"{networks[0]}, {len(networks)} steps" if len(networks) > 1 else networks[0]
-    return f"enlarged {factor:.2g}x by a network ({steps})" + (f"; {why_not}" if why_not else "")
+    rest = f", then by Lanczos ({why_not})" if why_not else ""
+    return f"enlarged {factor:.2g}x by a network ({steps}){rest}"
 
 
 def _twofold(pixels: NDArray[np.uint8], effort: Effort, *, share: float, is_compressed: bool) -> NDArray[np.uint8]:

@@ -175,7 +175,7 @@ def test_second_step_that_costs_too_much_is_left_to_lanczos():
     _, how = enlarged(picture, 384, 384, judging_and_one_step, is_compressed=True)
 
     assert how is not None
-    assert how.startswith("enlarged 4x by a network (upconv_7_photo); 0.0 megapixels are over the limit")
+    assert how.startswith("enlarged 4x by a network (upconv_7_photo), then by Lanczos (0.0 megapixels are over")
 
 
 @pytest.mark.parametrize("name", ["coffee.png", "motorcycle_right.png"])
