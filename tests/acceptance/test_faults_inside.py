@@ -50,7 +50,13 @@ async def worker_pids(fleet):
 
 
 def pixel_children(pid):
-    return [child for child in psutil.Process(pid).children() if "imaging/child.py" in " ".join(child.cmdline())]
+    """Return the pixel children that live; one that was killed while idle isn't reaped before it is looked at."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
+            if "imaging/child.py" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def is_gone(process):
