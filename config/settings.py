@@ -151,6 +151,11 @@ class Settings(ProviderSettings):
     max_image_pixels: PositiveInt = Field(
         default=64_000_000, description="Largest image decoded, width times height; decoded it takes 3 bytes each"
     )
+    warm_children: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=2,
+        description="Pixel children that each worker process starts at once and keeps started, one per core at most; "
+        "idle they hold 63 MB each, half of it shared; others start when these are busy",
+    )
     learned_cpu_s: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = Field(
         default=20,
         description="CPU seconds that trained networks may take for one picture of the local engine, by the speed in "

@@ -92,7 +92,7 @@ class WorkerProcess:
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
         pixels = await self._stack.enter_async_context(PixelPool(imports=CHILD_IMPORTS))
-        pixels.keep_warm()
+        pixels.keep_warm(settings.warm_children)
         limits = upload_limits(settings)
         providers = open_providers(settings, pixels, limits)
         for provider in providers:

@@ -33,11 +33,6 @@ WALL_S = 120.0
 """Wall clock of one task: room for a machine four times as busy as it has cores."""
 
 
-WARM_CHILDREN = 2
-"""How many children a process keeps warm. Not one per core: a container that may use two of 64 cores sees all of them,
-and an idle child takes memory. The others start when all warm ones are busy."""
-
-
 class PixelPool:
     """Runs pure, top-level functions in a few warm child processes.
 
@@ -90,12 +85,15 @@ class PixelPool:
         """The process ids of the children that live, for `doctor` and tests."""
         return tuple(pid for child in self._children if (pid := child.pid) is not None)
 
-    def keep_warm(self) -> None:
+    def keep_warm(self, count: int) -> None:
         """Start children now, each in its own thread, and anew whenever one of them has ended; doesn't wait.
 
         A child that can't be started is logged, and tried again after a while.
+
+        Args:
+            count: how many; never more than the pool's size. The others start when all of these are busy.
         """
-        self._warm_count = min(self._size, WARM_CHILDREN)
+        self._warm_count = min(self._size, count)
         while len(self._children) < self._warm_count:
             self._idle.append(self._new_child())
 

@@ -50,6 +50,7 @@ class Fleet:
 
     def start(self, processes: int = 1, *, slow_s: float = 0.0, kind: type[WorkerProcesses] = SlowWorkers, **settings):
         os.environ |= {"SLOW_S": str(slow_s), "SLOW_CALLS": str(self.calls_path), "LOG_LEVEL": "warning"}
+        os.environ["DARKROOM_WARM_CHILDREN"] = "0"  # most tests need none, and all of them would wait for two
         made = Settings(home=self.folder, **settings)
         workers = kind(made, self.services, processes=processes, lanes=4)
         for name, value in settings.items():
@@ -71,6 +72,7 @@ class Fleet:
             "REDIS_URL": self.services.redis_url,
             "STORAGE_URL": self.services.storage_url,
             "PROVIDER": "local",
+            "DARKROOM_WARM_CHILDREN": "0",
         }
 
     def calls(self, what: str) -> int:

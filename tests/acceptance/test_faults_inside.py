@@ -107,6 +107,16 @@ async def test_pixel_child_over_its_limits_ends_the_job_and_the_worker_lives(fle
     assert await money_violations(fleet.database) == []
 
 
+async def test_worker_has_warm_pixel_children_before_any_job(fleet):
+    fleet.start(1, warm_children=1)
+    (worker,) = await worker_pids(fleet)
+
+    async def has_one():
+        return len(pixel_children(worker)) == 1
+
+    await eventually(has_one, 10, "the child that no job has asked for")
+
+
 async def test_pixel_child_that_is_killed_costs_an_attempt_and_one_dies_with_its_worker(fleet):
     fleet.start(1, kind=FaultyWorkers)
     (worker,) = await worker_pids(fleet)

@@ -36,6 +36,12 @@ PATIENCE_S = 60
 class InlinePixels:
     """Pixel work without children: starting one takes longer than the rest of a life here."""
 
+    def __init__(self, **_options: object) -> None:
+        pass
+
+    def keep_warm(self, _count: int) -> None:
+        pass
+
     async def __aenter__(self):
         return self
 

