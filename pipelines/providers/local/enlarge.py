@@ -13,6 +13,9 @@ from pipelines.providers.local.learned import FAITHFUL, INVENTING, Effort, Netwo
 MOST_STEPS: Final = 2
 """Twofold each. What is enlarged more than fourfold gets the rest from Lanczos: there is nothing left to be found."""
 
+LEAST_FACTOR: Final = 1.2
+"""What is enlarged less is left to Lanczos: shrunk again by so much, a network's result is no better for its cost."""
+
 PULL_COMPRESSED: Final = 0.5
 """How much a compressed picture's result is pulled towards what it shows when it is shrunk again; others' is wholly.
 The rest of the difference is JPEG's own noise."""
@@ -73,6 +76,8 @@ def enlarged(
         instead_of = f" in place of {INVENTING.name}: {error}"
     try:
         if not networks:
+            if factor < LEAST_FACTOR:
+                raise NetworkUnavailableError("too little for a network")  # noqa: TRY301
             share = _network_share(pixels, effort, is_compressed=is_compressed)
             if share < _LEAST_SHARE:
                 raise NetworkUnavailableError("no network is better for this picture")  # noqa: TRY301

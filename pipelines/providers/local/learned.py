@@ -84,7 +84,7 @@ def _photo(kind: str) -> Network:
         tile_px=96,
         memory_bytes=120_000_000,
         is_half=False,
-        s_per_megapixel=6.0,
+        s_per_megapixel=5.6,
     )
 
 

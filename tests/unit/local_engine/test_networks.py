@@ -91,6 +91,15 @@ def test_what_is_shrunk_is_not_called_enlarged():
     assert (result.shape, how) == ((100, 100, 3), None)
 
 
+def test_picture_that_is_enlarged_a_little_is_left_to_lanczos():
+    picture = photograph(side_px=96)
+
+    result, how = enlarged(picture, 102, 102, Effort(), is_compressed=True)
+
+    assert how == "enlarged 1.1x by Lanczos (too little for a network)"
+    assert np.array_equal(result, resize(picture, 102, 102))
+
+
 async def test_same_picture_gives_the_same_bytes_in_another_process(pixels):
     arguments = (photograph(side_px=100), 250, 250)
     here, _ = enlarged(*arguments, Effort(), is_compressed=True)
