@@ -141,11 +141,13 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
     row = await connection.fetchrow(
         f"""
         WITH due AS MATERIALIZED (
-            SELECT t.ctid AS place, {column} AS at FROM {policy.table} t
+            SELECT t.tableoid AS part, t.ctid AS place, {column} AS at FROM {policy.table} t
             WHERE {column} < {boundary} {since if after else "AND $3::text IS NULL"} AND ({policy.where})
             ORDER BY {column} LIMIT $2 FOR UPDATE SKIP LOCKED),
         gone AS (
-            DELETE FROM {policy.table} t WHERE t.ctid = ANY (ARRAY(SELECT due.place FROM due)) RETURNING 1)
+            DELETE FROM {policy.table} t
+            WHERE t.ctid = ANY (ARRAY(SELECT due.place FROM due))  -- finds the rows; several partitions have such a one
+              AND (t.tableoid, t.ctid) IN (SELECT due.part, due.place FROM due) RETURNING 1)
         SELECT (SELECT count(*) FROM due) AS found, (SELECT count(*) FROM gone) AS deleted,
                (SELECT max(due.at)::text FROM due) AS last
         """,
@@ -163,7 +165,7 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
 async def next_rows(
     connection: Connection, policy: Policy, at: datetime, after: Sequence[str] | None, most: int
 ) -> list[list[str]]:
-    """Return the oldest rows that are over, behind one of them, as time and place: two texts each.
+    """Return the oldest rows that are over, behind one of them, as time, partition and place: three texts each.
 
     Raises:
         UnusablePolicyError: the table or the column isn't there.
@@ -172,15 +174,15 @@ async def next_rows(
     of_column = "$3::text::timestamp" if "AT TIME ZONE" in boundary else "$3::text::timestamptz"
     rows = await connection.fetch(
         f"""
-        SELECT {column}::text AS at, t.ctid::text AS place FROM {policy.table} t
+        SELECT {column}::text AS at, t.tableoid::text AS part, t.ctid::text AS place FROM {policy.table} t
         WHERE {column} < {boundary} AND ({policy.where})
-          AND ($3::text IS NULL OR ({column}, t.ctid) > ({of_column}, $4::text::tid))
-        ORDER BY {column}, t.ctid LIMIT $2
+          AND ($3::text IS NULL OR ({column}, t.tableoid, t.ctid) > ({of_column}, $4::text::oid, $5::text::tid))
+        ORDER BY {column}, t.tableoid, t.ctid LIMIT $2
         """,
         *(at - policy.age, most),
-        *(after or (None, None)),
+        *(after or (None, None, None)),
     )
-    return [[row["at"], row["place"]] for row in rows]
+    return [[row["at"], row["part"], row["place"]] for row in rows]
 
 
 async def prune_rows(connection: Connection, policy: Policy, at: datetime, rows: Sequence[Sequence[str]]) -> int:
@@ -189,14 +191,20 @@ async def prune_rows(connection: Connection, policy: Policy, at: datetime, rows:
     return len(
         await connection.fetch(
             f"""
-            DELETE FROM {policy.table} t WHERE t.ctid = ANY (ARRAY(
-                SELECT t.ctid FROM {policy.table} t
-                WHERE t.ctid = ANY ($2::text[]::tid[]) AND {column} < {boundary} AND ({policy.where})
-                FOR UPDATE SKIP LOCKED))
+            WITH due AS MATERIALIZED (
+                SELECT t.tableoid AS part, t.ctid AS place FROM {policy.table} t
+                WHERE t.ctid = ANY ($3::text[]::tid[])
+                  AND (t.tableoid, t.ctid) IN (SELECT * FROM unnest($2::text[]::oid[], $3::text[]::tid[]))
+                  AND {column} < {boundary} AND ({policy.where})
+                FOR UPDATE OF t SKIP LOCKED)
+            DELETE FROM {policy.table} t
+            WHERE t.ctid = ANY (ARRAY(SELECT due.place FROM due))
+              AND (t.tableoid, t.ctid) IN (SELECT due.part, due.place FROM due)
             RETURNING 1
             """,
             at - policy.age,
-            [place for _, place in rows],
+            [part for _, part, _ in rows],
+            [place for _, _, place in rows],
         )
     )
 

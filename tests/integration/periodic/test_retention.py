@@ -9,6 +9,7 @@ import structlog
 from config.settings import Settings, SettingsError, load_settings
 from models.periodic.retention import ForbiddenPolicyError
 from tests.builders import claim_jobs, make_image, make_job, make_user, new_id, set_status
+from tests.integration.refusals.rules import refuse, run
 from workers.operations.errors import InvalidInputError
 from workers.operations.schedule import require_allowed_policies
 from workers.periodic.registry import periodic_tasks
@@ -126,6 +127,36 @@ async def test_policy_for_a_table_of_the_applications_own(database, make_clockwo
     clockwork = make_clockwork(retention={"visits": {"column": "seen", "days": 10, "where": "t.done"}})
 
     assert await clockwork.run_extra("prune-visits", NOW) == {"deleted": 1}
+
+
+PARTITIONED = """
+CREATE TABLE public.page_views (id text, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE public.page_views_old PARTITION OF public.page_views FOR VALUES FROM (MINVALUE) TO ('2026-01-01');
+CREATE TABLE public.page_views_new PARTITION OF public.page_views FOR VALUES FROM ('2026-01-01') TO (MAXVALUE);
+"""
+INHERITED = """
+CREATE TABLE public.page_views (id text, at timestamptz NOT NULL);
+CREATE TABLE public.page_views_new () INHERITS (public.page_views);
+"""
+
+
+@pytest.mark.parametrize("is_guarded", [False, True], ids=["all at once", "one by one"])
+@pytest.mark.parametrize(("ddl", "suffix"), [(PARTITIONED, "_old"), (INHERITED, "")], ids=["partitions", "inheritance"])
+async def test_row_at_the_same_place_of_another_partition_stays(database, make_clockwork, ddl, suffix, is_guarded):
+    await run(database, ddl)
+    if is_guarded:
+        await refuse(database, "raise", "OLD.id = 'old1'", table=f"page_views{suffix}", events="DELETE")
+    old, new = NOW - timedelta(days=400), NOW - timedelta(days=1)
+    add = "INSERT INTO public.page_views{} SELECT $1 || n, $2 FROM generate_series(1, 60) n"
+    await database.fetch(add.format(suffix), "old", old)
+    await database.fetch(add.format("_new"), "new", new)
+    policy = {"column": "at", "days": 30}
+
+    counts = await make_clockwork(retention={"page_views": policy}).run_extra("prune-page_views", NOW)
+
+    kept = {row["id"] for row in await database.fetch("SELECT id FROM public.page_views")}
+    assert kept == {f"new{n}" for n in range(1, 61)} | ({"old1"} if is_guarded else set())
+    assert counts["deleted"] == 60 - is_guarded
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ async def _prune_few(work: Work, task: str, policy: Policy, after: list[str] | N
     async def write(some: Sequence[list[str]]) -> Mapping[str, int]:
         return {"deleted": await prune_rows(work.connection, policy, work.at, some)}
 
-    named = {f"{policy.table} of {at}, ctid {place}": [at, place] for at, place in rows}
+    named = {f"{policy.table} of {row[0]}, tableoid {row[1]}, ctid {row[2]}": row for row in rows}
     counts = await permitted_rows(work, task, named, write)
     return Chunk({"step": "few", "after": rows[-1]} if len(rows) == FEW else None, counts)
 
