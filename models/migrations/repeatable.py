@@ -41,7 +41,6 @@ FILES: Final = (
 TRIGGERS_FILE: Final = "triggers.sql"
 
 RETIRED: Final[tuple[str, ...]] = (
-    "unreferenced(text[])",
     "adopt(integer)",
     "is_passing(text)",
     "end_refused(darkroom.change, text, text)",

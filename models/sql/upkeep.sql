@@ -88,8 +88,9 @@ SET search_path = pg_catalog, pg_temp AS $$
                         AND w.percent = p.percent)
 $$;
 
--- Warn of some of them: one row of error_logs each, once.
-CREATE OR REPLACE FUNCTION darkroom.warn_of_usage(first_day date, usage_limits jsonb, users text[]) RETURNS integer
+-- Warn of some of them: one row of error_logs each, once. A scheduler of the release before names no users: then of all.
+CREATE OR REPLACE FUNCTION darkroom.warn_of_usage(first_day date, usage_limits jsonb, users text[] DEFAULT NULL)
+RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -98,7 +99,7 @@ BEGIN
     WITH passed AS (
         INSERT INTO darkroom.usage_warnings AS w (user_id, month, measure, percent)
         SELECT t.user_id, first_day, t.measure, t.percent FROM darkroom.thresholds_passed(first_day, usage_limits) t
-        WHERE t.user_id = ANY (users)
+        WHERE users IS NULL OR t.user_id = ANY (users)
         ORDER BY 1, 2, 3, 4 ON CONFLICT DO NOTHING
         RETURNING w.user_id, w.month, w.measure, w.percent)
     INSERT INTO public.error_logs
@@ -113,3 +114,11 @@ BEGIN
     GET DIAGNOSTICS warned = ROW_COUNT;
     RETURN warned;
 END $$;
+
+-- What a scheduler of the release before asks when it collects orphans. It would delete objects that other programs
+-- wrote, so it is told that every key stands in a row.
+CREATE OR REPLACE FUNCTION darkroom.unreferenced(keys text[]) RETURNS SETOF text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT k.key FROM unnest(keys) k (key) WHERE false
+$$;

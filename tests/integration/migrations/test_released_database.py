@@ -97,3 +97,21 @@ async def test_producer_of_a_released_database_goes_on_submitting(released: str,
     assert await db.fetchval(again, user, image) == job
     new = await db.fetchval("SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K')", user, image)
     assert await db.fetchval("SELECT darkroom.cancel_job($1)", new) == "CANCELLED"
+
+
+async def test_scheduler_of_a_released_database_goes_on_until_it_is_replaced(
+    released: str, db: asyncpg.Connection
+) -> None:
+    await migrate.upgrade(released, prices=PRICES)
+    user = await db.fetchval("SELECT id FROM public.users LIMIT 1")
+    await db.execute(
+        """INSERT INTO darkroom.usage_months
+               (user_id, month, jobs, pictures, tokens, provider_calls, cost_usd, bytes_stored)
+           VALUES ($1, '2031-01-01', 10, 0, 0, 0, 0, 0)""",
+        user,
+    )
+
+    warn = "SELECT darkroom.warn_of_usage('2031-01-01'::date, '{\"jobs\": 10}'::jsonb)"
+    assert [await db.fetchval(warn), await db.fetchval(warn)] == [2, 0]
+    # its deletion of whatever no row of ours names is what this release ends
+    assert await db.fetch("SELECT key FROM darkroom.unreferenced(ARRAY['avatars/me.png']) key") == []
