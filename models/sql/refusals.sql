@@ -6,7 +6,7 @@
 CREATE OR REPLACE FUNCTION darkroom.is_contention(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN state IN ('40001', '40P01', '55P03');
 
--- Lock the users and balances that a refund writes; false if somebody else holds one of them. Above READ COMMITTED a
+-- Lock the users and balances that a refund writes; false if somebody else holds one of them, or their tables. Above READ COMMITTED a
 -- row may be free and refused all the same, so there it is always false.
 CREATE OR REPLACE FUNCTION darkroom.lock_payees(ended darkroom.change[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -26,7 +26,14 @@ BEGIN
     END IF;
     SELECT count(*) INTO locked FROM (SELECT FROM public.user_token_balances b WHERE b."userId" = ANY (ids)
                                       ORDER BY b."userId" FOR NO KEY UPDATE SKIP LOCKED) l;
-    RETURN locked = (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids));
+    IF locked < (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids)) THEN
+        RETURN false;
+    END IF;
+    -- somebody makes an index, or a trigger
+    LOCK TABLE public.user_token_balances, public.token_transactions IN ROW EXCLUSIVE MODE NOWAIT;
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
 END $$;
 
 -- Whether the statement has run for as long as its session lets it: then a cancellation is that limit's, whose clock
@@ -69,9 +76,13 @@ BEGIN
     -- what can't be paid can be owed; a charge, a user or a debt that is hidden can't even be that
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'darkroom.job_money', 'darkroom.refused_ends']
                                             ::regclass[]::oid[]);
-    -- asked first: nearly every job that ends without a charge ends here, without a lock or a subtransaction
-    IF NOT EXISTS (SELECT FROM unnest(ended) e JOIN darkroom.job_money m
-                   ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge') THEN
+    -- asked first: nearly every job that ends without a charge ends here, without a lock or a subtransaction, and no
+    -- user who is owed nothing is waited for, or given a balance
+    ended := ARRAY(SELECT ROW(e.job_type, e.job_id, e.user_id, e.status, e.stage, e.reason)::darkroom.change
+                   FROM unnest(ended) WITH ORDINALITY e
+                   JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
+                   ORDER BY e.ordinality);
+    IF cardinality(ended) = 0 THEN
         RETURN;
     END IF;
     FOR try IN 1..2 LOOP
@@ -161,7 +172,8 @@ END $$;
 -- over without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
 -- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. What took too long
 -- before is neither tried nor paid here, because a statement's time limit counts once. Returns the label.
-CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text, tries_label boolean)
+CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text,
+                                                tries_label boolean DEFAULT true)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

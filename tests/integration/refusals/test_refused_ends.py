@@ -383,3 +383,39 @@ async def test_charge_that_a_trigger_silently_undoes_is_refused(database):
 
     assert await balance_of(database, user) == 100
     assert await money_violations(database) == []
+
+
+@pytest.mark.parametrize("table", ["token_transactions", "user_token_balances"])
+async def test_refund_whose_table_somebody_makes_an_index_on_is_waited_for_and_not_owed(database, connect, table):
+    job = await make_job(database)
+    holder, producer = await connect(), await connect()
+    await producer.execute("SET lock_timeout = '100ms'")
+    cancel = "UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'"
+
+    async with holder.transaction():
+        await holder.execute(f"LOCK TABLE public.{table} IN SHARE MODE")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await producer.execute(cancel)
+    assert (await job_row(database, job))["status"] == "PENDING"
+    await producer.execute(cancel)
+
+    assert await database.fetchval("SELECT count(*) FROM darkroom.refused_ends") == 0
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_money WHERE kind = 'refund'") == 1
+
+
+async def test_end_of_many_jobs_waits_for_no_user_who_is_owed_nothing_and_gives_none_a_balance(database, connect):
+    paid, free, poor = [await make_user(database, balance=4) for _ in range(3)]
+    await make_job(database, user_id=paid)
+    for user in (free, poor):
+        await make_job(database, user_id=user, tier="FREE")
+    await database.fetch('DELETE FROM public.user_token_balances WHERE "userId" = $1', poor)
+    holder, producer = await connect(), await connect()
+    await producer.execute("SET lock_timeout = '500ms'")
+
+    async with holder.transaction():
+        await holder.execute('SELECT FROM public.user_token_balances WHERE "userId" = $1 FOR UPDATE', free)
+        await producer.execute("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'")
+
+    rows = await database.fetch('SELECT "userId", balance FROM public.user_token_balances')
+    assert {row["userId"]: row["balance"] for row in rows} == {paid: 4, free: 4}
+    assert await database.fetchval("SELECT count(*) FROM darkroom.refused_ends") == 0
