@@ -37,9 +37,10 @@ BEGIN
 END $$;
 
 -- One message on channel darkroom_jobs, delivered if and when the transaction commits. PostgreSQL refuses a payload of
--- 8,000 bytes or more; an id that is too long for one is left out, because half an id would name another job.
+-- 8,000 bytes or more; an id that is too long for one is left out, because half an id would name another job. Whoever
+-- calls it for thousands has custom plans, which would mean a plan for each message.
 CREATE OR REPLACE FUNCTION darkroom.notify_job(job_type text, job_id text, status text, stage text) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE sql VOLATILE SET plan_cache_mode = auto
 RETURN (SELECT pg_notify('darkroom_jobs', CASE WHEN octet_length(m.payload) < 8000 THEN m.payload
                                                ELSE (m.message::jsonb || '{"id": null}')::text END)
         FROM (SELECT b.message, b.message::text AS payload
