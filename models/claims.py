@@ -8,7 +8,7 @@ from uuid import UUID
 
 from asyncpg import PostgresError, Record
 
-from models.connections import Connection
+from models.connections import LOCK_TIMEOUT_MS, Connection
 from models.job_state import TERMINAL
 from models.job_tables import ENHANCEMENTS, GENERATIONS, JobTable
 from models.pauses import HELD_AT_ONCE, RESUMED, hold_paused
@@ -120,6 +120,8 @@ def _claim(look_at: int) -> str:
 
 
 def _claim_of(which: str, look_at: int, wait_ms: int = TRIGGER_WAIT_MS) -> str:
+    # The last column gives locks their usual time again: what follows are triggers after the statement, and the commit,
+    # which waits for the commits of others.
     return f"""
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '{wait_ms}', true)),
@@ -162,7 +164,8 @@ SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.ma
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
        CASE WHEN s.status IS DISTINCT FROM 'PROCESSING' AND c.id IS NOT NULL
-            THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END
+            THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
+       set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
 LEFT JOIN claimed c ON true
 LEFT JOIN (SELECT * FROM started_enhancements UNION ALL SELECT * FROM started_generations) s ON s.id = c.id

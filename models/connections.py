@@ -11,6 +11,9 @@ from asyncpg.pool import PoolConnectionProxy
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
+LOCK_TIMEOUT_MS = 800
+"""Below PostgreSQL's deadlock_timeout (1 s): in a deadlock we step back, and the other program goes on."""
+
 CONTENTION = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -175,3 +178,15 @@ def _is_closed(connection: Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:  # the pool has taken it back already, because it was closed
         return True
+
+
+@asynccontextmanager
+async def lock_waits(connection: Connection, most_ms: int) -> AsyncIterator[None]:
+    """Bound how long statements of a transaction wait for a lock, but not its commit.
+
+    Commits with a message wait for each other in the whole server: where many processes commit, that is no row's fault
+    and may well last longer.
+    """
+    await connection.execute(f"SET LOCAL lock_timeout = {most_ms}")
+    yield
+    await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")

@@ -18,6 +18,7 @@ from config.failpoints import failpoint
 from config.postgres_url import PostgresUrl
 from models.connections import (
     CONTENTION,
+    LOCK_TIMEOUT_MS,
     POOLER_SIGNS,
     STATEMENT_LOST,
     Connection,
@@ -32,9 +33,6 @@ from models.row_security import REFUSE_FILTERED_ROWS
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-LOCK_TIMEOUT_MS = 800
-"""Below PostgreSQL's deadlock_timeout (1 s): in a deadlock we step back, and the other program goes on."""
 
 FIRST_BACKOFF_S = 0.02
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from models.connections import Connection, is_contention
+from models.connections import Connection, is_contention, lock_waits
 from models.database import Database
 from models.error_logs import FailedAttempt, log_failed_attempts
 from models.refusals import SPEAK_NOW
@@ -100,9 +100,8 @@ def _reason(row: Any, max_wait_s: float) -> str:
 
 
 async def _end(connection: Connection, row: Any, reason: str, lock_timeout_ms: int) -> str | None:
-    async with connection.transaction():
+    async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
         await connection.execute(SPEAK_NOW)
-        await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
         await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
         label: str | None = await connection.fetchval(_END, row["job_type"], row["job_id"], row["updated_at"], reason)
         return label

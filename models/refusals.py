@@ -15,7 +15,16 @@ import asyncpg
 import structlog
 
 from models.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
-from models.connections import CONTENTION, Connection, is_cancelled, is_contention, is_raised, is_refusal
+from models.connections import (
+    CONTENTION,
+    LOCK_TIMEOUT_MS,
+    Connection,
+    is_cancelled,
+    is_contention,
+    is_raised,
+    is_refusal,
+    lock_waits,
+)
 from models.database import Database
 from models.job_tables import table_of
 from models.transitions import (
@@ -267,11 +276,9 @@ async def end_refused(
     table = table_of(unheld.job_type).name
 
     async def write(connection: Connection) -> str | None:
-        async with connection.transaction():
+        async with connection.transaction(), lock_waits(connection, LOCK_TIMEOUT_MS if waits else lock_timeout_ms):
             await connection.execute(SPEAK_NOW)
             await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
-            if not waits:
-                await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
             if await connection.fetchval(_LOCK_JOB.format(table=table, skip=skip), unheld.job_id) is None:
                 return None
             held = await connection.fetchrow(
@@ -377,8 +384,7 @@ async def settle_refused_ends(database: Database) -> int:
 
 
 async def _settle(connection: Connection, key: tuple[str, str], lock_timeout_ms: int) -> bool:
-    async with connection.transaction():
+    async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
         await connection.execute(SPEAK_NOW)
-        await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
         await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
         return bool(await connection.fetchval(_SETTLE, *key))

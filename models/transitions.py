@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 from asyncpg import TriggeredDataChangeViolationError
 
 from models.claims import Claim, FencedError
-from models.connections import Connection
+from models.connections import Connection, lock_waits
 from models.job_state import TERMINAL
 from models.job_tables import JobTable, table_of
 
@@ -197,8 +197,7 @@ async def record_for_house(
     Raises:
         asyncpg.PostgresError: the database refuses the change, or something that a trigger wants is locked.
     """
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
+    async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
         row = await connection.fetchrow(
             _statement(table_of(unheld.job_type), cast("type", type(transition)), (), condition, skip=" SKIP LOCKED"),
             unheld.job_id,

@@ -57,6 +57,7 @@ DECLARE
     ours darkroom.entering[];
     ids text[];
     one text;
+    usual text := current_setting('lock_timeout');
     entered integer;
 BEGIN
     IF cardinality(jobs) = 0 THEN
@@ -91,6 +92,7 @@ BEGIN
                 NULL;
             END;
         END LOOP;
+        PERFORM set_config('lock_timeout', usual, true); -- the commit waits for the commits of others
     END;
     RETURN entered;
 END $$;
