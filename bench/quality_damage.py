@@ -63,6 +63,48 @@ def rounded(values: NDArray[np.floating]) -> Pixels:
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
+def in_light(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn sRGB, 0 to 1, into linear light."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def from_light(light: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn linear light into sRGB, 0 to 1; what is over white clips, as in a camera."""
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def lit(pixels: Pixels, gains: tuple[float, float, float]) -> Pixels:
+    """Multiply each channel's light: a wrong exposure, or a wrong white balance."""
+    return rounded(255 * from_light(in_light(pixels / 255) * np.array(gains)))
+
+
+def sensor_noise(
+    pixels: Pixels, *, filled: float, photons: float, read_noise: float, smear_px: float = 0, seed: int = 0
+) -> Pixels:
+    """Add the noise of few photons and of reading out, in a picture that fills a fraction of the sensor's range."""
+    rng, light = np.random.default_rng(seed), in_light(pixels / 255) * filled
+    noisy_light = rng.poisson(light * photons) / photons + rng.normal(0, read_noise, light.shape)
+    if smear_px:
+        noisy_light = np.asarray(cv2.GaussianBlur(noisy_light, (0, 0), smear_px))
+    return rounded(255 * from_light(noisy_light / filled))
+
+
+def through_lens(pixels: Pixels, kernel: NDArray[np.float64]) -> Pixels:
+    """Blur light by a kernel."""
+    return rounded(255 * from_light(cv2.filter2D(in_light(pixels / 255), -1, kernel / kernel.sum())))
+
+
+def defocused(pixels: Pixels, radius_px: int = 3) -> Pixels:
+    kernel = np.zeros((2 * radius_px + 1, 2 * radius_px + 1))
+    cv2.circle(kernel, (radius_px, radius_px), radius_px, 1.0, -1)
+    return through_lens(pixels, kernel)
+
+
+def moved(pixels: Pixels, length_px: int = 9) -> Pixels:
+    return through_lens(pixels, np.ones((1, length_px)))
+
+
 def dark(pixels: Pixels, gamma: float = 2.5) -> Pixels:
     return rounded(255 * (pixels / 255) ** gamma)
 
@@ -114,6 +156,24 @@ DAMAGES: dict[str, Callable[[Pixels], Pixels]] = {
     "low resolution": quartered,
     "undamaged": undamaged,
 }
+
+CAMERA: dict[str, Callable[[Pixels], Pixels]] = {
+    "two stops under": lambda pixels: lit(pixels, (0.25, 0.25, 0.25)),
+    "one stop under": lambda pixels: lit(pixels, (0.5, 0.5, 0.5)),
+    "one stop over": lambda pixels: lit(pixels, (2, 2, 2)),
+    "tungsten": lambda pixels: lit(pixels, (1.45, 1, 0.42)),
+    "strong blue": lambda pixels: lit(pixels, (0.42, 0.88, 1.9)),
+    "strong green": lambda pixels: lit(pixels, (0.62, 1.25, 0.6)),
+    "weak blue": lambda pixels: lit(pixels, (0.62, 0.95, 1.5)),
+    "fluorescent": lambda pixels: lit(pixels, (0.85, 1.12, 0.8)),
+    "heavy noise": lambda pixels: sensor_noise(pixels, filled=0.3, photons=70, read_noise=0.02, seed=2),
+    "moderate noise": lambda pixels: sensor_noise(
+        pixels, filled=0.35, photons=420, read_noise=0.006, smear_px=0.55, seed=9
+    ),
+    "defocus": defocused,
+    "motion": moved,
+}
+"""Damage as cameras make it, in linear light. JPEG of a low quality is no change of pixels: `as_jpeg` makes it."""
 
 
 def psnr(original: Pixels, other: Pixels) -> float:

@@ -12,8 +12,8 @@ from bench import quality_damage as damage
 FOLDER = Path(__file__).parent
 
 SAMPLES = {
-    "dark": ("coffee.png", lambda pixels: damage.dark(pixels, 2.4)),
-    "cast": ("astronaut.png", damage.cast),
+    "dark": ("coffee.png", lambda pixels: damage.lit(pixels, (0.25, 0.25, 0.25))),
+    "cast": ("astronaut.png", lambda pixels: damage.lit(pixels, (0.42, 0.88, 1.9))),
     "noisy": ("chelsea.png", lambda pixels: damage.noisy(pixels, 16)),
     "letterboxed": ("rocket.jpg", damage.letterboxed),
     "blurred": ("camera.png", damage.blurred),

@@ -48,8 +48,8 @@ CAST: Final = (
     Part("letterboxed", "letterboxed", "black bars of 10 %", "dora", "TIER_4K"),
     Part("noisy", "noisy", "noise of sigma 16", "clara", "TIER_2K"),
     Part("blurred", "blurred", "a blur of 1.5 px", "emil", "TIER_1K"),
-    Part("cast", "cast", "red x 1.15, blue x 0.70", "ben", "TIER_2K"),
-    Part("dark", "dark", "darkened by gamma 2.4", "ada", "FREE"),
+    Part("cast", "cast", "light too blue", "ben", "TIER_2K"),
+    Part("dark", "dark", "a quarter of the light", "ada", "FREE"),
     Part("blend", "dark", "a second picture's light", "emil", "TIER_1K", second="cast"),
     Part("missing", "noisy", "its object is missing", "finn", "TIER_2K", is_missing=True),
 )

@@ -13,6 +13,15 @@ MIN_BAR_FRACTION = 0.01
 MAX_BAR_FRACTION = 0.37
 """Two bars wider than this leave less than a quarter: more likely a picture on black than a picture with bars."""
 
+NARROW_FRACTION = 0.1
+"""A bar without a twin is cut off up to this of its side: what is wider may be a sky, a table or a margin."""
+
+TWIN_FRACTION = 0.7
+"""Two bars of which the narrower has this of the wider are a pair."""
+
+_USED_INSIDE = 0.15
+"""Part of a picture that may have its bars' colour, within two levels: from there on it is a colour of the picture."""
+
 BLACK_UP_TO = 40
 """Levels: video black is 16, and a photographed screen's a little more."""
 
@@ -48,7 +57,9 @@ def picture_box(luma: NDArray[np.uint8]) -> PixelBox | None:
 
     A bar is black and even over its whole length, and ends in one straight
     step. A night sky is dark but ends nowhere; a dark subject's outline isn't
-    straight.
+    straight. A wide bar has a twin on the other side, and no bar has a colour
+    that the picture uses, too: a black sky over the sea has neither, and the
+    margins of a dark screen have its background's colour.
 
     Args:
         luma: height x width, uint8, of the oriented original at full size.
@@ -67,7 +78,18 @@ def picture_box(luma: NDArray[np.uint8]) -> PixelBox | None:
         right = width - end
     if (top, left, bottom, right) == (0, 0, height, width):
         return None
+    if _is_used(luma, left, top, right, bottom):
+        return None
     return PixelBox(left, top, right - left, bottom - top)
+
+
+def _is_used(luma: NDArray[np.uint8], left: int, top: int, right: int, bottom: int) -> bool:
+    """Say whether the picture between bars uses the bars' colour."""
+    outside = np.ones(luma.shape, bool)
+    outside[top:bottom, left:right] = False
+    black = float(np.median(luma[outside]))
+    inside = luma[top:bottom, left:right]
+    return bool((np.abs(inside - black) <= 2).mean() > _USED_INSIDE)  # noqa: PLR2004 - levels
 
 
 def _pair(luma: NDArray[np.uint8]) -> tuple[int, int]:
@@ -84,6 +106,8 @@ def _pair(luma: NDArray[np.uint8]) -> tuple[int, int]:
         return widths[0], widths[0]
     if not is_pair and widths[1] and _echoes(luma, widths[1]):
         return widths[1], widths[1]
+    if min(widths) < TWIN_FRACTION * max(widths):
+        widths = [width if width <= NARROW_FRACTION * luma.shape[0] else 0 for width in widths]
     return widths[0], widths[1]
 
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.providers.local.exposure import small_copy
+from pipelines.providers.local.light import small_copy
 
 STRENGTH = 0.7
 """Of the way to the source's statistics: the whole way looks like a filter, not like light."""

@@ -1,4 +1,4 @@
-"""Colour casts: what light estimators agree on, and the way back to neutral."""
+"""Colour casts: evidence that the light's colour was recorded wrongly, and the way back to neutral."""
 
 import colorsys
 
@@ -6,73 +6,202 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.providers.local.exposure import small_copy
-from pipelines.providers.local.scores import Score, fitted
+from pipelines.providers.local.light import LIGHT, from_light, small_copy
+from pipelines.providers.local.scores import Score, fitted, verdict
 
+SIDE_PX = 256
+"""Casts are measured on a copy this small: colour needs no detail."""
+
+ANSWERS = 11
+"""Estimators of the light's colour."""
+
+MAX_CAST = 1.3
+"""Natural logarithm of the strongest gain over green that is undone: a lamp's light is about 0.9."""
+
+_CLIPPING_FROM, _CLIPPED_FROM = 240, 252
+"""Levels between which a channel counts more and more as clipped: JPEG rings around 255."""
+
+_WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
+"""Of linear red, green and blue in luminance (ITU-R BT.709)."""
+
+_NEUTRAL = 0.12
+"""Distance from grey, in natural logarithms of linear light, that nobody sees as a colour."""
+
+_STRIP_ROWS = 256
 _HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "magenta")
 _HUE_DEGREES = (0, 30, 60, 120, 180, 230, 275, 310)
 
+Pair = NDArray[np.float64]
+"""Red over green and blue over green, as natural logarithms of linear light."""
 
-def cast_figures(small: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Ask every classical estimator for the light's colour, each as log(R/G) and log(B/G).
+
+def cast_answers(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Ask every classical estimator for the light's colour.
 
     Grey world and shades of grey (Finlayson and Trezzi 2004), white patch
     (Land 1977), grey edge (van de Weijer, Gevers, Gijsenij 2007), the
-    brightest pixels, the darkest, and those next to neutral; beside them, how
-    each channel clips and how colourful the picture is. Alone each is fooled
-    by its own kind of picture.
+    brightest pixels, the darkest, and those next to neutral. Alone each is
+    fooled by its own kind of picture.
 
     Args:
-        small: height x width x 3, uint8, sRGB.
+        pixels: height x width x 3, uint8, sRGB.
+
+    Returns:
+        Red and blue of ANSWERS estimators by turns, in natural logarithms of
+        linear light, and then where each channel ends.
     """
-    values = small_copy(small).astype(np.float32) + 1
-    highest, lowest = values.max(2), values.min(2)
-    usable = (highest < 250) & (highest > 16)  # noqa: PLR2004 - clipped and black pixels have lost their colour
-    if usable.sum() < 200:  # noqa: PLR2004 - too few to say anything
-        usable = np.ones_like(usable)
-    inside, flat = values[usable], values.reshape(-1, 3)
-    soft = cv2.GaussianBlur(values, (0, 0), 1)
+    small = small_copy(pixels, SIDE_PX)
+    usable, ratios = _usable(small), _ratios(small)
+    levels = small.astype(np.float32) + 1
+    inside, flat = levels[usable], levels.reshape(-1, 3)
+    soft = cv2.GaussianBlur(levels, (0, 0), 1)
     edges = np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1))[usable]
-    logs = np.log(values)
-    red, blue = logs[..., 0] - logs[..., 1], logs[..., 2] - logs[..., 1]
-    luma = values @ np.array([0.3, 0.59, 0.11], np.float32)
-    from_neutral = np.where(usable, np.abs(red) + np.abs(blue) + np.abs(red - blue), 9)
-    neutral = from_neutral <= np.percentile(from_neutral[usable], 10)
-    colourful = (highest - lowest)[usable] / highest[usable]
-    return np.array(
+    red_blue = ratios[usable]
+    bright = usable & (small.max(2) >= np.percentile(small.max(2)[usable], 96))
+    distance = _from_grey(red_blue)
+    neutral = red_blue[distance <= np.percentile(distance, 8)]
+    answers = np.array(
         [
-            *_ratios(inside.mean(0)),
-            *_ratios((inside**6).mean(0) ** (1 / 6)),
-            *_ratios(np.percentile(flat, 99.5, axis=0)),
-            *_ratios(np.percentile(flat, 90, axis=0)),
-            *_ratios(np.percentile(flat, 10, axis=0) + 4),
-            *_ratios(edges.mean(0) + 0.3),
-            *_ratios((edges**5).mean(0) ** (1 / 5) + 0.3),
-            np.median(red[usable]),
-            np.median(blue[usable]),
-            *_ratios(np.median(values[luma >= np.percentile(luma, 98)], axis=0)),
-            np.median(red[neutral]),
-            np.median(blue[neutral]),
-            *((values > 252).mean((0, 1)) ** 0.5),  # noqa: PLR2004 - JPEG rings around 255
-            *np.percentile(colourful, [10, 50]),
-            np.std(red[usable]),
-            np.std(blue[usable]),
-            *np.log(np.percentile(flat, 99.9, axis=0) / 256),
+            _of_light(LIGHT[small[usable]].mean(0)),
+            _of_levels(inside.mean(0)),
+            _of_levels((inside**6).mean(0) ** (1 / 6)),
+            _of_levels(np.percentile(flat, 99.5, axis=0)),
+            _of_levels(np.percentile(flat, 90, axis=0)),
+            _of_levels(np.percentile(flat, 10, axis=0) + 6),
+            _of_levels(edges.mean(0) + 1),
+            _of_levels((edges**5).mean(0) ** (1 / 5) + 1),
+            np.median(red_blue, axis=0),
+            np.median(ratios[bright], axis=0),
+            np.median(neutral, axis=0),
         ],
         np.float64,
     )
+    return np.concatenate([answers.ravel(), _channel_ends(small)])
 
 
-def colour_cast(figures: NDArray[np.float64]) -> tuple[float, tuple[float, float]]:
-    """Estimate a cast from `cast_figures`.
+def evidence_of(pixels: NDArray[np.uint8], answers: NDArray[np.float64], estimate: Pair) -> NDArray[np.float64]:
+    """Measure how far a picture bears out that all of it has one cast, whichever hue the cast has.
+
+    A cast leaves nothing bright neutral and little on the other side of grey;
+    it is the same in each part of a picture and at each brightness, and leaves
+    black black. Once it is gone there are hues on all sides. Light that
+    belongs to a scene fails one of these, and a toned picture the last.
+    """
+    small = small_copy(pixels, SIDE_PX)
+    usable, ratios = _usable(small), _ratios(small)
+    strength = max(float(np.hypot(*estimate)), 1e-3)
+    unit = max(strength, 0.25)
+    along = ratios @ (estimate / strength).astype(np.float32)
+    across = ratios @ (np.array([-estimate[1], estimate[0]]) / strength).astype(np.float32)
+    highest = small.max(2)
+    white = max(float(np.percentile(highest, 99.5)), 8.0)
+    bright = highest > 0.55 * white
+    whites = bright & (_from_grey(ratios) < _NEUTRAL)
+    seen, seen_across = along[usable], across[usable]
+    parts = _medians_by_part(along, usable)
+    levels = [along[usable & (highest >= low * white) & (highest < high * white)] for low, high in _THIRDS]
+    by_level = [float(np.median(level)) if level.size > 50 else strength for level in levels]  # noqa: PLR2004 - pixels
+    pairs, ends = answers[: 2 * ANSWERS].reshape(-1, 2), answers[2 * ANSWERS :]
+    opinions = pairs @ (estimate / strength)
+    dark = small.reshape(-1, 3)[small.max(2).ravel() <= np.percentile(small.max(2), 3)]
+    clipped = (small >= _CLIPPED_FROM).sum(2)
+    return np.array(
+        [
+            strength,
+            float(whites.mean()) ** 0.5,
+            float((seen < -_NEUTRAL).mean()) ** 0.5,
+            float((seen < strength / 3).mean()) ** 0.5,
+            float(parts.std()) / unit,
+            float(parts.min()) / unit,
+            by_level[0] / unit,
+            by_level[2] / unit,
+            float(opinions.std()) / unit,
+            float(opinions.min()) / unit,
+            float(_of_levels(dark.mean(0) + 6.0) @ (estimate / strength)),
+            float(np.log(seen.std() + 0.03)),
+            float(np.log(seen_across.std() + 0.03)),
+            float((np.abs(seen - np.median(seen)) < 0.1).mean()),  # noqa: PLR2004 - one hue
+            float((clipped == 3).mean()) ** 0.5,  # noqa: PLR2004 - channels
+            float(((clipped > 0) & (clipped < 3)).mean()) ** 0.5,  # noqa: PLR2004 - channels
+            estimate[0] / strength,
+            estimate[1] / strength,
+            *opinions,
+            *(pairs @ np.array([-estimate[1], estimate[0]]) / strength),
+            *ends,
+        ]
+    )
+
+
+_THIRDS = ((0.1, 0.35), (0.35, 0.65), (0.65, 1.1))
+"""Parts of the range up to white: shadows, middle, highlights."""
+
+
+def _channel_ends(small: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return where each channel ends against green, and how abruptly: white that has clipped ends all three."""
+    levels = small.reshape(-1, 3)
+    quantiles = np.percentile(levels, [50, 95, 99, 99.9], axis=0)
+    light = np.log(LIGHT[quantiles.astype(np.int32)] + 0.001)
+    ratios = np.stack([light[:, 0] - light[:, 1], light[:, 2] - light[:, 1]], -1)[::-1]
+    end = quantiles[3]
+    abrupt = np.log((quantiles[[2, 1]] + 8) / (end + 8))
+    heaped = (levels >= np.maximum(end * 0.96, 1)).mean(0) ** 0.5
+    return np.concatenate([ratios.ravel(), abrupt.ravel(), heaped, end / 255])
+
+
+def _medians_by_part(along: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the median of each of sixteen parts of a picture, where there is enough to see."""
+    height, width = along.shape
+    medians = []
+    for row in range(4):
+        for column in range(4):
+            part = np.s_[row * height // 4 : (row + 1) * height // 4, column * width // 4 : (column + 1) * width // 4]
+            seen = along[part][usable[part]]
+            if seen.size > 40:  # noqa: PLR2004 - pixels
+                medians.append(float(np.median(seen)))
+    return np.array(medians or [0.0])
+
+
+def estimated_cast(answers: NDArray[np.float64]) -> Pair:
+    """Weigh the estimators' answers."""
+    return np.array([fitted(Score.CAST_RED).of(answers), fitted(Score.CAST_BLUE).of(answers)])
+
+
+def colour_cast(pixels: NDArray[np.uint8]) -> tuple[float, tuple[float, float]]:
+    """Estimate a picture's cast.
 
     Returns:
-        How sure it is (a score; above 0 is treated), and the gains of red and
-        blue over green that the cast has.
+        How sure it is (a score; above 0 is treated), and red and blue over
+        green, as natural logarithms of linear light.
     """
-    sureness = fitted(Score.CAST).sureness_of(figures)
-    red, blue = (float(np.exp(fitted(score).of(figures))) for score in (Score.CAST_RED, Score.CAST_BLUE))
-    return sureness, (min(max(red, 0.6), 1.6), min(max(blue, 0.6), 1.6))
+    answers = cast_answers(pixels)
+    cast = estimated_cast(answers)
+    sureness = verdict(Score.CAST).of(evidence_of(pixels, answers, cast))
+    red, blue = (float(gain) for gain in np.clip(cast, -MAX_CAST, MAX_CAST))
+    return sureness, (red, blue)
+
+
+def balanced(pixels: NDArray[np.uint8], cast: tuple[float, float]) -> NDArray[np.uint8]:
+    """Take a cast's gains away in linear light, luminance kept (height x width x 3, uint8, sRGB).
+
+    A channel that clipped was brighter than its level says: it is raised to
+    the brightest other, and a clipped pixel that comes out almost neutral is
+    made neutral. Else a white wall by lamp light would turn turquoise.
+    """
+    gains = np.array([np.exp(cast[0]), 1.0, np.exp(cast[1])])
+    scale = (float(gains @ _WEIGHTS) / gains).astype(np.float32)
+    back = (from_light(np.arange(4097) / 4096) * 255).astype(np.float32)
+    result = np.empty_like(pixels)
+    for top in range(0, pixels.shape[0], _STRIP_ROWS):
+        strip = pixels[top : top + _STRIP_ROWS]
+        light = LIGHT[strip] * scale
+        clipped = np.clip((strip.astype(np.float32) - _CLIPPING_FROM) / (_CLIPPED_FROM - _CLIPPING_FROM), 0, 1)
+        highest = light.max(2, keepdims=True)
+        light += clipped * (highest - light)
+        nearness = np.clip(2 - 8 * (1 - light.min(2, keepdims=True) / np.maximum(highest, 1e-4)), 0, 1)
+        light += clipped.max(2, keepdims=True) * nearness * (highest - light)
+        levels = back[np.clip(np.round(light * 4096), 0, 4096).astype(np.int32)]
+        result[top : top + _STRIP_ROWS] = np.round(levels).astype(np.uint8)
+    return result
 
 
 def is_grey(small: NDArray[np.uint8]) -> bool:
@@ -80,22 +209,37 @@ def is_grey(small: NDArray[np.uint8]) -> bool:
     return float((small.max(2).astype(np.int16) - small.min(2)).mean()) < 1.5  # noqa: PLR2004 - JPEG's rounding
 
 
-def balanced(pixels: NDArray[np.uint8], gains: tuple[float, float]) -> NDArray[np.uint8]:
-    """Take a cast's gains of red and blue away, green stays (height x width x 3, uint8, sRGB)."""
-    levels = np.arange(256, dtype=np.float64)
-    tables = np.stack([levels / gains[0], levels, levels / gains[1]], axis=-1)
-    table = np.clip(np.round(tables), 0, 255).astype(np.uint8).reshape(1, 256, 3)
-    return np.asarray(cv2.LUT(pixels, table), np.uint8)
-
-
-def hue_name(gains: tuple[float, float]) -> str:
+def hue_name(cast: tuple[float, float]) -> str:
     """Name a cast's hue."""
-    highest = max(gains[0], 1.0, gains[1])
-    hue, _, _ = colorsys.rgb_to_hsv(gains[0] / highest, 1.0 / highest, gains[1] / highest)
+    gains = np.array([np.exp(cast[0]), 1.0, np.exp(cast[1])]) ** (1 / 2.2)
+    hue, _, _ = colorsys.rgb_to_hsv(*(float(gain) for gain in gains / gains.max()))
     distances = [min(abs(hue * 360 - degrees), 360 - abs(hue * 360 - degrees)) for degrees in _HUE_DEGREES]
     return _HUES[int(np.argmin(distances))]
 
 
-def _ratios(rgb: NDArray[np.float32]) -> tuple[float, float]:
-    red, green, blue = np.log(np.maximum(rgb, 1e-3))
-    return float(red - green), float(blue - green)
+def _usable(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which pixels have kept their colour: neither clipped nor black."""
+    usable = (small.max(2) < 250) & (small.max(2) > 24)  # noqa: PLR2004 - JPEG rings around 255
+    return usable if usable.sum() >= 200 else np.ones_like(usable)  # noqa: PLR2004 - too few to say anything
+
+
+def _ratios(small: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return each pixel's red over green and blue over green, as logarithms of linear light."""
+    logs = np.log(LIGHT[small] + 0.0015)
+    return np.asarray(np.stack([logs[..., 0] - logs[..., 1], logs[..., 2] - logs[..., 1]], -1), np.float32)
+
+
+def _from_grey(ratios: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far colours are from grey, alike for every hue."""
+    red, blue = ratios[..., 0], ratios[..., 1]
+    return np.sqrt((red**2 + blue**2 + (red - blue) ** 2) / 2)
+
+
+def _of_light(rgb: NDArray[np.float32]) -> Pair:
+    red, green, blue = np.log(np.maximum(rgb, 1e-5))
+    return np.array([red - green, blue - green])
+
+
+def _of_levels(rgb: NDArray[np.float32]) -> Pair:
+    """Turn levels' ratios into those of light: sRGB's curve is about a power of 2.3."""
+    return 2.3 * _of_light(np.asarray(rgb))

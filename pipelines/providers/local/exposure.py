@@ -1,25 +1,26 @@
-"""How light a picture is: figures that tell a damaged exposure from a dark or bright subject, and the way back."""
+"""Evidence that a picture's exposure was damaged, which a dark or bright subject doesn't show, and the way back."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.providers.local.scores import Score, fitted
+from pipelines.providers.local.light import LIGHT, from_light, in_light, mapped
+from pipelines.providers.local.scores import Score, fitted, verdict
 
-SIDE_PX = 384
-"""Light is measured on a small copy: faster, and noise has averaged out."""
-
-LIGHT_FIGURES = 17
-"""So many of the figures describe light and colour without clipping."""
-
-_BANDS = ((8, 30), (30, 80), (80, 160), (160, 236))
+_BANDS = ((8, 30), (30, 70), (70, 130), (130, 190), (190, 240))
 _MIDDLE_BAND = 2
 
-BLOWN_GAIN = 1.5
-"""Overexposure can't be measured exactly, since what was clipped is lost: this undoes less than most of it."""
+WHITE_LEVEL = 245
+"""Where an underexposed picture's white goes: the end of the range, with room for what is whiter."""
 
-_SHOULDER = 0.86
-"""Part of the range above which a blown picture's highlights are spread out again."""
+MAX_GAIN = 8.0
+"""Three stops: what needs more has no levels left to show."""
+
+OVER_GAIN = 2.2
+"""Overexposure can't be measured exactly, since what was clipped is lost: in linear light, a little over a stop."""
+
+_SHOULDER = 0.88
+"""Level, 0 to 1, from which an overexposed picture's highlights rise again to white, which stays white."""
 
 _SHADOW_LEVELS = 10.0
 """Under so many levels a shadow is coarse."""
@@ -32,102 +33,168 @@ _STRIP_ROWS = 256
 _REACH_ROWS = 8
 """Rows beyond a strip that its blur sees: four sigmas."""
 
-_CLIPPED_TO = 0.80
-"""Where white goes in a blown picture: the mean of what a gain of 1.6 clips, over photographs, is 0.76."""
+
+def white_level(pixels: NDArray[np.uint8]) -> int:
+    """Return the level that all but a thousandth of the pixels stay under in every channel."""
+    highest = pixels[::2, ::2].max(2)
+    return int(np.percentile(highest, 99.9))
 
 
-def small_copy(pixels: NDArray[np.uint8], side_px: int = SIDE_PX) -> NDArray[np.uint8]:
-    """Return a copy with a long side of at most `side_px`, averaged by area (height x width x 3, uint8, sRGB)."""
-    factor = side_px / max(pixels.shape[:2])
-    if factor >= 1:
-        return pixels
-    size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Describe how light is spread.
 
+    Where black and white lie and how abruptly light ends there; how bright the
+    middle is against white, which a smaller exposure doesn't change and a dark
+    scene does; local contrast against brightness, and saturation, both of
+    which a gamma multiplies; channels that clip alone; and the comb that a
+    stretched range leaves in the histogram.
 
-def exposure_figures(small: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Describe how light is spread in a small copy.
-
-    A gamma leaves black and white and pulls the middle down, so it shows in
-    the darkest and the middle percentiles together; it raises local contrast
-    relative to brightness (Weber) and saturation by its own factor, which a
-    dark subject doesn't. A gain clips channels one by one, which a bright
-    subject rarely does. And each changes how contrast goes with brightness: a
-    gamma takes it from shadows, a gain brings it to highlights, where cameras
-    have little.
-
-    Returns:
-        21 figures; the first LIGHT_FIGURES know nothing of clipping.
+    Args:
+        pixels: the picture, height x width x 3, uint8, sRGB.
+        small: its small copy.
     """
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    p1, p5, p50, p75, p95, p99 = np.percentile(luma, [1, 5, 50, 75, 95, 99]) / 255
-    mean = float(luma.mean()) / 255
-    local = np.asarray(cv2.blur(luma, (7, 7)), np.float32)
-    spread = np.sqrt(np.maximum(cv2.blur(luma * luma, (7, 7)) - local * local, 0))
-    weber = (spread / np.maximum(local, 2))[(local > 8) & (local < 220)]  # noqa: PLR2004 - clipped ends say nothing
-    weber50, weber90 = np.percentile(weber, [50, 90]) if weber.size else (0.0, 0.0)
-    highest = small.max(2).astype(np.float32)
-    saturation = ((highest - small.min(2)) / np.maximum(highest, 1))[highest > 20]  # noqa: PLR2004 - black has no hue
-    saturation50, saturation90 = np.percentile(saturation, [50, 90]) if saturation.size else (0.0, 0.0)
-    clipped = (small >= 250).sum(2)  # noqa: PLR2004 - JPEG rings around 255
+    luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
+    highest = small.max(2)
+    white = max(float(np.percentile(highest, 99.9)), 8.0)
     return np.array(
         [
-            *np.log(np.array([mean, p50, p75, p95, p5, p1]) + 0.01),
-            p99,
-            np.log(weber50 + 0.02),
-            np.log(weber90 + 0.05),
-            saturation50,
-            saturation90,
-            float(saturation90 < 0.03),  # noqa: PLR2004 - grey pictures say nothing by saturation
-            float((luma < 26).mean()),  # noqa: PLR2004 - a tenth of the range
-            float(np.log(np.maximum(luma, 1) / 255).mean()),
-            *_band_contrasts(local, spread),
-            float((clipped == 3).mean()) ** 0.5,  # noqa: PLR2004 - all three channels
-            float(((clipped > 0) & (clipped < 3)).mean()) ** 0.5,  # noqa: PLR2004 - some of the three
-            float((clipped > 0).mean()) ** 0.5,
-            float(((luma > 200) & (luma < 245)).mean()),  # noqa: PLR2004 - bright and not clipped
-        ]
+            *np.log(np.percentile(luma, [1, 5, 25, 50, 75, 95, 99]) + 2),
+            *_ends(pixels, small, white),
+            *_middle(luma, white),
+            *_contrasts(luma),
+            *_saturations(small, white),
+            *_clippings(small),
+            *_combs(pixels),
+        ],
+        np.float64,
     )
 
 
-def _band_contrasts(local: NDArray[np.float32], spread: NDArray[np.float32]) -> list[float]:
-    """Return the typical contrast of shadows, low tones and highlights over that of the middle, as logarithms."""
-    typical = [
-        float(np.median(band)) if (band := spread[(local >= low) & (local < high)]).size > 100 else None  # noqa: PLR2004
-        for low, high in _BANDS
+def _ends(pixels: NDArray[np.uint8], small: NDArray[np.uint8], white: float) -> list[float]:
+    """Return where the brightest pixels lie, how abruptly they end there, and how much is black."""
+    highest = small.max(2)
+    return [
+        white / 255,
+        white_level(pixels) / 255,
+        float(np.percentile(highest, 99)) / white,
+        float(np.percentile(highest, 95)) / white,
+        float((highest >= 0.96 * white).mean()) ** 0.5,
+        float((highest <= 4).mean()) ** 0.5,  # noqa: PLR2004 - JPEG rings around 0
+        float(np.log(np.percentile(small.min(2), 1) + 2)),
     ]
+
+
+def _middle(luma: NDArray[np.float32], white: float) -> list[float]:
+    """Return the middle against white, and how much of the picture is dark against it, also in one piece."""
+    dark = (luma < 0.1 * white).astype(np.uint8)
+    count, _, parts, _ = cv2.connectedComponentsWithStats(dark)
+    largest = float(parts[1:, cv2.CC_STAT_AREA].max()) / luma.size if count > 1 else 0.0
+    return [
+        float(np.log(np.median(luma) / white + 0.01)),
+        float(np.log(luma.mean() / white + 0.01)),
+        float(np.log(luma / white + 0.02).mean()),
+        float((luma < 0.05 * white).mean()),
+        float(dark.mean()),
+        float((luma < 0.2 * white).mean()),
+        largest,
+    ]
+
+
+def _contrasts(luma: NDArray[np.float32]) -> list[float]:
+    """Return local contrast against brightness (Weber), by brightness, and how much is flat."""
+    local = np.asarray(cv2.blur(luma, (7, 7)), np.float32)
+    spread = np.sqrt(np.maximum(cv2.blur(luma * luma, (7, 7)) - local * local, 0))
+    inside = (local > 8) & (local < 225)  # noqa: PLR2004 - clipped ends say nothing
+    weber = np.percentile((spread / np.maximum(local, 2))[inside], [25, 50, 90]) if inside.any() else np.full(3, 0.1)
+    bands = [spread[(local >= low) & (local < high)] for low, high in _BANDS]
+    typical = [float(np.log(np.median(band) + 0.5)) if band.size > 100 else None for band in bands]  # noqa: PLR2004
     middle = typical[_MIDDLE_BAND]
-    if middle is None:
-        return [0.0] * (len(_BANDS) - 1)
     others = [band for place, band in enumerate(typical) if place != _MIDDLE_BAND]
-    return [0.0 if band is None else float(np.log((band + 0.5) / (middle + 0.5))) for band in others]
+    relative = [0.0 if band is None or middle is None else band - middle for band in others]
+    return [*np.log(weber + 0.01), *relative, float((spread < 0.5).mean())]  # noqa: PLR2004 - levels
+
+
+def _saturations(small: NDArray[np.uint8], white: float) -> list[float]:
+    """Return how saturated what isn't black is, what is bright is, and whether there is colour at all."""
+    highest = small.max(2).astype(np.float32)
+    saturation = (highest - small.min(2)) / np.maximum(highest, 1)
+    seen, bright = saturation[highest > 24], saturation[highest > 0.5 * white]  # noqa: PLR2004 - black has no hue
+    quantiles = np.percentile(seen, [50, 75, 90]) if seen.size else np.zeros(3)
+    calmest = float(np.percentile(bright, 20)) if bright.size else 0.0
+    return [*quantiles, calmest, float(quantiles[2] < 0.05)]  # noqa: PLR2004 - grey
+
+
+def _clippings(small: NDArray[np.uint8]) -> list[float]:
+    """Return how much clips in all channels, in some, how that stands to what is nearly clipped, and that itself."""
+    clipped = (small >= 250).sum(2)  # noqa: PLR2004 - JPEG rings around 255
+    every, some = float((clipped == 3).mean()), float(((clipped > 0) & (clipped < 3)).mean())  # noqa: PLR2004 - channels
+    highest = small.max(2)
+    near = float(((highest >= 225) & (highest < 250)).mean())  # noqa: PLR2004 - the last tenth
+    return [every**0.5, some**0.5, float(np.log((every + some + 0.002) / (near + 0.002))), near]
+
+
+def _combs(pixels: NDArray[np.uint8]) -> list[float]:
+    """Return how ragged the histogram of green is in its lower and its upper part."""
+    counts = np.bincount(pixels[::2, ::2, 1].ravel(), minlength=256).astype(np.float64)
+    ragged = np.abs(counts[2:254] - (counts[1:253] + counts[3:255]) / 2)
+    lower, upper = slice(0, 100), slice(120, 252)
+    return [float(ragged[part].sum() / max(counts[2:254][part].sum(), 1.0)) for part in (lower, upper)]
 
 
 def darkening_gamma(figures: NDArray[np.float64]) -> tuple[float, float]:
     """Estimate a gamma that darkened a picture.
 
     Returns:
-        How sure it is (a score; above 0 is treated) and the gamma, 1 to 3.5.
+        How sure it is (a score; above 0 is treated) and the gamma, 1 to 3.
     """
-    sureness = fitted(Score.DARK).sureness_of(figures[:LIGHT_FIGURES])
-    gamma = float(np.exp(fitted(Score.GAMMA).of(figures[:LIGHT_FIGURES])))
-    return sureness, min(max(gamma, 1.0), 3.5)
+    gamma = float(np.exp(fitted(Score.GAMMA).of(figures)))
+    return verdict(Score.DARK).of(figures), min(max(gamma, 1.0), 3.0)
+
+
+def underexposure(figures: NDArray[np.float64], white: int) -> tuple[float, float]:
+    """Estimate by how much light was lacking.
+
+    Returns:
+        How sure it is, and the gain in linear light that brings white to WHITE_LEVEL, 1 to MAX_GAIN.
+    """
+    gain = float(LIGHT[WHITE_LEVEL] / max(LIGHT[white], 1e-4))
+    return verdict(Score.UNDEREXPOSED).of(figures), min(max(gain, 1.0), MAX_GAIN)
 
 
 def overexposure(figures: NDArray[np.float64]) -> float:
     """Return how sure it is that a picture was overexposed; above 0 is treated."""
-    return fitted(Score.OVEREXPOSED).sureness_of(figures)
+    return verdict(Score.OVEREXPOSED).of(figures)
+
+
+def exposed(pixels: NDArray[np.uint8], gain: float) -> NDArray[np.uint8]:
+    """Give more light, highlights protected: what would pass white nears it along a shoulder, all channels alike."""
+    light = in_light(np.arange(256) / 255) * gain
+    knee = 0.85
+    over = np.maximum(light - knee, 0)
+    soft = np.where(light <= knee, light, knee + (1 - knee) * (1 - np.exp(-over / (1 - knee))))
+    return _with_soft_shadows(pixels, from_light(soft))
 
 
 def brightened(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
-    """Undo a gamma on all channels (height x width x 3, uint8, sRGB).
+    """Undo a gamma on all channels (height x width x 3, uint8, sRGB)."""
+    return _with_soft_shadows(pixels, (np.arange(256) / 255) ** (1 / gamma))
 
-    The deepest shadows hold a few levels only, which brightening would tear
-    into coloured steps: there the neighbourhood's mean is brightened, which
-    has levels in between.
-    """
+
+def calmed(pixels: NDArray[np.uint8], gain: float = OVER_GAIN) -> NDArray[np.uint8]:
+    """Take light away; highlights rise along a smooth shoulder to white, since what has clipped was white."""
     levels = np.arange(256) / 255
-    result = _mapped(pixels, levels ** (1 / gamma))
+    lowered = from_light(in_light(levels) / gain)
+    t = np.clip((levels - _SHOULDER) / (1 - _SHOULDER), 0, 1)
+    return mapped(pixels, lowered + (1 - lowered[255]) * t * t * (3 - 2 * t))
+
+
+def _with_soft_shadows(pixels: NDArray[np.uint8], table: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Brighten by a table, without tearing the deepest shadows into coloured steps.
+
+    They hold a few levels only: there the neighbourhood's mean is brightened,
+    which has levels in between.
+    """
+    result = mapped(pixels, table)
     for top in range(0, pixels.shape[0], _STRIP_ROWS):
         low, high = max(0, top - _REACH_ROWS), top + _STRIP_ROWS + _REACH_ROWS
         strip = pixels[low:high].astype(np.float32)
@@ -142,19 +209,6 @@ def brightened(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
             continue
         share = depth[shadows][:, None]
         mixed = soft[inside][shadows] * share + strip[inside][shadows] * (1 - share)
-        lit = 255 * (mixed / 255) ** (1 / gamma)
+        lit = 255 * np.interp(mixed, np.arange(256), table)
         result[top : top + _STRIP_ROWS][shadows] = np.clip(np.round(lit), 0, 255).astype(np.uint8)
     return result
-
-
-def calmed(pixels: NDArray[np.uint8], gain: float = BLOWN_GAIN) -> NDArray[np.uint8]:
-    """Undo a gain; highlights are spread along a smooth shoulder, for a flat grey would show its edge."""
-    levels = np.arange(256) / 255
-    linear = levels / gain
-    t = np.clip((levels - _SHOULDER) / (1 - _SHOULDER), 0, 1)
-    return _mapped(pixels, linear + (_CLIPPED_TO - 1 / gain) * t * t * (3 - 2 * t))
-
-
-def _mapped(pixels: NDArray[np.uint8], table: NDArray[np.float64]) -> NDArray[np.uint8]:
-    rounded = np.clip(np.round(table * 255), 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(pixels, rounded), np.uint8)

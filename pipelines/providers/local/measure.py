@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from pipelines.analysis import Defect
 from pipelines.providers.local import colour, exposure, noise, sharpness
+from pipelines.providers.local.comb import Curve, comb_of
+from pipelines.providers.local.kind import is_drawn, is_toned
+from pipelines.providers.local.light import SIDE_PX, small_copy
 
 LOW_RESOLUTION_PX = 800
 """A long side under this can't fill the smallest tier without inventing a fifth of its pixels."""
@@ -19,8 +22,31 @@ DETAIL_PX = 2048
 SMALL_DOUBT = 2.0
 """Sureness lost for each halving below the size that light is measured at: local contrast is another there."""
 
-LEAST_CAST = 0.24
-"""Natural logarithm: a cast weaker than this may as well be the light of the scene, and stays."""
+LEAST_CAST = 0.55
+"""Natural logarithm, in linear light: a cast weaker than this may as well be the light of the scene, and stays."""
+
+LEAST_GAIN = 1.35
+"""A white that lacks less light than this may be the scene's own."""
+
+LEAST_GAMMA = 1.4
+
+COMB_SURENESS = 3.0
+"""What a clear comb adds to a sureness."""
+
+COMBLESS_DOUBT = 1.0
+"""What is taken off a sureness of wrong exposure without a comb: then it is a likeness, and nothing is proved."""
+
+CLIPPED_WHITE = 250
+"""A white under this level has not clipped."""
+
+SRGB_POWER = 2.3
+"""A gain of sRGB values is about this power of it in linear light."""
+
+SURE_FROM = 1.0
+"""Sureness from which a defect is treated in full; under it in part."""
+
+LEAST_SHARE = 0.5
+"""What a defect that was just found is treated by, of the whole way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +56,38 @@ class Measures:
     Attributes:
         dark_sureness: that a gamma darkened it.
         gamma: which one, from 1.
-        overexposed_sureness: that a gain clipped it.
+        under_sureness: that it got too little light.
+        light_gain: what lacks, in linear light, from 1.
+        over_sureness: that it got so much light that channels clipped.
+        over_gain: how much too much, in linear light.
         cast_sureness: that it has a colour cast.
-        cast_gains: of red and blue over green.
+        cast: its red and blue over green, as natural logarithms in linear light.
         noisy_sureness: that there is noise, and not texture.
         noise_sigma: of luma, in levels.
         edge_width_px: of the sharpest edges, as a Gaussian's sigma; None without edges.
         long_side_px: of the picture.
         mean_luma: of the small copy's channels, 0 to 1.
         is_grey: whether it has no colour.
+        is_toned: whether it has one hue only, as sepia has.
+        is_drawn: whether it was drawn, printed or shown on a screen, so that its light and colours are meant so.
     """
 
     dark_sureness: float
     gamma: float
-    overexposed_sureness: float
+    under_sureness: float
+    light_gain: float
+    over_sureness: float
+    over_gain: float
     cast_sureness: float
-    cast_gains: tuple[float, float]
+    cast: tuple[float, float]
     noisy_sureness: float
     noise_sigma: float
     edge_width_px: float | None
     long_side_px: int
     mean_luma: float
     is_grey: bool
+    is_toned: bool
+    is_drawn: bool
 
     @property
     def is_blurred(self) -> bool:
@@ -62,26 +98,41 @@ class Measures:
     @property
     def cast_strength(self) -> float:
         """How far the cast's gains are from neutral, in natural logarithms."""
-        return math.hypot(*map(math.log, self.cast_gains))
+        return math.hypot(*self.cast)
+
+    @property
+    def is_underexposed(self) -> bool:
+        """Whether light was lacking, rather than bent by a gamma."""
+        return self.under_sureness > 0 and self.light_gain >= LEAST_GAIN and self.under_sureness >= self.dark_sureness
+
+    @property
+    def is_darkened(self) -> bool:
+        """Whether a gamma darkened it."""
+        return self.dark_sureness > 0 and self.gamma >= LEAST_GAMMA and not self.is_underexposed
 
     def found(self) -> frozenset[Defect]:
         """Return the defects."""
+        is_dark = self.is_underexposed or self.is_darkened
+        is_coloured = not self.is_grey and not self.is_toned
         judged = {
-            Defect.IS_DARK: self.dark_sureness > 0,
-            Defect.IS_OVEREXPOSED: self.overexposed_sureness > 0 and self.dark_sureness <= 0,
-            Defect.HAS_COLOR_CAST: self.cast_sureness > 0 and self.cast_strength >= LEAST_CAST and not self.is_grey,
+            Defect.IS_DARK: is_dark,
+            Defect.IS_OVEREXPOSED: self.over_sureness > 0 and not is_dark,
+            Defect.HAS_COLOR_CAST: self.cast_sureness > 0 and self.cast_strength >= LEAST_CAST and is_coloured,
             Defect.HAS_NOISE: self.noisy_sureness > 0,
             Defect.IS_BLURRY: self.is_blurred,
-            Defect.IS_LOW_RESOLUTION: self.long_side_px < LOW_RESOLUTION_PX,
         }
-        return frozenset(defect for defect, is_there in judged.items() if is_there)
+        defects = {defect for defect, is_there in judged.items() if is_there and not self.is_drawn}
+        if self.long_side_px < LOW_RESOLUTION_PX:
+            defects.add(Defect.IS_LOW_RESOLUTION)
+        return frozenset(defects)
 
     def as_numbers(self) -> dict[str, float]:
         """Return the figures for people, rounded."""
         numbers = {
             "gamma": self.gamma,
-            "castRed": self.cast_gains[0],
-            "castBlue": self.cast_gains[1],
+            "lightGain": self.light_gain,
+            "castRed": math.exp(self.cast[0]),
+            "castBlue": math.exp(self.cast[1]),
             "noiseSigma": self.noise_sigma,
             "meanLuma": self.mean_luma,
             "longSidePx": float(self.long_side_px),
@@ -89,6 +140,11 @@ class Measures:
         if self.edge_width_px is not None:
             numbers["edgeWidthPx"] = self.edge_width_px
         return {name: round(value, 3) for name, value in numbers.items()}
+
+
+def share_of(sureness: float) -> float:
+    """Return how much of the way to what was measured a defect is treated: the surer, the more."""
+    return min(1.0, LEAST_SHARE + (1 - LEAST_SHARE) * max(sureness, 0.0) / SURE_FROM)
 
 
 def measure(pixels: NDArray[np.uint8]) -> Measures:
@@ -101,26 +157,67 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
     ycc = np.asarray(cv2.cvtColor(detail, cv2.COLOR_RGB2YCrCb), np.uint8)
     luma, chroma = np.ascontiguousarray(ycc[..., 0]), np.ascontiguousarray(ycc[..., 1])
     noisy_sureness, noise_sigma = noise.noise_of(noise.noise_figures(luma, chroma))
-    small = exposure.small_copy(pixels)
-    figures = exposure.exposure_figures(small)
-    dark_sureness, gamma = exposure.darkening_gamma(figures)
+    small = small_copy(pixels)
+    figures = exposure.exposure_figures(pixels, small)
+    white = exposure.white_level(pixels)
+    dark_sureness, gamma = _darkening(pixels, figures)
+    under_sureness, light_gain = _underexposure(pixels, figures, white)
+    over_sureness, over_gain = _overexposure(pixels, figures, white)
     # a gamma multiplies casts, too: look at colour as it will be
-    lit = exposure.brightened(small, gamma) if dark_sureness > 0 else small
-    cast_sureness, cast_gains = colour.colour_cast(colour.cast_figures(lit))
-    doubt = SMALL_DOUBT * max(0.0, math.log2(exposure.SIDE_PX / max(small.shape[:2])))
+    lit = exposure.brightened(small, gamma) if dark_sureness > max(0.0, under_sureness) else small
+    cast_sureness, cast = colour.colour_cast(lit)
+    doubt = SMALL_DOUBT * max(0.0, math.log2(SIDE_PX / max(small.shape[:2])))
     return Measures(
         dark_sureness=dark_sureness - doubt,
         gamma=gamma,
-        overexposed_sureness=exposure.overexposure(figures) - doubt,
+        under_sureness=under_sureness - doubt,
+        light_gain=light_gain,
+        over_sureness=over_sureness - doubt,
+        over_gain=over_gain,
         cast_sureness=cast_sureness - doubt,
-        cast_gains=cast_gains,
+        cast=cast,
         noisy_sureness=noisy_sureness,
         noise_sigma=noise_sigma,
         edge_width_px=sharpness.edge_width(luma),
         long_side_px=max(pixels.shape[:2]),
         mean_luma=float(small.mean()) / 255,
         is_grey=colour.is_grey(small),
+        is_toned=is_toned(small),
+        is_drawn=is_drawn(detail),
     )
+
+
+def _darkening(pixels: NDArray[np.uint8], figures: NDArray[np.float64]) -> tuple[float, float]:
+    """Return how sure it is that a gamma darkened a picture, and which: its comb's, where it left a clear one."""
+    sureness, gamma = exposure.darkening_gamma(figures)
+    comb = comb_of(pixels, Curve.GAMMA)
+    if comb.is_clear:
+        return sureness + COMB_SURENESS, comb.amount
+    return sureness - COMBLESS_DOUBT, gamma
+
+
+def _underexposure(pixels: NDArray[np.uint8], figures: NDArray[np.float64], white: int) -> tuple[float, float]:
+    """Return how sure it is that light lacked, and how much: its comb's, where it left one at what white says."""
+    sureness, gain = exposure.underexposure(figures, white)
+    if gain < LEAST_GAIN:
+        return sureness, gain
+    comb = comb_of(pixels, Curve.LACK, near=gain)
+    if comb.is_clear:
+        return sureness + COMB_SURENESS, comb.amount
+    return sureness - COMBLESS_DOUBT, gain
+
+
+def _overexposure(pixels: NDArray[np.uint8], figures: NDArray[np.float64], white: int) -> tuple[float, float]:
+    """Return how sure it is that a picture got too much light, and how much: a clear comb's, or what is usual."""
+    sureness = exposure.overexposure(figures)
+    if white < CLIPPED_WHITE:
+        return min(sureness, -1.0), exposure.OVER_GAIN
+    light, gain = comb_of(pixels, Curve.LIGHT), comb_of(pixels, Curve.GAIN)
+    if light.is_clear and light.height >= gain.height:
+        return sureness + COMB_SURENESS, light.amount
+    if gain.is_clear:
+        return sureness + COMB_SURENESS, min(gain.amount**SRGB_POWER, exposure.MAX_GAIN)
+    return sureness - COMBLESS_DOUBT, exposure.OVER_GAIN
 
 
 def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

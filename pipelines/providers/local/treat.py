@@ -1,5 +1,7 @@
 """Treatment: each measured defect, as much as it was measured, in the order that does least harm."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,7 @@ from pipelines.prompts import Corrections
 from pipelines.providers.local import colour, exposure, sharpness
 from pipelines.providers.local.denoise import denoised
 from pipelines.providers.local.learned import Effort
-from pipelines.providers.local.measure import Measures
+from pipelines.providers.local.measure import Measures, share_of
 from pipelines.providers.local.strips import in_strips
 
 FORCED_GAMMA = 1.6
@@ -37,26 +39,48 @@ def treat(
     """
     wanted = (measures.found() & corrections.allowed) | corrections.forced
     done = []
-    sigma = measures.noise_sigma
-    if Defect.HAS_NOISE in wanted:
-        sigma = max(sigma, FORCED_NOISE) if Defect.HAS_NOISE in corrections.forced else sigma
+    sigma = noise_to_remove(measures, corrections)
+    if sigma is not None:
         pixels, how = denoised(pixels, sigma, effort)
         done.append(f"noise of sigma {sigma:.1f} removed {how}")
     if Defect.IS_DARK in wanted:
-        gamma = measures.gamma if measures.dark_sureness > 0 else FORCED_GAMMA
-        pixels = exposure.brightened(pixels, gamma)
-        done.append(f"brightened by gamma {gamma:.2f}")
+        pixels, said = _brightened(pixels, measures)
+        done.append(said)
     elif Defect.IS_OVEREXPOSED in wanted:
-        gain = exposure.BLOWN_GAIN if measures.overexposed_sureness > 0 else FORCED_GAIN
+        share = share_of(measures.over_sureness)
+        gain = measures.over_gain**share if measures.over_sureness > 0 else FORCED_GAIN
         pixels = exposure.calmed(pixels, gain)
-        done.append(f"exposure lowered by {gain:.2f}")
+        done.append(f"light lowered by {gain:.2f}")
     if Defect.HAS_COLOR_CAST in wanted and not measures.is_grey:
-        pixels = colour.balanced(pixels, measures.cast_gains)
-        red, blue = measures.cast_gains
-        done.append(f"{colour.hue_name(measures.cast_gains)} cast removed (red {red:.2f}, blue {blue:.2f})")
+        share = share_of(measures.cast_sureness)
+        cast = (share * measures.cast[0], share * measures.cast[1])
+        pixels = colour.balanced(pixels, cast)
+        red, blue = math.exp(cast[0]), math.exp(cast[1])
+        done.append(f"{colour.hue_name(measures.cast)} cast removed (red {red:.2f}, blue {blue:.2f})")
     if Defect.IS_BLURRY in wanted:
         blur_px = sharpness.blur_sigma(measures.edge_width_px or 0.0) if measures.is_blurred else FORCED_BLUR_PX
         kept_px, grain = blur_px, max(0.5, 1.5 * measures.noise_sigma)
         pixels = in_strips(pixels, lambda strip: sharpness.deblurred(strip, kept_px, grain))
         done.append(f"blur of {blur_px:.1f} px undone")
     return pixels, tuple(done)
+
+
+def noise_to_remove(measures: Measures, corrections: Corrections) -> float | None:
+    """Return the strength of the noise that was found or has to be treated, as luma's sigma in levels, or None.
+
+    Whatever takes noise out, this says whether and how much.
+    """
+    if Defect.HAS_NOISE in corrections.forced:
+        return max(measures.noise_sigma, FORCED_NOISE)
+    if Defect.HAS_NOISE in measures.found() & corrections.allowed:
+        return measures.noise_sigma
+    return None
+
+
+def _brightened(pixels: NDArray[np.uint8], measures: Measures) -> tuple[NDArray[np.uint8], str]:
+    """Give the light that lacked, or undo the gamma that darkened; by a mild gamma where neither was found."""
+    if measures.is_underexposed:
+        gain = measures.light_gain ** share_of(measures.under_sureness)
+        return exposure.exposed(pixels, gain), f"light raised by {gain:.2f}"
+    gamma = measures.gamma ** share_of(measures.dark_sureness) if measures.is_darkened else FORCED_GAMMA
+    return exposure.brightened(pixels, gamma), f"brightened by gamma {gamma:.2f}"

@@ -66,7 +66,7 @@ def analysis_of(data: bytes, limits: DecodeLimits) -> Analysis:
             is_low_resolution=Defect.IS_LOW_RESOLUTION in found,
             is_overexposed=Defect.IS_OVEREXPOSED in found,
             has_color_cast=Defect.HAS_COLOR_CAST in found,
-            color_cast_type=colour.hue_name(measures.cast_gains) if Defect.HAS_COLOR_CAST in found else None,
+            color_cast_type=colour.hue_name(measures.cast) if Defect.HAS_COLOR_CAST in found else None,
         ),
         lighting_condition=_lighting(measures),
         cropping=_cropping(inner, width, height),

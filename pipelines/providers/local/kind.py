@@ -1,0 +1,61 @@
+"""What a picture is: a photograph, or a drawing, a screen or a toned picture, whose light and colours are meant so."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FLAT_FRACTION = 0.5
+"""Of the pixels that are neither black nor white: how many equal their neighbours in a drawing."""
+
+FEW_COLOURS = 0.5
+"""Of the same pixels: how many have one of the eight commonest colours in a drawing."""
+
+MIDDLE_FRACTION = 0.10
+"""Fewer pixels between black and white than this are a drawing's edges."""
+
+WHITE_FRACTION = 0.5
+"""Paper, a page or a product's ground: so much white isn't an exposure's doing."""
+
+ONE_HUE_SPREAD = 0.035
+"""Spread of colour around the tone's own curve, in parts of the range, up to which a picture is toned."""
+
+
+def is_drawn(pixels: NDArray[np.uint8]) -> bool:
+    """Say whether a picture was drawn, printed or shown on a screen: few colours, and flat ones.
+
+    Args:
+        pixels: height x width x 3, uint8, sRGB, at its own size, since scaling blurs flat colours' edges.
+    """
+    part = pixels[: 2 * (pixels.shape[0] // 2), : 2 * (pixels.shape[1] // 2)]
+    if part.size == 0:
+        return False
+    step = max(1, int(np.sqrt(part.shape[0] * part.shape[1] / 400_000)))
+    here, right, below = part[:-1:step, :-1:step], part[:-1:step, 1::step], part[1::step, :-1:step]
+    rows, columns = min(here.shape[0], below.shape[0]), min(here.shape[1], right.shape[1])
+    here, right, below = here[:rows, :columns], right[:rows, :columns], below[:rows, :columns]
+    between = (here.max(2) > 5) & (here.min(2) < 250)  # noqa: PLR2004 - JPEG rings around black and white
+    if between.mean() < MIDDLE_FRACTION or (here.min(2) >= 250).mean() >= WHITE_FRACTION:  # noqa: PLR2004
+        return True
+    steps = np.maximum(cv2.absdiff(here, right), cv2.absdiff(here, below)).max(2)
+    flat = (steps == 0)[between]
+    colours = here[between][:: max(1, int(between.sum() / 40_000))].astype(np.int32)
+    _, counts = np.unique((colours[:, 0] << 16) + (colours[:, 1] << 8) + colours[:, 2], return_counts=True)
+    commonest = np.sort(counts)[-8:].sum() / counts.sum()
+    return bool(flat.mean() >= FLAT_FRACTION and commonest >= FEW_COLOURS)
+
+
+def is_toned(small: NDArray[np.uint8]) -> bool:
+    """Say whether a picture is monochrome and toned: each brightness has one colour, as in sepia.
+
+    Args:
+        small: a small copy, height x width x 3, uint8, sRGB.
+    """
+    ycc = np.asarray(cv2.cvtColor(cv2.blur(small, (3, 3)), cv2.COLOR_RGB2YCrCb), np.float32).reshape(-1, 3)
+    band = (ycc[:, 0] / 16).astype(np.int32)
+    counts = np.maximum(np.bincount(band, minlength=16), 1)
+    spread = 0.0
+    for channel in (1, 2):
+        means = np.bincount(band, weights=ycc[:, channel], minlength=16) / counts
+        spread += float(((ycc[:, channel] - means[band]) ** 2).mean())
+    chroma = float(np.hypot(ycc[:, 1] - 128, ycc[:, 2] - 128).mean())
+    return chroma > 2 and spread**0.5 / max(chroma, 4.0) < 4 * ONE_HUE_SPREAD  # noqa: PLR2004 - levels

@@ -1,0 +1,155 @@
+"""Sound pictures are left as they are, and damage as cameras make it is found and undone."""
+
+import numpy as np
+import pytest
+
+from bench import quality, quality_sound
+from bench import quality_damage as damage
+from pipelines.analysis import Defect
+from pipelines.providers.local import colour, exposure
+from pipelines.providers.local.bars import picture_box
+from pipelines.providers.local.kind import is_drawn, is_toned
+from pipelines.providers.local.measure import share_of
+
+UNFOUND = {("chelsea.png", "tungsten")}
+"""A ginger cat on brown: lamp light can't be told from fur."""
+
+LIGHT_AND_COLOUR = {Defect.IS_DARK, Defect.IS_OVEREXPOSED, Defect.HAS_COLOR_CAST}
+
+
+def photograph(name="coffee.png"):
+    return damage.load(damage.bundled_folder() / name, 512)
+
+
+def made(kind, name="coffee.png", seed=1):
+    make = getattr(quality_sound, kind)
+    return damage.rounded(255 * make(photograph(name) / 255, np.random.default_rng(seed)))
+
+
+def found_in(pixels):
+    data = damage.as_jpeg(pixels)
+    result, analysis, treatments = quality.enhance(data, max(pixels.shape[:2]))
+    return analysis, result, treatments
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("low_key", "stage_lights", "golden_hour", "sepia", "cyanotype", "high_key", "fog", "dusk", "underwater"),
+        *("skyline", "moonlit_sea", "stars", "sunset", "snow", "interface", "chart", "page", "line_art"),
+    ],
+)
+def test_picture_that_was_meant_so_keeps_its_light_and_colours(kind):
+    pixels = made(kind)
+
+    analysis, result, _ = found_in(pixels)
+
+    assert not analysis.defects.found() & LIGHT_AND_COLOUR
+    assert not analysis.cropping.is_cropping_needed
+    assert damage.psnr(pixels, result) >= 30
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_interface_of_any_palette_keeps_every_colour(seed):
+    pixels = made("interface", seed=seed)
+
+    _, result, treatments = found_in(pixels)
+
+    assert treatments == ()
+    assert damage.psnr(pixels, result) >= 35
+
+
+@pytest.mark.parametrize("name", ["coffee.png", "motorcycle_right.png", "chelsea.png"])
+@pytest.mark.parametrize(
+    ("hurt", "least_gain"), [("two stops under", 5.0), ("one stop under", 1.5), ("tungsten", 2.0), ("strong blue", 2.0)]
+)
+def test_damage_by_light_comes_out_better(name, hurt, least_gain):
+    truth = photograph(name)
+
+    seen = quality.outcome(hurt, name, truth, damage.as_jpeg(damage.CAMERA[hurt](truth)), is_sound=False)
+
+    assert seen.gain >= (-0.1 if (name, hurt) in UNFOUND else least_gain)
+
+
+@pytest.mark.parametrize("hurt", ["weak blue", "fluorescent", "moderate noise", "defocus", "motion", "one stop over"])
+def test_damage_that_is_doubtful_comes_out_no_worse(hurt):
+    truth = photograph("chelsea.png")
+
+    seen = quality.outcome(hurt, "", truth, damage.as_jpeg(damage.CAMERA[hurt](truth)), is_sound=False)
+
+    assert seen.gain >= -1
+
+
+@pytest.mark.parametrize("gains", [(1.45, 1, 0.42), (0.42, 0.88, 1.9), (0.62, 1.25, 0.6), (1.5, 0.8, 1.4)])
+def test_white_that_has_clipped_under_a_cast_stays_neutral(gains):
+    scene = np.full((60, 90, 3), 120, np.uint8)
+    scene[:, :30] = 252
+    damaged = damage.lit(scene, gains)
+
+    result = colour.balanced(damaged, (float(np.log(gains[0] / gains[1])), float(np.log(gains[2] / gains[1]))))
+
+    assert np.ptp(result[30, 10].astype(int)) <= 4
+    assert np.ptp(result[30, 60].astype(int)) <= 4
+
+
+def test_exposure_undone_in_light_returns_the_middle_and_keeps_highlights_apart():
+    ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(8, 0).repeat(3, 2)
+
+    result = exposure.exposed(damage.lit(ramp, (0.5, 0.5, 0.5)), 2.0).astype(int)[4, :, 0]
+
+    assert np.abs(result[30:200] - np.arange(30, 200)).max() <= 3
+    assert result[255] > result[240] > result[220]
+
+
+def test_highlights_of_an_overexposed_picture_stay_white():
+    result = exposure.calmed(np.array([[[255, 255, 255], [120, 120, 120]]], np.uint8))
+
+    assert result[0, 0].min() == 255
+    assert result[0, 1].max() < 110
+
+
+@pytest.mark.parametrize(("margin", "size"), [(90, 600), (140, 600), (200, 700)])
+def test_margins_of_a_dark_screen_are_no_bars(margin, size):
+    screen = np.full((400, size), 24, np.uint8)
+    screen[60:340, margin : size - margin] = 38
+    screen[80:320:12, margin + 8 : size - margin - 8 : 3] = 220
+    screen[80:320, margin + 60 : margin + 90] = 24
+    screen[150:300, margin : size - margin] = 24
+
+    assert picture_box(screen) is None
+
+
+@pytest.mark.parametrize("kind", ["black_sky", "black_table"])
+@pytest.mark.parametrize("name", ["coffee.png", "motorcycle_right.png"])
+def test_a_wide_black_part_without_a_twin_is_no_bar(kind, name):
+    luma = (made(kind, name) @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+
+    assert picture_box(luma) is None
+
+
+def test_narrow_bar_without_a_twin_is_found():
+    luma = np.full((300, 400), 120, np.uint8)
+    luma[:20] = 1
+
+    box = picture_box(luma)
+
+    assert box is not None
+    assert (box.y, box.height) == (20, 280)
+
+
+def test_drawings_and_tones_are_known_by_their_colours():
+    photo = photograph("chelsea.png")
+
+    assert all(is_drawn(made(kind)) for kind in ("interface", "chart", "line_art"))
+    assert all(is_toned(made(kind)) for kind in ("sepia", "cyanotype"))
+    for pixels in (photo, damage.dark(photo), damage.CAMERA["tungsten"](photo)):
+        assert not is_drawn(pixels)
+        assert not is_toned(pixels)
+
+
+def test_treatment_grows_with_sureness_and_is_bounded():
+    shares = [share_of(sureness) for sureness in (0.0, 0.5, 1.0, 1.5, 4.0)]
+
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[1] < 1
+    assert shares[-1] == 1
