@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.providers.local.light import LIGHT, from_light, small_copy
+from pipelines.providers.local.light import LIGHT, highest_of, levels_of, small_copy
 from pipelines.providers.local.scores import Score, fitted, verdict
 
 SIDE_PX = 256
@@ -57,7 +57,7 @@ def cast_answers(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     soft = cv2.GaussianBlur(levels, (0, 0), 1)
     edges = np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1))[usable]
     red_blue = ratios[usable]
-    bright = usable & (small.max(2) >= np.percentile(small.max(2)[usable], 96))
+    bright = usable & (highest_of(small) >= np.percentile(highest_of(small)[usable], 96))
     distance = _from_grey(red_blue)
     neutral = red_blue[distance <= np.percentile(distance, 8)]
     answers = np.array(
@@ -93,7 +93,7 @@ def evidence_of(pixels: NDArray[np.uint8], answers: NDArray[np.float64], estimat
     unit = max(strength, 0.25)
     along = ratios @ (estimate / strength).astype(np.float32)
     across = ratios @ (np.array([-estimate[1], estimate[0]]) / strength).astype(np.float32)
-    highest = small.max(2)
+    highest = highest_of(small)
     white = max(float(np.percentile(highest, 99.5)), 8.0)
     bright = highest > 0.55 * white
     whites = bright & (_from_grey(ratios) < _NEUTRAL)
@@ -103,7 +103,7 @@ def evidence_of(pixels: NDArray[np.uint8], answers: NDArray[np.float64], estimat
     by_level = [float(np.median(level)) if level.size > 50 else strength for level in levels]  # noqa: PLR2004 - pixels
     pairs, ends = answers[: 2 * ANSWERS].reshape(-1, 2), answers[2 * ANSWERS :]
     opinions = pairs @ (estimate / strength)
-    dark = small.reshape(-1, 3)[small.max(2).ravel() <= np.percentile(small.max(2), 3)]
+    dark = small.reshape(-1, 3)[highest_of(small).ravel() <= np.percentile(highest_of(small), 3)]
     clipped = (small >= _CLIPPED_FROM).sum(2)
     return np.array(
         [
@@ -189,7 +189,6 @@ def balanced(pixels: NDArray[np.uint8], cast: tuple[float, float]) -> NDArray[np
     """
     gains = np.array([np.exp(cast[0]), 1.0, np.exp(cast[1])])
     scale = (float(gains @ _WEIGHTS) / gains).astype(np.float32)
-    back = (from_light(np.arange(4097) / 4096) * 255).astype(np.float32)
     result = np.empty_like(pixels)
     for top in range(0, pixels.shape[0], _STRIP_ROWS):
         strip = pixels[top : top + _STRIP_ROWS]
@@ -199,14 +198,13 @@ def balanced(pixels: NDArray[np.uint8], cast: tuple[float, float]) -> NDArray[np
         light += clipped * (highest - light)
         nearness = np.clip(2 - 8 * (1 - light.min(2, keepdims=True) / np.maximum(highest, 1e-4)), 0, 1)
         light += clipped.max(2, keepdims=True) * nearness * (highest - light)
-        levels = back[np.clip(np.round(light * 4096), 0, 4096).astype(np.int32)]
-        result[top : top + _STRIP_ROWS] = np.round(levels).astype(np.uint8)
+        result[top : top + _STRIP_ROWS] = levels_of(light)
     return result
 
 
 def is_grey(small: NDArray[np.uint8]) -> bool:
     """Say whether a picture has no colour at all: then it has no cast either."""
-    return float((small.max(2).astype(np.int16) - small.min(2)).mean()) < 1.5  # noqa: PLR2004 - JPEG's rounding
+    return float((highest_of(small).astype(np.int16) - small.min(2)).mean()) < 1.5  # noqa: PLR2004 - JPEG's rounding
 
 
 def hue_name(cast: tuple[float, float]) -> str:
@@ -219,7 +217,7 @@ def hue_name(cast: tuple[float, float]) -> str:
 
 def _usable(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return which pixels have kept their colour: neither clipped nor black."""
-    usable = (small.max(2) < 250) & (small.max(2) > 24)  # noqa: PLR2004 - JPEG rings around 255
+    usable = (highest_of(small) < 250) & (highest_of(small) > 24)  # noqa: PLR2004 - JPEG rings around 255
     return usable if usable.sum() >= 200 else np.ones_like(usable)  # noqa: PLR2004 - too few to say anything
 
 

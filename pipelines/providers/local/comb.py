@@ -59,20 +59,19 @@ class Comb:
         return self.height >= CLEAR_FROM and self.prominence >= ALONE_FROM
 
 
-def comb_of(pixels: NDArray[np.uint8], curve: Curve, near: float | None = None) -> Comb:
+def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None) -> Comb:
     """Look for the comb of a curve.
 
     Args:
-        pixels: height x width x 3, uint8, sRGB, not resampled.
+        counts: of the levels of a picture that wasn't resampled, channels x 256.
         curve: GAMMA is a power of sRGB values, LIGHT a gain in linear light, GAIN a gain of sRGB values, and LACK
             what linear light was divided by.
         near: look at amounts like this one only, because other evidence says so.
     """
     amounts, lowest, phases = _phases(curve)
     total, highest = np.zeros(len(amounts)), np.zeros(len(amounts))
-    for channel in range(3):
-        counts = np.bincount(pixels[..., channel].ravel(), minlength=256).astype(np.float64)
-        ragged = _raggedness(counts)[lowest:_TOP]
+    for channel in counts:
+        ragged = _raggedness(channel)[lowest:_TOP]
         height = np.abs(phases @ ragged) ** 2 / (np.abs(phases) @ ragged**2 + 20)
         total += height
         highest = np.maximum(highest, height)
@@ -82,7 +81,9 @@ def comb_of(pixels: NDArray[np.uint8], curve: Curve, near: float | None = None) 
         heights = np.where(np.abs(np.log(amounts / near)) < _NEAR, heights, 0)
     best = int(heights.argmax())
     others = heights[np.abs(np.log(amounts / amounts[best])) > _PEAK_WIDTH]
-    return Comb(float(amounts[best]), float(heights[best]), float(heights[best] / max(others.max(), 1e-9)))
+    # where other evidence says the amount, it needn't be told from others
+    prominence = heights[best] / max(others.max(), 1e-9) if near is None else np.inf
+    return Comb(float(amounts[best]), float(heights[best]), float(prominence))
 
 
 def _raggedness(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,3 +113,16 @@ def _phases(curve: Curve) -> tuple[NDArray[np.float64], int, NDArray[np.complex1
         sources = np.where(light < _REACHED, from_light(light), np.nan)
     phases = np.exp(2j * np.pi * 255 * sources)[:, lowest:_TOP]
     return amounts, lowest, np.nan_to_num(phases)
+
+
+def blockiness(luma: NDArray[np.uint8]) -> float:
+    """Return how much stronger the steps between JPEG's blocks are than those inside; 1 where there are none.
+
+    Args:
+        luma: height x width, uint8.
+    """
+    if luma.shape[1] < 64:  # noqa: PLR2004 - too few blocks
+        return 1.0
+    steps = np.abs(np.diff(luma[::2].astype(np.int16), axis=1)).mean(0)
+    by_place = np.array([steps[place::8].mean() for place in range(8)])
+    return float((by_place.max() + 0.05) / (np.median(by_place) + 0.05))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.providers.local.light import LIGHT, from_light, in_light, mapped
+from pipelines.providers.local.light import LIGHT, from_light, highest_of, in_light, levels_of, lowest_of, mapped
 from pipelines.providers.local.scores import Score, fitted, verdict
 
 _BANDS = ((8, 30), (30, 70), (70, 130), (130, 190), (190, 240))
@@ -22,6 +22,9 @@ OVER_GAIN = 2.2
 _SHOULDER = 0.88
 """Level, 0 to 1, from which an overexposed picture's highlights rise again to white, which stays white."""
 
+_PALE_FROM, _WHITE_FROM = 140, 200
+"""Levels of the lowest channel between which a colour counts more and more as nearly white."""
+
 _SHADOW_LEVELS = 10.0
 """Under so many levels a shadow is coarse."""
 
@@ -36,8 +39,8 @@ _REACH_ROWS = 8
 
 def white_level(pixels: NDArray[np.uint8]) -> int:
     """Return the level that all but a thousandth of the pixels stay under in every channel."""
-    highest = pixels[::2, ::2].max(2)
-    return int(np.percentile(highest, 99.9))
+    below = np.cumsum(np.bincount(highest_of(pixels[::2, ::2]).ravel(), minlength=256))
+    return int(np.searchsorted(below, 0.999 * below[-1]))
 
 
 def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -54,12 +57,12 @@ def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDA
         small: its small copy.
     """
     luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
-    highest = small.max(2)
+    highest = highest_of(small)
     white = max(float(np.percentile(highest, 99.9)), 8.0)
     return np.array(
         [
             *np.log(np.percentile(luma, [1, 5, 25, 50, 75, 95, 99]) + 2),
-            *_ends(pixels, small, white),
+            *_ends(small, white, white_level(pixels)),
             *_middle(luma, white),
             *_contrasts(luma),
             *_saturations(small, white),
@@ -70,17 +73,17 @@ def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDA
     )
 
 
-def _ends(pixels: NDArray[np.uint8], small: NDArray[np.uint8], white: float) -> list[float]:
+def _ends(small: NDArray[np.uint8], white: float, white_at_full_size: int) -> list[float]:
     """Return where the brightest pixels lie, how abruptly they end there, and how much is black."""
-    highest = small.max(2)
+    highest = highest_of(small)
     return [
         white / 255,
-        white_level(pixels) / 255,
+        white_at_full_size / 255,
         float(np.percentile(highest, 99)) / white,
         float(np.percentile(highest, 95)) / white,
         float((highest >= 0.96 * white).mean()) ** 0.5,
         float((highest <= 4).mean()) ** 0.5,  # noqa: PLR2004 - JPEG rings around 0
-        float(np.log(np.percentile(small.min(2), 1) + 2)),
+        float(np.log(np.percentile(lowest_of(small), 1) + 2)),
     ]
 
 
@@ -116,8 +119,8 @@ def _contrasts(luma: NDArray[np.float32]) -> list[float]:
 
 def _saturations(small: NDArray[np.uint8], white: float) -> list[float]:
     """Return how saturated what isn't black is, what is bright is, and whether there is colour at all."""
-    highest = small.max(2).astype(np.float32)
-    saturation = (highest - small.min(2)) / np.maximum(highest, 1)
+    highest = highest_of(small).astype(np.float32)
+    saturation = (highest - lowest_of(small)) / np.maximum(highest, 1)
     seen, bright = saturation[highest > 24], saturation[highest > 0.5 * white]  # noqa: PLR2004 - black has no hue
     quantiles = np.percentile(seen, [50, 75, 90]) if seen.size else np.zeros(3)
     calmest = float(np.percentile(bright, 20)) if bright.size else 0.0
@@ -126,9 +129,9 @@ def _saturations(small: NDArray[np.uint8], white: float) -> list[float]:
 
 def _clippings(small: NDArray[np.uint8]) -> list[float]:
     """Return how much clips in all channels, in some, how that stands to what is nearly clipped, and that itself."""
-    clipped = (small >= 250).sum(2)  # noqa: PLR2004 - JPEG rings around 255
+    clipped = np.count_nonzero(small >= 250, axis=2)  # noqa: PLR2004 - JPEG rings around 255
     every, some = float((clipped == 3).mean()), float(((clipped > 0) & (clipped < 3)).mean())  # noqa: PLR2004 - channels
-    highest = small.max(2)
+    highest = highest_of(small)
     near = float(((highest >= 225) & (highest < 250)).mean())  # noqa: PLR2004 - the last tenth
     return [every**0.5, some**0.5, float(np.log((every + some + 0.002) / (near + 0.002))), near]
 
@@ -181,11 +184,27 @@ def brightened(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
 
 
 def calmed(pixels: NDArray[np.uint8], gain: float = OVER_GAIN) -> NDArray[np.uint8]:
-    """Take light away; highlights rise along a smooth shoulder to white, since what has clipped was white."""
+    """Take light away; highlights rise along a smooth shoulder to white, since what has clipped was white.
+
+    The channels of what is nearly white lose the same share of their light,
+    told by the highest: each by itself, they would tear it into colours. Of a
+    colour that clipped in one channel only, each is lowered by itself.
+    """
     levels = np.arange(256) / 255
     lowered = from_light(in_light(levels) / gain)
     t = np.clip((levels - _SHOULDER) / (1 - _SHOULDER), 0, 1)
-    return mapped(pixels, lowered + (1 - lowered[255]) * t * t * (3 - 2 * t))
+    curve = lowered + (1 - lowered[255]) * t * t * (3 - 2 * t)
+    shares = (in_light(curve) / np.maximum(in_light(levels), 1e-6)).astype(np.float32)
+    result = np.empty_like(pixels)
+    for top in range(0, pixels.shape[0], _STRIP_ROWS):
+        strip = pixels[top : top + _STRIP_ROWS]
+        apart = LIGHT[strip] * shares[strip]
+        whiteness = np.clip((lowest_of(strip).astype(np.float32) - _PALE_FROM) / (_WHITE_FROM - _PALE_FROM), 0, 1)
+        together = LIGHT[strip] * shares[highest_of(strip)][..., None]
+        result[top : top + _STRIP_ROWS] = levels_of(
+            (apart + whiteness[..., None] * (together - apart)).astype(np.float32)
+        )
+    return result
 
 
 def _with_soft_shadows(pixels: NDArray[np.uint8], table: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.providers.local.light import highest_of, lowest_of
+
 FLAT_FRACTION = 0.5
 """Of the pixels that are neither black nor white: how many equal their neighbours in a drawing."""
 
@@ -29,16 +31,16 @@ def is_drawn(pixels: NDArray[np.uint8]) -> bool:
     part = pixels[: 2 * (pixels.shape[0] // 2), : 2 * (pixels.shape[1] // 2)]
     if part.size == 0:
         return False
-    step = max(1, int(np.sqrt(part.shape[0] * part.shape[1] / 400_000)))
+    step = max(1, int(np.sqrt(part.shape[0] * part.shape[1] / 100_000)))
     here, right, below = part[:-1:step, :-1:step], part[:-1:step, 1::step], part[1::step, :-1:step]
     rows, columns = min(here.shape[0], below.shape[0]), min(here.shape[1], right.shape[1])
     here, right, below = here[:rows, :columns], right[:rows, :columns], below[:rows, :columns]
-    between = (here.max(2) > 5) & (here.min(2) < 250)  # noqa: PLR2004 - JPEG rings around black and white
-    if between.mean() < MIDDLE_FRACTION or (here.min(2) >= 250).mean() >= WHITE_FRACTION:  # noqa: PLR2004
+    between = (highest_of(here) > 5) & (lowest_of(here) < 250)  # noqa: PLR2004 - JPEG rings around black and white
+    if between.mean() < MIDDLE_FRACTION or (lowest_of(here) >= 250).mean() >= WHITE_FRACTION:  # noqa: PLR2004
         return True
-    steps = np.maximum(cv2.absdiff(here, right), cv2.absdiff(here, below)).max(2)
+    steps = highest_of(np.maximum(cv2.absdiff(here, right), cv2.absdiff(here, below)))
     flat = (steps == 0)[between]
-    colours = here[between][:: max(1, int(between.sum() / 40_000))].astype(np.int32)
+    colours = here[between][:: max(1, int(between.sum() / 20_000))].astype(np.int32)
     _, counts = np.unique((colours[:, 0] << 16) + (colours[:, 1] << 8) + colours[:, 2], return_counts=True)
     commonest = np.sort(counts)[-8:].sum() / counts.sum()
     return bool(flat.mean() >= FLAT_FRACTION and commonest >= FEW_COLOURS)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from pipelines.analysis import Defect
 from pipelines.providers.local import colour, exposure, noise, sharpness
-from pipelines.providers.local.comb import Curve, comb_of
+from pipelines.providers.local.comb import Curve, blockiness, comb_of
 from pipelines.providers.local.kind import is_drawn, is_toned
-from pipelines.providers.local.light import SIDE_PX, small_copy
+from pipelines.providers.local.light import SIDE_PX, level_counts, small_copy
 
 LOW_RESOLUTION_PX = 800
 """A long side under this can't fill the smallest tier without inventing a fifth of its pixels."""
@@ -33,8 +33,15 @@ LEAST_GAMMA = 1.4
 COMB_SURENESS = 3.0
 """What a clear comb adds to a sureness."""
 
-COMBLESS_DOUBT = 1.0
-"""What is taken off a sureness of wrong exposure without a comb: then it is a likeness, and nothing is proved."""
+GAMMA_DOUBT, LACK_DOUBT, SURPLUS_DOUBT = 1.0, 1.5, 0.3
+"""What is taken off a sureness without a comb, for then it is a likeness: stage light resembles a gamma, and fog and
+dusk have a low white as a lack of light has."""
+
+FAINT_COMB, FAINT_PROMINENCE, SAME_GAMMA = 12.0, 1.3, 0.12
+"""A comb too faint to prove a gamma lifts the doubt where it says the same as the likeness, as a natural logarithm."""
+
+BLOCKY_FROM = 1.2
+"""Of `comb.blockiness`: JPEG this coarse makes combs of its own."""
 
 CLIPPED_WHITE = 250
 """A white under this level has not clipped."""
@@ -159,10 +166,12 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
     noisy_sureness, noise_sigma = noise.noise_of(noise.noise_figures(luma, chroma))
     small = small_copy(pixels)
     figures = exposure.exposure_figures(pixels, small)
-    white = exposure.white_level(pixels)
-    dark_sureness, gamma = _darkening(pixels, figures)
-    under_sureness, light_gain = _underexposure(pixels, figures, white)
-    over_sureness, over_gain = _overexposure(pixels, figures, white)
+    white, counts = exposure.white_level(pixels), level_counts(pixels)
+    if blockiness(luma) >= BLOCKY_FROM:
+        counts = np.zeros_like(counts)
+    dark_sureness, gamma = _darkening(counts, figures)
+    under_sureness, light_gain = _underexposure(counts, figures, white)
+    over_sureness, over_gain = _overexposure(counts, figures, white)
     # a gamma multiplies casts, too: look at colour as it will be
     lit = exposure.brightened(small, gamma) if dark_sureness > max(0.0, under_sureness) else small
     cast_sureness, cast = colour.colour_cast(lit)
@@ -187,37 +196,40 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
     )
 
 
-def _darkening(pixels: NDArray[np.uint8], figures: NDArray[np.float64]) -> tuple[float, float]:
+def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64]) -> tuple[float, float]:
     """Return how sure it is that a gamma darkened a picture, and which: its comb's, where it left a clear one."""
     sureness, gamma = exposure.darkening_gamma(figures)
-    comb = comb_of(pixels, Curve.GAMMA)
+    comb = comb_of(counts, Curve.GAMMA)
     if comb.is_clear:
         return sureness + COMB_SURENESS, comb.amount
-    return sureness - COMBLESS_DOUBT, gamma
+    is_seen = comb.height >= FAINT_COMB and comb.prominence >= FAINT_PROMINENCE
+    if is_seen and abs(math.log(comb.amount / gamma)) < SAME_GAMMA:
+        return sureness, comb.amount
+    return sureness - GAMMA_DOUBT, gamma
 
 
-def _underexposure(pixels: NDArray[np.uint8], figures: NDArray[np.float64], white: int) -> tuple[float, float]:
+def _underexposure(counts: NDArray[np.float64], figures: NDArray[np.float64], white: int) -> tuple[float, float]:
     """Return how sure it is that light lacked, and how much: its comb's, where it left one at what white says."""
     sureness, gain = exposure.underexposure(figures, white)
     if gain < LEAST_GAIN:
         return sureness, gain
-    comb = comb_of(pixels, Curve.LACK, near=gain)
+    comb = comb_of(counts, Curve.LACK, near=gain)
     if comb.is_clear:
         return sureness + COMB_SURENESS, comb.amount
-    return sureness - COMBLESS_DOUBT, gain
+    return sureness - LACK_DOUBT, gain
 
 
-def _overexposure(pixels: NDArray[np.uint8], figures: NDArray[np.float64], white: int) -> tuple[float, float]:
+def _overexposure(counts: NDArray[np.float64], figures: NDArray[np.float64], white: int) -> tuple[float, float]:
     """Return how sure it is that a picture got too much light, and how much: a clear comb's, or what is usual."""
     sureness = exposure.overexposure(figures)
     if white < CLIPPED_WHITE:
         return min(sureness, -1.0), exposure.OVER_GAIN
-    light, gain = comb_of(pixels, Curve.LIGHT), comb_of(pixels, Curve.GAIN)
+    light, gain = comb_of(counts, Curve.LIGHT), comb_of(counts, Curve.GAIN)
     if light.is_clear and light.height >= gain.height:
         return sureness + COMB_SURENESS, light.amount
     if gain.is_clear:
         return sureness + COMB_SURENESS, min(gain.amount**SRGB_POWER, exposure.MAX_GAIN)
-    return sureness - COMBLESS_DOUBT, exposure.OVER_GAIN
+    return sureness - SURPLUS_DOUBT, exposure.OVER_GAIN
 
 
 def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,7 +8,9 @@ from bench import quality_damage as damage
 from pipelines.analysis import Defect
 from pipelines.providers.local import colour, exposure
 from pipelines.providers.local.bars import picture_box
+from pipelines.providers.local.comb import Curve, comb_of
 from pipelines.providers.local.kind import is_drawn, is_toned
+from pipelines.providers.local.light import level_counts
 from pipelines.providers.local.measure import share_of
 
 UNFOUND = {("chelsea.png", "tungsten")}
@@ -153,3 +155,35 @@ def test_treatment_grows_with_sureness_and_is_bounded():
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[1] < 1
     assert shares[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("curve", "hurt", "amount"),
+    [
+        (Curve.GAMMA, lambda pixels: damage.dark(pixels, 2.5), 2.5),
+        (Curve.LIGHT, lambda pixels: damage.lit(pixels, (2, 2, 2)), 2.0),
+        (Curve.GAIN, lambda pixels: damage.overexposed(pixels, 1.7), 1.7),
+        (Curve.LACK, lambda pixels: damage.lit(pixels, (0.4, 0.4, 0.4)), 2.5),
+    ],
+)
+def test_comb_of_a_stretched_range_tells_by_how_much(curve, hurt, amount):
+    photo = photograph("chelsea.png")
+    near = amount if curve is Curve.LACK else None
+
+    comb = comb_of(level_counts(hurt(photo)), curve, near)
+
+    assert comb.is_clear
+    assert comb.amount == pytest.approx(amount, rel=0.02)
+    assert not comb_of(level_counts(photo), curve, near).is_clear
+
+
+def test_coarse_jpeg_is_no_evidence_of_an_exposure():
+    pixels = photograph("chelsea.png")
+
+    seen = quality.outcome("", "", pixels, damage.as_jpeg(pixels, 25), is_sound=False)
+
+    assert not set(seen.found) & {"isDark", "isOverexposed", "hasColorCast"}
+
+
+def test_channel_stretched_alone_leaves_no_comb_of_an_exposure():
+    assert not comb_of(level_counts(damage.lit(photograph("chelsea.png"), (1, 1, 1.9))), Curve.LIGHT).is_clear

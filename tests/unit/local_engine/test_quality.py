@@ -43,6 +43,7 @@ def test_undamaged_photograph_is_left_alone(name, jpeg_quality, subsampling):
     seen = outcome("undamaged", photograph(name), jpeg_quality, subsampling)
 
     assert seen.after >= 40
+    assert seen.ssim >= 0.98
 
 
 @pytest.mark.parametrize("name", COLOUR)
