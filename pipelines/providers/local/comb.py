@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.imaging.header import jpeg_segments
 from pipelines.providers.local.light import from_light, in_light
 
 CLEAR_FROM = 20.0
@@ -28,6 +29,11 @@ _NEAR = 0.3
 
 _TOP = 250
 """Levels from here on hold what has clipped."""
+
+COARSE_FROM = 26.0
+"""Mean step of a JPEG's luma from which its own steps show in the histogram; quality 75 has 29, 85 has 17."""
+
+_QUANTIZATION, _START_OF_SCAN = 0xDB, 0xDA
 
 _REACHED = 0.96
 """Part of full light that a level may have come from: what was white before is a heap and no comb."""
@@ -115,14 +121,15 @@ def _phases(curve: Curve) -> tuple[NDArray[np.float64], int, NDArray[np.complex1
     return amounts, lowest, np.nan_to_num(phases)
 
 
-def blockiness(luma: NDArray[np.uint8]) -> float:
-    """Return how much stronger the steps between JPEG's blocks are than those inside; 1 where there are none.
-
-    Args:
-        luma: height x width, uint8.
-    """
-    if luma.shape[1] < 64:  # noqa: PLR2004 - too few blocks
-        return 1.0
-    steps = np.abs(np.diff(luma[::2].astype(np.int16), axis=1)).mean(0)
-    by_place = np.array([steps[place::8].mean() for place in range(8)])
-    return float((by_place.max() + 0.05) / (np.median(by_place) + 0.05))
+def is_coarse_jpeg(data: bytes) -> bool:
+    """Say whether a file is a JPEG so coarse, about quality 75 or less, that it makes combs of its own."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    for marker, at in jpeg_segments(data):
+        if marker == _START_OF_SCAN:
+            break
+        if marker == _QUANTIZATION:  # the first table is luma's (ITU-T T.81, B.2.4.1)
+            size = 2 if data[at + 2] >> 4 else 1
+            steps = np.frombuffer(data[at + 3 : at + 3 + 64 * size], ">u2" if size == 2 else "u1")  # noqa: PLR2004
+            return bool(steps.size and steps.mean() >= COARSE_FROM)
+    return False

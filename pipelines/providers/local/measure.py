@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipelines.analysis import Defect
 from pipelines.providers.local import colour, exposure, noise, sharpness
-from pipelines.providers.local.comb import Curve, blockiness, comb_of
+from pipelines.providers.local.comb import Curve, comb_of
 from pipelines.providers.local.kind import is_drawn, is_toned
 from pipelines.providers.local.light import SIDE_PX, level_counts, small_copy
 
@@ -39,9 +39,6 @@ dusk have a low white as a lack of light has."""
 
 FAINT_COMB, FAINT_PROMINENCE, SAME_GAMMA = 12.0, 1.3, 0.12
 """A comb too faint to prove a gamma lifts the doubt where it says the same as the likeness, as a natural logarithm."""
-
-BLOCKY_FROM = 1.2
-"""Of `comb.blockiness`: JPEG this coarse makes combs of its own."""
 
 CLIPPED_WHITE = 250
 """A white under this level has not clipped."""
@@ -154,11 +151,12 @@ def share_of(sureness: float) -> float:
     return min(1.0, LEAST_SHARE + (1 - LEAST_SHARE) * max(sureness, 0.0) / SURE_FROM)
 
 
-def measure(pixels: NDArray[np.uint8]) -> Measures:
+def measure(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Measures:
     """Measure a picture without bars.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
+        is_coarse: whether its file makes combs of its own, see `is_coarse_jpeg`.
     """
     detail = _middle(pixels)
     ycc = np.asarray(cv2.cvtColor(detail, cv2.COLOR_RGB2YCrCb), np.uint8)
@@ -167,7 +165,7 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
     small = small_copy(pixels)
     figures = exposure.exposure_figures(pixels, small)
     white, counts = exposure.white_level(pixels), level_counts(pixels)
-    if blockiness(luma) >= BLOCKY_FROM:
+    if is_coarse:
         counts = np.zeros_like(counts)
     dark_sureness, gamma = _darkening(counts, figures)
     under_sureness, light_gain = _underexposure(counts, figures, white)

@@ -15,6 +15,7 @@ from pipelines.prompts import Corrections
 from pipelines.providers.local import colour
 from pipelines.providers.local.bars import picture_box
 from pipelines.providers.local.blend import blended
+from pipelines.providers.local.comb import is_coarse_jpeg
 from pipelines.providers.local.enlarge import enlarged
 from pipelines.providers.local.learned import Effort
 from pipelines.providers.local.measure import Measures, measure
@@ -54,7 +55,7 @@ def analysis_of(data: bytes, limits: DecodeLimits) -> Analysis:
     inner = picture_box(_luma(pixels))
     if inner is not None:
         pixels = pixels[inner.y : inner.bottom, inner.x : inner.right]
-    measures = measure(_shrunk(pixels, MEASURED_SIDE_PX))
+    measures = measure(_shrunk(pixels, MEASURED_SIDE_PX), is_coarse=is_coarse_jpeg(data))
     found = measures.found()
     return Analysis(
         main_subject="unknown",
@@ -120,7 +121,8 @@ def enhanced(
         inner = picture_box(_luma(pixels))
         # bars that stay by the owner's wish would count as darkness; treated with the rest they stay black
         part = pixels if inner is None else pixels[inner.y : inner.bottom, inner.x : inner.right]
-        pixels, treatments = treat(pixels, measure(np.ascontiguousarray(part)), corrections, effort)
+        measures = measure(np.ascontiguousarray(part), is_coarse=is_coarse_jpeg(data))
+        pixels, treatments = treat(pixels, measures, corrections, effort)
     if source is not None:
         other = decode(source, limits, max_long_side_px=512).pixels
         pixels = blended(pixels, other)

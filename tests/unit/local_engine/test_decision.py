@@ -8,7 +8,7 @@ from bench import quality_damage as damage
 from pipelines.analysis import Defect
 from pipelines.providers.local import colour, exposure
 from pipelines.providers.local.bars import picture_box
-from pipelines.providers.local.comb import Curve, comb_of
+from pipelines.providers.local.comb import Curve, comb_of, is_coarse_jpeg
 from pipelines.providers.local.kind import is_drawn, is_toned
 from pipelines.providers.local.light import level_counts
 from pipelines.providers.local.measure import share_of
@@ -180,6 +180,13 @@ def test_coarse_jpeg_is_no_evidence_of_an_exposure():
     seen = quality.outcome("", "", pixels, damage.as_jpeg(pixels, 25), is_sound=False)
 
     assert not set(seen.found) & {"isDark", "isOverexposed", "hasColorCast"}
+
+
+@pytest.mark.parametrize(("quality_of_file", "is_coarse"), [(25, True), (70, True), (85, False), (95, False)])
+def test_coarse_jpeg_is_told_by_its_own_steps_not_by_the_pictures(quality_of_file, is_coarse):
+    once_coarse = damage.through_jpeg(photograph("chelsea.png"), 30)
+
+    assert is_coarse_jpeg(damage.as_jpeg(once_coarse, quality_of_file)) is is_coarse
 
 
 def test_channel_stretched_alone_leaves_no_comb_of_an_exposure():
