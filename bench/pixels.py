@@ -126,7 +126,7 @@ async def engine(data: bytes) -> None:
     for is_warm in (False, True):
         async with PixelPool(size=1, nice=0, imports=CHILD_IMPORTS) as pixels:
             if is_warm:
-                pixels.keep_warm()
+                pixels.keep_warm(1)
                 await asyncio.sleep(5)
             started_s = time.perf_counter()
             await pixels.run(analysis_of, small, LIMITS)
