@@ -6,11 +6,19 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import eventually
+from tests.acceptance.running import darkroom
 from tests.builders import balance_of, make_user
 from tests.integration.periodic.rows import set_last
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
+SEQUENCE_BEHIND = """
+INSERT INTO darkroom.provider_calls (job_type, job_id, user_id, attempt, provider, purpose, may_be_paid)
+VALUES ('enhance', 'old', 'somebody', 1, 'local', 'analyze', false);
+SELECT setval('darkroom.provider_calls_id_seq', 1, false);
+"""
 
 
 async def test_scheduler_makes_a_tick_that_is_due_without_being_asked(fleet):
@@ -38,3 +46,25 @@ async def test_scheduler_makes_a_tick_that_is_due_without_being_asked(fleet):
     finished = "SELECT count(*) FROM darkroom.ticks WHERE task = 'regenerate-tokens' AND status = 'finished'"
     assert await fleet.database.fetchval(finished) > 0
     assert code == 0
+
+
+@pytest.mark.parametrize("command", ["scheduler", "up", "worker"])
+async def test_sigterm_ends_what_waits_for_a_server_that_does_not_answer(fleet, tmp_path, command):
+    environment = fleet.environment | {"DATABASE_URL": "postgresql://darkroom@127.0.0.1:9/darkroom"}
+
+    with darkroom(command, environment=environment, folder=tmp_path) as running:
+        await asyncio.to_thread(running.says, "connection_awaited", 30)
+        running.process.terminate()
+
+        assert await asyncio.to_thread(running.ends, 15) == 0, running.said
+
+
+@pytest.mark.parametrize("command", ["scheduler", "up"])
+async def test_sigterm_ends_what_waits_for_the_upgrade(fleet, tmp_path, command):
+    await fleet.database.run(lambda connection: connection.execute(SEQUENCE_BEHIND))
+
+    with darkroom(command, environment=fleet.environment, folder=tmp_path) as running:
+        await asyncio.to_thread(running.says, "migration_awaited", 30)
+        running.process.terminate()
+
+        assert await asyncio.to_thread(running.ends, 15) == 0, running.said
