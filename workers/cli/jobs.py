@@ -135,7 +135,15 @@ def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> 
         await cancel_job(runtime, job_id, actor=os_user(), reason=reason)
         return job_id
 
-    return _change(job_ids, verb, lambda _job_id, row: f"job {row['id']} is {row['status']}", as_json=as_json)
+    return _change(job_ids, verb, _cancelled, as_json=as_json)
+
+
+def _cancelled(job_id: str, row: dict[str, Any]) -> str:
+    """Say what became of a job; its row keeps the label of before where the database refuses another."""
+    if row["status"] == "CANCELLED":
+        return f"job {job_id} is CANCELLED"
+    why = f"`darkroom jobs explain {job_id}` says why"
+    return f"job {job_id} is over, but the database refused the label CANCELLED, so its row says {row['status']}: {why}"
 
 
 def _change(

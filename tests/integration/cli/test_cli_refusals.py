@@ -78,6 +78,7 @@ def test_job_whose_row_refuses_everything_is_cancelled_without_its_label(
     ran = darkroom("jobs", "cancel", job)
 
     assert (ran.code, ran.err) == (0, "")
+    assert f"job {job} is over, but the database refused the label CANCELLED" in ran.out
     assert arrange(lambda db: queue_row(db, job)) is None
     assert arrange(lambda db: balance_of(db, user)) == 100
     (wait,) = darkroom("jobs", "explain", job, "--json").json["waits"]
