@@ -60,7 +60,8 @@ I2 = {
         SELECT l.job_id, format('%s -> %s without a line of history in its transaction', l.before, l.after)
         FROM chaos.status_log l
         WHERE l.program = 'darkroom' AND l.after <> 'DELETED'
-          AND NOT EXISTS (SELECT FROM darkroom.stage_runs r WHERE r.job_id = l.job_id AND r.xmin = l.xid::xid)""",
+          AND NOT EXISTS (SELECT FROM darkroom.stage_runs r WHERE r.job_id = l.job_id AND r.xmin = l.xid::xid)
+          AND NOT EXISTS (SELECT FROM chaos.settled s WHERE (s.job_id, s.label, s.xid) = (l.job_id, l.after, l.xid))""",
     "rescued from the living": """
         SELECT r.job_id, format('taken from %s, to which nothing had happened', r.worker_id)
         FROM darkroom.stage_runs r

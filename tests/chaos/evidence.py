@@ -41,6 +41,17 @@ CREATE TRIGGER chaos_log_delete AFTER DELETE ON public.image_enhancement_jobs
 CREATE TRIGGER chaos_log_delete AFTER DELETE ON public.mcp_generation_jobs
     FOR EACH ROW EXECUTE FUNCTION chaos.log_status();
 
+-- Every label that was refused at its job's end and is written now: the end is in the history since then.
+CREATE TABLE chaos.settled (
+    job_id text NOT NULL, label text NOT NULL, xid xid8 NOT NULL DEFAULT pg_current_xact_id());
+CREATE FUNCTION chaos.log_settled() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos.settled (job_id, label) VALUES (OLD.job_id, OLD.label);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_log AFTER UPDATE ON darkroom.refused_ends
+    FOR EACH ROW WHEN (OLD.label IS NOT NULL AND NEW.label IS NULL) EXECUTE FUNCTION chaos.log_settled();
+
 -- What the programs know; filled when all is over, from memory that no fault touched.
 CREATE TABLE chaos.submitted (
     job_id text NOT NULL, user_id text NOT NULL, image_id text, idempotency_key text, is_certain boolean NOT NULL);

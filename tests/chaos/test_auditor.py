@@ -10,12 +10,15 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
+from models.refusals import settle_refused_ends
+from models.rescue import end_overdue_jobs
 from models.transitions import Checkpoint, Completed, Failed, Retried, record
 from tests.builders import claim_jobs, make_image, make_user, make_worker
 from tests.chaos import evidence
 from tests.chaos.auditor import CHECKS, audit
 from tests.chaos.book import Book, Submitted
 from tests.chaos.programs import PRICE
+from tests.integration.refusals.rules import allow, refuse
 
 PICTURE = b"a picture"
 SHA256 = hashlib.sha256(PICTURE).hexdigest()
@@ -125,6 +128,20 @@ async def place(database, database_url, tmp_path):
 
 async def test_nothing_is_found_where_nothing_is_broken(place):
     assert await place.audit() == []
+
+
+async def test_label_that_follows_its_refused_end_is_no_late_write(place):
+    await place.submit("settled")
+    await refuse(place.database, "raise", "NEW.id = 'settled'")
+    await place.database.fetch("UPDATE darkroom.job_queue SET created_at = now() - interval '2 days'")
+    assert await end_overdue_jobs(place.database, 86_400) == 1
+    await allow(place.database)
+    await place.database.fetch("UPDATE darkroom.refused_ends SET tried_at = now() - interval '1 day'")
+
+    assert await settle_refused_ends(place.database) == 1
+
+    assert await place.audit() == []
+    assert await place.database.fetchval("SELECT label FROM chaos.settled") == "REFUNDED"
 
 
 JOBS = "public.image_enhancement_jobs"
