@@ -91,10 +91,6 @@ def analysis_of(response: GenerateContentResponse, model: str) -> Analysis:
     raise failure or policy_refusal(response) or _no_analysis("no words", "")
 
 
-def _words_of(candidate: Candidate) -> str:
-    return "".join(part.text for part in candidate.parts if part.text and not part.is_thought).strip()
-
-
 def _allowed(response: GenerateContentResponse) -> list[Candidate]:
     """Return the candidates that didn't end by policy."""
     return [one for one in response.candidates if one.finish_reason not in POLICY_REASONS]
