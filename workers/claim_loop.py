@@ -248,7 +248,7 @@ class ClaimLoop:
             log.exception("job_given_up", job_id=job.claim.job_id)
         finally:
             self._running.pop(job.claim.lease_token, None)
-            self._lanes.set_free(True)
+            self._lanes.set_free(self._free_lanes() > 0)  # jobs may have come back into their lanes
             self._woken.set()
 
     def _free_lanes(self) -> int:
