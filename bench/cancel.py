@@ -16,7 +16,7 @@ from dataclasses import replace
 from bench.ground import GENERATIONS, Ground, ground, percentiles, run
 from config.settings import Settings
 from tests.hanging_gemini import HangingGemini
-from workers.supervisor import WorkerProcesses
+from workers.process.supervisor import WorkerProcesses
 
 CANCELS = int(sys.argv[1]) if len(sys.argv) > 1 else 120
 AT_ONCE = 8

@@ -16,8 +16,8 @@ import asyncpg
 
 from config.embedded.services import Services, embedded_services
 from config.settings import PRICES_TOKENS, Settings
-from models.migrate import upgrade
-from workers.supervisor import WorkerProcesses
+from models.schema.migrate import upgrade
+from workers.process.supervisor import WorkerProcesses
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -83,7 +83,7 @@ class Ground:
         code = (
             "from config.settings import load_settings\n"
             "from config.embedded.services import embedded_services\n"
-            "from workers.scheduler.main import run\n"
+            "from workers.process.scheduler import run\n"
             "settings = load_settings()\n"
             "with embedded_services(settings) as services:\n"
             "    run(settings, services, lambda: print('ready', flush=True))\n"

@@ -28,7 +28,7 @@ from tests.builders import balance_of, every_row, job_row, make_image, make_job,
 from tests.fake_gemini.server import FakeGemini
 from tests.hostile.corpus import HostileFile, corpus
 from tests.unit.imaging.imaging_pictures import CANARY
-from workers.supervisor import WorkerProcesses
+from workers.process.supervisor import WorkerProcesses
 
 PROCESSES, LANES = 2, 8
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}

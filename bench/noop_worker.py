@@ -4,7 +4,7 @@ import pipelines.job_types as registry
 from pipelines.job import Crop, Generated, Prompt
 from pipelines.prompts import ALL_CORRECTIONS
 from pipelines.stage import Stage, StageContext, StageName
-from workers import main as worker
+from workers.process import worker
 
 RESULT = Generated("bench/none", "https://example.test/none", 1, 1, 1, "0" * 64, "none")
 

@@ -24,11 +24,11 @@ import asyncpg
 from bench.ground import JOBS, ground, run
 from config.postgres_url import parse_postgres_url
 from config.settings import STAGE_DEADLINES_S, Settings
-from models.claims import Claim, claim
 from models.database import Database
-from models.leases import renew_lease
-from models.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
-from workers.provider_rules import rules_of
+from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
+from models.queue.claims import Claim, claim
+from models.queue.leases import renew_lease
+from workers.gate.rules import rules_of
 
 T = TypeVar("T")
 

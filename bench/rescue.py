@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncpg
 
 from bench.ground import GENERATIONS, Ground, SlowWorkers, ground, percentiles, run, until
-from workers import supervisor
+from workers.process import supervisor
 
 DEATHS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 PROCESSES = int(sys.argv[2]) if len(sys.argv) > 2 else 10

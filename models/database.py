@@ -28,7 +28,7 @@ from models.connections import (
     losses_translated,
     session_losses_translated,
 )
-from models.row_security import REFUSE_FILTERED_ROWS
+from models.schema.row_security import REFUSE_FILTERED_ROWS
 
 T = TypeVar("T")
 

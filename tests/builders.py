@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from models.artifacts import Artifact
-from models.claims import Claim, claim
 from models.database import Database
-from models.leases import renew_lease
+from models.history.artifacts import Artifact
+from models.queue.claims import Claim, claim
+from models.queue.leases import renew_lease
 
 PRICE = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 

@@ -15,7 +15,7 @@ from config.embedded.instance import EmbeddedInstance
 from config.postgres_url import parse_postgres_url
 from config.settings import PRICES_TOKENS
 from models.database import Database
-from models.migrate import upgrade
+from models.schema.migrate import upgrade
 
 FAST_AND_LOSABLE = {
     "fsync": "off",

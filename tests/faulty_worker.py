@@ -16,8 +16,7 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.providers import registry
 from tests.slow_worker import SlowProvider
 from tests.unit.imaging import imaging_tasks as tasks
-from workers import lease
-from workers import main as worker
+from workers.process import lease, worker
 
 
 def compute(seconds):

@@ -15,7 +15,7 @@ from pipelines.analysis import Analysis, Defects
 from pipelines.imaging.encode import encode_jpeg
 from pipelines.providers import registry
 from pipelines.providers.provider import Answer, EncodedImage, Quote
-from workers import main as worker
+from workers.process import worker
 
 
 class SlowProvider:

@@ -10,7 +10,7 @@ from typing_extensions import override
 from config.settings import Settings
 from models.connections import Connection
 from models.database import Database
-from models.objects import OwnObject, forget_objects, own_object, record_object
+from models.history.objects import OwnObject, forget_objects, own_object, record_object
 from models.periodic.orphans import are_tables_ours
 from pipelines.errors import BadImageError, MissingObjectError
 from pipelines.storage.storage import MAX_OBJECT_BYTES, ListedObject, ObjectHead, Storage
@@ -102,7 +102,7 @@ def recorded_storage(
     job_id: str,
     trip: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] = _once,
 ) -> RecordedStorage:
-    """Return a storage that writes down its puts for one job, or for what `models.objects` names instead of one.
+    """Return a storage that writes down its puts for one job, or for what `models.history.objects` names instead.
 
     Args:
         storage: where to put.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from models.connections import Connection
-from models.objects import INPUT, ORIGINAL
+from models.history.objects import INPUT, ORIGINAL
 from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, StageError
 from pipelines.imaging.header import read_header
@@ -16,8 +16,8 @@ from pipelines.tiers import Tier
 from workers.objects import recorded_storage, take_back
 from workers.operations.errors import InvalidInputError, OperationError, translated
 from workers.operations.models import require_known_models_of
-from workers.runtime import Runtime
-from workers.translation import aspect_of
+from workers.process.compose import Runtime
+from workers.running.translation import aspect_of
 
 _INSERT_PICTURE = """
 INSERT INTO public.enhanced_images

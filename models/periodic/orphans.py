@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from models.connections import Connection
-from models.objects import OwnObject, forget_objects
+from models.history.objects import OwnObject, forget_objects
 
 PAGE: Final = 50_000
 """Rows of ours that a chunk goes through: their own job or picture, by primary key, answers for nearly all."""

@@ -18,7 +18,7 @@ from config.settings import Settings
 from models.database import Database
 from pipelines.storage.backends import open_storage
 from tests.builders import make_image, make_user
-from workers.supervisor import WorkerProcesses
+from workers.process.supervisor import WorkerProcesses
 
 
 async def eventually(claim: Callable[[], Awaitable[Any]], within_s: float, what: str = "it") -> Any:

@@ -16,9 +16,9 @@ from config.log import configure_logging
 from config.settings import Settings, load_settings
 from pipelines.providers import registry
 from tests.slow_worker import SlowProvider
-from workers.doorbell import Lanes
-from workers.main import WorkerProcess
-from workers.supervisor import worker_environment
+from workers.process.supervisor import worker_environment
+from workers.process.wake_up import Lanes
+from workers.process.worker import WorkerProcess
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.crash.victim", "tests.acceptance.forked"])

@@ -15,7 +15,7 @@ from tests.acceptance.conftest import eventually
 from tests.acceptance.forked import ForkedWorkers
 from tests.builders import balance_of, job_row, make_generation, make_image, make_job, make_user, money_violations
 from tests.unit.imaging.imaging_pictures import animated_gif, encoded, jpeg_claiming, oriented, photo, png_bomb
-from workers.supervisor import WorkerProcesses
+from workers.process.supervisor import WorkerProcesses
 
 GIGABYTE = 1024**3
 

@@ -15,7 +15,7 @@ from config.postgres_url import parse_postgres_url
 from config.settings import PRICES_TOKENS
 from models.connections import DatabaseLostError
 from models.database import Database
-from models.migrate import upgrade
+from models.schema.migrate import upgrade
 from tests.acceptance.conftest import Fleet, eventually
 from tests.acceptance.pooler import needs_pgbouncer, pgbouncer
 from tests.acceptance.running import darkroom

@@ -16,10 +16,12 @@ from config.settings import Settings
 from tests.acceptance.conftest import SlowWorkers, eventually
 from tests.builders import balance_of, job_row, make_generation, make_job, make_user, money_violations
 from tests.hanging_gemini import HangingGemini
-from workers.supervisor import WorkerProcesses
+from workers.process.supervisor import WorkerProcesses
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 LEASE_S = 3
+AT_WORK_CPU_S = 2.0
+"""More than a pixel child needs for its start, imports included; it waits without using any."""
 
 
 class FaultyWorkers(SlowWorkers):
@@ -57,6 +59,12 @@ def pixel_children(pid):
             if "imaging/child.py" in " ".join(child.cmdline()):
                 found.append(child)
     return found
+
+
+def cpu_s(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.cpu_times().user
+    return 0.0
 
 
 def is_gone(process):
@@ -121,7 +129,11 @@ async def test_pixel_child_that_is_killed_costs_an_attempt_and_one_dies_with_its
     fleet.start(1, kind=FaultyWorkers)
     (worker,) = await worker_pids(fleet)
     job = await meeting(fleet, "child works long once")
-    for child in pixel_children(worker):
+
+    async def has_one_at_work():  # the job is met before its child has begun
+        return [child for child in pixel_children(worker) if cpu_s(child) > AT_WORK_CPU_S]
+
+    for child in await eventually(has_one_at_work, 20, "the child at work"):
         child.kill()
 
     assert (await ended(fleet, job))["status"] == "COMPLETED"

@@ -5,7 +5,7 @@ from tests.acceptance.conftest import eventually
 from tests.acceptance.forked import ForkedSlowWorkers
 from tests.builders import balance_of, job_row, make_image, make_job, make_user
 from workers.operations.retrying import RetryTerms, retry_jobs
-from workers.runtime import open_runtime
+from workers.process.compose import open_runtime
 
 
 async def completed(fleet, user_id, image_id, **columns):

@@ -4,7 +4,7 @@ import sys
 
 from tests.chaos import seams
 from workers.cli.app import main
-from workers.supervisor import WorkerProcesses
+from workers.process.supervisor import WorkerProcesses
 
 if __name__ == "__main__":
     seams.install()

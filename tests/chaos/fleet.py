@@ -17,7 +17,7 @@ import psutil
 
 from config.embedded.instance import EmbeddedInstance
 from config.settings import PRICES_TOKENS
-from models.migrate import upgrade
+from models.schema.migrate import upgrade
 from tests.chaos.conditions import ROLE
 from tests.chaos.plan import Options
 from tests.chaos.seams import CONTROL

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from models.refusals import settle_refused_ends
-from models.rescue import end_overdue_jobs
-from models.transitions import Checkpoint, Completed, Failed, Retried, record
+from models.queue.refusals import settle_refused_ends
+from models.queue.rescue import end_overdue_jobs
+from models.queue.transitions import Checkpoint, Completed, Failed, Retried, record
 from tests.builders import claim_jobs, make_image, make_user, make_worker
 from tests.chaos import evidence
 from tests.chaos.auditor import CHECKS, audit

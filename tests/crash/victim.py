@@ -19,15 +19,15 @@ from config.embedded.services import embedded_services
 from config.log import configure_logging
 from config.settings import Settings, load_settings
 from models.database import Database
-from models.rescue import end_overdue_jobs
+from models.queue.rescue import end_overdue_jobs
 from pipelines.errors import PolicyRefusedError, ProviderUnavailableError, ThrottledError
 from pipelines.providers import registry
 from tests.slow_worker import SlowProvider
-from workers import main as worker
 from workers import submission
-from workers.doorbell import Lanes
 from workers.operations import jobs
-from workers.runtime import Runtime, open_runtime
+from workers.process import worker
+from workers.process.compose import Runtime, open_runtime
+from workers.process.wake_up import Lanes
 
 DIED = 99
 PATIENCE_S = 60

@@ -1,12 +1,12 @@
 """Darkroom as a machine: from a state, every step that anyone can take. Each step is one commit or one event.
 
-A write of a claim is one step, though it is several statements' worth of work: models/transitions.py locks the job
-row and then the queue row, and writes only what it found locked. Variants override one method.
+A write of a claim is one step, though it is several statements' worth of work: models/queue/transitions.py locks the
+job row and then the queue row, and writes only what it found locked. Variants override one method.
 """
 
 from collections.abc import Callable, Iterator
 
-from models.rescue import QUARANTINE_KILLS
+from models.queue.rescue import QUARANTINE_KILLS
 from tests.model.rows import Rows
 from tests.model.state import (
     ANALYZING,
@@ -59,7 +59,7 @@ class Machine(Rows):
         if s.balance >= self.price:
             yield Step("the producer submits, and is charged", self.charge(s._replace(status=PENDING, queue=Queue())))
 
-    # the scheduler, and what any idle worker does: models/rescue.py, wake_due of models/claims.py
+    # the scheduler, and what any idle worker does: models/queue/rescue.py, wake_due of models/queue/claims.py
 
     def scheduler(self, s: State) -> Iterator[Step]:
         """Wake what waits, rescue what nobody holds, and end what has waited for too long."""
@@ -88,7 +88,7 @@ class Machine(Rows):
         if rescued is not None:
             yield Step("the scheduler rescues the job", rescued)
 
-    # a worker: models/claims.py, workers/claim_loop.py
+    # a worker: models/queue/claims.py, workers/running/claim_loop.py
 
     def worker(self, s: State, worker: int) -> Iterator[Step]:
         """Claim, work, notice that a claim is gone; give back a claim whose answer was lost on the way."""
@@ -122,7 +122,7 @@ class Machine(Rows):
         elif (after := change(s)) is not None:
             yield Step(f"{name(worker)} {what}", after, writer=worker)
 
-    # a run of a claim: workers/runner.py, workers/gate.py, models/transitions.py
+    # a run of a claim: workers/running/runner.py, workers/gate/gate.py, models/queue/transitions.py
 
     def work(self, s: State, worker: int, run: Run) -> Iterator[Step]:
         """Yield what a run does next."""

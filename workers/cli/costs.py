@@ -11,7 +11,7 @@ from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.parameters import Json, Limit, Reason
 
 if TYPE_CHECKING:
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
 
 
 class ByName(StrEnum):

@@ -87,10 +87,10 @@ def check(*, as_json: Json = False) -> int:
     Exits 0 if it is what this version needs, else 1.
     """
     from config.embedded.services import embedded_services
-    from models.migrate import check as find_problems
+    from models.schema.migrate import check as find_problems
     from workers.cli.opening import open_settings
     from workers.cli.output import print_json
-    from workers.runtime import migration_engine
+    from workers.process.compose import migration_engine
 
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:

@@ -11,7 +11,7 @@ from config.settings import Settings
 from pipelines.errors import StageError
 from workers.cli.demo_cast import Part
 from workers.operations.jobs import get_jobs
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 from workers.submission import Picture
 
 _RUNS: Final = """

@@ -24,7 +24,7 @@ from workers.cli.output import note
 if TYPE_CHECKING:
     from workers.cli.demo_facts import Entry, Facts
     from workers.operations.users import User
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
     from workers.submission import Picture
 
 FOLDER: Final = "demo"
@@ -121,8 +121,8 @@ def _import_what_is_heavy() -> None:
     import workers.cli.demo_sheet
     import workers.cli.opening
     import workers.cli.progress
-    import workers.scheduler.loops
-    import workers.supervisor  # noqa: F401 - all of them for their side effect of being there
+    import workers.process.scheduler_loops
+    import workers.process.supervisor  # noqa: F401 - all of them for their side effect of being there
 
 
 def _settings() -> Settings:
@@ -171,7 +171,7 @@ class _Demo:
 
     async def run(self, samples: Path, out: Path, *, is_json: bool) -> None:
         from workers.cli.opening import require_migrated
-        from workers.runtime import open_runtime
+        from workers.process.compose import open_runtime
 
         settings, services, outcome, clock = self._settings, self._services, self._outcome, self._clock
         async with _Workers(settings, services) as workers:  # they wait for the migration, and come up meanwhile
@@ -270,7 +270,7 @@ class _Workers:
     """The worker processes, which are told to stop once: a second SIGTERM would cut them short."""
 
     def __init__(self, settings: Settings, services: Services) -> None:
-        from workers.supervisor import WorkerProcesses
+        from workers.process.supervisor import WorkerProcesses
 
         self._processes = WorkerProcesses(settings, services, processes=PROCESSES, lanes=LANES)
         self._stopping: asyncio.Task[int] | None = None
@@ -309,7 +309,7 @@ def _interrupts_restored() -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def _scheduler(runtime: "Runtime") -> AsyncIterator[None]:
     """Run a scheduler beside the workers, on our own event loop as `darkroom up` does."""
-    from workers.scheduler.loops import Scheduler
+    from workers.process.scheduler_loops import Scheduler
 
     stopping = asyncio.Event()
     task = asyncio.create_task(Scheduler(runtime).run(stopping), name="scheduler")

@@ -18,7 +18,7 @@ from workers.operations.jobs import get_jobs
 from workers.operations.pipelines import default_tier
 from workers.operations.users import User, require_user
 from workers.operations.watching import JobProgress
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 from workers.submission import Picture, check_picture, read_result, store_picture, submit_picture
 
 QUEUE: Final = "default"

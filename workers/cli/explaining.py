@@ -10,7 +10,7 @@ from workers.cli.failures import DONE
 from workers.cli.parameters import Json
 
 if TYPE_CHECKING:
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
 
 
 def explain(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json: Json = False) -> int:

@@ -48,9 +48,9 @@ def _explain_usage(error: Exception) -> tuple[int, str] | None:
 def _explain_ours(error: Exception) -> tuple[int, str] | None:
     from config.embedded.errors import EmbeddedServiceError
     from config.settings import SettingsError
-    from models.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
+    from models.schema.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
     from workers.operations.errors import OperationError
-    from workers.runtime import ModeMismatchError
+    from workers.process.compose import ModeMismatchError
 
     if isinstance(error, OperationError):
         return FAILED, str(error)

@@ -15,7 +15,7 @@ from workers.cli.progress import follow_jobs
 from workers.operations.errors import OperationError
 from workers.operations.jobs import get_jobs
 from workers.operations.users import require_user
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 from workers.submission import read_result, store_input, submit_generation
 
 LABEL_CHARS = 40

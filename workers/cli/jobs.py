@@ -14,7 +14,7 @@ from workers.cli.retrying import retry
 
 if TYPE_CHECKING:
     from workers.operations.jobs import JobDetails
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
 
 app = typer.Typer(help="Look at jobs, and change what becomes of them.")
 app.command()(explain)

@@ -7,10 +7,10 @@ from config.embedded.services import Services, embedded_services
 from config.log import configure_logging
 from config.model_terms import model_terms
 from config.settings import Settings, load_settings
-from models.migrate import UpgradeResult, check, upgrade
+from models.schema.migrate import UpgradeResult, check, upgrade
 from pipelines.storage.backends import open_storage
 from workers.cli.failures import CommandError, CommandUsageError
-from workers.runtime import Runtime, migration_engine, open_runtime, require_usable
+from workers.process.compose import Runtime, migration_engine, open_runtime, require_usable
 
 _REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing", "sequence_behind"})
 

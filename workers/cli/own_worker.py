@@ -8,8 +8,8 @@ from typing import Final, Self
 
 from workers.cli.failures import CommandError
 from workers.operations.queues import live_workers
-from workers.runtime import Runtime
-from workers.supervisor import WorkerProcesses
+from workers.process.compose import Runtime
+from workers.process.supervisor import WorkerProcesses
 
 LOOK_S: Final = 5.0
 """How often to see whether others' workers still live: theirs may be stopped while we wait for them."""

@@ -11,7 +11,7 @@ from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.parameters import Json, Limit, Tier, TierName
 
 if TYPE_CHECKING:
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
 
 app = typer.Typer(help="The ways in which pictures are treated.")
 MOST_CONFIG_CHARS = 1_000_000

@@ -14,7 +14,7 @@ from workers.cli.failures import DONE, CommandUsageError
 if TYPE_CHECKING:
     from config.embedded.services import Services
     from config.settings import Settings
-    from workers.supervisor import WorkerProcesses
+    from workers.process.supervisor import WorkerProcesses
 
 READY_LOOK_S = 60.0
 
@@ -38,7 +38,7 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
     """
     from config.embedded.services import embedded_services
     from workers.cli.opening import open_settings
-    from workers.scheduler.main import run
+    from workers.process.scheduler import run
 
     settings = open_settings(is_service=True)
     try:
@@ -80,7 +80,7 @@ def scheduler() -> int:
     """
     from config.embedded.services import embedded_services
     from workers.cli.opening import open_settings
-    from workers.scheduler.main import run
+    from workers.process.scheduler import run
 
     settings = open_settings(is_service=True)
     try:
@@ -94,8 +94,8 @@ def scheduler() -> int:
 def _workers(
     settings: "Settings", services: "Services", processes: int | None, lanes: int | None, queues: str | None
 ) -> "WorkerProcesses":
-    from workers.open_files import OpenFilesError, require_open_files
-    from workers.supervisor import WorkerProcesses
+    from workers.process.open_files import OpenFilesError, require_open_files
+    from workers.process.supervisor import WorkerProcesses
 
     try:
         require_open_files(lanes or settings.lanes)

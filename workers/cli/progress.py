@@ -12,7 +12,7 @@ from rich.text import Text
 
 from workers.cli.output import Column, cell, duration, plain_table
 from workers.operations.watching import JobProgress, watch_jobs
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 REFRESHES_PER_S: Final = 4
 LINES_AROUND: Final = 4

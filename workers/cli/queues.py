@@ -11,7 +11,7 @@ from workers.cli.parameters import Json, Reason, TierName
 
 if TYPE_CHECKING:
     from workers.operations.pauses import Kind
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
 
 app = typer.Typer(help="What waits, what runs, who works, and what is paused.")
 Queues = Annotated[list[str] | None, typer.Option("--queue", help="A queue; may be repeated.")]

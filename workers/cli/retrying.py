@@ -12,7 +12,7 @@ from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reas
 
 if TYPE_CHECKING:
     from workers.operations.retrying import Retry
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
 
 
 class StageChoice(StrEnum):

@@ -11,7 +11,7 @@ from workers.cli.failures import DONE
 from workers.cli.parameters import Json, Reason
 
 if TYPE_CHECKING:
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
 
 app = typer.Typer(help="Periodic tasks: when they run, what they did, and a run out of turn.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the task, as `schedule list` shows it.")]

@@ -10,7 +10,7 @@ from workers.cli.failures import DONE, FAILED
 from workers.cli.parameters import Json, Limit, Reason
 
 if TYPE_CHECKING:
-    from workers.runtime import Runtime
+    from workers.process.compose import Runtime
 
 app = typer.Typer(help="What users have, and what became of it.")
 User = Annotated[str, typer.Argument(metavar="USER", help="E-mail or id.")]

@@ -8,7 +8,7 @@ import asyncpg
 from models.connections import Connection, is_refusal
 from workers.operations.actions import record_action, record_adjustment
 from workers.operations.ledger import REQUIRE_BALANCE
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 PATIENCE_S: Final = 1_800
 """An audit reads the whole ledger, and locks nothing."""

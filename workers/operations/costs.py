@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 from models.connections import Connection
 from workers.operations.actions import record_action
 from workers.operations.pauses import remember_pause
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 By = Literal["user", "model", "day", "job"]
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from models.job_state import TERMINAL
+from workers.gate.rules import stops_of
 from workers.operations.jobs import get_jobs, job_not_found
 from workers.operations.waiting import PAUSES, QUEUED, Row, named_pause, paused_words, span, waits_of
-from workers.provider_rules import stops_of
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 _RUNS: Final = """
 SELECT r.at, r.event, r.stage, r.attempt, r.duration_ms, r.error, w.host, w.pid, left(r.worker_id::text, 8) AS worker

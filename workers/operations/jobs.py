@@ -11,7 +11,7 @@ from models.connections import Connection
 from models.job_state import JobStatus
 from workers.operations.actions import record_action
 from workers.operations.errors import JobNotCancellableError, NotFoundError, translated
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 _LIST = """
 SELECT j.id FROM darkroom.jobs j

@@ -8,7 +8,7 @@ from pipelines.errors import InvalidOptionsError, UnknownModelError
 from pipelines.options import GenerationOptions, PipelineOptions, resolve
 from pipelines.providers.catalogue import ModelCatalogue
 from workers.operations.errors import InvalidInputError
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 _CONFIGS: Final = """
 SELECT p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig"

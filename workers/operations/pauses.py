@@ -5,12 +5,12 @@ from typing import Any, Final, Literal
 
 from models.connections import Connection
 from models.job_tables import JOB_TABLES
-from models.pauses import hold_paused, let_go_on
+from models.queue.pauses import hold_paused, let_go_on
 from pipelines.providers.registry import PROVIDERS
 from pipelines.tiers import Tier
 from workers.operations.actions import record_action
 from workers.operations.errors import NotFoundError
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 Kind = Literal["queue", "type", "tier", "provider"]
 

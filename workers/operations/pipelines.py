@@ -11,7 +11,7 @@ from pipelines.options import check
 from workers.operations.actions import record_action
 from workers.operations.errors import InvalidInputError, NotFoundError, NotYoursError, translated
 from workers.operations.models import require_known_models
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 CONFIGS: Final = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfig")
 

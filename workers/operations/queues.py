@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.operations.pauses import list_pauses
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 # held or not yet: what a pause covers and doesn't run is paused; what the database refuses to start is refused
 _QUEUES = """
@@ -37,7 +37,7 @@ class QueueStats:
     """`queues` has a row for each queue and status with jobs in it, `workers` one for each live process.
 
     `pauses` are those that last; what they cover and doesn't run has the status `paused`. What the database refuses to
-    start (`models.refusals`) has the status `refused`.
+    start (`models.queue.refusals`) has the status `refused`.
     """
 
     queues: list[dict[str, Any]]

@@ -22,7 +22,7 @@ from workers.operations.errors import (
 )
 from workers.operations.jobs import get_jobs, job_not_found
 from workers.operations.models import require_known_model
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 MOST_MODEL_CHARS: Final = 200
 

@@ -6,10 +6,10 @@ from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from models.database import Database
-from models.left_behind import TakeInTerms, TakenOver, take_over
+from models.queue.left_behind import TakeInTerms, TakenOver, take_over
+from workers.gate.rules import stops_of
 from workers.operations.actions import record_action
-from workers.provider_rules import stops_of
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 _UNQUEUED: Final = """
 SELECT darkroom.takes_over() AS takes_over,

@@ -9,7 +9,7 @@ from workers.operations.actions import record_action, record_adjustment
 from workers.operations.errors import InvalidInputError, PaymentRefusedError, WrongModeError, translated
 from workers.operations.ledger import add_tokens
 from workers.operations.users import find_user
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 MOST_TOKENS: Final = 2_147_483_647
 """PostgreSQL's INTEGER, the type of a balance."""

@@ -6,7 +6,7 @@ from typing import Final
 from models.connections import Connection
 from workers.operations.errors import NotFoundError, OperationError
 from workers.operations.ledger import add_tokens
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 LOCAL_EMAIL: Final = "you@darkroom.local"
 """Whose pictures they are when nobody is named, on embedded data."""

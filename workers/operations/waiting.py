@@ -7,11 +7,11 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from models.connections import Connection
+from models.gate.provider_calls import provider_wait
 from models.job_tables import table_of
-from models.provider_calls import provider_wait
+from workers.gate.rules import FREE, rules_of
 from workers.operations.taking_over import unqueued_words
-from workers.provider_rules import FREE, rules_of
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 

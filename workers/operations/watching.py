@@ -12,7 +12,7 @@ import structlog
 
 from models.connections import is_connection_loss
 from models.job_state import TERMINAL
-from workers.runtime import Runtime
+from workers.process.compose import Runtime
 
 if TYPE_CHECKING:
     import asyncpg

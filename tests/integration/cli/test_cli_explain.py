@@ -10,9 +10,9 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from models.database import Database
-from models.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
-from models.rescue import rescue_lost_claims
-from models.transitions import Failed, Retried, Snoozed, record
+from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
+from models.queue.rescue import rescue_lost_claims
+from models.queue.transitions import Failed, Retried, Snoozed, record
 from tests.builders import claim_jobs, make_job, make_user, make_worker, set_status
 from tests.integration.cli.calling import Arrange, Darkroom
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
 from tests.builders import make_claim, make_user
 from tests.unit.imaging.imaging_pictures import encoded, photo
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models.database import Database
-from models.refusals import claim_jobs
+from models.queue.refusals import claim_jobs
 from tests.builders import balance_of, make_job, make_user, make_worker, queue_row
 from tests.integration.cli.calling import Arrange, Darkroom
 from tests.integration.refusals.rules import refuse, run

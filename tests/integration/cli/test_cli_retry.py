@@ -11,8 +11,8 @@ from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
-from models.job_inputs import load_inputs
-from models.transitions import Checkpoint, Failed, Retried, record
+from models.queue.inputs import load_inputs
+from models.queue.transitions import Checkpoint, Failed, Retried, record
 from tests.builders import (
     balance_of,
     claim_jobs,
@@ -26,8 +26,8 @@ from tests.builders import (
 )
 from tests.integration.cli.calling import Arrange, Darkroom
 from workers.operations.retrying import Retry, RetryTerms, retry_jobs
-from workers.runtime import open_runtime
-from workers.translation import build_job
+from workers.process.compose import open_runtime
+from workers.running.translation import build_job
 
 ANALYSIS = {"mainSubject": "a cat"}
 CROP = {"wasCropped": True, "cropDimensions": {"x": 1, "y": 2, "w": 3, "h": 4}}

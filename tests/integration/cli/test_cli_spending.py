@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from models.transitions import Snoozed, record
+from models.queue.transitions import Snoozed, record
 from tests.builders import make_claim, make_user
 from tests.integration.cli.calling import Arrange, Darkroom
 from workers.operations.checks import database as database_checks

@@ -6,7 +6,7 @@ import sys
 
 from config.postgres_url import parse_postgres_url
 from models.database import Database
-from models.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
+from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
 from tests.builders import claim_jobs
 
 

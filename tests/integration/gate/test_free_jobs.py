@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 
 from config.settings import Settings
-from models.provider_calls import Admitted, CallPlan, Refused, open_call
+from models.gate.provider_calls import Admitted, CallPlan, Refused, open_call
 from pipelines.errors import ThrottledError
 from tests.builders import make_claim, make_job, make_user
 from tests.integration.gate.test_gate import RULES, attempt, close
 from tests.integration.gate.test_sending import PROMPT, Scripted
-from workers.claim_loop import RunningJob
-from workers.gate import BudgetSpentError, Gate
+from workers.gate.gate import BudgetSpentError, Gate
+from workers.running.claim_loop import RunningJob
 
 LIMIT = {"budgets": {"free_user_day_calls": 2}}
 

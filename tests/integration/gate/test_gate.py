@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from models.provider_calls import Admitted, CallOutcome, CallPlan, Refused, close_call, open_call, provider_wait
-from models.rescue import NEVER, rescue_lost_claims
-from models.transitions import Snoozed, record
+from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, Refused, close_call, open_call, provider_wait
+from models.queue.rescue import NEVER, rescue_lost_claims
+from models.queue.transitions import Snoozed, record
 from tests.builders import claim_jobs, make_claim, make_job, make_user, waiting_for_locks
 
 RULES = {"first_concurrency": 100, "concurrency": 100, "breaker_failures": 3, "breaker_s": 10}

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from config.settings import Settings
-from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
 from pipelines.errors import (
     BrokenAnswerError,
     OneColourError,
@@ -20,9 +20,9 @@ from pipelines.job import Prompt
 from pipelines.prompts import ALL_CORRECTIONS
 from pipelines.providers.provider import Answer, EncodedImage, Quote
 from tests.builders import make_claim
-from workers.claim_loop import RunningJob
-from workers.gate import Gate
-from workers.paid_calls import RepeatedMissError, TooManyPaidCallsError
+from workers.gate.gate import Gate
+from workers.gate.paid_calls import RepeatedMissError, TooManyPaidCallsError
+from workers.running.claim_loop import RunningJob
 
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from models.provider_calls import Admitted
+from models.gate.provider_calls import Admitted
 from tests.builders import claim_jobs, make_claim
 from tests.integration.gate.test_gate import RULES, attempt, close, die
 

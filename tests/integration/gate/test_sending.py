@@ -8,7 +8,7 @@ import pytest
 
 from config.settings import Settings
 from models.connections import DatabaseLostError
-from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
 from pipelines.errors import BrokenAnswerError, ProviderUnavailableError, ThrottledError
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
@@ -17,10 +17,10 @@ from pipelines.providers.provider import Answer, EncodedImage, Quote
 from pipelines.providers.remote import RemoteCaller
 from tests.builders import make_claim
 from tests.fake_gemini.server import FakeGemini
-from workers.claim_loop import RunningJob
-from workers.gate import SENT_WITHIN_S, Gate
-from workers.paid_calls import TooManyPaidCallsError
-from workers.provider_rules import rules_of
+from workers.gate.gate import SENT_WITHIN_S, Gate
+from workers.gate.paid_calls import TooManyPaidCallsError
+from workers.gate.rules import rules_of
+from workers.running.claim_loop import RunningJob
 
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
 PAUSE_S = 30.0
@@ -224,7 +224,7 @@ async def fail():
 
 @pytest.mark.parametrize("connecting", [hang, fail])
 async def test_analysis_that_cant_be_had_is_measured_and_ends_nothing(database, connecting, monkeypatch):
-    monkeypatch.setattr("workers.gate.ANALYSIS_S", 2.0)
+    monkeypatch.setattr("workers.gate.gate.ANALYSIS_S", 2.0)
     claim, measuring = await make_claim(database), Scripted()
     measuring.is_paid = False
     gate = Gate(database, [Scripted(connecting=connecting)], measuring, Settings())
@@ -271,8 +271,8 @@ async def test_call_whose_second_look_finds_no_database_is_not_counted(database,
     async def lost(*_):
         raise DatabaseLostError("gone")
 
-    monkeypatch.setattr("workers.gate.pause_left_s", lost)
-    monkeypatch.setattr("workers.gate.SENT_WITHIN_S", 0.0)
+    monkeypatch.setattr("workers.gate.gate.pause_left_s", lost)
+    monkeypatch.setattr("workers.gate.gate.SENT_WITHIN_S", 0.0)
     provider = Scripted()
     with pytest.raises(DatabaseLostError):
         await asked(database, provider)

@@ -17,9 +17,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from models import migrate
 from models.application.tables import TABLES, metadata
-from models.migrations import session
+from models.schema import migrate
+from models.schema.migrations import session
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 SCHEMA = json.loads((Path(__file__).parent / "application_schema.json").read_text())

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from models import migrate
-from models.migrations import repeatable, session
-from models.migrations.errors import (
+from models.schema import migrate
+from models.schema.migrations import repeatable, session
+from models.schema.migrations.errors import (
     DatabaseBusyError,
     InvalidSettingError,
     MigrationError,
@@ -29,7 +29,7 @@ PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
 UPGRADE = f"""
 import asyncio, sys
-from models import migrate
+from models.schema import migrate
 asyncio.run(migrate.upgrade(sys.argv[1], prices={PRICES!r}))
 """
 
@@ -121,12 +121,14 @@ async def test_downgrade_leaves_nothing_and_upgrade_works_again(url: str, db: as
 async def test_each_sql_file_is_applied_by_a_revision_or_is_repeatable() -> None:
     revisions = (session.HERE / "versions" / "darkroom").glob("*.py")
     text = "".join(path.read_text() for path in (*revisions, Path(repeatable.__file__)))
-    assert [path.name for path in sorted(session.SQL.glob("*.sql")) if f'"{path.name}"' not in text] == []
+    there = [path.relative_to(session.MODELS) for path in sorted(session.MODELS.rglob("*.sql"))]
+    assert [path for path in there if f'"{path}"' not in text] == []
+    assert there
 
 
 async def test_upgrades_by_several_processes_at_once_all_succeed(url: str) -> None:
     start = [sys.executable, "-c", UPGRADE, url]
-    root = Path(migrate.__file__).parent.parent
+    root = Path(migrate.__file__).parents[2]
     processes = [
         await asyncio.create_subprocess_exec(*start, cwd=root, stderr=asyncio.subprocess.PIPE) for _ in range(3)
     ]

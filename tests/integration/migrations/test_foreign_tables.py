@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
-from models import migrate
-from models.migrations.errors import ModeRequiredError, UnusableSchemaError
+from models.schema import migrate
+from models.schema.migrations.errors import ModeRequiredError, UnusableSchemaError
 from tests.integration.migrations.foreign_tables import foreign_ddl
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}

@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from models import migrate
-from models.claims import wake_due
 from models.database import Database
-from models.rescue import rescue_lost_claims
-from models.transitions import Completed, Failed, record
+from models.queue.claims import wake_due
+from models.queue.rescue import rescue_lost_claims
+from models.queue.transitions import Completed, Failed, record
+from models.schema import migrate
 from tests.builders import claim_jobs, make_worker, money_violations
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}

@@ -7,8 +7,8 @@ import pytest
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.migrate import check, wait_until_ready
-from models.migrations.errors import RightsMissingError
+from models.schema.migrate import check, wait_until_ready
+from models.schema.migrations.errors import RightsMissingError
 from workers.operations.doctor import examine
 
 APPLICATION = "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};"

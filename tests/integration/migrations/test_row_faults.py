@@ -3,8 +3,8 @@
 import pytest
 
 from config.settings import PRICES_TOKENS
-from models.migrate import check, upgrade
-from models.migrations.errors import UnusableSchemaError
+from models.schema.migrate import check, upgrade
+from models.schema.migrations.errors import UnusableSchemaError
 from tests.integration.refusals.rules import run
 
 BALANCES_KEY = "user_token_balances.userId has no unique index"

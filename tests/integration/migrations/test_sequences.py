@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from models import migrate
+from models.schema import migrate
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 

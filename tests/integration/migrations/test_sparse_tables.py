@@ -8,19 +8,19 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from config.settings import PRICES_TOKENS, Settings
-from models.claims import claim
 from models.database import Database
-from models.job_inputs import load_inputs
-from models.leases import renew_lease
-from models.migrate import upgrade
-from models.migrations.adoption import REQUIRED_COLUMNS
-from models.transitions import Completed, record
+from models.queue.claims import claim
+from models.queue.inputs import load_inputs
+from models.queue.leases import renew_lease
+from models.queue.transitions import Completed, record
+from models.schema.migrate import upgrade
+from models.schema.migrations.adoption import REQUIRED_COLUMNS
 from pipelines.storage.file import FileStorage
 from tests.integration.migrations.foreign_tables import SCHEMA, foreign_ddl
 from workers.operations.schedule import require_allowed_policies
 from workers.periodic.engine import Clockwork
 from workers.periodic.registry import periodic_tasks
-from workers.translation import build_job
+from workers.running.translation import build_job
 
 OPTIONAL = sorted(SCHEMA["tables"].keys() - REQUIRED_COLUMNS.keys())
 TASK_OF = {"vouchers": "expire-vouchers"} | {

@@ -8,9 +8,9 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from config.settings import PRICES_TOKENS
-from models import migrate
 from models.database import Database
-from models.left_behind import TakeInTerms, end_left_behind, take_in, take_over
+from models.queue.left_behind import TakeInTerms, end_left_behind, take_in, take_over
+from models.schema import migrate
 from tests.builders import balance_of, job_row, make_job, make_user, money_violations, queue_row
 from tests.integration.migrations.foreign_tables import foreign_ddl
 

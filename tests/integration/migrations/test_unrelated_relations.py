@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
-from models import migrate
-from models.migrations.errors import UnrelatedRelationsError
+from models.schema import migrate
+from models.schema.migrations.errors import UnrelatedRelationsError
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 

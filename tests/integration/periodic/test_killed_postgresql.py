@@ -12,7 +12,7 @@ from config.embedded.instance import EmbeddedInstance
 from config.postgres_url import parse_postgres_url
 from config.settings import PRICES_TOKENS, Settings
 from models.database import Database
-from models.migrate import upgrade
+from models.schema.migrate import upgrade
 from tests.builders import money_violations
 from workers.periodic import engine
 from workers.periodic.engine import Clockwork

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from config.settings import Settings
-from models.artifacts import record_artifact
-from models.objects import record_object
+from models.history.artifacts import record_artifact
+from models.history.objects import record_object
 from models.periodic import orphans
 from pipelines.errors import MissingObjectError
 from pipelines.keys import enhanced_key, generated_key, input_key, modified_key, original_key

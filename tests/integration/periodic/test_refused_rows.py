@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import structlog
 
-from models.error_logs import FailedAttempt, log_failed_attempts
+from models.history.error_logs import FailedAttempt, log_failed_attempts
 from tests.builders import balance_of, make_job, make_user
 from tests.integration.periodic.rows import make_subscription, set_last
 from tests.integration.refusals.rules import STATEMENTS, refuse, run

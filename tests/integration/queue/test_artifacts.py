@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from models.artifacts import find_artifact, find_same, record_artifact
-from models.rescue import rescue_lost_claims
+from models.history.artifacts import find_artifact, find_same, record_artifact
+from models.queue.rescue import rescue_lost_claims
 from tests.builders import claim_jobs, make_artifact, make_claim, make_job, make_user
 
 

@@ -11,12 +11,12 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from models import transitions
-from models.claims import ClaimLostError
 from models.database import prepare_connection
-from models.provider_calls import CallPlan, open_call
-from models.rescue import rescue_lost_claims
-from models.transitions import HELD, Checkpoint, Completed, Retried, Unheld, record, record_for_house
+from models.gate.provider_calls import CallPlan, open_call
+from models.queue import transitions
+from models.queue.claims import ClaimLostError
+from models.queue.rescue import rescue_lost_claims
+from models.queue.transitions import HELD, Checkpoint, Completed, Retried, Unheld, record, record_for_house
 from tests.builders import PRICE, claim_jobs, make_claim, make_image, make_job, make_user, new_id, waiting_for_locks
 
 SIGNATURE = "^[0-9a-f]{8}-"

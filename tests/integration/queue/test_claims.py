@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.claims import arm_bells, claim, wake_due
-from models.leases import held_tokens
-from models.rescue import adopt_jobs, release_claims
-from models.transitions import Completed, Failed, Released, Retried, Snoozed, record
+from models.queue.claims import arm_bells, claim, wake_due
+from models.queue.leases import held_tokens
+from models.queue.rescue import adopt_jobs, release_claims
+from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed, record
 from tests.builders import (
     balance_of,
     claim_jobs,

@@ -6,8 +6,8 @@ import contextlib
 import asyncpg
 import pytest
 
-from models.refusals import claim_jobs
-from models.rescue import end_overdue_jobs
+from models.queue.refusals import claim_jobs
+from models.queue.rescue import end_overdue_jobs
 from tests.builders import job_row, make_job, make_worker, queue_row
 
 DEADLINES = {"ANALYZING": 60, "GENERATING": 60}

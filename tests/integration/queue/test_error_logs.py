@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from config.masking import SecretMask
-from models import error_logs
-from models.error_logs import MAX_EVIDENCE_CHARS, FailedAttempt, log_failed_attempts
-from models.rescue import end_overdue_jobs, rescue_lost_claims
+from models.history import error_logs
+from models.history.error_logs import MAX_EVIDENCE_CHARS, FailedAttempt, log_failed_attempts
+from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
 from pipelines.errors import (
     BadImageError,
     PolicyRefusedError,
@@ -20,8 +20,8 @@ from pipelines.errors import (
 from pipelines.imaging.header import DecodeLimits
 from pipelines.storage.backends import open_storage
 from tests.builders import balance_of, claim_jobs, job_row, make_claim, make_generation, queue_row, waiting_for_locks
-from workers.claim_loop import Ending, RunningJob
-from workers.runner import Runner
+from workers.running.claim_loop import Ending, RunningJob
+from workers.running.runner import Runner
 
 SECRET = "a-secret-of-twenty-chars"
 FAILURE = FailedAttempt("enhance", "j", "u", "GENERATING", 1, "it failed", "SomeError", "SOME")

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from models.artifacts import record_artifact
-from models.claims import ClaimLostError
 from models.database import prepare_connection
+from models.gate.provider_calls import CallPlan, open_call, paid_generations
+from models.history.artifacts import record_artifact
 from models.job_tables import table_of
-from models.provider_calls import CallPlan, open_call, paid_generations
-from models.rescue import rescue_lost_claims
-from models.transitions import (
+from models.queue.claims import ClaimLostError
+from models.queue.rescue import rescue_lost_claims
+from models.queue.transitions import (
     HELD,
     Checkpoint,
     Completed,

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from models.job_inputs import load_inputs
-from models.resuming import begin_at
+from models.queue.inputs import load_inputs
+from models.queue.resuming import begin_at
 from pipelines.errors import InvalidOptionsError
 from tests.builders import claim_jobs, job_row, make_job, make_pipeline, make_user, queue_row
-from workers.translation import build_job, resume
+from workers.running.translation import build_job, resume
 
 DEEP = "[" * 3000 + "]" * 3000
 

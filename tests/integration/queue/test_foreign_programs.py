@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
-from models.migrations.installation import TRIGGERS
-from models.rescue import adopt_jobs
+from models.queue.rescue import adopt_jobs
+from models.schema.migrations.installation import TRIGGERS
 from tests.builders import (
     balance_of,
     claim_jobs,

@@ -9,7 +9,7 @@ from config.embedded.services import Services
 from config.settings import Settings
 from tests.builders import balance_of, make_image, make_pipeline, make_user, queue_row, set_status
 from workers.operations.errors import InvalidInputError
-from workers.runtime import open_runtime
+from workers.process.compose import open_runtime
 from workers.submission import submit_generation
 
 ENHANCE = """

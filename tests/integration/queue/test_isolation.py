@@ -10,12 +10,12 @@ import asyncpg
 import pytest
 
 from config.settings import Settings
-from models.claims import arm_bells
-from models.transitions import Completed, record
+from models.queue.claims import arm_bells
+from models.queue.transitions import Completed, record
 from tests.builders import claim_jobs, make_image, make_user, make_worker, money_violations, new_id
-from workers.claim_loop import ClaimLoop, RunningJob
-from workers.doorbell import Lanes
-from workers.pulse import Pulse
+from workers.process.pulse import Pulse
+from workers.process.wake_up import Lanes
+from workers.running.claim_loop import ClaimLoop, RunningJob
 
 LEVELS = ("read_committed", "repeatable_read", "serializable")
 PRODUCERS = 8

@@ -6,14 +6,14 @@ import time
 import pytest
 
 from config.masking import SecretMask
-from models.claims import ClaimLostError
-from models.transitions import Checkpoint, Completed, Failed, log_fenced, record
+from models.queue.claims import ClaimLostError
+from models.queue.transitions import Checkpoint, Completed, Failed, log_fenced, record
 from pipelines.errors import BadImageError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.storage.backends import open_storage
 from tests.builders import claim_jobs, job_row, make_claim, make_generation, set_status
-from workers.claim_loop import RunningJob
-from workers.runner import Runner
+from workers.running.claim_loop import RunningJob
+from workers.running.runner import Runner
 
 
 async def history_of(database, job_id):

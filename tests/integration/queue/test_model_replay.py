@@ -6,12 +6,12 @@ from functools import lru_cache
 
 import pytest
 
-from models.artifacts import record_artifact
-from models.claims import ClaimLostError, wake_due
-from models.leases import renew_lease
-from models.provider_calls import CallOutcome, CallPlan, close_call, open_call
-from models.rescue import end_overdue_jobs, release_claims, rescue_lost_claims
-from models.transitions import Checkpoint, Completed, Failed, Released, Retried, Snoozed, record
+from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from models.history.artifacts import record_artifact
+from models.queue.claims import ClaimLostError, wake_due
+from models.queue.leases import renew_lease
+from models.queue.rescue import end_overdue_jobs, release_claims, rescue_lost_claims
+from models.queue.transitions import Checkpoint, Completed, Failed, Released, Retried, Snoozed, record
 from tests.builders import (
     claim_jobs,
     make_artifact,

@@ -6,7 +6,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from models.transitions import Completed, Failed, Retried, record
+from models.queue.transitions import Completed, Failed, Retried, record
 from tests.builders import (
     balance_of,
     job_row,

@@ -11,17 +11,17 @@ from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import PRICES_TOKENS, Settings
-from models.claims import arm_bells
 from models.database import Database
-from models.migrate import upgrade
-from models.transitions import Completed, record
+from models.queue.claims import arm_bells
+from models.queue.transitions import Completed, record
+from models.schema.migrate import upgrade
 from pipelines.storage.backends import open_storage
 from tests.builders import claim_jobs, job_row, make_job, set_status
 from tests.conftest import FAST_AND_LOSABLE
-from workers import doorbell
 from workers.operations.checks.notifications import check_notify_queue
-from workers.runtime import Runtime
-from workers.scheduler.loops import Scheduler
+from workers.process import wake_up
+from workers.process.compose import Runtime
+from workers.process.scheduler_loops import Scheduler
 
 
 async def fill(database):
@@ -48,7 +48,7 @@ async def small_queue(tmp_path):
                 tmp_path.as_uri(),
                 is_embedded=False,
             )
-            broker = doorbell.make_broker(services.broker_url, middleware=[])
+            broker = wake_up.make_broker(services.broker_url, middleware=[])
             yield Runtime(Settings(), services, database, open_storage(services.storage_url, None), broker, "")
             await database.close()
 

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from models.claims import _claim, wake_due
-from models.pauses import hold_paused
-from models.provider_calls import Admitted, CallPlan, open_call, provider_wait
-from models.rescue import end_overdue_jobs
-from models.transitions import Retried, record
+from models.gate.provider_calls import Admitted, CallPlan, open_call, provider_wait
+from models.queue.claims import _claim, wake_due
+from models.queue.pauses import hold_paused
+from models.queue.rescue import end_overdue_jobs
+from models.queue.transitions import Retried, record
 from tests.builders import (
     claim_jobs,
     job_row,

@@ -9,9 +9,9 @@ import pytest
 
 from config.masking import SecretMask
 from config.settings import PRICES_TOKENS
-from models.claims import ClaimLostError
-from models.job_inputs import load_inputs, record_pipeline
-from models.migrate import upgrade
+from models.queue.claims import ClaimLostError
+from models.queue.inputs import load_inputs, record_pipeline
+from models.schema.migrate import upgrade
 from pipelines.errors import ProviderUnavailableError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.storage.backends import open_storage
@@ -28,8 +28,8 @@ from tests.builders import (
     new_id,
     set_status,
 )
-from workers.claim_loop import RunningJob
-from workers.runner import Runner
+from workers.running.claim_loop import RunningJob
+from workers.running.runner import Runner
 
 LINK = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, pipeline_token => $5)"
 

@@ -5,10 +5,10 @@ from uuid import uuid4
 
 import pytest
 
-from models.claims import _WAKE, _claim
 from models.job_tables import JOB_TABLES
-from models.rescue import _CANDIDATES
-from models.transitions import HELD, Checkpoint, Completed, Failed, _columns_of, _statement, _values
+from models.queue.claims import _WAKE, _claim
+from models.queue.rescue import _CANDIDATES
+from models.queue.transitions import HELD, Checkpoint, Completed, Failed, _columns_of, _statement, _values
 from tests.builders import claim_jobs, make_image, make_user, make_worker
 from workers.operations.retrying import _IS_RETRIED
 

@@ -5,7 +5,7 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from models.database import Database
-from models.listening import cannot_listen
+from models.queue.listening import cannot_listen
 
 
 async def test_prepared_statements_that_are_gone_are_taken_for_a_pooler_and_work_goes_on(database_url):

@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from models.transitions import Completed, Failed, record
+from models.queue.transitions import Completed, Failed, record
 from tests.builders import (
     balance_of,
     job_row,

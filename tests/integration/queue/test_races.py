@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from models.claims import ClaimLostError, wake_due
 from models.job_tables import ENHANCEMENTS, GENERATIONS, table_of
-from models.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
-from models.transitions import Checkpoint, Completed, Failed, Released, Retried, Snoozed, record
+from models.queue.claims import ClaimLostError, wake_due
+from models.queue.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
+from models.queue.transitions import Checkpoint, Completed, Failed, Released, Retried, Snoozed, record
 from tests.builders import (
     balance_of,
     claim_jobs,

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from models.leases import forget_dead_workers, renew_lease, sign_off
-from models.rescue import DEADLINE_GRACE_S, end_overdue_jobs, rescue_lost_claims
-from models.transitions import Checkpoint, Retried, record
+from models.queue.leases import forget_dead_workers, renew_lease, sign_off
+from models.queue.rescue import DEADLINE_GRACE_S, end_overdue_jobs, rescue_lost_claims
+from models.queue.transitions import Checkpoint, Retried, record
 from tests.builders import (
     all_rows,
     balance_of,

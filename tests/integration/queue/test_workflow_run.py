@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.transitions import Released, record
+from models.queue.transitions import Released, record
 from tests.builders import claim_jobs, make_job
 
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.left_behind import TakeInTerms, end_left_behind, take_in, take_over
-from models.rescue import adopt_jobs, end_overdue_jobs
-from models.transitions import Completed, record
+from models.queue.left_behind import TakeInTerms, end_left_behind, take_in, take_over
+from models.queue.rescue import adopt_jobs, end_overdue_jobs
+from models.queue.transitions import Completed, record
 from tests.builders import (
     balance_of,
     claim_jobs,

@@ -8,13 +8,13 @@ import pytest
 
 from config.masking import SecretMask
 from config.settings import Settings
-from models import claims as claims_module
 from models import database as database_module
-from models import left_behind, refusals, rescue, transitions
-from models.left_behind import TakeInTerms, end_left_behind, take_in
-from models.refusals import settle_refused_ends
-from models.rescue import end_overdue_jobs, rescue_lost_claims
-from models.transitions import Checkpoint, Completed
+from models.queue import claims as claims_module
+from models.queue import left_behind, refusals, rescue, transitions
+from models.queue.left_behind import TakeInTerms, end_left_behind, take_in
+from models.queue.refusals import settle_refused_ends
+from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
+from models.queue.transitions import Checkpoint, Completed
 from pipelines.errors import BadImageError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.storage.backends import open_storage
@@ -30,11 +30,11 @@ from tests.builders import (
     queue_row,
 )
 from tests.integration.refusals.rules import STATES, raise_states, run
-from workers import patience, runner
-from workers.claim_loop import ClaimLoop, RunningJob
-from workers.doorbell import Lanes
-from workers.pulse import Pulse
-from workers.runner import Runner
+from workers.process.pulse import Pulse
+from workers.process.wake_up import Lanes
+from workers.running import patience, runner
+from workers.running.claim_loop import ClaimLoop, RunningJob
+from workers.running.runner import Runner
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 TERMS = TakeInTerms(max_wait_s=3_600, silence_s=60)

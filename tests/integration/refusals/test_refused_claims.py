@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from models import refusals
-from models.claims import wake_due
 from models.connections import DatabaseLostError, is_refusal
-from models.refusals import claim_jobs, claim_refused
-from models.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs
+from models.queue import refusals
+from models.queue.claims import wake_due
+from models.queue.refusals import claim_jobs, claim_refused
+from models.queue.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs
 from tests.builders import (
     balance_of,
     job_row,

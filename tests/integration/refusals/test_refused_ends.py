@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from models.claims import FencedError
-from models.leases import sign_off
-from models.refusals import settle_refused, settle_refused_ends
-from models.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
-from models.transitions import Failed, Released, Retried, record
+from models.queue.claims import FencedError
+from models.queue.leases import sign_off
+from models.queue.refusals import settle_refused, settle_refused_ends
+from models.queue.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
+from models.queue.transitions import Failed, Released, Retried, record
 from tests.builders import (
     balance_of,
     claim_jobs,

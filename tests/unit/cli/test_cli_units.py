@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from config.settings import SettingsError
-from models.migrations.errors import DatabaseBusyError, ModeRequiredError
+from models.schema.migrations.errors import DatabaseBusyError, ModeRequiredError
 from workers.cli.app import main
 from workers.cli.enhancing import write_new
 from workers.cli.failures import CommandUsageError, explain

@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 from models.application import enums
 from models.application.columns import metadata
 from models.application.tables import TABLES
-from models.migrations import session
-from models.migrations.adoption import (
+from models.schema.migrations import session
+from models.schema.migrations.adoption import (
     FILLED_COLUMNS,
     OUR_COST_COLUMN,
     REQUIRED_COLUMNS,

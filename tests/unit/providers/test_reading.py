@@ -10,7 +10,7 @@ from pipelines.providers.gemini.answers import picture_of
 from pipelines.providers.gemini.answers import read_answer as read_gemini
 from pipelines.providers.openai.answers import read_answer as read_openai
 from pipelines.providers.remote import Reply
-from workers.call_outcomes import call_outcome
+from workers.gate.call_outcomes import call_outcome
 
 PICTURE = b"\x89PNG and more, which nobody decodes here\xff\xfe\xfb"
 TEXT = base64.b64encode(PICTURE).decode()

@@ -4,7 +4,7 @@ from config.settings import load_settings
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.providers.registry import PROVIDERS
-from workers.provider_rules import FREE
+from workers.gate.rules import FREE
 
 
 def test_free_providers_are_those_that_say_so():

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from workers.pulse import MOST_VALID_FOR, SETTLING, Pulse
+from workers.process.pulse import MOST_VALID_FOR, SETTLING, Pulse
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

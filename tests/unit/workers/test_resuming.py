@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.job_inputs import JobInputs, Picture
+from models.queue.inputs import JobInputs, Picture
 from pipelines.job import Job
 from pipelines.options import resolve
 from pipelines.tiers import Tier
-from workers.translation import resume
+from workers.running.translation import resume
 
 STAGES = ["ANALYZING", "CROPPING", "PROMPTING", "GENERATING"]
 FLAGS = ("isDark", "isBlurry", "hasNoise", "isLowResolution", "isOverexposed", "hasColorCast")

@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Final
 
 from config.embedded.services import Services
-from workers import doorbell
 from workers.operations.checks.check import Check
+from workers.process import wake_up
 
 BROKER_TIMEOUT_S: Final = 10.0
 HEAR_MS: Final = 1_000
@@ -31,9 +31,9 @@ async def check_broker(services: Services, installation: str) -> Check:
 
 
 def _ring(url: str, installation: str) -> None:
-    broker = doorbell.make_broker(url, middleware=[])
+    broker = wake_up.make_broker(url, middleware=[])
     try:
-        doorbell.ring(broker, installation, BELL)
+        wake_up.ring(broker, installation, BELL)
     finally:
         with suppress(Exception):
             broker.close()
@@ -46,12 +46,12 @@ def _hear(url: str, installation: str) -> None:
         TimeoutError: nothing came.
         BellsRefusedError, BrokerError: the broker doesn't let us wait.
     """
-    broker = doorbell.make_broker(url, middleware=[])
+    broker = wake_up.make_broker(url, middleware=[])
     try:
-        if not doorbell.hear(broker, installation, BELL, timeout_ms=HEAR_MS):
+        if not wake_up.hear(broker, installation, BELL, timeout_ms=HEAR_MS):
             raise TimeoutError(f"the bell that was rung wasn't heard within {HEAR_MS} ms")
     finally:
         with suppress(Exception):
-            broker.flush(doorbell.bell_name(installation, BELL))
+            broker.flush(wake_up.bell_name(installation, BELL))
         with suppress(Exception):
             broker.close()

@@ -4,7 +4,7 @@ from typing import Final
 
 from config.settings import MOST_BESIDE_WORKERS, Settings
 from models.database import Database
-from models.listening import cannot_listen
+from models.queue.listening import cannot_listen
 from workers.operations.checks.check import Check
 
 NEAR: Final = 0.8

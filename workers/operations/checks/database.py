@@ -6,12 +6,12 @@ from typing import Final, Literal
 from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
-from models.migrate import check, recorded
-from models.rescue import overdue_jobs
+from models.queue.rescue import overdue_jobs
+from models.schema.migrate import check, recorded
+from workers.gate.rules import stops_of
 from workers.operations.checks.check import Check
 from workers.operations.waiting import span
-from workers.provider_rules import stops_of
-from workers.runtime import migration_engine
+from workers.process.compose import migration_engine
 
 SKEW_WARN_S: Final = 2.0
 """A worker's own clock decides nothing, but logs and presigned URLs go by it."""

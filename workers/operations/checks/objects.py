@@ -7,7 +7,7 @@ from contextlib import suppress
 from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
-from models.objects import PROBE
+from models.history.objects import PROBE
 from pipelines.errors import MissingObjectError, StageError
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage

@@ -7,7 +7,7 @@ from workers.operations.checks.check import Check
 from workers.operations.errors import InvalidInputError
 from workers.operations.schedule import require_allowed_policies
 from workers.periodic.registry import periodic_tasks
-from workers.unbuilt import unbuilt_settings
+from workers.process.unbuilt import unbuilt_settings
 
 
 def check_unbuilt(settings: Settings) -> Check:

@@ -5,8 +5,8 @@ from typing import Final
 from config.model_terms import model_terms
 from config.settings import Settings
 from models.database import Database
+from workers.gate.rules import FREE
 from workers.operations.checks.check import Check
-from workers.provider_rules import FREE
 
 LIMITING_FREE_USERS: Final = (
     *("free_user_day_calls", "user_day_calls", "user_day_usd"),

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, get_args
 
 from config.periodic_terms import RETENTION_DAYS, RetentionPolicy
-from models.objects import OwnObject
+from models.history.objects import OwnObject
 from models.periodic.orphans import (
     artifact_page,
     note_removed,

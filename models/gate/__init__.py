@@ -1,0 +1,1 @@
+"""The gate's facts: provider calls, rates, budgets and breakers."""

@@ -1,0 +1,1 @@
+"""What stays of jobs: errors, finished pictures, objects."""

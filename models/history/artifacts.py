@@ -1,0 +1,85 @@
+"""Pictures that were bought and stored: written down before their job is completed, so that none is bought twice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.connections import Connection
+from models.queue.claims import Claim, FencedError
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored picture and what it was made of.
+
+    `input_hash` says what was asked for: 64 hex digits over input, pipeline,
+    model and tier. `sha256` and `size_bytes` are the object's.
+    """
+
+    input_hash: str
+    key: str
+    sha256: str
+    size_bytes: int
+    width_px: int
+    height_px: int
+    model: str
+    temperature: float | None
+    treatments: Sequence[str]
+
+
+_COLUMNS = """
+input_hash, key, sha256, bytes AS size_bytes, width AS width_px, height AS height_px, model, temperature, treatments
+"""
+
+_RECORD = """
+WITH held AS MATERIALIZED (
+    SELECT q.job_type, q.job_id, q.user_id FROM darkroom.job_queue q
+    WHERE q.id = $1 AND q.lease_token = $2 FOR UPDATE)
+INSERT INTO darkroom.artifacts
+    (job_type, job_id, user_id, input_hash, key, sha256, bytes, width, height, model, temperature, treatments)
+SELECT held.job_type, held.job_id, held.user_id, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM held
+ON CONFLICT (job_type, job_id) DO UPDATE
+SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
+    width = excluded.width, height = excluded.height, model = excluded.model, temperature = excluded.temperature,
+    treatments = excluded.treatments, created_at = now()
+RETURNING job_id
+"""
+
+
+async def record_artifact(connection: Connection, claim: Claim, artifact: Artifact) -> None:
+    """Write down what a claim has stored, under its fence. Repeating it is safe.
+
+    Only the queue row is locked: nothing is waited for afterwards, so the
+    order of locks isn't touched.
+
+    Raises:
+        FencedError: another holds the job, or it is over; nothing was written.
+    """
+    row = await connection.fetchrow(
+        _RECORD,
+        *(claim.id, claim.lease_token, artifact.input_hash, artifact.key, artifact.sha256, artifact.size_bytes),
+        *(artifact.width_px, artifact.height_px, artifact.model, artifact.temperature, list(artifact.treatments)),
+    )
+    if row is None:
+        raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
+
+
+async def find_artifact(connection: Connection, claim: Claim) -> Artifact | None:
+    """Return what an earlier attempt of this job has stored, if any."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM darkroom.artifacts a WHERE a.job_type = $1 AND a.job_id = $2",
+        claim.job_type,
+        claim.job_id,
+    )
+    return None if row is None else Artifact(**row)
+
+
+async def find_same(connection: Connection, claim: Claim, input_hash: str) -> Artifact | None:
+    """Return the newest picture that the same user's job of the same type has made of the same input, if any."""
+    row = await connection.fetchrow(
+        f"""SELECT {_COLUMNS} FROM darkroom.artifacts a
+            WHERE a.input_hash = $1 AND a.user_id = $2 AND a.job_type = $3 ORDER BY a.created_at DESC LIMIT 1""",
+        input_hash,
+        claim.user_id,
+        claim.job_type,
+    )
+    return None if row is None else Artifact(**row)

@@ -1,0 +1,1 @@
+"""Money: charges, refunds and what users are given again."""

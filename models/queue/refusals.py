@@ -1,0 +1,390 @@
+"""What the database refuses to do to one job, and how that job ends without stopping the others.
+
+A job that can't be started is found by claiming one by one, and set aside: its queue row keeps PostgreSQL's words, and
+it is tried again with a backoff, alone. A job whose end is refused ends all the same (`darkroom.end_refused`).
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from models.connections import (
+    CONTENTION,
+    LOCK_TIMEOUT_MS,
+    Connection,
+    is_cancelled,
+    is_contention,
+    is_raised,
+    is_refusal,
+    lock_waits,
+)
+from models.database import Database
+from models.job_tables import table_of
+from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
+from models.queue.transitions import (
+    BRIEF_LOCK_TIMEOUT_MS,
+    HOUSE_LOCK_TIMEOUT_MS,
+    HOUSE_STATEMENT_S,
+    Failed,
+    Released,
+    Retried,
+    Snoozed,
+    Transition,
+    Unheld,
+)
+
+log = structlog.get_logger(__name__)
+
+MAX_WORDS_CHARS: Final = 500
+
+FIRST_BACKOFF_S: Final = 2
+MOST_BACKOFF_S: Final = 300
+GENERAL_BACKOFF_S: Final = 15
+"""What may concern every row is over as soon as somebody has mended it."""
+
+END_AFTER_S: Final = 3_600
+"""A row that was refused for so long, END_AFTER_REFUSALS times at least, is ended."""
+
+END_AFTER_REFUSALS: Final = 5
+"""With no worker running nothing is tried, and an hour says nothing."""
+
+GENERAL_CLASSES: Final = ("08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "F0")
+"""SQLSTATE classes that may mean every row alike (rights, a missing function, a full disk, a time limit, ...): a job
+that is refused with one of these waits for its maximum wait, in case somebody mends the cause."""
+
+LOOK_S: Final = 0.5
+"""For so long one look claims row by row; what it has claimed waits to be started meanwhile."""
+
+EMPTY_LOOK_S: Final = 1.5
+"""The same for a look at the queue's head that has claimed nothing."""
+
+RETRIED_AT_ONCE: Final = 10
+
+END_PATIENCE_S: Final = 10
+"""How long the end of a claim waits for a balance that another program holds, before the job is set aside."""
+
+LABEL_EVERY_S: Final = 3_600
+LABEL_FIRST_S: Final = 60
+"""What was refused for a lock is over soon."""
+
+
+def is_of_a_row(error: asyncpg.PostgresError) -> bool:
+    """Say whether a write that skips locked rows failed for one of its rows: also by a lock that a trigger didn't get.
+
+    Such an error names its place. The write itself waits for tables alone, and those are everybody's.
+    """
+    return is_refusal(error) or (is_contention(error) and bool(getattr(error, "context", None)))
+
+
+def words_of(error: asyncpg.PostgresError) -> str:
+    """Return PostgreSQL's message and SQLSTATE; not its detail, which may quote the row."""
+    message = " ".join(str(error.args[0] if error.args else error).split())[:MAX_WORDS_CHARS]
+    return f"{message} (SQLSTATE {error.sqlstate})"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one look took; `refused` counts the rows that it set aside, so that another look is due at once."""
+
+    claims: list[Claim] = field(default_factory=list)
+    refused: int = 0
+
+
+_HEAD = """
+SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
+WHERE q.queue = $1 AND q.ready AND q.status = 'pending' ORDER BY q.position LIMIT $2
+"""
+_DUE = f"""
+SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
+WHERE q.refused_since IS NOT NULL AND q.queue = $1 AND q.status = 'retrying' AND q.scheduled_at <= now()
+ORDER BY q.scheduled_at LIMIT {RETRIED_AT_ONCE}
+"""
+_HEAD_ROWS: Final = 256
+
+
+async def claim_jobs(
+    database: Database, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
+) -> Claimed:
+    """Take up to `most` jobs of a queue as `models.queue.claims.claim` does; row by row where the database refuses one.
+
+    Arguments as of `claim`.
+    """
+    try:
+        return Claimed(
+            await database.commit("claim", lambda c: claim(c, worker_id, queue, most, deadlines_s), patience_s=0)
+        )
+    except asyncpg.PostgresError as error:
+        if not is_of_a_row(error):
+            raise
+    rows = await database.fetch(_HEAD, queue, max(most, _HEAD_ROWS))
+    return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s, empty_s=EMPTY_LOOK_S)
+
+
+async def claim_refused(
+    database: Database, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
+) -> Claimed:
+    """Try again a few of the rows that were set aside and are due. Arguments as of `claim`."""
+    rows = await database.fetch(_DUE, queue)
+    return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s)
+
+
+async def _claim_singly(
+    database: Database,
+    rows: list[Any],
+    worker_id: UUID,
+    queue: str,
+    most: int,
+    deadlines_s: Mapping[str, float],
+    *,
+    empty_s: float = LOOK_S,
+) -> Claimed:
+    claims: list[Claim] = []
+    refused, wait_ms = 0, TRIGGER_WAIT_MS
+    began_s = time.monotonic()
+    for row in rows:
+        # while nothing is claimed nothing waits to be started, and all of these rows may be refused
+        if len(claims) == most or time.monotonic() > began_s + (LOOK_S if claims else empty_s):
+            break
+        try:
+            one = await database.commit(
+                "claim_one",
+                partial(
+                    claim_one,
+                    worker_id=worker_id,
+                    queue=queue,
+                    queue_id=row["id"],
+                    deadlines_s=deadlines_s,
+                    wait_ms=wait_ms,
+                ),
+                patience_s=0,
+            )
+        except asyncpg.PostgresError as error:
+            if not is_of_a_row(error):
+                raise
+            await set_aside(database, Unheld(row["job_type"], row["job_id"], row["id"]), error)
+            refused += 1
+            wait_ms = BRIEF_WAIT_MS if is_contention(error) else wait_ms
+            continue
+        if one is not None:
+            claims.append(one)
+    return Claimed(claims, refused)
+
+
+# What another process has set aside meanwhile isn't due. The lease is over, if there was one: nobody works on it.
+# A claim that ends so stands in the job's history, as any other does that gives its job back.
+_SET_ASIDE = f"""
+WITH held AS MATERIALIZED (
+        SELECT s.id, s.job_type, s.job_id, s.stage, s.attempts, s.worker_id FROM darkroom.job_queue s
+        WHERE s.id = $1 AND CASE WHEN $2::uuid IS NULL
+                                 THEN s.status <> 'processing' AND (s.refused_since IS NULL OR s.scheduled_at <= now())
+                                 ELSE s.lease_token = $2 END
+        FOR UPDATE SKIP LOCKED),
+    history AS (
+        INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, error)
+        SELECT h.job_type, h.job_id, $7::text, h.stage, h.attempts, h.worker_id, $4::text
+        FROM held h WHERE h.worker_id IS NOT NULL)
+UPDATE darkroom.job_queue q
+SET status = 'retrying', ready = false, paused_by = NULL, worker_id = NULL, lease_token = NULL, deadline_at = NULL,
+    attempts = q.attempts - $6::integer, refusals = least(q.refusals, 2147483646) + 1,
+    refused_since = coalesce(q.refused_since, now()), refused_state = $3, last_error = $4,
+    scheduled_at = now() + make_interval(secs => least($5::integer, {FIRST_BACKOFF_S} * 2 ^ least(q.refusals, 16)))
+FROM held WHERE q.id = held.id
+RETURNING q.refusals
+"""
+
+
+async def set_aside(
+    database: Database,
+    waiting: Unheld,
+    error: asyncpg.PostgresError,
+    *,
+    lease_token: UUID | None = None,
+    event: str = "retried",
+) -> None:
+    """Let a job wait whose row the database refuses to change: only its queue row is written, and it is tried again.
+
+    Args:
+        database: where the queue is.
+        waiting: the job and its queue row.
+        error: what PostgreSQL said.
+        lease_token: of the claim that ends with this, lost claims being left alone; None if it isn't claimed.
+        event: what the job's history calls the end of the claim; one that is `released` or `snoozed` used no attempt.
+    """
+    state, words = error.sqlstate or "", words_of(error)
+    reason = f"the database refuses to {'start it' if lease_token is None else 'set it back'}: {words}"
+    most_s = GENERAL_BACKOFF_S if state[:2] in GENERAL_CLASSES else MOST_BACKOFF_S
+    given_back = int(event in {"released", "snoozed"})
+    count = await database.commit(
+        "set_aside",
+        lambda c: c.fetchval(_SET_ASIDE, waiting.queue_id, lease_token, state, reason, most_s, given_back, event),
+    )
+    if count == 1:  # once per job: what follows is in `darkroom doctor` and `darkroom jobs explain`
+        log.error("job_set_aside", job_id=waiting.job_id, error=words)
+
+
+_LOCK_JOB = "SELECT j.id FROM {table} j WHERE j.id = $1 FOR NO KEY UPDATE{skip}"
+_LOCK_QUEUED = """
+SELECT q.job_type, q.job_id, q.user_id, q.attempts, q.worker_id FROM darkroom.job_queue q
+WHERE q.id = $1 AND $2::text IS NOT NULL AND {condition} FOR UPDATE{skip}
+"""
+_HISTORY = """
+INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, duration_ms, error)
+VALUES ($1, $2, 'failed', $3, $4, $5, $6, $7)
+"""
+_END = """
+SELECT darkroom.end_refused(
+    ROW($1::text, $2::text, $3::text, 'FAILED', NULL, $4::text)::darkroom.change, NULL, $5, $6)
+"""
+SPEAK_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
+"""For a transaction of our own: a deferred constraint would speak at the commit, when nothing can be done about it."""
+
+
+async def end_refused(
+    database: Database,
+    unheld: Unheld,
+    failed: Failed,
+    error: asyncpg.PostgresError,
+    *,
+    condition: str,
+    value: object,
+    waits: bool = False,
+    lock_timeout_ms: int = HOUSE_LOCK_TIMEOUT_MS,
+) -> str | None:
+    """End a job though the database refused to write its end; return its label, or None if `condition` doesn't hold.
+
+    The label alone is tried first, unless the end took too long. Where that is refused, too, the queue row goes all the
+    same, the refund is paid or owed, and `darkroom.refused_ends` keeps the label, which is tried again each hour.
+
+    Args:
+        database: where the queue is.
+        unheld: the job and its queue row.
+        failed: the end that was refused.
+        error: what PostgreSQL said.
+        condition: SQL over `q` (the locked queue row), with `$3` for `value`.
+        value: what `condition` compares with.
+        waits: for locks, as a claim's own write does; else rows that are locked are left to the next pass.
+        lock_timeout_ms: how long it waits for a balance otherwise.
+    """
+    skip = "" if waits else " SKIP LOCKED"
+    is_late = is_cancelled(error) and not is_raised(error)
+    table = table_of(unheld.job_type).name
+
+    async def write(connection: Connection) -> str | None:
+        async with connection.transaction(), lock_waits(connection, LOCK_TIMEOUT_MS if waits else lock_timeout_ms):
+            await connection.execute(SPEAK_NOW)
+            await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
+            if await connection.fetchval(_LOCK_JOB.format(table=table, skip=skip), unheld.job_id) is None:
+                return None
+            held = await connection.fetchrow(
+                _LOCK_QUEUED.format(condition=condition, skip=skip), unheld.queue_id, unheld.job_id, value
+            )
+            if held is None:
+                return None
+            await connection.execute(
+                _HISTORY,
+                *(held["job_type"], held["job_id"], failed.stage, held["attempts"], held["worker_id"]),
+                *(failed.duration_ms, failed.reason),
+            )
+            label: str | None = await connection.fetchval(
+                _END,
+                held["job_type"],
+                held["job_id"],
+                held["user_id"],
+                failed.reason,
+                words_of(error),
+                not is_late,
+            )
+            return label
+
+    label = await database.commit("end_refused", write, patience_s=END_PATIENCE_S if waits else 0)
+    if label is not None:
+        log.error("job_end_recorded", job_id=unheld.job_id, label=label, error=words_of(error))
+    return label
+
+
+def event_of(transition: Transition) -> str:
+    """Return what a job's history calls the end of a claim whose job is to go on."""
+    match transition:
+        case Released():
+            return "released"
+        case Snoozed():
+            return "snoozed"
+        case Retried():
+            return transition.event
+        case _:
+            return "retried"
+
+
+async def settle_refused(database: Database, held: Claim, transition: Transition, error: Exception) -> None:
+    """Do what is left of a claim's transition that the database refused: end its job, or set it aside.
+
+    Raises:
+        FencedError: another holds the job, or it is over; nothing was written.
+        Exception: `error` itself, where it isn't PostgreSQL's.
+    """
+    if not isinstance(error, asyncpg.PostgresError):
+        raise error
+    unheld = Unheld(held.job_type, held.job_id, held.id)
+    if not isinstance(transition, Failed):
+        await set_aside(database, unheld, error, lease_token=held.lease_token, event=event_of(transition))
+        return
+    try:
+        label = await end_refused(
+            database, unheld, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True
+        )
+    except CONTENTION:  # its row or its balance is held for long: its next claim fails as this one did
+        await set_aside(database, unheld, error, lease_token=held.lease_token)
+        return
+    if label is None:
+        raise FencedError(f"{held.job_type} job {held.job_id} is no longer held by this claim")
+
+
+_LONG_REFUSED = f"""
+SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.last_error, q.refused_since, q.refusals
+FROM darkroom.job_queue q CROSS JOIN (SELECT coalesce(darkroom.setting('pauses'), '{{}}') AS now) p
+WHERE q.refused_since < now() - interval '{END_AFTER_S} seconds' AND q.refusals >= {END_AFTER_REFUSALS}
+  AND q.status = 'retrying' AND left(q.refused_state, 2) <> ALL ($1)
+  AND NOT p.now ? ('queue:' || q.queue) AND darkroom.pause_of(q.job_type, q.tier, p.now) IS NULL
+ORDER BY q.refused_since LIMIT 200
+"""
+
+
+async def long_refused(database: Database) -> list[Any]:
+    """Return the queue rows of jobs that the database has refused to start for END_AFTER_S."""
+    return await database.fetch(_LONG_REFUSED, list(GENERAL_CLASSES))
+
+
+_UNSETTLED = f"""
+SELECT r.job_type, r.job_id FROM darkroom.refused_ends r
+WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds'
+   OR r.tries = 1 AND r.tried_at < now() - interval '{LABEL_FIRST_S} seconds' ORDER BY r.tried_at LIMIT 200
+"""
+_SETTLE = "SELECT darkroom.settle_refused_end($1, $2)"
+
+
+async def settle_refused_ends(database: Database) -> int:
+    """Try again, each hour and one by one, the labels and refunds that were refused; return how many are settled."""
+    settled, lock_timeout_ms = 0, HOUSE_LOCK_TIMEOUT_MS
+    for row in await database.fetch(_UNSETTLED):
+        settle = partial(_settle, key=(row["job_type"], row["job_id"]), lock_timeout_ms=lock_timeout_ms)
+        try:
+            settled += await database.commit("settle_refused", settle, patience_s=0)
+        except asyncpg.PostgresError as error:
+            if is_contention(error):  # somebody holds its row or its balance: the next pass is soon
+                lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
+                continue
+            log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
+    return settled
+
+
+async def _settle(connection: Connection, key: tuple[str, str], lock_timeout_ms: int) -> bool:
+    async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
+        await connection.execute(SPEAK_NOW)
+        await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
+        return bool(await connection.fetchval(_SETTLE, *key))

@@ -1,0 +1,373 @@
+"""What the house does for jobs that nobody holds any more: rescue, quarantine, maximum wait, adoption."""
+
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from models.connections import Connection, is_contention
+from models.database import Database
+from models.history.error_logs import FailedAttempt, log_failed_attempts
+from models.job_state import JobStatus
+from models.queue.refusals import SPEAK_NOW, end_refused, event_of, is_of_a_row, long_refused, set_aside
+from models.queue.transitions import (
+    BRIEF_LOCK_TIMEOUT_MS,
+    HOUSE_LOCK_TIMEOUT_MS,
+    Failed,
+    Released,
+    Retried,
+    Unheld,
+    record_for_house,
+)
+
+log = structlog.get_logger(__name__)
+
+DEADLINE_GRACE_S = 30
+"""A worker ends its own overdue stage; only one that can't has its claim taken this much later."""
+
+QUARANTINE_KILLS = 2
+"""A job during whose same stage so many workers died is suspected of killing them."""
+
+MOST_AT_ONCE = 200
+
+PASS_S = 1.0
+"""How long one pass makes claims due again: other jobs wait to be claimed meanwhile."""
+
+ENDING_S = 0.5
+"""How long it ends jobs after that, which may have to wait for balances that another program holds."""
+
+ADOPTION_S = 20.0
+"""How long taking in may take; what a trigger lets nobody set back in this time is queued as it is."""
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+Stops: TypeAlias = Sequence[Sequence[str]]
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long one pass waits for each job's locks: briefly, once it has waited in vain."""
+
+    lock_timeout_ms: int = HOUSE_LOCK_TIMEOUT_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """Counts of one pass."""
+
+    requeued: int = 0
+    ended: int = 0
+
+
+_HAS_SIGNED_OFF = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id)"
+_IS_DEAD = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id AND w.lease_expires_at > now())"
+_IS_OVERDUE = f"q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now()"
+_IS_LOST = f"({_HAS_SIGNED_OFF} OR {_IS_DEAD} OR {_IS_OVERDUE})"
+"""Without the clock: asked a moment after `_lost` was true, of a worker that may have come back since."""
+
+
+CONNECTS_TO_WAIT = 2
+"""After a pause of PostgreSQL a worker may be in the middle of a connection attempt, and then needs another."""
+
+
+def _may_come_back(settled_at: str) -> str:
+    """Say, in SQL, whether a worker with slow connections hasn't had the time to renew since PostgreSQL's return."""
+    return f"""EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id
+        AND clock_timestamp() < {settled_at} + make_interval(secs => {CONNECTS_TO_WAIT} * w.connect_s))"""
+
+
+def _lost(not_after: str, settled_at: str) -> str:
+    """Say, in SQL, which claims nobody holds: silence counts only while our own view of the database is fresh."""
+    is_silent = f"({_IS_DEAD} AND NOT {_may_come_back(settled_at)})"
+    return f"({_HAS_SIGNED_OFF} OR (({is_silent} OR {_IS_OVERDUE}) AND clock_timestamp() < {not_after}))"
+
+
+_CANDIDATES = f"""
+SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.max_attempts, q.lease_token,
+       {_IS_DEAD} AS is_dead,
+       (SELECT count(*) FROM darkroom.stage_runs r
+        WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
+FROM darkroom.job_queue q
+WHERE q.status = 'processing' AND q.id > $3 AND {_lost("$1", "$2::timestamptz")}
+ORDER BY q.id LIMIT {MOST_AT_ONCE}
+"""
+
+
+async def rescue_lost_claims(
+    database: Database, not_after: datetime | None, settled_at: datetime | None = None
+) -> Rescued:
+    """Make due again the claims of dead workers and those far past their stage's deadline.
+
+    A rescued claim has used its attempt. A job without attempts left ends,
+    and so does one that lost QUARANTINE_KILLS workers at the same stage; both
+    are refunded. Idempotent; any number of processes may run it.
+
+    Args:
+        database: where to look.
+        not_after: the database's time until which a lease that is over means
+            death, as `Pulse` says; None while it means nothing. A PostgreSQL
+            that was paused in the middle is past it when it goes on, and takes
+            nobody for dead who couldn't renew. A worker that has signed off,
+            or was seen to die, is gone whatever the time.
+        settled_at: the database's time from which workers with fast connections
+            have renewed since our view of the database began; slow ones get
+            longer. None means long ago.
+    """
+    window = (not_after or NEVER, settled_at or NEVER)
+    requeued = ended = 0
+    failures = []
+    waits = Waits()
+    for claims, most_s in zip(await _lost_claims(database, window), (PASS_S, ENDING_S), strict=True):
+        until_s = time.monotonic() + most_s
+        for row, code, transition in claims:
+            if time.monotonic() > until_s:
+                break
+            lost = partial(_rescue, row=row, transition=transition, window=window)
+            status = await _write(database, "rescue", row, transition, lost, waits, still=_IS_LOST)
+            if status is None:
+                continue
+            requeued += status == JobStatus.PENDING
+            ended += status != JobStatus.PENDING
+            failures.append(_failure(row, "JobRescued", code, transition.reason))
+    await log_failed_attempts(database, failures)  # after all of them: a locked table keeps no job from its rescue
+    return Rescued(requeued, ended)
+
+
+_LostClaims: TypeAlias = list[tuple[Any, str, Failed | Retried]]
+
+
+async def _lost_claims(database: Database, window: tuple[datetime, datetime]) -> tuple[_LostClaims, _LostClaims]:
+    """Return all lost claims with what becomes of them: those that go on, and those that end.
+
+    In any order: the oldest may be those whose rows another program holds, and would stand first in each pass.
+    """
+    going_on: _LostClaims = []
+    ending: _LostClaims = []
+    last = 0
+    while rows := await database.fetch(_CANDIDATES, *window, last):
+        for row in rows:
+            code, transition = _verdict(row)
+            (ending if isinstance(transition, Failed) else going_on).append((row, code, transition))
+        if len(rows) < MOST_AT_ONCE:
+            break
+        last = rows[-1]["id"]
+    random.shuffle(going_on)
+    random.shuffle(ending)
+    return going_on, ending
+
+
+def _failure(row: Any, kind: str, code: str, reason: str) -> FailedAttempt:
+    """Describe what the house ended: the worker that could say more is gone."""
+    return FailedAttempt(
+        row["job_type"], row["job_id"], row["user_id"], row["stage"], row["attempts"], reason, type=kind, code=code
+    )
+
+
+def _unheld(row: Any) -> Unheld:
+    return Unheld(row["job_type"], row["job_id"], row["id"])
+
+
+async def _write(
+    database: Database,
+    name: str,
+    row: Any,
+    transition: Failed | Retried | Released,
+    work: Callable[..., Awaitable[str | None]],
+    waits: Waits,
+    *,
+    still: str = "true",
+) -> str | None:
+    """Do one job's write; one that the database refuses keeps no other from its own.
+
+    A refused end is recorded as such if `still` (SQL over `q`) holds, and its label returned; a claim that can't be set
+    back is set aside.
+    """
+    try:
+        return await database.commit(name, partial(work, lock_timeout_ms=waits.lock_timeout_ms), patience_s=0)
+    except asyncpg.PostgresError as error:
+        if is_contention(error):
+            waits.lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
+        if is_of_a_row(error):
+            return await _settle_refused(database, row, transition, error, still, waits)
+        if not is_contention(error):
+            raise
+        return None  # a table is locked: the next pass is soon
+
+
+async def _settle_refused(
+    database: Database,
+    row: Any,
+    transition: Failed | Retried | Released,
+    error: asyncpg.PostgresError,
+    still: str,
+    waits: Waits,
+) -> str | None:
+    """End a job, or set it aside, whose row the database refuses to change; the next pass tries what fails again."""
+    token = row["lease_token"]
+    label = None
+    try:
+        if isinstance(transition, Failed):
+            same = f"q.lease_token IS NOT DISTINCT FROM $3::uuid AND {still}"
+            wait = {"condition": same, "value": token, "lock_timeout_ms": waits.lock_timeout_ms}
+            label = await end_refused(database, _unheld(row), transition, error, **wait)
+        elif token is not None:
+            await set_aside(database, _unheld(row), error, lease_token=token, event=event_of(transition))
+    except asyncpg.PostgresError as again:
+        if is_contention(again):
+            return None  # somebody holds its balance: it is no refusal, and the next pass is soon
+        error = again
+    log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)
+    return label
+
+
+def _verdict(row: Any) -> tuple[str, Failed | Retried]:
+    """Say what becomes of a claim that nobody holds, and the code that error_logs counts it by."""
+    what = "its worker died" if row["is_dead"] else f"it was held {DEADLINE_GRACE_S} s past its deadline"
+    stage, kills = row["stage"], row["kills"] + 1
+    if kills >= QUARANTINE_KILLS:
+        return "QUARANTINED", Failed(stage, f"quarantined: {what} at {stage}, {kills} times; the input is kept")
+    code = "WORKER_DIED" if row["is_dead"] else "HELD_TOO_LONG"
+    if row["attempts"] >= row["max_attempts"]:
+        return code, Failed(stage, f"{what} at {stage}, and all {row['max_attempts']} attempts are used")
+    return code, Retried(stage, f"{what} at {stage}", timedelta(), event="rescued")
+
+
+async def _rescue(
+    connection: Connection,
+    row: Any,
+    transition: Failed | Retried,
+    window: tuple[datetime, datetime],
+    lock_timeout_ms: int,
+) -> str | None:
+    not_after, settled_at = window
+    return await record_for_house(
+        connection,
+        _unheld(row),
+        transition,
+        # a claim that has moved on since was alive: its verdict would name the wrong stage, and count a kill there
+        "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
+        f" AND {_lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
+        [str(row["lease_token"]), not_after.isoformat(), row["stage"], settled_at.isoformat()],
+        lock_timeout_ms,
+    )
+
+
+_UNKNOWN = """
+SELECT q.id, q.job_type, q.job_id, q.stage, q.lease_token FROM darkroom.job_queue q WHERE q.lease_token = ANY ($1)
+"""
+
+
+async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
+    """Give back claims that their own worker doesn't know of: the answer to its claim was lost on the way."""
+    waits = Waits()
+    for row in await database.fetch(_UNKNOWN, list(tokens)):
+        released = Released(row["stage"])
+        held = {"condition": "q.lease_token = $3", "value": row["lease_token"]}
+        release = partial(record_for_house, unheld=_unheld(row), transition=released, **held)
+        await _write(database, "release_unknown", row, released, release, waits)
+
+
+# Ids follow the order of submission, so only the oldest rows need a look, and no index: more of them only where
+# pauses keep older ones. Such times are worked out once for all jobs of a queue, type and tier.
+_OLD = """
+WITH old AS MATERIALIZED (
+        SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.user_id, q.tier, q.queue, q.stage, q.attempts, q.status,
+                              q.last_error, q.created_at, q.lease_token
+                       FROM darkroom.job_queue q WHERE q.id > $2 ORDER BY q.id LIMIT 1000) q
+        WHERE q.created_at < now() - make_interval(secs => $1)),
+    kinds AS MATERIALIZED (
+        SELECT k.*, darkroom.paused_times(k.queue, k.job_type, k.tier, $3) AS times
+        FROM (SELECT DISTINCT o.queue, o.job_type, o.tier FROM old o) k)
+SELECT o.*, p.paused_s, extract(epoch FROM now() - o.created_at) - p.paused_s > $1 AS is_overdue
+FROM old o JOIN kinds k USING (queue, job_type, tier)
+CROSS JOIN LATERAL (SELECT darkroom.paused_s(k.times, o.created_at) AS paused_s) p ORDER BY o.id
+"""
+_PAGE = 1_000
+
+
+async def overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> AsyncIterator[Any]:
+    """Yield the queue rows of jobs that haven't finished within the maximum wait, oldest first.
+
+    Operators' pauses aren't counted: `paused_s` says for how long a job was held back.
+
+    Args:
+        database: where the queue is.
+        max_wait_s: from submission on.
+        stops: for each provider that may be asked, the names of pauses that stop it.
+    """
+    last = 0
+    while rows := await database.fetch(_OLD, max_wait_s, last, [list(names) for names in stops]):
+        for row in rows:
+            if row["is_overdue"]:
+                yield row
+        if len(rows) < _PAGE:
+            return
+        last = rows[-1]["id"]
+
+
+async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> int:
+    """End, refunded, what hasn't finished within the maximum wait; return how many. Arguments as of `overdue_jobs`.
+
+    The reason says what the job waited for.
+    """
+    failures, waits = [], Waits()
+    async for row in overdue_jobs(database, max_wait_s, stops):
+        waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
+        uncounted = f" (and {row['paused_s']:.0f} s of operators' pauses)" if row["paused_s"] else ""
+        failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")
+        same = {"condition": "q.created_at = $3", "value": row["created_at"]}
+        end = partial(record_for_house, unheld=_unheld(row), transition=failed, **same)
+        if await _write(database, "end_overdue", row, failed, end, waits) is not None:
+            failures.append(_failure(row, "JobOverdue", "MAX_WAIT_OVER", failed.reason))
+    await log_failed_attempts(database, failures)
+    return len(failures)
+
+
+async def end_refused_jobs(database: Database) -> int:
+    """End, refunded, what the database has refused to start for an hour; return how many ended."""
+    failures, waits = [], Waits()
+    for row in await long_refused(database):
+        failed = Failed(
+            row["stage"],
+            f"not started in {row['refusals']} tries since {row['refused_since']:%Y-%m-%d %H:%M} "
+            f"UTC: {row['last_error']}",
+        )
+        same = {"condition": "q.refused_since = $3", "value": row["refused_since"]}
+        end = partial(record_for_house, unheld=_unheld(row), transition=failed, **same)
+        if await _write(database, "end_refused_job", row, failed, end, waits) is not None:
+            failures.append(_failure(row, "JobRefused", "REFUSED_BY_DATABASE", failed.reason))
+    await log_failed_attempts(database, failures)
+    return len(failures)
+
+
+async def adopt_jobs(
+    database: Database, *, max_wait_s: float = 86_400, silence_s: float = 630, stops: Stops = ()
+) -> tuple[int, int]:
+    """Queue unfinished jobs without a queue row, and drop queue rows without a job; return how many of each.
+
+    On tables that another tool made nothing is queued before `db upgrade --take-over`. Nothing is charged. Jobs that
+    are too old are left to `models.queue.left_behind`.
+
+    Args:
+        database: where the jobs are.
+        max_wait_s: from their creation on; operators' pauses not counted.
+        silence_s: a PROCESSING row that was touched later may be in another worker's hands.
+        stops: as of `overdue_jobs`.
+    """
+    values = (max_wait_s, silence_s, [list(names) for names in stops])
+
+    async def adopt(connection: Connection) -> tuple[int, int]:
+        async with connection.transaction():
+            await connection.execute(SPEAK_NOW)
+            await connection.execute(f"SET LOCAL statement_timeout = {ADOPTION_S * 1000:.0f}")
+            row = await connection.fetchrow("SELECT adopted, dropped FROM darkroom.adopt(1000, $1, $2, $3)", *values)
+            return (row["adopted"], row["dropped"]) if row else (0, 0)
+
+    return await database.commit("adopt", adopt)

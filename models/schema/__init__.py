@@ -1,0 +1,1 @@
+"""The schema: migrations, and what `db upgrade` makes and `db check` looks for."""

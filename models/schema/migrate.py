@@ -1,0 +1,357 @@
+"""Bring a database to what this Darkroom needs, and say whether it is there (`darkroom db upgrade`, `db check`).
+
+Each function takes an engine of the caller's, or a URL; the URL's connections are closed before it returns.
+One transaction holds everything that an upgrade does, so that a refused one leaves nothing behind.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from asyncpg import PostgresError
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from models.connections import DatabaseLostError, losses_translated
+from models.schema.migrations import installation, repeatable, session
+from models.schema.migrations.adoption import require_usable_tables
+from models.schema.migrations.errors import (
+    DatabaseBusyError,
+    InvalidSettingError,
+    NotReadyError,
+    RightsMissingError,
+)
+from models.schema.migrations.installation import Mode, Problem, Recorded
+from models.schema.migrations.requirements import (
+    has_relation,
+    require_nothing_in_the_way,
+    require_nothing_of_others,
+    require_role,
+    require_rows_shown,
+    require_server,
+)
+from models.schema.migrations.search_path import keep_role_out_of_our_schema
+from models.schema.migrations.sequences import set_past_tables
+
+Result = TypeVar("Result")
+
+ADVISORY_LOCK: Final = 0x6461726B726F6F6D
+"""'darkroom' in ASCII: one migration at a time in a database, whoever starts it."""
+
+TURN_TIMEOUT_S: Final = 600
+"""How long to wait for another migration of the same database."""
+
+LOCK_ATTEMPTS: Final = 6
+LOCK_CONFLICTS: Final = frozenset({"55P03", "40P01", "40001"})
+"""SQLSTATEs of a lock not given in time, a deadlock and a serialization failure: nothing happened, try again."""
+
+UNREACHABLE: Final = frozenset({"57P03", "57P01", "57P02", "53300", "3D000"})
+"""SQLSTATEs of a server that starts, stops or is full, and of a database that isn't created yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeResult:
+    """What an upgrade found and did.
+
+    Attributes:
+        is_adopted: the application's tables are another tool's; only our own schema was applied.
+        applied: revisions applied by this call, oldest first; empty when all was there.
+        mode: who charges, as recorded now.
+        mode_before: as recorded before this call; None at the first.
+        opening_balances: how many were recorded by this call.
+        sequences: those that this call set past their tables.
+    """
+
+    is_adopted: bool
+    applied: tuple[str, ...]
+    mode: Mode
+    mode_before: Mode | None
+    opening_balances: int
+    sequences: tuple[str, ...] = ()
+
+
+async def upgrade(
+    engine_or_url: AsyncEngine | str,
+    *,
+    mode: str | None = None,
+    prices: Mapping[str, int],
+    cost_column: str = session.OUR_COST_COLUMN,
+    max_retries: int = 3,
+    regeneration: Mapping[str, object] | None = None,
+    link_pipelines: str | None = None,
+    models: Mapping[str, object] | None = None,
+    fetch_allow_loopback: bool | None = None,
+    grant_role: str | None = None,
+    with_application: bool = False,
+) -> UpgradeResult:
+    """Bring a database to head and record how its triggers are to charge. Idempotent, and safe from several processes.
+
+    An empty database gets both branches; where another tool made the tables, they are checked and only our own schema
+    is applied.
+
+    Args:
+        engine_or_url: with the rights to create a schema, and triggers on the application's tables.
+        mode: who charges; None keeps what is recorded, and means managed for tables that we make.
+        prices: tokens by tier, for each of the four.
+        cost_column: the name of the cost's column in both job tables.
+        max_retries: attempts after the first for jobs whose table has no such column.
+        regeneration: what users earn back, as `Settings.regeneration_terms` says; None keeps what is recorded.
+        link_pipelines: `owner` or `trust`, for jobs that are inserted; None means trust where another tool made the
+            tables, since its application checks tokens by itself, and owner on our own.
+        models: which models may be asked, as `config.model_terms` says; None keeps what is recorded.
+        fetch_allow_loopback: workers fetch from this machine's own addresses, too; None keeps what is recorded.
+        grant_role: a role that is to be allowed to submit and cancel by our SQL functions.
+        with_application: make the application's tables also where `public` holds relations of somebody else.
+
+    Raises:
+        ModeRequiredError: another tool's tables, and a mode is neither given nor recorded.
+        ModeChangeError: another mode than the recorded one while jobs are queued.
+        InvalidSettingError: a mode, price or cost column that can't be.
+        UnusableSchemaError: another tool's tables lack what Darkroom needs.
+        HiddenRowsError: row-level security keeps rows of a table from Darkroom's role.
+        UnrelatedRelationsError: `public` holds somebody else's relations, and no application.
+        NewerDatabaseError: a newer Darkroom has migrated this database.
+        RoleNotFoundError: there is no such role.
+        UnsupportedServerError: PostgreSQL is older than 14.
+        DatabaseBusyError: someone held a lock for too long, several times.
+    """
+    installation.require_valid_settings(mode, prices)
+
+    def run(connection: Connection) -> UpgradeResult:
+        result = _upgrade(
+            connection,
+            mode=mode,
+            prices=prices,
+            cost_column=cost_column,
+            grant_role=grant_role,
+            with_application=with_application,
+        )
+        installation.record(connection, "max_retries", max_retries)
+        default = "trust" if result.is_adopted else "owner"
+        installation.record(connection, "link_pipelines", link_pipelines or default)
+        for key, terms in (("regeneration", regeneration), ("models", models)):
+            if terms is not None:
+                installation.record(connection, key, dict(terms))
+        if fetch_allow_loopback is not None:
+            installation.record(connection, "fetch_allow_loopback", fetch_allow_loopback)
+        return result
+
+    return await _in_turn(engine_or_url, run)
+
+
+async def downgrade(engine_or_url: AsyncEngine | str, branch: str) -> None:
+    """Take one branch (`darkroom`, or `application` with everything in its tables) down to nothing.
+
+    Raises:
+        DatabaseBusyError: someone held a lock for too long, several times.
+    """
+    await _in_turn(engine_or_url, lambda connection: session.downgrade_branch(connection, branch))
+
+
+async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
+    """Say what is wrong with a database: revisions, recorded settings, triggers. Nothing wrong, nothing returned.
+
+    A server that can't be reached is a problem too, and no error.
+    """
+    try:
+        async with _engine(engine_or_url) as engine, _connected(engine) as connection:
+            return await connection.run_sync(lambda sync: list(installation.problems(sync)))
+    except (DatabaseLostError, DBAPIError, PostgresError) as error:
+        if not _is_unreachable(error):
+            raise
+        return [Problem("unreachable", f"the database can't be reached: {error}")]
+
+
+async def recorded(engine_or_url: AsyncEngine | str) -> Recorded | None:
+    """Return mode, prices and cost column as the triggers see them; None before the first upgrade."""
+    async with _engine(engine_or_url) as engine, _connected(engine) as connection:
+        return await connection.run_sync(installation.recorded)
+
+
+async def wait_until_ready(
+    engine_or_url: AsyncEngine | str,
+    *,
+    timeout_s: float | None = None,
+    poll_s: float = 1.0,
+    on_wait: Callable[[Sequence[Problem]], None] | None = None,
+) -> None:
+    """Return once a process may work on this database: it waits for the migration, and for the server itself.
+
+    Args:
+        engine_or_url: the database.
+        timeout_s: None waits for as long as it takes.
+        poll_s: the pause between two looks.
+        on_wait: called after each look that found a reason to wait.
+
+    Raises:
+        NotReadyError: the time is over; says what was still wrong.
+        RightsMissingError: the role lacks rights, which no waiting gives it.
+    """
+    started = time.monotonic()
+    while True:
+        waiting_for = [problem for problem in await check(engine_or_url) if problem.kind != "ahead"]
+        if not waiting_for:
+            return
+        if waiting_for[0].kind == "rights_missing":
+            raise RightsMissingError(waiting_for[0].message)
+        if timeout_s is not None and time.monotonic() - started + poll_s > timeout_s:
+            raise NotReadyError(timeout_s, [problem.message for problem in waiting_for])
+        if on_wait is not None:
+            on_wait(waiting_for)
+        await asyncio.sleep(poll_s)
+
+
+def _upgrade(
+    connection: Connection,
+    *,
+    mode: str | None,
+    prices: Mapping[str, int],
+    cost_column: str,
+    grant_role: str | None,
+    with_application: bool,
+) -> UpgradeResult:
+    require_server(connection)
+    require_role(connection, grant_role)
+    require_rows_shown(connection)  # what an installation has recorded decides what follows
+    installation.require_known_revisions(connection)
+    keep_role_out_of_our_schema(connection)
+    stamped = session.stamped_revisions(connection)
+    before = installation.recorded(connection)
+    application, darkroom = (session.branch_revisions(branch) for branch in session.BRANCHES)
+    is_adopted = stamped.isdisjoint(application) and has_relation(connection, "users")
+    now_mode = installation.settled_mode(connection, mode, is_adopted=is_adopted)
+    if before is not None and before.cost_column != cost_column:
+        raise InvalidSettingError(
+            f"the cost stands in {cost_column!r} now, and our functions were made for {before.cost_column!r}: "
+            "they would have to be made again, with the darkroom branch taken down first"
+        )
+    if not is_adopted:
+        if stamped.isdisjoint(application):
+            require_nothing_in_the_way(connection)
+            if not with_application:
+                require_nothing_of_others(connection)
+        session.upgrade_branch(connection, "application")
+    session.prepare(connection)
+    require_usable_tables(connection, cost_column, now_mode)
+    session.upgrade_branch(connection, "darkroom")
+    repeatable.apply(connection, cost_column)
+    require_rows_shown(connection)
+    sequences = set_past_tables(connection)
+    after = session.stamped_revisions(connection)
+    for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
+        installation.record(connection, key, value)
+    installation.record(connection, "is_adopted", is_adopted)
+    installation.record_installation(connection)
+    if grant_role is not None:
+        connection.execute(text("SELECT darkroom.grant_to(:role)"), {"role": grant_role})
+    return UpgradeResult(
+        is_adopted=is_adopted,
+        applied=_between(application, stamped, after) + _between(darkroom, stamped, after),
+        mode=now_mode,
+        mode_before=None if before is None else before.mode,
+        opening_balances=_record_opening_balances(connection, before, now_mode),
+        sequences=tuple(one.sequence for one in sequences),
+    )
+
+
+def _between(branch: tuple[str, ...], before: frozenset[str], after: frozenset[str]) -> tuple[str, ...]:
+    """Return a branch's revisions that lie after the head before and up to the head after."""
+
+    def height(stamped: frozenset[str]) -> int:
+        return max((number for number, revision in enumerate(branch, 1) if revision in stamped), default=0)
+
+    return branch[height(before) : height(after)]
+
+
+def _record_opening_balances(connection: Connection, before: Recorded | None, mode: Mode) -> int:
+    # while somebody else charged, balances moved as they liked: what was recorded before that says nothing now
+    if before is not None and before.mode != "managed" and mode == "managed":
+        connection.execute(text("DELETE FROM darkroom.opening_balances"))
+    return connection.scalar(text("SELECT darkroom.record_opening_balances()")) or 0
+
+
+async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection], Result]) -> Result:
+    """Run in one transaction, after every other migration of this database and of this process."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(lambda error: _sqlstate(error) in LOCK_CONFLICTS),
+        stop=stop_after_attempt(LOCK_ATTEMPTS),
+        wait=wait_random_exponential(max=5),
+    )
+
+    async def attempt() -> Result:
+        async with _connected(engine) as plain:
+            # every statement must see what the migration before us committed while we waited
+            connection = await plain.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                await connection.execute(text(f"SET LOCAL lock_timeout TO '{TURN_TIMEOUT_S}s'"))
+                await connection.execute(text("SET LOCAL statement_timeout TO 0"))
+                # of the transaction, not of the session: a transaction pooler would leave that one behind
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+                await connection.run_sync(session.set_timeouts)
+                return await connection.run_sync(run)
+
+    async with _alembic_turn(), _engine(engine_or_url) as engine:
+        try:
+            return await retrying(attempt)
+        except RetryError as error:
+            raise DatabaseBusyError(LOCK_ATTEMPTS) from error.last_attempt.exception()
+
+
+_alembic_in_use = threading.Lock()
+
+
+@asynccontextmanager
+async def _alembic_turn() -> AsyncIterator[None]:
+    """Hold alembic, whose `op` and `context` are the process's: two migrations in it would mix them up.
+
+    A lock of threading, polled, because an asyncio lock belongs to one event loop.
+    """
+    while not _alembic_in_use.acquire(blocking=False):  # noqa: ASYNC110 - an event belongs to one loop as well
+        await asyncio.sleep(0.05)
+    try:
+        yield
+    finally:
+        _alembic_in_use.release()
+
+
+@asynccontextmanager
+async def _engine(engine_or_url: AsyncEngine | str) -> AsyncIterator[AsyncEngine]:
+    if isinstance(engine_or_url, AsyncEngine):
+        yield engine_or_url
+        return
+    url = make_url(engine_or_url).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Lend a connection; only what happens while it is opened means that the database can't be reached."""
+    with losses_translated():
+        connection = await engine.connect()
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _is_unreachable(error: Exception) -> bool:
+    state = _sqlstate(error) or ""
+    is_cut_off = isinstance(error, DBAPIError) and error.connection_invalidated
+    return isinstance(error, DatabaseLostError) or is_cut_off or state in UNREACHABLE or state.startswith("08")
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    """Return the SQLSTATE of an error of SQLAlchemy's or of the driver's own, which a script raises."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(original, "sqlstate", None)

@@ -1,0 +1,90 @@
+"""What a database must be, and must not hold, before it is migrated."""
+
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from models.application.tables import TABLES
+from models.schema.migrations.errors import (
+    HiddenRowsError,
+    RoleNotFoundError,
+    UnrelatedRelationsError,
+    UnsupportedServerError,
+    UnusableSchemaError,
+)
+from models.schema.migrations.visibility import hidden_tables
+
+OLDEST_SERVER: Final = 140_000
+"""server_version_num of PostgreSQL 14, the oldest that has what our SQL uses."""
+
+
+def require_server(connection: Connection) -> None:
+    """Refuse a server that is older than the SQL that we use.
+
+    Raises:
+        UnsupportedServerError: it is.
+    """
+    number = int(connection.scalar(text("SHOW server_version_num")) or 0)
+    if number < OLDEST_SERVER:
+        raise UnsupportedServerError(f"PostgreSQL {number // 10_000} is too old: Darkroom needs 14 or newer")
+
+
+def require_rows_shown(connection: Connection) -> None:
+    """Refuse a database whose row-level security hides rows from Darkroom's role.
+
+    Raises:
+        HiddenRowsError: names the tables.
+    """
+    if hidden := [one.message for one in hidden_tables(connection)]:
+        raise HiddenRowsError(hidden)
+
+
+def require_role(connection: Connection, role: str | None) -> None:
+    """Refuse to grant to a role that there isn't; None asks for no grant.
+
+    Raises:
+        RoleNotFoundError: there is no such role.
+    """
+    if role is not None and not connection.scalar(
+        text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)"), {"role": role}
+    ):
+        raise RoleNotFoundError(role)
+
+
+def has_relation(connection: Connection, name: str) -> bool:
+    """Say whether schema public holds a relation of that name."""
+    return connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"public.{name}"}) is not None
+
+
+def require_nothing_in_the_way(connection: Connection) -> None:
+    """Refuse to make the application's tables where some of them are there already.
+
+    Raises:
+        UnusableSchemaError: names them.
+    """
+    there = [
+        f"table {name} is there already, though table users isn't" for name in TABLES if has_relation(connection, name)
+    ]
+    if there:
+        raise UnusableSchemaError(there)
+
+
+# What belongs to an extension was made by CREATE EXTENSION, and says nothing about whose database it is.
+_OTHERS: Final = text("""
+    SELECT relname FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
+      AND NOT EXISTS (SELECT FROM pg_depend
+                      WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
+    ORDER BY relkind = 'S', relname
+""")
+
+
+def require_nothing_of_others(connection: Connection) -> None:
+    """Refuse to make the application's tables unasked beside somebody else's relations.
+
+    Raises:
+        UnrelatedRelationsError: names both.
+    """
+    found = list(connection.scalars(_OTHERS))
+    if found:
+        raise UnrelatedRelationsError(found, sorted(TABLES))

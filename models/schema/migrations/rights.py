@@ -1,0 +1,65 @@
+"""Whether a role may do what a worker, a scheduler and the command line do: asked of the catalog, object by object."""
+
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from models.schema.migrations.adoption import JOB_TABLES
+
+MOST_NAMED: Final = 3
+"""So many missing rights are named; the number of the others follows."""
+
+_READ: Final = ("enhanced_images", "enhancement_pipelines", "user_token_balances")
+"""Tables of the application's that every job is worked out from, or its user's balance is shown from."""
+
+_SCHEMAS = text("""
+    SELECT format('USAGE on schema %I', nspname) FROM pg_namespace
+    WHERE nspname IN ('darkroom', 'public') AND NOT has_schema_privilege(oid, 'USAGE') ORDER BY 1
+""")
+
+# Every table, sequence and function of ours but those that triggers call, and the version table, which is only read.
+_OBJECTS = text("""
+    WITH wanted AS (
+        SELECT c.oid, c.relname, c.relkind, w.what FROM pg_class c
+        CROSS JOIN unnest(CASE
+            WHEN c.relkind = 'S' THEN ARRAY['USAGE', 'SELECT']
+            WHEN c.relkind = 'v' OR c.relname = 'alembic_version' THEN ARRAY['SELECT']
+            ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) w (what)
+        WHERE c.relnamespace = 'darkroom'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S') AND NOT c.relispartition),
+    missing AS (
+        SELECT 1 AS place, format('%s on darkroom.%I', w.what, w.relname) AS name FROM wanted w
+        WHERE CASE WHEN w.relkind = 'S' THEN NOT has_sequence_privilege(w.oid, w.what)
+                   ELSE NOT has_table_privilege(w.oid, w.what) END
+        UNION ALL
+        SELECT 2, 'EXECUTE on ' || p.oid::regprocedure FROM pg_proc p
+        WHERE p.pronamespace = 'darkroom'::regnamespace AND p.prorettype <> 'trigger'::regtype
+          AND NOT has_function_privilege(p.oid, 'EXECUTE')
+        UNION ALL
+        SELECT 0, format('%s on public.%I', w.what, c.relname) FROM pg_class c
+        CROSS JOIN unnest(CASE WHEN c.relname = ANY (:job_tables) THEN ARRAY['SELECT', 'UPDATE']
+                               ELSE ARRAY['SELECT'] END) w (what)
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
+          AND NOT has_any_column_privilege(c.oid, w.what))
+    SELECT name FROM missing ORDER BY place, name
+""")
+
+
+def missing_rights(connection: Connection) -> list[str]:
+    """Return every right that the session's role lacks, such as `EXECUTE on darkroom.adopt(integer)`.
+
+    Where it may not look into a schema, that alone is returned: nothing in it can be asked about.
+    """
+    schemas = list(connection.scalars(_SCHEMAS))
+    is_installed = connection.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname = 'darkroom'"))
+    if schemas or not is_installed:
+        return schemas
+    tables = {"job_tables": list(JOB_TABLES), "tables": [*JOB_TABLES, *_READ]}
+    return list(connection.scalars(_OBJECTS, tables))
+
+
+def rights_message(connection: Connection, missing: list[str]) -> str:
+    """Say in one line what a role lacks and what to do."""
+    role = connection.scalar(text("SELECT current_user"))
+    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+    named = ", ".join(missing[:MOST_NAMED])
+    return f"role {role} lacks {named}{more}: use the role that ran `darkroom db upgrade`, or grant it these rights"

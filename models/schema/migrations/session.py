@@ -1,0 +1,113 @@
+"""The session in which migrations run, and the way they reach alembic."""
+
+from pathlib import Path
+from typing import cast
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.engine.interfaces import AdaptedConnection
+
+SCHEMA = "darkroom"
+BRANCHES = ("application", "darkroom")
+"""In the order of application: triggers need the tables."""
+
+OUR_COST_COLUMN = "tokensCost"
+"""The cost's column in the tables that we make, and in our SQL files; a setting renames it for others' tables."""
+
+LOCK_TIMEOUT_MS = 5_000
+"""How long a migration may stand in the queue for a table: everyone who comes later waits behind it."""
+
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parents[1]
+"""SQL files stand in the folders of this package, beside the modules that use them."""
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Return alembic's settings, without a file; `connection` is what env.py is to run on."""
+    config = Config()
+    # alembic splits the setting by this separator; its default would be a comma or a space, and a path may hold both
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("script_location", _escaped(HERE))
+    config.set_main_option("version_locations", "\n".join(_escaped(HERE / "versions" / name) for name in BRANCHES))
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("%", "%%")
+
+
+def branch_revisions(branch: str) -> tuple[str, ...]:
+    """Return a branch's revisions, oldest first."""
+    script = ScriptDirectory.from_config(alembic_config())
+    revisions = script.iterate_revisions(f"{branch}@head", f"{branch}@base")
+    return tuple(reversed([revision.revision for revision in revisions]))
+
+
+def stamped_revisions(connection: Connection) -> frozenset[str]:
+    """Return what the version table holds: one head per branch; nothing where there is no such table."""
+    if connection.scalar(text("SELECT to_regclass('darkroom.alembic_version')")) is None:
+        return frozenset()
+    return frozenset(connection.scalars(text("SELECT version_num FROM darkroom.alembic_version")))
+
+
+def upgrade_branch(connection: Connection, branch: str) -> None:
+    """Bring one branch to its head, in the caller's transaction."""
+    command.upgrade(alembic_config(connection), f"{branch}@head")
+
+
+def downgrade_branch(connection: Connection, branch: str) -> None:
+    """Take one branch down to nothing, in the caller's transaction."""
+    command.downgrade(alembic_config(connection), f"{branch}@base")
+
+
+def prepare(connection: Connection) -> None:
+    """Set what a revision relies on, until the end of the transaction, and make the version table's schema."""
+    connection.execute(text("SET LOCAL search_path TO public"))  # unqualified names are the application's
+    set_timeouts(connection)
+    # IF NOT EXISTS asks for the right to create even where there is nothing to create
+    if connection.scalar(text("SELECT to_regnamespace('darkroom')")) is None:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+
+
+def set_timeouts(connection: Connection) -> None:
+    """Bound the wait for a lock, and nothing else, until the end of the transaction."""
+    connection.execute(text(f"SET LOCAL lock_timeout TO {LOCK_TIMEOUT_MS}"))
+    connection.execute(text("SET LOCAL statement_timeout TO 0"))  # a role may carry one that is meant for requests
+
+
+def execute_script(bind: Connection, sql: str) -> None:
+    """Execute many statements at once, in the migration's transaction.
+
+    The driver's own execute: prepared statements, which SQLAlchemy uses, take one statement each.
+    """
+    bind.execute(text("SELECT 1"))  # the adapter begins its transaction with its first statement, not with begin()
+    connection = cast("AdaptedConnection", bind.connection.dbapi_connection)
+    connection.run_async(lambda driver: driver.execute(sql))
+
+
+def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COLUMN) -> None:
+    """Execute one of our SQL files. An error carries the name of its file as a note.
+
+    Args:
+        bind: the migration's connection.
+        name: the file's path in the package, such as `schema/tables.sql`.
+        cost_column: the name that the application's job tables have for OUR_COST_COLUMN.
+    """
+    try:
+        execute_script(bind, sql_of(name, cost_column=cost_column))
+    except Exception as error:
+        error.add_note(f"in models/{name}")
+        raise
+
+
+def sql_of(name: str, *, cost_column: str) -> str:
+    """Return the text of one of our SQL files, with the cost column that this installation has."""
+    return (MODELS / name).read_text(encoding="utf-8").replace(_quoted(OUR_COST_COLUMN), _quoted(cost_column))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

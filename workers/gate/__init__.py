@@ -1,0 +1,1 @@
+"""The gate: which provider call may be made now, and what it says of its provider."""

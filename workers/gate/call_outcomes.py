@@ -1,0 +1,59 @@
+"""How a failed provider call ended, and what that says of its provider."""
+
+from models.gate.provider_calls import CallOutcome, Verdict
+from pipelines.errors import (
+    PolicyRefusedError,
+    ProviderNotConfiguredError,
+    ProviderTimedOutError,
+    ProviderUnavailableError,
+    QuotaSpentError,
+    StageError,
+    ThrottledError,
+    TransientError,
+)
+
+
+def call_outcome(error: StageError, *, is_paid: bool) -> CallOutcome:
+    """Say how a failed call ended, and what that says of its provider."""
+    verdict: Verdict = "neutral"
+    match error:
+        case QuotaSpentError():
+            verdict = "stopped"
+        case ThrottledError() if error.was_sent:  # else it is what we know already
+            verdict = "throttled"
+        case ProviderNotConfiguredError():
+            verdict = "stopped"
+        case ProviderUnavailableError() | ProviderTimedOutError():
+            verdict = "failed"
+        case _ if error.was_sent:
+            verdict = "answered"
+    may_be_paid = isinstance(error, PolicyRefusedError) or (isinstance(error, TransientError) and error.is_paid)
+    return CallOutcome(
+        type(error).__name__,
+        may_be_paid=is_paid and may_be_paid,
+        latency_ms=0,
+        was_sent=error.was_sent,
+        verdict=verdict,
+        retry_after_s=error.retry_after.total_seconds() if isinstance(error, ThrottledError) else None,
+        reason=type(error).__name__,
+        problem=str(error),
+    )
+
+
+def unexpected_outcome(error: Exception, *, may_be_paid: bool, has_left: bool) -> CallOutcome:
+    """Say how a call ended that broke off by an error of no provider's.
+
+    Args:
+        error: what broke it off.
+        may_be_paid: the provider takes money.
+        has_left: its first byte may have left; else it was surely not sent.
+    """
+    name = type(error).__name__
+    return CallOutcome(
+        name,
+        may_be_paid=may_be_paid and has_left,
+        latency_ms=0,
+        was_sent=has_left,
+        reason=name,
+        problem=f"unexpected {name}" + ("" if has_left else " before anything was sent"),
+    )

@@ -1,0 +1,1 @@
+"""Processes: worker, supervisor, scheduler, what they are composed of and how they are woken."""

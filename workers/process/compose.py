@@ -1,0 +1,193 @@
+"""The composition root: picks the adapters that settings name. Every process opens the same Runtime."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+from dramatiq.broker import Broker
+from dramatiq.errors import BrokerError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from config.embedded.services import Services
+from config.postgres_url import parse_postgres_url
+from config.settings import MOST_BESIDE_WORKERS, Settings
+from models.connections import DatabaseLostError
+from models.database import Database
+from models.queue.listening import cannot_listen
+from models.schema.migrate import recorded, wait_until_ready
+from models.schema.migrations.installation import Problem, Recorded
+from pipelines.storage.backends import open_storage
+from pipelines.storage.storage import Storage
+from workers.process import wake_up
+from workers.process.repeated_line import RepeatedLine
+
+log = structlog.get_logger(__name__)
+
+CONNECTION_LOOK_S = 0.5
+"""How often a process looks whether PostgreSQL has a connection for it now, while it starts."""
+
+
+class ModeMismatchError(Exception):
+    """TOKENS differs from the mode that `db upgrade` recorded, where the triggers see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What every process works with.
+
+    Workers add their own on top (claim loop, provider, pixel children): the
+    command line needs none of that to submit and to show.
+    """
+
+    settings: Settings
+    services: Services
+    database: Database
+    storage: Storage
+    broker: Broker
+    installation: str
+
+    async def ring(self, queue: str = "default") -> None:
+        """Ring a queue's bell; with the broker down workers still look once a second."""
+        try:
+            await asyncio.to_thread(wake_up.ring, self.broker, self.installation, queue)
+        except BrokerError as error:
+            log.warning("bell_failed", queue=queue, error=str(error))
+
+
+def migration_engine(services: Services) -> AsyncEngine:
+    """Return an engine for migrations: past the pooler, no connection kept; the caller disposes of it.
+
+    It works through a transaction pooler too, whether the URL says so or not.
+    """
+    url, arguments = parse_postgres_url(services.database_direct_url).sqlalchemy_arguments()
+    return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
+
+
+def make_database(settings: Settings, services: Services, *, most_connections: int) -> Database:
+    """Return the way to the database, not opened yet, with a pool of at most so many connections."""
+    return Database(
+        parse_postgres_url(services.database_url, direct_url=settings.database_direct_url),
+        direct_url=parse_postgres_url(services.database_direct_url),
+        most_connections=most_connections,
+    )
+
+
+async def require_usable(settings: Settings, services: Services, *, wait: bool) -> Recorded:
+    """See that this process may work on the database; return what `db upgrade` recorded.
+
+    Args:
+        settings: for the mode of money.
+        services: where the database is.
+        wait: wait for the server and for `darkroom db upgrade`, as processes do that are started beside them.
+
+    Raises:
+        ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
+        RightsMissingError: the role lacks rights; only with `wait`.
+        DatabaseLostError, DBAPIError: the server doesn't answer; only without `wait`.
+    """
+    engine, waiting = migration_engine(services), RepeatedLine()
+
+    def on_wait(problems: Sequence[Problem]) -> None:
+        if not waiting.is_due():
+            return
+        first = problems[0]
+        if first.kind == "unreachable":
+            log.warning("connection_awaited", error=first.message)
+        else:
+            log.info("migration_awaited", problem=first.message)
+
+    try:
+        while True:
+            if wait:
+                await wait_until_ready(engine, on_wait=on_wait)
+            try:
+                installed = await recorded(engine)
+                break
+            except (DatabaseLostError, DBAPIError):  # gone again since the look before
+                if not wait:
+                    raise
+    finally:
+        await engine.dispose()
+    if installed is None:
+        return Recorded(mode="managed", prices={}, cost_column=settings.cost_column)
+    if settings.tokens is not None and installed.mode != settings.tokens:
+        raise ModeMismatchError(
+            f"TOKENS={settings.tokens}, but the database is in mode {installed.mode}; "
+            f"unset TOKENS, or run `TOKENS={settings.tokens} darkroom db upgrade` while the queue is empty"
+        )
+    return installed
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(
+    settings: Settings,
+    services: Services,
+    *,
+    wait_for_migration: bool = True,
+    installed: Recorded | None = None,
+    database: Database | None = None,
+) -> AsyncIterator[Runtime]:
+    """Open the runtime, once the database is migrated.
+
+    Args:
+        settings: as the environment says.
+        services: where everything is.
+        wait_for_migration: wait for `darkroom db upgrade` and for connections, as processes do that are started
+            beside it.
+        installed: what `require_usable` returned; None has it called.
+        database: to be opened, and closed at the end; None makes one with the few connections of a command or a
+            scheduler, one of DARKROOM_CONNECTIONS being kept for LISTEN.
+
+    Raises:
+        ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
+        RightsMissingError: the role lacks rights.
+        ValueError: STORAGE_URL has no backend or its folder can't be made.
+    """
+    if installed is None:
+        installed = await require_usable(settings, services, wait=wait_for_migration)
+    storage = open_storage(services.storage_url, settings.storage_public_url)
+    if database is None:
+        most = min(settings.connections, MOST_BESIDE_WORKERS)
+        database = make_database(settings, services, most_connections=most - 1)
+    await _open(database, wait=wait_for_migration)
+    broker = wake_up.make_broker(services.broker_url, middleware=[])
+    try:
+        yield Runtime(
+            settings=settings,
+            services=services,
+            database=database,
+            storage=storage,
+            broker=broker,
+            installation=installed.installation,
+        )
+    finally:
+        broker.close()
+        await database.close()
+        await storage.aclose()
+
+
+async def warn_if_unheard(database: Database) -> None:
+    """Say at a start that nobody hears what producers notify; with PostgreSQL gone again, say nothing."""
+    with contextlib.suppress(DatabaseLostError):
+        if await cannot_listen(database):
+            log.warning("notify_unheard")
+
+
+async def _open(database: Database, *, wait: bool) -> None:
+    """Open the pool; a process waits for its first connection, and says so."""
+    waiting = RepeatedLine()
+    while True:
+        try:
+            await database.open()
+        except DatabaseLostError as error:
+            if not wait:
+                raise
+            if waiting.is_due():
+                log.warning("connection_awaited", error=str(error))
+            await asyncio.sleep(CONNECTION_LOOK_S)
+        else:
+            return

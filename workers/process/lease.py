@@ -1,0 +1,300 @@
+"""A process's lease: a thread that renews it, looks which claims are gone, and watches the main loop.
+
+It has an event loop and a connection of its own, so that neither a busy image
+nor another program's idle transaction keeps it from its beat. It opens that
+connection before the pool opens any, and while it has none it renews over
+the pool.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+from uuid import UUID
+
+import structlog
+from typing_extensions import override
+
+from config.failpoints import failpoint
+from config.settings import Settings
+from models.connections import Connection, is_passing
+from models.database import Database
+from models.queue.leases import held_tokens, lease_state, renew_lease, sign_off
+from workers.process.pulse import Pulse
+from workers.process.repeated_line import RepeatedLine
+
+if TYPE_CHECKING:
+    import asyncpg
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+BEAT_S = 1.0
+CONNECT_S = 4.0
+"""How long one try to connect may take: a packet lost while PostgreSQL was away is sent again after 1 and 3 s."""
+
+RECONNECT_S = 0.25
+"""How long after a failed try the next begins: PostgreSQL's return must be noticed at once."""
+
+BORROW_EVERY_S = 1.0
+"""How often the pool is asked to renew while there is no connection of our own."""
+
+STUCK_LOOP_S = 30.0
+STUCK_EXIT_CODE = 70
+HEADLESS_EXIT_CODE = 71
+BORROWED_LOOK_S = 0.05
+STOP_S = 2.0
+"""How long signing off may take; a lease that isn't signed off ends by itself."""
+
+RENEWALS_PER_LEASE = 3
+
+
+class Run(Protocol):
+    """Runs work on a connection to the database."""
+
+    async def __call__(self, work: Callable[[Connection], Awaitable[T]], /) -> T:
+        """Return what the work returns."""
+
+
+class HeldClaims(Protocol):
+    """The claims that a process believes to hold. Called in any thread."""
+
+    def held_tokens(self) -> set[UUID]:
+        """Return their lease tokens."""
+
+    def lose(self, tokens: set[UUID]) -> None:
+        """Hear which of them are gone."""
+
+    def give_back(self, tokens: set[UUID]) -> None:
+        """Hear which claims the database ascribes to this process that it doesn't believe to hold, twice in a row."""
+
+
+class LeaseThread(threading.Thread):
+    """Keeps one process's lease while its main loop lives."""
+
+    def __init__(self, settings: Settings, database: Database, worker_id: UUID) -> None:
+        """Prepare the thread.
+
+        Args:
+            settings: for lease, queues and lanes.
+            database: where the lease is; its pool may be opened later, and is used only where a connection past it
+                can't be had.
+            worker_id: this process.
+        """
+        super().__init__(name="lease", daemon=True)
+        self.pulse = Pulse(settings.lease_s)
+        self.is_connected = threading.Event()
+        self.has_begun = threading.Event()
+        self._settings = settings
+        self._database = database
+        self._worker_id = worker_id
+        self._claims: HeldClaims | None = None
+        self._unknown: set[UUID] = set()
+        self._stopping = threading.Event()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connect_s = 0.0
+        self._borrowed: Future[None] | None = None
+        self._borrowed_at = float("-inf")
+        self._silence = RepeatedLine()
+        self._main_loop: asyncio.AbstractEventLoop | None = None
+        self._main_loop_stuck_s = 0.0
+        self._watched_at = time.monotonic()
+        self._must_renew = True
+        self._parent_pid = os.getppid()
+        self._is_orphan = False
+
+    def begin(self, loop: asyncio.AbstractEventLoop, claims: HeldClaims) -> None:
+        """Take the lease, with the pool open; from now on the process ends if this loop doesn't move for STUCK_LOOP_S.
+
+        Until then the thread holds its connection and nothing else.
+        """
+        self._watched_at = time.monotonic()
+        self._claims, self._main_loop = claims, loop
+        self._wake()
+
+    def stop(self) -> None:
+        """Sign the process off and end the thread; returns when it has ended, within seconds."""
+        self._stopping.set()
+        self._wake()
+        self.join(timeout=STOP_S)
+
+    def _wake(self) -> None:
+        """End the rest between two beats; called in other threads."""
+        if self._own_loop is not None:
+            with contextlib.suppress(RuntimeError):  # the thread is over, and its loop closed
+                self._own_loop.call_soon_threadsafe(self._woken.set)
+
+    @override
+    def run(self) -> None:
+        """Beat until told to stop."""
+        asyncio.run(self._beats())
+
+    async def _beats(self) -> None:
+        self._own_loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            rest_s = BEAT_S
+            try:
+                await self._beat_on_own_connection()
+            except Exception as error:  # noqa: BLE001 - whatever it is, a lease must not end for it
+                self._drop_connection()
+                rest_s = RECONNECT_S
+                is_renewed = await self._beat_by_pool()
+                if is_renewed:
+                    rest_s = BEAT_S
+                elif is_renewed is False:
+                    self.pulse.break_off()
+                self._report(error)
+            self._watch_main_loop()
+            self._watch_parent()
+            await self._rest(rest_s)
+        with failpoint("sign_off"):
+            await self._sign_off()
+
+    async def _beat_on_own_connection(self) -> None:
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            self._drop_connection()
+            began_s = time.monotonic()
+            async with asyncio.timeout(CONNECT_S):
+                connection = self._connection = await self._database.connect_direct()
+            self._connect_s = time.monotonic() - began_s
+            self.is_connected.set()
+        own = connection
+
+        async def run(work: Callable[[Connection], Awaitable[T]], /) -> T:
+            return await self._database.run_direct(own, work)
+
+        await self._beat(run)
+        self._borrowed = None
+        lasted_s = self._silence.end()
+        if lasted_s is not None:
+            log.info("lease_connection_restored", lasted_s=round(lasted_s, 1))
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+            self._must_renew = True  # how long a connection took is news, too
+
+    async def _beat_by_pool(self) -> bool | None:
+        """Beat on a connection of the pool, in the main loop; None while the answer isn't there."""
+        loop, now_s = self._main_loop, time.monotonic()
+        if loop is None or loop.is_closed():
+            return False
+        if self._borrowed is None:
+            if now_s - self._borrowed_at < BORROW_EVERY_S:
+                return None
+            self._borrowed_at = now_s
+            self._borrowed = asyncio.run_coroutine_threadsafe(self._beat(self._database.run), loop)
+        # polled: a future of another thread's loop has no event that ends with this wait
+        while not self._borrowed.done() and time.monotonic() - now_s < BORROW_EVERY_S:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(BORROWED_LOOK_S)
+        if not self._borrowed.done():  # not cancelled: it would keep its connection all the same
+            return False if time.monotonic() - self._borrowed_at > CONNECT_S else None
+        borrowed, self._borrowed = self._borrowed, None
+        return not borrowed.cancelled() and borrowed.exception() is None
+
+    def _report(self, error: Exception) -> None:
+        """Say at once, and then each minute, why the lease has no connection of its own, or what else is wrong."""
+        if not self._silence.is_due():
+            return
+        if is_passing(error):
+            log.warning("lease_connection_awaited", error=str(error) or type(error).__name__)
+        else:
+            log.warning("lease_beat_failed", error=str(error), error_type=type(error).__name__)
+
+    async def _beat(self, run: Run) -> None:
+        claims = self._claims
+        # by the database's clock and its row: that clock may have jumped, or stood still in the middle of a renewal
+        now, until = await run(lambda connection: lease_state(connection, self._worker_id))
+        if claims is not None:
+            left = timedelta() if until is None else until - now
+            if self._must_renew or left <= timedelta(seconds=self._settings.lease_s) * (1 - 1 / RENEWALS_PER_LEASE):
+                await self._renew(run)
+            await self._compare(claims, run)
+        self.pulse.beat(now)
+
+    async def _renew(self, run: Run) -> None:
+        with failpoint("renew_lease"):
+            await run(
+                lambda connection: renew_lease(
+                    connection,
+                    self._worker_id,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    queues=list(self._settings.queues),
+                    lanes=self._settings.lanes,
+                    lease_s=self._settings.lease_s,
+                    connect_s=self._connect_s,
+                )
+            )
+        self._must_renew = False
+        self.has_begun.set()
+
+    async def _compare(self, claims: HeldClaims, run: Run) -> None:
+        believed = claims.held_tokens()  # before the look: what is claimed meanwhile isn't missed
+        recorded = await run(lambda connection: held_tokens(connection, self._worker_id))
+        if lost := believed - recorded:
+            claims.lose(lost)
+        # once may be a claim whose answer is on its way, or an end being recorded
+        unknown = recorded - believed
+        if twice := unknown & self._unknown:
+            claims.give_back(twice)
+        self._unknown = unknown
+
+    async def _sign_off(self) -> None:
+        work = partial(sign_off, worker_id=self._worker_id)
+        connection, loop = self._connection, self._main_loop
+        try:
+            async with asyncio.timeout(STOP_S / 2):
+                if connection is not None and not connection.is_closed():
+                    await self._database.run_direct(connection, work)
+                elif loop is not None and not loop.is_closed():
+                    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._database.run(work), loop))
+        finally:
+            self._drop_connection()
+
+    async def _rest(self, rest_s: float) -> None:
+        """Wait for the next beat, or until another thread wakes this one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(rest_s):
+                await self._woken.wait()
+        self._woken.clear()
+
+    def _watch_parent(self) -> None:
+        if not threading.main_thread().is_alive():
+            # dramatiq's second SIGTERM ends its main thread only: what is left would hear bells and claim nothing
+            log.error("worker_headless")
+            os._exit(HEADLESS_EXIT_CODE)
+        if os.getppid() != self._parent_pid and not self._is_orphan:
+            self._is_orphan = True
+            log.warning("worker_orphaned")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _watch_main_loop(self) -> None:
+        loop = self._main_loop
+        if loop is None or loop.is_closed():
+            return
+        # a process that was stopped as a whole isn't stuck: no more counts than passes between two looks of ours
+        now = time.monotonic()
+        self._main_loop_stuck_s += min(now - self._watched_at, 2 * BEAT_S)
+        self._watched_at = now
+        if self._main_loop_stuck_s > STUCK_LOOP_S:
+            log.error("worker_stuck", stuck_s=STUCK_LOOP_S)
+            os._exit(STUCK_EXIT_CODE)  # its claims are rescued at once: the supervisor sees it die
+
+        def moved() -> None:
+            self._main_loop_stuck_s = 0.0
+
+        loop.call_soon_threadsafe(moved)

@@ -1,0 +1,59 @@
+"""The scheduler's process."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from config.embedded.services import Services
+from config.settings import Settings
+from workers.operations.schedule import require_allowed_policies
+from workers.process.compose import open_runtime, warn_if_unheard
+from workers.process.scheduler_loops import Scheduler
+from workers.process.unbuilt import warn_of_unbuilt
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, services: Services, on_ready: Callable[[], None]) -> int:
+    """Run a scheduler until SIGTERM or SIGINT; return the exit code. Only in a main thread."""
+    return asyncio.run(_run(settings, services, on_ready))
+
+
+async def _run(settings: Settings, services: Services, on_ready: Callable[[], None]) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with contextlib.AsyncExitStack() as stack:
+        scheduler = await _unless_stopping(_open(settings, services, stack), stopping)
+        if scheduler is not None:
+            log.info("scheduler_started")
+            on_ready()
+            await scheduler.run(stopping)
+    log.info("scheduler_stopped")
+    return 0
+
+
+async def _open(settings: Settings, services: Services, stack: contextlib.AsyncExitStack) -> Scheduler:
+    runtime = await stack.enter_async_context(open_runtime(settings, services))
+    await warn_if_unheard(runtime.database)
+    warn_of_unbuilt(settings)
+    await require_allowed_policies(runtime.database, settings)
+    return Scheduler(runtime)
+
+
+async def _unless_stopping(opening: Coroutine[Any, Any, Scheduler], stopping: asyncio.Event) -> Scheduler | None:
+    """Return the scheduler once it is open, or None when told to stop: what it waits for may never come."""
+    opened, told = asyncio.create_task(opening), asyncio.create_task(stopping.wait())
+    await asyncio.wait((opened, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if opened.done():
+        return opened.result()
+    opened.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await opened
+    return None

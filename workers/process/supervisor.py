@@ -1,0 +1,265 @@
+"""Keeps worker processes running: each its own dramatiq, restarted with backoff when it dies.
+
+dramatiq's own master stops all of its processes when one of them is killed,
+so each worker gets a master of its own and we restart that.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from config.embedded.services import Services
+from config.settings import Settings
+from models.connections import DatabaseLostError
+from models.database import Database
+from models.queue.leases import sign_off
+from workers.process.compose import make_database
+from workers.process.reaper import Reaper, adopts_orphans
+
+log = structlog.get_logger(__name__)
+
+CODE_FOLDER = Path(__file__).resolve().parents[2]
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MOST_S = 10.0
+BROKER_LOOK_MS = 300
+"""How long dramatiq's threads block before they look whether to stop; twice that is what stopping takes at least."""
+
+HEALTHY_S = 30.0
+"""A process that lived this long starts its next backoff anew."""
+
+KILL_AFTER_S = 10.0
+"""On top of the grace: what hasn't stopped by then is killed, and its claims are rescued."""
+
+READY_FD = "WORKER_READY_FD"
+"""Environment variable: the descriptor to which a worker writes its id once it works, and which it keeps open."""
+
+ID_BYTES = 16
+
+REFUSED_EXIT_CODE = 78
+"""Of a worker that the database can't be used by as it is configured: starting it again wouldn't help."""
+
+USAGE_EXIT_CODE = 2
+
+REAP_EVERY_S = 2.0
+
+SIGN_OFF_RETRY_S = 0.5
+"""How long after a death that couldn't be written the next try follows, for as long as the lease may last."""
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """Have the kernel send SIGTERM when the supervisor dies, however it does: nobody would stop or restart us then."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def worker_environment(settings: Settings, services: Services) -> dict[str, str]:
+    """Return the environment of a worker: our own, with the services that this process has opened."""
+    return os.environ | {
+        "DATABASE_URL": services.database_url,
+        "DATABASE_DIRECT_URL": services.database_direct_url,
+        "REDIS_URL": services.redis_url,
+        "BROKER_URL": services.broker_url,
+        "STORAGE_URL": services.storage_url,
+        "PROVIDER": ",".join(settings.providers),
+        "dramatiq_worker_timeout": str(BROKER_LOOK_MS),
+        "PYTHONSAFEPATH": "1",  # `python -m` would look for our packages in the current folder first
+    }
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One place for a process, and the process that fills it now."""
+
+    number: int
+    process: "subprocess.Popen[bytes] | None" = None
+    started_s: float = 0.0
+    backoff_s: float = BACKOFF_FIRST_S
+    due_s: float = 0.0
+    is_ready: threading.Event = field(default_factory=threading.Event)
+
+
+class WorkerProcesses:
+    """A number of worker processes."""
+
+    ENTRY_POINT = "workers.main:main"
+
+    def __init__(
+        self,
+        settings: Settings,
+        services: Services,
+        *,
+        processes: int,
+        lanes: int | None = None,
+        queues: Sequence[str] | None = None,
+    ) -> None:
+        """Prepare; nothing is started yet."""
+        self.environment = worker_environment(settings, services)
+        self._database = make_database(settings, services, most_connections=1)
+        self._lease_s = settings.lease_s
+        if lanes is not None:
+            self.environment["DARKROOM_LANES"] = str(lanes)
+        if queues is not None:
+            self.environment["DARKROOM_QUEUES"] = ",".join(queues)
+        self._grace_s = settings.shutdown_grace_s
+        self._slots = [_Slot(number) for number in range(processes)]
+        self._is_stopping = threading.Event()
+        self._is_refused = threading.Event()
+        self._starting = threading.Lock()
+
+    def start(self) -> None:
+        """Start every process; `wait_ready` says when they work."""
+        for slot in self._slots:
+            self._start(slot)
+        threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until each process has said that it works; False if one hasn't in time."""
+        until_s = time.monotonic() + timeout_s
+        return all(slot.is_ready.wait(max(0.0, until_s - time.monotonic())) for slot in self._slots)
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the dramatiq masters that live."""
+        return [slot.process.pid for slot in self._slots if slot.process and slot.process.poll() is None]
+
+    def stop(self, timeout_s: float | None = None) -> int:
+        """Stop all processes with SIGTERM and wait; return 0, or 1 if one had to be killed."""
+        with self._starting:  # whoever is being started is stopped, too
+            self._is_stopping.set()
+        for slot in self._slots:
+            if slot.process is not None and slot.process.poll() is None:
+                slot.process.terminate()
+        until_s = time.monotonic() + (self._grace_s + KILL_AFTER_S if timeout_s is None else timeout_s)
+        code = 0
+        for slot in self._slots:
+            if slot.process is None:
+                continue
+            try:
+                slot.process.wait(max(0.1, until_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(slot.process.pid, signal.SIGKILL)  # its session is its own: the master and its worker
+                slot.process.wait()
+                code = 1
+        return code
+
+    def run_forever(self, on_ready: Callable[[], None]) -> int:
+        """Run until SIGTERM or SIGINT; return the exit code. Only in a main thread.
+
+        Returns 2 where a worker found that it can't work with this configuration, and has said why.
+        """
+        signals: list[int] = []  # an Event's own lock may be held by the very wait that a handler interrupts
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: signals.append(number))
+        self.start()
+        threading.Thread(target=self._announce, args=(on_ready,), daemon=True).start()
+        while not signals and not self._is_refused.is_set():
+            time.sleep(0.1)
+        code = self.stop()
+        return USAGE_EXIT_CODE if self._is_refused.is_set() else code
+
+    def _announce(self, on_ready: Callable[[], None]) -> None:
+        for slot in self._slots:
+            slot.is_ready.wait()
+        on_ready()
+
+    def _start(self, slot: _Slot) -> None:
+        command = [
+            *(sys.executable, "-m", "dramatiq", self.ENTRY_POINT, "--path", str(CODE_FOLDER)),
+            *("--processes", "1", "--threads", "1", "--skip-logging"),
+            *("--worker-shutdown-timeout", str(round((self._grace_s + KILL_AFTER_S) * 1000))),
+        ]
+        slot.started_s = time.monotonic()
+        heard, told = os.pipe()  # not stdout: dramatiq's master passes that on to its own stderr
+        slot.process = subprocess.Popen(
+            command,
+            env=self.environment | {READY_FD: str(told)},
+            pass_fds=[told],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C reaches us only, and we stop it in order
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, of a function loaded before
+        )
+        os.close(told)
+        threading.Thread(target=_listen, args=(slot, heard, self._database, self._lease_s), daemon=True).start()
+
+    def _watch(self) -> None:
+        """Restart what has died, after its backoff, and reap what became our child."""
+        reaper, reaped_s = Reaper() if adopts_orphans() else None, 0.0
+        while not self._is_stopping.wait(0.05):
+            if reaper is not None and time.monotonic() - reaped_s > REAP_EVERY_S:
+                reaped_s = time.monotonic()
+                reaper.look({slot.process.pid for slot in self._slots if slot.process is not None})
+            for slot in self._slots:
+                if slot.process is None or slot.process.poll() is None:
+                    continue
+                if slot.process.returncode == REFUSED_EXIT_CODE:
+                    self._is_refused.set()
+                    return
+                if slot.due_s == 0.0:
+                    lived_s = time.monotonic() - slot.started_s
+                    slot.backoff_s = BACKOFF_FIRST_S if lived_s > HEALTHY_S else min(BACKOFF_MOST_S, slot.backoff_s * 2)
+                    slot.due_s = time.monotonic() + slot.backoff_s
+                    log.warning("worker_died", exit_code=slot.process.returncode, restart_in_s=slot.backoff_s)
+                elif time.monotonic() >= slot.due_s:
+                    slot.due_s = 0.0
+                    try:
+                        with self._starting:
+                            if not self._is_stopping.is_set():
+                                self._start(slot)
+                    except OSError as error:  # no process to be had now: this one is tried again
+                        slot.due_s = time.monotonic() + BACKOFF_MOST_S
+                        log.exception("worker_not_started", error=str(error))
+
+
+def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None:
+    """Hear a process say that it works, then hear it die: the pipe ends with the last process that holds it.
+
+    Its lease is ended at once, so that what it held is due again in a second and not when the lease is over.
+    """
+    with os.fdopen(heard, "rb") as pipe:
+        worker_id = pipe.read(ID_BYTES)
+        if len(worker_id) < ID_BYTES:
+            return  # it failed before it worked
+        slot.is_ready.set()
+        pipe.read()
+    try:
+        asyncio.run(_sign_off(database, UUID(bytes=worker_id), lease_s))
+    except Exception as error:  # noqa: BLE001 - the lease ends by itself, only later
+        log.warning("sign_off_failed", error=str(error), error_type=type(error).__name__)
+
+
+async def _sign_off(database: Database, worker_id: UUID, lease_s: float) -> None:
+    """Remove a dead worker's row; while PostgreSQL is gone, try again until the lease must be over anyway.
+
+    Raises:
+        DatabaseLostError: PostgreSQL was gone all the time.
+    """
+    until_s = time.monotonic() + lease_s + SIGN_OFF_RETRY_S
+    while True:
+        try:
+            async with asyncio.timeout(max(lease_s / 3, 1.0)):
+                connection = await database.connect_direct()
+                try:
+                    await database.run_direct(connection, partial(sign_off, worker_id=worker_id))
+                finally:
+                    connection.terminate()
+        except (DatabaseLostError, OSError):  # the timeout is one of the latter
+            if time.monotonic() > until_s:
+                raise
+            await asyncio.sleep(SIGN_OFF_RETRY_S)
+        else:
+            return

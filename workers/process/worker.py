@@ -1,0 +1,232 @@
+"""The dramatiq entry point: one worker process. Started by `darkroom worker`, once per process.
+
+dramatiq brings the process, its signals and its threads; the claim loop runs
+on the event loop of its AsyncIO middleware.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from types import FrameType
+
+import dramatiq
+import structlog
+from dramatiq.broker import Broker
+from dramatiq.middleware import AsyncIO
+from dramatiq.worker import Worker
+from typing_extensions import override
+
+from config.embedded.services import embedded_services
+from config.log import configure_logging, secret_mask
+from config.model_terms import model_terms
+from config.settings import Settings, load_settings
+from models.schema.migrations.errors import MigrationError
+from pipelines.fetching import PictureFetcher
+from pipelines.imaging.pool import PixelPool
+from pipelines.limits import answer_limits, upload_limits
+from pipelines.providers.catalogue import ModelCatalogue
+from pipelines.providers.local.provider import CHILD_IMPORTS, LocalProvider
+from pipelines.providers.registry import enlarger, open_providers
+from workers.gate.check import check_providers
+from workers.gate.gate import Gate
+from workers.process.compose import ModeMismatchError, make_database, open_runtime, require_usable, warn_if_unheard
+from workers.process.lease import LeaseThread
+from workers.process.supervisor import READY_FD, REFUSED_EXIT_CODE
+from workers.process.unbuilt import warn_of_unbuilt
+from workers.process.wake_up import Lanes, declare_bells, make_broker
+from workers.running.claim_loop import ClaimLoop
+from workers.running.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+FAILED_START_EXIT_CODE = 75
+
+EVENT_LOOK_S = 0.02
+
+ECHO_S = 1.0
+"""A SIGTERM that follows another by less is the same: Linux hands the children of a dying process from thread to
+thread, and sends the signal of a parent's death each time. dramatiq's second one ends a process without its grace."""
+
+
+class WorkerProcess:
+    """Everything that one process runs on its event loop."""
+
+    def __init__(self, settings: Settings, lanes: Lanes) -> None:
+        """Keep the settings; nothing is opened yet."""
+        self.worker_id = uuid.uuid4()
+        self._settings = settings
+        self._lanes = lanes
+        self._stack = AsyncExitStack()
+        self._broker: Broker | None = None
+        self._claim_loop: ClaimLoop | None = None
+        self._loop_task: asyncio.Task[None] | None = None
+        self._check_task: asyncio.Task[None] | None = None
+        self._lease: LeaseThread | None = None
+
+    def listen_on(self, broker: Broker) -> None:
+        """Hear this broker's bells, once `start` knows the installation that they belong to."""
+        self._broker = broker
+
+    def wake(self) -> None:
+        """Make the claim loop look now; this is all that a message does."""
+        if self._claim_loop is not None:
+            self._claim_loop.wake()
+
+    async def start(self) -> None:
+        """Open everything, take a lease, and begin to claim."""
+        settings = self._settings
+        warn_of_unbuilt(settings)
+        services = self._stack.enter_context(embedded_services(settings))
+        installed = await require_usable(settings, services, wait=True)
+        database = make_database(settings, services, most_connections=settings.connections - 1)
+        self._lease = lease = LeaseThread(settings, database, self.worker_id)
+        lease.start()
+        await _once_set(lease.is_connected)  # before the pool takes the last connections
+        opening = open_runtime(settings, services, installed=installed, database=database)
+        runtime = await self._stack.enter_async_context(opening)
+        if database.is_direct_behind_pooler:
+            await warn_if_unheard(database)
+        pixels = await self._stack.enter_async_context(PixelPool(imports=CHILD_IMPORTS))
+        pixels.keep_warm(settings.warm_children)
+        limits = upload_limits(settings)
+        providers = open_providers(settings, pixels, limits)
+        for provider in providers:
+            self._stack.push_async_callback(provider.aclose)
+        gate = Gate(runtime.database, providers, LocalProvider(pixels, limits), settings)
+        mask = secret_mask(settings)
+        runner = Runner(
+            database=runtime.database,
+            storage=runtime.storage,
+            pixels=pixels,
+            provider_for=gate.for_job,
+            deadlines_s=settings.stage_deadlines,
+            limits=limits,
+            answer_limits=answer_limits(settings),
+            mask=mask,
+            fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
+            maker=" ".join(
+                (*settings.providers, settings.gemini_image_model, settings.openai_image_model, enlarger(settings))
+            ),
+            reuses_results=settings.reuse_results,
+            check_job=gate.require_makeable,
+            models=ModelCatalogue(model_terms(settings)),
+        )
+        worker_id = self.worker_id
+        claim_loop = ClaimLoop(
+            settings,
+            runtime.database,
+            worker_id,
+            runner.run_job,
+            lanes=self._lanes,
+            pulse=lambda: lease.pulse,
+            is_shut=gate.is_shut,
+        )
+        lease.begin(asyncio.get_running_loop(), claim_loop)
+        await _once_set(lease.has_begun)
+        self._claim_loop = claim_loop
+        if self._broker is not None:
+            declare_bells(self._broker, runtime.installation, settings.queues, self.wake)
+        self._loop_task = asyncio.create_task(claim_loop.run(), name="claim loop")
+        self._loop_task.add_done_callback(_end_process_if_failed)
+        self._check_task = asyncio.create_task(check_providers(providers), name="check of providers")
+        log.info("worker_started", worker_id=str(worker_id), lanes=settings.lanes, queues=list(settings.queues))
+
+    async def stop(self) -> None:
+        """Let go of every job, sign off and close everything."""
+        if self._check_task is not None:
+            self._check_task.cancel()
+        if self._claim_loop is not None:
+            await self._claim_loop.stop(self._settings.shutdown_grace_s)
+        if self._lease is not None:
+            await asyncio.to_thread(self._lease.stop)
+        await self._stack.aclose()
+        log.info("worker_stopped")
+
+
+async def _once_set(event: threading.Event) -> None:
+    """Wait for another thread's event, without a thread that would outlive a process told to stop meanwhile."""
+    while not event.is_set():  # noqa: ASYNC110 - the event is another thread's
+        await asyncio.sleep(EVENT_LOOK_S)
+
+
+def _end_process_if_failed(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("claim_loop_failed", exc_info=task.exception())
+        os._exit(FAILED_START_EXIT_CODE)  # the supervisor starts another; the lease's end gives back the claims
+
+
+class WorkerMiddleware(dramatiq.Middleware):
+    """Starts and stops the claim loop with dramatiq's worker, on the event loop of its AsyncIO middleware."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        """Keep the process to start."""
+        self._process = process
+
+    @override
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Start, and tell the supervisor; a start that fails ends the process."""
+        threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def _start(self) -> None:
+        try:
+            _run_on_event_loop(self._process.start())
+        except (MigrationError, ModeMismatchError) as error:
+            log.error("worker_refused", error=str(error))  # noqa: TRY400 - said in one line, for an operator
+            os._exit(REFUSED_EXIT_CODE)
+        except Exception:
+            log.exception("worker_start_failed")
+            os._exit(FAILED_START_EXIT_CODE)
+        if descriptor := os.environ.get(READY_FD):
+            os.write(int(descriptor), self._process.worker_id.bytes)  # and kept open, for as long as we live
+
+    @override
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Release what runs, before dramatiq stops its threads."""
+        _run_on_event_loop(self._process.stop())
+
+
+def _run_on_event_loop(coroutine: Coroutine[None, None, None]) -> None:
+    thread = dramatiq.asyncio.get_event_loop_thread()
+    if thread is None:
+        raise RuntimeError("dramatiq's event loop isn't running")
+    thread.run_coroutine(coroutine)
+
+
+def make_worker_broker(settings: Settings) -> Broker:
+    """Build the broker with our own middleware only: no retries, no time limits, no age limits meet a job."""
+    lanes = Lanes()
+    process = WorkerProcess(settings, lanes)
+    services = embedded_services(settings)
+    url = settings.broker_url or settings.redis_url
+    if url is None:  # the supervisor passes on what it opened; by hand, hold the embedded services ourselves
+        url = services.__enter__().broker_url
+    broker = make_broker(url, middleware=[AsyncIO(), WorkerMiddleware(process)], lanes=lanes)
+    process.listen_on(broker)
+    return broker
+
+
+def _hear_echoes_once() -> None:
+    """Let dramatiq's handler hear each SIGTERM once; in the main thread, after it was set."""
+    stop = signal.getsignal(signal.SIGTERM)
+    heard_s = float("-inf")
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal heard_s
+        if time.monotonic() - heard_s > ECHO_S and callable(stop):
+            heard_s = time.monotonic()
+            stop(number, frame)
+
+    signal.signal(signal.SIGTERM, hear)
+
+
+def main() -> None:
+    """Set up the broker of this process; dramatiq's command line calls it after its fork."""
+    _hear_echoes_once()
+    settings = load_settings()
+    configure_logging(settings)
+    dramatiq.set_broker(make_worker_broker(settings))

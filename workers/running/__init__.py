@@ -1,0 +1,1 @@
+"""A running job: from its claim to its recorded end."""

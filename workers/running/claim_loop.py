@@ -1,0 +1,257 @@
+"""The claim loop: one per worker process, on one event loop, with up to `lanes` jobs as tasks.
+
+It looks when a lane is free and something woke it: a bell, a finished job, or
+its own clock. Messages never carry a job, so no broker's time limit, retry or
+prefetch ever meets one.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import structlog
+
+from config.settings import Settings
+from models.connections import is_passing
+from models.database import Database
+from models.queue.claims import Claim, arm_bells, entered_jobs, wake_due
+from models.queue.refusals import Claimed, claim_jobs, claim_refused
+from models.queue.rescue import release_claims, rescue_lost_claims
+from workers.entry_rate import DENSE_LOOK_S, EntryRate
+from workers.process.pulse import Pulse
+from workers.process.wake_up import Lanes
+
+log = structlog.get_logger(__name__)
+
+RELEASE_S = 2.0
+"""How long jobs may take to let go once they are told to."""
+
+LOOK_END_S = 1.0
+"""How long a look in flight may take to end when the process stops."""
+
+DATABASE_GONE_S = 1.0
+"""How long to wait after PostgreSQL didn't answer."""
+
+
+Take: TypeAlias = Callable[[Database, UUID, str, int, Mapping[str, float]], Awaitable[Claimed]]
+"""Claims up to so many jobs of a queue for a worker."""
+
+
+class Ending(StrEnum):
+    """Why a running job is told to stop."""
+
+    CLAIM_LOST = "claim lost"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(slots=True, eq=False)
+class RunningJob:
+    """A claim and its task.
+
+    `calls` counts provider calls in flight, and `holds_answer` says that one
+    has answered in this stage. `is_recording` shields a commit from a look.
+    `ends_after_stage` lets a stage finish whose call is paid for,
+    and releases the job then. `has_left_lane` while a result waits for a row
+    that another program holds.
+    """
+
+    claim: Claim
+    stage: str
+    started_s: float
+    calls: int = 0
+    is_recording: bool = False
+    has_left_lane: bool = False
+    holds_answer: bool = False
+    ends_after_stage: bool = False
+    ending: Ending | None = None
+    task: "asyncio.Task[None] | None" = None
+
+    def stop(self, ending: Ending) -> None:
+        """Cancel the task, once, and say why."""
+        if self.ending is None and self.task is not None:
+            self.ending = ending
+            self.task.cancel()
+
+
+class ClaimLoop:
+    """Claims jobs and runs them until told to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        worker_id: UUID,
+        run_job: Callable[[RunningJob], Awaitable[None]],
+        *,
+        lanes: Lanes,
+        pulse: Callable[[], Pulse],
+        is_shut: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Prepare the loop.
+
+        Args:
+            settings: queues, lanes, clock, stage deadlines.
+            database: where the queue is.
+            worker_id: who claims.
+            run_job: runs one claim to its recorded end; never raises but for a bug.
+            lanes: told whether one is free.
+            pulse: how long this process's session has lasted.
+            is_shut: says whether no provider may be called now: then nothing is claimed.
+        """
+        self._lanes = lanes
+        self._settings = settings
+        self._database = database
+        self._worker_id = worker_id
+        self._run_job = run_job
+        self._pulse = pulse
+        self._is_shut = is_shut
+        self._running: dict[UUID, RunningJob] = {}
+        self._given_up: set[UUID] = set()
+        self._woken = asyncio.Event()
+        self._is_stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._looked_around_s = 0.0
+        self._entry_rate = EntryRate()
+        self._next_look_s = settings.poll_s
+        self._looking: asyncio.Task[Any] | None = None
+
+    def wake(self) -> None:
+        """Make the loop look now; may be called from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to look
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    def held_tokens(self) -> set[UUID]:
+        """Return the claims that can be lost; may be called from any thread."""
+        return {token for token, job in list(self._running.items()) if not job.is_recording}
+
+    def lose(self, tokens: set[UUID]) -> None:
+        """Stop jobs whose claim is gone; may be called from any thread."""
+
+        def stop() -> None:
+            for token in tokens:
+                job = self._running.get(token)
+                if job is not None and not job.is_recording:
+                    job.stop(Ending.CLAIM_LOST)
+
+        self._loop.call_soon_threadsafe(stop)
+
+    def give_back(self, tokens: set[UUID]) -> None:
+        """Release claims that this process doesn't run; may be called from any thread."""
+
+        async def release() -> None:
+            # a job that records its end is known, though not held; one whose end was refused is left to its deadline
+            unknown = tokens - self._running.keys() - self._given_up
+            if unknown:
+                log.warning("claims_released", count=len(unknown))
+                await release_claims(self._database, unknown)
+
+        asyncio.run_coroutine_threadsafe(release(), self._loop)
+
+    async def run(self) -> None:
+        """Look, claim and start jobs until `stop`."""
+        self._looking = asyncio.current_task()
+        while not self._is_stopping:
+            self._woken.clear()
+            self._next_look_s = self._settings.poll_s
+            try:
+                await self._look()
+            except Exception as error:
+                # whatever it is, it isn't the fault of the jobs that run here
+                if is_passing(error):
+                    log.warning("look_failed", error=str(error), error_type=type(error).__name__)
+                else:
+                    log.exception("look_crashed")
+                await asyncio.sleep(DATABASE_GONE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), self._next_look_s)
+
+    async def stop(self, grace_s: float) -> None:
+        """Claim no more; give provider calls in flight their grace, and release everything else at once."""
+        self._is_stopping = True
+        self._woken.set()
+        if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
+            await asyncio.wait([self._looking], timeout=LOOK_END_S)
+        for job in self._running.values():
+            if job.is_recording or (grace_s > 0 and (job.calls > 0 or job.holds_answer)):
+                job.ends_after_stage = True
+            else:
+                job.stop(Ending.SHUTDOWN)
+        if self._running:
+            await asyncio.wait(self._tasks(), timeout=max(grace_s, RELEASE_S))
+        for job in self._running.values():
+            job.stop(Ending.SHUTDOWN)
+        if self._running:
+            await asyncio.wait(self._tasks(), timeout=RELEASE_S)
+
+    def _tasks(self) -> list["asyncio.Task[None]"]:
+        return [job.task for job in self._running.values() if job.task is not None]
+
+    async def _look(self) -> None:
+        is_tick = time.monotonic() - self._looked_around_s >= self._settings.poll_s
+        if self._free_lanes() <= 0 or self._is_stopping:
+            return
+        if is_tick:
+            self._looked_around_s = time.monotonic()
+            await self._look_around()
+            await self._claim_all(claim_refused)
+        if not await self._claim_all() and self._free_lanes() > 0:
+            entered = await self._database.run(entered_jobs)
+            if self._entry_rate.is_dense(time.monotonic(), entered):
+                self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
+            elif await self._arm():
+                await self._claim_all()  # a job that came between look and arming rang nothing
+
+    async def _look_around(self) -> None:
+        """Do what any idle process does once a second, so that no other process is needed for it."""
+        pulse = self._pulse()
+        rescued = await rescue_lost_claims(self._database, pulse.rescue_not_after(), pulse.settled_at())
+        if rescued.requeued or rescued.ended:
+            log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
+        await self._database.commit("wake", wake_due)
+
+    async def _arm(self) -> bool:
+        return await self._database.commit("arm_bells", lambda connection: arm_bells(connection, self._settings.queues))
+
+    async def _claim_all(self, take: Take = claim_jobs) -> int:
+        """Fill the free lanes; return how many jobs were started."""
+        started = 0
+        if self._is_shut is not None and await self._is_shut():
+            return 0
+        for queue in self._settings.queues:
+            most = self._free_lanes()
+            if most <= 0 or self._is_stopping:
+                break
+            taken = await take(self._database, self._worker_id, queue, most, self._settings.stage_deadlines)
+            for one in taken.claims:
+                self._start(one)
+            started += len(taken.claims)
+            if taken.refused and take is claim_jobs:
+                self._woken.set()  # rows stood behind those that were set aside
+        return started
+
+    def _start(self, one: Claim) -> None:
+        job = RunningJob(one, one.stage, time.monotonic())
+        self._running[one.lease_token] = job
+        job.task = asyncio.create_task(self._run(job), name=f"{one.job_type} {one.job_id}")
+        self._lanes.set_free(self._free_lanes() > 0)
+
+    async def _run(self, job: RunningJob) -> None:
+        try:
+            await self._run_job(job)
+        except Exception:
+            self._given_up.add(job.claim.lease_token)
+            log.exception("job_given_up", job_id=job.claim.job_id)
+        finally:
+            self._running.pop(job.claim.lease_token, None)
+            self._lanes.set_free(self._free_lanes() > 0)  # jobs may have come back into their lanes
+            self._woken.set()
+
+    def _free_lanes(self) -> int:
+        """Return how many more jobs may run. As many as there are lanes may wait outside of one, and no more."""
+        lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())
+        return lanes - len(self._running) + min(outside, lanes)

@@ -1,0 +1,79 @@
+"""Trips to the database that are worth waiting for: how long each kind of failure is waited out."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from models.connections import is_cancelled, is_connection_loss, is_contention, is_raised
+from workers.running.claim_loop import RunningJob
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+DATABASE_GONE_S = 0.5
+"""How long to wait between tries while PostgreSQL is gone: the result in hand is worth the wait."""
+
+CONTENTION_PATIENCE_S = 120.0
+"""How long a result waits for a row that another program holds; its lane is free meanwhile. After that the job waits
+without a claim, and has used no attempt."""
+
+LANE_PATIENCE_S = 5.0
+"""How long such a wait keeps its lane."""
+
+CANCELLED_PATIENCE_S = 2.0
+"""How long a statement is repeated that PostgreSQL cancels (a role's statement_timeout in a busy hour)."""
+
+
+async def with_database(
+    trip: Callable[[], Awaitable[T]],
+    *,
+    contention_s: float | None = None,
+    waiting: RunningJob | None = None,
+) -> T:
+    """Make a trip; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides.
+
+    A trip does nothing but work on the database, so that an OSError of it is a connection that this machine can't open
+    now. What loses races for locks, or is cancelled, again and again is refused in the end; at once where a trigger
+    says so, because no lock is waited for.
+
+    Args:
+        trip: is repeated.
+        contention_s: how long it may lose races for locks; None for CONTENTION_PATIENCE_S.
+        waiting: leaves its lane when it has lost them for LANE_PATIENCE_S, until the trip is over.
+
+    Raises:
+        Exception: what the trip raised at last.
+    """
+    contention_s = CONTENTION_PATIENCE_S if contention_s is None else contention_s
+    began_s = time.monotonic()
+    try:
+        while True:
+            try:
+                return await trip()
+            except Exception as error:
+                waited_s = time.monotonic() - began_s
+                if waited_s >= _patience_s(error, contention_s):
+                    raise
+                if waiting is not None and is_contention(error):
+                    waiting.has_left_lane = waited_s >= LANE_PATIENCE_S
+                log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
+                await asyncio.sleep(DATABASE_GONE_S)
+    finally:
+        if waiting is not None:
+            waiting.has_left_lane = False
+
+
+def _patience_s(error: Exception, contention_s: float) -> float:
+    """Return for how long a trip is repeated that fails with an error."""
+    if is_connection_loss(error) or isinstance(error, OSError):
+        return math.inf
+    if is_raised(error):
+        return 0
+    if is_contention(error):
+        return contention_s
+    return CANCELLED_PATIENCE_S if is_cancelled(error) else 0
