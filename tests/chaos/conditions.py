@@ -9,7 +9,7 @@ import asyncpg
 from config.postgres_url import parse_postgres_url
 from tests.builders import PRICE
 from tests.chaos.book import Submitted
-from tests.chaos.programs import GoneError, Program
+from tests.chaos.programs import CUT_OFF, Program
 
 ROLE = "application"
 """The role of the application's own programs: rights on its tables, and on the functions that were granted to it."""
@@ -93,7 +93,7 @@ class IsolatedProducer(Program):
 
         try:
             await self.ask(insert)
-        except GoneError:
+        except CUT_OFF:
             self.note(job)
             raise
         except asyncpg.SerializationError as error:
@@ -129,7 +129,7 @@ class RefusedProducer(Program):
 
         try:
             await self.ask(freeze)
-        except GoneError:
+        except CUT_OFF:
             self.note(job)
             raise
         except asyncpg.RaiseError as refused:
@@ -160,7 +160,7 @@ class RichCanceller(Program):
 
         try:
             await self.ask(insert_and_fill)
-        except GoneError:
+        except CUT_OFF:
             self.note(job)
             raise
         self.note(Submitted(job.job_id, job.user_id, job.image_id))

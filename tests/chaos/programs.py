@@ -34,6 +34,10 @@ class GoneError(Exception):
     """The connection was lost in the middle."""
 
 
+CUT_OFF = (GoneError, asyncio.CancelledError)
+"""What was asked may have been done: the connection was lost, or the run ended, in the middle."""
+
+
 @dataclass(slots=True)
 class World:
     """Whom the programs work for: user -> its pictures."""
@@ -53,6 +57,12 @@ class World:
         return [user for user in self.pictures if user not in self.quiet]
 
 
+def end_if_cancelled() -> None:
+    """Let a task end whose cancellation met a lost connection: the rollback's error took its place."""
+    if asyncio.current_task().cancelling():
+        raise asyncio.CancelledError
+
+
 class Program:
     """One connection, made anew when it is lost."""
 
@@ -69,6 +79,7 @@ class Program:
             while True:
                 with contextlib.suppress(GoneError):
                     await self.step()
+                end_if_cancelled()
         finally:
             if self._connection is not None:
                 self._connection.terminate()
@@ -176,7 +187,7 @@ class Producer(Program):
                     *zip(*values, strict=True),
                 )
             )
-        except GoneError:
+        except CUT_OFF:
             self.note(*jobs)
             raise
         self.note(*(Submitted(job.job_id, job.user_id, job.image_id) for job in jobs))
@@ -205,8 +216,13 @@ class Producer(Program):
     async def _with_key(self, user, image, statement, *values) -> None:
         key, answers = self.new_id("k"), self.random.choices([1, 2], [4, 1])[0]
         while answers:
-            with contextlib.suppress(GoneError):
+            try:
                 job_id = await self.ask(lambda connection: connection.fetchval(statement, *values, key))
+            except asyncio.CancelledError:
+                answers = 1  # and then the run ends: only an answer tells which job was made
+            except GoneError:
+                continue
+            else:
                 self.note(Submitted(job_id, user, image, key))
                 answers -= 1
 
@@ -232,7 +248,12 @@ class PsqlProducer(Producer):
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        _, errors = await process.communicate()
+        try:
+            _, errors = await process.communicate()
+        except asyncio.CancelledError:
+            self.note(*jobs)
+            await process.wait()  # and no later than the audit
+            raise
         if process.returncode == 0:
             jobs = [Submitted(job.job_id, job.user_id, job.image_id) for job in jobs]
         elif b"deadlock detected" in errors:

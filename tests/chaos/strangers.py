@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from tests.chaos.programs import GoneError, Program
+from tests.chaos.programs import GoneError, Program, end_if_cancelled
 
 TABLES = ("image_enhancement_jobs", "mcp_generation_jobs")
 
@@ -193,4 +193,5 @@ async def _repeat(work: Callable[[], Awaitable[None]], pause_s: float) -> None:
     while True:
         with contextlib.suppress(GoneError):
             await work()
+        end_if_cancelled()
         await asyncio.sleep(pause_s)

@@ -1,5 +1,6 @@
 """A short run with every kind of fault: no promise is broken. The long one is `make chaos`."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.book import Book
 from tests.chaos.plan import PER_MINUTE, Options, plan
+from tests.chaos.programs import Program, World
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
@@ -51,3 +54,24 @@ def test_plan_follows_from_its_seed_and_makes_what_it_was_asked_for():
         "postgres_restart": 22,
     }
     assert 0 < faults[0].at_s < faults[-1].at_s < options.seconds
+
+
+async def test_program_ends_whose_cancellation_meets_a_lost_connection():
+    class Rollback(Program):
+        async def step(self):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await self.ask(self._fail)
+
+        async def _fail(self, _connection):
+            raise ConnectionResetError
+
+    program = Rollback("rollback", "postgresql://127.0.0.1:1/none", Book(), World({}), seed=1)
+    running = asyncio.create_task(program.run())
+    await asyncio.sleep(0.1)
+
+    running.cancel()
+    await asyncio.wait([running], timeout=10)
+
+    assert running.cancelled()
