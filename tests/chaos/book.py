@@ -17,13 +17,14 @@ class Submitted:
 
 @dataclass(slots=True)
 class Injected:
-    """A fault that was made: from when to when (seconds since 1970), and the worker that it hit, if one."""
+    """A fault that was made: from when to when (seconds since 1970), and the worker or the processes that it hit."""
 
     kind: str
     at_s: float
     until_s: float
     worker_id: str | None = None
     detail: str = ""
+    pids: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)

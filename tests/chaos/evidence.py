@@ -59,6 +59,14 @@ CREATE INDEX submitted_job_idx ON chaos.submitted (job_id);
 CREATE TABLE chaos.deleted (kind text NOT NULL, id text NOT NULL);
 CREATE TABLE chaos.injected (
     kind text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, worker_id uuid, detail text NOT NULL);
+-- Every process that became a worker: one may be killed before anybody has looked who it is.
+CREATE TABLE chaos.workers (worker_id uuid NOT NULL, pid integer NOT NULL, at timestamptz NOT NULL);
+CREATE FUNCTION chaos.log_worker() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos.workers VALUES (NEW.id, NEW.pid, clock_timestamp());
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_log AFTER INSERT ON darkroom.workers FOR EACH ROW EXECUTE FUNCTION chaos.log_worker();
 CREATE TABLE chaos.deadlocks (error text NOT NULL);
 CREATE TABLE chaos.isolation_failures (error text NOT NULL);
 CREATE TABLE chaos.restored (job_id text NOT NULL);
@@ -88,8 +96,14 @@ async def load(connection: asyncpg.Connection, book: Book, count_path: Path) -> 
     )
     await connection.executemany("INSERT INTO chaos.deleted VALUES ($1, $2)", sorted(book.deleted))
     await connection.executemany(
-        "INSERT INTO chaos.injected VALUES ($1, $2, $3, $4, $5)",
-        [(one.kind, _at(one.at_s), _at(one.until_s), one.worker_id, one.detail) for one in book.injected],
+        """INSERT INTO chaos.injected
+           SELECT $1, $2::timestamptz, $3::timestamptz, coalesce($4::uuid, w.worker_id), $5
+           FROM (SELECT) one
+           LEFT JOIN chaos.workers w ON w.pid = ANY ($6::integer[]) AND w.at < $3 + interval '30 s'""",
+        [
+            (one.kind, _at(one.at_s), _at(one.until_s), one.worker_id, one.detail, sorted(one.pids))
+            for one in book.injected
+        ],
     )
     await connection.executemany("INSERT INTO chaos.deadlocks VALUES ($1)", [(one,) for one in book.deadlocks])
     lines = {

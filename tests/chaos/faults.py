@@ -45,12 +45,8 @@ class Faults:
         if self._tasks:
             await asyncio.gather(*self._tasks)
 
-    def _write(self, kind: str, at_s: float, worker_id: str | None = None, detail: str = "") -> None:
-        self._book.injected.append(Injected(kind, at_s, time.time(), worker_id, detail))
-
-    def _write_each(self, kind: str, at_s: float, worker_ids: list[str]) -> None:
-        for worker_id in worker_ids or [None]:  # it may have been killed before any worker of its own began
-            self._write(kind, at_s, worker_id)
+    def _write(self, kind: str, at_s: float, worker_id: str | None = None, **more) -> None:
+        self._book.injected.append(Injected(kind, at_s, time.time(), worker_id, **more))
 
     async def _victim(self, choice: float) -> tuple[int, str] | None:
         until_s = time.monotonic() + VICTIM_S
@@ -92,33 +88,33 @@ class Faults:
     async def _lost_machine(self, choice: float) -> None:
         """Kill a supervisor with all that is below it: nobody hears of it, and only leases tell."""
         supervisor = self._supervisor(choice)
-        worker_ids, at_s = self._fleet.worker_ids_under(supervisor), time.time()
+        pids, at_s = supervisor.pids(), time.time()
         for process in supervisor.family():
             with contextlib.suppress(Exception):
                 process.kill()
         supervisor.popen.wait(5)
         self._fleet.supervisors.remove(supervisor)
-        self._write_each("lost_machine", at_s, worker_ids)
+        self._write("lost_machine", at_s, pids=pids)
         self._fleet.start_supervisor()
 
     async def _lost_supervisor(self, choice: float) -> None:
         """Kill a supervisor alone: its processes notice, and end in order."""
         supervisor = self._supervisor(choice)
-        worker_ids, at_s = self._fleet.worker_ids_under(supervisor), time.time()
+        pids, at_s = supervisor.pids(), time.time()
         supervisor.popen.kill()
         supervisor.popen.wait(5)
         self._fleet.supervisors.remove(supervisor)
-        self._write_each("lost_supervisor", at_s, worker_ids)
+        self._write("lost_supervisor", at_s, pids=pids)
         self._fleet.start_supervisor()
 
     async def _deploy(self, choice: float) -> None:
         """End a supervisor with SIGTERM, and start the next at once."""
         supervisor = self._supervisor(choice)
-        worker_ids, at_s = self._fleet.worker_ids_under(supervisor), time.time()
+        pids, at_s = supervisor.pids(), time.time()
         supervisor.popen.terminate()
         self._fleet.supervisors.remove(supervisor)
         self._fleet.draining.append(supervisor)
-        self._write_each("deploy", at_s, worker_ids)
+        self._write("deploy", at_s, pids=pids)
         self._fleet.start_supervisor()
         self._fleet.reap()
 

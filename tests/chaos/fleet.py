@@ -54,6 +54,10 @@ class Started:
         except psutil.NoSuchProcess:
             return []
 
+    def pids(self) -> frozenset[int]:
+        """Return the process ids of its family."""
+        return frozenset(process.pid for process in self.family())
+
 
 class Fleet:
     """Starts, finds and ends processes; only ever those that it started itself."""
@@ -196,10 +200,6 @@ class Fleet:
         """Return process id and worker id of every worker of ours that runs and isn't stopped."""
         ours = {process.pid for one in (*self.supervisors, *self.draining) for process in one.family()}
         return [(pid, worker_id) for pid, worker_id in self._workers.items() if pid in ours and pid not in self.stopped]
-
-    def worker_ids_under(self, supervisor: Started) -> list[str]:
-        """Return the worker ids of a supervisor's processes."""
-        return [self._workers[process.pid] for process in supervisor.family() if process.pid in self._workers]
 
     def reap(self) -> None:
         """Forget supervisors that have drained."""
