@@ -99,7 +99,7 @@ async def load(connection: asyncpg.Connection, book: Book, count_path: Path) -> 
         """INSERT INTO chaos.injected
            SELECT $1, $2::timestamptz, $3::timestamptz, coalesce($4::uuid, w.worker_id), $5
            FROM (SELECT) one
-           LEFT JOIN chaos.workers w ON w.pid = ANY ($6::integer[]) AND w.at < $3 + interval '30 s'""",
+           LEFT JOIN chaos.workers w ON w.pid = ANY ($6::integer[]) AND w.at < $3::timestamptz + interval '30 s'""",
         [
             (one.kind, _at(one.at_s), _at(one.until_s), one.worker_id, one.detail, sorted(one.pids))
             for one in book.injected
