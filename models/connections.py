@@ -63,6 +63,21 @@ class DatabaseLostError(Exception):
         super().__init__(f"PostgreSQL can't be used now: {type(cause).__name__}: {cause}".rstrip(": "))
 
 
+class ContentionError(Exception):
+    """A statement lost a race for locks with another transaction: nothing was written, and it may succeed in a moment.
+
+    Raised at the edge of `Database` only. What a trigger raises with such a SQLSTATE is no contention but a refusal,
+    and stays PostgreSQL's error: no lock is waited for.
+
+    Attributes:
+        cause: PostgreSQL's error.
+    """
+
+    def __init__(self, cause: asyncpg.PostgresError) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.cause = cause
+
+
 class PoolerFoundError(Exception):
     """A connection leads to a pooler that the URL doesn't name: its number of the session isn't the server's."""
 
@@ -72,8 +87,8 @@ POOLER_SIGNS = (PoolerFoundError, asyncpg.ProtocolViolationError, *STATEMENT_LOS
 
 
 def is_contention(error: BaseException) -> bool:
-    """Say whether a statement lost a race for locks and may be tried again at once."""
-    return isinstance(error, CONTENTION)
+    """Say whether an error is a ContentionError, or what it is made of."""
+    return contention_of(error) is not None
 
 
 def is_connection_loss(error: BaseException) -> bool:
@@ -90,21 +105,41 @@ def is_raised(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Say whether PostgreSQL refused what a statement does, and not the statement's moment.
-
-    Of an error that `Database` has let through: a lost connection is a DatabaseLostError there.
-    """
-    return isinstance(error, asyncpg.PostgresError) and (not is_contention(error) or is_raised(error))
+    """Say whether PostgreSQL refused what a statement does, and not the statement's moment."""
+    return isinstance(error, asyncpg.PostgresError) and not is_contention(error)
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Say whether PostgreSQL cancelled the statement, for its role's time limit or an operator: 57014."""
-    return isinstance(error, asyncpg.QueryCanceledError)
+    """Say whether PostgreSQL cancelled the statement, for its role's time limit or an operator: 57014, not raised."""
+    return isinstance(error, asyncpg.QueryCanceledError) and not is_raised(error)
 
 
 def is_passing(error: BaseException) -> bool:
     """Say whether a look at the database failed for what passes by itself, and is worth a line but no traceback."""
-    return is_connection_loss(error) or is_contention(error) or is_cancelled(error) or isinstance(error, OSError)
+    return isinstance(error, DatabaseLostError | ContentionError | OSError) or is_cancelled(error)
+
+
+def contention_of(error: BaseException) -> asyncpg.PostgresError | None:
+    """Return PostgreSQL's error where a race for locks was lost, also one that was caught inside of a transaction."""
+    if isinstance(error, ContentionError):
+        return error.cause
+    return error if isinstance(error, CONTENTION) and not is_raised(error) else None
+
+
+@contextmanager
+def contention_translated() -> Iterator[None]:
+    """Turn a race for locks that was lost into ContentionError.
+
+    Raises:
+        ContentionError: another transaction was in the way.
+        asyncpg.PostgresError: a trigger raised the SQLSTATE of such a race.
+    """
+    try:
+        yield
+    except CONTENTION as error:
+        if contention_of(error) is None:
+            raise
+        raise ContentionError(error) from error
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""The way to PostgreSQL: one pool of asyncpg connections, and what is tried again."""
+"""The way to PostgreSQL: one pool of asyncpg connections, and what is tried again.
+
+What comes out of `Database` is DatabaseLostError, ContentionError, or what PostgreSQL refuses; nobody else asks an
+error which of them it is.
+"""
 
 import asyncio
 import json
@@ -23,7 +27,7 @@ from models.connections import (
     STATEMENT_LOST,
     Connection,
     PoolerFoundError,
-    is_contention,
+    contention_translated,
     is_raised,
     losses_translated,
     session_losses_translated,
@@ -146,22 +150,28 @@ class Database:
         `work` must be one statement or one transaction, so that it can be repeated. Without patience it isn't.
 
         Raises:
-            asyncpg.PostgresError: it still loses after `patience_s`, or failed for another reason.
+            DatabaseLostError: PostgreSQL can't be used now.
+            ContentionError: it still loses races for locks after `patience_s`.
+            asyncpg.PostgresError: PostgreSQL refuses it, or a trigger does, with whatever SQLSTATE.
         """
 
         async def named() -> T:
             with failpoint(name):
                 return await self._run_once(work)
 
-        return await _patiently(named, patience_s)
+        with contention_translated():
+            return await _patiently(named, patience_s)
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Read: run work on a connection; lost races for locks are tried again, with jitter.
 
         Raises:
-            asyncpg.PostgresError: it still loses after half a minute, or failed for another reason.
+            DatabaseLostError: PostgreSQL can't be used now.
+            ContentionError: it still loses after half a minute.
+            asyncpg.PostgresError: PostgreSQL refuses it.
         """
-        return await _patiently(lambda: self._run_once(work), 30)
+        with contention_translated():
+            return await _patiently(lambda: self._run_once(work), 30)
 
     async def _run_once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         is_behind_pooler = self._url.behind_pooler
@@ -184,10 +194,12 @@ class Database:
 
         Raises:
             DatabaseLostError: the connection is lost.
-            asyncpg.PostgresError: the work failed.
+            ContentionError: the work lost a race for locks.
+            asyncpg.PostgresError: PostgreSQL refuses it.
         """
         try:
-            return await _run_in_session(connection, work, behind_pooler=self._direct_url.behind_pooler)
+            with contention_translated():
+                return await _run_in_session(connection, work, behind_pooler=self._direct_url.behind_pooler)
         except STATEMENT_LOST as sign:  # the caller's next connection knows
             if is_raised(sign):
                 raise
@@ -264,7 +276,7 @@ async def _patiently(attempt_once: Callable[[], Awaitable[T]], patience_s: float
     raised_until_s = time.monotonic() + RAISED_PATIENCE_S
 
     def may_win(error: BaseException) -> bool:
-        return is_contention(error) and not (is_raised(error) and time.monotonic() > raised_until_s)
+        return isinstance(error, CONTENTION) and not (is_raised(error) and time.monotonic() > raised_until_s)
 
     try:
         return await attempt_once()

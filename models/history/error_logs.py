@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import structlog
 
-from models.connections import is_refusal
 from models.database import Database
 
 log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ async def log_failed_attempts(database: Database, failures: Sequence[FailedAttem
         return
     rows = [_row(failure) for failure in failures]
     refused = await _written(database, rows)
-    if refused is not None and len(rows) > 1 and is_refusal(refused):
+    if refused is not None and len(rows) > 1 and isinstance(refused, asyncpg.PostgresError):
         for row in rows:  # a rule of the application's is against one of them
             refused = await _written(database, [row])
             if refused is not None:

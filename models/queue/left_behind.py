@@ -12,7 +12,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from models.connections import Connection, is_contention, lock_waits
+from models.connections import Connection, ContentionError, lock_waits
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.queue.refusals import SPEAK_NOW
@@ -73,10 +73,10 @@ async def end_left_behind(database: Database, terms: TakeInTerms) -> int:
         end = partial(_end, row=row, reason=reason, lock_timeout_ms=lock_timeout_ms)
         try:
             label = await database.commit("end_left_behind", end, patience_s=0)
+        except ContentionError:  # its user's balance is held: the next pass is soon
+            lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
+            continue
         except asyncpg.PostgresError as error:
-            if is_contention(error):  # its user's balance is held: the next pass is soon
-                lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
-                continue
             log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
             continue
         if label is not None:

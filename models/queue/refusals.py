@@ -15,18 +15,16 @@ import asyncpg
 import structlog
 
 from models.connections import (
-    CONTENTION,
     LOCK_TIMEOUT_MS,
     Connection,
+    ContentionError,
     is_cancelled,
-    is_contention,
-    is_raised,
-    is_refusal,
     lock_waits,
 )
 from models.database import Database
 from models.job_tables import table_of
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
+from models.queue.refusal import Refusal, is_of_a_row, state_of, words_of
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
     HOUSE_LOCK_TIMEOUT_MS,
@@ -40,8 +38,6 @@ from models.queue.transitions import (
 )
 
 log = structlog.get_logger(__name__)
-
-MAX_WORDS_CHARS: Final = 500
 
 FIRST_BACKOFF_S: Final = 2
 MOST_BACKOFF_S: Final = 300
@@ -72,20 +68,6 @@ END_PATIENCE_S: Final = 10
 LABEL_EVERY_S: Final = 3_600
 LABEL_FIRST_S: Final = 60
 """What was refused for a lock is over soon."""
-
-
-def is_of_a_row(error: asyncpg.PostgresError) -> bool:
-    """Say whether a write that skips locked rows failed for one of its rows: also by a lock that a trigger didn't get.
-
-    Such an error names its place. The write itself waits for tables alone, and those are everybody's.
-    """
-    return is_refusal(error) or (is_contention(error) and bool(getattr(error, "context", None)))
-
-
-def words_of(error: asyncpg.PostgresError) -> str:
-    """Return PostgreSQL's message and SQLSTATE; not its detail, which may quote the row."""
-    message = " ".join(str(error.args[0] if error.args else error).split())[:MAX_WORDS_CHARS]
-    return f"{message} (SQLSTATE {error.sqlstate})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +101,7 @@ async def claim_jobs(
         return Claimed(
             await database.commit("claim", lambda c: claim(c, worker_id, queue, most, deadlines_s), patience_s=0)
         )
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, ContentionError) as error:
         if not is_of_a_row(error):
             raise
     rows = await database.fetch(_HEAD, queue, max(most, _HEAD_ROWS))
@@ -164,12 +146,12 @@ async def _claim_singly(
                 ),
                 patience_s=0,
             )
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, ContentionError) as error:
             if not is_of_a_row(error):
                 raise
             await set_aside(database, Unheld(row["job_type"], row["job_id"], row["id"]), error)
             refused += 1
-            wait_ms = BRIEF_WAIT_MS if is_contention(error) else wait_ms
+            wait_ms = BRIEF_WAIT_MS if isinstance(error, ContentionError) else wait_ms
             continue
         if one is not None:
             claims.append(one)
@@ -202,7 +184,7 @@ RETURNING q.refusals
 async def set_aside(
     database: Database,
     waiting: Unheld,
-    error: asyncpg.PostgresError,
+    error: Refusal,
     *,
     lease_token: UUID | None = None,
     event: str = "retried",
@@ -216,7 +198,7 @@ async def set_aside(
         lease_token: of the claim that ends with this, lost claims being left alone; None if it isn't claimed.
         event: what the job's history calls the end of the claim; one that is `released` or `snoozed` used no attempt.
     """
-    state, words = error.sqlstate or "", words_of(error)
+    state, words = state_of(error), words_of(error)
     reason = f"the database refuses to {'start it' if lease_token is None else 'set it back'}: {words}"
     most_s = GENERAL_BACKOFF_S if state[:2] in GENERAL_CLASSES else MOST_BACKOFF_S
     given_back = int(event in {"released", "snoozed"})
@@ -249,7 +231,7 @@ async def end_refused(
     database: Database,
     unheld: Unheld,
     failed: Failed,
-    error: asyncpg.PostgresError,
+    error: Refusal,
     *,
     condition: str,
     value: object,
@@ -272,7 +254,7 @@ async def end_refused(
         lock_timeout_ms: how long it waits for a balance otherwise.
     """
     skip = "" if waits else " SKIP LOCKED"
-    is_late = is_cancelled(error) and not is_raised(error)
+    is_late = is_cancelled(error)
     table = table_of(unheld.job_type).name
 
     async def write(connection: Connection) -> str | None:
@@ -328,7 +310,7 @@ async def settle_refused(database: Database, held: Claim, transition: Transition
         FencedError: another holds the job, or it is over; nothing was written.
         Exception: `error` itself, where it isn't PostgreSQL's.
     """
-    if not isinstance(error, asyncpg.PostgresError):
+    if not isinstance(error, Refusal):
         raise error
     unheld = Unheld(held.job_type, held.job_id, held.id)
     if not isinstance(transition, Failed):
@@ -338,7 +320,7 @@ async def settle_refused(database: Database, held: Claim, transition: Transition
         label = await end_refused(
             database, unheld, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True
         )
-    except CONTENTION:  # its row or its balance is held for long: its next claim fails as this one did
+    except ContentionError:  # its row or its balance is held for long: its next claim fails as this one did
         await set_aside(database, unheld, error, lease_token=held.lease_token)
         return
     if label is None:
@@ -375,10 +357,9 @@ async def settle_refused_ends(database: Database) -> int:
         settle = partial(_settle, key=(row["job_type"], row["job_id"]), lock_timeout_ms=lock_timeout_ms)
         try:
             settled += await database.commit("settle_refused", settle, patience_s=0)
+        except ContentionError:  # somebody holds its row or its balance: the next pass is soon
+            lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
         except asyncpg.PostgresError as error:
-            if is_contention(error):  # somebody holds its row or its balance: the next pass is soon
-                lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
-                continue
             log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
     return settled
 

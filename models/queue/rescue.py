@@ -12,11 +12,12 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from models.connections import Connection, is_contention
+from models.connections import Connection, ContentionError
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
-from models.queue.refusals import SPEAK_NOW, end_refused, event_of, is_of_a_row, long_refused, set_aside
+from models.queue.refusal import Refusal, is_of_a_row
+from models.queue.refusals import SPEAK_NOW, end_refused, event_of, long_refused, set_aside
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
     HOUSE_LOCK_TIMEOUT_MS,
@@ -191,21 +192,21 @@ async def _write(
     """
     try:
         return await database.commit(name, partial(work, lock_timeout_ms=waits.lock_timeout_ms), patience_s=0)
+    except ContentionError as error:
+        waits.lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
+        if not is_of_a_row(error):
+            return None  # a table is locked: the next pass is soon
+        refusal: Refusal = error
     except asyncpg.PostgresError as error:
-        if is_contention(error):
-            waits.lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
-        if is_of_a_row(error):
-            return await _settle_refused(database, row, transition, error, still, waits)
-        if not is_contention(error):
-            raise
-        return None  # a table is locked: the next pass is soon
+        refusal = error
+    return await _settle_refused(database, row, transition, refusal, still, waits)
 
 
 async def _settle_refused(
     database: Database,
     row: Any,
     transition: Failed | Retried | Released,
-    error: asyncpg.PostgresError,
+    error: Refusal,
     still: str,
     waits: Waits,
 ) -> str | None:
@@ -219,9 +220,9 @@ async def _settle_refused(
             label = await end_refused(database, _unheld(row), transition, error, **wait)
         elif token is not None:
             await set_aside(database, _unheld(row), error, lease_token=token, event=event_of(transition))
+    except ContentionError:
+        return None  # somebody holds its balance: it is no refusal, and the next pass is soon
     except asyncpg.PostgresError as again:
-        if is_contention(again):
-            return None  # somebody holds its balance: it is no refusal, and the next pass is soon
         error = again
     log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)
     return label

@@ -67,7 +67,7 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
     import asyncpg
     from sqlalchemy.exc import DBAPIError
 
-    from models.connections import DatabaseLostError, is_cancelled, is_contention
+    from models.connections import DatabaseLostError, contention_of, is_cancelled
 
     cause: BaseException = error
     if isinstance(error, DBAPIError) and error.orig:
@@ -75,8 +75,9 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
     is_lost = isinstance(cause, DatabaseLostError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
     if isinstance(cause, DatabaseLostError):
         cause = cause.__cause__ or cause
+    cause = contention_of(cause) or cause
     text = str(cause).strip().split("\n", 1)[0] or type(cause).__name__
-    if is_contention(cause):
+    if contention_of(cause):
         return FAILED, f"another transaction holds a lock that this needs ({text}); try again in a moment"
     if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
         return USAGE, f"PostgreSQL refuses: {text}; check DATABASE_URL"

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.connections import DatabaseLostError
+from models.connections import ContentionError, DatabaseLostError
 from workers.operations.checks.broker import check_broker
 from workers.operations.checks.check import Check
 from workers.operations.checks.connections import check_connections, check_listening
@@ -33,7 +33,7 @@ from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs, check_models
 from workers.process.compose import make_database
 
-REFUSALS = (OSError, DatabaseLostError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
+REFUSALS = (OSError, DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
 """What a look at the database may end in: each is a finding."""
 
 

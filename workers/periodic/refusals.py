@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar
 import asyncpg
 import structlog
 
-from models.queue.refusals import SPEAK_NOW, is_of_a_row, words_of
+from models.queue.refusal import is_of_a_row, words_of
+from models.queue.refusals import SPEAK_NOW
 from workers.periodic.task import Work
 
 log = structlog.get_logger(__name__)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import structlog
 
 from config.masking import SecretMask
+from models.connections import contention_of
 from models.history.error_logs import FailedAttempt
 from models.queue.claims import ClaimLostError
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed, Transition
@@ -36,6 +37,7 @@ def ending_of(job: RunningJob, error: StageError, mask: SecretMask) -> Transitio
 def failed_attempt(job: RunningJob, error: Exception, mask: SecretMask) -> FailedAttempt:
     """Describe an attempt's error as error_logs keeps it, without secrets."""
     claim, evidence = job.claim, error.evidence if isinstance(error, StageError) else None
+    error = contention_of(error) or error  # whoever counts errors knows PostgreSQL's names
     return FailedAttempt(
         job_type=claim.job_type,
         job_id=claim.job_id,

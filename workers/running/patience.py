@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from models.connections import is_cancelled, is_connection_loss, is_contention, is_raised
+from models.connections import ContentionError, DatabaseLostError, is_cancelled
 from workers.running.claim_loop import RunningJob
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ async def with_database(
                 waited_s = time.monotonic() - began_s
                 if waited_s >= _patience_s(error, contention_s):
                     raise
-                if waiting is not None and is_contention(error):
+                if waiting is not None and isinstance(error, ContentionError):
                     waiting.has_left_lane = waited_s >= LANE_PATIENCE_S
                 log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
                 await asyncio.sleep(DATABASE_GONE_S)
@@ -70,10 +70,8 @@ async def with_database(
 
 def _patience_s(error: Exception, contention_s: float) -> float:
     """Return for how long a trip is repeated that fails with an error."""
-    if is_connection_loss(error) or isinstance(error, OSError):
+    if isinstance(error, DatabaseLostError | OSError):
         return math.inf
-    if is_raised(error):
-        return 0
-    if is_contention(error):
+    if isinstance(error, ContentionError):
         return contention_s
     return CANCELLED_PATIENCE_S if is_cancelled(error) else 0

@@ -17,12 +17,13 @@ import asyncpg
 import structlog
 
 from config.masking import SecretMask
-from models.connections import CONTENTION, DatabaseLostError, is_cancelled, is_contention, is_raised
+from models.connections import ContentionError, DatabaseLostError, is_cancelled
 from models.database import Database
 from models.history.error_logs import log_failed_attempts
 from models.queue.claims import ClaimLostError, FencedError, prolong
 from models.queue.inputs import USERS_OF, JobInputs, load_inputs, record_pipeline
-from models.queue.refusals import settle_refused, words_of
+from models.queue.refusal import Refusal, words_of
+from models.queue.refusals import settle_refused
 from models.queue.resuming import begin_at
 from models.queue.transitions import (
     Checkpoint,
@@ -136,7 +137,8 @@ class Runner:
 
     async def _log_fenced(self, job: RunningJob) -> None:
         """Keep in the job's history that this claim came too late; the job itself has gone on without it."""
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseLostError, OSError):
+        passing = (DatabaseLostError, ContentionError, OSError)
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, *passing):
             await self._database.commit(
                 "log_fenced", lambda connection: log_fenced(connection, job.claim, job.stage), patience_s=1
             )
@@ -162,7 +164,7 @@ class Runner:
 
     async def _ending_of_another(self, job: RunningJob, error: Exception) -> Transition:
         """Turn an error that is no stage's own into what happens to the job."""
-        if isinstance(error, (DatabaseLostError, *CONTENTION)) and not is_raised(error):
+        if isinstance(error, DatabaseLostError | ContentionError):
             log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
             # due at once, it would be claimed over and over where claims get a connection and stages get none
             return Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, elapsed_ms(job))
@@ -179,7 +181,7 @@ class Runner:
 
     async def _refused(self, job: RunningJob, error: Exception) -> Transition:
         """Fail an attempt whose result the database refuses."""
-        words = words_of(error) if isinstance(error, asyncpg.PostgresError) else type(error).__name__
+        words = words_of(error) if isinstance(error, Refusal) else type(error).__name__
         log.error("job_end_refused", stage=job.stage, error=words)  # PostgreSQL's refusal: our stack says nothing
         await self._log_error(job, error)
         return ending_of(job, TransientError(f"the database refused the result of {job.stage}: {words}"), self._mask)
@@ -208,11 +210,11 @@ class Runner:
         refused = await self._refused(job, error)
         if isinstance(transition, Completed):
             transition = refused
-            if is_contention(error) and not is_raised(error):
+            if isinstance(error, ContentionError):
                 transition = Snoozed(job.stage, "another program holds rows of this job", HELD_DELAY, elapsed_ms(job))
             try:
                 await self._record(job, transition, contention_s=LANE_PATIENCE_S)
-            except asyncpg.PostgresError as again:
+            except (asyncpg.PostgresError, ContentionError) as again:
                 error = again
             else:
                 return transition
@@ -342,9 +344,7 @@ class Runner:
                 while True:
                     try:
                         return await stage.run(context)
-                    except (DatabaseLostError, *CONTENTION) as error:
-                        if is_raised(error):
-                            raise
+                    except (DatabaseLostError, ContentionError) as error:
                         log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
                         lost = error
                         await asyncio.sleep(DATABASE_GONE_S)
@@ -368,7 +368,7 @@ class Runner:
                 await self._database.commit(
                     name, lambda connection: record(connection, job.claim, transition), patience_s=LANE_PATIENCE_S
                 )
-            except CONTENTION:  # the result is in hand: the stage's deadline has nothing more to say
+            except ContentionError:  # the result is in hand: the stage's deadline has nothing more to say
                 await self._database.commit(
                     "prolong", lambda connection: prolong(connection, job.claim, PROLONGED_S), patience_s=0
                 )

@@ -7,8 +7,10 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from models.connections import DatabaseLostError, is_connection_loss, is_refusal
+from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
+from models.queue.refusal import is_of_a_row
+from tests.builders import make_user
 from tests.integration.refusals.rules import STATES
 
 
@@ -41,14 +43,14 @@ async def test_error_of_the_work_on_a_sound_connection_is_no_lost_database(datab
     with pytest.raises(type(error)) as caught:
         await database.run(failing(error))
 
-    assert not is_connection_loss(caught.value)
+    assert not isinstance(caught.value, DatabaseLostError)
 
 
 async def test_value_that_a_column_cannot_hold_is_no_lost_database(database):
     with pytest.raises(asyncpg.DataError) as caught:  # an InterfaceError, as those of closed connections are
         await database.fetchval("SELECT $1::int", 2**40)
 
-    assert not is_connection_loss(caught.value)
+    assert not isinstance(caught.value, DatabaseLostError)
 
 
 async def test_statement_cancelled_by_its_time_limit_is_no_lost_database(database):
@@ -60,18 +62,18 @@ async def test_statement_cancelled_by_its_time_limit_is_no_lost_database(databas
     with pytest.raises(asyncpg.QueryCanceledError) as caught:
         await database.run(take_too_long)
 
-    assert not is_connection_loss(caught.value)
+    assert not isinstance(caught.value, DatabaseLostError)
 
 
 async def test_state_that_a_function_raises_is_no_lost_database_and_no_pooler(database):
     for state in STATES:
-        with pytest.raises(asyncpg.PostgresError) as caught:
+        with pytest.raises(asyncpg.PostgresError) as caught:  # neither a DatabaseLostError nor a ContentionError
             await database.commit(
                 "any",
                 failing_statement(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"),
                 patience_s=0,
             )
-        assert (caught.value.sqlstate, is_connection_loss(caught.value)) == (state, False)
+        assert (caught.value.sqlstate, isinstance(caught.value, DatabaseLostError)) == (state, False)
 
     assert not database.is_behind_pooler
 
@@ -80,7 +82,7 @@ async def test_lack_of_memory_for_one_statement_is_no_lost_database(database):
     with pytest.raises(asyncpg.OutOfMemoryError) as caught:  # of shared memory: PostgreSQL's own word, for its locks
         await database.fetch("SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 1000000) n")
 
-    assert is_refusal(caught.value)
+    assert is_of_a_row(caught.value)
 
 
 async def test_drivers_time_limit_on_a_sound_connection_is_a_cancelled_statement(database):
@@ -133,3 +135,39 @@ async def test_server_that_is_not_there_is_a_lost_database():
         await nobody.open()
     with pytest.raises(DatabaseLostError):
         await nobody.connect_direct()
+
+
+LOCKED = "SELECT 1 FROM public.users WHERE id = $1 FOR UPDATE NOWAIT"
+RAISED = "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
+
+
+async def test_lock_that_another_transaction_holds_is_contention_whatever_way_leads_to_it(database, connect):
+    user = await make_user(database)
+    holder = await connect()
+    own = await database.connect_direct()
+
+    async def want(connection):
+        return await connection.fetchval(LOCKED, user)
+
+    async with holder.transaction():
+        await holder.execute("SELECT 1 FROM public.users WHERE id = $1 FOR UPDATE", user)
+        with pytest.raises(ContentionError) as committed:
+            await database.commit("any", want, patience_s=0)
+        with pytest.raises(ContentionError) as direct:
+            await database.run_direct(own, want)
+    await own.close()
+
+    assert [caught.value.cause.sqlstate for caught in (committed, direct)] == ["55P03", "55P03"]
+    assert await database.run(want) == 1
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01", "55P03"])
+async def test_contention_that_a_trigger_raises_is_a_refusal_whatever_way_leads_to_it(database, state):
+    own = await database.connect_direct()
+    work = failing_statement(RAISED.format(state=state))
+
+    for attempt in (database.commit("any", work), database.run(work), database.run_direct(own, work)):
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await attempt
+        assert caught.value.sqlstate == state
+    await own.close()

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from models.connections import DatabaseLostError, is_refusal
+from models.connections import ContentionError, DatabaseLostError
 from models.queue import refusals
 from models.queue.claims import wake_due
+from models.queue.refusal import is_of_a_row
 from models.queue.refusals import claim_jobs, claim_refused
 from models.queue.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs
 from tests.builders import (
@@ -264,9 +265,9 @@ async def test_claim_behind_a_pooler_goes_on_after_a_refusal(database_url, datab
 
 
 async def test_statement_that_the_database_refuses_is_told_from_its_moment():
-    assert is_refusal(asyncpg.CheckViolationError("x"))
+    assert is_of_a_row(asyncpg.CheckViolationError("x"))
     for passing in (asyncpg.DeadlockDetectedError("x"), DatabaseLostError(OSError("x")), OSError("x")):
-        assert not is_refusal(passing)
+        assert not is_of_a_row(passing)
 
 
 async def test_trigger_that_is_cancelled_for_its_time_keeps_no_other_job_from_its_start(database_url, database):
@@ -336,7 +337,7 @@ async def test_table_that_is_locked_sets_nothing_aside(database, connect):
     holder = await connect()
     async with holder.transaction():
         await holder.execute("LOCK TABLE public.image_enhancement_jobs")
-        with pytest.raises(asyncpg.LockNotAvailableError):
+        with pytest.raises(ContentionError):
             await look(database, worker)
 
     assert (await queue_row(database, job))["refusals"] == 0

@@ -4,6 +4,7 @@ from typing import Final
 
 import asyncpg
 
+from models.connections import ContentionError
 from models.database import Database
 from workers.operations.checks.check import Check
 
@@ -23,7 +24,7 @@ async def check_outside_the_queue(database: Database) -> Check:
     name = "jobs outside the queue"
     try:
         row = await database.fetchrow(_OUTSIDE)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, ContentionError, OSError) as error:
         return Check(name, "fail", f"couldn't be looked at: {error}", "see the PostgreSQL log")
     if row is None or not row["pending"] + row["processing"]:
         return Check(name, "ok", "every unfinished job is in the queue")

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import asyncpg
 
-from models.connections import DatabaseLostError
+from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
 from workers.operations.checks.check import Check
 
@@ -155,7 +155,7 @@ async def count_rows(database: Database, row_check: RowCheck) -> Check:
     """Run one query, and say what it counted; a query that fails is a finding too."""
     try:
         row = await database.fetchrow(row_check.sql)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseLostError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseLostError, ContentionError, OSError) as error:
         is_lost = isinstance(error, DatabaseLostError)
         advice = "PostgreSQL went away: try again" if is_lost else "see the PostgreSQL log"
         return Check(row_check.name, "fail", f"couldn't be looked at: {error}", advice)

@@ -5,7 +5,8 @@ from typing import Final
 
 import asyncpg
 
-from models.queue.refusals import SPEAK_NOW, is_of_a_row
+from models.queue.refusal import is_of_a_row
+from models.queue.refusals import SPEAK_NOW
 from workers.periodic.refusals import log_refused, refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
