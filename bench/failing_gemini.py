@@ -20,7 +20,7 @@ from models.database import Database
 from pipelines.storage.backends import open_storage
 from tests.builders import make_generation, make_image, make_job, make_user, money_violations
 from tests.fake_gemini.server import FakeGemini, answered, whole
-from workers.gate.gate import SENT_WITHIN_S
+from workers.gate.open_calls import SENT_WITHIN_S
 from workers.process.supervisor import WorkerProcesses
 
 PROCESSES, LANES = 2, 12

@@ -78,6 +78,10 @@ class ContentionError(Exception):
         self.cause = cause
 
 
+DATABASE_ERRORS = (DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""All that work on the database may fail with; any other error is a bug of ours."""
+
+
 class PoolerFoundError(Exception):
     """A connection leads to a pooler that the URL doesn't name: its number of the session isn't the server's."""
 

@@ -14,7 +14,7 @@ from tests.builders import balance_of, every_row, job_row, make_generation, make
 from tests.fake_gemini.server import FakeGemini
 from tests.fake_openai import FakeOpenAI, failure
 from tests.unit.imaging.imaging_pictures import CANARY, telling_jpeg
-from workers.gate.gate import SENT_WITHIN_S
+from workers.gate.open_calls import SENT_WITHIN_S
 from workers.process.supervisor import WorkerProcesses
 
 ON_ITS_WAY_S = 2 * SENT_WITHIN_S

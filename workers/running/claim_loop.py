@@ -8,7 +8,7 @@ prefetch ever meets one.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -70,6 +70,19 @@ class RunningJob:
     ends_after_stage: bool = False
     ending: Ending | None = None
     task: "asyncio.Task[None] | None" = None
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[None]:
+        """Count a provider call in flight, while the block lasts."""
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+
+    def hold_answer(self) -> None:
+        """Note that a picture has come in this stage, which a process that stops lets be stored."""
+        self.holds_answer = True
 
     def stop(self, ending: Ending) -> None:
         """Cancel the task, once, and say why."""

@@ -13,7 +13,8 @@ from pipelines.errors import ThrottledError
 from tests.builders import make_claim, make_job, make_user
 from tests.integration.gate.test_gate import RULES, attempt, close
 from tests.integration.gate.test_sending import PROMPT, Scripted
-from workers.gate.gate import BudgetSpentError, Gate
+from workers.gate.gate import Gate
+from workers.gate.refusals import BudgetSpentError
 from workers.running.claim_loop import RunningJob
 
 LIMIT = {"budgets": {"free_user_day_calls": 2}}

@@ -17,7 +17,8 @@ from pipelines.providers.provider import Answer, EncodedImage, Quote
 from pipelines.providers.remote import RemoteCaller
 from tests.builders import make_claim
 from tests.fake_gemini.server import FakeGemini
-from workers.gate.gate import SENT_WITHIN_S, Gate
+from workers.gate.gate import Gate
+from workers.gate.open_calls import SENT_WITHIN_S
 from workers.gate.paid_calls import TooManyPaidCallsError
 from workers.gate.rules import rules_of
 from workers.running.claim_loop import RunningJob
@@ -224,7 +225,7 @@ async def fail():
 
 @pytest.mark.parametrize("connecting", [hang, fail])
 async def test_analysis_that_cant_be_had_is_measured_and_ends_nothing(database, connecting, monkeypatch):
-    monkeypatch.setattr("workers.gate.gate.ANALYSIS_S", 2.0)
+    monkeypatch.setattr("workers.gate.gated_provider.ANALYSIS_S", 2.0)
     claim, measuring = await make_claim(database), Scripted()
     measuring.is_paid = False
     gate = Gate(database, [Scripted(connecting=connecting)], measuring, Settings())
@@ -271,8 +272,8 @@ async def test_call_whose_second_look_finds_no_database_is_not_counted(database,
     async def lost(*_):
         raise DatabaseLostError("gone")
 
-    monkeypatch.setattr("workers.gate.gate.pause_left_s", lost)
-    monkeypatch.setattr("workers.gate.gate.SENT_WITHIN_S", 0.0)
+    monkeypatch.setattr("workers.gate.open_calls.pause_left_s", lost)
+    monkeypatch.setattr("workers.gate.open_calls.SENT_WITHIN_S", 0.0)
     provider = Scripted()
     with pytest.raises(DatabaseLostError):
         await asked(database, provider)

@@ -1,0 +1,108 @@
+"""The provider that a running job sees: each of its calls goes to the first provider that may and can do it."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+
+from pipelines.analysis import Analysis
+from pipelines.errors import (
+    BrokenAnswerError,
+    ProviderNotConfiguredError,
+    ProviderTimedOutError,
+    ProviderUnavailableError,
+    ThrottledError,
+)
+from pipelines.job import Prompt
+from pipelines.options import AnalysisOptions
+from pipelines.providers.provider import Answer, EncodedImage, PreparedCall, Provider, Quote, hash_of_call
+from workers.gate.admission import Admission, Asked
+from workers.gate.order import first_answer
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+ANALYSIS_S: Final = 60.0
+"""For two tries at an analysis, which take seconds; the other half of its stage's deadline is for measuring."""
+
+MOST_PAUSE_S: Final = 1.0
+"""At most how long after the first try the second follows."""
+
+
+class GatedProvider:
+    """One job's provider: a `pipelines.providers.provider.StageProvider`."""
+
+    def __init__(self, providers: Sequence[Provider], measuring: Provider, admission: Admission) -> None:
+        """Keep whom to ask.
+
+        Args:
+            providers: in the order in which they are asked; not empty.
+            measuring: analyzes when none of them gives a usable analysis.
+            admission: of the job's calls.
+        """
+        self._providers = providers
+        self._measuring = measuring
+        self._admission = admission
+
+    @property
+    def is_paid(self) -> bool:
+        """Any of the providers takes money."""
+        return any(provider.is_paid for provider in self._providers)
+
+    async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
+        """Analyze; what no provider can or will analyze is measured: that takes no attempt and ends no job."""
+        asked = Asked("analyze", hash_of_call([image], options))
+
+        async def ask(providers: Sequence[Provider]) -> Answer[Analysis]:
+            return await self._ask(
+                asked,
+                providers,
+                lambda one: one.quote_analysis(options),
+                lambda one: one.prepare_analysis(image, options),
+            )
+
+        with contextlib.suppress(ProviderNotConfiguredError, TimeoutError):
+            async with asyncio.timeout(ANALYSIS_S):
+                for _ in range(2):
+                    try:
+                        return await ask(self._providers)
+                    except (BrokenAnswerError, ProviderUnavailableError, ProviderTimedOutError) as error:
+                        log.warning("analysis_unusable", error=str(error))
+                        if isinstance(error, BrokenAnswerError):  # its provider has asked twice
+                            break
+                        await asyncio.sleep(random.uniform(0, MOST_PAUSE_S))  # noqa: S311 - jitter, not a secret
+        try:
+            return await ask([self._measuring])
+        except ThrottledError:  # an operator has paused our own engine: what it draws, not what it measures
+            send = await self._measuring.prepare_analysis(image, options)
+            return await send(lambda: asyncio.sleep(0))
+
+    async def generate(
+        self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
+    ) -> Answer[EncodedImage]:
+        """Have a picture made."""
+        treated = [sorted(defects) for defects in (prompt.corrections.allowed, prompt.corrections.forced)]
+        words = (prompt.purpose, prompt.text, prompt.model, prompt.temperature, *treated)
+        return await self._ask(
+            Asked("generate", hash_of_call(images, *words, long_side_px, aspect)),
+            self._providers,
+            lambda one: one.quote_generation(prompt, long_side_px),
+            lambda one: one.prepare_generation(prompt, images, long_side_px, aspect),
+        )
+
+    async def _ask(
+        self,
+        asked: Asked,
+        providers: Sequence[Provider],
+        quote_of: Callable[[Provider], Quote],
+        prepare: Callable[[Provider], Awaitable[PreparedCall[T]]],
+    ) -> Answer[T]:
+        async def ask(one: Provider) -> Answer[T]:
+            return await self._admission.call(one, asked, quote_of(one), partial(prepare, one))
+
+        return await first_answer(providers, asked.purpose, ask)

@@ -1,0 +1,108 @@
+"""An admitted call from its intent to its outcome: however it ends, how it ended is written down."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from models.connections import DATABASE_ERRORS
+from models.database import Database
+from models.gate.provider_calls import CallOutcome, close_call, pause_left_s
+from pipelines.errors import StageError, ThrottledError
+from pipelines.providers.provider import Answer, Provider, Usage
+from workers.gate.call_outcomes import call_outcome, unexpected_outcome
+
+log = structlog.get_logger(__name__)
+
+SENT_WITHIN_S: Final = 0.25
+"""An admitted call that takes longer to connect asks once more: another process may have got a 429 by then."""
+
+CLOSE_PATIENCE_S: Final = 5.0
+"""How long the record of an outcome waits for rows that others hold; a provider's answer waits for it."""
+
+
+class OpenCall:
+    """An intent that is committed. Leaving its block closes it, by the error that the block is left with.
+
+    A crash in the block leaves the intent open: visible, and counted as paid.
+    """
+
+    def __init__(self, database: Database, provider: Provider, intent: int, rules: Mapping[str, Any]) -> None:
+        """Begin to count the time that the call takes.
+
+        Args:
+            database: where the intent is.
+            provider: who is called.
+            intent: the id of the call that the gate has admitted.
+            rules: of the provider.
+        """
+        self._database = database
+        self._provider = provider
+        self._intent = intent
+        self._rules = rules
+        self._began_s = time.monotonic()
+        self._has_left = False
+        self._answer: Answer[Any] | None = None
+
+    async def look_again(self) -> None:
+        """Let the call's first byte leave, unless a pause has begun since the call was admitted.
+
+        Raises:
+            ThrottledError: it took long to get so far, and the provider wants to be left alone by now.
+        """
+        if time.monotonic() - self._began_s >= SENT_WITHIN_S:
+            name = self._provider.name
+            left_s = await self._database.run(lambda connection: pause_left_s(connection, name))
+            if left_s > 0:
+                raise ThrottledError(f"{name} asked to be left alone", retry_after=timedelta(seconds=left_s))
+        self._has_left = True
+
+    def answered(self, answer: Answer[Any]) -> None:
+        """Note the answer, which the intent is closed with."""
+        self._answer = answer
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        closing = self._close(*self._outcome(error))
+        await (asyncio.shield(closing) if isinstance(error, asyncio.CancelledError) else closing)
+
+    def _outcome(self, error: BaseException | None) -> tuple[CallOutcome, Usage]:
+        is_paid = self._provider.is_paid
+        if isinstance(error, StageError):
+            return call_outcome(error, is_paid=is_paid), error.usage or Usage()
+        if self._answer is not None and error is None:
+            answered = CallOutcome("answered", is_paid, 0, self._answer.model, verdict="answered")
+            return answered, self._answer.usage
+        if isinstance(error, Exception):  # a bug of ours, or a lost database: what has left may have been paid
+            return unexpected_outcome(error, may_be_paid=is_paid, has_left=self._has_left), Usage()
+        return CallOutcome("cut_off", is_paid and self._has_left, 0, was_sent=self._has_left), Usage()
+
+    async def _close(self, outcome: CallOutcome, usage: Usage) -> None:
+        """Close the intent; if the database fails it stays open, which is seen and counted."""
+        if outcome.verdict == "stopped" and self._provider.is_paid:
+            log.error("provider_stopped", provider=self._provider.name, reason=outcome.reason)
+        closing = replace(
+            outcome,
+            latency_ms=round((time.monotonic() - self._began_s) * 1000),
+            prompt_units=usage.prompt_units,
+            output_units=usage.output_units,
+            images=usage.images,
+            cost_usd=usage.cost_usd,
+        )
+        try:
+            await self._database.commit(
+                "close_call",
+                lambda connection: close_call(connection, self._intent, closing, self._rules),
+                patience_s=CLOSE_PATIENCE_S,
+            )
+        except DATABASE_ERRORS as error:  # the call is over, whatever becomes of its record
+            log.warning("provider_call_unrecorded", intent=self._intent, error=str(error))

@@ -1,0 +1,53 @@
+"""The order in which providers are asked: that of PROVIDER.
+
+The next one is asked when one can't do it, isn't configured, has an open
+breaker or a spent budget, or buying is stopped; a rate that is used up is
+waited for.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from pipelines.errors import ProviderNotConfiguredError
+from pipelines.providers.provider import Answer, Provider
+from workers.gate.refusals import PassedOverError
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+async def first_answer(
+    providers: Sequence[Provider], purpose: str, ask: Callable[[Provider], Awaitable[Answer[T]]]
+) -> Answer[T]:
+    """Ask the providers in order; return the first answer.
+
+    Args:
+        providers: not empty.
+        purpose: `analyze` or `generate`, for the log.
+        ask: asks one of them.
+
+    Raises:
+        ThrottledError: a provider can, and not now; the shortest wait.
+        ProviderNotConfiguredError: none can; says why each can't.
+        StageError: the call of the first that can failed.
+    """
+    passed_over: list[PassedOverError] = []
+    refusals: list[ProviderNotConfiguredError] = []
+    for provider in providers:
+        try:
+            return await ask(provider)
+        except PassedOverError as error:
+            passed_over.append(error)
+        except ProviderNotConfiguredError as error:
+            refusals.append(error)
+        if len(providers) > 1:
+            log.info("provider_passed_over", provider=provider.name, purpose=purpose)
+    if passed_over:
+        raise min(passed_over, key=lambda error: error.retry_after)
+    if len(refusals) == 1:
+        raise refusals[0]
+    evidence = "; ".join(error.evidence for error in refusals if error.evidence) or None
+    raise ProviderNotConfiguredError("; ".join(map(str, refusals)), evidence=evidence)
