@@ -172,7 +172,7 @@ async def submit_enhancement(
     source_image_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> str:
-    """Submit a job for a picture that is stored, and ring; return the job's id, the same one for the same key.
+    """Submit a job for a picture that is stored, and wake workers; return the job's id, the same one for the same key.
 
     Args:
         runtime: open.
@@ -207,7 +207,7 @@ async def submit_enhancement(
 
     with translated():
         job_id = await runtime.database.commit("submit", submit)
-    await runtime.ring()
+    await runtime.wake()
     return job_id
 
 
@@ -239,7 +239,7 @@ async def submit_generation(
     idempotency_key: str | None = None,
     aspect: str | None = None,
 ) -> str:
-    """Submit a job that makes or changes a picture by words, and ring; return the job's id.
+    """Submit a job that makes or changes a picture by words, and wake workers; return the job's id.
 
     Args:
         runtime: open.
@@ -288,7 +288,7 @@ async def submit_generation(
 
     with translated():
         job_id = await runtime.database.commit("submit", submit)
-    await runtime.ring()
+    await runtime.wake()
     return job_id
 
 

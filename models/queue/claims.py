@@ -280,6 +280,14 @@ async def wake_due(connection: Connection) -> set[str]:
     return {row["queue"] for row in await connection.fetch(_WAKE)}
 
 
+async def ready_queues(connection: Connection) -> set[str]:
+    """Return the queues that have jobs to take now."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT q.queue FROM darkroom.job_queue q WHERE q.ready AND q.status = 'pending'"
+    )
+    return {row["queue"] for row in rows}
+
+
 async def arm_bells(connection: Connection, queues: Sequence[str]) -> bool:
     """Ask the next producer to notify, after a look that found nothing; True if none was asked before.
 

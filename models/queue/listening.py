@@ -1,14 +1,51 @@
-"""Is what is notified heard? Behind a pooler that lends sessions by the transaction nobody hears anything."""
+"""Hearing what is notified, and finding out whether it can be heard.
+
+Behind a pooler that lends sessions by the transaction nobody hears anything.
+"""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 from uuid import uuid4
 
 import asyncpg
 
+from models.connections import session_losses_translated
 from models.database import Database
 
+WAKE_UP_CHANNEL: Final = "darkroom_bells"
+"""On it our triggers notify the name of a queue into which a job has come while workers wait for one."""
+
 HEARD_WITHIN_S: Final = 2.0
+
+
+async def listen(database: Database, channel: str, heard: Callable[[str], None]) -> None:
+    """Hear what is notified on a channel, until the connection ends.
+
+    Args:
+        database: a connection past its pool is opened for it.
+        channel: its name.
+        heard: is given each payload.
+
+    Raises:
+        DatabaseLostError: no connection can be had, or it ended before it listened.
+        OSError: this machine lacks what a connection needs.
+    """
+    connection = await database.connect_direct()
+    try:
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: ended.set())
+        async with session_losses_translated(connection):
+            await connection.add_listener(channel, lambda _connection, _pid, _channel, payload: heard(str(payload)))
+        await ended.wait()
+    finally:
+        connection.terminate()
+
+
+async def notifications_fraction(database: Database) -> float:
+    """Return how full PostgreSQL's queue of notifications is, 0 to 1. Asking also empties one that stayed full."""
+    fraction: float = await database.fetchval("SELECT pg_notification_queue_usage()")
+    return fraction
 
 
 async def cannot_listen(database: Database) -> bool:

@@ -25,7 +25,7 @@ from pipelines.providers import registry
 from tests.slow_worker import SlowProvider
 from workers import submission
 from workers.operations import jobs
-from workers.process import worker
+from workers.process import tools, worker
 from workers.process.compose import Runtime, open_runtime
 from workers.process.wake_up import Lanes
 
@@ -136,7 +136,7 @@ def live(path: str, job_id: str, environment: dict[str, str], *, die_at: tuple[s
     """Take a path, and die at a place, the n-th time that it is passed; without one write down what was passed."""
     os.environ.update(environment)
     registry.PROVIDERS["local"] = ScriptedProvider
-    worker.PixelPool = InlinePixels
+    tools.PixelPool = InlinePixels
     seen: list[str] = []
 
     def on_pass(name: str) -> None:

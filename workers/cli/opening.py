@@ -8,9 +8,8 @@ from config.log import configure_logging
 from config.model_terms import model_terms
 from config.settings import Settings, load_settings
 from models.schema.migrate import UpgradeResult, check, upgrade
-from pipelines.storage.backends import open_storage
 from workers.cli.failures import CommandError, CommandUsageError
-from workers.process.compose import Runtime, migration_engine, open_runtime, require_usable
+from workers.process.compose import Runtime, make_storage, migration_engine, open_runtime, require_usable
 
 _REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing", "sequence_behind"})
 
@@ -52,7 +51,7 @@ def require_storage(settings: Settings, services: Services) -> None:
         CommandUsageError: it doesn't.
     """
     try:
-        open_storage(services.storage_url, settings.storage_public_url)
+        make_storage(settings, services)
     except ValueError as error:
         raise CommandUsageError(str(error)) from error
 

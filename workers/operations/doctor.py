@@ -32,6 +32,7 @@ from workers.operations.checks.promises import check_links, check_passed_over, c
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs, check_models
 from workers.process.compose import make_database
+from workers.process.tools import make_pixels
 
 REFUSALS = (OSError, DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
 """What a look at the database may end in: each is a finding."""
@@ -39,7 +40,8 @@ REFUSALS = (OSError, DatabaseLostError, ContentionError, asyncpg.PostgresError, 
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
     """Look at everything, whatever is broken; never raises for what it finds."""
-    checks = [*await check_providers(settings), await check_networks(settings)]
+    async with make_pixels() as pixels:
+        checks = [*await check_providers(settings, pixels), await check_networks(settings, pixels)]
     checks += [check_fetcher(settings), check_unbuilt(settings)]
     database = make_database(settings, services, most_connections=1)
     try:

@@ -105,7 +105,7 @@ async def _move_rows(runtime: Runtime) -> None:
     """Hold the rows that are paused, and let go those that aren't; what dies in between, workers do by themselves."""
     while queues := await runtime.database.commit("let_go_on", let_go_on):
         for queue in queues:
-            await runtime.ring(queue)
+            await runtime.wake(queue)
     for row in await runtime.database.fetch(_QUEUES):
         after: int | None = -1
         while after is not None:

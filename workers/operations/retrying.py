@@ -118,7 +118,7 @@ async def retry_jobs(
         is_any = True
         yield Retry(old, new_id)
     if is_any:
-        await runtime.ring()
+        await runtime.wake()
 
 
 async def rehearse_retries(runtime: Runtime, job_ids: Iterable[str], terms: RetryTerms) -> list[Retry]:

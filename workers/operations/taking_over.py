@@ -3,13 +3,11 @@
 from typing import Any, Final
 
 from config.embedded.services import Services
-from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.database import Database
 from models.queue.left_behind import TakeInTerms, TakenOver, take_over
 from workers.gate.rules import stops_of
 from workers.operations.actions import record_action
-from workers.process.compose import Runtime
+from workers.process.compose import Runtime, make_direct_database
 
 _UNQUEUED: Final = """
 SELECT darkroom.takes_over() AS takes_over,
@@ -31,7 +29,7 @@ async def take_over_jobs(settings: Settings, services: Services, *, actor: str) 
     Raises:
         OSError, asyncpg.PostgresError: the database doesn't answer or refuses.
     """
-    database = Database(parse_postgres_url(services.database_direct_url), most_connections=2)
+    database = make_direct_database(services, most_connections=2)
     await database.open()
     try:
         taken = await take_over(database, take_in_terms(settings), actor=actor)

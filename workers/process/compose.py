@@ -1,4 +1,8 @@
-"""The composition root: picks the adapters that settings name. Every process opens the same Runtime."""
+"""The composition root: makes every part that settings name. Every process opens the same Runtime.
+
+A part is made here and nowhere else, and what makes pictures in `workers.process.tools`. `darkroom doctor` makes the
+parts one by one, to say which of them fails.
+"""
 
 import asyncio
 import contextlib
@@ -6,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import structlog
+from dramatiq import Middleware
 from dramatiq.broker import Broker
 from dramatiq.errors import BrokerError
 from sqlalchemy.exc import DBAPIError
@@ -39,8 +44,8 @@ class ModeMismatchError(Exception):
 class Runtime:
     """What every process works with.
 
-    Workers add their own on top (claim loop, provider, pixel children): the
-    command line needs none of that to submit and to show.
+    Workers add `workers.process.tools.Tools` and a claim loop: the command
+    line needs none of that to submit and to show.
     """
 
     settings: Settings
@@ -50,10 +55,10 @@ class Runtime:
     broker: Broker
     installation: str
 
-    async def ring(self, queue: str = "default") -> None:
-        """Ring a queue's bell; with the broker down workers still look once a second."""
+    async def wake(self, queue: str = "default") -> None:
+        """Wake a worker that is idle; with the broker down workers still look once a second."""
         try:
-            await asyncio.to_thread(wake_up.ring, self.broker, self.installation, queue)
+            await asyncio.to_thread(wake_up.send, self.broker, self.installation, queue)
         except BrokerError as error:
             log.warning("bell_failed", queue=queue, error=str(error))
 
@@ -74,6 +79,31 @@ def make_database(settings: Settings, services: Services, *, most_connections: i
         direct_url=parse_postgres_url(services.database_direct_url),
         most_connections=most_connections,
     )
+
+
+def make_direct_database(services: Services, *, most_connections: int) -> Database:
+    """Return the way to the database past the pooler, not opened yet, as migrations take it."""
+    return Database(parse_postgres_url(services.database_direct_url), most_connections=most_connections)
+
+
+def make_storage(settings: Settings, services: Services) -> Storage:
+    """Return the storage; the caller closes it.
+
+    Raises:
+        ValueError: STORAGE_URL has no backend or its folder can't be made.
+    """
+    return open_storage(services.storage_url, settings.storage_public_url)
+
+
+def make_broker(url: str, *, middleware: Sequence[Middleware] = (), lanes: wake_up.Lanes | None = None) -> Broker:
+    """Return the broker of a URL; the caller closes it.
+
+    Args:
+        url: of Redis or RabbitMQ.
+        middleware: of dramatiq, for a process that receives.
+        lanes: say whether a process that receives has room for a job.
+    """
+    return wake_up.make_broker(url, middleware=list(middleware), lanes=lanes)
 
 
 async def require_usable(settings: Settings, services: Services, *, wait: bool) -> Recorded:
@@ -149,12 +179,12 @@ async def open_runtime(
     """
     if installed is None:
         installed = await require_usable(settings, services, wait=wait_for_migration)
-    storage = open_storage(services.storage_url, settings.storage_public_url)
+    storage = make_storage(settings, services)
     if database is None:
         most = min(settings.connections, MOST_BESIDE_WORKERS)
         database = make_database(settings, services, most_connections=most - 1)
     await _open(database, wait=wait_for_migration)
-    broker = wake_up.make_broker(services.broker_url, middleware=[])
+    broker = make_broker(services.broker_url)
     try:
         yield Runtime(
             settings=settings,

@@ -5,13 +5,13 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import asyncpg
 import structlog
 
-from models.connections import is_passing
-from models.queue.claims import wake_due
-from models.queue.leases import forget_dead_workers
+from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
+from models.queue.claims import ready_queues, wake_due
+from models.queue.leases import database_time, forget_dead_workers
 from models.queue.left_behind import end_left_behind, take_in
+from models.queue.listening import WAKE_UP_CHANNEL, listen, notifications_fraction
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from models.schema.migrate import check
@@ -24,8 +24,7 @@ from workers.process.pulse import Pulse
 
 log = structlog.get_logger(__name__)
 
-BELL_CHANNEL = "darkroom_bells"
-
+BEAT_S = 1.0
 RECONNECT_S = 0.25
 """How long after a failed beat the next is tried: a session counts from the first that succeeds."""
 
@@ -40,7 +39,7 @@ class Loop:
 
 
 class Scheduler:
-    """Bells, rescue, adoption and periodic tasks, on one event loop."""
+    """Wake-ups, rescue, adoption and periodic tasks, on one event loop."""
 
     def __init__(self, runtime: Runtime) -> None:
         """Keep the runtime; nothing runs yet.
@@ -55,7 +54,7 @@ class Scheduler:
     def loops(self) -> tuple[Loop, ...]:
         """Return every pass, by name."""
         return (
-            Loop("bells", self._runtime.settings.poll_s, self.ring_for_waiting_jobs),
+            Loop("bells", self._runtime.settings.poll_s, self.wake_for_waiting_jobs),
             Loop("rescue", 1.0, self.rescue),
             Loop("overdue", 5.0, self.end_overdue),
             Loop("refused", 60.0, self.end_refused),
@@ -63,27 +62,25 @@ class Scheduler:
             Loop("workers", 600.0, self.forget_workers),
             Loop("database", 60.0, self.look_at_database),
             Loop("ticks", self._runtime.settings.poll_s, self._clockwork.run_once),
+            Loop("session", RECONNECT_S, self.beat),
+            Loop("listen", 1.0, self.listen),
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Run every loop, and listen for bells, until told to stop."""
+        """Run every loop until told to stop."""
         tasks = [asyncio.create_task(self._repeat(loop), name=loop.name) for loop in self.loops()]
-        tasks += [asyncio.create_task(self._listen(), name="listen"), asyncio.create_task(self._beat(), name="pulse")]
         await stopping.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def ring_for_waiting_jobs(self) -> set[str]:
-        """Make due what waited for its time, and ring for every queue that has ready jobs."""
+    async def wake_for_waiting_jobs(self) -> set[str]:
+        """Make due what waited for its time, and wake workers for every queue that has ready jobs."""
         database = self._runtime.database
         await database.commit("wake", wake_due)
-        rows = await database.fetch(
-            "SELECT DISTINCT q.queue FROM darkroom.job_queue q WHERE q.ready AND q.status = 'pending'"
-        )
-        queues = {row["queue"] for row in rows}
+        queues = await database.run(ready_queues)
         for queue in queues:
-            await self._runtime.ring(queue)
+            await self._runtime.wake(queue)
         return queues
 
     async def rescue(self) -> int:
@@ -129,7 +126,7 @@ class Scheduler:
         Asking for the usage of the notifications' queue is also what empties one that stayed full.
         """
         found = []
-        used_fraction = await self._runtime.database.fetchval("SELECT pg_notification_queue_usage()")
+        used_fraction = await notifications_fraction(self._runtime.database)
         if used_fraction >= FULL_FRACTION:
             log.warning("notify_queue_filled", used_fraction=round(used_fraction, 3))
             found.append("notify_queue_filled")
@@ -143,51 +140,39 @@ class Scheduler:
             found.append(problem.kind)
         return found
 
+    async def beat(self) -> None:
+        """Look at the database's clock once a second, until that fails.
+
+        After a gap nobody is rescued for some seconds.
+        """
+        try:
+            while True:
+                self._pulse.beat(await self._runtime.database.run(database_time))
+                await asyncio.sleep(BEAT_S)
+        except DATABASE_ERRORS as error:
+            log.debug("beat_failed", error=str(error))
+        finally:
+            self._pulse.break_off()
+
+    async def listen(self) -> None:
+        """Wake workers for what producers notify, as soon as they commit; until the connection is lost."""
+        sending: set[asyncio.Task[None]] = set()
+
+        def heard(queue: str) -> None:
+            task = asyncio.create_task(self._runtime.wake(queue))
+            sending.add(task)
+            task.add_done_callback(sending.discard)
+
+        with contextlib.suppress(DatabaseLostError, OSError):  # the other loops say that PostgreSQL is gone
+            await listen(self._runtime.database, WAKE_UP_CHANNEL, heard)
+
     async def _repeat(self, loop: Loop) -> None:
         while True:
             try:
                 await loop.run_once()
-            except Exception as error:
+            except Exception as error:  # a bug in one pass must end neither it nor the others: it is logged each time
                 if is_passing(error):
                     log.warning("loop_waits_for_database", loop=loop.name, error=str(error))
                 else:
                     log.exception("loop_failed", loop=loop.name)
             await asyncio.sleep(loop.interval_s)
-
-    async def _beat(self) -> None:
-        """Look at the database's clock once a second: after a gap nobody is rescued for some seconds."""
-        while True:
-            try:
-                self._pulse.beat(await self._runtime.database.fetchval("SELECT clock_timestamp()"))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it was no beat
-                self._pulse.break_off()
-                log.debug("beat_failed", error=str(error))
-                await asyncio.sleep(RECONNECT_S)
-            else:
-                await asyncio.sleep(1.0)
-
-    async def _listen(self) -> None:
-        """Ring for what producers notify, as soon as they commit."""
-        rings: set[asyncio.Task[None]] = set()
-
-        def heard(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-            task = asyncio.create_task(self._runtime.ring(str(payload)))
-            rings.add(task)
-            task.add_done_callback(rings.discard)
-
-        while True:
-            connection: asyncpg.Connection[asyncpg.Record] | None = None
-            try:
-                connection = await self._runtime.database.connect_direct()
-                await connection.add_listener(BELL_CHANNEL, heard)
-                closed = asyncio.Event()
-                connection.add_termination_listener(lambda _connection, closed=closed: closed.set())
-                await closed.wait()
-            except Exception as error:
-                if not is_passing(error):
-                    log.exception("listen_failed")
-            finally:
-                if connection is not None:
-                    with contextlib.suppress(Exception):
-                        connection.terminate()
-            await asyncio.sleep(1.0)

@@ -22,7 +22,7 @@ import structlog
 
 from config.embedded.services import Services
 from config.settings import Settings
-from models.connections import DatabaseLostError
+from models.connections import DATABASE_ERRORS, DatabaseLostError
 from models.database import Database
 from models.queue.leases import sign_off
 from workers.process.compose import make_database
@@ -238,7 +238,7 @@ def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None
         pipe.read()
     try:
         asyncio.run(_sign_off(database, UUID(bytes=worker_id), lease_s))
-    except Exception as error:  # noqa: BLE001 - the lease ends by itself, only later
+    except DATABASE_ERRORS as error:  # the lease ends by itself, only later
         log.warning("sign_off_failed", error=str(error), error_type=type(error).__name__)
 
 

@@ -1,8 +1,10 @@
-"""The bell: a message that names a queue, rung by whoever knows of work, heard by idle workers.
+"""The wake-up: a message that names a queue, sent by whoever knows of work, received by idle workers.
 
 dramatiq gives the processes, the threads and the choice of broker; for Redis
 the consumer is ours, because the stock one polls, and answers in 300 ms
-instead of 3. A bell that is lost or doubled costs a second or an empty query.
+instead of 3. A wake-up that is lost or doubled costs a second or an empty
+query. Its names in the broker are a contract with the processes of other
+versions: they say `bell` and `ring`.
 """
 
 import threading
@@ -22,20 +24,10 @@ ACTOR_PREFIX = "ring_"
 KEY_PREFIX = "darkroom:bell:"
 
 
-def bell_name(installation: str, queue: str) -> str:
-    """Return the broker's name of a queue's bell, for both brokers.
+MOST_WAITING = 64
+"""Wake-ups that wait in one queue: one per process that might be asleep is enough."""
 
-    `installation` is the id that `db upgrade` recorded: several installations may share one Redis or RabbitMQ, and one
-    must not hear, and so take away, the bells of another.
-    """
-    return f"darkroom_{installation}_{queue}"
-
-
-MOST_BELLS = 64
-"""Bells that wait in one queue: one per process that might be asleep is enough."""
-
-
-RING_S = 1.0
+SEND_S = 1.0
 LISTEN_S = 10.0
 DEAF_S = 60.0
 """How long a Redis that refuses its user to listen isn't asked again; the process looks by its own clock meanwhile."""
@@ -43,12 +35,21 @@ DEAF_S = 60.0
 log = structlog.get_logger(__name__)
 
 
-class BellsRefusedError(Exception):
-    """The broker's user may not listen for bells: a right is missing, and asking again soon changes nothing."""
+def broker_queue(installation: str, queue: str) -> str:
+    """Return what both brokers call the wake-ups of a queue.
+
+    `installation` is the id that `db upgrade` recorded: several installations may share one Redis or RabbitMQ, and one
+    must not receive, and so take away, the wake-ups of another.
+    """
+    return f"darkroom_{installation}_{queue}"
+
+
+class WakeUpsRefusedError(Exception):
+    """The broker's user may not listen for wake-ups: a right is missing, and asking again soon changes nothing."""
 
 
 class Lanes:
-    """Whether this process has room for a job; a full one leaves bells to others."""
+    """Whether this process has room for a job; a full one leaves wake-ups to others."""
 
     def __init__(self) -> None:
         self._are_free = threading.Event()
@@ -66,13 +67,13 @@ class Lanes:
         return self._are_free.wait(timeout_s)
 
 
-class RedisDoorbell(Broker):
-    """A dramatiq broker whose queues are lists of bells in Redis."""
+class RedisWakeUps(Broker):
+    """A dramatiq broker whose queues are lists of wake-ups in Redis."""
 
     def __init__(self, url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> None:
         super().__init__(middleware=middleware)
-        # who rings doesn't wait for a Redis that hangs; who listens blocks for as long as dramatiq asks
-        self._ringer = redis.Redis.from_url(url, socket_timeout=RING_S, socket_connect_timeout=RING_S)
+        # who sends doesn't wait for a Redis that hangs; who listens blocks for as long as dramatiq asks
+        self._sender = redis.Redis.from_url(url, socket_timeout=SEND_S, socket_connect_timeout=SEND_S)
         self._client = redis.Redis.from_url(
             url, socket_timeout=LISTEN_S, socket_connect_timeout=LISTEN_S, health_check_interval=30
         )
@@ -80,12 +81,12 @@ class RedisDoorbell(Broker):
 
     @override
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1000) -> Consumer:
-        """Listen to one queue's bell; `timeout` is in milliseconds."""
+        """Listen for the wake-ups of one queue; `timeout` is in milliseconds."""
         return _Listener(self._client, queue_name, timeout / 1000, self._lanes)
 
     @override
     def declare_queue(self, queue_name: str) -> None:
-        """Know a queue; nothing is made in Redis."""
+        """Register a queue name with dramatiq. Redis needs no declaration."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues[queue_name] = None
@@ -93,16 +94,16 @@ class RedisDoorbell(Broker):
 
     @override
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
-        """Ring once.
+        """Send a wake-up once.
 
         Raises:
             ConnectionClosed: Redis doesn't answer.
         """
         key = KEY_PREFIX + message.queue_name
         try:
-            with self._ringer.pipeline(transaction=False) as pipeline:
+            with self._sender.pipeline(transaction=False) as pipeline:
                 pipeline.lpush(key, message.encode())
-                pipeline.ltrim(key, 0, MOST_BELLS - 1)
+                pipeline.ltrim(key, 0, MOST_WAITING - 1)
                 pipeline.execute()
         except redis.RedisError as error:
             raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
@@ -110,28 +111,28 @@ class RedisDoorbell(Broker):
 
     @override
     def flush(self, queue_name: str) -> None:
-        """Forget the bells of one queue."""
+        """Forget the wake-ups of one queue."""
         self._client.delete(KEY_PREFIX + queue_name)
 
     @override
     def flush_all(self) -> None:
-        """Forget every bell."""
+        """Forget every wake-up."""
         for queue_name in self.queues:
             self.flush(queue_name)
 
     @override
     def join(self, queue_name: str, *, timeout: int | None = None) -> None:
-        """Return at once: a bell isn't work."""
+        """Return at once: a wake-up isn't work."""
 
     @override
     def close(self) -> None:
         """Close the connections."""
-        self._ringer.close()
+        self._sender.close()
         self._client.close()
 
 
 class _Listener(Consumer):
-    """Blocks until a bell rings, while this process has a free lane."""
+    """Blocks until a wake-up comes, while this process has a free lane."""
 
     def __init__(self, client: "redis.Redis", queue_name: str, timeout_s: float, lanes: Lanes) -> None:
         self._client = client
@@ -142,7 +143,7 @@ class _Listener(Consumer):
 
     @override
     def __next__(self) -> MessageProxy | None:
-        """Return the next bell, or None after the timeout or while all lanes are full.
+        """Return the next wake-up, or None after the timeout or while all lanes are full.
 
         Raises:
             ConnectionClosed: Redis doesn't answer; dramatiq listens again some seconds later.
@@ -153,39 +154,39 @@ class _Listener(Consumer):
             time.sleep(self._timeout_s)
             return None
         try:
-            bell = self.pop()
-        except BellsRefusedError as error:
+            received = self.pop()
+        except WakeUpsRefusedError as error:
             if self._deaf_until_s < 0:
                 log.error("bells_refused", error=str(error))  # noqa: TRY400 - the refusal is Redis's, not our stack's
             self._deaf_until_s = time.monotonic() + DEAF_S
             return None
         self._deaf_until_s = float("-inf")
-        return bell
+        return received
 
     def pop(self) -> MessageProxy | None:
-        """Wait for a bell, whether a lane is free or not.
+        """Wait for a wake-up, whether a lane is free or not.
 
         Raises:
-            BellsRefusedError: the user of the URL may not do that.
+            WakeUpsRefusedError: the user of the URL may not do that.
             ConnectionClosed: Redis doesn't answer.
         """
         try:
-            bell = self._client.blpop([self._key], timeout=self._timeout_s)
+            received = self._client.blpop([self._key], timeout=self._timeout_s)
         except (redis.exceptions.NoPermissionError, redis.exceptions.AuthorizationError) as error:
-            raise BellsRefusedError(str(error)) from error
+            raise WakeUpsRefusedError(str(error)) from error
         except redis.RedisError as error:
             raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
-        if bell is None:
+        if received is None:
             return None
-        return MessageProxy(dramatiq.Message.decode(cast("bytes", bell[1])))  # no decode_responses: bytes
+        return MessageProxy(dramatiq.Message.decode(cast("bytes", received[1])))  # no decode_responses: bytes
 
     @override
     def ack(self, message: MessageProxy) -> None:
-        """Do nothing: a bell is gone once it is heard."""
+        """Do nothing: a wake-up is gone once it is received."""
 
     @override
     def nack(self, message: MessageProxy) -> None:
-        """Do nothing: a bell that wasn't understood isn't worth keeping."""
+        """Do nothing: a wake-up that wasn't understood isn't worth keeping."""
 
     @override
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
@@ -196,23 +197,23 @@ def make_broker(url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes
     """Return the broker that a URL names: Redis (redis://, rediss://, unix://) or RabbitMQ (amqp://, amqps://)."""
     if url.startswith("amqp"):
         return RabbitmqBroker(url=url, middleware=middleware, confirm_delivery=False)
-    return RedisDoorbell(url, middleware=middleware, lanes=lanes)
+    return RedisWakeUps(url, middleware=middleware, lanes=lanes)
 
 
-def declare_bells(broker: Broker, installation: str, queues: Iterable[str], on_ring: Callable[[], None]) -> None:
-    """Declare one actor per queue, which does nothing but call `on_ring`; a worker that runs begins to listen."""
+def declare_wake_ups(broker: Broker, installation: str, queues: Iterable[str], wake: Callable[[], None]) -> None:
+    """Declare one actor per queue, which does nothing but call `wake`; a worker that runs begins to listen."""
     for queue in queues:
-        name = bell_name(installation, queue)
-        dramatiq.actor(broker=broker, actor_name=ACTOR_PREFIX + queue, queue_name=name)(on_ring)
+        name = broker_queue(installation, queue)
+        dramatiq.actor(broker=broker, actor_name=ACTOR_PREFIX + queue, queue_name=name)(wake)
 
 
-def ring(broker: Broker, installation: str, queue: str) -> None:
-    """Ring the bell of an installation's queue, once.
+def send(broker: Broker, installation: str, queue: str) -> None:
+    """Send a wake-up to the workers of an installation's queue, once.
 
     Raises:
         dramatiq.errors.BrokerError: the broker doesn't answer; work goes on from polling.
     """
-    name = bell_name(installation, queue)
+    name = broker_queue(installation, queue)
     broker.declare_queue(name)
     message: dramatiq.Message[Any] = dramatiq.Message(
         queue_name=name, actor_name=ACTOR_PREFIX + queue, args=(), kwargs={}, options={}
@@ -220,20 +221,20 @@ def ring(broker: Broker, installation: str, queue: str) -> None:
     broker.enqueue(message)
 
 
-def hear(broker: Broker, installation: str, queue: str, *, timeout_ms: int) -> bool:
-    """Wait for one bell of an installation's queue and take it; return whether one came.
+def receive(broker: Broker, installation: str, queue: str, *, timeout_ms: int) -> bool:
+    """Wait for one wake-up of an installation's queue and take it; return whether one came.
 
     Raises:
-        BellsRefusedError: the user of the URL may not listen.
+        WakeUpsRefusedError: the user of the URL may not listen.
         dramatiq.errors.BrokerError: the broker doesn't answer.
     """
-    name = bell_name(installation, queue)
+    name = broker_queue(installation, queue)
     broker.declare_queue(name)
     consumer = broker.consume(name, timeout=timeout_ms)
     try:
-        bell = consumer.pop() if isinstance(consumer, _Listener) else next(consumer)
-        if bell is not None:
-            consumer.ack(bell)
-        return bell is not None
+        received = consumer.pop() if isinstance(consumer, _Listener) else next(consumer)
+        if received is not None:
+            consumer.ack(received)
+        return received is not None
     finally:
         consumer.close()

@@ -10,12 +10,12 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from types import FrameType
 
 import dramatiq
 import structlog
+from dramatiq.asyncio import EventLoopThread
 from dramatiq.broker import Broker
 from dramatiq.middleware import AsyncIO
 from dramatiq.worker import Worker
@@ -23,22 +23,23 @@ from typing_extensions import override
 
 from config.embedded.services import embedded_services
 from config.log import configure_logging, secret_mask
-from config.model_terms import model_terms
 from config.settings import Settings, load_settings
 from models.schema.migrations.errors import MigrationError
-from pipelines.fetching import PictureFetcher
-from pipelines.imaging.pool import PixelPool
-from pipelines.limits import answer_limits, upload_limits
-from pipelines.providers.catalogue import ModelCatalogue
-from pipelines.providers.local.provider import CHILD_IMPORTS, LocalProvider
-from pipelines.providers.registry import enlarger, open_providers
 from workers.gate.check import check_providers
-from workers.gate.gate import Gate
-from workers.process.compose import ModeMismatchError, make_database, open_runtime, require_usable, warn_if_unheard
+from workers.process.compose import (
+    ModeMismatchError,
+    Runtime,
+    make_broker,
+    make_database,
+    open_runtime,
+    require_usable,
+    warn_if_unheard,
+)
 from workers.process.lease import LeaseThread
 from workers.process.supervisor import READY_FD, REFUSED_EXIT_CODE
+from workers.process.tools import Tools, open_tools
 from workers.process.unbuilt import warn_of_unbuilt
-from workers.process.wake_up import Lanes, declare_bells, make_broker
+from workers.process.wake_up import Lanes, declare_wake_ups
 from workers.running.claim_loop import ClaimLoop
 from workers.running.runner import Runner
 
@@ -69,7 +70,7 @@ class WorkerProcess:
         self._lease: LeaseThread | None = None
 
     def listen_on(self, broker: Broker) -> None:
-        """Hear this broker's bells, once `start` knows the installation that they belong to."""
+        """Hear this broker's wake-ups, once `start` knows the installation that they belong to."""
         self._broker = broker
 
     def wake(self) -> None:
@@ -91,31 +92,8 @@ class WorkerProcess:
         runtime = await self._stack.enter_async_context(opening)
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
-        pixels = await self._stack.enter_async_context(PixelPool(imports=CHILD_IMPORTS))
-        pixels.keep_warm(settings.warm_children)
-        limits = upload_limits(settings)
-        providers = open_providers(settings, pixels, limits)
-        for provider in providers:
-            self._stack.push_async_callback(provider.aclose)
-        gate = Gate(runtime.database, providers, LocalProvider(pixels, limits), settings)
-        mask = secret_mask(settings)
-        runner = Runner(
-            database=runtime.database,
-            storage=runtime.storage,
-            pixels=pixels,
-            provider_for=gate.for_job,
-            deadlines_s=settings.stage_deadlines,
-            limits=limits,
-            answer_limits=answer_limits(settings),
-            mask=mask,
-            fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
-            maker=" ".join(
-                (*settings.providers, settings.gemini_image_model, settings.openai_image_model, enlarger(settings))
-            ),
-            reuses_results=settings.reuse_results,
-            check_job=gate.require_makeable,
-            models=ModelCatalogue(model_terms(settings)),
-        )
+        tools = await self._stack.enter_async_context(open_tools(settings, runtime.database))
+        runner = _make_runner(runtime, tools)
         worker_id = self.worker_id
         claim_loop = ClaimLoop(
             settings,
@@ -124,16 +102,16 @@ class WorkerProcess:
             runner.run_job,
             lanes=self._lanes,
             pulse=lambda: lease.pulse,
-            is_shut=gate.is_shut,
+            is_shut=tools.gate.is_shut,
         )
         lease.begin(asyncio.get_running_loop(), claim_loop)
         await _once_set(lease.has_begun)
         self._claim_loop = claim_loop
         if self._broker is not None:
-            declare_bells(self._broker, runtime.installation, settings.queues, self.wake)
+            declare_wake_ups(self._broker, runtime.installation, settings.queues, self.wake)
         self._loop_task = asyncio.create_task(claim_loop.run(), name="claim loop")
         self._loop_task.add_done_callback(_end_process_if_failed)
-        self._check_task = asyncio.create_task(check_providers(providers), name="check of providers")
+        self._check_task = asyncio.create_task(check_providers(tools.providers), name="check of providers")
         log.info("worker_started", worker_id=str(worker_id), lanes=settings.lanes, queues=list(settings.queues))
 
     async def stop(self) -> None:
@@ -146,6 +124,25 @@ class WorkerProcess:
             await asyncio.to_thread(self._lease.stop)
         await self._stack.aclose()
         log.info("worker_stopped")
+
+
+def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
+    settings = runtime.settings
+    return Runner(
+        database=runtime.database,
+        storage=runtime.storage,
+        pixels=tools.pixels,
+        provider_for=tools.gate.for_job,
+        deadlines_s=settings.stage_deadlines,
+        limits=tools.limits,
+        answer_limits=tools.answer_limits,
+        mask=secret_mask(settings),
+        fetcher=tools.fetcher,
+        maker=tools.engine,
+        reuses_results=settings.reuse_results,
+        check_job=tools.gate.require_makeable,
+        models=tools.models,
+    )
 
 
 async def _once_set(event: threading.Event) -> None:
@@ -173,13 +170,12 @@ class WorkerMiddleware(dramatiq.Middleware):
         threading.Thread(target=self._start, name="start", daemon=True).start()
 
     def _start(self) -> None:
-        try:
-            _run_on_event_loop(self._process.start())
-        except (MigrationError, ModeMismatchError) as error:
-            log.error("worker_refused", error=str(error))  # noqa: TRY400 - said in one line, for an operator
+        error = asyncio.run_coroutine_threadsafe(self._process.start(), _event_loop_thread().loop).exception()
+        if isinstance(error, MigrationError | ModeMismatchError):
+            log.error("worker_refused", error=str(error))
             os._exit(REFUSED_EXIT_CODE)
-        except Exception:
-            log.exception("worker_start_failed")
+        if error is not None:
+            log.error("worker_start_failed", exc_info=error)
             os._exit(FAILED_START_EXIT_CODE)
         if descriptor := os.environ.get(READY_FD):
             os.write(int(descriptor), self._process.worker_id.bytes)  # and kept open, for as long as we live
@@ -187,14 +183,14 @@ class WorkerMiddleware(dramatiq.Middleware):
     @override
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Release what runs, before dramatiq stops its threads."""
-        _run_on_event_loop(self._process.stop())
+        _event_loop_thread().run_coroutine(self._process.stop())
 
 
-def _run_on_event_loop(coroutine: Coroutine[None, None, None]) -> None:
+def _event_loop_thread() -> EventLoopThread:
     thread = dramatiq.asyncio.get_event_loop_thread()
     if thread is None:
         raise RuntimeError("dramatiq's event loop isn't running")
-    thread.run_coroutine(coroutine)
+    return thread
 
 
 def make_worker_broker(settings: Settings) -> Broker:

@@ -27,12 +27,12 @@ def installation():
 
 
 def hears(broker, installation, queue="default"):
-    return wake_up.hear(broker, installation, queue, timeout_ms=HEARD_MS)
+    return wake_up.receive(broker, installation, queue, timeout_ms=HEARD_MS)
 
 
 def test_bell_is_heard_by_its_own_installation_and_queue_only(broker, installation):
     other = uuid4().hex[:16]
-    wake_up.ring(broker, installation, "default")
+    wake_up.send(broker, installation, "default")
 
     assert not hears(broker, other)
     assert not hears(broker, installation, "gpu")
@@ -65,7 +65,7 @@ async def test_doctor_names_the_command_that_the_brokers_user_may_not_give(refus
 @pytest.mark.parametrize("refused", ["blpop"], indirect=True)
 def test_worker_that_may_not_listen_says_so_once_and_looks_by_its_clock(refused, installation):
     broker = wake_up.make_broker(refused[1], middleware=[])
-    consumer = broker.consume(wake_up.bell_name(installation, "default"), timeout=20)
+    consumer = broker.consume(wake_up.broker_queue(installation, "default"), timeout=20)
 
     with capture_logs() as logs:
         heard = [next(consumer) for _ in range(5)]

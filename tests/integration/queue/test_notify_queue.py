@@ -19,8 +19,7 @@ from pipelines.storage.backends import open_storage
 from tests.builders import claim_jobs, job_row, make_job, set_status
 from tests.conftest import FAST_AND_LOSABLE
 from workers.operations.checks.notifications import check_notify_queue
-from workers.process import wake_up
-from workers.process.compose import Runtime
+from workers.process.compose import Runtime, make_broker
 from workers.process.scheduler_loops import Scheduler
 
 
@@ -48,7 +47,7 @@ async def small_queue(tmp_path):
                 tmp_path.as_uri(),
                 is_embedded=False,
             )
-            broker = wake_up.make_broker(services.broker_url, middleware=[])
+            broker = make_broker(services.broker_url)
             yield Runtime(Settings(), services, database, open_storage(services.storage_url, None), broker, "")
             await database.close()
 

@@ -224,9 +224,10 @@ async def test_provider_lets_networks_take_what_the_setting_allows(pixels):
 
 
 async def test_doctor_says_by_what_pictures_are_enlarged():
-    ours = await check_networks(LOCAL)
-    off = await check_networks(LOCAL.model_copy(update={"learned_cpu_s": 0.0}))
-    paid = await check_networks(LOCAL.model_copy(update={"provider": ("gemini",)}))
+    async with PixelPool(size=1) as pixels:
+        ours = await check_networks(LOCAL, pixels)
+        off = await check_networks(LOCAL.model_copy(update={"learned_cpu_s": 0.0}), pixels)
+        paid = await check_networks(LOCAL.model_copy(update={"provider": ("gemini",)}), pixels)
 
     assert (ours.status, off.status, paid.status) == ("ok", "ok", "ok")
     assert "by upconv_7_photo with ncnn 1.0" in ours.message

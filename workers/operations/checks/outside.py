@@ -6,23 +6,20 @@ from typing import Final
 from config.settings import Settings
 from pipelines.errors import ProviderNotConfiguredError, StageError
 from pipelines.imaging.pool import PixelPool
-from pipelines.limits import upload_limits
 from pipelines.providers.provider import Provider
-from pipelines.providers.registry import open_providers
 from workers.operations.checks.check import Check
+from workers.process.tools import make_providers
 
 PROVIDER_TIMEOUT_S: Final = 5.0
 
 
-async def check_providers(settings: Settings) -> list[Check]:
+async def check_providers(settings: Settings, pixels: PixelPool) -> list[Check]:
     """Ask each provider for its configured models: nothing is bought."""
-    async with PixelPool() as pixels:
-        limits = upload_limits(settings)
-        try:
-            providers = open_providers(settings, pixels, limits)
-        except ProviderNotConfiguredError as error:
-            return [Check("provider", "fail", str(error), "check PROVIDER")]
-        return [await _provider(provider) for provider in providers]
+    try:
+        providers = make_providers(settings, pixels)
+    except ProviderNotConfiguredError as error:
+        return [Check("provider", "fail", str(error), "check PROVIDER")]
+    return [await _provider(provider) for provider in providers]
 
 
 async def _provider(provider: Provider) -> Check:

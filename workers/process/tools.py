@@ -1,0 +1,92 @@
+"""The half of the composition root that makes pictures: pixel children, providers, the gate, and what they need.
+
+It stands apart from `workers.process.compose`, because it takes half a second to import and most commands need none of
+it.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from config.model_terms import model_terms
+from config.settings import Settings
+from models.database import Database
+from pipelines.fetching import PictureFetcher
+from pipelines.imaging.header import DecodeLimits
+from pipelines.imaging.pool import PixelPool
+from pipelines.limits import answer_limits, upload_limits
+from pipelines.providers.catalogue import ModelCatalogue
+from pipelines.providers.local.provider import CHILD_IMPORTS, LocalProvider
+from pipelines.providers.provider import Provider
+from pipelines.providers.registry import enlarger, open_providers
+from workers.gate.gate import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a worker adds to its Runtime.
+
+    Attributes:
+        pixels: children that decode and encode.
+        limits: of pictures that users send.
+        answer_limits: of pictures that providers answer.
+        providers: in the order of PROVIDER.
+        gate: between running jobs and the providers.
+        fetcher: of pictures by URL.
+        models: which model may be asked for what.
+        engine: names what makes pictures here: a result is reused only for the same.
+    """
+
+    pixels: PixelPool
+    limits: DecodeLimits
+    answer_limits: DecodeLimits
+    providers: Sequence[Provider]
+    gate: Gate
+    fetcher: PictureFetcher
+    models: ModelCatalogue
+    engine: str
+
+
+def make_pixels() -> PixelPool:
+    """Return the pixel children, none of them started yet; to be entered."""
+    return PixelPool(imports=CHILD_IMPORTS)
+
+
+def make_providers(settings: Settings, pixels: PixelPool) -> list[Provider]:
+    """Return the providers that PROVIDER names, in its order; the caller closes them.
+
+    Raises:
+        ProviderNotConfiguredError: there is no provider of a name.
+    """
+    return open_providers(settings, pixels, upload_limits(settings))
+
+
+@asynccontextmanager
+async def open_tools(settings: Settings, database: Database) -> AsyncIterator[Tools]:
+    """Open what makes pictures, and close it.
+
+    Args:
+        settings: as the environment says.
+        database: open; where the gate keeps calls and limits.
+
+    Raises:
+        ProviderNotConfiguredError: there is no provider of a name.
+    """
+    async with AsyncExitStack() as stack:
+        pixels = await stack.enter_async_context(make_pixels())
+        pixels.keep_warm(settings.warm_children)
+        providers = make_providers(settings, pixels)
+        for provider in providers:
+            stack.push_async_callback(provider.aclose)
+        limits = upload_limits(settings)
+        models = (settings.gemini_image_model, settings.openai_image_model)
+        yield Tools(
+            pixels=pixels,
+            limits=limits,
+            answer_limits=answer_limits(settings),
+            providers=providers,
+            gate=Gate(database, providers, LocalProvider(pixels, limits), settings),
+            fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
+            models=ModelCatalogue(model_terms(settings)),
+            engine=" ".join((*settings.providers, *models, enlarger(settings))),
+        )
