@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from models.connections import DATABASE_ERRORS
 from models.database import Database
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ async def _written(database: Database, rows: list[dict[str, Any]]) -> Exception 
     try:
         async with asyncio.timeout(PATIENCE_S):
             await database.commit("log_error", lambda connection: connection.execute(_INSERT, rows))
-    except Exception as error:  # noqa: BLE001 - an error about an error is only worth a line
+    except DATABASE_ERRORS as error:  # an error about an error is only worth a line
         return error
     return None
 

@@ -38,11 +38,11 @@ def main() -> None:
     _limit_process(setup["memory_bytes"], setup["parent_pid"], setup["nice"])
     sys.path[:] = setup["sys_path"]
     sys.dont_write_bytecode = True
-    _send(answers, _warmed_up(setup["imports"]))
+    _send(answers, _attempt(_warm_up, setup["imports"]))
     while (request := _read(requests)) is not None:
         module, name, arguments, cpu_s = request
         _limit_cpu(cpu_s)
-        answer = _call(module, name, arguments)
+        answer = _attempt(_call, module, name, arguments)
         del request, arguments
         _send(answers, answer)
         if answer[0] == "memory":
@@ -79,14 +79,31 @@ def _limit_process(memory_bytes: int, parent_pid: int, nice: int) -> None:
     os.nice(nice)
 
 
-def _warmed_up(imports: tuple[str, ...]) -> tuple[Any, ...]:
-    """Import what pixel work needs, once, so that tasks don't."""
+def _attempt(work: Callable[..., tuple[Any, ...]], *arguments: Any) -> tuple[Any, ...]:
+    """Run work, and turn every way in which it can end into an answer."""
     try:
-        for module in (*WARM_IMPORTS, *imports):
-            importlib.import_module(module)
-        sys.modules["cv2"].setNumThreads(1)
-    except Exception:  # noqa: BLE001 - a child has no log: whatever it was goes to the parent
-        return "failed", "start", traceback.format_exc()[-MAX_TRACEBACK_CHARS:]
+        return work(*arguments)
+    except MemoryError:
+        return ("memory",)
+    except Exception as error:  # noqa: BLE001 - a child has no log, and serves other jobs: its parent is told
+        return _failure(error)
+
+
+def _failure(error: Exception) -> tuple[Any, ...]:
+    """Turn an error into an answer: one that a function declares, too little memory, or a fault."""
+    ours = sys.modules.get("pipelines.errors")  # who raises one of these has imported it
+    if ours is not None and isinstance(error, ours.StageError):
+        return "refused", type(error).__module__, type(error).__qualname__, str(error), error.evidence
+    if getattr(error, "code", None) == CV_NO_MEMORY:
+        return ("memory",)
+    return "failed", type(error).__name__, "".join(traceback.format_exception(error))[-MAX_TRACEBACK_CHARS:]
+
+
+def _warm_up(imports: tuple[str, ...]) -> tuple[Any, ...]:
+    """Import what pixel work needs, once, so that tasks don't."""
+    for module in (*WARM_IMPORTS, *imports):
+        importlib.import_module(module)
+    sys.modules["cv2"].setNumThreads(1)
     return ("ready",)
 
 
@@ -101,20 +118,9 @@ def _limit_cpu(cpu_s: float) -> None:
 
 
 def _call(module: str, name: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, ...]:
-    """Run one function and turn every way to end into an answer."""
-    from pipelines.errors import StageError  # noqa: PLC0415 - importable once sys.path is here
-
-    try:
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        return "result", function(*arguments[0], **arguments[1])
-    except StageError as error:
-        return "refused", type(error).__module__, type(error).__qualname__, str(error), error.evidence
-    except MemoryError:
-        return ("memory",)
-    except Exception as error:  # noqa: BLE001 - a fault of ours or a library's: the parent turns it into our tree
-        if getattr(error, "code", None) == CV_NO_MEMORY:
-            return ("memory",)
-        return "failed", type(error).__name__, traceback.format_exc()[-MAX_TRACEBACK_CHARS:]
+    """Run one function."""
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return "result", function(*arguments[0], **arguments[1])
 
 
 def _read(stream: BinaryIO) -> Any:
@@ -138,15 +144,15 @@ def _read_exactly(stream: BinaryIO, size: int) -> bytearray | None:
 
 
 def _send(stream: BinaryIO, answer: tuple[Any, ...]) -> None:
-    try:
-        body = pickle.dumps(answer, protocol=5)
-    except MemoryError:
-        body = pickle.dumps(("memory",), protocol=5)
-    except Exception as error:  # noqa: BLE001 - a result that can't be pickled is a fault of the function
-        body = pickle.dumps(("failed", type(error).__name__, str(error)), protocol=5)
+    pickled = _attempt(_pickled, answer)  # a result that can't be pickled is a fault of the function
+    body: bytes = pickled[1] if pickled[0] == "pickled" else _pickled(pickled)[1]
     view = memoryview(len(body).to_bytes(LENGTH_BYTES, "big") + body)
     while view:
         view = view[stream.write(view) :]
+
+
+def _pickled(answer: tuple[Any, ...]) -> tuple[str, bytes]:
+    return "pickled", pickle.dumps(answer, protocol=5)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ class LeaseThread(threading.Thread):
             rest_s = BEAT_S
             try:
                 await self._beat_on_own_connection()
-            except Exception as error:  # noqa: BLE001 - whatever it is, a lease must not end for it
+            except Exception as error:  # noqa: BLE001 - a bug in a beat must not end the lease of the jobs that run
                 self._drop_connection()
                 rest_s = RECONNECT_S
                 is_renewed = await self._beat_by_pool()

@@ -6,6 +6,7 @@ from typing import cast
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from asyncpg import PostgresError
 from sqlalchemy import Connection, text
 from sqlalchemy.engine.interfaces import AdaptedConnection
 
@@ -99,7 +100,7 @@ def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COL
     """
     try:
         execute_script(bind, sql_of(name, cost_column=cost_column))
-    except Exception as error:
+    except PostgresError as error:
         error.add_note(f"in models/{name}")
         raise
 
