@@ -2,10 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pipelines.providers.provider import PreparedCall, Usage
+from pipelines.providers.calls import PreparedCall, Usage
 
 
 class StageError(Exception):
@@ -22,8 +21,8 @@ class StageError(Exception):
     """
 
     was_sent: bool = True
-    usage: "Usage | None" = None
-    again: "Callable[[], Awaitable[PreparedCall[Any]]] | None" = None
+    usage: Usage | None = None
+    again: Callable[[], Awaitable[PreparedCall[Any]]] | None = None
 
     def __init__(self, message: str, *, evidence: str | None = None) -> None:
         super().__init__(message)

@@ -14,7 +14,8 @@ import numpy as np
 from pipelines.analysis import Analysis, Defects
 from pipelines.imaging.encode import encode_jpeg
 from pipelines.providers import registry
-from pipelines.providers.provider import Answer, EncodedImage, Quote
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import EncodedImage, Quote
 from workers.process import worker
 
 

@@ -1,18 +1,16 @@
-"""The seam to whoever analyzes and generates: values, what providers are, and what stages see of them."""
+"""The seam to whoever analyzes and generates: what providers are, what they are given, and what stages see of them."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from pipelines.analysis import Analysis
 from pipelines.imaging.geometry import PixelBox
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+from pipelines.providers.calls import Answer, PreparedCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,36 +32,12 @@ class EncodedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """What a call used, in the provider's own units; None where it doesn't say."""
-
-    prompt_units: int | None = None
-    output_units: int | None = None
-    images: int | None = None
-    cost_usd: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Quote:
     """What a call would be: the model that would be asked, its price by the table, the pictures that it would make."""
 
     model: str
     cost_usd: Decimal = Decimal(0)
     images: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[T_co]):
-    """What a provider gave, what it used, and which model it was.
-
-    `notes` say what was done, for people to read ("denoised, sigma 14.8").
-    """
-
-    value: T_co
-    model: str
-    usage: Usage = Usage()
-    temperature: float | None = None
-    notes: tuple[str, ...] = ()
 
 
 def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
@@ -75,13 +49,6 @@ def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
     for image in images:
         whole.update(hashlib.sha256(image.data).digest() + repr(image.box).encode())
     return whole.hexdigest()
-
-
-LookAgain = Callable[[], Awaitable[None]]
-"""Asked just before the first byte leaves; raises ThrottledError if the call may not be made any more."""
-
-PreparedCall = Callable[[LookAgain], Awaitable[Answer[T]]]
-"""Sends a call whose pictures and words are ready: all that takes time before it is done, and nothing has left."""
 
 
 class StageProvider(Protocol):

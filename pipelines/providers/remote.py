@@ -19,7 +19,7 @@ from pipelines.errors import (
     StageError,
     ThrottledError,
 )
-from pipelines.providers.provider import LookAgain
+from pipelines.providers.calls import LookAgain
 
 CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
 """Image models send nothing, not even headers, until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""

@@ -10,7 +10,8 @@ from pipelines.imaging.header import BYTES_PER_PIXEL, read_header
 from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Generated, Prompt
 from pipelines.prompts import ALL_CORRECTIONS, Purpose, prompt_text
-from pipelines.providers.provider import Answer, EncodedImage
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import EncodedImage
 from pipelines.stage import StageContext
 from pipelines.stages.objects import read_input, read_references, read_source, room_for
 from pipelines.stages.results import hash_of, is_stored, reuse, store

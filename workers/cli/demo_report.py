@@ -1,22 +1,20 @@
 """The end of the demo on a terminal, and as one JSON object."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.text import Text
 
 from workers.cli.demo_facts import Facts
+from workers.cli.demo_outcome import Outcome
 from workers.cli.output import Column, column, console, duration, print_json, print_table
-
-if TYPE_CHECKING:
-    from workers.cli.demo_run import Outcome
 
 STAGES: Final = ("ANALYZING", "CROPPING", "PROMPTING", "GENERATING")
 LABEL_WIDTH: Final = 10
 
 
-def print_report(outcome: "Outcome", *, is_json: bool) -> None:
+def print_report(outcome: Outcome, *, is_json: bool) -> None:
     """Print stages and times, tokens, what was measured and done, and where the pictures are."""
     if is_json:
         print_json(_object(outcome))
@@ -52,7 +50,7 @@ def _stage_time(fact: Facts, stage: str) -> str:
     return f"{fact.stage_ms[stage]} ms"
 
 
-def _print_tokens(outcome: "Outcome") -> None:
+def _print_tokens(outcome: Outcome) -> None:
     rows = _token_rows(outcome)
     columns = [
         column("user"),
@@ -69,7 +67,7 @@ def _signed(amount: int) -> str:
     return f"{amount:+,}" if amount else "0"
 
 
-def _token_rows(outcome: "Outcome") -> list[dict[str, Any]]:
+def _token_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """One row for each user: what they had, paid, got back, and have."""
     by_email: dict[str, list[Facts]] = {}
     for fact in outcome.facts:
@@ -108,7 +106,7 @@ def _print_hanging(screen: Console, label: str, text: str) -> None:
         screen.print(Text.assemble(title, line), soft_wrap=True)
 
 
-def _print_end(screen: Console, outcome: "Outcome") -> None:
+def _print_end(screen: Console, outcome: Outcome) -> None:
     phases = ", ".join(f"{name} {duration(seconds)}" for name, seconds in outcome.phases_s.items())
     screen.print(Text(f"{duration(sum(outcome.phases_s.values()))} in all: {phases}"))
     for problem in outcome.problems:
@@ -125,7 +123,7 @@ def _counts(facts: Sequence[Facts]) -> str:
     return ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
 
 
-def _object(outcome: "Outcome") -> Mapping[str, Any]:
+def _object(outcome: Outcome) -> Mapping[str, Any]:
     return {
         "jobs": [_job_object(fact) for fact in outcome.facts],
         "users": _token_rows(outcome),

@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -18,6 +17,7 @@ from config.embedded.services import Services, embedded_services
 from config.log import configure_logging
 from config.settings import Settings, load_settings, variable_name
 from workers.cli.demo_cast import CAST, Part, samples_folder
+from workers.cli.demo_outcome import Outcome
 from workers.cli.failures import DONE, FAILED, CommandError
 from workers.cli.output import note
 
@@ -46,31 +46,6 @@ GRANTED_TOKENS: Final = 100
 
 _HEEDED: Final = frozenset({"DARKROOM_HOME", "DARKROOM_LEARNED_CPU_S", "LOG_FORMAT", "LOG_LEVEL"})
 _SERVICE_VARIABLES: Final = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL", "PROVIDER")
-
-
-@dataclass(slots=True)
-class Outcome:
-    """All that the report says.
-
-    Attributes:
-        home: the demo's own folder.
-        facts: one for each job.
-        before: balances by e-mail before anything was submitted.
-        after: balances by e-mail at the end.
-        problems: what isn't as it must be.
-        phases_s: how long each phase took, in order.
-        sheet: the PNG.
-        page: the HTML file.
-    """
-
-    home: Path
-    facts: "list[Facts]" = field(default_factory=list)
-    before: dict[str, int] = field(default_factory=dict)
-    after: dict[str, int] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    phases_s: dict[str, float] = field(default_factory=dict)
-    sheet: Path | None = None
-    page: Path | None = None
 
 
 def run(out: Path, *, is_json: bool) -> int:

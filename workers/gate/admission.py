@@ -15,7 +15,8 @@ from models.database import Database
 from models.gate.provider_calls import CallPlan, Refused, open_call, provider_wait
 from models.queue.claims import Claim
 from pipelines.errors import BrokenAnswerError, MissedRequestError, StageError, ThrottledError
-from pipelines.providers.provider import Answer, PreparedCall, Provider, Quote
+from pipelines.providers.calls import Answer, PreparedCall
+from pipelines.providers.provider import Provider, Quote
 from workers.gate.open_calls import OpenCall
 from workers.gate.paid_calls import require_calls_left, require_no_repeated_miss
 from workers.gate.refusals import PassedOverError, refusal_of, throttled

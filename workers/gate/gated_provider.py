@@ -19,7 +19,8 @@ from pipelines.errors import (
 )
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-from pipelines.providers.provider import Answer, EncodedImage, PreparedCall, Provider, Quote, hash_of_call
+from pipelines.providers.calls import Answer, PreparedCall
+from pipelines.providers.provider import EncodedImage, Provider, Quote, hash_of_call
 from workers.gate.admission import Admission, Asked
 from workers.gate.order import first_answer
 

@@ -14,7 +14,8 @@ from models.connections import DATABASE_ERRORS
 from models.database import Database
 from models.gate.provider_calls import CallOutcome, close_call, pause_left_s
 from pipelines.errors import StageError, ThrottledError
-from pipelines.providers.provider import Answer, Provider, Usage
+from pipelines.providers.calls import Answer, Usage
+from pipelines.providers.provider import Provider
 from workers.gate.call_outcomes import call_outcome, unexpected_outcome
 
 log = structlog.get_logger(__name__)

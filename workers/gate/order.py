@@ -11,7 +11,8 @@ from typing import TypeVar
 import structlog
 
 from pipelines.errors import ProviderNotConfiguredError
-from pipelines.providers.provider import Answer, Provider
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import Provider
 from workers.gate.refusals import PassedOverError
 
 T = TypeVar("T")

@@ -27,6 +27,7 @@ from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
 from pipelines.providers.asked import Asked, shortfall
+from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.gemini.answers import analysis_of, picture_of, read_answer
 from pipelines.providers.gemini.errors import change_after, recited_again, refusal
@@ -41,7 +42,7 @@ from pipelines.providers.gemini.requests import (
 )
 from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetadata
 from pipelines.providers.prices import SIZES_PX, PriceTable
-from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
+from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.remote import RemoteCaller
 
 NAME = "gemini"

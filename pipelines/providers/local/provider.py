@@ -11,9 +11,10 @@ from pipelines.imaging.pool import CPU_S, WALL_S, PixelPool
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import Purpose
+from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.local import work
 from pipelines.providers.local.learned import INVENTING, OVERRUN, Effort, missing
-from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
+from pipelines.providers.provider import EncodedImage, Quote
 
 NAME = "local"
 

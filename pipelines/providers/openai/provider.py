@@ -33,11 +33,12 @@ from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
 from pipelines.providers.asked import Asked, shortfall
+from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.openai.answers import Drawn, read_answer
 from pipelines.providers.openai.errors import refusal
 from pipelines.providers.prices import PriceTable
-from pipelines.providers.provider import Answer, EncodedImage, LookAgain, PreparedCall, Quote, Usage
+from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.reading import documents_of, error_in
 from pipelines.providers.remote import RemoteCaller, Reply
 

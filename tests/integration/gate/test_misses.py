@@ -18,7 +18,8 @@ from pipelines.errors import (
 )
 from pipelines.job import Prompt
 from pipelines.prompts import ALL_CORRECTIONS
-from pipelines.providers.provider import Answer, EncodedImage, Quote
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import EncodedImage, Quote
 from tests.builders import make_claim
 from workers.gate.gate import Gate
 from workers.gate.paid_calls import RepeatedMissError, TooManyPaidCallsError

@@ -13,7 +13,8 @@ from pipelines.errors import BrokenAnswerError, ProviderUnavailableError, Thrott
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS
-from pipelines.providers.provider import Answer, EncodedImage, Quote
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.remote import RemoteCaller
 from tests.builders import make_claim
 from tests.fake_gemini.server import FakeGemini

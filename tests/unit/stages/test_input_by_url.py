@@ -11,8 +11,9 @@ from pipelines.fetching import FetchRefusedError, PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Job, Outputs
 from pipelines.options import resolve
+from pipelines.providers.calls import Answer
 from pipelines.providers.local.provider import LocalProvider
-from pipelines.providers.provider import Answer, EncodedImage
+from pipelines.providers.provider import EncodedImage
 from pipelines.stage import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage

@@ -19,8 +19,9 @@ from pipelines.job import Crop, Generated, Job, Outputs, Prompt
 from pipelines.job_types import JOB_TYPES
 from pipelines.options import resolve
 from pipelines.prompts import Purpose
+from pipelines.providers.calls import Answer
 from pipelines.providers.local.provider import LocalProvider
-from pipelines.providers.provider import Answer, EncodedImage
+from pipelines.providers.provider import EncodedImage
 from pipelines.stage import StageContext, StageName
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage

@@ -1,0 +1,57 @@
+"""No module of ours needs itself: imports make no circle, those of annotations and those inside functions included."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("config", "models", "pipelines", "workers")
+
+
+def modules_of(root: Path, packages) -> dict[str, str]:
+    """Return each module's name and text."""
+    paths = [path for package in packages for path in (root / package).rglob("*.py")]
+    names = (".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for path in paths)
+    return dict(zip(names, (path.read_text() for path in paths), strict=True))
+
+
+def imports_of(name: str, text: str, modules) -> set[str]:
+    """Return which of the modules one of them imports, anywhere in its text: under TYPE_CHECKING and late as well."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports by a relative name"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    # a package that is named on the way to one of its modules is imported with it, and holds no imports of its own
+    return {one for one in found & modules.keys() if modules[one].count("import ")} - {name}
+
+
+def circle_of(modules) -> list[str]:
+    """Return the first circle, as the names on it; empty without one."""
+    try:
+        TopologicalSorter({name: imports_of(name, text, modules) for name, text in modules.items()}).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_import_leads_back_to_its_module():
+    assert circle_of(modules_of(ROOT, PACKAGES)) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import one",
+        "from one import A",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from one import A",
+        "def late():\n    from one import A",
+    ],
+    ids=["plain", "from", "annotation", "late"],
+)
+def test_circle_is_found_whatever_kind_of_import_closes_it(back):
+    assert set(circle_of({"one": "import two", "two": "import three", "three": back})) == {"one", "two", "three"}

@@ -1,0 +1,33 @@
+"""What a run of `darkroom demo` comes to."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workers.cli.demo_facts import Facts  # heavy, and not needed to begin
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All that the report says.
+
+    Attributes:
+        home: the demo's own folder.
+        facts: one for each job.
+        before: balances by e-mail before anything was submitted.
+        after: balances by e-mail at the end.
+        problems: what isn't as it must be.
+        phases_s: how long each phase took, in order.
+        sheet: the PNG.
+        page: the HTML file.
+    """
+
+    home: Path
+    facts: "list[Facts]" = field(default_factory=list)
+    before: dict[str, int] = field(default_factory=dict)
+    after: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    phases_s: dict[str, float] = field(default_factory=dict)
+    sheet: Path | None = None
+    page: Path | None = None
