@@ -1,0 +1,456 @@
+-- claim up to eight jobs
+WITH pauses AS MATERIALIZED (
+        SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '100', true)),
+    picked AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token FROM darkroom.job_queue q
+        WHERE q.queue = $1 AND q.ready AND q.status = 'pending'
+          AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
+          AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
+        ORDER BY q.position LIMIT 8 FOR UPDATE SKIP LOCKED),
+    due AS MATERIALIZED (
+        SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
+    enhancements AS MATERIALIZED (
+        SELECT p.id FROM public.image_enhancement_jobs j JOIN due p ON p.job_id = j.id AND p.job_type IN ('enhance', 'blend')
+        WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
+        FOR NO KEY UPDATE OF j SKIP LOCKED),
+    generations AS MATERIALIZED (
+        SELECT p.id FROM public.mcp_generation_jobs j JOIN due p ON p.job_id = j.id AND p.job_type IN ('generate', 'modify')
+        WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
+        FOR NO KEY UPDATE OF j SKIP LOCKED),
+    free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
+    taken AS MATERIALIZED (
+        SELECT p.id, p.run_token AS earlier_token, gen_random_uuid() AS token
+        FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
+    claimed AS (
+        UPDATE darkroom.job_queue q
+        SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
+            attempts = least(q.attempts, 2147483646) + 1, started_at = now(),
+            refusals = 0, refused_since = NULL, refused_state = NULL,
+            notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
+            deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
+        FROM taken WHERE q.id = taken.id
+        RETURNING q.*, taken.earlier_token),
+    stepped_aside AS (
+        UPDATE darkroom.job_queue q
+        SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
+        FROM due p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
+        RETURNING q.id),
+    started_enhancements AS (
+        UPDATE public.image_enhancement_jobs j
+        SET status = 'PROCESSING', "currentStage" = c.stage::public."PipelineStage", "workflowRunId" = CASE WHEN coalesce(j."workflowRunId", '') IN ('', c.earlier_token::text)
+                                 THEN c.lease_token::text ELSE j."workflowRunId" END, 
+            "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
+            "updatedAt" = darkroom.utc_now()
+        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('enhance', 'blend')
+        RETURNING c.id, j.status),
+    started_generations AS (
+        UPDATE public.mcp_generation_jobs j
+        SET status = 'PROCESSING', 
+            "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
+            "updatedAt" = darkroom.utc_now()
+        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('generate', 'modify')
+        RETURNING c.id, j.status),
+    history AS (
+        INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
+        SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{}')
+        FROM claimed c)
+SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
+       c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
+       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
+       CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
+       CASE WHEN s.status IS DISTINCT FROM 'PROCESSING' AND c.id IS NOT NULL
+            THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
+       set_config('lock_timeout', '800', true)
+FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
+LEFT JOIN claimed c ON true
+LEFT JOIN (SELECT * FROM started_enhancements UNION ALL SELECT * FROM started_generations) s ON s.id = c.id
+ORDER BY c.position
+
+-- claim one job
+WITH pauses AS MATERIALIZED (
+        SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '100', true)),
+    picked AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token FROM darkroom.job_queue q
+        WHERE q.queue = $1 AND q.id = $5 AND (q.ready AND q.status = 'pending'
+                          OR q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.scheduled_at <= now())
+          AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
+          AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
+        ORDER BY q.position LIMIT 1 FOR UPDATE SKIP LOCKED),
+    due AS MATERIALIZED (
+        SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
+    enhancements AS MATERIALIZED (
+        SELECT p.id FROM public.image_enhancement_jobs j JOIN due p ON p.job_id = j.id AND p.job_type IN ('enhance', 'blend')
+        WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
+        FOR NO KEY UPDATE OF j SKIP LOCKED),
+    generations AS MATERIALIZED (
+        SELECT p.id FROM public.mcp_generation_jobs j JOIN due p ON p.job_id = j.id AND p.job_type IN ('generate', 'modify')
+        WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
+        FOR NO KEY UPDATE OF j SKIP LOCKED),
+    free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
+    taken AS MATERIALIZED (
+        SELECT p.id, p.run_token AS earlier_token, gen_random_uuid() AS token
+        FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
+    claimed AS (
+        UPDATE darkroom.job_queue q
+        SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
+            attempts = least(q.attempts, 2147483646) + 1, started_at = now(),
+            refusals = 0, refused_since = NULL, refused_state = NULL,
+            notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
+            deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
+        FROM taken WHERE q.id = taken.id
+        RETURNING q.*, taken.earlier_token),
+    stepped_aside AS (
+        UPDATE darkroom.job_queue q
+        SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
+        FROM due p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
+        RETURNING q.id),
+    started_enhancements AS (
+        UPDATE public.image_enhancement_jobs j
+        SET status = 'PROCESSING', "currentStage" = c.stage::public."PipelineStage", "workflowRunId" = CASE WHEN coalesce(j."workflowRunId", '') IN ('', c.earlier_token::text)
+                                 THEN c.lease_token::text ELSE j."workflowRunId" END, 
+            "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
+            "updatedAt" = darkroom.utc_now()
+        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('enhance', 'blend')
+        RETURNING c.id, j.status),
+    started_generations AS (
+        UPDATE public.mcp_generation_jobs j
+        SET status = 'PROCESSING', 
+            "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
+            "updatedAt" = darkroom.utc_now()
+        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('generate', 'modify')
+        RETURNING c.id, j.status),
+    history AS (
+        INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
+        SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{}')
+        FROM claimed c)
+SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
+       c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
+       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
+       CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
+       CASE WHEN s.status IS DISTINCT FROM 'PROCESSING' AND c.id IS NOT NULL
+            THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
+       set_config('lock_timeout', '800', true)
+FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
+LEFT JOIN claimed c ON true
+LEFT JOIN (SELECT * FROM started_enhancements UNION ALL SELECT * FROM started_generations) s ON s.id = c.id
+ORDER BY c.position
+
+-- enhancements: Checkpoint
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
+            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
+               $6::jsonb, NULL
+        FROM held WHERE held.stage = $4::text)
+UPDATE public.image_enhancement_jobs j SET "currentStage" = $7::text::public."PipelineStage", "errorMessage" = NULL, "analysisResult" = $9::jsonb, "analysisSource" = $10, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
+                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+
+-- enhancements: Completed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
+               $6::jsonb, NULL
+        FROM held )
+UPDATE public.image_enhancement_jobs j SET status = 'COMPLETED', "errorMessage" = NULL, "processingCompletedAt" = darkroom.utc_now(), "enhancedR2Key" = $7, "geminiTemp" = $8, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- enhancements: Failed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.image_enhancement_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+            "errorMessage" = $6::text, "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
+                                            THEN j."retryCount" + 1 ELSE j."retryCount" END, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- enhancements: Retried
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
+            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = $7::interval <= interval '0', last_error = $6::text FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, $8::text, $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.image_enhancement_jobs j SET status = 'PENDING', "errorMessage" = $6::text, "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
+                                            THEN j."retryCount" + 1 ELSE j."retryCount" END, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- enhancements: Snoozed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
+            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = $7::interval <= interval '0', last_error = $6::text, attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'snoozed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.image_enhancement_jobs j SET status = 'PENDING', "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- enhancements: Released
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + interval '0',
+            status = CASE WHEN interval '0' > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = interval '0' <= interval '0', attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'released', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, NULL
+        FROM held )
+UPDATE public.image_enhancement_jobs j SET status = 'PENDING', "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- enhancements: Failed by nobody's claim
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.attempts = $3 FOR UPDATE OF q SKIP LOCKED),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.image_enhancement_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+            "errorMessage" = $6::text, "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
+                                            THEN j."retryCount" + 1 ELSE j."retryCount" END, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Checkpoint
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
+            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
+               $6::jsonb, NULL
+        FROM held WHERE held.stage = $4::text)
+UPDATE public.mcp_generation_jobs j SET "errorMessage" = NULL, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
+                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+
+-- generations: Completed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
+               $6::jsonb, NULL
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = 'COMPLETED', "errorMessage" = NULL, "processingCompletedAt" = darkroom.utc_now(), "outputImageR2Key" = $7, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Failed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+            "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Retried
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
+            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = $7::interval <= interval '0', last_error = $6::text FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, $8::text, $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = 'PENDING', "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Snoozed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
+            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = $7::interval <= interval '0', last_error = $6::text, attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'snoozed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = 'PENDING', "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Released
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + interval '0',
+            status = CASE WHEN interval '0' > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = interval '0' <= interval '0', attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'released', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, NULL
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = 'PENDING', "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Failed by nobody's claim
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.attempts = $3 FOR UPDATE OF q SKIP LOCKED),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+            "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- enhancements: inputs
+SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
+       i.id AS image_id, i."originalR2Key" AS image_key, i."userId" = j."userId" OR i."isPublic" AS image_is_allowed,
+       s.id AS source_id, s."originalR2Key" AS source_key, s."userId" = j."userId" OR s."isPublic" AS source_is_allowed,
+       p.id AS pipeline_id, p."userId" AS pipeline_owner_id,
+       p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = j."userId"
+           OR p.visibility = 'LINK' AND (darkroom.link_pipelines() = 'trust' OR EXISTS (
+               SELECT FROM darkroom.pipeline_links l WHERE l.job_id = j.id AND l.pipeline_id = p.id))
+           AS pipeline_is_allowed,
+       p.visibility = 'LINK' AS pipeline_is_shared_by_link, j."pipelineId" IS NULL AS pipeline_is_albums,
+       p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig", q.payload ->> 'model' AS model,
+       coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone
+FROM public.image_enhancement_jobs j
+LEFT JOIN darkroom.job_queue q ON q.id = $2
+JOIN public.enhanced_images i ON i.id = j."imageId"
+LEFT JOIN public.enhanced_images s ON s.id = j."sourceImageId"
+LEFT JOIN public.enhancement_pipelines p
+    ON p.id = coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId"))
+WHERE j.id = $1
+
+-- generations: inputs
+SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect,
+       q.payload ->> 'model' AS model,
+       coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone, k.fault AS api_key_fault
+FROM public.mcp_generation_jobs j
+CROSS JOIN LATERAL darkroom.api_key_fault(j."userId", j."apiKeyId") k
+LEFT JOIN darkroom.job_queue q ON q.id = $2
+WHERE j.id = $1
+
+-- objects that no row names
+WITH page AS MATERIALIZED (
+    SELECT o.* FROM darkroom.objects o WHERE o.key > $1 AND o.written_at <= $2 ORDER BY o.key LIMIT $3)
+SELECT p.key, p.sha256, p.size_bytes, p.written_at, 
+CASE WHEN p.job_type IN ('enhance', 'blend') THEN EXISTS (
+         SELECT FROM public.image_enhancement_jobs j WHERE j.id = p.job_id
+         AND (j."enhancedR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
+     WHEN p.job_type IN ('generate', 'modify') THEN EXISTS (
+         SELECT FROM public.mcp_generation_jobs j WHERE j.id = p.job_id
+         AND (j."outputImageR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
+     WHEN p.job_type = 'original' THEN EXISTS (
+         SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
+     ELSE false END
+ AS is_named FROM page p ORDER BY p.key
+
+-- artifacts that no row names
+WITH page AS MATERIALIZED (
+    SELECT a.job_type, a.job_id, a.key, a.sha256, a.bytes AS size_bytes, a.created_at AS written_at
+    FROM darkroom.artifacts a
+    WHERE (a.job_type, a.job_id) > ($1, $2) AND a.created_at <= $3
+      AND NOT EXISTS (SELECT FROM darkroom.objects o WHERE o.key = a.key)
+      AND NOT EXISTS (SELECT FROM darkroom.orphans r WHERE r.key = a.key AND r.removed_at IS NOT NULL)
+    ORDER BY a.job_type, a.job_id LIMIT $4)
+SELECT p.job_type, p.job_id, p.key, p.sha256, p.size_bytes, p.written_at, 
+CASE WHEN p.job_type IN ('enhance', 'blend') THEN EXISTS (
+         SELECT FROM public.image_enhancement_jobs j WHERE j.id = p.job_id
+         AND (j."enhancedR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
+     WHEN p.job_type IN ('generate', 'modify') THEN EXISTS (
+         SELECT FROM public.mcp_generation_jobs j WHERE j.id = p.job_id
+         AND (j."outputImageR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
+     WHEN p.job_type = 'original' THEN EXISTS (
+         SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
+     ELSE false END
+ AS is_named
+FROM page p ORDER BY p.job_type, p.job_id

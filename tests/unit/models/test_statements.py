@@ -1,0 +1,46 @@
+"""What workers say to the database, as it is sent: reviewers read SQL, and not the Python that puts it together."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.job_tables import JOB_TABLES
+from models.periodic import orphans
+from models.queue import claims, inputs
+from models.queue.transitions import HELD, Checkpoint, Completed, Failed, Released, Retried, Snoozed, _statement
+
+SNAPSHOT = Path(__file__).parent / "snapshots/statements.sql"
+COLUMNS = {
+    ("enhancements", Checkpoint): ("analysisResult", "analysisSource"),
+    ("enhancements", Completed): ("enhancedR2Key", "geminiTemp"),
+    ("generations", Completed): ("outputImageR2Key",),
+}
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    """Give each statement about job tables its name; of a claim one of many and one of a single job."""
+    yield "claim up to eight jobs", claims._claim(8)
+    yield "claim one job", claims._CLAIM_ONE[claims.TRIGGER_WAIT_MS]
+    for table, rows in zip(JOB_TABLES, ("enhancements", "generations"), strict=True):
+        for kind in (Checkpoint, Completed, Failed, Retried, Snoozed, Released):
+            columns = COLUMNS.get((rows, kind), ())
+            yield f"{rows}: {kind.__name__}", _statement(table, kind, columns, HELD, skip="")
+        yield f"{rows}: Failed by nobody's claim", _statement(table, Failed, (), "q.attempts = $3", skip=" SKIP LOCKED")
+    yield "enhancements: inputs", inputs._ENHANCEMENT
+    yield "generations: inputs", inputs._GENERATION
+    yield "objects that no row names", orphans._OBJECTS
+    yield "artifacts that no row names", orphans._ARTIFACTS
+
+
+def rendered() -> str:
+    return "\n".join(f"-- {name}\n{text.strip()}\n" for name, text in statements())
+
+
+def test_statements_are_those_of_the_snapshot():
+    if rendered() != SNAPSHOT.read_text():
+        pytest.fail("read `git diff` after `python -m tests.unit.models.test_statements`, and commit it if it is meant")
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(rendered())
