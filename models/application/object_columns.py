@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
+from models.job_tables.registry import JOB_TABLES
+
 OBJECT_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "users": ("image",),
     "enhanced_images": ("description", "originalUrl", "originalR2Key"),
-    "image_enhancement_jobs": ("enhancedUrl", "enhancedR2Key"),
-    "mcp_generation_jobs": ("inputImageUrl", "inputImageR2Key", "outputImageUrl", "outputImageR2Key"),
+    **{table.relation: table.object_columns for table in JOB_TABLES},
     "enhancement_pipelines": ("description", "analysisConfig", "autoCropConfig", "promptConfig", "generationConfig"),
     "albums": ("description", "coverImageId"),
     "token_transactions": ("metadata",),
@@ -21,6 +22,3 @@ Log entries (`error_logs`, `audit_logs`) mention keys and rely on none. A table 
 as `merch_order_items."imageR2Key"`, carts, galleries and audio, is looked at whatever it is called: an application
 adds such columns without telling anybody, and a paid order's picture may stand in one.
 """
-
-INPUT_COLUMNS: Final = ("inputImageUrl", "inputImageR2Key")
-"""Of `mcp_generation_jobs`: once the job is long over, they name an input that nobody needs."""

@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from models.connections import Connection
-from models.history.objects import OwnObject, forget_objects
+from models.history.objects import INPUT, ORIGINAL, PROBE, OwnObject, forget_objects
+from models.job_tables import JOB_TABLES, JobTable
+from models.job_tables.rendering import UNFINISHED, as_id, labels, types
 
 PAGE: Final = 50_000
 """Rows of ours that a chunk goes through: their own job or picture, by primary key, answers for nearly all."""
@@ -32,16 +34,19 @@ class Page:
 
 # What a job or a picture names itself is answered by primary keys. The result of a job that is still under way isn't
 # written to its row yet.
-_IS_NAMED = """
-CASE WHEN p.job_type IN ('enhance', 'blend') THEN EXISTS (
-         SELECT FROM public.image_enhancement_jobs j WHERE j.id = p.job_id
-         AND (j."enhancedR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
-     WHEN p.job_type IN ('generate', 'modify') THEN EXISTS (
-         SELECT FROM public.mcp_generation_jobs j WHERE j.id = p.job_id
-         AND (j."outputImageR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
-     WHEN p.job_type = 'original' THEN EXISTS (
+def _is_named_by(table: JobTable) -> str:
+    return f"""WHEN p.job_type IN ({types(table)}) THEN EXISTS (
+         SELECT FROM {table.name} j WHERE j.{table.id_column} = {as_id(table, "p.job_id")}
+         AND (j.{table.key_column} = p.key OR j.{table.status_column} IN ({labels(table, UNFINISHED)})))"""
+
+
+_BY_JOBS: Final = "\n     ".join(_is_named_by(table) for table in JOB_TABLES)
+_IS_NAMED: Final = f"""
+CASE {_BY_JOBS}
+     WHEN p.job_type = '{ORIGINAL}' THEN EXISTS (
          SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
-     ELSE false END
+     WHEN p.job_type IN ('{INPUT}', '{PROBE}') THEN false
+     ELSE darkroom.unknown_type(p.job_type)::boolean END
 """
 
 _OBJECTS = f"""

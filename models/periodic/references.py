@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
-from models.application.object_columns import INPUT_COLUMNS, OBJECT_COLUMNS
+from models.application.object_columns import OBJECT_COLUMNS
 from models.application.tables import TABLES
 from models.connections import Connection
+from models.job_tables import JOB_TABLES
+from models.job_tables.rendering import FINISHED, labels, last_write
 
 SCAN_TIMEOUT_S = 600
 """Of one look through one table. Nothing is removed when it is over: the tick fails and says which table it was."""
@@ -86,12 +89,18 @@ async def finished_inputs(connection: Connection, keys: Collection[str], before:
     if not keys:
         return set()
     await _require_every_row(connection)
-    table, wanted = "mcp_generation_jobs", {_name(key) for key in keys}
-    is_over = 'darkroom.is_terminal(r.status) AND r."updatedAt" < $2'
-    over = await _names_in(connection, table, INPUT_COLUMNS, wanted, f"({is_over})", before)
-    needed = await _names_in(connection, table, INPUT_COLUMNS, over, f"NOT ({is_over})", before) if over else set()
+    wanted = {_name(key) for key in keys}
+    over: set[str] = set()
+    needed: set[str] = set()
+    tables = [table for table in JOB_TABLES if table.input_columns]
+    for table in tables:
+        is_over = f"r.{table.status_column} IN ({labels(table, FINISHED)}) AND {last_write(table)} < $2"
+        of_table = partial(_names_in, connection, table.relation, table.input_columns)
+        over |= await of_table(wanted, f"({is_over})", before)
+        needed |= await of_table(wanted, f"NOT ({is_over})", before)
     candidates = [key for key in keys if _name(key) in over - needed]
-    return set(candidates) - await named(connection, candidates, without={table: INPUT_COLUMNS})
+    without = {table.relation: table.input_columns for table in tables}
+    return set(candidates) - await named(connection, candidates, without=without)
 
 
 async def _require_every_row(connection: Connection) -> None:

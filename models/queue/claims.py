@@ -9,8 +9,9 @@ from uuid import UUID
 from asyncpg import PostgresError, Record
 
 from models.connections import LOCK_TIMEOUT_MS, Connection
-from models.job_state import TERMINAL
-from models.job_tables import ENHANCEMENTS, GENERATIONS, JobTable
+from models.job_state import JobStatus
+from models.job_tables import JOB_TABLES, JobTable
+from models.job_tables.rendering import FINISHED, as_id, assigned, label, labels, now, shown_stage, types
 from models.queue.pauses import HELD_AT_ONCE, RESUMED, hold_paused
 
 
@@ -73,35 +74,38 @@ CLAIM_ONE_S = 1.0
 _MOST = 2_147_483_647
 """PostgreSQL's largest integer: a counter stops there, because one more would be refused."""
 
-# A finished job is queued only where something passed our triggers by, and then nobody may buy it a picture.
-_OVER = ", ".join(f"'{status}'" for status in sorted(TERMINAL))
 
-
-def _locked(table: JobTable, name: str) -> str:
-    types = ", ".join(f"'{job_type}'" for job_type in table.job_types)
-    return f"""{name} AS MATERIALIZED (
-        SELECT p.id FROM {table.name} j JOIN due p ON p.job_id = j.id AND p.job_type IN ({types})
-        WHERE j.status NOT IN ({_OVER})
+def _locked(table: JobTable) -> str:
+    # A finished job is queued only where something passed our triggers by, and then nobody may buy it a picture.
+    return f"""{table.rows} AS MATERIALIZED (
+        SELECT p.id FROM {table.name} j
+        JOIN due p ON {as_id(table, "p.job_id")} = j.{table.id_column} AND p.job_type IN ({types(table)})
+        WHERE j.{table.status_column} NOT IN ({labels(table, FINISHED)})
         FOR NO KEY UPDATE OF j SKIP LOCKED)"""
 
 
-def _started(table: JobTable, name: str) -> str:
-    types = ", ".join(f"'{job_type}'" for job_type in table.job_types)
-    stage = f'{table.stage_column} = c.stage::public."PipelineStage", ' if table.stage_column else ""
-    # a producer's own value stays; what an earlier claim put there is replaced
-    run = (
-        """"workflowRunId" = CASE WHEN coalesce(j."workflowRunId", '') IN ('', c.earlier_token::text)
-                                 THEN c.lease_token::text ELSE j."workflowRunId" END, """
-        if table is ENHANCEMENTS
-        else ""
-    )
-    return f"""{name} AS (
+def _started(table: JobTable) -> str:
+    set_to = [f"{table.status_column} = {label(table, JobStatus.PROCESSING)}"]
+    if stage := table.stage_column:
+        set_to.append(shown_stage(stage, "c.stage"))
+    if run := table.run_column:
+        # a producer's own value stays; what an earlier claim put there is replaced
+        set_to.append(f"""{run} = CASE WHEN coalesce(j.{run}, '') IN ('', c.earlier_token::text)
+                                 THEN c.lease_token::text ELSE j.{run} END""")
+    if started := table.started_column:
+        set_to.append(f"{started} = coalesce(j.{started}, {now(table)})")
+    return f"""started_{table.rows} AS (
         UPDATE {table.name} j
-        SET status = 'PROCESSING', {stage}{run}
-            "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
-            "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ({types})
-        RETURNING c.id, j.status)"""
+        SET {assigned(table, set_to, _NEXT)}
+        FROM claimed c WHERE j.{table.id_column} = {as_id(table, "c.job_id")} AND c.job_type IN ({types(table)})
+        RETURNING c.id, j.{table.status_column} = {label(table, JobStatus.PROCESSING)} AS is_started)"""
+
+
+_NEXT = ",\n            "
+_LOCKED = ",\n    ".join(_locked(table) for table in JOB_TABLES)
+_FREE = " UNION ALL ".join(f"SELECT id FROM {table.rows}" for table in JOB_TABLES)
+_STARTED = ",\n    ".join(_started(table) for table in JOB_TABLES)
+_ALL_STARTED = " UNION ALL ".join(f"SELECT * FROM started_{table.rows}" for table in JOB_TABLES)
 
 
 # Queue rows first and both with SKIP LOCKED: a claim never waits, so it is in no deadlock. A row whose job another
@@ -133,9 +137,8 @@ WITH pauses AS MATERIALIZED (
         ORDER BY q.position LIMIT {look_at} FOR UPDATE SKIP LOCKED),
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
-    {_locked(ENHANCEMENTS, "enhancements")},
-    {_locked(GENERATIONS, "generations")},
-    free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
+    {_LOCKED},
+    free AS MATERIALIZED ({_FREE}),
     taken AS MATERIALIZED (
         SELECT p.id, p.run_token AS earlier_token, gen_random_uuid() AS token
         FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
@@ -153,8 +156,7 @@ WITH pauses AS MATERIALIZED (
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
         FROM due p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
         RETURNING q.id),
-    {_started(ENHANCEMENTS, "started_enhancements")},
-    {_started(GENERATIONS, "started_generations")},
+    {_STARTED},
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{{}}')
@@ -163,12 +165,12 @@ SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.ma
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
-       CASE WHEN s.status IS DISTINCT FROM 'PROCESSING' AND c.id IS NOT NULL
+       CASE WHEN s.is_started IS NOT TRUE AND c.id IS NOT NULL
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
 LEFT JOIN claimed c ON true
-LEFT JOIN (SELECT * FROM started_enhancements UNION ALL SELECT * FROM started_generations) s ON s.id = c.id
+LEFT JOIN ({_ALL_STARTED}) s ON s.id = c.id
 ORDER BY c.position
 """
 

@@ -23,6 +23,7 @@ from models.connections import (
 )
 from models.database import Database
 from models.job_tables import table_of
+from models.job_tables.rendering import locked_row
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
 from models.queue.refusal import Refusal, is_of_a_row, state_of, words_of
 from models.queue.transitions import (
@@ -210,7 +211,6 @@ async def set_aside(
         log.error("job_set_aside", job_id=waiting.job_id, error=words)
 
 
-_LOCK_JOB = "SELECT j.id FROM {table} j WHERE j.id = $1 FOR NO KEY UPDATE{skip}"
 _LOCK_QUEUED = """
 SELECT q.job_type, q.job_id, q.user_id, q.attempts, q.worker_id FROM darkroom.job_queue q
 WHERE q.id = $1 AND $2::text IS NOT NULL AND {condition} FOR UPDATE{skip}
@@ -255,13 +255,13 @@ async def end_refused(
     """
     skip = "" if waits else " SKIP LOCKED"
     is_late = is_cancelled(error)
-    table = table_of(unheld.job_type).name
+    lock_job = locked_row(table_of(unheld.job_type), skip)
 
     async def write(connection: Connection) -> str | None:
         async with connection.transaction(), lock_waits(connection, LOCK_TIMEOUT_MS if waits else lock_timeout_ms):
             await connection.execute(SPEAK_NOW)
             await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
-            if await connection.fetchval(_LOCK_JOB.format(table=table, skip=skip), unheld.job_id) is None:
+            if await connection.fetchval(lock_job, unheld.job_id) is None:
                 return None
             held = await connection.fetchrow(
                 _LOCK_QUEUED.format(condition=condition, skip=skip), unheld.queue_id, unheld.job_id, value

@@ -66,7 +66,7 @@ class World:
 
     def alter_statement(self, find, put, *, kind, is_rescue=False):
         """Replace a part of the statement by which a claim, or a rescue, writes one kind of transition."""
-        build = transitions._statement
+        build = transitions.transition_statement
 
         def built(table, built_kind, names, condition, *, skip):
             text = build(table, built_kind, names, condition, skip=skip)
@@ -76,7 +76,7 @@ class World:
             return text.replace(find, put)
 
         if self.is_broken:
-            self.monkeypatch.setattr(transitions, "_statement", built)
+            self.monkeypatch.setattr(transitions, "transition_statement", built)
 
     async def rescued(self, claim):
         """Take a claim away and give the job to another worker, whose claim is returned."""

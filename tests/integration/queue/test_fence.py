@@ -19,10 +19,10 @@ from models.queue.transitions import (
     Released,
     Retried,
     Snoozed,
-    _columns_of,
-    _statement,
-    _values,
     record,
+    transition_columns,
+    transition_statement,
+    transition_values,
 )
 from tests.builders import (
     all_rows,
@@ -175,13 +175,13 @@ async def test_claim_of_one_table_is_no_key_to_a_job_of_the_same_id_in_the_other
 
 def statement_of(claim, transition, *, is_broken):
     """Return the fenced statement and its values; broken: the fence is joined, and not locked."""
-    names = tuple(_columns_of(transition))
-    sql = _statement(table_of(claim.job_type), type(transition), names, HELD, skip="")
+    names = tuple(transition_columns(transition))
+    sql = transition_statement(table_of(claim.job_type), type(transition), names, HELD, skip="")
     if is_broken:
         assert " FOR UPDATE OF q" in sql
         sql = sql.replace(" FOR UPDATE OF q", "")
-    values = (_columns_of(transition)[name] for name in names)
-    return sql, (claim.job_id, claim.id, claim.lease_token, *_values(transition), *values)
+    values = (transition_columns(transition)[name] for name in names)
+    return sql, (claim.job_id, claim.id, claim.lease_token, *transition_values(transition), *values)
 
 
 async def race_a_zombie(database, connect, eventually, claim, transition, *, is_broken):

@@ -8,7 +8,15 @@ import pytest
 from models.job_tables import JOB_TABLES
 from models.queue.claims import _WAKE, _claim
 from models.queue.rescue import _CANDIDATES
-from models.queue.transitions import HELD, Checkpoint, Completed, Failed, _columns_of, _statement, _values
+from models.queue.transitions import (
+    HELD,
+    Checkpoint,
+    Completed,
+    Failed,
+    transition_columns,
+    transition_statement,
+    transition_values,
+)
 from tests.builders import claim_jobs, make_image, make_user, make_worker
 from workers.operations.retrying import _IS_RETRIED
 
@@ -88,9 +96,9 @@ async def test_look_for_due_retries_reads_no_table_as_a_whole(crowded):
 )
 async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, transition):
     for table in JOB_TABLES:
-        sql = _statement(table, type(transition), tuple(_columns_of(transition)), HELD, skip="")
+        sql = transition_statement(table, type(transition), tuple(transition_columns(transition)), HELD, skip="")
 
-        found = await sequential_scans(crowded, sql, "e1", 1, uuid4(), *_values(transition))
+        found = await sequential_scans(crowded, sql, "e1", 1, uuid4(), *transition_values(transition))
 
         assert found <= {"enhancement_pipelines"}  # which is empty here
 

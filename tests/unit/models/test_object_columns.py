@@ -4,8 +4,9 @@ import re
 
 import sqlalchemy as sa
 
-from models.application.object_columns import INPUT_COLUMNS, OBJECT_COLUMNS
+from models.application.object_columns import OBJECT_COLUMNS
 from models.application.tables import TABLES
+from models.job_tables import JOB_TABLES
 
 NAMES_NONE = {"apiKeyId", "cacheKey", "imageId", "keyHash", "keyPrefix", "sourceFile", "sourceImageId"}
 
@@ -14,7 +15,7 @@ def test_declared_columns_exist_and_hold_text_or_json() -> None:
     for table, columns in OBJECT_COLUMNS.items():
         for column in columns:
             assert isinstance(TABLES[table].columns[column].type, sa.Text | sa.JSON), f"{table}.{column}"
-    assert set(INPUT_COLUMNS) <= set(OBJECT_COLUMNS["mcp_generation_jobs"])
+    assert [table.rows for table in JOB_TABLES if not set(table.input_columns) <= set(table.object_columns)] == []
 
 
 def test_every_documented_column_that_sounds_like_a_key_or_url_is_declared() -> None:

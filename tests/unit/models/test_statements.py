@@ -7,8 +7,19 @@ import pytest
 
 from models.job_tables import JOB_TABLES
 from models.periodic import orphans
-from models.queue import claims, inputs
-from models.queue.transitions import HELD, Checkpoint, Completed, Failed, Released, Retried, Snoozed, _statement
+from models.queue import claims
+from models.queue.inputs import _record_pipeline
+from models.queue.resuming import _begin_at
+from models.queue.transitions import (
+    HELD,
+    Checkpoint,
+    Completed,
+    Failed,
+    Released,
+    Retried,
+    Snoozed,
+    transition_statement,
+)
 
 SNAPSHOT = Path(__file__).parent / "snapshots/statements.sql"
 COLUMNS = {
@@ -22,13 +33,18 @@ def statements() -> Iterator[tuple[str, str]]:
     """Give each statement about job tables its name; of a claim one of many and one of a single job."""
     yield "claim up to eight jobs", claims._claim(8)
     yield "claim one job", claims._CLAIM_ONE[claims.TRIGGER_WAIT_MS]
-    for table, rows in zip(JOB_TABLES, ("enhancements", "generations"), strict=True):
+    for table in JOB_TABLES:
+        rows = table.rows
         for kind in (Checkpoint, Completed, Failed, Retried, Snoozed, Released):
             columns = COLUMNS.get((rows, kind), ())
-            yield f"{rows}: {kind.__name__}", _statement(table, kind, columns, HELD, skip="")
-        yield f"{rows}: Failed by nobody's claim", _statement(table, Failed, (), "q.attempts = $3", skip=" SKIP LOCKED")
-    yield "enhancements: inputs", inputs._ENHANCEMENT
-    yield "generations: inputs", inputs._GENERATION
+            yield f"{rows}: {kind.__name__}", transition_statement(table, kind, columns, HELD, skip="")
+        yield (
+            f"{rows}: Failed by nobody's claim",
+            transition_statement(table, Failed, (), "q.attempts = $3", skip=" SKIP LOCKED"),
+        )
+        yield f"{rows}: begin at another stage", _begin_at(table)
+        yield f"{rows}: inputs", table.inputs.select
+    yield "enhancements: record the pipeline", _record_pipeline(JOB_TABLES[0])
     yield "objects that no row names", orphans._OBJECTS
     yield "artifacts that no row names", orphans._ARTIFACTS
 

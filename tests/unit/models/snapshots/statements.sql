@@ -10,11 +10,13 @@ WITH pauses AS MATERIALIZED (
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     enhancements AS MATERIALIZED (
-        SELECT p.id FROM public.image_enhancement_jobs j JOIN due p ON p.job_id = j.id AND p.job_type IN ('enhance', 'blend')
+        SELECT p.id FROM public.image_enhancement_jobs j
+        JOIN due p ON p.job_id = j.id AND p.job_type IN ('enhance', 'blend')
         WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
         FOR NO KEY UPDATE OF j SKIP LOCKED),
     generations AS MATERIALIZED (
-        SELECT p.id FROM public.mcp_generation_jobs j JOIN due p ON p.job_id = j.id AND p.job_type IN ('generate', 'modify')
+        SELECT p.id FROM public.mcp_generation_jobs j
+        JOIN due p ON p.job_id = j.id AND p.job_type IN ('generate', 'modify')
         WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
         FOR NO KEY UPDATE OF j SKIP LOCKED),
     free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
@@ -37,19 +39,21 @@ WITH pauses AS MATERIALIZED (
         RETURNING q.id),
     started_enhancements AS (
         UPDATE public.image_enhancement_jobs j
-        SET status = 'PROCESSING', "currentStage" = c.stage::public."PipelineStage", "workflowRunId" = CASE WHEN coalesce(j."workflowRunId", '') IN ('', c.earlier_token::text)
-                                 THEN c.lease_token::text ELSE j."workflowRunId" END, 
+        SET status = 'PROCESSING',
+            "currentStage" = CASE WHEN c.stage IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN c.stage::public."PipelineStage" ELSE j."currentStage" END,
+            "workflowRunId" = CASE WHEN coalesce(j."workflowRunId", '') IN ('', c.earlier_token::text)
+                                 THEN c.lease_token::text ELSE j."workflowRunId" END,
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
         FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('enhance', 'blend')
-        RETURNING c.id, j.status),
+        RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     started_generations AS (
         UPDATE public.mcp_generation_jobs j
-        SET status = 'PROCESSING', 
+        SET status = 'PROCESSING',
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
         FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('generate', 'modify')
-        RETURNING c.id, j.status),
+        RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{}')
@@ -58,7 +62,7 @@ SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.ma
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
-       CASE WHEN s.status IS DISTINCT FROM 'PROCESSING' AND c.id IS NOT NULL
+       CASE WHEN s.is_started IS NOT TRUE AND c.id IS NOT NULL
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '800', true)
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
@@ -79,11 +83,13 @@ WITH pauses AS MATERIALIZED (
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     enhancements AS MATERIALIZED (
-        SELECT p.id FROM public.image_enhancement_jobs j JOIN due p ON p.job_id = j.id AND p.job_type IN ('enhance', 'blend')
+        SELECT p.id FROM public.image_enhancement_jobs j
+        JOIN due p ON p.job_id = j.id AND p.job_type IN ('enhance', 'blend')
         WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
         FOR NO KEY UPDATE OF j SKIP LOCKED),
     generations AS MATERIALIZED (
-        SELECT p.id FROM public.mcp_generation_jobs j JOIN due p ON p.job_id = j.id AND p.job_type IN ('generate', 'modify')
+        SELECT p.id FROM public.mcp_generation_jobs j
+        JOIN due p ON p.job_id = j.id AND p.job_type IN ('generate', 'modify')
         WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
         FOR NO KEY UPDATE OF j SKIP LOCKED),
     free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
@@ -106,19 +112,21 @@ WITH pauses AS MATERIALIZED (
         RETURNING q.id),
     started_enhancements AS (
         UPDATE public.image_enhancement_jobs j
-        SET status = 'PROCESSING', "currentStage" = c.stage::public."PipelineStage", "workflowRunId" = CASE WHEN coalesce(j."workflowRunId", '') IN ('', c.earlier_token::text)
-                                 THEN c.lease_token::text ELSE j."workflowRunId" END, 
+        SET status = 'PROCESSING',
+            "currentStage" = CASE WHEN c.stage IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN c.stage::public."PipelineStage" ELSE j."currentStage" END,
+            "workflowRunId" = CASE WHEN coalesce(j."workflowRunId", '') IN ('', c.earlier_token::text)
+                                 THEN c.lease_token::text ELSE j."workflowRunId" END,
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
         FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('enhance', 'blend')
-        RETURNING c.id, j.status),
+        RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     started_generations AS (
         UPDATE public.mcp_generation_jobs j
-        SET status = 'PROCESSING', 
+        SET status = 'PROCESSING',
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
         FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('generate', 'modify')
-        RETURNING c.id, j.status),
+        RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{}')
@@ -127,7 +135,7 @@ SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.ma
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
-       CASE WHEN s.status IS DISTINCT FROM 'PROCESSING' AND c.id IS NOT NULL
+       CASE WHEN s.is_started IS NOT TRUE AND c.id IS NOT NULL
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '800', true)
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
@@ -149,7 +157,11 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
         SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
                $6::jsonb, NULL
         FROM held WHERE held.stage = $4::text)
-UPDATE public.image_enhancement_jobs j SET "currentStage" = $7::text::public."PipelineStage", "errorMessage" = NULL, "analysisResult" = $9::jsonb, "analysisSource" = $10, "updatedAt" = darkroom.utc_now()
+UPDATE public.image_enhancement_jobs j SET "currentStage" = CASE WHEN $7::text IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN $7::text::public."PipelineStage" ELSE j."currentStage" END,
+    "errorMessage" = NULL,
+    "analysisResult" = $9::jsonb,
+    "analysisSource" = $10,
+    "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
                       THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
@@ -166,7 +178,12 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
         SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
                $6::jsonb, NULL
         FROM held )
-UPDATE public.image_enhancement_jobs j SET status = 'COMPLETED', "errorMessage" = NULL, "processingCompletedAt" = darkroom.utc_now(), "enhancedR2Key" = $7, "geminiTemp" = $8, "updatedAt" = darkroom.utc_now()
+UPDATE public.image_enhancement_jobs j SET status = 'COMPLETED',
+    "errorMessage" = NULL,
+    "processingCompletedAt" = darkroom.utc_now(),
+    "enhancedR2Key" = $7,
+    "geminiTemp" = $8,
+    "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status
 
@@ -183,8 +200,10 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
                NULL, $6::text
         FROM held )
 UPDATE public.image_enhancement_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
-            "errorMessage" = $6::text, "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
-                                            THEN j."retryCount" + 1 ELSE j."retryCount" END, "updatedAt" = darkroom.utc_now()
+    "errorMessage" = $6::text,
+    "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
+                                            THEN j."retryCount" + 1 ELSE j."retryCount" END,
+    "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status
 
@@ -203,8 +222,11 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
         SELECT held.job_type, held.job_id, $8::text, $4::text, held.attempts, held.worker_id, $5::integer,
                NULL, $6::text
         FROM held )
-UPDATE public.image_enhancement_jobs j SET status = 'PENDING', "errorMessage" = $6::text, "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
-                                            THEN j."retryCount" + 1 ELSE j."retryCount" END, "updatedAt" = darkroom.utc_now()
+UPDATE public.image_enhancement_jobs j SET status = 'PENDING',
+    "errorMessage" = $6::text,
+    "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
+                                            THEN j."retryCount" + 1 ELSE j."retryCount" END,
+    "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status
 
@@ -223,7 +245,9 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
         SELECT held.job_type, held.job_id, 'snoozed', $4::text, held.attempts, held.worker_id, $5::integer,
                NULL, $6::text
         FROM held )
-UPDATE public.image_enhancement_jobs j SET status = 'PENDING', "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
+UPDATE public.image_enhancement_jobs j SET status = 'PENDING',
+    "errorMessage" = $6::text,
+    "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status
 
@@ -242,7 +266,8 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
         SELECT held.job_type, held.job_id, 'released', $4::text, held.attempts, held.worker_id, $5::integer,
                NULL, NULL
         FROM held )
-UPDATE public.image_enhancement_jobs j SET status = 'PENDING', "updatedAt" = darkroom.utc_now()
+UPDATE public.image_enhancement_jobs j SET status = 'PENDING',
+    "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status
 
@@ -259,136 +284,24 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
                NULL, $6::text
         FROM held )
 UPDATE public.image_enhancement_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
-            "errorMessage" = $6::text, "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
-                                            THEN j."retryCount" + 1 ELSE j."retryCount" END, "updatedAt" = darkroom.utc_now()
+    "errorMessage" = $6::text,
+    "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
+                                            THEN j."retryCount" + 1 ELSE j."retryCount" END,
+    "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status
 
--- generations: Checkpoint
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+-- enhancements: begin at another stage
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
-            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
-               $6::jsonb, NULL
-        FROM held WHERE held.stage = $4::text)
-UPDATE public.mcp_generation_jobs j SET "errorMessage" = NULL, "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
-                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
-
--- generations: Completed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        SELECT q.id, q.job_id FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
         WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
-               $6::jsonb, NULL
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = 'COMPLETED', "errorMessage" = NULL, "processingCompletedAt" = darkroom.utc_now(), "outputImageR2Key" = $7, "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- generations: Failed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
-            "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- generations: Retried
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
-            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = $7::interval <= interval '0', last_error = $6::text FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, $8::text, $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = 'PENDING', "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- generations: Snoozed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
-            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = $7::interval <= interval '0', last_error = $6::text, attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'snoozed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = 'PENDING', "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- generations: Released
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + interval '0',
-            status = CASE WHEN interval '0' > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = interval '0' <= interval '0', attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'released', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, NULL
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = 'PENDING', "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- generations: Failed by nobody's claim
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.attempts = $3 FOR UPDATE OF q SKIP LOCKED),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
-            "errorMessage" = $6::text, "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
+    queue AS (
+        UPDATE darkroom.job_queue q
+        SET stage = $4::text, deadline_at = now() + make_interval(secs => $5::float8)
+        FROM held WHERE q.id = held.id)
+UPDATE public.image_enhancement_jobs j SET "currentStage" = CASE WHEN $4::text IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN $4::text::public."PipelineStage" ELSE j."currentStage" END, "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id RETURNING held.id
 
 -- enhancements: inputs
 SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
@@ -410,6 +323,156 @@ LEFT JOIN public.enhancement_pipelines p
     ON p.id = coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId"))
 WHERE j.id = $1
 
+-- generations: Checkpoint
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
+            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
+               $6::jsonb, NULL
+        FROM held WHERE held.stage = $4::text)
+UPDATE public.mcp_generation_jobs j SET "errorMessage" = NULL,
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
+                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+
+-- generations: Completed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
+               $6::jsonb, NULL
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = 'COMPLETED',
+    "errorMessage" = NULL,
+    "processingCompletedAt" = darkroom.utc_now(),
+    "outputImageR2Key" = $7,
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Failed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+    "errorMessage" = $6::text,
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Retried
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
+            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = $7::interval <= interval '0', last_error = $6::text FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, $8::text, $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = 'PENDING',
+    "errorMessage" = $6::text,
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Snoozed
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
+            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = $7::interval <= interval '0', last_error = $6::text, attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'snoozed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = 'PENDING',
+    "errorMessage" = $6::text,
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Released
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + interval '0',
+            status = CASE WHEN interval '0' > interval '0' THEN 'retrying' ELSE 'pending' END,
+            ready = interval '0' <= interval '0', attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'released', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, NULL
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = 'PENDING',
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: Failed by nobody's claim
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.attempts = $3 FOR UPDATE OF q SKIP LOCKED),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
+               NULL, $6::text
+        FROM held )
+UPDATE public.mcp_generation_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+    "errorMessage" = $6::text,
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status
+
+-- generations: begin at another stage
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_id FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+    queue AS (
+        UPDATE darkroom.job_queue q
+        SET stage = $4::text, deadline_at = now() + make_interval(secs => $5::float8)
+        FROM held WHERE q.id = held.id)
+UPDATE public.mcp_generation_jobs j SET "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id RETURNING held.id
+
 -- generations: inputs
 SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect,
        q.payload ->> 'model' AS model,
@@ -418,6 +481,15 @@ FROM public.mcp_generation_jobs j
 CROSS JOIN LATERAL darkroom.api_key_fault(j."userId", j."apiKeyId") k
 LEFT JOIN darkroom.job_queue q ON q.id = $2
 WHERE j.id = $1
+
+-- enhancements: record the pipeline
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.job_id FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q)
+UPDATE public.image_enhancement_jobs j
+SET "pipelineId" = coalesce(j."pipelineId", $4), "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id RETURNING held.job_id
 
 -- objects that no row names
 WITH page AS MATERIALIZED (
@@ -431,7 +503,8 @@ CASE WHEN p.job_type IN ('enhance', 'blend') THEN EXISTS (
          AND (j."outputImageR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
      WHEN p.job_type = 'original' THEN EXISTS (
          SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
-     ELSE false END
+     WHEN p.job_type IN ('input', 'probe') THEN false
+     ELSE darkroom.unknown_type(p.job_type)::boolean END
  AS is_named FROM page p ORDER BY p.key
 
 -- artifacts that no row names
@@ -451,6 +524,7 @@ CASE WHEN p.job_type IN ('enhance', 'blend') THEN EXISTS (
          AND (j."outputImageR2Key" = p.key OR j.status IN ('PENDING', 'PROCESSING')))
      WHEN p.job_type = 'original' THEN EXISTS (
          SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
-     ELSE false END
+     WHEN p.job_type IN ('input', 'probe') THEN false
+     ELSE darkroom.unknown_type(p.job_type)::boolean END
  AS is_named
 FROM page p ORDER BY p.job_type, p.job_id

@@ -1,0 +1,162 @@
+"""The job tables of `pictures`: pictures that are enhanced or blended, and pictures made or changed by a prompt."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from models.job_state import JobStatus
+from models.job_tables.inputs import JobInputs, Picture, Pipeline
+from models.job_tables.table import Inputs, JobTable, StageColumn
+
+# A job's own pipeline comes first, then its album's. One that is shared by link is its owner's, and whoever's showed
+# its token at submit; on tables whose application checks tokens by itself, everyone's.
+_ENHANCEMENT: Final = """
+SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
+       i.id AS image_id, i."originalR2Key" AS image_key, i."userId" = j."userId" OR i."isPublic" AS image_is_allowed,
+       s.id AS source_id, s."originalR2Key" AS source_key, s."userId" = j."userId" OR s."isPublic" AS source_is_allowed,
+       p.id AS pipeline_id, p."userId" AS pipeline_owner_id,
+       p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = j."userId"
+           OR p.visibility = 'LINK' AND (darkroom.link_pipelines() = 'trust' OR EXISTS (
+               SELECT FROM darkroom.pipeline_links l WHERE l.job_id = j.id AND l.pipeline_id = p.id))
+           AS pipeline_is_allowed,
+       p.visibility = 'LINK' AS pipeline_is_shared_by_link, j."pipelineId" IS NULL AS pipeline_is_albums,
+       p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig", q.payload ->> 'model' AS model,
+       coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone
+FROM public.image_enhancement_jobs j
+LEFT JOIN darkroom.job_queue q ON q.id = $2
+JOIN public.enhanced_images i ON i.id = j."imageId"
+LEFT JOIN public.enhanced_images s ON s.id = j."sourceImageId"
+LEFT JOIN public.enhancement_pipelines p
+    ON p.id = coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId"))
+WHERE j.id = $1
+"""
+
+_GENERATION: Final = """
+SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect,
+       q.payload ->> 'model' AS model,
+       coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone, k.fault AS api_key_fault
+FROM public.mcp_generation_jobs j
+CROSS JOIN LATERAL darkroom.api_key_fault(j."userId", j."apiKeyId") k
+LEFT JOIN darkroom.job_queue q ON q.id = $2
+WHERE j.id = $1
+"""
+
+_CONFIGS: Final = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfig")
+_CHECKPOINTS: Final = {
+    "ANALYZING": ("analysisResult", "analysisSource"),
+    "CROPPING": ("cropDimensions", "wasCropped"),
+    "PROMPTING": ("geminiPrompt",),
+}
+
+
+def _load_enhancement(row: Mapping[str, Any]) -> JobInputs:
+    pipeline = source = None
+    if row["pipeline_id"] is not None:
+        pipeline = Pipeline(
+            row["pipeline_id"],
+            row["pipeline_owner_id"],
+            row["pipeline_is_allowed"],
+            {name: row[name] for name in _CONFIGS},
+            is_shared_by_link=row["pipeline_is_shared_by_link"],
+            is_albums=row["pipeline_is_albums"],
+        )
+    if row["source_id"] is not None:
+        source = Picture(row["source_id"], row["source_key"], row["source_is_allowed"])
+    return JobInputs(
+        tier=row["tier"],
+        picture=Picture(row["image_id"], row["image_key"], row["image_is_allowed"]),
+        source=source,
+        pipeline=pipeline,
+        checkpoints={name: row[name] for names in _CHECKPOINTS.values() for name in names},
+        model=row["model"],
+        is_redone=row["is_redone"],
+    )
+
+
+def _load_generation(row: Mapping[str, Any]) -> JobInputs:
+    return JobInputs(
+        tier=row["tier"],
+        picture=None,
+        source=None,
+        pipeline=None,
+        checkpoints={},
+        prompt=row["prompt"],
+        input_key=row["inputImageR2Key"],
+        input_url=row["inputImageUrl"],
+        aspect=row["aspect"],
+        model=row["model"],
+        is_redone=row["is_redone"],
+        api_key_fault=row["api_key_fault"],
+    )
+
+
+_LABELS: Final = {status: status.value for status in JobStatus}
+
+ENHANCEMENTS: Final = JobTable(
+    name="public.image_enhancement_jobs",
+    rows="enhancements",
+    job_types=("enhance", "blend"),
+    user='r."userId"',
+    job_type="""CASE WHEN r."isBlend" THEN 'blend' ELSE 'enhance' END""",
+    tier="r.tier::text",
+    cost='r."tokensCost"',
+    max_attempts='darkroom.max_attempts(r."maxRetries")',
+    created='r."createdAt"',
+    first_stage="'ANALYZING'",
+    labels=_LABELS,
+    inputs=Inputs(_ENHANCEMENT, _load_enhancement),
+    result={
+        "enhancedUrl": "url",
+        "enhancedR2Key": "key",
+        "enhancedWidth": "width_px",
+        "enhancedHeight": "height_px",
+        "enhancedSizeBytes": "size_bytes",
+        "geminiModel": "model",
+        "geminiTemp": "temperature",
+    },
+    stage_column=StageColumn(
+        '"currentStage"', 'public."PipelineStage"', ("ANALYZING", "CROPPING", "PROMPTING", "GENERATING")
+    ),
+    error_column='"errorMessage"',
+    retries_column='"retryCount"',
+    run_column='"workflowRunId"',
+    started_column='"processingStartedAt"',
+    completed_column='"processingCompletedAt"',
+    updated_column='"updatedAt"',
+    checkpoint_columns=_CHECKPOINTS,
+    json_columns=frozenset({"analysisResult", "cropDimensions"}),
+    pipeline_column='"pipelineId"',
+    key_column='"enhancedR2Key"',
+    object_columns=("enhancedUrl", "enhancedR2Key"),
+)
+
+GENERATIONS: Final = JobTable(
+    name="public.mcp_generation_jobs",
+    rows="generations",
+    job_types=("generate", "modify"),
+    user='r."userId"',
+    job_type="lower(r.type::text)",
+    tier="r.tier::text",
+    cost='r."tokensCost"',
+    max_attempts="darkroom.max_attempts(NULL)",
+    created='r."createdAt"',
+    first_stage="'GENERATING'",
+    labels=_LABELS,
+    inputs=Inputs(_GENERATION, _load_generation),
+    result={
+        "outputImageUrl": "url",
+        "outputImageR2Key": "key",
+        "outputWidth": "width_px",
+        "outputHeight": "height_px",
+        "outputSizeBytes": "size_bytes",
+        "geminiModel": "model",
+    },
+    error_column='"errorMessage"',
+    started_column='"processingStartedAt"',
+    completed_column='"processingCompletedAt"',
+    updated_column='"updatedAt"',
+    key_column='"outputImageR2Key"',
+    object_columns=("inputImageUrl", "inputImageR2Key", "outputImageUrl", "outputImageR2Key"),
+    input_columns=("inputImageUrl", "inputImageR2Key"),
+)
+
+TABLES: Final = (ENHANCEMENTS, GENERATIONS)

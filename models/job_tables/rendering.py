@@ -1,0 +1,133 @@
+"""SQL that follows from a description: the parts of which statements about a job table are put together."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from models.job_state import TERMINAL, JobStatus
+from models.job_tables.table import JobTable, StageColumn
+
+UNFINISHED: Final = (JobStatus.PENDING, JobStatus.PROCESSING)
+"""What an unfinished job is, in the order in which SQL names them."""
+
+FINISHED: Final = tuple(sorted(TERMINAL))
+
+_ROW: Final = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|\br(?=\.)""")
+"""A quoted text or name, which is left as it is, or the alias of the job's row."""
+
+
+def over(fragment: str, alias: str) -> str:
+    """Return a fragment over another alias of the job's row."""
+    return _ROW.sub(lambda found: found[1] or alias, fragment)
+
+
+def quoted(text: str) -> str:
+    """Return a text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Return a list of texts, each once, as SQL has them between brackets."""
+    return ", ".join(quoted(text) for text in dict.fromkeys(texts))
+
+
+def types(table: JobTable) -> str:
+    """Return the list of a table's job types."""
+    return listed(table.job_types)
+
+
+def label(table: JobTable, status: JobStatus) -> str:
+    """Return the table's label for a state."""
+    return quoted(table.labels[status])
+
+
+def labels(table: JobTable, statuses: Iterable[JobStatus]) -> str:
+    """Return the list of the table's labels for some states: for PENDING also that of a job that is tried again."""
+    retrying = () if table.retrying_label is None else (table.retrying_label,)
+    return listed(
+        text
+        for status in statuses
+        for text in (table.labels[status], *(retrying if status == JobStatus.PENDING else ()))
+    )
+
+
+def as_label(table: JobTable, state: str) -> str:
+    """Return SQL that gives the table's label for a state that an expression gives as text."""
+    if table.are_labels_ours:
+        return state
+    cases = " ".join(f"WHEN {quoted(one)} THEN {label(table, one)}" for one in JobStatus)
+    return f"(CASE {state} {cases} END)::{table.status_type}"
+
+
+def as_state(table: JobTable, written: str) -> str:
+    """Return SQL that gives our state, as text, for a label of the table; that of a shared label is the first one."""
+    if table.are_labels_ours:
+        return f"{written}::text"
+    cases = " ".join(f"WHEN {quoted(text)} THEN {quoted(one)}" for text, one in table.states.items())
+    return f"CASE {written}::text {cases} END"
+
+
+def state_of(table: JobTable, written: str) -> JobStatus:
+    """Return our state for a label that was read from the table; that of a shared label is the first one.
+
+    Raises:
+        ValueError: the table's description knows no such label.
+    """
+    state = table.states.get(written)
+    if state is None:
+        raise ValueError(f"{table.name} has a row of status {written[:60]!r}, which its description doesn't know")
+    return state
+
+
+def as_id(table: JobTable, text: str) -> str:
+    """Return an id, given as text, in the type of the table's ids: NULL where it isn't one."""
+    if table.id_type.of_text is None:
+        return text
+    return table.id_type.of_text.format(id=f"{text}::text" if text.startswith("$") else text)
+
+
+def shown_stage(column: StageColumn, stage: str) -> str:
+    """Return the assignment of a stage, given as text: a column that has no label for it stays as it is."""
+    return (
+        f"{column.name} = CASE WHEN {stage} IN ({listed(column.labels)}) "
+        f"THEN {stage}::{column.type} ELSE j.{column.name} END"
+    )
+
+
+def id_as_text(table: JobTable, alias: str) -> str:
+    """Return a row's id as text, as it stands everywhere else."""
+    return f"{alias}.{table.id_column}" + ("::text" if table.id_type.of_text else "")
+
+
+def now(table: JobTable) -> str:
+    """Return the time now, as the table's columns hold it."""
+    return "darkroom.utc_now()" if table.time_type == "timestamp" else "now()"
+
+
+def last_write(table: JobTable) -> str:
+    """Return the fragment of a row's last write, as a timestamp in UTC; of its creation where nothing says more."""
+    if table.updated_column is None:
+        return table.created
+    return f"r.{table.updated_column}" + ("" if table.time_type == "timestamp" else " AT TIME ZONE 'utc'")
+
+
+def assigned(table: JobTable, assignments: Iterable[str], separator: str = ", ") -> str:
+    """Return assignments to a row and the date of its last write; a row that shows none of them is written as it is."""
+    parts = [*assignments, *touched(table)]
+    return separator.join(parts or [f"{table.id_column} = j.{table.id_column}"])
+
+
+def touched(table: JobTable) -> tuple[str, ...]:
+    """Return the assignment of the date of the last write; none where there is no such column."""
+    return (f"{table.updated_column} = {now(table)}",) if table.updated_column else ()
+
+
+def locked_row(table: JobTable, skip: str = "") -> str:
+    """Return the statement that locks the row of job $1 (text); `skip` is ` SKIP LOCKED` for who doesn't wait."""
+    id_ = f"j.{table.id_column}"
+    return f"SELECT {id_} FROM {table.name} j WHERE {id_} = {as_id(table, '$1')} FOR NO KEY UPDATE{skip}"
+
+
+def locked_job(table: JobTable, skip: str = "") -> str:
+    """Return the same as the CTE `job`, which every write of a claim locks before the queue row."""
+    return f"job AS MATERIALIZED ({locked_row(table, skip)})"
