@@ -54,7 +54,7 @@ def labels(table: JobTable, statuses: Iterable[JobStatus]) -> str:
 def as_label(table: JobTable, state: str) -> str:
     """Return SQL that gives the table's label for a state that an expression gives as text."""
     if table.are_labels_ours:
-        return state
+        return f"{state}::{table.status_type}"
     cases = " ".join(f"WHEN {quoted(one)} THEN {label(table, one)}" for one in JobStatus)
     return f"(CASE {state} {cases} END)::{table.status_type}"
 

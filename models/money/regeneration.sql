@@ -33,11 +33,10 @@ END $$;
 -- whatever asks, so its conditions reach the indexes; OFFSET 0 keeps what is reckoned from being reckoned again
 -- wherever it is used.
 CREATE OR REPLACE FUNCTION darkroom.due_regenerations(at timestamp)
-RETURNS TABLE (user_id text, tier text, policy text, balance integer, since timestamp, until timestamp, day integer,
+RETURNS TABLE (user_id text, tier text, policy text, balance bigint, since timestamp, until timestamp, day integer,
                intervals bigint, tokens integer)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT b."userId", t.tier, t.policy, b.balance, b."lastRegeneration",
+LANGUAGE sql STABLE AS $$
+    SELECT b."userId"::text, t.tier, t.policy, b.balance::bigint, b."lastRegeneration"::timestamp,
            CASE t.policy
                 WHEN 'monthly' THEN darkroom.months_after(b."lastRegeneration", anchor.day, n.intervals::integer)
                 ELSE b."lastRegeneration" + make_interval(secs => n.intervals * t.interval_s) END,
@@ -59,8 +58,8 @@ BEGIN ATOMIC
             - (darkroom.months_after(b."lastRegeneration", anchor.day, m.months::integer) > at)::integer
         WHEN 'drip' THEN floor(extract(epoch FROM at - b."lastRegeneration") / t.interval_s)
         ELSE 0 END::bigint OFFSET 0) n (intervals)
-    WHERE b."lastRegeneration" < at AND n.intervals > 0;
-END;
+    WHERE b."lastRegeneration" < at AND n.intervals > 0
+$$;
 
 -- Give balances what they have earned. The caller has locked the user rows and balances, in the order of user ids.
 -- Planned once and by the indexes, whatever the tables held when the session planned: to plan anew costs a small chunk

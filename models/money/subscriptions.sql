@@ -19,14 +19,13 @@ RETURN status = 'TRIALING' AND subscription ? 'stripeSubscriptionId'
 -- Every subscription whose period is over, with the terms of its next one and what is carried into it.
 CREATE OR REPLACE FUNCTION darkroom.due_periods(at timestamp)
 RETURNS TABLE (user_id text, is_ending boolean, tier text, tokens_per_month integer, max_rollover integer,
-               period_start timestamp, period_end timestamp, balance integer, spent bigint, unused bigint,
+               period_start timestamp, period_end timestamp, balance bigint, spent bigint, unused bigint,
                carried bigint, downgraded_from text)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT s."userId", s."cancelAtPeriodEnd" OR darkroom.is_bare_trial(s.status::text, to_jsonb(s)),
-           coalesce(s."downgradeTo", s.tier)::text, n.tokens, n.rollover,
-           s."currentPeriodEnd", p.period_end, coalesce(b.balance, 0), l.spent, u.unused,
-           least(u.unused, n.rollover), CASE WHEN s."downgradeTo" IS NOT NULL THEN s.tier::text END
+LANGUAGE sql STABLE AS $$
+    SELECT s."userId"::text, s."cancelAtPeriodEnd" OR darkroom.is_bare_trial(s.status::text, to_jsonb(s)),
+           coalesce(s."downgradeTo", s.tier)::text, n.tokens::integer, n.rollover::integer,
+           s."currentPeriodEnd"::timestamp, p.period_end, coalesce(b.balance, 0)::bigint, l.spent::bigint,
+           u.unused::bigint, least(u.unused, n.rollover)::bigint, CASE WHEN s."downgradeTo" IS NOT NULL THEN s.tier::text END
     FROM public.subscriptions s
     LEFT JOIN public.user_token_balances b ON b."userId" = s."userId"
     CROSS JOIN LATERAL (SELECT darkroom.months_after(s."currentPeriodEnd",
@@ -50,8 +49,8 @@ BEGIN ATOMIC
     -- by what the ended period gave, not by what the next one will
     CROSS JOIN LATERAL (SELECT greatest(least(coalesce(b.balance, 0) - l.later,
         s."tokensPerMonth" + s."rolloverTokens" - l.spent), 0)) u (unused)
-    WHERE s.status IN ('ACTIVE', 'TRIALING') AND s."currentPeriodEnd" <= at;
-END;
+    WHERE s.status IN ('ACTIVE', 'TRIALING') AND s."currentPeriodEnd" <= at
+$$;
 
 -- Renew or end one period of each. The caller has locked users, subscriptions and balances, in the order of user ids.
 CREATE OR REPLACE FUNCTION darkroom.renew_periods(ids text[], at timestamp, OUT renewed integer, OUT ended integer)

@@ -108,6 +108,36 @@ BEGIN
     PERFORM darkroom.enqueue(jobs);
 END $$;
 
+-- BEFORE INSERT, once for the statement: what entering reads of the table is there. A migration of the application's may
+-- have dropped or renamed a column, and its producers are told which.
+CREATE OR REPLACE FUNCTION darkroom.check_enhancement_columns() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM image_enhancement_jobs.id, image_enhancement_jobs."userId", image_enhancement_jobs."imageId",
+            image_enhancement_jobs."sourceImageId", image_enhancement_jobs."pipelineId", image_enhancement_jobs.tier,
+            image_enhancement_jobs."tokensCost", image_enhancement_jobs.status, image_enhancement_jobs."isBlend",
+            image_enhancement_jobs."maxRetries", image_enhancement_jobs."createdAt"
+    FROM public.image_enhancement_jobs WHERE false;
+    RETURN NULL;
+EXCEPTION WHEN undefined_column THEN
+    RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
+        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.check_generation_columns() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM mcp_generation_jobs.id, mcp_generation_jobs."userId", mcp_generation_jobs.type, mcp_generation_jobs.tier,
+            mcp_generation_jobs."tokensCost", mcp_generation_jobs.status, mcp_generation_jobs."createdAt"
+    FROM public.mcp_generation_jobs WHERE false;
+    RETURN NULL;
+EXCEPTION WHEN undefined_column THEN
+    RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
+        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+END $$;
+
 -- BEFORE INSERT of a job that names no pipeline: it gets its album's, so that its row says from the beginning how it is
 -- treated, whatever becomes of the album. One that its user may not use, or only by a token, is left to the worker,
 -- which refuses it or looks for the token; so is every one of a serializable transaction, because the albums of
@@ -116,13 +146,22 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.fill_pipeline() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    owner text;
+    picture text;
 BEGIN
-    IF current_setting('transaction_isolation') <> 'serializable'
-            AND EXISTS (SELECT FROM public.album_images m WHERE m."imageId" = NEW."imageId") THEN
+    IF current_setting('transaction_isolation') = 'serializable' THEN
+        RETURN NEW;
+    END IF;
+    -- the query names the table, so that its plan is made anew in every session when a column has changed
+    SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture
+    FROM public.album_images m LEFT JOIN public.image_enhancement_jobs j ON false
+    WHERE m."imageId" = NEW."imageId" AND NEW."pipelineId" IS NULL AND NEW.status = 'PENDING' LIMIT 1;
+    IF FOUND THEN
         NEW."pipelineId" := (
             SELECT p.id FROM public.enhancement_pipelines p
-            WHERE p.id = darkroom.album_pipeline(NEW."userId", NEW."imageId")
-              AND (p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = NEW."userId"
+            WHERE p.id = darkroom.album_pipeline(owner, picture)
+              AND (p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = owner
                    OR (p.visibility = 'LINK' AND darkroom.link_pipelines() = 'trust')));
     END IF;
     RETURN NEW;

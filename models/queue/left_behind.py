@@ -112,9 +112,8 @@ INSERT INTO darkroom.settings (key, value) VALUES ('take_over', jsonb_build_obje
 ON CONFLICT (key) DO NOTHING
 """
 _LEFT: Final = """
-SELECT count(*) FROM darkroom.jobs j
-WHERE j.status = 'PROCESSING'
-  AND NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.job_type = j.type)
+SELECT count(*) FROM darkroom.job_rows('{PROCESSING}') j
+WHERE NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.job_type = j.type)
   AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
                   WHERE r.job_id = j.id AND r.job_type = j.type AND r.label IS NOT NULL)
 """

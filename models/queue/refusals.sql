@@ -134,13 +134,20 @@ BEGIN
 END $$;
 
 -- Refunds that are owed: recorded, and not paid by anybody since.
-CREATE OR REPLACE VIEW darkroom.refunds_owed AS
-SELECT r.user_id, r.job_type, r.job_id, r.owed, r.reason, r.words, r.refused_at, r.tried_at
-FROM darkroom.refused_ends r
-WHERE r.owed > 0
-  AND EXISTS (SELECT FROM public.users u WHERE u.id = r.user_id)
-  AND NOT EXISTS (SELECT FROM darkroom.job_money p
-                  WHERE p.job_type = r.job_type AND p.job_id = r.job_id AND p.kind = 'refund');
+CREATE OR REPLACE FUNCTION darkroom.refunds_unpaid()
+RETURNS TABLE (user_id text, job_type text, job_id text, owed integer, reason text, words text, refused_at timestamptz,
+               tried_at timestamptz)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.user_id, r.job_type, r.job_id, r.owed, r.reason, r.words, r.refused_at, r.tried_at
+    FROM darkroom.refused_ends r
+    WHERE r.owed > 0
+      AND EXISTS (SELECT FROM public.users u WHERE u.id = r.user_id)
+      AND NOT EXISTS (SELECT FROM darkroom.job_money p
+                      WHERE p.job_type = r.job_type AND p.job_id = r.job_id AND p.kind = 'refund')
+$$;
+
+CREATE OR REPLACE VIEW darkroom.refunds_owed AS SELECT r.* FROM darkroom.refunds_unpaid() r;
 
 -- Write a label to a job's row and nothing else; the message, too, where it is given. The row's triggers do the rest.
 -- Returns the status that the row has now; NULL if there is no such row. Raises what the database refuses, also

@@ -51,7 +51,7 @@ BEGIN
     VALUES (new_job, image_id, user_id, job_tier::public."EnhancementTier", darkroom.price(job_tier), 'PENDING',
             darkroom.utc_now(), darkroom.utc_now(), coalesce(pipeline_id, album_pipeline), source_image_id,
             source_image_id IS NOT NULL)
-    RETURNING id, status::text INTO written;
+    RETURNING id::text, status::text INTO written;
     PERFORM darkroom.require_entered(new_job, written.id, written.status);
     IF pipeline_token IS NOT NULL THEN
         INSERT INTO darkroom.pipeline_links (job_id, pipeline_id)
@@ -98,7 +98,7 @@ BEGIN
          "createdAt", "updatedAt")
     VALUES (new_job, user_id, api_key_id, type::public."McpJobType", tier::public."EnhancementTier",
             darkroom.price(tier), 'PENDING', prompt, input_url, input_key, darkroom.utc_now(), darkroom.utc_now())
-    RETURNING id, status::text INTO written;
+    RETURNING id::text, status::text INTO written;
     PERFORM darkroom.require_entered(new_job, written.id, written.status);
     RETURN new_job;
 END $$;
@@ -153,7 +153,8 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     picture record;
 BEGIN
-    SELECT i."userId" = user_id OR i."isPublic" AS may_use, darkroom.key_fault(i."originalR2Key") AS fault INTO picture
+    SELECT (i."userId" = user_id OR i."isPublic")::boolean AS may_use, darkroom.key_fault(i."originalR2Key") AS fault
+    INTO picture
     FROM public.enhanced_images i WHERE i.id = image_id;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'picture % not found', image_id USING ERRCODE = 'P0002';
@@ -169,19 +170,21 @@ CREATE OR REPLACE FUNCTION darkroom.check_pipeline(user_id text, pipeline_id tex
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    pipeline public.enhancement_pipelines;
+    pipeline record; -- of fixed types: a plan that holds those of the columns would outlive them in this session
     fault text;
 BEGIN
-    SELECT p.* INTO pipeline FROM public.enhancement_pipelines p WHERE p.id = pipeline_id;
+    SELECT p.visibility::text AS visibility, p."userId"::text AS owner, p."analysisConfig"::jsonb AS analysis,
+           p."autoCropConfig"::jsonb AS crop, p."promptConfig"::jsonb AS prompt, p."generationConfig"::jsonb AS generation
+    INTO pipeline FROM public.enhancement_pipelines p WHERE p.id = pipeline_id;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'pipeline % not found', pipeline_id USING ERRCODE = 'P0002';
-    ELSIF pipeline.visibility = 'PRIVATE' AND pipeline."userId" <> user_id THEN
+    ELSIF pipeline.visibility = 'PRIVATE' AND pipeline.owner <> user_id THEN
         RAISE EXCEPTION 'pipeline % is not yours', pipeline_id USING ERRCODE = '42501';
     END IF;
     fault := darkroom.pipeline_fault(jsonb_build_object(
-        'analysisConfig', pipeline."analysisConfig", 'autoCropConfig', pipeline."autoCropConfig",
-        'promptConfig', pipeline."promptConfig", 'generationConfig', pipeline."generationConfig"));
-    fault := coalesce(fault, darkroom.pipeline_model_fault(pipeline."analysisConfig", pipeline."generationConfig"));
+        'analysisConfig', pipeline.analysis, 'autoCropConfig', pipeline.crop,
+        'promptConfig', pipeline.prompt, 'generationConfig', pipeline.generation));
+    fault := coalesce(fault, darkroom.pipeline_model_fault(pipeline.analysis, pipeline.generation));
     IF fault IS NOT NULL THEN
         RAISE EXCEPTION 'pipeline % is invalid: %', pipeline_id, fault USING ERRCODE = '22023';
     END IF;

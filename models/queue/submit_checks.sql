@@ -39,10 +39,15 @@ CREATE OR REPLACE FUNCTION darkroom.check_tier(tier text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
+DECLARE
+    -- from the catalog: a plan that names the type would outlive it in this session
+    tiers text[] := ARRAY(SELECT e.enumlabel::text FROM pg_enum e JOIN pg_attribute a ON a.atttypid = e.enumtypid
+                          WHERE a.attrelid = to_regclass('public.image_enhancement_jobs') AND a.attname = 'tier'
+                          ORDER BY e.enumsortorder);
 BEGIN
-    IF tier IS NULL OR tier <> ALL (enum_range(NULL::public."EnhancementTier")::text[]) THEN
+    IF tier IS NULL OR tier <> ALL (tiers) THEN
         RAISE EXCEPTION 'there is no tier %: give %', coalesce(quote_literal(left(tier, 60)), 'NULL'),
-            array_to_string(enum_range(NULL::public."EnhancementTier"), ', ') USING ERRCODE = '22023';
+            array_to_string(tiers, ', ') USING ERRCODE = '22023';
     END IF;
 END $$;
 
@@ -67,10 +72,13 @@ END $$;
 
 -- The pipeline of a job that names none: of the user's own albums that have one, that of the album to which the
 -- picture was added last.
-CREATE OR REPLACE FUNCTION darkroom.album_pipeline(user_id text, image_id text) RETURNS text LANGUAGE sql STABLE
-RETURN (SELECT a."pipelineId" FROM public.album_images m JOIN public.albums a ON a.id = m."albumId"
-        WHERE m."imageId" = image_id AND a."userId" = user_id AND a."pipelineId" IS NOT NULL
-        ORDER BY m."addedAt" DESC, a.id LIMIT 1);
+CREATE OR REPLACE FUNCTION darkroom.album_pipeline(user_id text, image_id text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT a."pipelineId"::text FROM public.album_images m JOIN public.albums a ON a.id = m."albumId"
+    WHERE m."imageId" = image_id AND a."userId" = user_id AND a."pipelineId" IS NOT NULL
+    ORDER BY m."addedAt" DESC, a.id LIMIT 1
+$$;
 
 -- Who may use a pipeline that is shared by link: its owner, and who shows its token.
 CREATE OR REPLACE FUNCTION darkroom.check_link(user_id text, pipeline_id text, token text) RETURNS void

@@ -186,7 +186,7 @@ def _parts(table: JobTable, kind: type) -> _Parts:
             first_column=7,
         )
     if kind is Failed:
-        settled = f"darkroom.settle_failure(held.job_type, held.job_id, {over(table.user, 'j')}, $6::text)"
+        settled = f"darkroom.label_of_failure(held.job_type, held.job_id, {over(table.user, 'j')}, $6::text)"
         return _Parts(
             event="'failed'",
             job=(f"{table.status_column} = {as_label(table, settled)}", *why, *_failed_once(table)),

@@ -1,26 +1,23 @@
--- The triggers on the application's tables. They start with "darkroom", so that theirs keep their order.
+-- The triggers on the application's tables. They start with "darkroom", so that theirs keep their order. None has a WHEN
+-- clause or a list of columns: PostgreSQL would refuse the application's changes of what those name.
 
 CREATE TRIGGER darkroom_enter AFTER INSERT ON public.image_enhancement_jobs
     REFERENCING NEW TABLE AS entering_rows FOR EACH STATEMENT EXECUTE FUNCTION darkroom.enter_enhancements();
 CREATE TRIGGER darkroom_enter AFTER INSERT ON public.mcp_generation_jobs
     REFERENCING NEW TABLE AS entering_rows FOR EACH STATEMENT EXECUTE FUNCTION darkroom.enter_generations();
 
+CREATE TRIGGER darkroom_check_columns BEFORE INSERT ON public.image_enhancement_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.check_enhancement_columns();
+CREATE TRIGGER darkroom_check_columns BEFORE INSERT ON public.mcp_generation_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.check_generation_columns();
+
 CREATE TRIGGER darkroom_fill_pipeline BEFORE INSERT ON public.image_enhancement_jobs
-    FOR EACH ROW WHEN (NEW."pipelineId" IS NULL AND NEW.status = 'PENDING') EXECUTE FUNCTION darkroom.fill_pipeline();
+    FOR EACH ROW EXECUTE FUNCTION darkroom.fill_pipeline();
 
 CREATE TRIGGER darkroom_guard_status BEFORE UPDATE ON public.image_enhancement_jobs
-    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION darkroom.guard_status();
+    FOR EACH ROW EXECUTE FUNCTION darkroom.guard_enhancement();
 CREATE TRIGGER darkroom_guard_status BEFORE UPDATE ON public.mcp_generation_jobs
-    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION darkroom.guard_status();
-
-CREATE TRIGGER darkroom_guard_identity BEFORE UPDATE ON public.image_enhancement_jobs
-    FOR EACH ROW WHEN ((OLD.id, OLD."userId", OLD."imageId", OLD.tier, OLD."tokensCost", OLD."isBlend")
-        IS DISTINCT FROM (NEW.id, NEW."userId", NEW."imageId", NEW.tier, NEW."tokensCost", NEW."isBlend"))
-    EXECUTE FUNCTION darkroom.guard_identity();
-CREATE TRIGGER darkroom_guard_identity BEFORE UPDATE ON public.mcp_generation_jobs
-    FOR EACH ROW WHEN ((OLD.id, OLD."userId", OLD.type, OLD.tier, OLD."tokensCost")
-        IS DISTINCT FROM (NEW.id, NEW."userId", NEW.type, NEW.tier, NEW."tokensCost"))
-    EXECUTE FUNCTION darkroom.guard_identity();
+    FOR EACH ROW EXECUTE FUNCTION darkroom.guard_generation();
 
 CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON public.image_enhancement_jobs
     REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after
@@ -33,8 +30,8 @@ CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON public.mcp_generation_jobs
 CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON public.mcp_generation_jobs
     REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_generations();
 
-CREATE TRIGGER darkroom_follow_user AFTER UPDATE OF id ON public.users
-    FOR EACH ROW WHEN (OLD.id <> NEW.id) EXECUTE FUNCTION darkroom.follow_user();
+CREATE TRIGGER darkroom_follow_user AFTER UPDATE ON public.users
+    FOR EACH ROW EXECUTE FUNCTION darkroom.follow_user();
 
 CREATE TRIGGER darkroom_guard_ledger BEFORE UPDATE OR DELETE ON public.token_transactions
     FOR EACH ROW EXECUTE FUNCTION darkroom.guard_ledger();

@@ -1,5 +1,9 @@
 -- Small functions that every other one leans on. Their names are bound when they are created, so no search_path can
 -- bend them, and without one of their own PostgreSQL can inline them.
+--
+-- What reads the application's columns or types has a body in a string: PostgreSQL records no dependency for it, so that
+-- the application's own migrations aren't refused because of us. Its names are bound when it runs, so it has a search_path
+-- of its own, or, where it is inlined, names its operators' schema or is called by functions of ours alone.
 
 CREATE OR REPLACE FUNCTION darkroom.utc_now() RETURNS timestamp LANGUAGE sql STABLE
 RETURN now() AT TIME ZONE 'utc';
@@ -18,8 +22,10 @@ RETURN coalesce(darkroom.setting('mode') #>> '{}', 'managed');
 CREATE OR REPLACE FUNCTION darkroom.price(tier text) RETURNS integer LANGUAGE sql STABLE
 RETURN (coalesce(darkroom.setting('prices'), '{"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}') ->> tier)::integer;
 
-CREATE OR REPLACE FUNCTION darkroom.is_terminal(status public."JobStatus") RETURNS boolean LANGUAGE sql IMMUTABLE
-RETURN status IN ('COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED');
+-- Of a label as text, or as the application's enum: to name that type here would keep the application from changing it.
+CREATE OR REPLACE FUNCTION darkroom.is_terminal(status anyelement) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT status::text OPERATOR(pg_catalog.=) ANY ('{COMPLETED,FAILED,REFUNDED,CANCELLED}'::text[])
+$$;
 
 -- Whether a message can be queued. A queue that is full refuses the commit, so near its end messages are left out: who
 -- waits for one looks by itself, too. Asking also lets PostgreSQL drop what every listener has read.

@@ -15,7 +15,7 @@ from workers.process.compose import Runtime
 
 _LIST = """
 SELECT j.id FROM darkroom.jobs j
-WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]::public."JobStatus"[]))
+WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]))
   AND ($2::text IS NULL OR j."userId" = $2) AND ($3::text IS NULL OR j.type = $3)
   AND ($4::timestamptz IS NULL OR j."createdAt" >= $4 AT TIME ZONE 'utc')
   AND ($5::text IS NULL OR strpos(lower(j."errorMessage"), lower($5)) > 0)

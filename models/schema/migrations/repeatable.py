@@ -41,6 +41,10 @@ FILES: Final = (
 TRIGGERS_FILE: Final = "queue/triggers.sql"
 
 RETIRED: Final[tuple[str, ...]] = (
+    'is_terminal(public."JobStatus")',
+    "settle_failure(text, text, text, text)",
+    "due_regenerations(timestamp)",
+    "due_periods(timestamp)",
     "adopt(integer)",
     "is_passing(text)",
     "end_refused(darkroom.change, text, text)",
@@ -89,6 +93,8 @@ def apply(connection: Connection, cost_column: str) -> None:
     if installation.value_of(connection, "functions") != digest or not there.issuperset(_MADE.findall(sql)):
         made = set(_MADE.findall(sql))
         callers = [row for signature in RETIRED for row in _callers(connection, signature) if row[0] in made]
+        for view in ("money_violations", "refunds_owed", "jobs"):
+            connection.execute(text(f"DROP VIEW IF EXISTS darkroom.{view}"))
         for signature in RETIRED:
             connection.execute(text(f"DROP FUNCTION IF EXISTS darkroom.{signature}"))
         execute_script(connection, sql)
@@ -109,6 +115,9 @@ def _apply_triggers(connection: Connection, cost_column: str) -> None:
     made = installation.value_of(connection, "trigger_texts") or {}
     standing = installation.standing_triggers(connection)
     wanted = dict(_triggers(sql_of(TRIGGERS_FILE, cost_column=cost_column)))
+    for name in sorted(standing - wanted.keys()):
+        table, _, trigger = name.partition(".")
+        connection.execute(text(f"DROP TRIGGER {trigger} ON public.{table}"))
     for name, statement in wanted.items():
         table, _, trigger = name.partition(".")
         # recorded by no release before the first that recorded texts: those made triggers as they are now

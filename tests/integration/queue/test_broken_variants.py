@@ -196,7 +196,7 @@ async def intent_without_fence(world):
 
 async def no_status_guard(world):
     """A foreign program cancels a job that is completed."""
-    await world.alter_function("guard_status", "RETURN OLD;", "RETURN NEW;")
+    await world.alter_function("guard_enhancement", "THEN NEW ELSE OLD END", "THEN NEW ELSE NEW END")
     claim = await make_claim(world.database)
     assert await world.write(claim, completed_by(claim))
     await world.database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'")

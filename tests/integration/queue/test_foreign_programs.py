@@ -105,7 +105,7 @@ async def test_role_without_rights_on_our_schema_renames_a_user(database, applic
         "SELECT darkroom.charge('{}')",
         "SELECT darkroom.enqueue('{}')",
         "SELECT darkroom.follow('{}')",
-        "SELECT darkroom.settle_failure('a', 'b', 'c', 'd')",
+        "SELECT darkroom.label_of_failure('a', 'b', 'c', 'd')",
         "SELECT darkroom.adopt()",
         "SELECT darkroom.record_opening_balances()",
         "SELECT darkroom.grant_to('public')",
@@ -131,13 +131,38 @@ async def test_no_function_of_ours_is_anyones(database):
     assert [row[0] for row in rows] == []
 
 
+INLINED = {"due_periods", "due_regenerations", "is_terminal", "job_rows"}
+"""Functions without our rights that PostgreSQL puts into the query that asks. The first two are called by functions of
+ours alone, and the others name the schema of what they call."""
+
+
 async def test_every_function_with_our_rights_has_its_own_search_path(database):
     rows = await database.fetch(
-        """SELECT p.oid::regprocedure::text FROM pg_proc p
+        """SELECT p.proname::text, p.prosecdef FROM pg_proc p
            WHERE p.pronamespace = 'darkroom'::regnamespace AND (p.prosecdef OR p.prosqlbody IS NULL)
              AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)"""
     )
-    assert [row[0] for row in rows] == []
+    assert [row[0] for row in rows if row["prosecdef"]] == []
+    assert {row[0] for row in rows} == INLINED
+
+
+async def test_view_of_jobs_is_deceived_by_no_search_path(database, connect):
+    await make_job(database)
+    connection = await connect()
+    await connection.execute(
+        """CREATE FUNCTION public.lower(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''deceived''; END';
+           CREATE FUNCTION public.never("JobStatus", "JobStatus") RETURNS boolean LANGUAGE plpgsql
+               AS 'BEGIN RAISE ''deceived''; END';
+           CREATE OPERATOR public.= (LEFTARG = "JobStatus", RIGHTARG = "JobStatus", FUNCTION = public.never);
+           CREATE FUNCTION public.never(text, text) RETURNS boolean LANGUAGE plpgsql
+               AS 'BEGIN RAISE ''deceived''; END';
+           CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = public.never);
+           SET search_path = public, pg_catalog"""
+    )
+
+    rows = await connection.fetch("SELECT type, darkroom.is_terminal(status) FROM darkroom.job_rows('{PENDING}')")
+
+    assert [tuple(row) for row in rows] == [("enhance", False)]
 
 
 async def test_granted_role_submits_and_cancels(database, granted):

@@ -11,7 +11,7 @@ from workers.operations.checks.check import Check
 _OUTSIDE: Final = """
 SELECT darkroom.takes_over() AS takes_over, count(*) FILTER (WHERE j.status = 'PENDING') AS pending,
        count(*) FILTER (WHERE j.status = 'PROCESSING') AS processing, min(j.id) AS example
-FROM darkroom.jobs j
+FROM darkroom.job_rows('{PENDING,PROCESSING}') j
 WHERE (j.status = 'PROCESSING' OR (j.status = 'PENDING' AND j."createdAt" < darkroom.utc_now() - interval '1 minute'))
   AND NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.job_type = j.type)
   AND NOT EXISTS (SELECT FROM darkroom.refused_ends r

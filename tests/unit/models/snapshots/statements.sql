@@ -199,7 +199,7 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
         SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
                NULL, $6::text
         FROM held )
-UPDATE public.image_enhancement_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+UPDATE public.image_enhancement_jobs j SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", $6::text)::public."JobStatus",
     "errorMessage" = $6::text,
     "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
                                             THEN j."retryCount" + 1 ELSE j."retryCount" END,
@@ -283,7 +283,7 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE
         SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
                NULL, $6::text
         FROM held )
-UPDATE public.image_enhancement_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+UPDATE public.image_enhancement_jobs j SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", $6::text)::public."JobStatus",
     "errorMessage" = $6::text,
     "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
                                             THEN j."retryCount" + 1 ELSE j."retryCount" END,
@@ -375,7 +375,7 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.
         SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
                NULL, $6::text
         FROM held )
-UPDATE public.mcp_generation_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+UPDATE public.mcp_generation_jobs j SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", $6::text)::public."JobStatus",
     "errorMessage" = $6::text,
     "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
@@ -455,7 +455,7 @@ WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.
         SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
                NULL, $6::text
         FROM held )
-UPDATE public.mcp_generation_jobs j SET status = darkroom.settle_failure(held.job_type, held.job_id, j."userId", $6::text),
+UPDATE public.mcp_generation_jobs j SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", $6::text)::public."JobStatus",
     "errorMessage" = $6::text,
     "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
