@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from models.connections import Connection
 from models.history.objects import INPUT, ORIGINAL, PROBE, OwnObject, forget_objects
-from models.job_tables import JOB_TABLES, JobTable
+from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import UNFINISHED, as_id, labels, types
+from models.job_tables.table import JobTable
 
 PAGE: Final = 50_000
 """Rows of ours that a chunk goes through: their own job or picture, by primary key, answers for nearly all."""

@@ -7,7 +7,7 @@ from functools import partial
 from models.application.object_columns import OBJECT_COLUMNS
 from models.application.tables import TABLES
 from models.connections import Connection
-from models.job_tables import JOB_TABLES
+from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import FINISHED, labels, last_write
 
 SCAN_TIMEOUT_S = 600

@@ -10,8 +10,9 @@ from asyncpg import PostgresError, Record
 
 from models.connections import LOCK_TIMEOUT_MS, Connection
 from models.job_state import JobStatus
-from models.job_tables import JOB_TABLES, JobTable
+from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import FINISHED, as_id, assigned, label, labels, now, shown_stage, types
+from models.job_tables.table import JobTable
 from models.queue.pauses import HELD_AT_ONCE, RESUMED, hold_paused
 
 

@@ -1,9 +1,10 @@
 """What a claimed job is to work on, and what its finished stages left: read from the application's rows."""
 
 from models.connections import Connection
-from models.job_tables import JobTable, table_of
 from models.job_tables.inputs import JobInputs, Picture, Pipeline
+from models.job_tables.registry import table_of
 from models.job_tables.rendering import as_id, assigned, id_as_text, locked_job
+from models.job_tables.table import JobTable
 from models.queue.claims import Claim, FencedError
 
 __all__ = ["USERS_OF", "JobInputs", "Picture", "Pipeline", "load_inputs", "record_pipeline"]

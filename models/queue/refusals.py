@@ -22,7 +22,7 @@ from models.connections import (
     lock_waits,
 )
 from models.database import Database
-from models.job_tables import table_of
+from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
 from models.queue.refusal import Refusal, is_of_a_row, state_of, words_of

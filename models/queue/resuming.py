@@ -1,8 +1,9 @@
 """Where a claim begins again when what its job's row holds of finished stages can't be used."""
 
 from models.connections import Connection
-from models.job_tables import JobTable, table_of
+from models.job_tables.registry import table_of
 from models.job_tables.rendering import as_id, assigned, id_as_text, locked_job, shown_stage
+from models.job_tables.table import JobTable
 from models.queue.claims import Claim, FencedError
 from models.queue.transitions import HELD
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from models.job_state import JobStatus
-from models.job_tables import JobTable
 from models.job_tables.rendering import (
     as_id,
     as_label,
@@ -20,6 +19,7 @@ from models.job_tables.rendering import (
     quoted,
     shown_stage,
 )
+from models.job_tables.table import JobTable
 
 MAX_ERROR_CHARS = 2_000
 """What a row keeps of an error: enough for every message of ours."""

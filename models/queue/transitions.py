@@ -11,7 +11,7 @@ from asyncpg import TriggeredDataChangeViolationError
 
 from models.connections import Connection, lock_waits
 from models.job_state import JobStatus
-from models.job_tables import table_of
+from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row, state_of
 from models.queue.claims import Claim, FencedError
 from models.queue.transition_statements import (

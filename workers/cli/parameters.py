@@ -71,7 +71,7 @@ def require_known(statuses: list[str] | None, job_type: str | None) -> None:
         CommandUsageError: they aren't.
     """
     from models.job_state import JobStatus
-    from models.job_tables import JOB_TABLES
+    from models.job_tables.registry import JOB_TABLES
 
     for option, given, known in (
         *(("--status", one.upper(), [status.value for status in JobStatus]) for one in statuses or []),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 from models.connections import Connection
-from models.job_tables import JOB_TABLES
+from models.job_tables.registry import JOB_TABLES
 from models.queue.pauses import hold_paused, let_go_on
 from pipelines.providers.registry import PROVIDERS
 from pipelines.tiers import Tier

@@ -9,7 +9,8 @@ import asyncpg
 
 from models.connections import Connection
 from models.job_state import JobStatus
-from models.job_tables import ENHANCEMENTS, table_of
+from models.job_tables.pictures import ENHANCEMENTS
+from models.job_tables.registry import table_of
 from pipelines.job_types import JOB_TYPES
 from workers.operations.actions import record_action
 from workers.operations.errors import (

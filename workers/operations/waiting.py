@@ -8,7 +8,7 @@ import asyncpg
 
 from models.connections import Connection
 from models.gate.provider_calls import provider_wait
-from models.job_tables import table_of
+from models.job_tables.registry import table_of
 from workers.gate.rules import FREE, rules_of
 from workers.operations.taking_over import unqueued_words
 from workers.process.compose import Runtime

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.history.artifacts import Artifact
-from models.job_tables import ENHANCEMENTS, table_of
+from models.job_tables.pictures import ENHANCEMENTS
+from models.job_tables.registry import table_of
 from models.queue.claims import Claim
 from models.queue.inputs import JobInputs, Picture, Pipeline
 from pipelines import keys

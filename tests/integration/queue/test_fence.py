@@ -8,7 +8,7 @@ import pytest
 from models.database import prepare_connection
 from models.gate.provider_calls import CallPlan, open_call, paid_generations
 from models.history.artifacts import record_artifact
-from models.job_tables import table_of
+from models.job_tables.registry import table_of
 from models.queue.claims import ClaimLostError
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import (

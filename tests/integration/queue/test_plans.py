@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from models.job_tables import JOB_TABLES
+from models.job_tables.registry import JOB_TABLES
 from models.queue.claims import _WAKE, _claim
 from models.queue.rescue import _CANDIDATES
 from models.queue.transitions import (

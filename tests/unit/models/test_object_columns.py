@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from models.application.object_columns import OBJECT_COLUMNS
 from models.application.tables import TABLES
-from models.job_tables import JOB_TABLES
+from models.job_tables.registry import JOB_TABLES
 
 NAMES_NONE = {"apiKeyId", "cacheKey", "imageId", "keyHash", "keyPrefix", "sourceFile", "sourceImageId"}
 

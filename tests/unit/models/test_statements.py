@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.job_tables import JOB_TABLES
+from models.job_tables.registry import JOB_TABLES
 from models.periodic import orphans
 from models.queue import claims
 from models.queue.inputs import _record_pipeline
