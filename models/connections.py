@@ -178,16 +178,24 @@ async def session_losses_translated(connection: Connection) -> AsyncIterator[Non
     Raises:
         DatabaseLostError: the connection is lost.
         asyncpg.QueryCanceledError: the driver's time limit was over, and the connection is sound.
+        asyncio.CancelledError: the task was told to end, and its work failed over it.
     """
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        if _is_told_to_end():  # the rollback met a lost connection, and its error took the cancellation's place
+            raise asyncio.CancelledError from error
         is_late = isinstance(error, TimeoutError) and error.errno is None
         if await _is_lost(error, connection, is_suspect=is_late or isinstance(error, CONNECTION_LOSS)):
             raise DatabaseLostError(error) from error
         if is_late:
             raise asyncpg.QueryCanceledError("canceled at the driver's time limit for a statement") from error
         raise
+
+
+def _is_told_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _means_no_connection(error: Exception) -> bool:

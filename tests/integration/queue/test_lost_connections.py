@@ -171,3 +171,23 @@ async def test_contention_that_a_trigger_raises_is_a_refusal_whatever_way_leads_
             await attempt
         assert caught.value.sqlstate == state
     await own.close()
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["sound connection", "lost connection"])
+async def test_cancellation_in_a_transaction_stays_one_whatever_the_rollback_meets(database, is_lost):
+    waits = asyncio.Event()
+
+    async def wait_in_a_transaction(connection):
+        async with connection.transaction():
+            if is_lost:
+                pid = await connection.fetchval("SELECT pg_backend_pid()")
+                await database.fetch("SELECT pg_terminate_backend($1)", pid)
+            waits.set()
+            await asyncio.sleep(30)
+
+    running = asyncio.create_task(database.commit("any", wait_in_a_transaction))
+    await waits.wait()
+    running.cancel()
+    await asyncio.wait([running], timeout=5)
+
+    assert running.cancelled()
