@@ -67,6 +67,7 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos_log AFTER INSERT ON darkroom.workers FOR EACH ROW EXECUTE FUNCTION chaos.log_worker();
+INSERT INTO chaos.workers SELECT id, pid, started_at FROM darkroom.workers;
 CREATE TABLE chaos.deadlocks (error text NOT NULL);
 CREATE TABLE chaos.isolation_failures (error text NOT NULL);
 CREATE TABLE chaos.restored (job_id text NOT NULL);
@@ -80,7 +81,7 @@ CREATE TABLE chaos.provider_count (at timestamptz NOT NULL, event text NOT NULL,
 
 
 async def prepare(database_url: str) -> None:
-    """Make the schema, on a database that is migrated and holds no job."""
+    """Make the schema, on a database that is migrated and holds no job; workers may be there already."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(SCHEMA)
