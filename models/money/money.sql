@@ -52,12 +52,12 @@ BEGIN
         INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
         SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
         ON CONFLICT ("userId") DO UPDATE SET "updatedAt" = excluded."updatedAt"
-        RETURNING b."userId", b.balance::bigint;
+        RETURNING b."userId"::text, b.balance::bigint;
         GET DIAGNOSTICS held = ROW_COUNT;
         PERFORM darkroom.require_booked('balances', cardinality(users), held);
     ELSE
         RETURN QUERY
-        SELECT b."userId", b.balance::bigint FROM public.user_token_balances b WHERE b."userId" = ANY (users)
+        SELECT b."userId"::text, b.balance::bigint FROM public.user_token_balances b WHERE b."userId" = ANY (users)
         ORDER BY b."userId" FOR NO KEY UPDATE;
     END IF;
 END $$;

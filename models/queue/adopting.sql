@@ -139,7 +139,7 @@ BEGIN
            AND coalesce(j."processingStartedAt" < silent, true)
            AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                            WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))))
-    SELECT f.type, f.id, f.owner, f.status, f.updated, m.is_refunded
+    SELECT f.type, f.id::text, f.owner::text, f.status, f.updated::timestamp, m.is_refunded
     FROM found f
     CROSS JOIN LATERAL (SELECT EXISTS (
         SELECT FROM darkroom.job_money r

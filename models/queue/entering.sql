@@ -10,9 +10,9 @@ BEGIN
 END $$;
 
 -- A producer may mean "without end" by the largest integer: one more than that has no place in the column.
-CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries integer) RETURNS integer LANGUAGE sql STABLE
-RETURN least(1::bigint + greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::integer, 3)),
-             2147483647)::integer;
+CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS integer LANGUAGE sql STABLE
+RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),
+                  2147483646))::integer;
 
 -- Ask the next producer to notify; false if one is asked already. A sequence that was set back catches up by this.
 CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up() RETURNS boolean

@@ -45,6 +45,7 @@ RETIRED: Final[tuple[str, ...]] = (
     "settle_failure(text, text, text, text)",
     "due_regenerations(timestamp)",
     "due_periods(timestamp)",
+    "max_attempts(integer)",
     "adopt(integer)",
     "is_passing(text)",
     "end_refused(darkroom.change, text, text)",

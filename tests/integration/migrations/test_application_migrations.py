@@ -1,6 +1,14 @@
 """The application migrates its own tables, on a database where Darkroom works: nothing of ours is in its way."""
 
-from tests.builders import make_job
+import asyncpg
+import pytest
+
+from config.postgres_url import parse_postgres_url
+from models.database import Database
+from models.schema import migrate
+from models.schema.migrations.adoption import REQUIRED_COLUMNS
+from tests.builders import job_row, make_image, make_job, make_user
+from tests.integration.migrations.altered_columns import columns, rebuild_enum, run_jobs
 
 DEPENDENT = """
 WITH theirs AS (
@@ -30,3 +38,79 @@ async def test_view_of_jobs_finds_one_by_its_index(database):
     plan = await database.fetch("EXPLAIN SELECT * FROM darkroom.jobs WHERE id = 'x'")
     text = "\n".join(row[0] for row in plan)
     assert text.count("Index Scan") == 2, text
+
+
+ENDS = ["CANCELLED", "CANCELLED", "COMPLETED", "COMPLETED", "COMPLETED", "REFUNDED", "REFUNDED", "REFUNDED"]
+
+
+@pytest.fixture
+async def one_session(database_url):
+    """The way to the database by a single session, which lives on while the application migrates."""
+    database = Database(parse_postgres_url(database_url), most_connections=1)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def migrating(database_url):
+    """The application's own connection for its migrations."""
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "public"})
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("table", REQUIRED_COLUMNS)
+async def test_columns_get_other_types_while_jobs_wait_and_sessions_live_on(
+    one_session, migrating, database_url, table
+):
+    assert await run_jobs(one_session) == ENDS
+    waiting = await make_job(one_session)
+
+    for column in columns():
+        if column.table == table and column.wider:
+            await migrating.execute(f'ALTER TABLE public.{table} ALTER COLUMN "{column.name}" TYPE {column.wider}')
+
+    for _ in range(6):  # more than the five after which PostgreSQL keeps a plan
+        assert await run_jobs(one_session) == ENDS
+    assert (await job_row(one_session, waiting))["status"] in {"COMPLETED", "REFUNDED"}
+    assert await migrate.check(database_url) == []
+
+
+@pytest.mark.parametrize("enum", sorted({column.enum for column in columns() if column.enum}))
+async def test_enum_is_rebuilt_while_jobs_wait_and_sessions_live_on(one_session, migrating, database_url, enum):
+    for _ in range(6):
+        assert await run_jobs(one_session) == ENDS
+    waiting = await make_job(one_session)
+
+    await rebuild_enum(migrating, enum, also="ANOTHER")
+
+    for _ in range(6):
+        assert await run_jobs(one_session) == ENDS
+    assert (await job_row(one_session, waiting))["status"] in {"COMPLETED", "REFUNDED"}
+    assert await migrate.check(database_url) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ('ALTER TABLE image_enhancement_jobs RENAME "tokensCost" TO "creditsCost"', "tokensCost"),
+        ('ALTER TABLE image_enhancement_jobs DROP COLUMN "pipelineId"', "pipelineId"),
+        ("ALTER TABLE user_token_balances RENAME balance TO tokens", "balance"),
+        ('ALTER TABLE token_transactions DROP COLUMN "balanceAfter"', "balanceAfter"),
+    ],
+)
+async def test_missing_column_that_entering_needs_is_named_to_the_producer(one_session, migrating, change, named):
+    user = await make_user(one_session)
+    await make_image(one_session, user)
+    statement = """
+        INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, {}, status, "updatedAt")
+        SELECT 'j', id, "userId", 'TIER_1K', 2, 'PENDING', now() FROM public.enhanced_images"""
+    await migrating.execute(change)
+
+    cost = "creditsCost" if "creditsCost" in change else "tokensCost"
+    with pytest.raises(asyncpg.UndefinedColumnError, match=named) as refused:
+        await one_session.fetch(statement.format(f'"{cost}"'))
+
+    assert refused.value.message.startswith("no job can ")
+    assert "db check" in refused.value.hint
