@@ -1,0 +1,191 @@
+-- Unfinished jobs without a queue row: left by another worker, restored, inserted past our triggers, or from before a
+-- truncated queue. Young ones are taken in, and old ones end; both without a new charge.
+
+-- Whether such rows are ours to take in: on tables that another tool made only after `db upgrade --take-over`.
+CREATE OR REPLACE FUNCTION darkroom.takes_over() RETURNS boolean LANGUAGE sql STABLE
+RETURN NOT coalesce((darkroom.setting('is_adopted'))::boolean, false) OR darkroom.setting('take_over') IS NOT NULL;
+
+-- For how long a job has waited since its creation, in seconds; operators' pauses not counted.
+CREATE OR REPLACE FUNCTION darkroom.waited_s(job_type text, tier text, created timestamp, stops jsonb) RETURNS float8
+LANGUAGE sql STABLE
+RETURN extract(epoch FROM darkroom.utc_now() - created)::float8
+    - darkroom.paused_s(darkroom.paused_times('default', job_type, tier, stops), created AT TIME ZONE 'utc');
+
+-- Record as ours the charges, and the refunds, that the ledger holds of jobs in the shape in which we write them: after
+-- a restore of the application's schema alone nothing else knows of them.
+CREATE OR REPLACE FUNCTION darkroom.recognise_money(jobs darkroom.entering[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
+BEGIN
+    IF darkroom.money_mode() <> 'managed' THEN
+        RETURN;
+    END IF;
+    INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
+    SELECT DISTINCT ON (j.job_type, j.job_id) j.job_type, j.job_id, 'charge', -t.amount
+    FROM unnest(jobs) j
+    JOIN public.token_transactions t ON t."sourceId" = j.job_id AND t."userId" = j.user_id
+    WHERE t.amount < 0
+      AND t.type::text = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT'
+                              ELSE 'SPEND_MCP_GENERATION' END
+      AND t.source = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
+    ORDER BY j.job_type, j.job_id, t."createdAt", t.id
+    ON CONFLICT DO NOTHING;
+
+    INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
+    SELECT c.job_type, c.job_id, 'refund', c.amount
+    FROM unnest(jobs) j
+    JOIN darkroom.job_money c ON c.job_type = j.job_type AND c.job_id = j.job_id AND c.kind = 'charge'
+    WHERE EXISTS (
+        SELECT FROM public.token_transactions t
+        WHERE t."sourceId" = j.job_id AND t."userId" = j.user_id AND t.type = 'REFUND' AND t.amount > 0
+          AND t.source IN (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement_failed'
+                                ELSE 'mcp_generation_failed' END,
+                           CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement_cancelled'
+                                ELSE 'mcp_generation_cancelled' END))
+    ORDER BY c.job_type, c.job_id
+    ON CONFLICT DO NOTHING;
+END $$;
+
+-- Queue jobs whose rows the caller has locked, without charging them; those that were refunded are left to their end.
+-- What is PROCESSING waits again, as after a retry. Returns how many.
+CREATE OR REPLACE FUNCTION darkroom.take_in(jobs darkroom.entering[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    ours darkroom.entering[];
+    ids text[];
+    one text;
+    usual text := current_setting('lock_timeout');
+    entered integer;
+BEGIN
+    IF cardinality(jobs) = 0 THEN
+        RETURN 0;
+    END IF;
+    PERFORM darkroom.recognise_money(jobs);
+    ours := ARRAY(SELECT ROW(j.job_type, j.job_id, j.user_id, j.tier, j.cost, j.stage, j.max_attempts,
+                             j.created_at)::darkroom.entering
+                  FROM unnest(jobs) WITH ORDINALITY j
+                  WHERE NOT EXISTS (SELECT FROM darkroom.job_money m WHERE m.job_type = j.job_type
+                                    AND m.job_id = j.job_id AND m.kind = 'refund')
+                  ORDER BY j.ordinality);
+    entered := darkroom.enqueue(ours);
+    ids := ARRAY(SELECT j.id FROM unnest(ours) o JOIN darkroom.jobs j ON j.id = o.job_id AND j.type = o.job_type
+                 WHERE j.status = 'PROCESSING');
+    INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, error)
+    SELECT o.job_type, o.job_id, 'retried', o.stage, 'taken in: left by another worker'
+    FROM unnest(ours) o WHERE o.job_id = ANY (ids);
+    BEGIN
+        PERFORM darkroom.set_back(ids);
+    EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+        IF SQLSTATE = '57014' THEN -- a trigger that is too slow: the time limit is used up
+            RETURN entered;
+        END IF;
+        -- one by one; a row that the database lets nobody set back is claimed as it is, or set aside by its claim: also
+        -- for a lock that a trigger of the application's doesn't get
+        PERFORM set_config('lock_timeout', '50', true);
+        FOREACH one IN ARRAY ids LOOP
+            BEGIN
+                PERFORM darkroom.set_back(ARRAY[one]);
+            EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+                NULL;
+            END;
+        END LOOP;
+        PERFORM set_config('lock_timeout', usual, true); -- the commit waits for the commits of others
+    END;
+    RETURN entered;
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.set_back(ids text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF cardinality(ids) > 0 THEN
+        UPDATE public.image_enhancement_jobs j SET status = 'PENDING' WHERE j.id = ANY (ids) AND j.status = 'PROCESSING'
+            AND EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.status = 'pending'
+                        AND q.job_type IN ('enhance', 'blend'));
+        UPDATE public.mcp_generation_jobs j SET status = 'PENDING' WHERE j.id = ANY (ids) AND j.status = 'PROCESSING'
+            AND EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.status = 'pending'
+                        AND q.job_type IN ('generate', 'modify'));
+    END IF;
+END $$;
+
+-- Unfinished jobs that nobody has and that are over: older than the maximum wait, or refunded already. A row that
+-- was touched within the silence may still be in another worker's hands.
+CREATE OR REPLACE FUNCTION darkroom.left_behind(max_wait_s float8, silence_s float8, stops jsonb, most integer)
+RETURNS TABLE (job_type text, job_id text, user_id text, status text, updated_at timestamp, is_refunded boolean)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
+#variable_conflict use_column
+DECLARE
+    silent timestamp := darkroom.utc_now() - make_interval(secs => silence_s);
+BEGIN
+    PERFORM darkroom.require_jobs_shown(); -- a queue row that is hidden isn't gone
+    RETURN QUERY
+    WITH found AS (
+        (SELECT CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END AS type, j.id, j."userId" AS owner, j.tier::text,
+                j.status::text, j."updatedAt" AS updated, j."createdAt" AS created
+         FROM public.image_enhancement_jobs j
+         WHERE j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" < silent
+           AND coalesce(j."processingStartedAt" < silent, true)
+           AND NOT EXISTS (SELECT FROM darkroom.job_queue q
+                           WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend')))
+        UNION ALL
+        (SELECT lower(j.type::text), j.id, j."userId", j.tier::text, j.status::text, j."updatedAt", j."createdAt"
+         FROM public.mcp_generation_jobs j
+         WHERE j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" < silent
+           AND coalesce(j."processingStartedAt" < silent, true)
+           AND NOT EXISTS (SELECT FROM darkroom.job_queue q
+                           WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))))
+    SELECT f.type, f.id::text, f.owner::text, f.status, f.updated::timestamp, m.is_refunded
+    FROM found f
+    CROSS JOIN LATERAL (SELECT EXISTS (
+        SELECT FROM darkroom.job_money r
+        WHERE r.job_type = f.type AND r.job_id = f.id AND r.kind = 'refund') AS is_refunded) m
+    WHERE NOT EXISTS (SELECT FROM darkroom.refused_ends r
+                      WHERE r.job_type = f.type AND r.job_id = f.id AND r.label IS NOT NULL)
+      AND (m.is_refunded OR darkroom.waited_s(f.type, f.tier, f.created, stops) >= max_wait_s)
+    ORDER BY f.created, f.id LIMIT most;
+END $$;
+
+-- End one of them: refunded where we charged it and it isn't refunded yet, and only if its row is as it was found.
+-- Returns its label; NULL if it has moved on or is locked.
+CREATE OR REPLACE FUNCTION darkroom.end_left_behind(of_type text, of_job text, found_at timestamp, reason text)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    owner text;
+    label text;
+BEGIN
+    PERFORM darkroom.require_jobs_shown();
+    IF of_type IN ('enhance', 'blend') THEN
+        SELECT j."userId" INTO owner FROM public.image_enhancement_jobs j
+        WHERE j.id = of_job AND j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" = found_at
+        FOR NO KEY UPDATE SKIP LOCKED;
+    ELSE
+        SELECT j."userId" INTO owner FROM public.mcp_generation_jobs j
+        WHERE j.id = of_job AND j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" = found_at
+        FOR NO KEY UPDATE SKIP LOCKED;
+    END IF;
+    IF owner IS NULL OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_type = of_type AND q.job_id = of_job) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM darkroom.recognise_money(ARRAY[ROW(of_type, of_job, owner, NULL, NULL, NULL, NULL, NULL)::darkroom.entering]);
+    -- an application that charges for itself is told, and pays back in its own way
+    label := CASE WHEN darkroom.money_mode() = 'managed' AND EXISTS (
+                      SELECT FROM darkroom.job_money m
+                      WHERE m.job_type = of_type AND m.job_id = of_job AND m.kind = 'charge')
+             THEN 'REFUNDED' ELSE 'FAILED' END;
+    INSERT INTO darkroom.stage_runs (job_type, job_id, event, error) VALUES (of_type, of_job, 'failed', reason);
+    BEGIN
+        PERFORM darkroom.write_label(of_type, of_job, label, reason);
+        RETURN label;
+    EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+        RETURN darkroom.end_refused(ROW(of_type, of_job, owner, label, NULL, reason)::darkroom.change, label,
+                                    format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE),
+                                    NOT (SQLSTATE = '57014' AND darkroom.is_time_over()));
+    END;
+END $$;

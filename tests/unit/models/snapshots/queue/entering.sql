@@ -1,0 +1,263 @@
+-- How a job enters the queue: in the statement of whoever inserted the row, all rows or none.
+
+-- Refuse to go on with a job of a type that no job table has: whatever followed would be a guess.
+CREATE OR REPLACE FUNCTION darkroom.unknown_type(job_type text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'no job table has jobs of type %', coalesce(quote_literal(left(job_type, 60)), 'NULL')
+        USING ERRCODE = '22023';
+END $$;
+
+-- A producer may mean "without end" by the largest integer: one more than that has no place in the column.
+CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS integer LANGUAGE sql STABLE
+RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),
+                  2147483646))::integer;
+
+-- Ask the next producer to notify; false if one is asked already. A sequence that was set back catches up by this.
+CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    asked bigint := coalesce(pg_sequence_last_value('darkroom.wake_ups_asked_seq'), 0);
+    sent bigint := coalesce(pg_sequence_last_value('darkroom.wake_ups_sent_seq'), 0);
+BEGIN
+    IF asked > sent THEN
+        RETURN false;
+    END IF;
+    PERFORM setval('darkroom.wake_ups_asked_seq', sent + 1);
+    RETURN true;
+END $$;
+
+-- Notify if an idle worker has asked for it. A NOTIFY in every commit would cap the whole database, so one producer
+-- answers each request: the one that gets its lock, which is held until the commit and is never waited for. A producer
+-- that rolls back takes the wake-up with it; the next look of a worker asks again.
+CREATE OR REPLACE FUNCTION darkroom.send_wake_up() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    asked bigint := pg_sequence_last_value('darkroom.wake_ups_asked_seq');
+BEGIN
+    IF asked > coalesce(pg_sequence_last_value('darkroom.wake_ups_sent_seq'), 0)
+            AND pg_try_advisory_xact_lock('darkroom.wake_ups_sent_seq'::regclass::oid::integer,
+                                          (asked % 2147483647)::integer) THEN
+        PERFORM setval('darkroom.wake_ups_sent_seq', asked);
+        PERFORM pg_notify('darkroom_bells', 'default') WHERE darkroom.may_notify();
+    END IF;
+END $$;
+
+-- Queue jobs, and wake an idle worker. Nothing is written here, and above READ COMMITTED nothing is read, that other
+-- producers write as well: one shared row would make their transactions fail.
+CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    entered integer;
+    pauses jsonb := darkroom.setting('pauses');
+BEGIN
+    INSERT INTO darkroom.job_queue
+        (job_type, job_id, user_id, tier, queue, stage, position, max_attempts, created_at, ready, paused_by)
+    SELECT j.job_type, j.job_id, j.user_id, j.tier, 'default', j.stage,
+           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at, p.pause IS NULL, p.pause
+    FROM unnest(jobs) WITH ORDINALITY j
+    CROSS JOIN LATERAL (SELECT darkroom.pause_of(j.job_type, j.tier, pauses) AS pause) p ORDER BY j.ordinality
+    ON CONFLICT (job_type, job_id) DO NOTHING;
+    GET DIAGNOSTICS entered = ROW_COUNT;
+    PERFORM darkroom.send_wake_up();
+    RETURN entered;
+END $$;
+
+-- Refuse ids that are too long before anything is charged: they stand in keys, indexes and notifications.
+CREATE OR REPLACE FUNCTION darkroom.check_ids(column_name text, ids text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size_bytes integer;
+BEGIN
+    SELECT max(octet_length(i.id)) INTO size_bytes FROM unnest(ids) i (id);
+    IF size_bytes > 200 THEN
+        RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, size_bytes USING ERRCODE = '22001';
+    END IF;
+END $$;
+
+-- A serializable transaction that reads a small table as a whole conflicts with everyone who writes into it, so here
+-- and in what producers call rows are found by index (and no plan is compiled because the other way looks dear).
+CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    mode text;
+    negative record;
+BEGIN
+    IF cardinality(jobs) = 0 THEN
+        RETURN; -- history: neither queued nor charged
+    END IF;
+    PERFORM darkroom.check_ids('id', ARRAY(SELECT j.job_id FROM unnest(jobs) j));
+    PERFORM darkroom.check_ids('userId', ARRAY(SELECT j.user_id FROM unnest(jobs) j));
+    PERFORM darkroom.require_jobs_shown();
+    mode := darkroom.money_mode();
+    IF mode = 'managed' THEN
+        PERFORM darkroom.charge(jobs);
+    ELSIF mode = 'producer' THEN
+        SELECT j.job_id, j.cost INTO negative FROM unnest(jobs) j WHERE j.cost < 0 LIMIT 1;
+        IF FOUND THEN -- its refund would take tokens
+            RAISE EXCEPTION 'wrong price for job %: given %, expected 0 or more', negative.job_id, negative.cost
+                USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
+        END IF;
+    END IF;
+    PERFORM darkroom.enqueue(jobs);
+END $$;
+
+-- BEFORE INSERT, once for the statement: what entering reads of the table is there. A migration of the application's may
+-- have dropped or renamed a column, and its producers are told which.
+CREATE OR REPLACE FUNCTION darkroom.check_enhancement_columns() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM image_enhancement_jobs.id, image_enhancement_jobs."userId", image_enhancement_jobs."imageId",
+            image_enhancement_jobs."sourceImageId", image_enhancement_jobs."pipelineId", image_enhancement_jobs.tier,
+            image_enhancement_jobs."tokensCost", image_enhancement_jobs.status, image_enhancement_jobs."isBlend",
+            image_enhancement_jobs."maxRetries", image_enhancement_jobs."createdAt"
+    FROM public.image_enhancement_jobs WHERE false;
+    RETURN NULL;
+EXCEPTION WHEN undefined_column THEN
+    RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
+        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.check_generation_columns() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM mcp_generation_jobs.id, mcp_generation_jobs."userId", mcp_generation_jobs.type, mcp_generation_jobs.tier,
+            mcp_generation_jobs."tokensCost", mcp_generation_jobs.status, mcp_generation_jobs."createdAt"
+    FROM public.mcp_generation_jobs WHERE false;
+    RETURN NULL;
+EXCEPTION WHEN undefined_column THEN
+    RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
+        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+END $$;
+
+-- BEFORE INSERT of a job that names no pipeline: it gets its album's, so that its row says from the beginning how it is
+-- treated, whatever becomes of the album. One that its user may not use, or only by a token, is left to the worker,
+-- which refuses it or looks for the token; so is every one of a serializable transaction, because the albums of
+-- unrelated users share pages. Nearly every picture is in no album, which is asked first, because ten thousand rows
+-- arrive at once. The rule of models/queue/inputs.py.
+CREATE OR REPLACE FUNCTION darkroom.fill_pipeline() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    owner text;
+    picture text;
+BEGIN
+    IF current_setting('transaction_isolation') = 'serializable' THEN
+        RETURN NEW;
+    END IF;
+    -- the query names the table, so that its plan is made anew in every session when a column has changed
+    SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture
+    FROM public.album_images m LEFT JOIN public.image_enhancement_jobs j ON false
+    WHERE m."imageId" = NEW."imageId" AND NEW."pipelineId" IS NULL AND NEW.status = 'PENDING' LIMIT 1;
+    IF FOUND THEN
+        NEW."pipelineId" := (
+            SELECT p.id FROM public.enhancement_pipelines p
+            WHERE p.id = darkroom.album_pipeline(owner, picture)
+              AND (p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = owner
+                   OR (p.visibility = 'LINK' AND darkroom.link_pipelines() = 'trust')));
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.enter_enhancements() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM darkroom.check_ids('imageId', ARRAY(SELECT n."imageId" FROM entering_rows n WHERE n.status = 'PENDING'));
+    PERFORM darkroom.check_ids('sourceImageId',
+                               ARRAY(SELECT n."sourceImageId" FROM entering_rows n WHERE n.status = 'PENDING'));
+    IF darkroom.setting('models') ->> 'over_size' = 'refuse' THEN
+        -- an operator who tries a job once more may name another model
+        PERFORM darkroom.check_size(s.model, s.tier, false)
+        FROM (SELECT DISTINCT n.tier::text AS tier, coalesce(nullif(current_setting('darkroom.model', true), ''),
+                                                             p."generationConfig" ->> 'model') AS model
+              FROM entering_rows n
+              LEFT JOIN public.enhancement_pipelines p
+                  ON p.id = coalesce(n."pipelineId", darkroom.album_pipeline(n."userId", n."imageId"))
+              WHERE n.status = 'PENDING') s;
+    END IF;
+    PERFORM darkroom.enter(ARRAY(
+        SELECT ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.tier::text,
+                   n."tokensCost", 'ANALYZING', darkroom.max_attempts(n."maxRetries"), now())::darkroom.entering
+        FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.enter_generations() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, true)
+    FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
+    PERFORM darkroom.enter(ARRAY(
+        SELECT ROW(lower(n.type::text), n.id, n."userId", n.tier::text, n."tokensCost", 'GENERATING',
+                   darkroom.max_attempts(NULL), now())::darkroom.entering
+        FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
+    RETURN NULL;
+END $$;
+
+-- Drop queue rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger), and take in what has no
+-- queue row, where we may: see adopting.sql. Returns how many of each. A job is locked against its end: one that is
+-- being cancelled now would be queued behind its cancellation's back.
+CREATE OR REPLACE FUNCTION darkroom.adopt(most integer DEFAULT 1000, max_wait_s float8 DEFAULT 86400,
+    silence_s float8 DEFAULT 630, stops jsonb DEFAULT '[]', OUT adopted integer, OUT dropped integer)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    silent timestamp := darkroom.utc_now() - make_interval(secs => silence_s);
+    fresh timestamp := darkroom.utc_now() - make_interval(secs => least(max_wait_s, 3e9));
+BEGIN
+    PERFORM darkroom.require_jobs_shown(); -- a job that is hidden isn't gone
+    adopted := 0;
+    IF darkroom.takes_over() THEN
+        adopted := darkroom.take_in(ARRAY(
+            SELECT ROW(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.id, j."userId", j.tier::text,
+                       j."tokensCost", coalesce(j."currentStage"::text, 'ANALYZING'),
+                       darkroom.max_attempts(j."maxRetries"),
+                       least(j."createdAt" AT TIME ZONE 'utc', now()))::darkroom.entering
+            FROM public.image_enhancement_jobs j
+            WHERE (j.status = 'PENDING' OR (j.status = 'PROCESSING' AND j."updatedAt" < silent
+                                            AND coalesce(j."processingStartedAt" < silent, true)))
+              AND NOT EXISTS (SELECT FROM darkroom.job_queue q
+                              WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend'))
+              AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
+                              WHERE r.job_id = j.id AND r.job_type IN ('enhance', 'blend') AND r.label IS NOT NULL)
+              AND CASE WHEN j."createdAt" > fresh THEN true
+                       ELSE darkroom.waited_s(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.tier::text,
+                                              j."createdAt", stops) < max_wait_s END
+            ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
+        adopted := adopted + darkroom.take_in(ARRAY(
+            SELECT ROW(lower(j.type::text), j.id, j."userId", j.tier::text, j."tokensCost", 'GENERATING',
+                       darkroom.max_attempts(NULL),
+                       least(j."createdAt" AT TIME ZONE 'utc', now()))::darkroom.entering
+            FROM public.mcp_generation_jobs j
+            WHERE (j.status = 'PENDING' OR (j.status = 'PROCESSING' AND j."updatedAt" < silent
+                                            AND coalesce(j."processingStartedAt" < silent, true)))
+              AND NOT EXISTS (SELECT FROM darkroom.job_queue q
+                              WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))
+              AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
+                              WHERE r.job_id = j.id AND r.job_type IN ('generate', 'modify') AND r.label IS NOT NULL)
+              AND CASE WHEN j."createdAt" > fresh THEN true
+                       ELSE darkroom.waited_s(lower(j.type::text), j.tier::text, j."createdAt", stops) < max_wait_s END
+            ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
+    END IF;
+    DELETE FROM darkroom.job_queue d WHERE d.id IN (
+        SELECT q.id FROM darkroom.job_queue q
+        WHERE NOT EXISTS (SELECT FROM public.image_enhancement_jobs j
+                          WHERE j.id = q.job_id AND q.job_type IN ('enhance', 'blend')
+                            AND j.status IN ('PENDING', 'PROCESSING'))
+          AND NOT EXISTS (SELECT FROM public.mcp_generation_jobs j
+                          WHERE j.id = q.job_id AND q.job_type IN ('generate', 'modify')
+                            AND j.status IN ('PENDING', 'PROCESSING'))
+        ORDER BY q.id LIMIT most FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS dropped = ROW_COUNT;
+END $$;

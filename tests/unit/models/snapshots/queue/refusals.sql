@@ -1,0 +1,278 @@
+-- What the database refuses must not keep a job from its end, nor anybody from ending it: refunds that can't be paid
+-- are recorded as owed, and a label that can't be written waits in darkroom.refused_ends.
+
+-- Whether a SQLSTATE means a lost race for locks. A trigger of the application's may raise it all the same, so whoever
+-- can asks the locks. Every other SQLSTATE is a refusal: where the server is away, nothing runs that could meet it.
+CREATE OR REPLACE FUNCTION darkroom.is_contention(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN state IN ('40001', '40P01', '55P03');
+
+-- Lock the users and balances that a refund writes; false if somebody else holds one of them, or their tables. Above READ COMMITTED a
+-- row may be free and refused all the same, so there it is always false.
+CREATE OR REPLACE FUNCTION darkroom.lock_payees(ended darkroom.change[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    ids text[] := ARRAY(SELECT DISTINCT e.user_id FROM unnest(ended) e ORDER BY 1);
+    locked integer;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN false;
+    END IF;
+    SELECT count(*) INTO locked FROM (SELECT FROM public.users u WHERE u.id = ANY (ids)
+                                      ORDER BY u.id FOR KEY SHARE SKIP LOCKED) l;
+    IF locked < (SELECT count(*) FROM public.users u WHERE u.id = ANY (ids)) THEN
+        RETURN false;
+    END IF;
+    SELECT count(*) INTO locked FROM (SELECT FROM public.user_token_balances b WHERE b."userId" = ANY (ids)
+                                      ORDER BY b."userId" FOR NO KEY UPDATE SKIP LOCKED) l;
+    IF locked < (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids)) THEN
+        RETURN false;
+    END IF;
+    -- somebody makes an index, or a trigger
+    LOCK TABLE public.user_token_balances, public.token_transactions IN ROW EXCLUSIVE MODE NOWAIT;
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END $$;
+
+-- Whether the statement has run for as long as its session lets it: then a cancellation is that limit's, whose clock
+-- begins a little before the statement's own.
+CREATE OR REPLACE FUNCTION darkroom.is_time_over() RETURNS boolean LANGUAGE sql VOLATILE
+RETURN current_setting('statement_timeout')::interval > interval '0'
+    AND clock_timestamp() - statement_timestamp() >= 0.9 * current_setting('statement_timeout')::interval;
+
+-- Let deferred rules on balances and ledger speak, while what they refuse can still be owed: at the commit they would
+-- refuse whatever ended the job. What another program has pending on these tables is checked by this, too; where that
+-- is refused, it is as it was, and its own commit decides.
+CREATE OR REPLACE FUNCTION darkroom.check_money_now() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    names text;
+BEGIN
+    SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ') INTO names
+    FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
+    WHERE c.conrelid IN ('public.user_token_balances'::regclass, 'public.token_transactions'::regclass)
+      AND c.condeferred AND c.conname <> 'darkroom_opening_balance';
+    IF names IS NOT NULL THEN
+        EXECUTE format('SET CONSTRAINTS %s IMMEDIATE', names);
+        EXECUTE format('SET CONSTRAINTS %s DEFERRED', names);
+    END IF;
+END $$;
+
+-- Pay jobs back, and record as owed what the database refuses to pay: a balance at its largest value, a rule on
+-- balances or ledger. Nearly every call pays in one set; only a refused one goes by user, in the order of their locks,
+-- and then job by job.
+CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    words text;
+    is_lost_race boolean;
+    part record;
+BEGIN
+    -- what can't be paid can be owed; a charge, a user or a debt that is hidden can't even be that
+    PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'darkroom.job_money', 'darkroom.refused_ends']
+                                            ::regclass[]::oid[]);
+    -- asked first: nearly every job that ends without a charge ends here, without a lock or a subtransaction, and no
+    -- user who is owed nothing is waited for, or given a balance
+    ended := ARRAY(SELECT ROW(e.job_type, e.job_id, e.user_id, e.status, e.stage, e.reason)::darkroom.change
+                   FROM unnest(ended) WITH ORDINALITY e
+                   JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
+                   ORDER BY e.ordinality);
+    IF cardinality(ended) = 0 THEN
+        RETURN;
+    END IF;
+    FOR try IN 1..2 LOOP
+        BEGIN
+            PERFORM darkroom.pay_back(ended);
+            PERFORM darkroom.check_money_now();
+            RETURN;
+        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN -- OTHERS alone leaves these out
+            words := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+            is_lost_race := darkroom.is_contention(SQLSTATE);
+            -- locks that somebody holds, a time limit and a cancellation while waiting are the caller's to deal with
+            IF (is_lost_race OR SQLSTATE = '57014') AND NOT darkroom.lock_payees(ended)
+                    OR SQLSTATE = '57014' AND darkroom.is_time_over() THEN
+                RAISE;
+            END IF;
+        END;
+        EXIT WHEN NOT is_lost_race; -- once more with every lock held: then it is a rule that says so
+    END LOOP;
+    IF cardinality(ended) = 1 THEN
+        PERFORM darkroom.owe(ended[1], words);
+    ELSE
+        FOR part IN
+            SELECT array_agg(ROW(e.job_type, e.job_id, e.user_id, e.status, e.stage, e.reason)::darkroom.change
+                             ORDER BY e.ordinality) AS changes
+            FROM unnest(ended) WITH ORDINALITY e
+            CROSS JOIN (SELECT count(DISTINCT u.user_id) AS users FROM unnest(ended) u) s
+            GROUP BY e.user_id, CASE WHEN s.users = 1 THEN e.ordinality END
+            ORDER BY e.user_id, min(e.ordinality)
+        LOOP
+            PERFORM darkroom.refund(part.changes);
+        END LOOP;
+    END IF;
+END $$;
+
+-- Record a refund that couldn't be paid; nothing is owed to a user who is gone, or for what was paid back.
+CREATE OR REPLACE FUNCTION darkroom.owe(ended darkroom.change, refusal text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO darkroom.refused_ends AS r (job_type, job_id, user_id, reason, words, owed)
+    SELECT c.job_type, c.job_id, ended.user_id, coalesce(ended.reason, ''), refusal, c.amount
+    FROM darkroom.job_money c
+    WHERE c.job_type = ended.job_type AND c.job_id = ended.job_id AND c.kind = 'charge'
+      AND NOT EXISTS (SELECT FROM darkroom.job_money p
+                      WHERE p.job_type = c.job_type AND p.job_id = c.job_id AND p.kind = 'refund')
+      AND EXISTS (SELECT FROM public.users u WHERE u.id = ended.user_id)
+    ON CONFLICT (job_type, job_id) DO UPDATE
+    SET owed = excluded.owed, words = excluded.words, tried_at = now(), tries = least(r.tries, 2147483646) + 1;
+END $$;
+
+-- Refunds that are owed: recorded, and not paid by anybody since.
+CREATE OR REPLACE FUNCTION darkroom.refunds_unpaid()
+RETURNS TABLE (user_id text, job_type text, job_id text, owed integer, reason text, words text, refused_at timestamptz,
+               tried_at timestamptz)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.user_id, r.job_type, r.job_id, r.owed, r.reason, r.words, r.refused_at, r.tried_at
+    FROM darkroom.refused_ends r
+    WHERE r.owed > 0
+      AND EXISTS (SELECT FROM public.users u WHERE u.id = r.user_id)
+      AND NOT EXISTS (SELECT FROM darkroom.job_money p
+                      WHERE p.job_type = r.job_type AND p.job_id = r.job_id AND p.kind = 'refund')
+$$;
+
+CREATE OR REPLACE VIEW darkroom.refunds_owed AS SELECT r.* FROM darkroom.refunds_unpaid() r;
+
+-- Write a label to a job's row and nothing else; the message, too, where it is given. The row's triggers do the rest.
+-- Returns the status that the row has now; NULL if there is no such row. Raises what the database refuses, also
+-- silently.
+CREATE OR REPLACE FUNCTION darkroom.write_label(of_type text, of_job text, label text, message text DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    written text;
+BEGIN
+    IF of_type IN ('enhance', 'blend') THEN
+        UPDATE public.image_enhancement_jobs j
+        SET status = label::public."JobStatus", "errorMessage" = coalesce(message, j."errorMessage")
+        WHERE j.id = of_job RETURNING j.status::text INTO written;
+    ELSE
+        UPDATE public.mcp_generation_jobs j
+        SET status = label::public."JobStatus", "errorMessage" = coalesce(message, j."errorMessage")
+        WHERE j.id = of_job RETURNING j.status::text INTO written;
+    END IF;
+    IF coalesce(written NOT IN (label, 'COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED'),
+                EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type)) THEN
+        PERFORM darkroom.refuse_change(of_job, label);
+    END IF;
+    RETURN written;
+END $$;
+
+-- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is
+-- over without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
+-- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. What took too long
+-- before is neither tried nor paid here, because a statement's time limit counts once. Returns the label.
+CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text,
+                                                tries_label boolean DEFAULT true)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    label text := wanted;
+    mode text := darkroom.money_mode();
+    is_late boolean := NOT tries_label;
+BEGIN
+    IF label IS NULL THEN
+        IF mode = 'producer' THEN -- the application's own charge, noted before it is paid back or owed
+            INSERT INTO darkroom.job_money
+            SELECT ended.job_type, ended.job_id, 'charge', j."tokensCost" FROM darkroom.jobs j
+            WHERE j.id = ended.job_id AND j.type = ended.job_type AND j."tokensCost" > 0 ON CONFLICT DO NOTHING;
+        END IF;
+        label := CASE WHEN mode <> 'external' AND EXISTS (
+                     SELECT FROM darkroom.job_money m
+                     WHERE m.job_type = ended.job_type AND m.job_id = ended.job_id AND m.kind = 'charge')
+                 THEN 'REFUNDED' ELSE 'FAILED' END;
+    END IF;
+    IF tries_label THEN
+        BEGIN
+            IF darkroom.write_label(ended.job_type, ended.job_id, label) IS NULL THEN
+                RETURN NULL; -- the row is gone, and what it was owed went with its deletion
+            END IF;
+            IF mode = 'producer' AND wanted IS NULL THEN
+                PERFORM darkroom.refund(ARRAY[ended]);
+            END IF;
+            RETURN label;
+        -- a trigger too slow for its role's limit; the rows are locked, so that contention is a rule's, or a balance's,
+        -- which the refund below asks for itself
+        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+            is_late := SQLSTATE = '57014' AND darkroom.is_time_over();
+            refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+        END;
+    END IF;
+    DELETE FROM darkroom.job_queue q WHERE q.job_type = ended.job_type AND q.job_id = ended.job_id;
+    INSERT INTO darkroom.refused_ends AS r (job_type, job_id, user_id, label, reason, words)
+    VALUES (ended.job_type, ended.job_id, ended.user_id, label, coalesce(ended.reason, ''), refusal)
+    ON CONFLICT (job_type, job_id) DO UPDATE SET label = excluded.label, words = excluded.words, tried_at = now();
+    IF mode = 'managed' OR (mode = 'producer' AND wanted IS NULL) THEN
+        IF is_late THEN
+            PERFORM darkroom.owe(ended, refusal);
+        ELSE
+            PERFORM darkroom.refund(ARRAY[ended]);
+        END IF;
+    END IF;
+    PERFORM darkroom.notify_job(ended.job_type, ended.job_id, label, NULL);
+    RETURN label;
+END $$;
+
+-- Try once more what was refused at a job's end: its label, then what is owed. True if nothing is left to be done.
+CREATE OR REPLACE FUNCTION darkroom.settle_refused_end(of_type text, of_job text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_end darkroom.refused_ends;
+    status_now text;
+    refusal text;
+BEGIN
+    PERFORM darkroom.require_jobs_shown();
+    -- outside of every block: a row that somebody else holds is no refusal
+    PERFORM 1 FROM public.image_enhancement_jobs j WHERE j.id = of_job FOR NO KEY UPDATE;
+    PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = of_job FOR NO KEY UPDATE;
+    SELECT r.* INTO found_end FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job;
+    SELECT j.status::text INTO status_now FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type;
+    IF status_now IN ('PENDING', 'PROCESSING') AND found_end.label IS NOT NULL THEN
+        BEGIN -- with the reason, which a rule on messages may refuse
+            status_now := darkroom.write_label(of_type, of_job, found_end.label, CASE
+                WHEN found_end.label IN ('FAILED', 'REFUNDED') THEN found_end.reason END);
+        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+            refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+            IF SQLSTATE <> '57014' THEN -- the statement's time limit counts once
+                BEGIN
+                    refusal := NULL;
+                    status_now := darkroom.write_label(of_type, of_job, found_end.label);
+                EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
+                    refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
+                END;
+            END IF;
+        END;
+    END IF;
+    IF EXISTS (SELECT FROM darkroom.refunds_owed o WHERE o.job_type = of_type AND o.job_id = of_job) THEN
+        PERFORM darkroom.refund(ARRAY[ROW(of_type, of_job, found_end.user_id, coalesce(found_end.label, 'FAILED'),
+                                                 NULL, found_end.reason)::darkroom.change]);
+    END IF;
+    UPDATE darkroom.refused_ends r
+    SET label = CASE WHEN status_now IN ('PENDING', 'PROCESSING') THEN r.label END, words = coalesce(refusal, r.words),
+        owed = CASE WHEN EXISTS (SELECT FROM darkroom.refunds_owed o WHERE o.job_type = of_type AND o.job_id = of_job)
+                    THEN r.owed ELSE 0 END,
+        tried_at = now(), tries = least(r.tries, 2147483646) + 1
+    WHERE r.job_type = of_type AND r.job_id = of_job;
+    DELETE FROM darkroom.refused_ends r
+    WHERE r.job_type = of_type AND r.job_id = of_job AND r.label IS NULL AND r.owed = 0;
+    RETURN FOUND;
+END $$;

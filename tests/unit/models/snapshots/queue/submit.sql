@@ -1,0 +1,245 @@
+-- What producers in any language may call. Each runs with the migrating role's rights and checks for itself.
+
+-- Without a tier a job takes its pipeline's, then its album's default. A pipeline that is shared by link asks for its
+-- token; that it was shown is kept beside the job, because the job's row has no place for it.
+CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text,
+                                                       pipeline_id text DEFAULT NULL,
+                                                       source_image_id text DEFAULT NULL,
+                                                       idempotency_key text DEFAULT NULL,
+                                                       pipeline_token text DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+#variable_conflict use_variable
+DECLARE
+    new_job text := darkroom.new_id();
+    found_job text;
+    job_tier text;
+    album_pipeline text;
+    written record;
+BEGIN
+    found_job := darkroom.reserve_submission(
+        user_id, idempotency_key, CASE WHEN source_image_id IS NULL THEN 'enhance' ELSE 'blend' END, new_job,
+        jsonb_build_object('image_id', image_id, 'tier', tier, 'pipeline_id', pipeline_id,
+                           'source_image_id', source_image_id));
+    IF found_job <> new_job THEN
+        RETURN found_job;
+    END IF;
+    PERFORM darkroom.check_picture(user_id, image_id);
+    IF source_image_id IS NOT NULL THEN
+        PERFORM darkroom.check_picture(user_id, source_image_id);
+    END IF;
+    IF pipeline_id IS NOT NULL THEN
+        PERFORM darkroom.check_pipeline(user_id, pipeline_id);
+        PERFORM darkroom.check_link(user_id, pipeline_id, pipeline_token);
+        PERFORM darkroom.check_references(pipeline_id);
+    ELSE
+        album_pipeline := darkroom.album_pipeline(user_id, image_id);
+        IF album_pipeline IS NOT NULL THEN
+            PERFORM darkroom.check_pipeline(user_id, album_pipeline);
+            PERFORM darkroom.check_references(album_pipeline);
+            IF darkroom.link_pipelines() <> 'trust' THEN
+                PERFORM darkroom.check_link(user_id, album_pipeline, pipeline_token);
+            END IF;
+        END IF;
+    END IF;
+    job_tier := coalesce(tier, darkroom.default_tier(user_id, image_id, pipeline_id));
+    PERFORM darkroom.check_tier(job_tier);
+    INSERT INTO public.image_enhancement_jobs
+        (id, "imageId", "userId", tier, "tokensCost", status, "createdAt", "updatedAt", "pipelineId", "sourceImageId",
+         "isBlend")
+    VALUES (new_job, image_id, user_id, job_tier::public."EnhancementTier", darkroom.price(job_tier), 'PENDING',
+            darkroom.utc_now(), darkroom.utc_now(), coalesce(pipeline_id, album_pipeline), source_image_id,
+            source_image_id IS NOT NULL)
+    RETURNING id::text, status::text INTO written;
+    PERFORM darkroom.require_entered(new_job, written.id, written.status);
+    IF pipeline_token IS NOT NULL THEN
+        INSERT INTO darkroom.pipeline_links (job_id, pipeline_id)
+        SELECT new_job, p.id FROM public.enhancement_pipelines p
+        WHERE p.id = coalesce(pipeline_id, album_pipeline) AND p.visibility = 'LINK';
+    END IF;
+    RETURN new_job;
+END $$;
+
+-- What a worker would refuse without looking at anything is refused here, before it is charged.
+CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text,
+                                                      input_key text DEFAULT NULL, input_url text DEFAULT NULL,
+                                                      api_key_id text DEFAULT NULL,
+                                                      idempotency_key text DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+#variable_conflict use_variable
+DECLARE
+    new_job text := darkroom.new_id();
+    found_job text;
+    written record;
+BEGIN
+    input_key := nullif(input_key, '');
+    input_url := nullif(input_url, '');
+    -- a prompt may be private and a URL may be signed: what is remembered of them is whether they are the same
+    found_job := darkroom.reserve_submission(
+        user_id, idempotency_key, lower(type), new_job,
+        jsonb_build_object('type', type, 'tier', tier, 'prompt', darkroom.digest(prompt), 'input_key', input_key,
+                           'input_url', darkroom.digest(input_url), 'api_key_id', api_key_id));
+    IF found_job <> new_job THEN
+        RETURN found_job;
+    END IF;
+    PERFORM darkroom.check_tier(tier);
+    PERFORM darkroom.check_generation(type, prompt, input_key, input_url);
+    IF type = 'MODIFY' AND input_key IS NOT NULL THEN
+        PERFORM darkroom.check_input_key(user_id, input_key);
+    END IF;
+    IF api_key_id IS NOT NULL THEN
+        PERFORM darkroom.check_api_key(user_id, api_key_id);
+    END IF;
+    INSERT INTO public.mcp_generation_jobs
+        (id, "userId", "apiKeyId", type, tier, "tokensCost", status, prompt, "inputImageUrl", "inputImageR2Key",
+         "createdAt", "updatedAt")
+    VALUES (new_job, user_id, api_key_id, type::public."McpJobType", tier::public."EnhancementTier",
+            darkroom.price(tier), 'PENDING', prompt, input_url, input_key, darkroom.utc_now(), darkroom.utc_now())
+    RETURNING id::text, status::text INTO written;
+    PERFORM darkroom.require_entered(new_job, written.id, written.status);
+    RETURN new_job;
+END $$;
+
+-- Refuse a submission whose row a trigger or a rule of the application's kept away or made another of: its producer
+-- would wait for a job that there isn't.
+CREATE OR REPLACE FUNCTION darkroom.require_entered(job_id text, written_id text, written_status text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF written_id IS DISTINCT FROM job_id OR written_status <> 'PENDING' THEN
+        PERFORM darkroom.refuse_change(job_id, 'PENDING');
+    END IF;
+END $$;
+
+-- The job id of this key: the one given, or that of the first submission. Waits for a first one still in flight.
+-- The same key with other arguments is a mistake of the producer's, and neither job is what it asked for.
+CREATE OR REPLACE FUNCTION darkroom.reserve_submission(user_id text, idempotency_key text, job_type text, job_id text,
+                                                       arguments jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    first darkroom.submissions;
+    differing text;
+BEGIN
+    PERFORM 1 FROM public.users u WHERE u.id = user_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'user % not found', user_id USING ERRCODE = 'P0002';
+    END IF;
+    IF idempotency_key IS NULL THEN
+        RETURN job_id;
+    END IF;
+    INSERT INTO darkroom.submissions (user_id, idempotency_key, job_type, job_id, arguments)
+    VALUES (user_id, idempotency_key, job_type, job_id, arguments) ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        RETURN job_id; -- not read back: a serializable transaction would lock the page that others' keys stand on, too
+    END IF;
+    SELECT s.* INTO first FROM darkroom.submissions s
+    WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key;
+    differing := darkroom.differing_arguments(first, job_type, arguments);
+    IF differing IS NOT NULL THEN
+        RAISE EXCEPTION 'idempotency key % was used for job % with another %', idempotency_key, first.job_id, differing
+            USING ERRCODE = '22023';
+    END IF;
+    RETURN first.job_id;
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.check_picture(user_id text, image_id text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    picture record;
+BEGIN
+    SELECT (i."userId" = user_id OR i."isPublic")::boolean AS may_use, darkroom.key_fault(i."originalR2Key") AS fault
+    INTO picture
+    FROM public.enhanced_images i WHERE i.id = image_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'picture % not found', image_id USING ERRCODE = 'P0002';
+    ELSIF NOT picture.may_use THEN
+        RAISE EXCEPTION 'picture % is not yours', image_id USING ERRCODE = '42501';
+    ELSIF picture.fault IS NOT NULL THEN
+        RAISE EXCEPTION 'picture % can''t be read: its originalR2Key is no key: %', image_id, picture.fault
+            USING ERRCODE = '22023';
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.check_pipeline(user_id text, pipeline_id text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pipeline record; -- of fixed types: a plan that holds those of the columns would outlive them in this session
+    fault text;
+BEGIN
+    SELECT p.visibility::text AS visibility, p."userId"::text AS owner, p."analysisConfig"::jsonb AS analysis,
+           p."autoCropConfig"::jsonb AS crop, p."promptConfig"::jsonb AS prompt, p."generationConfig"::jsonb AS generation
+    INTO pipeline FROM public.enhancement_pipelines p WHERE p.id = pipeline_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'pipeline % not found', pipeline_id USING ERRCODE = 'P0002';
+    ELSIF pipeline.visibility = 'PRIVATE' AND pipeline.owner <> user_id THEN
+        RAISE EXCEPTION 'pipeline % is not yours', pipeline_id USING ERRCODE = '42501';
+    END IF;
+    fault := darkroom.pipeline_fault(jsonb_build_object(
+        'analysisConfig', pipeline.analysis, 'autoCropConfig', pipeline.crop,
+        'promptConfig', pipeline.prompt, 'generationConfig', pipeline.generation));
+    fault := coalesce(fault, darkroom.pipeline_model_fault(pipeline.analysis, pipeline.generation));
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'pipeline % is invalid: %', pipeline_id, fault USING ERRCODE = '22023';
+    END IF;
+END $$;
+
+-- Cancel if it isn't over yet; the status it has now. A row that refuses every change is cancelled all the same: it
+-- keeps its label until the database takes another.
+CREATE OR REPLACE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+#variable_conflict use_variable
+DECLARE
+    status_now text;
+BEGIN
+    UPDATE public.image_enhancement_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
+    RETURNING j.status INTO status_now;
+    IF NOT FOUND THEN
+        UPDATE public.mcp_generation_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
+        RETURNING j.status INTO status_now;
+    END IF;
+    IF status_now IS NULL AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
+        RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';
+    ELSIF coalesce(status_now IN ('PENDING', 'PROCESSING'), true) THEN
+        PERFORM darkroom.refuse_change(job_id, 'CANCELLED');
+    END IF;
+    RETURN status_now;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    -- a lock that somebody holds is met again by the next function, which waits for it as this one did
+    IF darkroom.is_contention(SQLSTATE) AND current_setting('transaction_isolation') <> 'read committed'
+            OR NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
+        RAISE;
+    END IF;
+    RETURN darkroom.cancel_refused(job_id, format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE));
+END $$;
+
+-- Cancel a job whose row the database lets nobody change.
+CREATE OR REPLACE FUNCTION darkroom.cancel_refused(job_id text, refusal text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    job record;
+    label text;
+BEGIN
+    -- the job's row before its queue row, as everyone locks
+    PERFORM 1 FROM public.image_enhancement_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
+    END IF;
+    SELECT j.type, j."userId" AS user_id, j.status::text AS status INTO job FROM darkroom.jobs j WHERE j.id = job_id;
+    PERFORM 1 FROM darkroom.job_queue q WHERE q.job_type = job.type AND q.job_id = job_id FOR UPDATE;
+    SELECT r.label INTO label FROM darkroom.refused_ends r WHERE r.job_type = job.type AND r.job_id = job_id;
+    IF label IS NOT NULL OR job.status NOT IN ('PENDING', 'PROCESSING') THEN
+        RETURN coalesce(label, job.status); -- it is over
+    END IF;
+    RETURN darkroom.end_refused(ROW(job.type, job_id, job.user_id, 'CANCELLED', NULL, 'cancelled')::darkroom.change,
+                                'CANCELLED', refusal, true);
+END $$;

@@ -1,0 +1,60 @@
+-- Row-level security: a row that Darkroom's role isn't shown looks like one that was deleted, so nobody may go by what
+-- isn't there before it is certain that everything is shown.
+
+-- Which of some tables hide rows from a role, or refuse it some: row-level security applies to the role there, and no
+-- policy lets it read, insert, update and delete everything. Only the expression `true` counts: what another one says
+-- depends on the row or on the session, and our functions run in everybody's.
+CREATE OR REPLACE FUNCTION darkroom.hidden_tables(reader oid, tables oid[]) RETURNS SETOF oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+SELECT c.oid FROM pg_class c JOIN pg_roles r ON r.oid = reader
+WHERE c.oid = ANY (tables) AND c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+  AND (c.relforcerowsecurity OR NOT pg_has_role(reader, c.relowner, 'USAGE'))
+  AND (EXISTS (SELECT FROM unnest('{r,a,w,d}'::"char"[]) command
+               WHERE NOT EXISTS (
+                   SELECT FROM pg_policy p
+                   WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('*', command)
+                     AND (0 = ANY (p.polroles)
+                          OR EXISTS (SELECT FROM unnest(p.polroles) m WHERE pg_has_role(reader, m, 'USAGE')))
+                     AND (command = 'a' OR pg_get_expr(p.polqual, p.polrelid) = 'true')
+                     AND (command IN ('r', 'd')
+                          OR coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) = 'true')))
+       OR EXISTS (SELECT FROM pg_policy p
+                  WHERE p.polrelid = c.oid AND NOT p.polpermissive
+                    AND (0 = ANY (p.polroles)
+                         OR EXISTS (SELECT FROM unnest(p.polroles) m WHERE pg_has_role(reader, m, 'USAGE')))
+                    AND 'true' <> ANY (ARRAY[coalesce(pg_get_expr(p.polqual, p.polrelid), 'true'),
+                                             coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true')])));
+END;
+
+-- Refuse to go on where rows are hidden from the role that our functions run as. Nearly always one look at each table's
+-- entry in the catalog, which PostgreSQL keeps in memory.
+CREATE OR REPLACE FUNCTION darkroom.require_rows_shown(tables oid[]) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    asked oid;
+    hidden oid;
+BEGIN
+    FOREACH asked IN ARRAY tables LOOP
+        IF row_security_active(asked) THEN
+            SELECT h INTO hidden FROM darkroom.hidden_tables(current_user::regrole, tables) h LIMIT 1;
+            EXIT WHEN NOT FOUND;
+            RAISE EXCEPTION 'row-level security hides rows of % from role %', hidden::regclass, current_user
+                USING ERRCODE = '42501',
+                      HINT = 'give the role BYPASSRLS, or a policy FOR ALL USING (true) WITH CHECK (true)';
+        END IF;
+    END LOOP;
+END $$;
+
+-- What charging, refunding, adopting and ending jobs goes by.
+CREATE OR REPLACE FUNCTION darkroom.require_jobs_shown() RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM darkroom.require_rows_shown(ARRAY[
+        'public.users', 'public.user_token_balances', 'public.token_transactions', 'public.image_enhancement_jobs',
+        'public.mcp_generation_jobs', 'darkroom.settings', 'darkroom.job_queue', 'darkroom.job_money',
+        'darkroom.opening_balances']::regclass[]::oid[]);
+END $$;

@@ -1,0 +1,34 @@
+"""The SQL of `db upgrade` as it is for today's job tables: reviewers read these files, and not templates."""
+
+from pathlib import Path
+
+import pytest
+
+from models.schema.migrations.repeatable import FILES, TRIGGERS_FILE
+from models.schema.migrations.session import MODELS, OUR_COST_COLUMN, sql_of
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+TEMPLATES = (
+    *("queue/entering.sql", "queue/adopting.sql", "queue/changes.sql", "queue/refusals.sql", "queue/submit.sql"),
+    *("queue/triggers.sql", "queue/jobs.sql", "money/money.sql", "gate/limits.sql", "schema/visibility.sql"),
+)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_rendered_sql_is_that_of_the_snapshot(name):
+    if sql_of(name, cost_column=OUR_COST_COLUMN) != (SNAPSHOTS / name).read_text():
+        pytest.fail(
+            "read `git diff` after `python -m tests.unit.models.test_rendered_sql`, and commit it if it's meant"
+        )
+
+
+def test_every_template_has_a_snapshot():
+    written = {name for name in (*FILES, TRIGGERS_FILE) if "{{" in (MODELS / name).read_text()}
+
+    assert written <= set(TEMPLATES)
+
+
+if __name__ == "__main__":
+    for name in TEMPLATES:
+        (SNAPSHOTS / name).parent.mkdir(exist_ok=True)
+        (SNAPSHOTS / name).write_text(sql_of(name, cost_column=OUR_COST_COLUMN))
