@@ -50,6 +50,24 @@ async def schedule_states(connection: Connection, names: Sequence[str]) -> dict[
     }
 
 
+_LOCK_CHANGES: Final = "SELECT s.value -> 'paused' FROM darkroom.settings s WHERE s.key = $1 FOR UPDATE"
+_CHANGE: Final = """
+INSERT INTO darkroom.settings AS s (key, value) VALUES ($1, $2::jsonb)
+ON CONFLICT (key) DO UPDATE SET value = s.value || excluded.value, updated_at = now()
+"""
+
+
+async def change_schedule(connection: Connection, name: str, *, is_paused: bool) -> bool:
+    """Record that an operator pauses a schedule or lets it go on; return whether it was paused before.
+
+    Inside the caller's transaction, whose lock keeps two operators apart.
+    """
+    key = f"schedule:{name}"
+    was_paused = await connection.fetchval(_LOCK_CHANGES, key) is True
+    await connection.execute(_CHANGE, key, {"paused": is_paused})
+    return was_paused
+
+
 async def begin_schedule(connection: Connection, name: str, now: datetime) -> None:
     """Note that a schedule exists from now on: what was due before is nobody's."""
     await connection.execute("INSERT INTO darkroom.schedules VALUES ($1, $2) ON CONFLICT DO NOTHING", name, now)
@@ -142,19 +160,46 @@ async def save_failure(connection: Connection, name: str, at: datetime, error: s
     )
 
 
-async def last_ticks(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return each task's tick that ended last, and the error of one that is being tried again."""
-    rows = await connection.fetch(
-        """SELECT n.name, t.finished_at AS last_run, t.counts AS last_counts,
-                  round(extract(epoch FROM t.finished_at - t.started_at)::numeric, 3)::double precision
-                      AS last_duration_s,
-                  coalesce(u.error, t.error) AS last_error
-           FROM unnest($1::text[]) n (name)
-           LEFT JOIN LATERAL (SELECT * FROM darkroom.ticks t WHERE t.task = n.name AND t.finished_at IS NOT NULL
-                              ORDER BY t.finished_at DESC LIMIT 1) t ON true
-           LEFT JOIN LATERAL (SELECT error FROM darkroom.ticks u
-                              WHERE u.task = n.name AND u.status IN ('pending', 'running') AND u.error IS NOT NULL
-                              ORDER BY u.tick_at LIMIT 1) u ON true""",
-        list(names),
-    )
-    return {row["name"]: {key: row[key] for key in row.keys() if key != "name"} for row in rows}  # noqa: SIM118
+@dataclass(frozen=True, slots=True)
+class LastTick:
+    """How a task ran last: its tick that ended last, if any, and the error of one that is being tried again."""
+
+    last_run: datetime | None
+    last_counts: Mapping[str, int] | None
+    last_duration_s: float | None
+    last_error: str | None
+
+
+_LAST: Final = """
+SELECT n.name, t.finished_at AS last_run, t.counts AS last_counts,
+       round(extract(epoch FROM t.finished_at - t.started_at)::numeric, 3)::double precision AS last_duration_s,
+       coalesce(u.error, t.error) AS last_error
+FROM unnest($1::text[]) n (name)
+LEFT JOIN LATERAL (SELECT * FROM darkroom.ticks t WHERE t.task = n.name AND t.finished_at IS NOT NULL
+                   ORDER BY t.finished_at DESC LIMIT 1) t ON true
+LEFT JOIN LATERAL (SELECT error FROM darkroom.ticks u
+                   WHERE u.task = n.name AND u.status IN ('pending', 'running') AND u.error IS NOT NULL
+                   ORDER BY u.tick_at LIMIT 1) u ON true
+"""
+
+
+async def last_ticks(connection: Connection, names: Sequence[str]) -> dict[str, LastTick]:
+    """Return how each task ran last, by its name."""
+    return {
+        row["name"]: LastTick(row["last_run"], row["last_counts"], row["last_duration_s"], row["last_error"])
+        for row in await connection.fetch(_LAST, list(names))
+    }
+
+
+_END: Final = """
+SELECT t.status IN ('finished', 'failed') AS is_over, t.counts FROM darkroom.ticks t
+WHERE t.task = $1 AND t.tick_at = $2
+"""
+
+
+async def counts_at_end(connection: Connection, name: str, at: datetime) -> dict[str, int] | None:
+    """Return what a tick has counted once it is over or its row is gone; None while somebody works on it."""
+    row = await connection.fetchrow(_END, name, at)
+    if row is None:
+        return {}
+    return dict(row["counts"]) if row["is_over"] else None

@@ -120,6 +120,77 @@ def test_files_stay_within_the_house_size():
     assert too_long == {}
 
 
+SQL_FREE = ("workers/periodic",)
+SQL = re.compile(
+    r"\b(?:SELECT\s+\S|INSERT\s+INTO\s|DELETE\s+FROM\s|UPDATE\s+\S+(?:\s+(?:AS\s+)?\w+)?\s+SET\s"
+    r"|WITH\s+(?:RECURSIVE\s+)?\w+\s*(?:\([^)]*\)\s*)?AS\s|EXISTS\s*\(|TRUNCATE\s+\S|LOCK\s+TABLE\s"
+    r"|(?:CREATE|ALTER|DROP)\s+(?:OR\s+REPLACE\s+)?(?:TABLE|VIEW|INDEX|FUNCTION|TRIGGER|TYPE)\s|SHOW\s+\w+$"
+    r"|SET\s+(?:LOCAL|CONSTRAINTS)\s|(?:UN)?LISTEN\s+\w|NOTIFY\s+\w)"
+)
+
+
+def sql_in(source: str) -> list[tuple[int, str]]:
+    """Return the strings of a module in which SQL stands, with their lines; docstrings are for people."""
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    skipped = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    skipped |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    # a string after an assignment documents it
+    skipped |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = node.values
+            text = "".join(str(one.value) if isinstance(one, ast.Constant) else "x" for one in parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            text = node.value
+        else:
+            continue
+        if SQL.search(text):
+            found.append((node.lineno, text))
+    return found
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1",
+        "\n-- why\nSELECT q.*\nFROM darkroom.job_queue q",
+        "INSERT INTO darkroom.settings VALUES (1)",
+        "UPDATE darkroom.job_queue q SET ready = true",
+        "UPDATE public.users AS u SET x = 1",
+        "DELETE FROM darkroom.objects o",
+        "WITH RECURSIVE names (x) AS (VALUES (1)) TABLE names",
+        "WITH old AS MATERIALIZED (VALUES (1)) TABLE old",
+        "t.processed AND NOT EXISTS (SELECT FROM darkroom.job_queue q)",
+        "SHOW server_version",
+        "SET LOCAL lock_timeout = 5",
+        "LISTEN darkroom_jobs",
+    ],
+)
+@pytest.mark.parametrize("form", ["SQL = {!r}", "run(f{!r})", "def f():\n    return {!r} + x"])
+def test_sql_in_a_string_is_found(statement, form):
+    assert len(sql_in(form.format(statement))) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["select a file", "started with a lease", "set aside", "an update of the row", "Update it", "SELECT"]
+)
+def test_words_for_people_are_no_sql(text):
+    assert sql_in(f"log({text!r})") == []
+
+
+def test_no_sql_stands_in_workers():
+    paths = [path for folder in SQL_FREE for path in sorted((ROOT / folder).rglob("*.py")) or [ROOT / folder]]
+
+    assert paths
+    assert {str(path.relative_to(ROOT)): sql for path in paths if (sql := sql_in(path.read_text()))} == {}
+
+
 def test_command_line_starts_without_heavy_imports():
     code = "import sys, workers.cli.app; print(*sorted({'cv2', 'numpy', 'sqlalchemy', 'PIL'} & set(sys.modules)))"
 

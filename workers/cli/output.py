@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -53,8 +53,12 @@ def console(*, is_error: bool = False) -> Console:
 
 
 def column(name: str, title: str | None = None, **traits: bool) -> Column:
-    """A column that shows one value of a row by its name."""
-    return Column(title or name, lambda row: row.get(name), **traits)
+    """A column that shows one value of a row by its name: a mapping's key or a value's attribute."""
+    return Column(title or name, lambda row: _value(row, name), **traits)
+
+
+def _value(row: Any, name: str) -> object:
+    return row.get(name) if isinstance(row, Mapping) else getattr(row, name)
 
 
 def print_table(rows: Iterable[Any], columns: Sequence[Column], *, empty: str) -> None:
@@ -149,6 +153,21 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=_plain) + "\n")
 
 
+def fields_of(value: Any) -> dict[str, object]:
+    """Return the fields of a typed value by their names, in their order; values within it stay as they are."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def camel_case(value: Any) -> dict[str, object]:
+    """Return the fields of a typed value named as the application's columns are: `user_id` is `userId`."""
+    return {_camel(name): one for name, one in fields_of(value).items()}
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(other.capitalize() for other in others)
+
+
 def note(text: str) -> None:
     """Say something to a person, on stderr."""
     sys.stderr.write(text + "\n")
@@ -167,6 +186,8 @@ def _plain(value: object) -> object:
             return value.value
         case UUID() | Path():
             return str(value)
+        case _ if is_dataclass(value):
+            return fields_of(value)
         case _:
             raise TypeError(f"{type(value).__name__} has no JSON")
 

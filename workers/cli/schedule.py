@@ -2,8 +2,9 @@
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -49,8 +50,8 @@ def list_(*, as_json: Json = False) -> int:
                 column("paused"),
                 column("last_run", "last run"),
                 column("next_run", "next run"),
-                Column("took", lambda row: duration(row["last_duration_s"]), is_number=True, is_wide=True),
-                Column("counts", _counts, is_wide=True, may_wrap=True),
+                Column("took", lambda row: duration(row.last_duration_s), is_number=True, is_wide=True),
+                Column("counts", lambda row: _counts(row.last_counts or {}), is_wide=True, may_wrap=True),
                 column("last_error", "error", may_wrap=True),
             ],
             empty="there are no periodic tasks",
@@ -86,7 +87,7 @@ def run(
         if as_json:
             print_json(counts)
         else:
-            typer.echo(f"{name}{' would do' if is_dry else ''}: {_counts({'last_counts': counts}) or 'nothing'}")
+            typer.echo(f"{name}{' would do' if is_dry else ''}: {_counts(counts) or 'nothing'}")
         return DONE
 
     return run_with_runtime(work)
@@ -121,5 +122,5 @@ def _set_paused(name: str, reason: str | None, *, is_paused: bool, as_json: bool
     return run_with_runtime(work)
 
 
-def _counts(row: Any) -> str:
-    return ", ".join(f"{name} {number:,}" for name, number in (row["last_counts"] or {}).items())
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items())

@@ -2,8 +2,9 @@
 
 import difflib
 import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from config.periodic_terms import KEPT_FOREVER
 from config.settings import Settings
@@ -11,7 +12,8 @@ from models.connections import Connection
 from models.database import Database
 from models.periodic.needs import missing_columns, passed_over
 from models.periodic.retention import ForbiddenPolicyError, require_allowed
-from models.periodic.ticks import last_ticks, schedule_states
+from models.periodic.ticks import change_schedule, last_ticks, schedule_states
+from models.schema.server import server_time, server_time_in_milliseconds
 from workers.objects import orphans_mode
 from workers.operations.actions import record_action
 from workers.operations.errors import InvalidInputError, NotFoundError
@@ -50,42 +52,68 @@ async def require_allowed_policies(database: Database, settings: Settings) -> No
             raise InvalidInputError(f"DARKROOM_RETENTION: {error}; leave {name} out") from error
 
 
-async def list_schedules(runtime: Runtime) -> list[dict[str, Any]]:
-    """Return every schedule, and how its task ran last.
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A schedule, and how its task ran last.
 
-    `next_run` is None while a schedule is paused or can't be read; `last_error` says what is wrong with it, or which
-    table or column isn't there that its task needs.
+    Attributes:
+        name: of the task.
+        schedule: such as `*/15 * * * *`.
+        time_zone: in which it is read.
+        missed: what becomes of ticks that nobody was there for.
+        paused: an operator has stopped it.
+        last_run: when its last tick ended.
+        next_run: None while the schedule is paused or can't be read.
+        last_counts: what the last tick counted.
+        last_duration_s: how long the last tick took.
+        last_error: what is wrong with the schedule or the tick, or which table or column isn't there that the task
+            needs.
     """
+
+    name: str
+    schedule: str
+    time_zone: str
+    missed: str
+    paused: bool
+    last_run: datetime | None
+    next_run: datetime | None
+    last_counts: Mapping[str, int] | None
+    last_duration_s: float | None
+    last_error: str | None
+
+
+async def list_schedules(runtime: Runtime) -> list[ScheduleRow]:
+    """Return every schedule, and how its task ran last."""
     clock = clockwork(runtime)
     names = list(clock.tasks)
     states = await runtime.database.run(lambda connection: schedule_states(connection, names))
     last = await runtime.database.run(lambda connection: last_ticks(connection, names))
-    now = await runtime.database.fetchval("SELECT clock_timestamp()")
+    now = await runtime.database.run(server_time)
     needs = {name: task.needs for name, task in clock.tasks.items()}
     missing = await runtime.database.run(
         lambda connection: missing_columns(connection, itertools.chain.from_iterable(needs.values()))
     )
     rows = []
     for name in names:
-        row = last[name]
+        fault = None
         try:
             schedule = clock.schedule(name, states[name].changes)
             next_run = None if schedule.is_paused else schedule.after(max(now, states[name].planned_until or now))
         except InvalidScheduleError as error:
-            schedule, next_run, row = clock.tasks[name].schedule, None, {**row, "last_error": str(error)}
+            schedule, next_run, fault = clock.tasks[name].schedule, None, str(error)
         rows.append(
-            {
-                "name": name,
-                "schedule": schedule.when,
-                "time_zone": schedule.time_zone,
-                "missed": schedule.missed,
-                "paused": schedule.is_paused,
-                "last_run": row["last_run"],
-                "next_run": next_run,
-                "last_counts": row["last_counts"],
-                "last_duration_s": row["last_duration_s"],
-                "last_error": row["last_error"] or passed_over(needs[name], missing),
-            }
+            ScheduleRow(
+                name=name,
+                schedule=schedule.when,
+                time_zone=schedule.time_zone,
+                missed=schedule.missed,
+                paused=schedule.is_paused,
+                last_run=last[name].last_run,
+                next_run=next_run,
+                last_counts=last[name].last_counts,
+                last_duration_s=last[name].last_duration_s,
+                last_error=fault or last[name].last_error or passed_over(needs[name], missing),
+            )
         )
     return rows
 
@@ -116,7 +144,8 @@ async def run_schedule(
     clock = clockwork(runtime)
     _require(clock, name)
     await require_allowed_policies(runtime.database, runtime.settings)
-    at = at or await runtime.database.fetchval("SELECT date_trunc('milliseconds', clock_timestamp())")
+    if at is None:
+        at = await runtime.database.run(server_time_in_milliseconds)
     if is_dry:
         return await clock.count(name, at)
     counts = await clock.run_extra(name, at)
@@ -131,7 +160,7 @@ async def run_schedule(
 
 async def set_paused(
     runtime: Runtime, name: str, *, is_paused: bool, actor: str, reason: str | None = None
-) -> dict[str, Any]:
+) -> ScheduleRow:
     """Pause a schedule or let it go on; return its row of `list_schedules`. Twice is as good as once.
 
     What was due meanwhile is missed, and its policy says what becomes of it.
@@ -143,27 +172,19 @@ async def set_paused(
 
     async def change(connection: Connection) -> None:
         async with connection.transaction():
-            before = await connection.fetchval(
-                "SELECT value -> 'paused' FROM darkroom.settings WHERE key = $1 FOR UPDATE", f"schedule:{name}"
-            )
-            await connection.execute(
-                """INSERT INTO darkroom.settings AS s (key, value) VALUES ($1, $2::jsonb)
-                   ON CONFLICT (key) DO UPDATE SET value = s.value || excluded.value, updated_at = now()""",
-                f"schedule:{name}",
-                {"paused": is_paused},
-            )
+            before = await change_schedule(connection, name, is_paused=is_paused)
             await record_action(
                 connection,
                 actor=actor,
                 action="schedule_pause" if is_paused else "schedule_resume",
                 target=name,
-                before={"paused": before is True},
+                before={"paused": before},
                 after={"paused": is_paused},
                 reason=reason,
             )
 
     await runtime.database.commit("change_schedule", change)
-    return next(row for row in await list_schedules(runtime) if row["name"] == name)
+    return next(row for row in await list_schedules(runtime) if row.name == name)
 
 
 def _require(clock: Clockwork, name: str) -> None:

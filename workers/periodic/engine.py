@@ -16,6 +16,8 @@ from models.database import Database
 from models.periodic import ticks
 from models.periodic.needs import missing_columns, passed_over
 from models.periodic.terms import record_terms
+from models.schema.server import server_time
+from models.schema.settings import is_managed
 from pipelines.storage.storage import Storage
 from workers.periodic.schedule import InvalidScheduleError, Schedule
 from workers.periodic.task import Chunk, Task, Work
@@ -99,11 +101,9 @@ class Clockwork:
             if progress is not None and progress.is_finished:
                 return progress.counts
             if progress is None:  # a scheduler has it
-                row = await self._database.fetchrow(
-                    "SELECT status, counts FROM darkroom.ticks WHERE task = $1 AND tick_at = $2", name, at
-                )
-                if row is None or row["status"] in {"finished", "failed"}:
-                    return dict(row["counts"]) if row else {}
+                counts = await self._database.run(lambda connection: ticks.counts_at_end(connection, name, at))
+                if counts is not None:
+                    return counts
                 await asyncio.sleep(0.1)
 
     async def count(self, name: str, at: datetime) -> dict[str, int]:
@@ -233,7 +233,7 @@ class Clockwork:
                 log.warning("task_passed_over", task=task.name, reason=reason)
                 self._complaints[task.name] = reason
             return False
-        return not task.moves_money or await connection.fetchval("SELECT darkroom.money_mode()") == "managed"
+        return not task.moves_money or await is_managed(connection)
 
     def _work_of(self, task: Task, connection: Connection, at: datetime, cursor: ticks.Cursor | None) -> Work:
         return Work(connection, at, cursor, self._sizes[task.name], self._settings, self._storage)
@@ -255,8 +255,7 @@ class Clockwork:
             self._are_terms_recorded = True
 
     async def _database_time(self) -> datetime:
-        now: datetime = await self._database.fetchval("SELECT clock_timestamp()")
-        return now
+        return await self._database.run(server_time)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 import structlog
 
+from models.money.chunks import UserChunk
 from models.queue.refusal import is_of_a_row, words_of
 from models.queue.refusals import SPEAK_NOW
 from workers.periodic.task import Work
@@ -73,24 +74,24 @@ async def permitted_rows(
 
 async def refusable_chunk(
     work: Work,
-    chunk: Callable[[int], Awaitable[Any]],
-    next_users: Callable[[int], Awaitable[Sequence[Any]]],
+    chunk: Callable[[int], Awaitable[UserChunk]],
+    next_users: Callable[[int], Awaitable[Sequence[str]]],
     counts: Mapping[str, int],
-) -> Mapping[str, Any]:
+) -> UserChunk:
     """Run a chunk; where the database refuses it, a small one; where that is refused, too, put its users off.
 
     Args:
         work: the tick's.
-        chunk: does the next so many users, and returns a row with `last`, `late` and the counts.
-        next_users: returns these users, as rows with `user_id`.
-        counts: what the row counts when nothing was done.
+        chunk: does the next so many users.
+        next_users: returns the ids of these users.
+        counts: what the chunk counts when nothing was done.
 
     Returns:
-        The chunk's row, or one in which the next few users are `late`: each of them follows alone.
+        What the chunk did, or one in which the next few users are `late`: each of them follows alone.
     """
     for size in dict.fromkeys((work.size, FEW)):
-        row = await permitted(work, partial(chunk, size))
-        if row is not None:
-            return dict(row)
-    users = [one["user_id"] for one in await next_users(FEW)]
-    return {"last": users[-1] if users else None, "late": users, **counts}
+        done = await permitted(work, partial(chunk, size))
+        if done is not None:
+            return done
+    users = await next_users(FEW)
+    return UserChunk(users[-1] if users else None, users, counts)

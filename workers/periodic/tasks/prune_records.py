@@ -7,6 +7,7 @@ from typing import Final
 
 from config.periodic_terms import KEPT_FOREVER, RetentionPolicy
 from config.settings import Settings
+from models.periodic.retained_tables import TABLES, WEEKLY
 from models.periodic.retention import (
     ForbiddenPolicyError,
     Policy,
@@ -25,45 +26,6 @@ from workers.periodic.task import Chunk, Task, Work
 
 REST_FACTOR: Final = 1.5
 """Nobody waits for a deletion: jobs have the machine for most of the time."""
-
-_JOB_IS_OVER: Final = """
-NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id)
-AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = t.job_id AND NOT darkroom.is_terminal(j.status))
-"""
-
-# table -> schema and table, time column, and which rows may go
-TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
-    "error_logs": ("public.error_logs", "timestamp", "true"),
-    "merch_webhook_events": ("public.merch_webhook_events", "createdAt", "t.processed"),
-    "sessions": ("public.sessions", "expires", "true"),
-    "verification_tokens": ("public.verification_tokens", "expires", "true"),
-    "campaign_metrics_cache": ("public.campaign_metrics_cache", "expiresAt", "true"),
-    "artifacts": ("darkroom.artifacts", "created_at", "true"),
-    # of a key that is forgotten a second submission is a new job
-    "submissions": ("darkroom.submissions", "created_at", _JOB_IS_OVER),
-    "pipeline_links": ("darkroom.pipeline_links", "at", _JOB_IS_OVER),
-    "provider_calls": (
-        "darkroom.provider_calls",
-        "started_at",
-        "NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id AND q.job_type = t.job_type)",
-    ),
-    # cells of days that are over and settled; those of 'epoch' are of no day: providers, budgets in all
-    "limits": (
-        "darkroom.limits",
-        "window_start",
-        "t.window_start > 'epoch' AND t.window_start < now() - interval '2 d'",
-    ),
-}
-
-# Logs of our own in weekly partitions; what their default partition caught goes row by row
-WEEKLY: Final[Mapping[str, tuple[str, str, str]]] = {
-    "stage_runs": (
-        "darkroom.stage_runs_default",
-        "at",
-        "NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id)",
-    ),
-    "ticks": ("darkroom.ticks_default", "tick_at", "t.status IN ('finished', 'failed')"),
-}
 
 ELSEWHERE: Final = frozenset({"temporary_objects"})
 """Kept by another task, collect-orphans, which looks at inputs in storage."""

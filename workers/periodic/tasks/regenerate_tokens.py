@@ -5,6 +5,7 @@ from typing import Final
 
 import asyncpg
 
+from models.money.regeneration import count_regenerations, regenerate_next, regenerate_user, users_to_regenerate
 from models.queue.refusal import is_of_a_row
 from models.queue.refusals import SPEAK_NOW
 from workers.periodic.refusals import log_refused, refusable_chunk
@@ -15,28 +16,21 @@ MOST_LATE: Final = 10_000
 """Users remembered who were locked by somebody else; whoever comes after them waits for the next tick."""
 
 
-_CHUNK: Final = "SELECT * FROM darkroom.regenerate_chunk($1, $2, $3)"
-_NEXT: Final = """
-SELECT d.user_id FROM darkroom.due_regenerations($1) d WHERE d.user_id > $2 ORDER BY d.user_id LIMIT $3
-"""
-
-
 async def regenerate(work: Work) -> Chunk:
     """Give the next users what they have earned, then one by one those who were locked."""
     cursor = work.cursor or {"after": "", "late": []}
     if cursor["after"] is None:
         return await _regenerate_late(work, list(cursor["late"]))
-    row = await refusable_chunk(
+    done = await refusable_chunk(
         work,
-        lambda size: work.connection.fetchrow(_CHUNK, work.at_utc, cursor["after"], size),
-        lambda size: work.connection.fetch(_NEXT, work.at_utc, cursor["after"], size),
+        lambda size: regenerate_next(work.connection, work.at_utc, cursor["after"], size),
+        lambda size: users_to_regenerate(work.connection, work.at_utc, cursor["after"], size),
         {"users": 0, "tokens": 0},
     )
-    late = [*cursor["late"], *(row["late"] or [])][:MOST_LATE]
-    counts = {"users": row["users"], "tokens": row["tokens"]}
-    if row["last"] is not None:
-        return Chunk({"after": row["last"], "late": late}, counts)
-    return Chunk({"after": None, "late": late} if late else None, counts)
+    late = [*cursor["late"], *done.late][:MOST_LATE]
+    if done.last is not None:
+        return Chunk({"after": done.last, "late": late}, done.counts)
+    return Chunk({"after": None, "late": late} if late else None, done.counts)
 
 
 async def _regenerate_late(work: Work, late: list[str]) -> Chunk:
@@ -45,7 +39,7 @@ async def _regenerate_late(work: Work, late: list[str]) -> Chunk:
     try:
         async with work.connection.transaction():
             await work.connection.execute(SPEAK_NOW)
-            tokens = await work.connection.fetchval("SELECT darkroom.regenerate_at($1, $2)", user, work.at_utc)
+            tokens = await regenerate_user(work.connection, user, work.at_utc)
         counts = {"users": int(tokens > 0), "tokens": tokens}
     except asyncpg.LockNotAvailableError:
         counts["postponed"] = 1  # the next tick gives it: intervals aren't lost
@@ -61,12 +55,7 @@ async def _regenerate_late(work: Work, late: list[str]) -> Chunk:
 
 async def count(work: Work) -> Mapping[str, int]:
     """Count users with something to earn, and the tokens."""
-    row = await work.connection.fetchrow(
-        """SELECT count(*) FILTER (WHERE d.tokens > 0) AS users, coalesce(sum(d.tokens), 0)::bigint AS tokens
-           FROM darkroom.due_regenerations($1) d""",
-        work.at_utc,
-    )
-    return dict(row or {})
+    return await count_regenerations(work.connection, work.at_utc)
 
 
 TASK: Final = Task("regenerate-tokens", Schedule("*/15 * * * *"), regenerate, count, moves_money=True)

@@ -5,18 +5,13 @@ from typing import Final
 
 import asyncpg
 
+from models.money.chunks import UserChunk
+from models.money.subscriptions import count_renewals, renew_next, renew_user, users_to_renew
 from models.queue.refusal import is_of_a_row
 from models.queue.refusals import SPEAK_NOW
 from workers.periodic.refusals import log_refused, refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
-
-_CHUNK: Final = "SELECT * FROM darkroom.renew_chunk($1, $2, $3, $4)"
-
-
-_NEXT: Final = """
-SELECT d.user_id FROM darkroom.due_periods($1) d WHERE d.user_id > $2 ORDER BY d.user_id LIMIT $3
-"""
 
 
 async def renew(work: Work) -> Chunk:
@@ -24,29 +19,29 @@ async def renew(work: Work) -> Chunk:
     cursor = work.cursor or {"after": "", "late": [], "renewed": 0}
     if cursor["after"] is None:
         return await _renew_late(work, list(cursor["late"]))
-    row = await refusable_chunk(
+    done = await refusable_chunk(
         work,
-        lambda size: work.connection.fetchrow(_CHUNK, work.at_utc, cursor["after"], size, None),
-        lambda size: work.connection.fetch(_NEXT, work.at_utc, cursor["after"], size),
+        lambda size: renew_next(work.connection, work.at_utc, cursor["after"], size),
+        lambda size: users_to_renew(work.connection, work.at_utc, cursor["after"], size),
         {"renewed": 0, "ended": 0},
     )
-    late = sorted({*cursor["late"], *(row["late"] or [])})
-    renewed = cursor["renewed"] + row["renewed"]
-    counts = {"renewed": row["renewed"], "ended": row["ended"]}
-    if row["last"] is not None:
-        return Chunk({"after": row["last"], "late": late, "renewed": renewed}, counts)
+    late = sorted({*cursor["late"], *done.late})
+    renewed = cursor["renewed"] + done.counts["renewed"]
+    if done.last is not None:
+        return Chunk({"after": done.last, "late": late, "renewed": renewed}, done.counts)
     if renewed:
-        return Chunk({"after": "", "late": [], "renewed": 0}, counts)
-    return Chunk({"after": None, "late": late} if late else None, counts)
+        return Chunk({"after": "", "late": [], "renewed": 0}, done.counts)
+    return Chunk({"after": None, "late": late} if late else None, done.counts)
 
 
 async def _renew_late(work: Work, late: list[str]) -> Chunk:
     """Wait for one user who was locked; the same again while that user has periods to make up."""
-    row, counts = None, {}
+    done: UserChunk | None = None
+    counts: Mapping[str, int] = {}
     try:
         async with work.connection.transaction():
             await work.connection.execute(SPEAK_NOW)
-            row = await work.connection.fetchrow(_CHUNK, work.at_utc, "", 1, late[-1])
+            done = await renew_user(work.connection, work.at_utc, late[-1])
     except asyncpg.LockNotAvailableError:
         counts = {"postponed": 1}  # the next tick makes it up
     except asyncpg.PostgresError as error:
@@ -54,21 +49,16 @@ async def _renew_late(work: Work, late: list[str]) -> Chunk:
             raise
         log_refused(TASK.name, late[-1], error)
         counts = {"refused": 1}  # so does it here: the others go on
-    if row is not None:
-        counts = {"renewed": row["renewed"], "ended": row["ended"]}
-    if row is None or row["last"] is None:
+    if done is not None:
+        counts = done.counts
+    if done is None or done.last is None:
         late.pop()
     return Chunk({"after": None, "late": late} if late else None, counts)
 
 
 async def count(work: Work) -> Mapping[str, int]:
     """Count subscriptions whose period is over; a missed period after it isn't counted."""
-    row = await work.connection.fetchrow(
-        """SELECT count(*) FILTER (WHERE NOT d.is_ending) AS renewed, count(*) FILTER (WHERE d.is_ending) AS ended
-           FROM darkroom.due_periods($1) d""",
-        work.at_utc,
-    )
-    return dict(row or {})
+    return await count_renewals(work.connection, work.at_utc)
 
 
 TASK: Final = Task(

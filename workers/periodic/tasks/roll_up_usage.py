@@ -4,17 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
+from models.periodic.usage import roll_up_month, users_past_limits, warn_of_usage
 from workers.periodic.refusals import permitted_rows
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 LATE_FACTS: Final = timedelta(days=3)
 """How long into a month the one before is computed again: its last jobs end in this one."""
-
-PATIENCE_S: Final = 900
-
-_PASSED: Final = "SELECT DISTINCT t.user_id FROM darkroom.thresholds_passed($1, $2) t ORDER BY 1"
-_WARN: Final = "SELECT darkroom.warn_of_usage($1, $2, $3)"
 
 
 def months(work: Work) -> list[date]:
@@ -28,14 +24,13 @@ async def roll_up(work: Work) -> Chunk:
     """Compute one month."""
     left = months(work) if work.cursor is None else [date.fromisoformat(text) for text in work.cursor["months"]]
     month, *left = left
-    users = await work.connection.fetchval("SELECT darkroom.roll_up_usage($1)", month, timeout=PATIENCE_S)
-    days = await work.connection.fetchval("SELECT darkroom.roll_up_costs($1)", month, timeout=PATIENCE_S)
+    users, days = await roll_up_month(work.connection, month)
     limits = dict(work.settings.usage_limits)
 
     async def warn(some: Sequence[str]) -> Mapping[str, int]:
-        return {"warnings": await work.connection.fetchval(_WARN, month, limits, some)}
+        return {"warnings": await warn_of_usage(work.connection, month, limits, some)}
 
-    passed = {row["user_id"]: row["user_id"] for row in await work.connection.fetch(_PASSED, month, limits)}
+    passed = {user_id: user_id for user_id in await users_past_limits(work.connection, month, limits)}
     counts = {"users": users, "days": days, **await permitted_rows(work, TASK.name, passed, warn)}
     return Chunk({"months": [day.isoformat() for day in left]} if left else None, counts)
 

@@ -1,0 +1,87 @@
+"""Breaches of the money promises, over every user: what they are, and the rows that tell the application of them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Final
+
+from models.connections import Connection
+
+PATIENCE_S: Final = 1_800
+"""Looking for breaches reads the whole ledger, and locks nothing."""
+
+_ALL: Final = """
+SELECT v.promise, v.violation, v.user_id, v.job_type, v.job_id, v.finding
+FROM darkroom.money_violations v ORDER BY v.promise DESC, v.violation, v.user_id, v.job_id
+"""
+_COUNT: Final = "SELECT count(*) FROM darkroom.money_violations"
+
+# the id is made of tick and finding, so that an audit that is run again writes none twice
+_NUMBERED: Final = """
+SELECT f.* FROM (
+    SELECT 'c' || left(md5(v.promise || coalesce(v.user_id, '') || coalesce(v.job_id, '') || v.finding || $1::text), 24)
+               AS id, v.promise, v.user_id, v.job_id, v.finding, count(*) OVER () AS violations
+    FROM darkroom.money_violations v) f LIMIT $2
+"""
+_WRITE: Final = """
+INSERT INTO public.error_logs
+    (id, "timestamp", message, "userId", route, environment, "errorType", "callerName", metadata)
+SELECT f.id, darkroom.utc_now(), f.promise || ': ' || f.finding, f.user_id, 'audit-ledger', 'BACKEND',
+       'LedgerViolation', 'darkroom', jsonb_build_object('promise', f.promise, 'jobId', f.job_id, 'tick', $1::text)
+FROM jsonb_to_recordset($2) AS f (id text, promise text, user_id text, job_id text, finding text)
+ON CONFLICT (id) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A breach of a money promise: which one, in which way, whose it is, and what was found."""
+
+    promise: str
+    violation: str
+    user_id: str
+    job_type: str | None
+    job_id: str | None
+    finding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A breach as an audit writes it down; `id` is the same whenever the same audit finds it."""
+
+    id: str
+    promise: str
+    user_id: str | None
+    job_id: str | None
+    finding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What an audit found: the first ones, and how many there are."""
+
+    first: Sequence[Finding]
+    violations: int
+
+
+async def list_violations(connection: Connection) -> list[Violation]:
+    """Return every breach."""
+    return [Violation(**row) for row in await connection.fetch(_ALL, timeout=PATIENCE_S)]
+
+
+async def count_violations(connection: Connection) -> int:
+    """Count the breaches."""
+    count: int = await connection.fetchval(_COUNT, timeout=PATIENCE_S)
+    return count
+
+
+async def audit(connection: Connection, at: datetime, most: int) -> Findings:
+    """Return the breaches that there are, at most so many of them, for the audit of a tick."""
+    rows = await connection.fetch(_NUMBERED, at.isoformat(), most, timeout=PATIENCE_S)
+    first = [Finding(row["id"], row["promise"], row["user_id"], row["job_id"], row["finding"]) for row in rows]
+    return Findings(first, rows[0]["violations"] if rows else 0)
+
+
+async def write_findings(connection: Connection, at: datetime, findings: Sequence[Finding]) -> None:
+    """Write what an audit found into the application's error log, each once."""
+    await connection.execute(_WRITE, at.isoformat(), [asdict(one) for one in findings])
