@@ -122,7 +122,7 @@ class Machine(Rows):
         elif (after := change(s)) is not None:
             yield Step(f"{name(worker)} {what}", after, writer=worker)
 
-    # a run of a claim: workers/running/runner.py, workers/gate/admission.py, models/queue/transitions.py
+    # a run of a claim: workers/running/run.py, workers/gate/admission.py, models/queue/transitions.py
 
     def work(self, s: State, worker: int, run: Run) -> Iterator[Step]:
         """Yield what a run does next."""

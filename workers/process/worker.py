@@ -41,6 +41,9 @@ from workers.process.tools import Tools, open_tools
 from workers.process.unbuilt import warn_of_unbuilt
 from workers.process.wake_up import Lanes, declare_wake_ups
 from workers.running.claim_loop import ClaimLoop
+from workers.running.error_log import ErrorLog
+from workers.running.record import Recorder
+from workers.running.run import StageRunner
 from workers.running.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -128,7 +131,8 @@ class WorkerProcess:
 
 def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
     settings = runtime.settings
-    return Runner(
+    errors = ErrorLog(runtime.database, secret_mask(settings))
+    stages = StageRunner(
         database=runtime.database,
         storage=runtime.storage,
         pixels=tools.pixels,
@@ -136,13 +140,14 @@ def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
         deadlines_s=settings.stage_deadlines,
         limits=tools.limits,
         answer_limits=tools.answer_limits,
-        mask=secret_mask(settings),
+        errors=errors,
         fetcher=tools.fetcher,
         maker=tools.engine,
         reuses_results=settings.reuse_results,
         check_job=tools.gate.require_makeable,
         models=tools.models,
     )
+    return Runner(stages.run, Recorder(runtime.database, errors).record)
 
 
 async def _once_set(event: threading.Event) -> None:

@@ -8,9 +8,8 @@ prefetch ever meets one.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -25,6 +24,7 @@ from models.queue.rescue import release_claims, rescue_lost_claims
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
 from workers.process.pulse import Pulse
 from workers.process.wake_up import Lanes
+from workers.running.job import Ending, RunningJob
 
 log = structlog.get_logger(__name__)
 
@@ -42,55 +42,6 @@ Take: TypeAlias = Callable[[Database, UUID, str, int, Mapping[str, float]], Awai
 """Claims up to so many jobs of a queue for a worker."""
 
 
-class Ending(StrEnum):
-    """Why a running job is told to stop."""
-
-    CLAIM_LOST = "claim lost"
-    SHUTDOWN = "shutdown"
-
-
-@dataclass(slots=True, eq=False)
-class RunningJob:
-    """A claim and its task.
-
-    `calls` counts provider calls in flight, and `holds_answer` says that one
-    has answered in this stage. `is_recording` shields a commit from a look.
-    `ends_after_stage` lets a stage finish whose call is paid for,
-    and releases the job then. `has_left_lane` while a result waits for a row
-    that another program holds.
-    """
-
-    claim: Claim
-    stage: str
-    started_s: float
-    calls: int = 0
-    is_recording: bool = False
-    has_left_lane: bool = False
-    holds_answer: bool = False
-    ends_after_stage: bool = False
-    ending: Ending | None = None
-    task: "asyncio.Task[None] | None" = None
-
-    @contextlib.contextmanager
-    def calling(self) -> Iterator[None]:
-        """Count a provider call in flight, while the block lasts."""
-        self.calls += 1
-        try:
-            yield
-        finally:
-            self.calls -= 1
-
-    def hold_answer(self) -> None:
-        """Note that a picture has come in this stage, which a process that stops lets be stored."""
-        self.holds_answer = True
-
-    def stop(self, ending: Ending) -> None:
-        """Cancel the task, once, and say why."""
-        if self.ending is None and self.task is not None:
-            self.ending = ending
-            self.task.cancel()
-
-
 class ClaimLoop:
     """Claims jobs and runs them until told to stop."""
 
@@ -99,7 +50,7 @@ class ClaimLoop:
         settings: Settings,
         database: Database,
         worker_id: UUID,
-        run_job: Callable[[RunningJob], Awaitable[None]],
+        run_job: Callable[[RunningJob], Coroutine[None, None, None]],
         *,
         lanes: Lanes,
         pulse: Callable[[], Pulse],
@@ -140,16 +91,15 @@ class ClaimLoop:
 
     def held_tokens(self) -> set[UUID]:
         """Return the claims that can be lost; may be called from any thread."""
-        return {token for token, job in list(self._running.items()) if not job.is_recording}
+        return {token for token, job in list(self._running.items()) if job.can_be_lost}
 
     def lose(self, tokens: set[UUID]) -> None:
         """Stop jobs whose claim is gone; may be called from any thread."""
 
         def stop() -> None:
             for token in tokens:
-                job = self._running.get(token)
-                if job is not None and not job.is_recording:
-                    job.stop(Ending.CLAIM_LOST)
+                if (job := self._running.get(token)) is not None:
+                    job.lose_claim()
 
         self._loop.call_soon_threadsafe(stop)
 
@@ -190,14 +140,11 @@ class ClaimLoop:
         if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
             await asyncio.wait([self._looking], timeout=LOOK_END_S)
         for job in self._running.values():
-            if job.is_recording or (grace_s > 0 and (job.calls > 0 or job.holds_answer)):
-                job.ends_after_stage = True
-            else:
-                job.stop(Ending.SHUTDOWN)
+            job.shut_down(has_grace=grace_s > 0)
         if self._running:
             await asyncio.wait(self._tasks(), timeout=max(grace_s, RELEASE_S))
         for job in self._running.values():
-            job.stop(Ending.SHUTDOWN)
+            job.end(Ending.SHUTDOWN)
         if self._running:
             await asyncio.wait(self._tasks(), timeout=RELEASE_S)
 
@@ -248,21 +195,20 @@ class ClaimLoop:
         return started
 
     def _start(self, one: Claim) -> None:
-        job = RunningJob(one, one.stage, time.monotonic())
+        job = RunningJob(one)
         self._running[one.lease_token] = job
-        job.task = asyncio.create_task(self._run(job), name=f"{one.job_type} {one.job_id}")
+        job.task = asyncio.create_task(self._run_job(job), name=f"{one.job_type} {one.job_id}")
+        job.task.add_done_callback(partial(self._let_go, job))
         self._lanes.set_free(self._free_lanes() > 0)
 
-    async def _run(self, job: RunningJob) -> None:
-        try:
-            await self._run_job(job)
-        except Exception:
+    def _let_go(self, job: RunningJob, task: "asyncio.Task[None]") -> None:
+        """Free the lane of a job whose task is over; one that couldn't be recorded is left to its deadline."""
+        if not task.cancelled() and (bug := task.exception()) is not None:
             self._given_up.add(job.claim.lease_token)
-            log.exception("job_given_up", job_id=job.claim.job_id)
-        finally:
-            self._running.pop(job.claim.lease_token, None)
-            self._lanes.set_free(self._free_lanes() > 0)  # jobs may have come back into their lanes
-            self._woken.set()
+            log.error("job_given_up", job_id=job.claim.job_id, exc_info=bug)
+        self._running.pop(job.claim.lease_token, None)
+        self._lanes.set_free(self._free_lanes() > 0)  # jobs may have come back into their lanes
+        self._woken.set()
 
     def _free_lanes(self) -> int:
         """Return how many more jobs may run. As many as there are lanes may wait outside of one, and no more."""

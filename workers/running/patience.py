@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import structlog
 
-from models.connections import ContentionError, DatabaseLostError, is_cancelled
-from workers.running.claim_loop import RunningJob
+from models.connections import DATABASE_ERRORS, ContentionError, DatabaseLostError, is_cancelled
+from workers.running.job import RunningJob
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ CONTENTION_PATIENCE_S = 120.0
 without a claim, and has used no attempt."""
 
 LANE_PATIENCE_S = 5.0
-"""How long such a wait keeps its lane."""
+"""How long such a wait keeps its lane, and how long a statement of it is repeated before the claim is prolonged."""
 
 CANCELLED_PATIENCE_S = 2.0
 """How long a statement is repeated that PostgreSQL cancels (a role's statement_timeout in a busy hour)."""
@@ -47,7 +47,7 @@ async def with_database(
         waiting: leaves its lane when it has lost them for LANE_PATIENCE_S, until the trip is over.
 
     Raises:
-        Exception: what the trip raised at last.
+        DatabaseLostError, ContentionError, asyncpg.PostgresError: what the trip raised at last.
     """
     contention_s = CONTENTION_PATIENCE_S if contention_s is None else contention_s
     began_s = time.monotonic()
@@ -55,17 +55,17 @@ async def with_database(
         while True:
             try:
                 return await trip()
-            except Exception as error:
+            except DATABASE_ERRORS as error:
                 waited_s = time.monotonic() - began_s
                 if waited_s >= _patience_s(error, contention_s):
                     raise
-                if waiting is not None and isinstance(error, ContentionError):
-                    waiting.has_left_lane = waited_s >= LANE_PATIENCE_S
+                if waiting is not None and isinstance(error, ContentionError) and waited_s >= LANE_PATIENCE_S:
+                    waiting.leave_lane()
                 log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
                 await asyncio.sleep(DATABASE_GONE_S)
     finally:
         if waiting is not None:
-            waiting.has_left_lane = False
+            waiting.take_lane()
 
 
 def _patience_s(error: Exception, contention_s: float) -> float:

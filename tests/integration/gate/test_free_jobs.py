@@ -15,7 +15,7 @@ from tests.integration.gate.test_gate import RULES, attempt, close
 from tests.integration.gate.test_sending import PROMPT, Scripted
 from workers.gate.gate import Gate
 from workers.gate.refusals import BudgetSpentError
-from workers.running.claim_loop import RunningJob
+from workers.running.job import RunningJob
 
 LIMIT = {"budgets": {"free_user_day_calls": 2}}
 
@@ -105,7 +105,7 @@ async def test_free_job_beyond_its_budget_waits_for_the_next_day_or_ends_and_say
     gate = Gate(database, [provider], provider, settings)
 
     async def ask():
-        job = RunningJob(await free_claim(database, user), "GENERATING", 0.0)
+        job = RunningJob(await free_claim(database, user))
         return await gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 1024, 1.0)
 
     await ask()

@@ -1,6 +1,5 @@
 """What paid calls brought: no third call for the same miss, and a job that used its calls up says what came."""
 
-import time
 from datetime import timedelta
 from decimal import Decimal
 
@@ -23,7 +22,7 @@ from pipelines.providers.provider import EncodedImage, Quote
 from tests.builders import make_claim
 from workers.gate.gate import Gate
 from workers.gate.paid_calls import RepeatedMissError, TooManyPaidCallsError
-from workers.running.claim_loop import RunningJob
+from workers.running.job import RunningJob
 
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
 
@@ -53,7 +52,7 @@ class Drawing:
 
 async def generate(database, claim, *providers, most=3):
     gate = Gate(database, providers, providers[0], Settings())
-    job = RunningJob(claim, "GENERATING", time.monotonic())
+    job = RunningJob(claim)
     return await gate.for_job(job, most_paid_calls=most).generate(PROMPT, [], 1024, 1.0)
 
 

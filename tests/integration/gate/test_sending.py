@@ -1,7 +1,6 @@
 """From admission to the first byte: what a gate lets through leaves at once, or is looked at again."""
 
 import asyncio
-import time
 from datetime import timedelta
 
 import pytest
@@ -22,7 +21,7 @@ from workers.gate.gate import Gate
 from workers.gate.open_calls import SENT_WITHIN_S
 from workers.gate.paid_calls import TooManyPaidCallsError
 from workers.gate.rules import rules_of
-from workers.running.claim_loop import RunningJob
+from workers.running.job import RunningJob
 
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
 PAUSE_S = 30.0
@@ -72,7 +71,7 @@ async def asked(database, provider, **settings):
     """Ask as one job of a worker process does."""
     claim = await make_claim(database)
     gate = Gate(database, [provider], provider, Settings(**settings))
-    job = RunningJob(claim, "GENERATING", time.monotonic())
+    job = RunningJob(claim)
     return await gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 1024, 1.0)
 
 
@@ -209,7 +208,7 @@ async def test_second_try_is_an_intent_of_its_own_and_counts_as_paid(database):
 async def test_unusable_analysis_is_measured_after_what_its_provider_asks_again(database):
     claim, provider, measuring = await make_claim(database), Unusable(), Scripted()
     measuring.is_paid = False
-    job = RunningJob(claim, "ANALYZING", time.monotonic())
+    job = RunningJob(claim)
     gate = Gate(database, [provider], measuring, Settings())
     await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
 
@@ -230,7 +229,7 @@ async def test_analysis_that_cant_be_had_is_measured_and_ends_nothing(database, 
     claim, measuring = await make_claim(database), Scripted()
     measuring.is_paid = False
     gate = Gate(database, [Scripted(connecting=connecting)], measuring, Settings())
-    job = RunningJob(claim, "ANALYZING", time.monotonic())
+    job = RunningJob(claim)
     await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
 
     assert measuring.sent == 1
@@ -296,7 +295,7 @@ async def test_second_try_that_has_no_room_now_uses_the_attempt_that_the_first_h
 async def test_unusable_analysis_without_room_for_a_second_try_is_measured(database):
     claim, provider, measuring = await make_claim(database), Unusable(), Scripted()
     measuring.is_paid = False
-    job = RunningJob(claim, "ANALYZING", time.monotonic())
+    job = RunningJob(claim)
     gate = Gate(database, [provider], measuring, Settings(**ONE_A_MINUTE))
     await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
 
@@ -309,7 +308,7 @@ async def test_pause_of_our_own_engine_keeps_nobody_from_measuring(database):
     await database.fetch(
         'INSERT INTO darkroom.settings (key, value) VALUES (\'pauses\', \'{"provider:local": {"actor": "ann"}}\')'
     )
-    job = RunningJob(claim, "ANALYZING", time.monotonic())
+    job = RunningJob(claim)
     gate = Gate(database, [provider], measuring, Settings())
     await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
 

@@ -1,13 +1,11 @@
 """Each failed attempt leaves a row in error_logs, and nothing that befalls the row befalls a job."""
 
 import asyncio
-import time
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from config.masking import SecretMask
 from models.history import error_logs
 from models.history.error_logs import MAX_EVIDENCE_CHARS, FailedAttempt, log_failed_attempts
 from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
@@ -17,11 +15,9 @@ from pipelines.errors import (
     ProviderUnavailableError,
     ThrottledError,
 )
-from pipelines.imaging.header import DecodeLimits
-from pipelines.storage.backends import open_storage
 from tests.builders import balance_of, claim_jobs, job_row, make_claim, make_generation, queue_row, waiting_for_locks
-from workers.running.claim_loop import Ending, RunningJob
-from workers.running.runner import Runner
+from tests.running import make_runner
+from workers.running.job import Ending, RunningJob
 
 SECRET = "a-secret-of-twenty-chars"
 FAILURE = FailedAttempt("enhance", "j", "u", "GENERATING", 1, "it failed", "SomeError", "SOME")
@@ -48,16 +44,8 @@ def attempt(database, tmp_path):
     async def run(error, *, job_id=None, meanwhile=None):
         job_id = job_id or await make_generation(database)
         (held,) = await claim_jobs(database)
-        runner = Runner(
-            database=database,
-            storage=open_storage(tmp_path.as_uri()),
-            pixels=None,
-            provider_for=lambda _job, **_: FailingProvider(error),
-            deadlines_s={"GENERATING": 60},
-            limits=DecodeLimits(),
-            mask=SecretMask([SECRET]),
-        )
-        job = RunningJob(held, held.stage, time.monotonic())
+        runner = make_runner(database, tmp_path, FailingProvider(error), secret=SECRET)
+        job = RunningJob(held)
 
         def begin():
             job.task = asyncio.create_task(runner.run_job(job))
@@ -183,7 +171,7 @@ def told_while_it_logs(database, foreign, eventually, monkeypatch):
                 await eventually(lambda: waiting_for_locks(database))
                 if ending is Ending.CLAIM_LOST:
                     await database.fetch("UPDATE public.mcp_generation_jobs SET status = 'CANCELLED'")
-                job.stop(ending)
+                job.end(ending)
                 await asyncio.wait([job.task], timeout=20)
                 assert job.task.done()
 

@@ -15,7 +15,8 @@ from models.queue.transitions import Completed, record
 from tests.builders import claim_jobs, make_image, make_user, make_worker, money_violations, new_id
 from workers.process.pulse import Pulse
 from workers.process.wake_up import Lanes
-from workers.running.claim_loop import ClaimLoop, RunningJob
+from workers.running.claim_loop import ClaimLoop
+from workers.running.job import RunningJob
 
 LEVELS = ("read_committed", "repeatable_read", "serializable")
 PRODUCERS = 8

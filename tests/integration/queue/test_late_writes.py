@@ -1,19 +1,15 @@
 """A write that the fence refused stands in the job's history; one whose answer was lost doesn't stand there twice."""
 
 import asyncio
-import time
 
 import pytest
 
-from config.masking import SecretMask
 from models.queue.claims import ClaimLostError
 from models.queue.transitions import Checkpoint, Completed, Failed, log_fenced, record
 from pipelines.errors import BadImageError
-from pipelines.imaging.header import DecodeLimits
-from pipelines.storage.backends import open_storage
 from tests.builders import claim_jobs, job_row, make_claim, make_generation, set_status
-from workers.running.claim_loop import RunningJob
-from workers.running.runner import Runner
+from tests.running import make_runner
+from workers.running.job import RunningJob
 
 
 async def history_of(database, job_id):
@@ -39,17 +35,9 @@ class LosingProvider:
 async def test_runner_whose_write_comes_too_late_leaves_a_line_in_the_history(database, tmp_path):
     job_id = await make_generation(database)
     (held,) = await claim_jobs(database)
-    runner = Runner(
-        database=database,
-        storage=open_storage(tmp_path.as_uri()),
-        pixels=None,
-        provider_for=lambda _job, **_: LosingProvider(database, job_id),
-        deadlines_s={"GENERATING": 60},
-        limits=DecodeLimits(),
-        mask=SecretMask([]),
-    )
+    runner = make_runner(database, tmp_path, LosingProvider(database, job_id))
 
-    await asyncio.wait_for(runner.run_job(RunningJob(held, held.stage, time.monotonic())), 20)
+    await asyncio.wait_for(runner.run_job(RunningJob(held)), 20)
 
     assert await history_of(database, job_id) == [("claimed", "GENERATING", 1), ("fenced", "GENERATING", 1)]
     assert (await job_row(database, job_id))["status"] == "CANCELLED"

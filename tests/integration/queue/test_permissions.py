@@ -1,20 +1,16 @@
 """Whose key and whose pipeline a job may use, asked again when it runs: nothing is bought for what isn't theirs."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from config.masking import SecretMask
 from config.settings import PRICES_TOKENS
 from models.queue.claims import ClaimLostError
 from models.queue.inputs import load_inputs, record_pipeline
 from models.schema.migrate import upgrade
 from pipelines.errors import ProviderUnavailableError
-from pipelines.imaging.header import DecodeLimits
-from pipelines.storage.backends import open_storage
 from tests.builders import (
     balance_of,
     claim_jobs,
@@ -28,8 +24,8 @@ from tests.builders import (
     new_id,
     set_status,
 )
-from workers.running.claim_loop import RunningJob
-from workers.running.runner import Runner
+from tests.running import make_runner
+from workers.running.job import RunningJob
 
 LINK = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, pipeline_token => $5)"
 
@@ -58,16 +54,8 @@ def run(database, provider, tmp_path: Path):
 
     async def run_next():
         (held,) = await claim_jobs(database)
-        runner = Runner(
-            database=database,
-            storage=open_storage(tmp_path.as_uri()),
-            pixels=None,
-            provider_for=lambda _job, **_: provider,
-            deadlines_s=dict.fromkeys(("ANALYZING", "CROPPING", "PROMPTING", "GENERATING"), 60),
-            limits=DecodeLimits(),
-            mask=SecretMask([]),
-        )
-        await asyncio.wait_for(runner.run_job(RunningJob(held, held.stage, time.monotonic())), 20)
+        runner = make_runner(database, tmp_path, provider)
+        await asyncio.wait_for(runner.run_job(RunningJob(held)), 20)
         return held
 
     return run_next

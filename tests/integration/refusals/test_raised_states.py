@@ -1,7 +1,6 @@
 """A trigger may raise any SQLSTATE: none stops the queue, keeps a job from its end, or a sweep from the other jobs."""
 
 import asyncio
-import time
 from functools import partial
 
 import pytest
@@ -16,8 +15,6 @@ from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Completed
 from pipelines.errors import BadImageError
-from pipelines.imaging.header import DecodeLimits
-from pipelines.storage.backends import open_storage
 from tests.builders import (
     balance_of,
     claim_jobs,
@@ -30,17 +27,24 @@ from tests.builders import (
     queue_row,
 )
 from tests.integration.refusals.rules import STATES, raise_states, run
+from tests.running import make_stages
 from workers.process.pulse import Pulse
 from workers.process.wake_up import Lanes
-from workers.running import patience, runner
-from workers.running.claim_loop import ClaimLoop, RunningJob
+from workers.running import patience, writing
+from workers.running import record as recording
+from workers.running.claim_loop import ClaimLoop
+from workers.running.error_log import ErrorLog
+from workers.running.job import RunningJob
+from workers.running.record import Recorder
+from workers.running.run import StageRunner
 from workers.running.runner import Runner
+from workers.running.writing import write
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 TERMS = TakeInTerms(max_wait_s=3_600, silence_s=60)
 
 
-class GivenRunner(Runner):
+class GivenStages(StageRunner):
     """Runs no stage: each claim comes to what the test gives."""
 
     given: "Completed | Checkpoint | Exception"
@@ -49,39 +53,38 @@ class GivenRunner(Runner):
         if isinstance(self.given, Exception):
             raise self.given
         if isinstance(self.given, Checkpoint):
-            await self._record(job, self.given)
+            await write(self._database, job, self.given)
             raise BadImageError("its stage went on")
         return self.given
 
 
 @pytest.fixture
-def given_runner(database, tmp_path, monkeypatch):
-    """A runner with little patience for locks."""
+def given_stages(database, tmp_path, monkeypatch):
+    """Stages of a process with little patience for locks."""
     monkeypatch.setattr(database_module, "RAISED_PATIENCE_S", 0.1)
     monkeypatch.setattr(refusals, "END_PATIENCE_S", 0.2)
     monkeypatch.setattr(patience, "CANCELLED_PATIENCE_S", 0.2)
     monkeypatch.setattr(patience, "CONTENTION_PATIENCE_S", 0.2)
     monkeypatch.setattr(patience, "LANE_PATIENCE_S", 0)
-    monkeypatch.setattr(runner, "LANE_PATIENCE_S", 0.2)
-    return GivenRunner(
-        database=database,
-        storage=open_storage(tmp_path.as_uri()),
-        pixels=None,
-        provider_for=lambda _job, **_: None,
-        deadlines_s={},
-        limits=DecodeLimits(),
-        mask=SecretMask([]),
-    )
+    for module in (recording, writing):
+        monkeypatch.setattr(module, "LANE_PATIENCE_S", 0.2)
+    return make_stages(database, tmp_path, None, SecretMask([]), GivenStages)
 
 
 @pytest.fixture
-def run_to(given_runner):
+def run_job(database, given_stages):
+    """Take a claim to its recorded end."""
+    return Runner(given_stages.run, Recorder(database, ErrorLog(database, SecretMask([]))).record).run_job
+
+
+@pytest.fixture
+def run_to(given_stages, run_job):
     """Run claims at once, each to a result, an error or a checkpoint."""
 
     async def run_claims(claims, given):
-        given_runner.given = given
-        jobs = [RunningJob(claim, claim.stage, time.monotonic()) for claim in claims]
-        await asyncio.gather(*(given_runner.run_job(job) for job in jobs))
+        given_stages.given = given
+        jobs = [RunningJob(claim) for claim in claims]
+        await asyncio.gather(*(run_job(job) for job in jobs))
 
     return run_claims
 
@@ -275,19 +278,19 @@ async def test_result_that_waits_too_long_for_a_row_that_is_held_fails_no_attemp
 
 
 async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_recorded(
-    database, connect, given_runner, monkeypatch, eventually
+    database, connect, given_stages, run_job, monkeypatch, eventually
 ):
     monkeypatch.setattr(patience, "CONTENTION_PATIENCE_S", 60)
-    given_runner.given = Completed("ANALYZING", 1, {})
+    given_stages.given = Completed("ANALYZING", 1, {})
     held = await make_job(database, maxRetries=0)
     holder, worker = await connect(), await make_worker(database)
 
-    async def run_job(job):
+    async def run_held(job):
         if job.claim.job_id == held:
             await holder.execute("SELECT FROM public.image_enhancement_jobs WHERE id = $1 FOR UPDATE", held)
-        await given_runner.run_job(job)
+        await run_job(job)
 
-    loop = ClaimLoop(Settings(lanes=1), database, worker, run_job, lanes=Lanes(), pulse=lambda: Pulse(5))
+    loop = ClaimLoop(Settings(lanes=1), database, worker, run_held, lanes=Lanes(), pulse=lambda: Pulse(5))
     looking = asyncio.create_task(loop.run())
     try:
         async with holder.transaction():

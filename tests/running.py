@@ -1,0 +1,37 @@
+"""The life of a claim as a worker process composes it, around a provider of the test's own."""
+
+from pathlib import Path
+from typing import Any
+
+from config.masking import SecretMask
+from models.database import Database
+from pipelines.imaging.header import DecodeLimits
+from pipelines.storage.backends import open_storage
+from workers.running.error_log import ErrorLog
+from workers.running.record import Recorder
+from workers.running.run import StageRunner
+from workers.running.runner import Runner
+
+DEADLINES_S = dict.fromkeys(("ANALYZING", "CROPPING", "PROMPTING", "GENERATING"), 60)
+
+
+def make_stages(
+    database: Database, folder: Path, provider: Any, mask: SecretMask, kind: type[StageRunner] = StageRunner
+) -> StageRunner:
+    """Return what runs stages without pixel children; every job may call one provider."""
+    return kind(
+        database=database,
+        storage=open_storage(folder.as_uri()),
+        pixels=None,  # type: ignore[arg-type]  # no stage of these tests draws
+        provider_for=lambda _job, **_: provider,
+        deadlines_s=DEADLINES_S,
+        limits=DecodeLimits(),
+        errors=ErrorLog(database, mask),
+    )
+
+
+def make_runner(database: Database, folder: Path, provider: Any, *, secret: str | None = None) -> Runner:
+    """Return what takes claims to their recorded ends."""
+    mask = SecretMask([] if secret is None else [secret])
+    stages = make_stages(database, folder, provider, mask)
+    return Runner(stages.run, Recorder(database, ErrorLog(database, mask)).record)

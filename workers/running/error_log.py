@@ -1,0 +1,42 @@
+"""What failed in an attempt, as error_logs keeps it: without secrets, and never at the cost of the job's own end."""
+
+import contextlib
+import traceback
+
+from config.masking import SecretMask
+from models.connections import contention_of
+from models.database import Database
+from models.history.error_logs import FailedAttempt, log_failed_attempts
+from pipelines.errors import StageError
+from workers.running.causes import error_code
+from workers.running.job import RunningJob, ToldToEndError
+
+
+class ErrorLog:
+    """Writes errors of attempts; `mask` takes secrets out of every text that is kept of an error."""
+
+    def __init__(self, database: Database, mask: SecretMask) -> None:
+        """Keep where to write; the caller owns the database."""
+        self._database = database
+        self.mask = mask
+
+    async def add(self, job: RunningJob, error: Exception) -> None:
+        """Write one row; neither its failure nor a call to end keeps the attempt's own end from its record."""
+        with contextlib.suppress(ToldToEndError), job.told_to_end():
+            await log_failed_attempts(self._database, [self._row(job, error)])
+
+    def _row(self, job: RunningJob, error: Exception) -> FailedAttempt:
+        claim, evidence = job.claim, error.evidence if isinstance(error, StageError) else None
+        error = contention_of(error) or error  # whoever counts errors knows PostgreSQL's names
+        return FailedAttempt(
+            job_type=claim.job_type,
+            job_id=claim.job_id,
+            user_id=claim.user_id,
+            stage=job.stage,
+            attempt=claim.attempt,
+            message=self.mask(str(error)),
+            type=type(error).__name__,
+            code=error_code(error),
+            stack=self.mask("".join(traceback.format_exception(error))),
+            evidence=self.mask(evidence) if evidence else None,
+        )

@@ -1,0 +1,152 @@
+"""One running job: its claim, how far its run has come, and how it is told to end."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+
+from models.queue.claims import Claim
+
+
+class Ending(StrEnum):
+    """Why a running job is told to end."""
+
+    CLAIM_LOST = "claim lost"
+    SHUTDOWN = "shutdown"
+
+
+class ToldToEndError(Exception):
+    """The job is told to end, and why. Only `RunningJob.told_to_end` raises it."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.value)
+        self.ending = ending
+
+
+class RunningJob:
+    """A claim, the task that runs it, and what others have to know before they end it.
+
+    The stage and its beginning are set by the run, calls and answers by the gate, recording and lanes by whoever writes
+    to the database; the claim loop asks, and tells the job to end. All of it happens on one event loop.
+    """
+
+    __slots__ = (
+        "_began_s",
+        "_calls",
+        "_ending",
+        "_ends_after_stage",
+        "_has_left_lane",
+        "_holds_answer",
+        "_is_recording",
+        "claim",
+        "stage",
+        "task",
+    )
+
+    def __init__(self, claim: Claim) -> None:
+        """Begin at the stage that the claim names; `task` is set by whoever starts the run."""
+        self.claim = claim
+        self.task: asyncio.Task[None] | None = None
+        self._calls = 0
+        self._is_recording = False
+        self._has_left_lane = False
+        self._ends_after_stage = False
+        self._ending: Ending | None = None
+        self.begin(claim.stage)
+
+    def begin(self, stage: str) -> None:
+        """Note that a stage begins: its time is counted from here, and it holds no answer yet."""
+        self.stage = stage
+        self._began_s = time.monotonic()
+        self._holds_answer = False
+
+    @property
+    def stage_ms(self) -> int:
+        """How long the stage has run, in milliseconds."""
+        return round((time.monotonic() - self._began_s) * 1000)
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[None]:
+        """Count a provider call in flight, while the block lasts."""
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    def hold_answer(self) -> None:
+        """Note that a picture has come in this stage, which a process that stops lets be stored."""
+        self._holds_answer = True
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Let no look for lost claims cut off what the block commits: by then its claim may be gone by right."""
+        self._is_recording = True
+        try:
+            yield
+        finally:
+            self._is_recording = False
+
+    @property
+    def can_be_lost(self) -> bool:
+        """Whether the claim of a job that isn't recording has to be in the database."""
+        return not self._is_recording
+
+    def leave_lane(self) -> None:
+        """Free the lane while a result waits for a row that another program holds."""
+        self._has_left_lane = True
+
+    def take_lane(self) -> None:
+        """Take the lane again."""
+        self._has_left_lane = False
+
+    @property
+    def has_left_lane(self) -> bool:
+        """Whether another job may run meanwhile."""
+        return self._has_left_lane
+
+    @property
+    def ends_after_stage(self) -> bool:
+        """Whether the run is to end when the stage in hand has its checkpoint."""
+        return self._ends_after_stage
+
+    def lose_claim(self) -> None:
+        """End the run, unless it is recording: then the fence decides."""
+        if self.can_be_lost:
+            self.end(Ending.CLAIM_LOST)
+
+    def shut_down(self, *, has_grace: bool) -> None:
+        """End the run because the process stops; with a result or a paid call in hand, after its stage.
+
+        Args:
+            has_grace: provider calls in flight get time to answer.
+        """
+        if self._is_recording or (has_grace and (self._calls > 0 or self._holds_answer)):
+            self._ends_after_stage = True
+        else:
+            self.end(Ending.SHUTDOWN)
+
+    def end(self, ending: Ending) -> None:
+        """Break off whatever the task waits for, once, and say why."""
+        if self._ending is None and self.task is not None:
+            self._ending = ending
+            self.task.cancel()
+
+    @contextlib.contextmanager
+    def told_to_end(self) -> Iterator[None]:
+        """Turn the cancellation by which a job is told to end into an error of ours. Nothing else knows of it.
+
+        Raises:
+            ToldToEndError: the block was broken off by `end`; what follows may wait again.
+            asyncio.CancelledError: nobody told the job to end: it is the event loop's own.
+        """
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._ending is None:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            raise ToldToEndError(self._ending) from None
