@@ -17,10 +17,12 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    IF job_type IN ('enhance', 'blend')
-            AND (SELECT j."isAnonymous" FROM public.image_enhancement_jobs j WHERE j.id = job_id) THEN
-        RETURN 'anonymous';
-    END IF;
+    CASE
+    --: each job table
+    WHEN job_type IN ({{types}}) THEN
+        {{unpaid}}
+    --: end
+    END CASE; -- another type raises: no table has its jobs
     RETURN 'user:' || user_id;
 END $$;
 
@@ -214,11 +216,12 @@ DECLARE
     budgets darkroom.limits[];
     kept jsonb;
 BEGIN
-    IF job_type IN ('enhance', 'blend') THEN
-        PERFORM FROM public.image_enhancement_jobs j WHERE j.id = job_id FOR KEY SHARE;
-    ELSE
-        PERFORM FROM public.mcp_generation_jobs j WHERE j.id = job_id FOR KEY SHARE;
-    END IF;
+    CASE
+    --: each job table
+    WHEN job_type IN ({{types}}) THEN
+        PERFORM FROM {{table}} j WHERE j.{{id column}} = {{id from job_id}} FOR KEY SHARE;
+    --: end
+    END CASE; -- another type raises: no table has its jobs
     SELECT q.tier = 'FREE' INTO is_free FROM darkroom.job_queue q
     WHERE q.id = queue_id AND q.job_id = open_call.job_id AND q.lease_token = open_call.lease_token FOR UPDATE;
     IF NOT FOUND THEN

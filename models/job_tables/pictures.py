@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from models.job_state import JobStatus
 from models.job_tables.inputs import JobInputs, Picture, Pipeline
-from models.job_tables.table import Inputs, JobTable, StageColumn
+from models.job_tables.table import Inputs, JobTable, Ledger, StageColumn
 
 # A job's own pipeline comes first, then its album's. One that is shared by link is its owner's, and whoever's showed
 # its token at submit; on tables whose application checks tokens by itself, everyone's.
@@ -89,11 +89,33 @@ def _load_generation(row: Mapping[str, Any]) -> JobInputs:
     )
 
 
+_ENTERING_ENHANCEMENTS: Final = """
+PERFORM darkroom.check_ids('imageId', ARRAY(SELECT n."imageId" FROM entering_rows n WHERE n.status = 'PENDING'));
+PERFORM darkroom.check_ids('sourceImageId',
+                           ARRAY(SELECT n."sourceImageId" FROM entering_rows n WHERE n.status = 'PENDING'));
+IF darkroom.setting('models') ->> 'over_size' = 'refuse' THEN
+    -- an operator who tries a job once more may name another model
+    PERFORM darkroom.check_size(s.model, s.tier, false)
+    FROM (SELECT DISTINCT n.tier::text AS tier, coalesce(nullif(current_setting('darkroom.model', true), ''),
+                                                         p."generationConfig" ->> 'model') AS model
+          FROM entering_rows n
+          LEFT JOIN public.enhancement_pipelines p
+              ON p.id = coalesce(n."pipelineId", darkroom.album_pipeline(n."userId", n."imageId"))
+          WHERE n.status = 'PENDING') s;
+END IF;
+"""
+
+_ENTERING_GENERATIONS: Final = """
+PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, true)
+FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
+"""
+
 _LABELS: Final = {status: status.value for status in JobStatus}
 
 ENHANCEMENTS: Final = JobTable(
     name="public.image_enhancement_jobs",
     rows="enhancements",
+    row="enhancement",
     job_types=("enhance", "blend"),
     user='r."userId"',
     job_type="""CASE WHEN r."isBlend" THEN 'blend' ELSE 'enhance' END""",
@@ -125,6 +147,12 @@ ENHANCEMENTS: Final = JobTable(
     checkpoint_columns=_CHECKPOINTS,
     json_columns=frozenset({"analysisResult", "cropDimensions"}),
     pipeline_column='"pipelineId"',
+    frozen=("id", '"userId"', '"imageId"', "tier", '"tokensCost"', '"isBlend"'),
+    entering=_ENTERING_ENHANCEMENTS,
+    fill_function="darkroom.fill_pipeline()",
+    is_unpaid='r."isAnonymous"',
+    ledger=Ledger("SPEND_ENHANCEMENT", "enhancement"),
+    shown={"imageId": 'r."imageId"', "sourceImageId": 'r."sourceImageId"'},
     key_column='"enhancedR2Key"',
     object_columns=("enhancedUrl", "enhancedR2Key"),
 )
@@ -132,9 +160,10 @@ ENHANCEMENTS: Final = JobTable(
 GENERATIONS: Final = JobTable(
     name="public.mcp_generation_jobs",
     rows="generations",
+    row="generation",
     job_types=("generate", "modify"),
     user='r."userId"',
-    job_type="lower(r.type::text)",
+    job_type="pg_catalog.lower(r.type::text)",
     tier="r.tier::text",
     cost='r."tokensCost"',
     max_attempts="darkroom.max_attempts(NULL)",
@@ -154,6 +183,9 @@ GENERATIONS: Final = JobTable(
     started_column='"processingStartedAt"',
     completed_column='"processingCompletedAt"',
     updated_column='"updatedAt"',
+    frozen=("id", '"userId"', "type", "tier", '"tokensCost"'),
+    entering=_ENTERING_GENERATIONS,
+    ledger=Ledger("SPEND_MCP_GENERATION", "mcp_generation"),
     key_column='"outputImageR2Key"',
     object_columns=("inputImageUrl", "inputImageR2Key", "outputImageUrl", "outputImageR2Key"),
     input_columns=("inputImageUrl", "inputImageR2Key"),

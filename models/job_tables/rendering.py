@@ -60,11 +60,14 @@ def as_label(table: JobTable, state: str) -> str:
 
 
 def as_state(table: JobTable, written: str) -> str:
-    """Return SQL that gives our state, as text, for a label of the table; that of a shared label is the first one."""
+    """Return SQL that gives our state, as text, for a label of the table; that of a shared label is the first one.
+
+    A label that the description doesn't know is given as it is: no state has its name.
+    """
     if table.are_labels_ours:
         return f"{written}::text"
     cases = " ".join(f"WHEN {quoted(text)} THEN {quoted(one)}" for text, one in table.states.items())
-    return f"CASE {written}::text {cases} END"
+    return f"CASE {written}::text {cases} ELSE {written}::text END"
 
 
 def state_of(table: JobTable, written: str) -> JobStatus:

@@ -50,6 +50,17 @@ class StageColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class Ledger:
+    """How a job's charge stands in the ledger `public.token_transactions`.
+
+    `spend_type` is the type of the charge. `source` is the charge's source, and begins that of a refund.
+    """
+
+    spend_type: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """How the inputs of a job are read.
 
@@ -69,6 +80,7 @@ class JobTable:
     Attributes:
         name: the table with its schema.
         rows: what its rows are called in names of ours, such as `enter_enhancements`.
+        row: the same of one row, such as `guard_enhancement`.
         job_types: the types of its jobs; a type belongs to one table.
         user: fragment: the user's id, as text.
         job_type: fragment: the type; NULL for a row that isn't ours.
@@ -94,6 +106,12 @@ class JobTable:
         started_column: when the first claim began.
         completed_column: when the job was completed.
         updated_column: when the row was last written.
+        frozen: columns that don't change while a job is unfinished.
+        entering: PL/pgSQL before a statement's rows enter, over `entering_rows n`; it raises what it refuses.
+        fill_function: of a trigger that completes each row before it is inserted.
+        is_unpaid: fragment: the job has no account, and shares the provider's budget of all such jobs.
+        ledger: how its charges and refunds are entered.
+        shown: fragments for the columns `imageId` and `sourceImageId` of the view of all jobs.
         key_column: that of `result` which holds the object's key.
         object_columns: every column that can hold an object's key or URL, in JSON too.
         input_columns: those of `object_columns` that name an input which nobody needs once the job is long over.
@@ -105,6 +123,7 @@ class JobTable:
 
     name: str
     rows: str
+    row: str
     job_types: tuple[str, ...]
     user: str
     job_type: str
@@ -129,6 +148,12 @@ class JobTable:
     started_column: str | None = None
     completed_column: str | None = None
     updated_column: str | None = None
+    frozen: tuple[str, ...] = ()
+    entering: str = ""
+    fill_function: str = ""
+    is_unpaid: str | None = None
+    ledger: Ledger | None = None
+    shown: Mapping[str, str] = field(default_factory=dict)
     key_column: str = ""
     object_columns: tuple[str, ...] = ()
     input_columns: tuple[str, ...] = ()

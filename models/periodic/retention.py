@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from models.connections import Connection
+from models.job_tables.registry import JOB_TABLES
 
 BRIEF_LOCK_MS: Final = 150
 """How long a drop may stand in the queue for a table that every worker writes: all who come later wait behind it."""
@@ -82,12 +83,13 @@ async def require_allowed(connection: Connection, policy: Policy, kept: Iterable
     Args:
         connection: any; nothing is locked.
         policy: whose table need not be there.
-        kept: bare names of tables of which no row is ever deleted or changed by retention.
+        kept: bare names of tables of which no row is ever deleted or changed by retention; job tables are added.
 
     Raises:
         ForbiddenPolicyError: it can; says by which tables.
     """
-    for row in await connection.fetch(_TAKES_ALONG, policy.table, list(kept)):
+    never = [*kept, *(table.relation for table in JOB_TABLES)]
+    for row in await connection.fetch(_TAKES_ALONG, policy.table, never):
         if row["kind"] not in {"r", "p"} and len(row["path"]) == 1:
             raise ForbiddenPolicyError(f"retention of {policy.table}: it is no table, and may show rows that are kept")
         if row["is_kept"] and len(row["path"]) == 1:

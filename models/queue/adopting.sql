@@ -26,9 +26,8 @@ BEGIN
     FROM unnest(jobs) j
     JOIN public.token_transactions t ON t."sourceId" = j.job_id AND t."userId" = j.user_id
     WHERE t.amount < 0
-      AND t.type::text = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT'
-                              ELSE 'SPEND_MCP_GENERATION' END
-      AND t.source = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
+      AND t.type::text = {{spend type of j.job_type}}
+      AND t.source = {{source of j.job_type}}
     ORDER BY j.job_type, j.job_id, t."createdAt", t.id
     ON CONFLICT DO NOTHING;
 
@@ -39,10 +38,8 @@ BEGIN
     WHERE EXISTS (
         SELECT FROM public.token_transactions t
         WHERE t."sourceId" = j.job_id AND t."userId" = j.user_id AND t.type = 'REFUND' AND t.amount > 0
-          AND t.source IN (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement_failed'
-                                ELSE 'mcp_generation_failed' END,
-                           CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement_cancelled'
-                                ELSE 'mcp_generation_cancelled' END))
+          AND t.source IN ({{source of j.job_type}} || '_failed',
+                           {{source of j.job_type}} || '_cancelled'))
     ORDER BY c.job_type, c.job_id
     ON CONFLICT DO NOTHING;
 END $$;
@@ -102,12 +99,11 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF cardinality(ids) > 0 THEN
-        UPDATE public.image_enhancement_jobs j SET status = 'PENDING' WHERE j.id = ANY (ids) AND j.status = 'PROCESSING'
-            AND EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.status = 'pending'
-                        AND q.job_type IN ('enhance', 'blend'));
-        UPDATE public.mcp_generation_jobs j SET status = 'PENDING' WHERE j.id = ANY (ids) AND j.status = 'PROCESSING'
-            AND EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.status = 'pending'
-                        AND q.job_type IN ('generate', 'modify'));
+        --: each job table
+        UPDATE {{table}} j SET {{status column}} = {{label from PENDING}} WHERE j.{{id column}} = ANY ({{ids from ids}}) AND {{is processing j}}
+            AND EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = {{id j}} AND q.status = 'pending'
+                        AND q.job_type IN ({{types}}));
+        --: end
     END IF;
 END $$;
 
@@ -125,20 +121,15 @@ BEGIN
     PERFORM darkroom.require_jobs_shown(); -- a queue row that is hidden isn't gone
     RETURN QUERY
     WITH found AS (
-        (SELECT CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END AS type, j.id, j."userId" AS owner, j.tier::text,
-                j.status::text, j."updatedAt" AS updated, j."createdAt" AS created
-         FROM public.image_enhancement_jobs j
-         WHERE j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" < silent
-           AND coalesce(j."processingStartedAt" < silent, true)
+        --: each job table, UNION ALL between
+        (SELECT {{type j}} AS type, {{id j}} AS id, {{user j}} AS owner, {{tier j}} AS tier,
+                {{state j}} AS status, {{last write j}} AS updated, {{created j}} AS created
+         FROM {{table}} j
+         WHERE {{is unfinished j}} AND {{is silent j}}
            AND NOT EXISTS (SELECT FROM darkroom.job_queue q
-                           WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend')))
-        UNION ALL
-        (SELECT lower(j.type::text), j.id, j."userId", j.tier::text, j.status::text, j."updatedAt", j."createdAt"
-         FROM public.mcp_generation_jobs j
-         WHERE j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" < silent
-           AND coalesce(j."processingStartedAt" < silent, true)
-           AND NOT EXISTS (SELECT FROM darkroom.job_queue q
-                           WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))))
+                           WHERE q.job_id = {{id j}} AND q.job_type IN ({{types}})))
+        --: end
+        )
     SELECT f.type, f.id::text, f.owner::text, f.status, f.updated::timestamp, m.is_refunded
     FROM found f
     CROSS JOIN LATERAL (SELECT EXISTS (
@@ -161,15 +152,14 @@ DECLARE
     label text;
 BEGIN
     PERFORM darkroom.require_jobs_shown();
-    IF of_type IN ('enhance', 'blend') THEN
-        SELECT j."userId" INTO owner FROM public.image_enhancement_jobs j
-        WHERE j.id = of_job AND j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" = found_at
+    CASE
+    --: each job table
+    WHEN of_type IN ({{types}}) THEN
+        SELECT {{user j}} INTO owner FROM {{table}} j
+        WHERE j.{{id column}} = {{id from of_job}} AND {{is unfinished j}} AND {{last write j}} = found_at
         FOR NO KEY UPDATE SKIP LOCKED;
-    ELSE
-        SELECT j."userId" INTO owner FROM public.mcp_generation_jobs j
-        WHERE j.id = of_job AND j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" = found_at
-        FOR NO KEY UPDATE SKIP LOCKED;
-    END IF;
+    --: end
+    END CASE; -- another type raises: no table has its jobs
     IF owner IS NULL OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_type = of_type AND q.job_id = of_job) THEN
         RETURN NULL;
     END IF;

@@ -1,5 +1,5 @@
 -- What happens to a job's row after it entered: guards on every writer, and the end of a job in the transaction
--- of whoever ends it. The pairs of statuses are those of models/job_state.py; a test compares.
+-- of whoever ends it. The pairs of statuses are those of models/job_state.py.
 
 -- Whether a job's status may change so: 'change', 'label' (a failed job that is told to be refunded), or 'kept', because a
 -- terminal status never changes, and blind writers are not to be broken by that. Raises for what no program may write.
@@ -8,7 +8,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF darkroom.is_terminal(before) THEN
-        IF before = 'FAILED' AND after = 'REFUNDED' THEN
+        IF (before, after) IN ({{label changes}}) THEN
             RETURN 'label';
         END IF;
         IF NOT darkroom.is_terminal(after) THEN
@@ -17,10 +17,7 @@ BEGIN
         END IF;
         RETURN 'kept';
     END IF;
-    IF (before, after) NOT IN (('PENDING', 'PROCESSING'), ('PENDING', 'CANCELLED'), ('PENDING', 'FAILED'),
-                               ('PENDING', 'REFUNDED'), ('PROCESSING', 'PENDING'),
-                               ('PROCESSING', 'COMPLETED'), ('PROCESSING', 'FAILED'),
-                               ('PROCESSING', 'REFUNDED'), ('PROCESSING', 'CANCELLED')) THEN
+    IF (before, after) NOT IN ({{changes}}) THEN
         RAISE EXCEPTION 'job % can''t change from % to %', job_id, before, after USING ERRCODE = '23514';
     END IF;
     RETURN 'change';
@@ -38,7 +35,8 @@ END $$;
 -- BEFORE UPDATE of a row, by anyone. It returns early in its first lines and not by a WHEN clause of its trigger, which
 -- would keep the application from changing these columns. The fields are read in one query that names the table: its plan
 -- is made anew in every session when a column has changed, where that of a bare expression would hold the old type.
-CREATE OR REPLACE FUNCTION darkroom.guard_enhancement() RETURNS trigger
+--: each job table
+CREATE OR REPLACE FUNCTION darkroom.guard_{{row}}() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -49,12 +47,12 @@ DECLARE
     is_stale boolean;
     verdict text;
 BEGIN
-    SELECT OLD.id::text, OLD.status::text, NEW.status::text,
-           (OLD.id, OLD."userId", OLD."imageId", OLD.tier, OLD."tokensCost", OLD."isBlend")
-               IS NOT DISTINCT FROM (NEW.id, NEW."userId", NEW."imageId", NEW.tier, NEW."tokensCost", NEW."isBlend"),
-           NEW."updatedAt" IS NOT DISTINCT FROM OLD."updatedAt"
+    SELECT OLD.{{id column}}::text, {{state OLD}}, {{state NEW}},
+           {{frozen OLD}}
+               IS NOT DISTINCT FROM {{frozen NEW}},
+           {{is stale}}
     INTO job_id, before, after, is_same_job, is_stale
-    FROM (SELECT) one LEFT JOIN public.image_enhancement_jobs j ON false;
+    FROM (SELECT) one LEFT JOIN {{table}} j ON false;
     IF before = after AND is_same_job THEN
         RETURN NEW;
     END IF;
@@ -69,51 +67,12 @@ BEGIN
     IF verdict <> 'change' THEN
         RETURN CASE verdict WHEN 'label' THEN NEW ELSE OLD END;
     END IF;
-    IF is_stale THEN
-        NEW."updatedAt" := darkroom.utc_now();
-    END IF;
-    IF darkroom.is_terminal(after) THEN
-        NEW := jsonb_populate_record(NEW, '{"currentStage": null}');
-    END IF;
+    {{touch}}
+    {{clear the stage}}
     RETURN NEW;
 END $$;
 
-CREATE OR REPLACE FUNCTION darkroom.guard_generation() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    job_id text;
-    before text;
-    after text;
-    is_same_job boolean;
-    is_stale boolean;
-    verdict text;
-BEGIN
-    SELECT OLD.id::text, OLD.status::text, NEW.status::text,
-           (OLD.id, OLD."userId", OLD.type, OLD.tier, OLD."tokensCost")
-               IS NOT DISTINCT FROM (NEW.id, NEW."userId", NEW.type, NEW.tier, NEW."tokensCost"),
-           NEW."updatedAt" IS NOT DISTINCT FROM OLD."updatedAt"
-    INTO job_id, before, after, is_same_job, is_stale
-    FROM (SELECT) one LEFT JOIN public.mcp_generation_jobs j ON false;
-    IF before = after AND is_same_job THEN
-        RETURN NEW;
-    END IF;
-    IF NOT is_same_job AND NOT darkroom.is_terminal(before) AND pg_trigger_depth() = 1 THEN
-        PERFORM darkroom.refuse_identity(job_id, before);
-    END IF;
-    IF before = after THEN
-        RETURN NEW;
-    END IF;
-    verdict := darkroom.allowed_change(job_id, before, after);
-    IF verdict <> 'change' THEN
-        RETURN CASE verdict WHEN 'label' THEN NEW ELSE OLD END;
-    END IF;
-    IF is_stale THEN
-        NEW."updatedAt" := darkroom.utc_now();
-    END IF;
-    RETURN NEW;
-END $$;
-
+--: end
 -- What became of jobs in one statement. PENDING waits again; everything else is over, or its row is gone.
 CREATE OR REPLACE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -149,7 +108,8 @@ END $$;
 -- AFTER UPDATE and AFTER DELETE, per statement: one that ends many jobs locks balances in their order, as charging does.
 -- A message that stood there before a cancellation is of an earlier attempt, and not its reason. Without parameters a
 -- plan is always kept, so the one for a single row must do for thousands: no nested loop over rows without an index.
-CREATE OR REPLACE FUNCTION darkroom.follow_enhancements() RETURNS trigger
+--: each job table
+CREATE OR REPLACE FUNCTION darkroom.follow_{{rows}}() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_nestloop = off AS $$
@@ -158,16 +118,15 @@ DECLARE
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         changes := ARRAY(
-            SELECT ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.status::text,
-                       n."currentStage"::text, coalesce(nullif(n."errorMessage", CASE n.status WHEN 'CANCELLED' THEN o."errorMessage" END),
-                                'set to ' || n.status))::darkroom.change
-            FROM rows_before o JOIN rows_after n ON n.id = o.id
-            WHERE n.status <> o.status AND n.status <> 'PROCESSING');
+            SELECT ROW({{type n}}, {{id n}}, {{user n}}, {{state n}},
+                       {{stage n}}, {{new reason n}})::darkroom.change
+            FROM rows_before o JOIN rows_after n ON n.{{id column}} = o.{{id column}}
+            WHERE n.{{status column}} <> o.{{status column}} AND {{is not processing n}});
     ELSE
         changes := ARRAY(
-            SELECT ROW(CASE WHEN o."isBlend" THEN 'blend' ELSE 'enhance' END, o.id, o."userId", 'DELETED',
+            SELECT ROW({{type o}}, {{id o}}, {{user o}}, 'DELETED',
                        NULL, 'the job''s row was deleted')::darkroom.change
-            FROM rows_before o WHERE o.status IN ('PENDING', 'PROCESSING'));
+            FROM rows_before o WHERE {{is unfinished o}});
     END IF;
     IF cardinality(changes) > 0 THEN
         PERFORM darkroom.follow(changes);
@@ -175,32 +134,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION darkroom.follow_generations() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET enable_nestloop = off AS $$
-DECLARE
-    changes darkroom.change[];
-BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        changes := ARRAY(
-            SELECT ROW(lower(n.type::text), n.id, n."userId", n.status::text,
-                       NULL, coalesce(nullif(n."errorMessage", CASE n.status WHEN 'CANCELLED' THEN o."errorMessage" END),
-                                'set to ' || n.status))::darkroom.change
-            FROM rows_before o JOIN rows_after n ON n.id = o.id
-            WHERE n.status <> o.status AND n.status <> 'PROCESSING');
-    ELSE
-        changes := ARRAY(
-            SELECT ROW(lower(o.type::text), o.id, o."userId", 'DELETED',
-                       NULL, 'the job''s row was deleted')::darkroom.change
-            FROM rows_before o WHERE o.status IN ('PENDING', 'PROCESSING'));
-    END IF;
-    IF cardinality(changes) > 0 THEN
-        PERFORM darkroom.follow(changes);
-    END IF;
-    RETURN NULL;
-END $$;
-
+--: end
 -- AFTER UPDATE of a user: the foreign keys follow a changed id by themselves, and so does what we keep by user.
 CREATE OR REPLACE FUNCTION darkroom.follow_user() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -110,34 +110,21 @@ END $$;
 
 -- BEFORE INSERT, once for the statement: what entering reads of the table is there. A migration of the application's may
 -- have dropped or renamed a column, and its producers are told which.
-CREATE OR REPLACE FUNCTION darkroom.check_enhancement_columns() RETURNS trigger
+--: each job table
+CREATE OR REPLACE FUNCTION darkroom.check_{{row}}_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM image_enhancement_jobs.id, image_enhancement_jobs."userId", image_enhancement_jobs."imageId",
-            image_enhancement_jobs."sourceImageId", image_enhancement_jobs."pipelineId", image_enhancement_jobs.tier,
-            image_enhancement_jobs."tokensCost", image_enhancement_jobs.status, image_enhancement_jobs."isBlend",
-            image_enhancement_jobs."maxRetries", image_enhancement_jobs."createdAt"
-    FROM public.image_enhancement_jobs WHERE false;
+    PERFORM
+        {{needed columns}}
+    FROM {{table}} WHERE false;
     RETURN NULL;
 EXCEPTION WHEN undefined_column THEN
     RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
         USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
-CREATE OR REPLACE FUNCTION darkroom.check_generation_columns() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM mcp_generation_jobs.id, mcp_generation_jobs."userId", mcp_generation_jobs.type, mcp_generation_jobs.tier,
-            mcp_generation_jobs."tokensCost", mcp_generation_jobs.status, mcp_generation_jobs."createdAt"
-    FROM public.mcp_generation_jobs WHERE false;
-    RETURN NULL;
-EXCEPTION WHEN undefined_column THEN
-    RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
-        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
-END $$;
-
+--: end
 -- BEFORE INSERT of a job that names no pipeline: it gets its album's, so that its row says from the beginning how it is
 -- treated, whatever becomes of the album. One that its user may not use, or only by a token, is left to the worker,
 -- which refuses it or looks for the token; so is every one of a serializable transaction, because the albums of
@@ -167,43 +154,20 @@ BEGIN
     RETURN NEW;
 END $$;
 
-CREATE OR REPLACE FUNCTION darkroom.enter_enhancements() RETURNS trigger
+--: each job table
+CREATE OR REPLACE FUNCTION darkroom.enter_{{rows}}() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM darkroom.check_ids('imageId', ARRAY(SELECT n."imageId" FROM entering_rows n WHERE n.status = 'PENDING'));
-    PERFORM darkroom.check_ids('sourceImageId',
-                               ARRAY(SELECT n."sourceImageId" FROM entering_rows n WHERE n.status = 'PENDING'));
-    IF darkroom.setting('models') ->> 'over_size' = 'refuse' THEN
-        -- an operator who tries a job once more may name another model
-        PERFORM darkroom.check_size(s.model, s.tier, false)
-        FROM (SELECT DISTINCT n.tier::text AS tier, coalesce(nullif(current_setting('darkroom.model', true), ''),
-                                                             p."generationConfig" ->> 'model') AS model
-              FROM entering_rows n
-              LEFT JOIN public.enhancement_pipelines p
-                  ON p.id = coalesce(n."pipelineId", darkroom.album_pipeline(n."userId", n."imageId"))
-              WHERE n.status = 'PENDING') s;
-    END IF;
+    {{entering checks}}
     PERFORM darkroom.enter(ARRAY(
-        SELECT ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.tier::text,
-                   n."tokensCost", 'ANALYZING', darkroom.max_attempts(n."maxRetries"), now())::darkroom.entering
-        FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
+        SELECT ROW({{type n}}, {{id n}}, {{user n}}, {{tier n}},
+                   {{cost n}}, {{first stage n}}, {{max attempts n}}, now())::darkroom.entering
+        FROM entering_rows n WHERE {{is pending n}} ORDER BY {{created n}}, n.{{id column}}));
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION darkroom.enter_generations() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, true)
-    FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
-    PERFORM darkroom.enter(ARRAY(
-        SELECT ROW(lower(n.type::text), n.id, n."userId", n.tier::text, n."tokensCost", 'GENERATING',
-                   darkroom.max_attempts(NULL), now())::darkroom.entering
-        FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
-    RETURN NULL;
-END $$;
-
+--: end
 -- Drop queue rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger), and take in what has no
 -- queue row, where we may: see adopting.sql. Returns how many of each. A job is locked against its end: one that is
 -- being cancelled now would be queued behind its cancellation's back.
@@ -219,45 +183,32 @@ BEGIN
     PERFORM darkroom.require_jobs_shown(); -- a job that is hidden isn't gone
     adopted := 0;
     IF darkroom.takes_over() THEN
-        adopted := darkroom.take_in(ARRAY(
-            SELECT ROW(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.id, j."userId", j.tier::text,
-                       j."tokensCost", coalesce(j."currentStage"::text, 'ANALYZING'),
-                       darkroom.max_attempts(j."maxRetries"),
-                       least(j."createdAt" AT TIME ZONE 'utc', now()))::darkroom.entering
-            FROM public.image_enhancement_jobs j
-            WHERE (j.status = 'PENDING' OR (j.status = 'PROCESSING' AND j."updatedAt" < silent
-                                            AND coalesce(j."processingStartedAt" < silent, true)))
-              AND NOT EXISTS (SELECT FROM darkroom.job_queue q
-                              WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend'))
-              AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
-                              WHERE r.job_id = j.id AND r.job_type IN ('enhance', 'blend') AND r.label IS NOT NULL)
-              AND CASE WHEN j."createdAt" > fresh THEN true
-                       ELSE darkroom.waited_s(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.tier::text,
-                                              j."createdAt", stops) < max_wait_s END
-            ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
+        --: each job table
         adopted := adopted + darkroom.take_in(ARRAY(
-            SELECT ROW(lower(j.type::text), j.id, j."userId", j.tier::text, j."tokensCost", 'GENERATING',
-                       darkroom.max_attempts(NULL),
-                       least(j."createdAt" AT TIME ZONE 'utc', now()))::darkroom.entering
-            FROM public.mcp_generation_jobs j
-            WHERE (j.status = 'PENDING' OR (j.status = 'PROCESSING' AND j."updatedAt" < silent
-                                            AND coalesce(j."processingStartedAt" < silent, true)))
+            SELECT ROW({{type j}}, {{id j}}, {{user j}}, {{tier j}},
+                       {{cost j}}, {{resumed stage j}},
+                       {{max attempts j}},
+                       least({{created j}} AT TIME ZONE 'utc', now()))::darkroom.entering
+            FROM {{table}} j
+            WHERE ({{is pending j}} OR ({{is processing j}} AND {{is silent j}}))
               AND NOT EXISTS (SELECT FROM darkroom.job_queue q
-                              WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))
+                              WHERE q.job_id = {{id j}} AND q.job_type IN ({{types}}))
               AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
-                              WHERE r.job_id = j.id AND r.job_type IN ('generate', 'modify') AND r.label IS NOT NULL)
-              AND CASE WHEN j."createdAt" > fresh THEN true
-                       ELSE darkroom.waited_s(lower(j.type::text), j.tier::text, j."createdAt", stops) < max_wait_s END
-            ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
+                              WHERE r.job_id = {{id j}} AND r.job_type IN ({{types}}) AND r.label IS NOT NULL)
+              AND CASE WHEN {{created j}} > fresh THEN true
+                       ELSE darkroom.waited_s({{type j}}, {{tier j}},
+                                              {{created j}}, stops) < max_wait_s END
+            ORDER BY {{created j}}, j.{{id column}} LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
+        --: end
     END IF;
     DELETE FROM darkroom.job_queue d WHERE d.id IN (
         SELECT q.id FROM darkroom.job_queue q
-        WHERE NOT EXISTS (SELECT FROM public.image_enhancement_jobs j
-                          WHERE j.id = q.job_id AND q.job_type IN ('enhance', 'blend')
-                            AND j.status IN ('PENDING', 'PROCESSING'))
-          AND NOT EXISTS (SELECT FROM public.mcp_generation_jobs j
-                          WHERE j.id = q.job_id AND q.job_type IN ('generate', 'modify')
-                            AND j.status IN ('PENDING', 'PROCESSING'))
+        WHERE q.job_type IN ({{all types}}) -- one of another type isn't ours to judge
+          --: each job table
+          AND NOT EXISTS (SELECT FROM {{table}} j
+                          WHERE j.{{id column}} = {{id from q.job_id}} AND q.job_type IN ({{types}})
+                            AND {{is unfinished j}})
+          --: end
         ORDER BY q.id LIMIT most FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS dropped = ROW_COUNT;
 END $$;

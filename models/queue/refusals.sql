@@ -159,15 +159,14 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     written text;
 BEGIN
-    IF of_type IN ('enhance', 'blend') THEN
-        UPDATE public.image_enhancement_jobs j
-        SET status = label::public."JobStatus", "errorMessage" = coalesce(message, j."errorMessage")
-        WHERE j.id = of_job RETURNING j.status::text INTO written;
-    ELSE
-        UPDATE public.mcp_generation_jobs j
-        SET status = label::public."JobStatus", "errorMessage" = coalesce(message, j."errorMessage")
-        WHERE j.id = of_job RETURNING j.status::text INTO written;
-    END IF;
+    CASE
+    --: each job table
+    WHEN of_type IN ({{types}}) THEN
+        UPDATE {{table}} j
+        SET {{label and message}}
+        WHERE j.{{id column}} = {{id from of_job}} RETURNING {{state j}} INTO written;
+    --: end
+    END CASE; -- another type raises: no table has its jobs
     IF coalesce(written NOT IN (label, 'COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED'),
                 EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type)) THEN
         PERFORM darkroom.refuse_change(of_job, label);
@@ -242,8 +241,12 @@ DECLARE
 BEGIN
     PERFORM darkroom.require_jobs_shown();
     -- outside of every block: a row that somebody else holds is no refusal
-    PERFORM 1 FROM public.image_enhancement_jobs j WHERE j.id = of_job FOR NO KEY UPDATE;
-    PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = of_job FOR NO KEY UPDATE;
+    CASE
+    --: each job table
+    WHEN of_type IN ({{types}}) THEN
+        PERFORM 1 FROM {{table}} j WHERE j.{{id column}} = {{id from of_job}} FOR NO KEY UPDATE;
+    --: end
+    END CASE;
     SELECT r.* INTO found_end FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job;
     SELECT j.status::text INTO status_now FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type;
     IF status_now IN ('PENDING', 'PROCESSING') AND found_end.label IS NOT NULL THEN

@@ -199,12 +199,12 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
 DECLARE
     status_now text;
 BEGIN
-    UPDATE public.image_enhancement_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
-    RETURNING j.status INTO status_now;
-    IF NOT FOUND THEN
-        UPDATE public.mcp_generation_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
-        RETURNING j.status INTO status_now;
+    --: each job table
+    IF NOT FOUND THEN -- nor in a table before
+        UPDATE {{table}} j SET {{status column}} = {{label from CANCELLED}} WHERE j.{{id column}} = {{id from job_id}}
+        RETURNING {{state j}} INTO status_now;
     END IF;
+    --: end
     IF status_now IS NULL AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
         RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';
     ELSIF coalesce(status_now IN ('PENDING', 'PROCESSING'), true) THEN
@@ -230,10 +230,11 @@ DECLARE
     label text;
 BEGIN
     -- the job's row before its queue row, as everyone locks
-    PERFORM 1 FROM public.image_enhancement_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
+    --: each job table
     IF NOT FOUND THEN
-        PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
+        PERFORM 1 FROM {{table}} j WHERE j.{{id column}} = {{id from job_id}} FOR NO KEY UPDATE;
     END IF;
+    --: end
     SELECT j.type, j."userId" AS user_id, j.status::text AS status INTO job FROM darkroom.jobs j WHERE j.id = job_id;
     PERFORM 1 FROM darkroom.job_queue q WHERE q.job_type = job.type AND q.job_id = job_id FOR UPDATE;
     SELECT r.label INTO label FROM darkroom.refused_ends r WHERE r.job_type = job.type AND r.job_id = job_id;

@@ -1,35 +1,25 @@
 -- The triggers on the application's tables. They start with "darkroom", so that theirs keep their order. None has a WHEN
 -- clause or a list of columns: PostgreSQL would refuse the application's changes of what those name.
 
-CREATE TRIGGER darkroom_enter AFTER INSERT ON public.image_enhancement_jobs
-    REFERENCING NEW TABLE AS entering_rows FOR EACH STATEMENT EXECUTE FUNCTION darkroom.enter_enhancements();
-CREATE TRIGGER darkroom_enter AFTER INSERT ON public.mcp_generation_jobs
-    REFERENCING NEW TABLE AS entering_rows FOR EACH STATEMENT EXECUTE FUNCTION darkroom.enter_generations();
-
-CREATE TRIGGER darkroom_check_columns BEFORE INSERT ON public.image_enhancement_jobs
-    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.check_enhancement_columns();
-CREATE TRIGGER darkroom_check_columns BEFORE INSERT ON public.mcp_generation_jobs
-    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.check_generation_columns();
-
-CREATE TRIGGER darkroom_fill_pipeline BEFORE INSERT ON public.image_enhancement_jobs
-    FOR EACH ROW EXECUTE FUNCTION darkroom.fill_pipeline();
-
-CREATE TRIGGER darkroom_guard_status BEFORE UPDATE ON public.image_enhancement_jobs
-    FOR EACH ROW EXECUTE FUNCTION darkroom.guard_enhancement();
-CREATE TRIGGER darkroom_guard_status BEFORE UPDATE ON public.mcp_generation_jobs
-    FOR EACH ROW EXECUTE FUNCTION darkroom.guard_generation();
-
-CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON public.image_enhancement_jobs
+--: each job table
+CREATE TRIGGER darkroom_enter AFTER INSERT ON {{table}}
+    REFERENCING NEW TABLE AS entering_rows FOR EACH STATEMENT EXECUTE FUNCTION darkroom.enter_{{rows}}();
+CREATE TRIGGER darkroom_check_columns BEFORE INSERT ON {{table}}
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.check_{{row}}_columns();
+CREATE TRIGGER darkroom_guard_status BEFORE UPDATE ON {{table}}
+    FOR EACH ROW EXECUTE FUNCTION darkroom.guard_{{row}}();
+CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON {{table}}
     REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after
-    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_enhancements();
-CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON public.image_enhancement_jobs
-    REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_enhancements();
-CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON public.mcp_generation_jobs
-    REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after
-    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_generations();
-CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON public.mcp_generation_jobs
-    REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_generations();
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_{{rows}}();
+CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON {{table}}
+    REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_{{rows}}();
 
+--: end
+--: each job table whose rows are filled
+CREATE TRIGGER darkroom_fill_pipeline BEFORE INSERT ON {{table}}
+    FOR EACH ROW EXECUTE FUNCTION {{fill function}};
+
+--: end
 CREATE TRIGGER darkroom_follow_user AFTER UPDATE ON public.users
     FOR EACH ROW EXECUTE FUNCTION darkroom.follow_user();
 

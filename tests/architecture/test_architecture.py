@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from models.job_tables.registry import JOB_TABLES
+from models.job_tables.rendering import types
 from pipelines.job_types import JOB_TYPES
 from pipelines.providers.registry import PROVIDERS
 from pipelines.storage.backends import BACKENDS
@@ -189,6 +191,37 @@ def test_no_sql_stands_in_workers():
 
     assert paths
     assert {str(path.relative_to(ROOT)): sql for path in paths if (sql := sql_in(path.read_text()))} == {}
+
+
+MAY_NAME_JOB_TABLES = {
+    "models/job_tables/": "the descriptions",
+    "models/application/": "the tables as `pictures` has them, which db upgrade makes where there are none",
+    "models/schema/migrations/": "what adoption asks of these tables, and revisions, which are frozen",
+    "models/queue/submit.sql": "submit_enhancement and submit_generation are the application's own way in",
+    "models/queue/submit_checks.sql": "what these two ask of their arguments",
+    "models/queue/entering.sql": "fill_pipeline is the application's own, and its description names it",
+    "config/periodic_terms.py": "refused in a setting before there is a database; retention adds every job table",
+    "workers/operations/jobs.py": "shows rows whole",
+    "workers/operations/retrying.py": "submits again by the application's own functions",
+    "workers/running/translation.py": "knows outputs of stages by columns",
+    "pipelines/job.py": "a word in a docstring",
+}
+
+
+def test_job_tables_are_named_by_their_descriptions_only():
+    names = {table.relation for table in JOB_TABLES} | {"ENHANCEMENTS", "GENERATIONS"}
+    naming = re.compile(rf"\b({'|'.join(names)})\b")
+    files = [path for package in PACKAGES for suffix in ("py", "sql") for path in (ROOT / package).rglob(f"*.{suffix}")]
+    found = {str(path.relative_to(ROOT)) for path in files if naming.search(path.read_text())}
+
+    assert {path for path in found if not path.startswith(tuple(MAY_NAME_JOB_TABLES))} == set()
+
+
+def test_nothing_chooses_a_job_table_by_a_list_of_types():
+    lists = re.compile("|".join(re.escape(f"({types(table)})") for table in JOB_TABLES))
+    files = [path for package in PACKAGES for suffix in ("py", "sql") for path in (ROOT / package).rglob(f"*.{suffix}")]
+
+    assert [str(path) for path in files if lists.search(path.read_text())] == []
 
 
 def test_command_line_starts_without_heavy_imports():

@@ -1,4 +1,4 @@
-"""Commands about the schema: db upgrade, db check."""
+"""Commands about the schema: db upgrade, db check, db sql."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.failures import DONE, FAILED
+from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.parameters import Json
 
 app = typer.Typer(help="Bring a database to this version.")
@@ -104,3 +104,27 @@ def check(*, as_json: Json = False) -> int:
         for problem in problems:
             typer.echo(problem.message)
     return FAILED if any(problem.kind != "ahead" for problem in problems) else DONE
+
+
+@app.command()
+def sql(
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="NAME", help="Only what names this job table, or is made for it.")
+    ] = None,
+) -> int:
+    """Print the functions, views and triggers that db upgrade makes, rendered for every job table.
+
+    Needs no database.
+    """
+    from models.job_tables.registry import JOB_TABLES
+    from models.schema.rendered import rendered_files, statements_about
+    from workers.cli.opening import open_settings
+
+    chosen = {name: one for one in JOB_TABLES for name in (one.name, one.relation)}
+    if table is not None and table not in chosen:
+        raise CommandUsageError(f"--table {table!r}: give {', '.join(one.relation for one in JOB_TABLES)}")
+    for name, text in rendered_files(open_settings(is_service=False).cost_column).items():
+        found = text if table is None else "\n\n".join(statements_about(text, chosen[table]))
+        if found:
+            typer.echo(f"-- models/{name}\n{found.strip()}\n")
+    return DONE

@@ -10,6 +10,9 @@ from asyncpg import PostgresError
 from sqlalchemy import Connection, text
 from sqlalchemy.engine.interfaces import AdaptedConnection
 
+from models.job_tables.registry import JOB_TABLES
+from models.job_tables.template import render
+
 SCHEMA = "darkroom"
 BRANCHES = ("application", "darkroom")
 """In the order of application: triggers need the tables."""
@@ -106,8 +109,9 @@ def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COL
 
 
 def sql_of(name: str, *, cost_column: str) -> str:
-    """Return the text of one of our SQL files, with the cost column that this installation has."""
-    return (MODELS / name).read_text(encoding="utf-8").replace(_quoted(OUR_COST_COLUMN), _quoted(cost_column))
+    """Return one of our SQL files, rendered for every job table, with the cost column that this installation has."""
+    sql = render((MODELS / name).read_text(encoding="utf-8"), JOB_TABLES)
+    return sql.replace(_quoted(OUR_COST_COLUMN), _quoted(cost_column))
 
 
 def _quoted(name: str) -> str:

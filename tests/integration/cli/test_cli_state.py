@@ -171,6 +171,26 @@ def test_db_check_and_upgrade_of_a_ready_database(darkroom: Darkroom) -> None:
     assert (upgraded.code, upgraded.json["applied"], upgraded.json["mode"]) == (0, [], "managed")
 
 
+def test_db_sql_prints_what_db_upgrade_makes(darkroom: Darkroom) -> None:
+    everything, one = darkroom("db", "sql"), darkroom("db", "sql", "--table", "mcp_generation_jobs")
+
+    assert (everything.code, one.code) == (0, 0)
+    assert "{{" not in everything.out
+    assert "FUNCTION darkroom.enter_enhancements()" in everything.out
+    assert "FUNCTION darkroom.enter_generations()" in one.out
+    assert "TRIGGER darkroom_enter AFTER INSERT ON public.mcp_generation_jobs" in one.out
+    assert "FUNCTION darkroom.enter_enhancements()" not in one.out
+
+
+def test_db_sql_of_a_table_that_is_no_job_table_is_refused(darkroom: Darkroom) -> None:
+    ran = darkroom("db", "sql", "--table", "users")
+
+    assert (ran.code, ran.err) == (
+        2,
+        "darkroom: --table 'users': give image_enhancement_jobs, mcp_generation_jobs\n",
+    )
+
+
 def test_db_upgrade_records_what_a_refresh_on_demand_gives(
     darkroom: Darkroom, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

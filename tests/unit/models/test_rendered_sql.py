@@ -17,9 +17,7 @@ TEMPLATES = (
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_rendered_sql_is_that_of_the_snapshot(name):
     if sql_of(name, cost_column=OUR_COST_COLUMN) != (SNAPSHOTS / name).read_text():
-        pytest.fail(
-            "read `git diff` after `python -m tests.unit.models.test_rendered_sql`, and commit it if it's meant"
-        )
+        pytest.fail("read `git diff` after `python -m tests.unit.models.test_rendered_sql`, and commit what is meant")
 
 
 def test_every_template_has_a_snapshot():

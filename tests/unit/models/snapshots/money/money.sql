@@ -161,9 +161,13 @@ BEGIN
         INSERT INTO public.token_transactions
             (id, "userId", amount, type, source, "sourceId", "balanceAfter", "createdAt")
         SELECT darkroom.new_id(), j.user_id, -j.cost,
-               (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT' ELSE 'SPEND_MCP_GENERATION' END)
+               (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT'
+                    WHEN j.job_type IN ('generate', 'modify') THEN 'SPEND_MCP_GENERATION'
+                    ELSE darkroom.unknown_type(j.job_type) END)
                    ::public."TokenTransactionType",
-               CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END,
+               CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement'
+                    WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+                    ELSE darkroom.unknown_type(j.job_type) END,
                j.job_id, h.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality),
                clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: dates follow the order of balances
         FROM unnest(jobs) WITH ORDINALITY j
@@ -222,7 +226,9 @@ BEGIN
         INSERT INTO public.token_transactions
             (id, "userId", amount, type, source, "sourceId", "balanceAfter", metadata, "createdAt")
         SELECT darkroom.new_id(), d.user_id, d.amount, 'REFUND',
-               CASE WHEN d.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
+               CASE WHEN d.job_type IN ('enhance', 'blend') THEN 'enhancement'
+                    WHEN d.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+                    ELSE darkroom.unknown_type(d.job_type) END
                    || CASE WHEN d.status IN ('CANCELLED', 'DELETED') THEN '_cancelled' ELSE '_failed' END,
                d.job_id, c.balance - d.total + d.so_far, jsonb_build_object('reason', d.reason),
                clock_timestamp() AT TIME ZONE 'utc'

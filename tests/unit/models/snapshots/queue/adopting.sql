@@ -27,8 +27,11 @@ BEGIN
     JOIN public.token_transactions t ON t."sourceId" = j.job_id AND t."userId" = j.user_id
     WHERE t.amount < 0
       AND t.type::text = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT'
-                              ELSE 'SPEND_MCP_GENERATION' END
-      AND t.source = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement' ELSE 'mcp_generation' END
+                    WHEN j.job_type IN ('generate', 'modify') THEN 'SPEND_MCP_GENERATION'
+                    ELSE darkroom.unknown_type(j.job_type) END
+      AND t.source = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement'
+                    WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+                    ELSE darkroom.unknown_type(j.job_type) END
     ORDER BY j.job_type, j.job_id, t."createdAt", t.id
     ON CONFLICT DO NOTHING;
 
@@ -39,10 +42,12 @@ BEGIN
     WHERE EXISTS (
         SELECT FROM public.token_transactions t
         WHERE t."sourceId" = j.job_id AND t."userId" = j.user_id AND t.type = 'REFUND' AND t.amount > 0
-          AND t.source IN (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement_failed'
-                                ELSE 'mcp_generation_failed' END,
-                           CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement_cancelled'
-                                ELSE 'mcp_generation_cancelled' END))
+          AND t.source IN (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement'
+                    WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+                    ELSE darkroom.unknown_type(j.job_type) END || '_failed',
+                           CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement'
+                    WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+                    ELSE darkroom.unknown_type(j.job_type) END || '_cancelled'))
     ORDER BY c.job_type, c.job_id
     ON CONFLICT DO NOTHING;
 END $$;
@@ -125,20 +130,22 @@ BEGIN
     PERFORM darkroom.require_jobs_shown(); -- a queue row that is hidden isn't gone
     RETURN QUERY
     WITH found AS (
-        (SELECT CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END AS type, j.id, j."userId" AS owner, j.tier::text,
-                j.status::text, j."updatedAt" AS updated, j."createdAt" AS created
+        (SELECT CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END AS type, j.id AS id, j."userId" AS owner, j.tier::text AS tier,
+                j.status::text AS status, j."updatedAt" AS updated, j."createdAt" AS created
          FROM public.image_enhancement_jobs j
          WHERE j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" < silent
-           AND coalesce(j."processingStartedAt" < silent, true)
+                AND coalesce(j."processingStartedAt" < silent, true)
            AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                            WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend')))
         UNION ALL
-        (SELECT lower(j.type::text), j.id, j."userId", j.tier::text, j.status::text, j."updatedAt", j."createdAt"
+        (SELECT pg_catalog.lower(j.type::text) AS type, j.id AS id, j."userId" AS owner, j.tier::text AS tier,
+                j.status::text AS status, j."updatedAt" AS updated, j."createdAt" AS created
          FROM public.mcp_generation_jobs j
          WHERE j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" < silent
-           AND coalesce(j."processingStartedAt" < silent, true)
+                AND coalesce(j."processingStartedAt" < silent, true)
            AND NOT EXISTS (SELECT FROM darkroom.job_queue q
-                           WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))))
+                           WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify')))
+        )
     SELECT f.type, f.id::text, f.owner::text, f.status, f.updated::timestamp, m.is_refunded
     FROM found f
     CROSS JOIN LATERAL (SELECT EXISTS (
@@ -161,15 +168,16 @@ DECLARE
     label text;
 BEGIN
     PERFORM darkroom.require_jobs_shown();
-    IF of_type IN ('enhance', 'blend') THEN
+    CASE
+    WHEN of_type IN ('enhance', 'blend') THEN
         SELECT j."userId" INTO owner FROM public.image_enhancement_jobs j
         WHERE j.id = of_job AND j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" = found_at
         FOR NO KEY UPDATE SKIP LOCKED;
-    ELSE
+    WHEN of_type IN ('generate', 'modify') THEN
         SELECT j."userId" INTO owner FROM public.mcp_generation_jobs j
         WHERE j.id = of_job AND j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" = found_at
         FOR NO KEY UPDATE SKIP LOCKED;
-    END IF;
+    END CASE; -- another type raises: no table has its jobs
     IF owner IS NULL OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_type = of_type AND q.job_id = of_job) THEN
         RETURN NULL;
     END IF;

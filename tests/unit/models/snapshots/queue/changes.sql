@@ -1,5 +1,5 @@
 -- What happens to a job's row after it entered: guards on every writer, and the end of a job in the transaction
--- of whoever ends it. The pairs of statuses are those of models/job_state.py; a test compares.
+-- of whoever ends it. The pairs of statuses are those of models/job_state.py.
 
 -- Whether a job's status may change so: 'change', 'label' (a failed job that is told to be refunded), or 'kept', because a
 -- terminal status never changes, and blind writers are not to be broken by that. Raises for what no program may write.
@@ -8,7 +8,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF darkroom.is_terminal(before) THEN
-        IF before = 'FAILED' AND after = 'REFUNDED' THEN
+        IF (before, after) IN (('FAILED', 'REFUNDED')) THEN
             RETURN 'label';
         END IF;
         IF NOT darkroom.is_terminal(after) THEN
@@ -17,10 +17,9 @@ BEGIN
         END IF;
         RETURN 'kept';
     END IF;
-    IF (before, after) NOT IN (('PENDING', 'PROCESSING'), ('PENDING', 'CANCELLED'), ('PENDING', 'FAILED'),
-                               ('PENDING', 'REFUNDED'), ('PROCESSING', 'PENDING'),
-                               ('PROCESSING', 'COMPLETED'), ('PROCESSING', 'FAILED'),
-                               ('PROCESSING', 'REFUNDED'), ('PROCESSING', 'CANCELLED')) THEN
+    IF (before, after) NOT IN (('PENDING', 'PROCESSING'), ('PENDING', 'FAILED'), ('PENDING', 'REFUNDED'), ('PENDING', 'CANCELLED'),
+       ('PROCESSING', 'PENDING'), ('PROCESSING', 'COMPLETED'), ('PROCESSING', 'FAILED'),
+       ('PROCESSING', 'REFUNDED'), ('PROCESSING', 'CANCELLED')) THEN
         RAISE EXCEPTION 'job % can''t change from % to %', job_id, before, after USING ERRCODE = '23514';
     END IF;
     RETURN 'change';
@@ -98,6 +97,7 @@ BEGIN
     IF before = after AND is_same_job THEN
         RETURN NEW;
     END IF;
+    -- depth: an id that changed elsewhere, and the foreign key follows
     IF NOT is_same_job AND NOT darkroom.is_terminal(before) AND pg_trigger_depth() = 1 THEN
         PERFORM darkroom.refuse_identity(job_id, before);
     END IF;
@@ -184,14 +184,14 @@ DECLARE
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         changes := ARRAY(
-            SELECT ROW(lower(n.type::text), n.id, n."userId", n.status::text,
+            SELECT ROW(pg_catalog.lower(n.type::text), n.id, n."userId", n.status::text,
                        NULL, coalesce(nullif(n."errorMessage", CASE n.status WHEN 'CANCELLED' THEN o."errorMessage" END),
                                 'set to ' || n.status))::darkroom.change
             FROM rows_before o JOIN rows_after n ON n.id = o.id
             WHERE n.status <> o.status AND n.status <> 'PROCESSING');
     ELSE
         changes := ARRAY(
-            SELECT ROW(lower(o.type::text), o.id, o."userId", 'DELETED',
+            SELECT ROW(pg_catalog.lower(o.type::text), o.id, o."userId", 'DELETED',
                        NULL, 'the job''s row was deleted')::darkroom.change
             FROM rows_before o WHERE o.status IN ('PENDING', 'PROCESSING'));
     END IF;

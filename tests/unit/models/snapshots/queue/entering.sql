@@ -114,10 +114,12 @@ CREATE OR REPLACE FUNCTION darkroom.check_enhancement_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM image_enhancement_jobs.id, image_enhancement_jobs."userId", image_enhancement_jobs."imageId",
-            image_enhancement_jobs."sourceImageId", image_enhancement_jobs."pipelineId", image_enhancement_jobs.tier,
-            image_enhancement_jobs."tokensCost", image_enhancement_jobs.status, image_enhancement_jobs."isBlend",
-            image_enhancement_jobs."maxRetries", image_enhancement_jobs."createdAt"
+    PERFORM
+        image_enhancement_jobs.id, image_enhancement_jobs.status, image_enhancement_jobs."userId",
+               image_enhancement_jobs."isBlend", image_enhancement_jobs.tier, image_enhancement_jobs."tokensCost",
+               image_enhancement_jobs."maxRetries", image_enhancement_jobs."createdAt",
+               image_enhancement_jobs."imageId", image_enhancement_jobs."sourceImageId",
+               image_enhancement_jobs."pipelineId"
     FROM public.image_enhancement_jobs WHERE false;
     RETURN NULL;
 EXCEPTION WHEN undefined_column THEN
@@ -129,8 +131,10 @@ CREATE OR REPLACE FUNCTION darkroom.check_generation_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM mcp_generation_jobs.id, mcp_generation_jobs."userId", mcp_generation_jobs.type, mcp_generation_jobs.tier,
-            mcp_generation_jobs."tokensCost", mcp_generation_jobs.status, mcp_generation_jobs."createdAt"
+    PERFORM
+        mcp_generation_jobs.id, mcp_generation_jobs.status, mcp_generation_jobs."userId",
+               mcp_generation_jobs.type, mcp_generation_jobs.tier, mcp_generation_jobs."tokensCost",
+               mcp_generation_jobs."createdAt"
     FROM public.mcp_generation_jobs WHERE false;
     RETURN NULL;
 EXCEPTION WHEN undefined_column THEN
@@ -198,8 +202,8 @@ BEGIN
     PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, true)
     FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
     PERFORM darkroom.enter(ARRAY(
-        SELECT ROW(lower(n.type::text), n.id, n."userId", n.tier::text, n."tokensCost", 'GENERATING',
-                   darkroom.max_attempts(NULL), now())::darkroom.entering
+        SELECT ROW(pg_catalog.lower(n.type::text), n.id, n."userId", n.tier::text,
+                   n."tokensCost", 'GENERATING', darkroom.max_attempts(NULL), now())::darkroom.entering
         FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
     RETURN NULL;
 END $$;
@@ -219,14 +223,14 @@ BEGIN
     PERFORM darkroom.require_jobs_shown(); -- a job that is hidden isn't gone
     adopted := 0;
     IF darkroom.takes_over() THEN
-        adopted := darkroom.take_in(ARRAY(
+        adopted := adopted + darkroom.take_in(ARRAY(
             SELECT ROW(CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j.id, j."userId", j.tier::text,
                        j."tokensCost", coalesce(j."currentStage"::text, 'ANALYZING'),
                        darkroom.max_attempts(j."maxRetries"),
                        least(j."createdAt" AT TIME ZONE 'utc', now()))::darkroom.entering
             FROM public.image_enhancement_jobs j
             WHERE (j.status = 'PENDING' OR (j.status = 'PROCESSING' AND j."updatedAt" < silent
-                                            AND coalesce(j."processingStartedAt" < silent, true)))
+                AND coalesce(j."processingStartedAt" < silent, true)))
               AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                               WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend'))
               AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
@@ -236,23 +240,26 @@ BEGIN
                                               j."createdAt", stops) < max_wait_s END
             ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
         adopted := adopted + darkroom.take_in(ARRAY(
-            SELECT ROW(lower(j.type::text), j.id, j."userId", j.tier::text, j."tokensCost", 'GENERATING',
+            SELECT ROW(pg_catalog.lower(j.type::text), j.id, j."userId", j.tier::text,
+                       j."tokensCost", 'GENERATING',
                        darkroom.max_attempts(NULL),
                        least(j."createdAt" AT TIME ZONE 'utc', now()))::darkroom.entering
             FROM public.mcp_generation_jobs j
             WHERE (j.status = 'PENDING' OR (j.status = 'PROCESSING' AND j."updatedAt" < silent
-                                            AND coalesce(j."processingStartedAt" < silent, true)))
+                AND coalesce(j."processingStartedAt" < silent, true)))
               AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                               WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify'))
               AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
                               WHERE r.job_id = j.id AND r.job_type IN ('generate', 'modify') AND r.label IS NOT NULL)
               AND CASE WHEN j."createdAt" > fresh THEN true
-                       ELSE darkroom.waited_s(lower(j.type::text), j.tier::text, j."createdAt", stops) < max_wait_s END
+                       ELSE darkroom.waited_s(pg_catalog.lower(j.type::text), j.tier::text,
+                                              j."createdAt", stops) < max_wait_s END
             ORDER BY j."createdAt", j.id LIMIT most FOR NO KEY UPDATE OF j SKIP LOCKED));
     END IF;
     DELETE FROM darkroom.job_queue d WHERE d.id IN (
         SELECT q.id FROM darkroom.job_queue q
-        WHERE NOT EXISTS (SELECT FROM public.image_enhancement_jobs j
+        WHERE q.job_type IN ('enhance', 'blend', 'generate', 'modify') -- one of another type isn't ours to judge
+          AND NOT EXISTS (SELECT FROM public.image_enhancement_jobs j
                           WHERE j.id = q.job_id AND q.job_type IN ('enhance', 'blend')
                             AND j.status IN ('PENDING', 'PROCESSING'))
           AND NOT EXISTS (SELECT FROM public.mcp_generation_jobs j

@@ -10,20 +10,20 @@ RETURNS TABLE (id text, type text, "userId" text, tier text, "tokensCost" bigint
                "updatedAt" timestamp)
 LANGUAGE sql STABLE AS $$
     SELECT j.id::text, CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END, j."userId"::text, j.tier::text,
-           j."tokensCost"::bigint, j.status::text, j."currentStage"::text, j."imageId"::text, j."sourceImageId"::text,
-           j."pipelineId"::text, j."enhancedUrl"::text, j."enhancedR2Key"::text, j."enhancedWidth"::bigint,
-           j."enhancedHeight"::bigint, j."enhancedSizeBytes"::bigint, j."errorMessage"::text, j."retryCount"::bigint,
-           j."geminiModel"::text, j."processingStartedAt"::timestamp, j."processingCompletedAt"::timestamp,
-           j."createdAt"::timestamp, j."updatedAt"::timestamp
+           j."tokensCost"::bigint, j.status::text, j."currentStage"::text, j."imageId"::text,
+           j."sourceImageId"::text, j."pipelineId"::text, j."enhancedUrl"::text, j."enhancedR2Key"::text,
+           j."enhancedWidth"::bigint, j."enhancedHeight"::bigint, j."enhancedSizeBytes"::bigint,
+           j."errorMessage"::text, j."retryCount"::bigint, j."geminiModel"::text,
+           j."processingStartedAt"::timestamp, j."processingCompletedAt"::timestamp, j."createdAt"::timestamp,
+           j."updatedAt"::timestamp
     FROM public.image_enhancement_jobs j
     WHERE statuses IS NULL OR j.status OPERATOR(pg_catalog.=) ANY (statuses::public."JobStatus"[])
     UNION ALL
-    SELECT j.id::text, pg_catalog.lower(j.type::text), j."userId"::text, j.tier::text,
-           j."tokensCost"::bigint, j.status::text, NULL, NULL, NULL,
-           NULL, j."outputImageUrl"::text, j."outputImageR2Key"::text, j."outputWidth"::bigint,
-           j."outputHeight"::bigint, j."outputSizeBytes"::bigint, j."errorMessage"::text, NULL,
-           j."geminiModel"::text, j."processingStartedAt"::timestamp, j."processingCompletedAt"::timestamp,
-           j."createdAt"::timestamp, j."updatedAt"::timestamp
+    SELECT j.id::text, pg_catalog.lower(j.type::text), j."userId"::text, j.tier::text, j."tokensCost"::bigint,
+           j.status::text, NULL, NULL, NULL, NULL, j."outputImageUrl"::text, j."outputImageR2Key"::text,
+           j."outputWidth"::bigint, j."outputHeight"::bigint, j."outputSizeBytes"::bigint,
+           j."errorMessage"::text, NULL, j."geminiModel"::text, j."processingStartedAt"::timestamp,
+           j."processingCompletedAt"::timestamp, j."createdAt"::timestamp, j."updatedAt"::timestamp
     FROM public.mcp_generation_jobs j
     WHERE statuses IS NULL OR j.status OPERATOR(pg_catalog.=) ANY (statuses::public."JobStatus"[])
 $$;

@@ -199,11 +199,13 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
 DECLARE
     status_now text;
 BEGIN
-    UPDATE public.image_enhancement_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
-    RETURNING j.status INTO status_now;
-    IF NOT FOUND THEN
+    IF NOT FOUND THEN -- nor in a table before
+        UPDATE public.image_enhancement_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
+        RETURNING j.status::text INTO status_now;
+    END IF;
+    IF NOT FOUND THEN -- nor in a table before
         UPDATE public.mcp_generation_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
-        RETURNING j.status INTO status_now;
+        RETURNING j.status::text INTO status_now;
     END IF;
     IF status_now IS NULL AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
         RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';
@@ -230,7 +232,9 @@ DECLARE
     label text;
 BEGIN
     -- the job's row before its queue row, as everyone locks
-    PERFORM 1 FROM public.image_enhancement_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM 1 FROM public.image_enhancement_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
+    END IF;
     IF NOT FOUND THEN
         PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
     END IF;

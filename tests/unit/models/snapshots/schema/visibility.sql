@@ -54,7 +54,8 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM darkroom.require_rows_shown(ARRAY[
-        'public.users', 'public.user_token_balances', 'public.token_transactions', 'public.image_enhancement_jobs',
-        'public.mcp_generation_jobs', 'darkroom.settings', 'darkroom.job_queue', 'darkroom.job_money',
+        'public.users', 'public.user_token_balances', 'public.token_transactions',
+        'public.image_enhancement_jobs', 'public.mcp_generation_jobs',
+        'darkroom.settings', 'darkroom.job_queue', 'darkroom.job_money',
         'darkroom.opening_balances']::regclass[]::oid[]);
 END $$;

@@ -1,0 +1,63 @@
+"""How our SQL files say something of every job table: blocks that are written once, and names for what differs.
+
+    --: each job table
+    UPDATE {{table}} j SET ... WHERE {{is unfinished j}};
+    --: end
+
+A block is repeated for each table of the registry, in its order; `--: each job table, UNION ALL between` puts a line
+between two. In a block `{{fact}}` is a fact of its table, `{{fact j}}` one over an alias of its row, and
+`{{fact from X}}` is made of the text X. A line of nothing but a fact is left out where that says nothing. Elsewhere
+`{{fact}}` is a fact of all tables, and `{{fact of X}}` is chosen by the job type X, refusing a type that no table has.
+The facts are those of `models.job_tables.facts`.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from models.job_tables import facts
+from models.job_tables.table import JobTable
+
+_BLOCK: Final = re.compile(
+    r"^(?P<indent> *)--: each job table(?P<which> \w[^,\n]*)?(?:, (?P<between>.*) between)?\n(?P<body>.*?)^ *--: end\n",
+    re.MULTILINE | re.DOTALL,
+)
+_FACT: Final = re.compile(r"\{\{(?P<name>[a-z ]+?)(?: (?P<subject>(?:of|from) [^{}]+|[a-z]|NEW|OLD))?\}\}")
+_LINE_OF_FACT: Final = re.compile(r"^(?P<indent> *)(?P<fact>\{\{[^{}]*\}\})\n", re.MULTILINE)
+
+
+def render(template: str, tables: Sequence[JobTable]) -> str:
+    """Return the SQL of a template for some job tables.
+
+    Raises:
+        KeyError: the template asks for a fact that there isn't.
+        ValueError: a block or a fact isn't written as one.
+    """
+    text = _FACT.sub(lambda found: _of_all(found, tables), _BLOCK.sub(lambda found: _repeated(found, tables), template))
+    if (left := re.search(r"--: .*|\{\{.*", text)) is not None:
+        raise ValueError(f"{left[0][:80]!r} is neither a block nor a fact")
+    return text
+
+
+def _repeated(block: re.Match[str], tables: Sequence[JobTable]) -> str:
+    chosen = [table for table in tables if facts.is_chosen(table, (block["which"] or "").strip())]
+    between = f"{block['indent']}{block['between']}\n" if block["between"] else ""
+    return between.join(_of_table(block["body"], table) for table in chosen)
+
+
+def _of_table(body: str, table: JobTable) -> str:
+    def line(found: re.Match[str]) -> str:
+        text = _FACT.sub(one, found["fact"])
+        return "".join(f"{found['indent']}{part}\n" if part else "\n" for part in text.splitlines())
+
+    def one(found: re.Match[str]) -> str:
+        if (found["subject"] or "").startswith("of "):
+            return found[0]
+        return facts.fact(table, found["name"], found["subject"])
+
+    return _FACT.sub(one, _LINE_OF_FACT.sub(line, body))
+
+
+def _of_all(found: re.Match[str], tables: Sequence[JobTable]) -> str:
+    subject = found["subject"] or ""
+    return facts.fact_of_all(tables, found["name"], subject.removeprefix("of ") if subject else None)
