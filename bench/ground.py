@@ -15,7 +15,8 @@ from pathlib import Path
 import asyncpg
 
 from config.embedded.services import Services, embedded_services
-from config.settings import PRICES_TOKENS, Settings
+from config.settings import Settings
+from config.tiers import PRICES_TOKENS
 from models.schema.migrate import upgrade
 from workers.process.supervisor import WorkerProcesses
 

@@ -41,7 +41,7 @@ BESIDE = 20
 
 RULES = rules_of(Settings(budgets="day_usd=100000,user_day_calls=100000"), "gemini")
 PLAN = CallPlan(
-    "gemini", "generate", may_be_paid=True, model="m", price_usd=Decimal("0.05"), images=1, rules=RULES, input_hash="0"
+    "gemini", "generate", may_be_paid=True, model="m", price_usd=Decimal("0.05"), images=1, rules=RULES, call_hash="0"
 )
 ANSWERED = CallOutcome("answered", may_be_paid=True, latency_ms=1, cost_usd=Decimal("0.049"), verdict="answered")
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from pipelines.analysis import Defect
+from config.pipeline_rules import Defect
 from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg, resize
 from pipelines.imaging.finishing import finish

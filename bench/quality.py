@@ -24,7 +24,8 @@ from PIL import Image
 from bench import photographs, quality_sound
 from bench import quality_damage as damage
 from pipelines.analysis import Analysis
-from pipelines.imaging.geometry import CropSuggestion, PixelBox, crop_box
+from pipelines.cropping import CropSuggestion, crop_box
+from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
 from pipelines.options import AutoCropOptions, PromptOptions
 from pipelines.prompts import NO_CORRECTIONS, corrections

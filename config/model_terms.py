@@ -47,7 +47,7 @@ def model_terms(settings: Settings) -> dict[str, object]:
     for name in settings.model_prices:
         model, _, what = name.rpartition("/")
         prices.setdefault(model, set()).add(what)
-    drawing = {model for model, priced in prices.items() if priced & {"1K", "2K", "4K"}}
+    drawing = {model for model, priced in prices.items() if priced & SIZES_PX.keys()}
     looking = {model for model, priced in prices.items() if priced >= {"in", "out"}}
     drawn_by = {"gemini": settings.gemini_image_model, "openai": settings.openai_image_model}
     return {

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -38,9 +38,12 @@ MONEY_NAMES: Final = re.compile(
 """Names of tables of an application that hold money or an audit, which retention leaves alone as well."""
 
 ALLOWANCES_TOKENS: Final = {"FREE": 10, "BASIC": 20, "STANDARD": 50, "PREMIUM": 100}
-DRIP_INTERVALS_S: Final = dict.fromkeys(ALLOWANCES_TOKENS, 900)
-DRIP_AMOUNTS_TOKENS: Final = dict.fromkeys(ALLOWANCES_TOKENS, 1)
-USAGE_MEASURES: Final = ("jobs", "pictures", "tokens", "provider_calls", "cost_usd", "bytes_stored")
+DRIP_INTERVAL_S: Final = 900
+DRIP_AMOUNT_TOKENS: Final = 1
+DRIP_INTERVALS_S: Final = dict.fromkeys(ALLOWANCES_TOKENS, DRIP_INTERVAL_S)
+DRIP_AMOUNTS_TOKENS: Final = dict.fromkeys(ALLOWANCES_TOKENS, DRIP_AMOUNT_TOKENS)
+UsageMeasure = Literal["jobs", "pictures", "tokens", "provider_calls", "cost_usd", "bytes_stored"]
+USAGE_MEASURES: Final[tuple[UsageMeasure, ...]] = get_args(UsageMeasure)
 
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -100,6 +103,6 @@ DripAmounts = Annotated[
 ]
 DripIntervals = Annotated[Mapping[str, PositiveInt], BeforeValidator(number_by_name(DRIP_INTERVALS_S, only_known=True))]
 UsageLimits = Annotated[
-    Mapping[Literal["jobs", "pictures", "tokens", "provider_calls", "cost_usd", "bytes_stored"], PositiveSeconds],
+    Mapping[UsageMeasure, PositiveSeconds],
     BeforeValidator(number_by_name({})),
 ]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.gate_terms import WARNING_FRACTION
 from config.model_prices import BUDGETS, MODEL_PRICES_USD, RATES
 from config.setting_types import BaseUrlText, ModelName, Names, PositiveSeconds, number_by_name
 
@@ -106,7 +107,7 @@ class ProviderSettings(BaseSettings):
         "`darkroom db upgrade` records it",
     )
     budget_warning_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.8, description="Part of a budget after which a warning is logged, once a window"
+        default=WARNING_FRACTION, description="Part of a budget after which a warning is logged, once a window"
     )
     over_budget: Literal["snooze", "refuse"] = Field(
         default="snooze",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from config.job_terms import MODEL_NAME
 from config.postgres_url import parse_postgres_url
 
 Number = int | float
@@ -17,7 +18,6 @@ PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -147,7 +147,7 @@ def _identifier(value: str) -> str:
 
 
 def _model(value: str) -> str:
-    if not _MODEL.fullmatch(value):
+    if not MODEL_NAME.fullmatch(value):
         raise ValueError("must be a model's name: letters, digits, '.', '_' and '-', at most 100")
     return value
 

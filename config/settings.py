@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from typing_extensions import override
 
+from config.job_terms import DEFAULT_QUEUE
 from config.masking import SecretMask, url_password
 from config.periodic_terms import (
     ALLOWANCES_TOKENS,
@@ -38,6 +39,7 @@ from config.setting_types import (
     StorageUrlText,
     number_by_name,
 )
+from config.tiers import PRICES_TOKENS
 
 LEAST_CONNECTIONS: Final = 2
 """One past the pool, for the lease or LISTEN, and one to work with."""
@@ -46,7 +48,6 @@ MOST_BESIDE_WORKERS: Final = 4
 """Connections of a scheduler or a command, however many a worker may have."""
 
 STAGE_DEADLINES_S: Final = {"ANALYZING": 120, "CROPPING": 60, "PROMPTING": 30, "GENERATING": 420}
-PRICES_TOKENS: Final = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
 _StageDeadlines = Annotated[
     Mapping[str, PositiveSeconds], BeforeValidator(number_by_name(STAGE_DEADLINES_S, only_known=True))
@@ -122,7 +123,7 @@ class Settings(ProviderSettings):
         f"{LEAST_CONNECTIONS}; schedulers and commands take at most {MOST_BESIDE_WORKERS} of them",
     )
     queues: Names = Field(
-        default=("default",),
+        default=(DEFAULT_QUEUE,),
         min_length=1,
         description="Queues this worker takes jobs from, separated by commas; jobs enter no other than default yet",
     )

@@ -1,30 +1,15 @@
 """What an analysis says of a picture: the `analysisResult` JSON of a job row, strictly."""
 
-import math
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from config.pipeline_rules import Defect
+from pipelines.cropping import JSON_FORM, MIN_CROP_FRACTION, CropSuggestion
 
 MAX_TEXT_CHARS = 200
 """An analysis is a stranger's text: it is cut, kept for people to read, and never pasted into a prompt."""
-
-MIN_CROP_AREA_FRACTION = 0.25
-"""A suggestion that keeps less than this of the picture is taken for a mistake and dropped."""
-
-
-class Defect(StrEnum):
-    """The defects of `analysisResult.defects`, by the names that they have there."""
-
-    IS_DARK = "isDark"
-    IS_BLURRY = "isBlurry"
-    HAS_NOISE = "hasNoise"
-    HAS_VHS_ARTIFACTS = "hasVHSArtifacts"
-    IS_LOW_RESOLUTION = "isLowResolution"
-    IS_OVEREXPOSED = "isOverexposed"
-    HAS_COLOR_CAST = "hasColorCast"
 
 
 def _cut(text: object) -> object:
@@ -33,49 +18,11 @@ def _cut(text: object) -> object:
 
 Text = Annotated[str, BeforeValidator(_cut)]
 
-_JSON_FORM = ConfigDict(
-    frozen=True, strict=True, extra="ignore", allow_inf_nan=False, alias_generator=to_camel, populate_by_name=True
-)
-
-
-class CropSuggestion(BaseModel):
-    """Edges to keep, as fractions of the oriented picture: 0 at left and top, clamped to the picture."""
-
-    model_config = _JSON_FORM
-
-    x: float = 0.0
-    y: float = 0.0
-    width: float = 1.0
-    height: float = 1.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _clamp(cls, value: Any) -> Any:
-        """Clamp plain numbers into the picture; anything else is left for the strict types to refuse."""
-        if not isinstance(value, Mapping):
-            return value
-        edges = {name: value.get(name, default) for name, default in _WHOLE.items()}
-        if not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in edges.values()):
-            return value
-        if not all(map(math.isfinite, edges.values())):
-            return value
-        x, y = (min(max(float(edges[name]), 0.0), 1.0) for name in ("x", "y"))
-        width = min(max(float(edges["width"]), 0.0), 1.0 - x)
-        return {"x": x, "y": y, "width": width, "height": min(max(float(edges["height"]), 0.0), 1.0 - y)}
-
-    @property
-    def area_fraction(self) -> float:
-        """How much of the picture's area is kept, 0 to 1."""
-        return self.width * self.height
-
-
-_WHOLE = {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0}
-
 
 class Cropping(BaseModel):
     """Whether to crop, where, and why."""
 
-    model_config = _JSON_FORM
+    model_config = JSON_FORM
 
     is_cropping_needed: bool = False
     suggested_crop: CropSuggestion = CropSuggestion()
@@ -92,7 +39,7 @@ class Cropping(BaseModel):
         if suggestion is None:
             return rest
         crop = suggestion if isinstance(suggestion, CropSuggestion) else CropSuggestion.model_validate(suggestion)
-        if crop.area_fraction < MIN_CROP_AREA_FRACTION:
+        if crop.area_fraction < MIN_CROP_FRACTION:
             return {"isCroppingNeeded": False, "cropReason": None}
         return {**rest, "suggestedCrop": crop}
 
@@ -100,7 +47,7 @@ class Cropping(BaseModel):
 class Defects(BaseModel):
     """What is wrong with a picture, as yes or no."""
 
-    model_config = _JSON_FORM
+    model_config = JSON_FORM
 
     is_dark: bool
     is_blurry: bool
@@ -125,7 +72,7 @@ class Analysis(BaseModel):
     outside the JSON, and `measures` is empty after a resume.
     """
 
-    model_config = _JSON_FORM
+    model_config = JSON_FORM
 
     main_subject: Text = "unknown"
     image_style: Text = "unknown"

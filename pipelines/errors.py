@@ -37,6 +37,10 @@ class BadImageError(PermanentError):
     """The picture is refused at the door: the message names the limit and the value found."""
 
 
+class CropTooSmallError(PermanentError):
+    """A suggested crop would leave too little of the picture."""
+
+
 class TransparentImageError(BadImageError):
     """The picture is transparent all over."""
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from config.tiers import Tier
 from pipelines.analysis import Analysis
 from pipelines.imaging.geometry import PixelBox
 from pipelines.options import PipelineOptions
 from pipelines.prompts import Corrections, Purpose, corrections
-from pipelines.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)

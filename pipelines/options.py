@@ -1,58 +1,12 @@
-"""A pipeline's JSON: its rules in one table, the check, and the options that stages read."""
+"""A pipeline's JSON: the check of its rules, and the options that stages read."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from pipelines.analysis import Defect
+from config.pipeline_rules import RULES, Defect, Rule
 from pipelines.errors import InvalidOptionsError
-
-JsonType = Literal["object", "boolean", "number", "integer", "string", "array", "boolean or string"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What one place of the JSON may hold.
-
-    `path` is dotted; `[]` stands for each element, `*` for each value. For a
-    number `least` and `most` bound the value, for a string its characters,
-    for an array its elements. Null always means "the default"; unknown keys
-    are ignored, because applications keep their own beside ours.
-    """
-
-    path: str
-    type: JsonType
-    least: float | None = None
-    most: float | None = None
-
-
-RULES = (
-    Rule("analysisConfig", "object"),
-    Rule("analysisConfig.enabled", "boolean"),
-    Rule("analysisConfig.model", "string", 1, 200),
-    Rule("analysisConfig.temperature", "number", 0, 2),
-    Rule("autoCropConfig", "object"),
-    Rule("autoCropConfig.enabled", "boolean"),
-    Rule("autoCropConfig.minCropRatio", "number", 0, 1),
-    Rule("autoCropConfig.allowBlackBarRemoval", "boolean"),
-    Rule("autoCropConfig.allowUIElementCrop", "boolean"),
-    Rule("promptConfig", "object"),
-    Rule("promptConfig.defectOverrides", "object"),
-    Rule("promptConfig.defectOverrides.*", "boolean or string", 0, 500),
-    Rule("promptConfig.customInstructions", "string", 0, 2000),
-    Rule("promptConfig.skipCorrections", "boolean"),
-    Rule("promptConfig.referenceImages", "array", 0, 3),
-    Rule("promptConfig.referenceImages[]", "object"),
-    Rule("promptConfig.referenceImages[].url", "string", 0, 2048),
-    Rule("promptConfig.referenceImages[].r2Key", "string", 0, 1024),
-    Rule("promptConfig.referenceImages[].description", "string", 0, 500),
-    Rule("generationConfig", "object"),
-    Rule("generationConfig.model", "string", 1, 200),
-    Rule("generationConfig.temperature", "number", 0, 2),
-    Rule("generationConfig.retryAttempts", "integer", 1, 10),
-)
-"""Every rule of a pipeline's JSON, outer before inner: the SQL check for producers is made from it, too."""
 
 
 @dataclass(frozen=True, slots=True)

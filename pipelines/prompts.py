@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipelines.analysis import Analysis, Defect
+from config.pipeline_rules import Defect
+from pipelines.analysis import Analysis
 from pipelines.options import PipelineOptions, PromptOptions
 
 

@@ -6,13 +6,13 @@ import uuid
 from dataclasses import dataclass
 
 from config.settings import Settings
+from config.tiers import Tier
 from models.connections import Connection
 from models.history.objects import INPUT, ORIGINAL
 from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, StageError
 from pipelines.imaging.header import read_header
 from pipelines.limits import upload_limits
-from pipelines.tiers import Tier
 from workers.objects import recorded_storage, take_back
 from workers.operations.errors import InvalidInputError, OperationError, translated
 from workers.operations.models import require_known_models_of

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from config.tiers import DEFAULT_TIER
 from models.application import enums
 from models.application.columns import TIMESTAMP, UTC_NOW, metadata
 
@@ -14,7 +15,7 @@ albums = sa.Table(
     sa.Column("description", sa.Text()),
     sa.Column("coverImageId", sa.Text()),
     sa.Column("privacy", enums.album_privacy, nullable=False, server_default="PRIVATE"),
-    sa.Column("defaultTier", enums.enhancement_tier, nullable=False, server_default="TIER_1K"),
+    sa.Column("defaultTier", enums.enhancement_tier, nullable=False, server_default=DEFAULT_TIER),
     sa.Column("shareToken", sa.Text()),
     sa.Column("sortOrder", sa.Integer(), nullable=False, server_default=sa.text("0")),
     sa.Column("createdAt", TIMESTAMP, nullable=False, server_default=UTC_NOW),

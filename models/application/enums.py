@@ -7,6 +7,7 @@ Never order or compare by them: an adopted database's label order is its history
 
 from sqlalchemy.dialects.postgresql import ENUM
 
+from config.tiers import Tier
 from models.application.columns import metadata
 
 user_role = ENUM("USER", "ADMIN", "SUPER_ADMIN", name="UserRole", metadata=metadata)
@@ -26,7 +27,7 @@ token_transaction_type = ENUM(
     name="TokenTransactionType",
     metadata=metadata,
 )
-enhancement_tier = ENUM("FREE", "TIER_1K", "TIER_2K", "TIER_4K", name="EnhancementTier", metadata=metadata)
+enhancement_tier = ENUM(*Tier, name="EnhancementTier", metadata=metadata)
 job_status = ENUM(
     "PENDING", "PROCESSING", "COMPLETED", "FAILED", "REFUNDED", "CANCELLED", name="JobStatus", metadata=metadata
 )

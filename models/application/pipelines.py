@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from config.tiers import DEFAULT_TIER
 from models.application import enums
 from models.application.columns import JSON, TIMESTAMP, UTC_NOW, metadata
 
@@ -14,7 +15,7 @@ enhancement_pipelines = sa.Table(
     sa.Column("userId", sa.Text(), sa.ForeignKey("users.id", ondelete="CASCADE", onupdate="CASCADE")),
     sa.Column("visibility", enums.pipeline_visibility, nullable=False, server_default="PRIVATE"),
     sa.Column("shareToken", sa.Text()),
-    sa.Column("tier", enums.enhancement_tier, nullable=False, server_default="TIER_1K"),
+    sa.Column("tier", enums.enhancement_tier, nullable=False, server_default=DEFAULT_TIER),
     sa.Column("analysisConfig", JSON),
     sa.Column("autoCropConfig", JSON),
     sa.Column("promptConfig", JSON),

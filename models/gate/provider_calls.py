@@ -27,7 +27,7 @@ class CallPlan:
         price_usd: what it will cost by the table of prices.
         images: how many pictures it will make.
         rules: rates, budgets and concurrency, as `darkroom.open_call` reads them.
-        input_hash: of what is asked, 64 hex digits: calls that buy the same have the same.
+        call_hash: of what is asked, 64 hex digits: calls that buy the same have the same (the column `input_hash`).
     """
 
     provider: str
@@ -37,7 +37,7 @@ class CallPlan:
     price_usd: Decimal = Decimal(0)
     images: int = 0
     rules: Mapping[str, Any] = field(default_factory=dict)
-    input_hash: str | None = None
+    call_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Adm
         "SELECT * FROM darkroom.open_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         *(claim.job_type, claim.job_id, claim.id, claim.lease_token, claim.user_id, claim.attempt),
         *(plan.provider, plan.model, plan.purpose, plan.may_be_paid, plan.price_usd, plan.images, dict(plan.rules)),
-        plan.input_hash,
+        plan.call_hash,
     )
     if row is None or row["kind"] == "claim_lost":
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")

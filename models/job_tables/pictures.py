@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from config.pipeline_rules import CONFIGS
 from models.job_state import JobStatus
 from models.job_tables.inputs import JobInputs, Picture, Pipeline
 from models.job_tables.table import Inputs, JobTable, Ledger, StageColumn
@@ -40,7 +41,6 @@ LEFT JOIN darkroom.job_queue q ON q.id = $2
 WHERE j.id = $1
 """
 
-_CONFIGS: Final = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfig")
 _CHECKPOINTS: Final = {
     "ANALYZING": ("analysisResult", "analysisSource"),
     "CROPPING": ("cropDimensions", "wasCropped"),
@@ -55,7 +55,7 @@ def _load_enhancement(row: Mapping[str, Any]) -> JobInputs:
             row["pipeline_id"],
             row["pipeline_owner_id"],
             row["pipeline_is_allowed"],
-            {name: row[name] for name in _CONFIGS},
+            {name: row[name] for name in CONFIGS},
             is_shared_by_link=row["pipeline_is_shared_by_link"],
             is_albums=row["pipeline_is_albums"],
         )

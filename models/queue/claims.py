@@ -8,6 +8,7 @@ from uuid import UUID
 
 from asyncpg import PostgresError, Record
 
+from config.job_terms import DEFAULT_QUEUE
 from models.connections import LOCK_TIMEOUT_MS, Connection
 from models.job_state import JobStatus
 from models.job_tables.registry import JOB_TABLES
@@ -297,7 +298,7 @@ async def arm_bells(connection: Connection, queues: Sequence[str]) -> bool:
     The caller looks once more after True: a job that came between look and
     request woke nobody. Producers fill no queue but `default`.
     """
-    return "default" in queues and bool(await connection.fetchval("SELECT darkroom.ask_for_wake_up()"))
+    return DEFAULT_QUEUE in queues and bool(await connection.fetchval("SELECT darkroom.ask_for_wake_up()"))
 
 
 async def entered_jobs(connection: Connection) -> int:

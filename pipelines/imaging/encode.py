@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.imaging.geometry import MAX_OUTPUT_SIDE_PX, fit_long_side
+from config.tiers import MOST_SIDE_PX
+from pipelines.imaging.geometry import fit_long_side
 
 JPEG_QUALITY = 95
 AREA_FROM = 2
@@ -61,12 +62,12 @@ def resize_long_side(pixels: NDArray[np.uint8], long_side_px: int) -> NDArray[np
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
-        long_side_px: 1 to MAX_OUTPUT_SIDE_PX.
+        long_side_px: 1 to MOST_SIDE_PX.
 
     Raises:
         ValueError: the long side is out of range.
     """
-    if not 1 <= long_side_px <= MAX_OUTPUT_SIDE_PX:
-        raise ValueError(f"long side of {long_side_px} px; it may be 1 to {MAX_OUTPUT_SIDE_PX}")
+    if not 1 <= long_side_px <= MOST_SIDE_PX:
+        raise ValueError(f"long side of {long_side_px} px; it may be 1 to {MOST_SIDE_PX}")
     height_px, width_px = pixels.shape[:2]
     return resize(pixels, *fit_long_side(width_px, height_px, long_side_px))

@@ -9,10 +9,11 @@ from typing import Any
 
 from typing_extensions import override
 
+from pipelines.imaging.child import LENGTH_BYTES
+
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 """The pixels of 64 megapixels are 192 MB; an honest answer is a JPEG of a few."""
 
-_LENGTH_BYTES = 8
 _CHUNK_BYTES = 1024 * 1024
 
 _ALLOWED_GLOBALS = frozenset(
@@ -52,7 +53,7 @@ def send(pipe: int, message: Any, deadline: float) -> None:
         DeadlineError: the reader is too slow.
     """
     body = pickle.dumps(message, protocol=5)
-    for part in (len(body).to_bytes(_LENGTH_BYTES, "big"), body):
+    for part in (len(body).to_bytes(LENGTH_BYTES, "big"), body):
         view = memoryview(part)
         while view:
             _wait(pipe, select.POLLOUT, deadline)
@@ -70,7 +71,7 @@ def receive(pipe: int, deadline: float) -> Any:
         DeadlineError: it isn't whole in time.
         ForeignAnswerError: it is too large, or holds types that may not cross.
     """
-    size = int.from_bytes(_read_exactly(pipe, _LENGTH_BYTES, deadline), "big")
+    size = int.from_bytes(_read_exactly(pipe, LENGTH_BYTES, deadline), "big")
     if size > MAX_ANSWER_BYTES:
         raise ForeignAnswerError(f"an answer of {size:,} bytes; the limit is {MAX_ANSWER_BYTES:,}")
     body = _read_exactly(pipe, size, deadline)

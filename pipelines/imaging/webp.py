@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipelines.imaging.child import CV_NO_MEMORY
+
 LARGE_PIXELS = 16_000_000
 """From here on Pillow's way would come near a child's limit: 64 megapixels take it 1.3 GB, OpenCV's 0.5."""
 
@@ -20,7 +22,6 @@ STRIP_ROWS = 256
 _CHUNK = struct.Struct("<4sI")
 _FRAME_HEAD_BYTES = 16
 _ALPHA = 0x10
-_OPENCV_NO_MEMORY = -4
 """`cv::Error::StsNoMem`, OpenCV 5.0."""
 
 
@@ -99,7 +100,7 @@ def _pixels(frame: _Frame) -> NDArray[np.uint8]:
     try:
         decoded = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        if error.code == _OPENCV_NO_MEMORY:
+        if error.code == CV_NO_MEMORY:
             raise MemoryError from error
         raise OSError(f"libwebp refused it: {error.err}") from error
     if decoded is None or decoded.shape[:2] != (frame.height_px, frame.width_px):

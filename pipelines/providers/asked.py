@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from config.job_terms import LEAST_SIZE_FRACTION
 from pipelines.errors import (
     AnswerTooLargeError,
     BadImageError,
@@ -23,9 +24,6 @@ from pipelines.prompts import Purpose
 from pipelines.providers.colour_words import ask_for_colour
 
 log = structlog.get_logger(__name__)
-
-LEAST_SIZE_FRACTION = 0.9
-"""Of the long side asked for: models round to multiples of 16 pixels, and none of them by a tenth."""
 
 MOST_STRETCH = 1.03
 """Models' own pictures miss the ratio asked for by up to 1 % (21:9 is 1584 x 672); more would be cut off."""

@@ -1,16 +1,15 @@
 """Whose a model is and whether it may be asked: what is named is bought as named, or not at all."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from config.job_terms import MODEL_NAME
 from pipelines.errors import ProviderNotConfiguredError, UnknownModelError
 from pipelines.options import PipelineOptions
 
 ModelUse = Literal["analyze", "generate"]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WHAT: Final = {"analyze": "an analysis", "generate": "a picture"}
 
 
@@ -36,7 +35,7 @@ class ModelCatalogue:
             return f"{model} can't analyze: {', '.join(buyers)} makes pictures only"
         if model in self.terms[use]:
             return None
-        if not _NAME.fullmatch(model):
+        if not MODEL_NAME.fullmatch(model):
             return f"{model} is no model's name"
         if self.terms["unknown_usd"] is not None:
             return None

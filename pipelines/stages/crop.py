@@ -3,7 +3,9 @@
 import re
 from typing import Final
 
-from pipelines.imaging.geometry import CropSuggestion, CropTooSmallError, PixelBox, crop_box
+from pipelines.cropping import crop_box
+from pipelines.errors import CropTooSmallError
+from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Crop
 from pipelines.options import AutoCropOptions
@@ -50,9 +52,8 @@ async def crop(context: StageContext) -> Crop:
         room.shrink(len(data))
         width_px, height_px = await context.pixels.run(oriented_size, data, context.limits)
         between_bars = None if takes_all else await context.pixels.run(box_between_bars, data, context.limits)
-    suggestion = CropSuggestion(suggested.x, suggested.y, suggested.width, suggested.height)
     try:
-        box = crop_box(suggestion, width_px, height_px)
+        box = crop_box(suggested, width_px, height_px)
     except CropTooSmallError:
         return Crop(was_cropped=False)  # a wild suggestion is no reason to fail a job
     if box == PixelBox(0, 0, width_px, height_px):

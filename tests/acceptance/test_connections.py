@@ -12,7 +12,7 @@ import pytest
 from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
-from config.settings import PRICES_TOKENS
+from config.tiers import PRICES_TOKENS
 from models.connections import DatabaseLostError
 from models.database import Database
 from models.schema.migrate import upgrade

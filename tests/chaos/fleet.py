@@ -16,7 +16,7 @@ import asyncpg
 import psutil
 
 from config.embedded.instance import EmbeddedInstance
-from config.settings import PRICES_TOKENS
+from config.tiers import PRICES_TOKENS
 from models.schema.migrate import upgrade
 from tests.chaos.conditions import ROLE
 from tests.chaos.plan import Options

@@ -5,8 +5,9 @@ import itertools
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from config.job_terms import DEFAULT_QUEUE
 from config.settings import Settings
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
@@ -20,8 +21,6 @@ from workers.operations.users import User, require_user
 from workers.operations.watching import JobProgress
 from workers.process.compose import Runtime
 from workers.submission import Picture, check_picture, read_result, store_picture, submit_picture
-
-QUEUE: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class _Enhancing:
                 )  # and again when its turn comes: a hundred needn't be in memory at once
             except OperationError as error:
                 self._refuse(item, str(error))
-        async with OwnWorker(self._runtime, QUEUE) as own_worker:
+        async with OwnWorker(self._runtime, DEFAULT_QUEUE) as own_worker:
             if any(item.reason is None for item in self._items):
                 await self._work(blend, own_worker)
             if self._request.is_json:

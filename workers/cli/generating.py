@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.cli.enhancing import QUEUE, read_picture, write_new
+from config.job_terms import DEFAULT_QUEUE
+from workers.cli.enhancing import read_picture, write_new
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import console, note, print_json
@@ -52,7 +53,7 @@ def run(request: Request) -> int:
 async def _run(request: Request, runtime: Runtime) -> int:
     picture = None if request.path is None else read_picture(request.path, runtime.settings)
     user = await require_user(runtime, request.user, tokens_needed=runtime.settings.prices[request.tier])
-    async with OwnWorker(runtime, QUEUE) as own_worker:
+    async with OwnWorker(runtime, DEFAULT_QUEUE) as own_worker:
         if request.is_waiting:
             await own_worker.start_if_needed()
         key = None if picture is None else await store_input(runtime, user.id, picture)

@@ -45,7 +45,7 @@ class Asked:
     """What a job asks of providers: `analyze` or `generate`, and of what, as a hash."""
 
     purpose: str
-    input_hash: str
+    call_hash: str
 
 
 class Admission:
@@ -128,7 +128,7 @@ class Admission:
             price_usd=quote.cost_usd,
             images=quote.images,
             rules=rules,
-            input_hash=asked.input_hash,
+            call_hash=asked.call_hash,
         )
         opened = await self._database.commit(
             "open_call", lambda connection: open_call(connection, self._job.claim, plan)

@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from config.gate_terms import (
+    BREAKER_FAILURES,
+    BREAKER_S,
+    FIRST_CONCURRENT,
+    MOST_CONCURRENT,
+    OTHER_ZONE,
+    ZONES,
+)
 from config.model_terms import FREE_PROVIDERS
 from config.settings import Settings
-
-MOST_CONCURRENT: Final = 64
-FIRST_CONCURRENT: Final = 16
-"""Calls in flight before a provider has said anything: it grows by one a round, and halves with a 429."""
-
-BREAKER_FAILURES: Final = 5
-BREAKER_S: Final = 10
-
-ZONES: Final = {"gemini": "America/Los_Angeles"}
-"""Where a provider's day of quota begins; UTC unless it says otherwise (Gemini: midnight Pacific, read 2026-11-20)."""
-
 
 FREE: Final = FREE_PROVIDERS
 """Providers that buy nothing, so that the kill switch doesn't stop them."""
@@ -41,7 +38,7 @@ def rules_of(settings: Settings, provider: str) -> Mapping[str, Any]:
         **whole,
         "concurrency": most,
         "first_concurrency": min(FIRST_CONCURRENT, most),
-        "zone": ZONES.get(provider, "UTC"),
+        "zone": ZONES.get(provider, OTHER_ZONE),
         "budgets": dict(settings.budgets),
         "warning_fraction": settings.budget_warning_fraction,
     }

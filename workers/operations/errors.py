@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
+from models.connections import is_raised
 from models.job_state import JobStatus
 
 
@@ -78,9 +79,6 @@ _ADVICE = {
     "23503": "it was deleted meanwhile",
 }
 
-_RAISED = "exec_stmt_raise"
-"""Where PostgreSQL says an error comes from that a function of ours raised; a right that lacks is found elsewhere."""
-
 
 def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
     """Translate what our SQL functions refuse by SQLSTATE; None for any other error."""
@@ -88,7 +86,7 @@ def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
     ours = _BY_SQLSTATE.get(state)
     if ours is None:
         return None
-    if state == "42501" and error.server_source_function != _RAISED:
+    if state == "42501" and not is_raised(error):
         return ours(f"{error}; ask for it with `darkroom db upgrade --grant ROLE`")
     advice = _ADVICE.get(state)
     return ours(f"{error}; {advice}" if advice else str(error))

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
+from config.tiers import Tier
 from models.connections import Connection
 from models.job_tables.registry import JOB_TABLES
 from models.queue.pauses import hold_paused, let_go_on
 from pipelines.providers.registry import PROVIDERS
-from pipelines.tiers import Tier
 from workers.operations.actions import record_action
 from workers.operations.errors import NotFoundError
 from workers.process.compose import Runtime

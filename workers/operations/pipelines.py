@@ -2,8 +2,9 @@
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
+from config.pipeline_rules import CONFIGS
 from models.connections import Connection
 from pipelines import keys
 from pipelines.errors import InvalidOptionsError
@@ -12,8 +13,6 @@ from workers.operations.actions import record_action
 from workers.operations.errors import InvalidInputError, NotFoundError, NotYoursError, translated
 from workers.operations.models import require_known_models
 from workers.process.compose import Runtime
-
-CONFIGS: Final = ("analysisConfig", "autoCropConfig", "promptConfig", "generationConfig")
 
 _LIST = """
 SELECT p.* FROM public.enhancement_pipelines p

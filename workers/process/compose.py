@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from config.embedded.services import Services
+from config.job_terms import DEFAULT_QUEUE
 from config.postgres_url import parse_postgres_url
 from config.settings import MOST_BESIDE_WORKERS, Settings
 from models.connections import DatabaseLostError
@@ -55,7 +56,7 @@ class Runtime:
     broker: Broker
     installation: str
 
-    async def wake(self, queue: str = "default") -> None:
+    async def wake(self, queue: str = DEFAULT_QUEUE) -> None:
         """Wake a worker that is idle; with the broker down workers still look once a second."""
         try:
             await asyncio.to_thread(wake_up.send, self.broker, self.installation, queue)

@@ -1,16 +1,13 @@
 """Settings that are read, checked and carried out by nothing yet: whoever sets one must hear so."""
 
 from collections.abc import Mapping
-from typing import Final
 
 import structlog
 
+from config.job_terms import DEFAULT_QUEUE
 from config.settings import Settings, variable_name
 
 log = structlog.get_logger(__name__)
-
-ONLY_QUEUE: Final = "default"
-"""The queue that every job enters; nothing puts one into another yet."""
 
 
 def unbuilt_settings(settings: Settings) -> Mapping[str, str]:
@@ -18,10 +15,10 @@ def unbuilt_settings(settings: Settings) -> Mapping[str, str]:
     found = {}
     if settings.user_caps:
         found["user_caps"] = f"{variable_name('user_caps')} has no effect yet: no user's running jobs are bounded"
-    if further := [name for name in settings.queues if name != ONLY_QUEUE]:
+    if further := [name for name in settings.queues if name != DEFAULT_QUEUE]:
         found["queues"] = f"{variable_name('queues')} names {', '.join(further)}, which no job enters yet"
-        if ONLY_QUEUE not in settings.queues:
-            found["queues"] += f"; without {ONLY_QUEUE} this worker takes no job at all"
+        if DEFAULT_QUEUE not in settings.queues:
+            found["queues"] += f"; without {DEFAULT_QUEUE} this worker takes no job at all"
     return found
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from config.job_terms import MAX_PROMPT_CHARS
+from config.tiers import Tier
 from models.history.artifacts import Artifact
 from models.job_tables.pictures import ENHANCEMENTS
 from models.job_tables.registry import table_of
@@ -16,9 +18,6 @@ from pipelines.job import Crop, Generated, Job, Outputs, Prompt
 from pipelines.job_types import JOB_TYPES
 from pipelines.options import resolve
 from pipelines.stage import Stage, StageName
-from pipelines.tiers import Tier
-
-MAX_PROMPT_CHARS = 8_000
 
 
 def build_job(claim: Claim, inputs: JobInputs) -> Job:

@@ -29,7 +29,7 @@ from pipelines.options import AnalysisOptions
 from pipelines.providers.asked import Asked, shortfall
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.catalogue import ModelCatalogue
-from pipelines.providers.gemini.answers import analysis_of, picture_of, read_answer
+from pipelines.providers.gemini.answers import NAME, analysis_of, picture_of, read_answer
 from pipelines.providers.gemini.errors import change_after, recited_again, refusal
 from pipelines.providers.gemini.requests import (
     FIRST,
@@ -44,8 +44,6 @@ from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetada
 from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.remote import RemoteCaller
-
-NAME = "gemini"
 
 MAX_REQUEST_BYTES = 20_000_000
 """Of a whole request with its pictures inside; Google's pages, read 2026-11."""

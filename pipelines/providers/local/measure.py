@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.analysis import Defect
+from config.pipeline_rules import Defect
 from pipelines.providers.local import colour, exposure, noise, sharpness
 from pipelines.providers.local.comb import Curve, comb_of
 from pipelines.providers.local.kind import is_drawn, is_toned

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.analysis import Defect
+from config.pipeline_rules import Defect
 from pipelines.prompts import Corrections
 from pipelines.providers.local import colour, exposure, sharpness
 from pipelines.providers.local.denoise import denoised

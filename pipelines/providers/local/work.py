@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.analysis import Analysis, Cropping, CropSuggestion, Defect, Defects
+from config.pipeline_rules import Defect
+from pipelines.analysis import Analysis, Cropping, Defects
+from pipelines.cropping import CropSuggestion
 from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg, resize
 from pipelines.imaging.geometry import PixelBox, fit_long_side

@@ -35,14 +35,12 @@ from pipelines.options import AnalysisOptions
 from pipelines.providers.asked import Asked, shortfall
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.catalogue import ModelCatalogue
-from pipelines.providers.openai.answers import Drawn, read_answer
+from pipelines.providers.openai.answers import NAME, Drawn, read_answer
 from pipelines.providers.openai.errors import refusal
 from pipelines.providers.prices import PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.reading import documents_of, error_in
 from pipelines.providers.remote import RemoteCaller, Reply
-
-NAME = "openai"
 
 RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
 """What gpt-image-1 makes, by `size`."""

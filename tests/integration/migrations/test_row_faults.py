@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.settings import PRICES_TOKENS
+from config.tiers import PRICES_TOKENS
 from models.schema.migrate import check, upgrade
 from models.schema.migrations.errors import UnusableSchemaError
 from tests.integration.refusals.rules import run

@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from config.settings import PRICES_TOKENS, Settings
+from config.settings import Settings
+from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.queue.claims import claim
 from models.queue.inputs import load_inputs

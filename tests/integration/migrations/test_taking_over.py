@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from config.settings import PRICES_TOKENS
+from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.queue.left_behind import TakeInTerms, end_left_behind, take_in, take_over
 from models.schema import migrate

@@ -10,7 +10,8 @@ import pytest
 
 from config.embedded.instance import EmbeddedInstance
 from config.postgres_url import parse_postgres_url
-from config.settings import PRICES_TOKENS, Settings
+from config.settings import Settings
+from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.schema.migrate import upgrade
 from tests.builders import money_violations

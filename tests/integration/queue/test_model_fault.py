@@ -9,6 +9,7 @@ import pytest
 from config.model_prices import MODEL_PRICES_USD
 from config.model_terms import ANALYZERS, model_terms
 from config.settings import Settings
+from config.tiers import Tier
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
@@ -16,7 +17,6 @@ from pipelines.options import AnalysisOptions
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.prices import PriceTable
 from pipelines.providers.registry import PROVIDERS, size_refusal
-from pipelines.tiers import Tier
 from tests.builders import balance_of, make_image, make_job, make_pipeline, make_user
 
 SETTINGS = (

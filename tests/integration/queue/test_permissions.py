@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from config.settings import PRICES_TOKENS
+from config.tiers import PRICES_TOKENS
 from models.queue.claims import ClaimLostError
 from models.queue.inputs import load_inputs, record_pipeline
 from models.schema.migrate import upgrade

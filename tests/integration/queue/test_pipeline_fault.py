@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from config.pipeline_rules import RULES
 from pipelines.errors import InvalidOptionsError
-from pipelines.options import RULES, check
+from pipelines.options import check
 
 
 def nested(path, value):

@@ -3,9 +3,9 @@
 import asyncpg
 import pytest
 
+from config.job_terms import MAX_PROMPT_CHARS
 from pipelines.fetching import MAX_URL_CHARS
 from tests.builders import balance_of, make_api_key, make_user, queue_row
-from workers.running.translation import MAX_PROMPT_CHARS
 
 GENERATE = """
 SELECT darkroom.submit_generation($1, type => $2, tier => $3, prompt => $4, input_key => $5, input_url => $6,

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 from PIL import Image
 
+from config.pipeline_rules import Defect
 from config.settings import Settings
-from pipelines.analysis import Defect
 from pipelines.errors import (
     BadImageError,
     BrokenAnswerError,

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import BadImageError, ThrottledError
+from pipelines.errors import BadImageError, CropTooSmallError, ThrottledError
 from pipelines.imaging.decode import decode
-from pipelines.imaging.geometry import CropTooSmallError
 from pipelines.imaging.header import DecodeLimits
 
 

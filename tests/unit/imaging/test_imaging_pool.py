@@ -13,9 +13,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipelines.errors import BadImageError, PermanentError, PixelChildLostError
+from pipelines.errors import BadImageError, CropTooSmallError, PermanentError, PixelChildLostError
 from pipelines.imaging.decode import decode
-from pipelines.imaging.geometry import CropTooSmallError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pixel_child import PixelFunctionError, Task, _late
 from pipelines.imaging.pool import PixelPool

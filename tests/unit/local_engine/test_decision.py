@@ -5,7 +5,7 @@ import pytest
 
 from bench import quality, quality_sound
 from bench import quality_damage as damage
-from pipelines.analysis import Defect
+from config.pipeline_rules import Defect
 from pipelines.providers.local import colour, exposure
 from pipelines.providers.local.bars import picture_box
 from pipelines.providers.local.comb import Curve, comb_of, is_coarse_jpeg

@@ -5,7 +5,7 @@ import pytest
 
 from bench import quality
 from bench import quality_damage as damage
-from pipelines.analysis import Defect
+from config.pipeline_rules import Defect
 
 HELD_OUT = [name for name, is_fitted in damage.BUNDLED.items() if not is_fitted]
 COLOUR = ["coffee.png", "motorcycle_right.png"]

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from pipelines.analysis import Analysis, Defect
+from config.pipeline_rules import Defect
+from pipelines.analysis import Analysis
 
 DEFECTS = {
     "isDark": True,

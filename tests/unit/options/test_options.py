@@ -1,8 +1,8 @@
 import pytest
 
-from pipelines.analysis import Defect
+from config.pipeline_rules import RULES, Defect
 from pipelines.errors import InvalidOptionsError
-from pipelines.options import RULES, PipelineOptions, resolve
+from pipelines.options import PipelineOptions, resolve
 
 
 def test_resolve_without_pipelines_gives_the_default():

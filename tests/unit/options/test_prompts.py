@@ -1,4 +1,5 @@
-from pipelines.analysis import Analysis, Defect
+from config.pipeline_rules import Defect
+from pipelines.analysis import Analysis
 from pipelines.options import PromptOptions, resolve
 from pipelines.prompts import ALL_CORRECTIONS, NO_CORRECTIONS, PHRASES, Corrections, Purpose, corrections, prompt_text
 from tests.unit.options.test_analysis import analysis_json

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.analysis import Analysis, Cropping, CropSuggestion, Defects
+from pipelines.analysis import Analysis, Cropping, Defects
+from pipelines.cropping import CropSuggestion
 from pipelines.job import Crop
 from pipelines.options import resolve
 from pipelines.stages.crop import crop

@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from config.tiers import Tier
 from pipelines.errors import BadImageError
 from pipelines.fetching import FetchRefusedError, PictureFetcher
 from pipelines.imaging.header import DecodeLimits
@@ -17,7 +18,6 @@ from pipelines.providers.provider import EncodedImage
 from pipelines.stage import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
-from pipelines.tiers import Tier
 from tests.unit.imaging.imaging_pictures import CANARY, telling_jpeg
 
 LIMITS = DecodeLimits()

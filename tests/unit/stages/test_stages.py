@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from bench import quality_damage as damage
+from config.tiers import Tier
 from pipelines import keys
 from pipelines.errors import BadImageError, BrokenAnswerError, MissingObjectError, ProviderNotConfiguredError
 from pipelines.imaging.budget import ByteBudget
@@ -25,7 +26,6 @@ from pipelines.providers.provider import EncodedImage
 from pipelines.stage import StageContext, StageName
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
-from pipelines.tiers import Tier
 
 LIMITS = DecodeLimits()
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from tenacity import stop_after_attempt, wait_none
 
+from config.tiers import Tier
 from pipelines.errors import InvalidOptionsError, StorageUnavailableError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Job, Outputs
@@ -14,7 +15,6 @@ from pipelines.stage import StageContext
 from pipelines.stages import generate as generating
 from pipelines.stages import objects, results
 from pipelines.storage.file import FileStorage
-from pipelines.tiers import Tier
 from tests.unit.imaging.imaging_pictures import encoded, photo
 
 LIMITS = DecodeLimits()

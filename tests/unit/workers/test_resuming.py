@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.tiers import Tier
 from models.queue.inputs import JobInputs, Picture
 from pipelines.job import Job
 from pipelines.options import resolve
-from pipelines.tiers import Tier
 from workers.running.translation import resume
 
 STAGES = ["ANALYZING", "CROPPING", "PROMPTING", "GENERATING"]

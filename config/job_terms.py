@@ -1,0 +1,15 @@
+"""What every job has to keep to, whoever submits it: SQL and Python both have it from here."""
+
+import re
+from typing import Final
+
+DEFAULT_QUEUE: Final = "default"
+"""The queue that every job enters; nothing puts one into another yet."""
+
+MAX_PROMPT_CHARS: Final = 8_000
+
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What may be a model's name."""
+
+LEAST_SIZE_FRACTION: Final = 0.9
+"""Of the long side asked for: models round to multiples of 16 pixels, and none of them by a tenth."""
