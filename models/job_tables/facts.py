@@ -10,6 +10,7 @@ from models.job_tables.rendering import (
     as_id,
     as_label,
     as_state,
+    as_type,
     id_as_text,
     label,
     labels,
@@ -20,7 +21,7 @@ from models.job_tables.rendering import (
     quoted,
     types,
 )
-from models.job_tables.table import JobTable
+from models.job_tables.table import Balance, IdType, JobTable, Tokens
 
 _Fact = Callable[[JobTable, str], str]
 
@@ -110,11 +111,25 @@ _LINE_CHARS: Final = 100
 
 def _needed_columns(table: JobTable) -> str:
     """Every column that entering reads."""
-    fragments = (table.user, table.job_type, table.tier, table.cost, table.max_attempts, table.created)
+    fragments = (
+        *(table.user, table.job_type, table.tier, table.cost, table.max_attempts, table.created),
+        *(check.must for check in table.checks),
+    )
     named = [name for text in fragments for name in re.findall(r'\br\.("[^"]+"|\w+)', text)]
     named += re.findall(r'\bn\.("[^"]+"|\w+)', table.entering)
     columns = dict.fromkeys([table.id_column, table.status_column, *named])
     return _filled(f"{table.relation}.{column}" for column in columns)
+
+
+def _entering_checks(table: JobTable) -> str:
+    """What a statement's rows are asked before they enter."""
+    checks = (
+        f"IF EXISTS (SELECT FROM entering_rows n WHERE {_OF_A_ROW['is pending'](table, 'n')}\n"
+        f"           AND ({over(check.must, 'n')}) IS NOT TRUE) THEN\n"
+        f"    RAISE EXCEPTION '%', {quoted(check.words)} USING ERRCODE = {quoted(check.sqlstate)};\nEND IF;"
+        for check in table.checks
+    )
+    return "\n".join((*checks, table.entering.strip("\n")))
 
 
 def _label_and_message(table: JobTable) -> str:
@@ -152,6 +167,13 @@ def _unpaid(table: JobTable) -> str:
         f"IF (SELECT {is_unpaid} FROM {table.name} j WHERE j.{table.id_column} = {as_id(table, 'job_id')}) THEN\n"
         "    RETURN 'anonymous';\nEND IF;"
     )
+
+
+def _balance_of(table: JobTable) -> Balance:
+    """Return a table's own balance; a block that asks for it is about tables that have one."""
+    if not isinstance(table.money, Balance):
+        raise KeyError(f"jobs of {table.name} aren't paid from a balance of its own")
+    return table.money
 
 
 def _row_of_the_view(table: JobTable) -> str:
@@ -211,31 +233,34 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "id column": lambda table: table.id_column,
     "status column": lambda table: table.status_column,
     "needed columns": _needed_columns,
-    "entering checks": lambda table: table.entering.strip("\n"),
+    "entering checks": _entering_checks,
     "fill function": lambda table: table.fill_function,
     "label and message": _label_and_message,
     "is stale": _is_stale,
     "touch": _touch,
     "clear the stage": _clear_stage,
     "unpaid": _unpaid,
+    "balances": lambda table: _balance_of(table).table,
+    "payer column": lambda table: _balance_of(table).payer_column,
+    "balance column": lambda table: _balance_of(table).balance_column,
     "shown row": _row_of_the_view,
 }
 
 
-def _ids(table: JobTable, texts: str) -> str:
-    if table.id_type.of_text is None:
-        return texts
-    return f"ARRAY(SELECT {as_id(table, 'i.id')} FROM unnest({texts}) i (id))"
+def _array(id_type: IdType, texts: str) -> str:
+    return texts if id_type.of_text is None else f"ARRAY(SELECT {as_type(id_type, 'i.id')} FROM unnest({texts}) i (id))"
 
 
 _FROM_TEXT: Final[Mapping[str, Callable[[JobTable, str], str]]] = {
     "id": as_id,
-    "ids": _ids,
+    "ids": lambda table, texts: _array(table.id_type, texts),
+    "payer": lambda table, text: as_type(_balance_of(table).payer_type, text),
+    "payers": lambda table, texts: _array(_balance_of(table).payer_type, texts),
     "label": lambda table, status: label(table, JobStatus(status)),
 }
 
 
-_NEXT_CASE: Final = "\n" + " " * 20
+_NEXT_CASE: Final = "\n     "
 
 
 def _chosen_by_type(tables: Sequence[JobTable], job_type: str, value: Callable[[JobTable], str]) -> str:
@@ -245,8 +270,9 @@ def _chosen_by_type(tables: Sequence[JobTable], job_type: str, value: Callable[[
 
 
 _OF_A_TYPE: Final[Mapping[str, Callable[[JobTable], str]]] = {
-    "spend type": lambda table: quoted(table.ledger.spend_type) if table.ledger else "NULL",
-    "source": lambda table: quoted(table.ledger.source) if table.ledger else "NULL",
+    "spend type": lambda table: quoted(table.money.spend_type) if isinstance(table.money, Tokens) else "NULL",
+    "source": lambda table: quoted(table.money.source) if isinstance(table.money, Tokens) else "NULL",
+    "is paid in tokens": lambda table: quoted(str(isinstance(table.money, Tokens)).lower()),
 }
 
 
@@ -254,16 +280,35 @@ def _pairs(changes: Iterable[tuple[JobStatus, JobStatus]]) -> str:
     return _filled(f"({listed(pair)})" for pair in changes)
 
 
+def _others_paid(tables: Sequence[JobTable], array: str, row_type: str, fields: str) -> str:
+    """Keep of an array the jobs that are paid in tokens; nothing where all are."""
+    if all(isinstance(table.money, Tokens) for table in tables):
+        return ""
+    is_paid = _chosen_by_type(tables, "j.job_type", _OF_A_TYPE["is paid in tokens"])
+    row = ", ".join(f"j.{name}" for name in fields.split())
+    return (
+        f"{array} := ARRAY(SELECT ROW({row})::darkroom.{row_type}\n    FROM unnest({array}) WITH ORDINALITY j\n"
+        f"    WHERE ({is_paid})::boolean ORDER BY j.ordinality);"
+    )
+
+
 _OF_ALL: Final[Mapping[str, Callable[[Sequence[JobTable]], str]]] = {
     "all types": lambda tables: listed(one for table in tables for one in table.job_types),
     "all tables": lambda tables: listed(table.name for table in tables),
     "changes": lambda _: _pairs((one, other) for one in UNFINISHED for other in JobStatus if other in TRANSITIONS[one]),
+    "keep jobs that are paid in tokens": lambda tables: _others_paid(
+        tables, "jobs", "entering", "job_type job_id user_id tier cost stage max_attempts created_at"
+    ),
+    "keep ends that are paid in tokens": lambda tables: _others_paid(
+        tables, "ended", "change", "job_type job_id user_id status stage reason"
+    ),
     "label changes": lambda _: _pairs(sorted(LABEL_CHANGES)),
 }
 
 _CHOICES: Final[Mapping[str, Callable[[JobTable], bool]]] = {
     "": lambda _: True,
     "whose rows are filled": lambda table: bool(table.fill_function),
+    "with a balance of its own": lambda table: isinstance(table.money, Balance),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from config.pipeline_rules import CONFIGS
 from models.job_state import JobStatus
 from models.job_tables.inputs import JobInputs, Picture, Pipeline
-from models.job_tables.table import Inputs, JobTable, Ledger, StageColumn
+from models.job_tables.table import Inputs, JobTable, StageColumn, Tokens
 
 # A job's own pipeline comes first, then its album's. One that is shared by link is its owner's, and whoever's showed
 # its token at submit; on tables whose application checks tokens by itself, everyone's.
@@ -151,7 +151,7 @@ ENHANCEMENTS: Final = JobTable(
     entering=_ENTERING_ENHANCEMENTS,
     fill_function="darkroom.fill_pipeline()",
     is_unpaid='r."isAnonymous"',
-    ledger=Ledger("SPEND_ENHANCEMENT", "enhancement"),
+    money=Tokens("SPEND_ENHANCEMENT", "enhancement"),
     shown={"imageId": 'r."imageId"', "sourceImageId": 'r."sourceImageId"'},
     key_column='"enhancedR2Key"',
     object_columns=("enhancedUrl", "enhancedR2Key"),
@@ -185,7 +185,7 @@ GENERATIONS: Final = JobTable(
     updated_column='"updatedAt"',
     frozen=("id", '"userId"', "type", "tier", '"tokensCost"'),
     entering=_ENTERING_GENERATIONS,
-    ledger=Ledger("SPEND_MCP_GENERATION", "mcp_generation"),
+    money=Tokens("SPEND_MCP_GENERATION", "mcp_generation"),
     key_column='"outputImageR2Key"',
     object_columns=("inputImageUrl", "inputImageR2Key", "outputImageUrl", "outputImageR2Key"),
     input_columns=("inputImageUrl", "inputImageR2Key"),

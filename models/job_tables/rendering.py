@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from models.job_state import TERMINAL, JobStatus
-from models.job_tables.table import JobTable, StageColumn
+from models.job_tables.table import IdType, JobTable, StageColumn
 
 UNFINISHED: Final = (JobStatus.PENDING, JobStatus.PROCESSING)
 """What an unfinished job is, in the order in which SQL names them."""
@@ -84,9 +84,14 @@ def state_of(table: JobTable, written: str) -> JobStatus:
 
 def as_id(table: JobTable, text: str) -> str:
     """Return an id, given as text, in the type of the table's ids: NULL where it isn't one."""
-    if table.id_type.of_text is None:
+    return as_type(table.id_type, text)
+
+
+def as_type(id_type: IdType, text: str) -> str:
+    """Return an id, given as text, in its type: NULL where it isn't one."""
+    if id_type.of_text is None:
         return text
-    return table.id_type.of_text.format(id=f"{text}::text" if text.startswith("$") else text)
+    return id_type.of_text.format(id=f"{text}::text" if text.startswith("$") else text)
 
 
 def shown_stage(column: StageColumn, stage: str) -> str:

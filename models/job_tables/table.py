@@ -41,6 +41,15 @@ UUID: Final = IdType(
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What each row must be to enter: a fragment. Where it isn't true of one, the whole statement is refused."""
+
+    must: str
+    sqlstate: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class StageColumn:
     """A column that shows the stage of a running job; it is written only for the labels that it can hold."""
 
@@ -50,14 +59,34 @@ class StageColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """How a job's charge stands in the ledger `public.token_transactions`.
+class Tokens:
+    """Jobs are paid in tokens: from `public.user_token_balances`, entered in the ledger `public.token_transactions`.
 
-    `spend_type` is the type of the charge. `source` is the charge's source, and begins that of a refund.
+    The price is the tier's. `spend_type` is the ledger's type of the charge. `source` is its source, and begins that of
+    a refund.
     """
 
     spend_type: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Jobs are paid from a balance of the application's own, and entered in `darkroom.job_money` alone.
+
+    The price is what a row's cost says, 0 or more.
+
+    Attributes:
+        table: the table of balances with its schema.
+        payer_column: its unique column that holds the user's id.
+        payer_type: the type of this column.
+        balance_column: a whole number.
+    """
+
+    table: str
+    payer_column: str
+    balance_column: str
+    payer_type: IdType = TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +136,11 @@ class JobTable:
         completed_column: when the job was completed.
         updated_column: when the row was last written.
         frozen: columns that don't change while a job is unfinished.
+        checks: what each row must be to enter.
         entering: PL/pgSQL before a statement's rows enter, over `entering_rows n`; it raises what it refuses.
         fill_function: of a trigger that completes each row before it is inserted.
         is_unpaid: fragment: the job has no account, and shares the provider's budget of all such jobs.
-        ledger: how its charges and refunds are entered.
+        money: from what its jobs are paid; None where nobody pays.
         shown: fragments for the columns `imageId` and `sourceImageId` of the view of all jobs.
         key_column: that of `result` which holds the object's key.
         object_columns: every column that can hold an object's key or URL, in JSON too.
@@ -149,10 +179,11 @@ class JobTable:
     completed_column: str | None = None
     updated_column: str | None = None
     frozen: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
     entering: str = ""
     fill_function: str = ""
     is_unpaid: str | None = None
-    ledger: Ledger | None = None
+    money: Tokens | Balance | None = None
     shown: Mapping[str, str] = field(default_factory=dict)
     key_column: str = ""
     object_columns: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ The facts are those of `models.job_tables.facts`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from models.job_tables import facts
@@ -33,7 +33,7 @@ def render(template: str, tables: Sequence[JobTable]) -> str:
         KeyError: the template asks for a fact that there isn't.
         ValueError: a block or a fact isn't written as one.
     """
-    text = _FACT.sub(lambda found: _of_all(found, tables), _BLOCK.sub(lambda found: _repeated(found, tables), template))
+    text = _filled(_BLOCK.sub(lambda found: _repeated(found, tables), template), lambda found: _of_all(found, tables))
     if (left := re.search(r"--: .*|\{\{.*", text)) is not None:
         raise ValueError(f"{left[0][:80]!r} is neither a block nor a fact")
     return text
@@ -46,16 +46,22 @@ def _repeated(block: re.Match[str], tables: Sequence[JobTable]) -> str:
 
 
 def _of_table(body: str, table: JobTable) -> str:
-    def line(found: re.Match[str]) -> str:
-        text = _FACT.sub(one, found["fact"])
-        return "".join(f"{found['indent']}{part}\n" if part else "\n" for part in text.splitlines())
-
     def one(found: re.Match[str]) -> str:
         if (found["subject"] or "").startswith("of "):
             return found[0]
         return facts.fact(table, found["name"], found["subject"])
 
-    return _FACT.sub(one, _LINE_OF_FACT.sub(line, body))
+    return _filled(body, one)
+
+
+def _filled(template: str, one: Callable[[re.Match[str]], str]) -> str:
+    """Put facts in their places: one that has a line to itself is indented as a whole, or takes its line along."""
+
+    def line(found: re.Match[str]) -> str:
+        text = _FACT.sub(one, found["fact"])
+        return "".join(f"{found['indent']}{part}\n" if part else "\n" for part in text.splitlines())
+
+    return _FACT.sub(one, _LINE_OF_FACT.sub(line, template))
 
 
 def _of_all(found: re.Match[str], tables: Sequence[JobTable]) -> str:

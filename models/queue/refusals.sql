@@ -29,6 +29,13 @@ BEGIN
     IF locked < (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids)) THEN
         RETURN false;
     END IF;
+    --: each job table with a balance of its own
+    SELECT count(*) INTO locked FROM (SELECT FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from ids}})
+                                      ORDER BY b.{{payer column}} FOR NO KEY UPDATE SKIP LOCKED) l;
+    IF locked < (SELECT count(*) FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from ids}})) THEN
+        RETURN false;
+    END IF;
+    --: end
     -- somebody makes an index, or a trigger
     LOCK TABLE public.user_token_balances, public.token_transactions IN ROW EXCLUSIVE MODE NOWAIT;
     RETURN true;

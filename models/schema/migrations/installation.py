@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from sqlalchemy import Connection, text
 
 from models.application import enums
-from models.schema.migrations.adoption import JOB_TABLES, row_faults
+from models.job_tables.registry import JOB_TABLES
+from models.schema.migrations.adoption import row_faults
 from models.schema.migrations.errors import InvalidSettingError, ModeChangeError, ModeRequiredError, NewerDatabaseError
 from models.schema.migrations.rights import missing_rights, rights_message
 from models.schema.migrations.sequences import sequences_behind
@@ -140,7 +141,7 @@ def settled_mode(connection: Connection, asked: str | None, *, is_adopted: bool)
         return known.mode
     # An entering trigger reads the mode and then queues. Whoever is past that has to commit first, and whoever isn't
     # has to wait for us; job tables before the queue, as every program does
-    for table in (*(f"public.{name}" for name in JOB_TABLES), "darkroom.job_queue"):
+    for table in (*(table.name for table in JOB_TABLES), "darkroom.job_queue"):
         connection.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
     unfinished = connection.scalar(text("SELECT count(*) FROM darkroom.job_queue")) or 0
     if unfinished:

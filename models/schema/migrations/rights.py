@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from models.schema.migrations.adoption import JOB_TABLES
+from models.job_tables.registry import JOB_TABLES
 
 MOST_NAMED: Final = 3
 """So many missing rights are named; the number of the others follows."""
@@ -53,7 +53,8 @@ def missing_rights(connection: Connection) -> list[str]:
     is_installed = connection.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname = 'darkroom'"))
     if schemas or not is_installed:
         return schemas
-    tables = {"job_tables": list(JOB_TABLES), "tables": [*JOB_TABLES, *_READ]}
+    job_tables = [table.relation for table in JOB_TABLES]
+    tables = {"job_tables": job_tables, "tables": [*job_tables, *_READ]}
     return list(connection.scalars(_OBJECTS, tables))
 
 

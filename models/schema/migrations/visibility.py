@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from models.application.tables import TABLES
+from models.job_tables.registry import JOB_TABLES
 
 # The role of this session, and those that own what runs with its owner's rights: trigger functions and views.
 _HIDDEN: Final = text("""
@@ -45,5 +46,5 @@ def hidden_tables(connection: Connection) -> Iterator[HiddenTable]:
     """Find the tables that Darkroom reads or writes and that hide rows from it; none before the first upgrade."""
     if connection.scalar(text("SELECT to_regprocedure('darkroom.hidden_tables(oid, oid[])')")) is None:
         return
-    for table, role in connection.execute(_HIDDEN, {"tables": list(TABLES)}):
+    for table, role in connection.execute(_HIDDEN, {"tables": [*TABLES, *(table.relation for table in JOB_TABLES)]}):
         yield HiddenTable(table, role)

@@ -162,12 +162,12 @@ BEGIN
             (id, "userId", amount, type, source, "sourceId", "balanceAfter", "createdAt")
         SELECT darkroom.new_id(), j.user_id, -j.cost,
                (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT'
-                    WHEN j.job_type IN ('generate', 'modify') THEN 'SPEND_MCP_GENERATION'
-                    ELSE darkroom.unknown_type(j.job_type) END)
+     WHEN j.job_type IN ('generate', 'modify') THEN 'SPEND_MCP_GENERATION'
+     ELSE darkroom.unknown_type(j.job_type) END)
                    ::public."TokenTransactionType",
                CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement'
-                    WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
-                    ELSE darkroom.unknown_type(j.job_type) END,
+     WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+     ELSE darkroom.unknown_type(j.job_type) END,
                j.job_id, h.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality),
                clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: dates follow the order of balances
         FROM unnest(jobs) WITH ORDINALITY j

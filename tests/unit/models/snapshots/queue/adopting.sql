@@ -27,11 +27,11 @@ BEGIN
     JOIN public.token_transactions t ON t."sourceId" = j.job_id AND t."userId" = j.user_id
     WHERE t.amount < 0
       AND t.type::text = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'SPEND_ENHANCEMENT'
-                    WHEN j.job_type IN ('generate', 'modify') THEN 'SPEND_MCP_GENERATION'
-                    ELSE darkroom.unknown_type(j.job_type) END
+     WHEN j.job_type IN ('generate', 'modify') THEN 'SPEND_MCP_GENERATION'
+     ELSE darkroom.unknown_type(j.job_type) END
       AND t.source = CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement'
-                    WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
-                    ELSE darkroom.unknown_type(j.job_type) END
+     WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+     ELSE darkroom.unknown_type(j.job_type) END
     ORDER BY j.job_type, j.job_id, t."createdAt", t.id
     ON CONFLICT DO NOTHING;
 
@@ -43,11 +43,11 @@ BEGIN
         SELECT FROM public.token_transactions t
         WHERE t."sourceId" = j.job_id AND t."userId" = j.user_id AND t.type = 'REFUND' AND t.amount > 0
           AND t.source IN (CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement'
-                    WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
-                    ELSE darkroom.unknown_type(j.job_type) END || '_failed',
+     WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+     ELSE darkroom.unknown_type(j.job_type) END || '_failed',
                            CASE WHEN j.job_type IN ('enhance', 'blend') THEN 'enhancement'
-                    WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
-                    ELSE darkroom.unknown_type(j.job_type) END || '_cancelled'))
+     WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
+     ELSE darkroom.unknown_type(j.job_type) END || '_cancelled'))
     ORDER BY c.job_type, c.job_id
     ON CONFLICT DO NOTHING;
 END $$;
