@@ -9,6 +9,17 @@ from config.settings import Settings
 from config.tiers import Tier
 from models.connections import Connection
 from models.history.objects import INPUT, ORIGINAL
+from models.queue import submission
+from models.queue.pipelines import default_tier, wished_model
+from models.queue.submission import (
+    Enhancement,
+    Generation,
+    PictureRow,
+    delete_picture,
+    first_aspect,
+    insert_picture,
+    set_aspect,
+)
 from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, StageError
 from pipelines.imaging.header import read_header
@@ -18,33 +29,6 @@ from workers.operations.errors import InvalidInputError, OperationError, transla
 from workers.operations.models import require_known_models_of
 from workers.process.compose import Runtime
 from workers.running.translation import aspect_of
-
-_INSERT_PICTURE = """
-INSERT INTO public.enhanced_images
-    (id, "userId", name, "originalUrl", "originalR2Key", "originalWidth", "originalHeight", "originalSizeBytes",
-     "originalFormat", "createdAt", "updatedAt")
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now())
-"""
-
-
-_DEFAULT_TIER = "SELECT darkroom.default_tier($1, $2, $3)"
-_MODEL = """
-SELECT p."generationConfig" ->> 'model' FROM public.enhancement_pipelines p
-WHERE p.id = coalesce($3, darkroom.album_pipeline($1, $2))
-"""
-_DELETE_PICTURE = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"'
-_SET_ASPECT = """
-UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
-WHERE q.job_id = $1 AND q.job_type = 'generate'
-"""
-# noted by the transaction that made the submission, whose time its row has; any other one only reads it
-_FIRST_ASPECT = """
-UPDATE darkroom.submissions s
-SET arguments = CASE WHEN s.created_at = now() THEN s.arguments || jsonb_build_object('aspect', $3::text)
-                     ELSE s.arguments END
-WHERE s.user_id = $1 AND s.idempotency_key = $2 AND s.arguments IS NOT NULL
-RETURNING coalesce(s.arguments ->> 'aspect', '')
-"""
 
 
 class StorageRefusedError(OperationError):
@@ -106,16 +90,16 @@ async def store_picture(runtime: Runtime, user_id: str, picture: Picture) -> str
         await _put(runtime, key, picture, job_type=ORIGINAL, job_id=image_id)
     except StageError as error:
         raise StorageRefusedError(f"{error}; check STORAGE_URL, or run `darkroom doctor`") from error
+    row = PictureRow(
+        *(image_id, user_id, picture.name, runtime.storage.url(key), key),
+        width_px=picture.width_px,
+        height_px=picture.height_px,
+        size_bytes=len(picture.data),
+        format=picture.format,
+    )
     try:
         with translated():
-            await runtime.database.commit(
-                "insert_picture",
-                lambda connection: connection.execute(
-                    _INSERT_PICTURE,
-                    *(image_id, user_id, picture.name, runtime.storage.url(key), key),
-                    *(picture.width_px, picture.height_px, len(picture.data), picture.format),
-                ),
-            )
+            await runtime.database.commit("insert_picture", lambda connection: insert_picture(connection, row))
     except OperationError:
         await _delete_object(runtime, key)
         raise
@@ -154,9 +138,7 @@ async def submit_picture(
 
 async def remove_picture(runtime: Runtime, image_id: str) -> None:
     """Remove a picture's row and then its object. Its jobs go with it."""
-    key = await runtime.database.commit(
-        "delete_picture", lambda connection: connection.fetchval(_DELETE_PICTURE, image_id)
-    )
+    key = await runtime.database.commit("delete_picture", lambda connection: delete_picture(connection, image_id))
     if key is not None:
         await _delete_object(runtime, key)
 
@@ -194,19 +176,18 @@ async def submit_enhancement(
     if pipeline_id is not None:
         await require_known_models_of(runtime, pipeline_id)
     if runtime.settings.over_size == "refuse":
-        wished = await runtime.database.fetchval(_MODEL, user_id, image_id, pipeline_id)
-        asked = tier or await runtime.database.fetchval(_DEFAULT_TIER, user_id, image_id, pipeline_id)
+        database = runtime.database
+        wished = await database.run(lambda connection: wished_model(connection, pipeline_id, user_id, image_id))
+        asked = tier
+        if asked is None:
+            asked = await database.run(lambda connection: default_tier(connection, pipeline_id, user_id, image_id))
         _require_size(runtime.settings, wished, asked, is_of_words=False)
 
-    async def submit(connection: Connection) -> str:
-        job_id: str = await connection.fetchval(
-            "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6, $7)",
-            *(user_id, image_id, tier, pipeline_id, source_image_id, idempotency_key, pipeline_token),
-        )
-        return job_id
-
+    job = Enhancement(*(user_id, image_id, tier, pipeline_id, source_image_id), idempotency_key, pipeline_token)
     with translated():
-        job_id = await runtime.database.commit("submit", submit)
+        job_id = await runtime.database.commit(
+            "submit", lambda connection: submission.submit_enhancement(connection, job)
+        )
     await runtime.wake()
     return job_id
 
@@ -270,20 +251,19 @@ async def submit_generation(
     if runtime.settings.over_size == "refuse":
         _require_size(runtime.settings, None, tier, is_of_words=True)
 
+    job = Generation(user_id, job_type, tier, prompt, input_key, input_url, api_key_id, idempotency_key)
+
     async def submit(connection: Connection) -> str:
         async with connection.transaction():
-            job_id: str = await connection.fetchval(
-                "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8)",
-                *(user_id, job_type, tier, prompt, input_key, input_url, api_key_id, idempotency_key),
-            )
+            job_id = await submission.submit_generation(connection, job)
             if idempotency_key is not None:
-                first_aspect = await connection.fetchval(_FIRST_ASPECT, user_id, idempotency_key, aspect)
-                if first_aspect is not None and first_aspect != (aspect or ""):
+                first = await first_aspect(connection, user_id, idempotency_key, aspect)
+                if first is not None and first != (aspect or ""):
                     raise InvalidInputError(
                         f"idempotency key {idempotency_key} was used for job {job_id} with another aspect"
                     )
             if aspect is not None:
-                await connection.execute(_SET_ASPECT, job_id, aspect)
+                await set_aspect(connection, job_id, aspect)
         return job_id
 
     with translated():

@@ -150,3 +150,24 @@ async def note_removed(
     )
     await withdraw_reports(connection, [one.key for one in foreign])
     await forget_objects(connection, [*removed, *foreign])
+
+
+_REPORTED: Final = """
+SELECT count(*) AS orphans, coalesce(sum(o.size_bytes), 0)::bigint AS size_bytes FROM darkroom.orphans o
+WHERE o.removed_at IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedOrphans:
+    """How many orphans are reported and not removed, and their size together."""
+
+    orphans: int
+    size_bytes: int
+
+
+async def reported_orphans(connection: Connection) -> ReportedOrphans:
+    """Count the orphans that are reported."""
+    row = await connection.fetchrow(_REPORTED)
+    assert row is not None  # noqa: S101 - an aggregate without groups has one row
+    return ReportedOrphans(**row)

@@ -146,3 +146,8 @@ async def idle_session(connection: Connection) -> IdleSession | None:
     """Return the session that has been idle in a transaction of this database for longest, if any is."""
     row = await connection.fetchrow(_IDLE)
     return None if row is None else IdleSession(**row)
+
+
+def ending_statement(pid: int) -> str:
+    """Return the statement with which an operator ends a session."""
+    return f"SELECT pg_terminate_backend({pid})"

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.parameters import Json, Limit, Reason
 
 if TYPE_CHECKING:
+    from models.gate.costs import CostLine
     from workers.process.compose import Runtime
 
 
@@ -38,7 +40,7 @@ def costs(
     if stop and resume:
         raise CommandUsageError("--stop and --resume exclude each other; give one")
     from workers.cli.opening import run_with_runtime
-    from workers.cli.output import Column, column, print_json, print_table
+    from workers.cli.output import Column, chosen, column, print_json, print_table
     from workers.operations.actions import os_user
     from workers.operations.costs import list_costs, set_buying
 
@@ -50,18 +52,24 @@ def costs(
             else:
                 typer.echo("buying is stopped; `darkroom costs --resume` goes on" if stop else "buying goes on")
             return DONE
-        rows = await list_costs(runtime, by.value, days=days, limit=limit, job_id=job)
+        lines = await list_costs(runtime, by.value, days=days, limit=limit, job_id=job)
         if as_json:
-            print_json(rows)
+            print_json([{**line.group, **chosen(line, _FIGURES)} for line in lines])
             return DONE
         names = {ByName.MODEL: ["provider", "model"], ByName.JOB: ["type", "job"]}.get(by, [by.value])
+        groups = [Column(name, partial(_group, name)) for name in names]
         figures = [column(name, is_number=True) for name in ("calls", "answered", "images")]
         units = [column(name, name.replace("_", " "), is_number=True, is_wide=True) for name in _UNITS]
-        usd = Column("USD", lambda row: f"{row['cost_usd']:.4f}", is_number=True)
-        print_table(rows, [*map(column, names), *figures, *units, usd], empty=f"nothing was bought in {days} days")
+        usd = Column("USD", lambda line: f"{line.cost_usd:.4f}", is_number=True)
+        print_table(lines, [*groups, *figures, *units, usd], empty=f"nothing was bought in {days} days")
         return DONE
 
     return run_with_runtime(work)
 
 
+def _group(name: str, line: "CostLine") -> str | None:
+    return line.group[name]
+
+
 _UNITS = ("prompt_units", "output_units")
+_FIGURES = ("calls", "answered", "open", "images", *_UNITS, "cost_usd")

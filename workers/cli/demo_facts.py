@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.settings import Settings
+from models.history.timeline import timed_runs
+from models.money.job_money import money_of_jobs
+from models.money.violations import list_violations
 from pipelines.errors import StageError
 from workers.cli.demo_cast import Part
 from workers.operations.jobs import get_jobs
 from workers.process.compose import Runtime
 from workers.submission import Picture
-
-_RUNS: Final = """
-SELECT r.job_id, r.stage, r.event, r.duration_ms, r.output FROM darkroom.stage_runs r
-WHERE r.job_id = ANY ($1::text[]) AND r.duration_ms IS NOT NULL ORDER BY r.at, r.id
-"""
-_MONEY: Final = "SELECT m.job_id, m.kind, m.amount FROM darkroom.job_money m WHERE m.job_id = ANY ($1::text[])"
-_BALANCES: Final = """
-SELECT u.email, coalesce(b.balance, 0) AS balance
-FROM public.users u LEFT JOIN public.user_token_balances b ON b."userId" = u.id WHERE u.email = ANY ($1::text[])
-"""
-_VIOLATIONS: Final = "SELECT v.promise, v.user_id, v.job_id, v.finding FROM darkroom.money_violations v"
 
 _MEANT_FOR: Final = {"gamma": "isDark", "castRed": "hasColorCast", "castBlue": "hasColorCast"}
 """Figures that say how much of a defect there is, if it is there: without it they say nothing."""
@@ -125,28 +117,22 @@ def _unit(name: str) -> str:
     return " px" if name.endswith("Px") else ""
 
 
-async def balances(runtime: Runtime, emails: Sequence[str]) -> dict[str, int]:
-    """Return what each user has, by e-mail."""
-    rows = await runtime.database.fetch(_BALANCES, list(emails))
-    return {row["email"]: row["balance"] for row in rows}
-
-
 async def collect(runtime: Runtime, entries: Sequence[Entry]) -> list[Facts]:
     """Read what became of jobs, in their order; one whose row or object is gone is told by `problems`."""
     ids = [entry.job_id for entry in entries]
-    jobs = {job["id"]: job for job in await get_jobs(runtime, ids)}
-    runs = await runtime.database.fetch(_RUNS, ids)
-    money = {(row["job_id"], row["kind"]): row["amount"] for row in await runtime.database.fetch(_MONEY, ids)}
+    jobs = {job.id: job.columns for job in await get_jobs(runtime, ids)}
+    runs = await runtime.database.run(lambda connection: timed_runs(connection, ids))
+    money = await runtime.database.run(lambda connection: money_of_jobs(connection, ids))
     facts = []
     for entry in entries:
         if entry.job_id not in jobs:
             continue
         job = jobs[entry.job_id]
-        own = [run for run in runs if run["job_id"] == entry.job_id]
-        outputs = {run["stage"]: run["output"] or {} for run in own if run["event"] == "finished"}
+        own = [run for run in runs if run.job_id == entry.job_id]
+        outputs = {run.stage: run.output or {} for run in own if run.event == "finished"}
         stage_ms: dict[str, int] = {}
         for run in own:
-            stage_ms[run["stage"]] = stage_ms.get(run["stage"], 0) + run["duration_ms"]
+            stage_ms[run.stage] = stage_ms.get(run.stage, 0) + run.duration_ms
         generated = outputs.get("GENERATING", {})
         facts.append(
             Facts(
@@ -179,9 +165,11 @@ async def problems(runtime: Runtime, entries: Sequence[Entry], facts: Sequence[F
     found = [f"{entry.part.name}: job {entry.job_id} has no row" for entry in entries if entry.job_id not in known]
     for fact in facts:
         found += [f"{fact.part.name}: job {fact.entry.job_id} {text}" for text in _problems_of(runtime.settings, fact)]
-    for row in await runtime.database.fetch(_VIOLATIONS):
-        whose = " ".join(f"{name} {row[name]}" for name in ("job_id", "user_id") if row[name])
-        found.append(f"promise {row['promise']} is broken for {whose}: {row['finding']}")
+    for one in await runtime.database.run(list_violations):
+        whose = " ".join(
+            f"{name} {value}" for name, value in (("job_id", one.job_id), ("user_id", one.user_id)) if value
+        )
+        found.append(f"promise {one.promise} is broken for {whose}: {one.finding}")
     return found
 
 

@@ -22,8 +22,8 @@ from workers.cli.failures import DONE, FAILED, CommandError
 from workers.cli.output import note
 
 if TYPE_CHECKING:
+    from models.money.users import User
     from workers.cli.demo_facts import Entry, Facts
-    from workers.operations.users import User
     from workers.process.compose import Runtime
     from workers.submission import Picture
 
@@ -165,22 +165,23 @@ class _Demo:
 
     async def _submit_all(self, runtime: "Runtime", samples: Path) -> "list[Entry]":
         """Make users, give them tokens where they lack some, and submit what each wants."""
-        from workers.cli.demo_facts import balances
+        from models.money.ledger import balances_by_email
 
         users = {part.user: await self._user(runtime, part) for part in CAST}
-        self._outcome.before = await balances(runtime, sorted({part.email for part in CAST}))
+        emails = sorted({part.email for part in CAST})
+        self._outcome.before = await runtime.database.run(lambda connection: balances_by_email(connection, emails))
         return [await self._submit(runtime, part, users[part.user], samples) for part in CAST]
 
     @staticmethod
     async def _user(runtime: "Runtime", part: Part) -> "User":
-        from workers.cli.demo_facts import balances
+        from models.money.ledger import balance_of
         from workers.operations.actions import os_user
         from workers.operations.tokens import grant_tokens
         from workers.operations.users import require_user
 
         user = await require_user(runtime, part.email)
         needed = sum(runtime.settings.prices[other.tier] for other in CAST if other.user == part.user)
-        if (await balances(runtime, [part.email]))[part.email] < needed:
+        if await runtime.database.run(lambda connection: balance_of(connection, user.id)) < needed:
             await grant_tokens(runtime, part.email, GRANTED_TOKENS, actor=os_user(), reason="darkroom demo")
         return user
 
@@ -233,11 +234,13 @@ class _Demo:
             raise
 
     async def _look(self, runtime: "Runtime", entries: "Sequence[Entry]") -> None:
-        from workers.cli.demo_facts import balances, collect, problems
+        from models.money.ledger import balances_by_email
+        from workers.cli.demo_facts import collect, problems
 
         outcome = self._outcome
         outcome.facts = await collect(runtime, entries)
-        outcome.after = await balances(runtime, list(outcome.before))
+        emails = list(outcome.before)
+        outcome.after = await runtime.database.run(lambda connection: balances_by_email(connection, emails))
         outcome.problems = await problems(runtime, entries, outcome.facts)
 
 
@@ -297,10 +300,11 @@ async def _scheduler(runtime: "Runtime") -> AsyncIterator[None]:
 
 async def _take_away(runtime: "Runtime", image_id: str) -> None:
     """Remove a picture's object and leave its row, as a storage that lost it would."""
-    key = await runtime.database.fetchval(
-        'SELECT i."originalR2Key" FROM public.enhanced_images i WHERE i.id = $1', image_id
-    )
-    await runtime.storage.delete(key)
+    from models.queue.submission import original_key
+
+    key = await runtime.database.run(lambda connection: original_key(connection, image_id))
+    if key is not None:
+        await runtime.storage.delete(key)
 
 
 async def _cancel(runtime: "Runtime", job_ids: Sequence[str]) -> None:

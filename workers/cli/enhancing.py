@@ -3,12 +3,16 @@
 import asyncio
 import itertools
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from config.job_terms import DEFAULT_QUEUE
 from config.settings import Settings
+from models.money.users import User
+from models.queue.pipelines import default_tier
+from models.queue.progress import JobProgress
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import Column, console, duration, note, print_json, print_table
@@ -16,9 +20,7 @@ from workers.cli.own_worker import OwnWorker
 from workers.cli.progress import follow_jobs
 from workers.operations.errors import OperationError
 from workers.operations.jobs import get_jobs
-from workers.operations.pipelines import default_tier
-from workers.operations.users import User, require_user
-from workers.operations.watching import JobProgress
+from workers.operations.users import require_user
 from workers.process.compose import Runtime
 from workers.submission import Picture, check_picture, read_result, store_picture, submit_picture
 
@@ -44,7 +46,7 @@ class _Item:
 
     path: Path
     job_id: str | None = None
-    row: dict[str, Any] = field(default_factory=dict)
+    row: Mapping[str, Any] = field(default_factory=dict)
     elapsed_s: float | None = None
     output: Path | None = None
     reason: str | None = None
@@ -85,7 +87,10 @@ class _Enhancing:
         return FAILED if any(item.reason for item in self._items) else DONE
 
     async def _work(self, blend: Picture | None, own_worker: OwnWorker) -> None:
-        tier = self._request.tier or await default_tier(self._runtime, self._request.pipeline_id)
+        tier = self._request.tier
+        if tier is None:
+            pipeline_id = self._request.pipeline_id
+            tier = await self._runtime.database.run(lambda connection: default_tier(connection, pipeline_id))
         needed = self._runtime.settings.prices[tier] * sum(1 for item in self._items if not item.reason)
         user = await require_user(self._runtime, self._request.user, tokens_needed=needed)
         if self._request.is_waiting:
@@ -142,7 +147,7 @@ class _Enhancing:
 
     async def _read_rows(self) -> None:
         ids = [item.job_id for item in self._items if item.job_id is not None]
-        rows = {row["id"]: row for row in await get_jobs(self._runtime, ids)}
+        rows = {job.id: job.columns for job in await get_jobs(self._runtime, ids)}
         for item in self._items:
             item.row = rows.get(item.job_id or "", item.row)
 
@@ -171,7 +176,7 @@ class _Enhancing:
     @staticmethod
     def _json(item: _Item) -> dict[str, Any]:
         """A job's row by its table's names; for a path without a job only `errorMessage`."""
-        row: dict[str, Any] = item.row or {"errorMessage": item.reason}
+        row: Mapping[str, Any] = item.row or {"errorMessage": item.reason}
         return {"input": str(item.path), "output": item.output, **row}
 
     def _print(self) -> None:

@@ -19,14 +19,26 @@ def explain(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_js
     Every claim, stage, provider call, retry, rescue, pause, charge and refund; also of a job whose row is deleted.
     """
     from workers.cli.opening import run_with_runtime
-    from workers.cli.output import Column, column, print_json, print_table
+    from workers.cli.output import column, print_json, print_table
+    from workers.cli.wording import event_words, waiting_words
     from workers.operations.explaining import explain_job
 
     async def work(runtime: "Runtime") -> int:
         story = await explain_job(runtime, job_id)
+        timeline = [
+            {
+                "at": event.at,
+                "event": event.event,
+                "stage": event.stage,
+                "attempt": event.attempt,
+                "text": event_words(event, job_id),
+            }
+            for event in story.timeline
+        ]
+        waits = [{"kind": one.kind, "text": waiting_words(one, runtime.settings.max_wait_s)} for one in story.waits]
         if as_json:
-            status = None if story.job is None else story.job["status"]
-            print_json({"id": job_id, "status": status, "timeline": story.timeline, "waits": story.waits})
+            status = None if story.job is None else story.job.status
+            print_json({"id": job_id, "status": status, "timeline": timeline, "waits": waits})
             return DONE
         columns = [
             column("at"),
@@ -34,15 +46,15 @@ def explain(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_js
             column("stage", is_wide=True),
             column("text", "what", may_wrap=True),
         ]
-        print_table(story.timeline, columns, empty="nothing has happened yet")
+        print_table(timeline, columns, empty="nothing has happened yet")
         typer.echo()
         if story.job is None:
             typer.echo(f"job {job_id} is deleted; this is what is left of it")
-        elif not story.waits:
-            typer.echo(f"job {job_id} is {story.job['status']}: it is over")
+        elif not waits:
+            typer.echo(f"job {job_id} is {story.job.status}: it is over")
         else:
-            typer.echo(f"job {job_id} is {story.job['status']}:")
-            print_table(story.waits, [Column("because", lambda wait: wait["text"], may_wrap=True)], empty="")
+            typer.echo(f"job {job_id} is {story.job.status}:")
+            print_table(waits, [column("text", "because", may_wrap=True)], empty="")
         return DONE
 
     return run_with_runtime(work)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +74,11 @@ async def _run(request: Request, runtime: Runtime) -> int:
                 runtime, {job_id: label}, screen, keeps_table=False, label_title="prompt",
                 on_look=own_worker.start_if_needed,
             )  # fmt: skip
-        row: dict[str, Any] = next(iter(await get_jobs(runtime, [job_id])), {})
-        return await _report(request, runtime, job_id, row)
+        job = next(iter(await get_jobs(runtime, [job_id])), None)
+        return await _report(request, runtime, job_id, {} if job is None else job.columns)
 
 
-async def _report(request: Request, runtime: Runtime, job_id: str, row: dict[str, Any]) -> int:
+async def _report(request: Request, runtime: Runtime, job_id: str, row: Mapping[str, Any]) -> int:
     """Write the result where it is wanted, and say where it is."""
     is_done = row.get("status") == "COMPLETED"
     output, reason = None, None if is_done or not request.is_waiting else row.get("errorMessage") or "it is gone"

@@ -3,7 +3,7 @@
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reas
 from workers.cli.retrying import retry
 
 if TYPE_CHECKING:
+    from models.queue.job_rows import Job
     from workers.operations.jobs import JobDetails
     from workers.process.compose import Runtime
 
@@ -35,19 +36,20 @@ def list_(
 ) -> int:
     """List jobs, the newest first."""
     require_known(status, job_type)
+    from models.queue.job_rows import JobFilter
     from workers.cli.opening import run_with_runtime
     from workers.cli.output import print_json
-    from workers.operations.jobs import JobFilter, list_jobs
+    from workers.operations.jobs import list_jobs
     from workers.operations.users import find_user
 
     async def work(runtime: "Runtime") -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
         wanted = JobFilter([one.upper() for one in status or []], user_id, job_type, since, error)
-        rows = await list_jobs(runtime, wanted, limit=limit)
+        found = await list_jobs(runtime, wanted, limit=limit)
         if as_json:
-            print_json(rows)
+            print_json([job.columns for job in found])
         else:
-            _print_jobs(rows, runtime.settings.cost_column)
+            _print_jobs(found, runtime.settings.cost_column)
         return DONE
 
     return run_with_runtime(work)
@@ -60,7 +62,7 @@ def show(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json:
     That is its row, its place in the queue, its history, its provider calls and its money.
     """
     from workers.cli.opening import run_with_runtime
-    from workers.cli.output import print_json
+    from workers.cli.output import chosen, print_json
     from workers.operations.jobs import get_job
 
     async def work(runtime: "Runtime") -> int:
@@ -68,11 +70,11 @@ def show(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json:
         if as_json:
             print_json(
                 {
-                    **details.job,
+                    **details.job.columns,
                     "queue": details.queue,
-                    "stageRuns": details.history,
-                    "providerCalls": details.calls,
-                    "money": details.money,
+                    "stageRuns": [chosen(run, _RUN) for run in details.history],
+                    "providerCalls": [chosen(call, _CALL) for call in details.calls],
+                    "money": [chosen(move, _MONEY) for move in details.money],
                 }
             )
         else:
@@ -80,6 +82,14 @@ def show(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json:
         return DONE
 
     return run_with_runtime(work)
+
+
+_RUN: Final = ("at", "event", "stage", "attempt", "duration_ms", "worker_id", "error", "treatments")
+_CALL: Final = (
+    *("started_at", "provider", "model", "purpose", "attempt", "outcome", "may_be_paid", "latency_ms", "images"),
+    *("cost_usd", "problem"),
+)
+_MONEY: Final = ("kind", "amount", "at")
 
 
 @app.command()
@@ -94,25 +104,26 @@ def watch(
 
     Exits 1 unless all of them end COMPLETED.
     """
+    from models.queue.job_rows import unfinished_jobs
     from workers.cli.opening import run_with_runtime
     from workers.cli.output import console, note, print_json
     from workers.cli.progress import follow_jobs
     from workers.operations.errors import NotFoundError
-    from workers.operations.jobs import get_jobs, unfinished_job_ids
+    from workers.operations.jobs import get_jobs
 
     async def work(runtime: "Runtime") -> int:
-        ids = list(dict.fromkeys(job_ids or await unfinished_job_ids(runtime)))
-        known = {row["id"]: row for row in await get_jobs(runtime, ids)}
+        ids = list(dict.fromkeys(job_ids or [])) or await runtime.database.run(unfinished_jobs)
+        known = {job.id: job for job in await get_jobs(runtime, ids)}
         if missing := [job_id for job_id in job_ids or [] if job_id not in known]:
             raise NotFoundError(f"job {missing[0]} not found; `darkroom jobs list` shows the newest")
         if not known and not as_json:
             note("no job is unfinished")
             return DONE
-        labels = {job_id: f"{row['jobType']} {row['tier']}" for job_id, row in known.items()}
+        labels = {job_id: f"{job.job_type} {job.tier}" for job_id, job in known.items()}
         screen = console(is_error=as_json)
         progress = await follow_jobs(runtime, labels, screen, keeps_table=True, label_title="type and tier")
         if as_json:
-            print_json(await get_jobs(runtime, known))
+            print_json([job.columns for job in await get_jobs(runtime, known)])
         elif screen.is_terminal:  # elsewhere its line says it
             for one in progress:
                 if one.error is not None and one.status != "COMPLETED":
@@ -138,18 +149,18 @@ def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> 
     return _change(job_ids, verb, _cancelled, as_json=as_json)
 
 
-def _cancelled(job_id: str, row: dict[str, Any]) -> str:
+def _cancelled(job_id: str, job: "Job") -> str:
     """Say what became of a job; its row keeps the label of before where the database refuses another."""
-    if row["status"] == "CANCELLED":
+    if job.status == "CANCELLED":
         return f"job {job_id} is CANCELLED"
     why = f"`darkroom jobs explain {job_id}` says why"
-    return f"job {job_id} is over, but the database refused the label CANCELLED, so its row says {row['status']}: {why}"
+    return f"job {job_id} is over, but the database refused the label CANCELLED, so its row says {job.status}: {why}"
 
 
 def _change(
     job_ids: list[str],
     verb: Callable[["Runtime", str], Awaitable[str]],
-    sentence: Callable[[str, dict[str, Any]], str],
+    sentence: Callable[[str, "Job"], str],
     *,
     as_json: bool,
 ) -> int:
@@ -161,30 +172,30 @@ def _change(
 
     async def work(runtime: "Runtime") -> int:
         code = DONE
-        changed: list[dict[str, Any]] = []
+        changed: list[Job] = []
         for job_id in job_ids:
             try:
-                rows = await get_jobs(runtime, [await verb(runtime, job_id)])
+                found = await get_jobs(runtime, [await verb(runtime, job_id)])
             except OperationError as error:
                 note(f"darkroom: {error}")
                 code = FAILED
                 continue
-            changed += rows
+            changed += found
             if not as_json:
-                for row in rows:
-                    typer.echo(sentence(job_id, row))
+                for job in found:
+                    typer.echo(sentence(job_id, job))
         if as_json:
-            print_json(changed)
+            print_json([job.columns for job in changed])
         return code
 
     return run_with_runtime(work)
 
 
-def _print_jobs(rows: list[dict[str, Any]], cost_column: str) -> None:
+def _print_jobs(jobs: list["Job"], cost_column: str) -> None:
     from workers.cli.output import column, print_table
 
     print_table(
-        rows,
+        [job.columns for job in jobs],
         [
             column("id", "job"),
             column("jobType", "type"),
@@ -200,12 +211,12 @@ def _print_jobs(rows: list[dict[str, Any]], cost_column: str) -> None:
 
 
 def _print_details(details: "JobDetails") -> None:
-    from workers.cli.output import Column, column, duration, print_fields, print_table
+    from workers.cli.output import Column, column, duration, fields_of, print_fields, print_table
 
-    print_fields(details.job)
+    print_fields(details.job.columns)
     if details.queue is not None:
         typer.secho("\nqueue", bold=True)
-        print_fields(details.queue)
+        print_fields(fields_of(details.queue))
     if details.money:
         typer.secho("\nmoney", bold=True)
         print_table(details.money, [column("at"), column("kind"), column("amount", is_number=True)], empty="")
@@ -227,7 +238,7 @@ def _print_details(details: "JobDetails") -> None:
         column("event"),
         column("stage"),
         column("attempt", is_number=True),
-        Column("took", lambda row: duration(None if row["duration_ms"] is None else row["duration_ms"] / 1000)),
+        Column("took", lambda run: duration(None if run.duration_ms is None else run.duration_ms / 1000)),
         column("error", may_wrap=True),
     ]
     print_table(details.history, columns, empty="no worker has touched it yet")

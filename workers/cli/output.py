@@ -158,6 +158,11 @@ def fields_of(value: Any) -> dict[str, object]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
+def chosen(value: Any, names: Iterable[str]) -> dict[str, object]:
+    """Return some fields of a typed value, by their names."""
+    return {name: getattr(value, name) for name in names}
+
+
 def camel_case(value: Any) -> dict[str, object]:
     """Return the fields of a typed value named as the application's columns are: `user_id` is `userId`."""
     return {_camel(name): one for name, one in fields_of(value).items()}

@@ -6,8 +6,8 @@ import time
 from types import TracebackType
 from typing import Final, Self
 
+from models.queue.stats import live_workers
 from workers.cli.failures import CommandError
-from workers.operations.queues import live_workers
 from workers.process.compose import Runtime
 from workers.process.supervisor import WorkerProcesses
 
@@ -45,7 +45,7 @@ class OwnWorker:
         if self._looked_s is not None and now_s - self._looked_s < LOOK_S:
             return
         self._looked_s = now_s
-        if not await live_workers(self._runtime, self._queue):
+        if not await self._runtime.database.run(lambda connection: live_workers(connection, self._queue)):
             self._start(now_s)
 
     def _start(self, now_s: float) -> None:

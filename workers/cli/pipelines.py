@@ -11,6 +11,7 @@ from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.parameters import Json, Limit, Tier, TierName
 
 if TYPE_CHECKING:
+    from models.queue.pipelines import Pipeline
     from workers.process.compose import Runtime
 
 app = typer.Typer(help="The ways in which pictures are treated.")
@@ -42,9 +43,10 @@ def list_(
 
     async def work(runtime: "Runtime") -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
-        rows = await list_pipelines(
+        found = await list_pipelines(
             runtime, user_id=user_id, visibility=None if visibility is None else visibility.name, limit=limit
         )
+        rows = [pipeline.columns for pipeline in found]
         if as_json:
             print_json(rows)
             return DONE
@@ -111,7 +113,7 @@ def create(
 
     async def work(runtime: "Runtime") -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
-        row = await create_pipeline(
+        made = await create_pipeline(
             runtime,
             name,
             configs,
@@ -121,7 +123,7 @@ def create(
             description=description,
             actor=os_user(),
         )
-        _print_pipeline(row, as_json=as_json)
+        _print_pipeline(made, as_json=as_json)
         return DONE
 
     return run_with_runtime(work)
@@ -146,8 +148,8 @@ def fork(
 
     async def work(runtime: "Runtime") -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
-        row = await fork_pipeline(runtime, pipeline_id, user_id=user_id, name=name, actor=os_user())
-        _print_pipeline(row, as_json=as_json)
+        made = await fork_pipeline(runtime, pipeline_id, user_id=user_id, name=name, actor=os_user())
+        _print_pipeline(made, as_json=as_json)
         return DONE
 
     return run_with_runtime(work)
@@ -178,10 +180,10 @@ def _read_config(path: str) -> dict[str, Any]:
     return found
 
 
-def _print_pipeline(row: dict[str, Any], *, as_json: bool) -> None:
+def _print_pipeline(pipeline: "Pipeline", *, as_json: bool) -> None:
     from workers.cli.output import print_fields, print_json
 
     if as_json:
-        print_json(row)
+        print_json(pipeline.columns)
     else:
-        print_fields(row)
+        print_fields(pipeline.columns)

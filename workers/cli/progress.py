@@ -10,8 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from models.queue.progress import JobProgress
 from workers.cli.output import Column, cell, duration, plain_table
-from workers.operations.watching import JobProgress, watch_jobs
+from workers.operations.watching import watch_jobs
 from workers.process.compose import Runtime
 
 REFRESHES_PER_S: Final = 4

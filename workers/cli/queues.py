@@ -2,7 +2,7 @@
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.parameters import Json, Reason, TierName
 
 if TYPE_CHECKING:
+    from models.queue.pause_records import LastingPause
     from workers.operations.pauses import Kind
     from workers.process.compose import Runtime
 
@@ -41,7 +42,7 @@ def stats(*, as_json: Json = False) -> int:
                 column("queue"),
                 column("status"),
                 column("count", "jobs", is_number=True),
-                Column("oldest wait", lambda row: duration(row["oldest_wait_s"]), is_number=True),
+                Column("oldest wait", lambda row: duration(row.oldest_wait_s), is_number=True),
                 column("next_due_at", "next due"),
             ],
             empty="the queue is empty",
@@ -51,10 +52,10 @@ def stats(*, as_json: Json = False) -> int:
             found.workers,
             [
                 column("host"),
-                Column("pid", lambda row: str(row["pid"]), is_number=True),
+                Column("pid", lambda row: str(row.pid), is_number=True),
                 column("queues"),
-                Column("lanes", lambda row: f"{row['running']} of {row['lanes']}", is_number=True),
-                Column("lease", lambda row: duration(row["lease_left_s"]), is_number=True),
+                Column("lanes", lambda row: f"{row.running} of {row.lanes}", is_number=True),
+                Column("lease", lambda row: duration(row.lease_left_s), is_number=True),
                 column("started_at", "since", is_wide=True),
                 column("id", is_wide=True),
             ],
@@ -132,7 +133,7 @@ def _set_paused(scopes: list[tuple["Kind", str]], reason: str | None, *, is_paus
     return run_with_runtime(work)
 
 
-def _print_pauses(pauses: list[dict[str, Any]]) -> None:
+def _print_pauses(pauses: list["LastingPause"]) -> None:
     from workers.cli.output import column, print_table
 
     columns = [

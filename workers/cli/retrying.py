@@ -54,10 +54,11 @@ def retry(
             "name jobs by their ids, or choose them by --status, --user, --type, --since and --error: one of the two"
         )
     require_known(status, job_type)
+    from models.queue.job_rows import JobFilter
     from workers.cli.opening import run_with_runtime
     from workers.cli.output import note, print_json
     from workers.operations.actions import os_user
-    from workers.operations.jobs import JobFilter, get_jobs, list_jobs
+    from workers.operations.jobs import get_jobs, list_jobs
     from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
     from workers.operations.users import find_user
 
@@ -69,7 +70,7 @@ def retry(
             user_id = None if user is None else (await find_user(runtime, user)).id
             statuses = [one.upper() for one in status or ["FAILED", "REFUNDED"]]
             wanted = JobFilter(statuses, user_id, job_type, since, error, leaves_out_retried=True)
-            ids = [row["id"] for row in reversed(await list_jobs(runtime, wanted, limit=limit))]  # in their old order
+            ids = [job.id for job in reversed(await list_jobs(runtime, wanted, limit=limit))]  # in their old order
             if not ids and not as_json:
                 note("there are no such jobs")
         if is_dry:
@@ -84,9 +85,9 @@ def retry(
                 continue
             new_ids.append(one.new_id)
             if not as_json:
-                typer.echo(f"job {one.old['id']} is tried again as {one.new_id}")
+                typer.echo(f"job {one.job_id} is tried again as {one.new_id}")
         if as_json:
-            print_json(await get_jobs(runtime, new_ids))
+            print_json([job.columns for job in await get_jobs(runtime, new_ids)])
         return code
 
     return run_with_runtime(work)
@@ -95,9 +96,10 @@ def retry(
 def _print_rehearsal(rehearsed: list["Retry"], cost_column: str, *, as_json: bool) -> None:
     from workers.cli.output import column, print_json, print_table
 
-    rows: list[dict[str, Any]] = [
+    rows: list[dict[str, object]] = [
         {
-            **{name: one.old.get(name) for name in ("id", "jobType", "tier", "status", cost_column)},
+            "id": one.job_id,
+            **{name: _column(one, name) for name in ("jobType", "tier", "status", cost_column)},
             "refusal": None if one.refusal is None else str(one.refusal),
         }
         for one in rehearsed
@@ -113,7 +115,12 @@ def _print_rehearsal(rehearsed: list["Retry"], cost_column: str, *, as_json: boo
         column("refusal", "refused because", may_wrap=True),
     ]
     print_table(rows, columns, empty="")
-    tokens = sum(one.old.get(cost_column) or 0 for one in rehearsed if one.refusal is None)
+    tokens = sum(_column(one, cost_column) or 0 for one in rehearsed if one.refusal is None)
     possible = sum(one.refusal is None for one in rehearsed)
     if rehearsed:
         typer.echo(f"{possible} of {len(rows)} would be tried again, for {tokens:,} tokens")
+
+
+def _column(one: "Retry", name: str) -> Any:
+    """Return what a job's row has in a column; None where there is no such job."""
+    return None if one.old is None else one.old.columns.get(name)

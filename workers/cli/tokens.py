@@ -25,16 +25,17 @@ def balance(
 ) -> int:
     """Show a balance, or everyone's."""
     from workers.cli.opening import run_with_runtime
-    from workers.cli.output import column, print_json, print_table
+    from workers.cli.output import camel_case, column, print_json, print_table
     from workers.operations.tokens import list_balances
 
     async def work(runtime: "Runtime") -> int:
-        rows = await list_balances(runtime, user, limit=limit)
+        balances = await list_balances(runtime, user, limit=limit)
         if as_json:
+            rows = [camel_case(one) for one in balances]
             print_json(rows if user is None else rows[0])
             return DONE
-        columns = [column("email"), column("userId", "user"), column("tier"), column("balance", is_number=True)]
-        print_table(rows, columns, empty="there are no users")
+        columns = [column("email"), column("user_id", "user"), column("tier"), column("balance", is_number=True)]
+        print_table(balances, columns, empty="there are no users")
         return DONE
 
     return run_with_runtime(work)
@@ -60,9 +61,9 @@ def grant(
     async def work(runtime: "Runtime") -> int:
         row = await grant_tokens(runtime, user, amount, actor=os_user(), reason=reason)
         if as_json:
-            print_json(row)
+            print_json(row.columns)
         else:
-            typer.echo(f"{user}: {amount:+,}, balance {row['balanceAfter']:,}")
+            typer.echo(f"{user}: {amount:+,}, balance {row.balance_after:,}")
         return DONE
 
     return run_with_runtime(work)
@@ -78,18 +79,18 @@ def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
     async def work(runtime: "Runtime") -> int:
         rows = await list_transactions(runtime, user, limit=limit)
         if as_json:
-            print_json(rows)
+            print_json([row.columns for row in rows])
             return DONE
         print_table(
             rows,
             [
-                column("createdAt", "when"),
-                Column("amount", lambda row: f"{row['amount']:+,}", is_number=True),
-                column("balanceAfter", "balance", is_number=True),
-                column("type"),
-                column("source", is_wide=True),
-                column("sourceId", "job", is_wide=True),
-                Column("reason", lambda row: (row["metadata"] or {}).get("reason"), is_wide=True, may_wrap=True),
+                Column("when", lambda row: row.columns["createdAt"]),
+                Column("amount", lambda row: f"{row.amount:+,}", is_number=True),
+                column("balance_after", "balance", is_number=True),
+                Column("type", lambda row: row.columns["type"]),
+                Column("source", lambda row: row.columns["source"], is_wide=True),
+                Column("job", lambda row: row.columns["sourceId"], is_wide=True),
+                column("reason", is_wide=True, may_wrap=True),
             ],
             empty=f"{user} has no ledger yet",
         )
@@ -114,21 +115,27 @@ def audit(
     tokens and never touches a ledger row. Exits 1 while violations or owed refunds remain.
     """
     from workers.cli.opening import run_with_runtime
-    from workers.cli.output import column, print_json, print_table
+    from workers.cli.output import camel_case, column, print_json, print_table
     from workers.operations.actions import os_user
-    from workers.operations.audit import audit_tokens, owed_refunds, repair_tokens
+    from workers.operations.audit import audit_tokens, list_owed_refunds, repair_tokens
 
     async def work(runtime: "Runtime") -> int:
         repaired = await repair_tokens(runtime, actor=os_user(), reason=reason) if repair else []
-        remaining, owed = await audit_tokens(runtime), await owed_refunds(runtime)
+        remaining, owed = await audit_tokens(runtime), await list_owed_refunds(runtime)
         if as_json:
-            print_json({"violations": remaining, "owed": owed, "repaired": repaired})
+            print_json(
+                {
+                    "violations": [camel_case(one) for one in remaining],
+                    "owed": [camel_case(one) for one in owed],
+                    "repaired": [camel_case(one) for one in repaired],
+                }
+            )
             return FAILED if remaining or owed else DONE
         columns = [
             column("promise"),
             column("violation"),
-            column("userId", "user", is_wide=True),
-            column("jobId", "job", is_wide=True),
+            column("user_id", "user", is_wide=True),
+            column("job_id", "job", is_wide=True),
             column("finding", may_wrap=True),
         ]
         if repaired:
@@ -139,10 +146,10 @@ def audit(
         if owed:
             typer.echo("\nowed, because the database refused to pay it back:")
             owed_columns = [
-                column("userId", "user", is_wide=True),
-                column("jobId", "job"),
+                column("user_id", "user", is_wide=True),
+                column("job_id", "job"),
                 column("owed", is_number=True),
-                column("refusedAt", "since", is_wide=True),
+                column("refused_at", "since", is_wide=True),
                 column("words", "PostgreSQL says", may_wrap=True),
             ]
             print_table(owed, owed_columns, empty="")

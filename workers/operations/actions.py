@@ -1,31 +1,7 @@
-"""The record of what operators change."""
+"""Who acts when an operator changes something."""
 
 import getpass
 import os
-from collections.abc import Mapping
-from typing import Any
-
-from models.connections import Connection
-
-_INSERT = """
-INSERT INTO darkroom.operator_actions (actor, action, target, before, after, reason) VALUES ($1, $2, $3, $4, $5, $6)
-"""
-# one that asks for more than we have to say stays without our rows
-_HAS_AUDIT_LOGS = """
-SELECT count(*) FILTER (WHERE o.is_ours) = 6
-       AND NOT bool_or(NOT o.is_ours AND a.attnotnull
-                       AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '')
-FROM pg_attribute a
-CROSS JOIN LATERAL (SELECT a.attname IN ('id', 'userId', 'action', 'targetId', 'metadata', 'createdAt')) o (is_ours)
-WHERE a.attrelid = to_regclass('public.audit_logs') AND a.attnum > 0 AND NOT a.attisdropped
-"""
-# an actor is a user where it is one's e-mail or id; an operating system's user has no row that the column could name
-_INSERT_ADJUSTMENT = """
-INSERT INTO public.audit_logs (id, "userId", action, "targetId", metadata, "createdAt")
-VALUES (darkroom.new_id(),
-        coalesce((SELECT u.id FROM public.users u WHERE u.id = $1 OR u.email = $1 ORDER BY u.id = $1 DESC LIMIT 1), $2),
-        'TOKEN_ADJUSTMENT', $2, $3, darkroom.utc_now())
-"""
 
 
 def os_user() -> str:
@@ -34,37 +10,3 @@ def os_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-async def record_action(
-    connection: Connection,
-    *,
-    actor: str,
-    action: str,
-    target: str,
-    before: Mapping[str, Any] | None = None,
-    after: Mapping[str, Any] | None = None,
-    reason: str | None = None,
-) -> None:
-    """Write one change down; the caller's transaction holds the change and this row."""
-    await connection.execute(_INSERT, actor, action, target, before, after, reason)
-
-
-async def record_adjustment(
-    connection: Connection, *, actor: str, user_id: str, change: Mapping[str, Any], reason: str | None
-) -> None:
-    """Write into the application's own audit log that an operator changed a user's tokens; in the change's transaction.
-
-    The row is the actor's where the actor is a user, else the user's own; `targetId` is always the user. Tables that
-    another tool made may have no such log: `operator_actions` has the change in any case.
-
-    Args:
-        connection: in the caller's transaction.
-        actor: who did it.
-        user_id: whose tokens they are.
-        change: what was moved, for the row's metadata.
-        reason: why.
-    """
-    if await connection.fetchval(_HAS_AUDIT_LOGS):
-        metadata = {**change, "actor": actor, "reason": reason}
-        await connection.execute(_INSERT_ADJUSTMENT, actor, user_id, metadata)

@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError
 from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.connections import ContentionError, DatabaseLostError
+from models.connections import Connection, ContentionError, DatabaseLostError
+from models.schema.settings import recorded_setting
 from workers.operations.checks.broker import check_broker
 from workers.operations.checks.check import Check
 from workers.operations.checks.connections import check_connections, check_listening
@@ -60,8 +61,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
         checks = [*postgres, *checks]
         migrations = await check_migrations(services)
         is_migrated = migrations[0].status != "fail"  # our tables may not be there
-        recorded = "SELECT darkroom.setting('installation')"
-        installation = await database.fetchval(recorded) if is_migrated else None
+        installation = await database.run(_installation) if is_migrated else None
         checks.append(await check_broker(services, installation or ""))
         checks += [await check_storage(settings, services, database if is_migrated else None), *migrations]
         if not is_migrated:
@@ -81,6 +81,11 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
     finally:
         await database.close()
     return checks
+
+
+async def _installation(connection: Connection) -> str | None:
+    name: str | None = await recorded_setting(connection, "installation")
+    return name
 
 
 def plan(checks: Sequence[Check]) -> list[str]:

@@ -1,19 +1,16 @@
 """Which models an operator may name: those that this environment may ask, and those that `db upgrade` has recorded."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from config.model_terms import model_terms
+from models.queue.pipelines import read_configs
+from models.schema.settings import recorded_setting
 from pipelines.errors import InvalidOptionsError, UnknownModelError
 from pipelines.options import GenerationOptions, PipelineOptions, resolve
 from pipelines.providers.catalogue import ModelCatalogue
 from workers.operations.errors import InvalidInputError
 from workers.process.compose import Runtime
-
-_CONFIGS: Final = """
-SELECT p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig"
-FROM public.enhancement_pipelines p WHERE p.id = $1
-"""
 
 
 async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> None:
@@ -34,11 +31,11 @@ async def require_known_models_of(runtime: Runtime, pipeline_id: str) -> None:
     Raises:
         InvalidInputError: one can't; names the pipeline, the model and the reason.
     """
-    row = await runtime.database.fetchrow(_CONFIGS, pipeline_id)
-    if row is None:
+    configs = await runtime.database.run(lambda connection: read_configs(connection, pipeline_id))
+    if configs is None:
         return
     try:
-        await _require(runtime, resolve(dict(row)))
+        await _require(runtime, resolve(configs))
     except InvalidOptionsError:
         return
     except UnknownModelError as error:
@@ -58,7 +55,7 @@ async def require_known_model(runtime: Runtime, model: str) -> None:
 
 
 async def _require(runtime: Runtime, options: PipelineOptions) -> None:
-    recorded = await runtime.database.fetchval("SELECT darkroom.setting('models')")
+    recorded = await runtime.database.run(lambda connection: recorded_setting(connection, "models"))
     for terms in (model_terms(runtime.settings), recorded):
         if terms is not None:
             ModelCatalogue(terms).require_known(options)

@@ -6,52 +6,33 @@ from typing import Any
 
 from config.pipeline_rules import CONFIGS
 from models.connections import Connection
+from models.history.actions import record_action
+from models.queue.pipelines import NewPipeline, Pipeline, find_pipelines, insert_pipeline, read_pipeline
 from pipelines import keys
 from pipelines.errors import InvalidOptionsError
 from pipelines.options import check
-from workers.operations.actions import record_action
 from workers.operations.errors import InvalidInputError, NotFoundError, NotYoursError, translated
 from workers.operations.models import require_known_models
 from workers.process.compose import Runtime
 
-_LIST = """
-SELECT p.* FROM public.enhancement_pipelines p
-WHERE ($1::text IS NULL OR p."userId" = $1) AND ($2::text IS NULL OR p.visibility::text = $2)
-ORDER BY p."createdAt" DESC, p.id DESC LIMIT $3
-"""
-_INSERT = """
-INSERT INTO public.enhancement_pipelines
-    (id, name, description, "userId", visibility, "shareToken", tier, "analysisConfig", "autoCropConfig",
-     "promptConfig", "generationConfig", "createdAt", "updatedAt")
-VALUES (darkroom.new_id(), $1, $2, $3, $4::text::public."PipelineVisibility", $5,
-        $6::text::public."EnhancementTier", $7, $8, $9, $10, darkroom.utc_now(), darkroom.utc_now())
-RETURNING *
-"""
-
 
 async def list_pipelines(
     runtime: Runtime, *, user_id: str | None = None, visibility: str | None = None, limit: int = 50
-) -> list[dict[str, Any]]:
+) -> list[Pipeline]:
     """Return pipelines, newest first."""
-    return [dict(row) for row in await runtime.database.fetch(_LIST, user_id, visibility, limit)]
+    return await runtime.database.run(lambda connection: find_pipelines(connection, user_id, visibility, limit))
 
 
-async def get_pipeline(runtime: Runtime, pipeline_id: str) -> dict[str, Any]:
-    """Return a pipeline's row.
+async def get_pipeline(runtime: Runtime, pipeline_id: str) -> Pipeline:
+    """Return a pipeline.
 
     Raises:
         NotFoundError: there is none.
     """
-    row = await runtime.database.fetchrow("SELECT p.* FROM public.enhancement_pipelines p WHERE p.id = $1", pipeline_id)
-    if row is None:
+    pipeline = await runtime.database.run(lambda connection: read_pipeline(connection, pipeline_id))
+    if pipeline is None:
         raise NotFoundError(f"pipeline {pipeline_id} not found; `darkroom pipelines list` shows them")
-    return dict(row)
-
-
-async def default_tier(runtime: Runtime, pipeline_id: str | None) -> str:
-    """Return the tier of a new picture's job that names none: its pipeline's, else 1K."""
-    tier: str = await runtime.database.fetchval("SELECT darkroom.default_tier(NULL, NULL, $1)", pipeline_id)
-    return tier
+    return pipeline
 
 
 async def create_pipeline(
@@ -64,8 +45,8 @@ async def create_pipeline(
     visibility: str,
     description: str | None = None,
     actor: str,
-) -> dict[str, Any]:
-    """Make a pipeline and return its row.
+) -> Pipeline:
+    """Make a pipeline and return it.
 
     Args:
         runtime: open.
@@ -83,18 +64,17 @@ async def create_pipeline(
     """
     require_valid(configs, user_id)
     await require_known_models(runtime, configs)
-    values = (name, description, user_id, visibility, tier)
+    new = NewPipeline(name, description, user_id, visibility, _share_token(visibility), tier, configs)
     with translated():
         return await runtime.database.commit(
-            "create_pipeline",
-            lambda connection: _insert(connection, values, configs, actor=actor, action="pipeline_create"),
+            "create_pipeline", lambda connection: _insert(connection, new, actor=actor, action="pipeline_create")
         )
 
 
 async def fork_pipeline(
     runtime: Runtime, pipeline_id: str, *, user_id: str | None, name: str | None = None, actor: str
-) -> dict[str, Any]:
-    """Copy a pipeline for another owner, PRIVATE, and return the copy's row.
+) -> Pipeline:
+    """Copy a pipeline for another owner, PRIVATE, and return the copy.
 
     Reference pictures under the first owner's prefix stay behind, since the copy's jobs couldn't read them.
 
@@ -104,18 +84,20 @@ async def fork_pipeline(
         NotYoursError: it is PRIVATE and another user's.
     """
     source = await get_pipeline(runtime, pipeline_id)
-    if source["visibility"] == "PRIVATE" and source["userId"] not in {None, user_id}:
+    if source.visibility == "PRIVATE" and source.user_id not in {None, user_id}:
         raise NotYoursError(f"pipeline {pipeline_id} is private and another user's; only its owner can fork it")
-    configs = {name: source[name] for name in CONFIGS}
-    configs["promptConfig"] = _without_foreign_references(configs["promptConfig"], user_id)
+    prompt_config = _without_foreign_references(source.configs["promptConfig"], user_id)
+    configs = {**source.configs, "promptConfig": prompt_config}
     require_valid(configs, user_id)
     await require_known_models(runtime, configs)
-    values = (name or f"{source['name']} (copy)", source["description"], user_id, "PRIVATE", source["tier"])
+    new = NewPipeline(
+        name or f"{source.name} (copy)", source.description, user_id, "PRIVATE", None, source.tier, configs
+    )
     with translated():
         return await runtime.database.commit(
             "fork_pipeline",
             lambda connection: _insert(
-                connection, values, configs, actor=actor, action="pipeline_fork", before={"id": pipeline_id}
+                connection, new, actor=actor, action="pipeline_fork", before={"id": pipeline_id}
             ),
         )
 
@@ -142,25 +124,18 @@ def require_valid(configs: Mapping[str, Any], user_id: str | None) -> None:
 
 
 async def _insert(
-    connection: Connection,
-    values: tuple[str, str | None, str | None, str, str],
-    configs: Mapping[str, Any],
-    *,
-    actor: str,
-    action: str,
-    before: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    name, description, user_id, visibility, tier = values
-    share_token = secrets.token_urlsafe(16) if visibility == "LINK" else None
+    connection: Connection, new: NewPipeline, *, actor: str, action: str, before: Mapping[str, Any] | None = None
+) -> Pipeline:
     async with connection.transaction():
-        row = await connection.fetchrow(
-            _INSERT, name, description, user_id, visibility, share_token, tier, *(configs.get(one) for one in CONFIGS)
-        )
-        assert row is not None  # noqa: S101 - an INSERT without a conflict clause returns its row
+        made = await insert_pipeline(connection, new)
         await record_action(
-            connection, actor=actor, action=action, target=row["id"], before=before, after={"name": name}
+            connection, actor=actor, action=action, target=made.id, before=before, after={"name": new.name}
         )
-    return dict(row)
+    return made
+
+
+def _share_token(visibility: str) -> str | None:
+    return secrets.token_urlsafe(16) if visibility == "LINK" else None
 
 
 def _references(prompt_config: Any) -> list[dict[str, Any]]:

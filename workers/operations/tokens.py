@@ -1,55 +1,45 @@
 """What users have, and what became of it."""
 
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
 from models.connections import Connection
-from workers.operations.actions import record_action, record_adjustment
+from models.history.actions import record_action, record_adjustment
+from models.money import ledger
+from models.money.ledger import Balance, LedgerRow, add_tokens, list_ledger
+from models.schema.settings import money_mode
 from workers.operations.errors import InvalidInputError, PaymentRefusedError, WrongModeError, translated
-from workers.operations.ledger import add_tokens
 from workers.operations.users import find_user
 from workers.process.compose import Runtime
 
 MOST_TOKENS: Final = 2_147_483_647
 """PostgreSQL's INTEGER, the type of a balance."""
 
-_BALANCES = """
-SELECT u.id AS "userId", u.email, coalesce(b.balance, 0) AS balance, coalesce(b.tier::text, 'FREE') AS tier,
-       b."lastRegeneration", b."updatedAt"
-FROM public.users u LEFT JOIN public.user_token_balances b ON b."userId" = u.id
-WHERE $1::text IS NULL OR u.id = $1
-ORDER BY u.email, u.id LIMIT $2
-"""
-_HISTORY = """
-SELECT t.* FROM public.token_transactions t WHERE t."userId" = $1
-ORDER BY t."createdAt" DESC, t.id DESC LIMIT $2
-"""
 
-
-async def list_balances(runtime: Runtime, email_or_id: str | None = None, *, limit: int = 50) -> list[dict[str, Any]]:
+async def list_balances(runtime: Runtime, email_or_id: str | None = None, *, limit: int = 50) -> list[Balance]:
     """Return balances, by e-mail; of one user where one is named. Who has no balance row has 0.
 
     Raises:
         NotFoundError: the user named doesn't exist.
     """
     user_id = None if email_or_id is None else (await find_user(runtime, email_or_id)).id
-    return [dict(row) for row in await runtime.database.fetch(_BALANCES, user_id, limit)]
+    return await runtime.database.run(lambda connection: ledger.list_balances(connection, user_id, limit))
 
 
-async def list_transactions(runtime: Runtime, email_or_id: str, *, limit: int = 50) -> list[dict[str, Any]]:
+async def list_transactions(runtime: Runtime, email_or_id: str, *, limit: int = 50) -> list[LedgerRow]:
     """Return a user's ledger, newest first.
 
     Raises:
         NotFoundError: there is no such user.
     """
     user = await find_user(runtime, email_or_id)
-    return [dict(row) for row in await runtime.database.fetch(_HISTORY, user.id, limit)]
+    return await runtime.database.run(lambda connection: list_ledger(connection, user.id, limit))
 
 
 async def grant_tokens(
     runtime: Runtime, email_or_id: str, amount: int, *, actor: str, reason: str | None = None
-) -> dict[str, Any]:
+) -> LedgerRow:
     """Add to a balance, or take from it with a negative amount; return the ledger's row.
 
     Raises:
@@ -62,9 +52,9 @@ async def grant_tokens(
         raise InvalidInputError(f"amount {amount:,}: give a whole number of tokens other than 0, up to {MOST_TOKENS:,}")
     user = await find_user(runtime, email_or_id)
 
-    async def grant(connection: Connection) -> dict[str, Any]:
+    async def grant(connection: Connection) -> LedgerRow:
         async with connection.transaction():
-            mode = await connection.fetchval("SELECT darkroom.money_mode()")
+            mode = await money_mode(connection)
             if mode != "managed":
                 raise WrongModeError(mode)
             row = await add_tokens(
@@ -75,7 +65,7 @@ async def grant_tokens(
                 source="operator_grant",
                 metadata={"actor": actor, "reason": reason},
             )
-            balance = row["balanceAfter"]
+            balance = row.balance_after
             if balance < 0:
                 raise PaymentRefusedError(
                     f"user {email_or_id} has {balance - amount:,} tokens; taking {-amount:,} would leave {balance:,}"
@@ -89,7 +79,7 @@ async def grant_tokens(
                 after={"balance": balance},
                 reason=reason,
             )
-            change = {"amount": amount, "balanceAfter": balance, "transactionId": row["id"]}
+            change = {"amount": amount, "balanceAfter": balance, "transactionId": row.id}
             await record_adjustment(connection, actor=actor, user_id=user.id, change=change, reason=reason)
             return row
 

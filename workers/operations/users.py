@@ -1,11 +1,13 @@
 """Whose jobs they are: users by e-mail or id, and the user of an embedded installation."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from models.connections import Connection
+from models.money import users
+from models.money.ledger import add_tokens, balance_of
+from models.money.users import User, make_user
+from models.schema.settings import is_managed
 from workers.operations.errors import NotFoundError, OperationError
-from workers.operations.ledger import add_tokens
 from workers.process.compose import Runtime
 
 LOCAL_EMAIL: Final = "you@darkroom.local"
@@ -14,23 +16,6 @@ LOCAL_EMAIL: Final = "you@darkroom.local"
 LOCAL_TOKENS: Final = 1000
 """What a user gets that is made on embedded data: a hundred of the dearest jobs."""
 
-_FIND = """
-SELECT u.id, u.email FROM public.users u WHERE u.email = $1 OR u.id = $1 ORDER BY u.id = $1 LIMIT 1
-"""
-_MAKE = """
-INSERT INTO public.users (id, email, name, "updatedAt")
-VALUES (darkroom.new_id(), $1, split_part($1, '@', 1), darkroom.utc_now())
-ON CONFLICT (email) DO NOTHING RETURNING id, email
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user's id and e-mail, as far as there is one."""
-
-    id: str
-    email: str | None
-
 
 async def find_user(runtime: Runtime, email_or_id: str) -> User:
     """Find a user.
@@ -38,10 +23,10 @@ async def find_user(runtime: Runtime, email_or_id: str) -> User:
     Raises:
         NotFoundError: there is none.
     """
-    row = await runtime.database.fetchrow(_FIND, email_or_id)
-    if row is None:
+    user = await runtime.database.run(lambda connection: users.find_user(connection, email_or_id))
+    if user is None:
         raise NotFoundError(f"user {email_or_id} not found; give the e-mail or the id of a row in users")
-    return User(row["id"], row["email"])
+    return user
 
 
 async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_needed: int = 0) -> User:
@@ -71,23 +56,17 @@ async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_need
 
 async def _make(connection: Connection, email: str, needed: int) -> None:
     async with connection.transaction():
-        row = await connection.fetchrow(_MAKE, email)
-        if row is not None and await is_managed(connection):
-            await add_tokens(connection, row["id"], max(LOCAL_TOKENS, needed), kind="EARN_BONUS", source="local_user")
+        user_id = await make_user(connection, email)
+        if user_id is not None and await is_managed(connection):
+            await _give(connection, user_id, needed)
 
 
 async def _top_up(connection: Connection, user_id: str, needed: int) -> None:
-    """Keep the local user's own play money from ending the fun."""
+    """Give the local user tokens again once they don't last for what is wanted."""
     async with connection.transaction():
-        if not await is_managed(connection):
-            return
-        balance = await connection.fetchval(
-            'SELECT b.balance FROM public.user_token_balances b WHERE b."userId" = $1', user_id
-        )
-        if (balance or 0) < needed:
-            await add_tokens(connection, user_id, max(LOCAL_TOKENS, needed), kind="EARN_BONUS", source="local_user")
+        if await is_managed(connection) and await balance_of(connection, user_id) < needed:
+            await _give(connection, user_id, needed)
 
 
-async def is_managed(connection: Connection) -> bool:
-    """Say whether balances are ours to change."""
-    return bool(await connection.fetchval("SELECT darkroom.money_mode() = 'managed'"))
+async def _give(connection: Connection, user_id: str, needed: int) -> None:
+    await add_tokens(connection, user_id, max(LOCAL_TOKENS, needed), kind="EARN_BONUS", source="local_user")

@@ -1,193 +1,170 @@
-"""Why an unfinished job waits now, in plain words."""
+"""Why an unfinished job waits now, as facts; the command line and the dashboard put them into words."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
-
-import asyncpg
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, TypeAlias
 
 from models.connections import Connection
 from models.gate.provider_calls import provider_wait
-from models.job_tables.registry import table_of
+from models.queue.job_rows import Job
+from models.queue.pause_records import Pause, pauses_between
+from models.queue.waiting import QueuedJob, UnlabelledEnd, is_row_held, unlabelled_end, unqueued_job
+from models.schema.server import IdleSession, idle_session
 from workers.gate.rules import FREE, rules_of
-from workers.operations.taking_over import unqueued_words
+from workers.operations.taking_over import take_in_terms
 from workers.process.compose import Runtime
 
-Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
+CENTURY_S: Final = 100 * 365 * 86_400.0
+"""A wait that is longer has no end: a budget in all, or a provider that is left alone until an operator's word."""
 
-QUEUED: Final = """
-SELECT q.*, now() AS now, extract(epoch FROM q.scheduled_at - now()) AS due_in_s,
-       extract(epoch FROM now() - q.created_at) AS age_s,
-       extract(epoch FROM now() - q.started_at) AS held_s, extract(epoch FROM q.deadline_at - now()) AS deadline_in_s,
-       w.host, w.pid, w.lease_expires_at > now() AS is_alive,
-       (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND o.position < q.position) AS before_it,
-       (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.user_id = q.user_id AND o.status = 'processing') AS users_running,
-       (SELECT coalesce(sum(l.lanes), 0) FROM darkroom.workers l
-        WHERE l.lease_expires_at > now() AND q.queue = ANY (l.queues)) AS lanes,
-       (SELECT count(*) FROM darkroom.job_queue o WHERE o.queue = q.queue AND o.status = 'processing') AS running
-FROM darkroom.job_queue q LEFT JOIN darkroom.workers w ON w.id = q.worker_id WHERE q.job_id = $1
-"""
-PAUSES: Final = """
-SELECT p.name, p.paused_at, p.resumed_at, p.actor, p.reason FROM darkroom.pauses p
-WHERE p.name = ANY ($1) AND p.paused_at < $3 AND coalesce(p.resumed_at, 'infinity') > $2 ORDER BY p.paused_at
-"""
-_IDLE: Final = """
-SELECT a.pid, a.application_name, extract(epoch FROM now() - a.xact_start) AS for_s FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.state LIKE 'idle in transaction%' ORDER BY a.xact_start LIMIT 1
-"""
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+
+Kind = Literal[
+    "running",
+    "lost",
+    "paused",
+    "gate",
+    "passed_over",
+    "refused",
+    "scheduled",
+    "max_wait",
+    "held",
+    "no_worker",
+    "busy",
+    "cap",
+    "turn",
+    "unqueued",
+    "end_refused",
+]
 
 
-async def waits_of(runtime: Runtime, job: Row, queued: Row | None) -> list[dict[str, str]]:
-    """Say what stands in the way of an unfinished job."""
+@dataclass(frozen=True, slots=True)
+class ShutProvider:
+    """A provider that takes no call now, why, and for how long at least."""
+
+    name: str
+    reason: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unqueued:
+    """What becomes of an unfinished job without a queue row.
+
+    Attributes:
+        is_processing: its row says that a worker has it.
+        takes_over: schedulers take in what another worker left on these tables; else only an operator's word does.
+        ends_because: a scheduler ends it; None where one takes it in.
+        max_wait_s: how old a job may become.
+    """
+
+    is_processing: bool
+    takes_over: bool
+    ends_because: Literal["refunded", "too old"] | None
+    max_wait_s: float
+
+
+By: TypeAlias = QueuedJob | Pause | tuple[ShutProvider, ...] | IdleSession | UnlabelledEnd | Unqueued | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One thing that stands in a job's way.
+
+    Attributes:
+        kind: what it is.
+        until: when it ends by itself, as far as somebody knows.
+        by: what is known of whatever stands there; of most kinds the job's own place in the queue.
+        now: the database's time of this look, from which `until` is counted.
+    """
+
+    kind: Kind
+    until: datetime | None
+    by: By
+    now: datetime
+
+
+async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list[Waiting]:
+    """Return what stands in the way of an unfinished job, first what stands there first."""
     if queued is None:
         return [await _unqueued(runtime, job)]
-    if queued["status"] == "processing":
-        return [_wait("running" if queued["is_alive"] else "lost", _running(queued))]
-    database = runtime.database
-    found = await database.run(lambda connection: _shut_providers(connection, runtime))
-    for pause in await runtime.database.fetch(
-        PAUSES,
-        [f"queue:{queued['queue']}", f"type:{queued['job_type']}", f"tier:{queued['tier']}"],
-        queued["now"],
-        datetime.max.replace(tzinfo=UTC),
-    ):
-        since = span((queued["now"] - pause["paused_at"]).total_seconds())
-        kind, _, value = pause["name"].partition(":")
-        named = value.removeprefix("TIER_").lower() if kind == "tier" else value  # a queue's name keeps its case
-        verb = f"`darkroom queue resume --{kind} {named}` lets it go on"
-        found.insert(0, _wait("paused", f"{paused_words(pause)}, for {since} now; {verb}"))
+    now = queued.now
+    if queued.status == "processing":
+        return [Waiting("running" if queued.is_alive else "lost", queued.deadline_at, queued, now)]
+    found = [*reversed(await _pauses(runtime, queued)), *await _shut_providers(runtime, now)]
     found += _put_off(queued, runtime.settings.max_wait_s)
-    if await database.run(lambda connection: _is_held(connection, job)):
-        found.append(_wait("held", await _holder(runtime)))
-    if not queued["lanes"]:
-        text = f"no live worker takes from queue {queued['queue']}; start `darkroom worker`"
-        found.append(_wait("no_worker", text))
-    elif queued["running"] >= queued["lanes"]:
-        found.append(_wait("busy", f"all {queued['lanes']} lanes of its queue's workers are busy"))
-    if queued["status"] == "pending" and not queued["ready"] and queued["paused_by"] is None:
-        text = f"its user may run no more jobs at a time: {queued['users_running']} are running"
-        found.append(_wait("cap", text))
-    if queued["status"] == "pending":
-        text = f"its turn: {queued['before_it']:,} before it" if queued["before_it"] else "it is next in turn"
-        found.append(_wait("turn", text))
+    if await runtime.database.run(lambda connection: is_row_held(connection, job.job_type, job.id)):
+        found.append(Waiting("held", None, await runtime.database.run(idle_session), now))
+    if not queued.lanes:
+        found.append(Waiting("no_worker", None, queued, now))
+    elif queued.running >= queued.lanes:
+        found.append(Waiting("busy", None, queued, now))
+    if queued.status == "pending" and not queued.ready and queued.paused_by is None:
+        found.append(Waiting("cap", None, queued, now))
+    if queued.status == "pending":
+        found.append(Waiting("turn", None, queued, now))
     return found
 
 
-def _wait(kind: str, text: str) -> dict[str, str]:
-    return {"kind": kind, "text": text}
+async def _pauses(runtime: Runtime, queued: QueuedJob) -> list[Waiting]:
+    names = [f"queue:{queued.queue}", f"type:{queued.job_type}", f"tier:{queued.tier}"]
+    pauses = await runtime.database.run(lambda connection: pauses_between(connection, names, queued.now, FOREVER))
+    return [Waiting("paused", None, pause, queued.now) for pause in pauses]
 
 
-_REFUSED_END: Final = """
-SELECT r.label, r.words, extract(epoch FROM now() - r.tried_at) AS tried_s, coalesce(o.owed, 0) AS owed,
-       EXISTS (SELECT FROM darkroom.job_money m
-               WHERE m.job_type = r.job_type AND m.job_id = r.job_id AND m.kind = 'refund') AS is_refunded
-FROM darkroom.refused_ends r
-LEFT JOIN darkroom.refunds_owed o ON o.job_type = r.job_type AND o.job_id = r.job_id
-WHERE r.job_type = $1 AND r.job_id = $2 AND r.label IS NOT NULL
-"""
-
-
-async def _unqueued(runtime: Runtime, job: Row) -> dict[str, str]:
-    """Say why an unfinished job has no queue row."""
-    end = await runtime.database.fetchrow(_REFUSED_END, job["jobType"], job["id"])
-    if end is None:
-        return _wait("unqueued", await unqueued_words(runtime, job))
-    refund = f"; {end['owed']:,} tokens are owed" if end["owed"] else "; it is refunded" if end["is_refunded"] else ""
-    return _wait(
-        "end_refused",
-        f"it is over{refund}, but the database refuses to write {end['label']} to its row: {end['words']}; "
-        f"tried {span(end['tried_s'])} ago, and again each hour",
-    )
-
-
-def _put_off(queued: Row, max_wait_s: float) -> list[dict[str, str]]:
-    """Say until when a job is put off, by its own retry or because the database refuses to start it."""
-    if queued["refused_since"] is not None:
-        times = f"{queued['refusals']:,} times since {queued['refused_since']:%Y-%m-%d %H:%M} UTC"
-        again = f"it is tried again in {span(queued['due_in_s'])}"
-        return [_wait("refused", f"refused {times}: {queued['last_error']}; {again}")]
-    if queued["status"] != "retrying" or queued["due_in_s"] <= 0:
+def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
+    """Return until when a job is put off, by its own retry or because the database refuses to start it."""
+    if queued.refused_since is not None:
+        return [Waiting("refused", queued.scheduled_at, queued, queued.now)]
+    if queued.status != "retrying" or queued.scheduled_at <= queued.now:
         return []
-    text = f"it is put off for another {span(queued['due_in_s'])}"
-    found = [_wait("scheduled", text + (f": {queued['last_error']}" if queued["last_error"] else ""))]
-    if queued["age_s"] + queued["due_in_s"] > max_wait_s:
-        text = f"before that its maximum wait of {span(max_wait_s)} is over, and it ends, refunded"
-        found.append(_wait("max_wait", text + "; only operators' pauses prolong it"))
+    found = [Waiting("scheduled", queued.scheduled_at, queued, queued.now)]
+    end = queued.created_at + timedelta(seconds=max_wait_s)
+    if queued.scheduled_at > end:
+        found.append(Waiting("max_wait", end, queued, queued.now))
     return found
 
 
-def _running(queued: Row) -> str:
-    text = f"{queued['stage']} runs for {span(queued['held_s'] or 0)} since its claim"
-    if not queued["is_alive"]:
-        return f"{text}, but its worker is dead; any worker or scheduler that lives rescues it within seconds"
-    left = queued["deadline_in_s"]
-    late = (
-        "" if left is None else f"; {span(left)} to its deadline" if left > 0 else f"; {span(-left)} past its deadline"
-    )
-    return f"{text}, by worker {queued['host']} pid {queued['pid']}{late}"
-
-
-async def _shut_providers(connection: Connection, runtime: Runtime) -> list[dict[str, str]]:
-    """Say which providers take no call now, and that nobody else does if so."""
+async def _shut_providers(runtime: Runtime, now: datetime) -> Sequence[Waiting]:
+    """Return which providers take no call now: a gate that is shut, if no other provider takes one either."""
     settings = runtime.settings
-    waits = {}
-    for name in settings.providers:
-        wait = await provider_wait(connection, name, rules_of(settings, name), is_paid=name not in FREE)
-        if wait is not None:
-            waits[name] = f"{name}: {wait.reason} (for another {span(wait.wait_s)} at least)"
-    if not waits:
+
+    async def look(connection: Connection) -> list[ShutProvider]:
+        found = []
+        for name in settings.providers:
+            wait = await provider_wait(connection, name, rules_of(settings, name), is_paid=name not in FREE)
+            if wait is not None:
+                found.append(ShutProvider(name, wait.reason, float(wait.wait_s)))
+        return found
+
+    shut = tuple(await runtime.database.run(look))
+    if not shut:
         return []
-    if len(waits) == len(settings.providers):
-        return [_wait("gate", f"no provider takes a call now, so nothing is claimed: {'; '.join(waits.values())}")]
-    return [_wait("passed_over", f"passed over for the next provider: {'; '.join(waits.values())}")]
+    wait_s = min(one.wait_s for one in shut)
+    until = now + timedelta(seconds=wait_s) if wait_s < CENTURY_S else None
+    return [Waiting("gate" if len(shut) == len(settings.providers) else "passed_over", until, shut, now)]
 
 
-async def _is_held(connection: Connection, job: Row) -> bool:
-    """Say whether another transaction holds the job's row: ours would take it, and lets go at once."""
-    table = table_of(job["jobType"]).name
-    async with connection.transaction():
-        free = await connection.fetchval(
-            f"SELECT true FROM {table} j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED", job["id"]
+async def _unqueued(runtime: Runtime, job: Job) -> Waiting:
+    """Return why an unfinished job has no queue row."""
+    database = runtime.database
+    end = await database.run(lambda connection: unlabelled_end(connection, job.job_type, job.id))
+    if end is not None:
+        return Waiting("end_refused", None, end, end.now)
+    terms = take_in_terms(runtime.settings)
+    found = await database.run(
+        lambda connection: unqueued_job(
+            *(connection, job.job_type, job.id),
+            updated_at=job.updated_at,
+            started_at=job.started_at,
+            created_at=job.created_at,
         )
-    return free is None
-
-
-async def _holder(runtime: Runtime) -> str:
-    idle = await runtime.database.fetchrow(_IDLE)
-    text = "another program holds its row in an open transaction"
-    if idle is None:
-        return f"{text}; it is claimed as soon as that ends"
-    name = f" ({idle['application_name']})" if idle["application_name"] else ""
-    return f"{text}; the oldest idle one is PostgreSQL process {idle['pid']}{name}, since {span(idle['for_s'] or 0)}"
-
-
-def named_pause(pause: str) -> str:
-    """Name what a pause pauses: `tier TIER_4K`, or `buying` for the kill switch."""
-    kind, _, value = pause.partition(":")
-    return f"{kind} {value}" if value else "buying"
-
-
-def paused_words(pause: Row) -> str:
-    """Say what was paused, by whom and why."""
-    return f"{named_pause(pause['name'])} paused by {pause['actor'] or 'an operator'}" + (
-        f": {pause['reason']}" if pause["reason"] else ""
     )
-
-
-_MINUTE_S: Final = 60
-_HOUR_S: Final = 3600
-_TENS_S: Final = 10
-
-
-def span(seconds: float) -> str:
-    """Write a duration in words: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
-    whole = round(max(0.0, float(seconds)))
-    if whole < _TENS_S:
-        return f"{max(0.0, float(seconds)):.1f} s"
-    if whole < _MINUTE_S:
-        return f"{whole} s"
-    if whole < _HOUR_S:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    is_processing = job.status == "PROCESSING"
+    wait_s = terms.silence_s - found.silent_s if is_processing and found.takes_over else 0
+    ends_because: Literal["refunded", "too old"] | None = None
+    if found.is_refunded or found.age_s >= terms.max_wait_s:
+        ends_because = "refunded" if found.is_refunded else "too old"
+    fact = Unqueued(is_processing, found.takes_over, ends_because, terms.max_wait_s)
+    return Waiting("unqueued", found.now + timedelta(seconds=wait_s) if wait_s > 0 else None, fact, found.now)

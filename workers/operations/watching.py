@@ -5,13 +5,12 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from models.connections import is_connection_loss
-from models.job_state import TERMINAL
+from models.connections import DatabaseLostError
+from models.queue.progress import JobProgress, job_progress
 from workers.process.compose import Runtime
 
 if TYPE_CHECKING:
@@ -26,57 +25,6 @@ GATHER_S: Final = 0.05
 
 PATIENCE_S: Final = 60.0
 """How long PostgreSQL may be away before watching is given up."""
-
-_PROGRESS = """
-SELECT j.id, j.type, j.status::text, coalesce(j."currentStage", q.stage) AS stage, q.attempts, q.status AS queue_status,
-       greatest(0, extract(epoch FROM coalesce(
-           j."processingCompletedAt",
-           CASE WHEN j.status IN ('PENDING', 'PROCESSING') THEN darkroom.utc_now() ELSE j."updatedAt" END
-       ) - j."createdAt"))::double precision AS elapsed_s,
-       coalesce(j."errorMessage", q.last_error) AS error
-FROM darkroom.jobs j LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = j.type
-WHERE j.id = ANY ($1::text[])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class JobProgress:
-    """Where a job is. `status` is None when its row is gone; `elapsed_s` counts from its creation to its end or now."""
-
-    job_id: str
-    job_type: str = ""
-    status: str | None = None
-    stage: str | None = None
-    attempts: int = 0
-    is_waiting_for_retry: bool = False
-    elapsed_s: float = 0.0
-    error: str | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Nothing about it changes any more."""
-        return self.status is None or self.status in TERMINAL
-
-
-async def job_progress(runtime: Runtime, job_ids: Iterable[str]) -> list[JobProgress]:
-    """Look once, in the order of the ids."""
-    ids = list(job_ids)
-    found = {row["id"]: row for row in await runtime.database.fetch(_PROGRESS, ids)}
-    return [
-        JobProgress(
-            job_id=job_id,
-            job_type=row["type"],
-            status=row["status"],
-            stage=None if row["status"] in TERMINAL else row["stage"],
-            attempts=row["attempts"] or 0,
-            is_waiting_for_retry=row["queue_status"] == "retrying",
-            elapsed_s=row["elapsed_s"],
-            error=row["error"],
-        )
-        if (row := found.get(job_id))
-        else JobProgress(job_id)
-        for job_id in ids
-    ]
 
 
 async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[list[JobProgress]]:
@@ -94,9 +42,9 @@ async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[
         while True:
             changed.clear()
             try:
-                progress = await job_progress(runtime, ids)
-            except Exception as error:
-                if not is_connection_loss(error) or time.monotonic() - seen_s > PATIENCE_S:
+                progress = await runtime.database.run(lambda connection: job_progress(connection, ids))
+            except DatabaseLostError:
+                if time.monotonic() - seen_s > PATIENCE_S:
                     raise
                 await asyncio.sleep(POLL_S)
                 continue
@@ -136,9 +84,7 @@ async def _listen(runtime: Runtime, ids: frozenset[str], changed: asyncio.Event)
             await connection.add_listener(CHANNEL, heard)
             changed.set()  # what ended before we listened
             await ended.wait()
-        except Exception as error:
-            if not is_connection_loss(error):
-                raise
+        except DatabaseLostError as error:
             log.debug("listen_failed", error=str(error))
         finally:
             if connection is not None:

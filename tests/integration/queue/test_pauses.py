@@ -7,6 +7,7 @@ import pytest
 
 from models.gate.provider_calls import Admitted, CallPlan, open_call, provider_wait
 from models.queue.claims import _claim, wake_due
+from models.queue.pause_records import remember_pause
 from models.queue.pauses import hold_paused
 from models.queue.rescue import end_overdue_jobs
 from models.queue.transitions import Retried, record
@@ -21,7 +22,6 @@ from tests.builders import (
     make_worker,
     queue_row,
 )
-from workers.operations.pauses import remember_pause
 
 RIGHT_NOW = timedelta()
 MANY = """

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from models.history.actions import _IS_RETRIED
 from models.job_tables.registry import JOB_TABLES
 from models.queue.claims import _WAKE, _claim
 from models.queue.rescue import _CANDIDATES
@@ -18,7 +19,6 @@ from models.queue.transitions import (
     transition_values,
 )
 from tests.builders import claim_jobs, make_image, make_user, make_worker
-from workers.operations.retrying import _IS_RETRIED
 
 QUEUED = 5_000
 ROWS = """

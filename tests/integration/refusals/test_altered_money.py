@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from models.money.ledger import add_tokens
 from tests.builders import (
     balance_of,
     job_row,
@@ -19,7 +20,6 @@ from tests.builders import (
 )
 from tests.integration.periodic.rows import make_subscription, set_last
 from tests.integration.refusals.rules import run
-from workers.operations.ledger import add_tokens
 
 LEDGER, BALANCES = "token_transactions", "user_token_balances"
 

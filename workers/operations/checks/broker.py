@@ -5,13 +5,21 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from dramatiq.errors import DramatiqError
+from pika.exceptions import AMQPError
+from redis.exceptions import RedisError
+
 from config.embedded.services import Services
 from workers.operations.checks.check import Check
 from workers.process import wake_up
 from workers.process.compose import make_broker
+from workers.process.wake_up import WakeUpsRefusedError
 
 BROKER_TIMEOUT_S: Final = 10.0
 HEAR_MS: Final = 1_000
+
+BROKER_FAILURES: Final = (DramatiqError, WakeUpsRefusedError, RedisError, AMQPError, OSError, ValueError)
+"""What a broker that isn't there, refuses us, or answers something else ends in; ValueError is of its URL."""
 
 QUEUE: Final = "doctor"
 """A queue's name that no worker takes from, under the same prefix as theirs: rights by name hold for it too."""
@@ -25,7 +33,7 @@ async def check_broker(services: Services, installation: str) -> Check:
     for what, step in (("doesn't take a bell", _send), ("takes a bell, and refuses to wait for one", _receive)):
         try:
             await asyncio.wait_for(asyncio.to_thread(step, services.broker_url, installation), BROKER_TIMEOUT_S)
-        except Exception as error:  # noqa: BLE001 - each broker has errors of its own, and a diagnosis reports them all
+        except BROKER_FAILURES as error:
             return Check("broker", "fail", f"{scheme} {what}: {str(error) or type(error).__name__}", advice)
     took_ms = 1000 * (time.monotonic() - started_s)
     return Check("broker", "ok", f"{scheme} took a bell and gave it in {took_ms:.0f} ms")
@@ -36,7 +44,7 @@ def _send(url: str, installation: str) -> None:
     try:
         wake_up.send(broker, installation, QUEUE)
     finally:
-        with suppress(Exception):
+        with suppress(*BROKER_FAILURES):
             broker.close()
 
 
@@ -52,7 +60,7 @@ def _receive(url: str, installation: str) -> None:
         if not wake_up.receive(broker, installation, QUEUE, timeout_ms=HEAR_MS):
             raise TimeoutError(f"the bell that was rung wasn't heard within {HEAR_MS} ms")
     finally:
-        with suppress(Exception):
+        with suppress(*BROKER_FAILURES):
             broker.flush(wake_up.broker_queue(installation, QUEUE))
-        with suppress(Exception):
+        with suppress(*BROKER_FAILURES):
             broker.close()

@@ -5,38 +5,29 @@ from typing import Final
 from config.settings import MOST_BESIDE_WORKERS, Settings
 from models.database import Database
 from models.queue.listening import cannot_listen
+from models.schema.server import connection_limits
 from workers.operations.checks.check import Check
 
 NEAR: Final = 0.8
 """A limit that is used up to this part is near: a deploy runs old and new processes side by side."""
 
-_LIMITS: Final = """
-SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-           - coalesce(current_setting('reserved_connections', true), '0')::int AS server,
-       (SELECT r.rolconnlimit FROM pg_roles r WHERE r.rolname = current_user) AS role,
-       (SELECT d.datconnlimit FROM pg_database d WHERE d.datname = current_database()) AS database,
-       (SELECT count(*) FROM pg_stat_activity a
-        WHERE a.datid IS NOT NULL AND a.application_name IS DISTINCT FROM 'darkroom') AS others,
-       (SELECT count(*) FROM darkroom.workers w WHERE w.lease_expires_at > now()) AS workers
-"""
-
 
 async def check_connections(database: Database, settings: Settings) -> Check:
     """Compare what the live processes may open, with a scheduler and other programs, with what PostgreSQL allows."""
-    row = await database.fetchrow(_LIMITS)
-    if row is None or database.is_behind_pooler:
+    if database.is_behind_pooler:
         return Check("connections", "ok", "those of a pooler, which has limits of its own")
+    limits = await database.run(connection_limits)
     beside = min(settings.connections, MOST_BESIDE_WORKERS)
-    ours = row["workers"] * settings.connections + beside
+    ours = limits.workers * settings.connections + beside
     wanted = {
-        "max_connections allows": (row["server"], ours + row["others"]),
-        "the database allows": (row["database"], ours + row["others"]),
-        "the role may have": (row["role"], ours),
+        "max_connections allows": (limits.server, ours + limits.others),
+        "the database allows": (limits.database, ours + limits.others),
+        "the role may have": (limits.role, ours),
     }
-    sum_of = f"{row['workers']} worker processes of up to {settings.connections} and a scheduler of up to {beside}"
+    sum_of = f"{limits.workers} worker processes of up to {settings.connections} and a scheduler of up to {beside}"
     for who, (limit, most) in wanted.items():
         if limit is not None and limit >= 0 and most > NEAR * limit:
-            others = f", with {row['others']} sessions of other programs" if most > ours else ""
+            others = f", with {limits.others} sessions of other programs" if most > ours else ""
             message = f"{who} {limit}, and up to {most} may be open: {sum_of}{others}"
             advice = "lower DARKROOM_CONNECTIONS or DARKROOM_PROCESSES, raise the limit, or put a pooler in front"
             return Check("connections", "warn", message, advice)

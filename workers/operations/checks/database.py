@@ -6,11 +6,15 @@ from typing import Final, Literal
 from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
+from models.gate.costs import nearly_spent_budgets
 from models.queue.rescue import overdue_jobs
+from models.queue.stats import capacity
 from models.schema.migrate import check, recorded
+from models.schema.server import oldest_snapshot, server_time, server_version
+from models.schema.settings import recorded_setting
 from workers.gate.rules import stops_of
 from workers.operations.checks.check import Check
-from workers.operations.waiting import span
+from workers.operations.spans import span
 from workers.process.compose import migration_engine
 
 SKEW_WARN_S: Final = 2.0
@@ -26,25 +30,21 @@ async def check_overdue(database: Database, settings: Settings) -> Check:
     return Check("overdue jobs", "warn", message, "start `darkroom scheduler`, which ends and refunds them")
 
 
-_BUDGETS: Final = """
-SELECT b.label, trim_scale(round(b.spent, 2)) AS spent, b.spent >= b.most AS is_spent
-FROM darkroom.budget_lines('', $1, now()) b WHERE b.spent >= b.most * $2::float8::numeric ORDER BY b.is_day
-"""
-
-
 async def check_budgets(database: Database, settings: Settings) -> Check:
     """Look at the budgets of all users together; a single user's are theirs."""
-    rows = await database.fetch(_BUDGETS, dict(settings.budgets), settings.budget_warning_fraction)
-    if not rows:
+    near = await database.run(
+        lambda connection: nearly_spent_budgets(connection, settings.budgets, settings.budget_warning_fraction)
+    )
+    if not near:
         return Check("budgets", "ok", "none is nearly spent" if settings.budgets else "none is set")
-    message = "; ".join(f"{row['spent']} of the {row['label']} {'is spent' if row['is_spent'] else ''}" for row in rows)
+    message = "; ".join(f"{one.spent} of the {one.label} {'is spent' if one.is_spent else ''}" for one in near)
     advice = "see `darkroom costs --by user`; raise DARKROOM_BUDGETS, or wait for the next day"
     return Check("budgets", "warn", message.strip(), advice)
 
 
 async def check_terms(database: Database, settings: Settings) -> Check:
     """`darkroom.regenerate` gives by the terms that are recorded, the scheduler by those of the environment."""
-    recorded_terms = await database.fetchval("SELECT darkroom.setting('regeneration')")
+    recorded_terms = await database.run(lambda connection: recorded_setting(connection, "regeneration"))
     if recorded_terms == settings.regeneration_terms():
         return Check("regeneration", "ok", f"{settings.regeneration}, as recorded")
     found = "no terms are recorded" if recorded_terms is None else "the terms recorded are not the environment's"
@@ -54,36 +54,18 @@ async def check_terms(database: Database, settings: Settings) -> Check:
 SNAPSHOT_WARN_S: Final = 300.0
 """No statement of ours lasts as long; reports and dumps may, and should be known."""
 
-# prepared transactions hold a snapshot as well, and no session shows them
-_SNAPSHOTS: Final = """
-WITH held AS (
-    SELECT format('process %s', a.pid) AS holder, a.application_name AS program, a.usename::text AS role,
-           extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age_s, a.query_start
-    FROM pg_stat_activity a
-    WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.pid <> pg_backend_pid()
-      AND a.backend_type <> 'autovacuum worker' AND (a.datname = current_database() OR a.datname IS NULL)
-    UNION ALL
-    SELECT format('prepared transaction %s', x.gid), '', x.owner::text,
-           extract(epoch FROM clock_timestamp() - x.prepared)::float8, x.prepared
-    FROM pg_prepared_xacts x WHERE x.database = current_database())
-SELECT h.*, (SELECT count(*) FROM pg_stat_activity a
-             WHERE a.datname = current_database() AND a.query = '<insufficient privilege>') AS unseen
-FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT * FROM held ORDER BY age_s DESC NULLS LAST LIMIT 1) h ON true
-"""
-
 
 async def check_snapshots(database: Database) -> Check:
     """Look for the oldest snapshot: while it lasts, PostgreSQL removes no dead row version, and all gets slower."""
-    oldest = await database.fetchrow(_SNAPSHOTS)
-    assert oldest is not None  # noqa: S101 - the query gives a row whatever there is
-    unseen = f"; {oldest['unseen']} sessions of other roles can't be seen" if oldest["unseen"] else ""
-    if oldest["age_s"] is None or oldest["age_s"] < SNAPSHOT_WARN_S:
+    oldest = await database.run(oldest_snapshot)
+    unseen = f"; {oldest.unseen} sessions of other roles can't be seen" if oldest.unseen else ""
+    if oldest.age_s is None or oldest.age_s < SNAPSHOT_WARN_S:
         advice = "grant pg_read_all_stats to Darkroom's role to see them" if unseen else ""
         return Check("old snapshots", "ok", f"none is older than {SNAPSHOT_WARN_S / 60:g} min{unseen}", advice)
-    named = ", ".join(filter(None, (oldest["program"], f"role {oldest['role']}")))
-    at = oldest["query_start"]
+    named = ", ".join(filter(None, (oldest.program, f"role {oldest.role}")))
+    at = oldest.query_start
     began = "" if at is None else f", its query began at {at:%Y-%m-%d %H:%M:%S} UTC"
-    message = f"{oldest['holder']} ({named}) has held a snapshot for {span(oldest['age_s'])}{began}{unseen}"
+    message = f"{oldest.holder} ({named}) has held a snapshot for {span(oldest.age_s)}{began}{unseen}"
     advice = (
         "while it lasts dead row versions stay and all gets slower: end its transaction, with pg_terminate_backend "
         "if need be, and set idle_in_transaction_session_timeout for its role"
@@ -93,14 +75,13 @@ async def check_snapshots(database: Database) -> Check:
 
 async def check_server(database: Database) -> Check:
     """Say which PostgreSQL answers."""
-    version = await database.fetchval("SHOW server_version")
-    return Check("postgresql", "ok", f"PostgreSQL {str(version).split()[0]} answers")
+    return Check("postgresql", "ok", f"PostgreSQL {await database.run(server_version)} answers")
 
 
 async def check_clock(database: Database) -> Check:
     """Compare this machine's clock with the database's."""
     before = datetime.now(UTC)
-    theirs: datetime = await database.fetchval("SELECT clock_timestamp()")
+    theirs = await database.run(server_time)
     after = datetime.now(UTC)
     skew_s = (theirs - (before + (after - before) / 2)).total_seconds()
     if abs(skew_s) < SKEW_WARN_S:
@@ -172,10 +153,7 @@ async def check_mode(settings: Settings, services: Services) -> Check:
 
 async def check_workers(database: Database) -> Check:
     """Count live workers and their lanes."""
-    row = await database.fetchrow(
-        "SELECT count(*), coalesce(sum(w.lanes), 0) FROM darkroom.workers w WHERE w.lease_expires_at > now()"
-    )
-    count, lanes = (0, 0) if row is None else (row[0], row[1])
-    if count:
-        return Check("workers", "ok", f"{count} live, {lanes} lanes")
+    live = await database.run(capacity)
+    if live.workers:
+        return Check("workers", "ok", f"{live.workers} live, {live.lanes} lanes")
     return Check("workers", "warn", "none is running", "start `darkroom worker`, or `darkroom up` for everything")

@@ -8,16 +8,12 @@ from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
 from models.history.objects import PROBE
+from models.periodic.orphans import reported_orphans
 from pipelines.errors import MissingObjectError, StageError
 from pipelines.storage.storage import Storage
 from workers.objects import orphans_mode, recorded_storage, take_back
 from workers.operations.checks.check import Check
 from workers.process.compose import make_storage
-
-_REPORTED = """
-SELECT count(*) AS orphans, coalesce(sum(o.size_bytes), 0) AS size_bytes FROM darkroom.orphans o
-WHERE o.removed_at IS NULL
-"""
 
 
 async def check_storage(settings: Settings, services: Services, database: Database | None) -> Check:
@@ -54,10 +50,9 @@ async def _probe(storage: Storage, database: Database, key: str, data: bytes) ->
 async def check_orphans(database: Database, settings: Settings) -> Check:
     """Say whether orphans are removed or only reported, why, and how many are reported."""
     mode = await database.run(lambda connection: orphans_mode(connection, settings))
-    reported = await database.fetchrow(_REPORTED)
-    assert reported is not None  # noqa: S101 - an aggregate without groups has one row
-    found = f"{reported['orphans']:,} are reported, {int(reported['size_bytes']) / 1e6:,.1f} MB"
+    reported = await database.run(reported_orphans)
+    found = f"{reported.orphans:,} are reported, {reported.size_bytes / 1e6:,.1f} MB"
     if mode.removes:
         return Check("orphans", "ok", f"removed a run after their report, since {mode.reason}; {found}")
-    advice = "see darkroom.orphans; DARKROOM_ORPHANS=delete removes them" if reported["orphans"] else ""
+    advice = "see darkroom.orphans; DARKROOM_ORPHANS=delete removes them" if reported.orphans else ""
     return Check("orphans", "ok", f"only reported, since {mode.reason}; {found}", advice)

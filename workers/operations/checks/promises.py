@@ -3,6 +3,7 @@
 from config.settings import Settings, variable_name
 from models.database import Database
 from models.periodic.needs import missing_columns, passed_over
+from models.schema.settings import link_pipelines
 from workers.operations.checks.check import Check
 from workers.operations.errors import InvalidInputError
 from workers.operations.schedule import require_allowed_policies
@@ -45,7 +46,7 @@ async def check_passed_over(database: Database, settings: Settings) -> Check:
 
 async def check_links(database: Database, settings: Settings) -> Check:
     """Compare who is trusted with pipelines shared by link with what is recorded."""
-    recorded = await database.fetchval("SELECT darkroom.link_pipelines()")
+    recorded = await database.run(link_pipelines)
     if settings.link_pipelines in {None, recorded}:
         return Check("shared pipelines", "ok", f"{recorded}, as recorded")
     message = f"DARKROOM_LINK_PIPELINES={settings.link_pipelines}, but {recorded} is recorded"

@@ -5,6 +5,8 @@ from typing import Final
 from config.model_terms import model_terms
 from config.settings import Settings
 from models.database import Database
+from models.gate.costs import count_anonymous_free_calls
+from models.schema.settings import recorded_setting
 from workers.gate.rules import FREE
 from workers.operations.checks.check import Check
 
@@ -19,16 +21,11 @@ LIMITING_ANONYMOUS: Final = (
     *("day_calls", "day_usd", "total_calls", "total_usd"),
 )
 
-_ANONYMOUS: Final = """
-SELECT count(*) FROM darkroom.provider_calls c
-WHERE c.provider = ANY ($1) AND c.started_at > now() - interval '7 days' AND c.is_free AND c.payer = 'anonymous'
-"""
-
 
 async def check_models(database: Database, settings: Settings) -> Check:
     """`submit_enhancement` refuses models by the terms that are recorded, workers by those of the environment."""
     terms = model_terms(settings)
-    recorded = await database.fetchval("SELECT darkroom.setting('models')")
+    recorded = await database.run(lambda connection: recorded_setting(connection, "models"))
     if recorded == terms or (recorded is None and not terms["paid"]):
         return Check("models", "ok", "those that may be asked are recorded" if recorded else "nothing is bought")
     found = "none are recorded" if recorded is None else "those recorded are not the environment's"
@@ -46,7 +43,7 @@ async def check_free_jobs(database: Database, settings: Settings) -> Check:
         message = f"jobs of tier FREE cost no token, and nothing limits what their users have {', '.join(paid)} draw"
         return Check("FREE jobs", "warn", message, "set DARKROOM_BUDGETS=free_user_day_calls=20, or another number")
     if not any(name in settings.budgets for name in LIMITING_ANONYMOUS):
-        calls = await database.fetchval(_ANONYMOUS, paid)
+        calls = await database.run(lambda connection: count_anonymous_free_calls(connection, paid))
         if calls:
             message = f"{calls:,} calls for anonymous FREE jobs in the last 7 days, and nothing limits them"
             return Check("FREE jobs", "warn", message, "set anonymous_day_calls in DARKROOM_BUDGETS, too")

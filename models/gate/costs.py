@@ -1,0 +1,89 @@
+"""What provider calls have cost, and the budgets that they use up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from models.connections import Connection
+
+By = Literal["user", "model", "day", "job"]
+
+_COLUMNS: Final[Mapping[By, str]] = {
+    "user": """c.payer AS "user\"""",
+    "model": "c.provider, c.model",
+    "job": "c.job_type AS type, c.job_id AS job",
+    "day": "date_trunc('day', c.started_at AT TIME ZONE 'utc')::date::text AS day",
+}
+
+# What a call cost is what the provider said, or its price by the table if it may have been paid and nothing was said.
+_COSTS: Final = """
+SELECT {columns}, count(*) AS calls, count(*) FILTER (WHERE c.outcome = 'answered') AS answered,
+       count(*) FILTER (WHERE c.outcome = 'open') AS open,
+       coalesce(sum(c.images), 0) AS images, coalesce(sum(c.prompt_units), 0) AS prompt_units,
+       coalesce(sum(c.output_units), 0) AS output_units,
+       coalesce(sum(coalesce(c.cost_usd, CASE WHEN c.may_be_paid THEN c.quoted_usd ELSE 0 END)), 0) AS cost_usd
+FROM darkroom.provider_calls c
+WHERE c.payer IS NOT NULL AND c.started_at >= now() - make_interval(days => $1) AND ($3::text IS NULL OR c.job_id = $3)
+GROUP BY {groups} ORDER BY {order} LIMIT $2
+"""
+_FIGURES: Final = ("calls", "answered", "open", "images", "prompt_units", "output_units", "cost_usd")
+_SPENT_BUDGETS: Final = """
+SELECT b.label, trim_scale(round(b.spent, 2)) AS spent, b.spent >= b.most AS is_spent
+FROM darkroom.budget_lines('', $1, now()) b WHERE b.spent >= b.most * $2::float8::numeric ORDER BY b.is_day
+"""
+_ANONYMOUS: Final = """
+SELECT count(*) FROM darkroom.provider_calls c
+WHERE c.provider = ANY ($1) AND c.started_at > now() - interval '7 days' AND c.is_free AND c.payer = 'anonymous'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """Calls added up: `group` names what they have in common, such as provider and model."""
+
+    group: Mapping[str, str | None]
+    calls: int
+    answered: int
+    open: int
+    images: int
+    prompt_units: int
+    output_units: int
+    cost_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class SpentBudget:
+    """A budget of all users together that is nearly spent, or is: `label` as people read it, such as `day_usd 5`."""
+
+    label: str
+    spent: Decimal
+    is_spent: bool
+
+
+async def list_costs(
+    connection: Connection, by: By, *, days: int, most: int, job_id: str | None = None
+) -> list[CostLine]:
+    """Return calls, units and USD of the last days, of one job or of all, by payer, model, day (of UTC) or job."""
+    groups = "1, 2" if by in {"model", "job"} else "1"
+    order = "1 DESC" if by == "day" else "cost_usd DESC, 1"
+    sql = _COSTS.format(columns=_COLUMNS[by], groups=groups, order=order)
+    return [_line(dict(row)) for row in await connection.fetch(sql, days, most, job_id)]
+
+
+def _line(row: dict[str, Any]) -> CostLine:
+    figures = {name: row.pop(name) for name in _FIGURES}
+    return CostLine(row, **figures)
+
+
+async def nearly_spent_budgets(
+    connection: Connection, budgets: Mapping[Any, float], fraction: float
+) -> list[SpentBudget]:
+    """Return the budgets of all users together of which at least a fraction is spent; a single user's are theirs."""
+    return [SpentBudget(**row) for row in await connection.fetch(_SPENT_BUDGETS, dict(budgets), fraction)]
+
+
+async def count_anonymous_free_calls(connection: Connection, providers: Sequence[str]) -> int:
+    """Count the calls to some providers in the last seven days that were made for anonymous users' FREE jobs."""
+    count: int = await connection.fetchval(_ANONYMOUS, providers)
+    return count

@@ -1,0 +1,149 @@
+"""What happened to a job: its stages, its provider calls, the objects that it left, and ends that were refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from models.connections import Connection
+
+_RUNS: Final = """
+SELECT r.at, r.event, r.stage, r.attempt, r.duration_ms, r.worker_id, r.error,
+       r.output -> 'treatments' AS treatments, w.host, w.pid
+FROM darkroom.stage_runs r LEFT JOIN darkroom.workers w ON w.id = r.worker_id
+WHERE r.job_id = $1 AND ($2::text IS NULL OR r.job_type = $2) ORDER BY r.at, r.id
+"""
+_CALLS: Final = """
+SELECT c.id, c.started_at, c.finished_at, c.provider, c.model, c.purpose, c.attempt, c.outcome, c.may_be_paid,
+       c.latency_ms, c.images, c.cost_usd, c.quoted_usd, c.problem
+FROM darkroom.provider_calls c WHERE c.job_id = $1 AND ($2::text IS NULL OR c.job_type = $2) ORDER BY c.id
+"""
+_REFUSED: Final = """
+SELECT r.refused_at, r.label, r.reason, r.words, coalesce(o.owed, 0) AS owed FROM darkroom.refused_ends r
+LEFT JOIN darkroom.refunds_owed o ON o.job_type = r.job_type AND o.job_id = r.job_id WHERE r.job_id = $1
+"""
+_OBJECTS: Final = "SELECT a.created_at, a.key, a.bytes, a.treatments FROM darkroom.artifacts a WHERE a.job_id = $1"
+_TIMED: Final = """
+SELECT r.job_id, r.stage, r.event, r.duration_ms, r.output FROM darkroom.stage_runs r
+WHERE r.job_id = ANY ($1::text[]) AND r.duration_ms IS NOT NULL ORDER BY r.at, r.id
+"""
+_FINISHED: Final = """
+SELECT DISTINCT r.stage FROM darkroom.stage_runs r WHERE r.job_id = $1 AND r.job_type = $2 AND r.event = 'finished'
+"""
+_PAYLOAD: Final = """
+SELECT r.output FROM darkroom.stage_runs r
+WHERE r.job_id = $1 AND r.job_type = $2 AND r.event = 'claimed' AND r.output IS NOT NULL ORDER BY r.at DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """One event of a job's run; `host` and `pid` are the worker's, as long as its row is kept."""
+
+    at: datetime
+    event: str
+    stage: str | None
+    attempt: int | None
+    duration_ms: int | None
+    worker_id: UUID | None
+    error: str | None
+    treatments: Any
+    host: str | None
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCall:
+    """A call for a job, written down before it was made; `finished_at` is None until it is closed."""
+
+    id: int
+    started_at: datetime
+    finished_at: datetime | None
+    provider: str
+    model: str | None
+    purpose: str
+    attempt: int
+    outcome: str
+    may_be_paid: bool
+    latency_ms: int | None
+    images: int | None
+    cost_usd: Decimal | None
+    quoted_usd: Decimal
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEnd:
+    """An end of which the database refused a part: the label, the refund, or both.
+
+    Attributes:
+        refused_at: when.
+        label: what the job's row should say; None where it says so.
+        reason: why the job ended.
+        words: PostgreSQL's.
+        owed: tokens that are still to be refunded.
+    """
+
+    refused_at: datetime
+    label: str | None
+    reason: str
+    words: str
+    owed: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that a job left in storage."""
+
+    created_at: datetime
+    key: str
+    bytes: int
+    treatments: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedRun:
+    """A stage that took its time, for one of several jobs, with what it recorded."""
+
+    job_id: str
+    stage: str
+    event: str
+    duration_ms: int
+    output: Any
+
+
+async def stage_runs(connection: Connection, job_id: str, job_type: str | None = None) -> list[StageRun]:
+    """Return what happened to a job, oldest first; of a job whose row is gone by its id alone."""
+    return [StageRun(**row) for row in await connection.fetch(_RUNS, job_id, job_type)]
+
+
+async def provider_calls(connection: Connection, job_id: str, job_type: str | None = None) -> list[ProviderCall]:
+    """Return the calls for a job in the order in which they were made; of a job whose row is gone by its id alone."""
+    return [ProviderCall(**row) for row in await connection.fetch(_CALLS, job_id, job_type)]
+
+
+async def refused_ends(connection: Connection, job_id: str) -> list[RefusedEnd]:
+    """Return what the database refused of a job's end."""
+    return [RefusedEnd(**row) for row in await connection.fetch(_REFUSED, job_id)]
+
+
+async def stored_objects(connection: Connection, job_id: str) -> list[StoredObject]:
+    """Return the objects that a job left."""
+    return [StoredObject(**row) for row in await connection.fetch(_OBJECTS, job_id)]
+
+
+async def timed_runs(connection: Connection, job_ids: Sequence[str]) -> list[TimedRun]:
+    """Return the stages of several jobs that took time, oldest first."""
+    return [TimedRun(**row) for row in await connection.fetch(_TIMED, job_ids)]
+
+
+async def finished_stages(connection: Connection, job_id: str, job_type: str) -> set[str]:
+    """Return the names of the stages that a job has finished."""
+    return {row["stage"] for row in await connection.fetch(_FINISHED, job_id, job_type)}
+
+
+async def last_payload(connection: Connection, job_id: str, job_type: str) -> dict[str, Any]:
+    """Return the payload with which a job was claimed last."""
+    return dict(await connection.fetchval(_PAYLOAD, job_id, job_type) or {})

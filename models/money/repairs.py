@@ -1,0 +1,99 @@
+"""Setting right what a breach of a money promise left, where nobody loses a token by it; and refunds that are owed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from models.connections import Connection
+from models.money.job_money import refunded
+from models.money.ledger import lock_balance, require_balance
+
+_OWED: Final = """
+SELECT o.user_id, o.job_type, o.job_id, o.owed, o.refused_at, o.words
+FROM darkroom.refunds_owed o ORDER BY o.refused_at, o.job_id
+"""
+_SETTLE: Final = "SELECT darkroom.settle_refused_end($1, $2)"
+_LEDGER: Final = """
+SELECT coalesce(sum(t.amount), 0)::bigint FROM public.token_transactions t WHERE t."userId" = $1
+"""
+_OPENING: Final = "SELECT o.balance FROM darkroom.opening_balances o WHERE o.user_id = $1"
+_OPEN: Final = "INSERT INTO darkroom.opening_balances (user_id, balance) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_RAISE: Final = """
+UPDATE public.user_token_balances SET balance = $2, "updatedAt" = darkroom.utc_now() WHERE "userId" = $1
+"""
+_REFUND: Final = """
+SELECT darkroom.refund(ARRAY[ROW($1::text, $2::text, $3::text, j.status::text, NULL,
+                                 'missing refund, paid by an operator')::darkroom.change])
+FROM darkroom.jobs j WHERE j.id = $2 AND j.type = $1 AND j.status IN ('FAILED', 'REFUNDED', 'CANCELLED')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OwedRefund:
+    """A refund that the database refused to pay: whose, for which job, how much, since when, in PostgreSQL's words."""
+
+    user_id: str
+    job_type: str
+    job_id: str
+    owed: int
+    refused_at: datetime
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What one value was before, and what it is now."""
+
+    name: Literal["opening", "refund", "balance"]
+    before: int | None
+    after: int
+
+
+async def owed_refunds(connection: Connection) -> list[OwedRefund]:
+    """Return the refunds that are owed, oldest first."""
+    return [OwedRefund(**row) for row in await connection.fetch(_OWED)]
+
+
+async def record_opening(connection: Connection, user_id: str) -> Repaired | None:
+    """Record the opening balance by which balance and ledger agree, in the caller's transaction; None if there is one.
+
+    What it should be is summed up under the balance's lock only.
+    """
+    balance = await lock_balance(connection, user_id)
+    opening = balance - await connection.fetchval(_LEDGER, user_id)
+    if await connection.execute(_OPEN, user_id, opening) != "INSERT 0 1":
+        return None
+    return Repaired("opening", None, opening)
+
+
+async def pay_refund(connection: Connection, job_type: str, job_id: str, user_id: str) -> Repaired | None:
+    """Pay the refund that a job's end lacks, in the caller's transaction; None if there is nothing to pay."""
+    if await refunded(connection, job_type, job_id) is not None:
+        return None
+    await connection.execute(_REFUND, job_type, job_id, user_id)
+    return await _refund(connection, job_type, job_id)
+
+
+async def pay_owed(connection: Connection, job_type: str, job_id: str) -> Repaired | None:
+    """Pay a refund that is owed, in the caller's transaction; None where the database still refuses it."""
+    await connection.execute(_SETTLE, job_type, job_id)
+    return await _refund(connection, job_type, job_id)
+
+
+async def raise_balance(connection: Connection, user_id: str) -> Repaired | None:
+    """Raise a balance to its opening and ledger, in the caller's transaction; None if it isn't below them."""
+    balance = await lock_balance(connection, user_id)
+    opening = await connection.fetchval(_OPENING, user_id)
+    if opening is None:
+        return None
+    owed = opening + await connection.fetchval(_LEDGER, user_id)
+    if owed <= balance:
+        return None
+    await connection.execute(_RAISE, user_id, owed)
+    await require_balance(connection, user_id, owed)
+    return Repaired("balance", balance, owed)
+
+
+async def _refund(connection: Connection, job_type: str, job_id: str) -> Repaired | None:
+    amount = await refunded(connection, job_type, job_id)
+    return None if amount is None else Repaired("refund", None, amount)

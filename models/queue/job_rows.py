@@ -1,0 +1,194 @@
+"""Jobs as rows of the application's tables and of the queue: found by a filter, read by their ids, cancelled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from models.connections import Connection
+from models.job_tables.registry import JOB_TABLES
+from models.job_tables.rendering import as_id, as_state, id_as_text, last_write, over
+from models.job_tables.table import JobTable
+from models.queue.refusals import SPEAK_NOW
+
+_IDS: Final = """
+SELECT j.type, j.id FROM darkroom.jobs j
+WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]))
+  AND ($2::text IS NULL OR j."userId" = $2) AND ($3::text IS NULL OR j.type = $3)
+  AND ($4::timestamptz IS NULL OR j."createdAt" >= $4 AT TIME ZONE 'utc')
+  AND ($5::text IS NULL OR strpos(lower(j."errorMessage"), lower($5)) > 0)
+  AND NOT ($6 AND EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_retry' AND a.target = j.id))
+ORDER BY j."createdAt" DESC, j.id DESC LIMIT $7
+"""
+_UNFINISHED: Final = "SELECT q.job_id FROM darkroom.job_queue q ORDER BY q.position"
+_QUEUED: Final = """
+SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.scheduled_at, q.created_at,
+       q.started_at, q.worker_id, q.deadline_at
+FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.job_type = $2
+"""
+_OURS: Final = "darkroom."
+"""Begins the names of what a statement gives beside the columns of the application's own table."""
+
+_STATUS: Final = "SELECT j.status::text FROM darkroom.jobs j WHERE j.id = $1"
+_CANCEL: Final = "SELECT darkroom.cancel_job($1)"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are meant. What isn't given leaves out none.
+
+    `since` is the earliest creation, `error` a text that the error message holds, in whatever case.
+    `leaves_out_retried` is for retrying many: what an operator has retried once isn't found again.
+    """
+
+    statuses: Sequence[str] = ()
+    user_id: str | None = None
+    job_type: str | None = None
+    since: datetime | None = None
+    error: str | None = None
+    leaves_out_retried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its row has it.
+
+    Times are UTC without a zone, as the application's own are.
+
+    Attributes:
+        id: of the job.
+        job_type: such as `blend`.
+        status: its state, a `JobStatus`, whatever its table's label for it is.
+        tier: a label of `EnhancementTier`.
+        user_id: whose it is.
+        created_at: when it was submitted.
+        updated_at: when its row was touched last.
+        started_at: when a worker began; None before.
+        completed_at: when it ended; None where the row doesn't say.
+        error: why it ended without success.
+        columns: the whole row by its table's own column names, and `jobType`, for whoever prints it.
+    """
+
+    id: str
+    job_type: str
+    status: str
+    tier: str | None
+    user_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    error: str | None
+    columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A job's place in the queue, while it is unfinished."""
+
+    queue: str
+    stage: str | None
+    status: str
+    attempts: int
+    max_attempts: int
+    last_error: str | None
+    scheduled_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    worker_id: UUID | None
+    deadline_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A job's status before and after it was cancelled: the same where it was cancelled before, or had ended."""
+
+    before: str
+    after: str
+
+
+async def find_jobs(connection: Connection, wanted: JobFilter, most: int) -> list[Job]:
+    """Return the newest jobs that are meant, newest first."""
+    rows = await connection.fetch(
+        _IDS,
+        *(list(wanted.statuses), wanted.user_id, wanted.job_type, wanted.since, wanted.error),
+        *(wanted.leaves_out_retried, most),
+    )
+    jobs = {(job.job_type, job.id): job for job in await read_jobs(connection, [row["id"] for row in rows])}
+    return [jobs[place] for row in rows if (place := (row["type"], row["id"])) in jobs]
+
+
+async def read_jobs(connection: Connection, job_ids: Sequence[str]) -> list[Job]:
+    """Return jobs in the order of their ids; unknown ids are left out."""
+    found: dict[str, list[Job]] = {}
+    for table in JOB_TABLES:
+        for row in await connection.fetch(_rows(table), job_ids):
+            job = _job(row)
+            found.setdefault(job.id, []).append(job)
+    return [job for job_id in dict.fromkeys(job_ids) for job in found.get(job_id, ())]
+
+
+@cache
+def _rows(table: JobTable) -> str:
+    """Render the statement that reads a table's jobs: its own columns, as its application names them, and what we ask.
+
+    What we ask comes under names that no application's column has.
+    """
+
+    def time(column: str | None) -> str:
+        if column is None:
+            return "NULL::timestamp"
+        return f"j.{column}" + ("" if table.time_type == "timestamp" else " AT TIME ZONE 'utc'")
+
+    facts = {
+        "id": id_as_text(table, "j"),
+        "job_type": over(table.job_type, "j"),
+        "status": as_state(table, f"j.{table.status_column}"),
+        "tier": over(table.tier, "j"),
+        "user_id": over(table.user, "j"),
+        "created_at": over(table.created, "j"),
+        "updated_at": over(last_write(table), "j"),
+        "started_at": time(table.started_column),
+        "completed_at": time(table.completed_column),
+        "error": "NULL::text" if table.error_column is None else f"j.{table.error_column}",
+    }
+    named = ", ".join(f'{sql} AS "{_OURS}{name}"' for name, sql in facts.items())
+    ids = f"ARRAY(SELECT {as_id(table, 'i.id')} FROM unnest($1::text[]) i (id))"
+    return f"""
+SELECT j.*, {named}, {facts["job_type"]} AS "jobType" FROM {table.name} j
+WHERE j.{table.id_column} = ANY ({ids}) AND {facts["job_type"]} IS NOT NULL
+"""
+
+
+def _job(row: asyncpg.Record) -> Job:
+    columns = dict(row)
+    facts = {name.removeprefix(_OURS): columns.pop(name) for name in list(columns) if name.startswith(_OURS)}
+    return Job(columns=columns, **facts)
+
+
+async def unfinished_jobs(connection: Connection) -> list[str]:
+    """Return the ids of all jobs that are in the queue, in its order."""
+    return [row["job_id"] for row in await connection.fetch(_UNFINISHED)]
+
+
+async def queue_row(connection: Connection, job: Job) -> QueueRow | None:
+    """Return a job's place in the queue; None once it is over."""
+    row = await connection.fetchrow(_QUEUED, job.id, job.job_type)
+    return None if row is None else QueueRow(**row)
+
+
+async def cancel_job(connection: Connection, job_id: str) -> Cancelled | None:
+    """Cancel a job, in the caller's transaction; None if there is no such job.
+
+    A rule of the application's that speaks only at the commit is heard at once, while the cancellation can still do
+    without the row's label.
+    """
+    await connection.execute(SPEAK_NOW)
+    before = await connection.fetchval(_STATUS, job_id)
+    if before is None:
+        return None
+    return Cancelled(before, await connection.fetchval(_CANCEL, job_id))

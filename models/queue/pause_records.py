@@ -1,0 +1,126 @@
+"""Pauses as operators make and end them: those that last, those that are over, and what they may name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from models.connections import Connection
+
+_LOCK: Final = "SELECT FROM darkroom.settings s WHERE s.key = 'pauses' FOR UPDATE"
+_STATE: Final = "SELECT darkroom.setting('pauses') -> $1"
+# a pause that lasts keeps its beginning, whoever pauses again
+_PAUSE: Final = """
+INSERT INTO darkroom.settings AS s (key, value)
+VALUES ('pauses', jsonb_build_object($1::text, jsonb_build_object('actor', $2::text, 'reason', $3::text, 'at', now())))
+ON CONFLICT (key) DO UPDATE SET value = s.value || excluded.value, updated_at = now() WHERE NOT s.value ? $1
+RETURNING s.value -> $1
+"""
+_RESUME: Final = "UPDATE darkroom.settings SET value = value - $1::text, updated_at = now() WHERE key = 'pauses'"
+_REMEMBER: Final = """
+INSERT INTO darkroom.past_pauses (name, paused_at, resumed_at, actor, reason)
+SELECT p.name, p.paused_at, now(), p.actor, p.reason FROM darkroom.pauses p
+WHERE p.name = $1 AND p.resumed_at IS NULL ON CONFLICT DO NOTHING
+"""
+_LASTING: Final = """
+SELECT p.name, p.paused_at, p.actor, p.reason,
+       CASE WHEN p.name ~ '^(queue|type|tier):' THEN (
+           SELECT count(*)::integer FROM darkroom.job_queue q WHERE q.status <> 'processing'
+               AND p.name IN ('queue:' || q.queue, 'type:' || q.job_type, 'tier:' || q.tier)) END AS jobs
+FROM darkroom.pauses p WHERE p.resumed_at IS NULL ORDER BY p.paused_at, p.name
+"""
+_BETWEEN: Final = """
+SELECT p.name, p.paused_at, p.resumed_at, p.actor, p.reason FROM darkroom.pauses p
+WHERE p.name = ANY ($1) AND p.paused_at < $3 AND coalesce(p.resumed_at, 'infinity') > $2 ORDER BY p.paused_at
+"""
+_QUEUES: Final = """
+SELECT DISTINCT k.queue FROM (SELECT 'default' AS queue UNION ALL SELECT q.queue FROM darkroom.job_queue q
+                              UNION ALL SELECT unnest(w.queues) FROM darkroom.workers w) k
+"""
+_SWITCH: Final = """
+INSERT INTO darkroom.settings (key, value) VALUES ('buying', $1)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause by an operator; `name` is such as `tier:TIER_4K`, or `buying` for the kill switch of buying."""
+
+    name: str
+    paused_at: datetime
+    resumed_at: datetime | None
+    actor: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LastingPause:
+    """A pause that lasts, and how many jobs wait for it.
+
+    `jobs` is None for a provider and for `buying`, the kill switch: whether a job needs them shows when it runs.
+    """
+
+    name: str
+    paused_at: datetime
+    actor: str | None
+    reason: str | None
+    jobs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Buying:
+    """The kill switch: whether nothing is bought, why, and by whose word."""
+
+    stopped: bool
+    reason: str | None
+    actor: str
+
+
+async def lock_pauses(connection: Connection) -> None:
+    """Keep other operators from changing pauses until the caller's transaction ends."""
+    await connection.execute(_LOCK)
+
+
+async def pause_state(connection: Connection, name: str) -> dict[str, Any] | None:
+    """Return what is recorded of a pause that lasts, for the record of operators' actions; None if there is none."""
+    state: dict[str, Any] | None = await connection.fetchval(_STATE, name)
+    return state
+
+
+async def begin_pause(connection: Connection, name: str, actor: str, reason: str | None) -> dict[str, Any] | None:
+    """Record a pause and return what is recorded of it."""
+    state: dict[str, Any] | None = await connection.fetchval(_PAUSE, name, actor, reason)
+    return state
+
+
+async def end_pause(connection: Connection, name: str) -> None:
+    """Take a pause back, and remember it."""
+    await remember_pause(connection, name)
+    await connection.execute(_RESUME, name)
+
+
+async def remember_pause(connection: Connection, name: str) -> None:
+    """Write down that a pause ends now, before it is taken back: the maximum wait doesn't count it."""
+    await connection.execute(_REMEMBER, name)
+
+
+async def switch_buying(connection: Connection, state: Buying) -> None:
+    """Record the kill switch, and remember the pause that ends by it."""
+    await remember_pause(connection, "buying")
+    await connection.execute(_SWITCH, {"stopped": state.stopped, "reason": state.reason, "actor": state.actor})
+
+
+async def lasting_pauses(connection: Connection) -> list[LastingPause]:
+    """Return the pauses that last, oldest first."""
+    return [LastingPause(**row) for row in await connection.fetch(_LASTING)]
+
+
+async def pauses_between(connection: Connection, names: Sequence[str], begin: datetime, end: datetime) -> list[Pause]:
+    """Return the pauses of some names that lasted at any moment between two, oldest first."""
+    return [Pause(**row) for row in await connection.fetch(_BETWEEN, names, begin, end)]
+
+
+async def known_queues(connection: Connection) -> set[str]:
+    """Return the names of queues that jobs or workers know, and `default`."""
+    return {row["queue"] for row in await connection.fetch(_QUEUES)}

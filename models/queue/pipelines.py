@@ -1,0 +1,133 @@
+"""Pipelines, the ways in which pictures are treated: listed, read, made, and what a new job takes from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from config.pipeline_rules import CONFIGS
+from models.connections import Connection
+
+_LIST: Final = """
+SELECT p.* FROM public.enhancement_pipelines p
+WHERE ($1::text IS NULL OR p."userId" = $1) AND ($2::text IS NULL OR p.visibility::text = $2)
+ORDER BY p."createdAt" DESC, p.id DESC LIMIT $3
+"""
+_ONE: Final = "SELECT p.* FROM public.enhancement_pipelines p WHERE p.id = $1"
+_CONFIGS: Final = """
+SELECT p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig"
+FROM public.enhancement_pipelines p WHERE p.id = $1
+"""
+_INSERT: Final = """
+INSERT INTO public.enhancement_pipelines
+    (id, name, description, "userId", visibility, "shareToken", tier, "analysisConfig", "autoCropConfig",
+     "promptConfig", "generationConfig", "createdAt", "updatedAt")
+VALUES (darkroom.new_id(), $1, $2, $3, $4::text::public."PipelineVisibility", $5,
+        $6::text::public."EnhancementTier", $7, $8, $9, $10, darkroom.utc_now(), darkroom.utc_now())
+RETURNING *
+"""
+_DEFAULT_TIER: Final = "SELECT darkroom.default_tier($1, $2, $3)"
+_MODEL: Final = """
+SELECT p."generationConfig" ->> 'model' FROM public.enhancement_pipelines p
+WHERE p.id = coalesce($3, darkroom.album_pipeline($1, $2))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPipeline:
+    """A pipeline to be made.
+
+    Attributes:
+        name: for people.
+        description: for people.
+        user_id: its owner; None makes it nobody's, which everyone may use.
+        visibility: PRIVATE, PUBLIC or LINK.
+        share_token: of a pipeline that is shared by link.
+        tier: of its jobs, where they don't say.
+        configs: some of CONFIGS; what is missing or null means the system's default.
+    """
+
+    name: str
+    description: str | None
+    user_id: str | None
+    visibility: str
+    share_token: str | None
+    tier: str
+    configs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A pipeline as its row has it; `columns` is the whole row by its column names, for whoever prints it."""
+
+    id: str
+    name: str
+    description: str | None
+    user_id: str | None
+    visibility: str
+    tier: str
+    configs: Mapping[str, Any]
+    columns: Mapping[str, Any]
+
+
+async def find_pipelines(
+    connection: Connection, user_id: str | None, visibility: str | None, most: int
+) -> list[Pipeline]:
+    """Return pipelines, newest first; of one owner and of one visibility where they are named."""
+    return [_pipeline(row) for row in await connection.fetch(_LIST, user_id, visibility, most)]
+
+
+async def read_pipeline(connection: Connection, pipeline_id: str) -> Pipeline | None:
+    """Return a pipeline; None if there is none."""
+    row = await connection.fetchrow(_ONE, pipeline_id)
+    return None if row is None else _pipeline(row)
+
+
+async def read_configs(connection: Connection, pipeline_id: str) -> Mapping[str, Any] | None:
+    """Return a pipeline's JSON by the names of CONFIGS; None if there is no such pipeline."""
+    row = await connection.fetchrow(_CONFIGS, pipeline_id)
+    return None if row is None else dict(row)
+
+
+async def insert_pipeline(connection: Connection, new: NewPipeline) -> Pipeline:
+    """Write a pipeline, and return it.
+
+    Raises:
+        asyncpg.ForeignKeyViolationError: the owner doesn't exist.
+    """
+    row = await connection.fetchrow(
+        _INSERT,
+        *(new.name, new.description, new.user_id, new.visibility, new.share_token, new.tier),
+        *(new.configs.get(one) for one in CONFIGS),
+    )
+    assert row is not None  # noqa: S101 - an INSERT without a conflict clause returns its row
+    return _pipeline(row)
+
+
+async def default_tier(
+    connection: Connection, pipeline_id: str | None, user_id: str | None = None, image_id: str | None = None
+) -> str:
+    """Return the tier of a job that names none: its pipeline's, else that of the picture's album, else 1K."""
+    tier: str = await connection.fetchval(_DEFAULT_TIER, user_id, image_id, pipeline_id)
+    return tier
+
+
+async def wished_model(connection: Connection, pipeline_id: str | None, user_id: str, image_id: str) -> str | None:
+    """Return the model that a job's pipeline, or that of its picture's album, names; None if none does."""
+    model: str | None = await connection.fetchval(_MODEL, user_id, image_id, pipeline_id)
+    return model
+
+
+def _pipeline(row: asyncpg.Record) -> Pipeline:
+    columns = dict(row)
+    return Pipeline(
+        id=columns["id"],
+        name=columns["name"],
+        description=columns["description"],
+        user_id=columns["userId"],
+        visibility=columns["visibility"],
+        tier=columns["tier"],
+        configs={name: columns[name] for name in CONFIGS},
+        columns=columns,
+    )

@@ -1,0 +1,58 @@
+"""Where jobs are on their way, for whoever follows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from models.connections import Connection
+from models.job_state import TERMINAL
+
+_PROGRESS: Final = """
+SELECT j.id, j.type, j.status::text, coalesce(j."currentStage", q.stage) AS stage, q.attempts, q.status AS queue_status,
+       greatest(0, extract(epoch FROM coalesce(
+           j."processingCompletedAt",
+           CASE WHEN j.status IN ('PENDING', 'PROCESSING') THEN darkroom.utc_now() ELSE j."updatedAt" END
+       ) - j."createdAt"))::double precision AS elapsed_s,
+       coalesce(j."errorMessage", q.last_error) AS error
+FROM darkroom.jobs j LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = j.type
+WHERE j.id = ANY ($1::text[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """Where a job is. `status` is None when its row is gone; `elapsed_s` counts from its creation to its end or now."""
+
+    job_id: str
+    job_type: str = ""
+    status: str | None = None
+    stage: str | None = None
+    attempts: int = 0
+    is_waiting_for_retry: bool = False
+    elapsed_s: float = 0.0
+    error: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing about it changes any more."""
+        return self.status is None or self.status in TERMINAL
+
+
+async def job_progress(connection: Connection, job_ids: Sequence[str]) -> list[JobProgress]:
+    """Look once, in the order of the ids."""
+    found = {row["id"]: row for row in await connection.fetch(_PROGRESS, job_ids)}
+    return [
+        JobProgress(
+            job_id=job_id,
+            job_type=row["type"],
+            status=row["status"],
+            stage=None if row["status"] in TERMINAL else row["stage"],
+            attempts=row["attempts"] or 0,
+            is_waiting_for_retry=row["queue_status"] == "retrying",
+            elapsed_s=row["elapsed_s"],
+            error=row["error"],
+        )
+        if (row := found.get(job_id))
+        else JobProgress(job_id)
+        for job_id in job_ids
+    ]

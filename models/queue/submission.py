@@ -1,0 +1,159 @@
+"""Submitting jobs through the functions that producers in any language call, and the pictures that they work on."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from models.connections import Connection
+
+_INSERT_PICTURE: Final = """
+INSERT INTO public.enhanced_images
+    (id, "userId", name, "originalUrl", "originalR2Key", "originalWidth", "originalHeight", "originalSizeBytes",
+     "originalFormat", "createdAt", "updatedAt")
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now())
+"""
+_DELETE_PICTURE: Final = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"'
+_ORIGINAL_KEY: Final = 'SELECT i."originalR2Key" FROM public.enhanced_images i WHERE i.id = $1'
+_SUBMIT_ENHANCEMENT: Final = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6, $7)"
+_SUBMIT_GENERATION: Final = "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8)"
+_SET_ASPECT: Final = """
+UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
+WHERE q.job_id = $1 AND q.job_type = 'generate'
+"""
+# noted by the transaction that made the submission, whose time its row has; any other one only reads it
+_FIRST_ASPECT: Final = """
+UPDATE darkroom.submissions s
+SET arguments = CASE WHEN s.created_at = now() THEN s.arguments || jsonb_build_object('aspect', $3::text)
+                     ELSE s.arguments END
+WHERE s.user_id = $1 AND s.idempotency_key = $2 AND s.arguments IS NOT NULL
+RETURNING coalesce(s.arguments ->> 'aspect', '')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """A picture whose object is stored, as its row is to have it."""
+
+    id: str
+    user_id: str
+    name: str
+    url: str
+    key: str
+    width_px: int
+    height_px: int
+    size_bytes: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enhancement:
+    """A job for a picture that is stored.
+
+    Attributes:
+        user_id: whose it is.
+        image_id: the picture.
+        tier: a label of `EnhancementTier`; None takes the pipeline's, else the album's default, else 1K.
+        pipeline_id: how to treat it; None leaves it to the picture's album.
+        source_image_id: a second picture to blend in.
+        idempotency_key: the same key gives the same job.
+        pipeline_token: of a pipeline that its owner has shared by link.
+    """
+
+    user_id: str
+    image_id: str
+    tier: str | None
+    pipeline_id: str | None = None
+    source_image_id: str | None = None
+    idempotency_key: str | None = None
+    pipeline_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A job that makes or changes a picture by words.
+
+    Attributes:
+        user_id: whose it is.
+        job_type: GENERATE, or MODIFY with an input.
+        tier: a label of `EnhancementTier`.
+        prompt: what to make.
+        input_key: the object to start from.
+        input_url: where to fetch it from instead.
+        api_key_id: of the user's, for the application's own accounts.
+        idempotency_key: the same key gives the same job.
+    """
+
+    user_id: str
+    job_type: str
+    tier: str
+    prompt: str
+    input_key: str | None = None
+    input_url: str | None = None
+    api_key_id: str | None = None
+    idempotency_key: str | None = None
+
+
+async def insert_picture(connection: Connection, picture: PictureRow) -> None:
+    """Write the row of a picture whose object is stored.
+
+    Raises:
+        asyncpg.ForeignKeyViolationError: the user doesn't exist.
+    """
+    await connection.execute(
+        _INSERT_PICTURE,
+        *(picture.id, picture.user_id, picture.name, picture.url, picture.key),
+        *(picture.width_px, picture.height_px, picture.size_bytes, picture.format),
+    )
+
+
+async def delete_picture(connection: Connection, image_id: str) -> str | None:
+    """Remove a picture's row, and its jobs with it; return its object's key, None if there was no such row."""
+    key: str | None = await connection.fetchval(_DELETE_PICTURE, image_id)
+    return key
+
+
+async def original_key(connection: Connection, image_id: str) -> str | None:
+    """Return the key of a picture's object; None if there is no such picture."""
+    key: str | None = await connection.fetchval(_ORIGINAL_KEY, image_id)
+    return key
+
+
+async def submit_enhancement(connection: Connection, job: Enhancement) -> str:
+    """Submit a job for a picture; return its id, the same one for the same idempotency key.
+
+    Raises:
+        asyncpg.PostgresError: as `workers.operations.errors` translates it.
+    """
+    job_id: str = await connection.fetchval(
+        _SUBMIT_ENHANCEMENT,
+        *(job.user_id, job.image_id, job.tier, job.pipeline_id, job.source_image_id),
+        *(job.idempotency_key, job.pipeline_token),
+    )
+    return job_id
+
+
+async def submit_generation(connection: Connection, job: Generation) -> str:
+    """Submit a job that makes or changes a picture by words; return its id.
+
+    Raises:
+        asyncpg.PostgresError: as `workers.operations.errors` translates it.
+    """
+    job_id: str = await connection.fetchval(
+        _SUBMIT_GENERATION,
+        *(job.user_id, job.job_type, job.tier, job.prompt, job.input_key, job.input_url, job.api_key_id),
+        job.idempotency_key,
+    )
+    return job_id
+
+
+async def first_aspect(connection: Connection, user_id: str, idempotency_key: str, aspect: str | None) -> str | None:
+    """Return the aspect of the first submission with a key, which may be this transaction's own.
+
+    Empty where that submission named none; None where nobody knows, since it is older than this record.
+    """
+    first: str | None = await connection.fetchval(_FIRST_ASPECT, user_id, idempotency_key, aspect)
+    return first
+
+
+async def set_aspect(connection: Connection, job_id: str, aspect: str) -> None:
+    """Keep the aspect of a picture made of words in the queue: the job's row has no place for it."""
+    await connection.execute(_SET_ASPECT, job_id, aspect)

@@ -1,0 +1,181 @@
+"""What stands in the way of an unfinished job: its place in the queue, who runs it, and who holds its row."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from models.connections import Connection
+from models.job_tables.registry import table_of
+from models.job_tables.rendering import locked_row
+
+_QUEUED: Final = """
+SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.paused_by, q.last_error,
+       q.refused_since, q.refusals, q.scheduled_at, q.created_at, q.started_at, q.deadline_at,
+       w.host, w.pid, w.lease_expires_at > now() AS is_alive,
+       (SELECT count(*) FROM darkroom.job_queue o
+        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND o.position < q.position) AS before_it,
+       (SELECT count(*) FROM darkroom.job_queue o
+        WHERE o.user_id = q.user_id AND o.status = 'processing') AS users_running,
+       (SELECT coalesce(sum(l.lanes), 0) FROM darkroom.workers l
+        WHERE l.lease_expires_at > now() AND q.queue = ANY (l.queues)) AS lanes,
+       (SELECT count(*) FROM darkroom.job_queue o WHERE o.queue = q.queue AND o.status = 'processing') AS running
+FROM darkroom.job_queue q LEFT JOIN darkroom.workers w ON w.id = q.worker_id WHERE q.job_id = $1
+"""
+_REFUSED_END: Final = """
+SELECT r.label, r.words, now() AS now, r.tried_at, coalesce(o.owed, 0) AS owed,
+       EXISTS (SELECT FROM darkroom.job_money m
+               WHERE m.job_type = r.job_type AND m.job_id = r.job_id AND m.kind = 'refund') AS is_refunded
+FROM darkroom.refused_ends r
+LEFT JOIN darkroom.refunds_owed o ON o.job_type = r.job_type AND o.job_id = r.job_id
+WHERE r.job_type = $1 AND r.job_id = $2 AND r.label IS NOT NULL
+"""
+_UNQUEUED: Final = """
+SELECT now() AS now, darkroom.takes_over() AS takes_over,
+       extract(epoch FROM darkroom.utc_now() - greatest($1::timestamp, $2::timestamp))::float8 AS silent_s,
+       extract(epoch FROM darkroom.utc_now() - $3::timestamp)::float8 AS age_s,
+       EXISTS (SELECT FROM darkroom.job_money m WHERE m.job_type = $4 AND m.job_id = $5 AND m.kind = 'refund')
+           AS is_refunded
+"""
+_OUTSIDE: Final = """
+SELECT darkroom.takes_over() AS takes_over, count(*) FILTER (WHERE j.status = 'PENDING') AS pending,
+       count(*) FILTER (WHERE j.status = 'PROCESSING') AS processing, min(j.id) AS example
+FROM darkroom.job_rows('{PENDING,PROCESSING}') j
+WHERE (j.status = 'PROCESSING' OR (j.status = 'PENDING' AND j."createdAt" < darkroom.utc_now() - interval '1 minute'))
+  AND NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.job_type = j.type)
+  AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
+                  WHERE r.job_id = j.id AND r.job_type = j.type AND r.label IS NOT NULL)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """An unfinished job's place in the queue, at one moment of the database's.
+
+    Attributes:
+        now: the moment.
+        queue: in which it waits.
+        job_type: such as `blend`.
+        tier: a label of `EnhancementTier`.
+        status: pending, processing, or retrying, which waits for `scheduled_at`.
+        stage: the next one, or the one that runs.
+        ready: it may be claimed as far as its user's cap and pauses go.
+        paused_by: the pause for which it has stepped aside.
+        last_error: of its last attempt, or of the refusal of its start.
+        refused_since: since when the database refuses to start it; None if it doesn't.
+        refusals: how often it has refused.
+        scheduled_at: when it is due.
+        created_at: when it entered the queue.
+        started_at: when it was claimed.
+        deadline_at: of the stage that runs.
+        host: of the worker that has claimed it.
+        pid: of that worker.
+        is_alive: that worker's lease lasts; None without a worker.
+        before_it: jobs that are claimed before it.
+        users_running: jobs of its user that run.
+        lanes: of live workers that take from its queue.
+        running: jobs of its queue that run.
+    """
+
+    now: datetime
+    queue: str
+    job_type: str
+    tier: str
+    status: str
+    stage: str
+    ready: bool
+    paused_by: str | None
+    last_error: str | None
+    refused_since: datetime | None
+    refusals: int
+    scheduled_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    deadline_at: datetime | None
+    host: str | None
+    pid: int | None
+    is_alive: bool | None
+    before_it: int
+    users_running: int
+    lanes: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnlabelledEnd:
+    """A job that is over while the database refuses to say so in its row; `now` and `tried_at` are the database's."""
+
+    label: str
+    words: str
+    now: datetime
+    tried_at: datetime
+    owed: int
+    is_refunded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnqueuedJob:
+    """An unfinished job without a queue row.
+
+    Attributes:
+        now: the database's time of this look.
+        takes_over: Darkroom may take in what another worker left on these tables.
+        silent_s: how long its row hasn't been touched.
+        age_s: since its creation.
+        is_refunded: its tokens have been given back already.
+    """
+
+    now: datetime
+    takes_over: bool
+    silent_s: float
+    age_s: float
+    is_refunded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideQueue:
+    """How many unfinished jobs have no queue row, and one of them. `takes_over` as of `UnqueuedJob`."""
+
+    takes_over: bool
+    pending: int
+    processing: int
+    example: str | None
+
+
+async def queued_job(connection: Connection, job_id: str) -> QueuedJob | None:
+    """Return a job's place in the queue; None if it has none."""
+    row = await connection.fetchrow(_QUEUED, job_id)
+    return None if row is None else QueuedJob(**row)
+
+
+async def unlabelled_end(connection: Connection, job_type: str, job_id: str) -> UnlabelledEnd | None:
+    """Return what is known of a job that is over without its label; None if it isn't."""
+    row = await connection.fetchrow(_REFUSED_END, job_type, job_id)
+    return None if row is None else UnlabelledEnd(**row)
+
+
+async def unqueued_job(
+    connection: Connection,
+    job_type: str,
+    job_id: str,
+    *,
+    updated_at: datetime,
+    started_at: datetime | None,
+    created_at: datetime,
+) -> UnqueuedJob:
+    """Return what decides about an unfinished job without a queue row; its times are its row's."""
+    row = await connection.fetchrow(_UNQUEUED, updated_at, started_at, created_at, job_type, job_id)
+    assert row is not None  # noqa: S101 - a SELECT without FROM returns a row
+    return UnqueuedJob(**row)
+
+
+async def jobs_outside_queue(connection: Connection) -> OutsideQueue:
+    """Count unfinished jobs without a queue row."""
+    row = await connection.fetchrow(_OUTSIDE)
+    assert row is not None  # noqa: S101 - an aggregate without groups has one row
+    return OutsideQueue(**row)
+
+
+async def is_row_held(connection: Connection, job_type: str, job_id: str) -> bool:
+    """Say whether another transaction holds a job's row: ours would take it, and lets go at once."""
+    async with connection.transaction():
+        return await connection.fetchval(locked_row(table_of(job_type), " SKIP LOCKED"), job_id) is None
