@@ -30,12 +30,6 @@ async def renew_lease(
     await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s)
 
 
-async def database_time(connection: Connection) -> datetime:
-    """Return the time of the database's clock, which leases are counted by."""
-    now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-    return now
-
-
 async def lease_state(connection: Connection, worker_id: UUID) -> tuple[datetime, datetime | None]:
     """Return the database's time and the end of a worker's lease; None for a worker without a row."""
     row = await connection.fetchrow(

@@ -19,13 +19,16 @@ WAKE_UP_CHANNEL: Final = "darkroom_bells"
 HEARD_WITHIN_S: Final = 2.0
 
 
-async def listen(database: Database, channel: str, heard: Callable[[str], None]) -> None:
+async def listen(
+    database: Database, channel: str, heard: Callable[[str], None], *, begun: Callable[[], None] | None = None
+) -> None:
     """Hear what is notified on a channel, until the connection ends.
 
     Args:
         database: a connection past its pool is opened for it.
         channel: its name.
         heard: is given each payload.
+        begun: is called once everything is heard that is notified from now on.
 
     Raises:
         DatabaseLostError: no connection can be had, or it ended before it listened.
@@ -37,6 +40,8 @@ async def listen(database: Database, channel: str, heard: Callable[[str], None])
         connection.add_termination_listener(lambda _connection: ended.set())
         async with session_losses_translated(connection):
             await connection.add_listener(channel, lambda _connection, _pid, _channel, payload: heard(str(payload)))
+        if begun is not None:
+            begun()
         await ended.wait()
     finally:
         connection.terminate()

@@ -5,16 +5,14 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from models.connections import DatabaseLostError
+from models.queue.listening import listen
 from models.queue.progress import JobProgress, job_progress
 from workers.process.compose import Runtime
-
-if TYPE_CHECKING:
-    import asyncpg
 
 log = structlog.get_logger(__name__)
 
@@ -70,23 +68,14 @@ async def _listening(runtime: Runtime, ids: frozenset[str], changed: asyncio.Eve
 
 
 async def _listen(runtime: Runtime, ids: frozenset[str], changed: asyncio.Event) -> None:
-    def heard(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+    def heard(payload: str) -> None:
         with contextlib.suppress(ValueError, TypeError, KeyError):  # anyone may write to a channel
-            if json.loads(str(payload))["id"] in ids:
+            if json.loads(payload)["id"] in ids:
                 changed.set()
 
     while True:
-        connection: asyncpg.Connection[asyncpg.Record] | None = None
         try:
-            connection = await runtime.database.connect_direct()
-            ended = asyncio.Event()
-            connection.add_termination_listener(lambda _connection, ended=ended: ended.set())
-            await connection.add_listener(CHANNEL, heard)
-            changed.set()  # what ended before we listened
-            await ended.wait()
-        except DatabaseLostError as error:
+            await listen(runtime.database, CHANNEL, heard, begun=changed.set)  # what ended before counts, too
+        except (DatabaseLostError, OSError) as error:
             log.debug("listen_failed", error=str(error))
-        finally:
-            if connection is not None:
-                connection.terminate()
         await asyncio.sleep(POLL_S)

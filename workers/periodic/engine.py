@@ -19,6 +19,7 @@ from models.periodic.terms import record_terms
 from models.schema.server import server_time
 from models.schema.settings import is_managed
 from pipelines.storage.storage import Storage
+from workers.outcome import outcome_of
 from workers.periodic.schedule import InvalidScheduleError, Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -38,11 +39,12 @@ Clock = Callable[[], Awaitable[datetime]]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one chunk of a tick came to."""
+    """What one chunk of a tick came to; `failure` is what the task raised, which the tick says too."""
 
     at: datetime
     counts: dict[str, int]
     is_finished: bool
+    failure: Exception | None = None
 
 
 class Clockwork:
@@ -98,6 +100,8 @@ class Clockwork:
         await self._database.commit("open_tick", lambda connection: ticks.open_tick(connection, name, at))
         while True:
             progress = await self._work(task, at)
+            if progress is not None and progress.failure is not None:
+                raise progress.failure
             if progress is not None and progress.is_finished:
                 return progress.counts
             if progress is None:  # a scheduler has it
@@ -172,13 +176,8 @@ class Clockwork:
         chunks = 0
         while time.monotonic() < until:
             began = time.monotonic()
-            try:
-                progress = await self._work(task)
-            except Exception as error:
-                if _may_pass(error):
-                    raise
-                break  # the tick says why, and when it is tried again
-            if progress is None:
+            progress = await self._work(task)
+            if progress is None or progress.failure is not None:  # the tick says why, and when it is tried again
                 break
             chunks += 1
             if task.rest_factor and not progress.is_finished:
@@ -204,16 +203,16 @@ class Clockwork:
                     counts[name] = counts.get(name, 0) + number
                 await ticks.save_progress(connection, tick, chunk.cursor, counts)
             self._adapt(task.name, time.monotonic() - began)
-            return Progress(tick.at, counts, chunk.cursor is None)
+            return Progress(tick.at, counts, is_finished=chunk.cursor is None)
 
-        try:
-            progress = await self._database.commit("tick_chunk", work)
-        except Exception as error:
-            if is_cancelled(error):  # a role's time limit for statements: smaller chunks may fit into it
+        progress = await outcome_of(self._database.commit("tick_chunk", work))
+        if isinstance(progress, Exception):
+            if is_cancelled(progress):  # a role's time limit for statements: smaller chunks may fit into it
                 self._adapt(task.name, math.inf)
-            if locked is not None and not _may_pass(error):
-                await self._fail(task.name, locked.at, error)
-            raise
+            if locked is None or _may_pass(progress):
+                raise progress
+            await self._fail(task.name, locked.at, progress)
+            return Progress(locked.at, locked.counts, is_finished=False, failure=progress)
         if progress is not None and progress.is_finished:
             log.info("tick_completed", task=task.name, tick_at=progress.at.isoformat(), **progress.counts)
         return progress

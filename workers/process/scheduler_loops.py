@@ -9,16 +9,18 @@ import structlog
 
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.claims import ready_queues, wake_due
-from models.queue.leases import database_time, forget_dead_workers
+from models.queue.leases import forget_dead_workers
 from models.queue.left_behind import end_left_behind, take_in
 from models.queue.listening import WAKE_UP_CHANNEL, listen, notifications_fraction
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from models.schema.migrate import check
+from models.schema.server import server_time
 from workers.gate.rules import stops_of
 from workers.operations.checks.notifications import FULL_FRACTION
 from workers.operations.schedule import clockwork
 from workers.operations.taking_over import take_in_terms
+from workers.outcome import outcome_of
 from workers.process.compose import Runtime, migration_engine
 from workers.process.pulse import Pulse
 
@@ -147,7 +149,7 @@ class Scheduler:
         """
         try:
             while True:
-                self._pulse.beat(await self._runtime.database.run(database_time))
+                self._pulse.beat(await self._runtime.database.run(server_time))
                 await asyncio.sleep(BEAT_S)
         except DATABASE_ERRORS as error:
             log.debug("beat_failed", error=str(error))
@@ -168,11 +170,10 @@ class Scheduler:
 
     async def _repeat(self, loop: Loop) -> None:
         while True:
-            try:
-                await loop.run_once()
-            except Exception as error:  # a bug in one pass must end neither it nor the others: it is logged each time
-                if is_passing(error):
-                    log.warning("loop_waits_for_database", loop=loop.name, error=str(error))
+            outcome = await outcome_of(loop.run_once())
+            if isinstance(outcome, Exception):
+                if is_passing(outcome):
+                    log.warning("loop_waits_for_database", loop=loop.name, error=str(outcome))
                 else:
-                    log.exception("loop_failed", loop=loop.name)
+                    log.error("loop_failed", loop=loop.name, exc_info=outcome)
             await asyncio.sleep(loop.interval_s)

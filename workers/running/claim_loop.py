@@ -22,6 +22,7 @@ from models.queue.claims import Claim, arm_bells, entered_jobs, wake_due
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
+from workers.outcome import outcome_of
 from workers.process.pulse import Pulse
 from workers.process.wake_up import Lanes
 from workers.running.job import Ending, RunningJob
@@ -121,14 +122,12 @@ class ClaimLoop:
         while not self._is_stopping:
             self._woken.clear()
             self._next_look_s = self._settings.poll_s
-            try:
-                await self._look()
-            except Exception as error:
-                # whatever it is, it isn't the fault of the jobs that run here
-                if is_passing(error):
-                    log.warning("look_failed", error=str(error), error_type=type(error).__name__)
+            outcome = await outcome_of(self._look())
+            if isinstance(outcome, Exception):  # whatever it is, it isn't the fault of the jobs that run here
+                if is_passing(outcome):
+                    log.warning("look_failed", error=str(outcome), error_type=type(outcome).__name__)
                 else:
-                    log.exception("look_crashed")
+                    log.error("look_crashed", exc_info=outcome)
                 await asyncio.sleep(DATABASE_GONE_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self._next_look_s)
