@@ -11,5 +11,8 @@ MAX_PROMPT_CHARS: Final = 8_000
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What may be a model's name."""
 
+MAX_EVIDENCE_CHARS: Final = 500
+"""Of what another program sent, error_logs keeps so much."""
+
 LEAST_SIZE_FRACTION: Final = 0.9
 """Of the long side asked for: models round to multiples of 16 pixels, and none of them by a tenth."""

@@ -52,17 +52,6 @@ def encoded_id(text: str) -> str:
     return encoded if len(encoded) <= MAX_ID_CHARS else _hashed(text)
 
 
-def decoded_id(part: str) -> str | None:
-    """Return the id that a part of a key stands for; None if it is a hash, or no encoding at all."""
-    if part == "=":
-        return ""
-    try:
-        text = re.sub(rb"=([0-9A-F]{2})", lambda found: bytes.fromhex(found[1].decode()), part.encode()).decode()
-    except UnicodeDecodeError:
-        return None
-    return text if encoded_id(text) == part else None
-
-
 def original_key(user_id: str, image_id: str, extension: str) -> str:
     """Build the key of an uploaded picture.
 

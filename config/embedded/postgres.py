@@ -56,11 +56,6 @@ def postgres_programs() -> Path:
     )
 
 
-def psql_path() -> Path:
-    """The psql that comes with the embedded server."""
-    return postgres_programs() / "psql"
-
-
 class PostgresProgram:
     """PostgreSQL on a unix socket, in a data folder of its own."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from config.job_terms import MAX_EVIDENCE_CHARS
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 
@@ -18,7 +19,6 @@ PATIENCE_S = 1.0
 
 MAX_MESSAGE_CHARS = 2_000
 MAX_STACK_CHARS = 16_000
-MAX_EVIDENCE_CHARS = 500
 
 _INSERT = """
 INSERT INTO public.error_logs

@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from pipelines.errors import BadImageError
-from pipelines.imaging.geometry import PixelBox, fit_within
+from pipelines.imaging.geometry import STRIP_ROWS, PixelBox, fit_within
 from pipelines.imaging.header import DecodeLimits, ImageHeader, check_size, read_header
 from pipelines.imaging.jpeg import is_out_of_memory
 from pipelines.imaging.opening import load_first_visible, open_picture
 from pipelines.imaging.orientation import LYING, orientation_of
-
-STRIP_ROWS = 256
-"""Rows converted at a time: one whole picture in memory per step would break the child's limit at 64 megapixels."""
 
 DRAFT_MARGIN = 2.0
 """A JPEG is decoded at least this much larger than wanted: the rest of the way is Lanczos."""

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+STRIP_ROWS = 256
+"""Rows converted at a time: one whole picture in memory per step would break the child's limit at 64 megapixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class PixelBox:

@@ -123,7 +123,7 @@ def _check_jpeg(data: bytes, limits: DecodeLimits) -> None:
     """Refuse too many scans, and a size that so few bytes can't hold."""
     scans = 0
     with contextlib.suppress(struct.error):  # cut off: the decoder says so
-        scans = sum(marker == _START_OF_SCAN for marker, _ in jpeg_segments(data))
+        scans = sum(marker == START_OF_SCAN for marker, _ in jpeg_segments(data))
     if scans > limits.max_scans:
         raise BadImageError(f"picture has {scans:,} scans; the limit is {limits.max_scans:,}")
     marker, width_px, height_px = _jpeg_frame(data)
@@ -149,7 +149,7 @@ def check_size(width_px: int, height_px: int, limits: DecodeLimits) -> None:
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NO_LENGTH = frozenset({0x01, 0xD8})
-_START_OF_SCAN = 0xDA
+START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart: those are pixels
 """Markers of JPEG: ITU-T T.81, table B.1."""
@@ -221,7 +221,7 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
         if marker in _FRAMES:
             height_px, width_px = struct.unpack_from(">HH", data, at + 3)
             return marker, width_px, height_px
-        if marker == _START_OF_SCAN:
+        if marker == START_OF_SCAN:
             break
     raise IndexError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.imaging.header import BYTES_PER_PIXEL, jpeg_segments
+from pipelines.imaging.header import BYTES_PER_PIXEL, START_OF_SCAN, jpeg_segments
 
 END = b"\xff\xd9"
 
@@ -22,7 +22,6 @@ HOLE_BYTES = 64
 
 _RUNS = (bytes(HOLE_BYTES), b"\xff" * HOLE_BYTES)
 
-_START_OF_SCAN = 0xDA
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _MISSING = b"premature end"
 _MOST_WARNING_BYTES = 4_096
@@ -61,7 +60,7 @@ def _scans(data: bytes) -> tuple[int, int | None, bool] | None:
             last = at
             if marker in _PROGRESSIVE:
                 missing = {(data[at + 8 + 3 * n], k) for n in range(data[at + 7]) for k in range(64)}
-            elif marker == _START_OF_SCAN:
+            elif marker == START_OF_SCAN:
                 first = at if first is None else first
                 missing -= _finished_by(data, at)
     if first is None:

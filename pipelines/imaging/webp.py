@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.imaging.child import CV_NO_MEMORY
+from pipelines.imaging.geometry import STRIP_ROWS
 
 LARGE_PIXELS = 16_000_000
 """From here on Pillow's way would come near a child's limit: 64 megapixels take it 1.3 GB, OpenCV's 0.5."""
 
-STRIP_ROWS = 256
 
 _CHUNK = struct.Struct("<4sI")
 _FRAME_HEAD_BYTES = 16

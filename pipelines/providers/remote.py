@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from config.job_terms import MAX_EVIDENCE_CHARS
 from pipelines.errors import (
     AnswerTooLargeError,
     BrokenAnswerError,
@@ -36,7 +37,9 @@ PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, H
 UNNAMED_STATUS = HTTPStatus.SERVICE_UNAVAILABLE
 """Of an error in an answer whose own status is 200, where nothing in it says which."""
 
-MAX_EVIDENCE_CHARS = 500
+
+MAX_PICTURES = 6
+"""Of one call: a picture, a blend's source and three references fit with room. The models take more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from config.embedded.postgres import psql_path
+from config.embedded.postgres import postgres_programs
 from tests.acceptance.conftest import eventually
 from tests.acceptance.forked import ForkedWorkers
 from tests.builders import balance_of, job_row, make_generation, make_image, make_job, make_user, money_violations
@@ -148,7 +148,7 @@ async def test_psql_alone_gets_a_job_done(fleet):
         VALUES ('cmjob', 'photo', 'alone', 'TIER_2K', 5, 'PENDING', now());
     """
     psql = await asyncio.create_subprocess_exec(
-        *(str(psql_path()), fleet.services.database_url, "-q", "-v", "ON_ERROR_STOP=1"),
+        *(str(postgres_programs() / "psql"), fleet.services.database_url, "-q", "-v", "ON_ERROR_STOP=1"),
         stdin=asyncio.subprocess.PIPE,
         env=os.environ,
     )

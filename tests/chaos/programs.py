@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from config.embedded.postgres import psql_path
+from config.embedded.postgres import postgres_programs
 from tests.builders import PRICE
 from tests.chaos.book import Book, Submitted
 
@@ -236,7 +236,7 @@ class PsqlProducer(Producer):
         image, tier, prefix = self.random.choice(self.world.pictures[user]), self.some_tier(), self.new_id("s")
         jobs = [Submitted(f"{prefix}-{number}", user, image, is_certain=False) for number in range(count)]
         process = await asyncio.create_subprocess_exec(
-            str(psql_path()),
+            str(postgres_programs() / "psql"),
             *("-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self._url),
             *("-c", "\\echo started"),
             "-c",

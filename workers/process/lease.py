@@ -28,7 +28,7 @@ from config.settings import Settings
 from models.connections import Connection, is_passing
 from models.database import Database
 from models.queue.leases import held_tokens, lease_state, renew_lease, sign_off
-from workers.process.pulse import Pulse
+from workers.process.pulse import BEAT_S, RECONNECT_S, Pulse
 from workers.process.repeated_line import RepeatedLine
 
 if TYPE_CHECKING:
@@ -38,12 +38,8 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-BEAT_S = 1.0
 CONNECT_S = 4.0
 """How long one try to connect may take: a packet lost while PostgreSQL was away is sent again after 1 and 3 s."""
-
-RECONNECT_S = 0.25
-"""How long after a failed try the next begins: PostgreSQL's return must be noticed at once."""
 
 BORROW_EVERY_S = 1.0
 """How often the pool is asked to renew while there is no connection of our own."""

@@ -5,6 +5,10 @@ The argument for each number is in docs/decisions/0073-rescue-after-a-restart.md
 
 from datetime import datetime, timedelta
 
+BEAT_S = 1.0
+RECONNECT_S = 0.25
+"""How long after a beat that failed the next is tried: PostgreSQL's return must be noticed at once."""
+
 MOST_GAP = timedelta(seconds=5)
 """Two beats further apart end a session, or half a lease if that is less: when PostgreSQL stops, two thirds of every
 live lease are left, so that after a pause in which others couldn't renew we can't take them for dead."""

@@ -22,13 +22,9 @@ from workers.operations.schedule import clockwork
 from workers.operations.taking_over import take_in_terms
 from workers.outcome import outcome_of
 from workers.process.compose import Runtime, migration_engine
-from workers.process.pulse import Pulse
+from workers.process.pulse import BEAT_S, RECONNECT_S, Pulse
 
 log = structlog.get_logger(__name__)
-
-BEAT_S = 1.0
-RECONNECT_S = 0.25
-"""How long after a failed beat the next is tried: a session counts from the first that succeeds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
+from config.job_terms import MAX_EVIDENCE_CHARS
 from pipelines.errors import (
     BrokenAnswerError,
     NoSuchModelError,
@@ -25,7 +26,7 @@ from pipelines.errors import (
 from pipelines.providers.gemini.requests import MORE_ANALYSIS_UNITS, Change
 from pipelines.providers.gemini.wire import GenerateContentResponse
 from pipelines.providers.reading import SaidError, documents_of, error_in
-from pipelines.providers.remote import MAX_EVIDENCE_CHARS, PASSING_STATUSES, UNNAMED_STATUS, Reply
+from pipelines.providers.remote import PASSING_STATUSES, UNNAMED_STATUS, Reply
 from pipelines.providers.waits import (
     DEFAULT_RETRY_AFTER,
     LEAST_RETRY_AFTER,

@@ -43,13 +43,10 @@ from pipelines.providers.gemini.requests import (
 from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetadata
 from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
-from pipelines.providers.remote import RemoteCaller
+from pipelines.providers.remote import MAX_PICTURES, RemoteCaller
 
 MAX_REQUEST_BYTES = 20_000_000
 """Of a whole request with its pictures inside; Google's pages, read 2026-11."""
-
-MAX_PICTURES = 6
-"""Ours: a picture, a blend's source and three references fit with room. The models take fourteen."""
 
 ANALYSIS_TEMPERATURE = 0.1
 GENERATION_TEMPERATURE = 1.0

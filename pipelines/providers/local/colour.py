@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.imaging.geometry import STRIP_ROWS
 from pipelines.providers.local.light import LIGHT, highest_of, levels_of, small_copy
 from pipelines.providers.local.scores import Score, fitted, verdict
 
@@ -27,7 +28,6 @@ _WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
 _NEUTRAL = 0.12
 """Distance from grey, in natural logarithms of linear light, that nobody sees as a colour."""
 
-_STRIP_ROWS = 256
 _HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "magenta")
 _HUE_DEGREES = (0, 30, 60, 120, 180, 230, 275, 310)
 
@@ -190,15 +190,15 @@ def balanced(pixels: NDArray[np.uint8], cast: tuple[float, float]) -> NDArray[np
     gains = np.array([np.exp(cast[0]), 1.0, np.exp(cast[1])])
     scale = (float(gains @ _WEIGHTS) / gains).astype(np.float32)
     result = np.empty_like(pixels)
-    for top in range(0, pixels.shape[0], _STRIP_ROWS):
-        strip = pixels[top : top + _STRIP_ROWS]
+    for top in range(0, pixels.shape[0], STRIP_ROWS):
+        strip = pixels[top : top + STRIP_ROWS]
         light = LIGHT[strip] * scale
         clipped = np.clip((strip.astype(np.float32) - _CLIPPING_FROM) / (_CLIPPED_FROM - _CLIPPING_FROM), 0, 1)
         highest = light.max(2, keepdims=True)
         light += clipped * (highest - light)
         nearness = np.clip(2 - 8 * (1 - light.min(2, keepdims=True) / np.maximum(highest, 1e-4)), 0, 1)
         light += clipped.max(2, keepdims=True) * nearness * (highest - light)
-        result[top : top + _STRIP_ROWS] = levels_of(light)
+        result[top : top + STRIP_ROWS] = levels_of(light)
     return result
 
 

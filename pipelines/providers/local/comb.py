@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.imaging.header import jpeg_segments
+from pipelines.imaging.header import START_OF_SCAN, jpeg_segments
 from pipelines.providers.local.light import from_light, in_light
 
 CLEAR_FROM = 20.0
@@ -33,7 +33,7 @@ _TOP = 250
 COARSE_FROM = 26.0
 """Mean step of a JPEG's luma from which its own steps show in the histogram; quality 75 has 29, 85 has 17."""
 
-_QUANTIZATION, _START_OF_SCAN = 0xDB, 0xDA
+_QUANTIZATION = 0xDB
 
 _REACHED = 0.96
 """Part of full light that a level may have come from: what was white before is a heap and no comb."""
@@ -126,7 +126,7 @@ def is_coarse_jpeg(data: bytes) -> bool:
     if not data.startswith(b"\xff\xd8"):
         return False
     for marker, at in jpeg_segments(data):
-        if marker == _START_OF_SCAN:
+        if marker == START_OF_SCAN:
             break
         if marker == _QUANTIZATION:  # the first table is luma's (ITU-T T.81, B.2.4.1)
             size = 2 if data[at + 2] >> 4 else 1

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.imaging.geometry import STRIP_ROWS
 from pipelines.providers.local.light import LIGHT, from_light, highest_of, in_light, levels_of, lowest_of, mapped
 from pipelines.providers.local.scores import Score, fitted, verdict
 
@@ -32,7 +33,6 @@ _SHADOW_COLOUR = 0.7
 """Of a coarse shadow's colour, how much is kept: at two levels of 255 most of it is rounding."""
 
 _SHADOW_BLUR_PX = 1.0
-_STRIP_ROWS = 256
 _REACH_ROWS = 8
 """Rows beyond a strip that its blur sees: four sigmas."""
 
@@ -196,12 +196,12 @@ def calmed(pixels: NDArray[np.uint8], gain: float = OVER_GAIN) -> NDArray[np.uin
     curve = lowered + (1 - lowered[255]) * t * t * (3 - 2 * t)
     shares = (in_light(curve) / np.maximum(in_light(levels), 1e-6)).astype(np.float32)
     result = np.empty_like(pixels)
-    for top in range(0, pixels.shape[0], _STRIP_ROWS):
-        strip = pixels[top : top + _STRIP_ROWS]
+    for top in range(0, pixels.shape[0], STRIP_ROWS):
+        strip = pixels[top : top + STRIP_ROWS]
         apart = LIGHT[strip] * shares[strip]
         whiteness = np.clip((lowest_of(strip).astype(np.float32) - _PALE_FROM) / (_WHITE_FROM - _PALE_FROM), 0, 1)
         together = LIGHT[strip] * shares[highest_of(strip)][..., None]
-        result[top : top + _STRIP_ROWS] = levels_of(
+        result[top : top + STRIP_ROWS] = levels_of(
             (apart + whiteness[..., None] * (together - apart)).astype(np.float32)
         )
     return result
@@ -214,10 +214,10 @@ def _with_soft_shadows(pixels: NDArray[np.uint8], table: NDArray[np.float64]) ->
     which has levels in between.
     """
     result = mapped(pixels, table)
-    for top in range(0, pixels.shape[0], _STRIP_ROWS):
-        low, high = max(0, top - _REACH_ROWS), top + _STRIP_ROWS + _REACH_ROWS
+    for top in range(0, pixels.shape[0], STRIP_ROWS):
+        low, high = max(0, top - _REACH_ROWS), top + STRIP_ROWS + _REACH_ROWS
         strip = pixels[low:high].astype(np.float32)
-        inside = slice(top - low, top - low + min(_STRIP_ROWS, pixels.shape[0] - top))
+        inside = slice(top - low, top - low + min(STRIP_ROWS, pixels.shape[0] - top))
         # what is brighter than a shadow counts as its brightest level, or it would shine into it
         soft = np.asarray(cv2.GaussianBlur(np.minimum(strip, _SHADOW_LEVELS), (0, 0), _SHADOW_BLUR_PX))
         grey = soft @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -229,5 +229,5 @@ def _with_soft_shadows(pixels: NDArray[np.uint8], table: NDArray[np.float64]) ->
         share = depth[shadows][:, None]
         mixed = soft[inside][shadows] * share + strip[inside][shadows] * (1 - share)
         lit = 255 * np.interp(mixed, np.arange(256), table)
-        result[top : top + _STRIP_ROWS][shadows] = np.clip(np.round(lit), 0, 255).astype(np.uint8)
+        result[top : top + STRIP_ROWS][shadows] = np.clip(np.round(lit), 0, 255).astype(np.uint8)
     return result

@@ -5,6 +5,7 @@ Source: OpenAI's API reference and error guide, public reports of compatible ser
 
 from http import HTTPStatus
 
+from config.job_terms import MAX_EVIDENCE_CHARS
 from pipelines.errors import (
     NoSuchModelError,
     PolicyRefusedError,
@@ -17,7 +18,7 @@ from pipelines.errors import (
     ThrottledError,
 )
 from pipelines.providers.reading import SaidError, documents_of, error_in
-from pipelines.providers.remote import MAX_EVIDENCE_CHARS, PASSING_STATUSES, UNNAMED_STATUS, Reply
+from pipelines.providers.remote import PASSING_STATUSES, UNNAMED_STATUS, Reply
 from pipelines.providers.waits import DEFAULT_RETRY_AFTER, QUOTA_SPENT_RETRY_AFTER, retry_wait, with_wait
 
 POLICY_CODES = frozenset({"moderation_blocked", "content_policy_violation"})

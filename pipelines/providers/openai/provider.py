@@ -40,13 +40,12 @@ from pipelines.providers.openai.errors import refusal
 from pipelines.providers.prices import PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.reading import documents_of, error_in
-from pipelines.providers.remote import RemoteCaller, Reply
+from pipelines.providers.remote import MAX_PICTURES, RemoteCaller, Reply
 
 RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
 """What gpt-image-1 makes, by `size`."""
 
 MOST_SIDE_PX = OPENAI_MOST_PX
-MAX_PICTURES = 6
 
 ONLY_BASE64 = "gpt-image"
 """Models with this in their name answer in base64 and refuse to be asked for it; others answer with a link unasked."""

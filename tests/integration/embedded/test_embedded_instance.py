@@ -18,7 +18,7 @@ from config.embedded import postgres, run_as
 from config.embedded.errors import EmbeddedServiceError
 from config.embedded.instance import EmbeddedInstance
 from config.embedded.locks import wait_until
-from config.embedded.postgres import postgres_programs, psql_path
+from config.embedded.postgres import postgres_programs
 from config.embedded.services import embedded_services
 from config.settings import Settings
 from tests.integration.embedded.conftest import FAST, Holders, stop_leftovers
@@ -35,7 +35,9 @@ async def scalar(url: str, statement: str) -> object:
 
 
 def psql(url: str, statement: str) -> str:
-    done = subprocess.run([psql_path(), url, "-XAtc", statement], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [postgres_programs() / "psql", url, "-XAtc", statement], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 

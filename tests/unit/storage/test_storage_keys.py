@@ -11,6 +11,17 @@ from pipelines.errors import InvalidOptionsError
 SHA = "0123456789abcdef" * 4
 
 
+def id_of(part: str) -> str | None:
+    """Read a part of a key back; None if it is the hash of an id, or no encoding of one."""
+    if part == "=":
+        return ""
+    try:
+        text = re.sub(rb"=([0-9A-F]{2})", lambda found: bytes.fromhex(found[1].decode()), part.encode()).decode()
+    except UnicodeDecodeError:
+        return None
+    return text if keys.encoded_id(text) == part else None
+
+
 def test_keys_are_those_of_the_rows_conventions() -> None:
     assert keys.original_key("u1", "i1", "PNG") == "users/u1/originals/i1.png"
     assert keys.enhanced_key("u1", "i1", "j1", SHA) == "users/u1/enhanced/i1/j1-0123456789abcdef.jpg"
@@ -41,7 +52,7 @@ def test_keys_are_those_of_the_rows_conventions() -> None:
 )
 def test_id_stands_in_a_key_by_its_bytes(text: str, part: str) -> None:
     assert keys.encoded_id(text) == part
-    assert keys.decoded_id(part) == text
+    assert id_of(part) == text
 
 
 @pytest.mark.parametrize("text", ["|" * 67, "фото" * 25, "x" * 201])
@@ -49,12 +60,12 @@ def test_id_too_long_for_a_key_stands_as_its_hash(text: str) -> None:
     part = keys.encoded_id(text)
 
     assert part == f"=_{hashlib.sha256(text.encode()).hexdigest()}"
-    assert keys.decoded_id(part) is None
+    assert id_of(part) is None
 
 
 @pytest.mark.parametrize("part", ["a=", "a=7c", "=7", "a=41", "a..b", "=FF", "x" * 201])
 def test_what_is_no_encoding_is_no_id(part: str) -> None:
-    assert keys.decoded_id(part) is None
+    assert id_of(part) is None
 
 
 @pytest.mark.parametrize("extension", ["", ".", "a/b", "exe.jpg", "jpg\n", "longer", "é"])
@@ -178,7 +189,7 @@ def test_encoding_of_an_id_is_one_part_that_reads_back(text: str) -> None:
     if part.startswith("=_"):
         assert len("".join(f"={byte:02X}" for byte in text.encode())) > keys.MAX_ID_CHARS
     else:
-        assert keys.decoded_id(part) == text
+        assert id_of(part) == text
     if len(text) <= keys.MAX_ID_CHARS and re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_-]*", text, re.ASCII):
         assert part == text
 
