@@ -13,6 +13,7 @@ import httpcore
 import httpx
 from typing_extensions import override
 
+from config.job_terms import MAX_URL_CHARS, PORTS
 from pipelines.addresses import is_loopback, is_public
 from pipelines.errors import BadImageError, PermanentError, StageError, TransientError
 
@@ -21,10 +22,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 COLUMN = "inputImageUrl"
 
-PORTS = frozenset({80, 443})
-
 MAX_REDIRECTS = 3
-MAX_URL_CHARS = 2_000
 
 DEADLINE_S = 30.0
 """Of a whole fetch, hops included: a server that drips keeps within any timeout between two bytes."""

@@ -11,19 +11,14 @@ import hashlib
 import posixpath
 import re
 
+from config.job_terms import MAX_ID_CHARS, MAX_READ_KEY_BYTES
 from pipelines.errors import InvalidOptionsError
 
 MAX_KEY_BYTES = 511
 """Under 512: a limit that every S3-compatible server keeps."""
 
-MAX_READ_KEY_BYTES = 1024
-"""Amazon S3 User Guide, "Naming Amazon S3 objects", read 2026-11: a key is at most this long in UTF-8."""
-
 MAX_PART_BYTES = 255
 """What a file system takes as a name; the same everywhere, so that no key works on one backend only."""
-
-MAX_ID_CHARS = 200
-"""Of an encoded id in a key; a longer one stands as its hash. An id of 200 bytes that needs no encoding stays."""
 
 INPUTS = "mcp-input/"
 """Where the pictures lie that MODIFY jobs start from."""

@@ -1,4 +1,4 @@
-"""Taking jobs: the claim, and the bell that is armed when there was nothing to take."""
+"""Taking jobs: the claim, and asking for a wake-up when there was nothing to take."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -292,7 +292,7 @@ async def ready_queues(connection: Connection) -> set[str]:
     return {row["queue"] for row in rows}
 
 
-async def arm_bells(connection: Connection, queues: Sequence[str]) -> bool:
+async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
     """Ask the next producer to notify, after a look that found nothing; True if none was asked before.
 
     The caller looks once more after True: a job that came between look and

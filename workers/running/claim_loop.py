@@ -1,6 +1,6 @@
 """The claim loop: one per worker process, on one event loop, with up to `lanes` jobs as tasks.
 
-It looks when a lane is free and something woke it: a bell, a finished job, or
+It looks when a lane is free and something woke it: a wake-up, a finished job, or
 its own clock. Messages never carry a job, so no broker's time limit, retry or
 prefetch ever meets one.
 """
@@ -18,7 +18,7 @@ import structlog
 from config.settings import Settings
 from models.connections import is_passing
 from models.database import Database
-from models.queue.claims import Claim, arm_bells, entered_jobs, wake_due
+from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, wake_due
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
@@ -162,8 +162,8 @@ class ClaimLoop:
             entered = await self._database.run(entered_jobs)
             if self._entry_rate.is_dense(time.monotonic(), entered):
                 self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
-            elif await self._arm():
-                await self._claim_all()  # a job that came between look and arming rang nothing
+            elif await self._ask_for_wake_up():
+                await self._claim_all()  # a job that came between the look and the asking woke nobody
 
     async def _look_around(self) -> None:
         """Do what any idle process does once a second, so that no other process is needed for it."""
@@ -173,8 +173,9 @@ class ClaimLoop:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         await self._database.commit("wake", wake_due)
 
-    async def _arm(self) -> bool:
-        return await self._database.commit("arm_bells", lambda connection: arm_bells(connection, self._settings.queues))
+    async def _ask_for_wake_up(self) -> bool:
+        queues = self._settings.queues
+        return await self._database.commit("arm_bells", lambda connection: ask_for_wake_up(connection, queues))
 
     async def _claim_all(self, take: Take = claim_jobs) -> int:
         """Fill the free lanes; return how many jobs were started."""

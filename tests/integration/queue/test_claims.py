@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.queue.claims import arm_bells, claim, wake_due
+from models.queue.claims import ask_for_wake_up, claim, wake_due
 from models.queue.leases import held_tokens
 from models.queue.rescue import adopt_jobs, release_claims
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed, record
@@ -36,7 +36,7 @@ async def do(database, held, transition):
 
 
 async def arm(database):
-    return await database.run(lambda connection: arm_bells(connection, ["default"]))
+    return await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
 
 
 async def test_worker_whose_lease_is_over_takes_nothing(database):

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from config.settings import Settings
-from models.queue.claims import arm_bells
+from models.queue.claims import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from tests.builders import claim_jobs, make_image, make_user, make_worker, money_violations, new_id
 from workers.process.pulse import Pulse
@@ -57,7 +57,7 @@ async def draining(database):
     async def drain():
         while True:
             if not await claim_jobs(database, worker, most=8):
-                await database.run(lambda connection: arm_bells(connection, ["default"]))
+                await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
             await asyncio.sleep(0.005)
 
     task = asyncio.create_task(drain())
@@ -98,12 +98,12 @@ async def test_unrelated_producers_at_each_isolation_level_are_never_refused(dat
 async def test_producer_with_an_old_snapshot_enters_beside_one_that_woke_a_worker(database, database_url, level):
     user, other = await make_user(database), await make_user(database)
     image, others_image = await make_image(database, user), await make_image(database, other)
-    await database.run(lambda connection: arm_bells(connection, ["default"]))
+    await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
 
     async with connected(database_url) as mine, mine.transaction(isolation=level):
         await mine.fetch("SELECT count(*) FROM public.users")
         await database.fetch(INSERT, "other", others_image, other)
-        await database.run(lambda connection: arm_bells(connection, ["default"]))
+        await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
         await mine.execute(INSERT, "mine", image, user)
 
     assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 4
@@ -161,13 +161,13 @@ async def test_wake_up_of_a_producer_that_rolls_back_is_asked_for_again(database
     image = await make_image(database, user)
     async with connected(database_url) as listener, connected(database_url) as aborted:
         messages = await heard(listener)
-        assert await database.run(lambda connection: arm_bells(connection, ["default"]))
+        assert await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
         transaction = aborted.transaction()
         await transaction.start()
         await aborted.execute(INSERT, "aborted", image, user)
         await transaction.rollback()
 
-        assert await database.run(lambda connection: arm_bells(connection, ["default"]))
+        assert await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
         await database.fetch(INSERT, "other", image, user)
         await listener.fetchval("SELECT 1")
 
@@ -179,11 +179,11 @@ async def test_producer_that_dawdles_keeps_no_other_from_waking_a_worker(databas
     image, others_image = await make_image(database, user), await make_image(database, other)
     async with connected(database_url) as listener, connected(database_url) as slow:
         messages = await heard(listener)
-        await database.run(lambda connection: arm_bells(connection, ["default"]))
+        await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
         async with slow.transaction():
             await slow.execute(INSERT, "slow", image, user)
 
-            assert await database.run(lambda connection: arm_bells(connection, ["default"]))
+            assert await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
             await database.fetch(INSERT, "other", others_image, other)
             await listener.fetchval("SELECT 1")
 
@@ -197,7 +197,7 @@ async def test_sequences_that_were_set_back_wake_workers_again(database, databas
     async with connected(database_url) as listener:
         messages = await heard(listener)
 
-        assert await database.run(lambda connection: arm_bells(connection, ["default"]))
+        assert await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
         await database.fetch(INSERT, "j", image, user)
         await listener.fetchval("SELECT 1")
 

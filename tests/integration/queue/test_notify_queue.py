@@ -13,7 +13,7 @@ from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from config.tiers import PRICES_TOKENS
 from models.database import Database
-from models.queue.claims import arm_bells
+from models.queue.claims import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from models.schema.migrate import upgrade
 from pipelines.storage.backends import open_storage
@@ -63,7 +63,7 @@ async def test_full_queue_of_notifications_stops_no_job_and_is_healed_by_a_look(
     with pytest.raises(asyncpg.ProgramLimitExceededError):
         await fill(database)
     held, cancelled = await make_job(database), await make_job(database)
-    await database.run(lambda connection: arm_bells(connection, ["default"]))
+    await database.run(lambda connection: ask_for_wake_up(connection, ["default"]))
 
     await make_job(database)
     (claim, *_) = await claim_jobs(database, most=1)

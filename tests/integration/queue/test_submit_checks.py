@@ -3,8 +3,7 @@
 import asyncpg
 import pytest
 
-from config.job_terms import MAX_PROMPT_CHARS
-from pipelines.fetching import MAX_URL_CHARS
+from config.job_terms import MAX_PROMPT_CHARS, MAX_URL_CHARS
 from tests.builders import balance_of, make_api_key, make_user, queue_row
 
 GENERATE = """
