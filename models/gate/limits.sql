@@ -34,7 +34,7 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
     most integer;
-    zone text := coalesce(rules ->> 'zone', 'UTC');
+    zone text := coalesce(rules ->> 'zone', {{zone}});
     day darkroom.limits;
     leaves timestamptz;
 BEGIN
@@ -207,7 +207,7 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
     payer text;
-    zone text := coalesce(rules ->> 'zone', 'UTC');
+    zone text := coalesce(rules ->> 'zone', {{zone}});
     at timestamptz;
     locked_at timestamptz;
     is_free boolean;
@@ -222,7 +222,7 @@ BEGIN
         PERFORM FROM {{table}} j WHERE j.{{id column}} = {{id from job_id}} FOR KEY SHARE;
     --: end
     END CASE; -- another type raises: no table has its jobs
-    SELECT q.tier = 'FREE' INTO is_free FROM darkroom.job_queue q
+    SELECT q.tier = {{free tier}} INTO is_free FROM darkroom.job_queue q
     WHERE q.id = queue_id AND q.job_id = open_call.job_id AND q.lease_token = open_call.lease_token FOR UPDATE;
     IF NOT FOUND THEN
         kind := 'claim_lost';
@@ -254,7 +254,7 @@ BEGIN
         PERFORM darkroom.add_to_budgets(budgets, 1, price, is_free);
         SELECT format('%s of the %s is spent', trim_scale(round(b.spent, 2)), b.label) INTO warning
         FROM darkroom.budget_lines(payer, coalesce(rules -> 'budgets', '{}'), at, is_free) b,
-             LATERAL (SELECT b.most * coalesce((rules ->> 'warning_fraction')::numeric, 0.8) AS warned) w
+             LATERAL (SELECT b.most * coalesce((rules ->> 'warning_fraction')::numeric, {{warning fraction}}) AS warned) w
         WHERE b.spent >= w.warned AND b.spent - CASE WHEN b.is_usd THEN price ELSE 1 END < w.warned
         ORDER BY b.is_day LIMIT 1; -- said once, by the call that crosses the threshold
     ELSE
@@ -283,13 +283,13 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     at timestamptz := clock_timestamp();
-    ceiling numeric := coalesce((s ->> 'ceiling')::numeric, (rules ->> 'first_concurrency')::numeric, 16);
+    ceiling numeric := coalesce((s ->> 'ceiling')::numeric, (rules ->> 'first_concurrency')::numeric, {{first concurrent}});
     failures integer := coalesce((s ->> 'failures')::integer, 0);
     open_s float8;
 BEGIN
     IF verdict = 'answered' THEN -- grows by one for each round of calls, and a breaker closes
         RETURN s - 'failures' - 'open_until' - 'open_s' - 'open_reason' - 'probe' || jsonb_build_object(
-            'ceiling', least(ceiling + 1 / greatest(ceiling, 1), coalesce((rules ->> 'concurrency')::numeric, 64)));
+            'ceiling', least(ceiling + 1 / greatest(ceiling, 1), coalesce((rules ->> 'concurrency')::numeric, {{most concurrent}})));
     ELSIF verdict = 'throttled' THEN
         s := s || jsonb_build_object('paused_until', greatest((s ->> 'paused_until')::timestamptz,
                                                               at + make_interval(secs => retry_after_s)));
@@ -297,9 +297,9 @@ BEGIN
             s := s || jsonb_build_object('ceiling', greatest(1, ceiling / 2), 'decreased_at', at);
         END IF;
     ELSIF verdict = 'stopped' OR (verdict = 'failed' AND (s ? 'open_until'
-            OR failures + 1 >= coalesce((rules ->> 'breaker_failures')::integer, 5))) THEN
+            OR failures + 1 >= coalesce((rules ->> 'breaker_failures')::integer, {{breaker failures}}))) THEN
         open_s := CASE WHEN verdict = 'stopped' THEN 300
-                       ELSE least(300, coalesce((s ->> 'open_s')::float8 * 2, (rules ->> 'breaker_s')::float8, 10)) END;
+                       ELSE least(300, coalesce((s ->> 'open_s')::float8 * 2, (rules ->> 'breaker_s')::float8, {{breaker seconds}})) END;
         s := s - 'probe' || jsonb_build_object('failures', failures + 1, 'open_s', open_s, 'open_reason', reason,
                                                'open_until', at + make_interval(secs => open_s));
     ELSIF verdict = 'failed' THEN

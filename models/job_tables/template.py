@@ -8,11 +8,11 @@ A block is repeated for each table of the registry, in its order; `--: each job 
 between two. In a block `{{fact}}` is a fact of its table, `{{fact j}}` one over an alias of its row, and
 `{{fact from X}}` is made of the text X. A line of nothing but a fact is left out where that says nothing. Elsewhere
 `{{fact}}` is a fact of all tables, and `{{fact of X}}` is chosen by the job type X, refusing a type that no table has.
-The facts are those of `models.job_tables.facts`.
+The facts are those of `models.job_tables.facts`; values of config, such as `{{default tier}}`, are given by the caller.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from models.job_tables import facts
@@ -26,14 +26,16 @@ _FACT: Final = re.compile(r"\{\{(?P<name>[a-z ]+?)(?: (?P<subject>(?:of|from) [^
 _LINE_OF_FACT: Final = re.compile(r"^(?P<indent> *)(?P<fact>\{\{[^{}]*\}\})\n", re.MULTILINE)
 
 
-def render(template: str, tables: Sequence[JobTable]) -> str:
-    """Return the SQL of a template for some job tables.
+def render(template: str, tables: Sequence[JobTable], terms: Mapping[str, str] | None = None) -> str:
+    """Return the SQL of a template for some job tables. `terms` are texts that a template may ask for by name.
 
     Raises:
         KeyError: the template asks for a fact that there isn't.
         ValueError: a block or a fact isn't written as one.
     """
-    text = _filled(_BLOCK.sub(lambda found: _repeated(found, tables), template), lambda found: _of_all(found, tables))
+    text = _filled(
+        _BLOCK.sub(lambda found: _repeated(found, tables), template), lambda found: _of_all(found, tables, terms or {})
+    )
     if (left := re.search(r"--: .*|\{\{.*", text)) is not None:
         raise ValueError(f"{left[0][:80]!r} is neither a block nor a fact")
     return text
@@ -64,6 +66,8 @@ def _filled(template: str, one: Callable[[re.Match[str]], str]) -> str:
     return _FACT.sub(one, _LINE_OF_FACT.sub(line, template))
 
 
-def _of_all(found: re.Match[str], tables: Sequence[JobTable]) -> str:
+def _of_all(found: re.Match[str], tables: Sequence[JobTable], terms: Mapping[str, str]) -> str:
+    if found["subject"] is None and found["name"] in terms:
+        return terms[found["name"]]
     subject = found["subject"] or ""
     return facts.fact_of_all(tables, found["name"], subject.removeprefix("of ") if subject else None)

@@ -22,11 +22,11 @@ BEGIN
     RETURN QUERY
     SELECT d.tier, coalesce(terms ->> 'policy', 'monthly'),
            coalesce((terms -> 'allowances' ->> d.tier)::integer, d.allowance),
-           coalesce((terms -> 'drip_intervals_s' ->> d.tier)::integer, 900),
-           coalesce((terms -> 'drip_amounts' ->> d.tier)::integer, 1),
+           coalesce((terms -> 'drip_intervals_s' ->> d.tier)::integer, {{drip interval}}),
+           coalesce((terms -> 'drip_amounts' ->> d.tier)::integer, {{drip amount}}),
            coalesce((terms -> 'drip_caps' ->> d.tier)::integer, d.allowance),
            coalesce((terms ->> 'drip_subscribers')::boolean, false)
-    FROM (VALUES ('FREE', 10), ('BASIC', 20), ('STANDARD', 50), ('PREMIUM', 100)) d (tier, allowance);
+    FROM (VALUES {{allowances}}) d (tier, allowance);
 END $$;
 
 -- What each balance has earned at a time: whole intervals only, and `until`, the end of the last of them. Inlined into

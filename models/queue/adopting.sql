@@ -9,7 +9,7 @@ RETURN NOT coalesce((darkroom.setting('is_adopted'))::boolean, false) OR darkroo
 CREATE OR REPLACE FUNCTION darkroom.waited_s(job_type text, tier text, created timestamp, stops jsonb) RETURNS float8
 LANGUAGE sql STABLE
 RETURN extract(epoch FROM darkroom.utc_now() - created)::float8
-    - darkroom.paused_s(darkroom.paused_times('default', job_type, tier, stops), created AT TIME ZONE 'utc');
+    - darkroom.paused_s(darkroom.paused_times({{default queue}}, job_type, tier, stops), created AT TIME ZONE 'utc');
 
 -- Record as ours the charges, and the refunds, that the ledger holds of jobs in the shape in which we write them: after
 -- a restore of the application's schema alone nothing else knows of them.

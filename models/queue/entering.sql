@@ -42,7 +42,7 @@ BEGIN
             AND pg_try_advisory_xact_lock('darkroom.wake_ups_sent_seq'::regclass::oid::integer,
                                           (asked % 2147483647)::integer) THEN
         PERFORM setval('darkroom.wake_ups_sent_seq', asked);
-        PERFORM pg_notify('darkroom_bells', 'default') WHERE darkroom.may_notify();
+        PERFORM pg_notify('darkroom_bells', {{default queue}}) WHERE darkroom.may_notify();
     END IF;
 END $$;
 
@@ -57,7 +57,7 @@ DECLARE
 BEGIN
     INSERT INTO darkroom.job_queue
         (job_type, job_id, user_id, tier, queue, stage, position, max_attempts, created_at, ready, paused_by)
-    SELECT j.job_type, j.job_id, j.user_id, j.tier, 'default', j.stage,
+    SELECT j.job_type, j.job_id, j.user_id, j.tier, {{default queue}}, j.stage,
            nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at, p.pause IS NULL, p.pause
     FROM unnest(jobs) WITH ORDINALITY j
     CROSS JOIN LATERAL (SELECT darkroom.pause_of(j.job_type, j.tier, pauses) AS pause) p ORDER BY j.ordinality

@@ -1,33 +1,11 @@
--- The rules of a pipeline's JSON for producers in SQL: those of pipelines/options.py; a test compares.
+-- The rules of a pipeline's JSON for producers in SQL: those of config/pipeline_rules.py, as pipelines/options.py.
 
 -- The first rule that a pipeline breaks, as "path: reason"; NULL if it breaks none. Null values mean the default.
 CREATE OR REPLACE FUNCTION darkroom.pipeline_fault(pipeline jsonb) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
     WITH RECURSIVE rules (nr, path, kind, least, most) AS (VALUES
-        (1, 'analysisConfig', 'object', NULL::numeric, NULL::numeric),
-        (2, 'analysisConfig.enabled', 'boolean', NULL, NULL),
-        (3, 'analysisConfig.model', 'string', 1, 200),
-        (4, 'analysisConfig.temperature', 'number', 0, 2),
-        (5, 'autoCropConfig', 'object', NULL, NULL),
-        (6, 'autoCropConfig.enabled', 'boolean', NULL, NULL),
-        (7, 'autoCropConfig.minCropRatio', 'number', 0, 1),
-        (8, 'autoCropConfig.allowBlackBarRemoval', 'boolean', NULL, NULL),
-        (9, 'autoCropConfig.allowUIElementCrop', 'boolean', NULL, NULL),
-        (10, 'promptConfig', 'object', NULL, NULL),
-        (11, 'promptConfig.defectOverrides', 'object', NULL, NULL),
-        (12, 'promptConfig.defectOverrides.*', 'boolean or string', 0, 500),
-        (13, 'promptConfig.customInstructions', 'string', 0, 2000),
-        (14, 'promptConfig.skipCorrections', 'boolean', NULL, NULL),
-        (15, 'promptConfig.referenceImages', 'array', 0, 3),
-        (16, 'promptConfig.referenceImages[]', 'object', NULL, NULL),
-        (17, 'promptConfig.referenceImages[].url', 'string', 0, 2048),
-        (18, 'promptConfig.referenceImages[].r2Key', 'string', 0, 1024),
-        (19, 'promptConfig.referenceImages[].description', 'string', 0, 500),
-        (20, 'generationConfig', 'object', NULL, NULL),
-        (21, 'generationConfig.model', 'string', 1, 200),
-        (22, 'generationConfig.temperature', 'number', 0, 2),
-        (23, 'generationConfig.retryAttempts', 'integer', 1, 10)
+        {{pipeline rules}}
     ),
     -- every place that a rule's path names, step by step: an element of a list (x[]), a known defect (*), or a key
     walk (nr, steps, path, value, place) AS (
@@ -49,8 +27,7 @@ SET search_path = pg_catalog, pg_temp AS $$
             FROM jsonb_each(CASE jsonb_typeof(w.value) WHEN 'object' THEN w.value END)
                  WITH ORDINALITY AS d (key, value, place)
             WHERE w.steps[1] = '*'
-              AND d.key IN ('isDark', 'isBlurry', 'hasNoise', 'hasVHSArtifacts', 'isLowResolution', 'isOverexposed',
-                            'hasColorCast')
+              AND d.key IN ({{defects}})
         ) step
         WHERE cardinality(w.steps) > 0 AND step.value IS NOT NULL)
     SELECT w.path || ': ' || CASE
@@ -104,7 +81,7 @@ BEGIN
         RETURN format('%s can''t analyze: %s makes pictures only', model, array_to_string(buyers, ', '));
     ELSIF terms -> use ? model THEN
         RETURN NULL;
-    ELSIF model !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' THEN
+    ELSIF model !~ {{model name}} THEN
         RETURN format('%s is no model''s name', model);
     ELSIF terms -> 'unknown_usd' <> 'null' THEN
         RETURN NULL;
@@ -134,7 +111,7 @@ CREATE OR REPLACE FUNCTION darkroom.size_fault(terms jsonb, wished text, tier te
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    long_side_px integer := CASE tier WHEN 'TIER_4K' THEN 4096 WHEN 'TIER_2K' THEN 2048 ELSE 1024 END;
+    long_side_px integer := CASE tier {{long sides}} ELSE {{default long side}} END;
     buyer text := CASE WHEN wished <> '' THEN coalesce(darkroom.model_owner(terms, wished), terms -> 'paid' ->> 0) END;
     provider text;
     model text;
@@ -149,7 +126,7 @@ BEGIN
             CONTINUE WHEN buyer <> provider; -- it passes over what isn't its own
             model := coalesce(nullif(wished, ''), terms -> 'drawn' ->> provider);
             made_px := coalesce(terms -> 'sizes' -> provider ->> model, terms -> 'sizes' -> provider ->> '');
-            IF made_px >= 0.9 * long_side_px THEN
+            IF made_px >= {{least size fraction}} * long_side_px THEN
                 RETURN NULL;
             END IF;
             reasons := reasons || format(

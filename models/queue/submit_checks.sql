@@ -1,5 +1,5 @@
 -- What submit_enhancement and submit_generation ask of their arguments, and how they tell one submission from another.
--- The bounds are those of workers/running/translation.py; a test compares.
+-- The bounds are those of config, as for workers.
 
 CREATE OR REPLACE FUNCTION darkroom.digest(value text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN encode(sha256(convert_to(value, 'UTF8')), 'hex');
@@ -67,7 +67,7 @@ BEGIN
         FROM public.album_images m JOIN public.albums a ON a.id = m."albumId"
         WHERE m."imageId" = image_id AND a."userId" = user_id ORDER BY m."addedAt" DESC, a.id LIMIT 1;
     END IF;
-    RETURN coalesce(tier, 'TIER_1K');
+    RETURN coalesce(tier, {{default tier}});
 END $$;
 
 -- The pipeline of a job that names none: of the user's own albums that have one, that of the album to which the
@@ -114,8 +114,8 @@ BEGIN
         WHEN coalesce(btrim(prompt, E'\t\n\u000b\f\r\u001c\u001d\u001e\u001f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003'
                 '\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'), '') = ''
             THEN 'the prompt is empty'
-        WHEN length(prompt) > 8000
-            THEN format('the prompt has %s characters; the limit is 8,000', to_char(length(prompt), 'FM999,999,999'))
+        WHEN length(prompt) > {{most prompt chars}}
+            THEN format('the prompt has %s characters; the limit is {{most prompt chars in words}}', to_char(length(prompt), 'FM999,999,999'))
         WHEN type = 'MODIFY' AND input_key IS NULL AND input_url IS NULL
             THEN 'a MODIFY job needs an input picture: give input_key or input_url'
         WHEN type = 'MODIFY' THEN 'input_url ' || darkroom.url_fault(input_url)

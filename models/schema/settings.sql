@@ -20,7 +20,7 @@ CREATE OR REPLACE FUNCTION darkroom.money_mode() RETURNS text LANGUAGE sql STABL
 RETURN coalesce(darkroom.setting('mode') #>> '{}', 'managed');
 
 CREATE OR REPLACE FUNCTION darkroom.price(tier text) RETURNS integer LANGUAGE sql STABLE
-RETURN (coalesce(darkroom.setting('prices'), '{"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}') ->> tier)::integer;
+RETURN (coalesce(darkroom.setting('prices'), {{prices}}) ->> tier)::integer;
 
 -- Of a label as text, or as the application's enum: to name that type here would keep the application from changing it.
 CREATE OR REPLACE FUNCTION darkroom.is_terminal(status anyelement) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$

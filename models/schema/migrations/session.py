@@ -12,6 +12,7 @@ from sqlalchemy.engine.interfaces import AdaptedConnection
 
 from models.job_tables.registry import JOB_TABLES
 from models.job_tables.template import render
+from models.schema.terms import TERMS
 
 SCHEMA = "darkroom"
 BRANCHES = ("application", "darkroom")
@@ -110,7 +111,7 @@ def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COL
 
 def sql_of(name: str, *, cost_column: str) -> str:
     """Return one of our SQL files, rendered for every job table, with the cost column that this installation has."""
-    sql = render((MODELS / name).read_text(encoding="utf-8"), JOB_TABLES)
+    sql = render((MODELS / name).read_text(encoding="utf-8"), JOB_TABLES, TERMS)
     return sql.replace(_quoted(OUR_COST_COLUMN), _quoted(cost_column))
 
 

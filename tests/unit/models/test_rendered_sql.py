@@ -11,6 +11,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = (
     *("queue/entering.sql", "queue/adopting.sql", "queue/changes.sql", "queue/refusals.sql", "queue/submit.sql"),
     *("queue/triggers.sql", "queue/jobs.sql", "money/money.sql", "gate/limits.sql", "schema/visibility.sql"),
+    *("queue/pipelines.sql", "queue/submit_checks.sql", "money/regeneration.sql", "schema/settings.sql"),
 )
 
 

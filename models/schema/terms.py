@@ -1,0 +1,51 @@
+"""Values that SQL has from config, by the names under which our templates ask for them."""
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from config.gate_terms import (
+    BREAKER_FAILURES,
+    BREAKER_S,
+    FIRST_CONCURRENT,
+    MOST_CONCURRENT,
+    OTHER_ZONE,
+    WARNING_FRACTION,
+)
+from config.job_terms import DEFAULT_QUEUE, LEAST_SIZE_FRACTION, MAX_PROMPT_CHARS, MODEL_NAME
+from config.periodic_terms import ALLOWANCES_TOKENS, DRIP_AMOUNT_TOKENS, DRIP_INTERVAL_S
+from config.pipeline_rules import RULES, Defect, Rule
+from config.tiers import DEFAULT_TIER, LONG_SIDE_PX, PRICES_TOKENS, Tier
+from models.job_tables.rendering import listed, quoted
+
+
+def _rule(number: int, rule: Rule) -> str:
+    """Return a rule as a row of VALUES; the first one gives the columns their types."""
+    cast = "::numeric" if number == 1 else ""
+    bounds = ", ".join("NULL" + cast if bound is None else str(bound) + cast for bound in (rule.least, rule.most))
+    return f"({number}, {quoted(rule.path)}, {quoted(rule.type)}, {bounds})"
+
+
+TERMS: Final[Mapping[str, str]] = {
+    "default queue": quoted(DEFAULT_QUEUE),
+    "most prompt chars": str(MAX_PROMPT_CHARS),
+    "most prompt chars in words": f"{MAX_PROMPT_CHARS:,}",
+    "model name": quoted(f"^{MODEL_NAME.pattern}$"),
+    "least size fraction": str(LEAST_SIZE_FRACTION),
+    "pipeline rules": ",\n".join(_rule(number, rule) for number, rule in enumerate(RULES, start=1)),
+    "defects": listed(Defect),
+    "free tier": quoted(Tier.FREE),
+    "default tier": quoted(DEFAULT_TIER),
+    "long sides": " ".join(f"WHEN {quoted(tier)} THEN {px}" for tier, px in LONG_SIDE_PX.items()),
+    "default long side": str(LONG_SIDE_PX[DEFAULT_TIER]),
+    "prices": quoted(json.dumps(dict(PRICES_TOKENS))),
+    "allowances": ", ".join(f"({quoted(tier)}, {tokens})" for tier, tokens in ALLOWANCES_TOKENS.items()),
+    "drip interval": str(DRIP_INTERVAL_S),
+    "drip amount": str(DRIP_AMOUNT_TOKENS),
+    "first concurrent": str(FIRST_CONCURRENT),
+    "most concurrent": str(MOST_CONCURRENT),
+    "breaker failures": str(BREAKER_FAILURES),
+    "breaker seconds": str(BREAKER_S),
+    "warning fraction": str(WARNING_FRACTION),
+    "zone": quoted(OTHER_ZONE),
+}

@@ -1,0 +1,232 @@
+-- What submit_enhancement and submit_generation ask of their arguments, and how they tell one submission from another.
+-- The bounds are those of config, as for workers.
+
+CREATE OR REPLACE FUNCTION darkroom.digest(value text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN encode(sha256(convert_to(value, 'UTF8')), 'hex');
+
+-- The names of the arguments that differ from those of a key's first submission, NULL if none does. A submission of
+-- before arguments were kept is compared with its job's row, as far as that says; without a row it is accepted.
+CREATE OR REPLACE FUNCTION darkroom.differing_arguments(first darkroom.submissions, job_type text, arguments jsonb)
+RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    known jsonb := first.arguments;
+    differing text;
+BEGIN
+    IF known IS NULL THEN
+        SELECT jsonb_strip_nulls(jsonb_build_object(
+            'image_id', j."imageId", 'tier', j.tier, 'pipeline_id', j."pipelineId",
+            'source_image_id', j."sourceImageId"))
+        INTO known FROM public.image_enhancement_jobs j WHERE j.id = first.job_id;
+        IF NOT FOUND THEN
+            SELECT jsonb_strip_nulls(jsonb_build_object(
+                'type', j.type, 'tier', j.tier, 'prompt', darkroom.digest(j.prompt), 'input_key', j."inputImageR2Key",
+                'input_url', darkroom.digest(j."inputImageUrl"), 'api_key_id', j."apiKeyId"))
+            INTO known FROM public.mcp_generation_jobs j WHERE j.id = first.job_id;
+        END IF;
+        SELECT string_agg(a.key, ', ' ORDER BY a.key) INTO differing
+        FROM jsonb_each(jsonb_strip_nulls(arguments)) a WHERE known ? a.key AND known -> a.key <> a.value;
+    ELSE
+        SELECT string_agg(a.key, ', ' ORDER BY a.key) INTO differing
+        FROM jsonb_each(arguments) a WHERE coalesce(known -> a.key, 'null') <> a.value;
+    END IF;
+    RETURN coalesce(differing, CASE WHEN first.job_type <> job_type THEN 'type' END);
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.check_tier(tier text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    -- from the catalog: a plan that names the type would outlive it in this session
+    tiers text[] := ARRAY(SELECT e.enumlabel::text FROM pg_enum e JOIN pg_attribute a ON a.atttypid = e.enumtypid
+                          WHERE a.attrelid = to_regclass('public.image_enhancement_jobs') AND a.attname = 'tier'
+                          ORDER BY e.enumsortorder);
+BEGIN
+    IF tier IS NULL OR tier <> ALL (tiers) THEN
+        RAISE EXCEPTION 'there is no tier %: give %', coalesce(quote_literal(left(tier, 60)), 'NULL'),
+            array_to_string(tiers, ', ') USING ERRCODE = '22023';
+    END IF;
+END $$;
+
+-- The tier of a job that names none: its pipeline's, else the default of the user's album to which the picture was
+-- added last, else 1K. By JSON, because tables that another tool made may lack these two columns.
+CREATE OR REPLACE FUNCTION darkroom.default_tier(user_id text, image_id text, pipeline_id text) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    tier text;
+BEGIN
+    IF pipeline_id IS NOT NULL THEN
+        SELECT to_jsonb(p) ->> 'tier' INTO tier FROM public.enhancement_pipelines p WHERE p.id = pipeline_id;
+    ELSE
+        SELECT to_jsonb(a) ->> 'defaultTier' INTO tier
+        FROM public.album_images m JOIN public.albums a ON a.id = m."albumId"
+        WHERE m."imageId" = image_id AND a."userId" = user_id ORDER BY m."addedAt" DESC, a.id LIMIT 1;
+    END IF;
+    RETURN coalesce(tier, 'TIER_1K');
+END $$;
+
+-- The pipeline of a job that names none: of the user's own albums that have one, that of the album to which the
+-- picture was added last.
+CREATE OR REPLACE FUNCTION darkroom.album_pipeline(user_id text, image_id text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT a."pipelineId"::text FROM public.album_images m JOIN public.albums a ON a.id = m."albumId"
+    WHERE m."imageId" = image_id AND a."userId" = user_id AND a."pipelineId" IS NOT NULL
+    ORDER BY m."addedAt" DESC, a.id LIMIT 1
+$$;
+
+-- Who may use a pipeline that is shared by link: its owner, and who shows its token.
+CREATE OR REPLACE FUNCTION darkroom.check_link(user_id text, pipeline_id text, token text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM 1 FROM public.enhancement_pipelines p
+    WHERE p.id = pipeline_id AND p.visibility = 'LINK' AND p."userId" <> user_id
+      AND (coalesce(token, '') = '' OR to_jsonb(p) ->> 'shareToken' IS DISTINCT FROM token);
+    IF FOUND THEN
+        RAISE EXCEPTION 'pipeline % is shared by link and not yours: its token is %', pipeline_id,
+            CASE WHEN token IS NULL THEN 'missing, give pipeline_token' ELSE 'another one' END USING ERRCODE = '42501';
+    END IF;
+END $$;
+
+-- 'owner' or 'trust': whether a job that was inserted, and so showed no token, may use a pipeline shared by link.
+CREATE OR REPLACE FUNCTION darkroom.link_pipelines() RETURNS text LANGUAGE sql STABLE
+RETURN coalesce(darkroom.setting('link_pipelines') #>> '{}', 'owner');
+
+CREATE OR REPLACE FUNCTION darkroom.check_generation(type text, prompt text, input_key text, input_url text)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    fault text;
+BEGIN
+    fault := CASE
+        WHEN type IS NULL OR type NOT IN ('GENERATE', 'MODIFY')
+            THEN format('there is no type %L: give GENERATE or MODIFY', left(type, 60))
+        -- whitespace as Python knows it, whatever the database's locale
+        WHEN coalesce(btrim(prompt, E'\t\n\u000b\f\r\u001c\u001d\u001e\u001f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003'
+                '\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'), '') = ''
+            THEN 'the prompt is empty'
+        WHEN length(prompt) > 8000
+            THEN format('the prompt has %s characters; the limit is 8,000', to_char(length(prompt), 'FM999,999,999'))
+        WHEN type = 'MODIFY' AND input_key IS NULL AND input_url IS NULL
+            THEN 'a MODIFY job needs an input picture: give input_key or input_url'
+        WHEN type = 'MODIFY' THEN 'input_url ' || darkroom.url_fault(input_url)
+    END;
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION '%', fault USING ERRCODE = '22023';
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.check_input_key(user_id text, input_key text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    fault text := coalesce(darkroom.key_fault(input_key), CASE
+        WHEN '/' || input_key || '/' LIKE '%//%' THEN 'it starts or ends with / or holds //' END);
+BEGIN
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'input_key is no key: %', fault USING ERRCODE = '22023';
+    ELSIF darkroom.is_outside(user_id, input_key) THEN
+        RAISE EXCEPTION 'input key % is not yours', input_key USING ERRCODE = '42501';
+    END IF;
+END $$;
+
+-- The reference pictures of a pipeline are its owner's, whoever uses it, or at URLs that can be fetched. Called after
+-- the JSON is known to be sound.
+CREATE OR REPLACE FUNCTION darkroom.check_references(pipeline_id text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    wrong record;
+BEGIN
+    SELECT r.place - 1 AS place, r.value ->> 'r2Key' AS key, u.fault INTO wrong
+    FROM public.enhancement_pipelines p
+    CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(p."promptConfig" -> 'referenceImages')
+        WHEN 'array' THEN p."promptConfig" -> 'referenceImages' ELSE '[]' END) WITH ORDINALITY r (value, place)
+    CROSS JOIN LATERAL (SELECT CASE WHEN r.value ->> 'r2Key' IS NULL AND r.value ->> 'url' <> ''
+                                    THEN darkroom.url_fault(r.value ->> 'url') END AS fault) u
+    WHERE p.id = pipeline_id
+      AND (u.fault IS NOT NULL
+           OR (r.value ->> 'r2Key' IS NOT NULL AND darkroom.is_outside(p."userId", r.value ->> 'r2Key')))
+    ORDER BY r.place LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN;
+    ELSIF wrong.fault IS NOT NULL THEN
+        RAISE EXCEPTION 'promptConfig.referenceImages[%].url %', wrong.place, wrong.fault USING ERRCODE = '22023';
+    END IF;
+    RAISE EXCEPTION 'promptConfig.referenceImages[%].r2Key: % is not under its pipeline owner''s prefix',
+        wrong.place, wrong.key USING ERRCODE = '42501';
+END $$;
+
+-- What is wrong with the API key that a job names, and the SQLSTATE of that; NULLs if nothing is. Tables that another
+-- tool made may have no API keys at all, or none that can be switched off.
+CREATE OR REPLACE FUNCTION darkroom.api_key_fault(user_id text, api_key_id text, OUT fault text, OUT state text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    api_key jsonb;
+BEGIN
+    IF api_key_id IS NULL OR to_regclass('public.api_keys') IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT to_jsonb(k) INTO api_key FROM public.api_keys k WHERE k.id = api_key_id;
+    IF api_key IS NULL THEN
+        fault := format('API key %s not found', api_key_id);
+        state := 'P0002';
+    ELSIF api_key ->> 'userId' <> user_id THEN
+        fault := format('API key %s is not yours', api_key_id);
+        state := '42501';
+    ELSIF api_key ->> 'isActive' = 'false' THEN
+        fault := format('API key %s is not active', api_key_id);
+        state := '42501';
+    END IF;
+END $$;
+
+-- The plan that a user has: the one whose price is subscribed to, else the one named as the subscription's tier, and
+-- without a subscription as the balance's. NULL where none is known.
+CREATE OR REPLACE FUNCTION darkroom.plan_of(user_id text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    subscription jsonb;
+    tier text;
+BEGIN
+    SELECT to_jsonb(s) INTO subscription FROM public.subscriptions s
+    WHERE s."userId" = user_id AND s.status::text NOT IN ('CANCELED', 'UNPAID');
+    tier := coalesce(subscription ->> 'tier', (SELECT b.tier::text FROM public.user_token_balances b
+                                               WHERE b."userId" = user_id));
+    RETURN (SELECT to_jsonb(p) FROM public.subscription_plans p
+            WHERE p."stripePriceId" = subscription ->> 'stripePriceId' OR (p.active AND upper(p.name) = tier)
+            ORDER BY p."stripePriceId" = subscription ->> 'stripePriceId' DESC NULLS LAST, p.name LIMIT 1);
+END $$;
+
+CREATE OR REPLACE FUNCTION darkroom.check_api_key(user_id text, api_key_id text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    refused record;
+    plan jsonb;
+BEGIN
+    SELECT f.* INTO refused FROM darkroom.api_key_fault(user_id, api_key_id) f;
+    IF refused.fault IS NOT NULL THEN
+        RAISE EXCEPTION '%', refused.fault USING ERRCODE = refused.state;
+    END IF;
+    plan := darkroom.plan_of(user_id);
+    IF plan ->> 'apiAccess' = 'false' THEN
+        RAISE EXCEPTION 'plan % has no API access, so API key % can''t be used', plan ->> 'name', api_key_id
+            USING ERRCODE = '42501';
+    END IF;
+END $$;
