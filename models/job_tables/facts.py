@@ -73,6 +73,15 @@ def _new_reason(table: JobTable, _alias: str) -> str:
     return f"coalesce(nullif(n.{error}, {earlier}),\n                                {written})"
 
 
+def _waits_until(table: JobTable, alias: str) -> str:
+    """When a PENDING job is due, which for one that waits for its producer is never; NULL: at once."""
+    time = over(table.scheduled_at, alias) if table.scheduled_at else "NULL::timestamptz"
+    if not table.held_labels:
+        return time
+    held = listed(table.held_labels)
+    return f"CASE WHEN {alias}.{table.status_column} IN ({held}) THEN 'infinity' ELSE {time} END"
+
+
 _OF_A_ROW: Final[Mapping[str, _Fact]] = {
     "id": id_as_text,
     "user": _fragment("user"),
@@ -85,6 +94,7 @@ _OF_A_ROW: Final[Mapping[str, _Fact]] = {
     "resumed stage": _resumed,
     "last write": lambda table, alias: over(last_write(table), alias),
     "stage": _stage,
+    "waits until": _waits_until,
     "state": lambda table, alias: as_state(table, f"{alias}.{table.status_column}"),
     "is pending": _is(JobStatus.PENDING),
     "is processing": _is(JobStatus.PROCESSING),
@@ -156,6 +166,40 @@ def _clear_stage(table: JobTable) -> str:
     name = table.stage_column.name.strip('"')
     return (
         f"IF darkroom.is_terminal(after) THEN\n    NEW := jsonb_populate_record(NEW, '{{\"{name}\": null}}');\nEND IF;"
+    )
+
+
+def _may_wait(table: JobTable) -> bool:
+    return bool(table.held_labels or table.scheduled_at)
+
+
+def _refuse_held(table: JobTable) -> str:
+    """A job waits for its producer before it is claimed, and not while somebody works on it."""
+    if not table.held_labels:
+        return ""
+    # by JSON, as in every guard: a plan that holds the type of a field would outlive it in this session
+    field, held = quoted(table.status_column.strip('"')), listed(table.held_labels)
+    return (
+        f"IF after = 'PROCESSING' AND to_jsonb(OLD) ->> {field} IN ({held})\n"
+        f"        OR before = 'PROCESSING' AND to_jsonb(NEW) ->> {field} IN ({held}) THEN\n"
+        "    RAISE EXCEPTION 'job % can''t change from % to %', job_id, "
+        f"to_jsonb(OLD) ->> {field}, to_jsonb(NEW) ->> {field}\n        USING ERRCODE = '23514';\nEND IF;"
+    )
+
+
+def _follow_waits(table: JobTable) -> str:
+    """After an update: jobs that are due at another time now than before."""
+    if not _may_wait(table):
+        return ""
+    row = _OF_A_ROW
+    return (
+        "IF TG_OP = 'UPDATE' THEN\n"
+        f"    PERFORM darkroom.put_off_{table.rows}(ARRAY(\n"
+        f"        SELECT {row['id'](table, 'n')} FROM rows_before o\n"
+        f"        JOIN rows_after n ON n.{table.id_column} = o.{table.id_column}\n"
+        f"        WHERE {row['is pending'](table, 'n')}\n"
+        f"          AND {_waits_until(table, 'n')} IS DISTINCT FROM {_waits_until(table, 'o')}));\n"
+        "    PERFORM darkroom.send_wake_up();\nEND IF;"
     )
 
 
@@ -239,6 +283,8 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "is stale": _is_stale,
     "touch": _touch,
     "clear the stage": _clear_stage,
+    "refuse held": _refuse_held,
+    "follow waits": _follow_waits,
     "unpaid": _unpaid,
     "balances": lambda table: _balance_of(table).table,
     "payer column": lambda table: _balance_of(table).payer_column,
@@ -308,6 +354,7 @@ _OF_ALL: Final[Mapping[str, Callable[[Sequence[JobTable]], str]]] = {
 _CHOICES: Final[Mapping[str, Callable[[JobTable], bool]]] = {
     "": lambda _: True,
     "whose rows are filled": lambda table: bool(table.fill_function),
+    "whose jobs may wait": _may_wait,
     "with a balance of its own": lambda table: isinstance(table.money, Balance),
 }
 

@@ -42,12 +42,11 @@ def label(table: JobTable, status: JobStatus) -> str:
 
 
 def labels(table: JobTable, statuses: Iterable[JobStatus]) -> str:
-    """Return the list of the table's labels for some states: for PENDING also that of a job that is tried again."""
-    retrying = () if table.retrying_label is None else (table.retrying_label,)
+    """Return the list of the table's labels for some states; PENDING may have several."""
     return listed(
         text
         for status in statuses
-        for text in (table.labels[status], *(retrying if status == JobStatus.PENDING else ()))
+        for text in (table.pending_labels if status == JobStatus.PENDING else (table.labels[status],))
     )
 
 

@@ -123,6 +123,9 @@ class JobTable:
         result: columns that hold a result, and which fact of the stored picture each is: `url`, `key`, `width_px`,
             `height_px`, `size_bytes`, `model` or `temperature`.
         retrying_label: of a PENDING job that an attempt has failed; None where it has the label of any other.
+        held_labels: of a PENDING job that waits for its producer: charged and queued, and not due until the producer
+            writes another label of PENDING.
+        scheduled_at: fragment, a timestamptz: a PENDING job isn't due before it. NULL: at once.
         id_column: the primary key.
         id_type: its type.
         status_column: where the label stands.
@@ -166,6 +169,8 @@ class JobTable:
     inputs: Inputs
     result: Mapping[str, str]
     retrying_label: str | None = None
+    held_labels: tuple[str, ...] = ()
+    scheduled_at: str | None = None
     id_column: str = "id"
     id_type: IdType = TEXT
     status_column: str = "status"
@@ -198,12 +203,22 @@ class JobTable:
         return self.name.rpartition(".")[2]
 
     @property
+    def pending_labels(self) -> tuple[str, ...]:
+        """Every label of a PENDING job: of one that waits for its turn, for its next attempt, and for its producer."""
+        retrying = () if self.retrying_label is None else (self.retrying_label,)
+        return (self.labels[JobStatus.PENDING], *retrying, *self.held_labels)
+
+    @property
     def are_labels_ours(self) -> bool:
         """Each label is the name of its state, so that nothing has to be translated."""
-        return self.retrying_label is None and all(self.labels[status] == status for status in JobStatus)
+        return self.pending_labels == (JobStatus.PENDING,) and all(
+            self.labels[status] == status for status in JobStatus
+        )
 
     @property
     def states(self) -> Mapping[str, JobStatus]:
         """Our state for each label, in the order of `labels`; that of a shared label is the first one."""
-        retrying = {} if self.retrying_label is None else {self.retrying_label: JobStatus.PENDING}
-        return {**retrying, **{text: state for state, text in reversed(list(self.labels.items()))}}
+        return {
+            **dict.fromkeys(self.pending_labels, JobStatus.PENDING),
+            **{text: state for state, text in reversed(list(self.labels.items()))},
+        }

@@ -63,6 +63,7 @@ BEGIN
     IF before = after THEN
         RETURN NEW;
     END IF;
+    {{refuse held}}
     verdict := darkroom.allowed_change(job_id, before, after);
     IF verdict <> 'change' THEN
         RETURN CASE verdict WHEN 'label' THEN NEW ELSE OLD END;
@@ -131,6 +132,7 @@ BEGIN
     IF cardinality(changes) > 0 THEN
         PERFORM darkroom.follow(changes);
     END IF;
+    {{follow waits}}
     RETURN NULL;
 END $$;
 

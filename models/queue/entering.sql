@@ -46,6 +46,23 @@ BEGIN
     END IF;
 END $$;
 
+--: each job table whose jobs may wait
+-- Make jobs due when their rows say so: at their time, or, while they wait for their producer, never.
+CREATE OR REPLACE FUNCTION darkroom.put_off_{{rows}}(ids text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan AS $$
+BEGIN
+    UPDATE darkroom.job_queue q
+    SET status = CASE WHEN w.until > now() THEN 'retrying' ELSE 'pending' END, ready = coalesce(w.until <= now(), true),
+        scheduled_at = coalesce(w.until, now()), paused_by = NULL
+    FROM (SELECT {{id j}} AS id, {{waits until j}} AS until
+          FROM {{table}} j WHERE j.{{id column}} = ANY ({{ids from ids}})) w
+    WHERE q.job_type IN ({{types}}) AND q.job_id = w.id AND q.status <> 'processing'
+      AND (w.until > now() OR q.status = 'retrying');
+END $$;
+
+--: end
 -- Queue jobs, and wake an idle worker. Nothing is written here, and above READ COMMITTED nothing is read, that other
 -- producers write as well: one shared row would make their transactions fail.
 CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
@@ -63,6 +80,9 @@ BEGIN
     CROSS JOIN LATERAL (SELECT darkroom.pause_of(j.job_type, j.tier, pauses) AS pause) p ORDER BY j.ordinality
     ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
+    --: each job table whose jobs may wait
+    PERFORM darkroom.put_off_{{rows}}(ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}})));
+    --: end
     PERFORM darkroom.send_wake_up();
     RETURN entered;
 END $$;
