@@ -1,0 +1,114 @@
+"""Longer pieces of SQL for one table: what is asked and done where a row enters or changes."""
+
+import re
+
+from models.job_tables.rendering import (
+    as_id,
+    as_label,
+    listed,
+    now,
+    over,
+    quoted,
+)
+from models.job_tables.row_facts import OF_A_ROW, waits_until
+from models.job_tables.table import JobTable
+from models.job_tables.view import filled
+
+
+def needed_columns(table: JobTable) -> str:
+    """Return every column that entering reads."""
+    fragments = (
+        *(table.user, table.job_type, table.tier, table.cost, table.max_attempts, table.created),
+        *(check.must for check in table.checks),
+    )
+    named = [name for text in fragments for name in re.findall(r'\br\.("[^"]+"|\w+)', text)]
+    named += re.findall(r'\bn\.("[^"]+"|\w+)', table.entering)
+    columns = dict.fromkeys([table.id_column, table.status_column, *named])
+    return filled(f"{table.relation}.{column}" for column in columns)
+
+
+def entering_checks(table: JobTable) -> str:
+    """Return what a statement's rows are asked before they enter."""
+    checks = (
+        f"IF EXISTS (SELECT FROM entering_rows n WHERE {OF_A_ROW['is pending'](table, 'n')}\n"
+        f"           AND ({over(check.must, 'n')}) IS NOT TRUE) THEN\n"
+        f"    RAISE EXCEPTION '%', {quoted(check.words)} USING ERRCODE = {quoted(check.sqlstate)};\nEND IF;"
+        for check in table.checks
+    )
+    return "\n".join((*checks, table.entering.strip("\n")))
+
+
+def label_and_message(table: JobTable) -> str:
+    """Return the assignments of `label`, a state, and of `message` where there is one and a column for it."""
+    error = table.error_column
+    message = f", {error} = coalesce(message, j.{error})" if error else ""
+    return f"{table.status_column} = {as_label(table, 'label')}{message}"
+
+
+def is_stale(table: JobTable) -> str:
+    """Return whether an update left the date of the last write as it was."""
+    updated = table.updated_column
+    return f"NEW.{updated} IS NOT DISTINCT FROM OLD.{updated}" if updated else "false"
+
+
+def touch(table: JobTable) -> str:
+    """Return what gives such an update a date."""
+    if table.updated_column is None:
+        return ""
+    return f"IF is_stale THEN\n    NEW.{table.updated_column} := {now(table)};\nEND IF;"
+
+
+def clear_stage(table: JobTable) -> str:
+    """Return what takes the stage away from a row whose job is over."""
+    if table.stage_column is None:
+        return ""
+    name = table.stage_column.name.strip('"')
+    return (
+        f"IF darkroom.is_terminal(after) THEN\n    NEW := jsonb_populate_record(NEW, '{{\"{name}\": null}}');\nEND IF;"
+    )
+
+
+def may_wait(table: JobTable) -> bool:
+    """Say whether a PENDING job of the table may wait for its producer, or for a time."""
+    return bool(table.held_labels or table.scheduled_at)
+
+
+def refuse_held(table: JobTable) -> str:
+    """Return what keeps held jobs from being claimed, and claimed ones from being held."""
+    if not table.held_labels:
+        return ""
+    # by JSON, as in every guard: a plan that holds the type of a field would outlive it in this session
+    field, held = quoted(table.status_column.strip('"')), listed(table.held_labels)
+    return (
+        f"IF after = 'PROCESSING' AND to_jsonb(OLD) ->> {field} IN ({held})\n"
+        f"        OR before = 'PROCESSING' AND to_jsonb(NEW) ->> {field} IN ({held}) THEN\n"
+        "    RAISE EXCEPTION 'job % can''t change from % to %', job_id, "
+        f"to_jsonb(OLD) ->> {field}, to_jsonb(NEW) ->> {field}\n        USING ERRCODE = '23514';\nEND IF;"
+    )
+
+
+def follow_waits(table: JobTable) -> str:
+    """Return what follows an update, for jobs that are due at another time now than before."""
+    if not may_wait(table):
+        return ""
+    row = OF_A_ROW
+    return (
+        "IF TG_OP = 'UPDATE' THEN\n"
+        f"    PERFORM darkroom.put_off_{table.rows}(ARRAY(\n"
+        f"        SELECT {row['id'](table, 'n')} FROM rows_before o\n"
+        f"        JOIN rows_after n ON n.{table.id_column} = o.{table.id_column}\n"
+        f"        WHERE {row['is pending'](table, 'n')}\n"
+        f"          AND {waits_until(table, 'n')} IS DISTINCT FROM {waits_until(table, 'o')}));\n"
+        "    PERFORM darkroom.send_wake_up();\nEND IF;"
+    )
+
+
+def unpaid(table: JobTable) -> str:
+    """Return what gives a job without an account the budget that all such jobs share."""
+    if table.is_unpaid is None:
+        return "NULL;"
+    is_unpaid = over(table.is_unpaid, "j")
+    return (
+        f"IF (SELECT {is_unpaid} FROM {table.name} j WHERE j.{table.id_column} = {as_id(table, 'job_id')}) THEN\n"
+        "    RETURN 'anonymous';\nEND IF;"
+    )

@@ -1,0 +1,99 @@
+"""Facts of a job's row, over an alias of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from models.job_state import JobStatus
+from models.job_tables.rendering import (
+    UNFINISHED,
+    as_state,
+    id_as_text,
+    label,
+    labels,
+    last_write,
+    listed,
+    over,
+)
+from models.job_tables.table import JobTable
+
+_Fact = Callable[[JobTable, str], str]
+
+
+def _is(*statuses: JobStatus, negated: bool = False) -> _Fact:
+    """Return the fact that a row's label is one of some states', or none of them."""
+
+    def fact(table: JobTable, alias: str) -> str:
+        texts = labels(table, statuses)
+        if texts.count("', '") == 0:
+            compared = f"{'<>' if negated else '='} {texts}"
+        else:
+            compared = f"{'NOT IN' if negated else 'IN'} ({texts})"
+        return f"{alias}.{table.status_column} {compared}"
+
+    return fact
+
+
+def _fragment(name: str) -> _Fact:
+    return lambda table, alias: over(getattr(table, name), alias)
+
+
+def _silent(table: JobTable, alias: str) -> str:
+    """Nobody has written the row since `silent`, a timestamp in UTC, and no claim began since."""
+    conditions = [f"{over(last_write(table), alias)} < silent"]
+    if table.started_column:
+        cast = "" if table.time_type == "timestamp" else " AT TIME ZONE 'utc'"
+        conditions.append(f"coalesce({alias}.{table.started_column}{cast} < silent, true)")
+    return "\n                AND ".join(conditions)
+
+
+def _stage(table: JobTable, alias: str) -> str:
+    return f"{alias}.{table.stage_column.name}::text" if table.stage_column else "NULL"
+
+
+def _resumed(table: JobTable, alias: str) -> str:
+    """The stage at which a job goes on that is queued again."""
+    first = over(table.first_stage, alias)
+    return f"coalesce({_stage(table, alias)}, {first})" if table.stage_column else first
+
+
+def _new_reason(table: JobTable, _alias: str) -> str:
+    """Why the row `n` changed: a message that stood in `o` before a cancellation is of an earlier attempt."""
+    written = f"'set to ' || n.{table.status_column}"
+    if table.error_column is None:
+        return written
+    error = table.error_column
+    earlier = f"CASE n.{table.status_column} WHEN {label(table, JobStatus.CANCELLED)} THEN o.{error} END"
+    return f"coalesce(nullif(n.{error}, {earlier}),\n                                {written})"
+
+
+def waits_until(table: JobTable, alias: str) -> str:
+    """Return when a PENDING job is due, which for one that waits for its producer is never; NULL: at once."""
+    time = over(table.scheduled_at, alias) if table.scheduled_at else "NULL::timestamptz"
+    if not table.held_labels:
+        return time
+    held = listed(table.held_labels)
+    return f"CASE WHEN {alias}.{table.status_column} IN ({held}) THEN 'infinity' ELSE {time} END"
+
+
+OF_A_ROW: Final[Mapping[str, _Fact]] = {
+    "id": id_as_text,
+    "user": _fragment("user"),
+    "type": _fragment("job_type"),
+    "tier": _fragment("tier"),
+    "cost": _fragment("cost"),
+    "max attempts": _fragment("max_attempts"),
+    "created": _fragment("created"),
+    "first stage": _fragment("first_stage"),
+    "resumed stage": _resumed,
+    "last write": lambda table, alias: over(last_write(table), alias),
+    "stage": _stage,
+    "waits until": waits_until,
+    "state": lambda table, alias: as_state(table, f"{alias}.{table.status_column}"),
+    "is pending": _is(JobStatus.PENDING),
+    "is processing": _is(JobStatus.PROCESSING),
+    "is not processing": _is(JobStatus.PROCESSING, negated=True),
+    "is unfinished": _is(*UNFINISHED),
+    "is silent": _silent,
+    "new reason": _new_reason,
+    "frozen": lambda table, alias: "(" + ", ".join(f"{alias}.{column}" for column in table.frozen) + ")",
+}
