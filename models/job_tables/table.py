@@ -145,7 +145,7 @@ class JobTable:
         is_unpaid: fragment: the job has no account, and shares the provider's budget of all such jobs.
         money: from what its jobs are paid; None where nobody pays.
         shown: fragments for the columns `imageId` and `sourceImageId` of the view of all jobs.
-        key_column: that of `result` which holds the object's key.
+        key_column: that of `result` which holds the object's key; None where another table's row names it.
         object_columns: every column that can hold an object's key or URL, in JSON too.
         input_columns: those of `object_columns` that name an input which nobody needs once the job is long over.
         checkpoint_columns: for each stage whose output has columns, these columns; the first holds the output's value,
@@ -190,7 +190,7 @@ class JobTable:
     is_unpaid: str | None = None
     money: Tokens | Balance | None = None
     shown: Mapping[str, str] = field(default_factory=dict)
-    key_column: str = ""
+    key_column: str | None = None
     object_columns: tuple[str, ...] = ()
     input_columns: tuple[str, ...] = ()
     checkpoint_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

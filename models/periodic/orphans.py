@@ -36,9 +36,10 @@ class Page:
 # What a job or a picture names itself is answered by primary keys. The result of a job that is still under way isn't
 # written to its row yet.
 def _is_named_by(table: JobTable) -> str:
+    has_key = f"j.{table.key_column} = p.key OR " if table.key_column else ""
     return f"""WHEN p.job_type IN ({types(table)}) THEN EXISTS (
          SELECT FROM {table.name} j WHERE j.{table.id_column} = {as_id(table, "p.job_id")}
-         AND (j.{table.key_column} = p.key OR j.{table.status_column} IN ({labels(table, UNFINISHED)})))"""
+         AND ({has_key}j.{table.status_column} IN ({labels(table, UNFINISHED)})))"""
 
 
 _BY_JOBS: Final = "\n     ".join(_is_named_by(table) for table in JOB_TABLES)

@@ -87,7 +87,6 @@ GIFTS = JobTable(
     id_type=UUID,
     status_type="text",
     frozen=("gift", "owner"),
-    key_column="pic",
 )
 """Nobody pays for these, and a row shows its label and its result alone."""
 

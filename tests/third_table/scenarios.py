@@ -493,3 +493,19 @@ async def test_held_job_of_a_paused_tier_waits_for_its_producer_first(database):
     await write_state(database, order, "new")
 
     assert await claimable(database) == [order]
+
+
+async def test_object_of_a_job_whose_row_names_none_is_left_to_the_whole_search_once_it_is_over(database):
+    gift = await make_gift(database)
+    (claim,) = await claim_jobs(database)
+    one = {"job_type": "gift", "job_id": gift, "sha256": "0" * 64, "size_bytes": 1}
+    await database.run(lambda c: record_object(c, "gifts/k", **one))
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    running = await database.run(lambda c: object_page(c, "", later))
+    await write(database, claim, Completed("GENERATING", 1, {"pic": "gifts/k"}))
+
+    over = await database.run(lambda c: object_page(c, "", later))
+
+    assert (list(running.named), [found.key for found in over.unnamed]) == (["gifts/k"], ["gifts/k"])
+    async with database.connection() as connection, connection.transaction():
+        assert await named(connection, ["gifts/k"]) == {"gifts/k"}
