@@ -95,7 +95,30 @@ def _others_paid(tables: Sequence[JobTable], array: str, row_type: str, fields: 
     )
 
 
+def _payer_exists(tables: Sequence[JobTable], job_type: str, user: str) -> str:
+    """Return whether the user from whom a job was paid is still there, by its type and the user's id."""
+
+    def is_there(table: JobTable) -> str:
+        if not isinstance(table.money, Balance):
+            return f"EXISTS (SELECT FROM public.users u WHERE u.id = {user})"
+        payer = as_type(table.money.payer_type, user)
+        return f"EXISTS (SELECT FROM {table.money.table} b WHERE b.{table.money.payer_column} = {payer})"
+
+    if len(found := {is_there(table) for table in tables}) == 1:
+        return found.pop()
+    cases = " ".join(f"WHEN {job_type} IN ({types(table)}) THEN {is_there(table)}" for table in tables)
+    return f"CASE {cases} ELSE darkroom.unknown_type({job_type})::boolean END"
+
+
+def _money_tables(tables: Sequence[JobTable]) -> list[str]:
+    """Return every table in which the money of jobs stands."""
+    own = [table.money.table for table in tables if isinstance(table.money, Balance)]
+    return list(dict.fromkeys(["public.user_token_balances", "public.token_transactions", *own]))
+
+
 _OF_ALL: Final[Mapping[str, Callable[[Sequence[JobTable]], str]]] = {
+    "money tables": lambda tables: ", ".join(_money_tables(tables)),
+    "money table names": lambda tables: listed(_money_tables(tables)),
     "all types": lambda tables: listed(one for table in tables for one in table.job_types),
     "all tables": lambda tables: listed(table.name for table in tables),
     "changes": lambda _: _pairs((one, other) for one in UNFINISHED for other in JobStatus if other in TRANSITIONS[one]),
@@ -139,11 +162,13 @@ def fact(table: JobTable, name: str, subject: str | None) -> str:
 
 
 def fact_of_all(tables: Sequence[JobTable], name: str, job_type: str | None) -> str:
-    """Return a fact of all tables, or one that is chosen by a job's type, which is SQL.
+    """Return a fact of all tables, or one that is chosen by a job's type, which is SQL; `payer exists` by user as well.
 
     Raises:
         KeyError: there is no such fact.
     """
     if job_type is None:
         return _OF_ALL[name](tables)
+    if name == "payer exists":
+        return _payer_exists(tables, *job_type.split(", "))
     return _chosen_by_type(tables, job_type, _OF_A_TYPE[name])

@@ -37,7 +37,7 @@ BEGIN
     END IF;
     --: end
     -- somebody makes an index, or a trigger
-    LOCK TABLE public.user_token_balances, public.token_transactions IN ROW EXCLUSIVE MODE NOWAIT;
+    LOCK TABLE {{money tables}} IN ROW EXCLUSIVE MODE NOWAIT;
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
     RETURN false;
@@ -60,7 +60,7 @@ DECLARE
 BEGIN
     SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ') INTO names
     FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
-    WHERE c.conrelid IN ('public.user_token_balances'::regclass, 'public.token_transactions'::regclass)
+    WHERE c.conrelid = ANY (ARRAY[{{money table names}}]::regclass[])
       AND c.condeferred AND c.conname <> 'darkroom_opening_balance';
     IF names IS NOT NULL THEN
         EXECUTE format('SET CONSTRAINTS %s IMMEDIATE', names);
@@ -135,7 +135,7 @@ BEGIN
     WHERE c.job_type = ended.job_type AND c.job_id = ended.job_id AND c.kind = 'charge'
       AND NOT EXISTS (SELECT FROM darkroom.job_money p
                       WHERE p.job_type = c.job_type AND p.job_id = c.job_id AND p.kind = 'refund')
-      AND EXISTS (SELECT FROM public.users u WHERE u.id = ended.user_id)
+      AND {{payer exists of c.job_type, ended.user_id}}
     ON CONFLICT (job_type, job_id) DO UPDATE
     SET owed = excluded.owed, words = excluded.words, tried_at = now(), tries = least(r.tries, 2147483646) + 1;
 END $$;
@@ -149,7 +149,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT r.user_id, r.job_type, r.job_id, r.owed, r.reason, r.words, r.refused_at, r.tried_at
     FROM darkroom.refused_ends r
     WHERE r.owed > 0
-      AND EXISTS (SELECT FROM public.users u WHERE u.id = r.user_id)
+      AND {{payer exists of r.job_type, r.user_id}}
       AND NOT EXISTS (SELECT FROM darkroom.job_money p
                       WHERE p.job_type = r.job_type AND p.job_id = r.job_id AND p.kind = 'refund')
 $$;

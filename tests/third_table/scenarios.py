@@ -509,3 +509,31 @@ async def test_object_of_a_job_whose_row_names_none_is_left_to_the_whole_search_
     assert (list(running.named), [found.key for found in over.unnamed]) == (["gifts/k"], ["gifts/k"])
     async with database.connection() as connection, connection.transaction():
         assert await named(connection, ["gifts/k"]) == {"gifts/k"}
+
+
+async def test_orders_at_the_same_moment_spend_no_credit_twice(database):
+    made = await asyncio.gather(*(make_order(database) for _ in range(12)), return_exceptions=True)
+
+    refused = [one for one in made if isinstance(one, asyncpg.RaiseError)]
+    assert (len(made) - len(refused), len(refused)) == (5, 7)
+    assert await credits_of(database) == 0
+
+    ended = "UPDATE public.frame_orders SET state = 'stopped' WHERE id = $1::text::bigint"
+    orders = [one for one in made if isinstance(one, str)]
+    await asyncio.gather(*(database.fetch(ended, order) for order in orders for _ in range(2)))
+
+    assert await credits_of(database) == 10
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_money WHERE kind = 'refund'") == 5
+
+
+async def test_refund_that_a_rule_refuses_is_owed_and_paid_later(database):
+    order = await make_order(database)
+    await database.fetch("ALTER TABLE public.customers ADD CONSTRAINT few CHECK (credits < 9) NOT VALID")
+
+    await write_state(database, order, "stopped")
+    owed = await database.fetch("SELECT job_id, owed FROM darkroom.refused_ends")
+    await database.fetch("ALTER TABLE public.customers DROP CONSTRAINT few")
+    settled = await database.fetchval("SELECT darkroom.settle_refused_end('frame', $1)", order)
+
+    assert [tuple(one) for one in owed] == [(order, 2)]
+    assert (settled, await credits_of(database)) == (True, 10)

@@ -53,7 +53,7 @@ DECLARE
 BEGIN
     SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ') INTO names
     FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
-    WHERE c.conrelid IN ('public.user_token_balances'::regclass, 'public.token_transactions'::regclass)
+    WHERE c.conrelid = ANY (ARRAY['public.user_token_balances', 'public.token_transactions']::regclass[])
       AND c.condeferred AND c.conname <> 'darkroom_opening_balance';
     IF names IS NOT NULL THEN
         EXECUTE format('SET CONSTRAINTS %s IMMEDIATE', names);
