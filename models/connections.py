@@ -90,27 +90,12 @@ POOLER_SIGNS = (PoolerFoundError, asyncpg.ProtocolViolationError, *STATEMENT_LOS
 """What a connection through an undeclared transaction pooler raises; 08P01 is its refusal of session settings."""
 
 
-def is_contention(error: BaseException) -> bool:
-    """Say whether an error is a ContentionError, or what it is made of."""
-    return contention_of(error) is not None
-
-
-def is_connection_loss(error: BaseException) -> bool:
-    """Say whether an error means that PostgreSQL went away or never answered, as `Database` has found."""
-    return isinstance(error, DatabaseLostError)
-
-
 def is_raised(error: BaseException) -> bool:
     """Say whether a RAISE in a function or trigger made an error: with any SQLSTATE, it is no state of PostgreSQL's.
 
     By the routine that PostgreSQL names; words can't tell, and an application chooses its SQLSTATEs as it likes.
     """
     return getattr(error, "server_source_function", None) == _RAISE_ROUTINE
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Say whether PostgreSQL refused what a statement does, and not the statement's moment."""
-    return isinstance(error, asyncpg.PostgresError) and not is_contention(error)
 
 
 def is_cancelled(error: BaseException) -> bool:

@@ -7,12 +7,12 @@ from typing import Final, Literal
 from models.connections import Connection
 from models.money.job_money import refunded
 from models.money.ledger import lock_balance, require_balance
+from models.queue.refusal import settle_refused_end
 
 _OWED: Final = """
 SELECT o.user_id, o.job_type, o.job_id, o.owed, o.refused_at, o.words
 FROM darkroom.refunds_owed o ORDER BY o.refused_at, o.job_id
 """
-_SETTLE: Final = "SELECT darkroom.settle_refused_end($1, $2)"
 _LEDGER: Final = """
 SELECT coalesce(sum(t.amount), 0)::bigint FROM public.token_transactions t WHERE t."userId" = $1
 """
@@ -76,7 +76,7 @@ async def pay_refund(connection: Connection, job_type: str, job_id: str, user_id
 
 async def pay_owed(connection: Connection, job_type: str, job_id: str) -> Repaired | None:
     """Pay a refund that is owed, in the caller's transaction; None where the database still refuses it."""
-    await connection.execute(_SETTLE, job_type, job_id)
+    await settle_refused_end(connection, job_type, job_id)
     return await _refund(connection, job_type, job_id)
 
 

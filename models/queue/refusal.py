@@ -4,7 +4,7 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
-from models.connections import ContentionError, contention_of
+from models.connections import Connection, ContentionError, contention_of
 
 MAX_WORDS_CHARS: Final = 500
 
@@ -34,3 +34,8 @@ def words_of(error: Refusal) -> str:
     said = error.cause if isinstance(error, ContentionError) else error
     message = " ".join(str(said.args[0] if said.args else said).split())[:MAX_WORDS_CHARS]
     return f"{message} (SQLSTATE {said.sqlstate})"
+
+
+async def settle_refused_end(connection: Connection, job_type: str, job_id: str) -> bool:
+    """Try once more to write the label and to pay the refund that were refused; say whether nothing is left of it."""
+    return bool(await connection.fetchval("SELECT darkroom.settle_refused_end($1, $2)", job_type, job_id))

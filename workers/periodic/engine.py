@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from config.settings import Settings
-from models.connections import Connection, is_cancelled, is_connection_loss, is_contention
+from models.connections import Connection, ContentionError, DatabaseLostError, is_cancelled
 from models.database import Database
 from models.periodic import ticks
 from models.periodic.needs import missing_columns, passed_over
@@ -259,4 +259,4 @@ class Clockwork:
 
 def _may_pass(error: Exception) -> bool:
     """Say whether a chunk failed for a reason that isn't its own: the tick is as it was, and is tried again."""
-    return is_connection_loss(error) or is_contention(error) or is_cancelled(error)
+    return isinstance(error, DatabaseLostError | ContentionError) or is_cancelled(error)

@@ -28,6 +28,7 @@ from config.settings import Settings
 from models.connections import Connection, is_passing
 from models.database import Database
 from models.queue.leases import held_tokens, lease_state, renew_lease, sign_off
+from workers.outcome import outcome_of
 from workers.process.pulse import BEAT_S, RECONNECT_S, Pulse
 from workers.process.repeated_line import RepeatedLine
 
@@ -140,17 +141,9 @@ class LeaseThread(threading.Thread):
         self._own_loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             rest_s = BEAT_S
-            try:
-                await self._beat_on_own_connection()
-            except Exception as error:  # noqa: BLE001 - a bug in a beat must not end the lease of the jobs that run
-                self._drop_connection()
-                rest_s = RECONNECT_S
-                is_renewed = await self._beat_by_pool()
-                if is_renewed:
-                    rest_s = BEAT_S
-                elif is_renewed is False:
-                    self.pulse.break_off()
-                self._report(error)
+            error = await outcome_of(self._beat_on_own_connection())
+            if error is not None:
+                rest_s = await self._get_by_without_connection(error)
             self._watch_main_loop()
             self._watch_parent()
             await self._rest(rest_s)
@@ -176,6 +169,15 @@ class LeaseThread(threading.Thread):
         lasted_s = self._silence.end()
         if lasted_s is not None:
             log.info("lease_connection_restored", lasted_s=round(lasted_s, 1))
+
+    async def _get_by_without_connection(self, error: Exception) -> float:
+        """Renew over the pool where our own connection failed; return after how many seconds to try that again."""
+        self._drop_connection()
+        is_renewed = await self._beat_by_pool()
+        if is_renewed is False:
+            self.pulse.break_off()
+        self._report(error)
+        return BEAT_S if is_renewed else RECONNECT_S
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from config.log import configure_logging
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
-from models.connections import is_connection_loss, is_contention
+from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
 from pipelines.storage.file import FileStorage
 from workers.periodic import engine
@@ -27,7 +27,7 @@ async def main(url: str, folder: str) -> None:
         try:
             await clockwork.run_once()
         except Exception as error:
-            if not is_connection_loss(error) and not is_contention(error):
+            if not isinstance(error, DatabaseLostError | ContentionError):
                 raise
         print("looked", flush=True)  # noqa: T201 - the test waits for this line
         await asyncio.sleep(0.02)
