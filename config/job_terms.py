@@ -17,7 +17,7 @@ MAX_READ_KEY_BYTES: Final = 1_024
 MAX_URL_CHARS: Final = 2_000
 """Of the URL of an input."""
 
-PORTS: Final = frozenset({80, 443})
+PORTS: Final = (80, 443)
 """The ports from which inputs are fetched."""
 
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -207,7 +207,7 @@ class PictureFetcher:
             yield answer
 
 
-def checked_url(text: str, ports: frozenset[int] | None = PORTS) -> httpx.URL:
+def checked_url(text: str, ports: Collection[int] | None = PORTS) -> httpx.URL:
     """Return a URL whose form is plain enough to be asked. Says nothing of where its host leads.
 
     Args:

@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION darkroom.encoded_id(id text) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN id = '' THEN '=' WHEN length(e.encoded) <= 200 THEN e.encoded
+    SELECT CASE WHEN id = '' THEN '=' WHEN length(e.encoded) <= {{most id chars}} THEN e.encoded
                 ELSE '=_' || encode(sha256(convert_to(id, 'UTF8')), 'hex') END
     FROM (SELECT string_agg(coalesce(m.part[2], regexp_replace(
                      upper(encode(convert_to(m.part[1], 'UTF8'), 'hex')), '(..)', '=\1', 'g')), '' ORDER BY m.place)
@@ -15,8 +15,8 @@ $$;
 -- What keeps a worker from reading a key that another program wrote; NULL if nothing does.
 CREATE OR REPLACE FUNCTION darkroom.key_fault(key text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN CASE
-    WHEN octet_length(key) NOT BETWEEN 1 AND 1024
-        THEN format('it has %s bytes; a key has 1 to 1,024', to_char(octet_length(key), 'FM999,999,999'))
+    WHEN octet_length(key) NOT BETWEEN 1 AND {{most key bytes}}
+        THEN format('it has %s bytes; a key has 1 to {{most key bytes in words}}', to_char(octet_length(key), 'FM999,999,999'))
     WHEN '/' || key || '/' ~ '/[.][.]?/' THEN 'it holds a part that is . or ..'
 END;
 
@@ -51,8 +51,8 @@ DECLARE
     port integer := nullif(parts[3], '')::integer;
     address inet;
 BEGIN
-    IF length(url) > 2000 THEN
-        RETURN format('has %s characters; the limit is 2,000', to_char(length(url), 'FM999,999,999'));
+    IF length(url) > {{most url chars}} THEN
+        RETURN format('has %s characters; the limit is {{most url chars in words}}', to_char(length(url), 'FM999,999,999'));
     ELSIF url ~ '[\u0001-\u0020\u007f-\u00a0\\]' THEN
         RETURN 'holds a space, a backslash or a control character';
     ELSIF url !~* '^https?://[^/?#]' OR parts[2] = '' OR parts[2] LIKE '%\%%' THEN
@@ -61,8 +61,8 @@ BEGIN
         RETURN 'holds a user name';
     ELSIF url IS NOT NULL AND (parts IS NULL OR port > 65535) THEN
         RETURN 'is no valid URL';
-    ELSIF port NOT IN (80, 443) AND NOT is_loopback THEN
-        RETURN format('has port %s; allowed are 80 and 443', port);
+    ELSIF port NOT IN ({{ports}}) AND NOT is_loopback THEN
+        RETURN format('has port %s; allowed are {{ports in words}}', port);
     END IF;
     IF parts[1] IS NOT NULL OR parts[2] ~ '^(0|[1-9][0-9]{0,2})([.](0|[1-9][0-9]{0,2})){3}$' THEN
         address := coalesce(parts[1], parts[2])::inet;

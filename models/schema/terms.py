@@ -12,7 +12,16 @@ from config.gate_terms import (
     OTHER_ZONE,
     WARNING_FRACTION,
 )
-from config.job_terms import DEFAULT_QUEUE, LEAST_SIZE_FRACTION, MAX_PROMPT_CHARS, MODEL_NAME
+from config.job_terms import (
+    DEFAULT_QUEUE,
+    LEAST_SIZE_FRACTION,
+    MAX_ID_CHARS,
+    MAX_PROMPT_CHARS,
+    MAX_READ_KEY_BYTES,
+    MAX_URL_CHARS,
+    MODEL_NAME,
+    PORTS,
+)
 from config.periodic_terms import ALLOWANCES_TOKENS, DRIP_AMOUNT_TOKENS, DRIP_INTERVAL_S
 from config.pipeline_rules import RULES, Defect, Rule
 from config.tiers import DEFAULT_TIER, LONG_SIDE_PX, PRICES_TOKENS, Tier
@@ -30,6 +39,13 @@ TERMS: Final[Mapping[str, str]] = {
     "default queue": quoted(DEFAULT_QUEUE),
     "most prompt chars": str(MAX_PROMPT_CHARS),
     "most prompt chars in words": f"{MAX_PROMPT_CHARS:,}",
+    "most id chars": str(MAX_ID_CHARS),
+    "most key bytes": str(MAX_READ_KEY_BYTES),
+    "most key bytes in words": f"{MAX_READ_KEY_BYTES:,}",
+    "most url chars": str(MAX_URL_CHARS),
+    "most url chars in words": f"{MAX_URL_CHARS:,}",
+    "ports": ", ".join(map(str, PORTS)),
+    "ports in words": " and ".join(map(str, PORTS)),
     "model name": quoted(f"^{MODEL_NAME.pattern}$"),
     "least size fraction": str(LEAST_SIZE_FRACTION),
     "pipeline rules": ",\n".join(_rule(number, rule) for number, rule in enumerate(RULES, start=1)),
