@@ -74,18 +74,16 @@ class PipelineOptions:
     generation: GenerationOptions = GenerationOptions()
 
 
-def resolve(job: Mapping[str, Any] | None, album: Mapping[str, Any] | None = None) -> PipelineOptions:
-    """Return the options of a job: its own pipeline first, then its album's, then the default.
+def resolve(pipeline: Mapping[str, Any] | None) -> PipelineOptions:
+    """Return the options of a pipeline; without one the default.
 
     Args:
-        job: the job's pipeline as `{"analysisConfig": ..., "autoCropConfig": ...,
-            "promptConfig": ..., "generationConfig": ...}`; None if it has none.
-        album: the same of the album's pipeline.
+        pipeline: `{"analysisConfig": ..., "autoCropConfig": ..., "promptConfig": ..., "generationConfig": ...}`; of a
+            job that names none and whose album has none, None.
 
     Raises:
         InvalidOptionsError: the JSON breaks a rule; the message has its path and the reason.
     """
-    pipeline = job if job is not None else album
     if pipeline is None:
         return PipelineOptions()
     check(pipeline)

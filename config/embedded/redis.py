@@ -1,4 +1,4 @@
-"""The embedded Redis: it carries bells, which may be lost, so it keeps nothing on disk."""
+"""The embedded Redis: it carries wake-ups, which may be lost, so it keeps nothing on disk."""
 
 import importlib.util
 import shutil

@@ -26,7 +26,7 @@ from workers.periodic.task import Chunk, Task, Work
 log = structlog.get_logger(__name__)
 
 MOST_AT_ONCE: Final = 2
-"""Tasks that a scheduler works on at a time: it has a handful of connections, and bells and rescue come first."""
+"""Tasks that a scheduler works on at a time: it has a handful of connections, and wake-ups and rescue come first."""
 
 FIRST_SIZE: Final = 1_000
 SMALLEST_SIZE: Final = 100

@@ -272,7 +272,7 @@ class LeaseThread(threading.Thread):
 
     def _watch_parent(self) -> None:
         if not threading.main_thread().is_alive():
-            # dramatiq's second SIGTERM ends its main thread only: what is left would hear bells and claim nothing
+            # dramatiq's second SIGTERM ends its main thread only: what is left would hear wake-ups and claim nothing
             log.error("worker_headless")
             os._exit(HEADLESS_EXIT_CODE)
         if os.getppid() != self._parent_pid and not self._is_orphan:

@@ -311,6 +311,21 @@ async def test_albums_pipeline_is_written_only_by_who_holds_the_job(database):
     assert (await job_row(database, job))["pipelineId"] is None
 
 
+async def test_jobs_own_pipeline_counts_as_a_whole_before_its_albums(database):
+    user = await make_user(database)
+    image = await make_image(database, user)
+    own = await make_pipeline(database, user, analysisConfig={"enabled": True})
+    albums = await make_pipeline(database, user, generationConfig={"retryAttempts": 7})
+    await add_to_album(database, user, image, albums)
+    await make_job(database, user_id=user, image_id=image, pipelineId=own)
+    (claim,) = await claim_jobs(database)
+
+    pipeline = (await database.run(lambda connection: load_inputs(connection, claim))).pipeline
+
+    assert (pipeline.id, pipeline.is_albums) == (own, False)
+    assert pipeline.config["generationConfig"] is None
+
+
 async def test_anothers_private_pipeline_of_an_album_is_not_written(database, run):
     user, other = await make_user(database), await make_user(database)
     image, pipeline = await make_image(database, user), await make_pipeline(database, other)

@@ -13,11 +13,11 @@ def test_resolve_without_pipelines_gives_the_default():
     assert (options.auto_crop.min_crop_ratio, options.generation.retry_attempts) == (0.05, 3)
 
 
-def test_resolve_prefers_the_jobs_own_pipeline_as_a_whole():
-    album = {"analysisConfig": {"enabled": False}, "generationConfig": {"retryAttempts": 7}}
+def test_resolve_gives_the_default_of_what_a_pipeline_leaves_open():
+    album = {"analysisConfig": None, "generationConfig": {"retryAttempts": 7}}
 
-    assert resolve({"analysisConfig": None}, album) == PipelineOptions()
-    assert resolve(None, album).generation.retry_attempts == 7
+    assert resolve({"analysisConfig": None}) == PipelineOptions()
+    assert resolve(album).generation.retry_attempts == 7
 
 
 def test_resolve_reads_every_value():
