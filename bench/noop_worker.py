@@ -1,9 +1,9 @@
 """A worker whose stages do nothing: what is left is the queue. An entry point for dramatiq, like workers.main."""
 
 import pipelines.job_types as registry
-from pipelines.job import Crop, Generated, Prompt
-from pipelines.prompts import ALL_CORRECTIONS
-from pipelines.stage import Stage, StageContext, StageName
+from pipelines.analysis import Analysis
+from pipelines.job import Crop, Generated, PromptText
+from pipelines.stage import Stage, StageContext
 from workers.process import worker
 
 RESULT = Generated("bench/none", "https://example.test/none", 1, 1, 1, "0" * 64, "none")
@@ -17,8 +17,8 @@ async def no_crop(_context: StageContext) -> Crop:
     return Crop(was_cropped=False)
 
 
-async def a_prompt(_context: StageContext) -> Prompt:
-    return Prompt("a prompt of the usual length, as it is written to the row" * 5, ALL_CORRECTIONS)
+async def a_prompt(_context: StageContext) -> PromptText:
+    return PromptText("a prompt of the usual length, as it is written to the row" * 5)
 
 
 async def a_result(_context: StageContext) -> Generated:
@@ -26,10 +26,10 @@ async def a_result(_context: StageContext) -> Generated:
 
 
 STAGES = (
-    Stage(StageName.ANALYZING, nothing),
-    Stage(StageName.CROPPING, no_crop),
-    Stage(StageName.PROMPTING, a_prompt),
-    Stage(StageName.GENERATING, a_result),
+    Stage("ANALYZING", nothing, output=Analysis, deadline_s=120),
+    Stage("CROPPING", no_crop, output=Crop, deadline_s=60),
+    Stage("PROMPTING", a_prompt, output=PromptText, deadline_s=30),
+    Stage("GENERATING", a_result, output=Generated, deadline_s=420),
 )
 
 

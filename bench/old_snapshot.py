@@ -23,11 +23,12 @@ import asyncpg
 
 from bench.ground import JOBS, ground, run
 from config.postgres_url import parse_postgres_url
-from config.settings import STAGE_DEADLINES_S, Settings
+from config.settings import Settings
 from models.database import Database
 from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
 from models.queue.claims import Claim, claim
 from models.queue.leases import renew_lease
+from pipelines.job_types import stage_deadlines
 from workers.gate.rules import rules_of
 
 T = TypeVar("T")
@@ -73,7 +74,9 @@ async def claims_of(database: Database, most: int) -> list[Claim]:
             connection, worker, host="here", pid=1, queues=["default"], lanes=most, lease_s=3_600
         )
     )
-    return await database.run(lambda connection: claim(connection, worker, "default", most, STAGE_DEADLINES_S))
+    return await database.run(
+        lambda connection: claim(connection, worker, "default", most, stage_deadlines(Settings()))
+    )
 
 
 async def buy(database: Database, claims: list[Claim], calls: int, times: Times) -> None:

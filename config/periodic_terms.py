@@ -15,6 +15,7 @@ RETENTION_DAYS: Final = {
     "ticks": 30,
     "provider_calls": 400,
     "artifacts": 400,
+    "checkpoints": 30,
     "submissions": 400,
     "pipeline_links": 400,
     "limits": 35,

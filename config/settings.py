@@ -47,11 +47,8 @@ LEAST_CONNECTIONS: Final = 2
 MOST_BESIDE_WORKERS: Final = 4
 """Connections of a scheduler or a command, however many a worker may have."""
 
-STAGE_DEADLINES_S: Final = {"ANALYZING": 120, "CROPPING": 60, "PROMPTING": 30, "GENERATING": 420}
 
-_StageDeadlines = Annotated[
-    Mapping[str, PositiveSeconds], BeforeValidator(number_by_name(STAGE_DEADLINES_S, only_known=True))
-]
+_StageDeadlines = Annotated[Mapping[str, PositiveSeconds], BeforeValidator(number_by_name({}))]
 _Prices = Annotated[
     Mapping[str, Annotated[int, Field(ge=0)]], BeforeValidator(number_by_name(PRICES_TOKENS, only_known=True))
 ]
@@ -144,8 +141,8 @@ class Settings(ProviderSettings):
         description="Seconds that provider calls in flight get after SIGTERM; below the platform's kill delay (30)",
     )
     stage_deadlines: _StageDeadlines = Field(
-        default=STAGE_DEADLINES_S,
-        description="Seconds a stage may take, NAME=seconds,...; those not named keep their default. Claims "
+        default={},
+        description="Seconds a stage may take, NAME=seconds,...; those not named keep their stage's own. Claims "
         "30 s past it are rescued; GENERATING must outlast the provider's slowest answer (300 s)",
     )
     max_image_bytes: PositiveInt = Field(default=25_000_000, description="Largest encoded image accepted, in bytes")

@@ -82,13 +82,13 @@ class Analysis(BaseModel):
     source: str = Field(default="local", exclude=True)
     measures: dict[str, float] = Field(default_factory=dict, exclude=True)
 
-    def to_json(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """Return exactly the `analysisResult` JSON, with its camelCase keys."""
         return self.model_dump(mode="json", by_alias=True)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], *, source: str) -> Self:
-        """Rebuild an analysis from a row, or read it from a model's answer.
+    def of_result(cls, value: Mapping[str, Any], *, source: str) -> Self:
+        """Rebuild an analysis from `analysisResult`, or read it from a model's answer.
 
         Unknown keys are dropped and strings cut; a crop is clamped.
 
@@ -97,3 +97,16 @@ class Analysis(BaseModel):
         """
         known = {key: part for key, part in value.items() if key not in {"source", "measures"}}
         return cls.model_validate({**known, "source": source})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON: the `result`, its `source`, and the `measures` for people to read."""
+        return {"result": self.result(), "source": self.source, "measures": dict(self.measures)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Rebuild it from `to_json`, but for the measures, which no stage reads.
+
+        Raises:
+            ValueError, AttributeError: the result can't be read.
+        """
+        return cls.of_result(value["result"], source=value["source"] or "unknown")

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from config.tiers import Tier
-from pipelines.analysis import Analysis
 from pipelines.imaging.geometry import PixelBox
 from pipelines.options import PipelineOptions
-from pipelines.prompts import Corrections, Purpose, corrections
+from pipelines.prompts import Corrections, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +49,49 @@ class Crop:
     was_cropped: bool
     box: PixelBox | None = None
 
-    def to_json(self) -> dict[str, int] | None:
-        """Return the row's `cropDimensions`, None if nothing was cropped."""
-        if self.box is None:
-            return None
-        return {"x": self.box.x, "y": self.box.y, "w": self.box.width, "h": self.box.height}
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON; `box` has x, y, w and h, or is None where nothing was cropped."""
+        box = self.box
+        edges = None if box is None else {"x": box.x, "y": box.y, "w": box.width, "h": box.height}
+        return {"was_cropped": self.was_cropped, "box": edges}
 
     @classmethod
-    def from_json(cls, value: object, *, was_cropped: bool) -> Self:
-        """Rebuild it from `cropDimensions` and `wasCropped`.
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Rebuild it from `to_json`.
 
         Raises:
-            ValueError: it isn't an object of four whole numbers that make a box.
+            ValueError: `box` isn't an object of four whole numbers that make a box.
         """
-        if not was_cropped or value is None:
+        box = value["box"]
+        if not value["was_cropped"] or box is None:
             return cls(was_cropped=False)
-        edges = [value.get(name) for name in _EDGES] if isinstance(value, Mapping) else []
+        edges = [box.get(name) for name in _EDGES] if isinstance(box, Mapping) else []
         whole = [edge for edge in edges if isinstance(edge, int) and not isinstance(edge, bool)]
         if len(whole) != len(_EDGES):
-            raise ValueError("cropDimensions isn't an object of whole numbers x, y, w and h")
+            raise ValueError("the box of a crop isn't an object of whole numbers x, y, w and h")
         return cls(was_cropped=True, box=PixelBox(*whole))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptText:
+    """The prompt stage's output: the text for remote models. What is treated follows from analysis and options."""
+
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {"text": self.text}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Rebuild it from `to_json`.
+
+        Raises:
+            TypeError: it is no text.
+        """
+        if not isinstance(value["text"], str):
+            raise TypeError("the text of a prompt isn't text")
+        return cls(value["text"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +115,6 @@ class Prompt:
         words = job.prompt or job.options.prompt.custom_instructions or ""
         return cls(text, corrections, job.purpose, options.model, options.temperature, words)
 
-    def to_json(self) -> str:
-        """Return the row's `geminiPrompt`: the rest follows from analysis and options."""
-        return self.text
-
-    @classmethod
-    def from_json(cls, text: str, *, job: Job, analysis: Analysis | None) -> Self:
-        """Rebuild it from `geminiPrompt`, the job, and the analysis that the row holds (None if it was off)."""
-        return cls.of_job(text, corrections(analysis, job.options.prompt), job)
-
 
 @dataclass(frozen=True, slots=True)
 class Generated:
@@ -123,23 +136,10 @@ class Generated:
     input_hash: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON, for the history of stages."""
+        """Return it as JSON."""
         return asdict(self) | {"treatments": list(self.treatments)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Rebuild it from `to_json`."""
         return cls(**{**value, "treatments": tuple(value["treatments"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Checkpoints of the stages that have finished; None for those that haven't, or were switched off.
-
-    `generated` is a picture that an earlier attempt bought and stored, and lost its claim before it could say so.
-    """
-
-    analysis: Analysis | None = None
-    crop: Crop | None = None
-    prompt: Prompt | None = None
-    generated: Generated | None = None

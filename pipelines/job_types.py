@@ -1,12 +1,14 @@
 """The job types: a name and its stages in order. One line each; a test finds a stage on disk that is in none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.stage import Stage, StageName
-from pipelines.stages.analyze import analyze
-from pipelines.stages.crop import crop
-from pipelines.stages.generate import generate
-from pipelines.stages.prompt import prompt
+from config.settings import Settings, SettingsError
+from pipelines.stage import Stage
+from pipelines.stages.analyze import ANALYZE
+from pipelines.stages.crop import CROP
+from pipelines.stages.generate import GENERATE
+from pipelines.stages.prompt import PROMPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +18,6 @@ class JobType:
     name: str
     stages: tuple[Stage, ...]
 
-
-ANALYZE = Stage(StageName.ANALYZING, analyze)
-CROP = Stage(StageName.CROPPING, crop)
-PROMPT = Stage(StageName.PROMPTING, prompt)
-GENERATE = Stage(StageName.GENERATING, generate)
 
 JOB_TYPES = {
     job_type.name: job_type
@@ -32,3 +29,26 @@ JOB_TYPES = {
     )
 }
 """By name, as `job_queue.job_type` has it."""
+
+
+def stage_names() -> tuple[str, ...]:
+    """Return the name of every stage of any job type, each once."""
+    return tuple(dict.fromkeys(stage.name for job_type in JOB_TYPES.values() for stage in job_type.stages))
+
+
+def stage_deadlines(settings: Settings) -> Mapping[str, float]:
+    """Return how long each stage may take, in seconds: as DARKROOM_STAGE_DEADLINES says, else as the stage does."""
+    stages = [stage for job_type in JOB_TYPES.values() for stage in job_type.stages]
+    return {stage.name: stage.deadline_of(settings.stage_deadlines) for stage in stages}
+
+
+def require_known_stages(settings: Settings) -> None:
+    """Check the names in DARKROOM_STAGE_DEADLINES, which only this package knows.
+
+    Raises:
+        SettingsError: one is no stage's.
+    """
+    for name in settings.stage_deadlines:
+        if name not in stage_names():
+            known = ", ".join(stage_names())
+            raise SettingsError(f"DARKROOM_STAGE_DEADLINES: {name[:60]!r} is unknown; known are {known}")

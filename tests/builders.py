@@ -236,7 +236,7 @@ async def all_rows(database: Database) -> dict[str, list[str]]:
     tables = (
         *("public.image_enhancement_jobs", "public.mcp_generation_jobs", "public.user_token_balances"),
         *("public.token_transactions", "public.enhancement_pipelines", "darkroom.job_queue", "darkroom.job_money"),
-        *("darkroom.stage_runs", "darkroom.provider_calls", "darkroom.artifacts"),
+        *("darkroom.stage_runs", "darkroom.provider_calls", "darkroom.artifacts", "darkroom.checkpoints"),
     )
     return {
         table: [row[0] for row in await database.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")] for table in tables

@@ -7,12 +7,9 @@ from config.masking import SecretMask
 from models.database import Database
 from pipelines.imaging.header import DecodeLimits
 from pipelines.storage.backends import open_storage
-from workers.running.error_log import ErrorLog
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 from workers.running.runner import Runner
-
-DEADLINES_S = dict.fromkeys(("ANALYZING", "CROPPING", "PROMPTING", "GENERATING"), 60)
 
 
 def make_stages(
@@ -24,9 +21,9 @@ def make_stages(
         storage=open_storage(folder.as_uri()),
         pixels=None,  # type: ignore[arg-type]  # no stage of these tests draws
         provider_for=lambda _job, **_: provider,
-        deadlines_s=DEADLINES_S,
+        deadlines_s={},
         limits=DecodeLimits(),
-        errors=ErrorLog(database, mask),
+        mask=mask,
     )
 
 
@@ -34,4 +31,4 @@ def make_runner(database: Database, folder: Path, provider: Any, *, secret: str 
     """Return what takes claims to their recorded ends."""
     mask = SecretMask([] if secret is None else [secret])
     stages = make_stages(database, folder, provider, mask)
-    return Runner(stages.run, Recorder(database, ErrorLog(database, mask)).record)
+    return Runner(stages, Recorder(database, mask))

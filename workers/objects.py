@@ -90,18 +90,7 @@ class RecordedStorage(Storage):
         return
 
 
-async def _once(trip: Callable[[], Awaitable[None]]) -> None:
-    await trip()
-
-
-def recorded_storage(
-    storage: Storage,
-    database: Database,
-    *,
-    job_type: str,
-    job_id: str,
-    trip: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] = _once,
-) -> RecordedStorage:
+def recorded_storage(storage: Storage, database: Database, *, job_type: str, job_id: str) -> RecordedStorage:
     """Return a storage that writes down its puts for one job, or for what `models.history.objects` names instead.
 
     Args:
@@ -109,7 +98,6 @@ def recorded_storage(
         database: where to write it down.
         job_type: of the job.
         job_id: of the job.
-        trip: makes a trip to the database, however often it takes; once unless given.
     """
 
     async def record(key: str, sha256: str, size_bytes: int) -> None:
@@ -118,7 +106,7 @@ def recorded_storage(
                 connection, key, job_type=job_type, job_id=job_id, sha256=sha256, size_bytes=size_bytes
             )
 
-        await trip(lambda: database.commit("record_object", work))
+        await database.commit("record_object", work)
 
     return RecordedStorage(storage, record)
 

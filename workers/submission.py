@@ -24,11 +24,11 @@ from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, StageError
 from pipelines.imaging.header import read_header
 from pipelines.limits import upload_limits
+from pipelines.requests import aspect_of
 from workers.objects import recorded_storage, take_back
 from workers.operations.errors import InvalidInputError, OperationError, translated
 from workers.operations.models import require_known_models_of
 from workers.process.compose import Runtime
-from workers.running.translation import aspect_of
 
 
 class StorageRefusedError(OperationError):

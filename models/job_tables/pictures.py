@@ -42,9 +42,9 @@ WHERE j.id = $1
 """
 
 _CHECKPOINTS: Final = {
-    "ANALYZING": ("analysisResult", "analysisSource"),
-    "CROPPING": ("cropDimensions", "wasCropped"),
-    "PROMPTING": ("geminiPrompt",),
+    "ANALYZING": {"analysisResult": "result", "analysisSource": "source"},
+    "CROPPING": {"cropDimensions": "box", "wasCropped": "was_cropped"},
+    "PROMPTING": {"geminiPrompt": "text"},
 }
 
 

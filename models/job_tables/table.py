@@ -148,8 +148,9 @@ class JobTable:
         key_column: that of `result` which holds the object's key; None where another table's row names it.
         object_columns: every column that can hold an object's key or URL, in JSON too.
         input_columns: those of `object_columns` that name an input which nobody needs once the job is long over.
-        checkpoint_columns: for each stage whose output has columns, these columns; the first holds the output's value,
-            and another program may have written what can't be read.
+        checkpoint_columns: for each stage whose output has columns, these columns, and which key of the output's JSON
+            each is; the first holds the output's value, and another program may have written what can't be read. What
+            other stages leave is kept in darkroom.checkpoints.
         json_columns: those of type jsonb that a transition writes.
         pipeline_column: where the pipeline that treats a job is recorded.
     """
@@ -193,7 +194,7 @@ class JobTable:
     key_column: str | None = None
     object_columns: tuple[str, ...] = ()
     input_columns: tuple[str, ...] = ()
-    checkpoint_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    checkpoint_columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     json_columns: frozenset[str] = frozenset()
     pipeline_column: str | None = None
 

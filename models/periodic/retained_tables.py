@@ -15,6 +15,8 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "verification_tokens": ("public.verification_tokens", "expires", "true"),
     "campaign_metrics_cache": ("public.campaign_metrics_cache", "expiresAt", "true"),
     "artifacts": ("darkroom.artifacts", "created_at", "true"),
+    # of jobs that are over: until then they are work in hand, and behind their end for people to read
+    "checkpoints": ("darkroom.checkpoints", "at", _JOB_IS_OVER),
     # of a key that is forgotten a second submission is a new job
     "submissions": ("darkroom.submissions", "created_at", _JOB_IS_OVER),
     "pipeline_links": ("darkroom.pipeline_links", "at", _JOB_IS_OVER),

@@ -1,5 +1,7 @@
 """What a claimed job is to work on, and what its finished stages left: read from the application's rows."""
 
+from collections.abc import Sequence
+
 from models.connections import Connection
 from models.job_tables.inputs import JobInputs, Picture, Pipeline
 from models.job_tables.registry import table_of
@@ -7,10 +9,7 @@ from models.job_tables.rendering import as_id, assigned, id_as_text, locked_job
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim, FencedError
 
-__all__ = ["USERS_OF", "JobInputs", "Picture", "Pipeline", "load_inputs", "record_pipeline"]
-
-USERS_OF = "SELECT u.id FROM public.users u WHERE u.id = ANY ($1::text[])"
-"""Which of some ids are users'."""
+__all__ = ["JobInputs", "Picture", "Pipeline", "load_inputs", "record_pipeline", "users_of"]
 
 
 async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
@@ -18,6 +17,12 @@ async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
     inputs = table_of(claim.job_type).inputs
     row = await connection.fetchrow(inputs.select, claim.job_id, claim.id)
     return None if row is None else inputs.load(dict(row))
+
+
+async def users_of(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return which of some ids are users'."""
+    rows = await connection.fetch("SELECT u.id FROM public.users u WHERE u.id = ANY ($1::text[])", list(ids))
+    return [row["id"] for row in rows]
 
 
 async def record_pipeline(connection: Connection, claim: Claim, pipeline_id: str) -> None:

@@ -10,18 +10,6 @@ from models.job_tables.rendering import locked_row
 from models.queue.job_rows import Job
 from models.queue.submission import Enhancement, Generation, submit_enhancement, submit_generation
 
-# what finished stages left, as far as the stages before the one to start from go: $4 of them
-_CARRY: Final = """
-UPDATE public.image_enhancement_jobs n
-SET "currentStage" = $3::text::public."PipelineStage",
-    "analysisResult" = CASE WHEN $4 >= 1 THEN o."analysisResult" END,
-    "analysisSource" = CASE WHEN $4 >= 1 THEN o."analysisSource" END,
-    "wasCropped" = CASE WHEN $4 >= 2 THEN o."wasCropped" ELSE n."wasCropped" END,
-    "cropDimensions" = CASE WHEN $4 >= 2 THEN o."cropDimensions" END,
-    "geminiPrompt" = CASE WHEN $4 >= 3 THEN o."geminiPrompt" END,
-    "updatedAt" = darkroom.utc_now()
-FROM public.image_enhancement_jobs o WHERE n.id = $1 AND o.id = $2
-"""
 # what a producer said of the job beside what submitting takes: whose budget it is, and how often it is tried
 _KEEP: Final = """
 WITH kept AS (
@@ -87,11 +75,6 @@ async def submit_again(connection: Connection, old: Job, model: str) -> str:
     )
     await connection.execute(_KEEP, new_id, old.id)
     return new_id
-
-
-async def carry_stages(connection: Connection, new_id: str, old: Job, stage: str | None, finished: int) -> None:
-    """Give a new job what the first so many stages of an old one left, and have it begin at a stage."""
-    await connection.execute(_CARRY, new_id, old.id, stage, finished)
 
 
 async def begin_at(connection: Connection, new_id: str, stage: str | None, payload: Mapping[str, Any]) -> None:

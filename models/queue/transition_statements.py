@@ -26,10 +26,18 @@ MAX_ERROR_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What darkroom.checkpoints keeps of a stage, as JSON; None if the stage gave nothing."""
+
+    output: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A stage has finished and the next one begins.
 
-    `columns` are values for the job's own row, by column name.
+    `columns` are values for the job's own row, by column name, and `output` is what its history keeps beside them;
+    `kept` is there for a stage for which the row has no column.
     """
 
     finished: str
@@ -38,6 +46,7 @@ class Checkpoint:
     duration_ms: int
     columns: Mapping[str, Any] = field(default_factory=dict)
     output: Mapping[str, Any] | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,7 @@ def transition_values(transition: Transition) -> tuple[object, ...]:
                 None if transition.output is None else dict(transition.output),
                 transition.following,
                 transition.deadline_s,
+                *(() if transition.kept is None else (transition.kept.output,)),
             )
         case Completed():
             return (
@@ -228,15 +238,25 @@ def _failed_once(table: JobTable) -> tuple[str, ...]:
 _NEXT = ",\n    "
 
 
+# of a stage whose output has no column; its checkpoint is written once more after a lost answer
+_KEEP = """,
+    kept AS (
+        INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
+        SELECT held.job_type, held.job_id, $4::text, $9::jsonb FROM held
+        ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now())"""
+
+
 @lru_cache(maxsize=256)
-def transition_statement(table: JobTable, kind: type, columns: tuple[str, ...], condition: str, *, skip: str) -> str:
-    """Build the one statement of a kind of transition.
+def transition_statement(
+    table: JobTable, kind: type, columns: tuple[str, ...], condition: str, *, skip: str, keeps: bool = False
+) -> str:
+    """Build the one statement of a kind of transition; a checkpoint that `keeps` writes darkroom.checkpoints, too.
 
     Both locks are taken in CTEs of their own: PostgreSQL rechecks a condition
     only on rows that it locks, so a fence that is merely joined lets a zombie through.
     """
     parts = _parts(table, kind)
-    values = enumerate(columns, start=parts.first_column)
+    values = enumerate(columns, start=parts.first_column + keeps)
     assignments = [
         *parts.job,
         *(f'"{name}" = ${number}{"::jsonb" if name in table.json_columns else ""}' for number, name in values),
@@ -258,7 +278,7 @@ WITH {locked_job(table, skip)},
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
         SELECT held.job_type, held.job_id, {parts.event}, $4::text, held.attempts, held.worker_id, $5::integer,
                {parts.output}, {parts.error}
-        FROM held {parts.history})
+        FROM held {parts.history}){_KEEP if keeps else ""}
 UPDATE {table.name} j SET {assigned(table, assignments, _NEXT)}
 FROM held WHERE j.{table.id_column} = {as_id(table, "held.job_id")}
 RETURNING j.{table.status_column}{parts.returning}

@@ -20,6 +20,7 @@ from models.queue.transition_statements import (
     Checkpoint,
     Completed,
     Failed,
+    Kept,
     Released,
     Retried,
     Snoozed,
@@ -38,6 +39,7 @@ __all__ = [
     "Checkpoint",
     "Completed",
     "Failed",
+    "Kept",
     "Released",
     "Retried",
     "Snoozed",
@@ -84,7 +86,7 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
     table = table_of(claim.job_type)
     names, kind = tuple(transition_columns(transition)), cast("type", type(transition))
     row = await connection.fetchrow(
-        transition_statement(table, kind, names, HELD, skip=""),
+        transition_statement(table, kind, names, HELD, skip="", **_options(transition)),
         claim.job_id,
         claim.id,
         claim.lease_token,
@@ -98,6 +100,10 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
     if status is None:
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
     return status
+
+
+def _options(transition: Transition) -> dict[str, bool]:
+    return {"keeps": True} if isinstance(transition, Checkpoint) and transition.kept is not None else {}
 
 
 _STILL = """

@@ -15,6 +15,7 @@ from pipelines.providers.local.provider import LocalProvider
 from pipelines.providers.openai.provider import MOST_SIDE_PX, OpenAIProvider
 from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import Provider
+from pipelines.stages.generate import GENERATE
 
 PROVIDERS: dict[str, Callable[[Settings, PixelPool, DecodeLimits], Provider]] = {
     "gemini": GeminiProvider,
@@ -22,7 +23,7 @@ PROVIDERS: dict[str, Callable[[Settings, PixelPool, DecodeLimits], Provider]] = 
         pixels,
         limits,
         learned_cpu_s=settings.learned_cpu_s,
-        deadline_s=settings.stage_deadlines["GENERATING"],
+        deadline_s=GENERATE.deadline_of(settings.stage_deadlines),
     ),
     "openai": OpenAIProvider,
 }

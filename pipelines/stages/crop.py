@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from pipelines.analysis import Analysis
 from pipelines.cropping import crop_box
 from pipelines.errors import CropTooSmallError
 from pipelines.imaging.geometry import PixelBox
@@ -10,7 +11,7 @@ from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Crop
 from pipelines.options import AutoCropOptions
 from pipelines.providers.local.work import box_between_bars
-from pipelines.stage import StageContext
+from pipelines.stage import Stage, StageContext
 from pipelines.stages.objects import read_input, room_for
 
 BAR_TOLERANCE_FRACTION: Final = 0.02
@@ -40,7 +41,7 @@ async def crop(context: StageContext) -> Crop:
     Raises:
         StageError: the object is missing or the picture is refused.
     """
-    analysis, options = context.outputs.analysis, context.job.options.auto_crop
+    analysis, options = context.output(Analysis), context.job.options.auto_crop
     if analysis is None or not options.is_enabled or not analysis.cropping.is_cropping_needed:
         return Crop(was_cropped=False)
     suggested = analysis.cropping.suggested_crop
@@ -102,3 +103,6 @@ def _is_within_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> 
         and whole.right - kept.right <= ((bar := whole.right - between_bars.right) and bar + across)
         and whole.bottom - kept.bottom <= ((bar := whole.bottom - between_bars.bottom) and bar + down)
     )
+
+
+CROP = Stage("CROPPING", crop, output=Crop, deadline_s=60)

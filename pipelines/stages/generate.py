@@ -2,17 +2,18 @@
 
 import hashlib
 
+from pipelines.analysis import Analysis
 from pipelines.errors import BadImageError, BrokenAnswerError
 from pipelines.imaging.budget import Held
 from pipelines.imaging.finishing import FinishedImage, finish, finished
 from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import BYTES_PER_PIXEL, read_header
 from pipelines.imaging.orientation import oriented_size
-from pipelines.job import Generated, Prompt
-from pipelines.prompts import ALL_CORRECTIONS, Purpose, prompt_text
+from pipelines.job import Crop, Generated, Prompt, PromptText
+from pipelines.prompts import ALL_CORRECTIONS, Purpose, corrections, prompt_text
 from pipelines.providers.calls import Answer
 from pipelines.providers.provider import EncodedImage
-from pipelines.stage import StageContext
+from pipelines.stage import Stage, StageContext
 from pipelines.stages.objects import read_input, read_references, read_source, room_for
 from pipelines.stages.results import hash_of, is_stored, reuse, store
 
@@ -23,7 +24,7 @@ async def generate(context: StageContext) -> Generated:
     Raises:
         StageError: an object is missing, a picture is refused, the provider or the storage failed.
     """
-    if (kept := context.outputs.generated) is not None and await is_stored(context.storage, kept):
+    if (kept := context.earlier) is not None and await is_stored(context.storage, kept):
         return kept
     sources = (context.job.input_key or context.job.input_url, context.job.source_key)
     pictures = sum(map(bool, sources)) + len(context.job.options.prompt.reference_images)
@@ -33,10 +34,7 @@ async def generate(context: StageContext) -> Generated:
 
 async def _make(context: StageContext, room: Held) -> Generated:
     """Have the picture made of what is read, or find that it was made."""
-    job = context.job
-    prompt = context.outputs.prompt or Prompt.of_job(
-        prompt_text(job.purpose, None, job.options, job.prompt), ALL_CORRECTIONS, job
-    )
+    job, prompt = context.job, _prompt(context)
     images, width_px, height_px = await _pictures(context)
     room.shrink(sum(len(image.data) for image in images))
     input_hash = hash_of(context, images)
@@ -61,13 +59,24 @@ async def _make(context: StageContext, room: Held) -> Generated:
     )
 
 
+def _prompt(context: StageContext) -> Prompt:
+    """Return what is asked of the provider; what is to be treated follows from the analysis that the text was made of.
+
+    A job without such a stage asks in its own words, and for every correction.
+    """
+    job, written = context.job, context.output(PromptText)
+    if written is None:
+        return Prompt.of_job(prompt_text(job.purpose, None, job.options, job.prompt), ALL_CORRECTIONS, job)
+    return Prompt.of_job(written.text, corrections(context.output(Analysis), job.options.prompt), job)
+
+
 async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int]:
     """Return the pictures to work on, and the width and height in pixels that the result is to have."""
     long_side_px = context.job.tier.long_side_px
     if context.job.purpose is Purpose.GENERATE:
         return [], *_size_of_aspect(context.job.aspect or 1.0, long_side_px)
     data = await read_input(context)
-    box = context.outputs.crop.box if context.outputs.crop else None
+    box = crop.box if (crop := context.output(Crop)) else None
     size = whole = await context.pixels.run(oriented_size, data, context.limits)
     if box is not None:
         if box.right > whole[0] or box.bottom > whole[1]:
@@ -101,3 +110,6 @@ async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px:
         )
     except BadImageError as error:
         raise BrokenAnswerError(f"{answer.model} answered with no usable picture: {error}") from error
+
+
+GENERATE = Stage("GENERATING", generate, output=Generated, deadline_s=420)

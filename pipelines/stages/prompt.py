@@ -1,12 +1,15 @@
 """PROMPTING: say what is asked of the provider."""
 
-from pipelines.job import Prompt
-from pipelines.prompts import corrections, prompt_text
-from pipelines.stage import StageContext
+from pipelines.analysis import Analysis
+from pipelines.job import PromptText
+from pipelines.prompts import prompt_text
+from pipelines.stage import Stage, StageContext
 
 
-async def prompt(context: StageContext) -> Prompt:
-    """Return the prompt that follows from analysis and pipeline."""
-    job, analysis = context.job, context.outputs.analysis
-    text = prompt_text(job.purpose, analysis, job.options, job.prompt)
-    return Prompt.of_job(text, corrections(analysis, job.options.prompt), job)
+async def prompt(context: StageContext) -> PromptText:
+    """Return the text that follows from analysis and pipeline."""
+    job = context.job
+    return PromptText(prompt_text(job.purpose, context.output(Analysis), job.options, job.prompt))
+
+
+PROMPT = Stage("PROMPTING", prompt, output=PromptText, deadline_s=30)

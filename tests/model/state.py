@@ -7,7 +7,8 @@ long as the queue row names that worker. Time isn't counted: whatever may happen
 from typing import NamedTuple
 
 from models.job_state import LABEL_CHANGES, TERMINAL, TRANSITIONS, JobStatus
-from pipelines.stage import StageName
+from pipelines.stages.analyze import ANALYZE
+from pipelines.stages.generate import GENERATE
 
 STATUSES = tuple(status.value for status in JobStatus)
 PENDING, PROCESSING, COMPLETED, FAILED, REFUNDED, CANCELLED = STATUSES
@@ -18,7 +19,7 @@ LABELS = frozenset((before.value, after.value) for before, after in LABEL_CHANGE
 
 NEW, DELETED = "not submitted", "deleted"
 
-ANALYZING, GENERATING = StageName.ANALYZING.value, StageName.GENERATING.value
+ANALYZING, GENERATING = ANALYZE.name, GENERATE.name
 STAGES = (ANALYZING, GENERATING)
 """Two stand for four: the one that buys a picture, and one before it that buys, too, and ends with a checkpoint."""
 

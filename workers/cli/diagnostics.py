@@ -16,11 +16,11 @@ def config(*, as_json: Json = False) -> int:
 
     Secrets are masked.
     """
-    from config.settings import load_settings
     from config.settings_table import describe
+    from workers.cli.opening import known_settings
     from workers.cli.output import WIDE_FROM, Column, console, print_json, print_table
 
-    rows = describe(load_settings())
+    rows = describe(known_settings())
     if as_json:
         print_json([asdict(row) for row in rows])
         return DONE

@@ -14,13 +14,27 @@ from workers.process.compose import Runtime, make_storage, migration_engine, ope
 _REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing", "sequence_behind"})
 
 
+def known_settings() -> Settings:
+    """Read the environment, names of stages included.
+
+    Raises:
+        SettingsError: a variable is unknown, malformed or missing.
+    """
+    settings = load_settings()
+    if settings.stage_deadlines:
+        from pipelines.job_types import require_known_stages  # noqa: PLC0415 - heavy, and seldom asked for
+
+        require_known_stages(settings)
+    return settings
+
+
 def open_settings(*, is_service: bool) -> Settings:
     """Read the environment and set up logging: a service says what it does, a command only what is wrong.
 
     Raises:
         SettingsError: a variable is unknown, malformed or missing.
     """
-    settings = load_settings()
+    settings = known_settings()
     level = settings.log_level if is_service or "log_level" in settings.model_fields_set else "warning"
     configure_logging(settings.model_copy(update={"log_level": level}))
     return settings

@@ -2,7 +2,6 @@
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,15 +14,6 @@ if TYPE_CHECKING:
     from workers.process.compose import Runtime
 
 
-class StageChoice(StrEnum):
-    """A stage as people type it."""
-
-    ANALYZING = "analyzing"
-    CROPPING = "cropping"
-    PROMPTING = "prompting"
-    GENERATING = "generating"
-
-
 def retry(
     job_ids: Annotated[list[str] | None, typer.Argument(metavar="JOB_ID", help="Ids of jobs, or a filter.")] = None,
     status: Statuses = None,
@@ -33,8 +23,8 @@ def retry(
     error: ErrorText = None,
     limit: Limit = 50,
     stage: Annotated[
-        StageChoice | None,
-        typer.Option("--from-stage", case_sensitive=False, help="Start here, with what the old job has finished."),
+        str | None,
+        typer.Option("--from-stage", metavar="STAGE", help="Start here, with what the old job has finished."),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Of the generation, for the new jobs only.")] = None,
     reason: Reason = None,
@@ -62,7 +52,9 @@ def retry(
     from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
     from workers.operations.users import find_user
 
-    terms = RetryTerms(None if stage is None else stage.name, model, redoes_completed=redo, only_once=is_filter)
+    terms = RetryTerms(
+        None if stage is None else _stage_named(stage), model, redoes_completed=redo, only_once=is_filter
+    )
 
     async def work(runtime: "Runtime") -> int:
         ids = list(dict.fromkeys(job_ids or []))
@@ -91,6 +83,20 @@ def retry(
         return code
 
     return run_with_runtime(work)
+
+
+def _stage_named(text: str) -> str:
+    """Return a stage's name as rows have it.
+
+    Raises:
+        CommandUsageError: no job type has such a stage.
+    """
+    from pipelines.job_types import stage_names
+
+    if text.upper() not in stage_names():
+        known = ", ".join(name.lower() for name in stage_names())
+        raise CommandUsageError(f"--from-stage: {text!r} is no stage; known are {known}")
+    return text.upper()
 
 
 def _print_rehearsal(rehearsed: list["Retry"], cost_column: str, *, as_json: bool) -> None:

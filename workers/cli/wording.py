@@ -1,10 +1,12 @@
 """What became of a job, and why it waits, in words for people."""
 
+import json
 from typing import Final
 
 from models.history.actions import Action
 from models.history.timeline import ProviderCall, StageRun, StoredObject
 from models.money.job_money import MoneyMove
+from models.queue.checkpoints import LeftOutput
 from models.queue.job_rows import Job
 from models.queue.pause_records import Pause
 from models.queue.waiting import QueuedJob, UnlabelledEnd
@@ -12,6 +14,9 @@ from models.schema.server import IdleSession
 from workers.operations.explaining import CallEnd, Event, Refused
 from workers.operations.spans import span
 from workers.operations.waiting import ShutProvider, Unqueued, Waiting
+
+MOST_LEFT_CHARS: Final = 500
+"""Of what a stage left; the rest is in darkroom.checkpoints."""
 
 
 def event_words(event: Event, job_id: str) -> str:
@@ -31,12 +36,21 @@ def event_words(event: Event, job_id: str) -> str:
             text = _action(action, job_id)
         case Refused() as refused:
             text = _refused(refused)
-        case StoredObject() as stored:
-            done = f"; {', '.join(stored.treatments)}" if stored.treatments else ""
-            text = f"stored {stored.key} ({stored.bytes:,} bytes){done}"
+        case StoredObject() | LeftOutput() as left:
+            text = _left(left)
         case Pause() as pause:
             text = f"{_named(pause)} goes on" if event.event == "resumed" else _paused(pause)
     return text
+
+
+def _left(left: StoredObject | LeftOutput) -> str:
+    """Say what a job left in storage, or a stage for which the job's row has no column."""
+    if isinstance(left, StoredObject):
+        done = f"; {', '.join(left.treatments)}" if left.treatments else ""
+        return f"stored {left.key} ({left.bytes:,} bytes){done}"
+    output = "nothing" if left.output is None else json.dumps(left.output, ensure_ascii=False)
+    is_short = len(output) <= MOST_LEFT_CHARS
+    return f"{left.stage} left {output if is_short else output[:MOST_LEFT_CHARS] + ' ...'}"
 
 
 def _money(move: MoneyMove) -> str:

@@ -19,6 +19,7 @@ from models.history.timeline import (
 )
 from models.job_state import TERMINAL
 from models.money.job_money import MoneyMove, money_of_job
+from models.queue.checkpoints import LeftOutput, left_outputs
 from models.queue.job_rows import Job, read_jobs
 from models.queue.pause_records import Pause, pauses_between
 from models.queue.waiting import QueuedJob, queued_job
@@ -44,7 +45,9 @@ class Refused:
     end: RefusedEnd
 
 
-Fact: TypeAlias = Job | StageRun | ProviderCall | CallEnd | MoneyMove | Action | Refused | StoredObject | Pause
+Fact: TypeAlias = (
+    Job | StageRun | ProviderCall | CallEnd | MoneyMove | Action | Refused | StoredObject | LeftOutput | Pause
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class _Records:
     actions: Sequence[Action]
     refused: Sequence[RefusedEnd]
     objects: Sequence[StoredObject]
+    left: Sequence[LeftOutput]
 
 
 async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
@@ -111,6 +115,7 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
         *(Event(action.at, "operator", action) for action in records.actions),
         *(Event(one.end.refused_at, "refused", one) for end in records.refused for one in _refused(end)),
         *(Event(one.created_at, "stored", one) for one in records.objects),
+        *(Event(one.at, "left", one, one.stage) for one in records.left),
     ]
     if job is None and not events:
         raise job_not_found(job_id)
@@ -132,6 +137,7 @@ async def _read(connection: Connection, job_id: str) -> _Records:
         actions=await actions_about_job(connection, job_id),
         objects=await stored_objects(connection, job_id),
         refused=await refused_ends(connection, job_id),
+        left=await left_outputs(connection, job_id),
     )
 
 

@@ -1,6 +1,6 @@
 """Doing finished jobs once more: as new jobs, each with its own charge."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -8,10 +8,11 @@ from typing import Final
 
 from models.connections import Connection
 from models.history.actions import is_retried, record_action
-from models.history.timeline import finished_stages, last_payload
+from models.history.timeline import last_payload
 from models.job_state import JobStatus
+from models.queue.checkpoints import carry, resumable_stages
 from models.queue.job_rows import Job
-from models.queue.retrying import begin_at, carry_stages, lock_job, submit_again
+from models.queue.retrying import begin_at, lock_job, submit_again
 from pipelines.job_types import JOB_TYPES
 from workers.operations.errors import (
     RETRYABLE,
@@ -172,30 +173,26 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
         payload.pop("is_redone", None)
     new_id = await submit_again(connection, old, payload.get("model", ""))
     if finished:
-        await carry_stages(connection, new_id, old, terms.from_stage, finished)
+        await carry(connection, old.job_type, old.id, new_id, finished, str(terms.from_stage))
     if finished or payload:
         await begin_at(connection, new_id, terms.from_stage if finished else None, payload)
     return new_id
 
 
-async def _stages_before(connection: Connection, old: Job, stage: str | None) -> int:
-    """Count the stages before the one to start from: the old job has finished all of them.
+async def _stages_before(connection: Connection, old: Job, stage: str | None) -> Sequence[str]:
+    """Return the stages before the one to start from: the old job has finished all of them.
 
     Raises:
         InvalidInputError: it hasn't, or there is no such stage.
     """
     if stage is None:
-        return 0
-    names = [str(one.name) for one in JOB_TYPES[old.job_type].stages]
+        return ()
+    names = [one.name for one in JOB_TYPES[old.job_type].stages]
     if stage not in names:
         raise InvalidInputError(f"job {old.id} is of type {old.job_type}, whose stages are {', '.join(names)}")
     before = names[: names.index(stage)]
-    finished = await finished_stages(connection, old.id, old.job_type)
-    if old.columns.get("analysisResult") is not None:  # of a job that was itself begun later, or whose history is gone
-        finished.add("ANALYZING")
-    if old.columns.get("geminiPrompt") is not None:
-        finished.update(before)
+    finished = await resumable_stages(connection, old.job_type, old.id, old.columns, names)
     missing = [name for name in before if name not in finished]
     if missing:
         raise InvalidInputError(f"job {old.id} has not finished {missing[0]}; start from there at the latest")
-    return len(before)
+    return before

@@ -4,13 +4,14 @@ from config.embedded.services import Services
 from config.settings import Settings
 from models.history.actions import record_action
 from models.queue.left_behind import TakeInTerms, TakenOver, take_over
+from pipelines.job_types import stage_deadlines
 from workers.gate.rules import stops_of
 from workers.process.compose import make_direct_database
 
 
 def take_in_terms(settings: Settings) -> TakeInTerms:
     """Return the terms on which schedulers take in, and end, jobs without a queue row."""
-    return TakeInTerms.of(settings.max_wait_s, list(settings.stage_deadlines.values()), stops_of(settings))
+    return TakeInTerms.of(settings.max_wait_s, list(stage_deadlines(settings).values()), stops_of(settings))
 
 
 async def take_over_jobs(settings: Settings, services: Services, *, actor: str) -> TakenOver:

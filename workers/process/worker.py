@@ -25,6 +25,7 @@ from config.embedded.services import embedded_services
 from config.log import configure_logging, secret_mask
 from config.settings import Settings, load_settings
 from models.schema.migrations.errors import MigrationError
+from pipelines.job_types import require_known_stages
 from workers.gate.check import check_providers
 from workers.process.compose import (
     ModeMismatchError,
@@ -41,7 +42,6 @@ from workers.process.tools import Tools, open_tools
 from workers.process.unbuilt import warn_of_unbuilt
 from workers.process.wake_up import Lanes, declare_wake_ups
 from workers.running.claim_loop import ClaimLoop
-from workers.running.error_log import ErrorLog
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 from workers.running.runner import Runner
@@ -131,7 +131,7 @@ class WorkerProcess:
 
 def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
     settings = runtime.settings
-    errors = ErrorLog(runtime.database, secret_mask(settings))
+    mask = secret_mask(settings)
     stages = StageRunner(
         database=runtime.database,
         storage=runtime.storage,
@@ -140,14 +140,14 @@ def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
         deadlines_s=settings.stage_deadlines,
         limits=tools.limits,
         answer_limits=tools.answer_limits,
-        errors=errors,
+        mask=mask,
         fetcher=tools.fetcher,
         maker=tools.engine,
         reuses_results=settings.reuse_results,
         check_job=tools.gate.require_makeable,
         models=tools.models,
     )
-    return Runner(stages.run, Recorder(runtime.database, errors).record)
+    return Runner(stages, Recorder(runtime.database, mask))
 
 
 async def _once_set(event: threading.Event) -> None:
@@ -229,5 +229,6 @@ def main() -> None:
     """Set up the broker of this process; dramatiq's command line calls it after its fork."""
     _hear_echoes_once()
     settings = load_settings()
+    require_known_stages(settings)
     configure_logging(settings)
     dramatiq.set_broker(make_worker_broker(settings))

@@ -21,6 +21,7 @@ from models.database import Database
 from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, wake_due
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
+from pipelines.job_types import stage_deadlines
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
 from workers.outcome import outcome_of
 from workers.process.pulse import Pulse
@@ -70,6 +71,7 @@ class ClaimLoop:
         """
         self._lanes = lanes
         self._settings = settings
+        self._deadlines_s = stage_deadlines(settings)
         self._database = database
         self._worker_id = worker_id
         self._run_job = run_job
@@ -186,7 +188,7 @@ class ClaimLoop:
             most = self._free_lanes()
             if most <= 0 or self._is_stopping:
                 break
-            taken = await take(self._database, self._worker_id, queue, most, self._settings.stage_deadlines)
+            taken = await take(self._database, self._worker_id, queue, most, self._deadlines_s)
             for one in taken.claims:
                 self._start(one)
             started += len(taken.claims)

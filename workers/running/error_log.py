@@ -18,12 +18,13 @@ class ErrorLog:
     def __init__(self, database: Database, mask: SecretMask) -> None:
         """Keep where to write; the caller owns the database."""
         self._database = database
-        self.mask = mask
+        self._mask = mask
 
     async def add(self, job: RunningJob, error: Exception) -> None:
         """Write one row; neither its failure nor a call to end keeps the attempt's own end from its record."""
+        row = self._row(job, error)
         with contextlib.suppress(ToldToEndError), job.told_to_end():
-            await log_failed_attempts(self._database, [self._row(job, error)])
+            await log_failed_attempts(self._database, [row])
 
     def _row(self, job: RunningJob, error: Exception) -> FailedAttempt:
         claim, evidence = job.claim, error.evidence if isinstance(error, StageError) else None
@@ -34,9 +35,9 @@ class ErrorLog:
             user_id=claim.user_id,
             stage=job.stage,
             attempt=claim.attempt,
-            message=self.mask(str(error)),
+            message=self._mask(str(error)),
             type=type(error).__name__,
             code=error_code(error),
-            stack=self.mask("".join(traceback.format_exception(error))),
-            evidence=self.mask(evidence) if evidence else None,
+            stack=self._mask("".join(traceback.format_exception(error))),
+            evidence=self._mask(evidence) if evidence else None,
         )

@@ -11,13 +11,13 @@ from typing import Final, TypeAlias
 import asyncpg
 import structlog
 
+from config.masking import SecretMask
 from models.connections import ContentionError, DatabaseLostError, is_cancelled
 from models.queue.claims import ClaimLostError, FencedError
-from models.queue.refusal import Refusal, words_of
+from models.queue.refusal import words_of
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed
 from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
 from workers.running.causes import what_lacks
-from workers.running.error_log import ErrorLog
 from workers.running.job import Ending, RunningJob, ToldToEndError
 from workers.running.retry import retry_delay
 
@@ -38,64 +38,67 @@ class ClaimLost:
     is_fenced: bool = False
 
 
-Outcome: TypeAlias = Completed | Failed | Retried | Snoozed | Released | ClaimLost
+End: TypeAlias = Completed | Failed | Retried | Snoozed | Released | ClaimLost
 
 
-async def outcome_of(job: RunningJob, steps: Awaitable[Outcome], errors: ErrorLog) -> Outcome:
-    """Let steps come to an outcome, however they end. Only a cancellation that isn't the job's own is raised.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, not written yet. `error` is what failed in it, for error_logs; None if nothing did."""
+
+    end: End
+    error: Exception | None = None
+
+
+async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *, writes_end: bool = False) -> Outcome:
+    """Let steps come to an outcome, however they end. Nothing is written, and only a foreign cancellation is raised.
 
     Args:
         job: whose steps they are.
-        steps: the stages of its run, or the record of their outcome.
-        errors: keeps what failed.
+        steps: the stages of its run, or the record of its end.
+        mask: takes secrets out of reasons.
+        writes_end: the steps write the end of the run: what the database says to that, it says of the end.
     """
     try:
         with job.told_to_end():
-            return await steps
+            return Outcome(await steps)
     except ToldToEndError as told:
-        return ClaimLost(job.stage) if told.ending is Ending.CLAIM_LOST else Released(job.stage, job.stage_ms)
+        is_lost = told.ending is Ending.CLAIM_LOST
+        return Outcome(ClaimLost(job.stage) if is_lost else Released(job.stage, job.stage_ms))
     except ClaimLostError as lost:
-        return ClaimLost(job.stage, is_fenced=isinstance(lost, FencedError))
+        return Outcome(ClaimLost(job.stage, is_fenced=isinstance(lost, FencedError)))
     except StageError as error:
-        if not isinstance(error, ThrottledError) or error.evidence:  # a snooze has failed no attempt
-            await errors.add(job, error)
-        return _of_stage_error(job, error, errors)
+        is_failure = not isinstance(error, ThrottledError) or error.evidence  # a snooze has failed no attempt
+        return Outcome(_end_by(job, error, mask), error if is_failure else None)
     except Exception as error:  # noqa: BLE001 - a bug of ours must not lose a job either
-        return await _of_another_error(job, error, errors)
+        return _by_another_error(job, error, mask, writes_end=writes_end)
 
 
-async def _of_another_error(job: RunningJob, error: Exception, errors: ErrorLog) -> Outcome:
+def _by_another_error(job: RunningJob, error: Exception, mask: SecretMask, *, writes_end: bool) -> Outcome:
     """Turn an error that is no stage's own into what happens to the job."""
-    if isinstance(error, DatabaseLostError | ContentionError):
+    is_refused = isinstance(error, asyncpg.PostgresError) and not is_cancelled(error)
+    if isinstance(error, asyncpg.PostgresError | ContentionError) and (writes_end or is_refused):
+        words = words_of(error)
+        log.error("job_end_refused", stage=job.stage, error=words)  # PostgreSQL's refusal: our stack says nothing
+        if isinstance(error, ContentionError):
+            reason = "another program holds rows of this job"
+            return Outcome(Snoozed(job.stage, reason, HELD_DELAY, job.stage_ms), error)
+        reason = f"the database refused the result of {job.stage}: {words}"
+    elif isinstance(error, DatabaseLostError | ContentionError):
         log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
         # due at once, it would be claimed over and over where claims get a connection and stages get none
-        return Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, job.stage_ms)
-    if isinstance(error, asyncpg.PostgresError) and not is_cancelled(error):
-        return await refused_outcome(job, error, errors)
-    if isinstance(error, OSError | MemoryError | asyncpg.PostgresError):
+        return Outcome(Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, job.stage_ms))
+    elif isinstance(error, OSError | MemoryError | asyncpg.PostgresError):
         log.warning("stage_lacked_resources", stage=job.stage, error=str(error), error_type=type(error).__name__)
         reason = f"{job.stage} wasn't possible now: {what_lacks(error)}"
     else:
         log.error("stage_crashed", stage=job.stage, exc_info=error)
         reason = f"unexpected {type(error).__name__} in {job.stage}"
-    await errors.add(job, error)
-    return _of_stage_error(job, TransientError(reason), errors)
+    return Outcome(_end_by(job, TransientError(reason), mask), error)
 
 
-async def refused_outcome(job: RunningJob, error: Refusal, errors: ErrorLog) -> Outcome:
-    """Say what happens to a job whose result the database refuses; it must not have it made over and over."""
-    words = words_of(error)
-    log.error("job_end_refused", stage=job.stage, error=words)  # PostgreSQL's refusal: our stack says nothing
-    await errors.add(job, error)
-    if isinstance(error, ContentionError):
-        return Snoozed(job.stage, "another program holds rows of this job", HELD_DELAY, job.stage_ms)
-    refused = TransientError(f"the database refused the result of {job.stage}: {words}")
-    return _of_stage_error(job, refused, errors)
-
-
-def _of_stage_error(job: RunningJob, error: StageError, errors: ErrorLog) -> Outcome:
+def _end_by(job: RunningJob, error: StageError, mask: SecretMask) -> Snoozed | Failed | Retried:
     """Turn a stage's error into what happens to the job."""
-    claim, reason = job.claim, errors.mask(str(error))
+    claim, reason = job.claim, mask(str(error))
     if isinstance(error, ThrottledError):
         return Snoozed(job.stage, reason, max(error.retry_after, timedelta(seconds=1)), job.stage_ms)
     if isinstance(error, PermanentError) or not isinstance(error, TransientError):
@@ -106,20 +109,20 @@ def _of_stage_error(job: RunningJob, error: StageError, errors: ErrorLog) -> Out
     return Retried(job.stage, reason, delay, job.stage_ms)
 
 
-def report(outcome: Outcome) -> None:
+def report(end: End) -> None:
     """Write the line that says how a run ended."""
-    match outcome:
+    match end:
         case Completed():
-            log.info("job_completed", stage=outcome.finished)
+            log.info("job_completed", stage=end.finished)
         case Failed():
-            log.warning("job_failed", stage=outcome.stage, reason=outcome.reason)
+            log.warning("job_failed", stage=end.stage, reason=end.reason)
         case Retried():
-            delay_s = outcome.delay.total_seconds()
-            log.warning("job_retry_scheduled", stage=outcome.stage, reason=outcome.reason, delay_s=delay_s)
+            delay_s = end.delay.total_seconds()
+            log.warning("job_retry_scheduled", stage=end.stage, reason=end.reason, delay_s=delay_s)
         case Snoozed():
-            delay_s = outcome.delay.total_seconds()
-            log.info("job_snoozed", stage=outcome.stage, reason=outcome.reason, delay_s=delay_s)
+            delay_s = end.delay.total_seconds()
+            log.info("job_snoozed", stage=end.stage, reason=end.reason, delay_s=delay_s)
         case ClaimLost():
-            log.warning("job_claim_lost", stage=outcome.stage)
+            log.warning("job_claim_lost", stage=end.stage)
         case Released():
             log.info("job_released")

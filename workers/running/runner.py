@@ -1,11 +1,10 @@
 """The life of one claim: run, then record."""
 
-from collections.abc import Awaitable, Callable
-
 import structlog
 
 from workers.running.job import RunningJob
-from workers.running.outcomes import Outcome
+from workers.running.record import Recorder
+from workers.running.run import StageRunner
 
 log = structlog.get_logger(__name__)
 
@@ -13,19 +12,10 @@ log = structlog.get_logger(__name__)
 class Runner:
     """Takes claims of one process to their recorded ends."""
 
-    def __init__(
-        self,
-        run: Callable[[RunningJob], Awaitable[Outcome]],
-        record: Callable[[RunningJob, Outcome], Awaitable[None]],
-    ) -> None:
-        """Keep the two steps.
-
-        Args:
-            run: runs a claim's stages; writes no end.
-            record: writes how the run ended.
-        """
-        self._run = run
-        self._record = record
+    def __init__(self, stages: StageRunner, recorder: Recorder) -> None:
+        """Keep who runs and who records."""
+        self._stages = stages
+        self._recorder = recorder
 
     async def run_job(self, job: RunningJob) -> None:
         """Take one claim to its recorded end. Only a bug of ours raises."""
@@ -33,4 +23,5 @@ class Runner:
             job_id=job.claim.job_id, job_type=job.claim.job_type, attempt=job.claim.attempt
         )
         log.info("job_claimed", stage=job.stage)
-        await self._record(job, await self._run(job))
+        outcome = await self._stages.run(job)
+        await self._recorder.record(job, outcome)

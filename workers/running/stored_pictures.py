@@ -1,54 +1,60 @@
 """Pictures that a job, or its owner, has already bought and stored: they aren't bought again."""
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from functools import partial
 
 from models.database import Database
-from models.history.artifacts import Artifact, find_artifact, find_same, record_artifact
+from models.history.artifacts import Artifact, find_same, record_artifact
+from models.patience import read_patiently, with_database
 from models.queue.claims import Claim
 from pipelines.job import Generated
 from pipelines.storage.storage import Storage
-from workers.running.translation import artifact_of, generated_of
-
-T = TypeVar("T")
-
-
-class Trip(Protocol):
-    """Makes one trip to the database, and waits while PostgreSQL is gone."""
-
-    async def __call__(self, trip: Callable[[], Awaitable[T]]) -> T:
-        """Return what the trip returns."""
 
 
 class StoredPictures:
     """Finds and writes down what is stored, each in a trip of its own."""
 
-    def __init__(self, database: Database, storage: Storage, trip: Trip) -> None:
+    def __init__(self, database: Database, storage: Storage) -> None:
         """Keep where rows and objects are; the caller owns both."""
         self._database = database
         self._storage = storage
-        self._trip = trip
-
-    async def of_earlier_attempt(self, claim: Claim) -> Generated | None:
-        """Return what an earlier attempt of this job has stored."""
-        return self._generated(
-            await self._trip(lambda: self._database.run(lambda connection: find_artifact(connection, claim)))
-        )
 
     async def same(self, claim: Claim, input_hash: str) -> Generated | None:
         """Return what the same user has already of the same input."""
-        return self._generated(
-            await self._trip(lambda: self._database.run(lambda connection: find_same(connection, claim, input_hash)))
-        )
+        artifact = await read_patiently(self._database, partial(find_same, claim=claim, input_hash=input_hash))
+        return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
 
     async def record(self, claim: Claim, picture: Generated) -> None:
         """Write down what is stored, before anything else can go wrong: from here on it isn't bought again."""
-        artifact = artifact_of(picture)
-        await self._trip(
-            lambda: self._database.commit(
-                "record_artifact", lambda connection: record_artifact(connection, claim, artifact)
-            )
-        )
+        work = partial(record_artifact, claim=claim, artifact=_artifact_of(picture))
+        await with_database(partial(self._database.commit, "record_artifact", work))
 
-    def _generated(self, artifact: Artifact | None) -> Generated | None:
-        return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
+
+def _artifact_of(picture: Generated) -> Artifact:
+    """Return what is written down of a stored picture before its job is completed."""
+    return Artifact(
+        input_hash=picture.input_hash,
+        key=picture.key,
+        sha256=picture.sha256,
+        size_bytes=picture.size_bytes,
+        width_px=picture.width_px,
+        height_px=picture.height_px,
+        model=picture.model,
+        temperature=picture.temperature,
+        treatments=picture.treatments,
+    )
+
+
+def generated_of(artifact: Artifact, url: str) -> Generated:
+    """Rebuild a stored picture from what was written down, and the URL that its key has now."""
+    return Generated(
+        key=artifact.key,
+        url=url,
+        width_px=artifact.width_px,
+        height_px=artifact.height_px,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256,
+        model=artifact.model,
+        temperature=artifact.temperature,
+        treatments=tuple(artifact.treatments),
+        input_hash=artifact.input_hash,
+    )

@@ -109,7 +109,7 @@ def _analysis(text: str, model: str) -> Analysis:
         raise _no_analysis("JSON that is no object", text)
     reader = Reader()
     try:
-        analysis = Analysis.from_json(_with_readable_words(value, reader), source=model)
+        analysis = Analysis.of_result(_with_readable_words(value, reader), source=model)
     except (ValidationError, RecursionError, TypeError) as error:
         raise _no_analysis("JSON that breaks the schema", text) from error
     reader.report(NAME)

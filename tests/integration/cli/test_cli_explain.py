@@ -11,6 +11,7 @@ import pytest
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
+from models.queue.checkpoints import checkpoint
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import Failed, Retried, Snoozed, record
 from tests.builders import claim_jobs, make_job, make_user, make_worker, set_status
@@ -26,6 +27,27 @@ def explain(darkroom: Darkroom, job_id: str) -> Any:
 
 def waits(darkroom: Darkroom, job_id: str) -> dict[str, str]:
     return {wait["kind"]: wait["text"] for wait in explain(darkroom, job_id)["waits"]}
+
+
+async def leave_beside_the_row(database: Database) -> str:
+    """Let a job finish stages that its row has no column for: one left much, and one was switched off."""
+    await make_job(database)
+    (claim,) = await claim_jobs(database)
+    for stage, output in (("CHECKING", {"all": "ä" + "x" * 900, "words": "wohl geformt"}), ("WEIGHING", None)):
+        left = checkpoint("enhance", stage, output, following="GENERATING", deadline_s=60, duration_ms=1)
+        await database.run(lambda connection, left=left: record(connection, claim, left))  # type: ignore[misc]
+    return claim.job_id
+
+
+def test_what_stages_left_beside_the_row_is_told_and_cut(darkroom: Darkroom, arrange: Arrange) -> None:
+    job_id = arrange(leave_beside_the_row)
+
+    told = [(one["stage"], one["text"]) for one in explain(darkroom, job_id)["timeline"] if one["event"] == "left"]
+
+    assert told[1] == ("WEIGHING", "WEIGHING left nothing")
+    assert told[0][1].startswith('CHECKING left {"all": "äxxx')
+    assert told[0][1].endswith("x ...")
+    assert len(told[0][1]) < 600
 
 
 async def live_through_much(database: Database) -> str:

@@ -100,6 +100,16 @@ def test_retry_from_a_stage_that_was_not_reached_is_refused(darkroom: Darkroom, 
     assert arrange(lambda db: balance_of(db, user_id)) == 100
 
 
+@pytest.mark.parametrize("stage", ["upscaling", "", "GENERATING "])
+def test_retry_from_a_stage_that_no_job_type_has_names_those_there_are(
+    darkroom: Darkroom, arrange: Arrange, stage: str
+) -> None:
+    ran = darkroom("jobs", "retry", arrange(make_failed), "--from-stage", stage)
+
+    assert ran.code == 2
+    assert f"{stage!r} is no stage; known are analyzing, cropping, prompting, generating" in ran.err
+
+
 def test_retry_from_a_stage_of_a_retry_goes_back_to_the_first_jobs_work(darkroom: Darkroom, arrange: Arrange) -> None:
     old = arrange(make_failed)
     (second,) = darkroom("jobs", "retry", old, "--from-stage", "generating", "--json").json

@@ -67,7 +67,7 @@ async def add_job(db: asyncpg.Connection) -> None:
 async def test_upgrade_on_an_empty_database_applies_both_branches(url: str) -> None:
     result = await migrate.upgrade(url, prices=PRICES)
 
-    assert result.applied == ("application_0001", "application_0002", "darkroom_0001", "darkroom_0002")
+    assert result.applied == ("application_0001", "application_0002", "darkroom_0001", "darkroom_0002", "darkroom_0003")
     assert (result.is_adopted, result.mode, result.mode_before) == (False, "managed", None)
     assert await migrate.check(url) == []
     recorded = await migrate.recorded(url)
@@ -139,7 +139,7 @@ async def test_upgrades_by_several_processes_at_once_all_succeed(url: str) -> No
 
 async def test_upgrades_of_one_process_at_once_all_succeed(url: str) -> None:
     results = await asyncio.gather(*(migrate.upgrade(url, prices=PRICES) for _ in range(3)))
-    assert sorted(len(result.applied) for result in results) == [0, 0, 4]
+    assert sorted(len(result.applied) for result in results) == [0, 0, 5]
 
 
 async def test_upgrade_that_fails_leaves_nothing_behind(url: str, db: asyncpg.Connection) -> None:

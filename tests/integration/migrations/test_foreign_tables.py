@@ -41,7 +41,11 @@ async def test_foreign_tables_take_only_our_own_schema(url: str, db: asyncpg.Con
 
     result = await migrate.upgrade(url, prices=PRICES, mode="managed")
 
-    assert (result.is_adopted, result.applied, result.mode) == (True, ("darkroom_0001", "darkroom_0002"), "managed")
+    assert (result.is_adopted, result.applied, result.mode) == (
+        True,
+        ("darkroom_0001", "darkroom_0002", "darkroom_0003"),
+        "managed",
+    )
     assert (await db.fetch(PUBLIC), await db.fetch(CONSTRAINTS)) == before
     assert await db.fetchval("SELECT version_num FROM alembic_version") == "theirs"
     assert await db.fetchval("SELECT darkroom.link_pipelines()") == "trust"

@@ -329,6 +329,21 @@ async def test_queued_submission_is_kept_even_where_the_job_is_gone(database, ma
     assert await make_clockwork().run_extra("prune-submissions", NOW + timedelta(hours=1)) == {"deleted": 1}
 
 
+@pytest.mark.parametrize(("status", "is_kept"), [("PENDING", True), ("PROCESSING", True), ("FAILED", False)])
+async def test_what_a_stage_left_is_kept_until_its_job_is_long_over(database, make_clockwork, status, is_kept):
+    job = await make_job(database)
+    await set_status(database, job, status)
+    insert = "INSERT INTO darkroom.checkpoints (job_type, job_id, stage, at) VALUES ('enhance', $1, $2, $3)"
+    await database.fetch(insert, job, "CHECKING", NOW - timedelta(days=31))
+    await database.fetch(insert, job, "SHARPENING", NOW - timedelta(days=29))
+
+    counts = await make_clockwork().run_extra("prune-checkpoints", NOW)
+
+    assert counts == {"deleted": 0 if is_kept else 1}
+    rows = await database.fetch("SELECT stage FROM darkroom.checkpoints")
+    assert "SHARPENING" in {row["stage"] for row in rows}
+
+
 async def test_policy_for_a_table_that_is_gone_is_passed_over_and_says_so(database, make_clockwork):
     await database.fetch("DROP TABLE public.sessions")
     await database.fetch('ALTER TABLE public.merch_webhook_events RENAME COLUMN "createdAt" TO created')

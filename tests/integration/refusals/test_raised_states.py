@@ -8,12 +8,14 @@ import pytest
 from config.masking import SecretMask
 from config.settings import Settings
 from models import database as database_module
+from models import patience
 from models.queue import claims as claims_module
-from models.queue import left_behind, refusals, rescue, transitions
+from models.queue import left_behind, refusals, rescue, transitions, writing
 from models.queue.left_behind import TakeInTerms, end_left_behind, take_in
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Completed
+from models.queue.writing import write
 from pipelines.errors import BadImageError
 from tests.builders import (
     balance_of,
@@ -30,15 +32,12 @@ from tests.integration.refusals.rules import STATES, raise_states, run
 from tests.running import make_stages
 from workers.process.pulse import Pulse
 from workers.process.wake_up import Lanes
-from workers.running import patience, writing
 from workers.running import record as recording
 from workers.running.claim_loop import ClaimLoop
-from workers.running.error_log import ErrorLog
 from workers.running.job import RunningJob
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 from workers.running.runner import Runner
-from workers.running.writing import write
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 TERMS = TakeInTerms(max_wait_s=3_600, silence_s=60)
@@ -53,7 +52,8 @@ class GivenStages(StageRunner):
         if isinstance(self.given, Exception):
             raise self.given
         if isinstance(self.given, Checkpoint):
-            await write(self._database, job, self.given)
+            with job.recording():
+                await write(self._database, job.claim, self.given, waiting=job)
             raise BadImageError("its stage went on")
         return self.given
 
@@ -74,7 +74,7 @@ def given_stages(database, tmp_path, monkeypatch):
 @pytest.fixture
 def run_job(database, given_stages):
     """Take a claim to its recorded end."""
-    return Runner(given_stages.run, Recorder(database, ErrorLog(database, SecretMask([]))).record).run_job
+    return Runner(given_stages, Recorder(database, SecretMask([]))).run_job
 
 
 @pytest.fixture

@@ -36,7 +36,6 @@ def test_settings_constructed_by_field_name_ignore_the_process_environment(monke
         ("DARKROOM_QUEUES", '["a", "b"]', "queues", ("a", "b")),
         ("DARKROOM_STAGE_DEADLINES", "GENERATING=600", "stage_deadlines.GENERATING", 600),
         ("DARKROOM_STAGE_DEADLINES", '{"CROPPING": 1.5}', "stage_deadlines.CROPPING", 1.5),
-        ("DARKROOM_STAGE_DEADLINES", "GENERATING=600", "stage_deadlines.ANALYZING", 120),
         ("DARKROOM_PRICES", "TIER_2K=7", "prices.TIER_2K", 7),
         ("DARKROOM_USER_CAPS", "FREE=2,PREMIUM=10", "user_caps", {"FREE": 2, "PREMIUM": 10}),
         ("DARKROOM_RETENTION", "stage_runs=7", "retention.stage_runs", 7),

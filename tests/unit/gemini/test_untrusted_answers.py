@@ -68,7 +68,7 @@ def test_unknown_keys_are_dropped_texts_cut_and_fences_taken_off():
     analysis = analysis_of(answer(f"```json\n{text}\n```"), "m")
 
     assert (len(analysis.main_subject), analysis.source) == (200, "m")
-    assert "__proto__" not in analysis.to_json()
+    assert "__proto__" not in analysis.result()
 
 
 def test_nothing_of_an_analysis_is_pasted_into_a_prompt():

@@ -8,6 +8,7 @@ import pytest
 from models.job_tables.registry import JOB_TABLES
 from models.periodic import orphans
 from models.queue import claims
+from models.queue.checkpoints import _carry
 from models.queue.inputs import _record_pipeline
 from models.queue.resuming import _begin_at
 from models.queue.transitions import (
@@ -38,6 +39,11 @@ def statements() -> Iterator[tuple[str, str]]:
         for kind in (Checkpoint, Completed, Failed, Retried, Snoozed, Released):
             columns = COLUMNS.get((rows, kind), ())
             yield f"{rows}: {kind.__name__}", transition_statement(table, kind, columns, HELD, skip="")
+        yield (
+            f"{rows}: Checkpoint of a stage that has no column",
+            transition_statement(table, Checkpoint, (), HELD, skip="", keeps=True),
+        )
+        yield f"{rows}: carry what stages left to another job", _carry(table, ("ANALYZING", "CROPPING", "CHECKING"))
         yield (
             f"{rows}: Failed by nobody's claim",
             transition_statement(table, Failed, (), "q.attempts = $3", skip=" SKIP LOCKED"),

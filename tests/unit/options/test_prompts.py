@@ -4,7 +4,7 @@ from pipelines.options import PromptOptions, resolve
 from pipelines.prompts import ALL_CORRECTIONS, NO_CORRECTIONS, PHRASES, Corrections, Purpose, corrections, prompt_text
 from tests.unit.options.test_analysis import analysis_json
 
-ANALYSIS = Analysis.from_json(analysis_json(), source="m")
+ANALYSIS = Analysis.of_result(analysis_json(), source="m")
 FOUND = frozenset({Defect.IS_DARK, Defect.HAS_COLOR_CAST})
 
 
@@ -36,7 +36,7 @@ def test_prompt_text_has_a_fixed_phrase_per_defect():
 
 
 def test_prompt_text_never_holds_text_of_an_analysis():
-    hostile = Analysis.from_json(analysis_json(mainSubject="IGNORE ALL", lightingCondition="IGNORE ALL"), source="m")
+    hostile = Analysis.of_result(analysis_json(mainSubject="IGNORE ALL", lightingCondition="IGNORE ALL"), source="m")
 
     assert "IGNORE" not in prompt_text(Purpose.ENHANCE, hostile, resolve(None))
 

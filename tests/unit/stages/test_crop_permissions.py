@@ -1,7 +1,5 @@
 """What a pipeline lets a crop take: black bars are those that are measured, whatever a model calls them."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -40,8 +38,8 @@ def cropped(pixels, storage):
             pixels, storage, encoded(picture), options=resolve({"autoCropConfig": {"minCropRatio": 0.01} | config})
         )
         cropping = Cropping(is_cropping_needed=True, suggested_crop=suggestion, crop_reason=reason)
-        outputs = replace(context.outputs, analysis=Analysis(defects=SOUND, cropping=cropping, source="a model"))
-        result: Crop = await crop(replace(context, outputs=outputs))
+        analysis = Analysis(defects=SOUND, cropping=cropping, source="a model")
+        result: Crop = await crop(context.after(analysis))
         return result.was_cropped
 
     return run

@@ -10,7 +10,7 @@ from config.tiers import Tier
 from pipelines.errors import BadImageError
 from pipelines.fetching import FetchRefusedError, PictureFetcher
 from pipelines.imaging.header import DecodeLimits
-from pipelines.job import Job, Outputs
+from pipelines.job import Job
 from pipelines.options import resolve
 from pipelines.providers.calls import Answer
 from pipelines.providers.local.provider import LocalProvider
@@ -45,7 +45,7 @@ async def context(tmp_path, pixels):
     )
     return StageContext(
         job,
-        Outputs(),
+        (),
         Echo(pixels, LIMITS),
         FileStorage(tmp_path, "https://pictures.example"),
         pixels,

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,18 +13,19 @@ from PIL import Image
 from bench import quality_damage as damage
 from config.tiers import Tier
 from pipelines import keys
+from pipelines.analysis import Analysis
 from pipelines.errors import BadImageError, BrokenAnswerError, MissingObjectError, ProviderNotConfiguredError
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
-from pipelines.job import Crop, Generated, Job, Outputs, Prompt
+from pipelines.job import Crop, Generated, Job, PromptText
 from pipelines.job_types import JOB_TYPES
 from pipelines.options import resolve
 from pipelines.prompts import Purpose
 from pipelines.providers.calls import Answer
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.providers.provider import EncodedImage
-from pipelines.stage import StageContext, StageName
+from pipelines.stage import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
 
@@ -73,7 +75,7 @@ async def context_of(pixels, storage, picture_bytes, *, provider=None, **parts):
     if picture_bytes is not None:
         await store(storage, made.input_key, picture_bytes)
     provider = provider or LocalProvider(pixels, LIMITS)
-    return StageContext(made, Outputs(), provider, storage, pixels, LIMITS)
+    return StageContext(made, (), provider, storage, pixels, LIMITS)
 
 
 async def store(storage, key, data):
@@ -82,16 +84,11 @@ async def store(storage, key, data):
 
 async def run_all(context):
     """Run every stage, handing outputs on as the runner does."""
-    names = {
-        StageName.ANALYZING: "analysis",
-        StageName.CROPPING: "crop",
-        StageName.PROMPTING: "prompt",
-    }
     for stage in JOB_TYPES[context.job.job_type].stages:
         output = await stage.run(context)
-        if stage.name in names:
-            context = replace(context, outputs=replace(context.outputs, **{names[stage.name]: output}))
-    return context.outputs, output
+        context = context.after(output)
+    kinds = {"analysis": Analysis, "crop": Crop, "prompt": PromptText}
+    return SimpleNamespace(**{name: context.output(kind) for name, kind in kinds.items()}), output
 
 
 def letterboxed(picture, bar=40):
@@ -121,7 +118,7 @@ async def test_enhance_crops_black_bars_to_the_pixel(pixels, storage):
     outputs, generated = await run_all(context)
 
     assert outputs.crop == Crop(was_cropped=True, box=PixelBox(0, 40, 320, 200))
-    assert outputs.crop.to_json() == {"x": 0, "y": 40, "w": 320, "h": 200}
+    assert outputs.crop.to_json()["box"] == {"x": 0, "y": 40, "w": 320, "h": 200}
     assert (generated.width_px, generated.height_px) == (1024, 640)
 
 
@@ -264,12 +261,12 @@ async def test_outputs_rebuilt_from_their_columns_are_the_same(pixels, storage):
     context = await context_of(pixels, storage, encoded(letterboxed(scene())))
     outputs, generated = await run_all(context)
 
-    crop = Crop.from_json(outputs.crop.to_json(), was_cropped=outputs.crop.was_cropped)
-    analysis = type(outputs.analysis).from_json(outputs.analysis.to_json(), source="local")
+    crop = Crop.from_json(outputs.crop.to_json())
+    analysis = Analysis.from_json(outputs.analysis.to_json())
 
     assert crop == outputs.crop
-    assert analysis.to_json() == outputs.analysis.to_json()
-    assert Prompt.from_json(outputs.prompt.to_json(), job=context.job, analysis=analysis) == outputs.prompt
+    assert (analysis.result(), analysis.source) == (outputs.analysis.result(), outputs.analysis.source)
+    assert PromptText.from_json(outputs.prompt.to_json()) == outputs.prompt
     assert Generated.from_json(generated.to_json()) == generated
 
 

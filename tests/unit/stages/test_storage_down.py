@@ -8,7 +8,7 @@ from tenacity import stop_after_attempt, wait_none
 from config.tiers import Tier
 from pipelines.errors import InvalidOptionsError, StorageUnavailableError
 from pipelines.imaging.header import DecodeLimits
-from pipelines.job import Job, Outputs
+from pipelines.job import Job
 from pipelines.options import resolve
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.stage import StageContext
@@ -63,7 +63,7 @@ async def context(tmp_path, monkeypatch, pixels):
     storage.was_repeated = asyncio.Event()
     (tmp_path / key).parent.mkdir(parents=True)
     (tmp_path / key).write_bytes(encoded(photo(), "PNG"))
-    return StageContext(job, Outputs(), CountingProvider(pixels, LIMITS), storage, pixels, LIMITS)
+    return StageContext(job, (), CountingProvider(pixels, LIMITS), storage, pixels, LIMITS)
 
 
 async def test_upload_is_repeated_until_the_storage_is_back_and_nothing_is_bought_again(context):

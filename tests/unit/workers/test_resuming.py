@@ -1,14 +1,17 @@
 """Where a run begins: whatever stands in a row's own columns may be another program's."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.tiers import Tier
-from models.queue.inputs import JobInputs, Picture
-from pipelines.job import Job
-from pipelines.options import resolve
-from workers.running.translation import resume
+from models.queue.checkpoints import outputs_left
+from pipelines.analysis import Analysis
+from pipelines.job import Crop, PromptText
+from pipelines.job_types import JOB_TYPES
+from pipelines.resumption import resume
+from pipelines.stage import Stage
 
 STAGES = ["ANALYZING", "CROPPING", "PROMPTING", "GENERATING"]
 FLAGS = ("isDark", "isBlurry", "hasNoise", "isLowResolution", "isOverexposed", "hasColorCast")
@@ -24,9 +27,13 @@ GOOD = {
 
 
 def resumed(stage, job_type="enhance", **columns):
-    job = Job("j", job_type, "u", Tier("TIER_1K"), "k", "i", None, resolve({}))
-    inputs = JobInputs("TIER_1K", Picture("i", "k", is_allowed=True), None, None, GOOD | columns)
-    return resume(job, inputs, stage)
+    return resume(job_type, stage, outputs_left(job_type, GOOD | columns, {}))
+
+
+def outputs_of(found):
+    """Return analysis, crop and prompt of what was read back, None for one that wasn't."""
+    kinds = (Analysis, Crop, PromptText)
+    return [next((one for one in found.outputs if isinstance(one, kind)), None) for kind in kinds]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -34,9 +41,8 @@ def test_row_of_ours_begins_where_it_stopped(stage):
     found = resumed(stage)
 
     assert [one.name for one in found.stages] == STAGES[STAGES.index(stage) :]
-    assert found.discarded == ()
-    done = [found.outputs.analysis, found.outputs.crop, found.outputs.prompt]
-    assert [output is not None for output in done] == [STAGES.index(stage) > number for number in range(3)]
+    assert found.discarded is None
+    assert [output is not None for output in outputs_of(found)] == [STAGES.index(stage) > number for number in range(3)]
 
 
 FOREIGN_ANALYSES = [
@@ -57,8 +63,8 @@ FOREIGN_ANALYSES = [
 def test_analysis_that_cannot_be_read_begins_anew(stage, value):
     found = resumed(stage, analysisResult=value)
 
-    assert ([one.name for one in found.stages], found.discarded) == (STAGES, ("analysisResult",))
-    assert (found.outputs.analysis, found.outputs.crop, found.outputs.prompt) == (None, None, None)
+    assert ([one.name for one in found.stages], found.discarded) == (STAGES, "ANALYZING")
+    assert outputs_of(found) == [None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -78,15 +84,16 @@ def test_analysis_that_cannot_be_read_begins_anew(stage, value):
 def test_crop_that_cannot_be_read_is_decided_anew_and_the_analysis_kept(value):
     found = resumed("GENERATING", cropDimensions=value)
 
-    assert (found.stages[0].name, found.discarded) == ("CROPPING", ("cropDimensions",))
-    assert found.outputs.analysis is not None
-    assert found.outputs.prompt is None
+    assert (found.stages[0].name, found.discarded) == ("CROPPING", "CROPPING")
+    analysis, _, prompt = outputs_of(found)
+    assert analysis is not None
+    assert prompt is None
 
 
 def test_columns_of_stages_that_are_still_to_come_are_not_read():
     found = resumed("ANALYZING", analysisResult={"foo": 1}, cropDimensions=[], geminiPrompt="x")
 
-    assert found.discarded == ()
+    assert found.discarded is None
     assert [one.name for one in found.stages] == STAGES
 
 
@@ -111,3 +118,52 @@ def test_no_json_in_a_row_crashes(stage, analysis, crop, prompt):
     found = resumed(stage, **columns, analysisSource=None)
 
     assert STAGES.index(found.stages[0].name) <= STAGES.index(stage)
+
+
+@dataclass(frozen=True)
+class Check:
+    """The output of a stage that rows have no column for."""
+
+    score: float
+
+    @classmethod
+    def from_json(cls, value):
+        return cls(float(value["score"]))
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """Give enhancements a stage CHECKING behind CROPPING, and resume one of them."""
+    check = Stage("CHECKING", None, output=Check, deadline_s=30)
+    stages = JOB_TYPES["enhance"].stages
+    changed = replace(JOB_TYPES["enhance"], stages=(*stages[:2], check, *stages[2:]))
+    monkeypatch.setitem(JOB_TYPES, "enhance", changed)
+    return lambda stage, kept: resume("enhance", stage, outputs_left("enhance", GOOD, kept))
+
+
+def test_output_that_is_kept_beside_the_row_is_read_back(checked):
+    found = checked("GENERATING", {"CHECKING": {"score": 0.5}})
+
+    assert [one.name for one in found.stages] == ["GENERATING"]
+    assert [one.score for one in found.outputs if isinstance(one, Check)] == [0.5]
+
+
+def test_stage_that_was_switched_off_is_not_run_again(checked):
+    assert [one.name for one in checked("GENERATING", {"CHECKING": None}).stages] == ["GENERATING"]
+
+
+@pytest.mark.parametrize("kept", [{}, {"CHECKING": {}}, {"CHECKING": {"score": "high"}}, {"CHECKING": "deep"}])
+def test_stage_whose_output_is_not_kept_or_cannot_be_read_runs_again(checked, kept):
+    found = checked("GENERATING", kept)
+
+    assert ([one.name for one in found.stages], found.discarded) == (
+        ["CHECKING", "PROMPTING", "GENERATING"],
+        "CHECKING",
+    )
+    assert len(found.outputs) == 2
+
+
+def test_what_stands_in_a_column_is_not_taken_from_what_is_kept(checked):
+    found = checked("CROPPING", {"ANALYZING": None})
+
+    assert outputs_of(found)[0] is not None

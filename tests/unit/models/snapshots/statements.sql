@@ -271,6 +271,35 @@ UPDATE public.image_enhancement_jobs j SET status = 'PENDING',
 FROM held WHERE j.id = held.job_id
 RETURNING j.status
 
+-- enhancements: Checkpoint of a stage that has no column
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
+            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
+               $6::jsonb, NULL
+        FROM held WHERE held.stage = $4::text),
+    kept AS (
+        INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
+        SELECT held.job_type, held.job_id, $4::text, $9::jsonb FROM held
+        ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now())
+UPDATE public.image_enhancement_jobs j SET "currentStage" = CASE WHEN $7::text IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN $7::text::public."PipelineStage" ELSE j."currentStage" END,
+    "errorMessage" = NULL,
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
+                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+
+-- enhancements: carry what stages left to another job
+UPDATE public.image_enhancement_jobs j SET "currentStage" = CASE WHEN $3::text IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN $3::text::public."PipelineStage" ELSE j."currentStage" END, "analysisResult" = o."analysisResult", "analysisSource" = o."analysisSource", "cropDimensions" = o."cropDimensions", "wasCropped" = o."wasCropped", "updatedAt" = darkroom.utc_now()
+FROM public.image_enhancement_jobs o WHERE j.id = $2 AND o.id = $1 AND $3::text IS NOT NULL
+
 -- enhancements: Failed by nobody's claim
 WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED),
     held AS MATERIALIZED (
@@ -442,6 +471,34 @@ UPDATE public.mcp_generation_jobs j SET status = 'PENDING',
     "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id
 RETURNING j.status
+
+-- generations: Checkpoint of a stage that has no column
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+    held AS MATERIALIZED (
+        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
+        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
+        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
+            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
+    history AS (
+        INSERT INTO darkroom.stage_runs
+            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
+        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
+               $6::jsonb, NULL
+        FROM held WHERE held.stage = $4::text),
+    kept AS (
+        INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
+        SELECT held.job_type, held.job_id, $4::text, $9::jsonb FROM held
+        ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now())
+UPDATE public.mcp_generation_jobs j SET "errorMessage" = NULL,
+    "updatedAt" = darkroom.utc_now()
+FROM held WHERE j.id = held.job_id
+RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
+                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+
+-- generations: carry what stages left to another job
+UPDATE public.mcp_generation_jobs j SET "updatedAt" = darkroom.utc_now()
+FROM public.mcp_generation_jobs o WHERE j.id = $2 AND o.id = $1 AND $3::text IS NOT NULL
 
 -- generations: Failed by nobody's claim
 WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED),

@@ -4,12 +4,13 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
 import structlog
 
-from models.connections import DATABASE_ERRORS, ContentionError, DatabaseLostError, is_cancelled
-from workers.running.job import RunningJob
+from models.connections import DATABASE_ERRORS, Connection, ContentionError, DatabaseLostError, is_cancelled
+from models.database import Database
 
 T = TypeVar("T")
 
@@ -29,11 +30,33 @@ CANCELLED_PATIENCE_S = 2.0
 """How long a statement is repeated that PostgreSQL cancels (a role's statement_timeout in a busy hour)."""
 
 
+class Waiting(Protocol):
+    """A job that waits for rows which another program holds, and may do so outside of its lane."""
+
+    def leave_lane(self) -> None:
+        """Let another job run meanwhile."""
+
+    def take_lane(self) -> None:
+        """Take the lane again."""
+
+
+async def read_patiently(database: Database, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Read as `Database.run` does, and wait while PostgreSQL is gone."""
+    return await with_database(partial(database.run, work))
+
+
+async def commit_patiently(
+    database: Database, name: str, work: Callable[[Connection], Awaitable[T]], *, waiting: Waiting | None = None
+) -> T:
+    """Commit as `Database.commit` does; wait while PostgreSQL is gone, and outside of a lane for rows held."""
+    return await with_database(partial(database.commit, name, work, patience_s=LANE_PATIENCE_S), waiting=waiting)
+
+
 async def with_database(
     trip: Callable[[], Awaitable[T]],
     *,
     contention_s: float | None = None,
-    waiting: RunningJob | None = None,
+    waiting: Waiting | None = None,
 ) -> T:
     """Make a trip; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides.
 

@@ -1,20 +1,20 @@
 """The write of a claim's transition: fenced, and patient with PostgreSQL and with rows that others hold."""
 
+from functools import partial
 from typing import Final
 
 from models.connections import ContentionError
 from models.database import Database
-from models.queue.claims import prolong
+from models.patience import LANE_PATIENCE_S, Waiting, with_database
+from models.queue.claims import Claim, prolong
 from models.queue.transitions import Transition, record
-from workers.running.job import RunningJob
-from workers.running.patience import LANE_PATIENCE_S, with_database
 
 PROLONGED_S: Final = 30.0
 """How long a claim lives at least whose result waits for a row; more than the time from one try to the next."""
 
 
 async def write(
-    database: Database, job: RunningJob, transition: Transition, *, contention_s: float | None = None
+    database: Database, claim: Claim, transition: Transition, *, waiting: Waiting, contention_s: float | None = None
 ) -> None:
     """Write a transition under the claim's fence; a PostgreSQL that is gone is waited for.
 
@@ -28,14 +28,9 @@ async def write(
 
     async def once() -> None:
         try:
-            await database.commit(
-                name, lambda connection: record(connection, job.claim, transition), patience_s=LANE_PATIENCE_S
-            )
+            await database.commit(name, partial(record, claim=claim, transition=transition), patience_s=LANE_PATIENCE_S)
         except ContentionError:  # the result is in hand: the stage's deadline has nothing more to say
-            await database.commit(
-                "prolong", lambda connection: prolong(connection, job.claim, PROLONGED_S), patience_s=0
-            )
+            await database.commit("prolong", partial(prolong, held=claim, at_least_s=PROLONGED_S), patience_s=0)
             raise
 
-    with job.recording():
-        await with_database(once, contention_s=contention_s, waiting=job)
+    await with_database(once, contention_s=contention_s, waiting=waiting)

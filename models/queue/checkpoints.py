@@ -1,0 +1,163 @@
+"""What finished stages left: in the columns that a job's row has for it, and else in darkroom.checkpoints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from models.connections import Connection
+from models.history.timeline import finished_stages
+from models.job_tables.registry import table_of
+from models.job_tables.rendering import as_id, assigned, shown_stage
+from models.job_tables.table import JobTable
+from models.queue.claims import Claim
+from models.queue.transitions import Checkpoint, Completed, Kept
+
+Json = Mapping[str, Any]
+
+OWN_TABLE: Final = "darkroom.checkpoints"
+
+
+def checkpoint(
+    job_type: str, stage: str, output: Json | None, *, following: str, deadline_s: float, duration_ms: int
+) -> Checkpoint:
+    """Return the transition by which a stage leaves its output, and the next one begins.
+
+    What neither a column nor darkroom.checkpoints keeps of it, such as what was measured, stands in the history.
+    """
+    columns = table_of(job_type).checkpoint_columns.get(stage)
+    if columns is None:
+        return Checkpoint(stage, following, deadline_s, duration_ms, kept=Kept(output))
+    given = output or {}
+    rest = {key: value for key, value in given.items() if key not in columns.values() and value}
+    values = {column: given[key] for column, key in columns.items()} if output else {}
+    return Checkpoint(stage, following, deadline_s, duration_ms, values, rest or None)
+
+
+def completed(
+    job_type: str,
+    stage: str,
+    output: Json | None,
+    result: Json | None,
+    *,
+    duration_ms: int,
+    pipeline_id: str | None,
+) -> Completed:
+    """Return the transition by which a job ends well.
+
+    Args:
+        job_type: of the job.
+        stage: the last one.
+        output: what it gave.
+        result: the stored picture, whichever stage made it.
+        duration_ms: of the last stage.
+        pipeline_id: of the pipeline that treated it.
+    """
+    facts = table_of(job_type).result.items() if result else ()
+    columns = {column: result[fact] for column, fact in facts} if result else {}
+    return Completed(stage, duration_ms, columns, output, pipeline_id)
+
+
+def has_columns(job_type: str, stage: str) -> bool:
+    """Say whether the job's row holds a stage's output by itself."""
+    return stage in table_of(job_type).checkpoint_columns
+
+
+def outputs_left(job_type: str, row: Json, kept: Mapping[str, Json | None]) -> dict[str, Json | None]:
+    """Return what is there of finished stages, by name, as their outputs become JSON; None of one that gave nothing.
+
+    Args:
+        job_type: of the job.
+        row: the columns of its row that finished stages, or another program, wrote.
+        kept: what darkroom.checkpoints has.
+    """
+    left = dict(kept)
+    for stage, columns in table_of(job_type).checkpoint_columns.items():
+        output = {key: row.get(column) for column, key in columns.items()}
+        left[stage] = None if all(value is None for value in output.values()) else output
+    return left
+
+
+def place_of(job_type: str, stage: str) -> str:
+    """Name where a stage's output is, for people."""
+    columns = table_of(job_type).checkpoint_columns.get(stage)
+    return OWN_TABLE if columns is None else next(iter(columns))
+
+
+_KEPT: Final = f"SELECT c.stage, c.output FROM {OWN_TABLE} c WHERE c.job_type = $1 AND c.job_id = $2"
+
+
+async def load_kept(connection: Connection, claim: Claim) -> dict[str, Json | None]:
+    """Read what darkroom.checkpoints has of a job, by stage; None for a stage that gave nothing."""
+    return {row["stage"]: row["output"] for row in await connection.fetch(_KEPT, claim.job_type, claim.job_id)}
+
+
+_LEFT: Final = f"SELECT c.stage, c.output, c.at FROM {OWN_TABLE} c WHERE c.job_id = $1 ORDER BY c.at, c.stage"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutput:
+    """What a stage left for which the job's row has no column; None where it gave nothing."""
+
+    stage: str
+    output: Json | None
+    at: datetime
+
+
+async def left_outputs(connection: Connection, job_id: str) -> list[LeftOutput]:
+    """Return what stages without a column left of a job, oldest first."""
+    return [LeftOutput(**row) for row in await connection.fetch(_LEFT, job_id)]
+
+
+async def resumable_stages(
+    connection: Connection, job_type: str, job_id: str, row: Json, stages: Sequence[str]
+) -> set[str]:
+    """Return which stages a job has finished whose outputs are still there.
+
+    Args:
+        connection: any.
+        job_type: of the job.
+        job_id: the job.
+        row: the job's own row, by column.
+        stages: of its type, in order.
+    """
+    table = table_of(job_type)
+    history = await finished_stages(connection, job_id, job_type)
+    kept = {row["stage"] for row in await connection.fetch(_KEPT, job_type, job_id)}
+    # a job that was itself begun later, or whose history is gone: what its row holds was finished, and what was before
+    held = [number for number, stage in enumerate(stages) if _is_held(table, stage, row)]
+    before = stages[: held[-1] + 1] if held else ()
+    return kept | {stage for stage in (*history, *before) if stage in table.checkpoint_columns}
+
+
+def _is_held(table: JobTable, stage: str, row: Json) -> bool:
+    columns = table.checkpoint_columns.get(stage)
+    return columns is not None and row.get(next(iter(columns))) is not None
+
+
+async def carry(
+    connection: Connection, job_type: str, job_id: str, new_id: str, stages: Sequence[str], following: str
+) -> None:
+    """Give a new job what another of its type has left of some stages; it begins at the one that follows them.
+
+    The caller owns the transaction, and queues the new job at that stage.
+    """
+    await connection.execute(_carry(table_of(job_type), stages), job_id, new_id, following)
+    await connection.execute(_CARRY_KEPT, job_type, job_id, new_id, list(stages))
+
+
+def _carry(table: JobTable, stages: Sequence[str]) -> str:
+    names = [f'"{column}"' for stage in stages for column in table.checkpoint_columns.get(stage, ())]
+    shown = [shown_stage(table.stage_column, "$3::text")] if table.stage_column else []
+    old, new = as_id(table, "$1"), as_id(table, "$2")
+    return f"""
+UPDATE {table.name} j SET {assigned(table, [*shown, *(f"{name} = o.{name}" for name in names)])}
+FROM {table.name} o WHERE j.{table.id_column} = {new} AND o.{table.id_column} = {old} AND $3::text IS NOT NULL
+"""
+
+
+_CARRY_KEPT: Final = f"""
+INSERT INTO {OWN_TABLE} (job_type, job_id, stage, output)
+SELECT c.job_type, $3, c.stage, c.output FROM {OWN_TABLE} c
+WHERE c.job_type = $1 AND c.job_id = $2 AND c.stage = ANY ($4)
+"""

@@ -1,0 +1,19 @@
+"""Tables, columns and indexes of our schema that came with the rebuilding of its inside."""
+
+from alembic import op
+
+from models.schema.migrations.session import execute_file
+
+revision = "darkroom_0003"
+down_revision = "darkroom_0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    execute_file(op.get_bind(), "schema/structure_tables.sql")
+
+
+def downgrade() -> None:
+    # A branch is taken down as a whole: darkroom_0001 drops everything in the schema, what stands here too.
+    pass

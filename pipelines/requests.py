@@ -1,0 +1,95 @@
+"""What a job may ask for: its prompt, its shape and the keys that it names, checked before anything is bought."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from config.job_terms import MAX_PROMPT_CHARS
+from pipelines import keys
+from pipelines.errors import InvalidOptionsError, NotYoursError
+
+
+def check_prompt(prompt: str | None) -> None:
+    """Check a user's own words, if there are any.
+
+    Raises:
+        InvalidOptionsError: they are empty or too long.
+    """
+    if prompt is None:
+        return
+    if not prompt.strip():
+        raise InvalidOptionsError("the prompt is empty")
+    if len(prompt) > MAX_PROMPT_CHARS:
+        raise InvalidOptionsError(f"the prompt has {len(prompt):,} characters; the limit is {MAX_PROMPT_CHARS:,}")
+
+
+def aspect_of(text: str | None) -> float | None:
+    """Read `W:H`, as `submit_generation` keeps it; None leaves it to the provider.
+
+    Raises:
+        InvalidOptionsError: it is no such text.
+    """
+    if text is None:
+        return None
+    width, _, height = text.partition(":")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise InvalidOptionsError(f"aspect {text[:20]!r} is no W:H, such as 16:9")
+    return int(width) / int(height)
+
+
+def check_input(key: str | None, url: str | None, user_id: str) -> None:
+    """Check the picture that a job is to change.
+
+    Raises:
+        InvalidOptionsError: it names none.
+        NotYoursError: its key is outside of its user's prefixes.
+    """
+    if key is None and url is None:
+        raise InvalidOptionsError(
+            "a MODIFY job needs an input picture: neither inputImageR2Key nor inputImageUrl is set"
+        )
+    if key is not None and not keys.is_users(key, user_id):
+        raise NotYoursError(f"input key {key} is not yours")
+
+
+def reference_keys(config: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Give number and key of each reference picture of a pipeline that has a key; JSON of another shape has none."""
+    prompt_config: Any = config.get("promptConfig")
+    references = prompt_config.get("referenceImages") if isinstance(prompt_config, dict) else None
+    for number, reference in enumerate(references if isinstance(references, list) else []):
+        key = reference.get("r2Key") if isinstance(reference, dict) else None
+        if isinstance(key, str):
+            yield number, key
+
+
+def check_references(config: Mapping[str, Any], owner_id: str | None) -> None:
+    """Check the keys of a pipeline's reference pictures.
+
+    Raises:
+        NotYoursError: one is outside of its pipeline owner's prefixes.
+    """
+    for number, key in reference_keys(config):
+        if owner_id is None or not keys.is_users(key, owner_id):
+            raise NotYoursError(
+                f"promptConfig.referenceImages[{number}].r2Key: {key} is not under its pipeline owner's prefix"
+            )
+
+
+def ids_that_share(named: Iterable[tuple[str | None, str]]) -> list[str]:
+    """Return ids of users to whom another program may have written a key that a job names as its owner's.
+
+    Nearly always none: it takes a folder below the owner's, and it matters only if there is a user with such an id.
+
+    Args:
+        named: keys, each with the id of the user whose it is said to be.
+    """
+    return sorted({one for key, owner_id in named if key is not None for one in keys.ids_below(key, owner_id)})
+
+
+def require_unshared(user_ids: Iterable[str]) -> None:
+    """Check that none of the ids that share a job's keys is a user's.
+
+    Raises:
+        NotYoursError: one is.
+    """
+    for user_id in user_ids:
+        raise NotYoursError(f"a key of this job may be user {user_id}'s and not yours")

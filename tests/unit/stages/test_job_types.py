@@ -1,0 +1,32 @@
+"""What a stage says of itself, and what the environment may say instead."""
+
+from dataclasses import replace
+
+import pytest
+
+from config.settings import Settings, SettingsError
+from pipelines import job_types
+from pipelines.job_types import JOB_TYPES, JobType, require_known_stages, stage_deadlines, stage_names
+from pipelines.stages.generate import GENERATE
+
+
+def test_stage_that_no_setting_names_keeps_its_own_deadline():
+    deadlines_s = stage_deadlines(Settings(stage_deadlines={"GENERATING": 600}))
+
+    assert deadlines_s == {"ANALYZING": 120, "CROPPING": 60, "PROMPTING": 30, "GENERATING": 600}
+
+
+def test_stage_of_a_new_job_type_has_its_deadline_and_may_be_named(monkeypatch):
+    drawn = replace(GENERATE, name="DRAWING", deadline_s=7.5)
+    monkeypatch.setattr(job_types, "JOB_TYPES", {**JOB_TYPES, "draw": JobType("draw", (drawn,))})
+
+    require_known_stages(Settings(stage_deadlines={"DRAWING": 9}))
+
+    assert stage_names()[-1] == "DRAWING"
+    assert stage_deadlines(Settings())["DRAWING"] == 7.5
+
+
+@pytest.mark.parametrize("name", ["GENERATIN", "generating", "DRAWING"])
+def test_deadline_of_a_stage_that_nothing_has_is_refused_by_name(name):
+    with pytest.raises(SettingsError, match=f"DARKROOM_STAGE_DEADLINES: '{name}' is unknown; known are ANALYZING"):
+        require_known_stages(Settings(stage_deadlines={name: 9}))

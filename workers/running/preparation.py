@@ -1,0 +1,114 @@
+"""What precedes the first stage of a run: the rows behind its job are read, checked, and made what stages see."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from models.database import Database
+from models.history.artifacts import Artifact
+from models.patience import commit_patiently, read_patiently
+from models.queue.checkpoints import has_columns, place_of
+from models.queue.inputs import record_pipeline, users_of
+from models.queue.reading import read_job
+from models.queue.resuming import begin_at
+from pipelines.analysis import Analysis
+from pipelines.job import Generated, Job
+from pipelines.providers.catalogue import ModelCatalogue
+from pipelines.requests import ids_that_share, reference_keys, require_unshared
+from pipelines.resumption import resume, split
+from pipelines.stage import Output, Stage
+from workers.running.job import RunningJob
+from workers.running.translation import build_job
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that can begin.
+
+    Attributes:
+        job: as its stages see it.
+        stages: those that are left, at least one.
+        outputs: of the stages before.
+        earlier: a picture that an earlier attempt stored.
+        pipeline_id: of the pipeline that treats the job.
+        is_redone: the job is a completed one once more: no picture of before may be its result.
+    """
+
+    job: Job
+    stages: tuple[Stage, ...]
+    outputs: tuple[Output, ...]
+    earlier: Artifact | None
+    pipeline_id: str | None
+    is_redone: bool
+
+
+class Preparation:
+    """Prepares runs of one process."""
+
+    def __init__(
+        self,
+        database: Database,
+        deadlines_s: Mapping[str, float],
+        *,
+        check_job: Callable[[Job], None] | None,
+        models: ModelCatalogue | None,
+    ) -> None:
+        """Keep what every run needs.
+
+        Args:
+            database: where the rows are; the caller owns it.
+            deadlines_s: as DARKROOM_STAGE_DEADLINES names them.
+            check_job: refuses a job whose picture no provider here makes.
+            models: which model may be asked for what.
+        """
+        self._database = database
+        self._deadlines_s = deadlines_s
+        self._check_job = check_job
+        self._models = models
+
+    async def prepare(self, running: RunningJob) -> Prepared:
+        """Return what a claim's run works on, and the stages that are left.
+
+        Raises:
+            ClaimLostError: another holds the job, or it is over.
+            StageError: what the job is to work on can't be used, or, said before anything is bought, nobody here can
+                make its picture.
+        """
+        claim = running.claim
+        before, stages = split(claim.job_type, claim.stage)
+        rows = await read_job(
+            self._database,
+            claim,
+            needs_kept=not all(has_columns(claim.job_type, one.name) for one in before),
+            needs_artifact=stages[0].output is Generated,  # an earlier attempt may have got as far as the storage
+        )
+        inputs, pipeline = rows.inputs, rows.inputs.pipeline
+        named = [(inputs.input_key, claim.user_id)] if claim.job_type == "modify" else []
+        if pipeline is not None and pipeline.owner_id is not None:
+            named += [(key, pipeline.owner_id) for _, key in reference_keys(pipeline.config)]
+        if ids := ids_that_share(named):
+            require_unshared(await read_patiently(self._database, partial(users_of, ids=ids)))
+        resumed = resume(claim.job_type, claim.stage, rows.left)
+        job = build_job(claim, inputs)
+        first = resumed.stages[0]
+        if first.name != claim.stage:  # what its rows hold can't be read, or it isn't a stage of ours
+            places = [] if resumed.discarded is None else [place_of(claim.job_type, resumed.discarded)]
+            log.warning("checkpoint_discarded", stage=first.name, columns=places)
+            deadline_s = first.deadline_of(self._deadlines_s)
+            begin = partial(begin_at, claim=claim, stage=first.name, deadline_s=deadline_s)
+            await commit_patiently(self._database, "begin_at", begin, waiting=running)
+        if pipeline is not None and pipeline.is_albums:
+            record = partial(record_pipeline, claim=claim, pipeline_id=pipeline.id)
+            await commit_patiently(self._database, "record_pipeline", record, waiting=running)
+        earlier = rows.artifact if first.output is Generated else None
+        if self._models is not None and earlier is None:
+            analyzes = any(stage.output is Analysis for stage in resumed.stages)
+            self._models.require_known(job.options, analyzes=analyzes)
+        if self._check_job is not None and first.output is not Generated:
+            self._check_job(job)
+        pipeline_id = None if pipeline is None else pipeline.id
+        return Prepared(job, resumed.stages, resumed.outputs, earlier, pipeline_id, inputs.is_redone)
