@@ -110,6 +110,20 @@ PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, tru
 FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
 """
 
+# with the token of a pipeline shared by link where the old job was allowed to use it
+_ENHANCEMENT_AGAIN: Final = """
+SELECT darkroom.submit_enhancement(j."userId", j."imageId", j.tier::text, j."pipelineId", j."sourceImageId", NULL, (
+    SELECT to_jsonb(p) ->> 'shareToken' FROM public.enhancement_pipelines p
+    WHERE p.id = j."pipelineId" AND p.visibility = 'LINK' AND (darkroom.link_pipelines() = 'trust' OR EXISTS (
+        SELECT FROM darkroom.pipeline_links l WHERE l.job_id = j.id AND l.pipeline_id = p.id))))
+FROM public.image_enhancement_jobs j WHERE j.id = $1
+"""
+_GENERATION_AGAIN: Final = """
+SELECT darkroom.submit_generation(j."userId", j.type::text, j.tier::text, j.prompt, j."inputImageR2Key",
+                                  j."inputImageUrl", j."apiKeyId")
+FROM public.mcp_generation_jobs j WHERE j.id = $1
+"""
+
 _LABELS: Final = {status: status.value for status in JobStatus}
 
 ENHANCEMENTS: Final = JobTable(
@@ -147,6 +161,8 @@ ENHANCEMENTS: Final = JobTable(
     checkpoint_columns=_CHECKPOINTS,
     json_columns=frozenset({"analysisResult", "cropDimensions"}),
     pipeline_column='"pipelineId"',
+    again=_ENHANCEMENT_AGAIN,
+    kept_columns=('"isAnonymous"', '"maxRetries"'),
     frozen=("id", '"userId"', '"imageId"', "tier", '"tokensCost"', '"isBlend"'),
     entering=_ENTERING_ENHANCEMENTS,
     fill_function="darkroom.fill_pipeline()",
@@ -185,6 +201,7 @@ GENERATIONS: Final = JobTable(
     updated_column='"updatedAt"',
     frozen=("id", '"userId"', "type", "tier", '"tokensCost"'),
     entering=_ENTERING_GENERATIONS,
+    again=_GENERATION_AGAIN,
     money=Tokens("SPEND_MCP_GENERATION", "mcp_generation"),
     key_column='"outputImageR2Key"',
     object_columns=("inputImageUrl", "inputImageR2Key", "outputImageUrl", "outputImageR2Key"),

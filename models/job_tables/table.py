@@ -153,6 +153,9 @@ class JobTable:
             other stages leave is kept in darkroom.checkpoints.
         json_columns: those of type jsonb that a transition writes.
         pipeline_column: where the pipeline that treats a job is recorded.
+        again: one statement that submits a job like job $1 (its id as text) once more, and returns the new job's id;
+            empty where operators can't try jobs again.
+        kept_columns: what a job that is tried again takes over beside what its submission names.
     """
 
     name: str
@@ -197,6 +200,8 @@ class JobTable:
     checkpoint_columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     json_columns: frozenset[str] = frozenset()
     pipeline_column: str | None = None
+    again: str = ""
+    kept_columns: tuple[str, ...] = ()
 
     @property
     def relation(self) -> str:

@@ -1,29 +1,15 @@
 """Doing a finished job once more: what of it a new job takes over."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from models.connections import Connection
-from models.job_tables.pictures import ENHANCEMENTS
 from models.job_tables.registry import table_of
-from models.job_tables.rendering import locked_row
+from models.job_tables.rendering import as_id, id_as_text, locked_row, over
+from models.job_tables.table import JobTable
 from models.queue.job_rows import Job
-from models.queue.submission import Enhancement, Generation, submit_enhancement, submit_generation
 
-# what a producer said of the job beside what submitting takes: whose budget it is, and how often it is tried
-_KEEP: Final = """
-WITH kept AS (
-    UPDATE public.image_enhancement_jobs n SET "isAnonymous" = o."isAnonymous", "maxRetries" = o."maxRetries"
-    FROM public.image_enhancement_jobs o WHERE n.id = $1 AND o.id = $2 RETURNING n.id, n."maxRetries")
-UPDATE darkroom.job_queue q SET max_attempts = darkroom.max_attempts(kept."maxRetries")
-FROM kept WHERE q.job_id = kept.id
-"""
-# the token of a pipeline shared by link, where the old job was allowed to use it
-_SHARED_BY: Final = """
-SELECT to_jsonb(p) ->> 'shareToken' FROM public.enhancement_pipelines p
-WHERE p.id = $2 AND p.visibility = 'LINK' AND (darkroom.link_pipelines() = 'trust' OR EXISTS (
-    SELECT FROM darkroom.pipeline_links l WHERE l.job_id = $1 AND l.pipeline_id = p.id))
-"""
 _SET_MODEL: Final = "SELECT set_config('darkroom.model', $1, true)"
 _QUEUE: Final = """
 UPDATE darkroom.job_queue q SET stage = coalesce($2, q.stage), payload = q.payload || $3::jsonb WHERE q.job_id = $1
@@ -35,7 +21,7 @@ async def lock_job(connection: Connection, job: Job) -> None:
     await connection.execute(locked_row(table_of(job.job_type)), job.id)
 
 
-async def submit_again(connection: Connection, old: Job, model: str) -> str:
+async def submit_again(connection: Connection, old: Job, model: str) -> str | None:
     """Submit a job like an old one, in the caller's transaction; return the new job's id.
 
     Args:
@@ -44,37 +30,35 @@ async def submit_again(connection: Connection, old: Job, model: str) -> str:
         model: of the generation, empty for the pipeline's own: a pipeline whose model can't be asked any more is no
             reason to refuse a job that names another.
 
+    Returns:
+        None where nobody can try jobs of this table again, or the old job's row is gone.
+
     Raises:
         asyncpg.PostgresError: as `workers.operations.errors` translates it.
     """
+    table = table_of(old.job_type)
+    if not table.again:
+        return None
     await connection.execute(_SET_MODEL, model)
-    columns = old.columns
-    if table_of(old.job_type) is not ENHANCEMENTS:
-        return await submit_generation(
-            connection,
-            Generation(
-                user_id=columns["userId"],
-                job_type=columns["type"],
-                tier=columns["tier"],
-                prompt=columns["prompt"],
-                input_key=columns["inputImageR2Key"],
-                input_url=columns["inputImageUrl"],
-                api_key_id=columns["apiKeyId"],
-            ),
-        )
-    new_id = await submit_enhancement(
-        connection,
-        Enhancement(
-            user_id=columns["userId"],
-            image_id=columns["imageId"],
-            tier=columns["tier"],
-            pipeline_id=columns["pipelineId"],
-            source_image_id=columns["sourceImageId"],
-            pipeline_token=await connection.fetchval(_SHARED_BY, old.id, columns["pipelineId"]),
-        ),
-    )
-    await connection.execute(_KEEP, new_id, old.id)
+    new_id: str | None = await connection.fetchval(table.again, old.id)
+    if new_id is not None and table.kept_columns:
+        await connection.execute(_keep(table), new_id, old.id, old.job_type)
     return new_id
+
+
+@cache
+def _keep(table: JobTable) -> str:
+    """Render the statement that gives a new job what a producer said of the old one beside what submitting takes."""
+    kept = ", ".join(f"{column} = o.{column}" for column in table.kept_columns)
+    new, old = as_id(table, "$1"), as_id(table, "$2")
+    return f"""
+WITH kept AS (
+    UPDATE {table.name} n SET {kept} FROM {table.name} o
+    WHERE n.{table.id_column} = {new} AND o.{table.id_column} = {old}
+    RETURNING {id_as_text(table, "n")} AS id, {over(table.max_attempts, "n")} AS max_attempts)
+UPDATE darkroom.job_queue q SET max_attempts = kept.max_attempts
+FROM kept WHERE q.job_id = kept.id AND q.job_type = $3
+"""
 
 
 async def begin_at(connection: Connection, new_id: str, stage: str | None, payload: Mapping[str, Any]) -> None:

@@ -172,6 +172,8 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
     else:
         payload.pop("is_redone", None)
     new_id = await submit_again(connection, old, payload.get("model", ""))
+    if new_id is None:
+        raise InvalidInputError(f"jobs of type {old.job_type} can't be tried again by Darkroom; submit a new one")
     if finished:
         await carry(connection, old.job_type, old.id, new_id, finished, str(terms.from_stage))
     if finished or payload:
