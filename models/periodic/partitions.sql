@@ -61,5 +61,3 @@ BEGIN
     END IF;
     RETURN week;
 END $$;
-
-SELECT darkroom.add_weeks(log, now(), 6) FROM (VALUES ('stage_runs'), ('ticks')) logs (log);

@@ -1,13 +1,17 @@
 """A worker process in the database: its row, its lease, and which claims it still holds."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from models.connections import Connection
 
+REVISION: Final = "darkroom_0003"
+"""The newest revision of our schema that this release knows; a test compares. A worker says it in its row."""
+
 _RENEW = """
-INSERT INTO darkroom.workers AS w (id, host, pid, queues, lanes, lease_expires_at, connect_s)
-VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6), $7)
+INSERT INTO darkroom.workers AS w (id, host, pid, queues, lanes, lease_expires_at, connect_s, revision)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6), $7, $8)
 ON CONFLICT (id) DO UPDATE SET lease_expires_at = excluded.lease_expires_at, connect_s = excluded.connect_s
 """
 
@@ -27,7 +31,7 @@ async def renew_lease(
 
     `connect_s` is how long its last connection took: after a pause of PostgreSQL it can't renew sooner.
     """
-    await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s)
+    await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s, REVISION)
 
 
 async def lease_state(connection: Connection, worker_id: UUID) -> tuple[datetime, datetime | None]:

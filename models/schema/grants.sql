@@ -1,6 +1,5 @@
--- Nobody but the migrating role calls our functions unless it is told to (db upgrade --grant ROLE).
-
-REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA darkroom FROM PUBLIC;
+-- Nobody but the migrating role calls our functions unless it is told to (db upgrade --grant ROLE): what is made anew is
+-- taken from PUBLIC, and given again to whoever had it (models/schema/migrations/grants.py).
 
 -- Let a role submit, cancel and refresh a balance. It gets no rights on our tables, and none on what moves money
 -- by anyone's choice.
@@ -15,4 +14,3 @@ BEGIN
         darkroom.cancel_job(text),
         darkroom.regenerate(text) TO %I', role_name);
 END $$;
-REVOKE EXECUTE ON FUNCTION darkroom.grant_to(text) FROM PUBLIC;

@@ -20,15 +20,11 @@ from sqlalchemy.pool import NullPool
 from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from models.connections import DatabaseLostError, losses_translated
-from models.schema.migrations import installation, repeatable, session
+from models.schema.migrations import grants, installation, problems, repeatable, session, tables, triggers
 from models.schema.migrations.adoption import require_usable_tables
-from models.schema.migrations.errors import (
-    DatabaseBusyError,
-    InvalidSettingError,
-    NotReadyError,
-    RightsMissingError,
-)
-from models.schema.migrations.installation import Mode, Problem, Recorded
+from models.schema.migrations.errors import DatabaseBusyError, NotReadyError, RightsMissingError, TableHeldError
+from models.schema.migrations.installation import Mode, Recorded
+from models.schema.migrations.problems import Problem
 from models.schema.migrations.requirements import (
     has_relation,
     require_nothing_in_the_way,
@@ -67,6 +63,7 @@ class UpgradeResult:
         mode_before: as recorded before this call; None at the first.
         opening_balances: how many were recorded by this call.
         sequences: those that this call set past their tables.
+        replaced: functions, views, triggers and parts of tables that this call made or dropped, by their labels.
     """
 
     is_adopted: bool
@@ -75,6 +72,7 @@ class UpgradeResult:
     mode_before: Mode | None
     opening_balances: int
     sequences: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 async def upgrade(
@@ -156,13 +154,13 @@ async def downgrade(engine_or_url: AsyncEngine | str, branch: str) -> None:
 
 
 async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
-    """Say what is wrong with a database: revisions, recorded settings, triggers. Nothing wrong, nothing returned.
+    """Say what is wrong with a database: everything that should be there is compared. Nothing wrong, nothing returned.
 
     A server that can't be reached is a problem too, and no error.
     """
     try:
-        async with _engine(engine_or_url) as engine, _connected(engine) as connection:
-            return await connection.run_sync(lambda sync: list(installation.problems(sync)))
+        async with _engine(engine_or_url) as engine, _connected(engine) as connection, connection.begin():
+            return await connection.run_sync(lambda sync: list(problems.problems(sync)))
     except (DatabaseLostError, DBAPIError, PostgresError) as error:
         if not _is_unreachable(error):
             raise
@@ -196,7 +194,7 @@ async def wait_until_ready(
     """
     started = time.monotonic()
     while True:
-        waiting_for = [problem for problem in await check(engine_or_url) if problem.kind != "ahead"]
+        waiting_for = [problem for problem in await check(engine_or_url) if problem.is_reason_to_wait]
         if not waiting_for:
             return
         if waiting_for[0].kind == "rights_missing":
@@ -220,18 +218,14 @@ def _upgrade(
     require_server(connection)
     require_role(connection, grant_role)
     require_rows_shown(connection)  # what an installation has recorded decides what follows
-    installation.require_known_revisions(connection)
+    problems.require_known_revisions(connection)
+    held = grants.held(connection)
     keep_role_out_of_our_schema(connection)
     stamped = session.stamped_revisions(connection)
     before = installation.recorded(connection)
     application, darkroom = (session.branch_revisions(branch) for branch in session.BRANCHES)
     is_adopted = stamped.isdisjoint(application) and has_relation(connection, "users")
     now_mode = installation.settled_mode(connection, mode, is_adopted=is_adopted)
-    if before is not None and before.cost_column != cost_column:
-        raise InvalidSettingError(
-            f"the cost stands in {cost_column!r} now, and our functions were made for {before.cost_column!r}: "
-            "they would have to be made again, with the darkroom branch taken down first"
-        )
     if not is_adopted:
         if stamped.isdisjoint(application):
             require_nothing_in_the_way(connection)
@@ -241,7 +235,8 @@ def _upgrade(
     session.prepare(connection)
     require_usable_tables(connection, cost_column, now_mode)
     session.upgrade_branch(connection, "darkroom")
-    repeatable.apply(connection, cost_column)
+    replaced = [*tables.mend(connection), *repeatable.apply(connection, cost_column)]
+    connection.execute(text("SELECT darkroom.add_weeks(log, now(), 6) FROM (VALUES ('stage_runs'), ('ticks')) l (log)"))
     require_rows_shown(connection)
     sequences = set_past_tables(connection)
     after = session.stamped_revisions(connection)
@@ -249,15 +244,22 @@ def _upgrade(
         installation.record(connection, key, value)
     installation.record(connection, "is_adopted", is_adopted)
     installation.record_installation(connection)
-    if grant_role is not None:
-        connection.execute(text("SELECT darkroom.grant_to(:role)"), {"role": grant_role})
+    grants.give_again(connection, held)
+    grants.grant_to_producers(connection, grant_role)
+    opening_balances = _record_opening_balances(connection, before, now_mode)
+    # last, because from here on producers wait for us
+    changed = triggers.apply(connection, cost_column)
+    if any(label.startswith("user_token_balances.") for label in changed):
+        opening_balances += _record_opening_balances(connection, before, now_mode)
+    dropped = repeatable.drop_left_over(connection, cost_column)
     return UpgradeResult(
         is_adopted=is_adopted,
         applied=_between(application, stamped, after) + _between(darkroom, stamped, after),
         mode=now_mode,
         mode_before=None if before is None else before.mode,
-        opening_balances=_record_opening_balances(connection, before, now_mode),
+        opening_balances=opening_balances,
         sequences=tuple(one.sequence for one in sequences),
+        replaced=(*replaced, *changed, *dropped),
     )
 
 
@@ -280,7 +282,7 @@ def _record_opening_balances(connection: Connection, before: Recorded | None, mo
 async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection], Result]) -> Result:
     """Run in one transaction, after every other migration of this database and of this process."""
     retrying = AsyncRetrying(
-        retry=retry_if_exception(lambda error: _sqlstate(error) in LOCK_CONFLICTS),
+        retry=retry_if_exception(lambda error: _sqlstate(error) in LOCK_CONFLICTS or isinstance(error, TableHeldError)),
         stop=stop_after_attempt(LOCK_ATTEMPTS),
         wait=wait_random_exponential(max=5),
     )

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 
 from models.job_tables.table import JobTable
-from models.schema.migrations.repeatable import FILES, TRIGGERS_FILE
+from models.schema.migrations.repeatable import FILES
 from models.schema.migrations.session import sql_of
+from models.schema.migrations.triggers import TRIGGERS_FILE
 
 
 def rendered_files(cost_column: str) -> dict[str, str]:

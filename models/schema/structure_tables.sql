@@ -12,3 +12,7 @@ CREATE TABLE darkroom.checkpoints (
     PRIMARY KEY (job_type, job_id, stage)
 );
 CREATE INDEX checkpoints_at_idx ON darkroom.checkpoints (at);
+
+-- Which revision of our schema a process knows; NULL for one of a release before this column. What only such a process
+-- calls is kept as long as one lives (models/schema/migrations/repeatable.py).
+ALTER TABLE darkroom.workers ADD COLUMN revision text;

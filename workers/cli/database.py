@@ -59,12 +59,17 @@ def upgrade(
                 "opening_balances": result.opening_balances,
                 "granted": grant,
                 "sequences": result.sequences,
+                "replaced": result.replaced,
                 "taken_over": None if taken is None else asdict(taken),
             }
         )
         return DONE
-    applied = ", ".join(result.applied) if result.applied else "nothing, all was there"
+    nothing = "no revision" if result.replaced else "nothing, all was there"
+    applied = ", ".join(result.applied) if result.applied else nothing
     typer.echo(f"applied: {applied}")
+    if result.replaced:
+        more = f" and {len(result.replaced) - 5} more" if len(result.replaced) > 5 else ""  # noqa: PLR2004 - a line
+        typer.echo(f"made anew: {', '.join(result.replaced[:5])}{more}")
     typer.echo(f"tables: {'of another tool, left as they are' if result.is_adopted else 'our own'}")
     typer.echo(f"mode of money: {result.mode}")
     if result.opening_balances:

@@ -25,7 +25,8 @@ from models.connections import DatabaseLostError
 from models.database import Database
 from models.queue.listening import cannot_listen
 from models.schema.migrate import recorded, wait_until_ready
-from models.schema.migrations.installation import Problem, Recorded
+from models.schema.migrations.installation import Recorded
+from models.schema.migrations.problems import Problem
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
 from workers.process import wake_up

@@ -130,7 +130,7 @@ class Scheduler:
             found.append("notify_queue_filled")
         engine = migration_engine(self._runtime.services)
         try:
-            problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
+            problems = [problem for problem in await check(engine) if problem.is_reason_to_wait]
         finally:
             await engine.dispose()
         for problem in problems:

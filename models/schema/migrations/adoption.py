@@ -122,14 +122,19 @@ def require_usable_tables(connection: Connection, cost_column: str, mode: str) -
     """
     if cost_column != OUR_COST_COLUMN and any(cost_column in table.c for table in map(TABLES.__getitem__, JOB_TABLES)):
         raise InvalidSettingError(f"the cost can't stand in {cost_column!r}: that column has a meaning of its own")
+    faults = [*usability_faults(connection, cost_column), *row_faults(connection, cost_column, mode)]
+    if faults:
+        raise UnusableSchemaError(faults)
+
+
+def usability_faults(connection: Connection, cost_column: str) -> Iterator[str]:
+    """Name every table, column and label that Darkroom needs and that is missing or of a type that it can't use."""
     found = _found_columns(connection)
     labels: dict[str, set[str]] = {}
     for type_name, label in connection.execute(LABELS):
         labels.setdefault(type_name, set()).add(label)
-    faults = [*_column_faults(found, cost_column), *_label_faults(labels)]
-    faults += [*_insert_faults(found, cost_column, mode), *_unique_faults(connection, found, mode)]
-    if faults:
-        raise UnusableSchemaError(faults)
+    yield from _column_faults(found, cost_column)
+    yield from _label_faults(labels)
 
 
 def row_faults(connection: Connection, cost_column: str, mode: str) -> Iterator[str]:
@@ -164,7 +169,9 @@ def _cost_hint(ours: str, columns: Mapping[str, Column]) -> str:
     if ours != OUR_COST_COLUMN:
         return ""
     there = [name for name in COST_COLUMNS_KNOWN if name in columns]
-    return f" ({there[0]} is there: set DARKROOM_COST_COLUMN={there[0]})" if there else ""
+    if there:
+        return f" ({there[0]} is there: set DARKROOM_COST_COLUMN={there[0]}, then run darkroom db upgrade)"
+    return " (if it has another name now, set DARKROOM_COST_COLUMN to that, then run darkroom db upgrade)"
 
 
 def _usable_types(ours: sa.types.TypeEngine[Any]) -> frozenset[str]:

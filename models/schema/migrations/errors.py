@@ -81,6 +81,27 @@ class DatabaseBusyError(MigrationError):
         )
 
 
+class TableHeldError(MigrationError):
+    """Somebody holds a table and does nothing: to wait for it would stop everyone who comes later."""
+
+    def __init__(self, table: str, holders: Sequence[int]) -> None:
+        pids = ", ".join(str(pid) for pid in holders)
+        super().__init__(
+            f"table {table} is held by a transaction that is idle (process {pids} of PostgreSQL): end it, then upgrade "
+            "again"
+        )
+
+
+class InTheWayError(MigrationError):
+    """Something that isn't ours is built on what has to be dropped and made anew."""
+
+    def __init__(self, label: str, detail: str) -> None:
+        super().__init__(
+            f"{label} has to be dropped and made anew, and something that isn't Darkroom's is built on it: {detail}; "
+            "drop that, upgrade, then make it again"
+        )
+
+
 class RoleNotFoundError(MigrationError):
     """A grant names a role that the server doesn't have."""
 

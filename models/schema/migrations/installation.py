@@ -1,8 +1,8 @@
-"""What an installation has recorded about itself in `darkroom.settings`, and whether its triggers still stand."""
+"""What an installation has recorded about itself in `darkroom.settings`, and which of its triggers stand."""
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,12 +10,8 @@ from sqlalchemy import Connection, text
 
 from models.application import enums
 from models.job_tables.registry import JOB_TABLES
-from models.schema.migrations.adoption import row_faults
-from models.schema.migrations.errors import InvalidSettingError, ModeChangeError, ModeRequiredError, NewerDatabaseError
-from models.schema.migrations.rights import missing_rights, rights_message
-from models.schema.migrations.sequences import sequences_behind
-from models.schema.migrations.session import BRANCHES, branch_revisions, stamped_revisions
-from models.schema.migrations.visibility import hidden_tables
+from models.schema.migrations.errors import InvalidSettingError, ModeChangeError, ModeRequiredError
+from models.schema.migrations.session import names_in_full
 
 Mode = Literal["managed", "producer", "external"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -47,29 +43,6 @@ class Recorded:
     prices: Mapping[str, int]
     cost_column: str
     installation: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that keeps a process from working on this database, or that an operator should know.
-
-    `ahead` is no reason to wait: revisions expand before they contract, so yesterday's code works on them.
-    """
-
-    kind: Literal[
-        "unreachable",
-        "rights_missing",
-        "not_installed",
-        "behind",
-        "ahead",
-        "not_recorded",
-        "trigger_missing",
-        "trigger_off",
-        "sequence_behind",
-        "rows_hidden",
-        "rows_refused",
-    ]
-    message: str
 
 
 def recorded(connection: Connection) -> Recorded | None:
@@ -154,77 +127,16 @@ def record_triggers(connection: Connection) -> None:
 
     Another tool that rebuilds a table (rename, copy, drop) takes our triggers with it and says nothing.
     """
-    definitions = {name: definition for name, definition, _ in connection.execute(TRIGGERS)}
-    record(connection, "triggers", definitions)
+    record(connection, "triggers", standing_triggers(connection))
 
 
-def standing_triggers(connection: Connection) -> frozenset[str]:
-    """Return the names of our triggers on the application's tables, as `table.trigger`, whether enabled or not."""
-    return frozenset(name for name, _, _ in connection.execute(TRIGGERS))
+def standing_triggers(connection: Connection) -> dict[str, str]:
+    """Return our triggers on the application's tables by name, as `table.trigger`, with their definitions."""
+    with names_in_full(connection):
+        return {name: definition for name, definition, _ in connection.execute(TRIGGERS)}
 
 
 def value_of(connection: Connection, key: str) -> Any:
     """Return one recorded setting as Python values; None where nothing is recorded."""
     value = connection.scalar(text("SELECT value::text FROM darkroom.settings WHERE key = :key"), {"key": key})
     return None if value is None else json.loads(value)
-
-
-def _recorded_triggers(connection: Connection) -> dict[str, str]:
-    return dict(value_of(connection, "triggers") or {})
-
-
-def require_known_revisions(connection: Connection) -> None:
-    """Refuse to work on a database that a newer Darkroom has migrated: what it holds can't be told from here.
-
-    Raises:
-        NewerDatabaseError: the version table holds a revision that isn't ours.
-    """
-    ahead = [problem.message for problem in problems(connection) if problem.kind == "ahead"]
-    if ahead:
-        raise NewerDatabaseError(ahead[0])
-
-
-def problems(connection: Connection) -> Iterator[Problem]:
-    """Find what is wrong with an installation. Where the role lacks rights, nothing else can be told."""
-    missing = missing_rights(connection)
-    if missing:
-        yield Problem("rights_missing", rights_message(connection, missing))
-        return
-    if hidden := list(hidden_tables(connection)):
-        yield from (Problem("rows_hidden", one.message) for one in hidden)
-        return  # what we aren't shown can't be judged
-    stamped = stamped_revisions(connection)
-    known = {branch: branch_revisions(branch) for branch in BRANCHES}
-    for revision in sorted(stamped - {one for revisions in known.values() for one in revisions}):
-        yield Problem("ahead", f"revision {revision} is unknown here: a newer Darkroom migrated this database")
-    for branch, revisions in known.items():
-        at = [revision for revision in revisions if revision in stamped]
-        if at and at[-1] != revisions[-1]:
-            yield Problem("behind", f"branch {branch} is at {at[-1]}, not at {revisions[-1]}: run darkroom db upgrade")
-    state = recorded(connection)
-    if not stamped:
-        yield Problem("not_installed", "this database has no Darkroom schema: run darkroom db upgrade")
-    elif state is None:
-        yield Problem("not_recorded", "mode, prices or cost column aren't recorded: run darkroom db upgrade")
-    else:
-        yield from _trigger_problems(connection)
-        yield from _sequence_problems(connection)
-        yield from (Problem("rows_refused", one) for one in row_faults(connection, state.cost_column, state.mode))
-
-
-def _trigger_problems(connection: Connection) -> Iterator[Problem]:
-    is_on = {name: on for name, _, on in connection.execute(TRIGGERS)}
-    for name in _recorded_triggers(connection):
-        if name not in is_on:
-            yield Problem("trigger_missing", f"trigger {name} is gone: run darkroom db upgrade")
-        elif not is_on[name]:
-            yield Problem("trigger_off", f"trigger {name} is disabled: jobs pass it by until it is enabled again")
-
-
-def _sequence_problems(connection: Connection) -> Iterator[Problem]:
-    for one in sequences_behind(connection):
-        yield Problem(
-            "sequence_behind",
-            f"sequence {one.sequence} would give {one.next_value} next, and {one.column} holds {one.highest} already: "
-            "run darkroom db upgrade",
-        )

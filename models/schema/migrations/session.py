@@ -1,5 +1,7 @@
 """The session in which migrations run, and the way they reach alembic."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -76,6 +78,16 @@ def prepare(connection: Connection) -> None:
     # IF NOT EXISTS asks for the right to create even where there is nothing to create
     if connection.scalar(text("SELECT to_regnamespace('darkroom')")) is None:
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+
+
+@contextmanager
+def names_in_full(connection: Connection) -> Iterator[None]:
+    """Have the catalog write definitions with every schema, whatever the session's search_path, in a transaction."""
+    path = connection.scalar(text("SELECT current_setting('search_path')"))
+    setting = text("SELECT set_config('search_path', :path, true)")
+    connection.execute(setting, {"path": "pg_catalog"})
+    yield
+    connection.execute(setting, {"path": path})
 
 
 def set_timeouts(connection: Connection) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from models.schema.migrations.repeatable import FILES, TRIGGERS_FILE
+from models.schema.migrations.repeatable import FILES
 from models.schema.migrations.session import MODELS, OUR_COST_COLUMN, sql_of
+from models.schema.migrations.triggers import TRIGGERS_FILE
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = (

@@ -92,12 +92,21 @@ async def check_clock(database: Database) -> Check:
 
 _GROUPS: Final = {
     "trigger_missing": "triggers",
+    "trigger_differs": "triggers",
     "trigger_off": "triggers",
+    "object_missing": "objects",
+    "object_differs": "objects",
+    "left_over": "objects",
+    "grant_lost": "objects",
     "sequence_behind": "sequences",
     "rows_hidden": "rows",
     "rows_refused": "tables",
+    "unusable": "tables",
 }
 """Kinds of problems that a check of their own reports; all others are the migrations'."""
+
+MOST_NAMED: Final = 5
+"""So many problems of a group are named; the number of the others follows, and `db check` names them all."""
 
 _ADVICE: Final = {"rows": "open the tables to the role, as it says", "tables": "change the tables, as it says"}
 
@@ -119,6 +128,7 @@ async def check_migrations(services: Services) -> list[Check]:
     checks = []
     for name, good in (
         ("migrations", "the schema is this version's"),
+        ("objects", "functions, views, tables and grants are as this version makes them"),
         ("triggers", "all there and enabled"),
         ("sequences", "each is past its table"),
         ("rows", "row-level security hides none"),
@@ -129,7 +139,8 @@ async def check_migrations(services: Services) -> list[Check]:
             continue
         status: Literal["warn", "fail"] = "fail" if is_fatal or name != "migrations" else "warn"
         advice = _ADVICE.get(name, "run `darkroom db upgrade`")
-        checks.append(Check(name, status, "; ".join(groups[name]), advice))
+        more = [f"and {len(groups[name]) - MOST_NAMED} more"] if len(groups[name]) > MOST_NAMED else []
+        checks.append(Check(name, status, "; ".join(groups[name][:MOST_NAMED] + more), advice))
     return checks
 
 

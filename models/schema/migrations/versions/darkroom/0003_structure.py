@@ -1,4 +1,4 @@
-"""Tables, columns and indexes of our schema that came with the rebuilding of its inside."""
+"""Tables, columns and indexes of our schema that came with the description of job tables and repeatable functions."""
 
 from alembic import op
 

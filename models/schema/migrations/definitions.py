@@ -1,0 +1,83 @@
+"""Functions, views and triggers as our SQL files define them, one value each."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+_MADE: Final = re.compile(r"^CREATE OR REPLACE (FUNCTION|VIEW) darkroom\.(\w+)", re.MULTILINE)
+_TRIGGER: Final = re.compile(
+    r"^CREATE (CONSTRAINT )?TRIGGER (\w+) .*? ON public\.(\w+).*?EXECUTE FUNCTION darkroom\.\w+\(\);",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A function or a view, and the statement that makes it. No function of ours has two signatures."""
+
+    kind: Literal["function", "view"]
+    name: str
+    sql: str
+
+    @property
+    def label(self) -> str:
+        """How people and records name it, such as `view darkroom.jobs`."""
+        return f"{self.kind} darkroom.{self.name}"
+
+    @property
+    def digest(self) -> str:
+        """What tells its text from another one."""
+        return _digest(self.sql)
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger on one of the application's tables."""
+
+    table: str
+    name: str
+    sql: str
+    is_constraint: bool
+
+    @property
+    def label(self) -> str:
+        """How records name it: `table.trigger`."""
+        return f"{self.table}.{self.name}"
+
+
+def definitions(sql: str) -> list[Definition]:
+    """Split a script of CREATE OR REPLACE statements into what they make, in their order.
+
+    Raises:
+        ValueError: two statements make one name; the message names it.
+    """
+    starts = list(_MADE.finditer(sql))
+    found = [
+        Definition(
+            "function" if start[1] == "FUNCTION" else "view",
+            start[2],
+            _without_comments_at_the_end(sql[start.start() : end]),
+        )
+        for start, end in zip(starts, [*(one.start() for one in starts[1:]), len(sql)], strict=True)
+    ]
+    labels = [one.label for one in found]
+    if twice := {label for label in labels if labels.count(label) > 1}:
+        raise ValueError(f"made twice: {', '.join(sorted(twice))}")
+    return found
+
+
+def triggers(sql: str) -> Iterator[Trigger]:
+    """Split a script into its triggers."""
+    for found in _TRIGGER.finditer(sql):
+        yield Trigger(found[3], found[2], found[0], is_constraint=found[1] is not None)
+
+
+def _without_comments_at_the_end(sql: str) -> str:
+    """Leave out what stands behind a statement: the comment is the next one's."""
+    return re.sub(r"(\n(--[^\n]*)?)*\Z", "\n", sql)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,147 @@
+"""Who may use our functions, views and tables: read before an upgrade, and given again after it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from models.schema.migrations import installation
+
+ROLES: Final = "granted_roles"
+"""The key in darkroom.settings: the roles that `db upgrade --grant` has named, in this database."""
+
+PRODUCER_FUNCTIONS: Final = ("submit_enhancement", "submit_generation", "cancel_job", "regenerate")
+"""What such a role may call (darkroom.grant_to)."""
+
+# 0 is PUBLIC. Function by name, because another signature takes the place of one that is dropped.
+_HELD: Final = text("""
+    SELECT 'FUNCTION' AS kind, p.proname::text AS name, CASE a.grantee WHEN 0 THEN 'PUBLIC'
+           ELSE a.grantee::regrole::text END AS role, a.privilege_type AS privilege, bool_or(a.is_grantable)
+    FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) a
+    WHERE p.pronamespace = to_regnamespace('darkroom') AND a.grantee <> p.proowner
+      AND (a.grantee = 0 OR a.grantee IN (SELECT oid FROM pg_roles))
+    GROUP BY 2, 3, 4
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname::text,
+           CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, a.privilege_type,
+           bool_or(a.is_grantable)
+    FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+    WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind IN ('r', 'p', 'v', 'S') AND NOT c.relispartition
+      AND a.grantee <> c.relowner AND (a.grantee = 0 OR a.grantee IN (SELECT oid FROM pg_roles))
+    GROUP BY 1, 2, 3, 4
+""")
+
+# What there is to be granted, besides to triggers and of the version table, which is only read.
+_OBJECTS: Final = text("""
+    SELECT 'FUNCTION' AS kind, p.proname::text AS name, 'EXECUTE' AS privilege FROM pg_proc p
+    WHERE p.pronamespace = to_regnamespace('darkroom') AND p.prorettype <> 'trigger'::regtype
+    UNION
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname::text, w.what FROM pg_class c
+    CROSS JOIN unnest(CASE WHEN c.relkind = 'S' THEN ARRAY['USAGE', 'SELECT']
+                           WHEN c.relkind = 'v' OR c.relname = 'alembic_version' THEN ARRAY['SELECT']
+                           ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) w (what)
+    WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind IN ('r', 'p', 'v', 'S') AND NOT c.relispartition
+""")
+
+_LACKING: Final = text("""
+    SELECT r.rolname::text, p.proname::text FROM pg_roles r
+    JOIN pg_proc p ON p.pronamespace = 'darkroom'::regnamespace AND p.proname = ANY (:functions)
+    WHERE r.rolname = ANY (:roles) AND NOT has_function_privilege(r.oid, p.oid, 'EXECUTE')
+    ORDER BY 1, 2
+""")
+
+_ANYONES: Final = text("""
+    SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'darkroom'::regnamespace
+      AND (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0))
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A right that somebody has on an object of ours; `role` is quoted as SQL has it, or PUBLIC."""
+
+    kind: str
+    name: str
+    role: str
+    privilege: str
+    is_grantable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Every right before an upgrade, and what there was to have one on."""
+
+    grants: frozenset[Grant]
+    objects: frozenset[tuple[str, str, str]]
+
+    def roles_with_everything(self, kind: str) -> list[str]:
+        """Return the roles that have every right on all objects of a kind, as a worker's own role must."""
+        needed = {(name, privilege) for one, name, privilege in self.objects if one == kind}
+        held: dict[str, set[tuple[str, str]]] = {}
+        for grant in self.grants:
+            if grant.kind == kind and grant.role != "PUBLIC":
+                held.setdefault(grant.role, set()).add((grant.name, grant.privilege))
+        return sorted(role for role, rights in held.items() if needed and rights >= needed)
+
+
+def held(connection: Connection) -> Held:
+    """Read every right on functions, views, tables and sequences of ours, all grantees and grant options included."""
+    grants = frozenset(Grant(*row) for row in connection.execute(_HELD))
+    objects = frozenset((kind, name, privilege) for kind, name, privilege in connection.execute(_OBJECTS))
+    return Held(grants, objects)
+
+
+def give_again(connection: Connection, before: Held) -> None:
+    """Take new functions from everyone, and give again what was held; whoever could use everything still can."""
+    public = {grant.name for grant in before.grants if grant.kind == "FUNCTION" and grant.role == "PUBLIC"}
+    for signature in connection.scalars(_ANYONES).all():
+        if signature.partition("(")[0].removeprefix("darkroom.") not in public:
+            connection.execute(text(f"REVOKE EXECUTE ON FUNCTION {_escaped(signature)} FROM PUBLIC"))
+    after = held(connection)
+    there = {(kind, name) for kind, name, _ in after.objects}
+    wanted = {grant for grant in before.grants if (grant.kind, grant.name) in there}
+    wanted |= {
+        Grant(kind, name, role, privilege, is_grantable=False)
+        for kind, name, privilege in after.objects - before.objects
+        for role in before.roles_with_everything(kind)
+    }
+    for grant in sorted(wanted - after.grants, key=lambda grant: (grant.kind, grant.name, grant.role)):
+        option = " WITH GRANT OPTION" if grant.is_grantable else ""
+        connection.execute(
+            text(
+                f"GRANT {grant.privilege} ON {grant.kind} darkroom.{_escaped(grant.name)} "
+                f"TO {_escaped(grant.role)}{option}"
+            )
+        )
+
+
+def grant_to_producers(connection: Connection, role: str | None) -> None:
+    """Let a role submit and cancel, record it, and give every role that was recorded before what it lacks now."""
+    recorded = list(installation.value_of(connection, ROLES) or [])
+    there = set(connection.scalars(text("SELECT rolname::text FROM pg_roles")))
+    roles = [one for one in dict.fromkeys([*recorded, *([role] if role is not None else [])]) if one in there]
+    lacking = {name for name, _ in _lacking(connection, roles)}
+    for one in roles:
+        if one in lacking or one == role:
+            connection.execute(text("SELECT darkroom.grant_to(:role)"), {"role": one})
+    if roles or recorded:
+        installation.record(connection, ROLES, roles)
+
+
+def lost(connection: Connection) -> Iterator[str]:
+    """Say which recorded roles may not call what `--grant` gave them."""
+    for role, function in _lacking(connection, list(installation.value_of(connection, ROLES) or [])):
+        yield f"role {role} was granted darkroom.{function} and may not call it: run darkroom db upgrade"
+
+
+def _lacking(connection: Connection, roles: list[str]) -> list[tuple[str, str]]:
+    if not roles:
+        return []
+    found = connection.execute(_LACKING, {"roles": roles, "functions": list(PRODUCER_FUNCTIONS)})
+    return [(role, function) for role, function in found]
+
+
+def _escaped(sql: str) -> str:
+    """Keep SQLAlchemy from taking a colon in a name for a parameter."""
+    return sql.replace(":", r"\:")

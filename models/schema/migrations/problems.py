@@ -1,0 +1,150 @@
+"""What is wrong with an installation: everything that should be there, compared with what is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sqlalchemy import Connection
+
+from models.schema.migrations import grants, installation, repeatable, tables, triggers
+from models.schema.migrations.adoption import row_faults, usability_faults
+from models.schema.migrations.errors import NewerDatabaseError
+from models.schema.migrations.rights import missing_rights, rights_message
+from models.schema.migrations.sequences import sequences_behind
+from models.schema.migrations.session import BRANCHES, branch_revisions, stamped_revisions
+from models.schema.migrations.visibility import hidden_tables
+
+UPGRADE: Final = "run darkroom db upgrade"
+
+NO_REASON_TO_WAIT: Final = frozenset({"ahead", "object_differs", "left_over", "grant_lost"})
+"""Kinds with which a process can work: revisions expand before they contract, and a function that another release made
+anew keeps name, arguments and result for one release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that keeps a process from working on this database, or that an operator should know."""
+
+    kind: Literal[
+        "unreachable",
+        "rights_missing",
+        "not_installed",
+        "behind",
+        "ahead",
+        "not_recorded",
+        "object_missing",
+        "object_differs",
+        "left_over",
+        "grant_lost",
+        "trigger_missing",
+        "trigger_differs",
+        "trigger_off",
+        "sequence_behind",
+        "rows_hidden",
+        "rows_refused",
+        "unusable",
+    ]
+    message: str
+
+    @property
+    def is_reason_to_wait(self) -> bool:
+        """A process can't work before this is mended."""
+        return self.kind not in NO_REASON_TO_WAIT
+
+
+def require_known_revisions(connection: Connection) -> None:
+    """Refuse to work on a database that a newer Darkroom has migrated: what it holds can't be told from here.
+
+    Raises:
+        NewerDatabaseError: the version table holds a revision that isn't ours.
+    """
+    ahead = [problem.message for problem in _revision_problems(connection) if problem.kind == "ahead"]
+    if ahead:
+        raise NewerDatabaseError(ahead[0])
+
+
+def problems(connection: Connection) -> Iterator[Problem]:
+    """Find what is wrong with an installation. Where the role lacks rights, nothing else can be told."""
+    missing = missing_rights(connection)
+    if missing:
+        yield Problem("rights_missing", rights_message(connection, missing))
+        return
+    if hidden := list(hidden_tables(connection)):
+        yield from (Problem("rows_hidden", one.message) for one in hidden)
+        return  # what we aren't shown can't be judged
+    revisions = list(_revision_problems(connection))
+    yield from revisions
+    if any(problem.kind in {"not_installed", "behind"} for problem in revisions):
+        return  # an upgrade makes all of what follows
+    is_ahead = any(problem.kind == "ahead" for problem in revisions)
+    if not is_ahead:
+        yield from (_missing(part.label) for part in tables.missing(connection))
+    state = installation.recorded(connection)
+    if state is None:
+        yield Problem("not_recorded", f"mode, prices or cost column aren't recorded: {UPGRADE}")
+        return
+    if not is_ahead:  # what a newer release made isn't compared with ours
+        yield from _object_problems(connection, state.cost_column)
+    unusable = [] if is_ahead else list(usability_faults(connection, state.cost_column))
+    yield from (Problem("unusable", one) for one in unusable)
+    yield from _trigger_problems(connection, state.cost_column, is_ahead=is_ahead)
+    yield from _sequence_problems(connection)
+    if not unusable:
+        yield from (Problem("rows_refused", one) for one in row_faults(connection, state.cost_column, state.mode))
+
+
+def _revision_problems(connection: Connection) -> Iterator[Problem]:
+    stamped = stamped_revisions(connection)
+    known = {branch: branch_revisions(branch) for branch in BRANCHES}
+    for revision in sorted(stamped - {one for revisions in known.values() for one in revisions}):
+        yield Problem("ahead", f"revision {revision} is unknown here: a newer Darkroom migrated this database")
+    for branch, revisions in known.items():
+        at = [revision for revision in revisions if revision in stamped]
+        if at and at[-1] != revisions[-1]:
+            yield Problem("behind", f"branch {branch} is at {at[-1]}, not at {revisions[-1]}: {UPGRADE}")
+    if not stamped:
+        yield Problem("not_installed", f"this database has no Darkroom schema: {UPGRADE}")
+
+
+def _missing(label: str) -> Problem:
+    return Problem("object_missing", f"{label} is missing: {UPGRADE}")
+
+
+def _object_problems(connection: Connection, cost_column: str) -> Iterator[Problem]:
+    missing, different = repeatable.differences(connection, cost_column)
+    yield from (_missing(label) for label in missing)
+    for label in different:
+        yield Problem("object_differs", f"{label} isn't as this release makes it: {UPGRADE}")
+    for label in repeatable.left_over(connection, cost_column):
+        yield Problem(
+            "left_over",
+            f"{label} served workers of an earlier release, none of them lives, and it can be in the way of the "
+            f"application's migrations: {UPGRADE}",
+        )
+    yield from (Problem("grant_lost", one) for one in grants.lost(connection))
+
+
+def _trigger_problems(connection: Connection, cost_column: str, *, is_ahead: bool) -> Iterator[Problem]:
+    is_on = {name: on for name, _, on in connection.execute(installation.TRIGGERS)}
+    names = installation.value_of(connection, "triggers") or {}
+    for name in names if is_ahead else triggers.wanted(cost_column):
+        if name not in is_on:
+            yield Problem("trigger_missing", f"trigger {name} is gone: {UPGRADE}")
+        elif not is_on[name]:
+            yield Problem("trigger_off", f"trigger {name} is disabled: jobs pass it by until it is enabled again")
+    if is_ahead:
+        return
+    for one in triggers.due(connection, cost_column):
+        if one.label in is_on:
+            yield Problem("trigger_differs", f"trigger {one.label} isn't as this release makes it: {UPGRADE}")
+    for label in triggers.not_wanted(connection, cost_column):
+        yield Problem("trigger_differs", f"trigger {label} is of an earlier release: {UPGRADE}")
+
+
+def _sequence_problems(connection: Connection) -> Iterator[Problem]:
+    for one in sequences_behind(connection):
+        yield Problem(
+            "sequence_behind",
+            f"sequence {one.sequence} would give {one.next_value} next, and {one.column} holds {one.highest} already: "
+            f"{UPGRADE}",
+        )

@@ -1,0 +1,80 @@
+"""Our triggers on the application's tables, replaced only where they differ, and never behind an idle transaction."""
+
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from models.schema.migrations import installation, session
+from models.schema.migrations.definitions import Trigger, triggers
+from models.schema.migrations.errors import TableHeldError
+from models.schema.migrations.session import execute_script, sql_of
+
+TRIGGERS_FILE: Final = "queue/triggers.sql"
+
+LOCK_TIMEOUT_MS: Final = 2_000
+"""How long producers may have to wait behind us for a table that somebody else holds."""
+
+# Whoever holds a table and does nothing: to stand in the queue for it would stop everyone who comes later.
+_IDLE_HOLDERS: Final = text("""
+    SELECT DISTINCT a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND l.relation = to_regclass(:name) AND l.granted AND l.pid <> pg_backend_pid()
+      AND a.state LIKE 'idle in transaction%' AND (:blocks_readers OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+    ORDER BY a.pid
+""")
+
+
+def wanted(cost_column: str) -> dict[str, Trigger]:
+    """Return every trigger of this release, by its label."""
+    return {one.label: one for one in triggers(sql_of(TRIGGERS_FILE, cost_column=cost_column))}
+
+
+def due(connection: Connection, cost_column: str) -> list[Trigger]:
+    """Return the triggers that are missing, or that aren't as this release makes them."""
+    texts = installation.value_of(connection, "trigger_texts") or {}
+    recorded = installation.value_of(connection, "triggers") or {}
+    standing = installation.standing_triggers(connection)
+    return [
+        one
+        for label, one in wanted(cost_column).items()
+        if standing.get(label, "") != recorded.get(label) or texts.get(label) != one.sql
+    ]
+
+
+def not_wanted(connection: Connection, cost_column: str) -> list[str]:
+    """Name the triggers that call functions of ours and that this release doesn't make."""
+    return sorted(installation.standing_triggers(connection).keys() - wanted(cost_column).keys())
+
+
+def apply(connection: Connection, cost_column: str) -> list[str]:
+    """Make the triggers that are due, and drop those that aren't wanted; return the labels of both.
+
+    Raises:
+        TableHeldError: an idle transaction holds one of the tables; the caller tries the whole upgrade again.
+    """
+    changed = []
+    for label in not_wanted(connection, cost_column):
+        table, _, name = label.partition(".")
+        _require_free(connection, table, blocks_readers=True)
+        execute_script(connection, f'DROP TRIGGER "{name}" ON public."{table}"')
+        changed.append(label)
+    for one in due(connection, cost_column):
+        # a constraint trigger can't be replaced
+        must_drop = one.is_constraint and one.label in installation.standing_triggers(connection)
+        _require_free(connection, one.table, blocks_readers=must_drop)
+        if must_drop:
+            execute_script(connection, f'DROP TRIGGER "{one.name}" ON public."{one.table}"')
+        sql = one.sql if one.is_constraint else one.sql.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1)
+        execute_script(connection, sql)
+        changed.append(one.label)
+    installation.record(connection, "trigger_texts", {label: one.sql for label, one in wanted(cost_column).items()})
+    installation.record_triggers(connection)
+    return changed
+
+
+def _require_free(connection: Connection, table: str, *, blocks_readers: bool) -> None:
+    name = f'public."{table}"'
+    holders = connection.scalars(_IDLE_HOLDERS, {"name": name, "blocks_readers": blocks_readers}).all()
+    if holders:
+        raise TableHeldError(table, holders)
+    connection.execute(text(f"SET LOCAL lock_timeout TO {min(LOCK_TIMEOUT_MS, session.LOCK_TIMEOUT_MS)}"))
