@@ -40,6 +40,7 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "is stale": pieces.is_stale,
     "touch": pieces.touch,
     "clear the stage": pieces.clear_stage,
+    "pass others": pieces.pass_others,
     "refuse held": pieces.refuse_held,
     "follow waits": pieces.follow_waits,
     "unpaid": pieces.unpaid,

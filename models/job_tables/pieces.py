@@ -45,6 +45,17 @@ def label_and_message(table: JobTable) -> str:
     return f"{table.status_column} = {as_label(table, 'label')}{message}"
 
 
+def pass_others(table: JobTable) -> str:
+    """Return what leaves an update of a row that isn't ours alone."""
+    if not table.has_other_rows:
+        return ""
+    before, after = over(table.job_type, "OLD"), over(table.job_type, "NEW")
+    return (
+        f"PERFORM 1 FROM (SELECT) one LEFT JOIN {table.name} j ON false\n"
+        f"WHERE ({before}) IS NULL AND ({after}) IS NULL;\nIF FOUND THEN\n    RETURN NEW;\nEND IF;"
+    )
+
+
 def is_stale(table: JobTable) -> str:
     """Return whether an update left the date of the last write as it was."""
     updated = table.updated_column

@@ -19,6 +19,11 @@ from models.job_tables.table import JobTable
 _Fact = Callable[[JobTable, str], str]
 
 
+def and_is_ours(table: JobTable, alias: str) -> str:
+    """Return a further condition, that a row is a job of ours; nothing where each is."""
+    return f" AND ({over(table.job_type, alias)}) IS NOT NULL" if table.has_other_rows else ""
+
+
 def _is(*statuses: JobStatus, negated: bool = False) -> _Fact:
     """Return the fact that a row's label is one of some states', or none of them."""
 
@@ -28,7 +33,7 @@ def _is(*statuses: JobStatus, negated: bool = False) -> _Fact:
             compared = f"{'<>' if negated else '='} {texts}"
         else:
             compared = f"{'NOT IN' if negated else 'IN'} ({texts})"
-        return f"{alias}.{table.status_column} {compared}"
+        return f"{alias}.{table.status_column} {compared}{and_is_ours(table, alias)}"
 
     return fact
 
@@ -87,6 +92,7 @@ OF_A_ROW: Final[Mapping[str, _Fact]] = {
     "resumed stage": _resumed,
     "last write": lambda table, alias: over(last_write(table), alias),
     "stage": _stage,
+    "and is ours": and_is_ours,
     "waits until": waits_until,
     "state": lambda table, alias: as_state(table, f"{alias}.{table.status_column}"),
     "is pending": _is(JobStatus.PENDING),

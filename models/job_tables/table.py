@@ -112,7 +112,7 @@ class JobTable:
         row: the same of one row, such as `guard_enhancement`.
         job_types: the types of its jobs; a type belongs to one table.
         user: fragment: the user's id, as text.
-        job_type: fragment: the type; NULL for a row that isn't ours.
+        job_type: fragment: the type; NULL for a row that isn't ours, where there may be such rows.
         tier: fragment, as text.
         cost: fragment: tokens; NULL where the application's users pay in another way.
         max_attempts: fragment.
@@ -126,6 +126,7 @@ class JobTable:
         held_labels: of a PENDING job that waits for its producer: charged and queued, and not due until the producer
             writes another label of PENDING.
         scheduled_at: fragment, a timestamptz: a PENDING job isn't due before it. NULL: at once.
+        has_other_rows: some rows are other programs', and nothing of ours touches or counts them.
         id_column: the primary key.
         id_type: its type.
         status_column: where the label stands.
@@ -175,6 +176,7 @@ class JobTable:
     retrying_label: str | None = None
     held_labels: tuple[str, ...] = ()
     scheduled_at: str | None = None
+    has_other_rows: bool = False
     id_column: str = "id"
     id_type: IdType = TEXT
     status_column: str = "status"

@@ -53,6 +53,9 @@ def row_of_the_view(table: JobTable) -> str:
     else:
         state = as_state(table, f"j.{table.status_column}")
         is_asked_for = f"({state}) OPERATOR(pg_catalog.=) ANY (statuses)"
+    if table.has_other_rows:
+        is_asked_for = f"{is_asked_for}) AND ({over(table.job_type, 'j')} IS NOT NULL"
+        return f"SELECT {texts}\nFROM {table.name} j\nWHERE (statuses IS NULL OR {is_asked_for})"
     return f"SELECT {texts}\nFROM {table.name} j\nWHERE statuses IS NULL OR {is_asked_for}"
 
 

@@ -47,6 +47,7 @@ DECLARE
     is_stale boolean;
     verdict text;
 BEGIN
+    {{pass others}}
     SELECT OLD.{{id column}}::text, {{state OLD}}, {{state NEW}},
            {{frozen OLD}}
                IS NOT DISTINCT FROM {{frozen NEW}},

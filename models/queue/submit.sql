@@ -201,7 +201,7 @@ DECLARE
 BEGIN
     --: each job table
     IF NOT FOUND THEN -- nor in a table before
-        UPDATE {{table}} j SET {{status column}} = {{label from CANCELLED}} WHERE j.{{id column}} = {{id from job_id}}
+        UPDATE {{table}} j SET {{status column}} = {{label from CANCELLED}} WHERE j.{{id column}} = {{id from job_id}}{{and is ours j}}
         RETURNING {{state j}} INTO status_now;
     END IF;
     --: end
@@ -232,7 +232,7 @@ BEGIN
     -- the job's row before its queue row, as everyone locks
     --: each job table
     IF NOT FOUND THEN
-        PERFORM 1 FROM {{table}} j WHERE j.{{id column}} = {{id from job_id}} FOR NO KEY UPDATE;
+        PERFORM 1 FROM {{table}} j WHERE j.{{id column}} = {{id from job_id}}{{and is ours j}} FOR NO KEY UPDATE;
     END IF;
     --: end
     SELECT j.type, j."userId" AS user_id, j.status::text AS status INTO job FROM darkroom.jobs j WHERE j.id = job_id;

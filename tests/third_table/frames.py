@@ -19,7 +19,7 @@ CREATE TABLE public.frame_orders (
 );
 CREATE TABLE public.gifts (
     gift uuid PRIMARY KEY DEFAULT gen_random_uuid(), owner text NOT NULL,
-    status text NOT NULL DEFAULT 'pending', pic text
+    status text NOT NULL DEFAULT 'pending', pic text, kind text NOT NULL DEFAULT 'gift'
 );
 """
 
@@ -74,7 +74,8 @@ GIFTS = JobTable(
     row="gift",
     job_types=("gift",),
     user="r.owner",
-    job_type="'gift'",
+    job_type="CASE r.kind WHEN 'gift' THEN 'gift' END",
+    has_other_rows=True,
     tier="'TIER_1K'",
     cost="NULL",
     max_attempts="darkroom.max_attempts(NULL)",
@@ -86,8 +87,8 @@ GIFTS = JobTable(
     id_column="gift",
     id_type=UUID,
     status_type="text",
-    frozen=("gift", "owner"),
+    frozen=("gift", "owner", "kind"),
 )
-"""Nobody pays for these, and a row shows its label and its result alone."""
+"""Nobody pays for these, a row shows its label and its result alone, and rows of another kind are another program's."""
 
 registry.JOB_TABLES = (*registry.JOB_TABLES, FRAMES, GIFTS)

@@ -537,3 +537,40 @@ async def test_refund_that_a_rule_refuses_is_owed_and_paid_later(database):
 
     assert [tuple(one) for one in owed] == [(order, 2)]
     assert (settled, await credits_of(database)) == (True, 10)
+
+
+async def test_row_of_another_program_is_never_touched_or_counted(database):
+    other = str(
+        await database.fetchval("INSERT INTO public.gifts (owner, kind) VALUES ('me', 'letter') RETURNING gift")
+    )
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
+    assert await database.fetchval("SELECT adopted FROM darkroom.adopt()") == 0
+    assert await database.fetch("SELECT * FROM darkroom.jobs") == []
+    assert await database.fetch("SELECT * FROM darkroom.job_rows('{PENDING}')") == []
+    with pytest.raises(asyncpg.NoDataFoundError):
+        await database.fetchval("SELECT darkroom.cancel_job($1)", other)
+
+    for change in ("status = 'odd'", "status = 'completed'", "owner = 'you'", "status = 'pending'", "kind = 'poem'"):
+        await database.fetch(f"UPDATE public.gifts SET {change}")
+    await database.fetch("UPDATE public.gifts SET status = 'failed'")
+    await database.fetch("DELETE FROM public.gifts")
+
+    assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs") == 0
+
+
+async def test_jobs_enter_beside_rows_of_another_program(database):
+    await database.fetch("INSERT INTO public.gifts (owner, kind) VALUES ('me', 'letter'), ('me', 'gift'), ('me', 'x')")
+
+    (claim,) = await claim_jobs(database, most=5)
+    await database.fetch("UPDATE public.gifts SET status = 'cancelled'")
+
+    assert (await gift_row(database, claim.job_id))["kind"] == "gift"
+    assert await queue_row(database, claim.job_id) is None
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
+
+
+async def test_row_of_another_program_cannot_become_a_job_unseen(database):
+    await database.fetch("INSERT INTO public.gifts (owner, kind) VALUES ('me', 'letter')")
+
+    with pytest.raises(asyncpg.CheckViolationError):
+        await database.fetch("UPDATE public.gifts SET kind = 'gift'")
