@@ -39,6 +39,7 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "label and message": pieces.label_and_message,
     "is stale": pieces.is_stale,
     "touch": pieces.touch,
+    "frozen in words": pieces.frozen_in_words,
     "clear the stage": pieces.clear_stage,
     "pass others": pieces.pass_others,
     "refuse held": pieces.refuse_held,

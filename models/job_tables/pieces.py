@@ -62,6 +62,12 @@ def is_stale(table: JobTable) -> str:
     return f"NEW.{updated} IS NOT DISTINCT FROM OLD.{updated}" if updated else "false"
 
 
+def frozen_in_words(table: JobTable) -> str:
+    """Return the names of a table's frozen columns, for whoever tries to change one."""
+    *others, last = (column.strip('"') for column in table.frozen)
+    return quoted(f"{', '.join(others)} and {last}" if others else last)
+
+
 def touch(table: JobTable) -> str:
     """Return what gives such an update a date."""
     if table.updated_column is None:

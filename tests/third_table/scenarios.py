@@ -188,9 +188,10 @@ async def test_finished_job_keeps_its_label(database):
 
 @pytest.mark.parametrize("change", ["price = 1", "customer = 8", "photo_key = 'other'", "id = 99"])
 async def test_frozen_column_of_an_unfinished_job_cannot_change(database, change):
-    await make_order(database)
+    order = await make_order(database)
 
-    with pytest.raises(asyncpg.CheckViolationError):
+    words = f"job {order} is PENDING: its id, customer, photo_key, size and price don't change"
+    with pytest.raises(asyncpg.CheckViolationError, match=words):
         await database.fetch(f"UPDATE public.frame_orders SET {change}")
 
 

@@ -147,7 +147,7 @@ async def test_identity_of_an_unfinished_job_cannot_change(database, table, stat
     job = await make_with_status(database, table, status)
     value = {"id": "'other'", "userId": f"'{await make_user(database)}'", "tier": "'FREE'", "tokensCost": "0"}[column]
 
-    with pytest.raises(asyncpg.CheckViolationError, match=f"{job} is {status}"):
+    with pytest.raises(asyncpg.CheckViolationError, match=f"{job} is {status}: its id, userId, .*tokensCost.* don't"):
         await database.fetch(f'UPDATE {TABLES[table]} SET "{column}" = {value} WHERE id = $1', job)
 
 

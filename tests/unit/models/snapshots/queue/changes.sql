@@ -26,11 +26,11 @@ BEGIN
 END $$;
 
 -- Refuse a change of whose, which picture, tier or cost of an unfinished job: the charge and the claim rest on them.
-CREATE OR REPLACE FUNCTION darkroom.refuse_identity(job_id text, status text) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.refuse_identity(job_id text, status text, frozen text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RAISE EXCEPTION 'job % is %: its id, user, picture, tier and cost don''t change', job_id, status
+    RAISE EXCEPTION 'job % is %: its % don''t change', job_id, status, frozen
         USING ERRCODE = '23514';
 END $$;
 
@@ -59,7 +59,7 @@ BEGIN
     END IF;
     -- depth: an id that changed elsewhere, and the foreign key follows
     IF NOT is_same_job AND NOT darkroom.is_terminal(before) AND pg_trigger_depth() = 1 THEN
-        PERFORM darkroom.refuse_identity(job_id, before);
+        PERFORM darkroom.refuse_identity(job_id, before, 'id, userId, imageId, tier, tokensCost and isBlend');
     END IF;
     IF before = after THEN
         RETURN NEW;
@@ -99,7 +99,7 @@ BEGIN
     END IF;
     -- depth: an id that changed elsewhere, and the foreign key follows
     IF NOT is_same_job AND NOT darkroom.is_terminal(before) AND pg_trigger_depth() = 1 THEN
-        PERFORM darkroom.refuse_identity(job_id, before);
+        PERFORM darkroom.refuse_identity(job_id, before, 'id, userId, type, tier and tokensCost');
     END IF;
     IF before = after THEN
         RETURN NEW;
