@@ -10,9 +10,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.timeout(300)
-def test_third_job_table_lives_by_its_description_alone():
+@pytest.mark.parametrize("file", ["scenarios", "operating"])
+def test_third_job_table_lives_by_its_description_alone(file):
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.third_table.frames", "-n", "0", "tests/third_table/scenarios.py"],
+        [sys.executable, "-m", "pytest", "-p", "tests.third_table.frames", "-n", "0", f"tests/third_table/{file}.py"],
         cwd=ROOT,
         capture_output=True,
         text=True,

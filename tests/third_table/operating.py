@@ -1,0 +1,137 @@
+"""What operators see and change of the third table's jobs; run by tests/integration/queue/test_third_table.py."""
+
+import pytest
+
+from config.embedded.services import Services
+from config.settings import Settings
+from models.queue.job_rows import JobFilter
+from models.queue.transitions import Completed, Failed
+from tests.builders import claim_jobs, make_job
+from tests.third_table.scenarios import claimed, credits_of, make_order, template, write
+from workers.operations.errors import InvalidInputError
+from workers.operations.explaining import explain_job
+from workers.operations.jobs import cancel_job, get_job, get_jobs, list_jobs
+from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
+from workers.process.compose import open_runtime
+
+__all__ = ["template"]
+
+
+@pytest.fixture
+async def runtime(database, database_url, redis_url, tmp_path):
+    services = Services(
+        database_url=database_url,
+        database_direct_url=database_url,
+        redis_url=redis_url,
+        broker_url=redis_url,
+        storage_url=tmp_path.as_uri(),
+        is_embedded=False,
+    )
+    async with open_runtime(Settings(home=tmp_path), services) as opened:
+        yield opened
+
+
+async def test_jobs_of_every_table_are_listed_newest_first_with_their_own_columns(database, runtime):
+    picture = await make_job(database)
+    order = await make_order(database)
+
+    listed = await list_jobs(runtime, JobFilter())
+
+    jobs = {job.id: job for job in listed}
+    assert jobs.keys() == {picture, order}
+    assert (jobs[order].job_type, jobs[order].status, jobs[order].user_id) == ("frame", "PENDING", "7")
+    assert (jobs[order].columns["state"], jobs[order].columns["photo_key"]) == ("new", "p")
+    assert jobs[order].columns["id"] == int(order)
+    assert list(jobs[order].columns)[-1] == "jobType"
+    assert [job.id for job in await list_jobs(runtime, JobFilter(job_type="frame"))] == [order]
+    assert [job.id for job in await list_jobs(runtime, JobFilter(statuses=["COMPLETED"]))] == []
+
+
+async def test_id_that_no_table_writes_so_is_unknown_and_no_error(database, runtime):
+    await make_order(database)
+
+    assert await get_jobs(runtime, ["nosuch", "1e3", "-0", "99999999999999999999999"]) == []
+
+
+async def test_finished_job_shows_its_state_by_our_name_and_its_times_in_utc(database, runtime):
+    claim = await claimed(database)
+    await write(database, claim, Completed("GENERATING", 1, {"print_key": "k", "print_url": "u"}))
+
+    details = await get_job(runtime, claim.job_id)
+
+    assert details.job.status == "COMPLETED"
+    assert details.job.columns["state"] == "done"
+    assert details.job.started_at is not None
+    assert details.job.started_at.tzinfo is None
+    assert details.queue is None
+    assert [move.kind for move in details.money] == ["charge"]
+
+
+async def test_waiting_and_ended_jobs_are_explained(database, runtime):
+    order = await make_order(database)
+
+    waiting = await explain_job(runtime, order)
+    (claim,) = await claim_jobs(database)
+    await write(database, claim, Failed("GENERATING", "no such picture"))
+    ended = await explain_job(runtime, order)
+
+    assert "turn" in {one.kind for one in waiting.waits}
+    assert ended.waits == []
+    assert ended.job.error == "no such picture"
+    # an order's row doesn't say when it was made, so that it counts as submitted when it was begun
+    happened = [event.event for event in ended.timeline]
+    assert happened.index("charge") < happened.index("claimed") < happened.index("failed")
+    assert {"submitted", "refund", "ended"} <= set(happened)
+
+
+async def test_job_whose_row_another_program_holds_says_so(database, runtime):
+    order = await make_order(database)
+    holder = await database.connect_direct()
+    try:
+        await holder.execute("BEGIN; SELECT FROM public.frame_orders FOR UPDATE")
+        held = {one.kind for one in (await explain_job(runtime, order)).waits}
+    finally:
+        holder.terminate()
+
+    assert "held" in held
+
+
+async def test_job_without_a_queue_row_says_what_becomes_of_it(database, runtime):
+    order = await make_order(database)
+    await database.fetch("DELETE FROM darkroom.job_queue")
+
+    (wait,) = (await explain_job(runtime, order)).waits
+
+    assert wait.kind == "unqueued"
+
+
+async def test_operator_cancels_a_job_which_is_refunded(database, runtime):
+    order = await make_order(database)
+
+    assert await cancel_job(runtime, order, actor="ada") == "CANCELLED"
+
+    (job,) = await get_jobs(runtime, [order])
+    assert (job.status, job.columns["state"]) == ("CANCELLED", "stopped")
+    assert await credits_of(database) == 10
+
+
+async def test_job_whose_table_says_no_way_to_submit_it_again_is_refused_in_words(database, runtime):
+    claim = await claimed(database)
+    await write(database, claim, Failed("GENERATING", "no such picture"))
+
+    (rehearsed,) = await rehearse_retries(runtime, [claim.job_id], RetryTerms())
+    (retried,) = [one async for one in retry_jobs(runtime, [claim.job_id], RetryTerms(only_once=True), actor="ada")]
+
+    assert isinstance(rehearsed.refusal, InvalidInputError)
+    assert "can't be tried again" in str(retried.refusal)
+    assert retried.new_id is None
+    assert await credits_of(database) == 10
+
+
+async def test_gifts_that_show_nothing_but_a_label_are_read_too(database, runtime):
+    gift = str(await database.fetchval("INSERT INTO public.gifts (owner) VALUES ('o') RETURNING gift"))
+
+    (job,) = await get_jobs(runtime, [gift])
+
+    assert (job.id, job.job_type, job.status, job.user_id, job.error) == (gift, "gift", "PENDING", "o", None)
+    assert (job.started_at, job.completed_at) == (None, None)
