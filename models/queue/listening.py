@@ -47,12 +47,6 @@ async def listen(
         connection.terminate()
 
 
-async def notifications_fraction(database: Database) -> float:
-    """Return how full PostgreSQL's queue of notifications is, 0 to 1. Asking also empties one that stayed full."""
-    fraction: float = await database.fetchval("SELECT pg_notification_queue_usage()")
-    return fraction
-
-
 async def cannot_listen(database: Database) -> bool:
     """Say whether connections past the pool hear no NOTIFY.
 

@@ -293,16 +293,19 @@ CROSS JOIN LATERAL (SELECT darkroom.paused_s(k.times, o.created_at) AS paused_s)
 _PAGE = 1_000
 
 
-async def overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> AsyncIterator[Any]:
-    """Yield the queue rows of jobs that haven't finished within the maximum wait, oldest first.
-
-    Operators' pauses aren't counted: `paused_s` says for how long a job was held back.
+async def overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> list[str]:
+    """Return the ids of jobs that haven't finished within the maximum wait, oldest first; pauses aren't counted.
 
     Args:
         database: where the queue is.
         max_wait_s: from submission on.
         stops: for each provider that may be asked, the names of pauses that stop it.
     """
+    return [row["job_id"] async for row in _overdue(database, max_wait_s, stops)]
+
+
+async def _overdue(database: Database, max_wait_s: float, stops: Stops) -> AsyncIterator[Any]:
+    """Yield the queue rows of these jobs; `paused_s` says for how long operators' pauses held a job back."""
     last = 0
     while rows := await database.fetch(_OLD, max_wait_s, last, [list(names) for names in stops]):
         for row in rows:
@@ -319,7 +322,7 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
     The reason says what the job waited for.
     """
     failures, waits = [], Waits()
-    async for row in overdue_jobs(database, max_wait_s, stops):
+    async for row in _overdue(database, max_wait_s, stops):
         waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
         uncounted = f" (and {row['paused_s']:.0f} s of operators' pauses)" if row["paused_s"] else ""
         failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")

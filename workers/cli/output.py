@@ -15,8 +15,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Row = Mapping[str, Any]
-
 WIDE_FROM: Final = 110
 """Columns of the terminal from which a table shows everything."""
 

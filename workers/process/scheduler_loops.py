@@ -11,11 +11,11 @@ from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.claims import ready_queues, wake_due
 from models.queue.leases import forget_dead_workers
 from models.queue.left_behind import end_left_behind, take_in
-from models.queue.listening import WAKE_UP_CHANNEL, listen, notifications_fraction
+from models.queue.listening import WAKE_UP_CHANNEL, listen
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from models.schema.migrate import check
-from models.schema.server import server_time
+from models.schema.server import notify_queue, server_time
 from workers.gate.rules import stops_of
 from workers.operations.checks.notifications import FULL_FRACTION
 from workers.operations.schedule import clockwork
@@ -124,7 +124,7 @@ class Scheduler:
         Asking for the usage of the notifications' queue is also what empties one that stayed full.
         """
         found = []
-        used_fraction = await notifications_fraction(self._runtime.database)
+        used_fraction = (await self._runtime.database.run(notify_queue)).used_fraction
         if used_fraction >= FULL_FRACTION:
             log.warning("notify_queue_filled", used_fraction=round(used_fraction, 3))
             found.append("notify_queue_filled")

@@ -23,7 +23,7 @@ SKEW_WARN_S: Final = 2.0
 
 async def check_overdue(database: Database, settings: Settings) -> Check:
     """Look for jobs that are older than the maximum wait."""
-    late = [row["job_id"] async for row in overdue_jobs(database, settings.max_wait_s + 60, stops_of(settings))]
+    late = await overdue_jobs(database, settings.max_wait_s + 60, stops_of(settings))
     if not late:
         return Check("overdue jobs", "ok", "no job is older than the maximum wait")
     message = f"{len(late):,} jobs are older than DARKROOM_MAX_WAIT_S, one is job {late[0]}"
