@@ -234,6 +234,7 @@ def _upgrade(
         session.upgrade_branch(connection, "application")
     session.prepare(connection)
     require_usable_tables(connection, cost_column, now_mode)
+    triggers.lock_tables(connection, cost_column)
     session.upgrade_branch(connection, "darkroom")
     replaced = [*tables.mend(connection), *repeatable.apply(connection, cost_column)]
     connection.execute(text("SELECT darkroom.add_weeks(log, now(), 6) FROM (VALUES ('stage_runs'), ('ticks')) l (log)"))

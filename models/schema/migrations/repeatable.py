@@ -186,17 +186,9 @@ def _make(connection: Connection, due: Sequence[Definition], before: Mapping[str
     try:
         with connection.begin_nested():
             execute_script(connection, "\n".join(one.sql for one in due))
-    except PostgresError as error:
-        if len(due) > 1:
-            for one in due:
-                _make(connection, [one], catalog(connection))
-            return
-        if getattr(error, "sqlstate", None) not in REPLACING_REFUSED:
-            error.add_note(f"in {due[0].label}")
-            raise
-        for oid in before.get(due[0].label, {}):
-            _drop(connection, due[0].label, oid)
-        execute_script(connection, due[0].sql)
+    except PostgresError:
+        for one in due:
+            _make_one(connection, one)
     there = catalog(connection)
     for one in due:
         old, now = set(before.get(one.label, {})), set(there.get(one.label, {}))
@@ -205,6 +197,19 @@ def _make(connection: Connection, due: Sequence[Definition], before: Mapping[str
                 _drop(connection, one.label, oid)
             if not now - old:
                 execute_script(connection, one.sql)
+
+
+def _make_one(connection: Connection, definition: Definition) -> None:
+    try:
+        with connection.begin_nested():
+            execute_script(connection, definition.sql)
+    except PostgresError as error:
+        if getattr(error, "sqlstate", None) not in REPLACING_REFUSED:
+            error.add_note(f"in {definition.label}")
+            raise
+        for oid in catalog(connection).get(definition.label, {}):
+            _drop(connection, definition.label, oid)
+        execute_script(connection, definition.sql)
 
 
 def _drop(connection: Connection, label: str, oid: int) -> None:

@@ -1,5 +1,6 @@
 """Our triggers on the application's tables, replaced only where they differ, and never behind an idle transaction."""
 
+import time
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -46,6 +47,26 @@ def not_wanted(connection: Connection, cost_column: str) -> list[str]:
     return sorted(installation.standing_triggers(connection).keys() - wanted(cost_column).keys())
 
 
+def lock_tables(connection: Connection, cost_column: str) -> None:
+    """Lock the tables whose triggers change, before anything of ours: a producer has its table first, and then ours.
+
+    Raises:
+        TableHeldError: an idle transaction holds one of the tables; the caller tries the whole upgrade again.
+    """
+    standing = installation.standing_triggers(connection)
+    if not standing or installation.recorded(connection) is None:
+        return  # nobody's jobs enter yet
+    changing = due(connection, cost_column)
+    dropping = {label.partition(".")[0] for label in not_wanted(connection, cost_column)}
+    dropping |= {one.table for one in changing if one.is_constraint and one.label in standing}
+    tables = {one.table for one in changing} | dropping
+    for table in dict.fromkeys(one.table for one in wanted(cost_column).values()):  # in the order of everyone's locks
+        if table in tables:
+            _require_free(connection, table, blocks_readers=table in dropping)
+            mode = "ACCESS EXCLUSIVE" if table in dropping else "SHARE ROW EXCLUSIVE"
+            connection.execute(text(f'LOCK TABLE public."{table}" IN {mode} MODE'))
+
+
 def apply(connection: Connection, cost_column: str) -> list[str]:
     """Make the triggers that are due, and drop those that aren't wanted; return the labels of both.
 
@@ -73,8 +94,11 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
 
 
 def _require_free(connection: Connection, table: str, *, blocks_readers: bool) -> None:
-    name = f'public."{table}"'
-    holders = connection.scalars(_IDLE_HOLDERS, {"name": name, "blocks_readers": blocks_readers}).all()
-    if holders:
-        raise TableHeldError(table, holders)
+    """Wait without a lock until no idle transaction holds a table: most are between two statements of a program's."""
+    wanted_lock = {"name": f'public."{table}"', "blocks_readers": blocks_readers}
+    until_s = time.monotonic() + LOCK_TIMEOUT_MS / 1000
+    while holders := connection.scalars(_IDLE_HOLDERS, wanted_lock).all():
+        if time.monotonic() > until_s:
+            raise TableHeldError(table, holders)
+        connection.execute(text("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()"))
     connection.execute(text(f"SET LOCAL lock_timeout TO {min(LOCK_TIMEOUT_MS, session.LOCK_TIMEOUT_MS)}"))
