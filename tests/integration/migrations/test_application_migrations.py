@@ -4,9 +4,11 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
+from config.settings import PRICES_TOKENS
 from models.database import Database
 from models.schema import migrate
 from models.schema.migrations.adoption import REQUIRED_COLUMNS
+from models.schema.migrations.errors import UnusableSchemaError
 from tests.builders import job_row, make_image, make_job, make_user
 from tests.integration.migrations.altered_columns import columns, rebuild_enum, run_jobs
 
@@ -114,3 +116,43 @@ async def test_missing_column_that_entering_needs_is_named_to_the_producer(one_s
 
     assert refused.value.message.startswith("no job can ")
     assert "db check" in refused.value.hint
+
+
+@pytest.mark.parametrize("table", REQUIRED_COLUMNS)
+async def test_columns_renamed_are_named_by_check_and_upgrade_and_jobs_run_once_they_are_back(
+    one_session, migrating, database_url, table
+):
+    waiting = await make_job(one_session)
+    names = [column.name for column in columns() if column.table == table]
+    for name in names:
+        await migrating.execute(f'ALTER TABLE public.{table} RENAME "{name}" TO "{name}_before"')
+
+    said = " ".join(problem.message for problem in await migrate.check(database_url))
+    assert [name for name in names if f"{table}.{name} is missing" not in said] == []
+    with pytest.raises(UnusableSchemaError, match=f"{table}.{names[0]} is missing"):
+        await migrate.upgrade(database_url, prices=PRICES_TOKENS)
+
+    for name in names:
+        await migrating.execute(f'ALTER TABLE public.{table} RENAME "{name}_before" TO "{name}"')
+    await migrate.upgrade(database_url, prices=PRICES_TOKENS)
+    assert await migrate.check(database_url) == []
+    assert await run_jobs(one_session) == ENDS
+    assert (await job_row(one_session, waiting))["status"] in {"COMPLETED", "REFUNDED"}
+
+
+@pytest.mark.parametrize("table", REQUIRED_COLUMNS)
+async def test_columns_and_tables_are_dropped_without_a_word_of_ours(one_session, migrating, database_url, table):
+    await make_job(one_session)
+    drops = [f'ALTER TABLE public.{table} DROP COLUMN "{one.name}"' for one in columns() if one.table == table]
+    refused = {}
+    for drop in (*drops, f"DROP TABLE public.{table}"):
+        transaction = migrating.transaction()
+        await transaction.start()
+        try:
+            await migrating.execute(drop)
+        except asyncpg.DependentObjectsStillExistError as error:
+            refused[drop] = error.detail  # a foreign key of the application's own
+        await transaction.rollback()
+
+    assert {drop: detail for drop, detail in refused.items() if "darkroom" in detail} == {}
+    assert await migrate.check(database_url) == []
