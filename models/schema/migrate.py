@@ -248,7 +248,6 @@ def _upgrade(
     grants.give_again(connection, held)
     grants.grant_to_producers(connection, grant_role)
     opening_balances = _record_opening_balances(connection, before, now_mode)
-    # last, because from here on producers wait for us
     changed = triggers.apply(connection, cost_column)
     if any(label.startswith("user_token_balances.") for label in changed):
         opening_balances += _record_opening_balances(connection, before, now_mode)
