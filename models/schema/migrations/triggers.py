@@ -94,7 +94,10 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
 
 
 def _require_free(connection: Connection, table: str, *, blocks_readers: bool) -> None:
-    """Wait without a lock until no idle transaction holds a table: most are between two statements of a program's."""
+    """Wait, not in its queue, until no idle transaction holds a table: most are between two statements of a program's.
+
+    Whoever needs a table that was locked before this one waits as long.
+    """
     wanted_lock = {"name": f'public."{table}"', "blocks_readers": blocks_readers}
     until_s = time.monotonic() + LOCK_TIMEOUT_MS / 1000
     while holders := connection.scalars(_IDLE_HOLDERS, wanted_lock).all():
