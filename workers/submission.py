@@ -51,14 +51,6 @@ class Picture:
         return f"image/{self.format}"
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A job and the picture it works on."""
-
-    job_id: str
-    image_id: str
-
-
 def new_id() -> str:
     """Make an id in the shape of the application's own: `c` and 24 characters."""
     return "c" + uuid.uuid4().hex[:24]
@@ -77,14 +69,16 @@ def check_picture(name: str, data: bytes, settings: Settings) -> Picture:
     return Picture(name, data, header.format.lower(), header.width_px, header.height_px)
 
 
-async def store_picture(runtime: Runtime, user_id: str, picture: Picture) -> str:
+async def store_picture(runtime: Runtime, user_id: str, picture: Picture, *, image_id: str | None = None) -> str:
     """Store a picture and then its row, in this order, so that no row is without its object; return the row's id.
+
+    `image_id` is a new one of `new_id`; None makes one.
 
     Raises:
         NotFoundError: the user doesn't exist.
         StorageRefusedError: the object wasn't stored.
     """
-    image_id = new_id()
+    image_id = image_id or new_id()
     key = keys.original_key(user_id, image_id, keys.extension_of(picture.content_type))
     try:
         await _put(runtime, key, picture, job_type=ORIGINAL, job_id=image_id)
@@ -106,34 +100,23 @@ async def store_picture(runtime: Runtime, user_id: str, picture: Picture) -> str
     return image_id
 
 
-async def submit_picture(
-    runtime: Runtime,
-    user_id: str,
-    picture: Picture,
-    *,
-    tier: str,
-    pipeline_id: str | None = None,
-    pipeline_token: str | None = None,
-    source_image_id: str | None = None,
-) -> Submitted:
-    """Store a picture and submit its job; a job that is refused leaves no picture behind.
+async def submit_picture(runtime: Runtime, picture: Picture, job: Enhancement) -> str:
+    """Store a picture and submit its job; return the job's id. A job that is refused leaves no picture behind.
+
+    Args:
+        runtime: open.
+        picture: is stored for the job's user.
+        job: whose `image_id` the picture gets: a new one of `new_id`.
 
     Raises:
         OperationError: as `store_picture` and `submit_enhancement`.
     """
-    image_id = await store_picture(runtime, user_id, picture)
+    await store_picture(runtime, job.user_id, picture, image_id=job.image_id)
     try:
-        job_id = await submit_enhancement(
-            *(runtime, user_id, image_id),
-            tier=tier,
-            pipeline_id=pipeline_id,
-            pipeline_token=pipeline_token,
-            source_image_id=source_image_id,
-        )
+        return await submit_enhancement(runtime, job)
     except OperationError:
-        await remove_picture(runtime, image_id)
+        await remove_picture(runtime, job.image_id)
         raise
-    return Submitted(job_id, image_id)
 
 
 async def remove_picture(runtime: Runtime, image_id: str) -> None:
@@ -143,28 +126,8 @@ async def remove_picture(runtime: Runtime, image_id: str) -> None:
         await _delete_object(runtime, key)
 
 
-async def submit_enhancement(
-    runtime: Runtime,
-    user_id: str,
-    image_id: str,
-    *,
-    tier: str | None,
-    pipeline_id: str | None = None,
-    pipeline_token: str | None = None,
-    source_image_id: str | None = None,
-    idempotency_key: str | None = None,
-) -> str:
+async def submit_enhancement(runtime: Runtime, job: Enhancement) -> str:
     """Submit a job for a picture that is stored, and wake workers; return the job's id, the same one for the same key.
-
-    Args:
-        runtime: open.
-        user_id: whose it is.
-        image_id: the picture.
-        tier: a label of `EnhancementTier`; None takes the pipeline's, else the album's default, else 1K.
-        pipeline_id: how to treat it; None leaves it to the picture's album.
-        pipeline_token: of a pipeline that its owner has shared by link.
-        source_image_id: a second picture to blend in.
-        idempotency_key: the same key gives the same job.
 
     Raises:
         InvalidInputError: the pipeline breaks a rule or names a model that can't be asked, an id is too long, the key
@@ -173,17 +136,16 @@ async def submit_enhancement(
         NotYoursError: picture or pipeline is another user's and not public, or the token isn't the pipeline's.
         PaymentRefusedError: too few tokens.
     """
-    if pipeline_id is not None:
-        await require_known_models_of(runtime, pipeline_id)
+    if job.pipeline_id is not None:
+        await require_known_models_of(runtime, job.pipeline_id)
     if runtime.settings.over_size == "refuse":
-        database = runtime.database
-        wished = await database.run(lambda connection: wished_model(connection, pipeline_id, user_id, image_id))
-        asked = tier
-        if asked is None:
-            asked = await database.run(lambda connection: default_tier(connection, pipeline_id, user_id, image_id))
-        _require_size(runtime.settings, wished, asked, is_of_words=False)
+        database, place = runtime.database, (job.pipeline_id, job.user_id, job.image_id)
+        wished = await database.run(lambda connection: wished_model(connection, *place))
+        tier = job.tier
+        if tier is None:
+            tier = await database.run(lambda connection: default_tier(connection, *place))
+        _require_size(runtime.settings, wished, tier, is_of_words=False)
 
-    job = Enhancement(*(user_id, image_id, tier, pipeline_id, source_image_id), idempotency_key, pipeline_token)
     with translated():
         job_id = await runtime.database.commit(
             "submit", lambda connection: submission.submit_enhancement(connection, job)
@@ -207,32 +169,8 @@ async def store_input(runtime: Runtime, user_id: str, picture: Picture) -> str:
     return key
 
 
-async def submit_generation(
-    runtime: Runtime,
-    user_id: str,
-    job_type: str,
-    *,
-    tier: str,
-    prompt: str,
-    input_key: str | None = None,
-    input_url: str | None = None,
-    api_key_id: str | None = None,
-    idempotency_key: str | None = None,
-    aspect: str | None = None,
-) -> str:
+async def submit_generation(runtime: Runtime, job: Generation) -> str:
     """Submit a job that makes or changes a picture by words, and wake workers; return the job's id.
-
-    Args:
-        runtime: open.
-        user_id: whose it is.
-        job_type: GENERATE, or MODIFY with an input.
-        tier: a label of `EnhancementTier`.
-        prompt: what to make.
-        input_key: the object to start from.
-        input_url: where to fetch it from instead.
-        api_key_id: of the user's, for the application's own accounts.
-        idempotency_key: the same key gives the same job.
-        aspect: `W:H` of a picture made of words; the row has no place for it, so the queue keeps it.
 
     Raises:
         InvalidInputError: the prompt is empty, too long or holds NUL, which no text in PostgreSQL can; the input is
@@ -242,28 +180,25 @@ async def submit_generation(
         NotYoursError: the API key or the input is another user's, or the user's plan has no API access.
         PaymentRefusedError: too few tokens.
     """
-    if "\0" in prompt:
+    if "\0" in job.prompt:
         raise InvalidInputError("the prompt holds a NUL character; remove it")
     try:
-        aspect_of(aspect)
+        aspect_of(job.aspect)
     except InvalidOptionsError as error:
         raise InvalidInputError(str(error)) from error
     if runtime.settings.over_size == "refuse":
-        _require_size(runtime.settings, None, tier, is_of_words=True)
-
-    job = Generation(user_id, job_type, tier, prompt, input_key, input_url, api_key_id, idempotency_key)
+        _require_size(runtime.settings, None, job.tier, is_of_words=True)
 
     async def submit(connection: Connection) -> str:
         async with connection.transaction():
             job_id = await submission.submit_generation(connection, job)
-            if idempotency_key is not None:
-                first = await first_aspect(connection, user_id, idempotency_key, aspect)
-                if first is not None and first != (aspect or ""):
-                    raise InvalidInputError(
-                        f"idempotency key {idempotency_key} was used for job {job_id} with another aspect"
-                    )
-            if aspect is not None:
-                await set_aspect(connection, job_id, aspect)
+            first = await first_aspect(connection, job)
+            if first is not None and first != (job.aspect or ""):
+                raise InvalidInputError(
+                    f"idempotency key {job.idempotency_key} was used for job {job_id} with another aspect"
+                )
+            if job.aspect is not None:
+                await set_aspect(connection, job_id, job.aspect)
         return job_id
 
     with translated():

@@ -80,6 +80,7 @@ class Generation:
         input_url: where to fetch it from instead.
         api_key_id: of the user's, for the application's own accounts.
         idempotency_key: the same key gives the same job.
+        aspect: `W:H` of a picture made of words; the row has no place for it, so the queue keeps it.
     """
 
     user_id: str
@@ -90,6 +91,7 @@ class Generation:
     input_url: str | None = None
     api_key_id: str | None = None
     idempotency_key: str | None = None
+    aspect: str | None = None
 
 
 async def insert_picture(connection: Connection, picture: PictureRow) -> None:
@@ -132,7 +134,7 @@ async def submit_enhancement(connection: Connection, job: Enhancement) -> str:
 
 
 async def submit_generation(connection: Connection, job: Generation) -> str:
-    """Submit a job that makes or changes a picture by words; return its id.
+    """Submit a job that makes or changes a picture by words; return its id. Its aspect is left to `set_aspect`.
 
     Raises:
         asyncpg.PostgresError: as `workers.operations.errors` translates it.
@@ -145,12 +147,15 @@ async def submit_generation(connection: Connection, job: Generation) -> str:
     return job_id
 
 
-async def first_aspect(connection: Connection, user_id: str, idempotency_key: str, aspect: str | None) -> str | None:
-    """Return the aspect of the first submission with a key, which may be this transaction's own.
+async def first_aspect(connection: Connection, job: Generation) -> str | None:
+    """Return the aspect of the first submission with a job's idempotency key, which may be this transaction's own.
 
-    Empty where that submission named none; None where nobody knows, since it is older than this record.
+    Empty where that submission named none; None where there is no key, or nobody knows, since it is older than this
+    record.
     """
-    first: str | None = await connection.fetchval(_FIRST_ASPECT, user_id, idempotency_key, aspect)
+    if job.idempotency_key is None:
+        return None
+    first: str | None = await connection.fetchval(_FIRST_ASPECT, job.user_id, job.idempotency_key, job.aspect)
     return first
 
 

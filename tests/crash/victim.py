@@ -20,6 +20,7 @@ from config.log import configure_logging
 from config.settings import Settings, load_settings
 from models.database import Database
 from models.queue.rescue import end_overdue_jobs
+from models.queue.submission import Enhancement
 from pipelines.errors import PolicyRefusedError, ProviderUnavailableError, ThrottledError
 from pipelines.providers import registry
 from tests.slow_worker import SlowProvider
@@ -104,7 +105,8 @@ async def submit(settings: Settings, job_id: str) -> None:
         # who asks again with the same key means the same picture: another would be refused
         image_id = await runtime.database.fetchval(stored, job_id)
         image_id = image_id or await submission.store_picture(runtime, job_id, picture)
-        await submission.submit_enhancement(runtime, job_id, image_id, tier="TIER_1K", idempotency_key=job_id)
+        job = Enhancement(job_id, image_id, "TIER_1K", idempotency_key=job_id)
+        await submission.submit_enhancement(runtime, job)
 
 
 async def cancel(settings: Settings, job_id: str) -> None:

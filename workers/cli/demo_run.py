@@ -186,6 +186,7 @@ class _Demo:
         return user
 
     async def _submit(self, runtime: "Runtime", part: Part, user: "User", samples: Path) -> "Entry":
+        from models.queue.submission import Enhancement
         from workers.cli.demo_facts import Entry
         from workers.submission import store_picture, submit_enhancement
 
@@ -195,7 +196,8 @@ class _Demo:
         second_id = None if second is None else await store_picture(runtime, user.id, second)
         if part.is_missing:
             await _take_away(runtime, image_id)
-        job_id = await submit_enhancement(runtime, user.id, image_id, tier=part.tier, source_image_id=second_id)
+        asked = Enhancement(user.id, image_id, part.tier, source_image_id=second_id)
+        job_id = await submit_enhancement(runtime, asked)
         return Entry(part, job_id, original, second)
 
     def _read(self, samples: Path, stem: str) -> "Picture":

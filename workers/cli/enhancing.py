@@ -13,6 +13,7 @@ from config.settings import Settings
 from models.money.users import User
 from models.queue.pipelines import default_tier
 from models.queue.progress import JobProgress
+from models.queue.submission import Enhancement
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import Column, console, duration, note, print_json, print_table
@@ -22,7 +23,7 @@ from workers.operations.errors import OperationError
 from workers.operations.jobs import get_jobs
 from workers.operations.users import require_user
 from workers.process.compose import Runtime
-from workers.submission import Picture, check_picture, read_result, store_picture, submit_picture
+from workers.submission import Picture, check_picture, new_id, read_result, store_picture, submit_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +107,15 @@ class _Enhancing:
             if item.reason is not None:
                 continue
             try:
-                submitted = await submit_picture(
-                    self._runtime,
-                    user.id,
-                    read_picture(item.path, self._runtime.settings),
-                    tier=tier,
-                    pipeline_id=self._request.pipeline_id,
-                    pipeline_token=self._request.pipeline_token,
+                picture = read_picture(item.path, self._runtime.settings)
+                asked = Enhancement(
+                    *(user.id, new_id(), tier, self._request.pipeline_id),
                     source_image_id=source_id,
+                    pipeline_token=self._request.pipeline_token,
                 )
+                item.job_id = await submit_picture(self._runtime, picture, asked)
             except OperationError as error:
                 self._refuse(item, str(error))
-            else:
-                item.job_id = submitted.job_id
         await self._read_rows()
 
     async def _follow(self, own_worker: OwnWorker) -> None:

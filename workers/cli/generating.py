@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from config.job_terms import DEFAULT_QUEUE
+from models.queue.submission import Generation
 from workers.cli.enhancing import read_picture, write_new
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
@@ -58,15 +59,10 @@ async def _run(request: Request, runtime: Runtime) -> int:
         if request.is_waiting:
             await own_worker.start_if_needed()
         key = None if picture is None else await store_input(runtime, user.id, picture)
-        job_id = await submit_generation(
-            runtime,
-            user.id,
-            request.job_type,
-            tier=request.tier,
-            prompt=request.prompt,
-            input_key=key,
-            aspect=request.aspect,
+        asked = Generation(
+            user.id, request.job_type, request.tier, request.prompt, input_key=key, aspect=request.aspect
         )
+        job_id = await submit_generation(runtime, asked)
         if request.is_waiting:
             screen = console(is_error=request.is_json)
             label = " ".join(request.prompt.split())[:LABEL_CHARS]

@@ -7,6 +7,7 @@ import pytest
 
 from config.embedded.services import Services
 from config.settings import Settings
+from models.queue.submission import Generation
 from tests.builders import balance_of, make_image, make_pipeline, make_user, queue_row, set_status
 from workers.operations.errors import InvalidInputError
 from workers.process.compose import open_runtime
@@ -124,9 +125,8 @@ async def test_key_with_another_aspect_is_refused_and_the_job_keeps_its_own(
     async with open_runtime(Settings(home=tmp_path), services) as runtime:
 
         async def submit(aspect):
-            return await submit_generation(
-                *(runtime, user, "GENERATE"), tier="FREE", prompt="a cat", idempotency_key="key", aspect=aspect
-            )
+            job = Generation(user, "GENERATE", "FREE", "a cat", idempotency_key="key", aspect=aspect)
+            return await submit_generation(runtime, job)
 
         job = await submit(first)
         with pytest.raises(InvalidInputError, match="another aspect"):
