@@ -6,8 +6,9 @@ Another worker left them, a restore brought them, or a truncated queue forgot th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import structlog
@@ -15,6 +16,7 @@ import structlog
 from models.connections import Connection, ContentionError, lock_waits
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
+from models.job_state import JobStatus
 from models.queue.refusals import SPEAK_NOW
 from models.queue.rescue import DEADLINE_GRACE_S, adopt_jobs
 from models.queue.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSE_LOCK_TIMEOUT_MS, HOUSE_STATEMENT_S
@@ -48,6 +50,18 @@ class TakeInTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class _LeftBehind:
+    """A job that is to end, as it was found: it isn't ended if another program has written its row since."""
+
+    job_type: str
+    job_id: str
+    user_id: str
+    status: str
+    updated_at: datetime
+    is_refunded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TakenOver:
     """How many jobs were taken in and ended, and how many are left because another worker may hold them."""
 
@@ -68,21 +82,21 @@ async def end_left_behind(database: Database, terms: TakeInTerms) -> int:
     """
     values = (terms.max_wait_s, terms.silence_s, [list(names) for names in terms.stops], MOST_AT_ONCE)
     failures, lock_timeout_ms = [], HOUSE_LOCK_TIMEOUT_MS
-    for row in await database.fetch(_FOUND, *values):
-        reason = _reason(row, terms.max_wait_s)
-        end = partial(_end, row=row, reason=reason, lock_timeout_ms=lock_timeout_ms)
+    for left in [_LeftBehind(**row) for row in await database.fetch(_FOUND, *values)]:
+        reason = _reason(left, terms.max_wait_s)
+        end = partial(_end, left=left, reason=reason, lock_timeout_ms=lock_timeout_ms)
         try:
             label = await database.commit("end_left_behind", end, patience_s=0)
         except ContentionError:  # its user's balance is held: the next pass is soon
             lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
             continue
         except asyncpg.PostgresError as error:
-            log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
+            log.error("house_write_refused", job_id=left.job_id, error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
             continue
         if label is not None:
             failures.append(
                 FailedAttempt(
-                    *(row["job_type"], row["job_id"], row["user_id"], "", 0, reason),
+                    *(left.job_type, left.job_id, left.user_id, "", 0, reason),
                     type="JobLeftBehind",
                     code="LEFT_BEHIND",
                 )
@@ -91,19 +105,19 @@ async def end_left_behind(database: Database, terms: TakeInTerms) -> int:
     return len(failures)
 
 
-def _reason(row: Any, max_wait_s: float) -> str:
-    if row["is_refunded"]:
+def _reason(left: _LeftBehind, max_wait_s: float) -> str:
+    if left.is_refunded:
         return "left by another worker, and refunded before it was finished"
-    if row["status"] == "PROCESSING":
+    if left.status == JobStatus.PROCESSING:
         return f"left by another worker, and older than the maximum wait of {max_wait_s:g} s"
     return f"not finished within {max_wait_s:g} s: it was in nobody's queue"
 
 
-async def _end(connection: Connection, row: Any, reason: str, lock_timeout_ms: int) -> str | None:
+async def _end(connection: Connection, left: _LeftBehind, reason: str, lock_timeout_ms: int) -> str | None:
     async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
         await connection.execute(SPEAK_NOW)
         await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
-        label: str | None = await connection.fetchval(_END, row["job_type"], row["job_id"], row["updated_at"], reason)
+        label: str | None = await connection.fetchval(_END, left.job_type, left.job_id, left.updated_at, reason)
         return label
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -25,6 +25,7 @@ from models.database import Database
 from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
+from models.queue.found import FOUND, RefusedJob
 from models.queue.refusal import Refusal, is_of_a_row, settle_refused_end, state_of, words_of
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
@@ -105,21 +106,25 @@ async def claim_jobs(
     except (asyncpg.PostgresError, ContentionError) as error:
         if not is_of_a_row(error):
             raise
-    rows = await database.fetch(_HEAD, queue, max(most, _HEAD_ROWS))
-    return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s, empty_s=EMPTY_LOOK_S)
+    jobs = await _jobs(database, _HEAD, queue, max(most, _HEAD_ROWS))
+    return await _claim_singly(database, jobs, worker_id, queue, most, deadlines_s, empty_s=EMPTY_LOOK_S)
 
 
 async def claim_refused(
     database: Database, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
 ) -> Claimed:
     """Try again a few of the rows that were set aside and are due. Arguments as of `claim`."""
-    rows = await database.fetch(_DUE, queue)
-    return await _claim_singly(database, rows, worker_id, queue, most, deadlines_s)
+    jobs = await _jobs(database, _DUE, queue)
+    return await _claim_singly(database, jobs, worker_id, queue, most, deadlines_s)
+
+
+async def _jobs(database: Database, sql: str, *values: object) -> list[Unheld]:
+    return [Unheld(row["job_type"], row["job_id"], row["id"]) for row in await database.fetch(sql, *values)]
 
 
 async def _claim_singly(
     database: Database,
-    rows: list[Any],
+    jobs: list[Unheld],
     worker_id: UUID,
     queue: str,
     most: int,
@@ -130,7 +135,7 @@ async def _claim_singly(
     claims: list[Claim] = []
     refused, wait_ms = 0, TRIGGER_WAIT_MS
     began_s = time.monotonic()
-    for row in rows:
+    for job in jobs:
         # while nothing is claimed nothing waits to be started, and all of these rows may be refused
         if len(claims) == most or time.monotonic() > began_s + (LOOK_S if claims else empty_s):
             break
@@ -141,7 +146,7 @@ async def _claim_singly(
                     claim_one,
                     worker_id=worker_id,
                     queue=queue,
-                    queue_id=row["id"],
+                    queue_id=job.queue_id,
                     deadlines_s=deadlines_s,
                     wait_ms=wait_ms,
                 ),
@@ -150,7 +155,7 @@ async def _claim_singly(
         except (asyncpg.PostgresError, ContentionError) as error:
             if not is_of_a_row(error):
                 raise
-            await set_aside(database, Unheld(row["job_type"], row["job_id"], row["id"]), error)
+            await set_aside(database, job, error)
             refused += 1
             wait_ms = BRIEF_WAIT_MS if isinstance(error, ContentionError) else wait_ms
             continue
@@ -328,7 +333,7 @@ async def settle_refused(database: Database, held: Claim, transition: Transition
 
 
 _LONG_REFUSED = f"""
-SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.last_error, q.refused_since, q.refusals
+SELECT {FOUND}, q.last_error, q.refused_since, q.refusals
 FROM darkroom.job_queue q CROSS JOIN (SELECT coalesce(darkroom.setting('pauses'), '{{}}') AS now) p
 WHERE q.refused_since < now() - interval '{END_AFTER_S} seconds' AND q.refusals >= {END_AFTER_REFUSALS}
   AND q.status = 'retrying' AND left(q.refused_state, 2) <> ALL ($1)
@@ -337,9 +342,9 @@ ORDER BY q.refused_since LIMIT 200
 """
 
 
-async def long_refused(database: Database) -> list[Any]:
-    """Return the queue rows of jobs that the database has refused to start for END_AFTER_S."""
-    return await database.fetch(_LONG_REFUSED, list(GENERAL_CLASSES))
+async def long_refused(database: Database) -> list[RefusedJob]:
+    """Return the jobs that the database has refused to start for END_AFTER_S."""
+    return [RefusedJob.of(row) for row in await database.fetch(_LONG_REFUSED, list(GENERAL_CLASSES))]
 
 
 _UNSETTLED = f"""

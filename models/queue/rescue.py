@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -16,6 +16,7 @@ from models.connections import Connection, ContentionError
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
+from models.queue.found import FOUND, Found, LostClaim, OverdueJob
 from models.queue.refusal import Refusal, is_of_a_row
 from models.queue.refusals import SPEAK_NOW, end_refused, event_of, long_refused, set_aside
 from models.queue.transitions import (
@@ -24,7 +25,6 @@ from models.queue.transitions import (
     Failed,
     Released,
     Retried,
-    Unheld,
     record_for_house,
 )
 
@@ -91,8 +91,7 @@ def _lost(not_after: str, settled_at: str) -> str:
 
 
 _CANDIDATES = f"""
-SELECT q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.max_attempts, q.lease_token,
-       {_IS_DEAD} AS is_dead,
+SELECT {FOUND}, q.max_attempts, {_IS_DEAD} AS is_dead,
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
 FROM darkroom.job_queue q
@@ -127,21 +126,21 @@ async def rescue_lost_claims(
     waits = Waits()
     for claims, most_s in zip(await _lost_claims(database, window), (PASS_S, ENDING_S), strict=True):
         until_s = time.monotonic() + most_s
-        for row, code, transition in claims:
+        for claim, code, transition in claims:
             if time.monotonic() > until_s:
                 break
-            lost = partial(_rescue, row=row, transition=transition, window=window)
-            status = await _write(database, "rescue", row, transition, lost, waits, still=_IS_LOST)
+            lost = partial(_rescue, claim=claim, transition=transition, window=window)
+            status = await _write(database, "rescue", claim.job, transition, lost, waits, still=_IS_LOST)
             if status is None:
                 continue
             requeued += status == JobStatus.PENDING
             ended += status != JobStatus.PENDING
-            failures.append(_failure(row, "JobRescued", code, transition.reason))
+            failures.append(_failure(claim.job, "JobRescued", code, transition.reason))
     await log_failed_attempts(database, failures)  # after all of them: a locked table keeps no job from its rescue
     return Rescued(requeued, ended)
 
 
-_LostClaims: TypeAlias = list[tuple[Any, str, Failed | Retried]]
+_LostClaims: TypeAlias = list[tuple[LostClaim, str, Failed | Retried]]
 
 
 async def _lost_claims(database: Database, window: tuple[datetime, datetime]) -> tuple[_LostClaims, _LostClaims]:
@@ -153,9 +152,9 @@ async def _lost_claims(database: Database, window: tuple[datetime, datetime]) ->
     ending: _LostClaims = []
     last = 0
     while rows := await database.fetch(_CANDIDATES, *window, last):
-        for row in rows:
-            code, transition = _verdict(row)
-            (ending if isinstance(transition, Failed) else going_on).append((row, code, transition))
+        for claim in map(LostClaim.of, rows):
+            code, transition = _verdict(claim)
+            (ending if isinstance(transition, Failed) else going_on).append((claim, code, transition))
         if len(rows) < MOST_AT_ONCE:
             break
         last = rows[-1]["id"]
@@ -164,21 +163,23 @@ async def _lost_claims(database: Database, window: tuple[datetime, datetime]) ->
     return going_on, ending
 
 
-def _failure(row: Any, kind: str, code: str, reason: str) -> FailedAttempt:
+def _failure(job: Found, kind: str, code: str, reason: str) -> FailedAttempt:
     """Describe what the house ended: the worker that could say more is gone."""
-    return FailedAttempt(
-        row["job_type"], row["job_id"], row["user_id"], row["stage"], row["attempts"], reason, type=kind, code=code
-    )
+    named = (job.unheld.job_type, job.unheld.job_id, job.user_id, job.stage, job.attempts)
+    return FailedAttempt(*named, reason, type=kind, code=code)
 
 
-def _unheld(row: Any) -> Unheld:
-    return Unheld(row["job_type"], row["job_id"], row["id"])
+def _of_house(
+    job: Found, transition: Failed | Released, condition: str, value: object
+) -> Callable[..., Awaitable[str | None]]:
+    """Return the write of a transition that no claim asks for, if `condition` still holds of $3."""
+    return partial(record_for_house, unheld=job.unheld, transition=transition, condition=condition, value=value)
 
 
 async def _write(
     database: Database,
     name: str,
-    row: Any,
+    job: Found,
     transition: Failed | Retried | Released,
     work: Callable[..., Awaitable[str | None]],
     waits: Waits,
@@ -199,50 +200,54 @@ async def _write(
         refusal: Refusal = error
     except asyncpg.PostgresError as error:
         refusal = error
-    return await _settle_refused(database, row, transition, refusal, still, waits)
+    return await _settle_refused(database, job, transition, refusal, still, waits)
 
 
 async def _settle_refused(
     database: Database,
-    row: Any,
+    job: Found,
     transition: Failed | Retried | Released,
     error: Refusal,
     still: str,
     waits: Waits,
 ) -> str | None:
     """End a job, or set it aside, whose row the database refuses to change; the next pass tries what fails again."""
-    token = row["lease_token"]
+    token = job.lease_token
     label = None
     try:
         if isinstance(transition, Failed):
             same = f"q.lease_token IS NOT DISTINCT FROM $3::uuid AND {still}"
-            wait = {"condition": same, "value": token, "lock_timeout_ms": waits.lock_timeout_ms}
-            label = await end_refused(database, _unheld(row), transition, error, **wait)
+            label = await end_refused(
+                *(database, job.unheld, transition, error),
+                condition=same,
+                value=token,
+                lock_timeout_ms=waits.lock_timeout_ms,
+            )
         elif token is not None:
-            await set_aside(database, _unheld(row), error, lease_token=token, event=event_of(transition))
+            await set_aside(database, job.unheld, error, lease_token=token, event=event_of(transition))
     except ContentionError:
         return None  # somebody holds its balance: it is no refusal, and the next pass is soon
     except asyncpg.PostgresError as again:
         error = again
-    log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)
+    log.error("house_write_refused", job_id=job.unheld.job_id, error=str(error), error_type=type(error).__name__)
     return label
 
 
-def _verdict(row: Any) -> tuple[str, Failed | Retried]:
+def _verdict(claim: LostClaim) -> tuple[str, Failed | Retried]:
     """Say what becomes of a claim that nobody holds, and the code that error_logs counts it by."""
-    what = "its worker died" if row["is_dead"] else f"it was held {DEADLINE_GRACE_S} s past its deadline"
-    stage, kills = row["stage"], row["kills"] + 1
+    what = "its worker died" if claim.is_dead else f"it was held {DEADLINE_GRACE_S} s past its deadline"
+    stage, kills = claim.job.stage, claim.kills + 1
     if kills >= QUARANTINE_KILLS:
         return "QUARANTINED", Failed(stage, f"quarantined: {what} at {stage}, {kills} times; the input is kept")
-    code = "WORKER_DIED" if row["is_dead"] else "HELD_TOO_LONG"
-    if row["attempts"] >= row["max_attempts"]:
-        return code, Failed(stage, f"{what} at {stage}, and all {row['max_attempts']} attempts are used")
+    code = "WORKER_DIED" if claim.is_dead else "HELD_TOO_LONG"
+    if claim.job.attempts >= claim.max_attempts:
+        return code, Failed(stage, f"{what} at {stage}, and all {claim.max_attempts} attempts are used")
     return code, Retried(stage, f"{what} at {stage}", timedelta(), event="rescued")
 
 
 async def _rescue(
     connection: Connection,
-    row: Any,
+    claim: LostClaim,
     transition: Failed | Retried,
     window: tuple[datetime, datetime],
     lock_timeout_ms: int,
@@ -250,29 +255,26 @@ async def _rescue(
     not_after, settled_at = window
     return await record_for_house(
         connection,
-        _unheld(row),
+        claim.job.unheld,
         transition,
         # a claim that has moved on since was alive: its verdict would name the wrong stage, and count a kill there
         "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
         f" AND {_lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
-        [str(row["lease_token"]), not_after.isoformat(), row["stage"], settled_at.isoformat()],
+        [str(claim.lease_token), not_after.isoformat(), claim.job.stage, settled_at.isoformat()],
         lock_timeout_ms,
     )
 
 
-_UNKNOWN = """
-SELECT q.id, q.job_type, q.job_id, q.stage, q.lease_token FROM darkroom.job_queue q WHERE q.lease_token = ANY ($1)
-"""
+_UNKNOWN = f"SELECT {FOUND} FROM darkroom.job_queue q WHERE q.lease_token = ANY ($1)"
 
 
 async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
     """Give back claims that their own worker doesn't know of: the answer to its claim was lost on the way."""
     waits = Waits()
-    for row in await database.fetch(_UNKNOWN, list(tokens)):
-        released = Released(row["stage"])
-        held = {"condition": "q.lease_token = $3", "value": row["lease_token"]}
-        release = partial(record_for_house, unheld=_unheld(row), transition=released, **held)
-        await _write(database, "release_unknown", row, released, release, waits)
+    for job in map(Found.of, await database.fetch(_UNKNOWN, list(tokens))):
+        released = Released(job.stage)
+        release = _of_house(job, released, "q.lease_token = $3", job.lease_token)
+        await _write(database, "release_unknown", job, released, release, waits)
 
 
 # Ids follow the order of submission, so only the oldest rows need a look, and no index: more of them only where
@@ -301,16 +303,15 @@ async def overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ())
         max_wait_s: from submission on.
         stops: for each provider that may be asked, the names of pauses that stop it.
     """
-    return [row["job_id"] async for row in _overdue(database, max_wait_s, stops)]
+    return [late.job.unheld.job_id async for late in _overdue(database, max_wait_s, stops)]
 
 
-async def _overdue(database: Database, max_wait_s: float, stops: Stops) -> AsyncIterator[Any]:
-    """Yield the queue rows of these jobs; `paused_s` says for how long operators' pauses held a job back."""
+async def _overdue(database: Database, max_wait_s: float, stops: Stops) -> AsyncIterator[OverdueJob]:
     last = 0
     while rows := await database.fetch(_OLD, max_wait_s, last, [list(names) for names in stops]):
         for row in rows:
             if row["is_overdue"]:
-                yield row
+                yield OverdueJob.of(row)
         if len(rows) < _PAGE:
             return
         last = rows[-1]["id"]
@@ -322,14 +323,14 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
     The reason says what the job waited for.
     """
     failures, waits = [], Waits()
-    async for row in _overdue(database, max_wait_s, stops):
-        waited_for = row["last_error"] or ("its stage to finish" if row["status"] == "processing" else "a free worker")
-        uncounted = f" (and {row['paused_s']:.0f} s of operators' pauses)" if row["paused_s"] else ""
-        failed = Failed(row["stage"], f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")
-        same = {"condition": "q.created_at = $3", "value": row["created_at"]}
-        end = partial(record_for_house, unheld=_unheld(row), transition=failed, **same)
-        if await _write(database, "end_overdue", row, failed, end, waits) is not None:
-            failures.append(_failure(row, "JobOverdue", "MAX_WAIT_OVER", failed.reason))
+    async for late in _overdue(database, max_wait_s, stops):
+        job = late.job
+        waited_for = late.last_error or ("its stage to finish" if late.status == "processing" else "a free worker")
+        uncounted = f" (and {late.paused_s:.0f} s of operators' pauses)" if late.paused_s else ""
+        failed = Failed(job.stage, f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")
+        end = _of_house(job, failed, "q.created_at = $3", late.created_at)
+        if await _write(database, "end_overdue", job, failed, end, waits) is not None:
+            failures.append(_failure(job, "JobOverdue", "MAX_WAIT_OVER", failed.reason))
     await log_failed_attempts(database, failures)
     return len(failures)
 
@@ -337,16 +338,14 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
 async def end_refused_jobs(database: Database) -> int:
     """End, refunded, what the database has refused to start for an hour; return how many ended."""
     failures, waits = [], Waits()
-    for row in await long_refused(database):
+    for refused in await long_refused(database):
+        job, since = refused.job, refused.refused_since
         failed = Failed(
-            row["stage"],
-            f"not started in {row['refusals']} tries since {row['refused_since']:%Y-%m-%d %H:%M} "
-            f"UTC: {row['last_error']}",
+            job.stage, f"not started in {refused.refusals} tries since {since:%Y-%m-%d %H:%M} UTC: {refused.last_error}"
         )
-        same = {"condition": "q.refused_since = $3", "value": row["refused_since"]}
-        end = partial(record_for_house, unheld=_unheld(row), transition=failed, **same)
-        if await _write(database, "end_refused_job", row, failed, end, waits) is not None:
-            failures.append(_failure(row, "JobRefused", "REFUSED_BY_DATABASE", failed.reason))
+        end = _of_house(job, failed, "q.refused_since = $3", since)
+        if await _write(database, "end_refused_job", job, failed, end, waits) is not None:
+            failures.append(_failure(job, "JobRefused", "REFUSED_BY_DATABASE", failed.reason))
     await log_failed_attempts(database, failures)
     return len(failures)
 

@@ -188,6 +188,21 @@ async def test_job_refused_for_hours_ends_refunded_or_waits_where_every_row_may_
     assert await balance_of(database, user) == 100
 
 
+async def test_job_refused_for_hours_whose_end_is_refused_too_ends_all_the_same_and_stops_no_other(database):
+    user = await make_user(database)
+    refused = [await make_job(database, user_id=user) for _ in range(2)]
+    await refuse(database, "raise", f"NEW.status = 'PROCESSING' OR NEW.id = '{refused[0]}'")
+    await look(database, await make_worker(database))
+    await refused_for_hours(database)
+
+    assert await end_refused_jobs(database) == 2
+
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
+    kept = await database.fetch("SELECT job_id, label FROM darkroom.refused_ends")
+    assert [tuple(row) for row in kept] == [(refused[0], "REFUNDED")]
+    assert await balance_of(database, user) == 100
+
+
 async def test_job_that_is_paused_after_its_refusal_is_not_ended_for_it(database):
     refused = await make_job(database)
     await refuse(database, "raise", BY_STATUS.format(job=refused))
