@@ -33,8 +33,3 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 
 LABEL_CHANGES = frozenset({(JobStatus.FAILED, JobStatus.REFUNDED)})
 """Accepted on a finished job, without any effect: every other write of a status there changes nothing."""
-
-
-def can_become(status: JobStatus, target: JobStatus) -> bool:
-    """Say whether a job may change from one status to another; staying the same isn't a change."""
-    return target in TRANSITIONS[status]
