@@ -177,7 +177,8 @@ BEGIN
     IF kind IS NOT NULL THEN
         RETURN;
     END IF;
-    ceiling := floor(coalesce((cell.state ->> 'ceiling')::numeric, (rules ->> 'first_concurrency')::numeric, 1000));
+    ceiling := floor(coalesce((cell.state ->> 'ceiling')::numeric, (rules ->> 'first_concurrency')::numeric,
+                              16));
     SELECT f.* INTO in_flight, kept FROM darkroom.in_flight_now(provider, cell.state, ceiling) f;
     IF in_flight >= ceiling THEN
         wait_s := 1;
