@@ -2,34 +2,14 @@
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-_IPV4_REFUSED = tuple(
-    IPv4Network(network)
-    for network in (
-        "0.0.0.0/8",
-        "100.64.0.0/10",  # carriers' NAT, and Alibaba's metadata at 100.100.100.200
-        "168.63.129.16/32",  # Azure's host, which answers metadata
-        "192.0.0.0/24",
-        "192.88.99.0/24",  # 6to4 relays, given up by RFC 7526
-        "198.18.0.0/15",
-    )
-)
+from config.address_terms import NAT64, PUBLIC_IPV6, REFUSED_IPV4, REFUSED_IPV6
+
+_IPV4_REFUSED = tuple(map(IPv4Network, REFUSED_IPV4))
 """Beside what `ipaddress` calls not global: it says True of some of these, or did in Python 3.11.7."""
 
-_IPV6_PUBLIC = IPv6Network("2000::/3")
-"""All that IANA has given out as global unicast; registry read 2026-11."""
-
-_IPV6_REFUSED = tuple(
-    IPv6Network(network)
-    for network in (
-        "2001::/23",  # Teredo and other protocols' own
-        "2001:db8::/32",
-        "3fff::/20",  # documentation, RFC 9637
-        "5f00::/16",  # segment routing, RFC 9602
-    )
-)
-
-_NAT64 = IPv6Network("64:ff9b::/96")
-"""Carries an IPv4 address in its last 32 bits (RFC 6052); hosts with IPv6 only reach the rest of the net by it."""
+_IPV6_PUBLIC = IPv6Network(PUBLIC_IPV6)
+_IPV6_REFUSED = tuple(map(IPv6Network, REFUSED_IPV6))
+_NAT64 = IPv6Network(NAT64)
 
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 """Bits 64 to 95 of an address whose last 32 bits are an IPv4 address (RFC 5214)."""

@@ -1,5 +1,5 @@
 -- Which keys and URLs of inputs no worker would read, as far as their text alone tells: the rules of pipelines/keys.py,
--- pipelines/fetching.py and pipelines/addresses.py; a test compares.
+-- pipelines/fetching.py and pipelines/addresses.py; a test compares. "Long" networks are those of IPv6.
 
 -- An id as one part of an object's key.
 CREATE OR REPLACE FUNCTION darkroom.encoded_id(id text) RETURNS text
@@ -33,10 +33,9 @@ RETURN user_id IS NULL OR darkroom.key_fault(key) IS NOT NULL OR '/' || key || '
 CREATE OR REPLACE FUNCTION darkroom.is_public(address inet) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN CASE
     WHEN family(address) = 4 THEN NOT address <<= ANY (
-        '{0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,168.63.129.16/32,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,
-          192.0.2.0/24,192.88.99.0/24,192.168.0.0/16,198.18.0.0/15,198.51.100.0/24,203.0.113.0/24,224.0.0.0/3}'::inet[])
-    ELSE address <<= ANY ('{2000::/3,64:ff9b::/96}'::inet[])
-         AND NOT address <<= ANY ('{2001::/23,2001:db8::/32,3fff::/20}'::inet[])
+        {{refused networks}})
+    ELSE address <<= ANY ({{public long networks}})
+         AND NOT address <<= ANY ({{refused long networks}})
 END;
 
 -- What keeps a worker from fetching a URL, never repeating it: it may hold a key. NULL if nothing in its text does:

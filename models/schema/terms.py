@@ -1,9 +1,11 @@
 """Values that SQL has from config, by the names under which our templates ask for them."""
 
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from config.address_terms import NAT64, PUBLIC_IPV6, REFUSED_IPV4, REFUSED_IPV6
 from config.gate_terms import (
     BREAKER_FAILURES,
     BREAKER_S,
@@ -35,6 +37,12 @@ def _rule(number: int, rule: Rule) -> str:
     return f"({number}, {quoted(rule.path)}, {quoted(rule.type)}, {bounds})"
 
 
+def _networks(texts: Iterable[str]) -> str:
+    """Return networks as an array, in lines of up to 110 characters."""
+    lines = textwrap.wrap(", ".join(texts), 110)
+    return quoted("{" + "\n          ".join(lines) + "}") + "::inet[]"
+
+
 TERMS: Final[Mapping[str, str]] = {
     "default queue": quoted(DEFAULT_QUEUE),
     "most prompt chars": str(MAX_PROMPT_CHARS),
@@ -46,6 +54,9 @@ TERMS: Final[Mapping[str, str]] = {
     "most url chars in words": f"{MAX_URL_CHARS:,}",
     "ports": ", ".join(map(str, PORTS)),
     "ports in words": " and ".join(map(str, PORTS)),
+    "refused networks": _networks(REFUSED_IPV4),
+    "public long networks": _networks((PUBLIC_IPV6, NAT64)),
+    "refused long networks": _networks(REFUSED_IPV6),
     "model name": quoted(f"^{MODEL_NAME.pattern}$"),
     "least size fraction": str(LEAST_SIZE_FRACTION),
     "pipeline rules": ",\n".join(_rule(number, rule) for number, rule in enumerate(RULES, start=1)),

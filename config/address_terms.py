@@ -1,0 +1,35 @@
+"""Networks to which the URL of a job's input may not lead, for Python and SQL."""
+
+from typing import Final
+
+REFUSED_IPV4: Final = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",  # carriers' NAT, and Alibaba's metadata at 100.100.100.200
+    "127.0.0.0/8",
+    "168.63.129.16/32",  # Azure's host, which answers metadata
+    "169.254.0.0/16",  # links' own, and most clouds' metadata
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",  # 6to4 relays, given up by RFC 7526
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",  # multicast and reserved
+)
+"""IANA's registry of special-purpose addresses, read 2026-11, and two addresses of clouds."""
+
+PUBLIC_IPV6: Final = "2000::/3"
+"""All that IANA has given out as global unicast; registry read 2026-11."""
+
+NAT64: Final = "64:ff9b::/96"
+"""Carries an IPv4 address in its last 32 bits (RFC 6052); hosts with IPv6 only reach the rest of the net by it."""
+
+REFUSED_IPV6: Final = (
+    "2001::/23",  # Teredo and other protocols' own
+    "2001:db8::/32",
+    "3fff::/20",  # documentation, RFC 9637
+)
+"""Parts of PUBLIC_IPV6."""
