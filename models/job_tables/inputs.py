@@ -34,9 +34,9 @@ class Pipeline:
 class JobInputs:
     """The rows behind one job.
 
-    `picture` is None for jobs without a picture row, `source` for those that
-    blend nothing or whose source picture was deleted. `checkpoints` holds the
-    job's own columns that finished stages, or another program, wrote; `aspect` (`W:H`), `model` and
+    `picture` is None for jobs without a picture row, `source` for those that blend nothing. `lost` says which
+    of its inputs is deleted. `checkpoints` holds the job's own columns that finished stages, or another program,
+    wrote; `changes_input` when it can't do without `input_key` or `input_url`; `aspect` (`W:H`), `model` and
     `is_redone` (a completed job once more) are what the queue keeps for a job beside its row.
     `api_key_fault` says why the API key that the row names can't be its user's to use.
     """
@@ -46,7 +46,9 @@ class JobInputs:
     source: Picture | None
     pipeline: Pipeline | None
     checkpoints: Mapping[str, Any]
+    lost: str | None = None
     prompt: str | None = None
+    changes_input: bool = False
     input_key: str | None = None
     input_url: str | None = None
     aspect: str | None = None

@@ -13,6 +13,7 @@ from models.job_tables.table import Inputs, JobTable, StageColumn, Tokens
 _ENHANCEMENT: Final = """
 SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
        i.id AS image_id, i."originalR2Key" AS image_key, i."userId" = j."userId" OR i."isPublic" AS image_is_allowed,
+       j."isBlend" AS is_blend,
        s.id AS source_id, s."originalR2Key" AS source_key, s."userId" = j."userId" OR s."isPublic" AS source_is_allowed,
        p.id AS pipeline_id, p."userId" AS pipeline_owner_id,
        p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = j."userId"
@@ -25,15 +26,15 @@ SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."
 FROM public.image_enhancement_jobs j
 LEFT JOIN darkroom.job_queue q ON q.id = $2
 JOIN public.enhanced_images i ON i.id = j."imageId"
-LEFT JOIN public.enhanced_images s ON s.id = j."sourceImageId"
+LEFT JOIN public.enhanced_images s ON j."isBlend" AND s.id = j."sourceImageId"
 LEFT JOIN public.enhancement_pipelines p
     ON p.id = coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId"))
 WHERE j.id = $1
 """
 
 _GENERATION: Final = """
-SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect,
-       q.payload ->> 'model' AS model,
+SELECT j.tier::text, j.type = 'MODIFY' AS changes_input, j.prompt, j."inputImageR2Key", j."inputImageUrl",
+       q.payload ->> 'aspect' AS aspect, q.payload ->> 'model' AS model,
        coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone, k.fault AS api_key_fault
 FROM public.mcp_generation_jobs j
 CROSS JOIN LATERAL darkroom.api_key_fault(j."userId", j."apiKeyId") k
@@ -46,6 +47,8 @@ _CHECKPOINTS: Final = {
     "CROPPING": {"cropDimensions": "box", "wasCropped": "was_cropped"},
     "PROMPTING": {"geminiPrompt": "text"},
 }
+
+_LOST_SOURCE: Final = "the blend's source is missing: its second picture is deleted"
 
 
 def _load_enhancement(row: Mapping[str, Any]) -> JobInputs:
@@ -66,6 +69,7 @@ def _load_enhancement(row: Mapping[str, Any]) -> JobInputs:
         picture=Picture(row["image_id"], row["image_key"], row["image_is_allowed"]),
         source=source,
         pipeline=pipeline,
+        lost=_LOST_SOURCE if row["is_blend"] and source is None else None,
         checkpoints={name: row[name] for names in _CHECKPOINTS.values() for name in names},
         model=row["model"],
         is_redone=row["is_redone"],
@@ -80,6 +84,7 @@ def _load_generation(row: Mapping[str, Any]) -> JobInputs:
         pipeline=None,
         checkpoints={},
         prompt=row["prompt"],
+        changes_input=row["changes_input"],
         input_key=row["inputImageR2Key"],
         input_url=row["inputImageUrl"],
         aspect=row["aspect"],

@@ -94,7 +94,7 @@ class Inputs:
     """How the inputs of a job are read.
 
     Attributes:
-        select: one statement for a job: $1 is its id as text, $2 the id of its queue row.
+        select: one statement for a job: $1 is its id as text, $2 the id of its queue row, NULL for one that is over.
         load: builds the inputs from the row of that statement.
     """
 

@@ -9,13 +9,23 @@ from models.job_tables.rendering import as_id, assigned, id_as_text, locked_job
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim, FencedError
 
-__all__ = ["JobInputs", "Picture", "Pipeline", "load_inputs", "record_pipeline", "users_of"]
+__all__ = ["JobInputs", "Picture", "Pipeline", "load_inputs", "lost_input", "record_pipeline", "users_of"]
 
 
 async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
     """Read a job's inputs and checkpoints; None if its row is gone."""
-    inputs = table_of(claim.job_type).inputs
-    row = await connection.fetchrow(inputs.select, claim.job_id, claim.id)
+    return await _load(connection, claim.job_type, claim.job_id, claim.id)
+
+
+async def lost_input(connection: Connection, job_type: str, job_id: str) -> str | None:
+    """Say which input of a job that is over is deleted; None if none is."""
+    inputs = await _load(connection, job_type, job_id, None)
+    return None if inputs is None else inputs.lost
+
+
+async def _load(connection: Connection, job_type: str, job_id: str, queue_id: int | None) -> JobInputs | None:
+    inputs = table_of(job_type).inputs
+    row = await connection.fetchrow(inputs.select, job_id, queue_id)
     return None if row is None else inputs.load(dict(row))
 
 

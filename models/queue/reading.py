@@ -34,7 +34,7 @@ async def read_job(database: Database, claim: Claim, *, needs_kept: bool, needs_
         database: where they are.
         claim: whose job.
         needs_kept: a stage before has no columns, so that darkroom.checkpoints is read.
-        needs_artifact: the claim stands at a stage that may have stored its picture already.
+        needs_artifact: a picture may have been stored for the job already.
 
     Raises:
         ClaimLostError: the job's row is gone.

@@ -11,6 +11,7 @@ from models.history.actions import is_retried, record_action
 from models.history.timeline import last_payload
 from models.job_state import JobStatus
 from models.queue.checkpoints import carry, resumable_stages
+from models.queue.inputs import lost_input
 from models.queue.job_rows import Job
 from models.queue.retrying import begin_at, lock_job, submit_again
 from pipelines.job_types import JOB_TYPES
@@ -148,7 +149,7 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
     """Submit a job like an old one, in the caller's transaction; return the new job's id.
 
     Raises:
-        InvalidInputError: its second picture is gone, or a stage before the one to start from isn't finished.
+        InvalidInputError: an input of it is deleted, or a stage before the one to start from isn't finished.
         JobNotRetryableError: it is unfinished, or COMPLETED and not to be redone.
         JobRetriedError: it was retried before, and is to be only once.
         asyncpg.PostgresError: as `operation_error` translates it.
@@ -159,8 +160,8 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
         await lock_job(connection, old)
         if await is_retried(connection, old.id):
             raise JobRetriedError(old.id)
-    if old.job_type == "blend" and old.columns["sourceImageId"] is None:
-        raise InvalidInputError(f"job {old.id} was a blend whose second picture is deleted; submit a new one")
+    if (lost := await lost_input(connection, old.job_type, old.id)) is not None:
+        raise InvalidInputError(f"job {old.id} can't be done once more: {lost}; submit a new one")
     finished = await _stages_before(connection, old, terms.from_stage)
     payload = await last_payload(connection, old.id, old.job_type)
     if terms.model is not None:

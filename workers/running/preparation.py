@@ -84,10 +84,11 @@ class Preparation:
             self._database,
             claim,
             needs_kept=not all(has_columns(claim.job_type, one.name) for one in before),
-            needs_artifact=stages[0].output is Generated,  # an earlier attempt may have got as far as the storage
+            # an earlier attempt may have got as far as the storage, and the job may have been set back since
+            needs_artifact=stages[0].output is Generated or stages[0].name != claim.stage or claim.attempt > 1,
         )
         inputs, pipeline = rows.inputs, rows.inputs.pipeline
-        named = [(inputs.input_key, claim.user_id)] if claim.job_type == "modify" else []
+        named = [(inputs.input_key, claim.user_id)] if inputs.changes_input else []
         if pipeline is not None and pipeline.owner_id is not None:
             named += [(key, pipeline.owner_id) for _, key in reference_keys(pipeline.config)]
         if ids := ids_that_share(named):
@@ -104,11 +105,10 @@ class Preparation:
         if pipeline is not None and pipeline.is_albums:
             record = partial(record_pipeline, claim=claim, pipeline_id=pipeline.id)
             await commit_patiently(self._database, "record_pipeline", record, waiting=running)
-        earlier = rows.artifact if first.output is Generated else None
-        if self._models is not None and earlier is None:
+        if self._models is not None and rows.artifact is None:
             analyzes = any(stage.output is Analysis for stage in resumed.stages)
             self._models.require_known(job.options, analyzes=analyzes)
         if self._check_job is not None and first.output is not Generated:
             self._check_job(job)
         pipeline_id = None if pipeline is None else pipeline.id
-        return Prepared(job, resumed.stages, resumed.outputs, earlier, pipeline_id, inputs.is_redone)
+        return Prepared(job, resumed.stages, resumed.outputs, rows.artifact, pipeline_id, inputs.is_redone)

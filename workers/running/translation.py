@@ -16,13 +16,12 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
 
     Raises:
         NotYoursError: a picture, pipeline, reference key or API key isn't the user's to use.
-        MissingObjectError: a blend's source picture is gone.
+        MissingObjectError: an input of it is deleted.
         InvalidOptionsError: the pipeline's JSON or the prompt breaks a rule.
     """
-    picture, pipeline = inputs.picture, inputs.pipeline
-    source = inputs.source if claim.job_type == "blend" else None
-    if claim.job_type == "blend" and source is None:
-        raise MissingObjectError("the blend's source picture is missing: its row was deleted")
+    picture, source, pipeline = inputs.picture, inputs.source, inputs.pipeline
+    if inputs.lost is not None:
+        raise MissingObjectError(inputs.lost)
     if inputs.api_key_fault is not None:
         raise NotYoursError(inputs.api_key_fault)
     if pipeline is not None and not pipeline.is_allowed:
@@ -37,8 +36,7 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
     for used in (picture, source):
         if used is not None and not used.is_allowed:
             raise NotYoursError(f"picture {used.id} is not yours and not public")
-    changes_input = claim.job_type == "modify"
-    if changes_input:
+    if inputs.changes_input:
         check_input(inputs.input_key, inputs.input_url, claim.user_id)
     check_prompt(inputs.prompt)
     return Job(
@@ -46,11 +44,11 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
         job_type=claim.job_type,
         user_id=claim.user_id,
         tier=Tier(inputs.tier),
-        input_key=picture.key if picture else inputs.input_key if changes_input else None,
+        input_key=picture.key if picture else inputs.input_key if inputs.changes_input else None,
         image_id=picture.id if picture else None,
         source_key=source.key if source else None,
         options=options,
         prompt=inputs.prompt,
         aspect=aspect_of(inputs.aspect),
-        input_url=inputs.input_url if changes_input else None,
+        input_url=inputs.input_url if inputs.changes_input else None,
     )

@@ -335,6 +335,7 @@ FROM held WHERE j.id = held.job_id RETURNING held.id
 -- enhancements: inputs
 SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
        i.id AS image_id, i."originalR2Key" AS image_key, i."userId" = j."userId" OR i."isPublic" AS image_is_allowed,
+       j."isBlend" AS is_blend,
        s.id AS source_id, s."originalR2Key" AS source_key, s."userId" = j."userId" OR s."isPublic" AS source_is_allowed,
        p.id AS pipeline_id, p."userId" AS pipeline_owner_id,
        p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = j."userId"
@@ -347,7 +348,7 @@ SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."
 FROM public.image_enhancement_jobs j
 LEFT JOIN darkroom.job_queue q ON q.id = $2
 JOIN public.enhanced_images i ON i.id = j."imageId"
-LEFT JOIN public.enhanced_images s ON s.id = j."sourceImageId"
+LEFT JOIN public.enhanced_images s ON j."isBlend" AND s.id = j."sourceImageId"
 LEFT JOIN public.enhancement_pipelines p
     ON p.id = coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId"))
 WHERE j.id = $1
@@ -531,8 +532,8 @@ UPDATE public.mcp_generation_jobs j SET "updatedAt" = darkroom.utc_now()
 FROM held WHERE j.id = held.job_id RETURNING held.id
 
 -- generations: inputs
-SELECT j.tier::text, j.prompt, j."inputImageR2Key", j."inputImageUrl", q.payload ->> 'aspect' AS aspect,
-       q.payload ->> 'model' AS model,
+SELECT j.tier::text, j.type = 'MODIFY' AS changes_input, j.prompt, j."inputImageR2Key", j."inputImageUrl",
+       q.payload ->> 'aspect' AS aspect, q.payload ->> 'model' AS model,
        coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone, k.fault AS api_key_fault
 FROM public.mcp_generation_jobs j
 CROSS JOIN LATERAL darkroom.api_key_fault(j."userId", j."apiKeyId") k
