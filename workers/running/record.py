@@ -11,10 +11,11 @@ from config.masking import SecretMask
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 from models.patience import LANE_PATIENCE_S, with_database
+from models.queue.claims import prolong
 from models.queue.refusal import Refusal
 from models.queue.refusals import settle_refused
 from models.queue.transitions import Completed, count_pipeline_use, log_fenced
-from models.queue.writing import write
+from models.queue.writing import PROLONGED_S, write
 from workers.running.error_log import ErrorLog
 from workers.running.job import RunningJob
 from workers.running.outcomes import ClaimLost, End, Outcome, outcome_of, report
@@ -26,6 +27,9 @@ COUNT_PATIENCE_S: Final = 5.0
 
 MOST_TRIES: Final = 5
 """A result that is refused, an end that is, a call to end in the middle of a commit, a claim found lost: each once."""
+
+AGAIN_S: Final = 15.0
+"""How long an end waits of which the database takes nothing: no right, no partition, a table that is held."""
 
 
 class Recorder:
@@ -40,6 +44,19 @@ class Recorder:
     async def record(self, job: RunningJob, outcome: Outcome) -> None:
         """Write how a run ended, or what comes instead where that can't be written. Only a bug of ours raises.
 
+        It is tried until something is written or the claim is lost: a result in hand may be paid, and whoever rescued
+        its claim would take an attempt for it.
+        """
+        made = outcome.end
+        while (end := await self._tried(job, outcome)) is None:
+            log.warning("job_end_awaited", job_id=job.claim.job_id, stage=job.stage)
+            outcome = await outcome_of(job, self._later(job, made), self._mask)
+        report(end)
+        await self._count_use(job, end)
+
+    async def _tried(self, job: RunningJob, outcome: Outcome) -> End | None:
+        """Write an end, or what comes instead; return what was written, None if the database takes nothing of it.
+
         A result that the database refuses must not be made over and over: its attempt has failed. Any other end that
         it refuses is settled in another way.
         """
@@ -48,23 +65,36 @@ class Recorder:
             patience_s = LANE_PATIENCE_S if number else None
             tried = await outcome_of(job, self._written(job, outcome, refusal, patience_s), self._mask, writes_end=True)
             if tried.end is outcome.end:
-                break
+                return tried.end
             if isinstance(tried.error, Refusal) and not isinstance(outcome.end, Completed):
                 refusal, outcome = tried.error, Outcome(outcome.end, tried.error)
             else:
                 refusal, outcome = None, tried
-        else:
-            raise AssertionError(f"job {job.claim.job_id} could not be recorded as {outcome.end}")
-        report(outcome.end)
-        pipeline_id = outcome.end.pipeline_id if isinstance(outcome.end, Completed) else None
-        if pipeline_id is not None:
-            work = partial(count_pipeline_use, pipeline_id=pipeline_id)
-            try:
-                with job.recording():  # its claim is gone by right: the look for lost ones must not cut it off
-                    async with asyncio.timeout(COUNT_PATIENCE_S):
-                        await with_database(partial(self._database.commit, "count_use", work))
-            except DATABASE_ERRORS as error:  # a figure for people; the job is done and paid
-                log.warning("pipeline_use_uncounted", pipeline_id=pipeline_id, error=str(error) or type(error).__name__)
+        return None
+
+    async def _later(self, job: RunningJob, made: End) -> End:
+        """Wait outside of the lane, and return what the run came to; the claim is kept for as long as it can be."""
+        job.leave_lane()
+        try:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                work = partial(prolong, held=job.claim, at_least_s=PROLONGED_S)
+                await self._database.commit("prolong", work, patience_s=0)
+            await asyncio.sleep(AGAIN_S)
+        finally:
+            job.take_lane()
+        return made
+
+    async def _count_use(self, job: RunningJob, end: End) -> None:
+        pipeline_id = end.pipeline_id if isinstance(end, Completed) else None
+        if pipeline_id is None:
+            return
+        work = partial(count_pipeline_use, pipeline_id=pipeline_id)
+        try:
+            with job.recording():  # its claim is gone by right: the look for lost ones must not cut it off
+                async with asyncio.timeout(COUNT_PATIENCE_S):
+                    await with_database(partial(self._database.commit, "count_use", work))
+        except DATABASE_ERRORS as error:  # a figure for people; the job is done and paid
+            log.warning("pipeline_use_uncounted", pipeline_id=pipeline_id, error=str(error) or type(error).__name__)
 
     async def _written(
         self, job: RunningJob, outcome: Outcome, refusal: Refusal | None, patience_s: float | None
