@@ -102,6 +102,16 @@ class InTheWayError(MigrationError):
         )
 
 
+class ColumnTypeError(MigrationError):
+    """A column of ours has another type, and can't be given its own again."""
+
+    def __init__(self, label: str, wanted: str, found: str, detail: str) -> None:
+        super().__init__(
+            f"{label} is {found}, not {wanted}, and PostgreSQL can't change it back: {detail}; change what stands in "
+            "the way, then upgrade again"
+        )
+
+
 class RoleNotFoundError(MigrationError):
     """A grant names a role that the server doesn't have."""
 

@@ -30,6 +30,21 @@ _HELD: Final = text("""
     WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind IN ('r', 'p', 'v', 'S') AND NOT c.relispartition
       AND a.grantee <> c.relowner AND (a.grantee = 0 OR a.grantee IN (SELECT oid FROM pg_roles))
     GROUP BY 1, 2, 3, 4
+    UNION ALL
+    SELECT 'COLUMN', c.relname || '.' || quote_ident(t.attname),
+           CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, a.privilege_type,
+           bool_or(a.is_grantable)
+    FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN LATERAL aclexplode(t.attacl) a
+    WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
+      AND NOT t.attisdropped AND a.grantee <> c.relowner
+      AND (a.grantee = 0 OR a.grantee IN (SELECT oid FROM pg_roles))
+    GROUP BY 1, 2, 3, 4
+""")
+
+_COLUMNS: Final = text("""
+    SELECT c.relname || '.' || quote_ident(t.attname) FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid
+    WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind IN ('r', 'p', 'v') AND t.attnum > 0
+      AND NOT t.attisdropped
 """)
 
 # What there is to be granted, besides to triggers and of the version table, which is only read.
@@ -59,13 +74,24 @@ _ANYONES: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A right that somebody has on an object of ours; `role` is quoted as SQL has it, or PUBLIC."""
+    """A right that somebody has on an object of ours; `role` is quoted as SQL has it, or PUBLIC.
+
+    The name of a COLUMN is `table.column`, quoted as SQL has it.
+    """
 
     kind: str
     name: str
     role: str
     privilege: str
     is_grantable: bool
+
+    @property
+    def what(self) -> str:
+        """What is granted on what, as SQL has it."""
+        if self.kind == "COLUMN":
+            table, _, column = self.name.partition(".")
+            return f"{self.privilege} ({column}) ON darkroom.{table}"
+        return f"{self.privilege} ON {self.kind} darkroom.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +112,7 @@ class Held:
 
 
 def held(connection: Connection) -> Held:
-    """Read every right on functions, views, tables and sequences of ours, all grantees and grant options included."""
+    """Read every right on functions, views, tables, columns and sequences of ours, with all grantees and options."""
     grants = frozenset(Grant(*row) for row in connection.execute(_HELD))
     objects = frozenset((kind, name, privilege) for kind, name, privilege in connection.execute(_OBJECTS))
     return Held(grants, objects)
@@ -100,6 +126,7 @@ def give_again(connection: Connection, before: Held) -> None:
             connection.execute(text(f"REVOKE EXECUTE ON FUNCTION {_escaped(signature)} FROM PUBLIC"))
     after = held(connection)
     there = {(kind, name) for kind, name, _ in after.objects}
+    there |= {("COLUMN", name) for name in connection.scalars(_COLUMNS)}
     wanted = {grant for grant in before.grants if (grant.kind, grant.name) in there}
     wanted |= {
         Grant(kind, name, role, privilege, is_grantable=False)
@@ -108,12 +135,7 @@ def give_again(connection: Connection, before: Held) -> None:
     }
     for grant in sorted(wanted - after.grants, key=lambda grant: (grant.kind, grant.name, grant.role)):
         option = " WITH GRANT OPTION" if grant.is_grantable else ""
-        connection.execute(
-            text(
-                f"GRANT {grant.privilege} ON {grant.kind} darkroom.{_escaped(grant.name)} "
-                f"TO {_escaped(grant.role)}{option}"
-            )
-        )
+        connection.execute(text(_escaped(f"GRANT {grant.what} TO {grant.role}{option}")))
 
 
 def grant_to_producers(connection: Connection, role: str | None) -> None:

@@ -79,6 +79,8 @@ def problems(connection: Connection) -> Iterator[Problem]:
     is_ahead = any(problem.kind == "ahead" for problem in revisions)
     if not is_ahead:
         yield from (_missing(part.label) for part in tables.missing(connection))
+        for one in tables.retyped(connection):
+            yield Problem("object_differs", f"{one.label} is {one.found}, not {one.type}: {UPGRADE}")
     state = installation.recorded(connection)
     if state is None:
         yield Problem("not_recorded", f"mode, prices or cost column aren't recorded: {UPGRADE}")

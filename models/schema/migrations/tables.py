@@ -1,6 +1,6 @@
 """Which tables, columns and indexes of ours should be there, by the text of the revisions, and how one is made again.
 
-Revisions version them; this is for what somebody has dropped since.
+Revisions version them; this is for what somebody has dropped since, and for columns that somebody gave another type.
 """
 
 import re
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from asyncpg import PostgresError
 from sqlalchemy import Connection, text
 
+from models.schema.migrations.errors import ColumnTypeError
 from models.schema.migrations.session import OUR_COST_COLUMN, execute_script, sql_of
 
 FILES: Final = ("schema/tables.sql", "schema/mend_tables.sql", "schema/structure_tables.sql")
@@ -25,14 +27,22 @@ _PARTITION: Final = re.compile(r"PARTITION OF darkroom\.(\w+)")
 _COLUMN: Final = re.compile(r"^ {4}([a-z_0-9]+) (.*?),?(?: *--[^\n]*)?(?=\n {4}\S|\n\)|\Z)", re.MULTILINE | re.DOTALL)
 _ADDED: Final = re.compile(r"ADD COLUMN (\w+) (.*?)(?=,\s*ADD |;|\Z)", re.DOTALL)
 
+_TYPE: Final = re.compile(r"(.+?)(?= (?:NOT NULL|DEFAULT|PRIMARY KEY|GENERATED|CHECK)\b|$)")
+_DEFAULT: Final = re.compile(r" DEFAULT (.+?)(?= CHECK\b|$)")
+_IN_FULL: Final = (("timestamptz", "timestamp with time zone"), ("timestamp(3)", "timestamp(3) without time zone"))
+"""What our files call some types, and what the catalog does."""
+
+_TYPES: Final = text("""
+    SELECT 'column darkroom.' || c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod)
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind IN ('r', 'p') AND a.attnum > 0
+      AND NOT a.attisdropped
+""")
+
 _THERE: Final = text("""
     SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'type' WHEN 'i' THEN 'index' WHEN 'I' THEN 'index'
                           ELSE 'table' END || ' darkroom.' || c.relname
     FROM pg_class c WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind IN ('r', 'p', 'S', 'c', 'i', 'I')
-    UNION ALL
-    SELECT 'column darkroom.' || c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-    WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind IN ('r', 'p') AND a.attnum > 0
-      AND NOT a.attisdropped
 """)
 
 
@@ -66,14 +76,75 @@ def parts() -> tuple[Part, ...]:
 
 def missing(connection: Connection) -> list[Part]:
     """Return what isn't there. A table's own columns and indexes aren't named beside it."""
-    there = set(connection.scalars(_THERE))
+    there = {*connection.scalars(_THERE), *_types(connection)}
     gone = [part for part in parts() if part.label not in there]
     tables = {part.label.removeprefix("table ") for part in gone if part.label.startswith("table ")}
     return [part for part in gone if not any(_is_of(part, table) for table in tables)]
 
 
+@dataclass(frozen=True, slots=True)
+class Retyped:
+    """A column of ours that somebody gave another type: its label, the type it should have, and the one that it has."""
+
+    label: str
+    type: str
+    found: str
+    default: str | None
+
+
+def retyped(connection: Connection) -> list[Retyped]:
+    """Return the columns that are there and have another type than ours."""
+    there = _types(connection)
+    columns = [part for part in parts() if part.label.startswith("column ") and part.label in there]
+    return [
+        Retyped(part.label, wanted, there[part.label], default[1] if (default := _DEFAULT.search(definition)) else None)
+        for part in columns
+        for definition in [part.sql[0].partition(" ADD COLUMN ")[2].partition(" ")[2]]
+        if (wanted := _type_of(definition)) != there[part.label]
+    ]
+
+
+def _types(connection: Connection) -> dict[str, str]:
+    return {str(label): str(found) for label, found in connection.execute(_TYPES)}
+
+
+def _type_of(definition: str) -> str:
+    found = _TYPE.match(definition)
+    if found is None:
+        raise AssertionError(f"{definition[:80]!r} begins with no type")
+    name = found[1].replace(", ", ",")
+    return next((in_full for ours, in_full in _IN_FULL if name == ours), name)
+
+
 def mend(connection: Connection) -> list[str]:
-    """Make again what is missing, empty as it begins, in the caller's transaction; return the labels."""
+    """Make again what is missing, empty as it begins, and give columns their types, in the caller's transaction.
+
+    Returns:
+        The labels of what was mended.
+
+    Raises:
+        ColumnTypeError: a column can't have its type again.
+    """
+    return [*_made(connection), *_given_types(connection)]
+
+
+def _given_types(connection: Connection) -> list[str]:
+    changed = retyped(connection)
+    for one in changed:
+        table, _, name = one.label.removeprefix("column ").rpartition(".")
+        column = f"ALTER COLUMN {name}"
+        changes = [f"{column} TYPE {one.type} USING {name}::text::{one.type}"]
+        if one.default is not None:  # that of the other type can't be turned into ours
+            changes = [f"{column} DROP DEFAULT", *changes, f"{column} SET DEFAULT {one.default}"]
+        try:
+            with connection.begin_nested():
+                execute_script(connection, f"ALTER TABLE {table} {', '.join(changes)}")
+        except PostgresError as error:
+            raise ColumnTypeError(one.label, one.type, one.found, str(error)) from error
+    return [one.label for one in changed]
+
+
+def _made(connection: Connection) -> list[str]:
     mended = []
     while gone := missing(connection):
         if gone[0].label in mended:

@@ -1,9 +1,11 @@
 """Our triggers on the application's tables, replaced only where they differ, and never behind an idle transaction."""
 
 import time
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from models.schema.migrations import installation, session
 from models.schema.migrations.definitions import Trigger, triggers
@@ -14,6 +16,9 @@ TRIGGERS_FILE: Final = "queue/triggers.sql"
 
 LOCK_TIMEOUT_MS: Final = 2_000
 """How long producers may have to wait behind us for a table that somebody else holds."""
+
+FIRST_TRY_MS: Final = 100
+"""How long the first try to lock several tables waits for each: whoever needs one that is locked waits as long."""
 
 # Whoever holds a table and does nothing: to stand in the queue for it would stop everyone who comes later.
 _IDLE_HOLDERS: Final = text("""
@@ -60,11 +65,36 @@ def lock_tables(connection: Connection, cost_column: str) -> None:
     dropping = {label.partition(".")[0] for label in not_wanted(connection, cost_column)}
     dropping |= {one.table for one in changing if one.is_constraint and one.label in standing}
     tables = {one.table for one in changing} | dropping
-    for table in dict.fromkeys(one.table for one in wanted(cost_column).values()):  # in the order of everyone's locks
-        if table in tables:
-            _require_free(connection, table, blocks_readers=table in dropping)
-            mode = "ACCESS EXCLUSIVE" if table in dropping else "SHARE ROW EXCLUSIVE"
-            connection.execute(text(f'LOCK TABLE public."{table}" IN {mode} MODE'))
+    in_order = dict.fromkeys(one.table for one in wanted(cost_column).values())  # that of everyone's locks
+    modes = {
+        table: "ACCESS EXCLUSIVE" if table in dropping else "SHARE ROW EXCLUSIVE"
+        for table in in_order
+        if table in tables
+    }
+    most_ms = FIRST_TRY_MS
+    while modes and not _lock(connection, modes, dropping, min(most_ms, LOCK_TIMEOUT_MS)):
+        most_ms *= 2
+
+
+def _lock(connection: Connection, modes: Mapping[str, str], dropping: Collection[str], most_ms: int) -> bool:
+    """Lock all of some tables, or none: a table isn't held while the next one is waited for in vain.
+
+    Raises:
+        DBAPIError: the longest wait was in vain, too.
+    """
+    for table in modes:
+        _require_free(connection, table, blocks_readers=table in dropping)
+    try:
+        with connection.begin_nested():
+            connection.execute(text(f"SET LOCAL lock_timeout TO {most_ms}"))
+            for table, mode in modes.items():
+                connection.execute(text(f'LOCK TABLE public."{table}" IN {mode} MODE'))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != "55P03" or most_ms == LOCK_TIMEOUT_MS:
+            raise
+        return False
+    connection.execute(text(f"SET LOCAL lock_timeout TO {LOCK_TIMEOUT_MS}"))
+    return True
 
 
 def apply(connection: Connection, cost_column: str) -> list[str]:

@@ -3,6 +3,8 @@
 `released/COMMIT.sql.gz` is `pg_dump --inserts --rows-per-insert=1000 --no-owner` of PostgreSQL 18, without comments and
 psql's commands. Jobs of both tables are in every state: waiting (also a blend, a free one and one with an idempotency
 key), held by dead workers, waiting for a retry, and ended in each way; `released_producer` was granted our functions.
+That of 7c77644 (revision darkroom_0002) has calls, one of them open, artifacts, a job that was given back, one that the
+database refused to start, and one of which it refused the end, too.
 """
 
 import gzip
@@ -15,6 +17,7 @@ import pytest
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from models.queue.claims import wake_due
+from models.queue.refusals import claim_refused, settle_refused_ends
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import Completed, Failed, record
 from models.schema import migrate
@@ -22,6 +25,9 @@ from tests.builders import claim_jobs, make_worker, money_violations
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql.gz"))
+STAGES = ("ANALYZING", "CROPPING", "PROMPTING", "GENERATING")
+LEFT = {"16e66bd": (10, 0), "7c77644": (12, 1)}
+"""How many jobs of each are still to be worked on, and how many ends the database has refused."""
 GRANTED = {"submit_enhancement", "submit_generation", "cancel_job", "regenerate"}
 
 ROLE = """
@@ -37,12 +43,29 @@ STATUSES = "SELECT status::text, count(*) FROM darkroom.jobs GROUP BY status ORD
 
 
 @pytest.fixture(params=RELEASED, ids=lambda path: path.name.partition(".")[0])
-async def released(request, url: str) -> str:
+def dump(request) -> Path:
+    """The dump of a database as a commit left it."""
+    return request.param
+
+
+@pytest.fixture
+def script(dump: Path) -> str:
+    """Its SQL."""
+    return gzip.decompress(dump.read_bytes()).decode()
+
+
+@pytest.fixture
+def commit(dump: Path) -> str:
+    return dump.name.partition(".")[0]
+
+
+@pytest.fixture
+async def released(script: str, url: str) -> str:
     """The URL of a database as a commit left it."""
     plain = url.replace("+asyncpg", "")
     connection = await asyncpg.connect(plain)
     await connection.execute(ROLE)
-    await connection.execute(gzip.decompress(request.param.read_bytes()).decode())
+    await connection.execute(script)
     await connection.close()
     return plain
 
@@ -60,7 +83,7 @@ async def test_released_database_is_upgraded_and_keeps_its_grants(released: str,
     assert (await db.fetch(STATUSES), await db.fetch("SELECT * FROM public.token_transactions ORDER BY id")) == before
 
 
-async def test_jobs_of_a_released_database_run_to_their_end(released: str) -> None:
+async def test_jobs_of_a_released_database_run_to_their_end(released: str, commit: str) -> None:
     await migrate.upgrade(released, prices=PRICES)
     database = Database(parse_postgres_url(released), most_connections=3)
     await database.open()
@@ -73,11 +96,15 @@ async def test_jobs_of_a_released_database_run_to_their_end(released: str) -> No
         assert await database.run(wake_due) == {"default"}
 
         claims = await claim_jobs(database, worker, most=100)
+        claims += (await claim_refused(database, worker, "default", 100, dict.fromkeys(STAGES, 60))).claims
         for number, one in enumerate(claims):
             end = Completed("GENERATING", 1, {}) if number % 2 else Failed(one.stage, "no such picture", 1)
             await database.run(lambda connection, one=one, end=end: record(connection, one, end))
 
-        assert len(claims) == 10
+        await database.fetch("UPDATE darkroom.refused_ends SET tried_at = now() - interval '2 hours'")
+        settled = await settle_refused_ends(database)
+
+        assert (len(claims), settled) == LEFT[commit]
         assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
         ended = {row["status"] for row in await database.fetch(STATUSES)}
         assert ended == {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}

@@ -8,7 +8,7 @@ import pytest
 from models.queue import leases
 from models.schema import migrate
 from models.schema.migrations import repeatable, session
-from models.schema.migrations.errors import DatabaseBusyError, InTheWayError
+from models.schema.migrations.errors import ColumnTypeError, DatabaseBusyError, InTheWayError
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -39,6 +39,22 @@ CHANGES = {
     "a column that is dropped": (
         "ALTER TABLE darkroom.provider_calls DROP COLUMN problem",
         "column darkroom.provider_calls.problem is missing",
+    ),
+    "a column of another type": (
+        "ALTER TABLE darkroom.workers ALTER COLUMN lanes TYPE bigint",
+        "column darkroom.workers.lanes is bigint, not integer",
+    ),
+    "a column of another type with a default": (
+        "ALTER TABLE darkroom.objects ALTER COLUMN written_at DROP DEFAULT, ALTER COLUMN written_at TYPE text",
+        "column darkroom.objects.written_at is text, not timestamp with time zone",
+    ),
+    "a column of another precision": (
+        "ALTER TABLE darkroom.cost_days ALTER COLUMN cost_usd TYPE numeric(9, 2)",
+        "column darkroom.cost_days.cost_usd is numeric(9,2), not numeric(14,6)",
+    ),
+    "a column of a partitioned table": (
+        "ALTER TABLE darkroom.stage_runs ALTER COLUMN duration_ms TYPE text",
+        "column darkroom.stage_runs.duration_ms is text, not integer",
     ),
     "an index that is dropped": (
         "DROP INDEX darkroom.job_queue_claim_idx",
@@ -112,12 +128,15 @@ async def test_object_that_is_dropped_and_made_anew_keeps_every_grant(url: str, 
     await db.execute("""
         DROP ROLE IF EXISTS "re:port""er"; CREATE ROLE "re:port""er";
         GRANT SELECT ON darkroom.jobs TO "re:port""er" WITH GRANT OPTION;
+        GRANT SELECT (id, "tokensCost"), UPDATE (status) ON darkroom.jobs TO "re:port""er";
+        GRANT SELECT (provider) ON darkroom.provider_calls TO PUBLIC;
         GRANT SELECT ON darkroom.refunds_owed TO PUBLIC;
         GRANT EXECUTE ON FUNCTION darkroom.job_rows TO "re:port""er" WITH GRANT OPTION;
         GRANT EXECUTE ON FUNCTION darkroom.price TO PUBLIC""")
     held = """
         SELECT relname, aclexplode(relacl)::text FROM pg_class WHERE relnamespace = 'darkroom'::regnamespace
         UNION ALL SELECT proname, aclexplode(proacl)::text FROM pg_proc WHERE pronamespace = 'darkroom'::regnamespace
+        UNION ALL SELECT attrelid::regclass || '.' || attname, aclexplode(attacl)::text FROM pg_attribute
         ORDER BY 1, 2"""
     before = await db.fetch(held)
 
@@ -211,6 +230,42 @@ async def test_upgrade_never_stands_in_the_queue_behind_an_idle_transaction(
     assert not any(waited)
     await producer.close()
     assert (await migrate.upgrade(url, prices=PRICES)).replaced == ("image_enhancement_jobs.darkroom_enter",)
+
+
+async def test_column_that_cannot_have_its_type_again_is_named_and_nothing_changes(url: str, db: asyncpg.Connection):
+    await migrate.upgrade(url, prices=PRICES)
+    await db.execute("ALTER TABLE darkroom.workers ALTER COLUMN lanes TYPE text")
+    await db.execute("""INSERT INTO darkroom.workers (id, host, pid, queues, lanes, lease_expires_at)
+                        VALUES (gen_random_uuid(), 'h', 1, '{}', 'many', now())""")
+
+    with pytest.raises(ColumnTypeError, match=r"darkroom\.workers\.lanes is text, not integer"):
+        await migrate.upgrade(url, prices=PRICES)
+
+    assert await db.fetchval("SELECT lanes FROM darkroom.workers") == "many"
+
+
+async def test_upgrade_holds_no_table_while_it_waits_for_the_next(url: str, db: asyncpg.Connection):
+    await migrate.upgrade(url, prices=PRICES)
+    for table in ("image_enhancement_jobs", "mcp_generation_jobs"):
+        await db.execute(f"DROP TRIGGER darkroom_enter ON {table}")
+    producer = await asyncpg.connect(url.replace("+asyncpg", ""))
+    held = """SELECT count(*) FROM pg_locks WHERE granted AND mode = 'ShareRowExclusiveLock'
+              AND relation = 'image_enhancement_jobs'::regclass"""
+    is_held = []
+    async with db.transaction():
+        await db.execute("UPDATE mcp_generation_jobs SET id = id")
+        working = asyncio.create_task(db.execute("SELECT pg_sleep(1.2)"))  # no idle transaction: it is waited for
+        upgrading = asyncio.create_task(migrate.upgrade(url, prices=PRICES))
+        while not working.done():
+            is_held.append(bool(await producer.fetchval(held)))
+            await asyncio.sleep(0.01)
+        await working
+    await upgrading
+
+    spells = [one for one, before in zip(is_held, [False, *is_held], strict=False) if one and not before]
+    assert len(spells) > 1, "it lets go of the first table between two tries"
+    await producer.close()
+    assert await migrate.check(url) == []
 
 
 async def test_upgrade_that_replaces_no_trigger_waits_for_no_table(url: str, db: asyncpg.Connection):
