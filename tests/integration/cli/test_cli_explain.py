@@ -141,8 +141,11 @@ def test_waiting_job_says_for_what(darkroom: Darkroom, arrange: Arrange, monkeyp
     monkeypatch.setenv("GEMINI_API_KEY", "k")
     first, job_id = arrange(make_job), arrange(make_job)
     alone = waits(darkroom, job_id)
-    darkroom("queue", "pause", "--tier", "1k", "--reason", "too dear")
-    darkroom("costs", "--stop", "--reason", "runaway")
+    stopped = [
+        darkroom("queue", "pause", "--tier", "1k", "--reason", "too dear"),
+        darkroom("costs", "--stop", "--reason", "runaway"),
+    ]
+    assert [(ran.code, ran.err) for ran in stopped] == [(0, ""), (0, "")]
     arrange(make_worker)
     paused = waits(darkroom, job_id)
 
