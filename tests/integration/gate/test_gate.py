@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from config.gate_terms import FIRST_CONCURRENT
 from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, Refused, close_call, open_call, provider_wait
 from models.queue.rescue import NEVER, rescue_lost_claims
 from models.queue.transitions import Snoozed, record
@@ -209,6 +210,17 @@ async def test_calls_of_dead_workers_are_in_flight_no_more(database):
 
     assert [type(one) for one in opened] == [Admitted] * 2
     assert (refused.kind, type(after)) == ("concurrency", Admitted)
+
+
+async def test_as_many_calls_are_in_flight_as_a_provider_may_begin_with_where_no_rule_says_it(database):
+    plan = CallPlan("gemini", "generate", may_be_paid=True, model="m", price_usd=1, images=1, rules={})
+    opened = []
+    for _ in range(FIRST_CONCURRENT + 1):
+        claim = await make_claim(database)
+        opened.append(await database.run(lambda connection, claim=claim: open_call(connection, claim, plan)))
+
+    assert [type(one) for one in opened[:-1]] == [Admitted] * FIRST_CONCURRENT
+    assert opened[-1].kind == "concurrency"
 
 
 async def test_call_left_open_is_not_in_flight_again_with_the_next_claim_of_the_same_attempt(database):

@@ -1,16 +1,30 @@
 """Rows that another program wrote into: a run begins where they can be read, and no JSON crashes it."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from models.history.artifacts import record_artifact
 from models.queue.checkpoints import outputs_left
 from models.queue.inputs import load_inputs
 from models.queue.resuming import begin_at
-from pipelines.errors import InvalidOptionsError
+from pipelines.errors import InvalidOptionsError, MissingObjectError
 from pipelines.job import Crop
 from pipelines.resumption import resume
-from tests.builders import claim_jobs, job_row, make_job, make_pipeline, make_user, queue_row
+from tests.builders import (
+    claim_jobs,
+    job_row,
+    make_artifact,
+    make_image,
+    make_job,
+    make_pipeline,
+    make_user,
+    queue_row,
+)
+from workers.running.job import RunningJob
+from workers.running.preparation import Preparation
 from workers.running.translation import build_job
 
 DEEP = "[" * 3000 + "]" * 3000
@@ -49,6 +63,38 @@ async def test_claim_that_begins_again_says_so_in_both_rows(database):
 
     assert (await job_row(database, claim.job_id))["currentStage"] == "CROPPING"
     assert (await queue_row(database, claim.job_id))["stage"] == "CROPPING"
+
+
+@pytest.mark.parametrize(
+    ("stage", "attempt", "begins_at"),
+    [("GENERATING", 1, "ANALYZING"), ("UPSCALING", 1, "ANALYZING"), ("ANALYZING", 2, "ANALYZING")],
+    ids=["another program's analysis", "a newer release's stage", "set back by an earlier attempt"],
+)
+async def test_run_that_begins_before_a_picture_that_is_stored_has_it_all_the_same(database, stage, attempt, begins_at):
+    claim = replace(await adopted(database, currentStage="GENERATING"), stage=stage, attempt=attempt)
+    await database.fetch("""UPDATE public.image_enhancement_jobs SET "analysisResult" = '{"foo": 1}'""")
+    await database.run(lambda connection: record_artifact(connection, claim, make_artifact()))
+
+    prepared = await Preparation(database, {}, check_job=None, models=None).prepare(RunningJob(claim))
+
+    assert (prepared.stages[0].name, prepared.earlier) == (begins_at, make_artifact())
+    assert (await queue_row(database, claim.job_id))["stage"] == (begins_at if stage != begins_at else "GENERATING")
+
+
+async def test_inputs_that_are_deleted_are_told_by_the_description(database):
+    user = await make_user(database)
+    source = await make_image(database, user)
+    blend = await make_job(database, user_id=user, isBlend=True, sourceImageId=source)
+    alone = await make_job(database, user_id=user, sourceImageId=source)
+    claims = {one.job_id: one for one in await claim_jobs(database, most=2)}
+    loaded = [await database.run(partial(load_inputs, claim=claims[job])) for job in (blend, alone)]
+    await database.fetch("DELETE FROM public.enhanced_images WHERE id = $1", source)
+    after = [await database.run(partial(load_inputs, claim=claims[job])) for job in (blend, alone)]
+
+    assert [(one.source is not None, one.lost) for one in loaded] == [(True, None), (False, None)]
+    assert after[1].lost is None
+    with pytest.raises(MissingObjectError, match="source is missing"):
+        build_job(claims[blend], after[0])
 
 
 @pytest.mark.parametrize("column", ["analysisConfig", "promptConfig", "generationConfig"])
