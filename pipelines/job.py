@@ -1,7 +1,7 @@
 """What stages know of a job, and what each of them gives: values, no rows."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from config.tiers import Tier
@@ -16,9 +16,10 @@ class Job:
 
     `input_key` is the original's key, `input_url` where it lies if it has none,
     `source_key` a blend's second picture.
-    `image_id` names the original's row in the keys of results; jobs of
-    `mcp_generation_jobs` have none, and carry the user's `prompt`; `aspect`
-    is the width / height that a picture from text is to have.
+    `image_id` names the original's row in the keys of results; jobs whose
+    table keeps no rows of pictures have none, and some carry the user's `prompt`;
+    `aspect` is the width / height that a picture from text is to have.
+    `purpose` is what the job's type asks of a provider.
     """
 
     id: str
@@ -32,11 +33,7 @@ class Job:
     prompt: str | None = None
     input_url: str | None = None
     aspect: float | None = None
-
-    @property
-    def purpose(self) -> Purpose:
-        """What the job's type asks of a provider."""
-        return Purpose(self.job_type)
+    purpose: Purpose = field(kw_only=True)
 
 
 _EDGES = ("x", "y", "w", "h")

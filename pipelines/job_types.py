@@ -1,9 +1,10 @@
-"""The job types: a name and its stages in order. One line each; a test finds a stage on disk that is in none."""
+"""The job types: a name, stages in order, a purpose. One line each; a test finds a stage on disk that is in none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from config.settings import Settings, SettingsError
+from pipelines.prompts import Purpose
 from pipelines.stage import Stage
 from pipelines.stages.analyze import ANALYZE
 from pipelines.stages.crop import CROP
@@ -13,19 +14,26 @@ from pipelines.stages.prompt import PROMPT
 
 @dataclass(frozen=True, slots=True)
 class JobType:
-    """A kind of job."""
+    """A kind of job.
+
+    Attributes:
+        name: as rows of the queue have it.
+        stages: in order, at least one.
+        purpose: what its stages ask of a provider.
+    """
 
     name: str
     stages: tuple[Stage, ...]
+    purpose: Purpose = Purpose.ENHANCE
 
 
 JOB_TYPES = {
     job_type.name: job_type
     for job_type in (
         JobType("enhance", (ANALYZE, CROP, PROMPT, GENERATE)),
-        JobType("blend", (ANALYZE, CROP, PROMPT, GENERATE)),
-        JobType("generate", (GENERATE,)),
-        JobType("modify", (GENERATE,)),
+        JobType("blend", (ANALYZE, CROP, PROMPT, GENERATE), Purpose.BLEND),
+        JobType("generate", (GENERATE,), Purpose.GENERATE),
+        JobType("modify", (GENERATE,), Purpose.MODIFY),
     )
 }
 """By name, as `job_queue.job_type` has it."""

@@ -15,7 +15,7 @@ from pipelines.options import PipelineOptions, PromptOptions
 
 
 class Purpose(StrEnum):
-    """What a job type asks of a provider."""
+    """What is asked of a provider; several job types may ask the same."""
 
     ENHANCE = "enhance"
     BLEND = "blend"

@@ -37,16 +37,14 @@ def aspect_of(text: str | None) -> float | None:
 
 
 def check_input(key: str | None, url: str | None, user_id: str) -> None:
-    """Check the picture that a job is to change.
+    """Check the picture that a job's own row names.
 
     Raises:
         InvalidOptionsError: it names none.
         NotYoursError: its key is outside of its user's prefixes.
     """
     if key is None and url is None:
-        raise InvalidOptionsError(
-            "a MODIFY job needs an input picture: neither inputImageR2Key nor inputImageUrl is set"
-        )
+        raise InvalidOptionsError("the job needs an input picture, and its row names neither a key nor a URL of one")
     if key is not None and not keys.is_users(key, user_id):
         raise NotYoursError(f"input key {key} is not yours")
 

@@ -39,7 +39,7 @@ async def read_input(context: StageContext) -> bytes:
     job = context.job
     if job.input_key is None and job.input_url is not None:
         return await context.fetcher.fetch(job.input_url, max_bytes=context.limits.max_bytes)
-    return await _read(context, job.input_key, "originalR2Key")
+    return await _read(context, job.input_key, "its input key" if job.image_id is None else "originalR2Key")
 
 
 async def read_source(context: StageContext) -> bytes | None:

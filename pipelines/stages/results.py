@@ -94,6 +94,6 @@ async def reuse(context: StageContext, input_hash: str) -> Generated | None:
 def _key(job: Job, sha256: str) -> str:
     if job.image_id is not None:
         return keys.enhanced_key(job.user_id, job.image_id, job.id, sha256)
-    if job.purpose is Purpose.MODIFY:
-        return keys.modified_key(job.user_id, job.id, sha256)
-    return keys.generated_key(job.user_id, job.id, sha256)
+    if job.purpose is Purpose.GENERATE:
+        return keys.generated_key(job.user_id, job.id, sha256)
+    return keys.modified_key(job.user_id, job.id, sha256)

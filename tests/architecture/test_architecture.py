@@ -65,6 +65,23 @@ def test_every_stage_on_disk_is_in_a_job_type():
     assert on_disk == registered
 
 
+def test_every_job_table_on_disk_is_registered():
+    described = re.compile(r"^(\w+)\b.*= JobTable\($", re.MULTILINE)
+    on_disk = {
+        getattr(importlib.import_module(f"models.job_tables.{path.stem}"), name)
+        for path in (ROOT / "models/job_tables").glob("*.py")
+        for name in described.findall(path.read_text())
+    }
+
+    assert on_disk == set(JOB_TABLES)
+
+
+def test_every_type_of_a_job_table_has_stages_and_begins_at_the_first():
+    first = {one: table.first_stage for table in JOB_TABLES for one in table.job_types}
+
+    assert first == {one: f"'{JOB_TYPES[one].stages[0].name}'" for one in first}
+
+
 def test_every_provider_on_disk_is_registered():
     on_disk = {path.name for path in (ROOT / "pipelines/providers").iterdir() if (path / "provider.py").exists()}
 

@@ -7,6 +7,7 @@ from models.queue.claims import Claim
 from models.queue.inputs import JobInputs
 from pipelines.errors import MissingObjectError, NotYoursError
 from pipelines.job import Job
+from pipelines.job_types import JOB_TYPES
 from pipelines.options import resolve
 from pipelines.requests import aspect_of, check_input, check_prompt, check_references
 
@@ -51,4 +52,5 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
         prompt=inputs.prompt,
         aspect=aspect_of(inputs.aspect),
         input_url=inputs.input_url if inputs.changes_input else None,
+        purpose=JOB_TYPES[claim.job_type].purpose,
     )

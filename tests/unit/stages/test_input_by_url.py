@@ -12,6 +12,7 @@ from pipelines.fetching import FetchRefusedError, PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Job
 from pipelines.options import resolve
+from pipelines.prompts import Purpose
 from pipelines.providers.calls import Answer
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.providers.provider import EncodedImage
@@ -42,6 +43,7 @@ async def context(tmp_path, pixels):
         source_key=None,
         options=resolve(None),
         prompt="a red door",
+        purpose=Purpose.MODIFY,
     )
     return StageContext(
         job,

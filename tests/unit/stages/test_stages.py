@@ -67,7 +67,8 @@ def job(**parts):
         "source_key": None,
         "options": resolve(None),
     }
-    return Job(**(values | parts))
+    made = values | parts
+    return Job(purpose=JOB_TYPES[made["job_type"]].purpose, **made)
 
 
 async def context_of(pixels, storage, picture_bytes, *, provider=None, **parts):
@@ -270,8 +271,8 @@ async def test_outputs_rebuilt_from_their_columns_are_the_same(pixels, storage):
     assert Generated.from_json(generated.to_json()) == generated
 
 
-def test_every_job_type_is_a_purpose():
-    assert set(JOB_TYPES) == {purpose.value for purpose in Purpose}
+def test_every_purpose_is_that_of_a_job_type():
+    assert {job_type.purpose for job_type in JOB_TYPES.values()} == set(Purpose)
 
 
 class WatchedStorage:

@@ -10,6 +10,7 @@ from pipelines.errors import InvalidOptionsError, StorageUnavailableError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Job
 from pipelines.options import resolve
+from pipelines.prompts import Purpose
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.stage import StageContext
 from pipelines.stages import generate as generating
@@ -58,7 +59,7 @@ async def context(tmp_path, monkeypatch, pixels):
     monkeypatch.setattr(results, "UPLOAD_WAIT", wait_none())
     monkeypatch.setattr(objects, "READ_WAIT", wait_none())
     key = "users/user1/originals/image1.png"
-    job = Job("job1", "enhance", "user1", Tier.TIER_1K, key, "image1", None, resolve(None))
+    job = Job("job1", "enhance", "user1", Tier.TIER_1K, key, "image1", None, resolve(None), purpose=Purpose.ENHANCE)
     storage = FailingStorage(tmp_path, "https://pictures.example")
     storage.was_repeated = asyncio.Event()
     (tmp_path / key).parent.mkdir(parents=True)
