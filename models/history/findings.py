@@ -45,8 +45,8 @@ _QUERIES: Final[Mapping[Finding, str]] = {
     "refused ends": """
         SELECT count(*), (array_agg(format('job %s should be %s: %s', j.id, r.label, r.words)
                                    ORDER BY r.refused_at))[1]
-        FROM darkroom.refused_ends r JOIN darkroom.jobs j ON j.id = r.job_id AND j.type = r.job_type
-        WHERE r.label IS NOT NULL AND j.status IN ('PENDING', 'PROCESSING')""",
+        FROM darkroom.refused_ends r CROSS JOIN LATERAL darkroom.jobs_of(ARRAY[r.job_id]) j
+        WHERE j.type = r.job_type AND r.label IS NOT NULL AND j.status IN ('PENDING', 'PROCESSING')""",
     "refunds owed": """
         SELECT count(*), (array_agg(format('%s tokens for job %s: %s', o.owed, o.job_id, o.words)
                                    ORDER BY o.refused_at))[1] FROM darkroom.refunds_owed o""",

@@ -9,14 +9,15 @@ from models.job_tables.rendering import (
     UNFINISHED,
     as_id,
     as_type,
+    as_types,
     label,
     listed,
     quoted,
     types,
 )
 from models.job_tables.row_facts import OF_A_ROW
-from models.job_tables.table import Balance, IdType, JobTable, Tokens
-from models.job_tables.view import filled, row_of_the_view
+from models.job_tables.table import Balance, JobTable, Tokens
+from models.job_tables.view import filled, row_of_the_view, rows_of_the_view
 
 
 def _balance_of(table: JobTable) -> Balance:
@@ -49,18 +50,15 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "payer column": lambda table: _balance_of(table).payer_column,
     "balance column": lambda table: _balance_of(table).balance_column,
     "shown row": row_of_the_view,
+    "rows shown by id": rows_of_the_view,
 }
-
-
-def _array(id_type: IdType, texts: str) -> str:
-    return texts if id_type.of_text is None else f"ARRAY(SELECT {as_type(id_type, 'i.id')} FROM unnest({texts}) i (id))"
 
 
 _FROM_TEXT: Final[Mapping[str, Callable[[JobTable, str], str]]] = {
     "id": as_id,
-    "ids": lambda table, texts: _array(table.id_type, texts),
+    "ids": lambda table, texts: as_types(table.id_type, texts),
     "payer": lambda table, text: as_type(_balance_of(table).payer_type, text),
-    "payers": lambda table, texts: _array(_balance_of(table).payer_type, texts),
+    "payers": lambda table, texts: as_types(_balance_of(table).payer_type, texts),
     "label": lambda table, status: label(table, JobStatus(status)),
 }
 
@@ -121,6 +119,10 @@ def _money_tables(tables: Sequence[JobTable]) -> list[str]:
 _OF_ALL: Final[Mapping[str, Callable[[Sequence[JobTable]], str]]] = {
     "money tables": lambda tables: ", ".join(_money_tables(tables)),
     "money table names": lambda tables: listed(_money_tables(tables)),
+    "types paid in tokens": lambda tables: listed(
+        one for table in tables if isinstance(table.money, Tokens) for one in table.job_types
+    ),
+    "spend types": lambda tables: listed(table.money.spend_type for table in tables if isinstance(table.money, Tokens)),
     "all types": lambda tables: listed(one for table in tables for one in table.job_types),
     "all tables": lambda tables: listed(table.name for table in tables),
     "changes": lambda _: _pairs((one, other) for one in UNFINISHED for other in JobStatus if other in TRANSITIONS[one]),

@@ -93,6 +93,13 @@ def as_type(id_type: IdType, text: str) -> str:
     return id_type.of_text.format(id=f"{text}::text" if text.startswith("$") else text)
 
 
+def as_types(id_type: IdType, texts: str) -> str:
+    """Return ids, given as an array of texts, in their type: NULL where one isn't an id."""
+    if id_type.of_text is None:
+        return texts
+    return f"ARRAY(SELECT {as_type(id_type, 'i.id')} FROM pg_catalog.unnest({texts}) i (id))"
+
+
 def shown_stage(column: StageColumn, stage: str) -> str:
     """Return the assignment of a stage, given as text: a column that has no label for it stays as it is."""
     return (

@@ -27,8 +27,8 @@ class IdType:
 TEXT: Final = IdType("text")
 BIGINT: Final = IdType(
     "bigint",
-    "CASE WHEN {id} ~ '^(0|-?[1-9][0-9]{{0,18}})$' AND {id}::numeric BETWEEN -9223372036854775808 AND "
-    "9223372036854775807 THEN {id}::bigint END",
+    "CASE WHEN {id} ~ '^(0|-?[1-9][0-9]{{0,18}})$' AND {id}::numeric BETWEEN '-9223372036854775808' AND "
+    "'9223372036854775807' THEN {id}::bigint END",
 )
 INTEGER: Final = IdType(
     "integer",

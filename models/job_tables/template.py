@@ -19,7 +19,8 @@ from models.job_tables import facts
 from models.job_tables.table import JobTable
 
 _BLOCK: Final = re.compile(
-    r"^(?P<indent> *)--: each job table(?P<which> \w[^,\n]*)?(?:, (?P<between>.*) between)?\n(?P<body>.*?)^ *--: end\n",
+    r"^(?P<indent> *)--: each job table(?P<which> \w[^,\n]*)?(?:, (?P<between>[^\n]*) between)?\n"
+    r"(?P<body>.*?)^ *--: end\n",
     re.MULTILINE | re.DOTALL,
 )
 _FACT: Final = re.compile(r"\{\{(?P<name>[a-z ]+?)(?: (?P<subject>(?:of|from) [^{}]+|[a-z]|NEW|OLD))?\}\}")

@@ -5,6 +5,7 @@ from typing import Final
 
 from models.job_tables.rendering import (
     as_state,
+    as_types,
     id_as_text,
     last_write,
     over,
@@ -27,6 +28,26 @@ _LINE_CHARS: Final = 100
 
 def row_of_the_view(table: JobTable) -> str:
     """Return the SELECT by which `darkroom.job_rows` shows rows, of some statuses or all."""
+    if table.are_labels_ours:
+        is_asked_for = f"j.{table.status_column} OPERATOR(pg_catalog.=) ANY (statuses::{table.status_type}[])"
+    else:
+        state = as_state(table, f"j.{table.status_column}")
+        is_asked_for = f"({state}) OPERATOR(pg_catalog.=) ANY (statuses)"
+    if table.has_other_rows:
+        is_asked_for = f"{is_asked_for}) AND ({over(table.job_type, 'j')} IS NOT NULL"
+        return f"{_shown(table)}\nWHERE (statuses IS NULL OR {is_asked_for})"
+    return f"{_shown(table)}\nWHERE statuses IS NULL OR {is_asked_for}"
+
+
+def rows_of_the_view(table: JobTable) -> str:
+    """Return the SELECT by which `darkroom.jobs_of` shows the rows of some ids: by the index of the primary key."""
+    id_ = f"j.{table.id_column} OPERATOR(pg_catalog.=)"
+    is_ours = f" AND {over(table.job_type, 'j')} IS NOT NULL" if table.has_other_rows else ""
+    return f"{_shown(table)}\nWHERE {id_} ANY ({as_types(table.id_type, 'jobs_of.ids')}){is_ours}"
+
+
+def _shown(table: JobTable) -> str:
+    """Return what the view shows of a table's rows, whichever they are."""
     result = {fact: f'j."{column}"' for column, fact in table.result.items()}
     stage = table.stage_column
     columns = (
@@ -48,15 +69,7 @@ def row_of_the_view(table: JobTable) -> str:
         ("timestamp", over(last_write(table), "j")),
     )
     texts = filled("NULL" if text is None else f"{text}::{type_}" if type_ else text for type_, text in columns)
-    if table.are_labels_ours:
-        is_asked_for = f"j.{table.status_column} OPERATOR(pg_catalog.=) ANY (statuses::{table.status_type}[])"
-    else:
-        state = as_state(table, f"j.{table.status_column}")
-        is_asked_for = f"({state}) OPERATOR(pg_catalog.=) ANY (statuses)"
-    if table.has_other_rows:
-        is_asked_for = f"{is_asked_for}) AND ({over(table.job_type, 'j')} IS NOT NULL"
-        return f"SELECT {texts}\nFROM {table.name} j\nWHERE (statuses IS NULL OR {is_asked_for})"
-    return f"SELECT {texts}\nFROM {table.name} j\nWHERE statuses IS NULL OR {is_asked_for}"
+    return f"SELECT {texts}\nFROM {table.name} j"
 
 
 SHOWN: Final = ("imageId", "sourceImageId")

@@ -24,7 +24,7 @@ UPDATE public.user_token_balances SET balance = $2, "updatedAt" = darkroom.utc_n
 _REFUND: Final = """
 SELECT darkroom.refund(ARRAY[ROW($1::text, $2::text, $3::text, j.status::text, NULL,
                                  'missing refund, paid by an operator')::darkroom.change])
-FROM darkroom.jobs j WHERE j.id = $2 AND j.type = $1 AND j.status IN ('FAILED', 'REFUNDED', 'CANCELLED')
+FROM darkroom.jobs_of(ARRAY[$2::text]) j WHERE j.type = $1 AND j.status IN ('FAILED', 'REFUNDED', 'CANCELLED')
 """
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 _JOB_IS_OVER: Final = """
 NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id)
-AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = t.job_id AND NOT darkroom.is_terminal(j.status))
+AND NOT EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[t.job_id]) j WHERE NOT darkroom.is_terminal(j.status))
 """
 
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {

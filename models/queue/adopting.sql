@@ -68,7 +68,8 @@ BEGIN
                                     AND m.job_id = j.job_id AND m.kind = 'refund')
                   ORDER BY j.ordinality);
     entered := darkroom.enqueue(ours);
-    ids := ARRAY(SELECT j.id FROM unnest(ours) o JOIN darkroom.jobs j ON j.id = o.job_id AND j.type = o.job_type
+    ids := ARRAY(SELECT o.job_id FROM unnest(ours) o);
+    ids := ARRAY(SELECT j.id FROM unnest(ours) o JOIN darkroom.jobs_of(ids) j ON j.id = o.job_id AND j.type = o.job_type
                  WHERE j.status = 'PROCESSING');
     INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, error)
     SELECT o.job_type, o.job_id, 'retried', o.stage, 'taken in: left by another worker'

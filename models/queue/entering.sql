@@ -1,14 +1,5 @@
 -- How a job enters the queue: in the statement of whoever inserted the row, all rows or none.
 
--- Refuse to go on with a job of a type that no job table has: whatever followed would be a guess.
-CREATE OR REPLACE FUNCTION darkroom.unknown_type(job_type text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RAISE EXCEPTION 'no job table has jobs of type %', coalesce(quote_literal(left(job_type, 60)), 'NULL')
-        USING ERRCODE = '22023';
-END $$;
-
 -- A producer may mean "without end" by the largest integer: one more than that has no place in the column.
 CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS integer LANGUAGE sql STABLE
 RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),

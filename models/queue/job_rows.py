@@ -11,7 +11,7 @@ import asyncpg
 
 from models.connections import Connection
 from models.job_tables.registry import JOB_TABLES
-from models.job_tables.rendering import as_id, as_state, id_as_text, last_write, over
+from models.job_tables.rendering import as_state, as_types, id_as_text, last_write, over
 from models.job_tables.table import JobTable
 from models.queue.refusals import SPEAK_NOW
 
@@ -33,7 +33,7 @@ FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.job_type = $2
 _OURS: Final = "darkroom."
 """Begins the names of what a statement gives beside the columns of the application's own table."""
 
-_STATUS: Final = "SELECT j.status::text FROM darkroom.jobs j WHERE j.id = $1"
+_STATUS: Final = "SELECT j.status FROM darkroom.jobs_of(ARRAY[$1::text]) j"
 _CANCEL: Final = "SELECT darkroom.cancel_job($1)"
 
 
@@ -157,10 +157,9 @@ def _rows(table: JobTable) -> str:
         "error": "NULL::text" if table.error_column is None else f"j.{table.error_column}",
     }
     named = ", ".join(f'{sql} AS "{_OURS}{name}"' for name, sql in facts.items())
-    ids = f"ARRAY(SELECT {as_id(table, 'i.id')} FROM unnest($1::text[]) i (id))"
     return f"""
 SELECT j.*, {named}, {facts["job_type"]} AS "jobType" FROM {table.name} j
-WHERE j.{table.id_column} = ANY ({ids}) AND {facts["job_type"]} IS NOT NULL
+WHERE j.{table.id_column} = ANY ({as_types(table.id_type, "$1::text[]")}) AND {facts["job_type"]} IS NOT NULL
 """
 
 

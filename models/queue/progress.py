@@ -14,8 +14,7 @@ SELECT j.id, j.type, j.status::text, coalesce(j."currentStage", q.stage) AS stag
            CASE WHEN j.status IN ('PENDING', 'PROCESSING') THEN darkroom.utc_now() ELSE j."updatedAt" END
        ) - j."createdAt"))::double precision AS elapsed_s,
        coalesce(j."errorMessage", q.last_error) AS error
-FROM darkroom.jobs j LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = j.type
-WHERE j.id = ANY ($1::text[])
+FROM darkroom.jobs_of($1::text[]) j LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = j.type
 """
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+FILES = [f"tests/third_table/{name}.py" for name in ("scenarios", "operating", "plans")]
+"""What it lives through: one process and one database to copy, because it is registered before anything is imported."""
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("file", ["scenarios", "operating"])
-def test_third_job_table_lives_by_its_description_alone(file):
+def test_third_job_table_lives_by_its_description_alone():
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.third_table.frames", "-n", "0", f"tests/third_table/{file}.py"],
+        [sys.executable, "-m", "pytest", "-p", "tests.third_table.frames", "-n", "0", *FILES],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -17,6 +17,14 @@ def test_block_is_repeated_for_each_table_with_a_line_between():
     )
 
 
+def test_each_of_two_blocks_has_its_own_line_between():
+    block = "--: each job table, {} between\n{{{{rows}}}}\n--: end\n"
+
+    assert render(block.format("AND") + "-\n" + block.format("OR"), JOB_TABLES) == (
+        "enhancements\nAND\ngenerations\n-\nenhancements\nOR\ngenerations\n"
+    )
+
+
 def test_block_may_ask_for_some_tables_only():
     template = "--: each job table whose rows are filled\n{{rows}}\n--: end\n"
 

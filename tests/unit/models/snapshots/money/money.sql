@@ -262,7 +262,7 @@ BEGIN
             RETURN 'REFUNDED';
         END IF;
     WHEN 'producer' THEN
-        SELECT j."tokensCost" INTO cost FROM darkroom.jobs j WHERE j.id = failed_id AND j.type = failed_type;
+        SELECT j."tokensCost" INTO cost FROM darkroom.jobs_of(ARRAY[failed_id]) j WHERE j.type = failed_type;
         IF cost > 0 THEN
             -- the application's own charge, noted when we pay it back
             INSERT INTO darkroom.job_money VALUES (failed_type, failed_id, 'charge', cost) ON CONFLICT DO NOTHING;

@@ -170,7 +170,7 @@ BEGIN
         WHERE j.id = of_job RETURNING j.status::text INTO written;
     END CASE; -- another type raises: no table has its jobs
     IF coalesce(written NOT IN (label, 'COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED'),
-                EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type)) THEN
+                EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[of_job]) j WHERE j.type = of_type)) THEN
         PERFORM darkroom.refuse_change(of_job, label);
     END IF;
     RETURN written;
@@ -193,8 +193,8 @@ BEGIN
     IF label IS NULL THEN
         IF mode = 'producer' THEN -- the application's own charge, noted before it is paid back or owed
             INSERT INTO darkroom.job_money
-            SELECT ended.job_type, ended.job_id, 'charge', j."tokensCost" FROM darkroom.jobs j
-            WHERE j.id = ended.job_id AND j.type = ended.job_type AND j."tokensCost" > 0 ON CONFLICT DO NOTHING;
+            SELECT ended.job_type, ended.job_id, 'charge', j."tokensCost" FROM darkroom.jobs_of(ARRAY[ended.job_id]) j
+            WHERE j.type = ended.job_type AND j."tokensCost" > 0 ON CONFLICT DO NOTHING;
         END IF;
         label := CASE WHEN mode <> 'external' AND EXISTS (
                      SELECT FROM darkroom.job_money m
@@ -250,7 +250,7 @@ BEGIN
         PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = of_job FOR NO KEY UPDATE;
     END CASE;
     SELECT r.* INTO found_end FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job;
-    SELECT j.status::text INTO status_now FROM darkroom.jobs j WHERE j.id = of_job AND j.type = of_type;
+    SELECT j.status INTO status_now FROM darkroom.jobs_of(ARRAY[of_job]) j WHERE j.type = of_type;
     IF status_now IN ('PENDING', 'PROCESSING') AND found_end.label IS NOT NULL THEN
         BEGIN -- with the reason, which a rule on messages may refuse
             status_now := darkroom.write_label(of_type, of_job, found_end.label, CASE

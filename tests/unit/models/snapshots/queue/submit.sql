@@ -207,7 +207,7 @@ BEGIN
         UPDATE public.mcp_generation_jobs j SET status = 'CANCELLED' WHERE j.id = job_id
         RETURNING j.status::text INTO status_now;
     END IF;
-    IF status_now IS NULL AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
+    IF status_now IS NULL AND NOT EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[job_id]) j) THEN
         RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';
     ELSIF coalesce(status_now IN ('PENDING', 'PROCESSING'), true) THEN
         PERFORM darkroom.refuse_change(job_id, 'CANCELLED');
@@ -216,7 +216,7 @@ BEGIN
 EXCEPTION WHEN OTHERS OR assert_failure THEN
     -- a lock that somebody holds is met again by the next function, which waits for it as this one did
     IF darkroom.is_contention(SQLSTATE) AND current_setting('transaction_isolation') <> 'read committed'
-            OR NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = job_id) THEN
+            OR NOT EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[job_id]) j) THEN
         RAISE;
     END IF;
     RETURN darkroom.cancel_refused(job_id, format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE));
@@ -238,7 +238,7 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM 1 FROM public.mcp_generation_jobs j WHERE j.id = job_id FOR NO KEY UPDATE;
     END IF;
-    SELECT j.type, j."userId" AS user_id, j.status::text AS status INTO job FROM darkroom.jobs j WHERE j.id = job_id;
+    SELECT j.type, j."userId" AS user_id, j.status INTO job FROM darkroom.jobs_of(ARRAY[job_id]) j;
     PERFORM 1 FROM darkroom.job_queue q WHERE q.job_type = job.type AND q.job_id = job_id FOR UPDATE;
     SELECT r.label INTO label FROM darkroom.refused_ends r WHERE r.job_type = job.type AND r.job_id = job_id;
     IF label IS NOT NULL OR job.status NOT IN ('PENDING', 'PROCESSING') THEN
