@@ -3,7 +3,7 @@
 from typing import Final
 
 from models.job_tables import pictures
-from models.job_tables.table import JobTable
+from models.job_tables.table import Balance, JobTable, Tokens
 
 JOB_TABLES: Final[tuple[JobTable, ...]] = (*pictures.TABLES,)
 
@@ -18,3 +18,18 @@ def table_of(job_type: str) -> JobTable:
         if job_type in table.job_types:
             return table
     raise KeyError(job_type)
+
+
+def types_paid_in_tokens() -> list[str]:
+    """Return the types of jobs that are paid from `public.user_token_balances`."""
+    return [one for table in JOB_TABLES if isinstance(table.money, Tokens) for one in table.job_types]
+
+
+def spend_types() -> list[str]:
+    """Return what the ledger of tokens calls the charges of jobs."""
+    return [table.money.spend_type for table in JOB_TABLES if isinstance(table.money, Tokens)]
+
+
+def balances_without_ledger() -> list[str]:
+    """Return the tables of balances that only the application could prove: Darkroom knows its own charges alone."""
+    return list(dict.fromkeys(table.money.table for table in JOB_TABLES if isinstance(table.money, Balance)))

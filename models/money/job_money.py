@@ -6,10 +6,13 @@ from datetime import datetime
 from typing import Final, Literal
 
 from models.connections import Connection
+from models.job_tables.registry import types_paid_in_tokens
+from models.job_tables.rendering import listed
 
-_OF_JOB: Final = """
+_OF_JOB: Final = f"""
 SELECT m.kind, m.amount, m.at, (SELECT min(t."balanceAfter") FROM public.token_transactions t
-    WHERE t."sourceId" = m.job_id AND (t.type = 'REFUND') = (m.kind = 'refund')) AS balance
+    WHERE t."sourceId" = m.job_id AND (t.type = 'REFUND') = (m.kind = 'refund')
+      AND m.job_type IN ({listed(types_paid_in_tokens())})) AS balance
 FROM darkroom.job_money m WHERE m.job_id = $1 AND ($2::text IS NULL OR m.job_type = $2) ORDER BY m.at
 """
 _OF_JOBS: Final = "SELECT m.job_id, m.kind, m.amount FROM darkroom.job_money m WHERE m.job_id = ANY ($1::text[])"

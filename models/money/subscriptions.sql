@@ -41,7 +41,7 @@ LANGUAGE sql STABLE AS $$
     CROSS JOIN LATERAL (
         -- as text: a database that another tool made may lack a label that nothing of ours writes
         SELECT -coalesce(sum(tt.amount) FILTER (WHERE tt."createdAt" < s."currentPeriodEnd" AND tt.type::text IN
-                   ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')), 0),
+                   ({{spend types}}, 'SPEND_BOX_CREATION', 'REFUND')), 0),
                coalesce(sum(tt.amount) FILTER (WHERE tt."createdAt" >= s."currentPeriodEnd"
                    AND tt.source IS DISTINCT FROM 'subscription_period'), 0)
         FROM public.token_transactions tt

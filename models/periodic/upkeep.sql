@@ -21,7 +21,7 @@ BEGIN
         UNION ALL
         SELECT t."userId", 0, 0, -t.amount, 0, 0, 0 FROM public.token_transactions t
         WHERE t."createdAt" >= since AND t."createdAt" < until
-          AND t.type IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')
+          AND t.type IN ({{spend types}}, 'SPEND_BOX_CREATION', 'REFUND')
         UNION ALL
         SELECT c.user_id, 0, 0, 0, 1, coalesce(c.cost_usd, 0), 0 FROM darkroom.provider_calls c
         WHERE c.started_at >= since AT TIME ZONE 'utc' AND c.started_at < until AT TIME ZONE 'utc'),

@@ -158,7 +158,11 @@ BEGIN
     IF before = after THEN
         RETURN NULL;
     END IF;
-    UPDATE darkroom.job_queue q SET user_id = after WHERE q.user_id = before;
+    UPDATE darkroom.job_queue q SET user_id = after WHERE q.user_id = before
+    --: each job table with a balance of its own
+        AND q.job_type NOT IN ({{types}}) -- who pays for these is no user
+    --: end
+    ;
     -- left behind by a user of that id who is gone
     DELETE FROM darkroom.opening_balances o WHERE o.user_id = after;
     UPDATE darkroom.opening_balances o SET user_id = after WHERE o.user_id = before;

@@ -6,15 +6,14 @@ from config.embedded.services import Services
 from config.settings import Settings
 from models.queue.job_rows import JobFilter
 from models.queue.transitions import Completed, Failed
-from tests.builders import claim_jobs, make_job
-from tests.third_table.scenarios import claimed, credits_of, make_order, template, write
+from tests.builders import claim_jobs, make_image, make_job, make_user
+from tests.third_table.scenarios import claimed, credits_of, make_order, order_row, write
+from workers.operations.audit import audit_tokens, repair_tokens
 from workers.operations.errors import InvalidInputError
 from workers.operations.explaining import explain_job
 from workers.operations.jobs import cancel_job, get_job, get_jobs, list_jobs
 from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
 from workers.process.compose import open_runtime
-
-__all__ = ["template"]
 
 
 @pytest.fixture
@@ -135,3 +134,55 @@ async def test_gifts_that_show_nothing_but_a_label_are_read_too(database, runtim
 
     assert (job.id, job.job_type, job.status, job.user_id, job.error) == (gift, "gift", "PENDING", "o", None)
     assert (job.started_at, job.completed_at) == (None, None)
+
+
+async def test_refund_that_is_missing_is_found_and_paid_to_its_own_balance(database, runtime):
+    claim = await claimed(database)
+    await write(database, claim, Failed("GENERATING", "no such picture"))
+    await database.fetch("DELETE FROM darkroom.job_money WHERE kind = 'refund'")
+    await database.fetch("UPDATE public.customers SET credits = 8 WHERE id = 7")
+
+    (found,) = await audit_tokens(runtime)
+    repaired = await repair_tokens(runtime, actor="ada")
+
+    assert (found.violation, found.job_id, found.user_id) == ("refund_missing", claim.job_id, "7")
+    assert repaired == [found]
+    assert await credits_of(database) == 10
+    assert await audit_tokens(runtime) == []
+    assert await database.fetchval("SELECT count(*) FROM public.audit_logs") == 0  # customer 7 is no user
+
+
+async def test_refund_of_a_payer_who_is_gone_is_no_violation(database, runtime):
+    claim = await claimed(database)
+    await database.fetch("DELETE FROM public.customers WHERE id = 7")
+    await write(database, claim, Failed("GENERATING", "no such picture"))
+
+    assert await audit_tokens(runtime) == []
+    assert (await order_row(database, claim.job_id))["state"] == "error"
+
+
+async def test_audit_says_nothing_of_what_the_application_does_with_its_own_balance(database, runtime):
+    await make_order(database)
+    await database.fetch("UPDATE public.customers SET credits = credits + 100")
+
+    assert await audit_tokens(runtime) == []
+
+
+async def test_charge_that_the_ledger_has_twice_is_found_beside_an_order_of_the_same_id(database, runtime):
+    user = await make_user(database, balance=100)
+    order = await make_order(database)
+    await database.fetch(
+        """INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+           VALUES ($1, $2, $3, 'TIER_1K', 2, 'PENDING', now())""",
+        order,
+        await make_image(database, user),
+        user,
+    )
+    await database.fetch(
+        """INSERT INTO public.token_transactions (id, "userId", amount, type, "sourceId", "balanceAfter")
+           VALUES ('planted', $1, 0, 'SPEND_ENHANCEMENT', $2, 0)""",
+        user,
+        order,
+    )
+
+    assert [(one.violation, one.job_type) for one in await audit_tokens(runtime)] == [("ledger_doubled", "enhance")]

@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from config.postgres_url import parse_postgres_url
-from config.settings import PRICES_TOKENS
 from models.gate.provider_calls import CallPlan, open_call
 from models.history.objects import record_object
 from models.job_state import JobStatus
@@ -18,7 +16,7 @@ from models.queue.inputs import load_inputs
 from models.queue.rescue import rescue_lost_claims
 from models.queue.resuming import begin_at
 from models.queue.transitions import Checkpoint, Completed, Failed, Released, Retried, record
-from models.schema.migrate import check, upgrade
+from models.schema.migrate import check
 from tests.builders import (
     balance_of,
     claim_jobs,
@@ -28,26 +26,6 @@ from tests.builders import (
     money_violations,
     queue_row,
 )
-from tests.third_table.frames import TABLES
-
-
-@pytest.fixture(scope="session")
-def template(services):
-    """Name of a database whose application has the third table, too, upgraded."""
-    url = parse_postgres_url(services.database_url)
-
-    async def make():
-        connection = await asyncpg.connect(**url.asyncpg_arguments())
-        await connection.execute("CREATE DATABASE frames_template")
-        await connection.close()
-        connection = await asyncpg.connect(**url.with_database("frames_template").asyncpg_arguments())
-        await connection.execute(TABLES)
-        await connection.execute("INSERT INTO public.customers VALUES (7, 10), (8, 1)")
-        await connection.close()
-        await upgrade(url.with_database("frames_template").text(), prices=PRICES_TOKENS, with_application=True)
-
-    asyncio.run(make())
-    return "frames_template"
 
 
 async def make_order(database, customer=7, **columns):
@@ -193,6 +171,20 @@ async def test_frozen_column_of_an_unfinished_job_cannot_change(database, change
     words = f"job {order} is PENDING: its id, customer, photo_key, size and price don't change"
     with pytest.raises(asyncpg.CheckViolationError, match=words):
         await database.fetch(f"UPDATE public.frame_orders SET {change}")
+
+
+async def test_order_stays_its_customers_when_a_user_of_the_same_id_gets_another(database):
+    order, job = await make_order(database), await make_job(database)
+
+    for changed in ("7", "seven"):
+        await database.fetch("UPDATE public.users SET id = $1", changed)
+
+    assert ((await queue_row(database, order))["user_id"], (await queue_row(database, job))["user_id"]) == (
+        "7",
+        "seven",
+    )
+    await write_state(database, order, "stopped")
+    assert await credits_of(database) == 10
 
 
 async def test_deleted_job_is_cancelled_and_refunded(database):

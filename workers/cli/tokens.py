@@ -114,6 +114,7 @@ def audit(
     opening balances, pays missing and owed refunds and raises balances that are below their ledger; it never takes
     tokens and never touches a ledger row. Exits 1 while violations or owed refunds remain.
     """
+    from models.job_tables.registry import balances_without_ledger
     from workers.cli.opening import run_with_runtime
     from workers.cli.output import camel_case, column, print_json, print_table
     from workers.operations.actions import os_user
@@ -143,6 +144,8 @@ def audit(
             print_table(repaired, columns, empty="")
             typer.echo()
         print_table(remaining, columns, empty="every charge, refund and balance is as promised")
+        for table in balances_without_ledger():
+            typer.echo(f"not proven: what {table} holds, which has no ledger; its jobs' charges and refunds are")
         if owed:
             typer.echo("\nowed, because the database refused to pay it back:")
             owed_columns = [

@@ -9,6 +9,7 @@ import asyncpg
 
 from models.connections import Connection
 from models.history.actions import record_action, record_adjustment
+from models.job_tables.registry import types_paid_in_tokens
 from models.money.repairs import (
     OwedRefund,
     Repaired,
@@ -68,8 +69,9 @@ async def _repair(connection: Connection, *, found: Violation, actor: str, reaso
             after=after,
             reason=reason,
         )
-        adjusted = {"repair": found.violation, "before": before, "after": after}
-        await record_adjustment(connection, actor=actor, user_id=found.user_id, change=adjusted, reason=reason)
+        if found.job_type is None or found.job_type in types_paid_in_tokens():  # else who paid may be no user at all
+            adjusted = {"repair": found.violation, "before": before, "after": after}
+            await record_adjustment(connection, actor=actor, user_id=found.user_id, change=adjusted, reason=reason)
         return True
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects import postgresql
 
 from models.application.tables import TABLES
+from models.job_tables.registry import spend_types
 from models.schema.migrations.errors import InvalidSettingError, UnusableSchemaError
 from models.schema.migrations.session import OUR_COST_COLUMN
 
@@ -49,7 +50,7 @@ in `Task.needs`.
 
 REQUIRED_LABELS: Mapping[str, frozenset[str]] = {
     "ErrorEnvironment": frozenset({"BACKEND"}),
-    "TokenTransactionType": frozenset({"EARN_REGENERATION", "SPEND_ENHANCEMENT", "SPEND_MCP_GENERATION", "REFUND"}),
+    "TokenTransactionType": frozenset({"EARN_REGENERATION", "REFUND", *spend_types()}),
 }
 """Types of which not every label is ours to need; of the others every label must be there."""
 

@@ -13,7 +13,7 @@ TEMPLATES = (
     *("queue/entering.sql", "queue/adopting.sql", "queue/changes.sql", "queue/refusals.sql", "queue/submit.sql"),
     *("queue/triggers.sql", "queue/jobs.sql", "money/money.sql", "gate/limits.sql", "schema/visibility.sql"),
     *("queue/pipelines.sql", "queue/submit_checks.sql", "money/regeneration.sql", "schema/settings.sql"),
-    "queue/inputs.sql",
+    *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql"),
 )
 
 

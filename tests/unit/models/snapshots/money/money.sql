@@ -354,6 +354,7 @@ FROM darkroom.job_rows('{FAILED,REFUNDED,CANCELLED}') j
 JOIN darkroom.job_money c ON c.job_type = j.type AND c.job_id = j.id AND c.kind = 'charge'
 LEFT JOIN darkroom.job_money r ON r.job_type = c.job_type AND r.job_id = c.job_id AND r.kind = 'refund'
 WHERE r.job_id IS NULL AND darkroom.money_mode() = 'managed'
+  AND EXISTS (SELECT FROM public.users u WHERE u.id = j."userId") -- a job may outlive who paid for it
   -- what the database refused to pay is owed (darkroom.refunds_owed), and no breach
   AND NOT EXISTS (SELECT FROM darkroom.refused_ends e
                   WHERE e.job_type = c.job_type AND e.job_id = c.job_id AND e.owed > 0)
@@ -365,7 +366,9 @@ SELECT 'I3', 'ledger_doubled', t."userId"::text, min(c.job_type), t."sourceId"::
 FROM public.token_transactions t
 CROSS JOIN LATERAL (SELECT CASE WHEN t.type = 'REFUND' THEN 'refund' ELSE 'charge' END AS kind) s
 JOIN darkroom.job_money c ON c.job_id = t."sourceId" AND c.kind = 'charge'
+    AND c.job_type IN ('enhance', 'blend', 'generate', 'modify')
 LEFT JOIN darkroom.job_money k ON k.job_id = t."sourceId" AND k.kind = s.kind
+    AND k.job_type IN ('enhance', 'blend', 'generate', 'modify')
 WHERE t.type IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'REFUND') AND darkroom.money_mode() = 'managed'
 GROUP BY t."userId", t."sourceId", s.kind
 HAVING count(DISTINCT t.id) > count(DISTINCT k.job_type)

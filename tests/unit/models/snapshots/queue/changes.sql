@@ -227,7 +227,8 @@ BEGIN
     IF before = after THEN
         RETURN NULL;
     END IF;
-    UPDATE darkroom.job_queue q SET user_id = after WHERE q.user_id = before;
+    UPDATE darkroom.job_queue q SET user_id = after WHERE q.user_id = before
+    ;
     -- left behind by a user of that id who is gone
     DELETE FROM darkroom.opening_balances o WHERE o.user_id = after;
     UPDATE darkroom.opening_balances o SET user_id = after WHERE o.user_id = before;
