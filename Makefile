@@ -87,11 +87,12 @@ proof: $(READY_DEV) $(READY) ## the slow tests, hostile files, a failing provide
 
 SEED ?= 7
 MINUTES ?= 5
-chaos: $(READY_DEV) $(READY) ## every fault at real processes, then an audit: SEED, MINUTES, JOBS, KILLS, ZOMBIES, BROKER_LOSSES, DATABASE_RESTARTS
+chaos: $(READY_DEV) $(READY) ## every fault at real processes, then an audit: SEED, MINUTES, JOBS, KILLS, ZOMBIES, BROKER_LOSSES, DATABASE_RESTARTS, TABLES
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(KILLS),--kill $(KILLS)) $(if $(ZOMBIES),--zombie $(ZOMBIES)) \
 		$(if $(BROKER_LOSSES),--redis-restart $(BROKER_LOSSES)) \
-		$(if $(DATABASE_RESTARTS),--postgres-restart $(DATABASE_RESTARTS)) $(if $(FOLDER),--folder $(FOLDER))
+		$(if $(DATABASE_RESTARTS),--postgres-restart $(DATABASE_RESTARTS)) $(if $(TABLES),--tables $(TABLES)) \
+		$(if $(FOLDER),--folder $(FOLDER))
 
 LOCK := build/lock
 RESOLVE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \

@@ -30,7 +30,7 @@ I1 = {
     "lost": """
         SELECT s.job_id, 'its commit was confirmed, and there is no such row' FROM chaos.submitted s
         WHERE s.is_certain AND NOT EXISTS (SELECT FROM darkroom.jobs j WHERE j.id = s.job_id)
-          AND NOT EXISTS (SELECT FROM chaos.deleted d WHERE d.id IN (s.user_id, s.image_id))""",
+          AND NOT EXISTS (SELECT FROM chaos.deleted d WHERE d.id IN (s.user_id, s.image_id, s.job_id))""",
     "nobody's": """
         SELECT j.id, 'no producer knows of it' FROM darkroom.jobs j
         WHERE NOT EXISTS (SELECT FROM chaos.submitted s WHERE s.job_id = j.id)""",
@@ -61,7 +61,9 @@ I2 = {
         FROM chaos.status_log l
         WHERE l.program = 'darkroom' AND l.after <> 'DELETED'
           AND NOT EXISTS (SELECT FROM darkroom.stage_runs r WHERE r.job_id = l.job_id AND r.xmin = l.xid::xid)
-          AND NOT EXISTS (SELECT FROM chaos.settled s WHERE (s.job_id, s.label, s.xid) = (l.job_id, l.after, l.xid))""",
+          AND NOT EXISTS (
+              SELECT FROM chaos.settled s WHERE (s.job_id, s.xid) = (l.job_id, l.xid)
+                AND (s.label = l.after OR (s.label, l.after) = ('REFUNDED', 'FAILED')))""",  # one label may be both
     "rescued from the living": """
         SELECT r.job_id, format('taken from %s, to which nothing had happened', r.worker_id)
         FROM darkroom.stage_runs r
@@ -96,8 +98,11 @@ I3 = {
     "deleted and not refunded": f"""
         SELECT m.job_id, format('deleted as %s, charged %s, refunded %s', l.before, m.charge, coalesce(m.refund, 0))
         FROM ({MONEY}) m JOIN chaos.status_log l ON l.job_id = m.job_id AND l.after = 'DELETED'
-        JOIN chaos.submitted s ON s.job_id = m.job_id JOIN public.users u ON u.id = s.user_id
-        WHERE l.before IN ('PENDING', 'PROCESSING') AND coalesce(m.refund, 0) <> m.charge""",
+        JOIN chaos.submitted s ON s.job_id = m.job_id
+        WHERE l.before IN ('PENDING', 'PROCESSING') AND coalesce(m.refund, 0) <> m.charge
+          AND (EXISTS (SELECT FROM public.users u WHERE u.id = s.user_id)
+               OR EXISTS (SELECT FROM chaos.own_balances b WHERE m.job_type = ANY (b.job_types)
+                                                             AND b.payer = s.user_id AND b.balance IS NOT NULL))""",
     "refunded beyond its charge": f"""
         SELECT job_id, format('charged %s, refunded %s', coalesce(charge, 0), refund)
         FROM ({MONEY}) m WHERE refund > coalesce(charge, 0)""",
@@ -106,6 +111,7 @@ I3 = {
                                                     m.charge, m.refund, l.charge, l.refund)
         FROM ({MONEY}) m FULL JOIN ({LEDGER}) l ON l.job_id = m.job_id
         WHERE (m.charge, m.refund) IS DISTINCT FROM (l.charge, l.refund)
+          AND NOT EXISTS (SELECT FROM chaos.own_balances b WHERE m.job_type = ANY (b.job_types))
           AND NOT EXISTS (SELECT FROM chaos.submitted s JOIN chaos.deleted d ON d.kind = 'user' AND d.id = s.user_id
                           WHERE s.job_id = m.job_id)""",
     "one key, two jobs": """
@@ -131,14 +137,14 @@ I5 = {
         WHERE l.after <> j.status::text""",
 }
 
-ORDER = "array_position(ARRAY['ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING'], {})"
+PLACE = "(SELECT o.place FROM chaos.stages o WHERE o.job_type = h.job_type AND o.stage = h.{})"
 I6 = {
     "finished twice": """
         SELECT job_id, format('%s finished %s times', stage, count(*)) FROM darkroom.stage_runs
         WHERE event = 'finished' GROUP BY job_type, job_id, stage HAVING count(*) > 1""",
     "went back": f"""
         SELECT job_id, format('%s at %s after %s', event, stage, stage_before) FROM ({HISTORY}) h
-        WHERE ({ORDER.format("stage")} < {ORDER.format("stage_before")}
+        WHERE ({PLACE.format("stage")} < {PLACE.format("stage_before")}
                AND NOT EXISTS (SELECT FROM chaos.restored s WHERE s.job_id = h.job_id))
            OR (event_before = 'finished' AND event = 'finished' AND stage = stage_before)""",
     "bought after it was finished": """
@@ -158,6 +164,7 @@ I7 = {
         WHERE b.balance IS DISTINCT FROM o.balance + coalesce(l.total, 0)""",
     "below zero": """
         SELECT "userId", format('balance %s', balance) FROM public.user_token_balances WHERE balance < 0
+        UNION ALL SELECT payer, format('balance %s', balance) FROM chaos.own_balances WHERE balance < 0
         UNION ALL SELECT "userId", format('%s after row %s', "balanceAfter", id) FROM public.token_transactions
         WHERE "balanceAfter" < 0""",
     # what each row found and what each left must match up, in whatever order: a balance seen by nobody else is a gap
@@ -171,6 +178,14 @@ I7 = {
                 JOIN darkroom.opening_balances o ON o.user_id = b."userId")
         SELECT "userId", format('a balance of %s was found that nothing had left', balance)
         FROM (SELECT * FROM found EXCEPT ALL SELECT * FROM left_behind) gap""",
+    "balance against keys": f"""
+        SELECT b.payer, format('balance %s, opening %s, charged %s, refunded %s',
+                                b.balance, b.opening, k.charge, k.refund)
+        FROM chaos.own_balances b CROSS JOIN LATERAL (
+            SELECT coalesce(sum(m.charge), 0) AS charge, coalesce(sum(m.refund), 0) AS refund FROM ({MONEY}) m
+            WHERE m.job_type = ANY (b.job_types)
+              AND EXISTS (SELECT FROM chaos.submitted s WHERE s.job_id = m.job_id AND s.user_id = b.payer)) k
+        WHERE b.balance <> b.opening - k.charge + k.refund""",
 }
 
 LOSSES = "('flush', 'redis_restart', 'postgres_restart')"
@@ -247,7 +262,8 @@ CHECKS = {
 }
 
 COMPLETED = """
-SELECT j.id, j.key, j."sizeBytes" AS size_bytes, r.output ->> 'sha256' AS sha256
+SELECT j.id, j.key, coalesce(j."sizeBytes", (r.output ->> 'size_bytes')::bigint) AS size_bytes,
+       r.output ->> 'sha256' AS sha256
 FROM darkroom.jobs j LEFT JOIN LATERAL (
     SELECT r.output FROM darkroom.stage_runs r
     WHERE r.job_id = j.id AND r.job_type = j.type AND r.event = 'finished' AND r.stage = 'GENERATING'

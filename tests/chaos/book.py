@@ -33,7 +33,7 @@ class Book:
 
     submitted: list[Submitted] = field(default_factory=list)
     deleted: set[tuple[str, str]] = field(default_factory=set)
-    """(`user` | `image`, id): what was deleted, or may have been."""
+    """(`user` | `image` | `job`, id): what was deleted, or may have been."""
     injected: list[Injected] = field(default_factory=list)
     seen: Counter = field(default_factory=Counter)
     """What happened to the programs: deadlocks, lost connections, refusals, by name."""

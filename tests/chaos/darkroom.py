@@ -2,11 +2,13 @@
 
 import sys
 
-from tests.chaos import seams
-from workers.cli.app import main
-from workers.process.supervisor import WorkerProcesses
+from tests.chaos import registering, seams
 
 if __name__ == "__main__":
+    registering.register()
+    from workers.cli.app import main
+    from workers.process.supervisor import WorkerProcesses
+
     seams.install()
     WorkerProcesses.ENTRY_POINT = "tests.chaos.worker:main"
     sys.exit(main())

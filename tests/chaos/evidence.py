@@ -1,11 +1,13 @@
 """What an audit rests on, as tables of a schema of our own: a log of statuses, and what the programs wrote down."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 
+from tests.chaos.added import AddedTable
 from tests.chaos.book import Book
 
 SCHEMA = """
@@ -25,21 +27,36 @@ CREATE TABLE chaos.status_log (
 CREATE INDEX status_log_job_idx ON chaos.status_log (job_id);
 CREATE INDEX status_log_completed_idx ON chaos.status_log (at) WHERE after = 'COMPLETED';
 
+-- Its arguments: the columns of id and label, and the state of each label that isn't called like its state.
 CREATE FUNCTION chaos.log_status() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    old_row jsonb := to_jsonb(OLD);
+    states jsonb := TG_ARGV[2];
+    before text := coalesce(states ->> (old_row ->> TG_ARGV[1]), old_row ->> TG_ARGV[1]);
+    after text := 'DELETED';
 BEGIN
-    INSERT INTO chaos.status_log (job_id, before, after, stage)
-    VALUES (OLD.id, OLD.status, CASE TG_OP WHEN 'DELETE' THEN 'DELETED' ELSE to_jsonb(NEW) ->> 'status' END,
-            CASE WHEN OLD.status = 'PROCESSING' THEN coalesce(to_jsonb(OLD) ->> 'currentStage', 'GENERATING') END);
+    IF TG_OP = 'UPDATE' THEN
+        after := to_jsonb(NEW) ->> TG_ARGV[1];
+        after := coalesce(states ->> after, after);
+    END IF;
+    IF before <> after THEN
+        INSERT INTO chaos.status_log (job_id, before, after, stage)
+        VALUES (old_row ->> TG_ARGV[0], before, after,
+                CASE WHEN before = 'PROCESSING' THEN coalesce(
+                    old_row ->> 'currentStage',
+                    (SELECT q.stage FROM darkroom.job_queue q WHERE q.job_id = old_row ->> TG_ARGV[0]),
+                    'GENERATING') END);
+    END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER chaos_log AFTER UPDATE ON public.image_enhancement_jobs
-    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION chaos.log_status();
-CREATE TRIGGER chaos_log AFTER UPDATE ON public.mcp_generation_jobs
-    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION chaos.log_status();
-CREATE TRIGGER chaos_log_delete AFTER DELETE ON public.image_enhancement_jobs
-    FOR EACH ROW EXECUTE FUNCTION chaos.log_status();
-CREATE TRIGGER chaos_log_delete AFTER DELETE ON public.mcp_generation_jobs
-    FOR EACH ROW EXECUTE FUNCTION chaos.log_status();
+
+-- The stages of each job type, in order.
+CREATE TABLE chaos.stages (job_type text NOT NULL, stage text NOT NULL, place integer NOT NULL,
+                           PRIMARY KEY (job_type, stage));
+
+-- What each payer had before the run and has after it, where jobs of some types are paid without a ledger.
+CREATE TABLE chaos.own_balances (
+    job_types text[] NOT NULL, payer text NOT NULL, opening bigint NOT NULL, balance bigint);
 
 -- Every label that was refused at its job's end and is written now: the end is in the history since then.
 CREATE TABLE chaos.settled (
@@ -80,17 +97,52 @@ CREATE TABLE chaos.provider_count (at timestamptz NOT NULL, event text NOT NULL,
 """
 
 
-async def prepare(database_url: str) -> None:
+_PICTURES = ("ANALYZING", "CROPPING", "PROMPTING", "GENERATING")
+TABLES = (
+    AddedTable("public.image_enhancement_jobs", "id", "status", {}, stages={"enhance": _PICTURES, "blend": _PICTURES}),
+    AddedTable(
+        "public.mcp_generation_jobs",
+        "id",
+        "status",
+        {},
+        stages={"generate": ("GENERATING",), "modify": ("GENERATING",)},
+    ),
+)
+"""Those that every run has."""
+
+
+async def prepare(database_url: str, added: Sequence[AddedTable] = ()) -> None:
     """Make the schema, on a database that is migrated and holds no job; workers may be there already."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(SCHEMA)
+        for table in (*TABLES, *added):
+            log = f"chaos.log_status('{table.id_column}', '{table.status_column}', '{json.dumps(table.states)}')"
+            await connection.execute(
+                f"""CREATE TRIGGER chaos_log AFTER UPDATE OR DELETE ON {table.name}
+                    FOR EACH ROW EXECUTE FUNCTION {log}"""
+            )
+            places = [(kind, one, at) for kind, stages in table.stages.items() for at, one in enumerate(stages)]
+            await connection.executemany("INSERT INTO chaos.stages VALUES ($1, $2, $3)", places)
+            if table.balances:
+                await connection.execute(
+                    f"""INSERT INTO chaos.own_balances (job_types, payer, opening)
+                        SELECT $1, b.* FROM ({table.balances}) b""",
+                    list(table.stages),
+                )
     finally:
         await connection.close()
 
 
-async def load(connection: asyncpg.Connection, book: Book, count_path: Path) -> None:
-    """Write the book and the provider's own count into the schema."""
+async def load(connection: asyncpg.Connection, book: Book, count_path: Path, added: Sequence[AddedTable] = ()) -> None:
+    """Write the book, the provider's own count and the balances that have no ledger into the schema."""
+    for table in added:
+        if table.balances:
+            await connection.execute(
+                f"""UPDATE chaos.own_balances o SET balance = b.balance FROM ({table.balances}) b (payer, balance)
+                    WHERE o.payer = b.payer AND o.job_types = $1""",
+                list(table.stages),
+            )
     await connection.executemany(
         "INSERT INTO chaos.submitted VALUES ($1, $2, $3, $4, $5)",
         [(one.job_id, one.user_id, one.image_id, one.idempotency_key, one.is_certain) for one in book.submitted],

@@ -16,10 +16,10 @@ import asyncpg
 import psutil
 
 from config.embedded.instance import EmbeddedInstance
-from config.tiers import PRICES_TOKENS
-from models.schema.migrate import upgrade
+from tests.chaos.added import AddedTables
 from tests.chaos.conditions import ROLE
 from tests.chaos.plan import Options
+from tests.chaos.registering import PLUGIN
 from tests.chaos.seams import CONTROL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,8 +62,9 @@ class Started:
 class Fleet:
     """Starts, finds and ends processes; only ever those that it started itself."""
 
-    def __init__(self, options: Options, folder: Path, *, postgres_settings=None):
+    def __init__(self, options: Options, folder: Path, *, added: AddedTables | None = None, postgres_settings=None):
         self.options = options
+        self._added = added
         self.folder = folder
         self.objects = folder / "objects"
         self.control_path = folder / "control.json"
@@ -90,8 +91,7 @@ class Fleet:
         self.objects.mkdir(exist_ok=True)
         self.count_path.touch()
         await asyncio.to_thread(self.instance.open)
-        await self._make_role()
-        await upgrade(self.database_url, prices=PRICES_TOKENS, grant_role=ROLE)
+        await self._prepare_database()
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "PG"))}
@@ -114,7 +114,9 @@ class Fleet:
             "DARKROOM_SHUTDOWN_GRACE_S": f"{self.options.grace_s:g}",
             "OPENBLAS_NUM_THREADS": "1",
             CONTROL: str(self.control_path),
+            PLUGIN: self._added.plugin if self._added else "",
         }
+        await self.run_cli("db", "upgrade", "--grant", ROLE, "--with-application")
         provider = self._start(
             "provider",
             "tests.chaos.provider",
@@ -128,10 +130,13 @@ class Fleet:
             self.start_supervisor()
         await self._wait_ready([provider, *self.schedulers, *self.supervisors])
 
-    async def _make_role(self) -> None:
+    async def _prepare_database(self) -> None:
+        """Make the application's role, and tables that a release doesn't make."""
         connection = await asyncpg.connect(self.database_url)
         try:
             await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
+            if self._added:
+                await connection.execute(self._added.ddl)
         finally:
             await connection.close()
 

@@ -37,7 +37,8 @@ class Options:
     """What a run is asked for.
 
     `counts` overrides how many faults of a kind are made, and `jobs`, unless 0,
-    how many jobs are submitted; both follow the minutes otherwise.
+    how many jobs are submitted; both follow the minutes otherwise. `tables` is a
+    module that adds job tables; their jobs come on top.
     """
 
     seed: int = 1
@@ -53,6 +54,7 @@ class Options:
     hang_s: float = 20.0
     storage_fault_s: float = 8.0
     drain_s: float = 420.0  # a row that the database refuses waits for up to five minutes
+    tables: str = ""
     counts: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -14,7 +14,8 @@ from PIL import Image
 
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
-from tests.chaos import conditions, evidence
+from tests.chaos import added, conditions, evidence
+from tests.chaos.added import AddedTables
 from tests.chaos.auditor import audit
 from tests.chaos.book import Book
 from tests.chaos.faults import Faults
@@ -38,15 +39,16 @@ LOOK_S = 0.5
 
 async def run(options: Options, folder: Path, *, postgres_settings=None) -> Report:
     """Run, audit, and end every process that was started, whatever happens."""
-    fleet, book = Fleet(options, folder, postgres_settings=postgres_settings), Book()
+    tables = added.load(options.tables)
+    fleet, book = Fleet(options, folder, added=tables, postgres_settings=postgres_settings), Book()
     tasks: list[asyncio.Task] = []
     try:
         await fleet.open()
-        await evidence.prepare(fleet.database_url)
+        world = await _make_world(fleet, tables)
+        await evidence.prepare(fleet.database_url, tables.tables if tables else ())
         await conditions.set_up(fleet.database_url)
-        world = await _make_world(fleet)
         tasks.append(asyncio.create_task(fleet.watch_workers()))
-        await _work(options, fleet, book, world, tasks)
+        await _work(options, fleet, book, world, tables, tasks)
         drained_s = await _drain(fleet, options.drain_s)
         await _settle(fleet)
         stuck = await fleet.stop_processes(STOP_S)
@@ -54,7 +56,7 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
             task.cancel()
         connection = await asyncpg.connect(fleet.database_url)
         try:
-            await evidence.load(connection, book, fleet.count_path)
+            await evidence.load(connection, book, fleet.count_path, tables.tables if tables else ())
             violations = await audit(connection, fleet.objects)
             return await Report.of(connection, options, book, violations, drained_s=drained_s, stuck=stuck)
         finally:
@@ -66,7 +68,9 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
         await fleet.close()
 
 
-async def _work(options: Options, fleet: Fleet, book: Book, world: World, tasks: list[asyncio.Task]) -> None:
+async def _work(
+    options: Options, fleet: Fleet, book: Book, world: World, tables: AddedTables | None, tasks: list[asyncio.Task]
+) -> None:
     """Let programs and faults at the fleet for as long as the options say."""
 
     def made(kind: type[Program], name: str, url: str = fleet.database_url, **more) -> Program:
@@ -95,6 +99,8 @@ async def _work(options: Options, fleet: Fleet, book: Book, world: World, tasks:
     refused = made(conditions.RefusedProducer, "refused")
     rich = made(conditions.RichCanceller, "rich")
     programs += [refused, rich]
+    if tables:
+        programs += tables.programs(made, options.most_jobs / options.seconds)
     began_s = time.monotonic()
     running = [asyncio.create_task(program.run(), name=program.name) for program in programs]
     running.append(asyncio.create_task(watch_queue(made(Program, "watch"))))
@@ -115,6 +121,8 @@ async def _work(options: Options, fleet: Fleet, book: Book, world: World, tasks:
     await asyncio.gather(*running, return_exceptions=True)
     await refused.until_told(refused.thaw)
     await rich.until_told(rich.spend_all)
+    if tables:
+        await rich.until_told(lambda: rich.ask(lambda connection: connection.execute(tables.at_end)))
 
 
 def _raise_failures(tasks: list[asyncio.Task]) -> None:
@@ -152,7 +160,7 @@ async def _settle(fleet: Fleet) -> None:
     await fleet.run_cli("tokens", "audit", "--repair")
 
 
-async def _make_world(fleet: Fleet) -> World:
+async def _make_world(fleet: Fleet, tables: AddedTables | None) -> World:
     """Insert users with little money, and pictures that exist."""
     storage = open_storage(fleet.objects.as_uri())
     connection = await asyncpg.connect(fleet.database_url)
@@ -161,6 +169,8 @@ async def _make_world(fleet: Fleet) -> World:
     apart = {
         name: await _make_user(connection, storage, name, conditions.OPENING_BALANCE) for name in conditions.APART_USERS
     }
+    if tables:
+        await tables.set_up(connection, storage)
     await connection.close()
     await storage.aclose()
     return World(pictures, frozenset(names[:QUIET_USERS]), apart)

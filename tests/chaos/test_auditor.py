@@ -206,6 +206,9 @@ PLANTED = {
     ("I7", "at some commit"): [
         """UPDATE public.token_transactions SET "balanceAfter" = "balanceAfter" + 1 WHERE "sourceId" = 'completed'"""
     ],
+    ("I7", "balance against keys"): [
+        "INSERT INTO chaos.own_balances VALUES ('{enhance}', (SELECT id FROM public.users LIMIT 1), 10, 9)"
+    ],
     ("I12", "no job completed after a loss"): [
         "INSERT INTO chaos.injected VALUES ('flush', now() - interval '3 h', now() - interval '2 h', NULL, '')",
         f"""UPDATE {JOBS} SET "createdAt" = darkroom.utc_now() - interval '4 h' WHERE id = 'completed'""",

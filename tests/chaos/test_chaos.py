@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
     *("--seed", "1", "--minutes", "0.4", "--jobs", "200", "--lease-s", "4", "--grace-s", "8", "--fast"),
     *("--hang-s", "5", "--slowest-call-s", "2", "--storage-fault-s", "3", "--drain-s", "90"),
-    *("--supervisors", "2", "--kill", "3"),
+    *("--supervisors", "2", "--kill", "3", "--tables", "tests.third_table.orders"),
 )
 
 
@@ -40,6 +40,7 @@ def test_promises_hold_under_every_kind_of_fault():
     assert report["submitted"] > 100
     assert report["statuses"]["COMPLETED"] > 50
     assert report["provider"]["picture"] > 50
+    assert {"frame", "gift"} <= set(report["types"])
 
 
 def test_plan_follows_from_its_seed_and_makes_what_it_was_asked_for():

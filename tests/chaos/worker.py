@@ -1,9 +1,11 @@
 """A worker process with the seams of a chaos run: an entry point for dramatiq, like workers.main."""
 
-from tests.chaos import seams
-from workers.process import worker
+from tests.chaos import registering, seams
 
 
 def main():
+    registering.register()
+    from workers.process import worker  # noqa: PLC0415 - it reads the registries
+
     seams.install()
     worker.main()
