@@ -240,7 +240,10 @@ DEADLOCKS = {"suffered": "SELECT 'a foreign program', error FROM chaos.deadlocks
 
 # Programs that do nothing wrong must not be refused for what Darkroom does in their statements.
 FOREIGN_PROGRAMS = {
-    "serialization failure": "SELECT 'an unrelated producer', error FROM chaos.isolation_failures",
+    "serialization failure": """
+        SELECT 'an unrelated producer', f.error FROM chaos.isolation_failures f
+        WHERE NOT EXISTS (SELECT FROM public.token_transactions t WHERE t."userId" = f.user_id AND t.type = 'REFUND'
+                            AND t."createdAt" AT TIME ZONE 'utc' BETWEEN f.since - interval '1 s' AND f.until)""",
     "cancel refused": "SELECT 'a canceller', error FROM chaos.refused_cancels",
     "another program's table": """
         SELECT 'public.somebody_elses', format('%s rows of 100', count(*)) FROM public.somebody_elses

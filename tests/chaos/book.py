@@ -38,8 +38,8 @@ class Book:
     seen: Counter = field(default_factory=Counter)
     """What happened to the programs: deadlocks, lost connections, refusals, by name."""
     deadlocks: list[str] = field(default_factory=list)
-    isolation_failures: list[str] = field(default_factory=list)
-    """Serialization failures of producers that share no row with anybody."""
+    isolation_failures: list[tuple[str, str, float, float]] = field(default_factory=list)
+    """Serialization failures of producers that share no row with anybody: error, user, and from when to when."""
     restored: set[str] = field(default_factory=set)
     """Jobs whose row came with a checkpoint that nobody can read: they begin at an earlier stage than the row said."""
     refused_cancels: list[str] = field(default_factory=list)

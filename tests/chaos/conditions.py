@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import itertools
+import time
 
 import asyncpg
 
@@ -70,7 +71,8 @@ def as_application(database_url: str) -> str:
 class IsolatedProducer(Program):
     """Inserts jobs of a user that nobody else works for, in transactions above READ COMMITTED.
 
-    It shares no row with any other program, so a serialization failure is of Darkroom's making.
+    It shares no row with any other program, so a serialization failure is of Darkroom's making, and none is in order
+    but where an earlier job of the same user is refunded at that moment: the balance is one row.
     """
 
     def __init__(self, *args, user: str, level: str):
@@ -91,13 +93,15 @@ class IsolatedProducer(Program):
                 await asyncio.sleep(self.random.uniform(0, 0.1))
                 await connection.execute(INSERT, job.job_id, image, self._user, tier, PRICE[tier])
 
+        began_s = time.time()
         try:
             await self.ask(insert)
         except CUT_OFF:
             self.note(job)
             raise
         except asyncpg.SerializationError as error:
-            self.book.isolation_failures.append(f"{self._level}: {error}")
+            failure = (f"{self._level}: {error}", self._user, began_s, time.time())
+            self.book.isolation_failures.append(failure)
         except asyncpg.RaiseError as refused:
             self.book.seen[f"refused {refused.sqlstate}"] += 1  # too few tokens
         else:

@@ -86,7 +86,7 @@ END $$;
 CREATE TRIGGER chaos_log AFTER INSERT ON darkroom.workers FOR EACH ROW EXECUTE FUNCTION chaos.log_worker();
 INSERT INTO chaos.workers SELECT id, pid, started_at FROM darkroom.workers;
 CREATE TABLE chaos.deadlocks (error text NOT NULL);
-CREATE TABLE chaos.isolation_failures (error text NOT NULL);
+CREATE TABLE chaos.isolation_failures (error text NOT NULL, user_id text, since timestamptz, until timestamptz);
 CREATE TABLE chaos.restored (job_id text NOT NULL);
 CREATE TABLE chaos.refused_cancels (error text NOT NULL);
 
@@ -159,8 +159,11 @@ async def load(connection: asyncpg.Connection, book: Book, count_path: Path, add
         ],
     )
     await connection.executemany("INSERT INTO chaos.deadlocks VALUES ($1)", [(one,) for one in book.deadlocks])
+    await connection.executemany(
+        "INSERT INTO chaos.isolation_failures VALUES ($1, $2, $3, $4)",
+        [(error, user, _at(since_s), _at(until_s)) for error, user, since_s, until_s in book.isolation_failures],
+    )
     lines = {
-        "isolation_failures": book.isolation_failures,
         "refused_cancels": book.refused_cancels,
         "restored": sorted(book.restored),
     }
