@@ -12,6 +12,7 @@ import asyncpg
 from models.connections import Connection
 from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import as_state, as_types, id_as_text, last_write, over
+from models.job_tables.row_facts import OF_A_ROW
 from models.job_tables.table import JobTable
 from models.queue.refusals import SPEAK_NOW
 
@@ -65,6 +66,7 @@ class Job:
         status: its state, a `JobStatus`, whatever its table's label for it is.
         tier: a label of `EnhancementTier`.
         user_id: whose it is.
+        stage: as its row shows it; None where it shows none.
         created_at: when it was submitted.
         updated_at: when its row was touched last.
         started_at: when a worker began; None before.
@@ -78,6 +80,7 @@ class Job:
     status: str
     tier: str | None
     user_id: str | None
+    stage: str | None
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None
@@ -150,6 +153,7 @@ def _rows(table: JobTable) -> str:
         "status": as_state(table, f"j.{table.status_column}"),
         "tier": over(table.tier, "j"),
         "user_id": over(table.user, "j"),
+        "stage": OF_A_ROW["stage"](table, "j") if table.stage_column else "NULL::text",
         "created_at": over(table.created, "j"),
         "updated_at": over(last_write(table), "j"),
         "started_at": time(table.started_column),

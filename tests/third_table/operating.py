@@ -4,10 +4,11 @@ import pytest
 
 from config.embedded.services import Services
 from config.settings import Settings
-from models.queue.job_rows import JobFilter
+from models.queue.job_rows import JobFilter, read_jobs
 from models.queue.transitions import Completed, Failed
 from tests.builders import claim_jobs, make_image, make_job, make_user
 from tests.third_table.scenarios import claimed, credits_of, make_order, order_row, write
+from workers.cli.jobs import _print_jobs
 from workers.operations.audit import audit_tokens, repair_tokens
 from workers.operations.errors import InvalidInputError
 from workers.operations.explaining import explain_job
@@ -44,6 +45,19 @@ async def test_jobs_of_every_table_are_listed_newest_first_with_their_own_column
     assert list(jobs[order].columns)[-1] == "jobType"
     assert [job.id for job in await list_jobs(runtime, JobFilter(job_type="frame"))] == [order]
     assert [job.id for job in await list_jobs(runtime, JobFilter(statuses=["COMPLETED"]))] == []
+
+
+async def test_jobs_of_every_table_are_printed_by_what_is_known_of_each(database, capsys):
+    picture, order = await make_job(database), await make_order(database)
+    jobs = await database.run(lambda connection: read_jobs(connection, [picture, order]))
+
+    _print_jobs(jobs, "tokensCost")
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:4] for line in lines[1:]] == [
+        [picture, "enhance", "TIER_1K", "PENDING"],
+        [order, "frame", "TIER_1K", "PENDING"],
+    ]
 
 
 async def test_id_that_no_table_writes_so_is_unknown_and_no_error(database, runtime):

@@ -192,19 +192,19 @@ def _change(
 
 
 def _print_jobs(jobs: list["Job"], cost_column: str) -> None:
-    from workers.cli.output import column, print_table
+    from workers.cli.output import Column, column, print_table
 
     print_table(
-        [job.columns for job in jobs],
+        jobs,
         [
             column("id", "job"),
-            column("jobType", "type"),
+            column("job_type", "type"),
             column("tier"),
             column("status"),
-            column("currentStage", "stage"),
-            column(cost_column, "tokens", is_number=True, is_wide=True),
-            column("createdAt", "created", is_wide=True),
-            column("errorMessage", "error", is_wide=True),
+            column("stage"),
+            Column("tokens", lambda job: job.columns.get(cost_column), is_number=True, is_wide=True),
+            column("created_at", "created", is_wide=True),
+            column("error", is_wide=True),
         ],
         empty="there are no such jobs",
     )

@@ -105,7 +105,10 @@ def _print_rehearsal(rehearsed: list["Retry"], cost_column: str, *, as_json: boo
     rows: list[dict[str, object]] = [
         {
             "id": one.job_id,
-            **{name: _column(one, name) for name in ("jobType", "tier", "status", cost_column)},
+            "jobType": None if one.old is None else one.old.job_type,
+            "tier": None if one.old is None else one.old.tier,
+            "status": None if one.old is None else one.old.status,
+            cost_column: _column(one, cost_column),
             "refusal": None if one.refusal is None else str(one.refusal),
         }
         for one in rehearsed
