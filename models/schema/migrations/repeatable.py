@@ -6,6 +6,7 @@ afterwards, is recorded in `darkroom.settings`: a text that changed is noticed, 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Final
 
 from asyncpg import PostgresError
@@ -103,9 +104,10 @@ _OLD_WORKERS: Final = text("""
 """)
 
 
-def wanted(cost_column: str) -> list[Definition]:
+@cache
+def wanted(cost_column: str) -> tuple[Definition, ...]:
     """Return every function and view of this release, in the order of creation."""
-    return definitions("\n".join(sql_of(name, cost_column=cost_column) for name in FILES))
+    return tuple(definitions("\n".join(sql_of(name, cost_column=cost_column) for name in FILES)))
 
 
 def apply(connection: Connection, cost_column: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -47,10 +48,16 @@ def _escaped(path: Path) -> str:
     return str(path).replace("%", "%%")
 
 
+@cache
+def _revisions() -> ScriptDirectory:
+    """Return alembic's view of the revision files, which it executes to read them."""
+    return ScriptDirectory.from_config(alembic_config())
+
+
+@cache
 def branch_revisions(branch: str) -> tuple[str, ...]:
     """Return a branch's revisions, oldest first."""
-    script = ScriptDirectory.from_config(alembic_config())
-    revisions = script.iterate_revisions(f"{branch}@head", f"{branch}@base")
+    revisions = _revisions().iterate_revisions(f"{branch}@head", f"{branch}@base")
     return tuple(reversed([revision.revision for revision in revisions]))
 
 
@@ -63,6 +70,8 @@ def stamped_revisions(connection: Connection) -> frozenset[str]:
 
 def upgrade_branch(connection: Connection, branch: str) -> None:
     """Bring one branch to its head, in the caller's transaction."""
+    if branch_revisions(branch)[-1] in stamped_revisions(connection):
+        return  # alembic would read every revision only to find nothing to do
     command.upgrade(alembic_config(connection), f"{branch}@head")
 
 
@@ -121,6 +130,7 @@ def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COL
         raise
 
 
+@cache
 def sql_of(name: str, *, cost_column: str) -> str:
     """Return one of our SQL files, rendered for every job table, with the cost column that this installation has."""
     sql = render((MODELS / name).read_text(encoding="utf-8"), JOB_TABLES, TERMS)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -30,7 +31,8 @@ _IDLE_HOLDERS: Final = text("""
 """)
 
 
-def wanted(cost_column: str) -> dict[str, Trigger]:
+@cache
+def wanted(cost_column: str) -> Mapping[str, Trigger]:
     """Return every trigger of this release, by its label."""
     return {one.label: one for one in triggers(sql_of(TRIGGERS_FILE, cost_column=cost_column))}
 

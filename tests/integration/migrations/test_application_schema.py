@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from models.application.tables import TABLES, metadata
-from models.schema import migrate
 from models.schema.migrations import session
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
@@ -58,9 +57,8 @@ CONSTRAINTS = """
 
 
 @pytest.fixture
-async def installed(url: str, db: asyncpg.Connection) -> asyncpg.Connection:
+def installed(migrated: None, db: asyncpg.Connection) -> asyncpg.Connection:
     """A connection to a database with both branches."""
-    await migrate.upgrade(url, prices=PRICES)
     return db
 
 

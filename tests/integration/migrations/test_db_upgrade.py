@@ -149,10 +149,10 @@ async def test_upgrade_that_fails_leaves_nothing_behind(url: str, db: asyncpg.Co
     assert await contents(db) == ["public.albums"]
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_upgrade_with_a_table_locked_gives_up_and_names_the_cause(
     url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     await migrate.downgrade(url, "darkroom")
     monkeypatch.setattr(session, "LOCK_TIMEOUT_MS", 20)
     monkeypatch.setattr(migrate, "LOCK_ATTEMPTS", 2)
@@ -164,15 +164,15 @@ async def test_upgrade_with_a_table_locked_gives_up_and_names_the_cause(
     assert await migrate.check(url) == []
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_mode_changes_while_nothing_is_queued(url: str) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     result = await migrate.upgrade(url, prices=PRICES, mode="external")
     assert (result.mode_before, result.mode) == ("managed", "external")
     assert (await migrate.upgrade(url, prices=PRICES)).mode == "external"
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_mode_change_with_an_unfinished_job_is_refused(url: str, db: asyncpg.Connection) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     await add_job(db)
     with pytest.raises(ModeChangeError, match="from managed to producer while 1 jobs are unfinished"):
         await migrate.upgrade(url, prices=PRICES, mode="producer")
@@ -223,10 +223,10 @@ async def test_grant_lets_a_role_submit_and_nothing_else(url: str, db: asyncpg.C
     await db.execute('DROP OWNED BY "app ""role"""; DROP ROLE "app ""role"""')
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_upgrade_leaves_one_signature_of_submit_enhancement_and_who_may_call_it(
     url: str, db: asyncpg.Connection
 ) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     old = "darkroom.submit_enhancement(text, text, text, text, text, text)"
     await db.execute("DROP ROLE IF EXISTS producer_of_before; CREATE ROLE producer_of_before")
     await db.execute("DROP FUNCTION darkroom.submit_enhancement(text, text, text, text, text, text, text)")
@@ -258,14 +258,14 @@ async def test_check_of_a_server_that_is_not_there_says_unreachable(tmp_path: Pa
     assert await kinds(f"postgresql+asyncpg://postgres@/nothing?host={tmp_path}") == ["unreachable"]
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_check_of_a_branch_behind_says_so(url: str, db: asyncpg.Connection) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("UPDATE darkroom.alembic_version SET version_num = 'application_0001' WHERE version_num ~ '^app'")
     assert await kinds(url) == ["behind"]
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_a_lost_trigger_is_found_and_repaired(url: str, db: asyncpg.Connection) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     definitions = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
     before = await db.fetch(definitions)
     await db.execute("DROP TRIGGER darkroom_enter ON image_enhancement_jobs")
@@ -277,14 +277,14 @@ async def test_a_lost_trigger_is_found_and_repaired(url: str, db: asyncpg.Connec
     assert await db.fetch(definitions) == before
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_a_disabled_trigger_is_found(url: str, db: asyncpg.Connection) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("ALTER TABLE mcp_generation_jobs DISABLE TRIGGER darkroom_enter")
     assert await kinds(url) == ["trigger_off"]
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_a_newer_database_is_not_migrated_but_worked_on(url: str, db: asyncpg.Connection) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute(
         "UPDATE darkroom.alembic_version SET version_num = 'darkroom_9999' WHERE version_num ~ '^darkroom'"
     )

@@ -106,9 +106,9 @@ ORDER BY 1, 2
 """
 
 
+@pytest.mark.usefixtures("migrated")
 @pytest.mark.parametrize("case", CHANGES)
 async def test_change_of_ours_is_named_by_check_and_mended_by_upgrade(url: str, db: asyncpg.Connection, case: str):
-    await migrate.upgrade(url, prices=PRICES)
     before = await db.fetch(STATE)
     change, named = CHANGES[case]
 
@@ -123,8 +123,8 @@ async def test_change_of_ours_is_named_by_check_and_mended_by_upgrade(url: str, 
     assert (await migrate.upgrade(url, prices=PRICES)).replaced == ()
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_object_that_is_dropped_and_made_anew_keeps_every_grant(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("""
         DROP ROLE IF EXISTS "re:port""er"; CREATE ROLE "re:port""er";
         GRANT SELECT ON darkroom.jobs TO "re:port""er" WITH GRANT OPTION;
@@ -155,8 +155,8 @@ async def test_object_that_is_dropped_and_made_anew_keeps_every_grant(url: str, 
     await db.execute('DROP OWNED BY "re:port""er"; DROP ROLE "re:port""er"')
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_role_that_could_use_everything_can_use_what_is_new(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("""
         DROP VIEW darkroom.jobs; DROP FUNCTION darkroom.job_rows; DROP TABLE darkroom.orphans;
         DROP ROLE IF EXISTS worker_of_before; CREATE ROLE worker_of_before;
@@ -193,8 +193,8 @@ async def test_granted_role_is_recorded_and_gets_again_what_it_lost(url: str, db
     assert await migrate.check(url) == []
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_renamed_cost_column_is_named_and_upgrade_follows_it(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     for table in ("image_enhancement_jobs", "mcp_generation_jobs"):
         await db.execute(f'ALTER TABLE {table} RENAME "tokensCost" TO "creditsCost"')
 
@@ -209,10 +209,10 @@ async def test_renamed_cost_column_is_named_and_upgrade_follows_it(url: str, db:
     assert await db.fetch('SELECT "creditsCost" FROM darkroom.jobs') == []
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_upgrade_never_stands_in_the_queue_behind_an_idle_transaction(
     url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ):
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("DROP TRIGGER darkroom_enter ON image_enhancement_jobs")
     monkeypatch.setattr(migrate, "LOCK_ATTEMPTS", 2)
     producer = await asyncpg.connect(url.replace("+asyncpg", ""))
@@ -232,8 +232,8 @@ async def test_upgrade_never_stands_in_the_queue_behind_an_idle_transaction(
     assert (await migrate.upgrade(url, prices=PRICES)).replaced == ("image_enhancement_jobs.darkroom_enter",)
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_column_that_cannot_have_its_type_again_is_named_and_nothing_changes(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("ALTER TABLE darkroom.workers ALTER COLUMN lanes TYPE text")
     await db.execute("""INSERT INTO darkroom.workers (id, host, pid, queues, lanes, lease_expires_at)
                         VALUES (gen_random_uuid(), 'h', 1, '{}', 'many', now())""")
@@ -244,8 +244,8 @@ async def test_column_that_cannot_have_its_type_again_is_named_and_nothing_chang
     assert await db.fetchval("SELECT lanes FROM darkroom.workers") == "many"
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_upgrade_holds_no_table_while_it_waits_for_the_next(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     for table in ("image_enhancement_jobs", "mcp_generation_jobs"):
         await db.execute(f"DROP TRIGGER darkroom_enter ON {table}")
     producer = await asyncpg.connect(url.replace("+asyncpg", ""))
@@ -268,15 +268,15 @@ async def test_upgrade_holds_no_table_while_it_waits_for_the_next(url: str, db: 
     assert await migrate.check(url) == []
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_upgrade_that_replaces_no_trigger_waits_for_no_table(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     async with db.transaction():
         await db.execute("LOCK TABLE image_enhancement_jobs, mcp_generation_jobs, users IN ROW EXCLUSIVE MODE")
         await migrate.upgrade(url, prices=PRICES)
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_what_somebody_else_built_on_our_view_is_named(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("""
         ALTER VIEW darkroom.jobs RENAME COLUMN url TO address;
         CREATE VIEW public.report AS SELECT id FROM darkroom.jobs""")
@@ -289,8 +289,8 @@ async def test_what_somebody_else_built_on_our_view_is_named(url: str, db: async
     assert await migrate.check(url) == []
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_function_of_the_release_before_stays_while_one_of_its_workers_lives(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("""
         CREATE FUNCTION darkroom.settle_failure(text, text, text, text) RETURNS "JobStatus" LANGUAGE sql
             AS 'SELECT NULL::public."JobStatus"';
@@ -308,8 +308,8 @@ async def test_function_of_the_release_before_stays_while_one_of_its_workers_liv
     assert await db.fetchval("SELECT count(*) FROM pg_proc WHERE proname = 'settle_failure'") == 0
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_foreign_function_in_our_schema_is_left_alone(url: str, db: asyncpg.Connection):
-    await migrate.upgrade(url, prices=PRICES)
     await db.execute("CREATE FUNCTION darkroom.somebodys() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
     await migrate.upgrade(url, prices=PRICES)
     assert await db.fetchval("SELECT darkroom.somebodys()") == 1

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -16,6 +17,7 @@ from models.queue.rescue import adopt_jobs
 from models.schema import migrate
 from models.schema.migrations.errors import HiddenRowsError
 from tests.builders import balance_of, claim_jobs, make_image, make_job, make_user, money_violations, set_status
+from tests.integration.migrations.conftest import made, url_of
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -42,15 +44,36 @@ TABLES = (
 FULL = "CREATE POLICY full_{0} ON {1} TO {2} USING (true) WITH CHECK (true)"
 
 
+@pytest.fixture(scope="session")
+def owners_template(server: Path) -> str:
+    """Name of a database that a role has migrated which owns it and nothing else."""
+
+    async def make() -> None:
+        connection = await asyncpg.connect(host=str(server), user="postgres", database="postgres")
+        await connection.execute(ROLES)
+        await connection.execute("CREATE DATABASE owners TEMPLATE template0 OWNER rls_owner")
+        await connection.close()
+        connection = await asyncpg.connect(host=str(server), user="postgres", database="owners")
+        await connection.execute("ALTER SCHEMA public OWNER TO rls_owner")
+        await connection.close()
+        await migrate.upgrade(url_of(server, "owners", "rls_owner"), prices=PRICES)
+
+    asyncio.run(make())
+    return "owners"
+
+
 @pytest.fixture
-async def owned(url: str, db: asyncpg.Connection) -> str:
-    """The URL, for a role that owns the database and nothing else, and has migrated it."""
-    await db.execute(ROLES)
-    name = await db.fetchval("SELECT current_database()")
-    await db.execute(f"ALTER DATABASE {name} OWNER TO rls_owner; ALTER SCHEMA public OWNER TO rls_owner")
-    owners = url.replace("postgres@", "rls_owner@")
-    await migrate.upgrade(owners, prices=PRICES)
-    return owners
+async def url(server: Path, owners_template: str) -> AsyncIterator[str]:
+    """The superuser's way to a copy of it."""
+    name = f"t{uuid4().hex[:12]}"
+    async with made(server, name, f"TEMPLATE {owners_template} OWNER rls_owner"):
+        yield url_of(server, name)
+
+
+@pytest.fixture
+def owned(url: str) -> str:
+    """The owner's."""
+    return url.replace("postgres@", "rls_owner@")
 
 
 @pytest.fixture

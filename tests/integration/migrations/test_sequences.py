@@ -36,8 +36,7 @@ async def behind(url: str) -> set[str]:
 
 
 @pytest.fixture
-async def migrated(url: str, db: asyncpg.Connection) -> asyncpg.Connection:
-    await migrate.upgrade(url, prices=PRICES)
+async def migrated(db: asyncpg.Connection) -> asyncpg.Connection:
     await db.execute(ROWS)
     return db
 
