@@ -17,6 +17,7 @@ from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
 from pipelines.storage.backends import open_storage
+from tests.acceptance.forked import PreloadedWorkers
 from tests.builders import make_image, make_user
 from workers.process.supervisor import WorkerProcesses
 
@@ -32,7 +33,7 @@ async def eventually(claim: Callable[[], Awaitable[Any]], within_s: float, what:
         await asyncio.sleep(0.05)
 
 
-class SlowWorkers(WorkerProcesses):
+class SlowWorkers(PreloadedWorkers):
     ENTRY_POINT = "tests.slow_worker:main"
 
 

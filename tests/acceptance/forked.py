@@ -1,22 +1,30 @@
-"""Workers forked from a process that has imported everything: for tests of what jobs become, not of processes.
+"""Workers forked from a process that has imported everything: a start takes a fraction of a second instead of two.
 
-A start takes a fraction of a second instead of two. Everything from the claim
-loop inwards is the real thing, pixel children too; what lacks is dramatiq's
-command line and its broker, whose wake-ups a short poll replaces.
+`ForkedWorkers` are for tests of what jobs become, not of processes: everything
+from the claim loop inwards is the real thing, pixel children too; what lacks
+is dramatiq's command line and its broker, whose wake-ups a short poll
+replaces. `PreloadedWorkers` lack nothing but the imports.
 """
 
 import asyncio
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
+
+import dramatiq.cli
+import dramatiq.worker
 
 from config.embedded.services import Services
 from config.log import configure_logging
 from config.settings import Settings, load_settings
 from pipelines.providers import registry
 from tests.slow_worker import SlowProvider
-from workers.process.supervisor import worker_environment
+from workers.process.supervisor import READY_FD, WorkerProcesses, worker_environment
 from workers.process.wake_up import Lanes
 from workers.process.worker import WorkerProcess
 
@@ -63,6 +71,55 @@ class ForkedWorkers:
 
 class ForkedSlowWorkers(ForkedWorkers):
     PROVIDER = SlowProvider
+
+
+class PreloadedWorkers(WorkerProcesses):
+    """The supervisor and its processes as they are, dramatiq's master and its worker; only their imports are shared."""
+
+    def _launch(self, command: Sequence[str], told: int) -> "PreloadedProcess":
+        return PreloadedProcess(command[command.index("dramatiq") :], self.environment, told)
+
+
+class PreloadedProcess:
+    """Such a process, with the part of `Popen` that a supervisor uses."""
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str], told: int) -> None:
+        inherited = [Connection(os.dup(descriptor)) for descriptor in (told, 1, 2)]
+        self._process = FORKS.Process(target=_be_dramatiq, args=(arguments, environment, *inherited))
+        self._process.start()
+        for one in inherited:
+            one.close()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("dramatiq", timeout or 0)
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+
+def _be_dramatiq(
+    arguments: list[str], environment: dict[str, str], told: Connection, out: Connection, err: Connection
+) -> None:
+    os.setsid()
+    os.dup2(out.fileno(), 1)
+    os.dup2(err.fileno(), 2)
+    os.environ.clear()
+    os.environ.update(environment | {READY_FD: str(told.fileno())})
+    dramatiq.worker.WORKER_TIMEOUT = int(os.environ["dramatiq_worker_timeout"])  # noqa: SIM112 - dramatiq's name
+    multiprocessing.set_start_method("fork", force=True)  # as a process has it that no server forked
+    sys.argv = arguments
+    sys.exit(dramatiq.cli.main())
 
 
 def _live(environment: dict[str, str], provider: type | None, ready: Event) -> None:

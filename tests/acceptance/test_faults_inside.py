@@ -14,9 +14,9 @@ import pytest
 
 from config.settings import Settings
 from tests.acceptance.conftest import SlowWorkers, eventually
+from tests.acceptance.forked import PreloadedWorkers
 from tests.builders import balance_of, job_row, make_generation, make_job, make_user, money_violations
 from tests.hanging_gemini import HangingGemini
-from workers.process.supervisor import WorkerProcesses
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 LEASE_S = 3
@@ -133,7 +133,7 @@ async def test_pixel_child_that_is_killed_costs_an_attempt_and_one_dies_with_its
     async def has_one_at_work():  # the job is met before its child has begun
         return [child for child in pixel_children(worker) if cpu_s(child) > AT_WORK_CPU_S]
 
-    for child in await eventually(has_one_at_work, 20, "the child at work"):
+    for child in await eventually(has_one_at_work, 40, "the child at work"):
         child.kill()
 
     assert (await ended(fleet, job))["status"] == "COMPLETED"
@@ -211,7 +211,7 @@ async def hanging(fleet, monkeypatch):
         monkeypatch.setenv("GEMINI_BASE_URL", gemini.url)
         monkeypatch.setenv("DARKROOM_STAGE_DEADLINES", "GENERATING=4")
         settings = Settings(home=fleet.folder, provider=("gemini",), gemini_api_key=key)
-        fleet.add(WorkerProcesses(settings, fleet.services, processes=1, lanes=4))
+        fleet.add(PreloadedWorkers(settings, fleet.services, processes=1, lanes=4))
         yield gemini
 
 

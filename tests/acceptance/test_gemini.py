@@ -9,13 +9,12 @@ import pytest
 
 from config.settings import Settings
 from tests.acceptance.conftest import eventually
-from tests.acceptance.forked import ForkedWorkers
+from tests.acceptance.forked import ForkedWorkers, PreloadedWorkers
 from tests.builders import balance_of, every_row, job_row, make_generation, make_job, make_user, money_violations
 from tests.fake_gemini.server import FakeGemini
 from tests.fake_openai import FakeOpenAI, failure
 from tests.unit.imaging.imaging_pictures import CANARY, telling_jpeg
 from workers.gate.open_calls import SENT_WITHIN_S
-from workers.process.supervisor import WorkerProcesses
 
 ON_ITS_WAY_S = 2 * SENT_WITHIN_S
 """From a 429's first byte to the last call that another process still sends: the answer read, recorded, heard of."""
@@ -68,7 +67,7 @@ async def submitted(fleet, count, **columns):
 async def test_jobs_complete_though_three_calls_in_ten_fail(fleet, gemini, start):
     gemini.failures = 0.3
     user, jobs = await submitted(fleet, 40)
-    start(2, kind=WorkerProcesses)
+    start(2, kind=PreloadedWorkers)
 
     rows = await ended(fleet, jobs, 120)
 
@@ -102,7 +101,7 @@ async def test_policy_refusal_ends_at_once_refunded_with_its_category(fleet, gem
 async def test_key_appears_nowhere(fleet, gemini, start, capfd):
     gemini.script("ok", "500", "html", "403")
     _, (job,) = await submitted(fleet, 1)
-    start(kind=WorkerProcesses)
+    start(kind=PreloadedWorkers)
 
     (row,) = await ended(fleet, [job])
 
@@ -115,7 +114,7 @@ async def test_key_appears_nowhere(fleet, gemini, start, capfd):
 
 
 async def test_worker_says_at_its_start_that_a_model_is_gone(fleet, gemini, start, capfd):
-    start(provider=("gemini", "local"), gemini_image_model="gemini-2.5-flash-image", kind=WorkerProcesses)
+    start(provider=("gemini", "local"), gemini_image_model="gemini-2.5-flash-image", kind=PreloadedWorkers)
     logged = []
 
     async def said():
@@ -149,7 +148,7 @@ async def test_refused_key_falls_back_to_openai_and_a_second_one_to_the_local_en
     with FakeOpenAI() as openai:
         openai.script(*[refusal] if refusal else [])
         os.environ |= {"OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": openai.url}
-        start(provider=("gemini", "openai", "local"), kind=WorkerProcesses)
+        start(provider=("gemini", "openai", "local"), kind=PreloadedWorkers)
         user, (first,) = await submitted(fleet, 1)
         rows = await ended(fleet, [first])
         second = await make_job(fleet.database, user_id=user, image_id=rows[0]["imageId"])

@@ -57,6 +57,9 @@ REAP_EVERY_S = 2.0
 SIGN_OFF_RETRY_S = 0.5
 """How long after a death that couldn't be written the next try follows, for as long as the lease may last."""
 
+SIGN_OFF_AT_STOP_S = 2.0
+"""How long a supervisor that stops waits for the deaths of its workers to be written."""
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -91,6 +94,7 @@ class _Slot:
     backoff_s: float = BACKOFF_FIRST_S
     due_s: float = 0.0
     is_ready: threading.Event = field(default_factory=threading.Event)
+    listener: threading.Thread | None = None
 
 
 class WorkerProcesses:
@@ -155,6 +159,10 @@ class WorkerProcesses:
                 os.killpg(slot.process.pid, signal.SIGKILL)  # its session is its own: the master and its worker
                 slot.process.wait()
                 code = 1
+        until_s = time.monotonic() + SIGN_OFF_AT_STOP_S
+        for slot in self._slots:
+            if slot.listener is not None:  # one that had to be killed holds its jobs until this has signed it off
+                slot.listener.join(max(0.0, until_s - time.monotonic()))
         return code
 
     def run_forever(self, on_ready: Callable[[], None]) -> int:
@@ -185,7 +193,14 @@ class WorkerProcesses:
         ]
         slot.started_s = time.monotonic()
         heard, told = os.pipe()  # not stdout: dramatiq's master passes that on to its own stderr
-        slot.process = subprocess.Popen(
+        slot.process = self._launch(command, told)
+        os.close(told)
+        listening = (slot, heard, self._database, self._lease_s)
+        slot.listener = threading.Thread(target=_listen, args=listening, daemon=True)
+        slot.listener.start()
+
+    def _launch(self, command: Sequence[str], told: int) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
             command,
             env=self.environment | {READY_FD: str(told)},
             pass_fds=[told],
@@ -193,8 +208,6 @@ class WorkerProcesses:
             start_new_session=True,  # a Ctrl-C reaches us only, and we stop it in order
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, of a function loaded before
         )
-        os.close(told)
-        threading.Thread(target=_listen, args=(slot, heard, self._database, self._lease_s), daemon=True).start()
 
     def _watch(self) -> None:
         """Restart what has died, after its backoff, and reap what became our child."""
