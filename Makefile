@@ -17,7 +17,7 @@ READY_DEV := $(VENV)/.ready-dev
 demo: $(READY) ## set everything up and run the main job
 	@$(BIN)/darkroom demo
 
-# Three processes, since many tests wait more than they work; whole files, since tests of one share what is slow to make.
+# Four processes, since many tests wait more than they work; whole files, since tests of one share what is slow to make.
 # And compiled modules are kept, whatever the environment says: hundreds of processes would compile them anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY_DEV) $(READY) ## set everything up and pass the tests
@@ -30,7 +30,7 @@ test: $(READY_DEV) $(READY) ## set everything up and pass the tests
 	@echo "test: lint-imports"
 	@$(BIN)/lint-imports --no-cache
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY_DEV) $(READY) ## repair what can be repaired, then check
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

@@ -26,8 +26,8 @@ FAST_AND_LOSABLE = {
 }
 TEMPLATE = "darkroom_template"
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name that nobody can guess
-MEMORY_NEEDED = 4 << 30
-"""Bytes that must be free there: each of three processes keeps up to 1 GiB of databases and log."""
+MEMORY_NEEDED = 5 << 30
+"""Bytes that must be free there: each of four processes keeps up to 1 GiB of databases and log."""
 
 
 @pytest.fixture(scope="session")

@@ -194,6 +194,16 @@ async def test_sigterm_and_its_echoes_leave_a_call_its_grace(fleet):
     assert fleet.calls("generate") == 1
 
 
+async def test_supervisor_that_had_to_kill_a_worker_has_signed_it_off_when_it_ends(fleet):
+    workers = fleet.start(1)
+    (pid,) = [row["pid"] for row in await fleet.database.fetch("SELECT pid FROM darkroom.workers")]
+    os.kill(pid, signal.SIGSTOP)
+
+    assert await asyncio.to_thread(workers.stop, 0.2) == 1
+
+    assert await fleet.database.fetch("SELECT * FROM darkroom.workers") == []
+
+
 async def test_result_that_the_database_refuses_uses_attempts_and_ends_refunded(fleet):
     user, image = await fleet.stored_picture(balance=10)
     job = await make_job(fleet.database, user_id=user, image_id=image, maxRetries=1)
