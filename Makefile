@@ -26,7 +26,7 @@ test: $(READY_DEV) $(READY) ## set everything up and pass the tests
 	@echo "test: ruff format --check"
 	@$(BIN)/ruff format --check .
 	@echo "test: mypy"
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 	@echo "test: lint-imports"
 	@$(BIN)/lint-imports --no-cache
 	@echo "test: pytest"
