@@ -4,6 +4,7 @@ import pytest
 
 from config.embedded.services import Services
 from config.settings import Settings
+from models.job_tables.registry import balances_without_ledger
 from models.queue.job_rows import JobFilter, read_jobs
 from models.queue.transitions import Completed, Failed
 from tests.builders import claim_jobs, make_image, make_job, make_user
@@ -180,6 +181,7 @@ async def test_audit_says_nothing_of_what_the_application_does_with_its_own_bala
     await database.fetch("UPDATE public.customers SET credits = credits + 100")
 
     assert await audit_tokens(runtime) == []
+    assert balances_without_ledger() == ["public.customers"]  # as `darkroom tokens audit` says
 
 
 async def test_charge_that_the_ledger_has_twice_is_found_beside_an_order_of_the_same_id(database, runtime):

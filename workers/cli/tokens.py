@@ -145,7 +145,7 @@ def audit(
             typer.echo()
         print_table(remaining, columns, empty="every charge, refund and balance is as promised")
         for table in balances_without_ledger():
-            typer.echo(f"not proven: what {table} holds, which has no ledger; its jobs' charges and refunds are")
+            typer.echo(f"not looked at: what {table} holds, which has no ledger; charges and refunds of its jobs are")
         if owed:
             typer.echo("\nowed, because the database refused to pay it back:")
             owed_columns = [
