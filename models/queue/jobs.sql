@@ -23,7 +23,7 @@ LANGUAGE sql STABLE AS $$
     --: end
 $$;
 
--- Those of some ids, whichever table they are of: by its primary key, also where that is no text. Inlined, too.
+-- The jobs of some ids, whichever table they are of: by its primary key, also where that is no text. Inlined, too.
 CREATE OR REPLACE FUNCTION darkroom.jobs_of(ids text[])
 RETURNS TABLE (id text, type text, "userId" text, tier text, "tokensCost" bigint, status text, "currentStage" text,
                "imageId" text, "sourceImageId" text, "pipelineId" text, url text, key text, width bigint, height bigint,
@@ -36,4 +36,28 @@ LANGUAGE sql STABLE AS $$
     --: end
 $$;
 
+-- Every job of every job table, for people and tools. Times are UTC, without a zone.
 CREATE OR REPLACE VIEW darkroom.jobs AS SELECT j.* FROM darkroom.job_rows() j;
+
+-- What a program that polls may know of a job whose id it has: nothing of its user, its pictures, its prompt or its
+-- pipeline, and no row that it doesn't name. No row means that there is no such job. A job whose row refused its end is
+-- shown with the status that it has, not with the one that the row has kept.
+CREATE OR REPLACE FUNCTION darkroom.job_status(job_id text)
+RETURNS TABLE (id text, type text, status text, stage text, tier text, charged integer, refunded integer, error text,
+               key text, url text, width bigint, height bigint, size_bytes bigint, created_at timestamptz,
+               started_at timestamptz, completed_at timestamptz, updated_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM darkroom.require_jobs_shown(); -- a job that is hidden isn't unknown
+    RETURN QUERY
+    SELECT j.id, j.type, coalesce(e.label, j.status), CASE WHEN e.label IS NULL THEN j."currentStage" END, j.tier,
+           coalesce(c.amount, 0), coalesce(p.amount, 0), j."errorMessage", j.key, j.url, j.width, j.height,
+           j."sizeBytes", j."createdAt" AT TIME ZONE 'utc', j."processingStartedAt" AT TIME ZONE 'utc',
+           j."processingCompletedAt" AT TIME ZONE 'utc', j."updatedAt" AT TIME ZONE 'utc'
+    FROM darkroom.jobs_of(ARRAY[job_status.job_id]) j
+    LEFT JOIN darkroom.refused_ends e ON e.job_type = j.type AND e.job_id = j.id
+    LEFT JOIN darkroom.job_money c ON c.job_type = j.type AND c.job_id = j.id AND c.kind = 'charge'
+    LEFT JOIN darkroom.job_money p ON p.job_type = j.type AND p.job_id = j.id AND p.kind = 'refund';
+END $$;

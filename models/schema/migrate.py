@@ -87,6 +87,7 @@ async def upgrade(
     models: Mapping[str, object] | None = None,
     fetch_allow_loopback: bool | None = None,
     grant_role: str | None = None,
+    grant_read_role: str | None = None,
     with_application: bool = False,
 ) -> UpgradeResult:
     """Bring a database to head and record how its triggers are to charge. Idempotent, and safe from several processes.
@@ -105,7 +106,8 @@ async def upgrade(
             tables, since its application checks tokens by itself, and owner on our own.
         models: which models may be asked, as `config.model_terms` says; None keeps what is recorded.
         fetch_allow_loopback: workers fetch from this machine's own addresses, too; None keeps what is recorded.
-        grant_role: a role that is to be allowed to submit and cancel by our SQL functions.
+        grant_role: a role that is to be allowed to submit, cancel and poll by our SQL functions.
+        grant_read_role: a role that is to be allowed to poll.
         with_application: make the application's tables also where `public` holds relations of somebody else.
 
     Raises:
@@ -129,6 +131,7 @@ async def upgrade(
             prices=prices,
             cost_column=cost_column,
             grant_role=grant_role,
+            grant_read_role=grant_read_role,
             with_application=with_application,
         )
         installation.record(connection, "max_retries", max_retries)
@@ -213,10 +216,12 @@ def _upgrade(
     prices: Mapping[str, int],
     cost_column: str,
     grant_role: str | None,
+    grant_read_role: str | None,
     with_application: bool,
 ) -> UpgradeResult:
     require_server(connection)
     require_role(connection, grant_role)
+    require_role(connection, grant_read_role)
     require_rows_shown(connection)  # what an installation has recorded decides what follows
     problems.require_known_revisions(connection)
     held = grants.held(connection)
@@ -246,7 +251,8 @@ def _upgrade(
     installation.record(connection, "is_adopted", is_adopted)
     installation.record_installation(connection)
     grants.give_again(connection, held)
-    grants.grant_to_producers(connection, grant_role)
+    grants.grant(connection, grants.PRODUCERS, grant_role)
+    grants.grant(connection, grants.READERS, grant_read_role)
     opening_balances = _record_opening_balances(connection, before, now_mode)
     changed = triggers.apply(connection, cost_column)
     if any(label.startswith("user_token_balances.") for label in changed):

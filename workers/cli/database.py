@@ -17,7 +17,11 @@ app = typer.Typer(help="Bring a database to this version.")
 @app.command()
 def upgrade(
     grant: Annotated[
-        str | None, typer.Option("--grant", metavar="ROLE", help="Let a role submit and cancel by our SQL functions.")
+        str | None,
+        typer.Option("--grant", metavar="ROLE", help="Let a role submit, cancel and poll by our SQL functions."),
+    ] = None,
+    grant_read: Annotated[
+        str | None, typer.Option("--grant-read", metavar="ROLE", help="Let a role poll: call darkroom.job_status.")
     ] = None,
     *,
     with_application: Annotated[
@@ -41,6 +45,7 @@ def upgrade(
     left are left alone until --take-over.
     """
     from config.embedded.services import embedded_services
+    from models.schema.migrations.grants import PRODUCERS, READERS
     from workers.cli.opening import open_settings, upgrade_database
     from workers.cli.output import print_json
     from workers.operations.actions import os_user
@@ -48,7 +53,7 @@ def upgrade(
 
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
-        result = asyncio.run(upgrade_database(settings, services, grant, with_application=with_application))
+        result = asyncio.run(upgrade_database(settings, services, grant, grant_read, with_application=with_application))
         taken = asyncio.run(take_over_jobs(settings, services, actor=os_user())) if takes_over else None
     if as_json:
         print_json(
@@ -58,6 +63,7 @@ def upgrade(
                 "is_adopted": result.is_adopted,
                 "opening_balances": result.opening_balances,
                 "granted": grant,
+                "granted_read": grant_read,
                 "sequences": result.sequences,
                 "replaced": result.replaced,
                 "taken_over": None if taken is None else asdict(taken),
@@ -76,8 +82,9 @@ def upgrade(
         typer.echo(f"opening balances recorded: {result.opening_balances:,}")
     if result.sequences:
         typer.echo(f"sequences set past their tables: {', '.join(result.sequences)}")
-    if grant is not None:
-        typer.echo(f"granted to {grant}: submit_enhancement, submit_generation, cancel_job")
+    for role, rights in ((grant, PRODUCERS), (grant_read, READERS)):
+        if role is not None:
+            typer.echo(f"granted to {role}: {', '.join(rights.functions)}")
     if taken is not None:
         typer.echo(f"taken over: {taken.taken_in:,} jobs taken in, {taken.ended:,} ended")
         if taken.left:

@@ -122,7 +122,12 @@ async def require_allowed(settings: Settings, services: Services) -> None:
 
 
 async def upgrade_database(
-    settings: Settings, services: Services, grant_role: str | None = None, *, with_application: bool = False
+    settings: Settings,
+    services: Services,
+    grant_role: str | None = None,
+    grant_read_role: str | None = None,
+    *,
+    with_application: bool = False,
 ) -> UpgradeResult:
     """Bring the database to this version, with the settings' mode, prices, cost column, regeneration and models.
 
@@ -144,6 +149,7 @@ async def upgrade_database(
             fetch_allow_loopback=settings.fetch_allow_loopback,
             models=model_terms(settings),
             grant_role=grant_role,
+            grant_read_role=grant_read_role,
             with_application=with_application or services.is_embedded,
         )
     finally:

@@ -8,11 +8,29 @@ from sqlalchemy import Connection, text
 
 from models.schema.migrations import installation
 
-ROLES: Final = "granted_roles"
-"""The key in darkroom.settings: the roles that `db upgrade --grant` has named, in this database."""
 
-PRODUCER_FUNCTIONS: Final = ("submit_enhancement", "submit_generation", "cancel_job", "regenerate")
-"""What such a role may call (darkroom.grant_to)."""
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What roles may call that an option of `db upgrade` has named.
+
+    Attributes:
+        key: in darkroom.settings: the roles that were named, in this database.
+        grant: the function of ours that grants it to a role.
+        functions: what may be called.
+    """
+
+    key: str
+    grant: str
+    functions: tuple[str, ...]
+
+
+PRODUCERS: Final = Rights(
+    "granted_roles", "grant_to", ("submit_enhancement", "submit_generation", "cancel_job", "job_status", "regenerate")
+)
+"""Of `--grant`."""
+
+READERS: Final = Rights("granted_readers", "grant_read_to", ("job_status",))
+"""Of `--grant-read`."""
 
 # 0 is PUBLIC. Function by name, because another signature takes the place of one that is dropped.
 _HELD: Final = text("""
@@ -138,29 +156,30 @@ def give_again(connection: Connection, before: Held) -> None:
         connection.execute(text(_escaped(f"GRANT {grant.what} TO {grant.role}{option}")))
 
 
-def grant_to_producers(connection: Connection, role: str | None) -> None:
-    """Let a role submit and cancel, record it, and give every role that was recorded before what it lacks now."""
-    recorded = list(installation.value_of(connection, ROLES) or [])
+def grant(connection: Connection, rights: Rights, role: str | None) -> None:
+    """Give rights to a role, record it, and give every role that was recorded before what it lacks now."""
+    recorded = list(installation.value_of(connection, rights.key) or [])
     there = set(connection.scalars(text("SELECT rolname::text FROM pg_roles")))
     roles = [one for one in dict.fromkeys([*recorded, *([role] if role is not None else [])]) if one in there]
-    lacking = {name for name, _ in _lacking(connection, roles)}
+    lacking = {name for name, _ in _lacking(connection, rights, roles)}
     for one in roles:
         if one in lacking or one == role:
-            connection.execute(text("SELECT darkroom.grant_to(:role)"), {"role": one})
+            connection.execute(text(f"SELECT darkroom.{rights.grant}(:role)"), {"role": one})
     if roles or recorded:
-        installation.record(connection, ROLES, roles)
+        installation.record(connection, rights.key, roles)
 
 
 def lost(connection: Connection) -> Iterator[str]:
-    """Say which recorded roles may not call what `--grant` gave them."""
-    for role, function in _lacking(connection, list(installation.value_of(connection, ROLES) or [])):
-        yield f"role {role} was granted darkroom.{function} and may not call it: run darkroom db upgrade"
+    """Say which recorded roles may not call what an option of `db upgrade` gave them."""
+    for rights in (PRODUCERS, READERS):
+        for role, function in _lacking(connection, rights, list(installation.value_of(connection, rights.key) or [])):
+            yield f"role {role} was granted darkroom.{function} and may not call it: run darkroom db upgrade"
 
 
-def _lacking(connection: Connection, roles: list[str]) -> list[tuple[str, str]]:
+def _lacking(connection: Connection, rights: Rights, roles: list[str]) -> list[tuple[str, str]]:
     if not roles:
         return []
-    found = connection.execute(_LACKING, {"roles": roles, "functions": list(PRODUCER_FUNCTIONS)})
+    found = connection.execute(_LACKING, {"roles": roles, "functions": list(rights.functions)})
     return [(role, function) for role, function in found]
 
 

@@ -173,6 +173,33 @@ async def test_role_that_could_use_everything_can_use_what_is_new(url: str, db: 
     await db.execute("DROP OWNED BY worker_of_before; DROP ROLE worker_of_before")
 
 
+async def test_reading_role_is_recorded_and_gets_again_what_it_lost(url: str, db: asyncpg.Connection):
+    may = "SELECT has_function_privilege('reads_once', 'darkroom.job_status(text)', 'EXECUTE')"
+    await db.execute("DROP ROLE IF EXISTS reads_once; CREATE ROLE reads_once")
+    await migrate.upgrade(url, prices=PRICES, grant_read_role="reads_once")
+    assert await db.fetchval(may)
+    assert not await db.fetchval("SELECT has_function_privilege('reads_once', 'darkroom.cancel_job(text)', 'EXECUTE')")
+
+    await db.execute("REVOKE EXECUTE ON FUNCTION darkroom.job_status FROM reads_once")
+    (problem,) = await migrate.check(url)
+    assert problem.kind == "grant_lost"
+    await migrate.upgrade(url, prices=PRICES)
+    assert await db.fetchval(may)
+    await db.execute("DROP OWNED BY reads_once; DROP ROLE reads_once")
+
+
+async def test_role_that_was_granted_before_there_was_job_status_may_call_it(url: str, db: asyncpg.Connection):
+    await db.execute("DROP ROLE IF EXISTS granted_early; CREATE ROLE granted_early")
+    await migrate.upgrade(url, prices=PRICES, grant_role="granted_early")
+    await db.execute("DROP FUNCTION darkroom.job_status(text)")
+    await db.execute("DELETE FROM darkroom.settings WHERE key = 'objects'")
+
+    await migrate.upgrade(url, prices=PRICES)
+
+    assert await db.fetchval("SELECT has_function_privilege('granted_early', 'darkroom.job_status(text)', 'EXECUTE')")
+    await db.execute("DROP OWNED BY granted_early; DROP ROLE granted_early")
+
+
 async def test_granted_role_is_recorded_and_gets_again_what_it_lost(url: str, db: asyncpg.Connection):
     await db.execute("DROP ROLE IF EXISTS granted_once; CREATE ROLE granted_once")
     await migrate.upgrade(url, prices=PRICES, grant_role="granted_once")
