@@ -13,8 +13,8 @@ BEGIN
     END IF;
 END $$;
 
--- The same for balances that were just written. They are read again, because a trigger may change one after its
--- statement has returned it.
+-- Refuse to go on where a balance isn't what was just written. Balances are read again, because a trigger may change
+-- one after its statement has returned it.
 CREATE OR REPLACE FUNCTION darkroom.require_balances(users text[], expected bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -95,7 +95,8 @@ BEGIN
     END IF;
 END $$;
 
--- What charging reads and writes is there: a migration of the application's may have dropped or renamed a column.
+-- Refuse to charge where a column is missing that charging reads or writes: a migration of the application's may have
+-- dropped or renamed one.
 CREATE OR REPLACE FUNCTION darkroom.check_money_columns() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -373,8 +374,9 @@ BEGIN
     RETURN 'FAILED';
 END $$;
 
--- The ledger is append-only while we manage the money. A row is read as JSON: a plan that holds the type of a field
--- would outlive that type in this session, and the application may change it.
+-- BEFORE UPDATE or DELETE of a ledger row: the ledger is append-only while Darkroom manages the money. A row is read as
+-- JSON: a plan that holds the type of a field would outlive that type in this session, and the application may change
+-- it.
 CREATE OR REPLACE FUNCTION darkroom.guard_ledger() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -393,8 +395,8 @@ BEGIN
         USING ERRCODE = '23514', HINT = 'correct a ledger with a new row';
 END $$;
 
--- A balance begins with what it holds beyond its ledger. Deferred to the commit, so that an application
--- may write balance and first ledger row in either order.
+-- AFTER INSERT of a balance: it begins with what it holds beyond its ledger. Deferred to the commit, so that an
+-- application may write balance and first ledger row in either order.
 CREATE OR REPLACE FUNCTION darkroom.record_opening_balance() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -407,7 +409,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- The same for every balance that was there before the trigger. Returns how many were recorded.
+-- Record the opening balance of every user who has none recorded, as of balances that were there before the trigger.
+-- Returns how many were recorded.
 CREATE OR REPLACE FUNCTION darkroom.record_opening_balances() RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -475,4 +478,5 @@ FROM darkroom.job_rows('{COMPLETED}') j
 JOIN darkroom.job_money r ON r.job_type = j.type AND r.job_id = j.id AND r.kind = 'refund'
 $$;
 
+-- Every breach of the promises about money; empty where all is well.
 CREATE OR REPLACE VIEW darkroom.money_violations AS SELECT v.* FROM darkroom.violations_found() v;

@@ -1,4 +1,4 @@
--- Weekly partitions of our own logs: made ahead, dropped whole. The default one is a net below them.
+-- Weekly partitions of our own logs: made ahead, dropped whole. The default partition takes what no week holds.
 
 -- Make the partitions of this week and the following ones. A week of which the default partition holds rows is passed
 -- over: its rows would have to be moved under locks, and stay where they are until they are old. Returns how many.
@@ -49,7 +49,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Drop the oldest such week; returns its name, or NULL. One a transaction, so that its lock on the parent is short.
+-- Drop the oldest week of a log that ended before a time and that nothing unfinished refers to; returns its name, or
+-- NULL. One a transaction, so that its lock on the parent is short.
 CREATE OR REPLACE FUNCTION darkroom.drop_week(parent text, before timestamptz) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,6 +1,7 @@
 -- How a job enters the queue: in the statement of whoever inserted the row, all rows or none.
 
--- A producer may mean "without end" by the largest integer: one more than that has no place in the column.
+-- How often a job is tried: once, and its retries. A producer may mean "without end" by the largest integer: one more
+-- than that has no place in the column.
 CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS integer LANGUAGE sql STABLE
 RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),
                   2147483646))::integer;
@@ -91,6 +92,8 @@ BEGIN
     END IF;
 END $$;
 
+-- Let the jobs of one statement enter the queue, charged where Darkroom manages the money: all of them or none.
+--
 -- A serializable transaction that reads a small table as a whole conflicts with everyone who writes into it, so here
 -- and in what producers call rows are found by index (and no plan is compiled because the other way looks dear).
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
@@ -119,9 +122,9 @@ BEGIN
     PERFORM darkroom.enqueue(jobs);
 END $$;
 
+--: each job table
 -- BEFORE INSERT, once for the statement: what entering reads of the table is there. A migration of the application's may
 -- have dropped or renamed a column, and its producers are told which.
---: each job table
 CREATE OR REPLACE FUNCTION darkroom.check_{{row}}_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -166,6 +169,7 @@ BEGIN
 END $$;
 
 --: each job table
+-- AFTER INSERT, once for the statement: jobs that are PENDING enter the queue.
 CREATE OR REPLACE FUNCTION darkroom.enter_{{rows}}() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

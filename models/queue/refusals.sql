@@ -6,8 +6,8 @@
 CREATE OR REPLACE FUNCTION darkroom.is_contention(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN state IN ('40001', '40P01', '55P03');
 
--- Lock the users and balances that a refund writes; false if somebody else holds one of them, or their tables. Above READ COMMITTED a
--- row may be free and refused all the same, so there it is always false.
+-- Lock the users and balances that a refund writes; false if somebody else holds one of them, or their tables. Above
+-- READ COMMITTED a row may be free and refused all the same, so there it is always false.
 CREATE OR REPLACE FUNCTION darkroom.lock_payees(ended darkroom.change[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -154,6 +154,7 @@ SET search_path = pg_catalog, pg_temp AS $$
                       WHERE p.job_type = r.job_type AND p.job_id = r.job_id AND p.kind = 'refund')
 $$;
 
+-- Refunds that the database refused to pay, and that nobody has paid since.
 CREATE OR REPLACE VIEW darkroom.refunds_owed AS SELECT r.* FROM darkroom.refunds_unpaid() r;
 
 -- Write a label to a job's row and nothing else; the message, too, where it is given. The row's triggers do the rest.

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from models.connections import DatabaseLostError, losses_translated
-from models.schema.migrations import grants, installation, problems, repeatable, session, tables, triggers
+from models.schema.migrations import comments, grants, installation, problems, repeatable, session, tables, triggers
 from models.schema.migrations.adoption import require_usable_tables
 from models.schema.migrations.errors import DatabaseBusyError, NotReadyError, RightsMissingError, TableHeldError
 from models.schema.migrations.installation import Mode, Recorded
@@ -258,6 +258,7 @@ def _upgrade(
     if any(label.startswith("user_token_balances.") for label in changed):
         opening_balances += _record_opening_balances(connection, before, now_mode)
     dropped = repeatable.drop_left_over(connection, cost_column)
+    comments.apply(connection, cost_column)
     return UpgradeResult(
         is_adopted=is_adopted,
         applied=_between(application, stamped, after) + _between(darkroom, stamped, after),

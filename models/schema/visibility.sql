@@ -48,7 +48,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- What charging, refunding, adopting and ending jobs goes by.
+-- Refuse to go on where rows of jobs or of money are hidden from the role that our functions run as: charging,
+-- refunding, adopting and ending jobs go by these tables.
 CREATE OR REPLACE FUNCTION darkroom.require_jobs_shown() RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

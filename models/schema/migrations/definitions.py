@@ -15,11 +15,19 @@ _TRIGGER: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A function or a view, and the statement that makes it. No function of ours has two signatures."""
+    """A function or a view, and the statement that makes it. No function of ours has two signatures.
+
+    Attributes:
+        kind: what it is.
+        name: without the schema.
+        sql: the statement.
+        comment: what stands above the statement, in one line; empty where nothing does.
+    """
 
     kind: Literal["function", "view"]
     name: str
     sql: str
+    comment: str
 
     @property
     def label(self) -> str:
@@ -59,6 +67,7 @@ def definitions(sql: str) -> list[Definition]:
             "function" if start[1] == "FUNCTION" else "view",
             start[2],
             _without_comments_at_the_end(sql[start.start() : end]),
+            _comment_at_the_end(sql[: start.start()]),
         )
         for start, end in zip(starts, [*(one.start() for one in starts[1:]), len(sql)], strict=True)
     ]
@@ -77,6 +86,13 @@ def triggers(sql: str) -> Iterator[Trigger]:
 def _without_comments_at_the_end(sql: str) -> str:
     """Leave out what stands behind a statement: the comment is the next one's."""
     return re.sub(r"(\n(--[^\n]*)?)*\Z", "\n", sql)
+
+
+def _comment_at_the_end(sql: str) -> str:
+    """Return the lines of comment that stand right above a statement, as one line."""
+    lines = sql.rpartition("\n\n")[2].splitlines()
+    words = (line.removeprefix("--").strip() for line in lines if line.startswith("--"))
+    return " ".join(word for word in words if word)
 
 
 def _digest(text: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from models.schema import migrate
-from models.schema.migrations import repeatable, session, triggers
+from models.schema.migrations import comments, repeatable, session, triggers
 from models.schema.migrations.errors import (
     DatabaseBusyError,
     InvalidSettingError,
@@ -120,7 +120,8 @@ async def test_downgrade_leaves_nothing_and_upgrade_works_again(url: str, db: as
 
 async def test_each_sql_file_is_applied_by_a_revision_or_is_repeatable() -> None:
     revisions = (session.HERE / "versions" / "darkroom").glob("*.py")
-    text = "".join(path.read_text() for path in (*revisions, Path(repeatable.__file__), Path(triggers.__file__)))
+    appliers = (Path(module.__file__) for module in (repeatable, triggers, comments))
+    text = "".join(path.read_text() for path in (*revisions, *appliers))
     there = [path.relative_to(session.MODELS) for path in sorted(session.MODELS.rglob("*.sql"))]
     assert [path for path in there if f'"{path}"' not in text] == []
     assert there

@@ -5,9 +5,11 @@
 -- arrive a little closer to each other. The functions are VOLATILE for a reason: each of their statements has to see
 -- what was committed while the lock was waited for.
 
+-- When the day of a moment began, in a calendar's zone.
 CREATE OR REPLACE FUNCTION darkroom.day_start(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
 RETURN date_trunc('day', at AT TIME ZONE zone) AT TIME ZONE zone;
 
+-- When the day of a moment ends, in a calendar's zone.
 CREATE OR REPLACE FUNCTION darkroom.day_end(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
 RETURN (date_trunc('day', at AT TIME ZONE zone) + interval '1 day') AT TIME ZONE zone;
 
@@ -187,7 +189,8 @@ BEGIN
     END IF;
 END $$;
 
--- The same for whoever only asks: `payer` NULL is for the provider as a whole, whoever's job it is.
+-- Why a provider may not be called now, for whoever only asks and calls nothing: `payer` NULL is for the provider as a
+-- whole, whoever's job it is.
 CREATE OR REPLACE FUNCTION darkroom.call_wait(provider text, payer text, price numeric, images integer, rules jsonb,
                                    OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE

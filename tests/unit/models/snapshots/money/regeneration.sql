@@ -131,6 +131,7 @@ BEGIN
     RETURN (SELECT r.tokens FROM darkroom.regenerate_users(ARRAY[owner_id], at) r);
 END $$;
 
+-- Give a user what the balance has earned until now, as a producer may ask at any time; returns the tokens given.
 CREATE OR REPLACE FUNCTION darkroom.regenerate(user_id text) RETURNS integer
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -1,7 +1,8 @@
 -- Unfinished jobs without a queue row: left by another worker, restored, inserted past our triggers, or from before a
 -- truncated queue. Young ones are taken in, and old ones end; both without a new charge.
 
--- Whether such rows are ours to take in: on tables that another tool made only after `db upgrade --take-over`.
+-- Whether unfinished jobs without a queue row are ours to take in: on tables that another tool made only after `db
+-- upgrade --take-over`.
 CREATE OR REPLACE FUNCTION darkroom.takes_over() RETURNS boolean LANGUAGE sql STABLE
 RETURN NOT coalesce((darkroom.setting('is_adopted'))::boolean, false) OR darkroom.setting('take_over') IS NOT NULL;
 
@@ -103,6 +104,7 @@ BEGIN
     RETURN entered;
 END $$;
 
+-- Set jobs that another worker left PROCESSING back to PENDING, in rows that the caller has locked.
 CREATE OR REPLACE FUNCTION darkroom.set_back(ids text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -158,8 +160,8 @@ BEGIN
     ORDER BY f.created, f.id LIMIT most;
 END $$;
 
--- End one of them: refunded where we charged it and it isn't refunded yet, and only if its row is as it was found.
--- Returns its label; NULL if it has moved on or is locked.
+-- End a job that was left behind: refunded where we charged it and it isn't refunded yet, and only if its row is as it
+-- was found. Returns its label; NULL if it has moved on or is locked.
 CREATE OR REPLACE FUNCTION darkroom.end_left_behind(of_type text, of_job text, found_at timestamp, reason text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

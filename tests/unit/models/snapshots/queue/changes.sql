@@ -1,8 +1,9 @@
 -- What happens to a job's row after it entered: guards on every writer, and the end of a job in the transaction
 -- of whoever ends it. The pairs of statuses are those of models/job_state.py.
 
--- Whether a job's status may change so: 'change', 'label' (a failed job that is told to be refunded), or 'kept', because a
--- terminal status never changes, and blind writers are not to be broken by that. Raises for what no program may write.
+-- Whether a job's status may change so: 'change', 'label' (a failed job that is told to be refunded), or 'kept',
+-- because a terminal status never changes, and blind writers are not to be broken by that. Raises for what no program
+-- may write.
 CREATE OR REPLACE FUNCTION darkroom.allowed_change(job_id text, before text, after text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -34,10 +35,11 @@ BEGIN
         USING ERRCODE = '23514';
 END $$;
 
--- BEFORE UPDATE of a row, by anyone. It returns early in its first lines and not by a WHEN clause of its trigger, which
--- would keep the application from changing these columns. The fields are read in queries that name the table: their plan
--- is made anew in every session when a column has changed, where that of a bare expression would hold the old type. The
--- first one names it where it is never looked at, and so costs a third less of what 10,000 rows take here.
+-- BEFORE UPDATE of a job's row, by anyone: only legal changes of its status, and none of what its charge and its claim
+-- rest on. It returns early in its first lines and not by a WHEN clause of its trigger, which would keep the application
+-- from changing these columns. The fields are read in queries that name the table: their plan is made anew in every
+-- session when a column has changed, where that of a bare expression would hold the old type. The first one names it
+-- where it is never looked at, and so costs a third less of what 10,000 rows take here.
 CREATE OR REPLACE FUNCTION darkroom.guard_enhancement() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -84,6 +86,11 @@ BEGIN
     RETURN NEW;
 END $$;
 
+-- BEFORE UPDATE of a job's row, by anyone: only legal changes of its status, and none of what its charge and its claim
+-- rest on. It returns early in its first lines and not by a WHEN clause of its trigger, which would keep the application
+-- from changing these columns. The fields are read in queries that name the table: their plan is made anew in every
+-- session when a column has changed, where that of a bare expression would hold the old type. The first one names it
+-- where it is never looked at, and so costs a third less of what 10,000 rows take here.
 CREATE OR REPLACE FUNCTION darkroom.guard_generation() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -127,7 +134,8 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- What became of jobs in one statement. PENDING waits again; everything else is over, or its row is gone.
+-- Do what follows from the changes of jobs in one statement: PENDING waits again; every other job is over, or its row is
+-- gone, so it leaves the queue and is refunded, and whoever listens is told.
 CREATE OR REPLACE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -159,9 +167,10 @@ BEGIN
     END IF;
 END $$;
 
--- AFTER UPDATE and AFTER DELETE, per statement: one that ends many jobs locks balances in their order, as charging does.
--- A message that stood there before a cancellation is of an earlier attempt, and not its reason. Without parameters a
--- plan is always kept, so the one for a single row must do for thousands: no nested loop over rows without an index.
+-- AFTER UPDATE and AFTER DELETE, per statement: what follows from a new status. One that ends many jobs locks balances
+-- in their order, as charging does. A message that stood there before a cancellation is of an earlier attempt, and not
+-- its reason. Without parameters a plan is always kept, so the one for a single row must do for thousands: no nested
+-- loop over rows without an index.
 CREATE OR REPLACE FUNCTION darkroom.follow_enhancements() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -188,6 +197,10 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- AFTER UPDATE and AFTER DELETE, per statement: what follows from a new status. One that ends many jobs locks balances
+-- in their order, as charging does. A message that stood there before a cancellation is of an earlier attempt, and not
+-- its reason. Without parameters a plan is always kept, so the one for a single row must do for thousands: no nested
+-- loop over rows without an index.
 CREATE OR REPLACE FUNCTION darkroom.follow_generations() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -1,6 +1,7 @@
 -- How a job enters the queue: in the statement of whoever inserted the row, all rows or none.
 
--- A producer may mean "without end" by the largest integer: one more than that has no place in the column.
+-- How often a job is tried: once, and its retries. A producer may mean "without end" by the largest integer: one more
+-- than that has no place in the column.
 CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS integer LANGUAGE sql STABLE
 RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),
                   2147483646))::integer;
@@ -71,6 +72,8 @@ BEGIN
     END IF;
 END $$;
 
+-- Let the jobs of one statement enter the queue, charged where Darkroom manages the money: all of them or none.
+--
 -- A serializable transaction that reads a small table as a whole conflicts with everyone who writes into it, so here
 -- and in what producers call rows are found by index (and no plan is compiled because the other way looks dear).
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
@@ -118,6 +121,8 @@ EXCEPTION WHEN undefined_column THEN
         USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
+-- BEFORE INSERT, once for the statement: what entering reads of the table is there. A migration of the application's may
+-- have dropped or renamed a column, and its producers are told which.
 CREATE OR REPLACE FUNCTION darkroom.check_generation_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -162,6 +167,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
+-- AFTER INSERT, once for the statement: jobs that are PENDING enter the queue.
 CREATE OR REPLACE FUNCTION darkroom.enter_enhancements() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -186,6 +192,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- AFTER INSERT, once for the statement: jobs that are PENDING enter the queue.
 CREATE OR REPLACE FUNCTION darkroom.enter_generations() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

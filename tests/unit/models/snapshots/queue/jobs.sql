@@ -9,8 +9,9 @@ BEGIN
         USING ERRCODE = '22023';
 END $$;
 
--- Those of some statuses, or all. Inlined into whatever asks, so that its conditions reach the indexes; a status is asked
--- for by the argument, because the column is text here. Whoever reads the tables' rows this way has the rights to do so.
+-- The jobs of every job table: those of some statuses, or all. Inlined into whatever asks, so that its conditions reach
+-- the indexes; a status is asked for by the argument, because the column is text here. Whoever reads the tables' rows
+-- this way has the rights to do so.
 CREATE OR REPLACE FUNCTION darkroom.job_rows(statuses text[] DEFAULT NULL)
 RETURNS TABLE (id text, type text, "userId" text, tier text, "tokensCost" bigint, status text, "currentStage" text,
                "imageId" text, "sourceImageId" text, "pipelineId" text, url text, key text, width bigint, height bigint,

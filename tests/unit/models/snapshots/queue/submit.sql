@@ -1,7 +1,9 @@
 -- What producers in any language may call. Each runs with the migrating role's rights and checks for itself.
 
--- Without a tier a job takes its pipeline's, then its album's default. A pipeline that is shared by link asks for its
--- token; that it was shown is kept beside the job, because the job's row has no place for it.
+-- Submit a picture to be enhanced, or two to be blended, and return the job's id; a repeated idempotency key returns
+-- the id of the first time. Without a tier a job takes its pipeline's, then its album's default. A pipeline that is
+-- shared by link asks for its token; that it was shown is kept beside the job, because the job's row has no place for
+-- it.
 CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text,
                                                        pipeline_id text DEFAULT NULL,
                                                        source_image_id text DEFAULT NULL,
@@ -61,7 +63,9 @@ BEGIN
     RETURN new_job;
 END $$;
 
--- What a worker would refuse without looking at anything is refused here, before it is charged.
+-- Submit a picture to be made of words (GENERATE) or changed by them (MODIFY), and return the job's id; a repeated
+-- idempotency key returns the id of the first time. What a worker would refuse without looking at anything is refused
+-- here, before it is charged.
 CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text,
                                                       input_key text DEFAULT NULL, input_url text DEFAULT NULL,
                                                       api_key_id text DEFAULT NULL,
@@ -147,6 +151,7 @@ BEGIN
     RETURN first.job_id;
 END $$;
 
+-- Refuse a picture that isn't there, or is another user's and not public.
 CREATE OR REPLACE FUNCTION darkroom.check_picture(user_id text, image_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -166,6 +171,7 @@ BEGIN
     END IF;
 END $$;
 
+-- Refuse a pipeline that isn't there, is another user's and private, or breaks a rule.
 CREATE OR REPLACE FUNCTION darkroom.check_pipeline(user_id text, pipeline_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -190,8 +196,8 @@ BEGIN
     END IF;
 END $$;
 
--- Cancel if it isn't over yet; the status it has now. A row that refuses every change is cancelled all the same: it
--- keeps its label until the database takes another.
+-- Cancel a job that isn't over yet, refund it, and return the status that it has now. A row that refuses every change
+-- is cancelled all the same: it keeps its label until the database takes another.
 CREATE OR REPLACE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$

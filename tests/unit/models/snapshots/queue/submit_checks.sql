@@ -1,6 +1,7 @@
 -- What submit_enhancement and submit_generation ask of their arguments, and how they tell one submission from another.
 -- The bounds are those of config, as for workers.
 
+-- The SHA-256 of a text, in hex; NULL of NULL.
 CREATE OR REPLACE FUNCTION darkroom.digest(value text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN encode(sha256(convert_to(value, 'UTF8')), 'hex');
 
@@ -35,6 +36,7 @@ BEGIN
     RETURN coalesce(differing, CASE WHEN first.job_type <> job_type THEN 'type' END);
 END $$;
 
+-- Refuse a tier that there isn't.
 CREATE OR REPLACE FUNCTION darkroom.check_tier(tier text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -80,7 +82,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY m."addedAt" DESC, a.id LIMIT 1
 $$;
 
--- Who may use a pipeline that is shared by link: its owner, and who shows its token.
+-- Refuse a pipeline that is shared by link to everybody but its owner and whoever shows its token.
 CREATE OR REPLACE FUNCTION darkroom.check_link(user_id text, pipeline_id text, token text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -99,6 +101,7 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.link_pipelines() RETURNS text LANGUAGE sql STABLE
 RETURN coalesce(darkroom.setting('link_pipelines') #>> '{}', 'owner');
 
+-- Refuse a type, a prompt or an input that no worker would take.
 CREATE OR REPLACE FUNCTION darkroom.check_generation(type text, prompt text, input_key text, input_url text)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -125,6 +128,7 @@ BEGIN
     END IF;
 END $$;
 
+-- Refuse the key of an input that is no key, or lies outside the user's prefixes.
 CREATE OR REPLACE FUNCTION darkroom.check_input_key(user_id text, input_key text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -140,8 +144,8 @@ BEGIN
     END IF;
 END $$;
 
--- The reference pictures of a pipeline are its owner's, whoever uses it, or at URLs that can be fetched. Called after
--- the JSON is known to be sound.
+-- Refuse a pipeline with reference pictures that nobody may use: they are its owner's, whoever uses it, or at URLs that
+-- can be fetched. Called after the JSON is known to be sound.
 CREATE OR REPLACE FUNCTION darkroom.check_references(pipeline_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -212,6 +216,7 @@ BEGIN
             ORDER BY p."stripePriceId" = subscription ->> 'stripePriceId' DESC NULLS LAST, p.name LIMIT 1);
 END $$;
 
+-- Refuse an API key that isn't there, isn't the user's, isn't active, or whose plan has no API access.
 CREATE OR REPLACE FUNCTION darkroom.check_api_key(user_id text, api_key_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,10 +1,11 @@
 -- Small functions that every other one leans on. Their names are bound when they are created, so no search_path can
 -- bend them, and without one of their own PostgreSQL can inline them.
 --
--- What reads the application's columns or types has a body in a string: PostgreSQL records no dependency for it, so that
--- the application's own migrations aren't refused because of us. Its names are bound when it runs, so it has a search_path
--- of its own, or, where it is inlined, names its operators' schema or is called by functions of ours alone.
+-- What reads the application's columns or types has a body in a string: PostgreSQL records no dependency for it, so
+-- that the application's own migrations aren't refused because of us. Its names are bound when it runs, so it has a
+-- search_path of its own, or, where it is inlined, names its operators' schema or is called by functions of ours alone.
 
+-- The time now in UTC, without a zone, as the application's columns hold it.
 CREATE OR REPLACE FUNCTION darkroom.utc_now() RETURNS timestamp LANGUAGE sql STABLE
 RETURN now() AT TIME ZONE 'utc';
 
@@ -12,17 +13,22 @@ RETURN now() AT TIME ZONE 'utc';
 CREATE OR REPLACE FUNCTION darkroom.new_id() RETURNS text LANGUAGE sql VOLATILE
 RETURN 'c' || left(replace(gen_random_uuid()::text, '-', ''), 24);
 
+-- The value of a key of darkroom.settings; NULL where it isn't recorded.
 CREATE OR REPLACE FUNCTION darkroom.setting(name text) RETURNS jsonb LANGUAGE sql STABLE
 RETURN (SELECT s.value FROM darkroom.settings s WHERE s.key = name);
 
--- 'managed', 'producer' or 'external'. Not recorded yet means managed, the mode of tables that we made.
+-- Who moves tokens: 'managed' (Darkroom charges and refunds), 'producer' (the application charges, Darkroom refunds the
+-- failures that it decides) or 'external' (Darkroom moves none). Not recorded yet means managed, as on tables that we
+-- made.
 CREATE OR REPLACE FUNCTION darkroom.money_mode() RETURNS text LANGUAGE sql STABLE
 RETURN coalesce(darkroom.setting('mode') #>> '{}', 'managed');
 
+-- What a job of a tier costs in tokens; NULL where there is no such tier.
 CREATE OR REPLACE FUNCTION darkroom.price(tier text) RETURNS integer LANGUAGE sql STABLE
 RETURN (coalesce(darkroom.setting('prices'), '{"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}') ->> tier)::integer;
 
--- Of a label as text, or as the application's enum: to name that type here would keep the application from changing it.
+-- Whether a job of this status is over. The status is given as text, or as the application's enum: to name that type
+-- here would keep the application from changing it.
 CREATE OR REPLACE FUNCTION darkroom.is_terminal(status anyelement) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT status::text OPERATOR(pg_catalog.=) ANY ('{COMPLETED,FAILED,REFUNDED,CANCELLED}'::text[])
 $$;
