@@ -1,4 +1,4 @@
-"""Which addresses a stranger's URL may lead to: public ones, whatever form they are dressed in."""
+"""Which addresses a URL from outside may lead to: public ones, in whatever form they are written."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 

@@ -9,7 +9,7 @@ from config.pipeline_rules import Defect
 from pipelines.cropping import JSON_FORM, MIN_CROP_FRACTION, CropSuggestion
 
 MAX_TEXT_CHARS = 200
-"""An analysis is a stranger's text: it is cut, kept for people to read, and never pasted into a prompt."""
+"""An analysis is text from outside: it is cut, kept for people to read, and never pasted into a prompt."""
 
 
 def _cut(text: object) -> object:

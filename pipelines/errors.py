@@ -11,12 +11,12 @@ class StageError(Exception):
     """A stage did not give its output.
 
     The message is ours and fit for a row's `errorMessage`: what was tried, on
-    which thing, what came back. `evidence` is what a stranger sent (a
+    which thing, what came back. `evidence` is what came from outside (a
     provider's body, a decoder's words): it goes, filtered and cut, to
     error_logs only.
 
-    A provider says more: `was_sent` is False if its call never left the
-    house, `usage` is what a refused answer says that it used, and `again`
+    A provider says more: `was_sent` is False if its call was never
+    sent, `usage` is what a refused answer says that it used, and `again`
     prepares the one call, changed, that may do better at once.
     """
 
@@ -34,7 +34,7 @@ class PermanentError(StageError):
 
 
 class BadImageError(PermanentError):
-    """The picture is refused at the door: the message names the limit and the value found."""
+    """The picture is refused when it is read: the message names the limit and the value found."""
 
 
 class CropTooSmallError(PermanentError):

@@ -1,4 +1,4 @@
-"""The one way to a stranger's URL: addresses checked where the connection is made, on every hop."""
+"""The one way to fetch a URL from outside: addresses are checked where the connection is made, on every hop."""
 
 import asyncio
 import re
@@ -109,7 +109,7 @@ async def resolved(host: str, port: int) -> list[str]:
 
 
 class PictureFetcher:
-    """Fetches pictures that strangers name by URL.
+    """Fetches pictures that users name by URL.
 
     No proxy, cookie, login or redirect is followed that isn't handled here:
     httpcore knows nothing of the environment. One connection per hop.
@@ -131,7 +131,7 @@ class PictureFetcher:
         self._tls: ssl.SSLContext | None = None
 
     async def fetch(self, url: str, *, max_bytes: int, column: str = COLUMN) -> bytes:
-        """Return what a URL holds. Whether that is a picture is the door's business.
+        """Return what a URL holds. Whether that is a picture, `imaging.decode` finds out.
 
         Args:
             url: as a row has it.
@@ -211,7 +211,7 @@ def checked_url(text: str, ports: Collection[int] | None = PORTS) -> httpx.URL:
     """Return a URL whose form is plain enough to be asked. Says nothing of where its host leads.
 
     Args:
-        text: as a stranger wrote it.
+        text: as the user wrote it.
         ports: that may be named or meant; None allows every one.
 
     Raises:

@@ -118,5 +118,5 @@ def _correction_lines(analysis: Analysis | None, options: PromptOptions) -> Sequ
 
 
 def _quoted(text: str) -> str:
-    """Quote a stranger's text as one JSON string: it can't end the quotation or start a line."""
+    """Quote text from outside as one JSON string: it can't end the quotation or start a line."""
     return json.dumps(text, ensure_ascii=False)

@@ -74,8 +74,8 @@ class CallOutcome:
 
     `problem` is what came back instead of what was asked for, in our words.
 
-    A call that was sent counts in full, whatever came back; one that never
-    left the house is given back to rates and budgets.
+    A call that was sent counts in full, whatever came back; one that was
+    never sent is given back to rates and budgets.
     """
 
     outcome: str

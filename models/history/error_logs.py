@@ -34,7 +34,7 @@ FROM jsonb_to_recordset($1) AS e (message text, stack text, user_id text, route 
 class FailedAttempt:
     """An attempt that failed, and why; the caller has taken secrets out of every text.
 
-    `code` is a constant word to count and to alert by. `evidence` is what a stranger sent.
+    `code` is a constant word to count and to alert by. `evidence` is what another program sent.
     """
 
     job_type: str
@@ -99,5 +99,5 @@ def _row(failure: FailedAttempt) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    """Return what PostgreSQL can hold: strangers send NULs and halves of characters."""
+    """Return what PostgreSQL can hold: answers of other programs may hold NULs and halves of characters."""
     return text.replace("\0", "").encode(errors="replace").decode()

@@ -98,7 +98,7 @@ def _size_of_aspect(aspect: float, long_side_px: int) -> tuple[int, int]:
 
 
 async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px: int, height_px: int) -> FinishedImage:
-    """Pass an answer through the door; a provider's broken picture isn't the user's fault."""
+    """Decode and finish an answer; a provider's broken picture isn't the user's fault."""
     image = answer.value
     if image.is_finished:
         return finished(image.data)

@@ -11,7 +11,7 @@ from pipelines.errors import InvalidOptionsError, StorageUnavailableError
 from pipelines.keys import key_problem, read_problem
 
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
-"""What `get` reads at most unless told: more than any picture that the door lets in or that we make."""
+"""What `get` reads at most unless told: more than any picture that is decoded or that we make."""
 
 _CONTENT_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+")
 
