@@ -2,10 +2,13 @@
 
 import json
 import re
+from urllib.parse import unquote
 
 import asyncpg
 import pytest
 
+from config.embedded.instance import EmbeddedInstance
+from config.embedded.services import EMBEDDED_FOLDER, OBJECTS_FOLDER
 from config.tiers import LONG_SIDE_PX, PRICES_TOKENS
 from models.job_state import JobStatus
 from models.job_tables.pictures import ENHANCEMENTS
@@ -33,6 +36,15 @@ def test_every_sqlstate_that_our_sql_raises_is_listed():
     raised = set(re.findall(r"(?:ERRCODE = |\bstate := )'(\w{5})'", sql))
 
     assert {row[0] for row in table("raised by Darkroom")} == raised
+
+
+def test_address_of_embedded_services_is_where_they_listen(tmp_path):
+    home = tmp_path / ".darkroom"
+    (exported,) = (block for block in blocks("sh") if block.startswith("export"))
+    said = dict(re.findall(r'export (\w+)="(.*)"', exported.replace("$HOME", str(tmp_path))))
+
+    assert said["DATABASE_URL"] == unquote(EmbeddedInstance(home / EMBEDDED_FOLDER).database_url)
+    assert said["PICTURES"] == str(home / OBJECTS_FOLDER)
 
 
 def test_columns_of_a_picture_that_a_job_reads_are_listed():
