@@ -15,7 +15,17 @@ from models.job_tables.pictures import ENHANCEMENTS
 from models.schema.migrations import grants
 from models.schema.migrations.session import OUR_COST_COLUMN
 from models.schema.rendered import rendered_files
-from tests.builders import claim_jobs, make_job, set_status
+from tests.builders import (
+    balance_of,
+    claim_jobs,
+    make_image,
+    make_job,
+    make_user,
+    new_id,
+    queue_row,
+    set_mode,
+    set_status,
+)
 from tests.producers.page import PAGE, blocks, codes, table
 
 
@@ -23,6 +33,31 @@ def test_every_status_is_listed_and_whether_it_is_over():
     listed = {row[0]: row[1] for row in table("status")}
 
     assert listed == {status.value: "yes" if status.is_terminal else "no" for status in JobStatus}
+
+
+@pytest.mark.parametrize("status", [status for status in JobStatus if status.is_terminal])
+async def test_who_has_the_tokens_of_a_job_that_another_program_ends_is_as_the_page_says(database, status):
+    (said,) = (row[3] for row in table("status") if row[0] == status)
+    user = await make_user(database, balance=100)
+    job = await make_job(database, user_id=user)
+    await claim_jobs(database)
+
+    await set_status(database, job, status)
+
+    assert await balance_of(database, user) == {"refunded": 100, "charged": 98}[said.split(",")[0].split()[-1]]
+
+
+@pytest.mark.parametrize("status", ["FAILED", "REFUNDED", "CANCELLED"])
+async def test_another_programs_end_moves_no_tokens_in_producer_mode(database, status):
+    (said,) = (row[4] for row in table("status") if row[0] == status)
+    await set_mode(database, "producer")
+    user = await make_user(database, balance=100)
+    job = await make_job(database, user_id=user)
+
+    await set_status(database, job, status)
+
+    assert said in {"the application's to decide", "refunded, if Darkroom ended it"}
+    assert await balance_of(database, user) == 100
 
 
 def test_prices_and_sizes_are_those_of_the_tiers():
@@ -36,6 +71,46 @@ def test_every_sqlstate_that_our_sql_raises_is_listed():
     raised = set(re.findall(r"(?:ERRCODE = |\bstate := )'(\w{5})'", sql))
 
     assert {row[0] for row in table("raised by Darkroom")} == raised
+
+
+INSERT = """INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+            VALUES ($1, $2, $3, {tier}, 2, 'PENDING', now() AT TIME ZONE 'utc') {rest}"""
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "change"),
+    [("23503", {"image": "nope"}), ("23505", {"job": "taken"}), ("22P02", {"tier": "'2k'"})],
+    ids=["picture", "id", "tier"],
+)
+async def test_insert_that_postgresql_refuses_has_the_sqlstate_on_the_page(database, sqlstate, change):
+    user = await make_user(database)
+    given = {"job": "new", "image": await make_image(database, user), "tier": "'TIER_1K'"}
+    await database.fetch(INSERT.format(tier=given["tier"], rest=""), "taken", given["image"], user)
+    given |= change
+
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await database.fetch(INSERT.format(tier=given["tier"], rest=""), given["job"], given["image"], user)
+
+    assert refused.value.sqlstate == sqlstate
+    assert sqlstate in {row[0] for row in table("raised by PostgreSQL itself")}
+
+
+async def test_role_that_may_insert_and_nothing_else_submits_by_a_row(database, database_url):
+    user, role = await make_user(database), new_id("inserts_")
+    image = await make_image(database, user)
+    await database.fetch(f"CREATE ROLE {role}")
+    await database.fetch(f"GRANT INSERT ON public.image_enhancement_jobs TO {role}")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(f"SET ROLE {role}")
+
+    for _ in range(2):
+        await connection.execute(INSERT.format(tier="'TIER_1K'", rest="ON CONFLICT DO NOTHING"), "job", image, user)
+
+    await connection.close()
+    await database.fetch(f"DROP OWNED BY {role}")
+    await database.fetch(f"DROP ROLE {role}")
+    assert await queue_row(database, "job")
+    assert await balance_of(database, user) == 98
 
 
 def test_address_of_embedded_services_is_where_they_listen(tmp_path):
