@@ -9,6 +9,7 @@ import pytest
 
 from config.embedded.instance import EmbeddedInstance
 from config.embedded.services import EMBEDDED_FOLDER, OBJECTS_FOLDER
+from config.periodic_terms import RETENTION_DAYS
 from config.tiers import LONG_SIDE_PX, PRICES_TOKENS
 from models.job_state import JobStatus
 from models.job_tables.pictures import ENHANCEMENTS
@@ -120,6 +121,10 @@ def test_address_of_embedded_services_is_where_they_listen(tmp_path):
 
     assert said["DATABASE_URL"] == unquote(EmbeddedInstance(home / EMBEDDED_FOLDER).database_url)
     assert said["PICTURES"] == str(home / OBJECTS_FOLDER)
+
+
+def test_days_for_which_keys_are_kept_are_those_of_retention():
+    assert f"kept for {RETENTION_DAYS['submissions']} days" in PAGE.read_text()
 
 
 def test_columns_of_a_picture_that_a_job_reads_are_listed():

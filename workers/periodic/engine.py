@@ -1,4 +1,4 @@
-"""The clockwork: makes ticks when they are due, and works on them chunk by chunk. Any number may run."""
+"""The engine of periodic tasks: makes ticks when they are due, and works on them chunk by chunk. Any number may run."""
 
 import asyncio
 import math
