@@ -8,6 +8,7 @@ from models.job_tables.registry import balances_without_ledger
 from models.queue.job_rows import JobFilter, read_jobs
 from models.queue.transitions import Completed, Failed
 from tests.builders import claim_jobs, make_image, make_job, make_user
+from tests.integration.migrations.test_comments import WITHOUT
 from tests.third_table.scenarios import claimed, credits_of, make_order, order_row, write
 from workers.cli.jobs import _print_jobs
 from workers.operations.audit import audit_tokens, repair_tokens
@@ -65,6 +66,21 @@ async def test_id_that_no_table_writes_so_is_unknown_and_no_error(database, runt
     await make_order(database)
 
     assert await get_jobs(runtime, ["nosuch", "1e3", "-0", "99999999999999999999999"]) == []
+
+
+async def test_job_is_polled_by_its_id_in_our_words_and_one_that_no_table_writes_so_is_unknown(database):
+    order = await make_order(database)
+
+    (row,) = await database.fetch("SELECT * FROM darkroom.job_status($1)", order)
+
+    assert (row["id"], row["type"], row["status"], row["refunded"]) == (order, "frame", "PENDING", 0)
+    assert row["created_at"].tzinfo is not None
+    for unknown in ("nosuch", "1e3", "-0", f"0{order}"):
+        assert await database.fetch("SELECT * FROM darkroom.job_status($1)", unknown) == []
+
+
+async def test_functions_that_are_rendered_for_the_table_have_comments(database):
+    assert [row[0] for row in await database.fetch(WITHOUT)] == []
 
 
 async def test_finished_job_shows_its_state_by_our_name_and_its_times_in_utc(database, runtime):
