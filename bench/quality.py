@@ -40,7 +40,7 @@ USUAL_LIGHT = (
     "scenetext04", "scenetext06", "chicky_512", "lion", "lunch", "horse_and_dog", "chelsea", "coffee",
     "motorcycle_left",
 )  # fmt: skip
-"""Held-out photographs in usual light: four sound pictures of other kinds are made of each."""
+"""Held-out photographs in usual light: four sound pictures of other kinds are made of each, and one of one colour."""
 
 DAMAGED_PHOTOGRAPHS = USUAL_LIGHT[::2]
 """Those that every kind of damage is done to."""
@@ -146,6 +146,8 @@ def sound_pictures(paths: dict[str, Path]) -> Iterator[tuple[str, str, damage.Pi
         if name in USUAL_LIGHT:
             for make in rng.permutation(np.array(quality_sound.OF_PHOTOGRAPHS, dtype=object))[:4]:
                 yield make.__name__, name, damage.rounded(255 * make(photo / 255, rng))
+            of_one = quality_sound.OF_ONE_COLOUR[USUAL_LIGHT.index(name) % len(quality_sound.OF_ONE_COLOUR)]
+            yield of_one.__name__, name, damage.rounded(255 * of_one(photo / 255, rng))
     for make in quality_sound.DRAWN:
         for seed in range(2):
             yield make.__name__, str(seed), damage.rounded(255 * make(np.zeros((1, 1, 3)), np.random.default_rng(seed)))

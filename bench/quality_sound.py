@@ -130,6 +130,32 @@ def black_table(photo: Values, rng: np.random.Generator) -> Values:
     return black_sky(photo[::-1], rng)[::-1]
 
 
+# ---- of one colour: no white tells of the light
+
+
+def grey_mist(photo: Values, rng: np.random.Generator) -> Values:
+    """Without colour, and no brighter than a grey sky."""
+    return _unrounded(photo.mean(2, keepdims=True).repeat(3, 2) * rng.uniform(0.55, 0.75), rng)
+
+
+def blue_haze(photo: Values, rng: np.random.Generator) -> Values:
+    return _unrounded(photo.mean(2, keepdims=True) * np.array([0.38, 0.55, rng.uniform(0.65, 0.8)]), rng)
+
+
+def flowers(photo: Values, rng: np.random.Generator) -> Values:
+    """Yellow to green, or red to yellow, and nothing else."""
+    colours = np.asarray(cv2.cvtColor(photo.astype(np.float32), cv2.COLOR_RGB2HSV))
+    first = rng.uniform(10, 20)
+    colours[..., 0] = first + colours[..., 0] / 360 * rng.uniform(45, 75)
+    colours[..., 1] = 0.5 + 0.5 * colours[..., 1]
+    return np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB), np.float64)
+
+
+def _unrounded(picture: Values, rng: np.random.Generator) -> Values:
+    """Fill the comb that scaling 8 bits leaves, and that a camera wouldn't."""
+    return np.clip(picture + rng.normal(0, 0.004, picture.shape), 0, 1)
+
+
 # ---- drawn
 
 
@@ -275,4 +301,5 @@ OF_PHOTOGRAPHS: tuple[Make, ...] = (
     low_key, stage_lights, theatre, golden_hour, silhouette, sepia, cyanotype, split_toned, high_key, on_white, fog,
     underwater, dusk, black_and_white_film, colour_film, black_sky, black_table,
 )  # fmt: skip
+OF_ONE_COLOUR: tuple[Make, ...] = (grey_mist, blue_haze, flowers)
 DRAWN: tuple[Make, ...] = (skyline, moonlit_sea, stars, sunset, snow, interface, line_art, page, chart)

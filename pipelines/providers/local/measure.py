@@ -37,6 +37,10 @@ GAMMA_DOUBT, LACK_DOUBT, SURPLUS_DOUBT = 1.0, 1.5, 0.3
 """What is taken off a sureness without a comb, for then it is a likeness: stage light resembles a gamma, and fog and
 dusk have a low white as a lack of light has."""
 
+UNPROVED = -1.0
+"""The most that is left of a sureness whose witness is missing. The witness of light is a white that is neutral among
+colours: where all is grey, or of one hue, fog and blue dusk end as abruptly, and only a comb proves anything."""
+
 FAINT_COMB, FAINT_PROMINENCE, SAME_GAMMA = 12.0, 1.3, 0.12
 """A comb too faint to prove a gamma lifts the doubt where it says the same as the likeness, as a natural logarithm."""
 
@@ -167,9 +171,10 @@ def measure(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Measures:
     white, counts = exposure.white_level(pixels), level_counts(pixels)
     if is_coarse:
         counts = np.zeros_like(counts)
-    dark_sureness, gamma = _darkening(counts, figures)
-    under_sureness, light_gain = _underexposure(counts, figures, white)
-    over_sureness, over_gain = _overexposure(counts, figures, white)
+    has_colours = not (colour.is_grey(small) or is_toned(small))
+    dark_sureness, gamma = _darkening(counts, figures, has_colours=has_colours)
+    under_sureness, light_gain = _underexposure(counts, figures, white, has_colours=has_colours)
+    over_sureness, over_gain = _overexposure(counts, figures, white, has_colours=has_colours)
     # a gamma multiplies casts, too: look at colour as it will be
     lit = exposure.brightened(small, gamma) if dark_sureness > max(0.0, under_sureness) else small
     cast_sureness, cast = colour.colour_cast(lit)
@@ -194,7 +199,7 @@ def measure(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Measures:
     )
 
 
-def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64]) -> tuple[float, float]:
+def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64], *, has_colours: bool) -> tuple[float, float]:
     """Return how sure it is that a gamma darkened a picture, and which: its comb's, where it left a clear one."""
     sureness, gamma = exposure.darkening_gamma(figures)
     comb = comb_of(counts, Curve.GAMMA)
@@ -202,11 +207,13 @@ def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64]) -> tup
         return sureness + COMB_SURENESS, comb.amount
     is_seen = comb.height >= FAINT_COMB and comb.prominence >= FAINT_PROMINENCE
     if is_seen and abs(math.log(comb.amount / gamma)) < SAME_GAMMA:
-        return sureness, comb.amount
-    return sureness - GAMMA_DOUBT, gamma
+        return _likeness(sureness, 0.0, has_colours=has_colours), comb.amount
+    return _likeness(sureness, GAMMA_DOUBT, has_colours=has_colours), gamma
 
 
-def _underexposure(counts: NDArray[np.float64], figures: NDArray[np.float64], white: int) -> tuple[float, float]:
+def _underexposure(
+    counts: NDArray[np.float64], figures: NDArray[np.float64], white: int, *, has_colours: bool
+) -> tuple[float, float]:
     """Return how sure it is that light lacked, and how much: its comb's, where it left one at what white says."""
     sureness, gain = exposure.underexposure(figures, white)
     if gain < LEAST_GAIN:
@@ -214,20 +221,27 @@ def _underexposure(counts: NDArray[np.float64], figures: NDArray[np.float64], wh
     comb = comb_of(counts, Curve.LACK, near=gain)
     if comb.is_clear:
         return sureness + COMB_SURENESS, comb.amount
-    return sureness - LACK_DOUBT, gain
+    return _likeness(sureness, LACK_DOUBT, has_colours=has_colours), gain
 
 
-def _overexposure(counts: NDArray[np.float64], figures: NDArray[np.float64], white: int) -> tuple[float, float]:
+def _overexposure(
+    counts: NDArray[np.float64], figures: NDArray[np.float64], white: int, *, has_colours: bool
+) -> tuple[float, float]:
     """Return how sure it is that a picture got too much light, and how much: a clear comb's, or what is usual."""
     sureness = exposure.overexposure(figures)
     if white < CLIPPED_WHITE:
-        return min(sureness, -1.0), exposure.OVER_GAIN
+        return min(sureness, UNPROVED), exposure.OVER_GAIN
     light, gain = comb_of(counts, Curve.LIGHT), comb_of(counts, Curve.GAIN)
     if light.is_clear and light.height >= gain.height:
         return sureness + COMB_SURENESS, light.amount
     if gain.is_clear:
         return sureness + COMB_SURENESS, min(gain.amount**SRGB_POWER, exposure.MAX_GAIN)
-    return sureness - SURPLUS_DOUBT, exposure.OVER_GAIN
+    return _likeness(sureness, SURPLUS_DOUBT, has_colours=has_colours), exposure.OVER_GAIN
+
+
+def _likeness(sureness: float, doubt: float, *, has_colours: bool) -> float:
+    """Return what is left of a sureness that no comb bears out."""
+    return sureness - doubt if has_colours else min(sureness - doubt, UNPROVED)
 
 
 def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from pipelines.providers.local.bars import picture_box
 from pipelines.providers.local.comb import Curve, comb_of, is_coarse_jpeg
 from pipelines.providers.local.kind import is_drawn, is_toned
 from pipelines.providers.local.light import level_counts
-from pipelines.providers.local.measure import share_of
+from pipelines.providers.local.measure import measure, share_of
 
 LIGHT_AND_COLOUR = {Defect.IS_DARK, Defect.IS_OVEREXPOSED, Defect.HAS_COLOR_CAST}
 
@@ -46,6 +46,26 @@ def test_picture_that_was_meant_so_keeps_its_light_and_colours(kind):
     assert not analysis.defects.found() & LIGHT_AND_COLOUR
     assert not analysis.cropping.is_cropping_needed
     assert damage.psnr(pixels, result) >= 30
+
+
+@pytest.mark.parametrize("name", ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_right.png"])
+@pytest.mark.parametrize("kind", ["grey_mist", "blue_haze", "flowers"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_picture_of_one_colour_has_no_white_that_tells_of_its_light(kind, name, seed):
+    pixels = made(kind, name, seed)
+
+    measures = measure(damage.through_jpeg(pixels))
+
+    assert not measures.found() & LIGHT_AND_COLOUR
+
+
+def test_cast_of_a_photograph_is_borne_out_by_its_white():
+    """The sibling of the last: the same rule lets casts of whole pictures pass."""
+    for name in ("coffee.png", "motorcycle_right.png"):
+        for hurt in ("tungsten", "strong blue"):
+            measures = measure(damage.through_jpeg(damage.CAMERA[hurt](photograph(name))))
+
+            assert Defect.HAS_COLOR_CAST in measures.found()
 
 
 @pytest.mark.parametrize("seed", [0, 3, 5, 6])
