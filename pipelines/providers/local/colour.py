@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imaging.geometry import STRIP_ROWS
-from pipelines.providers.local.light import LIGHT, highest_of, levels_of, small_copy
+from pipelines.providers.local.light import LIGHT, highest_of, levels_of, lowest_of, small_copy
 from pipelines.providers.local.scores import Score, fitted, verdict
 
 SIDE_PX = 256
@@ -225,7 +225,7 @@ def balanced(pixels: NDArray[np.uint8], cast: tuple[float, float]) -> NDArray[np
 
 def is_grey(small: NDArray[np.uint8]) -> bool:
     """Say whether a picture has no colour at all: then it has no cast either."""
-    return float((highest_of(small).astype(np.int16) - small.min(2)).mean()) < 1.5  # noqa: PLR2004 - JPEG's rounding
+    return float((highest_of(small) - lowest_of(small)).mean()) < 1.5  # noqa: PLR2004 - JPEG's rounding
 
 
 def hue_name(cast: tuple[float, float]) -> str:

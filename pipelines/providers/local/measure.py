@@ -53,13 +53,13 @@ SRGB_POWER = 2.3
 SURE_FROM = 1.0
 """Sureness from which a defect is treated in full; under it in part."""
 
-LEAST_SHARE = 0.5
+LEAST_SHARE = 0.75
 """What a defect that was just found is treated by, of the whole way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
-    """A picture's figures. A sureness above 0 is a defect.
+class Light:
+    """How a picture's light was recorded. A sureness above 0 is a defect.
 
     Attributes:
         dark_sureness: that a gamma darkened it.
@@ -68,6 +68,32 @@ class Measures:
         light_gain: what lacks, in linear light, from 1.
         over_sureness: that it got so much light that channels clipped.
         over_gain: how much too much, in linear light.
+    """
+
+    dark_sureness: float
+    gamma: float
+    under_sureness: float
+    light_gain: float
+    over_sureness: float
+    over_gain: float
+
+    @property
+    def is_underexposed(self) -> bool:
+        """Whether light was lacking, rather than bent by a gamma."""
+        return self.under_sureness > 0 and self.light_gain >= LEAST_GAIN and self.under_sureness >= self.dark_sureness
+
+    @property
+    def is_darkened(self) -> bool:
+        """Whether a gamma darkened it."""
+        return self.dark_sureness > 0 and self.gamma >= LEAST_GAMMA and not self.is_underexposed
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """A picture's figures. A sureness above 0 is a defect.
+
+    Attributes:
+        light: how its light was recorded.
         cast_sureness: that it has a colour cast.
         cast: its red and blue over green, as natural logarithms in linear light.
         noisy_sureness: that there is noise, and not texture.
@@ -80,12 +106,7 @@ class Measures:
         is_drawn: whether it was drawn, printed or shown on a screen, so that its light and colours are meant so.
     """
 
-    dark_sureness: float
-    gamma: float
-    under_sureness: float
-    light_gain: float
-    over_sureness: float
-    over_gain: float
+    light: Light
     cast_sureness: float
     cast: tuple[float, float]
     noisy_sureness: float
@@ -108,23 +129,13 @@ class Measures:
         """How far the cast's gains are from neutral, in natural logarithms."""
         return math.hypot(*self.cast)
 
-    @property
-    def is_underexposed(self) -> bool:
-        """Whether light was lacking, rather than bent by a gamma."""
-        return self.under_sureness > 0 and self.light_gain >= LEAST_GAIN and self.under_sureness >= self.dark_sureness
-
-    @property
-    def is_darkened(self) -> bool:
-        """Whether a gamma darkened it."""
-        return self.dark_sureness > 0 and self.gamma >= LEAST_GAMMA and not self.is_underexposed
-
     def found(self) -> frozenset[Defect]:
         """Return the defects."""
-        is_dark = self.is_underexposed or self.is_darkened
+        is_dark = self.light.is_underexposed or self.light.is_darkened
         is_coloured = not self.is_grey and not self.is_toned
         judged = {
             Defect.IS_DARK: is_dark,
-            Defect.IS_OVEREXPOSED: self.over_sureness > 0 and not is_dark,
+            Defect.IS_OVEREXPOSED: self.light.over_sureness > 0 and not is_dark,
             Defect.HAS_COLOR_CAST: self.cast_sureness > 0 and self.cast_strength >= LEAST_CAST and is_coloured,
             Defect.HAS_NOISE: self.noisy_sureness > 0,
             Defect.IS_BLURRY: self.is_blurred,
@@ -137,8 +148,8 @@ class Measures:
     def as_numbers(self) -> dict[str, float]:
         """Return the figures for people, rounded."""
         numbers = {
-            "gamma": self.gamma,
-            "lightGain": self.light_gain,
+            "gamma": self.light.gamma,
+            "lightGain": self.light.light_gain,
             "castRed": math.exp(self.cast[0]),
             "castBlue": math.exp(self.cast[1]),
             "noiseSigma": self.noise_sigma,
@@ -155,17 +166,15 @@ def share_of(sureness: float) -> float:
     return min(1.0, LEAST_SHARE + (1 - LEAST_SHARE) * max(sureness, 0.0) / SURE_FROM)
 
 
-def measure(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Measures:
-    """Measure a picture without bars.
+def light_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Light:
+    """Measure how a picture's light was recorded.
 
     Args:
-        pixels: height x width x 3, uint8, sRGB.
+        pixels: height x width x 3, uint8, sRGB, without bars, as it was decoded: resampling fills combs.
         is_coarse: whether its file makes combs of its own, see `is_coarse_jpeg`.
     """
-    detail = _middle(pixels)
-    ycc = np.asarray(cv2.cvtColor(detail, cv2.COLOR_RGB2YCrCb), np.uint8)
-    luma, chroma = np.ascontiguousarray(ycc[..., 0]), np.ascontiguousarray(ycc[..., 1])
-    noisy_sureness, noise_sigma = noise.noise_of(noise.noise_figures(luma, chroma))
+    step = max(1, max(pixels.shape[:2]) // DETAIL_PX)
+    pixels = np.ascontiguousarray(pixels[::step, ::step])  # pixels that are left out take no level with them
     small = small_copy(pixels)
     figures = exposure.exposure_figures(pixels, small)
     white, counts = exposure.white_level(pixels), level_counts(pixels)
@@ -175,18 +184,28 @@ def measure(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Measures:
     dark_sureness, gamma = _darkening(counts, figures, has_colours=has_colours)
     under_sureness, light_gain = _underexposure(counts, figures, white, has_colours=has_colours)
     over_sureness, over_gain = _overexposure(counts, figures, white, has_colours=has_colours)
+    doubt = _small_doubt(small)
+    return Light(dark_sureness - doubt, gamma, under_sureness - doubt, light_gain, over_sureness - doubt, over_gain)
+
+
+def measure(pixels: NDArray[np.uint8], light: Light) -> Measures:
+    """Measure a picture without bars.
+
+    Args:
+        pixels: height x width x 3, uint8, sRGB, at the size that it is treated at.
+        light: of the same picture.
+    """
+    detail = _middle(pixels)
+    ycc = np.asarray(cv2.cvtColor(detail, cv2.COLOR_RGB2YCrCb), np.uint8)
+    luma, chroma = np.ascontiguousarray(ycc[..., 0]), np.ascontiguousarray(ycc[..., 1])
+    noisy_sureness, noise_sigma = noise.noise_of(noise.noise_figures(luma, chroma))
+    small = small_copy(pixels)
     # a gamma multiplies casts, too: look at colour as it will be
-    lit = exposure.brightened(small, gamma) if dark_sureness > max(0.0, under_sureness) else small
-    cast_sureness, cast = colour.colour_cast(lit)
-    doubt = SMALL_DOUBT * max(0.0, math.log2(SIDE_PX / max(small.shape[:2])))
+    is_darkened = light.dark_sureness > max(0.0, light.under_sureness)
+    cast_sureness, cast = colour.colour_cast(exposure.brightened(small, light.gamma) if is_darkened else small)
     return Measures(
-        dark_sureness=dark_sureness - doubt,
-        gamma=gamma,
-        under_sureness=under_sureness - doubt,
-        light_gain=light_gain,
-        over_sureness=over_sureness - doubt,
-        over_gain=over_gain,
-        cast_sureness=cast_sureness - doubt,
+        light=light,
+        cast_sureness=cast_sureness - _small_doubt(small),
         cast=cast,
         noisy_sureness=noisy_sureness,
         noise_sigma=noise_sigma,
@@ -197,6 +216,10 @@ def measure(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Measures:
         is_toned=is_toned(small),
         is_drawn=is_drawn(detail),
     )
+
+
+def _small_doubt(small: NDArray[np.uint8]) -> float:
+    return SMALL_DOUBT * max(0.0, math.log2(SIDE_PX / max(small.shape[:2])))
 
 
 def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64], *, has_colours: bool) -> tuple[float, float]:

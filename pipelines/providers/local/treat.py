@@ -10,7 +10,7 @@ from pipelines.prompts import Corrections
 from pipelines.providers.local import colour, exposure, sharpness
 from pipelines.providers.local.denoise import denoised
 from pipelines.providers.local.learned import Effort
-from pipelines.providers.local.measure import Measures, share_of
+from pipelines.providers.local.measure import Light, Measures, share_of
 from pipelines.providers.local.strips import in_strips
 
 FORCED_GAMMA = 1.6
@@ -44,11 +44,11 @@ def treat(
         pixels, how = denoised(pixels, sigma, effort)
         done.append(f"noise of sigma {sigma:.1f} removed {how}")
     if Defect.IS_DARK in wanted:
-        pixels, said = _brightened(pixels, measures)
+        pixels, said = _brightened(pixels, measures.light)
         done.append(said)
     elif Defect.IS_OVEREXPOSED in wanted:
-        share = share_of(measures.over_sureness)
-        gain = measures.over_gain**share if measures.over_sureness > 0 else FORCED_GAIN
+        share = share_of(measures.light.over_sureness)
+        gain = measures.light.over_gain**share if measures.light.over_sureness > 0 else FORCED_GAIN
         pixels = exposure.calmed(pixels, gain)
         done.append(f"light lowered by {gain:.2f}")
     if Defect.HAS_COLOR_CAST in wanted and not measures.is_grey:
@@ -77,10 +77,10 @@ def noise_to_remove(measures: Measures, corrections: Corrections) -> float | Non
     return None
 
 
-def _brightened(pixels: NDArray[np.uint8], measures: Measures) -> tuple[NDArray[np.uint8], str]:
+def _brightened(pixels: NDArray[np.uint8], light: Light) -> tuple[NDArray[np.uint8], str]:
     """Give the light that lacked, or undo the gamma that darkened; by a mild gamma where neither was found."""
-    if measures.is_underexposed:
-        gain = measures.light_gain ** share_of(measures.under_sureness)
+    if light.is_underexposed:
+        gain = light.light_gain ** share_of(light.under_sureness)
         return exposure.exposed(pixels, gain), f"light raised by {gain:.2f}"
-    gamma = measures.gamma ** share_of(measures.dark_sureness) if measures.is_darkened else FORCED_GAMMA
+    gamma = light.gamma ** share_of(light.dark_sureness) if light.is_darkened else FORCED_GAMMA
     return exposure.brightened(pixels, gamma), f"brightened by gamma {gamma:.2f}"

@@ -1,6 +1,6 @@
 """The engine's two pieces of work, as pure functions for a pixel child: one decode each."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from config.pipeline_rules import Defect
 from pipelines.analysis import Analysis, Cropping, Defects
 from pipelines.cropping import CropSuggestion
-from pipelines.imaging.decode import decode
+from pipelines.imaging.decode import DecodedImage, decode
 from pipelines.imaging.encode import encode_jpeg, resize
 from pipelines.imaging.geometry import PixelBox, fit_long_side
 from pipelines.imaging.header import DecodeLimits
@@ -20,7 +20,7 @@ from pipelines.providers.local.blend import blended
 from pipelines.providers.local.comb import is_coarse_jpeg
 from pipelines.providers.local.enlarge import enlarged
 from pipelines.providers.local.learned import Effort
-from pipelines.providers.local.measure import Measures, measure
+from pipelines.providers.local.measure import Light, Measures, light_of, measure
 from pipelines.providers.local.treat import treat
 
 BLACK_BARS = "black bars"
@@ -31,6 +31,9 @@ MEASURED_SIDE_PX = 2048
 
 LOSSLESS = frozenset({"PNG", "GIF"})
 """Formats of `decode` that hold a picture as it was; what of WebP is lossless counts as compressed."""
+
+OF_LIGHT = frozenset({Defect.IS_DARK, Defect.IS_OVEREXPOSED})
+"""Defects that are proved by levels, which shrinking mixes."""
 
 _DARK_SCENE, _BRIGHT_SCENE = 0.2, 0.75
 """Mean luma: what a viewer calls low light, or bright."""
@@ -55,9 +58,8 @@ def analysis_of(data: bytes, limits: DecodeLimits) -> Analysis:
     pixels = decode(data, limits).pixels
     height, width = pixels.shape[:2]
     inner = picture_box(_luma(pixels))
-    if inner is not None:
-        pixels = pixels[inner.y : inner.bottom, inner.x : inner.right]
-    measures = measure(_shrunk(pixels, MEASURED_SIDE_PX), is_coarse=is_coarse_jpeg(data))
+    pixels = _part(pixels, inner)
+    measures = measure(_shrunk(pixels, MEASURED_SIDE_PX), light_of(pixels, is_coarse=is_coarse_jpeg(data)))
     found = measures.found()
     return Analysis(
         main_subject="unknown",
@@ -115,15 +117,12 @@ def enhanced(
         BadImageError: refused at the door.
     """
     effort = effort or Effort()
-    decoded = decode(data, limits, box=box, max_long_side_px=long_side_px)
+    decoded, light = _decoded(data, box, long_side_px, corrections, limits)
     pixels = decoded.pixels
     target = fit_long_side(*_kept_size(box, decoded.width_px, decoded.height_px), long_side_px)
     treatments: tuple[str, ...] = ()
-    if corrections.allowed or corrections.forced:
-        inner = picture_box(_luma(pixels))
-        # bars that stay by the owner's wish would count as darkness; treated with the rest they stay black
-        part = pixels if inner is None else pixels[inner.y : inner.bottom, inner.x : inner.right]
-        measures = measure(np.ascontiguousarray(part), is_coarse=is_coarse_jpeg(data))
+    if light is not None:
+        measures = measure(np.ascontiguousarray(_part(pixels, picture_box(_luma(pixels)))), light)
         pixels, treatments = treat(pixels, measures, corrections, effort)
     if source is not None:
         other = decode(source, limits, max_long_side_px=512).pixels
@@ -133,6 +132,29 @@ def enhanced(
     pixels, how = enlarged(pixels, *target, effort, is_compressed=is_compressed, model=model)
     treatments = treatments if how is None else (*treatments, how)
     return Enhanced(encode_jpeg(pixels), *target, treatments)
+
+
+def _decoded(
+    data: bytes, box: PixelBox | None, long_side_px: int, corrections: Corrections, limits: DecodeLimits
+) -> tuple[DecodedImage, Light | None]:
+    """Decode a picture at the size that it is treated at, and measure its light where anything may be treated.
+
+    Where light may be, it is measured before the picture is shrunk, as its analysis did: what proves
+    that light was recorded wrongly is lost in shrinking, and the two would disagree.
+    """
+    wanted = corrections.allowed | corrections.forced
+    side_px = None if wanted & OF_LIGHT else long_side_px
+    decoded = decode(data, limits, box=box, max_long_side_px=side_px)
+    if not wanted:
+        return decoded, None
+    # bars that stay by the owner's wish would count as darkness; treated with the rest they stay black
+    part = _part(decoded.pixels, picture_box(_luma(decoded.pixels)))
+    light = light_of(part, is_coarse=is_coarse_jpeg(data))
+    return replace(decoded, pixels=_shrunk(decoded.pixels, long_side_px)), light
+
+
+def _part(pixels: NDArray[np.uint8], box: PixelBox | None) -> NDArray[np.uint8]:
+    return pixels if box is None else pixels[box.y : box.bottom, box.x : box.right]
 
 
 def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -6,12 +6,15 @@ import pytest
 from bench import quality, quality_sound
 from bench import quality_damage as damage
 from config.pipeline_rules import Defect
+from pipelines.options import PromptOptions
+from pipelines.prompts import corrections
 from pipelines.providers.local import colour, exposure
 from pipelines.providers.local.bars import picture_box
 from pipelines.providers.local.comb import Curve, comb_of, is_coarse_jpeg
 from pipelines.providers.local.kind import is_drawn, is_toned
 from pipelines.providers.local.light import level_counts
-from pipelines.providers.local.measure import measure, share_of
+from pipelines.providers.local.measure import share_of
+from pipelines.providers.local.work import analysis_of, enhanced
 
 LIGHT_AND_COLOUR = {Defect.IS_DARK, Defect.IS_OVEREXPOSED, Defect.HAS_COLOR_CAST}
 
@@ -54,18 +57,18 @@ def test_picture_that_was_meant_so_keeps_its_light_and_colours(kind):
 def test_picture_of_one_colour_has_no_white_that_tells_of_its_light(kind, name, seed):
     pixels = made(kind, name, seed)
 
-    measures = measure(damage.through_jpeg(pixels))
+    analysis, _, _ = found_in(pixels)
 
-    assert not measures.found() & LIGHT_AND_COLOUR
+    assert not analysis.defects.found() & LIGHT_AND_COLOUR
 
 
 def test_cast_of_a_photograph_is_borne_out_by_its_white():
     """The sibling of the last: the same rule lets casts of whole pictures pass."""
     for name in ("coffee.png", "motorcycle_right.png"):
         for hurt in ("tungsten", "strong blue"):
-            measures = measure(damage.through_jpeg(damage.CAMERA[hurt](photograph(name))))
+            analysis, _, _ = found_in(damage.CAMERA[hurt](photograph(name)))
 
-            assert Defect.HAS_COLOR_CAST in measures.found()
+            assert Defect.HAS_COLOR_CAST in analysis.defects.found()
 
 
 @pytest.mark.parametrize("seed", [0, 3, 5, 6])
@@ -88,6 +91,26 @@ def test_damage_by_light_comes_out_better(name, hurt, least_gain):
     seen = quality.outcome(hurt, name, truth, damage.as_jpeg(damage.CAMERA[hurt](truth)), is_sound=False)
 
     assert seen.gain >= least_gain
+
+
+@pytest.mark.parametrize("name", ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_right.png", "rocket.jpg"])
+@pytest.mark.parametrize("hurt", ["dark", "one stop under", "one stop over"])
+@pytest.mark.parametrize("side_px", [200, 380])
+def test_light_that_analysis_found_wrong_is_mended_in_a_smaller_result_too(name, hurt, side_px):
+    data = damage.as_jpeg((damage.DAMAGES | damage.CAMERA)[hurt](photograph(name)), 97)
+    analysis = analysis_of(data, quality.LIMITS)
+
+    result = enhanced(data, None, None, side_px, corrections(analysis, PromptOptions()), quality.LIMITS)
+
+    is_wrong = bool(analysis.defects.found() & {Defect.IS_DARK, Defect.IS_OVEREXPOSED})
+    assert any(said.startswith(("brightened", "light")) for said in result.treatments) == is_wrong
+
+
+def test_comb_of_a_picture_too_large_to_be_measured_whole_is_seen():
+    photo = np.tile(photograph("chelsea.png"), (8, 8, 1))
+    data = damage.as_jpeg(damage.dark(photo, 2.2), 98)
+
+    assert analysis_of(data, quality.LIMITS).measures["gamma"] == pytest.approx(2.2, rel=0.02)
 
 
 @pytest.mark.parametrize("hurt", ["weak blue", "fluorescent", "moderate noise", "defocus", "motion", "one stop over"])
