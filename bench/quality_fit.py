@@ -5,10 +5,11 @@ used, never what is held out. The committed models had CBSD68, McMaster18 and
 Kodak24 (public test sets of denoising and demosaicking papers) as further
 folders. Needs scikit-learn, which nothing else here does. Writes
 pipelines/providers/local/coefficients.py, and prints how well the scores tell
-on photographs that a fit didn't see.
+on photographs that a fit didn't see. `--reach` writes nothing: it prints how
+much of the damage by light could be found, at which price in sound pictures.
 """
 
-import sys
+import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from bench import photographs, quality_sound
 from bench import quality_damage as damage
 from pipelines.providers.local import colour, exposure, light
+from pipelines.providers.local.comb import Curve, comb_of
 from pipelines.providers.local.scores import DEPTH, Score, terms
 
 Figures = NDArray[np.float64]
@@ -41,6 +43,12 @@ TONED = ("sepia", "cyanotype", "interface", "chart", "line_art")
 
 TREES = 60
 
+CURVES = {"gamma": (Curve.GAMMA,), "under": (Curve.LACK,), "over": (Curve.LIGHT, Curve.GAIN)}
+"""What each kind of damage by light would leave a comb of."""
+
+SHARES = (0.0, 0.005, 0.01, 0.02)
+"""Of sound pictures that are taken for damaged: what `--reach` asks about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -54,6 +62,8 @@ class Row:
     cast: tuple[float, float]
     amount: float
     pixels: damage.Pixels
+    has_comb: tuple[bool, bool]
+    """Whether the damage is proved by its comb: before the picture was a JPEG, and afterwards."""
 
 
 def cast_of(gains: tuple[float, float, float]) -> tuple[float, float]:
@@ -116,10 +126,15 @@ def rows_of(numbered: tuple[int, Path | str]) -> list[Row]:
         cast = done if isinstance(done, tuple) else (0.0, 0.0)
         amount = done if isinstance(done, float) else 0.0
         figures = exposure.exposure_figures(seen, small)
-        rows.append(
-            Row(kind, done is None, number, figures, answers, cast, amount, light.small_copy(seen, colour.SIDE_PX))
-        )
+        coloured = light.small_copy(seen, colour.SIDE_PX)
+        combs = (has_comb(kind, pixels, amount), has_comb(kind, seen, amount))
+        rows.append(Row(kind, done is None, number, figures, answers, cast, amount, coloured, combs))
     return rows
+
+
+def has_comb(kind: str, pixels: damage.Pixels, stops: float) -> bool:
+    near = 2**stops if kind == "under" else None
+    return any(comb_of(light.level_counts(pixels), curve, near).is_clear for curve in CURVES.get(kind, ()))
 
 
 def standard(figures: Figures) -> tuple[Figures, Figures]:
@@ -137,23 +152,48 @@ def boosted(figures: Figures, labels: Figures, weights: Figures) -> Any:
     return model.fit(figures, labels, sample_weight=weights)
 
 
-def detector(figures: Figures, rows: list[Row], found: str, *, false_share: float) -> dict[str, Any]:
-    """Fit a score whose 0 lies where `false_share` of the sound pictures that a fit didn't see pass (five folds)."""
+def unseen_scores(figures: Figures, rows: list[Row], found: str) -> tuple[Figures, Figures, Figures]:
+    """Return which rows are damaged so, their weights, and scores of five fits, none of which saw the photograph."""
     labels = np.array([row.kind == found for row in rows])
-    is_sound = np.array([row.is_sound for row in rows])
     weights = np.array([HEAVY.get(row.kind, 1.0) if row.is_sound or row.kind == found else 0.5 for row in rows])
     folds = np.array([row.photo % 5 for row in rows])
     unseen = np.zeros(len(rows))
     for fold in range(5):
         out = folds == fold
         unseen[out] = boosted(figures[~out], labels[~out], weights[~out]).decision_function(figures[out])
-    threshold = float(np.quantile(unseen[is_sound & ~np.isin([row.kind for row in rows], TONED)], 1 - false_share))
+    return labels, weights, unseen
+
+
+def judged(rows: list[Row]) -> Figures:
+    """Return which rows are sound and known by nothing else."""
+    return np.array([row.is_sound and row.kind not in TONED for row in rows])
+
+
+def detector(figures: Figures, rows: list[Row], found: str, *, false_share: float) -> dict[str, Any]:
+    """Fit a score whose 0 lies where `false_share` of the sound pictures that a fit didn't see pass."""
+    labels, weights, unseen = unseen_scores(figures, rows, found)
+    threshold = float(np.quantile(unseen[judged(rows)], 1 - false_share))
     by_kind: dict[str, list[bool]] = defaultdict(list)
     for row, score in zip(rows, unseen, strict=True):
         by_kind[row.kind].append(bool(score > threshold))
     told = {kind: f"{np.mean(passes):.2f}" for kind, passes in sorted(by_kind.items()) if np.mean(passes) > 0.005}
     print(f"{found}: threshold {threshold:.2f}; pass {told}", flush=True)
     return exported(boosted(figures, labels, weights), threshold)
+
+
+def report_reach(rows: list[Row]) -> None:
+    figures = np.array([row.exposure for row in rows])
+    asked = " | ".join(f"{share:.1%} of the sound" for share in SHARES)
+    print(f"| damage | n | proved by a comb, before JPEG | afterwards | found by likeness, at {asked} |")
+    print("|" + "---|" * (4 + len(SHARES)))
+    for found in CURVES:
+        labels, _, unseen = unseen_scores(figures, rows, found)
+        sound = np.sort(unseen[judged(rows)])[::-1]
+        shares = [np.mean(unseen[labels] > sound[int(share * len(sound))]) for share in SHARES]
+        proved = np.mean([row.has_comb for row in rows if row.kind == found], axis=0)
+        cells = " | ".join(f"{share:.0%}" for share in [*proved, *shares])
+        print(f"| {found} | {labels.sum()} | {cells} |", flush=True)
+    print(f"\n{judged(rows).sum()} sound pictures.")
 
 
 def exported(model: Any, threshold: float) -> dict[str, Any]:
@@ -225,14 +265,21 @@ def kept() -> dict[Score, dict[str, Any]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="the photographs, and others to fit on")
+    parser.add_argument("--reach", action="store_true", help="print what could be found, and write nothing")
+    arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    folders = [Path(name) for name in sys.argv[1:]]
+    folders: list[Path] = arguments.folders
     paths: list[Path | str] = [row.path(folders[0]) for row in photographs.listed(photographs.FITTING)]
     paths += list(damage.photographs(folders[1:]))
     paths += [make.__name__ for make in quality_sound.DRAWN]
     with Pool() as pool:
         rows = [row for made in pool.imap(rows_of, enumerate(paths), 4) for row in made]
     print(f"{len(paths)} photographs, {len(rows)} pictures", flush=True)
+    if arguments.reach:
+        report_reach(rows)
+        return
     write(kept() | fit_exposure(rows) | fit_cast(rows))
 
 

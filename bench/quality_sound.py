@@ -143,10 +143,11 @@ def blue_haze(photo: Values, rng: np.random.Generator) -> Values:
 
 
 def flowers(photo: Values, rng: np.random.Generator) -> Values:
-    """Yellow to green, or red to yellow, and nothing else."""
+    """Yellow to green, or red to yellow, and nothing else; what had no colour of its own lies in the shade."""
     colours = np.asarray(cv2.cvtColor(photo.astype(np.float32), cv2.COLOR_RGB2HSV))
     first = rng.uniform(10, 20)
     colours[..., 0] = first + colours[..., 0] / 360 * rng.uniform(45, 75)
+    colours[..., 2] *= 0.45 + 0.55 * colours[..., 1]
     colours[..., 1] = 0.5 + 0.5 * colours[..., 1]
     return np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB), np.float64)
 

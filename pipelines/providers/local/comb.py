@@ -65,7 +65,7 @@ class Comb:
         return self.height >= CLEAR_FROM and self.prominence >= ALONE_FROM
 
 
-def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None) -> Comb:
+def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None, *, are_alike: bool = False) -> Comb:
     """Look for the comb of a curve.
 
     Args:
@@ -73,6 +73,7 @@ def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None
         curve: GAMMA is a power of sRGB values, LIGHT a gain in linear light, GAIN a gain of sRGB values, and LACK
             what linear light was divided by.
         near: look at amounts like this one only, because other evidence says so.
+        are_alike: whether the channels repeat each other, as those of a picture of one hue do: then they count as one.
     """
     amounts, lowest, phases = _phases(curve)
     total, highest = np.zeros(len(amounts)), np.zeros(len(amounts))
@@ -82,7 +83,7 @@ def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None
         total += height
         highest = np.maximum(highest, height)
     # one channel alone may have been stretched by a white balance
-    heights = np.minimum(total, 3 * (total - highest))
+    heights = total / len(counts) if are_alike else np.minimum(total, 3 * (total - highest))
     if near is not None:
         heights = np.where(np.abs(np.log(amounts / near)) < _NEAR, heights, 0)
     best = int(heights.argmax())

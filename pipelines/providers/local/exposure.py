@@ -43,6 +43,12 @@ def white_level(pixels: NDArray[np.uint8]) -> int:
     return int(np.searchsorted(below, 0.999 * below[-1]))
 
 
+def ends_apart(pixels: NDArray[np.uint8]) -> float:
+    """Return how far the channels' brightest thousandths lie apart: the natural logarithm of their linear light."""
+    ends = np.percentile(pixels[::2, ::2].reshape(-1, 3), 99.9, axis=0)
+    return float(np.ptp(np.log(LIGHT[ends.astype(np.int32)] + 0.001)))
+
+
 def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Describe how light is spread.
 

@@ -217,6 +217,17 @@ def test_comb_of_a_stretched_range_tells_by_how_much(curve, hurt, amount):
     assert not comb_of(level_counts(photo), curve, near).is_clear
 
 
+@pytest.mark.parametrize("name", ["coffee.png", "astronaut.png"])
+@pytest.mark.parametrize("tone", [(1, 1, 1), (0.6, 0.8, 1)])
+def test_channels_that_repeat_each_other_prove_no_more_than_one(name, tone):
+    grey = photograph(name).mean(2, keepdims=True)
+    counts = level_counts(damage.lit(damage.rounded(grey * np.array(tone)), (0.5, 0.5, 0.5)))
+
+    together, alone = comb_of(counts, Curve.LACK, 2.0), comb_of(counts, Curve.LACK, 2.0, are_alike=True)
+
+    assert together.height > 2 * alone.height
+
+
 def test_coarse_jpeg_is_no_evidence_of_an_exposure():
     pixels = photograph("chelsea.png")
 
