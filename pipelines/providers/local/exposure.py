@@ -17,7 +17,7 @@ WHITE_LEVEL = 245
 MAX_GAIN = 8.0
 """Three stops: what needs more has no levels left to show."""
 
-OVER_GAIN = 2.4
+OVER_GAIN = 2.2
 """Overexposure can't be measured exactly, since what was clipped is lost: in linear light, a little over a stop."""
 
 _SHOULDER = 0.88
