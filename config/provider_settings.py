@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from config.gate_terms import WARNING_FRACTION
 from config.model_prices import BUDGETS, MODEL_PRICES_USD, RATES
@@ -29,11 +28,11 @@ def contract_field(name: str, default: Any, meaning: str) -> Any:
     return Field(default, validation_alias=name, description=meaning)
 
 
-class ProviderSettings(BaseSettings):
+class ProviderSettings(BaseModel):
     """The part of `Settings` that is about providers."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, populate_by_name=True, hide_input_in_errors=True
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, validate_default=True, hide_input_in_errors=True
     )
 
     provider: Names = contract_field(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from typing_extensions import override
 
 from config.job_terms import DEFAULT_QUEUE
@@ -242,19 +241,6 @@ class Settings(ProviderSettings):
         description="on: fetch inputs from loopback addresses too; for tests only, it opens inside hosts. "
         "`darkroom db upgrade` records it",
     )
-
-    @override
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the caller only: `load_settings` reads the environment once, unknown names included."""
-        return (init_settings,)
 
     @model_validator(mode="after")
     def _no_silent_fallback(self) -> "Settings":

@@ -24,11 +24,12 @@ from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, StageError
 from pipelines.imaging.header import read_header
 from pipelines.limits import upload_limits
+from pipelines.providers.sizes import size_refusal
 from pipelines.requests import aspect_of
 from workers.objects import recorded_storage, take_back
 from workers.operations.errors import InvalidInputError, OperationError, translated
 from workers.operations.models import require_known_models_of
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 
 class StorageRefusedError(OperationError):
@@ -225,8 +226,6 @@ def _require_size(settings: Settings, wished: str | None, tier: str, *, is_of_wo
     Raises:
         InvalidInputError: says which model makes which size.
     """
-    from pipelines.providers.registry import size_refusal  # noqa: PLC0415 - heavy, and needed for this setting alone
-
     if reason := size_refusal(settings, wished, Tier(tier).long_side_px, is_of_words=is_of_words):
         raise InvalidInputError(reason)
 

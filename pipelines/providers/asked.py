@@ -124,13 +124,3 @@ def _is_akin(sent: Colour, came: Colour) -> bool:
     darker_levels = (sum(sent) - sum(came)) / len(sent)
     more_chroma_levels = (max(came) - min(came)) - (max(sent) - min(sent))
     return darker_levels <= AKIN_LEVELS and more_chroma_levels <= AKIN_LEVELS
-
-
-def shortfall(model: str, made_px: int, long_side_px: int) -> str | None:
-    """Return why a model's largest picture can't fill a tier without being enlarged; None if it can."""
-    if made_px >= LEAST_SIZE_FRACTION * long_side_px:
-        return None
-    return (
-        f"{model} makes pictures of at most {made_px} pixels, and the tier has {long_side_px}; choose a smaller tier "
-        "or another model, or set DARKROOM_OVER_SIZE=enlarge"
-    )

@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipelines.keys import key_problem
 from pipelines.storage.file import FileStorage
-from pipelines.storage.s3 import S3Storage
 from pipelines.storage.storage import Storage
 
+Opener = Callable[[], Storage]
+"""Opens the storage of a URL that has been checked."""
 
-def _open_file(storage_url: str, public_url: str | None) -> Storage:
+
+def _file(storage_url: str, public_url: str | None) -> Opener:
     parts = urlsplit(storage_url)
     root = Path(unquote(parts.path))
     if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/") or "\0" in str(root):
@@ -20,14 +23,14 @@ def _open_file(storage_url: str, public_url: str | None) -> Storage:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"STORAGE_URL names {root}, which can't be made a folder: {error.strerror}") from error
-    return FileStorage(root, public_url)
+    return partial(FileStorage, root, public_url)
 
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """Amazon S3 User Guide, general purpose bucket naming rules, read 2026-11."""
 
 
-def _open_s3(storage_url: str, public_url: str | None) -> Storage:
+def _s3(storage_url: str, public_url: str | None) -> Opener:
     parts = urlsplit(storage_url)
     prefix = parts.path.strip("/")
     if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
@@ -36,18 +39,24 @@ def _open_s3(storage_url: str, public_url: str | None) -> Storage:
         raise ValueError(f"STORAGE_URL with s3: has a prefix that can't stand in a key: {problem}")
     if not public_url:
         raise ValueError("STORAGE_URL with s3: needs STORAGE_PUBLIC_URL: a presigned URL in a row dies")
-    return S3Storage(parts.netloc, prefix, public_url)
+    return partial(_open_s3, parts.netloc, prefix, public_url)
 
 
-BACKENDS: dict[str, Callable[[str, str | None], Storage]] = {
-    "file": _open_file,
-    "s3": _open_s3,
+def _open_s3(bucket: str, prefix: str, public_url: str) -> Storage:
+    from pipelines.storage.s3 import S3Storage  # noqa: PLC0415 - boto3 takes 0.3 s, and with files nobody needs it
+
+    return S3Storage(bucket, prefix, public_url)
+
+
+BACKENDS: dict[str, Callable[[str, str | None], Opener]] = {
+    "file": _file,
+    "s3": _s3,
 }
-"""Scheme of STORAGE_URL -> how to open it."""
+"""Scheme of STORAGE_URL -> what checks the URL and returns how to open it."""
 
 
-def open_storage(storage_url: str, public_url: str | None = None) -> Storage:
-    """Open the storage that a URL names; `file:` makes its root folder, nothing else is touched.
+def checked_opener(storage_url: str, public_url: str | None = None) -> Opener:
+    """Check the URL of a storage and return how to open it; `file:` makes its root folder, nothing else is touched.
 
     Args:
         storage_url: such as `file:///path`.
@@ -61,3 +70,12 @@ def open_storage(storage_url: str, public_url: str | None = None) -> Storage:
     if scheme not in BACKENDS:
         raise ValueError(f"STORAGE_URL starts with {scheme[:20]!r}; known are {', '.join(sorted(BACKENDS))}")
     return BACKENDS[scheme](storage_url, public_url)
+
+
+def open_storage(storage_url: str, public_url: str | None = None) -> Storage:
+    """Open the storage that a URL names.
+
+    Raises:
+        ValueError: as `checked_opener`.
+    """
+    return checked_opener(storage_url, public_url)()

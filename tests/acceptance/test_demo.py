@@ -25,10 +25,10 @@ from config.settings import Settings
 from pipelines.keys import enhanced_key
 from pipelines.providers.local.learned import FAITHFUL, missing
 from workers.cli.app import main
-from workers.cli.demo_cast import CAST
-from workers.cli.demo_facts import Entry, Facts, _problems_of
-from workers.cli.demo_page import write_page
-from workers.cli.demo_sheet import WIDTH_PX, write_sheet
+from workers.demo.cast import CAST
+from workers.demo.facts import Entry, Facts, _problems_of
+from workers.demo.page import write_page
+from workers.demo.sheet import WIDTH_PX, write_sheet
 from workers.submission import Picture
 
 DEMO = [sys.executable, "-m", "workers.cli.app", "demo"]

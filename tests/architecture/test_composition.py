@@ -5,7 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKERS = {
-    "workers/process/compose.py": {"Database", "create_async_engine", "open_storage"},
+    "workers/process/compose.py": {"create_async_engine"},
+    "workers/process/runtime.py": {"Database", "open_storage"},
     "workers/process/tools.py": {"PixelPool", "open_providers", "LocalProvider", "Gate"},
     "workers/process/wake_up.py": {"RedisWakeUps", "RabbitmqBroker"},
 }

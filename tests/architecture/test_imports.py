@@ -55,3 +55,51 @@ def test_no_import_leads_back_to_its_module():
 )
 def test_circle_is_found_whatever_kind_of_import_closes_it(back):
     assert set(circle_of({"one": "import two", "two": "import three", "three": back})) == {"one", "two", "three"}
+
+
+LATE = {
+    "pipelines/storage/backends.py",
+    "workers/cli/app.py",
+    "workers/cli/opening.py",
+    "workers/process/runtime.py",
+}
+"""Files in which a function imports: what takes long to import and most commands don't need. Five at most."""
+
+BY_NAME = {
+    "pipelines/imaging/child.py": "a pixel child is told by name what to run",
+    "pipelines/providers/local/learned.py": "networks are optional",
+    "workers/cli/lazy.py": "a command's module is imported when it is called",
+}
+"""Files that import a module by its name."""
+
+
+def late_imports(text: str) -> list[int]:
+    """Return the lines of the imports that stand inside functions."""
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = (node for function in functions for node in ast.walk(function))
+    return sorted({node.lineno for node in inside if isinstance(node, ast.Import | ast.ImportFrom)})
+
+
+def sources():
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        yield str(path.relative_to(ROOT)), path.read_text()
+
+
+def test_imports_stand_at_the_top_but_for_those_with_a_reason():
+    late = [(path, text.splitlines()[line - 1]) for path, text in sources() for line in late_imports(text)]
+
+    assert {path for path, _ in late} == LATE
+    assert len(late) <= 5
+    assert [path for path, line in late if "# noqa: PLC0415 - " not in line] == []
+
+
+def test_modules_are_imported_by_name_in_three_places():
+    assert {path for path, text in sources() if "import_module(" in text or "__import__(" in text} == set(BY_NAME)
+
+
+def test_import_inside_a_function_is_found():
+    text = (
+        "import a\nif a:\n    import b\ndef f():\n    import c\nclass C:\n  async def g(self):\n    from d import e\n"
+    )
+
+    assert late_imports(text) == [5, 8]

@@ -27,7 +27,8 @@ from tests.slow_worker import SlowProvider
 from workers import submission
 from workers.operations import jobs
 from workers.process import tools, worker
-from workers.process.compose import Runtime, open_runtime
+from workers.process.compose import open_runtime
+from workers.process.runtime import Runtime
 from workers.process.wake_up import Lanes
 
 DIED = 99

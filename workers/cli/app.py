@@ -1,69 +1,30 @@
 """The program `darkroom`: its commands, and what becomes of whatever they raise."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by whoever needs it, so that --help is there at once
-
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
-from typing import Annotated
+from types import FrameType, MappingProxyType
 
 import typer
 
-from workers.cli import (
-    costs,
-    database,
-    demo,
-    diagnostics,
-    enhance,
-    generate,
-    jobs,
-    pipelines,
-    processes,
-    queues,
-    schedule,
-    tokens,
-)
-from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED, explain
-
-app = typer.Typer(
-    name="darkroom",
-    help="Drain image jobs out of an application's own PostgreSQL tables. Start with `darkroom demo`.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-# In the order in which --help lists them
-for command in (
-    demo.demo,
-    enhance.enhance,
-    generate.generate,
-    generate.modify,
-    processes.up,
-    processes.worker,
-    processes.scheduler,
-):
-    app.command()(command)
-for group, name in (
-    (jobs.app, "jobs"),
-    (queues.app, "queue"),
-    (pipelines.app, "pipelines"),
-    (tokens.app, "tokens"),
-    (schedule.app, "schedule"),
-    (database.app, "db"),
-):
-    app.add_typer(group, name=name)
-for command in (diagnostics.config, diagnostics.doctor, costs.costs):
-    app.command()(command)
+from config.masking import SecretMask
+from workers.cli.catalogue import COMMANDS
+from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED
+from workers.cli.lazy import HELP, LazyGroup
 
 
-@app.callback()
-def options(*, debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
-    """Take the options of every command; `main` acts on them, and here they are seen in --help."""
+class Darkroom(LazyGroup):
+    """The program: all commands, and the options that `main` takes out of whatever was typed."""
+
+    sections = COMMANDS
+    options = MappingProxyType(
+        {
+            "--debug": "Show the traceback of an error; with any command.",
+            "-h, --help": "Show help; of any group and command.",
+        }
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        code = app(given, standalone_mode=False)
+        code = program().main(given, prog_name="darkroom", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -102,8 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return SIGNALLED + signals[0] if signals and code == INTERRUPTED else (code or DONE)
 
 
+def program() -> Darkroom:
+    """Make the program's group of commands."""
+    return Darkroom(
+        name="darkroom",
+        help="Drain image jobs out of an application's own PostgreSQL tables. Start with `darkroom demo`.",
+        context_settings={"help_option_names": list(HELP)},
+    )
+
+
 def _report(error: Exception, *, is_debug: bool) -> int:
-    from config.masking import SecretMask
+    from workers.cli.reporting import explain  # noqa: PLC0415 - needs every package that raises an error of its own
 
     mask = SecretMask()
     code, line = explain(error)

@@ -1,19 +1,19 @@
 """The command costs: what provider calls cost, and the switch that stops buying."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from models.gate.costs import CostLine
 from workers.cli.failures import DONE, CommandUsageError
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import Column, chosen, column, print_json, print_table
 from workers.cli.parameters import Json, Limit, Reason
-
-if TYPE_CHECKING:
-    from models.gate.costs import CostLine
-    from workers.process.compose import Runtime
+from workers.operations.actions import os_user
+from workers.operations.costs import list_costs, set_buying
+from workers.process.runtime import Runtime
 
 
 class ByName(StrEnum):
@@ -39,12 +39,8 @@ def costs(
     """Show what provider calls cost; --stop and --resume turn the kill switch."""
     if stop and resume:
         raise CommandUsageError("--stop and --resume exclude each other; give one")
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import Column, chosen, column, print_json, print_table
-    from workers.operations.actions import os_user
-    from workers.operations.costs import list_costs, set_buying
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         if stop or resume:
             state = await set_buying(runtime, is_stopped=stop, actor=os_user(), reason=reason)
             if as_json:
@@ -67,7 +63,7 @@ def costs(
     return run_with_runtime(work)
 
 
-def _group(name: str, line: "CostLine") -> str | None:
+def _group(name: str, line: CostLine) -> str | None:
     return line.group[name]
 
 

@@ -1,20 +1,26 @@
 """Commands about the schema: db upgrade, db check, db sql."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
 import asyncio
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from config.embedded.services import embedded_services
+from models.job_tables.registry import JOB_TABLES
+from models.schema.migrate import check as find_problems
+from models.schema.migrations.grants import PRODUCERS, READERS
+from models.schema.rendered import rendered_files, statements_about
 from workers.cli.failures import DONE, FAILED, CommandUsageError
+from workers.cli.migrating import upgrade_database
+from workers.cli.opening import open_settings
+from workers.cli.output import print_json
 from workers.cli.parameters import Json
+from workers.operations.actions import os_user
+from workers.operations.taking_over import take_over_jobs
+from workers.process.compose import migration_engine
 
-app = typer.Typer(help="Bring a database to this version.")
 
-
-@app.command()
 def upgrade(
     grant: Annotated[
         str | None,
@@ -44,13 +50,6 @@ def upgrade(
     TOKENS says who charges; on tables of another tool it must be set the first time. There, jobs that another worker
     left are left alone until --take-over.
     """
-    from config.embedded.services import embedded_services
-    from models.schema.migrations.grants import PRODUCERS, READERS
-    from workers.cli.opening import open_settings, upgrade_database
-    from workers.cli.output import print_json
-    from workers.operations.actions import os_user
-    from workers.operations.taking_over import take_over_jobs
-
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
         result = asyncio.run(upgrade_database(settings, services, grant, grant_read, with_application=with_application))
@@ -92,18 +91,11 @@ def upgrade(
     return DONE
 
 
-@app.command()
 def check(*, as_json: Json = False) -> int:
     """Say what is wrong with the database.
 
     Exits 0 if it is what this version needs, else 1.
     """
-    from config.embedded.services import embedded_services
-    from models.schema.migrate import check as find_problems
-    from workers.cli.opening import open_settings
-    from workers.cli.output import print_json
-    from workers.process.compose import migration_engine
-
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
         engine = migration_engine(services)
@@ -118,7 +110,6 @@ def check(*, as_json: Json = False) -> int:
     return FAILED if any(problem.kind != "ahead" for problem in problems) else DONE
 
 
-@app.command()
 def sql(
     table: Annotated[
         str | None, typer.Option("--table", metavar="NAME", help="Only what names this job table, or is made for it.")
@@ -128,10 +119,6 @@ def sql(
 
     Needs no database.
     """
-    from models.job_tables.registry import JOB_TABLES
-    from models.schema.rendered import rendered_files, statements_about
-    from workers.cli.opening import open_settings
-
     chosen = {name: one for one in JOB_TABLES for name in (one.name, one.relation)}
     if table is not None and table not in chosen:
         raise CommandUsageError(f"--table {table!r}: give {', '.join(one.relation for one in JOB_TABLES)}")

@@ -1,12 +1,11 @@
 """The command enhance: pictures in, pictures out."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from workers.cli.enhancing import Request, run
 from workers.cli.failures import CommandUsageError
 from workers.cli.parameters import Json, PipelinesTier
 
@@ -45,8 +44,6 @@ def enhance(
 
     if pipeline_token is not None and pipeline is None:
         raise CommandUsageError("--pipeline-token is of a pipeline; name it with --pipeline")
-
-    from workers.cli.enhancing import Request, run
 
     return run(
         Request(

@@ -22,7 +22,7 @@ from workers.cli.progress import follow_jobs
 from workers.operations.errors import OperationError
 from workers.operations.jobs import get_jobs
 from workers.operations.users import require_user
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 from workers.submission import Picture, check_picture, new_id, read_result, store_picture, submit_picture
 
 
@@ -59,7 +59,7 @@ def run(request: Request) -> int:
     Raises:
         OperationError: nothing could be submitted at all.
     """
-    return run_with_runtime(lambda runtime: _Enhancing(request, runtime).run())
+    return run_with_runtime(lambda runtime: _Enhancing(request, runtime).run(), submits=True)
 
 
 class _Enhancing:

@@ -1,16 +1,16 @@
 """The command jobs explain."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from workers.cli.failures import DONE
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import column, print_json, print_table
 from workers.cli.parameters import Json
-
-if TYPE_CHECKING:
-    from workers.process.compose import Runtime
+from workers.cli.wording import event_words, waiting_words
+from workers.operations.explaining import explain_job
+from workers.process.runtime import Runtime
 
 
 def explain(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json: Json = False) -> int:
@@ -18,12 +18,8 @@ def explain(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_js
 
     Every claim, stage, provider call, retry, rescue, pause, charge and refund; also of a job whose row is deleted.
     """
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import column, print_json, print_table
-    from workers.cli.wording import event_words, waiting_words
-    from workers.operations.explaining import explain_job
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         story = await explain_job(runtime, job_id)
         timeline = [
             {

@@ -1,7 +1,5 @@
 """The commands generate and modify: words in, pictures out."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
 import re
 from pathlib import Path
 from typing import Annotated, Final
@@ -9,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from workers.cli.failures import CommandUsageError
+from workers.cli.generating import Request, run
 from workers.cli.parameters import Json, Tier, TierName
 
 MAX_ASPECT: Final = 8
@@ -72,7 +71,5 @@ def _run(
         raise CommandUsageError("--out needs the result; leave out --no-wait")
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise CommandUsageError(f"--out {out} is not a directory; name one, it is made if it is missing")
-
-    from workers.cli.generating import Request, run
 
     return run(Request(prompt, tier.name, path, aspect, None if out is None else Path(out), user, not no_wait, as_json))

@@ -18,7 +18,7 @@ from workers.cli.progress import follow_jobs
 from workers.operations.errors import OperationError
 from workers.operations.jobs import get_jobs
 from workers.operations.users import require_user
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 from workers.submission import read_result, store_input, submit_generation
 
 LABEL_CHARS = 40
@@ -49,7 +49,7 @@ def run(request: Request) -> int:
     Raises:
         OperationError: it could not be submitted.
     """
-    return run_with_runtime(lambda runtime: _run(request, runtime))
+    return run_with_runtime(lambda runtime: _run(request, runtime), submits=True)
 
 
 async def _run(request: Request, runtime: Runtime) -> int:

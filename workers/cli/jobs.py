@@ -1,29 +1,24 @@
-"""Commands about jobs: list, show, watch, cancel; explain and retry have files of their own."""
-
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
+"""The commands jobs list, show and cancel; the others about jobs have files of their own."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
-from workers.cli.explaining import explain
+from models.queue.job_rows import Job, JobFilter
 from workers.cli.failures import DONE, FAILED
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import Column, chosen, column, duration, fields_of, note, print_fields, print_json, print_table
 from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reason, Since, Statuses, require_known
-from workers.cli.retrying import retry
+from workers.operations.actions import os_user
+from workers.operations.errors import OperationError
+from workers.operations.jobs import JobDetails, cancel_job, get_job, get_jobs, list_jobs
+from workers.operations.users import find_user
+from workers.process.runtime import Runtime
 
-if TYPE_CHECKING:
-    from models.queue.job_rows import Job
-    from workers.operations.jobs import JobDetails
-    from workers.process.compose import Runtime
-
-app = typer.Typer(help="Look at jobs, and change what becomes of them.")
-app.command()(explain)
-app.command()(retry)
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="Ids of jobs.")]
 
 
-@app.command("list")
 def list_(
     status: Statuses = None,
     user: OfUser = None,
@@ -36,13 +31,8 @@ def list_(
 ) -> int:
     """List jobs, the newest first."""
     require_known(status, job_type)
-    from models.queue.job_rows import JobFilter
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import print_json
-    from workers.operations.jobs import list_jobs
-    from workers.operations.users import find_user
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
         wanted = JobFilter([one.upper() for one in status or []], user_id, job_type, since, error)
         found = await list_jobs(runtime, wanted, limit=limit)
@@ -55,17 +45,13 @@ def list_(
     return run_with_runtime(work)
 
 
-@app.command()
 def show(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json: Json = False) -> int:
     """Show all that is known about a job.
 
     That is its row, its place in the queue, its history, its provider calls and its money.
     """
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import chosen, print_json
-    from workers.operations.jobs import get_job
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         details = await get_job(runtime, job_id)
         if as_json:
             print_json(
@@ -92,64 +78,20 @@ _CALL: Final = (
 _MONEY: Final = ("kind", "amount", "at")
 
 
-@app.command()
-def watch(
-    job_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="JOB_ID", help="Ids of jobs; all unfinished ones without.")
-    ] = None,
-    *,
-    as_json: Json = False,
-) -> int:
-    """Follow jobs until they end.
-
-    Exits 1 unless all of them end COMPLETED.
-    """
-    from models.queue.job_rows import unfinished_jobs
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import console, note, print_json
-    from workers.cli.progress import follow_jobs
-    from workers.operations.errors import NotFoundError
-    from workers.operations.jobs import get_jobs
-
-    async def work(runtime: "Runtime") -> int:
-        ids = list(dict.fromkeys(job_ids or [])) or await runtime.database.run(unfinished_jobs)
-        known = {job.id: job for job in await get_jobs(runtime, ids)}
-        if missing := [job_id for job_id in job_ids or [] if job_id not in known]:
-            raise NotFoundError(f"job {missing[0]} not found; `darkroom jobs list` shows the newest")
-        if not known and not as_json:
-            note("no job is unfinished")
-            return DONE
-        labels = {job_id: f"{job.job_type} {job.tier}" for job_id, job in known.items()}
-        screen = console(is_error=as_json)
-        progress = await follow_jobs(runtime, labels, screen, keeps_table=True, label_title="type and tier")
-        if as_json:
-            print_json([job.columns for job in await get_jobs(runtime, known)])
-        elif screen.is_terminal:  # elsewhere its line says it
-            for one in progress:
-                if one.error is not None and one.status != "COMPLETED":
-                    note(f"darkroom: job {one.job_id}: {one.error}")
-        return DONE if all(one.status == "COMPLETED" for one in progress) else FAILED
-
-    return run_with_runtime(work)
-
-
-@app.command()
 def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
     """Cancel jobs that haven't ended.
 
     Each is refunded at once, and a running one stops within 2 s.
     """
-    from workers.operations.actions import os_user
-    from workers.operations.jobs import cancel_job
 
-    async def verb(runtime: "Runtime", job_id: str) -> str:
+    async def verb(runtime: Runtime, job_id: str) -> str:
         await cancel_job(runtime, job_id, actor=os_user(), reason=reason)
         return job_id
 
     return _change(job_ids, verb, _cancelled, as_json=as_json)
 
 
-def _cancelled(job_id: str, job: "Job") -> str:
+def _cancelled(job_id: str, job: Job) -> str:
     """Say what became of a job; its row keeps the label of before where the database refuses another."""
     if job.status == "CANCELLED":
         return f"job {job_id} is CANCELLED"
@@ -159,18 +101,14 @@ def _cancelled(job_id: str, job: "Job") -> str:
 
 def _change(
     job_ids: list[str],
-    verb: Callable[["Runtime", str], Awaitable[str]],
-    sentence: Callable[[str, "Job"], str],
+    verb: Callable[[Runtime, str], Awaitable[str]],
+    sentence: Callable[[str, Job], str],
     *,
     as_json: bool,
 ) -> int:
     """Do a verb to each job; those that refuse say why, and the others go on."""
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import note, print_json
-    from workers.operations.errors import OperationError
-    from workers.operations.jobs import get_jobs
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         code = DONE
         changed: list[Job] = []
         for job_id in job_ids:
@@ -191,8 +129,7 @@ def _change(
     return run_with_runtime(work)
 
 
-def _print_jobs(jobs: list["Job"], cost_column: str) -> None:
-    from workers.cli.output import Column, column, print_table
+def _print_jobs(jobs: list[Job], cost_column: str) -> None:
 
     print_table(
         jobs,
@@ -210,8 +147,7 @@ def _print_jobs(jobs: list["Job"], cost_column: str) -> None:
     )
 
 
-def _print_details(details: "JobDetails") -> None:
-    from workers.cli.output import Column, column, duration, fields_of, print_fields, print_table
+def _print_details(details: JobDetails) -> None:
 
     print_fields(details.job.columns)
     if details.queue is not None:

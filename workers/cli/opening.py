@@ -1,17 +1,22 @@
-"""What a command opens before it works: settings, services, a migrated database, the runtime."""
+"""What a command opens before it works: settings, services, the database, the runtime.
+
+What takes long to import stands in `workers.cli.migrating`, and is imported once a command needs it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import ModuleType
+
+import asyncpg
 
 from config.embedded.services import Services, embedded_services
 from config.log import configure_logging
-from config.model_terms import model_terms
-from config.settings import Settings, load_settings
-from models.schema.migrate import UpgradeResult, check, upgrade
-from workers.cli.failures import CommandError, CommandUsageError
-from workers.process.compose import Runtime, make_storage, migration_engine, open_runtime, require_usable
-
-_REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing", "sequence_behind"})
+from config.settings import MOST_BESIDE_WORKERS, Settings, load_settings
+from models.database import Database
+from models.schema.readiness import Installed, quick_look, read_recorded
+from pipelines.storage.backends import checked_opener
+from workers.cli.failures import CommandUsageError
+from workers.process.runtime import ModeMismatchError, Runtime, make_database
 
 
 def known_settings() -> Settings:
@@ -22,9 +27,7 @@ def known_settings() -> Settings:
     """
     settings = load_settings()
     if settings.stage_deadlines:
-        from pipelines.job_types import require_known_stages  # noqa: PLC0415 - heavy, and seldom asked for
-
-        require_known_stages(settings)
+        _migrating().require_known_stages(settings)
     return settings
 
 
@@ -40,22 +43,70 @@ def open_settings(*, is_service: bool) -> Settings:
     return settings
 
 
-def run_with_runtime(work: Callable[[Runtime], Awaitable[int]]) -> int:
+def run_with_runtime(work: Callable[[Runtime], Awaitable[int]], *, submits: bool = False) -> int:
     """Open everything, do a command's work, close everything; return the work's exit code.
+
+    Args:
+        work: of the command.
+        submits: the command makes jobs, so that everything is compared that their entering needs. Others look only
+            whether the database is migrated, which takes a tenth of the time.
 
     Raises:
         CommandError: the database isn't migrated or doesn't answer.
     """
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
-        return asyncio.run(_run(settings, services, work))
+        return asyncio.run(_run(settings, services, work, submits=submits))
 
 
-async def _run(settings: Settings, services: Services, work: Callable[[Runtime], Awaitable[int]]) -> int:
-    await require_migrated(settings, services)
+async def _run(
+    settings: Settings, services: Services, work: Callable[[Runtime], Awaitable[int]], *, submits: bool
+) -> int:
     require_storage(settings, services)
-    async with open_runtime(settings, services, wait_for_migration=False) as runtime:
+    if submits:
+        await _migrating().require_migrated(settings, services)
+    most = min(settings.connections, MOST_BESIDE_WORKERS)  # one of which is kept for LISTEN
+    database = make_database(settings, services, most_connections=most - 1)
+    await database.open()
+    try:
+        installed = await _installed(settings, services, database)
+    except BaseException:
+        await database.close()
+        raise
+    runtime = Runtime(settings, services, database, installed.installation)
+    try:
         return await work(runtime)
+    except asyncpg.InsufficientPrivilegeError:
+        await _migrating().require_migrated(settings, services)  # says which rights are missing
+        raise
+    finally:
+        await runtime.aclose()
+
+
+async def _installed(settings: Settings, services: Services, database: Database) -> Installed:
+    """See that the database is migrated and in the mode that TOKENS names; return what it has recorded.
+
+    Raises:
+        CommandError: it isn't migrated.
+        ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
+    """
+    try:
+        installed = await database.run(quick_look)
+    except asyncpg.PostgresError:  # no such schema, or no right to look at it
+        installed = None
+    if installed is None:
+        await _migrating().require_migrated(settings, services)
+        installed = await database.run(read_recorded)
+    if settings.tokens is not None and installed.mode != settings.tokens:
+        raise ModeMismatchError(settings.tokens, installed.mode)
+    return installed
+
+
+def _migrating() -> ModuleType:
+    """Import what migrates and compares a database, and all stages: seldom needed, and it takes half a second."""
+    from workers.cli import migrating  # noqa: PLC0415 - alembic, SQLAlchemy and the stages take longer than most work
+
+    return migrating
 
 
 def require_storage(settings: Settings, services: Services) -> None:
@@ -65,92 +116,6 @@ def require_storage(settings: Settings, services: Services) -> None:
         CommandUsageError: it doesn't.
     """
     try:
-        make_storage(settings, services)
+        checked_opener(services.storage_url, settings.storage_public_url)
     except ValueError as error:
         raise CommandUsageError(str(error)) from error
-
-
-async def require_migrated(settings: Settings, services: Services) -> None:
-    """Migrate embedded data where it is behind; a database of someone's own is never migrated unasked.
-
-    Raises:
-        CommandError: the database doesn't answer.
-        CommandUsageError: it isn't migrated.
-        MigrationError: the embedded database can't be migrated.
-    """
-    engine = migration_engine(services)
-    try:
-        problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
-    finally:
-        await engine.dispose()
-    if services.is_embedded and any(problem.kind in _REPAIRED_BY_UPGRADE for problem in problems):
-        await upgrade_database(settings, services)
-        return
-    for problem in problems:
-        if problem.kind == "unreachable":
-            raise CommandError(f"{problem.message}; check DATABASE_URL and the server")
-        if problem.kind in {
-            "rights_missing",
-            "not_installed",
-            "behind",
-            "not_recorded",
-            "sequence_behind",
-            "rows_hidden",
-            "rows_refused",
-        }:
-            raise CommandUsageError(problem.message)
-
-
-async def require_allowed(settings: Settings, services: Services) -> None:
-    """See that a process may work on this database as it is configured; what time may mend isn't asked about.
-
-    A server that doesn't answer and a migration that is still to come are waited for by the process itself.
-
-    Raises:
-        CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't take our rows.
-        ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
-    """
-    engine = migration_engine(services)
-    try:
-        problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
-    finally:
-        await engine.dispose()
-    if not problems:
-        await require_usable(settings, services, wait=False)
-    elif problems[0].kind in {"rights_missing", "rows_hidden", "rows_refused"}:
-        raise CommandUsageError("; ".join(problem.message for problem in problems))
-
-
-async def upgrade_database(
-    settings: Settings,
-    services: Services,
-    grant_role: str | None = None,
-    grant_read_role: str | None = None,
-    *,
-    with_application: bool = False,
-) -> UpgradeResult:
-    """Bring the database to this version, with the settings' mode, prices, cost column, regeneration and models.
-
-    Embedded data is ours, whatever somebody else keeps beside it.
-
-    Raises:
-        MigrationError: it was refused; nothing changed.
-    """
-    engine = migration_engine(services)
-    try:
-        return await upgrade(
-            engine,
-            mode=settings.tokens,
-            prices=settings.prices,
-            cost_column=settings.cost_column,
-            max_retries=settings.max_retries,
-            regeneration=settings.regeneration_terms(),
-            link_pipelines=settings.link_pipelines,
-            fetch_allow_loopback=settings.fetch_allow_loopback,
-            models=model_terms(settings),
-            grant_role=grant_role,
-            grant_read_role=grant_read_role,
-            with_application=with_application or services.is_embedded,
-        )
-    finally:
-        await engine.dispose()

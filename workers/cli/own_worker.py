@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from models.queue.stats import live_workers
 from workers.cli.failures import CommandError
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 from workers.process.supervisor import WorkerProcesses
 
 LOOK_S: Final = 5.0

@@ -1,7 +1,5 @@
 """Options that several commands share."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by whoever needs it, so that --help is there at once
-
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -9,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from models.job_state import JobStatus
+from models.job_tables.registry import JOB_TABLES
 from workers.cli.failures import CommandUsageError
 
 _AGO = re.compile(r"(\d{1,6})\s*(min|h|d)")
@@ -70,9 +70,6 @@ def require_known(statuses: list[str] | None, job_type: str | None) -> None:
     Raises:
         CommandUsageError: they aren't.
     """
-    from models.job_state import JobStatus
-    from models.job_tables.registry import JOB_TABLES
-
     for option, given, known in (
         *(("--status", one.upper(), [status.value for status in JobStatus]) for one in statuses or []),
         *(("--type", one, [name for table in JOB_TABLES for name in table.job_types]) for one in [job_type] if one),

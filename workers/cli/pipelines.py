@@ -1,20 +1,23 @@
 """Commands about pipelines: list, show, create, fork."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
+import json
+import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from models.queue.pipelines import Pipeline
 from workers.cli.failures import DONE, CommandUsageError
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import column, print_fields, print_json, print_table
 from workers.cli.parameters import Json, Limit, Tier, TierName
+from workers.operations.actions import os_user
+from workers.operations.pipelines import create_pipeline, fork_pipeline, get_pipeline, list_pipelines
+from workers.operations.users import find_user
+from workers.process.runtime import Runtime
 
-if TYPE_CHECKING:
-    from models.queue.pipelines import Pipeline
-    from workers.process.compose import Runtime
-
-app = typer.Typer(help="The ways in which pictures are treated.")
 MOST_CONFIG_CHARS = 1_000_000
 Owner = Annotated[str | None, typer.Option("--user", help="Its owner: e-mail or id. Nobody's without: for everyone.")]
 
@@ -27,7 +30,6 @@ class Visibility(StrEnum):
     LINK = "link"
 
 
-@app.command("list")
 def list_(
     user: Annotated[str | None, typer.Option("--user", help="Of this owner only: e-mail or id.")] = None,
     visibility: Annotated[Visibility | None, typer.Option("--visibility", case_sensitive=False)] = None,
@@ -36,12 +38,8 @@ def list_(
     as_json: Json = False,
 ) -> int:
     """List pipelines, the newest first."""
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import column, print_json, print_table
-    from workers.operations.pipelines import list_pipelines
-    from workers.operations.users import find_user
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
         found = await list_pipelines(
             runtime, user_id=user_id, visibility=None if visibility is None else visibility.name, limit=limit
@@ -65,20 +63,16 @@ def list_(
     return run_with_runtime(work)
 
 
-@app.command()
 def show(pipeline_id: Annotated[str, typer.Argument(help="A pipeline's id.")], *, as_json: Json = False) -> int:
     """Show a pipeline."""
-    from workers.cli.opening import run_with_runtime
-    from workers.operations.pipelines import get_pipeline
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         _print_pipeline(await get_pipeline(runtime, pipeline_id), as_json=as_json)
         return DONE
 
     return run_with_runtime(work)
 
 
-@app.command()
 def create(
     name: Annotated[str, typer.Argument(help="For people.")],
     config: Annotated[
@@ -103,15 +97,10 @@ def create(
 
     Its JSON is held against every rule first.
     """
-    from workers.cli.opening import run_with_runtime
-    from workers.operations.actions import os_user
-    from workers.operations.pipelines import create_pipeline
-    from workers.operations.users import find_user
-
     configs = {} if config is None else _read_config(config)
     seen_by = visibility or (Visibility.PUBLIC if user is None else Visibility.PRIVATE)
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
         made = await create_pipeline(
             runtime,
@@ -129,7 +118,6 @@ def create(
     return run_with_runtime(work)
 
 
-@app.command()
 def fork(
     pipeline_id: Annotated[str, typer.Argument(help="The pipeline to copy.")],
     user: Owner = None,
@@ -141,12 +129,8 @@ def fork(
 
     The copy is PRIVATE; reference pictures of the first owner stay behind.
     """
-    from workers.cli.opening import run_with_runtime
-    from workers.operations.actions import os_user
-    from workers.operations.pipelines import fork_pipeline
-    from workers.operations.users import find_user
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
         made = await fork_pipeline(runtime, pipeline_id, user_id=user_id, name=name, actor=os_user())
         _print_pipeline(made, as_json=as_json)
@@ -156,9 +140,6 @@ def fork(
 
 
 def _read_config(path: str) -> dict[str, Any]:
-    import json
-    import sys
-    from pathlib import Path
 
     try:
         if path == "-":
@@ -180,8 +161,7 @@ def _read_config(path: str) -> dict[str, Any]:
     return found
 
 
-def _print_pipeline(pipeline: "Pipeline", *, as_json: bool) -> None:
-    from workers.cli.output import print_fields, print_json
+def _print_pipeline(pipeline: Pipeline, *, as_json: bool) -> None:
 
     if as_json:
         print_json(pipeline.columns)

@@ -1,20 +1,21 @@
 """Commands that run until they are told to stop: up, worker, scheduler."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
+import asyncio
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from config.embedded.services import Services, embedded_services
+from config.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
-
-if TYPE_CHECKING:
-    from config.embedded.services import Services
-    from config.settings import Settings
-    from workers.process.supervisor import WorkerProcesses
+from workers.cli.migrating import require_allowed, require_migrated
+from workers.cli.opening import open_settings, require_storage
+from workers.process.open_files import OpenFilesError, require_open_files
+from workers.process.scheduler import run
+from workers.process.supervisor import WorkerProcesses
 
 READY_LOOK_S = 60.0
 
@@ -36,10 +37,6 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
     Services that a variable names are used, the others are embedded. Prints `ready` once all of it works, and stops
     in order on Ctrl-C or SIGTERM.
     """
-    from config.embedded.services import embedded_services
-    from workers.cli.opening import open_settings
-    from workers.process.scheduler import run
-
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
@@ -61,9 +58,6 @@ def worker(processes: Processes = None, lanes: Lanes = None, queues: Queues = No
 
     Each that dies is started again. Prints `ready` once they work.
     """
-    from config.embedded.services import embedded_services
-    from workers.cli.opening import open_settings
-
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
@@ -78,10 +72,6 @@ def scheduler() -> int:
 
     It rings bells, rescues, adopts, and does what is due; any number may run. Prints `ready` once it works.
     """
-    from config.embedded.services import embedded_services
-    from workers.cli.opening import open_settings
-    from workers.process.scheduler import run
-
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
@@ -92,10 +82,8 @@ def scheduler() -> int:
 
 
 def _workers(
-    settings: "Settings", services: "Services", processes: int | None, lanes: int | None, queues: str | None
-) -> "WorkerProcesses":
-    from workers.process.open_files import OpenFilesError, require_open_files
-    from workers.process.supervisor import WorkerProcesses
+    settings: Settings, services: Services, processes: int | None, lanes: int | None, queues: str | None
+) -> WorkerProcesses:
 
     try:
         require_open_files(lanes or settings.lanes)
@@ -109,12 +97,8 @@ def _workers(
     return WorkerProcesses(settings, services, processes=processes or settings.processes, lanes=lanes, queues=names)
 
 
-def _prepare(settings: "Settings", services: "Services") -> None:
+def _prepare(settings: Settings, services: Services) -> None:
     """Migrate data of our own; see that another's database lets us work, and leave waiting for it to the processes."""
-    import asyncio
-
-    from workers.cli.opening import require_allowed, require_migrated, require_storage
-
     require_storage(settings, services)
     look = require_migrated if services.is_embedded else require_allowed
     asyncio.run(look(settings, services))
@@ -124,7 +108,7 @@ def _announce() -> None:
     typer.echo("ready")
 
 
-def _announce_later(workers: "WorkerProcesses") -> None:
+def _announce_later(workers: WorkerProcesses) -> None:
     """Say `ready` once the workers are; the scheduler, which is, must not wait for that."""
 
     def announce() -> None:

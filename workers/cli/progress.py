@@ -13,7 +13,7 @@ from rich.text import Text
 from models.queue.progress import JobProgress
 from workers.cli.output import Column, cell, duration, plain_table
 from workers.operations.watching import watch_jobs
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 REFRESHES_PER_S: Final = 4
 LINES_AROUND: Final = 4

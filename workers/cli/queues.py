@@ -1,37 +1,32 @@
 """Commands about the queue: queue stats, pause, resume."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from models.queue.pause_records import LastingPause
 from workers.cli.failures import DONE, CommandUsageError
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import Column, column, duration, print_json, print_table
 from workers.cli.parameters import Json, Reason, TierName
+from workers.operations.actions import os_user
+from workers.operations.pauses import Kind, set_paused
+from workers.operations.queues import queue_stats
+from workers.process.runtime import Runtime
 
-if TYPE_CHECKING:
-    from models.queue.pause_records import LastingPause
-    from workers.operations.pauses import Kind
-    from workers.process.compose import Runtime
-
-app = typer.Typer(help="What waits, what runs, who works, and what is paused.")
 Queues = Annotated[list[str] | None, typer.Option("--queue", help="A queue; may be repeated.")]
 Types = Annotated[list[str] | None, typer.Option("--type", help="enhance, blend, generate or modify.")]
 Tiers = Annotated[list[TierName] | None, typer.Option("--tier", case_sensitive=False, help="A tier.")]
 Providers = Annotated[list[str] | None, typer.Option("--provider", help="As in PROVIDER: gemini, local, openai.")]
 
 
-@app.command()
 def stats(*, as_json: Json = False) -> int:
     """Count jobs by queue and status.
 
     Names the live workers, too, with their lease, and what is paused.
     """
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import Column, column, duration, print_json, print_table
-    from workers.operations.queues import queue_stats
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         found = await queue_stats(runtime)
         if as_json:
             print_json({"queues": found.queues, "workers": found.workers, "pauses": found.pauses})
@@ -69,7 +64,6 @@ def stats(*, as_json: Json = False) -> int:
     return run_with_runtime(work)
 
 
-@app.command()
 def pause(
     queues: Queues = None,
     types: Types = None,
@@ -87,7 +81,6 @@ def pause(
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=True, as_json=as_json)
 
 
-@app.command()
 def resume(
     queues: Queues = None,
     types: Types = None,
@@ -103,7 +96,7 @@ def resume(
 
 def _scopes(
     queues: list[str] | None, types: list[str] | None, tiers: list[TierName] | None, providers: list[str] | None
-) -> list[tuple["Kind", str]]:
+) -> list[tuple[Kind, str]]:
     scopes: list[tuple[Kind, str]] = [
         *(("queue", one) for one in queues or []),
         *(("type", one) for one in types or []),
@@ -115,13 +108,9 @@ def _scopes(
     return scopes
 
 
-def _set_paused(scopes: list[tuple["Kind", str]], reason: str | None, *, is_paused: bool, as_json: bool) -> int:
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import print_json
-    from workers.operations.actions import os_user
-    from workers.operations.pauses import set_paused
+def _set_paused(scopes: list[tuple[Kind, str]], reason: str | None, *, is_paused: bool, as_json: bool) -> int:
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         pauses = await set_paused(runtime, scopes, is_paused=is_paused, actor=os_user(), reason=reason)
         if as_json:
             print_json(pauses)
@@ -133,8 +122,7 @@ def _set_paused(scopes: list[tuple["Kind", str]], reason: str | None, *, is_paus
     return run_with_runtime(work)
 
 
-def _print_pauses(pauses: list["LastingPause"]) -> None:
-    from workers.cli.output import column, print_table
+def _print_pauses(pauses: list[LastingPause]) -> None:
 
     columns = [
         column("name", "paused"),

@@ -1,17 +1,20 @@
 """The command jobs retry."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from models.queue.job_rows import JobFilter
+from pipelines.job_types import stage_names
 from workers.cli.failures import DONE, FAILED, CommandUsageError
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import column, note, print_json, print_table
 from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reason, Since, Statuses, require_known
-
-if TYPE_CHECKING:
-    from workers.operations.retrying import Retry
-    from workers.process.compose import Runtime
+from workers.operations.actions import os_user
+from workers.operations.jobs import get_jobs, list_jobs
+from workers.operations.retrying import Retry, RetryTerms, rehearse_retries, retry_jobs
+from workers.operations.users import find_user
+from workers.process.runtime import Runtime
 
 
 def retry(
@@ -44,19 +47,12 @@ def retry(
             "name jobs by their ids, or choose them by --status, --user, --type, --since and --error: one of the two"
         )
     require_known(status, job_type)
-    from models.queue.job_rows import JobFilter
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import note, print_json
-    from workers.operations.actions import os_user
-    from workers.operations.jobs import get_jobs, list_jobs
-    from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
-    from workers.operations.users import find_user
 
     terms = RetryTerms(
         None if stage is None else _stage_named(stage), model, redoes_completed=redo, only_once=is_filter
     )
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         ids = list(dict.fromkeys(job_ids or []))
         if is_filter:
             user_id = None if user is None else (await find_user(runtime, user)).id
@@ -82,7 +78,7 @@ def retry(
             print_json([job.columns for job in await get_jobs(runtime, new_ids)])
         return code
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, submits=True)
 
 
 def _stage_named(text: str) -> str:
@@ -91,16 +87,13 @@ def _stage_named(text: str) -> str:
     Raises:
         CommandUsageError: no job type has such a stage.
     """
-    from pipelines.job_types import stage_names
-
     if text.upper() not in stage_names():
         known = ", ".join(name.lower() for name in stage_names())
         raise CommandUsageError(f"--from-stage: {text!r} is no stage; known are {known}")
     return text.upper()
 
 
-def _print_rehearsal(rehearsed: list["Retry"], cost_column: str, *, as_json: bool) -> None:
-    from workers.cli.output import column, print_json, print_table
+def _print_rehearsal(rehearsed: list[Retry], cost_column: str, *, as_json: bool) -> None:
 
     rows: list[dict[str, object]] = [
         {
@@ -130,6 +123,6 @@ def _print_rehearsal(rehearsed: list["Retry"], cost_column: str, *, as_json: boo
         typer.echo(f"{possible} of {len(rows)} would be tried again, for {tokens:,} tokens")
 
 
-def _column(one: "Retry", name: str) -> Any:
+def _column(one: Retry, name: str) -> Any:
     """Return what a job's row has in a column; None where there is no such job."""
     return None if one.old is None else one.old.columns.get(name)

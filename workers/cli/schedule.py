@@ -1,20 +1,19 @@
 """Commands about periodic tasks: schedule list, run, pause, resume."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from workers.cli.failures import DONE
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import Column, column, duration, note, print_json, print_table
 from workers.cli.parameters import Json, Reason
+from workers.operations.actions import os_user
+from workers.operations.schedule import describe_orphans, list_schedules, run_schedule, set_paused
+from workers.process.runtime import Runtime
 
-if TYPE_CHECKING:
-    from workers.process.compose import Runtime
-
-app = typer.Typer(help="Periodic tasks: when they run, what they did, and a run out of turn.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the task, as `schedule list` shows it.")]
 
 
@@ -28,14 +27,10 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-@app.command("list")
 def list_(*, as_json: Json = False) -> int:
     """Show every schedule, and how its task ran last."""
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import Column, column, duration, note, print_json, print_table
-    from workers.operations.schedule import describe_orphans, list_schedules
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         rows = await list_schedules(runtime)
         if as_json:
             print_json(rows)
@@ -62,7 +57,6 @@ def list_(*, as_json: Json = False) -> int:
     return run_with_runtime(work)
 
 
-@app.command()
 def run(
     name: Name,
     at: Annotated[
@@ -77,12 +71,8 @@ def run(
     What has been done already isn't done again.
     """
     moment = _moment(at)
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import print_json
-    from workers.operations.actions import os_user
-    from workers.operations.schedule import run_schedule
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         counts = await run_schedule(runtime, name, at=moment, is_dry=is_dry, actor=os_user())
         if as_json:
             print_json(counts)
@@ -93,25 +83,19 @@ def run(
     return run_with_runtime(work)
 
 
-@app.command()
 def pause(name: Name, reason: Reason = None, *, as_json: Json = False) -> int:
     """Stop a task's ticks until it is resumed."""
     return _set_paused(name, reason, is_paused=True, as_json=as_json)
 
 
-@app.command()
 def resume(name: Name, reason: Reason = None, *, as_json: Json = False) -> int:
     """Let a paused task go on."""
     return _set_paused(name, reason, is_paused=False, as_json=as_json)
 
 
 def _set_paused(name: str, reason: str | None, *, is_paused: bool, as_json: bool) -> int:
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import print_json
-    from workers.operations.actions import os_user
-    from workers.operations.schedule import set_paused
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         row = await set_paused(runtime, name, is_paused=is_paused, actor=os_user(), reason=reason)
         if as_json:
             print_json(row)

@@ -1,22 +1,22 @@
 """Commands about tokens: balance, grant, history, audit."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from models.job_tables.registry import balances_without_ledger
 from workers.cli.failures import DONE, FAILED
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import Column, camel_case, column, print_json, print_table
 from workers.cli.parameters import Json, Limit, Reason
+from workers.operations.actions import os_user
+from workers.operations.audit import audit_tokens, list_owed_refunds, repair_tokens
+from workers.operations.tokens import grant_tokens, list_balances, list_transactions
+from workers.process.runtime import Runtime
 
-if TYPE_CHECKING:
-    from workers.process.compose import Runtime
-
-app = typer.Typer(help="What users have, and what became of it.")
 User = Annotated[str, typer.Argument(metavar="USER", help="E-mail or id.")]
 
 
-@app.command()
 def balance(
     user: Annotated[str | None, typer.Argument(metavar="USER", help="E-mail or id; everyone's without.")] = None,
     limit: Limit = 50,
@@ -24,11 +24,8 @@ def balance(
     as_json: Json = False,
 ) -> int:
     """Show a balance, or everyone's."""
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import camel_case, column, print_json, print_table
-    from workers.operations.tokens import list_balances
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         balances = await list_balances(runtime, user, limit=limit)
         if as_json:
             rows = [camel_case(one) for one in balances]
@@ -41,7 +38,6 @@ def balance(
     return run_with_runtime(work)
 
 
-@app.command()
 def grant(
     user: User,
     amount: Annotated[int, typer.Argument(help="Tokens to add; to take some away: -- -5.")],
@@ -53,12 +49,8 @@ def grant(
 
     Writes a ledger row (EARN_ADMIN_ADJUSTMENT); in mode managed only.
     """
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import print_json
-    from workers.operations.actions import os_user
-    from workers.operations.tokens import grant_tokens
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         row = await grant_tokens(runtime, user, amount, actor=os_user(), reason=reason)
         if as_json:
             print_json(row.columns)
@@ -69,14 +61,10 @@ def grant(
     return run_with_runtime(work)
 
 
-@app.command()
 def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
     """Show a user's ledger, newest first."""
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import Column, column, print_json, print_table
-    from workers.operations.tokens import list_transactions
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         rows = await list_transactions(runtime, user, limit=limit)
         if as_json:
             print_json([row.columns for row in rows])
@@ -99,7 +87,6 @@ def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
     return run_with_runtime(work)
 
 
-@app.command()
 def audit(
     reason: Reason = None,
     *,
@@ -114,13 +101,8 @@ def audit(
     opening balances, pays missing and owed refunds and raises balances that are below their ledger; it never takes
     tokens and never touches a ledger row. Exits 1 while violations or owed refunds remain.
     """
-    from models.job_tables.registry import balances_without_ledger
-    from workers.cli.opening import run_with_runtime
-    from workers.cli.output import camel_case, column, print_json, print_table
-    from workers.operations.actions import os_user
-    from workers.operations.audit import audit_tokens, list_owed_refunds, repair_tokens
 
-    async def work(runtime: "Runtime") -> int:
+    async def work(runtime: Runtime) -> int:
         repaired = await repair_tokens(runtime, actor=os_user(), reason=reason) if repair else []
         remaining, owed = await audit_tokens(runtime), await list_owed_refunds(runtime)
         if as_json:

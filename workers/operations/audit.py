@@ -20,7 +20,7 @@ from models.money.repairs import (
     record_opening,
 )
 from models.money.violations import Violation, list_violations
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 OWED: Final = "refund_owed"
 """As violations are named; it is none, because it is recorded."""

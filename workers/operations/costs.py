@@ -6,7 +6,7 @@ from models.gate.costs import By, CostLine
 from models.history.actions import record_action
 from models.queue.pause_records import Buying, switch_buying
 from models.schema.settings import recorded_setting
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 
 async def list_costs(

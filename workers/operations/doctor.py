@@ -32,7 +32,7 @@ from workers.operations.checks.outside_the_queue import check_outside_the_queue
 from workers.operations.checks.promises import check_links, check_passed_over, check_retention, check_unbuilt
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs, check_models
-from workers.process.compose import make_database
+from workers.process.runtime import make_database
 from workers.process.tools import make_pixels
 
 REFUSALS = (OSError, DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)

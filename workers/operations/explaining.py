@@ -26,7 +26,7 @@ from models.queue.waiting import QueuedJob, queued_job
 from workers.gate.rules import stops_of
 from workers.operations.jobs import job_not_found
 from workers.operations.waiting import FOREVER, Waiting, waits_of
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from models.money.job_money import MoneyMove, money_of_job
 from models.queue import job_rows
 from models.queue.job_rows import Job, JobFilter, QueueRow, find_jobs, queue_row, read_jobs
 from workers.operations.errors import JobNotCancellableError, NotFoundError, translated
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pipelines.errors import InvalidOptionsError, UnknownModelError
 from pipelines.options import GenerationOptions, PipelineOptions, resolve
 from pipelines.providers.catalogue import ModelCatalogue
 from workers.operations.errors import InvalidInputError
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 
 async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pipelines.errors import InvalidOptionsError
 from pipelines.options import check
 from workers.operations.errors import InvalidInputError, NotFoundError, NotYoursError, translated
 from workers.operations.models import require_known_models
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 
 async def list_pipelines(

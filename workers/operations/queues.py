@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from models.connections import Connection
 from models.queue.pause_records import LastingPause, lasting_pauses
 from models.queue.stats import LiveWorker, QueueCount, live_workers, queue_counts
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)

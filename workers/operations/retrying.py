@@ -25,7 +25,7 @@ from workers.operations.errors import (
 )
 from workers.operations.jobs import get_jobs, job_not_found
 from workers.operations.models import require_known_model
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 MOST_MODEL_CHARS: Final = 200
 

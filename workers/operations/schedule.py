@@ -21,7 +21,7 @@ from workers.periodic.engine import Clock, Clockwork
 from workers.periodic.registry import periodic_tasks
 from workers.periodic.schedule import InvalidScheduleError
 from workers.periodic.tasks.prune_records import policies
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 
 def clockwork(runtime: Runtime, clock: Clock | None = None) -> Clockwork:

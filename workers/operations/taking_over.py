@@ -6,7 +6,7 @@ from models.history.actions import record_action
 from models.queue.left_behind import TakeInTerms, TakenOver, take_over
 from pipelines.job_types import stage_deadlines
 from workers.gate.rules import stops_of
-from workers.process.compose import make_direct_database
+from workers.process.runtime import make_direct_database
 
 
 def take_in_terms(settings: Settings) -> TakeInTerms:

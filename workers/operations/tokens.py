@@ -11,7 +11,7 @@ from models.money.ledger import Balance, LedgerRow, add_tokens, list_ledger
 from models.schema.settings import money_mode
 from workers.operations.errors import InvalidInputError, PaymentRefusedError, WrongModeError, translated
 from workers.operations.users import find_user
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 MOST_TOKENS: Final = 2_147_483_647
 """PostgreSQL's INTEGER, the type of a balance."""

@@ -8,7 +8,7 @@ from models.money.ledger import add_tokens, balance_of
 from models.money.users import User, make_user
 from models.schema.settings import is_managed
 from workers.operations.errors import NotFoundError, OperationError
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 LOCAL_EMAIL: Final = "you@darkroom.local"
 """Whose pictures they are when nobody is named, on embedded data."""

@@ -13,7 +13,7 @@ from models.queue.waiting import QueuedJob, UnlabelledEnd, is_row_held, unlabell
 from models.schema.server import IdleSession, idle_session
 from workers.gate.rules import FREE, rules_of
 from workers.operations.taking_over import take_in_terms
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 CENTURY_S: Final = 100 * 365 * 86_400.0
 """A wait that is longer has no end: a budget in all, or a provider that is left alone until an operator's word."""

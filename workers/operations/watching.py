@@ -12,7 +12,7 @@ import structlog
 from models.connections import DatabaseLostError
 from models.queue.listening import listen
 from models.queue.progress import JobProgress, job_progress
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 

@@ -1,24 +1,21 @@
-"""The composition root: makes every part that settings name. Every process opens the same Runtime.
+"""The composition root of processes: makes every part that settings name. Every process opens the same Runtime.
 
-A part is made here and nowhere else, and what makes pictures in `workers.process.tools`. `darkroom doctor` makes the
-parts one by one, to say which of them fails.
+A part is made here, in `workers.process.runtime`, which needs no migrations, or in `workers.process.tools`, which makes
+pictures, and nowhere else. `darkroom doctor` makes the parts one by one, to say which of them fails.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 import structlog
 from dramatiq import Middleware
 from dramatiq.broker import Broker
-from dramatiq.errors import BrokerError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from config.embedded.services import Services
-from config.job_terms import DEFAULT_QUEUE
 from config.postgres_url import parse_postgres_url
 from config.settings import MOST_BESIDE_WORKERS, Settings
 from models.connections import DatabaseLostError
@@ -27,42 +24,14 @@ from models.queue.listening import cannot_listen
 from models.schema.migrate import recorded, wait_until_ready
 from models.schema.migrations.installation import Recorded
 from models.schema.migrations.problems import Problem
-from pipelines.storage.backends import open_storage
-from pipelines.storage.storage import Storage
 from workers.process import wake_up
 from workers.process.repeated_line import RepeatedLine
+from workers.process.runtime import ModeMismatchError, Runtime, make_database, make_storage
 
 log = structlog.get_logger(__name__)
 
 CONNECTION_LOOK_S = 0.5
 """How often a process looks whether PostgreSQL has a connection for it now, while it starts."""
-
-
-class ModeMismatchError(Exception):
-    """TOKENS differs from the mode that `db upgrade` recorded, where the triggers see it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """What every process works with.
-
-    Workers add `workers.process.tools.Tools` and a claim loop: the command
-    line needs none of that to submit and to show.
-    """
-
-    settings: Settings
-    services: Services
-    database: Database
-    storage: Storage
-    broker: Broker
-    installation: str
-
-    async def wake(self, queue: str = DEFAULT_QUEUE) -> None:
-        """Wake a worker that is idle; with the broker down workers still look once a second."""
-        try:
-            await asyncio.to_thread(wake_up.send, self.broker, self.installation, queue)
-        except BrokerError as error:
-            log.warning("bell_failed", queue=queue, error=str(error))
 
 
 def migration_engine(services: Services) -> AsyncEngine:
@@ -72,29 +41,6 @@ def migration_engine(services: Services) -> AsyncEngine:
     """
     url, arguments = parse_postgres_url(services.database_direct_url).sqlalchemy_arguments()
     return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
-
-
-def make_database(settings: Settings, services: Services, *, most_connections: int) -> Database:
-    """Return the way to the database, not opened yet, with a pool of at most so many connections."""
-    return Database(
-        parse_postgres_url(services.database_url, direct_url=settings.database_direct_url),
-        direct_url=parse_postgres_url(services.database_direct_url),
-        most_connections=most_connections,
-    )
-
-
-def make_direct_database(services: Services, *, most_connections: int) -> Database:
-    """Return the way to the database past the pooler, not opened yet, as migrations take it."""
-    return Database(parse_postgres_url(services.database_direct_url), most_connections=most_connections)
-
-
-def make_storage(settings: Settings, services: Services) -> Storage:
-    """Return the storage; the caller closes it.
-
-    Raises:
-        ValueError: STORAGE_URL has no backend or its folder can't be made.
-    """
-    return open_storage(services.storage_url, settings.storage_public_url)
 
 
 def make_broker(url: str, *, middleware: Sequence[Middleware] = (), lanes: wake_up.Lanes | None = None) -> Broker:
@@ -147,10 +93,7 @@ async def require_usable(settings: Settings, services: Services, *, wait: bool) 
     if installed is None:
         return Recorded(mode="managed", prices={}, cost_column=settings.cost_column)
     if settings.tokens is not None and installed.mode != settings.tokens:
-        raise ModeMismatchError(
-            f"TOKENS={settings.tokens}, but the database is in mode {installed.mode}; "
-            f"unset TOKENS, or run `TOKENS={settings.tokens} darkroom db upgrade` while the queue is empty"
-        )
+        raise ModeMismatchError(settings.tokens, installed.mode)
     return installed
 
 
@@ -186,20 +129,11 @@ async def open_runtime(
         most = min(settings.connections, MOST_BESIDE_WORKERS)
         database = make_database(settings, services, most_connections=most - 1)
     await _open(database, wait=wait_for_migration)
-    broker = make_broker(services.broker_url)
+    runtime = Runtime(settings, services, database, installed.installation, storage)
     try:
-        yield Runtime(
-            settings=settings,
-            services=services,
-            database=database,
-            storage=storage,
-            broker=broker,
-            installation=installed.installation,
-        )
+        yield runtime
     finally:
-        broker.close()
-        await database.close()
-        await storage.aclose()
+        await runtime.aclose()
 
 
 async def warn_if_unheard(database: Database) -> None:

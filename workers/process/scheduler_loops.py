@@ -21,8 +21,9 @@ from workers.operations.checks.notifications import FULL_FRACTION
 from workers.operations.schedule import clockwork
 from workers.operations.taking_over import take_in_terms
 from workers.outcome import outcome_of
-from workers.process.compose import Runtime, migration_engine
+from workers.process.compose import migration_engine
 from workers.process.pulse import BEAT_S, RECONNECT_S, Pulse
+from workers.process.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 

@@ -25,8 +25,8 @@ from config.settings import Settings
 from models.connections import DATABASE_ERRORS, DatabaseLostError
 from models.database import Database
 from models.queue.leases import sign_off
-from workers.process.compose import make_database
 from workers.process.reaper import Reaper, adopts_orphans
+from workers.process.runtime import make_database
 
 log = structlog.get_logger(__name__)
 

@@ -7,6 +7,7 @@ query. Its names in the broker are a contract with the processes of other
 versions: they say `bell` and `ring`.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ import redis
 import structlog
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
-from dramatiq.errors import ConnectionClosed
+from dramatiq.errors import BrokerError, ConnectionClosed
 from typing_extensions import override
 
 ACTOR_PREFIX = "ring_"
@@ -219,6 +220,26 @@ def send(broker: Broker, installation: str, queue: str) -> None:
         queue_name=name, actor_name=ACTOR_PREFIX + queue, args=(), kwargs={}, options={}
     )
     broker.enqueue(message)
+
+
+class WakeUpSender:
+    """Sends wake-ups for one installation, from an event loop."""
+
+    def __init__(self, url: str, installation: str) -> None:
+        """Prepare; nothing is connected before the first wake-up."""
+        self._broker = make_broker(url, middleware=[])
+        self._installation = installation
+
+    async def wake(self, queue: str) -> None:
+        """Send one; with the broker down work goes on from polling, so that it is only logged."""
+        try:
+            await asyncio.to_thread(send, self._broker, self._installation, queue)
+        except BrokerError as error:
+            log.warning("bell_failed", queue=queue, error=str(error))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._broker.close()
 
 
 def receive(broker: Broker, installation: str, queue: str, *, timeout_ms: int) -> bool:

@@ -27,16 +27,9 @@ from config.settings import Settings, load_settings
 from models.schema.migrations.errors import MigrationError
 from pipelines.job_types import require_known_stages
 from workers.gate.check import check_providers
-from workers.process.compose import (
-    ModeMismatchError,
-    Runtime,
-    make_broker,
-    make_database,
-    open_runtime,
-    require_usable,
-    warn_if_unheard,
-)
+from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
 from workers.process.lease import LeaseThread
+from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.process.supervisor import READY_FD, REFUSED_EXIT_CODE
 from workers.process.tools import Tools, open_tools
 from workers.process.unbuilt import warn_of_unbuilt

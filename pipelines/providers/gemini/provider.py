@@ -26,7 +26,7 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
-from pipelines.providers.asked import Asked, shortfall
+from pipelines.providers.asked import Asked
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.gemini.answers import NAME, analysis_of, picture_of, read_answer
@@ -44,6 +44,7 @@ from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetada
 from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.remote import MAX_PICTURES, RemoteCaller
+from pipelines.providers.sizes import shortfall
 
 MAX_REQUEST_BYTES = 20_000_000
 """Of a whole request with its pictures inside; Google's pages, read 2026-11."""

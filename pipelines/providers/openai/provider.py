@@ -32,7 +32,7 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
-from pipelines.providers.asked import Asked, shortfall
+from pipelines.providers.asked import Asked
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.openai.answers import NAME, Drawn, read_answer
@@ -41,6 +41,7 @@ from pipelines.providers.prices import PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.reading import documents_of, error_in
 from pipelines.providers.remote import MAX_PICTURES, RemoteCaller, Reply
+from pipelines.providers.sizes import shortfall
 
 RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
 """What gpt-image-1 makes, by `size`."""

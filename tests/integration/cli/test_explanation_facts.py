@@ -20,7 +20,8 @@ from tests.integration.cli.calling import Arrange
 from workers.operations.explaining import CallEnd, Explanation, Refused, explain_job
 from workers.operations.pauses import set_paused
 from workers.operations.waiting import ShutProvider, Unqueued, Waiting
-from workers.process.compose import Runtime, open_runtime
+from workers.process.compose import open_runtime
+from workers.process.runtime import Runtime
 
 Explain = Callable[[str], Explanation]
 

@@ -16,7 +16,8 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.options import AnalysisOptions
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.prices import PriceTable
-from pipelines.providers.registry import PROVIDERS, size_refusal
+from pipelines.providers.registry import PROVIDERS
+from pipelines.providers.sizes import size_refusal
 from tests.builders import balance_of, make_image, make_job, make_pipeline, make_user
 
 SETTINGS = (

@@ -16,11 +16,10 @@ from models.database import Database
 from models.queue.claims import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from models.schema.migrate import upgrade
-from pipelines.storage.backends import open_storage
 from tests.builders import claim_jobs, job_row, make_job, set_status
 from tests.conftest import FAST_AND_LOSABLE
 from workers.operations.checks.notifications import check_notify_queue
-from workers.process.compose import Runtime, make_broker
+from workers.process.runtime import Runtime
 from workers.process.scheduler_loops import Scheduler
 
 
@@ -48,9 +47,9 @@ async def small_queue(tmp_path):
                 tmp_path.as_uri(),
                 is_embedded=False,
             )
-            broker = make_broker(services.broker_url)
-            yield Runtime(Settings(), services, database, open_storage(services.storage_url, None), broker, "")
-            await database.close()
+            runtime = Runtime(Settings(), services, database, "")
+            yield runtime
+            await runtime.aclose()
 
 
 async def test_full_queue_of_notifications_stops_no_job_and_is_healed_by_a_look(small_queue):

@@ -12,8 +12,9 @@ from config.settings import SettingsError
 from models.schema.migrations.errors import DatabaseBusyError, ModeRequiredError
 from workers.cli.app import main
 from workers.cli.enhancing import write_new
-from workers.cli.failures import CommandUsageError, explain
+from workers.cli.failures import CommandUsageError
 from workers.cli.output import cell, duration
+from workers.cli.reporting import explain
 from workers.operations.errors import NotFoundError
 
 HEAVY = ("asyncpg", "cv2", "numpy", "sqlalchemy", "dramatiq", "PIL", "pydantic")

@@ -13,7 +13,7 @@ from pipelines.errors import MissingObjectError, StageError
 from pipelines.storage.storage import Storage
 from workers.objects import orphans_mode, recorded_storage, take_back
 from workers.operations.checks.check import Check
-from workers.process.compose import make_storage
+from workers.process.runtime import make_storage
 
 
 async def check_storage(settings: Settings, services: Services, database: Database | None) -> Check:

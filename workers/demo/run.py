@@ -1,31 +1,42 @@
 """What `darkroom demo` does: services, workers and users of its own, jobs like anyone's, and a look at the outcome."""
 
-# ruff: noqa: PLC0415 - what is heavy comes in while the services start
-
 import asyncio
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from config.embedded.services import Services, embedded_services
 from config.log import configure_logging
 from config.settings import Settings, load_settings, variable_name
-from workers.cli.demo_cast import CAST, Part, samples_folder
-from workers.cli.demo_outcome import Outcome
+from models.money.ledger import balance_of, balances_by_email
+from models.money.users import User
+from models.queue.submission import Enhancement, original_key
 from workers.cli.failures import DONE, FAILED, CommandError
-from workers.cli.output import note
-
-if TYPE_CHECKING:
-    from models.money.users import User
-    from workers.cli.demo_facts import Entry, Facts
-    from workers.process.compose import Runtime
-    from workers.submission import Picture
+from workers.cli.migrating import require_migrated
+from workers.cli.output import console, note
+from workers.cli.parameters import TierName
+from workers.cli.progress import follow_jobs
+from workers.demo.cast import CAST, Part, samples_folder
+from workers.demo.facts import Entry, Facts, collect, problems
+from workers.demo.outcome import Outcome
+from workers.demo.page import write_page
+from workers.demo.report import print_report
+from workers.demo.sheet import write_sheet
+from workers.operations.actions import os_user
+from workers.operations.errors import OperationError
+from workers.operations.jobs import cancel_job
+from workers.operations.tokens import grant_tokens
+from workers.operations.users import require_user
+from workers.process.compose import open_runtime
+from workers.process.runtime import Runtime
+from workers.process.scheduler_loops import Scheduler
+from workers.process.supervisor import WorkerProcesses
+from workers.submission import Picture, check_picture, store_picture, submit_enhancement
 
 FOLDER: Final = "demo"
 """Folder under DARKROOM_HOME; the user's own data is beside it and never touched."""
@@ -62,15 +73,11 @@ def run(out: Path, *, is_json: bool) -> int:
         note(f"{', '.join(named)}: left alone; the demo uses services of its own in {settings.home}")
     note(f"starting PostgreSQL, Redis, {PROCESSES} worker processes and a scheduler in {settings.home}")
     outcome = Outcome(settings.home, phases_s=clock.phases_s)
-    # PostgreSQL starts on one core meanwhile
-    threading.Thread(target=_import_what_is_heavy, name="import", daemon=True).start()
     with _environment(settings), _interrupts_restored():
         with embedded_services(settings) as services:
             clock.lap("services")
             asyncio.run(_Demo(settings, services, outcome, clock).run(samples, out, is_json=is_json))
         clock.lap("stop")
-
-    from workers.cli.demo_report import print_report
 
     print_report(outcome, is_json=is_json)
     return FAILED if outcome.problems else DONE
@@ -87,17 +94,6 @@ class _Clock:
         now_s = time.monotonic()
         self.phases_s[name] = now_s - self._since_s
         self._since_s = now_s
-
-
-def _import_what_is_heavy() -> None:
-    import workers.cli.demo_facts
-    import workers.cli.demo_page
-    import workers.cli.demo_report
-    import workers.cli.demo_sheet
-    import workers.cli.opening
-    import workers.cli.progress
-    import workers.process.scheduler_loops
-    import workers.process.supervisor  # noqa: F401 - all of them for their side effect of being there
 
 
 def _settings() -> Settings:
@@ -145,8 +141,6 @@ class _Demo:
         self._clock = clock
 
     async def run(self, samples: Path, out: Path, *, is_json: bool) -> None:
-        from workers.cli.opening import require_migrated
-        from workers.process.compose import open_runtime
 
         settings, services, outcome, clock = self._settings, self._services, self._outcome, self._clock
         async with _Workers(settings, services) as workers:  # they wait for the migration, and come up meanwhile
@@ -163,21 +157,15 @@ class _Demo:
                 outcome.sheet, outcome.page = await _draw(outcome.facts, out)
                 clock.lap("pictures")
 
-    async def _submit_all(self, runtime: "Runtime", samples: Path) -> "list[Entry]":
+    async def _submit_all(self, runtime: Runtime, samples: Path) -> list[Entry]:
         """Make users, give them tokens where they lack some, and submit what each wants."""
-        from models.money.ledger import balances_by_email
-
         users = {part.user: await self._user(runtime, part) for part in CAST}
         emails = sorted({part.email for part in CAST})
         self._outcome.before = await runtime.database.run(lambda connection: balances_by_email(connection, emails))
         return [await self._submit(runtime, part, users[part.user], samples) for part in CAST]
 
     @staticmethod
-    async def _user(runtime: "Runtime", part: Part) -> "User":
-        from models.money.ledger import balance_of
-        from workers.operations.actions import os_user
-        from workers.operations.tokens import grant_tokens
-        from workers.operations.users import require_user
+    async def _user(runtime: Runtime, part: Part) -> User:
 
         user = await require_user(runtime, part.email)
         needed = sum(runtime.settings.prices[other.tier] for other in CAST if other.user == part.user)
@@ -185,10 +173,7 @@ class _Demo:
             await grant_tokens(runtime, part.email, GRANTED_TOKENS, actor=os_user(), reason="darkroom demo")
         return user
 
-    async def _submit(self, runtime: "Runtime", part: Part, user: "User", samples: Path) -> "Entry":
-        from models.queue.submission import Enhancement
-        from workers.cli.demo_facts import Entry
-        from workers.submission import store_picture, submit_enhancement
+    async def _submit(self, runtime: Runtime, part: Part, user: User, samples: Path) -> Entry:
 
         original = self._read(samples, part.sample)
         second = None if part.second is None else self._read(samples, part.second)
@@ -200,16 +185,13 @@ class _Demo:
         job_id = await submit_enhancement(runtime, asked)
         return Entry(part, job_id, original, second)
 
-    def _read(self, samples: Path, stem: str) -> "Picture":
-        from workers.submission import check_picture
+    def _read(self, samples: Path, stem: str) -> Picture:
 
         path = samples / f"{stem}.jpg"
         return check_picture(path.name, path.read_bytes(), self._settings)
 
     @staticmethod
-    async def _follow(runtime: "Runtime", entries: "Sequence[Entry]", *, is_json: bool) -> None:
-        from workers.cli.output import console
-        from workers.cli.progress import follow_jobs
+    async def _follow(runtime: Runtime, entries: Sequence[Entry], *, is_json: bool) -> None:
 
         labels = {entry.job_id: f"{entry.part.name}, {entry.part.user}, {_short(entry.part.tier)}" for entry in entries}
         until_s = time.monotonic() + PATIENCE_S
@@ -235,9 +217,7 @@ class _Demo:
             await _cancel(runtime, list(labels))  # a later demo mustn't find these in its queue
             raise
 
-    async def _look(self, runtime: "Runtime", entries: "Sequence[Entry]") -> None:
-        from models.money.ledger import balances_by_email
-        from workers.cli.demo_facts import collect, problems
+    async def _look(self, runtime: Runtime, entries: Sequence[Entry]) -> None:
 
         outcome = self._outcome
         outcome.facts = await collect(runtime, entries)
@@ -250,12 +230,11 @@ class _Workers:
     """The worker processes, which are told to stop once: a second SIGTERM would cut them short."""
 
     def __init__(self, settings: Settings, services: Services) -> None:
-        from workers.process.supervisor import WorkerProcesses
 
         self._processes = WorkerProcesses(settings, services, processes=PROCESSES, lanes=LANES)
         self._stopping: asyncio.Task[int] | None = None
 
-    def stop(self) -> "asyncio.Task[int]":
+    def stop(self) -> asyncio.Task[int]:
         """Stop them, without waiting for it; the task ends when they have."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(asyncio.to_thread(self._processes.stop, STOP_TIMEOUT_S))
@@ -287,10 +266,8 @@ def _interrupts_restored() -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _scheduler(runtime: "Runtime") -> AsyncIterator[None]:
+async def _scheduler(runtime: Runtime) -> AsyncIterator[None]:
     """Run a scheduler beside the workers, on our own event loop as `darkroom up` does."""
-    from workers.process.scheduler_loops import Scheduler
-
     stopping = asyncio.Event()
     task = asyncio.create_task(Scheduler(runtime).run(stopping), name="scheduler")
     try:
@@ -300,30 +277,22 @@ async def _scheduler(runtime: "Runtime") -> AsyncIterator[None]:
         await asyncio.shield(task)
 
 
-async def _take_away(runtime: "Runtime", image_id: str) -> None:
+async def _take_away(runtime: Runtime, image_id: str) -> None:
     """Remove a picture's object and leave its row, as a storage that lost it would."""
-    from models.queue.submission import original_key
-
     key = await runtime.database.run(lambda connection: original_key(connection, image_id))
     if key is not None:
         await runtime.storage.delete(key)
 
 
-async def _cancel(runtime: "Runtime", job_ids: Sequence[str]) -> None:
-    from workers.operations.actions import os_user
-    from workers.operations.errors import OperationError
-    from workers.operations.jobs import cancel_job
+async def _cancel(runtime: Runtime, job_ids: Sequence[str]) -> None:
 
     for job_id in job_ids:
         with contextlib.suppress(OperationError):  # it has ended meanwhile
             await cancel_job(runtime, job_id, actor=os_user(), reason="the demo was left")
 
 
-async def _draw(facts: "Sequence[Facts]", out: Path) -> tuple[Path, Path]:
+async def _draw(facts: Sequence[Facts], out: Path) -> tuple[Path, Path]:
     """Write the sheet and the page, side by side: Pillow lets go of the interpreter while it scales and encodes."""
-    from workers.cli.demo_page import write_page
-    from workers.cli.demo_sheet import write_sheet
-
     return await asyncio.gather(
         asyncio.to_thread(write_sheet, facts, out / "before-after.png"),
         asyncio.to_thread(write_page, facts, out / "before-after.html"),
@@ -332,6 +301,4 @@ async def _draw(facts: "Sequence[Facts]", out: Path) -> tuple[Path, Path]:
 
 def _short(tier: str) -> str:
     """Return a tier as people type it."""
-    from workers.cli.parameters import TierName
-
     return TierName[tier].value

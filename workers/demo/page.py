@@ -10,14 +10,14 @@ from typing import Final
 
 from PIL import Image
 
-from workers.cli.demo_facts import Facts
 from workers.cli.output import duration
+from workers.demo.facts import Facts
 
 LONG_SIDE_PX: Final = 1280
 """Twice what a phone shows, and more than the page's column; a 4K result stays in storage."""
 
 QUALITY: Final = 86
-_TEMPLATE: Final = Path(__file__).with_name("demo_page.html")
+_TEMPLATE: Final = Path(__file__).with_name("page.html")
 
 
 def write_page(facts: Sequence[Facts], path: Path) -> Path:

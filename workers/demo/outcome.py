@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from workers.cli.demo_facts import Facts  # heavy, and not needed to begin
+from workers.demo.facts import Facts
 
 
 @dataclass(slots=True)
@@ -24,7 +22,7 @@ class Outcome:
     """
 
     home: Path
-    facts: "list[Facts]" = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)

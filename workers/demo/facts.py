@@ -12,9 +12,9 @@ from models.history.timeline import timed_runs
 from models.money.job_money import money_of_jobs
 from models.money.violations import list_violations
 from pipelines.errors import StageError
-from workers.cli.demo_cast import Part
+from workers.demo.cast import Part
 from workers.operations.jobs import get_jobs
-from workers.process.compose import Runtime
+from workers.process.runtime import Runtime
 from workers.submission import Picture
 
 _MEANT_FOR: Final = {"gamma": "isDark", "castRed": "hasColorCast", "castBlue": "hasColorCast"}

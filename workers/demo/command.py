@@ -1,7 +1,5 @@
 """The command demo: everything at once on sample photographs."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, so that --help is there at once
-
 import os
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +8,7 @@ import typer
 
 from workers.cli.failures import CommandUsageError
 from workers.cli.parameters import Json
+from workers.demo.run import run
 
 
 def demo(
@@ -33,7 +32,5 @@ def demo(
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise CommandUsageError(f"--out {out} can't be written to; name a directory that can")
-
-    from workers.cli.demo_run import run
 
     return run(folder.absolute(), is_json=as_json)

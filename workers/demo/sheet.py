@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from workers.cli.demo_facts import Facts
+from workers.demo.facts import Facts
 
 WIDTH_PX: Final = 1600
 MARGIN_PX: Final = 44

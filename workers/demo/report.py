@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.job_types import JOB_TYPES
-from workers.cli.demo_facts import Facts
-from workers.cli.demo_outcome import Outcome
 from workers.cli.output import Column, column, console, duration, print_json, print_table
+from workers.demo.facts import Facts
+from workers.demo.outcome import Outcome
 
 STAGES: Final = tuple(stage.name for stage in JOB_TYPES["enhance"].stages)
 LABEL_WIDTH: Final = 10

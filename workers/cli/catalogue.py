@@ -1,0 +1,187 @@
+"""Every command: its name, its line in the help, where it is, and examples of it. Adding one is a line here."""
+
+from typing import Final
+
+from workers.cli.lazy import Command, Group, Sections
+
+_JOBS: Final = Group(
+    "jobs",
+    "Look at jobs, and change what becomes of them.",
+    (
+        Command(
+            "list",
+            "List jobs, the newest first.",
+            "workers.cli.jobs:list_",
+            ("darkroom jobs list --status failed --since 2h", "darkroom jobs list --user ada@example.com --json"),
+        ),
+        Command("show", "Show all that is known about a job.", "workers.cli.jobs:show", ("darkroom jobs show cm3k9",)),
+        Command(
+            "watch",
+            "Follow jobs until they end.",
+            "workers.cli.watching:watch",
+            ("darkroom jobs watch", "darkroom jobs watch cm3k9 && echo done"),
+        ),
+        Command(
+            "explain",
+            "Tell what became of a job, in order, and why it waits now.",
+            "workers.cli.explaining:explain",
+            ("darkroom jobs explain cm3k9",),
+        ),
+        Command(
+            "cancel",
+            "Cancel jobs that haven't ended.",
+            "workers.cli.jobs:cancel",
+            ("darkroom jobs cancel cm3k9 --reason 'asked by the user'",),
+        ),
+        Command(
+            "retry",
+            "Submit finished jobs once more, as new ones.",
+            "workers.cli.retrying:retry",
+            ("darkroom jobs retry cm3k9", "darkroom jobs retry --error 'rate limited' --since 2h --dry-run"),
+        ),
+    ),
+)
+_QUEUE: Final = Group(
+    "queue",
+    "What waits, what runs, who works, and what is paused.",
+    (
+        Command("stats", "Count jobs by queue and status.", "workers.cli.queues:stats", ("darkroom queue stats",)),
+        Command(
+            "pause",
+            "Stop claiming jobs of a queue, type or tier, or calling a provider.",
+            "workers.cli.queues:pause",
+            ("darkroom queue pause --tier 4k --reason 'bill'", "darkroom queue pause --provider gemini"),
+        ),
+        Command(
+            "resume", "Let what is paused go on.", "workers.cli.queues:resume", ("darkroom queue resume --tier 4k",)
+        ),
+    ),
+)
+_PIPELINES: Final = Group(
+    "pipelines",
+    "The ways in which pictures are treated.",
+    (
+        Command("list", "List pipelines, the newest first.", "workers.cli.pipelines:list_"),
+        Command("show", "Show a pipeline.", "workers.cli.pipelines:show"),
+        Command(
+            "create",
+            "Make a pipeline.",
+            "workers.cli.pipelines:create",
+            ("darkroom pipelines create 'Warm portraits' --config warm.json --user ada@example.com",),
+        ),
+        Command("fork", "Copy a pipeline for another owner.", "workers.cli.pipelines:fork"),
+    ),
+)
+_TOKENS: Final = Group(
+    "tokens",
+    "What users have, and what became of it.",
+    (
+        Command(
+            "balance", "Show a balance, or everyone's.", "workers.cli.tokens:balance", ("darkroom tokens balance",)
+        ),
+        Command(
+            "grant",
+            "Add tokens to a balance.",
+            "workers.cli.tokens:grant",
+            (
+                "darkroom tokens grant ada@example.com 50 --reason 'sorry'",
+                "darkroom tokens grant ada@example.com -- -5",
+            ),
+        ),
+        Command("history", "Show a user's ledger, newest first.", "workers.cli.tokens:history"),
+        Command("audit", "Prove the promises of money for every user.", "workers.cli.tokens:audit"),
+    ),
+)
+_SCHEDULE: Final = Group(
+    "schedule",
+    "Periodic tasks: when they run, what they did, and a run out of turn.",
+    (
+        Command("list", "Show every schedule, and how its task ran last.", "workers.cli.schedule:list_"),
+        Command(
+            "run",
+            "Run a task now, as a tick of its own.",
+            "workers.cli.schedule:run",
+            ("darkroom schedule run collect-orphans --dry-run",),
+        ),
+        Command("pause", "Stop a task's ticks until it is resumed.", "workers.cli.schedule:pause"),
+        Command("resume", "Let a paused task go on.", "workers.cli.schedule:resume"),
+    ),
+)
+_DATABASE: Final = Group(
+    "db",
+    "Bring a database to this version.",
+    (
+        Command(
+            "upgrade",
+            "Bring the database to this version.",
+            "workers.cli.database:upgrade",
+            ("darkroom db upgrade", "TOKENS=producer darkroom db upgrade --grant webapp"),
+        ),
+        Command("check", "Say what is wrong with the database.", "workers.cli.database:check"),
+        Command(
+            "sql",
+            "Print the functions, views and triggers that db upgrade makes, rendered for every job table.",
+            "workers.cli.database:sql",
+        ),
+    ),
+)
+
+COMMANDS: Final[Sections] = {
+    "Pictures": (
+        Command(
+            "demo",
+            "Enhance sample photographs through services and workers of the demo's own.",
+            "workers.demo.command:demo",
+            ("darkroom demo", "darkroom demo --out /tmp/demo"),
+        ),
+        Command(
+            "enhance",
+            "Enhance pictures, and wait for the results.",
+            "workers.cli.enhance:enhance",
+            (
+                "darkroom enhance holiday.jpg --out enhanced",
+                "darkroom enhance *.jpg --tier 4k --user ada@example.com --no-wait",
+            ),
+        ),
+        Command(
+            "generate",
+            "Make a picture of words, and wait for it.",
+            "workers.cli.generate:generate",
+            ("darkroom generate 'a lighthouse at dawn' --aspect 16:9 --out pictures",),
+        ),
+        Command(
+            "modify",
+            "Change a picture by words, and wait for it.",
+            "workers.cli.generate:modify",
+            ("darkroom modify holiday.jpg 'make it evening' --out pictures",),
+        ),
+    ),
+    "Jobs, users and money": (
+        _JOBS,
+        _QUEUE,
+        _PIPELINES,
+        _TOKENS,
+        Command(
+            "costs",
+            "Show what provider calls cost; --stop and --resume turn the kill switch.",
+            "workers.cli.costs:costs",
+            ("darkroom costs --by day --days 7", "darkroom costs --stop --reason 'over budget'"),
+        ),
+    ),
+    "Processes": (
+        Command(
+            "up",
+            "Run workers, a scheduler and the services.",
+            "workers.cli.processes:up",
+            ("darkroom up", "darkroom up --processes 4"),
+        ),
+        Command("worker", "Run worker processes.", "workers.cli.processes:worker", ("darkroom worker --processes 4",)),
+        Command("scheduler", "Run a scheduler.", "workers.cli.processes:scheduler"),
+        _SCHEDULE,
+    ),
+    "Installation": (
+        _DATABASE,
+        Command("config", "Show every setting, its value and meaning.", "workers.cli.settings:config"),
+        Command("doctor", "Look whether all is well, and say what to do.", "workers.cli.doctor:doctor"),
+    ),
+}

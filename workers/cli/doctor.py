@@ -1,0 +1,45 @@
+"""The command doctor: whether all is well."""
+
+import asyncio
+from dataclasses import asdict
+
+import typer
+
+from config.embedded.errors import EmbeddedServiceError
+from config.embedded.services import embedded_services
+from workers.cli.failures import DONE, FAILED
+from workers.cli.opening import open_settings
+from workers.cli.output import Column, print_json, print_table
+from workers.cli.parameters import Json
+from workers.operations.checks.check import Check
+from workers.operations.doctor import examine, plan
+
+
+def doctor(*, as_json: Json = False) -> int:
+    """Look whether all is well, and say what to do.
+
+    Looks at services, schema, triggers, money, clocks, leases, stuck and quarantined jobs, provider calls, budgets and
+    pauses, and ends with a plan. Exits 1 if a check fails.
+    """
+    settings = open_settings(is_service=False)
+    try:
+        with embedded_services(settings) as services:
+            checks = asyncio.run(examine(settings, services))
+    except EmbeddedServiceError as error:
+        checks = [Check("services", "fail", str(error))]
+    if as_json:
+        print_json({"checks": [asdict(check) for check in checks], "plan": plan(checks)})
+    else:
+        columns = [
+            Column("check", lambda check: check.name),
+            Column("status", lambda check: check.status),
+            Column("finding", lambda check: check.message, may_wrap=True),
+        ]
+        print_table(checks, columns, empty="")
+        steps = plan(checks)
+        if steps:
+            typer.secho("\nwhat to do, in order", bold=True)
+            numbered = list(enumerate(steps, 1))
+            places = [Column("", lambda row: f"{row[0]}."), Column("", lambda row: row[1], may_wrap=True)]
+            print_table(numbered, places, empty="")
+    return FAILED if any(check.status == "fail" for check in checks) else DONE

@@ -1,0 +1,121 @@
+"""Command groups that know their commands by name, and import a command's module when it is called."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import typer
+from typer._click.shell_completion import CompletionItem
+from typer.core import TyperGroup
+from typer.main import get_command
+from typing_extensions import override
+
+HELP: Final = ("-h", "--help")
+NEAR: Final = 0.7
+"""How alike a word must be to a command's name to be taken for it: `lst` is `list`, and `frob` is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its name, its one line in a group's help, and where it is.
+
+    Attributes:
+        name: as people type it.
+        summary: the first line of the function's docstring; a test compares.
+        place: `module:function`.
+        examples: calls of it, each a line of its help.
+    """
+
+    name: str
+    summary: str
+    place: str
+    examples: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of commands, and its one line in the help of the program."""
+
+    name: str
+    summary: str
+    commands: Sequence[Command]
+
+
+Sections: TypeAlias = Mapping[str, Sequence[Command | Group]]
+"""What a help lists, by the titles of its sections."""
+
+
+class LazyGroup(TyperGroup):
+    """A group whose help, completion and errors import none of its commands."""
+
+    sections: Sections = MappingProxyType({})
+    options: Mapping[str, str] = MappingProxyType({", ".join(HELP): "Show this help."})
+
+    def __init__(self, **attributes: Any) -> None:
+        # typer imports pydantic for the value of any option of a group, that of --help included
+        super().__init__(rich_markup_mode=None, add_help_option=False, **attributes)
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] in HELP and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    @override
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [one.name for ones in self.sections.values() for one in ones]
+
+    @override
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        for ones in self.sections.values():
+            for one in ones:
+                if one.name == cmd_name:
+                    return _group(one) if isinstance(one, Group) else _command(one)
+        return None
+
+    @override
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=NEAR)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"there is no command {args[0]!r}{meant}")
+        return super().resolve_command(ctx, args)
+
+    @override
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Options"):
+            formatter.write_dl(list(self.options.items()))
+        self.format_commands(ctx, formatter)
+
+    @override
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, ones in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(one.name, one.summary) for one in ones])
+
+    @override
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        found = [one for ones in self.sections.values() for one in ones if one.name.startswith(incomplete)]
+        return [CompletionItem(one.name, help=one.summary) for one in found]
+
+
+def _group(group: Group) -> LazyGroup:
+    made = LazyGroup(name=group.name, help=group.summary)
+    made.sections = {"Commands": group.commands}
+    return made
+
+
+def _command(command: Command) -> Any:
+    """Import a command's module and make the command of its function."""
+    module, _, function = command.place.partition(":")
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    examples = "\n".join(f"  {example}" for example in command.examples)
+    epilog = f"\b\nExamples:\n{examples}" if examples else None
+    app.command(command.name, epilog=epilog)(getattr(import_module(module), function))
+    return get_command(app)

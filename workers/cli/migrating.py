@@ -1,0 +1,99 @@
+"""What a command asks of a database before it works on it, compared in full, and how it is brought to this version."""
+
+from config.embedded.services import Services
+from config.model_terms import model_terms
+from config.settings import Settings
+from models.schema.migrate import UpgradeResult, check, upgrade
+from pipelines.job_types import require_known_stages
+from workers.cli.failures import CommandError, CommandUsageError
+from workers.process.compose import migration_engine, require_usable
+
+__all__ = ["require_allowed", "require_known_stages", "require_migrated", "upgrade_database"]
+
+_REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing", "sequence_behind"})
+
+
+async def require_migrated(settings: Settings, services: Services) -> None:
+    """Migrate embedded data where it is behind; a database of someone's own is never migrated unasked.
+
+    Raises:
+        CommandError: the database doesn't answer.
+        CommandUsageError: it isn't migrated.
+        MigrationError: the embedded database can't be migrated.
+    """
+    engine = migration_engine(services)
+    try:
+        problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
+    finally:
+        await engine.dispose()
+    if services.is_embedded and any(problem.kind in _REPAIRED_BY_UPGRADE for problem in problems):
+        await upgrade_database(settings, services)
+        return
+    for problem in problems:
+        if problem.kind == "unreachable":
+            raise CommandError(f"{problem.message}; check DATABASE_URL and the server")
+        if problem.kind in {
+            "rights_missing",
+            "not_installed",
+            "behind",
+            "not_recorded",
+            "sequence_behind",
+            "rows_hidden",
+            "rows_refused",
+        }:
+            raise CommandUsageError(problem.message)
+
+
+async def require_allowed(settings: Settings, services: Services) -> None:
+    """See that a process may work on this database as it is configured; what time may mend isn't asked about.
+
+    A server that doesn't answer and a migration that is still to come are waited for by the process itself.
+
+    Raises:
+        CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't take our rows.
+        ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
+    """
+    engine = migration_engine(services)
+    try:
+        problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
+    finally:
+        await engine.dispose()
+    if not problems:
+        await require_usable(settings, services, wait=False)
+    elif problems[0].kind in {"rights_missing", "rows_hidden", "rows_refused"}:
+        raise CommandUsageError("; ".join(problem.message for problem in problems))
+
+
+async def upgrade_database(
+    settings: Settings,
+    services: Services,
+    grant_role: str | None = None,
+    grant_read_role: str | None = None,
+    *,
+    with_application: bool = False,
+) -> UpgradeResult:
+    """Bring the database to this version, with the settings' mode, prices, cost column, regeneration and models.
+
+    Embedded data is ours, whatever somebody else keeps beside it.
+
+    Raises:
+        MigrationError: it was refused; nothing changed.
+    """
+    engine = migration_engine(services)
+    try:
+        return await upgrade(
+            engine,
+            mode=settings.tokens,
+            prices=settings.prices,
+            cost_column=settings.cost_column,
+            max_retries=settings.max_retries,
+            regeneration=settings.regeneration_terms(),
+            link_pipelines=settings.link_pipelines,
+            fetch_allow_loopback=settings.fetch_allow_loopback,
+            models=model_terms(settings),
+            grant_role=grant_role,
+            grant_read_role=grant_read_role,
+            with_application=with_application or services.is_embedded,
+        )
+    finally:
+        await engine.dispose()

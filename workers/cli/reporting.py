@@ -1,0 +1,76 @@
+"""Every error as one line that says what to do. It is imported once there is an error to report."""
+
+import asyncpg
+import typer
+
+from config.embedded.errors import EmbeddedServiceError
+from config.settings import SettingsError
+from models.connections import DatabaseLostError, contention_of, is_cancelled
+from models.schema.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
+from workers.cli.failures import FAILED, USAGE, CommandError
+from workers.operations.errors import OperationError
+from workers.process.runtime import ModeMismatchError
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Return the exit code for an error and the line that says what to do about it."""
+    if isinstance(error, CommandError):
+        return error.exit_code, str(error)
+    for look in (_explain_usage, _explain_ours, _explain_database, _explain_system):
+        if (found := look(error)) is not None:
+            return found
+    return FAILED, f"unexpected {type(error).__name__}: {error}; run it again with --debug for the traceback"
+
+
+def _explain_usage(error: Exception) -> tuple[int, str] | None:
+    if not isinstance(error, typer.TyperException):
+        return None
+    context = getattr(error, "ctx", None)
+    message = error.format_message().strip().rstrip(".")
+    place = context.command_path if context is not None else "darkroom"
+    return getattr(error, "exit_code", USAGE), f"{message}; see `{place} --help`"
+
+
+def _explain_ours(error: Exception) -> tuple[int, str] | None:
+    if isinstance(error, OperationError):
+        return FAILED, str(error)
+    if isinstance(error, SettingsError | EmbeddedServiceError | ModeMismatchError):
+        return USAGE, str(error)
+    if isinstance(error, ModeRequiredError):
+        return USAGE, f"{error}; for example `TOKENS=producer darkroom db upgrade`"
+    if isinstance(error, MigrationError):
+        return FAILED if isinstance(error, DatabaseBusyError | ModeChangeError) else USAGE, str(error)
+    return None
+
+
+def _explain_database(error: Exception) -> tuple[int, str] | None:
+    # SQLAlchemy keeps the driver's error in `orig`; to ask for its class would import it for every error
+    original = getattr(error, "orig", None)
+    cause: BaseException = error if original is None else original.__cause__ or original
+    is_lost = isinstance(cause, DatabaseLostError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+    if isinstance(cause, DatabaseLostError):
+        cause = cause.__cause__ or cause
+    cause = contention_of(cause) or cause
+    text = str(cause).strip().split("\n", 1)[0] or type(cause).__name__
+    if contention_of(cause):
+        return FAILED, f"another transaction holds a lock that this needs ({text}); try again in a moment"
+    if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
+        return USAGE, f"PostgreSQL refuses: {text}; check DATABASE_URL"
+    if isinstance(cause, asyncpg.InsufficientPrivilegeError):
+        return FAILED, f"PostgreSQL refuses: {text}; use the role that ran `darkroom db upgrade`"
+    if is_lost:
+        return FAILED, f"PostgreSQL can't be used now: {text}; check DATABASE_URL, or run `darkroom doctor`"
+    if isinstance(cause, asyncpg.PostgresError):
+        is_late = is_cancelled(cause)
+        advice = "give its role a longer statement_timeout, or try again" if is_late else "run `darkroom doctor`"
+        return FAILED, f"PostgreSQL refuses: {text} (SQLSTATE {cause.sqlstate}); {advice}"
+    return None
+
+
+def _explain_system(error: Exception) -> tuple[int, str] | None:
+    if not isinstance(error, OSError):
+        return None
+    text = str(error).strip().split("\n", 1)[0] or type(error).__name__
+    if error.filename is None:  # a socket, a child, a limit of this machine's
+        return FAILED, f"the operating system refuses: {text}"
+    return FAILED, f"{text}; check the path and its rights"

@@ -1,0 +1,44 @@
+"""The command config: every setting."""
+
+import textwrap
+from dataclasses import asdict
+
+import typer
+
+from config.settings_table import describe
+from workers.cli.failures import DONE
+from workers.cli.opening import known_settings
+from workers.cli.output import WIDE_FROM, Column, console, print_json, print_table
+from workers.cli.parameters import Json
+
+
+def config(*, as_json: Json = False) -> int:
+    """Show every setting, its value and meaning.
+
+    Secrets are masked.
+    """
+    rows = describe(known_settings())
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return DONE
+    screen = console()
+    if not screen.is_terminal or screen.width < WIDE_FROM:  # four columns would be a word wide each
+        for row in rows:
+            default = f"  (default {row.default})" if row.default != row.value and row.default else ""
+            typer.secho(f"{row.name}={row.value}", bold=row.is_set, nl=False)
+            typer.echo(default)
+            _wrapped(row.meaning, min(screen.width, WIDE_FROM))
+        return DONE
+    columns = [
+        Column("name", lambda row: row.name),
+        Column("value", lambda row: row.value, may_wrap=True),
+        Column("default", lambda row: "" if row.default == row.value else row.default, may_wrap=True),
+        Column("meaning", lambda row: row.meaning, may_wrap=True),
+    ]
+    print_table(rows, columns, empty="")
+    return DONE
+
+
+def _wrapped(text: str, width: int) -> None:
+
+    typer.echo(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))

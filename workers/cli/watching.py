@@ -1,0 +1,49 @@
+"""The command jobs watch."""
+
+from typing import Annotated
+
+import typer
+
+from models.queue.job_rows import unfinished_jobs
+from workers.cli.failures import DONE, FAILED
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import console, note, print_json
+from workers.cli.parameters import Json
+from workers.cli.progress import follow_jobs
+from workers.operations.errors import NotFoundError
+from workers.operations.jobs import get_jobs
+from workers.process.runtime import Runtime
+
+
+def watch(
+    job_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB_ID", help="Ids of jobs; all unfinished ones without.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Follow jobs until they end.
+
+    Exits 1 unless all of them end COMPLETED.
+    """
+
+    async def work(runtime: Runtime) -> int:
+        ids = list(dict.fromkeys(job_ids or [])) or await runtime.database.run(unfinished_jobs)
+        known = {job.id: job for job in await get_jobs(runtime, ids)}
+        if missing := [job_id for job_id in job_ids or [] if job_id not in known]:
+            raise NotFoundError(f"job {missing[0]} not found; `darkroom jobs list` shows the newest")
+        if not known and not as_json:
+            note("no job is unfinished")
+            return DONE
+        labels = {job_id: f"{job.job_type} {job.tier}" for job_id, job in known.items()}
+        screen = console(is_error=as_json)
+        progress = await follow_jobs(runtime, labels, screen, keeps_table=True, label_title="type and tier")
+        if as_json:
+            print_json([job.columns for job in await get_jobs(runtime, known)])
+        elif screen.is_terminal:  # elsewhere its line says it
+            for one in progress:
+                if one.error is not None and one.status != "COMPLETED":
+                    note(f"darkroom: job {one.job_id}: {one.error}")
+        return DONE if all(one.status == "COMPLETED" for one in progress) else FAILED
+
+    return run_with_runtime(work)

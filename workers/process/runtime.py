@@ -1,0 +1,102 @@
+"""What every process and command works with, and the parts of it that take no time to import.
+
+SQLAlchemy, alembic, boto3 and dramatiq take longer to import than most commands work, so nothing here imports them at
+its top: `workers.process.compose` waits for migrations, and a storage in S3 and the broker are opened by the first who
+needs them.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from config.embedded.services import Services
+from config.job_terms import DEFAULT_QUEUE
+from config.postgres_url import parse_postgres_url
+from config.settings import Settings
+from models.database import Database
+from pipelines.storage.backends import open_storage
+from pipelines.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from workers.process.wake_up import WakeUpSender
+
+
+class ModeMismatchError(Exception):
+    """TOKENS differs from the mode that `db upgrade` recorded, where the triggers see it."""
+
+    def __init__(self, wanted: str, recorded: str) -> None:
+        super().__init__(
+            f"TOKENS={wanted}, but the database is in mode {recorded}; "
+            f"unset TOKENS, or run `TOKENS={wanted} darkroom db upgrade` while the queue is empty"
+        )
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What every process works with, once the database is open.
+
+    Workers add `workers.process.tools.Tools` and a claim loop: the command
+    line needs none of that to submit and to show.
+
+    Attributes:
+        settings: as the environment says.
+        services: where everything is.
+        database: open.
+        installation: the id that `db upgrade` recorded, by which wake-ups are told from those of other databases.
+    """
+
+    settings: Settings
+    services: Services
+    database: Database
+    installation: str
+    _storage: Storage | None = None
+    _sender: "WakeUpSender | None" = field(default=None, init=False)
+
+    @property
+    def storage(self) -> Storage:
+        """The storage, opened by whoever needs it first.
+
+        Raises:
+            ValueError: STORAGE_URL has no backend or its folder can't be made.
+        """
+        if self._storage is None:
+            self._storage = make_storage(self.settings, self.services)
+        return self._storage
+
+    async def wake(self, queue: str = DEFAULT_QUEUE) -> None:
+        """Wake a worker that is idle; with the broker down workers still look once a second."""
+        if self._sender is None:
+            from workers.process.wake_up import WakeUpSender  # noqa: PLC0415 - dramatiq, redis and pika take 0.2 s
+
+            self._sender = WakeUpSender(self.services.broker_url, self.installation)
+        await self._sender.wake(queue)
+
+    async def aclose(self) -> None:
+        """Close what was opened, the database included."""
+        if self._sender is not None:
+            self._sender.close()
+        await self.database.close()
+        if self._storage is not None:
+            await self._storage.aclose()
+
+
+def make_database(settings: Settings, services: Services, *, most_connections: int) -> Database:
+    """Return the way to the database, not opened yet, with a pool of at most so many connections."""
+    return Database(
+        parse_postgres_url(services.database_url, direct_url=settings.database_direct_url),
+        direct_url=parse_postgres_url(services.database_direct_url),
+        most_connections=most_connections,
+    )
+
+
+def make_direct_database(services: Services, *, most_connections: int) -> Database:
+    """Return the way to the database past the pooler, not opened yet, as migrations take it."""
+    return Database(parse_postgres_url(services.database_direct_url), most_connections=most_connections)
+
+
+def make_storage(settings: Settings, services: Services) -> Storage:
+    """Return the storage; the caller closes it.
+
+    Raises:
+        ValueError: STORAGE_URL has no backend or its folder can't be made.
+    """
+    return open_storage(services.storage_url, settings.storage_public_url)
