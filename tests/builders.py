@@ -55,6 +55,7 @@ async def make_image(database: Database, user_id: str, *, key: str | None = None
 async def make_job(
     database: Database,
     *,
+    job_id: str | None = None,
     user_id: str | None = None,
     image_id: str | None = None,
     tier: str = "TIER_1K",
@@ -64,7 +65,7 @@ async def make_job(
     """Insert an enhancement job, with whatever it needs; `columns` are further ones by name. Return its id."""
     user_id = user_id or await make_user(database)
     image_id = image_id or await make_image(database, user_id)
-    job_id = new_id("j")
+    job_id = job_id or new_id("j")
     names = ", ".join(f'"{name}"' for name in columns)
     places = ", ".join(f"${number}" for number in range(7, 7 + len(columns)))
     await database.fetch(

@@ -65,10 +65,18 @@ async def list_costs(
     connection: Connection, by: By, *, days: int, most: int, job_id: str | None = None
 ) -> list[CostLine]:
     """Return calls, units and USD of the last days, of one job or of all, by payer, model, day (of UTC) or job."""
+    return [_line(dict(row)) for row in await connection.fetch(_costs(by), days, most, job_id)]
+
+
+async def count_costs(connection: Connection, by: By, *, days: int, job_id: str | None = None) -> int:
+    """Count the lines that `list_costs` lists."""
+    return int(await connection.fetchval(f"SELECT count(*) FROM ({_costs(by)}) c", days, None, job_id))
+
+
+def _costs(by: By) -> str:
     groups = "1, 2" if by in {"model", "job"} else "1"
     order = "1 DESC" if by == "day" else "cost_usd DESC, 1"
-    sql = _COSTS.format(columns=_COLUMNS[by], groups=groups, order=order)
-    return [_line(dict(row)) for row in await connection.fetch(sql, days, most, job_id)]
+    return _COSTS.format(columns=_COLUMNS[by], groups=groups, order=order)
 
 
 def _line(row: dict[str, Any]) -> CostLine:

@@ -126,6 +126,11 @@ async def list_balances(connection: Connection, user_id: str | None, most: int) 
     return [Balance(**row) for row in await connection.fetch(_BALANCES, user_id, most)]
 
 
+async def count_balances(connection: Connection, user_id: str | None) -> int:
+    """Count the users that `list_balances` lists."""
+    return int(await connection.fetchval(f"SELECT count(*) FROM ({_BALANCES}) b", user_id, None))
+
+
 async def balances_by_email(connection: Connection, emails: list[str]) -> dict[str, int]:
     """Return what users have, by e-mail."""
     return {row["email"]: row["balance"] for row in await connection.fetch(_BY_EMAIL, emails)}
@@ -134,6 +139,11 @@ async def balances_by_email(connection: Connection, emails: list[str]) -> dict[s
 async def list_ledger(connection: Connection, user_id: str, most: int) -> list[LedgerRow]:
     """Return a user's ledger, newest first."""
     return [_ledger_row(row) for row in await connection.fetch(_HISTORY, user_id, most)]
+
+
+async def count_ledger(connection: Connection, user_id: str) -> int:
+    """Count the entries of a user's ledger."""
+    return int(await connection.fetchval(f"SELECT count(*) FROM ({_HISTORY}) t", user_id, None))
 
 
 def _ledger_row(row: asyncpg.Record | Mapping[str, Any]) -> LedgerRow:

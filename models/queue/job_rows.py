@@ -116,13 +116,19 @@ class Cancelled:
 
 async def find_jobs(connection: Connection, wanted: JobFilter, most: int) -> list[Job]:
     """Return the newest jobs that are meant, newest first."""
-    rows = await connection.fetch(
-        _IDS,
-        *(list(wanted.statuses), wanted.user_id, wanted.job_type, wanted.since, wanted.error),
-        *(wanted.leaves_out_retried, most),
-    )
+    rows = await connection.fetch(_IDS, *_terms(wanted), most)
     jobs = {(job.job_type, job.id): job for job in await read_jobs(connection, [row["id"] for row in rows])}
     return [jobs[place] for row in rows if (place := (row["type"], row["id"])) in jobs]
+
+
+async def count_jobs(connection: Connection, wanted: JobFilter) -> int:
+    """Count the jobs that are meant."""
+    return int(await connection.fetchval(f"SELECT count(*) FROM ({_IDS}) j", *_terms(wanted), None))
+
+
+def _terms(wanted: JobFilter) -> tuple[object, ...]:
+    terms = (list(wanted.statuses), wanted.user_id, wanted.job_type, wanted.since, wanted.error)
+    return (*terms, wanted.leaves_out_retried)
 
 
 async def read_jobs(connection: Connection, job_ids: Sequence[str]) -> list[Job]:

@@ -78,6 +78,11 @@ async def find_pipelines(
     return [_pipeline(row) for row in await connection.fetch(_LIST, user_id, visibility, most)]
 
 
+async def count_pipelines(connection: Connection, user_id: str | None, visibility: str | None) -> int:
+    """Count pipelines; of one owner and of one visibility where they are named."""
+    return int(await connection.fetchval(f"SELECT count(*) FROM ({_LIST}) p", user_id, visibility, None))
+
+
 async def read_pipeline(connection: Connection, pipeline_id: str) -> Pipeline | None:
     """Return a pipeline; None if there is none."""
     row = await connection.fetchrow(_ONE, pipeline_id)

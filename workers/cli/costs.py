@@ -9,10 +9,12 @@ import typer
 from models.gate.costs import CostLine
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import Column, chosen, column, print_json, print_table
+from workers.cli.output import chosen, print_json
 from workers.cli.parameters import Json, Limit, Reason
+from workers.cli.tables import Column, column, note_count, print_table
 from workers.operations.actions import os_user
-from workers.operations.costs import list_costs, set_buying
+from workers.operations.costs import count_costs, list_costs, set_buying
+from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
 
 
@@ -25,10 +27,15 @@ class ByName(StrEnum):
     JOB = "job"
 
 
+OfJob = Annotated[str | None, typer.Option("--job", metavar="ID", help="Of one job only: its id, or its beginning.")]
+
+
 def costs(
     by: Annotated[ByName, typer.Option("--by", help="Add up by who pays, model, day or job.")] = ByName.MODEL,
     days: Annotated[int, typer.Option("--days", min=1, max=4000, help="Of the last so many days.")] = 30,
-    job: Annotated[str | None, typer.Option("--job", metavar="ID", help="Of one job only.")] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="ID", help="Of one job only, or the beginning of its id.")
+    ] = None,
     limit: Limit = 50,
     reason: Reason = None,
     *,
@@ -48,7 +55,8 @@ def costs(
             else:
                 typer.echo("buying is stopped; `darkroom costs --resume` goes on" if stop else "buying goes on")
             return DONE
-        lines = await list_costs(runtime, by.value, days=days, limit=limit, job_id=job)
+        job_id = None if job is None else await whole_id(runtime, "job", job)
+        lines = await list_costs(runtime, by.value, days=days, limit=limit, job_id=job_id)
         if as_json:
             print_json([{**line.group, **chosen(line, _FIGURES)} for line in lines])
             return DONE
@@ -58,6 +66,7 @@ def costs(
         units = [column(name, name.replace("_", " "), is_number=True, is_wide=True) for name in _UNITS]
         usd = Column("USD", lambda line: f"{line.cost_usd:.4f}", is_number=True)
         print_table(lines, [*groups, *figures, *units, usd], empty=f"nothing was bought in {days} days")
+        await note_count(len(lines), limit, "lines", lambda: count_costs(runtime, by.value, days=days, job_id=job_id))
         return DONE
 
     return run_with_runtime(work)

@@ -9,8 +9,9 @@ from config.embedded.errors import EmbeddedServiceError
 from config.embedded.services import embedded_services
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import open_settings
-from workers.cli.output import Column, print_json, print_table
+from workers.cli.output import print_json
 from workers.cli.parameters import Json
+from workers.cli.tables import Column, print_table
 from workers.operations.checks.check import Check
 from workers.operations.doctor import examine, plan
 

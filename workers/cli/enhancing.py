@@ -16,10 +16,12 @@ from models.queue.progress import JobProgress
 from models.queue.submission import Enhancement
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import Column, console, duration, note, print_json, print_table
+from workers.cli.output import console, duration, note, print_json
 from workers.cli.own_worker import OwnWorker
 from workers.cli.progress import follow_jobs
+from workers.cli.tables import Column, print_table
 from workers.operations.errors import OperationError
+from workers.operations.ids import whole_id
 from workers.operations.jobs import get_jobs
 from workers.operations.users import require_user
 from workers.process.runtime import Runtime
@@ -88,20 +90,21 @@ class _Enhancing:
         return FAILED if any(item.reason for item in self._items) else DONE
 
     async def _work(self, blend: Picture | None, own_worker: OwnWorker) -> None:
-        tier = self._request.tier
+        tier, pipeline_id = self._request.tier, self._request.pipeline_id
+        if pipeline_id is not None:
+            pipeline_id = await whole_id(self._runtime, "pipeline", pipeline_id)
         if tier is None:
-            pipeline_id = self._request.pipeline_id
             tier = await self._runtime.database.run(lambda connection: default_tier(connection, pipeline_id))
         needed = self._runtime.settings.prices[tier] * sum(1 for item in self._items if not item.reason)
         user = await require_user(self._runtime, self._request.user, tokens_needed=needed)
         if self._request.is_waiting:
             await own_worker.start_if_needed()  # first: it comes up while pictures are stored
-        await self._submit(user, tier, blend)
+        await self._submit(user, tier, pipeline_id, blend)
         if self._request.is_waiting:
             await self._follow(own_worker)
             await self._fetch()
 
-    async def _submit(self, user: User, tier: str, blend: Picture | None) -> None:
+    async def _submit(self, user: User, tier: str, pipeline_id: str | None, blend: Picture | None) -> None:
         source_id = None if blend is None else await store_picture(self._runtime, user.id, blend)
         for item in self._items:
             if item.reason is not None:
@@ -109,7 +112,7 @@ class _Enhancing:
             try:
                 picture = read_picture(item.path, self._runtime.settings)
                 asked = Enhancement(
-                    *(user.id, new_id(), tier, self._request.pipeline_id),
+                    *(user.id, new_id(), tier, pipeline_id),
                     source_image_id=source_id,
                     pipeline_token=self._request.pipeline_token,
                 )

@@ -1,22 +1,34 @@
 """The commands jobs list, show and cancel; the others about jobs have files of their own."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
 from models.queue.job_rows import Job, JobFilter
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import Column, chosen, column, duration, fields_of, note, print_fields, print_json, print_table
-from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reason, Since, Statuses, require_known
+from workers.cli.output import chosen, duration, fields_of, note, print_json
+from workers.cli.parameters import (
+    ErrorText,
+    JobId,
+    JobIds,
+    JobType,
+    Json,
+    Limit,
+    OfUser,
+    Reason,
+    Since,
+    Statuses,
+    require_known,
+)
+from workers.cli.tables import Column, column, note_count, print_fields, print_table
 from workers.operations.actions import os_user
 from workers.operations.errors import OperationError
-from workers.operations.jobs import JobDetails, cancel_job, get_job, get_jobs, list_jobs
+from workers.operations.ids import whole_id
+from workers.operations.jobs import JobDetails, cancel_job, count_jobs, get_job, get_jobs, list_jobs
 from workers.operations.users import find_user
 from workers.process.runtime import Runtime
-
-JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="Ids of jobs.")]
 
 
 def list_(
@@ -40,19 +52,24 @@ def list_(
             print_json([job.columns for job in found])
         else:
             _print_jobs(found, runtime.settings.cost_column)
+            await note_count(len(found), limit, "jobs", lambda: count_jobs(runtime, wanted))
         return DONE
 
     return run_with_runtime(work)
 
 
-def show(job_id: Annotated[str, typer.Argument(help="A job's id.")], *, as_json: Json = False) -> int:
+def show(
+    job_id: JobId,
+    *,
+    as_json: Json = False,
+) -> int:
     """Show all that is known about a job.
 
     That is its row, its place in the queue, its history, its provider calls and its money.
     """
 
     async def work(runtime: Runtime) -> int:
-        details = await get_job(runtime, job_id)
+        details = await get_job(runtime, await whole_id(runtime, "job", job_id))
         if as_json:
             print_json(
                 {
@@ -85,8 +102,9 @@ def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> 
     """
 
     async def verb(runtime: Runtime, job_id: str) -> str:
-        await cancel_job(runtime, job_id, actor=os_user(), reason=reason)
-        return job_id
+        whole = await whole_id(runtime, "job", job_id)
+        await cancel_job(runtime, whole, actor=os_user(), reason=reason)
+        return whole
 
     return _change(job_ids, verb, _cancelled, as_json=as_json)
 
@@ -121,7 +139,7 @@ def _change(
             changed += found
             if not as_json:
                 for job in found:
-                    typer.echo(sentence(job_id, job))
+                    typer.echo(sentence(job.id, job))
         if as_json:
             print_json([job.columns for job in changed])
         return code
@@ -141,7 +159,7 @@ def _print_jobs(jobs: list[Job], cost_column: str) -> None:
             column("stage"),
             Column("tokens", lambda job: job.columns.get(cost_column), is_number=True, is_wide=True),
             column("created_at", "created", is_wide=True),
-            column("error", is_wide=True),
+            column("error", may_wrap=True),
         ],
         empty="there are no such jobs",
     )

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -12,11 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
-
-WIDE_FROM: Final = 110
-"""Columns of the terminal from which a table shows everything."""
 
 PIPE_WIDTH: Final = 240
 """Nobody's terminal is cut to when the output goes to a file or a program."""
@@ -33,78 +29,10 @@ STATUS_STYLES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table for people; `is_wide` ones appear where there is room."""
-
-    title: str
-    text: Callable[[Any], object]
-    is_wide: bool = False
-    is_number: bool = False
-    may_wrap: bool = False
-
-
 def console(*, is_error: bool = False) -> Console:
     """Make a console for stdout, or for stderr; made anew for each command, so that it finds the streams of today."""
     made = Console(stderr=is_error, highlight=False, emoji=False, markup=False)
     return made if made.is_terminal else Console(stderr=is_error, highlight=False, markup=False, width=PIPE_WIDTH)
-
-
-def column(name: str, title: str | None = None, **traits: bool) -> Column:
-    """A column that shows one value of a row by its name: a mapping's key or a value's attribute."""
-    return Column(title or name, lambda row: _value(row, name), **traits)
-
-
-def _value(row: Any, name: str) -> object:
-    return row.get(name) if isinstance(row, Mapping) else getattr(row, name)
-
-
-def print_table(rows: Iterable[Any], columns: Sequence[Column], *, empty: str) -> None:
-    """Print rows as a table, or a sentence where there are none."""
-    screen = console()
-    listed = list(rows)
-    if not listed:
-        screen.print(Text(empty))
-        return
-    shown = [one for one in columns if not one.is_wide or screen.width >= WIDE_FROM]
-    table = plain_table(shown)
-    for row in listed:
-        table.add_row(*(cell(one.text(row)) for one in shown))
-    _print(screen, table)
-
-
-def plain_table(columns: Iterable[Column]) -> Table:
-    """Make a table without lines."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for one in columns:
-        table.add_column(
-            one.title,
-            justify="right" if one.is_number else "left",
-            no_wrap=not one.may_wrap,
-            overflow="fold" if one.may_wrap else "ellipsis",
-        )
-    return table
-
-
-def print_fields(fields: Mapping[str, object]) -> None:
-    """Print names and values, one a line, leaving out what has no value."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        if value is not None and value != "":
-            table.add_row(Text(name), cell(value))
-    _print(console(), table)
-
-
-def _print(screen: Console, table: Table) -> None:
-    if screen.is_terminal:
-        screen.print(table)
-        return
-    with screen.capture() as captured:
-        screen.print(table)
-    for line in captured.get().splitlines():  # without the blanks that fill a terminal's lines
-        sys.stdout.write(line.rstrip() + "\n")
 
 
 def cell(value: object) -> Text:

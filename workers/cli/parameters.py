@@ -32,6 +32,9 @@ def moment(text: str) -> datetime:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the tables' column names.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="A job's id, or its beginning.")]
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID...", help="Jobs by their ids, or beginnings of ids.")]
+PipelineId = Annotated[str, typer.Argument(metavar="PIPELINE_ID", help="A pipeline's id, or its beginning.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the record of operators' actions.")]
 
 

@@ -11,10 +11,12 @@ import typer
 from models.queue.pipelines import Pipeline
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import column, print_fields, print_json, print_table
-from workers.cli.parameters import Json, Limit, Tier, TierName
+from workers.cli.output import print_json
+from workers.cli.parameters import Json, Limit, PipelineId, Tier, TierName
+from workers.cli.tables import column, note_count, print_fields, print_table
 from workers.operations.actions import os_user
-from workers.operations.pipelines import create_pipeline, fork_pipeline, get_pipeline, list_pipelines
+from workers.operations.ids import whole_id
+from workers.operations.pipelines import count_pipelines, create_pipeline, fork_pipeline, get_pipeline, list_pipelines
 from workers.operations.users import find_user
 from workers.process.runtime import Runtime
 
@@ -41,9 +43,8 @@ def list_(
 
     async def work(runtime: Runtime) -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
-        found = await list_pipelines(
-            runtime, user_id=user_id, visibility=None if visibility is None else visibility.name, limit=limit
-        )
+        seen_by = None if visibility is None else visibility.name
+        found = await list_pipelines(runtime, user_id=user_id, visibility=seen_by, limit=limit)
         rows = [pipeline.columns for pipeline in found]
         if as_json:
             print_json(rows)
@@ -58,16 +59,20 @@ def list_(
             column("createdAt", "created", is_wide=True),
         ]
         print_table(rows, columns, empty="there are no pipelines; jobs without one use the system's default")
+        await note_count(
+            len(rows), limit, "pipelines", lambda: count_pipelines(runtime, user_id=user_id, visibility=seen_by)
+        )
         return DONE
 
     return run_with_runtime(work)
 
 
-def show(pipeline_id: Annotated[str, typer.Argument(help="A pipeline's id.")], *, as_json: Json = False) -> int:
+def show(pipeline_id: PipelineId, *, as_json: Json = False) -> int:
     """Show a pipeline."""
 
     async def work(runtime: Runtime) -> int:
-        _print_pipeline(await get_pipeline(runtime, pipeline_id), as_json=as_json)
+        whole = await whole_id(runtime, "pipeline", pipeline_id)
+        _print_pipeline(await get_pipeline(runtime, whole), as_json=as_json)
         return DONE
 
     return run_with_runtime(work)
@@ -119,7 +124,7 @@ def create(
 
 
 def fork(
-    pipeline_id: Annotated[str, typer.Argument(help="The pipeline to copy.")],
+    pipeline_id: PipelineId,
     user: Owner = None,
     name: Annotated[str | None, typer.Option("--name", help="The copy's name.")] = None,
     *,
@@ -132,7 +137,8 @@ def fork(
 
     async def work(runtime: Runtime) -> int:
         user_id = None if user is None else (await find_user(runtime, user)).id
-        made = await fork_pipeline(runtime, pipeline_id, user_id=user_id, name=name, actor=os_user())
+        whole = await whole_id(runtime, "pipeline", pipeline_id)
+        made = await fork_pipeline(runtime, whole, user_id=user_id, name=name, actor=os_user())
         _print_pipeline(made, as_json=as_json)
         return DONE
 

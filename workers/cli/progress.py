@@ -8,10 +8,11 @@ from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from models.queue.progress import JobProgress
-from workers.cli.output import Column, cell, duration, plain_table
+from workers.cli.output import cell, duration
 from workers.operations.watching import watch_jobs
 from workers.process.runtime import Runtime
 
@@ -19,7 +20,10 @@ REFRESHES_PER_S: Final = 4
 LINES_AROUND: Final = 4
 """Header, summary and the line of the prompt: what a terminal's height must hold beside the jobs."""
 
+GAP: Final = 2
 LABEL_CHARS: Final = 28
+LEAST_COLUMN: Final = 10
+"""Width of a column whose widest cell may stand in another row."""
 
 
 async def follow_jobs(
@@ -85,24 +89,24 @@ class _View:
 
     def render(self) -> RenderableType:
         since_s = time.monotonic() - self._looked_s
-        table = plain_table(
-            [
-                Column(self._label_title, str),
-                Column("job", str),
-                Column("status", str),
-                Column("stage", str),
-                Column("time", str, is_number=True),
-            ]
-        )
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+        for title in (self._label_title, "job", "status", "stage"):
+            table.add_column(title, no_wrap=True, overflow="fold")
+        table.add_column("time", justify="right", no_wrap=True)
         unfinished_first = sorted(self._progress, key=lambda one: one.is_over)
         shown = unfinished_first[: max(1, self._screen.height - LINES_AROUND)]
         for one in sorted(shown, key=self._progress.index):
             elapsed_s = one.elapsed_s + (0 if one.is_over else since_s)
-            label = self._labels[one.job_id]
-            label = label if len(label) <= LABEL_CHARS else label[: LABEL_CHARS - 1] + "\u2026"
-            status = cell(one.status or "DELETED")
-            table.add_row(Text(label), Text(one.job_id), status, Text(_stage(one)), Text(duration(elapsed_s)))
+            parts = (Text(one.job_id), cell(one.status or "DELETED"), Text(_stage(one)), Text(duration(elapsed_s)))
+            table.add_row(self._label(one.job_id, parts), *parts)
         return Group(table, Text(self._summary(len(self._progress) - len(shown)), style="dim"))
+
+    def _label(self, job_id: str, parts: Sequence[Text]) -> Text:
+        """Return a job's label, cut where the terminal has no room for it beside the rest of its row."""
+        label = Text(self._labels[job_id])
+        room = self._screen.width - sum(max(part.cell_len, LEAST_COLUMN) + GAP for part in parts)
+        label.truncate(max(LEAST_COLUMN, min(LABEL_CHARS, room)), overflow="ellipsis")
+        return label
 
     def _summary(self, hidden: int) -> str:
         counts = Counter(one.status or "DELETED" for one in self._progress)

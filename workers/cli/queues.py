@@ -7,8 +7,9 @@ import typer
 from models.queue.pause_records import LastingPause
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import Column, column, duration, print_json, print_table
+from workers.cli.output import duration, print_json
 from workers.cli.parameters import Json, Reason, TierName
+from workers.cli.tables import Column, column, print_table
 from workers.operations.actions import os_user
 from workers.operations.pauses import Kind, set_paused
 from workers.operations.queues import queue_stats

@@ -8,9 +8,11 @@ from models.queue.job_rows import JobFilter
 from pipelines.job_types import stage_names
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import column, note, print_json, print_table
+from workers.cli.output import note, print_json
 from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reason, Since, Statuses, require_known
+from workers.cli.tables import column, print_table
 from workers.operations.actions import os_user
+from workers.operations.ids import whole_id
 from workers.operations.jobs import get_jobs, list_jobs
 from workers.operations.retrying import Retry, RetryTerms, rehearse_retries, retry_jobs
 from workers.operations.users import find_user
@@ -18,7 +20,7 @@ from workers.process.runtime import Runtime
 
 
 def retry(
-    job_ids: Annotated[list[str] | None, typer.Argument(metavar="JOB_ID", help="Ids of jobs, or a filter.")] = None,
+    job_ids: Annotated[list[str] | None, typer.Argument(metavar="JOB_ID", help="Jobs by id, or give a filter.")] = None,
     status: Statuses = None,
     user: OfUser = None,
     job_type: JobType = None,
@@ -53,7 +55,7 @@ def retry(
     )
 
     async def work(runtime: Runtime) -> int:
-        ids = list(dict.fromkeys(job_ids or []))
+        ids = list(dict.fromkeys([await whole_id(runtime, "job", one) for one in job_ids or []]))
         if is_filter:
             user_id = None if user is None else (await find_user(runtime, user)).id
             statuses = [one.upper() for one in status or ["FAILED", "REFUNDED"]]

@@ -8,8 +8,9 @@ import typer
 
 from workers.cli.failures import DONE
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import Column, column, duration, note, print_json, print_table
+from workers.cli.output import duration, note, print_json
 from workers.cli.parameters import Json, Reason
+from workers.cli.tables import Column, column, print_table
 from workers.operations.actions import os_user
 from workers.operations.schedule import describe_orphans, list_schedules, run_schedule, set_paused
 from workers.process.runtime import Runtime

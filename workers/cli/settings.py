@@ -2,14 +2,19 @@
 
 import textwrap
 from dataclasses import asdict
+from typing import Final
 
 import typer
 
 from config.settings_table import describe
 from workers.cli.failures import DONE
 from workers.cli.opening import known_settings
-from workers.cli.output import WIDE_FROM, Column, console, print_json, print_table
+from workers.cli.output import console, print_json
 from workers.cli.parameters import Json
+from workers.cli.tables import Column, print_table
+
+WIDE_FROM: Final = 110
+"""Columns of the terminal from which four columns of words stand beside each other."""
 
 
 def config(*, as_json: Json = False) -> int:

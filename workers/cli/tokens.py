@@ -7,11 +7,12 @@ import typer
 from models.job_tables.registry import balances_without_ledger
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import Column, camel_case, column, print_json, print_table
+from workers.cli.output import camel_case, print_json
 from workers.cli.parameters import Json, Limit, Reason
+from workers.cli.tables import Column, column, note_count, print_table
 from workers.operations.actions import os_user
 from workers.operations.audit import audit_tokens, list_owed_refunds, repair_tokens
-from workers.operations.tokens import grant_tokens, list_balances, list_transactions
+from workers.operations.tokens import count_balances, count_transactions, grant_tokens, list_balances, list_transactions
 from workers.process.runtime import Runtime
 
 User = Annotated[str, typer.Argument(metavar="USER", help="E-mail or id.")]
@@ -33,6 +34,7 @@ def balance(
             return DONE
         columns = [column("email"), column("user_id", "user"), column("tier"), column("balance", is_number=True)]
         print_table(balances, columns, empty="there are no users")
+        await note_count(len(balances), limit, "users", lambda: count_balances(runtime, user))
         return DONE
 
     return run_with_runtime(work)
@@ -82,6 +84,7 @@ def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
             ],
             empty=f"{user} has no ledger yet",
         )
+        await note_count(len(rows), limit, "entries", lambda: count_transactions(runtime, user))
         return DONE
 
     return run_with_runtime(work)

@@ -11,13 +11,15 @@ from workers.cli.output import console, note, print_json
 from workers.cli.parameters import Json
 from workers.cli.progress import follow_jobs
 from workers.operations.errors import NotFoundError
+from workers.operations.ids import whole_id
 from workers.operations.jobs import get_jobs
 from workers.process.runtime import Runtime
 
 
 def watch(
     job_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="JOB_ID", help="Ids of jobs; all unfinished ones without.")
+        list[str] | None,
+        typer.Argument(metavar="JOB_ID", help="Jobs by id; all unfinished ones without."),
     ] = None,
     *,
     as_json: Json = False,
@@ -28,9 +30,10 @@ def watch(
     """
 
     async def work(runtime: Runtime) -> int:
-        ids = list(dict.fromkeys(job_ids or [])) or await runtime.database.run(unfinished_jobs)
+        given = [await whole_id(runtime, "job", one) for one in job_ids or []]
+        ids = list(dict.fromkeys(given)) or await runtime.database.run(unfinished_jobs)
         known = {job.id: job for job in await get_jobs(runtime, ids)}
-        if missing := [job_id for job_id in job_ids or [] if job_id not in known]:
+        if missing := [job_id for job_id in given if job_id not in known]:
             raise NotFoundError(f"job {missing[0]} not found; `darkroom jobs list` shows the newest")
         if not known and not as_json:
             note("no job is unfinished")

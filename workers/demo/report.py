@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.job_types import JOB_TYPES
-from workers.cli.output import Column, column, console, duration, print_json, print_table
+from workers.cli.output import console, duration, print_json
+from workers.cli.tables import Column, column, print_table
 from workers.demo.facts import Facts
 from workers.demo.outcome import Outcome
 

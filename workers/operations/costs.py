@@ -18,6 +18,11 @@ async def list_costs(
     )
 
 
+async def count_costs(runtime: Runtime, by: By, *, days: int = 30, job_id: str | None = None) -> int:
+    """Count the lines that `list_costs` lists."""
+    return await runtime.database.run(lambda connection: costs.count_costs(connection, by, days=days, job_id=job_id))
+
+
 async def set_buying(runtime: Runtime, *, is_stopped: bool, actor: str, reason: str | None = None) -> Buying:
     """Turn the kill switch: nothing is bought from the next call on; free providers go on. Return its state."""
     state = Buying(stopped=is_stopped, reason=reason, actor=actor)

@@ -30,6 +30,11 @@ async def list_jobs(runtime: Runtime, wanted: JobFilter, *, limit: int = 50) -> 
     return await runtime.database.run(lambda connection: find_jobs(connection, wanted, limit))
 
 
+async def count_jobs(runtime: Runtime, wanted: JobFilter) -> int:
+    """Count the jobs that a filter means."""
+    return await runtime.database.run(lambda connection: job_rows.count_jobs(connection, wanted))
+
+
 async def get_jobs(runtime: Runtime, job_ids: Iterable[str]) -> list[Job]:
     """Return jobs in the order of their ids; unknown ids are left out."""
     ids = list(job_ids)

@@ -7,6 +7,7 @@ from typing import Any
 from config.pipeline_rules import CONFIGS
 from models.connections import Connection
 from models.history.actions import record_action
+from models.queue import pipelines as rows
 from models.queue.pipelines import NewPipeline, Pipeline, find_pipelines, insert_pipeline, read_pipeline
 from pipelines import keys
 from pipelines.errors import InvalidOptionsError
@@ -21,6 +22,11 @@ async def list_pipelines(
 ) -> list[Pipeline]:
     """Return pipelines, newest first."""
     return await runtime.database.run(lambda connection: find_pipelines(connection, user_id, visibility, limit))
+
+
+async def count_pipelines(runtime: Runtime, *, user_id: str | None = None, visibility: str | None = None) -> int:
+    """Count pipelines."""
+    return await runtime.database.run(lambda connection: rows.count_pipelines(connection, user_id, visibility))
 
 
 async def get_pipeline(runtime: Runtime, pipeline_id: str) -> Pipeline:

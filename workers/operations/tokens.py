@@ -27,6 +27,26 @@ async def list_balances(runtime: Runtime, email_or_id: str | None = None, *, lim
     return await runtime.database.run(lambda connection: ledger.list_balances(connection, user_id, limit))
 
 
+async def count_balances(runtime: Runtime, email_or_id: str | None = None) -> int:
+    """Count the users that `list_balances` lists.
+
+    Raises:
+        NotFoundError: the user named doesn't exist.
+    """
+    user_id = None if email_or_id is None else (await find_user(runtime, email_or_id)).id
+    return await runtime.database.run(lambda connection: ledger.count_balances(connection, user_id))
+
+
+async def count_transactions(runtime: Runtime, email_or_id: str) -> int:
+    """Count the entries of a user's ledger.
+
+    Raises:
+        NotFoundError: there is no such user.
+    """
+    user = await find_user(runtime, email_or_id)
+    return await runtime.database.run(lambda connection: ledger.count_ledger(connection, user.id))
+
+
 async def list_transactions(runtime: Runtime, email_or_id: str, *, limit: int = 50) -> list[LedgerRow]:
     """Return a user's ledger, newest first.
 

@@ -8,6 +8,7 @@ from models.money.ledger import add_tokens, balance_of
 from models.money.users import User, make_user
 from models.schema.settings import is_managed
 from workers.operations.errors import NotFoundError, OperationError
+from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
 
 LOCAL_EMAIL: Final = "you@darkroom.local"
@@ -18,12 +19,15 @@ LOCAL_TOKENS: Final = 1000
 
 
 async def find_user(runtime: Runtime, email_or_id: str) -> User:
-    """Find a user.
+    """Find a user by e-mail, id, or the beginning of an id.
 
     Raises:
+        AmbiguousIdError: several ids begin so.
         NotFoundError: there is none.
     """
     user = await runtime.database.run(lambda connection: users.find_user(connection, email_or_id))
+    if user is None and (user_id := await whole_id(runtime, "user", email_or_id)) != email_or_id:
+        user = await runtime.database.run(lambda connection: users.find_user(connection, user_id))
     if user is None:
         raise NotFoundError(f"user {email_or_id} not found; give the e-mail or the id of a row in users")
     return user

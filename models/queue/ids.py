@@ -1,0 +1,24 @@
+"""Ids by their beginnings, as people type them."""
+
+from typing import Final, Literal
+
+from models.connections import Connection
+
+Kind = Literal["job", "user", "pipeline"]
+
+_RELATIONS: Final[dict[Kind, str]] = {
+    "job": "darkroom.jobs",
+    "user": "public.users",
+    "pipeline": "public.enhancement_pipelines",
+}
+_IS_ONE: Final = "SELECT EXISTS (SELECT FROM {relation} r WHERE r.id = $1)"
+# an index of a text column orders by its collation, so that a beginning is looked for in all rows
+_BEGINNING: Final = "SELECT r.id FROM {relation} r WHERE starts_with(r.id, $1) ORDER BY r.id LIMIT $2"
+
+
+async def ids_beginning(connection: Connection, kind: Kind, beginning: str, most: int) -> list[str]:
+    """Return the ids of a kind that begin with a text, in order; where the text is an id, that one alone."""
+    relation = _RELATIONS[kind]
+    if await connection.fetchval(_IS_ONE.format(relation=relation), beginning):
+        return [beginning]
+    return [row["id"] for row in await connection.fetch(_BEGINNING.format(relation=relation), beginning, most)]
