@@ -64,6 +64,10 @@ class EmbeddedInstance:
         """`unix:///...`."""
         return self._redis.url()
 
+    def is_running(self) -> bool:
+        """Whether both servers run, started by whomever; nothing is started or touched."""
+        return self.postgres.is_running() and self.redis.is_running()
+
     def open(self) -> None:
         """Become a user: return when both servers serve, started or found running.
 

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from models.connections import Connection
+from models.job_state import TERMINAL
 
 # held or not yet: what a pause covers and doesn't run is paused; what the database refuses to start is refused
 _QUEUES: Final = """
@@ -34,6 +35,12 @@ ORDER BY w.host, w.started_at
 """
 _CAPACITY: Final = """
 SELECT count(*) AS workers, coalesce(sum(w.lanes), 0) AS lanes FROM darkroom.workers w WHERE w.lease_expires_at > now()
+"""
+_ENDED: Final = """
+SELECT j.status, count(*)::integer AS count FROM darkroom.jobs j
+WHERE coalesce(j."processingCompletedAt", j."updatedAt") >= darkroom.utc_now() - interval '1 day'
+  AND j.status = ANY ($1::text[])
+GROUP BY j.status ORDER BY j.status
 """
 
 
@@ -78,6 +85,11 @@ class Capacity:
 async def queue_counts(connection: Connection) -> list[QueueCount]:
     """Count the jobs in the queues, by queue and status."""
     return [QueueCount(**row) for row in await connection.fetch(_QUEUES)]
+
+
+async def ended_of_last_day(connection: Connection) -> dict[str, int]:
+    """Count the jobs that ended in the last 24 hours, by status."""
+    return {row["status"]: row["count"] for row in await connection.fetch(_ENDED, sorted(TERMINAL))}
 
 
 async def live_workers(connection: Connection, queue: str | None = None) -> list[LiveWorker]:

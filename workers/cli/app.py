@@ -6,13 +6,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import FrameType, MappingProxyType
+from typing import Any
 
 import typer
+from typer._completion_classes import completion_init
+from typing_extensions import override
 
 from config.masking import SecretMask
-from workers.cli.catalogue import COMMANDS
+from workers.cli.catalogue import COMMANDS, STATUS, VERSION
 from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED
-from workers.cli.lazy import HELP, LazyGroup
+from workers.cli.lazy import HELP, LazyGroup, function_at
 
 
 class Darkroom(LazyGroup):
@@ -23,13 +26,20 @@ class Darkroom(LazyGroup):
         {
             "--debug": "Show the traceback of an error; with any command.",
             "-h, --help": "Show help; of any group and command.",
+            "--version": "Show which Darkroom this is.",
         }
     )
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args[:1] == ["--version"]:
+            ctx.exit(function_at(VERSION)())
+        return super().parse_args(ctx, args)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    given = list(sys.argv[1:] if arguments is None else arguments) or [STATUS]
     own = given[: given.index("--")] if "--" in given else given
     is_debug = "--debug" in own  # wherever it stands, as one adds it after an error
     given = [one for one in own if one != "--debug"] + given[len(own) :]
@@ -65,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program() -> Darkroom:
     """Make the program's group of commands."""
+    completion_init()
     return Darkroom(
         name="darkroom",
         help="Drain image jobs out of an application's own PostgreSQL tables. Start with `darkroom demo`.",

@@ -126,6 +126,11 @@ _DATABASE: Final = Group(
     ),
 )
 
+STATUS: Final = "status"
+"""The command that `darkroom` alone is."""
+
+VERSION: Final = "workers.cli.version:show"
+
 COMMANDS: Final[Sections] = {
     "Pictures": (
         Command(
@@ -157,6 +162,11 @@ COMMANDS: Final[Sections] = {
         ),
     ),
     "Jobs, users and money": (
+        Command(
+            STATUS,
+            "Show the state of things, and the next commands; so does `darkroom` alone.",
+            "workers.cli.status:status",
+        ),
         _JOBS,
         _QUEUE,
         _PIPELINES,
@@ -181,6 +191,12 @@ COMMANDS: Final[Sections] = {
     ),
     "Installation": (
         _DATABASE,
+        Command(
+            "completion",
+            "Print what makes a shell complete commands and options.",
+            "workers.cli.completion:completion",
+            ('eval "$(darkroom completion bash)"', "darkroom completion zsh --install"),
+        ),
         Command("config", "Show every setting, its value and meaning.", "workers.cli.settings:config"),
         Command("doctor", "Look whether all is well, and say what to do.", "workers.cli.doctor:doctor"),
     ),

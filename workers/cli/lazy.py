@@ -1,6 +1,6 @@
 """Command groups that know their commands by name, and import a command's module when it is called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -111,11 +111,17 @@ def _group(group: Group) -> LazyGroup:
     return made
 
 
+def function_at(place: str) -> Callable[..., int]:
+    """Import the module of a place, `module:function`, and return the function."""
+    module, _, name = place.partition(":")
+    function: Callable[..., int] = getattr(import_module(module), name)
+    return function
+
+
 def _command(command: Command) -> Any:
     """Import a command's module and make the command of its function."""
-    module, _, function = command.place.partition(":")
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     examples = "\n".join(f"  {example}" for example in command.examples)
     epilog = f"\b\nExamples:\n{examples}" if examples else None
-    app.command(command.name, epilog=epilog)(getattr(import_module(module), function))
+    app.command(command.name, epilog=epilog)(function_at(command.place))
     return get_command(app)

@@ -1,8 +1,10 @@
 """The command line's own small things: durations, cells, names of files, exit codes, the time to --help."""
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import asyncpg
@@ -17,6 +19,7 @@ from workers.cli.output import cell, duration
 from workers.cli.reporting import explain
 from workers.operations.errors import NotFoundError
 
+PROGRAM = Path(sys.executable).with_name("darkroom")
 HEAVY = ("asyncpg", "cv2", "numpy", "sqlalchemy", "dramatiq", "PIL", "pydantic")
 
 
@@ -89,10 +92,54 @@ def test_wrong_usage_is_one_line_with_code_2(arguments: list[str], capsys: pytes
     assert "--help`" in captured.err
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["jobs", "--help"], ["db", "upgrade", "-h"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["jobs", "--help"], ["db", "upgrade", "-h"]])
 def test_help_is_printed_with_code_0(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     assert "Usage: " in capsys.readouterr().out
+
+
+def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"darkroom {version('darkroom')}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("jo", ["jobs"]),
+        ("jobs l", ["list"]),
+        ("jobs list --sta", ["--status"]),
+        ("p", ["pipelines"]),
+        ("jobs frob", []),
+    ],
+)
+def test_shell_is_told_commands_and_options(typed: str, found: list[str]) -> None:
+    words = f"darkroom {typed}"
+    asking = {"_DARKROOM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+
+    ran = subprocess.run([PROGRAM], capture_output=True, text=True, check=False, env=os.environ | asking)
+
+    assert ran.stdout.split() == found
+
+
+def test_script_for_a_shell_asks_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    assert "_DARKROOM_COMPLETE=complete_bash" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["jobs", "lst"], "there is no command 'lst'; did you mean 'list'?; see"),
+        (["job"], "there is no command 'job'; did you mean 'jobs'?; see"),
+        (["frob"], "there is no command 'frob'; see"),
+    ],
+)
+def test_command_that_is_not_there_is_suggested_only_when_near(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed) == 2
+    assert capsys.readouterr().err.startswith(f"darkroom: {said} `")
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -1,0 +1,51 @@
+"""The command completion: what makes a shell complete commands and options."""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+from typer._completion_shared import _get_shell_name, get_completion_script, install
+
+from workers.cli.failures import DONE, CommandUsageError
+
+PROGRAM: Final = "darkroom"
+VARIABLE: Final = "_DARKROOM_COMPLETE"
+"""By this environment variable the shell's script asks the program for completions."""
+
+
+class Shell(StrEnum):
+    """A shell that can be made to complete."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def completion(
+    shell: Annotated[Shell | None, typer.Argument(help="The shell; the one that runs this without.")] = None,
+    *,
+    installs: Annotated[bool, typer.Option("--install", help="Write it into the shell's own files.")] = False,
+) -> int:
+    """Print what makes a shell complete commands and options.
+
+    With --install it is written where the shell reads it at its start.
+    """
+    wanted = (shell or _running_shell()).value
+    if installs:
+        _, path = install(shell=wanted, prog_name=PROGRAM, complete_var=VARIABLE)
+        typer.echo(f"written to {path}; a new {wanted} completes darkroom")
+    else:
+        typer.echo(get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=wanted))
+    return DONE
+
+
+def _running_shell() -> Shell:
+    """Return the shell that this was called from.
+
+    Raises:
+        CommandUsageError: there is none, or one that can't be made to complete.
+    """
+    name = _get_shell_name()
+    if name not in list(Shell):
+        raise CommandUsageError(f"which shell? give {', '.join(Shell)}")
+    return Shell(name)

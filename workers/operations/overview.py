@@ -1,0 +1,33 @@
+"""The state of things in one look: what waits, who works, what ended, what is paused."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from models.connections import Connection
+from models.queue.pause_records import LastingPause, lasting_pauses
+from models.queue.stats import LiveWorker, QueueCount, ended_of_last_day, live_workers, queue_counts
+from workers.process.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The state of things; `last_day` counts the jobs that ended in the last 24 hours, by their status."""
+
+    queues: Sequence[QueueCount]
+    workers: Sequence[LiveWorker]
+    last_day: Mapping[str, int]
+    pauses: Sequence[LastingPause]
+
+
+async def overview(runtime: Runtime) -> Overview:
+    """Look once."""
+
+    async def read(connection: Connection) -> Overview:
+        return Overview(
+            await queue_counts(connection),
+            await live_workers(connection),
+            await ended_of_last_day(connection),
+            await lasting_pauses(connection),
+        )
+
+    return await runtime.database.run(read)
