@@ -104,6 +104,11 @@ class PostgresUrl:
         arguments["prepared_statement_name_func"] = lambda: f"__darkroom_{uuid4()}__"
         return "postgresql+asyncpg://", arguments
 
+    @property
+    def place(self) -> str:
+        """Where the server is, for people: host and port, or the folder of its socket and the port."""
+        return f"{self.host or 'the default host'}:{self.port}"
+
     def text(self, *, with_password: bool = True) -> str:
         """The URL as libpq and psql read it; without the password for people to see."""
         login = quote(self.user or "", safe="")

@@ -40,6 +40,9 @@ from config.setting_types import (
 )
 from config.tiers import PRICES_TOKENS
 
+NEAR: Final = 0.8
+"""How alike an unknown name must be to a setting's to be taken for it; all begin with the same nine letters."""
+
 LEAST_CONNECTIONS: Final = 2
 """One past the pool, for the lease or LISTEN, and one to work with."""
 
@@ -311,8 +314,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     fields = {variable_name(name): name for name in Settings.model_fields}
     for name in environ:
         if name.startswith(PREFIX) and name not in fields:
-            meant = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)[0]
-            raise SettingsError(f"{name} is not a setting; did you mean {meant}? `darkroom config` lists them all")
+            words = (name, name.removeprefix(PREFIX))  # the contract's own names have no prefix
+            near = [one for word in words for one in difflib.get_close_matches(word, fields, n=1, cutoff=NEAR)]
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise SettingsError(f"{name} is not a setting; {meant}`darkroom config` lists them all")
     values = {fields[name]: value.strip() for name, value in environ.items() if name in fields and value.strip()}
     try:
         return Settings(**values)  # type: ignore[arg-type]  # text: the validators make the types

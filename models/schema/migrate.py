@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from models.connections import DatabaseLostError, losses_translated
+from models.loss_words import loss_words
 from models.schema.migrations import comments, grants, installation, problems, repeatable, session, tables, triggers
 from models.schema.migrations.adoption import require_usable_tables
 from models.schema.migrations.errors import DatabaseBusyError, NotReadyError, RightsMissingError, TableHeldError
@@ -167,7 +168,7 @@ async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
     except (DatabaseLostError, DBAPIError, PostgresError) as error:
         if not _is_unreachable(error):
             raise
-        return [Problem("unreachable", f"the database can't be reached: {error}")]
+        return [Problem("unreachable", f"PostgreSQL {loss_words(original_of(error))}")]
 
 
 async def recorded(engine_or_url: AsyncEngine | str) -> Recorded | None:
@@ -358,6 +359,13 @@ def _is_unreachable(error: Exception) -> bool:
     state = _sqlstate(error) or ""
     is_cut_off = isinstance(error, DBAPIError) and error.connection_invalidated
     return isinstance(error, DatabaseLostError) or is_cut_off or state in UNREACHABLE or state.startswith("08")
+
+
+def original_of(error: BaseException) -> BaseException:
+    """Return the driver's own error of one that SQLAlchemy wrapped, or that says that the database is lost."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
 
 
 def _sqlstate(error: BaseException) -> str | None:

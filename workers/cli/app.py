@@ -16,6 +16,7 @@ from config.masking import SecretMask
 from workers.cli.catalogue import COMMANDS, STATUS, VERSION
 from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED
 from workers.cli.lazy import HELP, LazyGroup, function_at
+from workers.cli.printed import printed_output
 
 
 class Darkroom(LazyGroup):
@@ -57,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        code = program().main(given, prog_name="darkroom", standalone_mode=False)
-        sys.stdout.flush()
+        with printed_output():
+            code = program().main(given, prog_name="darkroom", standalone_mode=False)
+            sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:

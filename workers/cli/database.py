@@ -16,6 +16,7 @@ from workers.cli.migrating import upgrade_database
 from workers.cli.opening import open_settings
 from workers.cli.output import print_json
 from workers.cli.parameters import Json
+from workers.cli.reporting import database_place
 from workers.operations.actions import os_user
 from workers.operations.taking_over import take_over_jobs
 from workers.process.compose import migration_engine
@@ -106,7 +107,8 @@ def check(*, as_json: Json = False) -> int:
         typer.echo("the database is ready")
     else:
         for problem in problems:
-            typer.echo(problem.message)
+            is_away = problem.kind == "unreachable"
+            typer.echo(problem.message.replace("PostgreSQL", database_place(), 1) if is_away else problem.message)
     return FAILED if any(problem.kind != "ahead" for problem in problems) else DONE
 
 

@@ -6,6 +6,7 @@ from config.settings import Settings
 from models.schema.migrate import UpgradeResult, check, upgrade
 from pipelines.job_types import require_known_stages
 from workers.cli.failures import CommandError, CommandUsageError
+from workers.cli.reporting import database_place
 from workers.process.compose import migration_engine, require_usable
 
 __all__ = ["require_allowed", "require_known_stages", "require_migrated", "upgrade_database"]
@@ -31,7 +32,8 @@ async def require_migrated(settings: Settings, services: Services) -> None:
         return
     for problem in problems:
         if problem.kind == "unreachable":
-            raise CommandError(f"{problem.message}; check DATABASE_URL and the server")
+            message = problem.message.replace("PostgreSQL", database_place(), 1)
+            raise CommandError(f"{message}; check DATABASE_URL and the server, or run `darkroom doctor`")
         if problem.kind in {
             "rights_missing",
             "not_installed",

@@ -1,11 +1,15 @@
 """Every error as one line that says what to do. It is imported once there is an error to report."""
 
+import os
+
 import asyncpg
 import typer
 
 from config.embedded.errors import EmbeddedServiceError
+from config.postgres_url import parse_postgres_url
 from config.settings import SettingsError
 from models.connections import DatabaseLostError, contention_of, is_cancelled
+from models.loss_words import loss_words
 from models.schema.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
 from workers.cli.failures import FAILED, USAGE, CommandError
 from workers.operations.errors import OperationError
@@ -19,7 +23,8 @@ def explain(error: Exception) -> tuple[int, str]:
     for look in (_explain_usage, _explain_ours, _explain_database, _explain_system):
         if (found := look(error)) is not None:
             return found
-    return FAILED, f"unexpected {type(error).__name__}: {error}; run it again with --debug for the traceback"
+    text = " ".join(str(error).split())
+    return FAILED, f"something went wrong that shouldn't: {text}; run it again with --debug, and report what it shows"
 
 
 def _explain_usage(error: Exception) -> tuple[int, str] | None:
@@ -55,11 +60,14 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
     if contention_of(cause):
         return FAILED, f"another transaction holds a lock that this needs ({text}); try again in a moment"
     if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
-        return USAGE, f"PostgreSQL refuses: {text}; check DATABASE_URL"
+        return USAGE, f"{database_place()} refuses: {text}; check DATABASE_URL"
     if isinstance(cause, asyncpg.InsufficientPrivilegeError):
         return FAILED, f"PostgreSQL refuses: {text}; use the role that ran `darkroom db upgrade`"
     if is_lost:
-        return FAILED, f"PostgreSQL can't be used now: {text}; check DATABASE_URL, or run `darkroom doctor`"
+        return (
+            FAILED,
+            f"{database_place()} {loss_words(cause)}; check DATABASE_URL and the server, or run `darkroom doctor`",
+        )
     if isinstance(cause, asyncpg.PostgresError):
         is_late = is_cancelled(cause)
         advice = "give its role a longer statement_timeout, or try again" if is_late else "run `darkroom doctor`"
@@ -71,6 +79,15 @@ def _explain_system(error: Exception) -> tuple[int, str] | None:
     if not isinstance(error, OSError):
         return None
     text = str(error).strip().split("\n", 1)[0] or type(error).__name__
-    if error.filename is None:  # a socket, a child, a limit of this machine's
-        return FAILED, f"the operating system refuses: {text}"
-    return FAILED, f"{text}; check the path and its rights"
+    if error.filename is None:  # a socket, a child, a limit of this machine's, or what is printed
+        return FAILED, f"the operating system refuses: {error.strerror or text}"
+    return FAILED, f"{error.filename}: {error.strerror or text}; check the path and its rights"
+
+
+def database_place() -> str:
+    """Name the PostgreSQL that a command works on, never with its password."""
+    url = os.environ.get("DATABASE_URL", "").strip()
+    try:
+        return f"PostgreSQL at {parse_postgres_url(url).place}" if url else "the embedded PostgreSQL"
+    except ValueError:
+        return "PostgreSQL"

@@ -9,6 +9,7 @@ from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from models.connections import Connection, ContentionError, DatabaseLostError
+from models.loss_words import loss_words
 from models.schema.settings import recorded_setting
 from workers.operations.checks.broker import check_broker
 from workers.operations.checks.check import Check
@@ -50,7 +51,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
     except REFUSALS as error:
         place = parse_postgres_url(services.database_url).text(with_password=False)
         return [
-            Check("postgresql", "fail", f"{place} doesn't answer: {error}", "check DATABASE_URL and the server"),
+            Check("postgresql", "fail", f"{place} {loss_words(error)}", "check DATABASE_URL and the server"),
             *checks,
             await check_broker(services, ""),
             await check_storage(settings, services, None),

@@ -79,7 +79,9 @@ def test_every_error_has_an_exit_code_and_a_line(error: Exception, code: int) ->
 
 
 def test_unknown_error_points_to_the_traceback() -> None:
-    assert explain(KeyError("x"))[1] == "unexpected KeyError: 'x'; run it again with --debug for the traceback"
+    assert explain(KeyError("x"))[1] == (
+        "something went wrong that shouldn't: 'x'; run it again with --debug, and report what it shows"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["frob"], ["jobs"], ["jobs", "show"], ["jobs", "list", "--limit", "0"], ["--x"]])
