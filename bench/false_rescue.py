@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 
 from bench.ground import GENERATIONS, Ground, SlowWorkers, ground, run, until
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import EMBEDDED_FOLDER
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import EMBEDDED_FOLDER
 
 LASTS_S = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
 PROCESSES = 2

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import asyncpg
 
-from config.embedded.services import Services, embedded_services
 from config.settings import Settings
 from config.tiers import PRICES_TOKENS
 from models.schema.migrate import upgrade
 from workers.process.supervisor import WorkerProcesses
+from workers.services.services import Services, embedded_services
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -83,7 +83,7 @@ class Ground:
     def scheduler(self) -> Iterator[None]:
         code = (
             "from config.settings import load_settings\n"
-            "from config.embedded.services import embedded_services\n"
+            "from workers.services.services import embedded_services\n"
             "from workers.process.scheduler import run\n"
             "settings = load_settings()\n"
             "with embedded_services(settings) as services:\n"

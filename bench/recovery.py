@@ -16,9 +16,9 @@ from collections.abc import Callable
 import redis
 
 from bench.ground import JOBS, Ground, ground, percentiles, run
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import EMBEDDED_FOLDER
 from models.connections import DatabaseLostError, losses_translated, session_losses_translated
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import EMBEDDED_FOLDER
 
 TIMES = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 EACH = 5

@@ -11,11 +11,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from config.embedded.instance import EmbeddedInstance
 from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.schema.migrate import upgrade
+from workers.services.instance import EmbeddedInstance
 
 FAST_AND_LOSABLE = {
     "fsync": "off",

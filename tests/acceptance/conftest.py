@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
 from pipelines.storage.backends import open_storage
 from tests.acceptance.forked import PreloadedWorkers
 from tests.builders import make_image, make_user
 from workers.process.supervisor import WorkerProcesses
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import Services
 
 
 async def eventually(claim: Callable[[], Awaitable[Any]], within_s: float, what: str = "it") -> Any:

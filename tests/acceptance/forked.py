@@ -19,7 +19,6 @@ from multiprocessing.synchronize import Event
 import dramatiq.cli
 import dramatiq.worker
 
-from config.embedded.services import Services
 from config.log import configure_logging
 from config.settings import Settings, load_settings
 from pipelines.providers import registry
@@ -27,6 +26,7 @@ from tests.slow_worker import SlowProvider
 from workers.process.supervisor import READY_FD, WorkerProcesses, worker_environment
 from workers.process.wake_up import Lanes
 from workers.process.worker import WorkerProcess
+from workers.services.services import Services
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.crash.victim", "tests.acceptance.forked"])

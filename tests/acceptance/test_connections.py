@@ -9,8 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.connections import DatabaseLostError
@@ -22,6 +20,8 @@ from tests.acceptance.running import darkroom
 from tests.acceptance.test_faults_inside import ended, events
 from tests.builders import make_generation, make_job
 from tests.conftest import FAST_AND_LOSABLE
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import Services
 
 MOST = 3
 

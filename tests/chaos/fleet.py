@@ -15,12 +15,12 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from config.embedded.instance import EmbeddedInstance
 from tests.chaos.added import AddedTables
 from tests.chaos.conditions import ROLE
 from tests.chaos.plan import Options
 from tests.chaos.registering import PLUGIN
 from tests.chaos.seams import CONTROL
+from workers.services.instance import EmbeddedInstance
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60.0

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from config.embedded.postgres import postgres_programs
 from tests.builders import PRICE
 from tests.chaos.book import Book, Submitted
+from workers.services.postgres import postgres_programs
 
 GONE = (
     OSError,

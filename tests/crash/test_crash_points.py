@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from config.embedded.instance import EmbeddedInstance
 from models.database import Database
 from pipelines.storage.backends import open_storage
 from tests.acceptance.forked import FORKS
@@ -32,6 +31,7 @@ from tests.builders import (
     new_id,
 )
 from tests.crash import victim
+from workers.services.instance import EmbeddedInstance
 
 PERIODIC = {"claim", "wake", "arm_bells", "renew_lease", "adopt", "forget_workers"}
 """Passed as often as time allows: dying there once is enough."""

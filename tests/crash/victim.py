@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from config import failpoints
-from config.embedded.services import embedded_services
 from config.log import configure_logging
 from config.settings import Settings, load_settings
 from models.database import Database
@@ -30,6 +29,7 @@ from workers.process import tools, worker
 from workers.process.compose import open_runtime
 from workers.process.runtime import Runtime
 from workers.process.wake_up import Lanes
+from workers.services.services import embedded_services
 
 DIED = 99
 PATIENCE_S = 60

@@ -2,7 +2,6 @@
 
 import pytest
 
-from config.embedded.services import Services
 from config.settings import Settings
 from models.job_tables.registry import balances_without_ledger
 from models.queue.job_rows import JobFilter, read_jobs
@@ -17,6 +16,7 @@ from workers.operations.explaining import explain_job
 from workers.operations.jobs import cancel_job, get_job, get_jobs, list_jobs
 from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
 from workers.process.compose import open_runtime
+from workers.services.services import Services
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from config.embedded.services import embedded_services
 from models.job_tables.registry import JOB_TABLES
 from models.schema.migrate import check as find_problems
 from models.schema.migrations.grants import PRODUCERS, READERS
@@ -20,6 +19,7 @@ from workers.cli.reporting import database_place
 from workers.operations.actions import os_user
 from workers.operations.taking_over import take_over_jobs
 from workers.process.compose import migration_engine
+from workers.services.services import embedded_services
 
 
 def upgrade(

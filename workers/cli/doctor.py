@@ -5,8 +5,6 @@ from dataclasses import asdict
 
 import typer
 
-from config.embedded.errors import EmbeddedServiceError
-from config.embedded.services import embedded_services
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import open_settings
 from workers.cli.output import print_json
@@ -14,6 +12,8 @@ from workers.cli.parameters import Json
 from workers.cli.tables import Column, print_table
 from workers.operations.checks.check import Check
 from workers.operations.doctor import examine, plan
+from workers.services.errors import EmbeddedServiceError
+from workers.services.services import embedded_services
 
 
 def doctor(*, as_json: Json = False) -> int:

@@ -1,6 +1,5 @@
 """What a command asks of a database before it works on it, compared in full, and how it is brought to this version."""
 
-from config.embedded.services import Services
 from config.model_terms import model_terms
 from config.settings import Settings
 from models.schema.migrate import UpgradeResult, check, upgrade
@@ -8,6 +7,7 @@ from pipelines.job_types import require_known_stages
 from workers.cli.failures import CommandError, CommandUsageError
 from workers.cli.reporting import database_place
 from workers.process.compose import migration_engine, require_usable
+from workers.services.services import Services
 
 __all__ = ["require_allowed", "require_known_stages", "require_migrated", "upgrade_database"]
 

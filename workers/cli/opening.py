@@ -10,7 +10,6 @@ from types import ModuleType
 
 import asyncpg
 
-from config.embedded.services import Services, embedded_services
 from config.log import configure_logging
 from config.settings import MOST_BESIDE_WORKERS, Settings, SettingsError, load_settings
 from models.database import Database
@@ -19,6 +18,7 @@ from pipelines.providers.names import PROVIDER_NAMES
 from pipelines.storage.backends import checked_opener
 from workers.cli.failures import CommandUsageError
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
+from workers.services.services import Services, embedded_services
 
 
 def known_settings() -> Settings:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from config.embedded.services import Services, embedded_services
 from config.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.migrating import require_allowed, require_migrated
@@ -16,6 +15,7 @@ from workers.cli.opening import open_settings, require_storage
 from workers.process.open_files import OpenFilesError, require_open_files
 from workers.process.scheduler import run
 from workers.process.supervisor import WorkerProcesses
+from workers.services.services import Services, embedded_services
 
 READY_LOOK_S = 60.0
 

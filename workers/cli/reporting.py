@@ -5,7 +5,6 @@ import os
 import asyncpg
 import typer
 
-from config.embedded.errors import EmbeddedServiceError
 from config.postgres_url import parse_postgres_url
 from config.settings import SettingsError
 from models.connections import DatabaseLostError, contention_of, is_cancelled
@@ -14,6 +13,7 @@ from models.schema.migrations.errors import DatabaseBusyError, MigrationError, M
 from workers.cli.failures import FAILED, USAGE, CommandError
 from workers.operations.errors import OperationError
 from workers.process.runtime import ModeMismatchError
+from workers.services.errors import EmbeddedServiceError
 
 
 def explain(error: Exception) -> tuple[int, str]:

@@ -4,8 +4,6 @@ from typing import Final
 
 import typer
 
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import EMBEDDED_FOLDER
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from workers.cli.failures import DONE
@@ -15,6 +13,8 @@ from workers.cli.tables import print_fields
 from workers.cli.version import version
 from workers.operations.overview import Overview, overview
 from workers.process.runtime import Runtime
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import EMBEDDED_FOLDER
 
 _FIRST: Final = ("darkroom demo", "darkroom enhance PICTURE --out DIR", "darkroom --help")
 _NEXT: Final = ("darkroom enhance PICTURE --out DIR", "darkroom jobs list", "darkroom --help")

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from config.embedded.services import Services, embedded_services
 from config.log import configure_logging
 from config.settings import Settings, load_settings, variable_name
 from models.money.ledger import balance_of, balances_by_email
@@ -36,6 +35,7 @@ from workers.process.compose import open_runtime
 from workers.process.runtime import Runtime
 from workers.process.scheduler_loops import Scheduler
 from workers.process.supervisor import WorkerProcesses
+from workers.services.services import Services, embedded_services
 from workers.submission import Picture, check_picture, store_picture, submit_enhancement
 
 FOLDER: Final = "demo"

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
-from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from models.connections import Connection, ContentionError, DatabaseLostError
@@ -35,6 +34,7 @@ from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs, check_models
 from workers.process.runtime import make_database
 from workers.process.tools import make_pixels
+from workers.services.services import Services
 
 REFUSALS = (OSError, DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
 """What a look at the database may end in: each is a finding."""

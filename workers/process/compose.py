@@ -15,7 +15,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import MOST_BESIDE_WORKERS, Settings
 from models.connections import DatabaseLostError
@@ -27,6 +26,7 @@ from models.schema.migrations.problems import Problem
 from workers.process import wake_up
 from workers.process.repeated_line import RepeatedLine
 from workers.process.runtime import ModeMismatchError, Runtime, make_database, make_storage
+from workers.services.services import Services
 
 log = structlog.get_logger(__name__)
 

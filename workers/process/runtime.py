@@ -8,13 +8,13 @@ needs them.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from config.embedded.services import Services
 from config.job_terms import DEFAULT_QUEUE
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from models.database import Database
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
+from workers.services.services import Services
 
 if TYPE_CHECKING:
     from workers.process.wake_up import WakeUpSender

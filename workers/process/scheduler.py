@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 
-from config.embedded.services import Services
 from config.settings import Settings
 from workers.operations.schedule import require_allowed_policies
 from workers.process.compose import open_runtime, warn_if_unheard
 from workers.process.scheduler_loops import Scheduler
 from workers.process.unbuilt import warn_of_unbuilt
+from workers.services.services import Services
 
 log = structlog.get_logger(__name__)
 

@@ -20,13 +20,13 @@ from uuid import UUID
 
 import structlog
 
-from config.embedded.services import Services
 from config.settings import Settings
 from models.connections import DATABASE_ERRORS, DatabaseLostError
 from models.database import Database
 from models.queue.leases import sign_off
 from workers.process.reaper import Reaper, adopts_orphans
 from workers.process.runtime import make_database
+from workers.services.services import Services
 
 log = structlog.get_logger(__name__)
 

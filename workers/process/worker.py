@@ -21,7 +21,6 @@ from dramatiq.middleware import AsyncIO
 from dramatiq.worker import Worker
 from typing_extensions import override
 
-from config.embedded.services import embedded_services
 from config.log import configure_logging, secret_mask
 from config.settings import Settings, load_settings
 from models.schema.migrations.errors import MigrationError
@@ -38,6 +37,7 @@ from workers.running.claim_loop import ClaimLoop
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 from workers.running.runner import Runner
+from workers.services.services import embedded_services
 
 log = structlog.get_logger(__name__)
 

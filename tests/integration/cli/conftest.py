@@ -12,13 +12,13 @@ import asyncpg
 import pytest
 import structlog
 
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import EMBEDDED_FOLDER
 from config.postgres_url import parse_postgres_url
 from config.settings import load_settings
 from models.database import Database
 from tests.integration.cli.calling import Arrange, Darkroom, Ran
 from workers.cli.app import main
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import EMBEDDED_FOLDER
 
 SERVICES = ("DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL", "TOKENS", "GEMINI_API_KEY")
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
 from models.queue.inputs import load_inputs
@@ -28,6 +26,8 @@ from tests.integration.cli.calling import Arrange, Darkroom
 from workers.operations.retrying import Retry, RetryTerms, retry_jobs
 from workers.process.compose import open_runtime
 from workers.running.translation import build_job
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import Services
 
 ANALYSIS = {"mainSubject": "a cat"}
 CROP = {"wasCropped": True, "cropDimensions": {"x": 1, "y": 2, "w": 3, "h": 4}}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
 from models.history.timeline import RefusedEnd
@@ -22,6 +21,7 @@ from workers.operations.pauses import set_paused
 from workers.operations.waiting import ShutProvider, Unqueued, Waiting
 from workers.process.compose import open_runtime
 from workers.process.runtime import Runtime
+from workers.services.services import Services
 
 Explain = Callable[[str], Explanation]
 

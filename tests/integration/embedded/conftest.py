@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from config.embedded.instance import EmbeddedInstance
+from workers.services.instance import EmbeddedInstance
 
 HOLDER = Path(__file__).with_name("holder.py")
 REPOSITORY = Path(__file__).parents[3]

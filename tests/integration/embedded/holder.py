@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from config.embedded.instance import EmbeddedInstance
+from workers.services.instance import EmbeddedInstance
 
 
 def main() -> None:

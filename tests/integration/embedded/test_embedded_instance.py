@@ -14,14 +14,14 @@ import psutil
 import pytest
 import redis
 
-from config.embedded import postgres, run_as
-from config.embedded.errors import EmbeddedServiceError
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.locks import wait_until
-from config.embedded.postgres import postgres_programs
-from config.embedded.services import embedded_services
 from config.settings import Settings
 from tests.integration.embedded.conftest import FAST, Holders, stop_leftovers
+from workers.services import postgres, run_as
+from workers.services.errors import EmbeddedServiceError
+from workers.services.instance import EmbeddedInstance
+from workers.services.locks import wait_until
+from workers.services.postgres import postgres_programs
+from workers.services.services import embedded_services
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
 

@@ -4,12 +4,12 @@ from uuid import uuid4
 
 import pytest
 
-from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from models.schema.migrate import check, wait_until_ready
 from models.schema.migrations.errors import RightsMissingError
 from workers.operations.doctor import examine
+from workers.services.services import Services
 
 APPLICATION = "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};"
 SCHEMA = APPLICATION + "GRANT USAGE ON SCHEMA darkroom TO {role};"

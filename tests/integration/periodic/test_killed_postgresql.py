@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from config.embedded.instance import EmbeddedInstance
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from config.tiers import PRICES_TOKENS
@@ -18,6 +17,7 @@ from tests.builders import money_violations
 from workers.periodic import engine
 from workers.periodic.engine import Clockwork
 from workers.periodic.registry import periodic_tasks
+from workers.services.instance import EmbeddedInstance
 
 CHUNK = 50
 

@@ -7,9 +7,9 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from config.embedded.services import Services
 from workers.operations.checks.broker import check_broker
 from workers.process import wake_up
+from workers.services.services import Services
 
 HEARD_MS = 200
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from config.embedded.services import Services
 from config.settings import Settings
 from models.queue.submission import Generation
 from tests.builders import balance_of, make_image, make_pipeline, make_user, queue_row, set_status
 from workers.operations.errors import InvalidInputError
 from workers.process.compose import open_runtime
+from workers.services.services import Services
 from workers.submission import submit_generation
 
 ENHANCE = """

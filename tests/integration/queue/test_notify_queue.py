@@ -7,8 +7,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import Services
 from config.postgres_url import parse_postgres_url
 from config.settings import Settings
 from config.tiers import PRICES_TOKENS
@@ -21,6 +19,8 @@ from tests.conftest import FAST_AND_LOSABLE
 from workers.operations.checks.notifications import check_notify_queue
 from workers.process.runtime import Runtime
 from workers.process.scheduler_loops import Scheduler
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import Services
 
 
 async def fill(database):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from config.embedded import redis as embedded_redis
-from config.embedded.errors import EmbeddedServiceError
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.server import failure_reason
-from config.embedded.services import Services, embedded_services
 from config.settings import Settings
+from workers.services import redis as embedded_redis
+from workers.services.errors import EmbeddedServiceError
+from workers.services.instance import EmbeddedInstance
+from workers.services.server import failure_reason
+from workers.services.services import Services, embedded_services
 
 
 def test_services_named_by_the_environment_pass_through(tmp_path: Path) -> None:

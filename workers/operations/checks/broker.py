@@ -9,11 +9,11 @@ from dramatiq.errors import DramatiqError
 from pika.exceptions import AMQPError
 from redis.exceptions import RedisError
 
-from config.embedded.services import Services
 from workers.operations.checks.check import Check
 from workers.process import wake_up
 from workers.process.compose import make_broker
 from workers.process.wake_up import WakeUpsRefusedError
+from workers.services.services import Services
 
 BROKER_TIMEOUT_S: Final = 10.0
 HEAR_MS: Final = 1_000

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
 from models.gate.costs import nearly_spent_budgets
@@ -16,6 +15,7 @@ from workers.gate.rules import stops_of
 from workers.operations.checks.check import Check
 from workers.operations.spans import span
 from workers.process.compose import migration_engine
+from workers.services.services import Services
 
 SKEW_WARN_S: Final = 2.0
 """A worker's own clock decides nothing, but logs and presigned URLs go by it."""

@@ -4,7 +4,6 @@ import hashlib
 import uuid
 from contextlib import suppress
 
-from config.embedded.services import Services
 from config.settings import Settings
 from models.database import Database
 from models.history.objects import PROBE
@@ -14,6 +13,7 @@ from pipelines.storage.storage import Storage
 from workers.objects import orphans_mode, recorded_storage, take_back
 from workers.operations.checks.check import Check
 from workers.process.runtime import make_storage
+from workers.services.services import Services
 
 
 async def check_storage(settings: Settings, services: Services, database: Database | None) -> Check:

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from config.embedded.instance import EmbeddedInstance
 from config.settings import Settings
+from workers.services.instance import EmbeddedInstance
 
 # Folders under DARKROOM_HOME
 EMBEDDED_FOLDER: Final = "embedded"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from config.embedded.errors import EmbeddedServiceError
-from config.embedded.server import ask
+from workers.services.errors import EmbeddedServiceError
+from workers.services.server import ask
 
 
 def redis_program() -> Path:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from config.embedded.errors import EmbeddedServiceError
-from config.embedded.server import server_environment
+from workers.services.errors import EmbeddedServiceError
+from workers.services.server import server_environment
 
 # Users that exist on most systems; none is ever made.
 _CANDIDATES: Final = ("postgres", "nobody")

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from config.embedded.errors import EmbeddedServiceError
-from config.embedded.locks import exclusive_lock, open_lock, try_lock
-from config.embedded.postgres import PostgresProgram
-from config.embedded.redis import RedisProgram
-from config.embedded.server import START_TIMEOUT_S, Server
+from workers.services.errors import EmbeddedServiceError
+from workers.services.locks import exclusive_lock, open_lock, try_lock
+from workers.services.postgres import PostgresProgram
+from workers.services.redis import RedisProgram
+from workers.services.server import START_TIMEOUT_S, Server
 
 # Linux takes 107 bytes, macOS 103, for a socket's path; the longest of ours is PostgreSQL's.
 _SOCKET_PATH_LIMIT_BYTES: Final = 103

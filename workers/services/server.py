@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import psutil
 
-from config.embedded.errors import EmbeddedServiceError
-from config.embedded.locks import exclusive_lock, is_locked, wait_until
+from workers.services.errors import EmbeddedServiceError
+from workers.services.locks import exclusive_lock, is_locked, wait_until
 
 START_TIMEOUT_S: Final = 60.0  # replaying a long WAL after a crash takes its time
 _LOG_LIMIT_BYTES: Final = 5_000_000

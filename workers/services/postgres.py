@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from config.embedded.errors import EmbeddedServiceError
-from config.embedded.run_as import postgres_user
-from config.embedded.server import ask, failure_reason, server_environment
 from config.postgres_url import DEFAULT_PORT, PostgresUrl
+from workers.services.errors import EmbeddedServiceError
+from workers.services.run_as import postgres_user
+from workers.services.server import ask, failure_reason, server_environment
 
 USER: Final = "darkroom"
 DATABASE: Final = "darkroom"
