@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 
 from bench.ground import GENERATIONS, Ground, ground, percentiles, run
-from config.settings import Settings
+from pipelines.settings import Settings
 from tests.hanging_gemini import HangingGemini
 from workers.process.supervisor import WorkerProcesses
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import asyncpg
 
-from config.settings import Settings
 from config.tiers import PRICES_TOKENS
 from models.schema.migrate import upgrade
+from pipelines.settings import Settings
 from workers.process.supervisor import WorkerProcesses
 from workers.services.services import Services, embedded_services
 
@@ -82,7 +82,7 @@ class Ground:
     @contextlib.contextmanager
     def scheduler(self) -> Iterator[None]:
         code = (
-            "from config.settings import load_settings\n"
+            "from pipelines.settings import load_settings\n"
             "from workers.services.services import embedded_services\n"
             "from workers.process.scheduler import run\n"
             "settings = load_settings()\n"

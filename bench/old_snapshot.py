@@ -23,12 +23,12 @@ import asyncpg
 
 from bench.ground import JOBS, ground, run
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
 from models.database import Database
 from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
 from models.queue.claims import Claim, claim
 from models.queue.leases import renew_lease
 from pipelines.job_types import stage_deadlines
+from pipelines.settings import Settings
 from workers.gate.rules import rules_of
 
 T = TypeVar("T")

@@ -30,7 +30,7 @@ GROUP BY w.pid
 """
 
 NO_CEILING = """
-INSERT INTO darkroom.limits (scope, name, state) VALUES ('provider', 'slow', '{"ceiling": 100000}')
+INSERT INTO darkroom.limits (scope, name, state) VALUES ('provider', 'scripted', '{"ceiling": 100000}')
 """
 """Calls that died with their worker would shut the provider's gate, and nobody claims for a shut one."""
 

@@ -22,7 +22,7 @@ from typing import Final
 import asyncpg
 
 from bench.ground import ROOT, until
-from config.settings import PRICES_TOKENS
+from config.tiers import PRICES_TOKENS
 from models.schema.migrate import check, upgrade
 
 COMMIT = sys.argv[1] if len(sys.argv) > 1 else "7c77644"

@@ -1,6 +1,5 @@
 """What the gate allows a provider unless DARKROOM_PROVIDER_LIMITS says otherwise, for Python and SQL."""
 
-from collections.abc import Mapping
 from typing import Final
 
 MOST_CONCURRENT: Final = 64
@@ -16,7 +15,17 @@ BREAKER_S: Final = 10
 WARNING_FRACTION: Final = 0.8
 """Of a budget: from here on it is said to be nearly spent."""
 
-ZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
-"""Where a provider's day of quota begins; UTC unless it says otherwise (Gemini: midnight Pacific, read 2026-11-20)."""
-
 OTHER_ZONE: Final = "UTC"
+"""Where the day of quota begins of a provider that says nothing else."""
+
+BUDGETS: Final = frozenset(
+    {f"{whose}_{unit}" for whose in ("total", "day", "user_day", "anonymous_day") for unit in ("usd", "calls")}
+    | {"free_user_day_calls"}
+)
+"""What DARKROOM_BUDGETS may name."""
+
+RATES: Final = frozenset(
+    {"requests_per_minute", "requests_per_day", "images_per_minute", "images_per_day", "concurrency"}
+    | {"breaker_failures", "breaker_s"}
+)
+"""What DARKROOM_PROVIDER_LIMITS may name of a provider."""

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from config.masking import SecretMask
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings, variable_name
+from config.settings import CoreSettings
 
 # Below WARNING these print URLs with keys, signatures and bodies, or a line per call.
 CHATTY_LOGGERS: Final = (
@@ -47,13 +47,13 @@ class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
         return self._mask(super().format(record))
 
 
-def secret_mask(settings: Settings, environ: Mapping[str, str] | None = None) -> SecretMask:
+def secret_mask(settings: CoreSettings, environ: Mapping[str, str] | None = None) -> SecretMask:
     """Make the mask for texts that are logged or stored: known shapes and every secret configured."""
     environ = os.environ if environ is None else environ
     return SecretMask([*settings.secrets(), *(environ[name] for name in SECRET_VARIABLES if environ.get(name))])
 
 
-def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> None:
+def configure_logging(settings: CoreSettings, *, stream: TextIO | None = None) -> None:
     """Set up logging for the whole process; a second call replaces the first.
 
     Args:
@@ -103,8 +103,9 @@ def _value_mask(mask: SecretMask) -> structlog.typing.Processor:
     return processor
 
 
-def _warn_of_dropped_parameters(settings: Settings) -> None:
+def _warn_of_dropped_parameters(settings: CoreSettings) -> None:
     for field in ("database_url", "database_direct_url"):
         url = getattr(settings, field)
         if url and (dropped := parse_postgres_url(url).dropped):
-            log.warning("database_url_parameters_dropped", variable=variable_name(field), parameters=list(dropped))
+            variable = settings.variable_of(field)
+            log.warning("database_url_parameters_dropped", variable=variable, parameters=list(dropped))

@@ -1,90 +1,37 @@
-"""Settings of providers: who is asked, with which key and model, at which price, within which limits and budgets."""
+"""Settings that hold for every provider: limits, budgets, and what is taken of an answer."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BeforeValidator, Field
 
-from config.gate_terms import WARNING_FRACTION
-from config.model_prices import BUDGETS, MODEL_PRICES_USD, RATES
-from config.setting_types import BaseUrlText, ModelName, Names, PositiveSeconds, number_by_name
+from config.gate_terms import BUDGETS, RATES, WARNING_FRACTION
+from config.setting_group import SettingGroup
+from config.setting_types import PositiveSeconds, number_by_name
 
-PREFIX: Final = "DARKROOM_"
-
-ModelPrices = Annotated[
-    Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(number_by_name(MODEL_PRICES_USD))
-]
-Budgets = Annotated[
+_Budgets = Annotated[
     Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
     BeforeValidator(number_by_name({}, allowed=BUDGETS)),
 ]
-ProviderLimits = Annotated[
+_ProviderLimits = Annotated[
     Mapping[str, PositiveSeconds], BeforeValidator(number_by_name({}, allowed=RATES, after_slash=True))
 ]
 
 
-def contract_field(name: str, default: Any, meaning: str) -> Any:
-    """A variable that other programs know by the same name, so without our prefix."""
-    return Field(default, validation_alias=name, description=meaning)
+class ProviderSettings(SettingGroup):
+    """What holds for every provider; the group of a provider's own settings derives from this one."""
 
-
-class ProviderSettings(BaseModel):
-    """The part of `Settings` that is about providers."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, validate_default=True, hide_input_in_errors=True
-    )
-
-    provider: Names = contract_field(
-        "PROVIDER",
-        (),
-        "Who analyzes and generates: local, gemini, or an ordered list for fallback (gemini,local). "
-        "Unset: gemini if its key is set, else local on embedded services",
-    )
-    gemini_api_key: SecretStr | None = contract_field(
-        "GEMINI_API_KEY", None, "Key of the Gemini REST API; sent in a header only"
-    )
-    gemini_base_url: BaseUrlText = contract_field(
-        "GEMINI_BASE_URL",
-        "https://generativelanguage.googleapis.com",
-        "Where the Gemini REST API answers; https, except on loopback",
-    )
-    openai_api_key: SecretStr | None = contract_field(
-        "OPENAI_API_KEY", None, "Key of an OpenAI-compatible images API; sent in a header only"
-    )
-    openai_base_url: BaseUrlText = contract_field(
-        "OPENAI_BASE_URL",
-        "https://api.openai.com",
-        "Where an OpenAI-compatible images API answers, without /v1; https, except on loopback",
-    )
-    gemini_api_version: Literal["v1", "v1beta"] = Field(
-        default="v1beta", description="Version of the Gemini REST API that is spoken: v1 or v1beta"
-    )
-    gemini_image_model: ModelName = Field(
-        default="gemini-nano-banana-2.1",
-        description="Gemini model that makes pictures, as of 2026-11-20; models are retired within a year",
-    )
-    gemini_analysis_model: ModelName = Field(
-        default="gemini-3.5-flash",
-        description="Gemini model that analyzes pictures, as of 2026-11-20; image models can't answer in JSON",
-    )
-    openai_image_model: ModelName = Field(default="gpt-image-1", description="Model asked by PROVIDER=openai")
-    model_prices: ModelPrices = Field(
-        default=MODEL_PRICES_USD,
-        description="USD by model, as of 2026-10-08: MODEL/1K, /2K, /4K for a picture, MODEL/in, /out, /image_out for "
-        "a million units, NAME=usd,...; those not named keep theirs",
-    )
     unknown_model_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         default=None,
         description="USD that a call of a model without a price counts. Unset: such a model is refused by its name, "
         "where a job is submitted and before anything is paid",
     )
-    provider_limits: ProviderLimits = Field(
+    provider_limits: _ProviderLimits = Field(
         default={},
         description="Limits of a provider for the whole fleet, PROVIDER/NAME=number,...: requests_per_minute, "
         "requests_per_day, images_per_minute, images_per_day, concurrency (64), breaker_failures (5), breaker_s (10)",
     )
-    budgets: Budgets = Field(
+    budgets: _Budgets = Field(
         default={},
         description="Budgets of paid calls, NAME=number,...: total_usd, day_usd, user_day_usd, anonymous_day_usd, the "
         "same with _calls, and free_user_day_calls for a user's jobs of tier FREE, which cost no tokens; days are "

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from config.settings import Settings, SettingsError
+from config.process_settings import ProcessSettings
+from config.settings import SettingsError
 from pipelines.prompts import Purpose
 from pipelines.stage import Stage
 from pipelines.stages.analyze import ANALYZE
@@ -44,13 +45,13 @@ def stage_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys(stage.name for job_type in JOB_TYPES.values() for stage in job_type.stages))
 
 
-def stage_deadlines(settings: Settings) -> Mapping[str, float]:
+def stage_deadlines(settings: ProcessSettings) -> Mapping[str, float]:
     """Return how long each stage may take, in seconds: as DARKROOM_STAGE_DEADLINES says, else as the stage does."""
     stages = [stage for job_type in JOB_TYPES.values() for stage in job_type.stages]
     return {stage.name: stage.deadline_of(settings.stage_deadlines) for stage in stages}
 
 
-def require_known_stages(settings: Settings) -> None:
+def require_known_stages(settings: ProcessSettings) -> None:
     """Check the names in DARKROOM_STAGE_DEADLINES, which only this package knows.
 
     Raises:

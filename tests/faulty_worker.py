@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from pipelines.imaging.pool import PixelPool
-from pipelines.providers import registry
-from tests.slow_worker import SlowProvider
+from tests.scripted_provider import ScriptedProvider, lasting, stand_in
+from tests.slow_worker import note
 from tests.unit.imaging import imaging_tasks as tasks
 from workers.process import lease, worker
 
@@ -71,30 +71,28 @@ def is_counted(name):
     return name.replace(" ", "_") in Path(os.environ["SLOW_CALLS"]).read_text()
 
 
-class FaultyProvider(SlowProvider):
-    def __init__(self, settings, pixels, limits):
-        super().__init__(settings, pixels, limits)
-        self._pixels = pixels
+def open_faulty(_settings, pixels, _limits):
+    """Open the provider whose calls meet the faults that their prompts name."""
 
-    async def prepare_generation(self, prompt, images, long_side_px, aspect):
-        await self._meet(EARLY_FAULTS, prompt.text)
-        generate = await super().prepare_generation(prompt, images, long_side_px, aspect)
-
-        async def fail_first(look_again):
-            await self._meet(FAULTS, prompt.text)
-            return await generate(look_again)
-
-        return fail_first
-
-    async def _meet(self, faults, words):
+    async def meet(faults, words):
         for name, fault in faults.items():
             if name in words and not ("once" in words and is_counted(name)):
-                self._count(name.replace(" ", "_"))
-                if work := fault(self._pixels):
+                note(name.replace(" ", "_"))
+                if work := fault(pixels):
                     await work
+
+    async def prepare(call):
+        if call.purpose == "generate":
+            await meet(EARLY_FAULTS, call.prompt.text)
+
+    async def fail_first(call):
+        await meet(FAULTS, call.prompt.text)
+        return lasting(float(os.environ["SLOW_S"]))
+
+    return ScriptedProvider(fail_first, preparing=prepare, note=note)
 
 
 def main() -> None:
-    registry.PROVIDERS["local"] = FaultyProvider
+    stand_in("tests.faulty_worker:open_faulty")
     lease.STUCK_LOOP_S = float(os.environ.get("STUCK_LOOP_S", lease.STUCK_LOOP_S))
     worker.main()

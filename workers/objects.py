@@ -7,12 +7,12 @@ from typing import Literal
 
 from typing_extensions import override
 
-from config.settings import Settings
 from models.connections import Connection
 from models.database import Database
 from models.history.objects import OwnObject, forget_objects, own_object, record_object
 from models.periodic.orphans import are_tables_ours
 from pipelines.errors import BadImageError, MissingObjectError
+from pipelines.settings import Settings
 from pipelines.storage.storage import MAX_OBJECT_BYTES, ListedObject, ObjectHead, Storage
 
 Fate = Literal["removed", "missing", "overwritten"]

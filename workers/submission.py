@@ -5,7 +5,6 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 
-from config.settings import Settings
 from config.tiers import Tier
 from models.connections import Connection
 from models.history.objects import INPUT, ORIGINAL
@@ -24,8 +23,10 @@ from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, StageError
 from pipelines.imaging.header import read_header
 from pipelines.limits import upload_limits
-from pipelines.providers.sizes import size_refusal
+from pipelines.providers.catalogue import ModelCatalogue
+from pipelines.providers.terms import model_terms
 from pipelines.requests import aspect_of
+from pipelines.settings import Settings
 from workers.objects import recorded_storage, take_back
 from workers.operations.errors import InvalidInputError, OperationError, translated
 from workers.operations.models import require_known_models_of
@@ -226,7 +227,8 @@ def _require_size(settings: Settings, wished: str | None, tier: str, *, is_of_wo
     Raises:
         InvalidInputError: says which model makes which size.
     """
-    if reason := size_refusal(settings, wished, Tier(tier).long_side_px, is_of_words=is_of_words):
+    catalogue = ModelCatalogue(model_terms(settings))
+    if reason := catalogue.size_refusal(wished, Tier(tier).long_side_px, is_of_words=is_of_words):
         raise InvalidInputError(reason)
 
 

@@ -106,7 +106,7 @@ $$;
 
 -- Why no provider makes pictures of a tier's size without enlarging them, where that is to be refused; NULL if one
 -- does. `wished` is the model that a pipeline names; the local engine makes nothing of words. The rule of
--- pipelines/providers/registry.py; a test compares.
+-- pipelines/providers/catalogue.py; a test compares.
 CREATE OR REPLACE FUNCTION darkroom.size_fault(terms jsonb, wished text, tier text, is_of_words boolean) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$

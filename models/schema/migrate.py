@@ -105,7 +105,7 @@ async def upgrade(
         regeneration: what users earn back, as `Settings.regeneration_terms` says; None keeps what is recorded.
         link_pipelines: `owner` or `trust`, for jobs that are inserted; None means trust where another tool made the
             tables, since its application checks tokens by itself, and owner on our own.
-        models: which models may be asked, as `config.model_terms` says; None keeps what is recorded.
+        models: which models may be asked, as `pipelines.providers.terms` says; None keeps what is recorded.
         fetch_allow_loopback: workers fetch from this machine's own addresses, too; None keeps what is recorded.
         grant_role: a role that is to be allowed to submit, cancel and poll by our SQL functions.
         grant_read_role: a role that is to be allowed to poll.

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from config.job_terms import MODEL_NAME
+from config.job_terms import LEAST_SIZE_FRACTION, MODEL_NAME
 from pipelines.errors import ProviderNotConfiguredError, UnknownModelError
 from pipelines.options import PipelineOptions
-
-ModelUse = Literal["analyze", "generate"]
+from pipelines.providers.description import ModelUse
 
 _WHAT: Final = {"analyze": "an analysis", "generate": "a picture"}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCatalogue:
-    """The models that may be asked, as `config.model_terms` says; `darkroom.model_fault` is the same rule in SQL."""
+    """The models that may be asked, as `pipelines.providers.terms` says.
+
+    `darkroom.model_fault` and `darkroom.size_fault` are the same rules in SQL.
+    """
 
     terms: Mapping[str, Any]
 
@@ -87,6 +89,32 @@ class ModelCatalogue:
                 "DARKROOM_MODEL_PRICES or set DARKROOM_UNKNOWN_MODEL_USD"
             )
 
+    def size_refusal(self, wished: str | None, long_side_px: int, *, is_of_words: bool) -> str | None:
+        """Return why no configured provider makes pictures of a tier's size without enlarging them; None if one does.
+
+        What a worker finds out before it buys anything, for whoever submits a job.
+
+        Args:
+            wished: the model that a pipeline names.
+            long_side_px: the tier's.
+            is_of_words: the picture is made or changed by words, which the local engine can't.
+        """
+        drawn, sizes, reasons = self.terms["drawn"], self.terms["sizes"], []
+        buyer = self.buyer("generate", wished) if wished else None
+        for name in self.terms["providers"]:
+            if name not in drawn:
+                if is_of_words:
+                    continue
+                return None
+            if buyer not in {None, name}:  # it passes over what isn't its own
+                continue
+            model = wished or drawn[name]
+            reason = shortfall(model, sizes[name].get(model, sizes[name].get("")), long_side_px)
+            if reason is None:
+                return None
+            reasons.append(reason)
+        return "; ".join(reasons) or None
+
     def buyer(self, use: ModelUse, model: str) -> str | None:
         """Return who is asked for a model that is named; None if nobody here buys anything of the kind."""
         able = (one for one in self.terms["paid"] if use == "generate" or one in self.terms["analyzers"])
@@ -100,3 +128,13 @@ class ModelCatalogue:
         if (owner := self.terms["names"].get(model)) is not None:
             return str(owner)
         return next((owner for prefix, owner in self.terms["prefixes"].items() if model.startswith(prefix)), None)
+
+
+def shortfall(model: str, made_px: int, long_side_px: int) -> str | None:
+    """Return why a model's largest picture can't fill a tier without being enlarged; None if it can."""
+    if made_px >= LEAST_SIZE_FRACTION * long_side_px:
+        return None
+    return (
+        f"{model} makes pictures of at most {made_px} pixels, and the tier has {long_side_px}; choose a smaller tier "
+        "or another model, or set DARKROOM_OVER_SIZE=enlarge"
+    )

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
-from config import model_terms
-
-SIZES_PX = model_terms.SIZES_PX
+SIZES_PX: Final = {"1K": 1024, "2K": 2048, "4K": 4096}
+"""Names of picture sizes in the table of prices and in Gemini's `imageSize`, and their long sides."""
 
 _MILLION = Decimal(1_000_000)
 

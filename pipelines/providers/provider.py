@@ -91,6 +91,14 @@ class Provider(Protocol):
         """Say whether a call can cost money."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """Name what draws here, by every setting that makes its pictures others: a result is reused only for the same.
+
+        What a pipeline says needs no place in it.
+        """
+        ...
+
     def quote_analysis(self, options: AnalysisOptions) -> Quote:
         """Say what an analysis would be, before it is asked for.
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from config.settings import Settings
 from models.database import Database
+from pipelines.settings import Settings
 from pipelines.storage.backends import open_storage
 from tests.acceptance.forked import PreloadedWorkers
 from tests.builders import make_image, make_user

@@ -20,9 +20,9 @@ import dramatiq.cli
 import dramatiq.worker
 
 from config.log import configure_logging
-from config.settings import Settings, load_settings
-from pipelines.providers import registry
-from tests.slow_worker import SlowProvider
+from pipelines.settings import Settings, load_settings
+from tests import slow_worker
+from tests.scripted_provider import stand_in
 from workers.process.supervisor import READY_FD, WorkerProcesses, worker_environment
 from workers.process.wake_up import Lanes
 from workers.process.worker import WorkerProcess
@@ -36,8 +36,8 @@ FORKS.set_forkserver_preload(["tests.crash.victim", "tests.acceptance.forked"])
 class ForkedWorkers:
     """A number of worker processes, with the part of `WorkerProcesses` that such tests use."""
 
-    PROVIDER: type | None = None
-    """What stands in for the local engine."""
+    OPENS: str | None = None
+    """What opens the provider that stands in for the local engine."""
 
     def __init__(self, settings: Settings, services: Services, *, processes: int, lanes: int) -> None:
         self.environment = worker_environment(settings, services)
@@ -47,7 +47,7 @@ class ForkedWorkers:
 
     def start(self) -> None:
         self._processes = [
-            FORKS.Process(target=_live, args=(self.environment, self.PROVIDER, ready)) for ready in self._ready
+            FORKS.Process(target=_live, args=(self.environment, self.OPENS, ready)) for ready in self._ready
         ]
         for process in self._processes:
             process.start()
@@ -70,7 +70,7 @@ class ForkedWorkers:
 
 
 class ForkedSlowWorkers(ForkedWorkers):
-    PROVIDER = SlowProvider
+    OPENS = slow_worker.OPENS
 
 
 class PreloadedWorkers(WorkerProcesses):
@@ -122,11 +122,11 @@ def _be_dramatiq(
     sys.exit(dramatiq.cli.main())
 
 
-def _live(environment: dict[str, str], provider: type | None, ready: Event) -> None:
+def _live(environment: dict[str, str], opens: str | None, ready: Event) -> None:
     os.environ.clear()
     os.environ.update(environment)
-    if provider is not None:
-        registry.PROVIDERS["local"] = provider
+    if opens is not None:
+        stand_in(opens)
     settings = load_settings()
     configure_logging(settings)
     asyncio.run(_work(settings, ready))

@@ -21,9 +21,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from config.settings import Settings
 from pipelines.keys import enhanced_key
 from pipelines.providers.local.learned import FAITHFUL, missing
+from pipelines.settings import Settings
 from workers.cli.app import main
 from workers.demo.cast import CAST
 from workers.demo.facts import Entry, Facts, _problems_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from tests.acceptance.conftest import SlowWorkers, eventually
 from tests.acceptance.forked import PreloadedWorkers
 from tests.builders import balance_of, job_row, make_generation, make_job, make_user, money_violations

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from tests.acceptance.conftest import eventually
 from tests.acceptance.forked import ForkedWorkers, PreloadedWorkers
 from tests.builders import balance_of, every_row, job_row, make_generation, make_job, make_user, money_violations

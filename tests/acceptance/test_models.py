@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from tests.acceptance.conftest import eventually
 from tests.acceptance.forked import ForkedWorkers
 from tests.builders import balance_of, job_row, make_job, make_pipeline, money_violations

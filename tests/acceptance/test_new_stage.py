@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from tests.acceptance.conftest import SlowWorkers, eventually
 from tests.builders import job_row, make_generation, make_job, money_violations
 from workers.cli.wording import event_words

@@ -1,6 +1,6 @@
 """DARKROOM_REUSE_RESULTS: the same user's same picture, pipeline, model and tier is bought once."""
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from tests.acceptance.conftest import eventually
 from tests.acceptance.forked import ForkedSlowWorkers
 from tests.builders import balance_of, job_row, make_image, make_job, make_user

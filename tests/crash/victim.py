@@ -16,13 +16,13 @@ from typing import Any
 
 from config import failpoints
 from config.log import configure_logging
-from config.settings import Settings, load_settings
 from models.database import Database
 from models.queue.rescue import end_overdue_jobs
 from models.queue.submission import Enhancement
 from pipelines.errors import PolicyRefusedError, ProviderUnavailableError, ThrottledError
-from pipelines.providers import registry
-from tests.slow_worker import SlowProvider
+from pipelines.settings import Settings, load_settings
+from tests.scripted_provider import ScriptedProvider, lasting, stand_in
+from tests.slow_worker import note
 from workers import submission
 from workers.operations import jobs
 from workers.process import tools, worker
@@ -54,22 +54,21 @@ class InlinePixels:
         return work(*arguments)
 
 
-class ScriptedProvider(SlowProvider):
-    """Fails as CRASH_SCRIPT says, one word for each generate call; the last word stays."""
+def open_crashing(_settings, _pixels, _limits):
+    """Open a provider that fails as CRASH_SCRIPT says, one word for each generate call; the last word stays."""
 
-    async def _generate(self, long_side_px):
+    def fail(_call):
         script = os.environ["CRASH_SCRIPT"].split()
-        match script[min(calls_so_far(), len(script) - 1)]:
+        match script[min(calls_so_far(), len(script)) - 1]:  # this call is counted already
             case "unavailable":
-                self._count("generate")
-                raise ProviderUnavailableError("down")
+                return ProviderUnavailableError("down")
             case "throttled":
-                self._count("generate")
-                raise ThrottledError("busy", retry_after=timedelta(seconds=0.1))
+                return ThrottledError("busy", retry_after=timedelta(seconds=0.1))
             case "refused":
-                self._count("generate")
-                raise PolicyRefusedError("refused", category="SAFETY")
-        return await super()._generate(long_side_px)
+                return PolicyRefusedError("refused", category="SAFETY")
+        return lasting(float(os.environ["SLOW_S"]))
+
+    return ScriptedProvider(fail, note=note)
 
 
 def calls_so_far() -> int:
@@ -138,7 +137,7 @@ async def _open(settings: Settings) -> AsyncIterator[Runtime]:
 def live(path: str, job_id: str, environment: dict[str, str], *, die_at: tuple[str, int] | None, passed: str) -> None:
     """Take a path, and die at a place, the n-th time that it is passed; without one write down what was passed."""
     os.environ.update(environment)
-    registry.PROVIDERS["local"] = ScriptedProvider
+    stand_in("tests.crash.victim:open_crashing")
     tools.PixelPool = InlinePixels
     seen: list[str] = []
 

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from config.settings import PRICES_TOKENS
+from config.tiers import PRICES_TOKENS
 from models.schema.migrate import upgrade
 from tests.integration.queue.conftest import connect
 from tests.third_table.frames import TABLES

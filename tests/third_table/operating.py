@@ -2,10 +2,10 @@
 
 import pytest
 
-from config.settings import Settings
 from models.job_tables.registry import balances_without_ledger
 from models.queue.job_rows import JobFilter, read_jobs
 from models.queue.transitions import Completed, Failed
+from pipelines.settings import Settings
 from tests.builders import claim_jobs, make_image, make_job, make_user
 from tests.integration.migrations.test_comments import WITHOUT
 from tests.third_table.scenarios import claimed, credits_of, make_order, order_row, write

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from config.job_terms import DEFAULT_QUEUE
-from config.settings import Settings
 from models.money.users import User
 from models.queue.pipelines import default_tier
 from models.queue.progress import JobProgress
 from models.queue.submission import Enhancement
+from pipelines.settings import Settings
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import console, duration, note, print_json

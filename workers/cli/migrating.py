@@ -1,9 +1,9 @@
 """What a command asks of a database before it works on it, compared in full, and how it is brought to this version."""
 
-from config.model_terms import model_terms
-from config.settings import Settings
 from models.schema.migrate import UpgradeResult, check, upgrade
 from pipelines.job_types import require_known_stages
+from pipelines.providers.terms import model_terms
+from pipelines.settings import Settings
 from workers.cli.failures import CommandError, CommandUsageError
 from workers.cli.reporting import database_place
 from workers.process.compose import migration_engine, require_usable

@@ -5,16 +5,15 @@ What takes long to import stands in `workers.cli.migrating`, and is imported onc
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from difflib import get_close_matches
 from types import ModuleType
 
 import asyncpg
 
 from config.log import configure_logging
-from config.settings import MOST_BESIDE_WORKERS, Settings, SettingsError, load_settings
+from config.service_settings import MOST_BESIDE_WORKERS
 from models.database import Database
 from models.schema.readiness import Installed, quick_look, read_recorded
-from pipelines.providers.names import PROVIDER_NAMES
+from pipelines.settings import Settings, load_settings
 from pipelines.storage.backends import checked_opener
 from workers.cli.failures import CommandUsageError
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
@@ -28,11 +27,6 @@ def known_settings() -> Settings:
         SettingsError: a variable is unknown, malformed or missing.
     """
     settings = load_settings()
-    for name in settings.providers:
-        if name not in PROVIDER_NAMES:
-            near = get_close_matches(name, PROVIDER_NAMES, n=1)
-            meant = f"; did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"PROVIDER={name}: known are {', '.join(PROVIDER_NAMES)}{meant}")
     if settings.stage_deadlines:
         _migrating().require_known_stages(settings)
     return settings

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.migrating import require_allowed, require_migrated
 from workers.cli.opening import open_settings, require_storage

@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from config.settings_table import describe
+from pipelines.settings_table import describe
 from workers.cli.failures import DONE
 from workers.cli.opening import known_settings
 from workers.cli.output import console, print_json

@@ -5,7 +5,7 @@ from typing import Final
 import typer
 
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
+from pipelines.settings import Settings
 from workers.cli.failures import DONE
 from workers.cli.opening import known_settings, run_with_runtime
 from workers.cli.output import duration

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from config.settings import Settings
 from models.history.timeline import timed_runs
 from models.money.job_money import money_of_jobs
 from models.money.violations import list_violations
 from pipelines.errors import StageError
+from pipelines.settings import Settings
 from workers.demo.cast import Part
 from workers.operations.jobs import get_jobs
 from workers.process.runtime import Runtime

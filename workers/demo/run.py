@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from config.log import configure_logging
-from config.settings import Settings, load_settings, variable_name
 from models.money.ledger import balance_of, balances_by_email
 from models.money.users import User
 from models.queue.submission import Enhancement, original_key
+from pipelines.providers.local.description import LocalSettings
+from pipelines.settings import Settings, load_settings, variable_name
 from workers.cli.failures import DONE, FAILED, CommandError
 from workers.cli.migrating import require_migrated
 from workers.cli.output import console, note
@@ -101,12 +102,13 @@ def _settings() -> Settings:
     known = {variable_name(name) for name in Settings.model_fields}
     heeded = {name: value for name, value in os.environ.items() if name in _HEEDED or name not in known}
     given = load_settings(heeded)
+    is_learned_given = "learned_cpu_s" in given.model_fields_set
     return given.model_copy(
         update={
             "home": given.home / FOLDER,
             "provider": ("local",),
             "tokens": "managed",
-            "learned_cpu_s": given.learned_cpu_s if "learned_cpu_s" in given.model_fields_set else LEARNED_CPU_S,
+            "learned_cpu_s": given.of(LocalSettings).learned_cpu_s if is_learned_given else LEARNED_CPU_S,
             "log_level": given.log_level if "log_level" in given.model_fields_set else "error",
             "shutdown_grace_s": 0.0,
         }
@@ -122,7 +124,7 @@ def _environment(settings: Settings) -> Iterator[None]:
             os.environ.pop(name, None)
     os.environ |= {
         "DARKROOM_HOME": str(settings.home),
-        "DARKROOM_LEARNED_CPU_S": str(settings.learned_cpu_s),
+        "DARKROOM_LEARNED_CPU_S": str(settings.of(LocalSettings).learned_cpu_s),
         "DARKROOM_SHUTDOWN_GRACE_S": "0",
         "LOG_LEVEL": settings.log_level,
     }

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from config.settings import Settings
 from models.connections import Connection
 from models.database import Database
 from models.gate.provider_calls import provider_wait
@@ -12,6 +11,7 @@ from pipelines.errors import ProviderNotConfiguredError
 from pipelines.job import Job, Prompt
 from pipelines.prompts import NO_CORRECTIONS
 from pipelines.providers.provider import Provider, StageProvider
+from pipelines.settings import Settings
 from workers.gate.admission import Admission, CallingJob
 from workers.gate.gated_provider import GatedProvider
 from workers.gate.rules import rules_of

@@ -1,26 +1,24 @@
 """The gate's rules for one provider, from settings: what `darkroom.open_call` reads."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from config.gate_terms import (
     BREAKER_FAILURES,
     BREAKER_S,
     FIRST_CONCURRENT,
     MOST_CONCURRENT,
-    OTHER_ZONE,
-    ZONES,
 )
-from config.model_terms import FREE_PROVIDERS
-from config.settings import Settings
-
-FREE: Final = FREE_PROVIDERS
-"""Providers that buy nothing, so that the kill switch doesn't stop them."""
+from pipelines.providers.registry import PROVIDERS
+from pipelines.settings import Settings
 
 
 def stops_of(settings: Settings) -> list[list[str]]:
-    """Return, for each provider in the order of PROVIDER, the names of operators' pauses that stop it."""
-    return [[f"provider:{name}", *(() if name in FREE else ("buying",))] for name in settings.providers]
+    """Return, for each provider in the order of PROVIDER, the names of operators' pauses that stop it.
+
+    The kill switch doesn't stop those that buy nothing.
+    """
+    return [[f"provider:{name}", *(("buying",) if PROVIDERS[name].is_paid else ())] for name in settings.providers]
 
 
 def rules_of(settings: Settings, provider: str) -> Mapping[str, Any]:
@@ -38,7 +36,7 @@ def rules_of(settings: Settings, provider: str) -> Mapping[str, Any]:
         **whole,
         "concurrency": most,
         "first_concurrency": min(FIRST_CONCURRENT, most),
-        "zone": ZONES.get(provider, OTHER_ZONE),
+        "zone": PROVIDERS[provider].quota_zone,
         "budgets": dict(settings.budgets),
         "warning_fraction": settings.budget_warning_fraction,
     }

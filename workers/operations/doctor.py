@@ -6,10 +6,10 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
 from models.connections import Connection, ContentionError, DatabaseLostError
 from models.loss_words import loss_words
 from models.schema.settings import recorded_setting
+from pipelines.settings import Settings
 from workers.operations.checks.broker import check_broker
 from workers.operations.checks.check import Check
 from workers.operations.checks.connections import check_connections, check_listening

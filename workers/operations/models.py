@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from config.model_terms import model_terms
 from models.queue.pipelines import read_configs
 from models.schema.settings import recorded_setting
 from pipelines.errors import InvalidOptionsError, UnknownModelError
 from pipelines.options import GenerationOptions, PipelineOptions, resolve
 from pipelines.providers.catalogue import ModelCatalogue
+from pipelines.providers.terms import model_terms
 from workers.operations.errors import InvalidInputError
 from workers.process.runtime import Runtime
 

@@ -18,7 +18,7 @@ from models.queue.pause_records import (
     pause_state,
 )
 from models.queue.pauses import hold_paused, let_go_on
-from pipelines.providers.names import PROVIDER_NAMES
+from pipelines.providers.registry import PROVIDERS
 from workers.operations.errors import NotFoundError
 from workers.process.runtime import Runtime
 
@@ -93,6 +93,6 @@ async def _require(runtime: Runtime, kind: Kind, value: str) -> None:
         case "tier":
             known = {tier.value for tier in Tier}
         case "provider":
-            known = set(PROVIDER_NAMES)
+            known = set(PROVIDERS)
     if value not in known:
         raise NotFoundError(f"there is no {kind} {value!r}; known: {', '.join(sorted(known))}")

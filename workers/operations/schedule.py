@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from config.periodic_terms import KEPT_FOREVER
-from config.settings import Settings
 from models.connections import Connection
 from models.database import Database
 from models.history.actions import record_action
@@ -15,6 +14,7 @@ from models.periodic.needs import missing_columns, passed_over
 from models.periodic.retention import ForbiddenPolicyError, require_allowed
 from models.periodic.ticks import change_schedule, last_ticks, schedule_states
 from models.schema.server import server_time, server_time_in_milliseconds
+from pipelines.settings import Settings
 from workers.objects import orphans_mode
 from workers.operations.errors import InvalidInputError, NotFoundError
 from workers.periodic.engine import Clock, Clockwork

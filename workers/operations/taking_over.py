@@ -1,9 +1,9 @@
 """Jobs without a queue row, as operators meet them: when they are taken in, and taking over from another worker."""
 
-from config.settings import Settings
 from models.history.actions import record_action
 from models.queue.left_behind import TakeInTerms, TakenOver, take_over
 from pipelines.job_types import stage_deadlines
+from pipelines.settings import Settings
 from workers.gate.rules import stops_of
 from workers.process.runtime import make_direct_database
 from workers.services.services import Services

@@ -11,7 +11,8 @@ from models.queue.job_rows import Job
 from models.queue.pause_records import Pause, pauses_between
 from models.queue.waiting import QueuedJob, UnlabelledEnd, is_row_held, unlabelled_end, unqueued_job
 from models.schema.server import IdleSession, idle_session
-from workers.gate.rules import FREE, rules_of
+from pipelines.providers.registry import PROVIDERS
+from workers.gate.rules import rules_of
 from workers.operations.taking_over import take_in_terms
 from workers.process.runtime import Runtime
 
@@ -133,7 +134,7 @@ async def _shut_providers(runtime: Runtime, now: datetime) -> Sequence[Waiting]:
     async def look(connection: Connection) -> list[ShutProvider]:
         found = []
         for name in settings.providers:
-            wait = await provider_wait(connection, name, rules_of(settings, name), is_paid=name not in FREE)
+            wait = await provider_wait(connection, name, rules_of(settings, name), is_paid=PROVIDERS[name].is_paid)
             if wait is not None:
                 found.append(ShutProvider(name, wait.reason, float(wait.wait_s)))
         return found

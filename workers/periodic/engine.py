@@ -10,7 +10,6 @@ from typing import Final
 
 import structlog
 
-from config.settings import Settings
 from models.connections import Connection, ContentionError, DatabaseLostError, is_cancelled
 from models.database import Database
 from models.periodic import ticks
@@ -18,6 +17,7 @@ from models.periodic.needs import missing_columns, passed_over
 from models.periodic.terms import record_terms
 from models.schema.server import server_time
 from models.schema.settings import is_managed
+from pipelines.settings import Settings
 from pipelines.storage.storage import Storage
 from workers.outcome import outcome_of
 from workers.periodic.schedule import InvalidScheduleError, Schedule

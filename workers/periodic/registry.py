@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from workers.periodic.task import Task
 from workers.periodic.tasks import (
     audit_ledger,

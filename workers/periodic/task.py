@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from config.settings import Settings
 from models.connections import Connection
 from models.periodic.ticks import Cursor
+from pipelines.settings import Settings
 from pipelines.storage.storage import Storage
 from workers.periodic.schedule import Schedule
 

@@ -16,13 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from config.postgres_url import parse_postgres_url
-from config.settings import MOST_BESIDE_WORKERS, Settings
+from config.service_settings import MOST_BESIDE_WORKERS
 from models.connections import DatabaseLostError
 from models.database import Database
 from models.queue.listening import cannot_listen
 from models.schema.migrate import recorded, wait_until_ready
 from models.schema.migrations.installation import Recorded
 from models.schema.migrations.problems import Problem
+from pipelines.settings import Settings
 from workers.process import wake_up
 from workers.process.repeated_line import RepeatedLine
 from workers.process.runtime import ModeMismatchError, Runtime, make_database, make_storage

@@ -24,10 +24,10 @@ import structlog
 from typing_extensions import override
 
 from config.failpoints import failpoint
-from config.settings import Settings
 from models.connections import Connection, is_passing
 from models.database import Database
 from models.queue.leases import held_tokens, lease_state, renew_lease, sign_off
+from pipelines.settings import Settings
 from workers.outcome import outcome_of
 from workers.process.pulse import BEAT_S, RECONNECT_S, Pulse
 from workers.process.repeated_line import RepeatedLine

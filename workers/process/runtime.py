@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from config.job_terms import DEFAULT_QUEUE
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
 from models.database import Database
+from pipelines.settings import Settings
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
 from workers.services.services import Services

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from workers.operations.schedule import require_allowed_policies
 from workers.process.compose import open_runtime, warn_if_unheard
 from workers.process.scheduler_loops import Scheduler

@@ -20,10 +20,10 @@ from uuid import UUID
 
 import structlog
 
-from config.settings import Settings
 from models.connections import DATABASE_ERRORS, DatabaseLostError
 from models.database import Database
 from models.queue.leases import sign_off
+from pipelines.settings import Settings
 from workers.process.reaper import Reaper, adopts_orphans
 from workers.process.runtime import make_database
 from workers.services.services import Services

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from config.model_terms import model_terms
-from config.settings import Settings
 from models.database import Database
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
@@ -17,8 +15,10 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.limits import answer_limits, upload_limits
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.local.provider import CHILD_IMPORTS, LocalProvider
+from pipelines.providers.opening import open_providers
 from pipelines.providers.provider import Provider
-from pipelines.providers.registry import enlarger, open_providers
+from pipelines.providers.terms import model_terms
+from pipelines.settings import Settings
 from workers.gate.gate import Gate
 
 
@@ -53,11 +53,7 @@ def make_pixels() -> PixelPool:
 
 
 def make_providers(settings: Settings, pixels: PixelPool) -> list[Provider]:
-    """Return the providers that PROVIDER names, in its order; the caller closes them.
-
-    Raises:
-        ProviderNotConfiguredError: there is no provider of a name.
-    """
+    """Return the providers that PROVIDER names, in its order; the caller closes them."""
     return open_providers(settings, pixels, upload_limits(settings))
 
 
@@ -68,9 +64,6 @@ async def open_tools(settings: Settings, database: Database) -> AsyncIterator[To
     Args:
         settings: as the environment says.
         database: open; where the gate keeps calls and limits.
-
-    Raises:
-        ProviderNotConfiguredError: there is no provider of a name.
     """
     async with AsyncExitStack() as stack:
         pixels = await stack.enter_async_context(make_pixels())
@@ -79,7 +72,6 @@ async def open_tools(settings: Settings, database: Database) -> AsyncIterator[To
         for provider in providers:
             stack.push_async_callback(provider.aclose)
         limits = upload_limits(settings)
-        models = (settings.gemini_image_model, settings.openai_image_model)
         yield Tools(
             pixels=pixels,
             limits=limits,
@@ -88,5 +80,5 @@ async def open_tools(settings: Settings, database: Database) -> AsyncIterator[To
             gate=Gate(database, providers, LocalProvider(pixels, limits), settings),
             fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
             models=ModelCatalogue(model_terms(settings)),
-            engine=" ".join((*settings.providers, *models, enlarger(settings))),
+            engine=" ".join(f"{one.name} {one.identity}" for one in providers),
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import structlog
 
 from config.job_terms import DEFAULT_QUEUE
-from config.settings import Settings, variable_name
+from pipelines.settings import Settings, variable_name
 
 log = structlog.get_logger(__name__)
 

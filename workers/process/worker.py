@@ -22,9 +22,9 @@ from dramatiq.worker import Worker
 from typing_extensions import override
 
 from config.log import configure_logging, secret_mask
-from config.settings import Settings, load_settings
 from models.schema.migrations.errors import MigrationError
 from pipelines.job_types import require_known_stages
+from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
 from workers.process.lease import LeaseThread

@@ -15,13 +15,13 @@ from uuid import UUID
 
 import structlog
 
-from config.settings import Settings
 from models.connections import is_passing
 from models.database import Database
 from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, wake_due
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
 from pipelines.job_types import stage_deadlines
+from pipelines.settings import Settings
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
 from workers.outcome import outcome_of
 from workers.process.pulse import Pulse

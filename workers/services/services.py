@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from workers.services.instance import EmbeddedInstance
 
 # Folders under DARKROOM_HOME

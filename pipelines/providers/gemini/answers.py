@@ -8,12 +8,13 @@ from pydantic import ValidationError
 
 from pipelines.analysis import Analysis
 from pipelines.errors import BrokenAnswerError, StageError
+from pipelines.providers.gemini.description import GEMINI
 from pipelines.providers.gemini.errors import POLICY_REASONS, no_picture, policy_refusal, refusal
 from pipelines.providers.gemini.wire import Candidate, GenerateContentResponse, Part, response_of
 from pipelines.providers.reading import Reader, documents_of, error_in, picture_bytes, what_came
 from pipelines.providers.remote import Reply
 
-NAME = "gemini"
+NAME = GEMINI.name
 
 MAX_ANALYSIS_CHARS = 100_000
 """An honest analysis has a few hundred."""

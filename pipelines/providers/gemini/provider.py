@@ -6,8 +6,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from config.model_terms import model_terms
-from config.settings import Settings
 from pipelines.analysis import Analysis
 from pipelines.errors import (
     BrokenAnswerError,
@@ -28,8 +26,9 @@ from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
 from pipelines.providers.asked import Asked
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
-from pipelines.providers.catalogue import ModelCatalogue
+from pipelines.providers.catalogue import ModelCatalogue, shortfall
 from pipelines.providers.gemini.answers import NAME, analysis_of, picture_of, read_answer
+from pipelines.providers.gemini.description import GEMINI, GeminiSettings
 from pipelines.providers.gemini.errors import change_after, recited_again, refusal
 from pipelines.providers.gemini.requests import (
     FIRST,
@@ -44,7 +43,8 @@ from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetada
 from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.remote import MAX_PICTURES, RemoteCaller
-from pipelines.providers.sizes import shortfall
+from pipelines.providers.terms import model_terms
+from pipelines.settings import Settings
 
 MAX_REQUEST_BYTES = 20_000_000
 """Of a whole request with its pictures inside; Google's pages, read 2026-11."""
@@ -62,17 +62,17 @@ class GeminiProvider:
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
         """Keep what calls need; without a key every quote says so. The caller owns the pool."""
-        self._settings = settings
+        self._settings = own = settings.of(GeminiSettings)
         self._pixels = pixels
         self._limits = limits
         self._prices = PriceTable(settings.model_prices, settings.unknown_model_usd)
         self._models = ModelCatalogue(model_terms(settings))
         self._caller: RemoteCaller | None = None
-        if settings.gemini_api_key is not None:
+        if own.gemini_api_key is not None:
             self._caller = RemoteCaller(
                 NAME,
-                settings.gemini_base_url,
-                {"x-goog-api-key": settings.gemini_api_key.get_secret_value()},
+                own.gemini_base_url,
+                {"x-goog-api-key": own.gemini_api_key.get_secret_value()},
                 max_picture_bytes=settings.max_answer_bytes,
             )
 
@@ -84,7 +84,12 @@ class GeminiProvider:
     @property
     def is_paid(self) -> bool:
         """Return True."""
-        return True
+        return GEMINI.is_paid
+
+    @property
+    def identity(self) -> str:
+        """Return the model that draws unless a pipeline names one."""
+        return self._settings.gemini_image_model
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:
         """Return model and price of an analysis.

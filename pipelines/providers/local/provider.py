@@ -13,10 +13,13 @@ from pipelines.options import AnalysisOptions
 from pipelines.prompts import Purpose
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.local import work
-from pipelines.providers.local.learned import INVENTING, OVERRUN, Effort, missing
+from pipelines.providers.local.description import LOCAL, LocalSettings
+from pipelines.providers.local.learned import FAITHFUL, INVENTING, OVERRUN, Effort, missing
 from pipelines.providers.provider import EncodedImage, Quote
+from pipelines.settings import Settings
+from pipelines.stages.generate import GENERATE
 
-NAME = "local"
+NAME = LOCAL.name
 
 CHILD_IMPORTS = ("pipelines.providers.local.work",)
 """What a pixel child imports at its start, so that no picture waits for it."""
@@ -28,6 +31,16 @@ INVENTING_FRACTION = 0.3
 """Of the stage's deadline, what INVENTING may take of CPU where a pipeline names it."""
 
 _FREE = Usage(images=1, cost_usd=Decimal(0))
+
+
+def open_local(settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> "LocalProvider":
+    """Open the local engine as settings say; the caller owns the pool."""
+    return LocalProvider(
+        pixels,
+        limits,
+        learned_cpu_s=settings.of(LocalSettings).learned_cpu_s,
+        deadline_s=GENERATE.deadline_of(settings.stage_deadlines),
+    )
 
 
 class LocalProvider:
@@ -62,7 +75,12 @@ class LocalProvider:
     @property
     def is_paid(self) -> bool:
         """Return False: it costs CPU only."""
-        return False
+        return LOCAL.is_paid
+
+    @property
+    def identity(self) -> str:
+        """Return what it enlarges with unless a pipeline names a network."""
+        return FAITHFUL.name if self._learned_cpu_s > 0 and missing(FAITHFUL) is None else "Lanczos"
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - figures need none
         """Return that it is free."""

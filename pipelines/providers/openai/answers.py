@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.errors import BrokenAnswerError
+from pipelines.providers.openai.description import OPENAI
 from pipelines.providers.openai.errors import refusal
 from pipelines.providers.reading import Reader, documents_of, error_in, mappings_in, picture_bytes, what_came
 from pipelines.providers.remote import Reply
 
-NAME = "openai"
+NAME = OPENAI.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from config.model_terms import OPENAI_MOST_PX, model_terms
-from config.settings import Settings
 from pipelines.analysis import Analysis
 from pipelines.errors import (
     AnswerTooLargeError,
@@ -34,19 +32,19 @@ from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
 from pipelines.providers.asked import Asked
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
-from pipelines.providers.catalogue import ModelCatalogue
+from pipelines.providers.catalogue import ModelCatalogue, shortfall
 from pipelines.providers.openai.answers import NAME, Drawn, read_answer
+from pipelines.providers.openai.description import MOST_SIDE_PX, OPENAI, OpenAISettings
 from pipelines.providers.openai.errors import refusal
 from pipelines.providers.prices import PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.reading import documents_of, error_in
 from pipelines.providers.remote import MAX_PICTURES, RemoteCaller, Reply
-from pipelines.providers.sizes import shortfall
+from pipelines.providers.terms import model_terms
+from pipelines.settings import Settings
 
 RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
 """What gpt-image-1 makes, by `size`."""
-
-MOST_SIDE_PX = OPENAI_MOST_PX
 
 ONLY_BASE64 = "gpt-image"
 """Models with this in their name answer in base64 and refuse to be asked for it; others answer with a link unasked."""
@@ -60,17 +58,17 @@ class OpenAIProvider:
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
         """Keep what calls need; without a key every quote says so. The caller owns the pool."""
-        self._settings = settings
+        self._settings = own = settings.of(OpenAISettings)
         self._models = ModelCatalogue(model_terms(settings))
         self._pixels = pixels
         self._limits = limits
         self._prices = PriceTable(settings.model_prices, settings.unknown_model_usd)
         self._caller: RemoteCaller | None = None
-        if settings.openai_api_key is not None:
-            key = settings.openai_api_key.get_secret_value()
+        if own.openai_api_key is not None:
+            key = own.openai_api_key.get_secret_value()
             self._caller = RemoteCaller(
                 NAME,
-                settings.openai_base_url,
+                own.openai_base_url,
                 {"authorization": f"Bearer {key}"},
                 max_picture_bytes=settings.max_answer_bytes,
             )
@@ -84,7 +82,12 @@ class OpenAIProvider:
     @property
     def is_paid(self) -> bool:
         """Return True."""
-        return True
+        return OPENAI.is_paid
+
+    @property
+    def identity(self) -> str:
+        """Return the model that draws unless a pipeline names one."""
+        return self._settings.openai_image_model
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - never can
         """Refuse: the images API can't look at a picture.

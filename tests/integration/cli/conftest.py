@@ -13,8 +13,8 @@ import pytest
 import structlog
 
 from config.postgres_url import parse_postgres_url
-from config.settings import load_settings
 from models.database import Database
+from pipelines.settings import load_settings
 from tests.integration.cli.calling import Arrange, Darkroom, Ran
 from workers.cli.app import main
 from workers.services.instance import EmbeddedInstance

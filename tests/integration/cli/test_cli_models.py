@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from config.model_prices import MODEL_PRICES_USD
+from pipelines.settings import Settings
 from tests.builders import make_image, make_job, make_pipeline, make_user, queue_row
 from tests.integration.cli.calling import Arrange, Darkroom
 from tests.unit.imaging.imaging_pictures import encoded, photo
@@ -132,4 +132,4 @@ def test_models_in_the_documents_examples_have_a_price() -> None:
     ]
 
     assert named
-    assert {f"{model}/1K" for model in named} <= MODEL_PRICES_USD.keys()
+    assert {f"{model}/1K" for model in named} <= Settings().model_prices.keys()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings
 from models.database import Database
 from models.queue.inputs import load_inputs
 from models.queue.transitions import Checkpoint, Failed, Retried, record
+from pipelines.settings import Settings
 from tests.builders import (
     balance_of,
     claim_jobs,

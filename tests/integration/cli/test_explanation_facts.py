@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings
 from models.database import Database
 from models.history.timeline import RefusedEnd
 from models.queue.pause_records import Pause
 from models.queue.transitions import Retried, record
 from models.queue.waiting import QueuedJob, UnlabelledEnd
 from models.schema.server import IdleSession
+from pipelines.settings import Settings
 from tests.builders import claim_jobs, make_job, make_user, make_worker, queue_row, set_status
 from tests.integration.cli.calling import Arrange
 from workers.operations.explaining import CallEnd, Explanation, Refused, explain_job

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from tests.integration.embedded.conftest import FAST, Holders, stop_leftovers
 from workers.services import postgres, run_as
 from workers.services.errors import EmbeddedServiceError

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from config.settings import Settings
 from models.gate.provider_calls import Admitted, CallPlan, Refused, open_call
 from pipelines.errors import ThrottledError
+from pipelines.settings import Settings
 from tests.builders import make_claim, make_job, make_user
 from tests.integration.gate.test_gate import RULES, attempt, close
-from tests.integration.gate.test_sending import PROMPT, Scripted
+from tests.integration.gate.test_sending import PROMPT, scripted
 from workers.gate.gate import Gate
 from workers.gate.refusals import BudgetSpentError
 from workers.running.job import RunningJob
@@ -100,7 +100,7 @@ async def test_anonymous_free_jobs_have_the_budget_of_anonymous_jobs(database):
 
 @pytest.mark.parametrize(("over_budget", "error"), [("snooze", ThrottledError), ("refuse", BudgetSpentError)])
 async def test_free_job_beyond_its_budget_waits_for_the_next_day_or_ends_and_says_so(database, over_budget, error):
-    user, provider = await make_user(database), Scripted()
+    user, provider = await make_user(database), scripted()
     settings = Settings(provider=("gemini",), budgets="free_user_day_calls=1", over_budget=over_budget)
     gate = Gate(database, [provider], provider, settings)
 

@@ -1,11 +1,9 @@
 """What paid calls brought: no third call for the same miss, and a job that used its calls up says what came."""
 
 from datetime import timedelta
-from decimal import Decimal
 
 import pytest
 
-from config.settings import Settings
 from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
 from pipelines.errors import (
     BrokenAnswerError,
@@ -17,9 +15,9 @@ from pipelines.errors import (
 )
 from pipelines.job import Prompt
 from pipelines.prompts import ALL_CORRECTIONS
-from pipelines.providers.calls import Answer
-from pipelines.providers.provider import EncodedImage, Quote
+from pipelines.settings import Settings
 from tests.builders import make_claim
+from tests.scripted_provider import ScriptedProvider
 from workers.gate.gate import Gate
 from workers.gate.paid_calls import RepeatedMissError, TooManyPaidCallsError
 from workers.running.job import RunningJob
@@ -27,27 +25,9 @@ from workers.running.job import RunningJob
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
 
 
-class Drawing:
-    """A paid provider whose calls end as a test says, one after the other; then they give a picture."""
-
-    is_paid = True
-
-    def __init__(self, *errors, name="gemini", model="m"):
-        self.name, self.model = name, model
-        self._errors = list(errors)
-        self.sent = 0
-
-    def quote_generation(self, *_):
-        return Quote(self.model, Decimal("0.25"), images=1)
-
-    async def prepare_generation(self, *_):
-        async def send(_look_again):
-            self.sent += 1
-            if self._errors:
-                raise self._errors.pop(0)
-            return Answer(EncodedImage(b"picture"), self.model)
-
-        return send
+def drawing(*errors, name="gemini", model="m"):
+    """Return a paid provider whose calls end as a test says, one after the other; then they give a picture."""
+    return ScriptedProvider(*errors, b"picture", name=name, model=model)
 
 
 async def generate(database, claim, *providers, most=3):
@@ -64,7 +44,7 @@ async def attempt(database, claim, *providers, error, **more):
 
 async def test_second_miss_of_a_kind_ends_the_job_and_no_third_is_bought(database):
     claim = await make_claim(database)
-    gemini = Drawing(WrongSizeError("m: 64 x 48"), WrongSizeError("m: 65 x 49"), WrongSizeError("m"))
+    gemini = drawing(WrongSizeError("m: 64 x 48"), WrongSizeError("m: 65 x 49"), WrongSizeError("m"))
     first = await attempt(database, claim, gemini, error=WrongSizeError)
     second = await attempt(database, claim, gemini, error=RepeatedMissError)
     again = await attempt(database, claim, gemini, error=RepeatedMissError)
@@ -75,7 +55,7 @@ async def test_second_miss_of_a_kind_ends_the_job_and_no_third_is_bought(databas
 
 async def test_misses_of_two_kinds_are_two_misses(database):
     claim = await make_claim(database)
-    gemini = Drawing(WrongSizeError("small"), OneColourError("black"))
+    gemini = drawing(WrongSizeError("small"), OneColourError("black"))
     await attempt(database, claim, gemini, error=WrongSizeError)
     await attempt(database, claim, gemini, error=OneColourError)
 
@@ -84,7 +64,7 @@ async def test_misses_of_two_kinds_are_two_misses(database):
 
 async def test_answers_without_a_picture_may_come_twice(database):
     claim = await make_claim(database)
-    gemini = Drawing(BrokenAnswerError("text"), BrokenAnswerError("text"))
+    gemini = drawing(BrokenAnswerError("text"), BrokenAnswerError("text"))
     for _ in range(2):
         await attempt(database, claim, gemini, error=BrokenAnswerError)
 
@@ -93,7 +73,7 @@ async def test_answers_without_a_picture_may_come_twice(database):
 
 async def test_another_provider_is_asked_after_a_second_miss(database):
     claim = await make_claim(database)
-    gemini, openai = Drawing(*[WrongShapeError("square")] * 3), Drawing(name="openai", model="other")
+    gemini, openai = drawing(*[WrongShapeError("square")] * 3), drawing(name="openai", model="other")
     await attempt(database, claim, gemini, openai, error=WrongShapeError)
     answer = await generate(database, claim, gemini, openai)
 
@@ -103,17 +83,17 @@ async def test_another_provider_is_asked_after_a_second_miss(database):
 async def test_misses_of_another_job_or_model_count_for_nobody_else(database):
     first, second = await make_claim(database), await make_claim(database)
     misses = [WrongShapeError("square")] * 3
-    await attempt(database, first, Drawing(*misses), error=WrongShapeError)
-    await attempt(database, second, Drawing(*misses), error=WrongShapeError)
-    await attempt(database, first, Drawing(*misses, model="other"), error=WrongShapeError)
+    await attempt(database, first, drawing(*misses), error=WrongShapeError)
+    await attempt(database, second, drawing(*misses), error=WrongShapeError)
+    await attempt(database, first, drawing(*misses, model="other"), error=WrongShapeError)
 
-    assert (await generate(database, second, Drawing())).value.data == b"picture"
+    assert (await generate(database, second, drawing())).value.data == b"picture"
 
 
 async def test_job_whose_paid_calls_are_used_up_says_what_came_back(database):
     claim = await make_claim(database)
     words = "gemini answered with no picture (finish reason NO_IMAGE)"
-    gemini = Drawing(BrokenAnswerError(words), BrokenAnswerError("a page"), BrokenAnswerError(words))
+    gemini = drawing(BrokenAnswerError(words), BrokenAnswerError("a page"), BrokenAnswerError(words))
     for _ in range(3):
         await attempt(database, claim, gemini, error=BrokenAnswerError)
     ended = await attempt(database, claim, gemini, error=TooManyPaidCallsError)
@@ -133,7 +113,7 @@ async def test_calls_without_words_are_named_too(database):
             await database.run(
                 lambda connection, opened=opened, outcome=outcome: close_call(connection, opened.intent, outcome)
             )
-    ended = await attempt(database, claim, Drawing(), error=TooManyPaidCallsError)
+    ended = await attempt(database, claim, drawing(), error=TooManyPaidCallsError)
 
     assert str(ended).startswith(
         "a call whose end nobody knows; a picture that was lost before it was stored; a call that was cut off; 3 "
@@ -142,7 +122,7 @@ async def test_calls_without_words_are_named_too(database):
 
 async def test_what_came_back_stands_beside_its_call_within_bounds(database):
     claim = await make_claim(database)
-    await attempt(database, claim, Drawing(BrokenAnswerError("no\0" * 1000)), error=BrokenAnswerError)
+    await attempt(database, claim, drawing(BrokenAnswerError("no\0" * 1000)), error=BrokenAnswerError)
 
     row = await database.fetchrow("SELECT outcome, problem, may_be_paid FROM darkroom.provider_calls")
     assert (row["outcome"], len(row["problem"]), row["may_be_paid"]) == ("BrokenAnswerError", 500, True)
@@ -151,7 +131,7 @@ async def test_what_came_back_stands_beside_its_call_within_bounds(database):
 async def test_spent_account_holds_everybody_back_and_passes_over_to_the_next(database):
     first, second = await make_claim(database), await make_claim(database)
     spent = QuotaSpentError("openai 429: the account is spent", retry_after=timedelta(seconds=301))
-    openai, gemini = Drawing(spent, name="openai"), Drawing()
+    openai, gemini = drawing(spent, name="openai"), drawing()
     await attempt(database, first, openai, error=ThrottledError)
     held = await attempt(database, second, openai, error=ThrottledError)
     answer = await generate(database, second, openai, gemini)

@@ -5,18 +5,18 @@ from datetime import timedelta
 
 import pytest
 
-from config.settings import Settings
 from models.connections import DatabaseLostError
 from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
 from pipelines.errors import BrokenAnswerError, ProviderUnavailableError, ThrottledError
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS
-from pipelines.providers.calls import Answer
-from pipelines.providers.provider import EncodedImage, Quote
+from pipelines.providers.provider import EncodedImage
 from pipelines.providers.remote import RemoteCaller
+from pipelines.settings import Settings
 from tests.builders import make_claim
 from tests.fake_gemini.server import FakeGemini
+from tests.scripted_provider import ScriptedProvider, asking_again
 from workers.gate.gate import Gate
 from workers.gate.open_calls import SENT_WITHIN_S
 from workers.gate.paid_calls import TooManyPaidCallsError
@@ -27,44 +27,9 @@ PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
 PAUSE_S = 30.0
 
 
-class Scripted:
-    """A paid provider whose two steps do what a test says."""
-
-    name = "gemini"
-    is_paid = True
-
-    def __init__(self, *, preparing=None, connecting=None):
-        self._preparing, self._connecting = preparing, connecting
-        self.sent = 0
-
-    def quote_analysis(self, _options):
-        return Quote("m", images=0)
-
-    def quote_generation(self, _prompt, _long_side_px):
-        return Quote("m", images=1)
-
-    async def prepare_analysis(self, _image, _options):
-        return await self._prepared()
-
-    async def prepare_generation(self, *_):
-        return await self._prepared()
-
-    async def _prepared(self):
-        if self._preparing:
-            await self._preparing()
-
-        async def send(look_again):
-            if self._connecting:
-                await self._connecting()
-            try:
-                await look_again()
-            except ThrottledError as error:
-                error.was_sent = False
-                raise
-            self.sent += 1
-            return Answer(EncodedImage(b""), "m")
-
-        return send
+def scripted(*script, **hooks):
+    """Return a paid provider whose two steps do what a test says."""
+    return ScriptedProvider(*script, **{"name": "gemini", "model": "m", **hooks})
 
 
 async def asked(database, provider, **settings):
@@ -90,7 +55,7 @@ async def intents(database):
 
 
 async def test_pause_that_comes_while_pictures_are_prepared_holds_the_call_back(database):
-    provider = Scripted(preparing=lambda: throttle(database))
+    provider = scripted(preparing=lambda _call: throttle(database))
     with pytest.raises(ThrottledError) as held:
         await asked(database, provider)
 
@@ -104,7 +69,7 @@ async def test_pause_that_comes_while_a_connection_is_made_holds_the_call_back_a
         await throttle(database)
         await asyncio.sleep(SENT_WITHIN_S)
 
-    provider = Scripted(connecting=slow)
+    provider = scripted(connecting=slow)
     with pytest.raises(ThrottledError) as held:
         await asked(database, provider, budgets="total_calls=1")
 
@@ -118,7 +83,7 @@ async def test_pause_that_comes_while_a_connection_is_made_holds_the_call_back_a
 
 
 async def test_slow_connection_goes_on_when_nobody_asked_to_be_left_alone(database):
-    provider = Scripted(connecting=lambda: asyncio.sleep(SENT_WITHIN_S))
+    provider = scripted(connecting=lambda: asyncio.sleep(SENT_WITHIN_S))
     await asked(database, provider)
 
     assert provider.sent == 1
@@ -128,12 +93,12 @@ async def test_slow_connection_goes_on_when_nobody_asked_to_be_left_alone(databa
 async def test_no_picture_is_prepared_before_a_gate_that_is_shut(database):
     prepared = []
 
-    async def note():
+    async def note(_call):
         prepared.append(1)
 
     await throttle(database)
     with pytest.raises(ThrottledError):
-        await asked(database, Scripted(preparing=note))
+        await asked(database, scripted(preparing=note))
 
     assert prepared == []
 
@@ -170,34 +135,14 @@ async def test_request_that_broke_off_half_way_was_never_sent():
     assert (broken.value.was_sent, broken.value.is_paid) == (False, False)
 
 
-class Repeating(Scripted):
-    """A provider whose every answer asks for another try."""
-
-    async def _prepared(self):
-        async def send(_look_again):
-            self.sent += 1
-            error = BrokenAnswerError("text and no picture")
-            error.again = self._prepared
-            raise error
-
-        return send
-
-
-class Unusable(Scripted):
-    """A provider whose answers are of no use, and which asks for one more try."""
-
-    async def _prepared(self):
-        async def send(_look_again):
-            self.sent += 1
-            error = BrokenAnswerError("no JSON")
-            error.again = self._prepared if self.sent == 1 else None
-            raise error
-
-        return send
+def unusable():
+    """Return a provider whose answers are of no use, and which asks for one more try."""
+    ends = (asking_again(BrokenAnswerError, "no JSON"), BrokenAnswerError("no JSON"))
+    return scripted(*ends, analyses=ends)
 
 
 async def test_second_try_is_an_intent_of_its_own_and_counts_as_paid(database):
-    provider = Repeating()
+    provider = scripted(asking_again(BrokenAnswerError, "text and no picture"))
     with pytest.raises(TooManyPaidCallsError, match="3 generate calls may have been paid"):
         await asked(database, provider)
 
@@ -206,8 +151,7 @@ async def test_second_try_is_an_intent_of_its_own_and_counts_as_paid(database):
 
 
 async def test_unusable_analysis_is_measured_after_what_its_provider_asks_again(database):
-    claim, provider, measuring = await make_claim(database), Unusable(), Scripted()
-    measuring.is_paid = False
+    claim, provider, measuring = await make_claim(database), unusable(), scripted(is_paid=False)
     job = RunningJob(claim)
     gate = Gate(database, [provider], measuring, Settings())
     await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
@@ -226,9 +170,8 @@ async def fail():
 @pytest.mark.parametrize("connecting", [hang, fail])
 async def test_analysis_that_cant_be_had_is_measured_and_ends_nothing(database, connecting, monkeypatch):
     monkeypatch.setattr("workers.gate.gated_provider.ANALYSIS_S", 2.0)
-    claim, measuring = await make_claim(database), Scripted()
-    measuring.is_paid = False
-    gate = Gate(database, [Scripted(connecting=connecting)], measuring, Settings())
+    claim, measuring = await make_claim(database), scripted(is_paid=False)
+    gate = Gate(database, [scripted(connecting=connecting)], measuring, Settings())
     job = RunningJob(claim)
     await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
 
@@ -237,20 +180,13 @@ async def test_analysis_that_cant_be_had_is_measured_and_ends_nothing(database, 
     assert not await database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'open'")
 
 
-class Breaking(Scripted):
-    """A provider whose call ends with what a test says, before or after its first byte has left."""
+def breaking(error, *, is_late):
+    """Return a provider whose call ends with what a test says, before or after its first byte has left."""
 
-    def __init__(self, error, *, is_late):
-        super().__init__()
-        self._error, self._is_late = error, is_late
+    async def fail():
+        raise error
 
-    async def _prepared(self):
-        async def send(look_again):
-            if self._is_late:
-                await look_again()
-            raise self._error
-
-        return send
+    return scripted(error) if is_late else scripted(connecting=fail)
 
 
 BUDGET = "SELECT (state ->> 'calls')::integer FROM darkroom.limits WHERE scope = 'budget' AND window_start = 'epoch'"
@@ -260,7 +196,7 @@ BUDGET = "SELECT (state ->> 'calls')::integer FROM darkroom.limits WHERE scope =
 @pytest.mark.parametrize("error", [KeyError("candidates"), OSError("no room"), asyncio.CancelledError()], ids=repr)
 async def test_call_that_breaks_off_unexpectedly_counts_only_if_it_may_have_left(database, error, is_late):
     with pytest.raises(type(error)):
-        await asked(database, Breaking(error, is_late=is_late), budgets="total_calls=9")
+        await asked(database, breaking(error, is_late=is_late), budgets="total_calls=9")
 
     (call,) = await database.fetch("SELECT outcome, was_sent, may_be_paid FROM darkroom.provider_calls")
     name = "cut_off" if isinstance(error, asyncio.CancelledError) else type(error).__name__
@@ -274,7 +210,7 @@ async def test_call_whose_second_look_finds_no_database_is_not_counted(database,
 
     monkeypatch.setattr("workers.gate.open_calls.pause_left_s", lost)
     monkeypatch.setattr("workers.gate.open_calls.SENT_WITHIN_S", 0.0)
-    provider = Scripted()
+    provider = scripted()
     with pytest.raises(DatabaseLostError):
         await asked(database, provider)
 
@@ -285,7 +221,7 @@ ONE_A_MINUTE = {"provider_limits": "gemini/requests_per_minute=1"}
 
 
 async def test_second_try_that_has_no_room_now_uses_the_attempt_that_the_first_has_cost(database):
-    provider = Unusable()
+    provider = unusable()
     with pytest.raises(BrokenAnswerError):  # a snooze would give it back, and the first try be bought over and over
         await asked(database, provider, **ONE_A_MINUTE)
 
@@ -293,8 +229,7 @@ async def test_second_try_that_has_no_room_now_uses_the_attempt_that_the_first_h
 
 
 async def test_unusable_analysis_without_room_for_a_second_try_is_measured(database):
-    claim, provider, measuring = await make_claim(database), Unusable(), Scripted()
-    measuring.is_paid = False
+    claim, provider, measuring = await make_claim(database), unusable(), scripted(is_paid=False)
     job = RunningJob(claim)
     gate = Gate(database, [provider], measuring, Settings(**ONE_A_MINUTE))
     await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
@@ -303,8 +238,7 @@ async def test_unusable_analysis_without_room_for_a_second_try_is_measured(datab
 
 
 async def test_pause_of_our_own_engine_keeps_nobody_from_measuring(database):
-    claim, provider, measuring = await make_claim(database), Unusable(), Scripted()
-    measuring.is_paid, measuring.name = False, "local"
+    claim, provider, measuring = await make_claim(database), unusable(), scripted(is_paid=False, name="local")
     await database.fetch(
         'INSERT INTO darkroom.settings (key, value) VALUES (\'pauses\', \'{"provider:local": {"actor": "ann"}}\')'
     )

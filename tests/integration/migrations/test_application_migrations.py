@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from config.settings import PRICES_TOKENS
+from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.schema import migrate
 from models.schema.migrations.adoption import REQUIRED_COLUMNS

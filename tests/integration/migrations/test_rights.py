@@ -5,9 +5,9 @@ from uuid import uuid4
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
 from models.schema.migrate import check, wait_until_ready
 from models.schema.migrations.errors import RightsMissingError
+from pipelines.settings import Settings
 from workers.operations.doctor import examine
 from workers.services.services import Services
 

@@ -7,7 +7,6 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
 from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.queue.claims import claim
@@ -16,6 +15,7 @@ from models.queue.leases import renew_lease
 from models.queue.transitions import Completed, record
 from models.schema.migrate import upgrade
 from models.schema.migrations.adoption import REQUIRED_COLUMNS
+from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
 from tests.integration.migrations.foreign_tables import SCHEMA, foreign_ddl
 from workers.operations.schedule import require_allowed_policies

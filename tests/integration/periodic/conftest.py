@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings
 from models.database import Database
+from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
 from tests.builders import money_violations
 from workers.periodic.engine import Clockwork

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from config.log import configure_logging
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
 from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
+from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
 from workers.periodic import engine
 from workers.periodic.registry import periodic_tasks

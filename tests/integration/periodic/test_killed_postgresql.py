@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
 from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.schema.migrate import upgrade
+from pipelines.settings import Settings
 from tests.builders import money_violations
 from workers.periodic import engine
 from workers.periodic.engine import Clockwork

@@ -9,12 +9,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from config.settings import Settings
 from models.history.artifacts import record_artifact
 from models.history.objects import record_object
 from models.periodic import orphans
 from pipelines.errors import MissingObjectError
 from pipelines.keys import enhanced_key, generated_key, input_key, modified_key, original_key
+from pipelines.settings import Settings
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
 from tests.builders import (

@@ -6,8 +6,9 @@ import asyncpg
 import pytest
 import structlog
 
-from config.settings import Settings, SettingsError, load_settings
+from config.settings import SettingsError
 from models.periodic.retention import ForbiddenPolicyError
+from pipelines.settings import Settings, load_settings
 from tests.builders import claim_jobs, make_image, make_job, make_user, new_id, set_status
 from tests.integration.refusals.rules import refuse, run
 from workers.operations.errors import InvalidInputError

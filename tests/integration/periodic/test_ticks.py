@@ -47,7 +47,7 @@ def process(database, storage, clock):
     """Make a scheduler process's clockwork for tasks of the test's own."""
 
     def make(*tasks: Task, own_database: Database = database) -> Clockwork:
-        from config.settings import Settings  # noqa: PLC0415
+        from pipelines.settings import Settings  # noqa: PLC0415
 
         return Clockwork(own_database, storage, Settings(), tasks, clock=clock)
 
@@ -234,7 +234,7 @@ async def test_hopeless_tick_is_over_and_the_next_one_runs(database, process, cl
 
 
 async def test_tick_keeps_to_its_budget_and_goes_on_later(database, storage, clock, effects):
-    from config.settings import Settings  # noqa: PLC0415
+    from pipelines.settings import Settings  # noqa: PLC0415
 
     clockwork = Clockwork(database, storage, Settings(tick_budget_s=0.001), [counting_task(6)], clock=clock)
     await begun(clockwork, clock)

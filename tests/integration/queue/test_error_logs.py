@@ -18,6 +18,8 @@ from pipelines.errors import (
 )
 from tests.builders import balance_of, claim_jobs, job_row, make_claim, make_generation, queue_row, waiting_for_locks
 from tests.running import make_runner
+from tests.scripted_provider import ScriptedProvider
+from tests.ungated import Ungated
 from workers.running.job import Ending, RunningJob
 
 SECRET = "a-secret-of-twenty-chars"
@@ -28,16 +30,6 @@ async def error_rows(database):
     return await database.fetch('SELECT * FROM public.error_logs ORDER BY "timestamp", id')
 
 
-class FailingProvider:
-    is_paid = False
-
-    def __init__(self, error):
-        self._error = error
-
-    async def generate(self, *_):
-        raise self._error
-
-
 @pytest.fixture
 def attempt(database, tmp_path):
     """Run one attempt of a new text-to-image job whose provider fails with an error; `meanwhile` begins it itself."""
@@ -45,7 +37,7 @@ def attempt(database, tmp_path):
     async def run(error, *, job_id=None, meanwhile=None):
         job_id = job_id or await make_generation(database)
         (held,) = await claim_jobs(database)
-        runner = make_runner(database, tmp_path, FailingProvider(error), secret=SECRET)
+        runner = make_runner(database, tmp_path, Ungated(ScriptedProvider(error)), secret=SECRET)
         job = RunningJob(held)
 
         def begin():

@@ -5,8 +5,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from config.settings import Settings
 from models.queue.submission import Generation
+from pipelines.settings import Settings
 from tests.builders import balance_of, make_image, make_pipeline, make_user, queue_row, set_status
 from workers.operations.errors import InvalidInputError
 from workers.process.compose import open_runtime

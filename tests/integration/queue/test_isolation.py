@@ -9,9 +9,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from config.settings import Settings
 from models.queue.claims import ask_for_wake_up
 from models.queue.transitions import Completed, record
+from pipelines.settings import Settings
 from tests.builders import claim_jobs, make_image, make_user, make_worker, money_violations, new_id
 from workers.process.pulse import Pulse
 from workers.process.wake_up import Lanes

@@ -9,6 +9,8 @@ from models.queue.transitions import Checkpoint, Completed, Failed, log_fenced, 
 from pipelines.errors import BadImageError
 from tests.builders import claim_jobs, job_row, make_claim, make_generation, set_status
 from tests.running import make_runner
+from tests.scripted_provider import ScriptedProvider
+from tests.ungated import Ungated
 from workers.running.job import RunningJob
 
 
@@ -19,23 +21,15 @@ async def history_of(database, job_id):
     return [tuple(row) for row in rows]
 
 
-class LosingProvider:
-    """Fails, after somebody has cancelled the job meanwhile."""
-
-    is_paid = False
-
-    def __init__(self, database, job_id):
-        self._database, self._job_id = database, job_id
-
-    async def generate(self, *_):
-        await set_status(self._database, self._job_id, "CANCELLED")
-        raise BadImageError("too large")
-
-
 async def test_runner_whose_write_comes_too_late_leaves_a_line_in_the_history(database, tmp_path):
     job_id = await make_generation(database)
     (held,) = await claim_jobs(database)
-    runner = make_runner(database, tmp_path, LosingProvider(database, job_id))
+
+    async def lose(_call):
+        await set_status(database, job_id, "CANCELLED")
+        return BadImageError("too large")
+
+    runner = make_runner(database, tmp_path, Ungated(ScriptedProvider(lose)))
 
     await asyncio.wait_for(runner.run_job(RunningJob(held)), 20)
 

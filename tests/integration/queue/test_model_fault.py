@@ -6,18 +6,17 @@ from itertools import product
 import asyncpg
 import pytest
 
-from config.model_prices import MODEL_PRICES_USD
-from config.model_terms import ANALYZERS, model_terms
-from config.settings import Settings
 from config.tiers import Tier
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.options import AnalysisOptions
 from pipelines.providers.catalogue import ModelCatalogue
+from pipelines.providers.opening import open_provider
 from pipelines.providers.prices import PriceTable
 from pipelines.providers.registry import PROVIDERS
-from pipelines.providers.sizes import size_refusal
+from pipelines.providers.terms import model_terms
+from pipelines.settings import Settings
 from tests.builders import balance_of, make_image, make_job, make_pipeline, make_user
 
 SETTINGS = (
@@ -31,7 +30,7 @@ SETTINGS = (
     {"provider": "gemini", "model_prices": "dreamer-9/2K=0.3,looker/in=1,looker/out=2,half/in=1"},
 )
 MODELS = (
-    *(name.rpartition("/")[0] for name in MODEL_PRICES_USD),
+    *(name.rpartition("/")[0] for name in Settings().model_prices),
     *("dreamer-9", "looker", "half", "local", "gpt-image-2", "dall-e-3", "gemini-", "", " gemini-3-pro-image"),
     *("models/gemini-3-pro-image", "x" * 101, "ü", "a\nb", "gemini-3.5-flash\n", "'; --", "%s", "provider"),
 )
@@ -61,6 +60,7 @@ async def test_sql_and_python_refuse_the_same_sizes_in_the_same_words(database, 
     refusing = Settings(**settings, over_size="refuse")
     cases = list(product((None, *dict.fromkeys(MODELS)), Tier, (False, True)))
 
+    catalogue = ModelCatalogue(model_terms(refusing))
     rows = await database.fetch(
         """SELECT darkroom.size_fault($1, c.model, c.tier, c.is_of_words) AS fault
            FROM unnest($2::text[], $3::text[], $4::boolean[]) c (model, tier, is_of_words)""",
@@ -68,7 +68,7 @@ async def test_sql_and_python_refuse_the_same_sizes_in_the_same_words(database, 
     )
 
     for (model, tier, is_of_words), row in zip(cases, rows, strict=True):
-        wanted = size_refusal(refusing, model, tier.long_side_px, is_of_words=is_of_words)
+        wanted = catalogue.size_refusal(model, tier.long_side_px, is_of_words=is_of_words)
         assert row["fault"] == wanted, (model, tier, is_of_words)
     assert (
         await database.fetchval("SELECT darkroom.size_fault($1, NULL, 'TIER_4K', true)", model_terms(Settings()))
@@ -180,15 +180,15 @@ async def test_model_that_may_be_asked_or_is_never_asked_is_taken(database, sett
 
 async def test_analyzers_are_the_providers_that_say_so():
     settings = Settings(gemini_api_key="k", openai_api_key="k")
-    able = set()
-    for name, make in PROVIDERS.items():
+    able, pixels = set(), PixelPool.__new__(PixelPool)
+    for name in PROVIDERS:
         try:
-            make(settings, PixelPool.__new__(PixelPool), DecodeLimits()).quote_analysis(AnalysisOptions())
+            open_provider(name, settings, pixels, DecodeLimits()).quote_analysis(AnalysisOptions())
         except ProviderNotConfiguredError:
             continue
         able.add(name)
 
-    assert able == set(ANALYZERS)
+    assert able == {name for name, one in PROVIDERS.items() if one.analyzes}
 
 
 async def test_configured_model_without_a_price_is_asked_and_said_to_count_nothing():

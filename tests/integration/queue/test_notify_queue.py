@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from config.settings import Settings
 from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.queue.claims import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from models.schema.migrate import upgrade
+from pipelines.settings import Settings
 from tests.builders import claim_jobs, job_row, make_job, set_status
 from tests.conftest import FAST_AND_LOSABLE
 from workers.operations.checks.notifications import check_notify_queue

@@ -25,27 +25,17 @@ from tests.builders import (
     set_status,
 )
 from tests.running import make_runner
+from tests.scripted_provider import ScriptedProvider
+from tests.ungated import Ungated
 from workers.running.job import RunningJob
 
 LINK = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, pipeline_token => $5)"
 
 
-class UnavailableProvider:
-    """Can be asked and never answers: a job that gets as far as this was allowed to."""
-
-    is_paid = False
-
-    def __init__(self):
-        self.asked = 0
-
-    async def generate(self, *_):
-        self.asked += 1
-        raise ProviderUnavailableError("down")
-
-
 @pytest.fixture
 def provider():
-    return UnavailableProvider()
+    """Can be asked and never answers: a job that gets as far as this was allowed to."""
+    return ScriptedProvider(ProviderUnavailableError("down"))
 
 
 @pytest.fixture
@@ -54,7 +44,7 @@ def run(database, provider, tmp_path: Path):
 
     async def run_next():
         (held,) = await claim_jobs(database)
-        runner = make_runner(database, tmp_path, provider)
+        runner = make_runner(database, tmp_path, Ungated(provider))
         await asyncio.wait_for(runner.run_job(RunningJob(held)), 20)
         return held
 
@@ -81,7 +71,7 @@ async def test_inserted_job_with_a_key_that_cannot_be_used_is_refunded_before_an
         "REFUNDED",
         f"API key {key} is not active" if whose == "inactive" else f"API key {key} is not yours",
     )
-    assert (await balance_of(database, user), provider.asked) == (2, 0)
+    assert (await balance_of(database, user), provider.sent) == (2, 0)
 
 
 async def test_key_that_is_switched_off_while_its_job_waits_buys_nothing(database, run, provider):
@@ -92,7 +82,7 @@ async def test_key_that_is_switched_off_while_its_job_waits_buys_nothing(databas
 
     await run()
 
-    assert ((await job_row(database, job))["status"], provider.asked) == ("REFUNDED", 0)
+    assert ((await job_row(database, job))["status"], provider.sent) == ("REFUNDED", 0)
 
 
 async def test_ones_own_active_key_and_a_table_without_keys_are_no_hindrance(database, run, provider):
@@ -103,7 +93,7 @@ async def test_ones_own_active_key_and_a_table_without_keys_are_no_hindrance(dat
     await make_generation(database, user_id=user, api_key_id="of another tool")
     await run()
 
-    assert provider.asked == 2
+    assert provider.sent == 2
 
 
 async def share(database, pipeline, token):

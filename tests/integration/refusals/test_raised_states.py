@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 
 from config.masking import SecretMask
-from config.settings import Settings
 from models import database as database_module
 from models import patience
 from models.queue import claims as claims_module
@@ -17,6 +16,7 @@ from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Completed
 from models.queue.writing import write
 from pipelines.errors import BadImageError
+from pipelines.settings import Settings
 from tests.builders import (
     balance_of,
     claim_jobs,

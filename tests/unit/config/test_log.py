@@ -11,7 +11,7 @@ import structlog
 
 from config.log import configure_logging
 from config.masking import SecretMask
-from config.settings import Settings
+from pipelines.settings import Settings
 
 KEY = "AIza" + "Zq-_9" * 7
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings
+from pipelines.settings import Settings
 from workers.services import redis as embedded_redis
 from workers.services.errors import EmbeddedServiceError
 from workers.services.instance import EmbeddedInstance

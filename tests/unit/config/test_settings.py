@@ -1,11 +1,15 @@
 """The environment is read whole, exactly, and complained about by name."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import Field, SecretStr
 
-from config.settings import Settings, SettingsError, load_settings, variable_name
-from config.settings_table import describe, env_example
+from config.setting_group import SettingGroup, contract_field
+from config.settings import SettingsError, read_settings
+from pipelines.settings import Settings, load_settings, variable_name
+from pipelines.settings_table import describe, env_example
 
 REPOSITORY = Path(__file__).parents[3]
 EXTERNAL = {"DATABASE_URL": "postgres://u:hunter2hunter2@h/d", "REDIS_URL": "redis://h", "PROVIDER": "local"}
@@ -85,6 +89,8 @@ def test_settings_text_becomes_the_value(name: str, text: str, field: str, value
         ({**EXTERNAL, "REDIS_URL": ""}, ["DATABASE_URL is set", "REDIS_URL is not"]),
         ({"REDIS_URL": "redis://h"}, ["REDIS_URL is set", "DATABASE_URL is not"]),
         ({**EXTERNAL, "PROVIDER": ""}, ["PROVIDER", "GEMINI_API_KEY"]),
+        ({"PROVIDER": "gemnii"}, ["PROVIDER='gemnii'", "no provider gemnii", "did you mean gemini?"]),
+        ({"PROVIDER": "local,magic"}, ["no provider magic;", "known are gemini, local, openai"]),
         ({"DATABASE_DIRECT_URL": "postgres://h/d"}, ["DATABASE_DIRECT_URL is set", "DATABASE_URL is not"]),
     ],
 )
@@ -110,10 +116,30 @@ def test_settings_printed_hold_no_secret() -> None:
     assert all(row.meaning for row in rows.values())
 
 
+class TokenSettings(SettingGroup):
+    acme_token: Annotated[SecretStr, Field(min_length=100)] | None = contract_field("ACME_TOKEN", None, "A key")
+
+
+def test_settings_malformed_secret_is_not_repeated_whatever_it_is_called() -> None:
+    with pytest.raises(SettingsError, match=r"^ACME_TOKEN: ") as caught:
+        read_settings(TokenSettings, {"ACME_TOKEN": "hunter2hunter2"})
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["GEMINI_BASE_URL", "OPENAI_BASE_URL", "STORAGE_PUBLIC_URL", "BROKER_URL"])
+def test_password_of_any_url_is_a_secret(variable: str) -> None:
+    scheme = "redis" if variable == "BROKER_URL" else "https"
+    settings = load_settings({variable: f"{scheme}://u:hunter2hunter2@h"})
+
+    assert settings.secrets() == ("hunter2hunter2",)
+    assert "hunter2" not in repr(describe(settings))
+
+
 def test_env_example_equals_the_settings() -> None:
     written = (REPOSITORY / ".env.example").read_text()
 
-    assert written == env_example(), "renew it: python -m config.settings_table > .env.example"
+    assert written == env_example(), "renew it: python -m pipelines.settings_table > .env.example"
 
 
 def test_env_example_with_every_line_uncommented_is_the_default() -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from config.settings import Settings
 from pipelines.errors import BrokenAnswerError, PolicyRefusedError, RequestRejectedError
 from pipelines.imaging.outgoing import MAX_SIDE_PX
 from pipelines.options import AnalysisOptions
@@ -10,6 +9,7 @@ from pipelines.providers.gemini import provider as gemini_provider
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.gemini.requests import FIRMLY, MAX_ANALYSIS_UNITS, MORE_ANALYSIS_UNITS
 from pipelines.providers.provider import EncodedImage
+from pipelines.settings import Settings
 from tests.fake_gemini import answers
 from tests.fake_gemini.server import FakeGemini
 from tests.ungated import let_through

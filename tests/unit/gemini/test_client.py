@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from config.pipeline_rules import Defect
-from config.settings import Settings
 from pipelines.errors import (
     BadImageError,
     BrokenAnswerError,
@@ -27,6 +26,7 @@ from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.provider import EncodedImage
+from pipelines.settings import Settings
 from tests.fake_gemini import answers
 from tests.fake_gemini.server import FakeGemini, answered
 from tests.ungated import Ungated

@@ -7,7 +7,6 @@ import pytest
 import structlog
 from PIL import Image
 
-from config.settings import Settings
 from pipelines.errors import (
     BrokenAnswerError,
     PolicyRefusedError,
@@ -21,6 +20,7 @@ from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
 from pipelines.providers.gemini.provider import GeminiProvider
+from pipelines.settings import Settings
 from tests.fake_gemini import answers, odd
 from tests.fake_gemini.server import FakeGemini, whole
 from tests.ungated import Ungated

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config.settings import Settings
 from pipelines.errors import (
     MISSES,
     AnswerTooLargeError,
@@ -23,6 +22,7 @@ from pipelines.prompts import ALL_CORRECTIONS, Purpose
 from pipelines.providers.asked import Asked
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.provider import EncodedImage
+from pipelines.settings import Settings
 from tests.fake_gemini import answers, odd
 from tests.fake_gemini.server import FakeGemini
 from tests.ungated import Ungated

@@ -10,20 +10,19 @@ import pytest
 
 from bench import enlargement as bench
 from bench import quality_damage as damage
-from config.model_terms import LOCAL_MODELS
-from config.settings import Settings
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.imaging.encode import resize
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.prompts import NO_CORRECTIONS
-from pipelines.providers.local import denoise, enlarge, learned, noise
+from pipelines.providers.local import denoise, description, enlarge, learned, noise
 from pipelines.providers.local.denoise import denoised
 from pipelines.providers.local.enlarge import enlarged
 from pipelines.providers.local.learned import FAITHFUL, INVENTING, Effort, missing
 from pipelines.providers.local.provider import CHILD_IMPORTS, LocalProvider
 from pipelines.providers.provider import EncodedImage
+from pipelines.settings import Settings
 from tests.unit.imaging import imaging_tasks as tasks
 from workers.operations.checks.networks import check_networks
 
@@ -196,7 +195,7 @@ def test_heavy_noise_is_taken_out_better_than_in_the_dct_domain_alone(name, hurt
 
 
 def test_names_of_networks_that_pipelines_may_name_are_the_terms_names():
-    assert set(LOCAL_MODELS) == {"local", INVENTING.name}
+    assert set(description.LOCAL.models) == {"local", INVENTING.name}
 
 
 @pytest.mark.skipif(missing(INVENTING) is None, reason="it is installed here")

@@ -7,7 +7,6 @@ from decimal import Decimal
 import pytest
 from PIL import Image
 
-from config.settings import Settings
 from pipelines.errors import (
     BrokenAnswerError,
     OneColourError,
@@ -23,6 +22,7 @@ from pipelines.errors import (
 from pipelines.job import Prompt
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
 from pipelines.providers.openai.provider import OpenAIProvider
+from pipelines.settings import Settings
 from tests.fake_openai import USAGE, FakeOpenAI, drawn, failure
 from tests.ungated import Ungated, let_through
 from tests.unit.openai.test_openai import KEY, LIMITS, PICTURE, PROMPT

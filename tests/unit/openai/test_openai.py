@@ -7,7 +7,6 @@ from decimal import Decimal
 import pytest
 from PIL import Image
 
-from config.settings import Settings
 from pipelines.errors import (
     BadImageError,
     BrokenAnswerError,
@@ -25,6 +24,7 @@ from pipelines.options import AnalysisOptions
 from pipelines.prompts import ALL_CORRECTIONS, Purpose
 from pipelines.providers.openai.provider import OpenAIProvider
 from pipelines.providers.provider import EncodedImage
+from pipelines.settings import Settings
 from tests.fake_openai import FakeOpenAI, failure
 from tests.ungated import Ungated
 from tests.unit.imaging.imaging_pictures import CANARY, encoded, photo, telling_jpeg

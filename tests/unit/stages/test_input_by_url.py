@@ -13,22 +13,14 @@ from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Job
 from pipelines.options import resolve
 from pipelines.prompts import Purpose
-from pipelines.providers.calls import Answer
-from pipelines.providers.local.provider import LocalProvider
-from pipelines.providers.provider import EncodedImage
 from pipelines.stage import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
+from tests.scripted_provider import ScriptedProvider, echo
+from tests.ungated import Ungated
 from tests.unit.imaging.imaging_pictures import CANARY, telling_jpeg
 
 LIMITS = DecodeLimits()
-
-
-class Echo(LocalProvider):
-    """Answers with the picture it was given, as a remote model may."""
-
-    async def generate(self, prompt, images, long_side_px, aspect):  # noqa: ARG002 - the signature of the seam
-        return Answer(EncodedImage(images[0].data), "remote-1")
 
 
 @pytest.fixture
@@ -48,7 +40,7 @@ async def context(tmp_path, pixels):
     return StageContext(
         job,
         (),
-        Echo(pixels, LIMITS),
+        Ungated(ScriptedProvider(echo, is_paid=False)),
         FileStorage(tmp_path, "https://pictures.example"),
         pixels,
         LIMITS,
@@ -56,20 +48,9 @@ async def context(tmp_path, pixels):
     )
 
 
-class Paid(Echo):
-    """A paid provider, which gets references; it keeps what it was given."""
-
-    is_paid = True
-    images = ()
-
-    async def generate(self, prompt, images, long_side_px, aspect):
-        self.images = images
-        return await super().generate(prompt, images, long_side_px, aspect)
-
-
 def with_reference(context, **reference):
     options = resolve({"promptConfig": {"referenceImages": [reference]}})
-    provider = Paid(context.pixels, LIMITS)
+    provider = Ungated(ScriptedProvider(echo))  # paid, so that it gets references
     return replace(context, provider=provider, job=replace(context.job, options=options))
 
 
@@ -88,7 +69,7 @@ async def run(context, body: bytes, *, reference: bool = False):
         if reference:
             context = with_reference(context, url=url)
             await generate(context)
-            return context.provider.images
+            return context.provider.provider.calls[-1].images
         return await generate(context)
 
 

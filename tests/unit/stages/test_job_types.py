@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from config.settings import Settings, SettingsError
+from config.settings import SettingsError
 from pipelines import job_types
 from pipelines.job_types import JOB_TYPES, JobType, require_known_stages, stage_deadlines, stage_names
+from pipelines.settings import Settings
 from pipelines.stages.generate import GENERATE
 
 

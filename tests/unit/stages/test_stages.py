@@ -20,14 +20,14 @@ from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Crop, Generated, Job, PromptText
 from pipelines.job_types import JOB_TYPES
-from pipelines.options import resolve
+from pipelines.options import AnalysisOptions, resolve
 from pipelines.prompts import Purpose
-from pipelines.providers.calls import Answer
 from pipelines.providers.local.provider import LocalProvider
-from pipelines.providers.provider import EncodedImage
 from pipelines.stage import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
+from tests.scripted_provider import ScriptedProvider
+from tests.ungated import Ungated
 
 LIMITS = DecodeLimits()
 
@@ -224,22 +224,23 @@ async def test_words_are_refused_honestly(pixels, storage, job_type):
         await run_all(context)
 
 
-class RemoteProvider(LocalProvider):
-    """Analyzes locally, and answers with given bytes as a remote model would."""
-
-    def __init__(self, pixels, answer):
-        super().__init__(pixels, LIMITS)
-        self.answer = answer
-
-    async def generate(self, *_):
-        return Answer(EncodedImage(self.answer), "remote-1", temperature=0.4)
+def remote(pixels, answer):
+    """Return a provider that analyzes locally, and answers with given bytes as a remote model would."""
+    local = LocalProvider(pixels, LIMITS)
+    measured = ScriptedProvider(
+        answer,
+        analyses=[lambda call: local.analyze(call.images[0], AnalysisOptions())],
+        model="remote-1",
+        is_paid=False,
+    )
+    return Ungated(measured)
 
 
 async def test_remote_answer_is_brought_to_size_and_stripped(pixels, storage):
     exif = Image.Exif()
     exif[0x010E] = "CANARY"
     answer = encoded(scene(400, 400), format="JPEG", exif=exif)
-    context = await context_of(pixels, storage, encoded(scene()), provider=RemoteProvider(pixels, answer))
+    context = await context_of(pixels, storage, encoded(scene()), provider=remote(pixels, answer))
 
     _, generated = await run_all(context)
 
@@ -250,7 +251,7 @@ async def test_remote_answer_is_brought_to_size_and_stripped(pixels, storage):
 
 
 async def test_remote_answer_that_is_no_picture_is_broken_and_paid(pixels, storage):
-    context = await context_of(pixels, storage, encoded(scene()), provider=RemoteProvider(pixels, b"<html>"))
+    context = await context_of(pixels, storage, encoded(scene()), provider=remote(pixels, b"<html>"))
 
     with pytest.raises(BrokenAnswerError) as caught:
         await run_all(context)

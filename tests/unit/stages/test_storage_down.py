@@ -16,6 +16,8 @@ from pipelines.stage import StageContext
 from pipelines.stages import generate as generating
 from pipelines.stages import objects, results
 from pipelines.storage.file import FileStorage
+from tests.scripted_provider import ScriptedProvider
+from tests.ungated import Ungated
 from tests.unit.imaging.imaging_pictures import encoded, photo
 
 LIMITS = DecodeLimits()
@@ -44,14 +46,13 @@ class FailingStorage(FileStorage):
         return await super().get(key, **limits)
 
 
-class CountingProvider(LocalProvider):
-    """The local engine, counting what would be paid."""
-
-    calls = 0
-
-    async def generate(self, prompt, images, long_side_px, aspect):
-        self.calls += 1
-        return await super().generate(prompt, images, long_side_px, aspect)
+def counting(pixels):
+    """Return the local engine, counting what would be paid."""
+    local = LocalProvider(pixels, LIMITS)
+    drawing = ScriptedProvider(
+        lambda call: local.generate(call.prompt, call.images, call.long_side_px, call.aspect), is_paid=False
+    )
+    return Ungated(drawing)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ async def context(tmp_path, monkeypatch, pixels):
     storage.was_repeated = asyncio.Event()
     (tmp_path / key).parent.mkdir(parents=True)
     (tmp_path / key).write_bytes(encoded(photo(), "PNG"))
-    return StageContext(job, (), CountingProvider(pixels, LIMITS), storage, pixels, LIMITS)
+    return StageContext(job, (), counting(pixels), storage, pixels, LIMITS)
 
 
 async def test_upload_is_repeated_until_the_storage_is_back_and_nothing_is_bought_again(context):
@@ -73,7 +74,7 @@ async def test_upload_is_repeated_until_the_storage_is_back_and_nothing_is_bough
     generated = await generating.generate(context)
 
     assert len(await context.storage.get(generated.key)) == generated.size_bytes
-    assert (context.provider.calls, context.storage.failures) == (1, 0)
+    assert (context.provider.provider.sent, context.storage.failures) == (1, 0)
 
 
 async def test_picture_is_read_again_until_the_storage_is_back(context):
@@ -91,7 +92,7 @@ async def test_picture_that_stays_unreadable_ends_the_attempt(context, monkeypat
     with pytest.raises(StorageUnavailableError):
         await generating.generate(context)
 
-    assert (context.provider.calls, context.storage.unreadable) == (0, 15)
+    assert (context.provider.provider.sent, context.storage.unreadable) == (0, 15)
 
 
 async def test_upload_that_never_works_goes_on_until_the_stage_is_ended(context):
@@ -104,7 +105,7 @@ async def test_upload_that_never_works_goes_on_until_the_stage_is_ended(context)
     with pytest.raises(asyncio.CancelledError):
         await stage
 
-    assert context.provider.calls == 1
+    assert context.provider.provider.sent == 1
 
 
 async def test_upload_that_is_refused_for_good_is_not_repeated(context):

@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from config.settings import MOST_BESIDE_WORKERS, Settings
+from config.service_settings import MOST_BESIDE_WORKERS
 from models.database import Database
 from models.queue.listening import cannot_listen
 from models.schema.server import connection_limits
+from pipelines.settings import Settings
 from workers.operations.checks.check import Check
 
 NEAR: Final = 0.8

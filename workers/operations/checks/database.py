@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from config.settings import Settings
 from models.database import Database
 from models.gate.costs import nearly_spent_budgets
 from models.queue.rescue import overdue_jobs
@@ -11,6 +10,7 @@ from models.queue.stats import capacity
 from models.schema.migrate import check, recorded
 from models.schema.server import oldest_snapshot, server_time, server_version
 from models.schema.settings import recorded_setting
+from pipelines.settings import Settings
 from workers.gate.rules import stops_of
 from workers.operations.checks.check import Check
 from workers.operations.spans import span

@@ -4,10 +4,11 @@ import importlib.metadata
 import platform
 import sys
 
-from config.settings import Settings
 from pipelines.errors import StageError
 from pipelines.imaging.pool import PixelPool
+from pipelines.providers.local.description import LocalSettings
 from pipelines.providers.local.learned import FAITHFUL, INVENTING, fault, missing
+from pipelines.settings import Settings
 from workers.operations.checks.check import Check
 
 NAME = "enlargement"
@@ -19,7 +20,7 @@ async def check_networks(settings: Settings, pixels: PixelPool) -> Check:
     """Load the faithful network in a pixel child, where it would be used."""
     if "local" not in settings.providers:
         return Check(NAME, "ok", "not by us: PROVIDER doesn't name the local engine")
-    if settings.learned_cpu_s == 0:
+    if settings.of(LocalSettings).learned_cpu_s == 0:
         return Check(NAME, "ok", f"{_CLASSICAL}: DARKROOM_LEARNED_CPU_S=0")
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return Check(NAME, "ok", f"{_CLASSICAL}: there are no networks for {sys.platform} on {platform.machine()}")

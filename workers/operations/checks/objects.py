@@ -4,11 +4,11 @@ import hashlib
 import uuid
 from contextlib import suppress
 
-from config.settings import Settings
 from models.database import Database
 from models.history.objects import PROBE
 from models.periodic.orphans import reported_orphans
 from pipelines.errors import MissingObjectError, StageError
+from pipelines.settings import Settings
 from pipelines.storage.storage import Storage
 from workers.objects import orphans_mode, recorded_storage, take_back
 from workers.operations.checks.check import Check

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Final
 
-from config.settings import Settings
 from pipelines.errors import ProviderNotConfiguredError, StageError
 from pipelines.imaging.pool import PixelPool
 from pipelines.providers.provider import Provider
+from pipelines.settings import Settings
 from workers.operations.checks.check import Check
 from workers.process.tools import make_providers
 
@@ -15,11 +15,7 @@ PROVIDER_TIMEOUT_S: Final = 5.0
 
 async def check_providers(settings: Settings, pixels: PixelPool) -> list[Check]:
     """Ask each provider for its configured models: nothing is bought."""
-    try:
-        providers = make_providers(settings, pixels)
-    except ProviderNotConfiguredError as error:
-        return [Check("provider", "fail", str(error), "check PROVIDER")]
-    return [await _provider(provider) for provider in providers]
+    return [await _provider(provider) for provider in make_providers(settings, pixels)]
 
 
 async def _provider(provider: Provider) -> Check:

@@ -1,9 +1,9 @@
 """Checks of settings against what is there: those that nothing carries out yet, and those that can't be carried out."""
 
-from config.settings import Settings, variable_name
 from models.database import Database
 from models.periodic.needs import missing_columns, passed_over
 from models.schema.settings import link_pipelines
+from pipelines.settings import Settings, variable_name
 from workers.operations.checks.check import Check
 from workers.operations.errors import InvalidInputError
 from workers.operations.schedule import require_allowed_policies

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from config.model_terms import model_terms
-from config.settings import Settings
 from models.database import Database
 from models.gate.costs import count_anonymous_free_calls
 from models.schema.settings import recorded_setting
-from workers.gate.rules import FREE
+from pipelines.providers.registry import PROVIDERS
+from pipelines.providers.terms import model_terms
+from pipelines.settings import Settings
 from workers.operations.checks.check import Check
 
 LIMITING_FREE_USERS: Final = (
@@ -35,7 +35,7 @@ async def check_models(database: Database, settings: Settings) -> Check:
 
 async def check_free_jobs(database: Database, settings: Settings) -> Check:
     """See that something bounds the paid calls of jobs of tier FREE, which no balance bounds."""
-    paid = [name for name in settings.providers if name not in FREE]
+    paid = [name for name in settings.providers if PROVIDERS[name].is_paid]
     if not paid or settings.prices.get("FREE", 0) != 0:
         return Check("FREE jobs", "ok", "they cost tokens" if paid else "no provider that is configured costs money")
     limits = [name for name in LIMITING_FREE_USERS if name in settings.budgets]

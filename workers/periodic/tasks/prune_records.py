@@ -6,7 +6,6 @@ from functools import partial
 from typing import Final
 
 from config.periodic_terms import KEPT_FOREVER, RetentionPolicy
-from config.settings import Settings
 from models.periodic.retained_tables import TABLES, WEEKLY
 from models.periodic.retention import (
     ForbiddenPolicyError,
@@ -20,6 +19,7 @@ from models.periodic.retention import (
     prune_rows,
     require_allowed,
 )
+from pipelines.settings import Settings
 from workers.periodic.refusals import FEW, permitted, permitted_rows
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work

@@ -8,8 +8,9 @@ from typing import Final
 from pydantic import SecretStr
 
 from config.masking import MASK, SecretMask
-from config.provider_settings import PREFIX, ProviderSettings
-from config.settings import Settings, variable_name
+from config.provider_settings import ProviderSettings
+from config.setting_group import PREFIX
+from pipelines.settings import Settings, variable_name
 
 _WIDTH: Final = 110
 _PREAMBLE: Final = """\
@@ -41,13 +42,20 @@ def describe(settings: Settings) -> list[SettingRow]:
             meaning=field.description or "",
             is_set=name in settings.model_fields_set,
         )
-        for name, field in sorted(Settings.model_fields.items(), key=lambda item: _place(item[0]))
+        for name, field in ((name, Settings.model_fields[name]) for name in _names())
     ]
 
 
-def _place(name: str) -> tuple[bool, bool]:
-    """Put the contract's own names first, and providers after everything that isn't about them."""
-    return variable_name(name).startswith(PREFIX), name in ProviderSettings.model_fields
+def _names() -> list[str]:
+    """List the fields: the contract's own names first, and providers after everything that isn't about them."""
+    named = [
+        (group, name)
+        for group in Settings.__mro__
+        for name in vars(group).get("__annotations__", ())
+        if name in Settings.model_fields
+    ]
+    named.sort(key=lambda one: (variable_name(one[1]).startswith(PREFIX), issubclass(one[0], ProviderSettings)))
+    return [name for _, name in named]
 
 
 def env_example() -> str:
@@ -73,4 +81,4 @@ def _text(value: object) -> str:
 
 
 if __name__ == "__main__":
-    print(env_example(), end="")  # noqa: T201  `python -m config.settings_table > .env.example` renews the file
+    print(env_example(), end="")  # noqa: T201  `python -m pipelines.settings_table > .env.example` renews the file

@@ -1,0 +1,40 @@
+"""Settings of periodic tasks: when they run, what they delete, and what they warn of."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from config.periodic_terms import RETENTION_DAYS, USAGE_MEASURES, RetentionDays, Schedules, UsageLimits
+from config.setting_group import SettingGroup
+from config.setting_types import PositiveSeconds
+
+
+class PeriodicSettings(SettingGroup):
+    """What schedulers do besides waking workers."""
+
+    retention: RetentionDays = Field(
+        default=RETENTION_DAYS,
+        description="Days that finished records are kept, table=days,...; those not named keep their default. As "
+        'JSON, other tables of the application too: {"table": {"column": "createdAt", "days": 90, "where": "done"}}. '
+        "Money, audit rows and unfinished jobs are never deleted",
+    )
+    schedules: Schedules = Field(
+        default={},
+        description='When periodic tasks run, as JSON: {"audit-ledger": "30 4 * * *"}, a cron expression or an ISO '
+        '8601 interval (PT15M), or {"audit-ledger": {"schedule": ..., "time_zone": "Europe/London", "missed": '
+        '"skip"|"coalesce"|"catch_up"}}; `darkroom schedule list` shows them all',
+    )
+    tick_budget_s: PositiveSeconds = Field(
+        default=20, description="Seconds a scheduler works on one tick before it looks at the others; then it goes on"
+    )
+    usage_limits: UsageLimits = Field(
+        default={},
+        description="What a user may use a month, measure=number,...; passing 80 % and 100 % writes a warning to "
+        f"error_logs. Measures: {', '.join(USAGE_MEASURES)}",
+    )
+    orphans: Literal["report", "delete"] | None = Field(
+        default=None,
+        description="What collect-orphans does with objects that Darkroom wrote and no row names: report them, or "
+        "delete those that an earlier run reported. delete set by hand also covers inputs of finished jobs that a "
+        "producer uploaded. Unset: delete on tables that Darkroom made, report on another tool's",
+    )

@@ -1,0 +1,87 @@
+"""Settings of what Darkroom leans on: PostgreSQL, Redis, the broker, the storage, and its own folder."""
+
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import Field, model_validator
+
+from config.setting_group import SettingGroup, contract_field
+from config.setting_types import (
+    AbsolutePath,
+    BrokerUrlText,
+    PostgresUrlText,
+    PublicUrlText,
+    RedisUrlText,
+    StorageUrlText,
+)
+
+LEAST_CONNECTIONS: Final = 2
+"""One past the pool, for the lease or LISTEN, and one to work with."""
+
+MOST_BESIDE_WORKERS: Final = 4
+"""Connections of a scheduler or a command, however many a worker may have."""
+
+
+class ServiceSettings(SettingGroup):
+    """Where the services are, and how many connections a process takes of PostgreSQL."""
+
+    database_url: PostgresUrlText | None = contract_field(
+        "DATABASE_URL",
+        None,
+        "PostgreSQL, postgresql://user:password@host:port/name; also host= sockets and sslmode; may be a "
+        "transaction pooler. Unset: an embedded PostgreSQL under DARKROOM_HOME",
+    )
+    database_direct_url: PostgresUrlText | None = contract_field(
+        "DATABASE_DIRECT_URL",
+        None,
+        "The same database past a pooler, for LISTEN, prepared statements and migrations. Unset: DATABASE_URL",
+    )
+    redis_url: RedisUrlText | None = contract_field(
+        "REDIS_URL",
+        None,
+        "Redis, redis://, rediss:// or unix:///path; it holds bells, never jobs. Unset: an embedded Redis",
+    )
+    broker_url: BrokerUrlText | None = contract_field(
+        "BROKER_URL", None, "Where bells ring: redis://, unix:// or amqp:// (RabbitMQ). Unset: REDIS_URL"
+    )
+    storage_url: StorageUrlText | None = contract_field(
+        "STORAGE_URL",
+        None,
+        "Where pictures are kept: file:///path, or s3://bucket/prefix with the standard AWS variables and "
+        "AWS_ENDPOINT_URL_S3. Unset: files under DARKROOM_HOME",
+    )
+    storage_public_url: PublicUrlText | None = contract_field(
+        "STORAGE_PUBLIC_URL",
+        None,
+        "Prefix of the URLs written to rows; required with s3:, since a presigned URL in a row dies. Unset: file: URLs",
+    )
+    home: AbsolutePath = Field(
+        default=Path("~/.darkroom"), description="Folder of the embedded services' data and of pictures kept as files"
+    )
+    connections: Annotated[int, Field(ge=LEAST_CONNECTIONS)] = Field(
+        default=5,
+        description="PostgreSQL connections a process may hold at once, its lease or LISTEN included, at least "
+        f"{LEAST_CONNECTIONS}; schedulers and commands take at most {MOST_BESIDE_WORKERS} of them",
+    )
+
+    @model_validator(mode="after")
+    def _no_embedded_half(self) -> Self:
+        if (self.database_url is None) != (self.redis_url is None):
+            given, missing = ("DATABASE_URL", "REDIS_URL") if self.database_url else ("REDIS_URL", "DATABASE_URL")
+            raise ValueError(f"{given} is set but {missing} is not; set both, or neither for the embedded services")
+        if self.database_direct_url and not self.database_url:
+            raise ValueError("DATABASE_DIRECT_URL is set but DATABASE_URL is not; set both")
+        return self
+
+    @model_validator(mode="after")
+    def _no_private_url(self) -> Self:
+        if self.storage_url and self.storage_url.startswith("s3:") and not self.storage_public_url:
+            raise ValueError(
+                "STORAGE_URL is s3: but STORAGE_PUBLIC_URL is not set; give the prefix that pictures are seen at"
+            )
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """PostgreSQL and Redis are our own."""
+        return self.database_url is None
