@@ -2,8 +2,7 @@
 
 from typing import Any, Final, TypeVar
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from typing_extensions import override
 
 from config.masking import url_password
@@ -18,25 +17,17 @@ def contract_field(name: str, default: Any, meaning: str) -> Any:
     return Field(default, validation_alias=name, description=meaning)
 
 
-class SettingGroup(BaseSettings):
+class SettingGroup(BaseModel):
     """The settings of one subject. Frozen; `read_settings` reads the environment, and nothing is read behind it."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, populate_by_name=True, hide_input_in_errors=True
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # a group on its own is never made: each command would pay for the validators of all of them
     )
-
-    @override
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the caller only: `read_settings` reads the environment once, unknown names included."""
-        return (init_settings,)
 
     @classmethod
     def variable_of(cls, field_name: str) -> str:
