@@ -256,3 +256,18 @@ async def test_redirect_to_a_forbidden_address_ends_the_job_refunded(fleet, gemi
     logged = (await every_row(fleet.database))["public.error_logs"]
     assert logged
     assert CANARY.decode() not in str(logged), "the URL may hold a key"
+
+
+async def test_result_is_reused_for_the_model_that_drew_it_and_for_no_other(fleet, gemini, start):
+    user, image = await fleet.stored_picture(size=(120, 90), balance=1000)
+
+    async def drawn(**environment):
+        workers = start(reuse_results="on", **environment)
+        job = await make_job(fleet.database, user_id=user, image_id=image)
+        (row,) = await ended(fleet, [job])
+        workers.stop(timeout_s=10)
+        return row["status"], gemini.count("generate")
+
+    assert await drawn() == ("COMPLETED", 1)
+    assert await drawn() == ("COMPLETED", 1)
+    assert await drawn(gemini_image_model="gemini-3-pro-image") == ("COMPLETED", 2)
