@@ -48,7 +48,7 @@ class Settings(CoreSettings, _ProviderGroups):
         for name in names:
             if name not in PROVIDERS:
                 near = difflib.get_close_matches(name, PROVIDERS, n=1)
-                meant = f"; did you mean {near[0]}?" if near else ""
+                meant = f" (did you mean {near[0]}?)" if near else ""
                 raise ValueError(f"there is no provider {name}{meant}; known are {', '.join(PROVIDERS)}")
         return names
 

@@ -136,7 +136,7 @@ def test_gate_knows_when_its_day_begins_and_what_stops_it(description, settings)
 @every(ALL)
 def test_name_is_taken_in_PROVIDER_and_nothing_near_it(description):  # noqa: N802 - the variable's name
     assert load_settings({"PROVIDER": description.name}).providers == (description.name,)
-    with pytest.raises(SettingsError, match=f"PROVIDER=.*there is no provider {description.name}x; did you mean"):
+    with pytest.raises(SettingsError, match=f"PROVIDER=.*there is no provider {description.name}x .did you mean"):
         load_settings({"PROVIDER": f"{description.name}x"})
 
 

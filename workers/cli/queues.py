@@ -18,7 +18,7 @@ from workers.process.runtime import Runtime
 Queues = Annotated[list[str] | None, typer.Option("--queue", help="A queue; may be repeated.")]
 Types = Annotated[list[str] | None, typer.Option("--type", help="enhance, blend, generate or modify.")]
 Tiers = Annotated[list[TierName] | None, typer.Option("--tier", case_sensitive=False, help="A tier.")]
-Providers = Annotated[list[str] | None, typer.Option("--provider", help="As in PROVIDER: gemini, local, openai.")]
+Providers = Annotated[list[str] | None, typer.Option("--provider", help="A name that PROVIDER takes.")]
 
 
 def stats(*, as_json: Json = False) -> int:
