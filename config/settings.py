@@ -5,7 +5,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import SecretStr, ValidationError
 
@@ -20,6 +20,9 @@ from config.service_settings import ServiceSettings
 from config.setting_group import PREFIX, SettingGroup
 
 SettingsT = TypeVar("SettingsT", bound=SettingGroup)
+
+NEAR: Final = 0.8
+"""How alike an unknown name must be to a setting's to be taken for it; all begin with the same nine letters."""
 
 
 class SettingsError(Exception):
@@ -41,8 +44,10 @@ def read_settings(kind: type[SettingsT], environ: Mapping[str, str]) -> Settings
     fields = {kind.variable_of(name): name for name in kind.model_fields}
     for name in environ:
         if name.startswith(PREFIX) and name not in fields:
-            meant = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)[0]
-            raise SettingsError(f"{name} is not a setting; did you mean {meant}? `darkroom config` lists them all")
+            words = (name, name.removeprefix(PREFIX))  # the contract's own names have no prefix
+            near = [one for word in words for one in difflib.get_close_matches(word, fields, n=1, cutoff=NEAR)]
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise SettingsError(f"{name} is not a setting; {meant}`darkroom config` lists them all")
     values = {fields[name]: value.strip() for name, value in environ.items() if name in fields and value.strip()}
     try:
         return kind(**values)  # text: the validators make the types

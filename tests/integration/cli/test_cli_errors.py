@@ -82,7 +82,8 @@ def test_provider_that_is_not_there_is_refused_by_every_command(
     ran = darkroom(*words)
 
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == "darkroom: PROVIDER=gemnii: known are gemini, local, openai; did you mean gemini?\n"
+    said = "there is no provider gemnii (did you mean gemini?); known are gemini, local, openai"
+    assert ran.err == f"darkroom: PROVIDER='local,gemnii': {said}\n"
 
 
 def test_setting_that_is_like_none_gets_no_suggestion(command: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
