@@ -7,8 +7,6 @@ from urllib.parse import unquote
 import asyncpg
 import pytest
 
-from config.embedded.instance import EmbeddedInstance
-from config.embedded.services import EMBEDDED_FOLDER, OBJECTS_FOLDER
 from config.periodic_terms import RETENTION_DAYS
 from config.tiers import LONG_SIDE_PX, PRICES_TOKENS
 from models.job_state import JobStatus
@@ -28,6 +26,8 @@ from tests.builders import (
     set_status,
 )
 from tests.producers.page import PAGE, blocks, codes, table
+from workers.services.instance import EmbeddedInstance
+from workers.services.services import EMBEDDED_FOLDER, OBJECTS_FOLDER
 
 
 def test_every_status_is_listed_and_whether_it_is_over():

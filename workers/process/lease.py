@@ -9,7 +9,6 @@ the pool.
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import threading
 import time
@@ -47,7 +46,6 @@ BORROW_EVERY_S = 1.0
 
 STUCK_LOOP_S = 30.0
 STUCK_EXIT_CODE = 70
-HEADLESS_EXIT_CODE = 71
 BORROWED_LOOK_S = 0.05
 STOP_S = 2.0
 """How long signing off may take; a lease that isn't signed off ends by itself."""
@@ -108,8 +106,6 @@ class LeaseThread(threading.Thread):
         self._main_loop_stuck_s = 0.0
         self._watched_at = time.monotonic()
         self._must_renew = True
-        self._parent_pid = os.getppid()
-        self._is_orphan = False
 
     def begin(self, loop: asyncio.AbstractEventLoop, claims: HeldClaims) -> None:
         """Take the lease, with the pool open; from now on the process ends if this loop doesn't move for STUCK_LOOP_S.
@@ -145,7 +141,6 @@ class LeaseThread(threading.Thread):
             if error is not None:
                 rest_s = await self._get_by_without_connection(error)
             self._watch_main_loop()
-            self._watch_parent()
             await self._rest(rest_s)
         with failpoint("sign_off"):
             await self._sign_off()
@@ -269,16 +264,6 @@ class LeaseThread(threading.Thread):
             async with asyncio.timeout(rest_s):
                 await self._woken.wait()
         self._woken.clear()
-
-    def _watch_parent(self) -> None:
-        if not threading.main_thread().is_alive():
-            # dramatiq's second SIGTERM ends its main thread only: what is left would hear wake-ups and claim nothing
-            log.error("worker_headless")
-            os._exit(HEADLESS_EXIT_CODE)
-        if os.getppid() != self._parent_pid and not self._is_orphan:
-            self._is_orphan = True
-            log.warning("worker_orphaned")
-            os.kill(os.getpid(), signal.SIGTERM)
 
     def _watch_main_loop(self) -> None:
         loop = self._main_loop

@@ -5,7 +5,6 @@ so each worker gets a master of its own and we restart that.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from models.queue.leases import sign_off
 from pipelines.settings import Settings
 from workers.process.reaper import Reaper, adopts_orphans
 from workers.process.runtime import make_database
+from workers.process.supervised import SUPERVISOR_FD
 from workers.services.services import Services
 
 log = structlog.get_logger(__name__)
@@ -59,15 +59,6 @@ SIGN_OFF_RETRY_S = 0.5
 
 SIGN_OFF_AT_STOP_S = 2.0
 """How long a supervisor that stops waits for the deaths of its workers to be written."""
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    """Have the kernel send SIGTERM when the supervisor dies, however it does: nobody would stop or restart us then."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def worker_environment(settings: Settings, services: Services) -> dict[str, str]:
@@ -124,9 +115,12 @@ class WorkerProcesses:
         self._is_stopping = threading.Event()
         self._is_refused = threading.Event()
         self._starting = threading.Lock()
+        self._users_lock = services.users_lock
+        self._pipe: tuple[int, int] | None = None
 
     def start(self) -> None:
         """Start every process; `wait_ready` says when they work."""
+        self._pipe = os.pipe()  # both ends stay with us, and the kernel closes the writing one when we end
         for slot in self._slots:
             self._start(slot)
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
@@ -163,6 +157,10 @@ class WorkerProcesses:
         for slot in self._slots:
             if slot.listener is not None:  # one that had to be killed holds its jobs until this has signed it off
                 slot.listener.join(max(0.0, until_s - time.monotonic()))
+        if self._pipe is not None:
+            for descriptor in self._pipe:
+                os.close(descriptor)
+            self._pipe = None
         return code
 
     def run_forever(self, on_ready: Callable[[], None]) -> int:
@@ -187,7 +185,7 @@ class WorkerProcesses:
 
     def _start(self, slot: _Slot) -> None:
         command = [
-            *(sys.executable, "-m", "dramatiq", self.ENTRY_POINT, "--path", str(CODE_FOLDER)),
+            *(sys.executable, "-m", "workers.process.master", self.ENTRY_POINT, "--path", str(CODE_FOLDER)),
             *("--processes", "1", "--threads", "1", "--skip-logging"),
             *("--worker-shutdown-timeout", str(round((self._grace_s + KILL_AFTER_S) * 1000))),
         ]
@@ -200,13 +198,15 @@ class WorkerProcesses:
         slot.listener.start()
 
     def _launch(self, command: Sequence[str], told: int) -> "subprocess.Popen[bytes]":
+        if self._pipe is None:
+            raise RuntimeError("the workers aren't started")
         return subprocess.Popen(
             command,
-            env=self.environment | {READY_FD: str(told)},
-            pass_fds=[told],
+            env=self.environment | {READY_FD: str(told), SUPERVISOR_FD: str(self._pipe[0])},
+            # with the lock of our embedded services, which stay until a worker without us has let go of its jobs
+            pass_fds=[told, self._pipe[0], *([] if self._users_lock is None else [self._users_lock])],
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C reaches us only, and we stop it in order
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, of a function loaded before
         )
 
     def _watch(self) -> None:

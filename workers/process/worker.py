@@ -5,11 +5,12 @@ on the event loop of its AsyncIO middleware.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
-import time
 import uuid
+from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
 from types import FrameType
 
@@ -29,6 +30,7 @@ from workers.gate.check import check_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
 from workers.process.lease import LeaseThread
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
+from workers.process.supervised import supervised
 from workers.process.supervisor import READY_FD, REFUSED_EXIT_CODE
 from workers.process.tools import Tools, open_tools
 from workers.process.unbuilt import warn_of_unbuilt
@@ -45,9 +47,11 @@ FAILED_START_EXIT_CODE = 75
 
 EVENT_LOOK_S = 0.02
 
-ECHO_S = 1.0
-"""A SIGTERM that follows another by less is the same: Linux hands the children of a dying process from thread to
-thread, and sends the signal of a parent's death each time. dramatiq's second one ends a process without its grace."""
+START_END_S = 1.0
+"""How long a start may take to end that is broken off."""
+
+ORPHAN_GRACE_S = 2.0
+"""How long provider calls in flight have without a supervisor: what follows must fit into ORPHAN_S."""
 
 
 class WorkerProcess:
@@ -64,6 +68,7 @@ class WorkerProcess:
         self._loop_task: asyncio.Task[None] | None = None
         self._check_task: asyncio.Task[None] | None = None
         self._lease: LeaseThread | None = None
+        self._start_task: asyncio.Task[None] | None = None
 
     def listen_on(self, broker: Broker) -> None:
         """Hear this broker's wake-ups, once `start` knows the installation that they belong to."""
@@ -76,6 +81,7 @@ class WorkerProcess:
 
     async def start(self) -> None:
         """Open everything, take a lease, and begin to claim."""
+        self._start_task = asyncio.current_task()
         settings = self._settings
         warn_of_unbuilt(settings)
         services = self._stack.enter_context(embedded_services(settings))
@@ -111,7 +117,11 @@ class WorkerProcess:
         log.info("worker_started", worker_id=str(worker_id), lanes=settings.lanes, queues=list(settings.queues))
 
     async def stop(self) -> None:
-        """Let go of every job, sign off and close everything."""
+        """Break off a start, let go of every job, sign off and close everything."""
+        supervised.when_orphaned(self._hear_orphaned)
+        if self._start_task is not None and not self._start_task.done():  # it may wait for a database for ever
+            self._start_task.cancel()
+            await asyncio.wait([self._start_task], timeout=START_END_S)
         if self._check_task is not None:
             self._check_task.cancel()
         if self._claim_loop is not None:
@@ -120,6 +130,11 @@ class WorkerProcess:
             await asyncio.to_thread(self._lease.stop)
         await self._stack.aclose()
         log.info("worker_stopped")
+
+    def _hear_orphaned(self) -> None:
+        log.warning("worker_orphaned")
+        if self._claim_loop is not None:
+            self._claim_loop.end_grace(ORPHAN_GRACE_S)
 
 
 def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
@@ -168,7 +183,11 @@ class WorkerMiddleware(dramatiq.Middleware):
         threading.Thread(target=self._start, name="start", daemon=True).start()
 
     def _start(self) -> None:
-        error = asyncio.run_coroutine_threadsafe(self._process.start(), _event_loop_thread().loop).exception()
+        starting = asyncio.run_coroutine_threadsafe(self._process.start(), _event_loop_thread().loop)
+        try:
+            error = starting.exception()
+        except CancelledError:  # told to stop meanwhile
+            return
         if isinstance(error, MigrationError | ModeMismatchError):
             log.error("worker_refused", error=str(error))
             os._exit(REFUSED_EXIT_CODE)
@@ -204,23 +223,27 @@ def make_worker_broker(settings: Settings) -> Broker:
     return broker
 
 
-def _hear_echoes_once() -> None:
-    """Let dramatiq's handler hear each SIGTERM once; in the main thread, after it was set."""
+def _hear_sigterm_once() -> None:
+    """Let dramatiq's handler hear one SIGTERM; in the main thread, after it was set.
+
+    Its second one would end the main thread without any grace, and the process never, for its event loop has a thread
+    that isn't a daemon. Two come where a supervisor stops its workers and is killed meanwhile. Whoever takes too long
+    is killed by the supervisor, or without one after ORPHAN_S.
+    """
     stop = signal.getsignal(signal.SIGTERM)
-    heard_s = float("-inf")
 
     def hear(number: int, frame: FrameType | None) -> None:
-        nonlocal heard_s
-        if time.monotonic() - heard_s > ECHO_S and callable(stop):
-            heard_s = time.monotonic()
-            stop(number, frame)
+        signal.signal(number, signal.SIG_IGN)
+        with contextlib.suppress(SystemExit):  # it has heard one before us
+            if callable(stop):
+                stop(number, frame)
 
     signal.signal(signal.SIGTERM, hear)
 
 
 def main() -> None:
     """Set up the broker of this process; dramatiq's command line calls it after its fork."""
-    _hear_echoes_once()
+    _hear_sigterm_once()
     settings = load_settings()
     require_known_stages(settings)
     configure_logging(settings)

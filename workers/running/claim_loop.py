@@ -81,6 +81,7 @@ class ClaimLoop:
         self._given_up: set[UUID] = set()
         self._woken = asyncio.Event()
         self._is_stopping = False
+        self._grace_over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._looked_around_s = 0.0
         self._entry_rate = EntryRate()
@@ -135,7 +136,10 @@ class ClaimLoop:
                 await asyncio.wait_for(self._woken.wait(), self._next_look_s)
 
     async def stop(self, grace_s: float) -> None:
-        """Claim no more; give provider calls in flight their grace, and release everything else at once."""
+        """Claim no more; give provider calls in flight their grace, and release everything else at once.
+
+        The grace ends early with `end_grace`.
+        """
         self._is_stopping = True
         self._woken.set()
         if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
@@ -143,11 +147,17 @@ class ClaimLoop:
         for job in self._running.values():
             job.shut_down(has_grace=grace_s > 0)
         if self._running:
-            await asyncio.wait(self._tasks(), timeout=max(grace_s, RELEASE_S))
+            over = asyncio.create_task(self._grace_over.wait())
+            await _all_or(over, self._tasks(), timeout_s=max(grace_s, RELEASE_S))
+            over.cancel()
         for job in self._running.values():
             job.end(Ending.SHUTDOWN)
         if self._running:
             await asyncio.wait(self._tasks(), timeout=RELEASE_S)
+
+    def end_grace(self, within_s: float) -> None:
+        """Have `stop` release provider calls in flight, too, in a moment; may be called from any thread."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, within_s, self._grace_over.set)
 
     def _tasks(self) -> list["asyncio.Task[None]"]:
         return [job.task for job in self._running.values() if job.task is not None]
@@ -216,3 +226,10 @@ class ClaimLoop:
         """Return how many more jobs may run. As many as there are lanes may wait outside of one, and no more."""
         lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())
         return lanes - len(self._running) + min(outside, lanes)
+
+
+async def _all_or(other: "asyncio.Task[Any]", tasks: list["asyncio.Task[None]"], *, timeout_s: float) -> None:
+    """Wait until all tasks are over, or the other one is."""
+    every = asyncio.ensure_future(asyncio.wait(tasks))
+    await asyncio.wait([every, other], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    every.cancel()

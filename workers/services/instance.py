@@ -3,6 +3,8 @@
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -12,16 +14,20 @@ from types import TracebackType
 from typing import Final, Self
 
 from workers.services.errors import EmbeddedServiceError
-from workers.services.locks import exclusive_lock, open_lock, try_lock
+from workers.services.locks import exclusive_lock, is_locked, open_lock, try_lock
 from workers.services.postgres import PostgresProgram
 from workers.services.redis import RedisProgram
-from workers.services.server import START_TIMEOUT_S, Server
+from workers.services.server import START_TIMEOUT_S, Server, server_environment
 
 # Linux takes 107 bytes, macOS 103, for a socket's path; the longest of ours is PostgreSQL's.
 _SOCKET_PATH_LIMIT_BYTES: Final = 103
 _LONGEST_SOCKET_NAME: Final = ".s.PGSQL.5432"
 # Starting both anew, each at its own limit, and stopping the one before
 _TURN_TIMEOUT_S: Final = 3 * START_TIMEOUT_S
+
+_GUARD: Final = f"{__package__}.guard"
+_CODE_FOLDER: Final = Path(__file__).resolve().parents[__name__.count(".")]
+_GUARD_END_S: Final = 5.0
 
 _open_instances: "weakref.WeakSet[EmbeddedInstance]" = weakref.WeakSet()
 
@@ -31,8 +37,8 @@ class EmbeddedInstance:
 
     Two lock files keep order. Every user holds `users.lock` shared; starting and stopping happen with `turn.lock`
     held exclusively. Who leaves and can turn the shared lock into an exclusive one was the last, and stops the
-    servers. Both vanish with their process: after a kill -9 of every user the servers run on, and the next user
-    finds and adopts them.
+    servers. Both vanish with their process: after a kill -9 of every user a guard stops the servers within seconds,
+    and a user who comes before finds and adopts them.
 
     Attributes:
         postgres: the server, for tests that crash it: `pid()`, `stop(immediately=True)`, `start()`, `restart()`.
@@ -68,6 +74,11 @@ class EmbeddedInstance:
         """Whether both servers run, started by whomever; nothing is started or touched."""
         return self.postgres.is_running() and self.redis.is_running()
 
+    @property
+    def users_lock(self) -> int | None:
+        """The descriptor that makes this process a user; None while it is none."""
+        return self._users_lock
+
     def open(self) -> None:
         """Become a user: return when both servers serve, started or found running.
 
@@ -84,6 +95,7 @@ class EmbeddedInstance:
                 users = open_lock(self.folder / "users.lock")
                 try:
                     _share(users)
+                    _start_guard(self.folder)  # first: we may be killed at any moment
                     self.redis.spawn()  # comes up while PostgreSQL does
                     self.postgres.start()
                     self.redis.wait_ready()
@@ -127,11 +139,19 @@ class EmbeddedInstance:
         """Give up the shared lock, and stop what runs if nobody else holds it; in one's turn."""
         try:
             if try_lock(users, exclusive=True):
-                for server in (self.redis, self.postgres):
-                    if server.is_running():
-                        server.stop()
+                self.stop_servers()
         finally:
             os.close(users)
+
+    def stop_servers(self) -> None:
+        """Stop what runs; in one's turn, with no user left.
+
+        Raises:
+            EmbeddedServiceError: a server doesn't stop.
+        """
+        for server in (self.redis, self.postgres):
+            if server.is_running():
+                server.stop()
 
     def _forget(self) -> None:
         """Close what a fork copied: the parent is the user, and the lock must end with it."""
@@ -139,6 +159,28 @@ class EmbeddedInstance:
             with suppress(OSError):
                 os.close(self._users_lock)
             self._users_lock = None
+
+
+def _start_guard(folder: Path) -> None:
+    """Start the guard unless it runs; in one's turn."""
+    if is_locked(folder / "guard.lock"):
+        return
+    with (
+        exclusive_lock(folder / "guard.lock", timeout_s=_GUARD_END_S) as lock,
+        (folder / "guard.log").open("wb") as log,
+    ):
+        subprocess.run(
+            # the shell leaves, so that init reaps the guard, whoever started it
+            ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-P", "-m", _GUARD, str(folder), str(lock)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=server_environment() | {"PYTHONPATH": str(_CODE_FOLDER), "PYTHONDONTWRITEBYTECODE": "1"},
+            pass_fds=(lock,),
+            start_new_session=True,
+            check=True,
+        )
 
 
 def _forget_in_child() -> None:

@@ -26,6 +26,11 @@ def try_lock(descriptor: int, *, exclusive: bool) -> bool:
     return True
 
 
+def unlock(descriptor: int) -> None:
+    """Give up a lock and keep its file open."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def is_locked(path: Path) -> bool:
     """Whether somebody holds the lock exclusively.
 

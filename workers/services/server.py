@@ -147,14 +147,26 @@ class Server:
         if immediately:
             steps = [(self.program.stop_now_signal, 5.0), *steps[-1:]]
         for number, patience_s in steps:
-            if (pid := self.pid()) is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            if wait_until(lambda: not self.is_running(), timeout_s=patience_s):
+            if self._ends(number, patience_s):
                 return
         raise EmbeddedServiceError(
             f"the embedded {self.program.title} (process {self.pid()}) doesn't stop; log: {self.log_path}"
         )
+
+    def _ends(self, number: signal.Signals, patience_s: float) -> bool:
+        """Send a signal and say whether nothing of it is left in time."""
+        is_told = False
+
+        def is_gone() -> bool:
+            nonlocal is_told
+            # a starter that was killed in the middle leaves a server whose number is written only now
+            if not is_told and (pid := self.pid()) is not None:
+                is_told = True
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            return not self.is_running()
+
+        return wait_until(is_gone, timeout_s=patience_s)
 
     def restart(self, *, immediately: bool = False) -> None:
         """Stop it and start it again, as one who holds it alone may."""

@@ -15,7 +15,12 @@ OBJECTS_FOLDER: Final = "objects"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Where everything is; no value is missing. URLs hold passwords, so a repr shows none."""
+    """Where everything is; no value is missing. URLs hold passwords, so a repr shows none.
+
+    Attributes:
+        users_lock: the descriptor by which this process is a user of the embedded services; a child that inherits it
+            is one, too.
+    """
 
     database_url: str = field(repr=False)
     database_direct_url: str = field(repr=False)
@@ -23,6 +28,7 @@ class Services:
     broker_url: str = field(repr=False)
     storage_url: str
     is_embedded: bool
+    users_lock: int | None = field(default=None, repr=False)
 
 
 @contextmanager
@@ -53,4 +59,5 @@ def embedded_services(settings: Settings) -> Iterator[Services]:
             broker_url=settings.broker_url or instance.redis_url,
             storage_url=storage_url,
             is_embedded=True,
+            users_lock=instance.users_lock,
         )

@@ -19,7 +19,7 @@ from tests.integration.embedded.conftest import FAST, Holders, stop_leftovers
 from workers.services import postgres, run_as
 from workers.services.errors import EmbeddedServiceError
 from workers.services.instance import EmbeddedInstance
-from workers.services.locks import wait_until
+from workers.services.locks import is_locked, wait_until
 from workers.services.postgres import postgres_programs
 from workers.services.services import embedded_services
 
@@ -289,3 +289,14 @@ def test_ordinary_user_serves_as_himself(tmp_path_factory: pytest.TempPathFactor
     finally:
         stop_leftovers(home / "embedded")
         shutil.rmtree(home)
+
+
+def test_killed_users_leave_servers_that_stop_within_seconds(folder: Path, holders: Holders) -> None:
+    killed = holders.start(folder).ready()
+
+    killed.kill()
+
+    assert wait_until(lambda: not is_running(folder), timeout_s=10)
+    assert wait_until(lambda: not is_locked(folder / "guard.lock"), timeout_s=1)
+    with EmbeddedInstance(folder, postgres_settings=FAST) as instance:
+        assert psql(instance.database_url, "SELECT 1") == "1"

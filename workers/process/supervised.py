@@ -1,0 +1,86 @@
+"""What a process below a supervisor does when that is gone: it ends within seconds, whatever it is doing.
+
+A pipe tells: only the supervisor holds its writing end, so the kernel closes it however the supervisor dies. The end
+of a pipe is a state and not an event: whoever begins to watch later sees it too. See
+docs/decisions/0131-a-pipe-tells-of-the-supervisors-end.md.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+SUPERVISOR_FD = "WORKER_SUPERVISOR_FD"
+"""Environment variable: the descriptor of the pipe's reading end, on which nothing is ever written."""
+
+ORPHAN_S = 6.0
+"""How long a process without a supervisor may take to let go of its jobs; then its whole group is killed."""
+
+HEADLESS_S = 5.0
+"""How long threads may outlast the main thread: dramatiq's event loop thread would do so for ever."""
+
+HEADLESS_EXIT_CODE = 71
+LOOK_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Supervised:
+    """Watches for the supervisor's end, in dramatiq's master and in the worker that it forks.
+
+    Attributes:
+        is_orphaned: the supervisor, or the master of a worker, is gone.
+    """
+
+    def __init__(self) -> None:
+        """Prepare; nothing is watched yet."""
+        self.is_orphaned = threading.Event()
+        self._hearers: list[Callable[[], None]] = []
+        self._hearing = threading.Lock()
+
+    def when_orphaned(self, hear: Callable[[], None]) -> None:
+        """Have a function called, in another thread, when the supervisor is gone; at once where it is already."""
+        with self._hearing:
+            self._hearers.append(hear)
+            is_late = self.is_orphaned.is_set()
+        if is_late:
+            hear()
+
+    def watch(self, *descriptors: int) -> None:
+        """Watch pipes from a thread of its own, which hears none of this process's signals."""
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            threading.Thread(target=self._watch, args=(descriptors,), name="supervised", daemon=True).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+
+    def _watch(self, descriptors: tuple[int, ...]) -> None:
+        pipes = select.poll()
+        for descriptor in descriptors:
+            pipes.register(descriptor, select.POLLIN)
+        headless_since_s: float | None = None
+        while not pipes.poll(LOOK_S * 1000):
+            if threading.main_thread().is_alive():
+                continue
+            headless_since_s = headless_since_s or time.monotonic()
+            if time.monotonic() - headless_since_s > HEADLESS_S:
+                log.error("worker_headless")
+                os._exit(HEADLESS_EXIT_CODE)
+        with self._hearing:
+            self.is_orphaned.set()
+            hearers = list(self._hearers)
+        for hear in hearers:
+            with contextlib.suppress(RuntimeError):  # its event loop is closed: it ends already
+                hear()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_S)
+        os.killpg(0, signal.SIGKILL)  # the supervisor gave the master a session of its own
+
+
+supervised = Supervised()
+"""This process's."""
