@@ -122,13 +122,16 @@ def main() -> int:
     chance, bad, waiting = random.Random(arguments.seed), 0, list[Start]()
     with tempfile.TemporaryDirectory(prefix="dkl", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
-        ready_s = _first_start(Path(folder) / "made")
+        made = Path(folder) / "made"
+        made.mkdir()
+        _whole_start(made)  # which makes the data
+        ready_s = _whole_start(made)
         print(f"a whole start takes {ready_s:.1f} s", flush=True)
         for number in range(arguments.starts):
             start = Start(number, uuid4().hex, Path(folder) / str(number))
             start.home.mkdir()
             if chance.random() < 0.9:  # else initdb runs, too
-                shutil.copytree(Path(folder) / "made" / "embedded", start.home / "embedded", symlinks=True)
+                shutil.copytree(made / "embedded", start.home / "embedded", symlinks=True)
             start.run(chance.uniform(0, BEYOND_READY * ready_s), chance.choice([0, chance.uniform(0, LONGEST_STOP_S)]))
             waiting.append(start)
             while waiting and (time.monotonic() - waiting[0].ended_s > AT_MOST_S or number == arguments.starts - 1):
@@ -146,9 +149,8 @@ def _judge(start: Start) -> bool:
     return bool(found)
 
 
-def _first_start(home: Path) -> float:
+def _whole_start(home: Path) -> float:
     """Run one start to its end and return what it took until `ready`; its data is what most others begin with."""
-    home.mkdir()
     with (home / "said.log").open("wb") as said:
         began_s = time.monotonic()
         supervisor = _up(home, "", said)
