@@ -11,6 +11,8 @@ from uuid import uuid4
 
 SCHEMES: Final = ("postgres", "postgresql")
 DEFAULT_PORT: Final = 5432
+CONNECT_S: Final = 5.0
+"""How long opening a connection may take where the URL has no connect_timeout: a host that accepts may never answer."""
 
 # libpq's names of what the URL's own parts say as well; a parameter wins, as in libpq.
 _PARTS: Final = ("host", "port", "user", "password", "dbname")
@@ -82,7 +84,7 @@ class PostgresUrl:
             "password": self.password,
             "database": self.database,
             "ssl": None if self.is_socket else self._ssl(),
-            "timeout": self.connect_timeout_s,
+            "timeout": CONNECT_S if self.connect_timeout_s is None else self.connect_timeout_s,
             "server_settings": dict(self.session) or None,
         }
         arguments = {name: value for name, value in arguments.items() if value is not None}

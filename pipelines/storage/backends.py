@@ -4,14 +4,19 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from pipelines.keys import key_problem
 from pipelines.storage.file import FileStorage
 from pipelines.storage.storage import Storage
 
-Opener = Callable[[], Storage]
-"""Opens the storage of a URL that has been checked."""
+
+class Opener(Protocol):
+    """Opens the storage of a URL that has been checked."""
+
+    def __call__(self, *, is_patient: bool) -> Storage:
+        """Return it; see `open_storage`."""
 
 
 def _file(storage_url: str, public_url: str | None) -> Opener:
@@ -23,7 +28,11 @@ def _file(storage_url: str, public_url: str | None) -> Opener:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"STORAGE_URL names {root}, which can't be made a folder: {error.strerror}") from error
-    return partial(FileStorage, root, public_url)
+    return partial(_open_file, root, public_url)
+
+
+def _open_file(root: Path, public_url: str | None, *, is_patient: bool) -> Storage:  # noqa: ARG001 - a disk answers
+    return FileStorage(root, public_url)
 
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -42,10 +51,10 @@ def _s3(storage_url: str, public_url: str | None) -> Opener:
     return partial(_open_s3, parts.netloc, prefix, public_url)
 
 
-def _open_s3(bucket: str, prefix: str, public_url: str) -> Storage:
+def _open_s3(bucket: str, prefix: str, public_url: str, *, is_patient: bool) -> Storage:
     from pipelines.storage.s3 import S3Storage  # noqa: PLC0415 - boto3 takes 0.3 s, and with files nobody needs it
 
-    return S3Storage(bucket, prefix, public_url)
+    return S3Storage(bucket, prefix, public_url, is_patient=is_patient)
 
 
 BACKENDS: dict[str, Callable[[str, str | None], Opener]] = {
@@ -72,10 +81,15 @@ def checked_opener(storage_url: str, public_url: str | None = None) -> Opener:
     return BACKENDS[scheme](storage_url, public_url)
 
 
-def open_storage(storage_url: str, public_url: str | None = None) -> Storage:
+def open_storage(storage_url: str, public_url: str | None = None, *, is_patient: bool = True) -> Storage:
     """Open the storage that a URL names.
+
+    Args:
+        storage_url: as `checked_opener` takes it.
+        public_url: likewise.
+        is_patient: a server that doesn't answer is waited for and asked again; else for 5 s, once.
 
     Raises:
         ValueError: as `checked_opener`.
     """
-    return checked_opener(storage_url, public_url)()
+    return checked_opener(storage_url, public_url)(is_patient=is_patient)

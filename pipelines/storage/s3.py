@@ -71,6 +71,8 @@ _CLIENT_CONFIG: dict[str, Any] = {
     "max_pool_connections": MAX_THREADS,
 }
 
+_IMPATIENT: dict[str, Any] = {"retries": {"mode": "standard", "total_max_attempts": 1}, "read_timeout": CONNECT_S}
+
 
 class S3Storage(Storage):
     """One bucket, under one prefix.
@@ -80,15 +82,18 @@ class S3Storage(Storage):
     relies on conditional writes, which several servers ignore silently.
     """
 
-    def __init__(self, bucket: str, prefix: str, public_url: str) -> None:
+    def __init__(self, bucket: str, prefix: str, public_url: str, *, is_patient: bool = True) -> None:
         """Prepare; touches nothing, not even the credentials.
 
         Args:
             bucket: its name.
             prefix: of every key in the bucket, without slashes at its ends; may be empty.
             public_url: prefix of the URLs written to rows; a row's URL is this and the key.
+            is_patient: a server that doesn't answer is waited for and asked again, as a job can afford; somebody who
+                waits at a terminal can't.
         """
         self._bucket = bucket
+        self._config = _CLIENT_CONFIG if is_patient else _CLIENT_CONFIG | _IMPATIENT
         self._prefix = f"{prefix}/" if prefix else ""
         self._public_url = public_url.rstrip("/")
         self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="s3")
@@ -234,7 +239,7 @@ class S3Storage(Storage):
             if self._client is None:
                 session = boto3.session.Session()
                 region = session.region_name or os.environ.get("AWS_REGION") or "auto"
-                self._client = session.client("s3", region_name=region, config=Config(**_CLIENT_CONFIG))
+                self._client = session.client("s3", region_name=region, config=Config(**self._config))
             return self._client
 
 

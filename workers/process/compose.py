@@ -125,7 +125,7 @@ async def open_runtime(
     """
     if installed is None:
         installed = await require_usable(settings, services, wait=wait_for_migration)
-    storage = make_storage(settings, services)
+    storage = make_storage(settings, services, is_patient=wait_for_migration)
     if database is None:
         most = min(settings.connections, MOST_BESIDE_WORKERS)
         database = make_database(settings, services, most_connections=most - 1)

@@ -93,10 +93,15 @@ def make_direct_database(services: Services, *, most_connections: int) -> Databa
     return Database(parse_postgres_url(services.database_direct_url), most_connections=most_connections)
 
 
-def make_storage(settings: Settings, services: Services) -> Storage:
+def make_storage(settings: Settings, services: Services, *, is_patient: bool = False) -> Storage:
     """Return the storage; the caller closes it.
+
+    Args:
+        settings: as the environment says.
+        services: where everything is.
+        is_patient: a server that doesn't answer is waited for, as processes do.
 
     Raises:
         ValueError: STORAGE_URL has no backend or its folder can't be made.
     """
-    return open_storage(services.storage_url, settings.storage_public_url)
+    return open_storage(services.storage_url, settings.storage_public_url, is_patient=is_patient)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dramatiq
 import redis
@@ -19,6 +20,7 @@ import structlog
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.errors import BrokerError, ConnectionClosed
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from typing_extensions import override
 
 ACTOR_PREFIX = "ring_"
@@ -29,6 +31,9 @@ MOST_WAITING = 64
 """Wake-ups that wait in one queue: one per process that might be asleep is enough."""
 
 SEND_S = 1.0
+RABBIT_LIMITS = {"socket_timeout": "5", "stack_timeout": "5", "blocked_connection_timeout": "5"}
+"""Seconds, as pika's URLs name them: until the host takes a connection, greets, and takes what is published."""
+
 LISTEN_S = 10.0
 DEAF_S = 60.0
 """How long a Redis that refuses its user to listen isn't asked again; the process looks by its own clock meanwhile."""
@@ -197,8 +202,14 @@ class _Listener(Consumer):
 def make_broker(url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> Broker:
     """Return the broker that a URL names: Redis (redis://, rediss://, unix://) or RabbitMQ (amqp://, amqps://)."""
     if url.startswith("amqp"):
-        return RabbitmqBroker(url=url, middleware=middleware, confirm_delivery=False)
+        return RabbitmqBroker(url=_limited(url), middleware=middleware, confirm_delivery=False)
     return RedisWakeUps(url, middleware=middleware, lanes=lanes)
+
+
+def _limited(url: str) -> str:
+    """Return a URL of RabbitMQ with limits of time, where it has none of its own."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=urlencode(RABBIT_LIMITS | dict(parse_qsl(parts.query)))))
 
 
 def declare_wake_ups(broker: Broker, installation: str, queues: Iterable[str], wake: Callable[[], None]) -> None:
@@ -219,7 +230,10 @@ def send(broker: Broker, installation: str, queue: str) -> None:
     message: dramatiq.Message[Any] = dramatiq.Message(
         queue_name=name, actor_name=ACTOR_PREFIX + queue, args=(), kwargs={}, options={}
     )
-    broker.enqueue(message)
+    try:
+        broker.enqueue(message)
+    except AMQPConnectorException as error:  # the one that dramatiq doesn't translate: a host that doesn't greet
+        raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
 
 
 class WakeUpSender:

@@ -1,0 +1,81 @@
+"""A host that takes connections and never answers is waited for 5 s, whatever it should have been."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from dramatiq.errors import BrokerError
+
+from pipelines.errors import StorageUnavailableError
+from pipelines.settings import Settings
+from tests.integration.cli.calling import Darkroom
+from workers.process import wake_up
+from workers.process.compose import make_broker, make_storage
+from workers.services.services import Services
+
+AT_MOST_S = 9.0
+"""Five, and what a busy machine takes beside them."""
+
+
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """Address of a host whose kernel takes connections, and whose program never looks at them."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def in_time() -> Iterator[None]:
+    began_s = time.monotonic()
+    yield
+    assert time.monotonic() - began_s < AT_MOST_S
+
+
+def test_postgresql_that_never_answers_ends_a_command(
+    command: Darkroom, hung: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:word@{hung}/name")
+    monkeypatch.setenv("REDIS_URL", f"redis://{hung}")
+    monkeypatch.setenv("PROVIDER", "local")
+
+    with in_time():
+        ran = command("jobs", "list")
+
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "the database can't be reached" in ran.err
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_broker_that_never_answers_refuses_a_wake_up(hung: str, scheme: str) -> None:
+    broker = make_broker(f"{scheme}://{hung}/")
+
+    with in_time(), pytest.raises(BrokerError):
+        wake_up.send(broker, "installation", "default")
+
+
+def test_storage_that_never_answers_refuses_a_command(hung: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a-key")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{hung}")
+    settings = Settings(storage_url="s3://bucket", storage_public_url="https://pictures.example")
+    services = Services(
+        database_url="",
+        database_direct_url="",
+        redis_url="",
+        broker_url="",
+        storage_url="s3://bucket",
+        is_embedded=False,
+    )
+
+    async def ask() -> None:
+        storage = make_storage(settings, services)
+        try:
+            await storage.head("users/u/originals/i.jpg")
+        finally:
+            await storage.aclose()
+
+    with in_time(), pytest.raises(StorageUnavailableError):
+        asyncio.run(ask())
