@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -28,6 +29,19 @@ TEMPLATE = "darkroom_template"
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name that nobody can guess
 MEMORY_NEEDED = 5 << 30
 """Bytes that must be free there: each of four processes keeps up to 1 GiB of databases and log."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the processes that tests start the signals that `nohup` or a script has this one ignore.
+
+    A handler of ours ignores them here as well, and isn't inherited. The process that only deals out the tests keeps
+    them ignored, and with it those to which it deals until they come by here.
+    """
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -45,10 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_debug = "--debug" in own  # wherever it stands, as one adds it after an error
     given = [one for one in own if one != "--debug"] + given[len(own) :]
     signals: list[int] = []
+    # as in a script's background, where Ctrl-C is for others; not looked at later, when a command may ignore it to end
+    ignores_interrupts = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
     def terminate(number: int, _frame: FrameType | None) -> None:
         """Leave as with Ctrl-C, so that embedded services and workers of ours are stopped in order."""
         signals.append(number)
+        if ignores_interrupts:
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     # a SIGHUP that nohup has us ignore stays ignored

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +26,19 @@ def start(darkroom: Darkroom, errors: Path) -> Iterator[Start]:
     """Start the program in a process of its own, with the environment of `darkroom`."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: str) -> "subprocess.Popen[str]":
+    def run(*arguments: str, ignored: Collection[signal.Signals] = ()) -> "subprocess.Popen[str]":
+        def ignore() -> None:
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
+
         with errors.open("w") as stderr:
-            process = subprocess.Popen([PROGRAM, *arguments], text=True, stdout=subprocess.PIPE, stderr=stderr)
+            process = subprocess.Popen(
+                [PROGRAM, *arguments],
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                preexec_fn=ignore,  # noqa: PLW1509 - tests start one process at a time
+            )
         started.append(process)
         return process
 
@@ -39,12 +49,15 @@ def start(darkroom: Darkroom, errors: Path) -> Iterator[Start]:
         process.communicate(timeout=30)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_watching_is_left_cleanly(
-    start: Start, arrange: Arrange, errors: Path, number: signal.Signals, code: int
+@pytest.mark.parametrize(
+    ("number", "code", "ignored"),
+    [(signal.SIGINT, 130, ()), (signal.SIGTERM, 143, (signal.SIGINT, signal.SIGHUP)), (signal.SIGHUP, 129, ())],
+)
+def test_watching_is_left_cleanly(  # with SIGTERM also where a script or nohup has it ignore the others
+    start: Start, arrange: Arrange, errors: Path, number: signal.Signals, code: int, ignored: tuple[signal.Signals, ...]
 ) -> None:
     job_id = arrange(make_job)
-    process = start("jobs", "watch")
+    process = start("jobs", "watch", ignored=ignored)
     assert process.stdout is not None
     assert process.stdout.readline().startswith(f"{job_id}  enhance TIER_1K  PENDING")
 
