@@ -2,9 +2,12 @@
 
 import logging
 import os
+import socket
 import sys
+import threading
 from collections.abc import Mapping
-from typing import Final, TextIO
+from types import TracebackType
+from typing import Final, Literal, TextIO
 
 import structlog
 from typing_extensions import override
@@ -13,10 +16,12 @@ from config.masking import SecretMask
 from config.postgres_url import parse_postgres_url
 from config.settings import CoreSettings
 
-# Below WARNING these print URLs with keys, signatures and bodies, or a line per call.
+# Below WARNING these print URLs with keys, signatures and bodies, or a line per call, or what our own events say.
 CHATTY_LOGGERS: Final = (
-    "httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "pika", "PIL", "asyncio",
+    "httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "PIL", "asyncio", "alembic", "dramatiq",
 )  # fmt: skip
+# Logs each error that it also raises, with a traceback.
+SILENT_LOGGER: Final = "pika"
 # Secrets that other libraries read from the environment, and that their errors may repeat.
 SECRET_VARIABLES: Final = (
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "PGPASSWORD",
@@ -28,6 +33,8 @@ _SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
 
+
+_process_fields: dict[str, str] = {}
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +68,7 @@ def configure_logging(settings: CoreSettings, *, stream: TextIO | None = None) -
         stream: where lines go instead of stderr; stdout belongs to `ready` lines and --json.
     """
     stream = sys.stderr if stream is None else stream
-    log_format = settings.log_format or ("console" if stream.isatty() else "json")
+    log_format = settings.log_format or default_format(stream)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         _MaskingFormatter(
@@ -73,6 +80,7 @@ def configure_logging(settings: CoreSettings, *, stream: TextIO | None = None) -
     root.setLevel(settings.log_level.upper())
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger(SILENT_LOGGER).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -86,12 +94,39 @@ def configure_logging(settings: CoreSettings, *, stream: TextIO | None = None) -
     _warn_of_dropped_parameters(settings)
 
 
+def default_format(stream: TextIO) -> Literal["console", "json"]:
+    """Return the format of lines where LOG_FORMAT is unset."""
+    return "console" if stream.isatty() else "json"
+
+
+def name_process(**fields: str) -> None:
+    """Have every JSON line of this process carry these fields, such as its worker's id, beside its host and pid."""
+    _process_fields.update(fields)
+
+
+def log_uncaught() -> None:
+    """Log warnings and errors that nobody caught, which Python would write to stderr as text; for a whole process."""
+    logging.captureWarnings(True)  # noqa: FBT003 - the standard library's own
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt | SystemExit):
+        log.error("error_uncaught", exc_info=(kind, error or kind(), traceback))
+
+
+def _process_named(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {"host": socket.gethostname(), "pid": os.getpid(), **_process_fields, **event}
+
+
 def _renderers(log_format: str, *, colors: bool) -> list[structlog.typing.Processor]:
     if log_format == "console":
         # the default formatter prints the locals of every frame when rich is installed, and keys live there
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    return [_process_named, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
 
 
 def _value_mask(mask: SecretMask) -> structlog.typing.Processor:

@@ -43,6 +43,16 @@ class ProcessSettings(SettingGroup):
         default=25,
         description="Seconds that provider calls in flight get after SIGTERM; below the platform's kill delay (30)",
     )
+    max_jobs: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Jobs after which a worker process stops as at SIGTERM and another takes its place, against "
+        "memory that libraries lose; 0: never",
+    )
+    max_rss_mb: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Resident memory of a worker process, its pixel children not counted, in MB of 1,000,000 bytes, at "
+        "which it is replaced likewise once a job is over; it takes about 200 from its start; 0: never",
+    )
     stage_deadlines: _StageDeadlines = Field(
         default={},
         description="Seconds a stage may take, NAME=seconds,...; those not named keep their stage's own. Claims "

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 
-import dramatiq.cli
 import dramatiq.worker
 
 from config.log import configure_logging
 from pipelines.settings import Settings, load_settings
 from tests import slow_worker
 from tests.scripted_provider import stand_in
+from workers.process import master, supervised
 from workers.process.supervisor import READY_FD, WorkerProcesses, worker_environment
 from workers.process.wake_up import Lanes
 from workers.process.worker import WorkerProcess
@@ -77,14 +77,18 @@ class PreloadedWorkers(WorkerProcesses):
     """The supervisor and its processes as they are, dramatiq's master and its worker; only their imports are shared."""
 
     def _launch(self, command: Sequence[str], told: int) -> "PreloadedProcess":
-        return PreloadedProcess(command[command.index("dramatiq") :], self.environment, told)
+        assert self._pipe is not None
+        arguments = command[command.index("workers.process.master") :]
+        return PreloadedProcess(arguments, self.environment, told, self._pipe[0])
 
 
 class PreloadedProcess:
     """Such a process, with the part of `Popen` that a supervisor uses."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str], told: int) -> None:
-        inherited = [Connection(os.dup(descriptor)) for descriptor in (told, 1, 2)]
+    stderr = None
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str], told: int, supervisor: int) -> None:
+        inherited = [Connection(os.dup(descriptor)) for descriptor in (told, supervisor, 1, 2)]
         self._process = FORKS.Process(target=_be_dramatiq, args=(arguments, environment, *inherited))
         self._process.start()
         for one in inherited:
@@ -109,17 +113,22 @@ class PreloadedProcess:
 
 
 def _be_dramatiq(
-    arguments: list[str], environment: dict[str, str], told: Connection, out: Connection, err: Connection
+    arguments: list[str],
+    environment: dict[str, str],
+    told: Connection,
+    supervisor: Connection,
+    out: Connection,
+    err: Connection,
 ) -> None:
     os.setsid()
     os.dup2(out.fileno(), 1)
     os.dup2(err.fileno(), 2)
     os.environ.clear()
-    os.environ.update(environment | {READY_FD: str(told.fileno())})
+    os.environ.update(environment | {READY_FD: str(told.fileno()), supervised.SUPERVISOR_FD: str(supervisor.fileno())})
     dramatiq.worker.WORKER_TIMEOUT = int(os.environ["dramatiq_worker_timeout"])  # noqa: SIM112 - dramatiq's name
     multiprocessing.set_start_method("fork", force=True)  # as a process has it that no server forked
     sys.argv = arguments
-    sys.exit(dramatiq.cli.main())
+    sys.exit(master.main())
 
 
 def _live(environment: dict[str, str], opens: str | None, ready: Event) -> None:

@@ -1,6 +1,7 @@
 """What becomes of processes whose supervisor is gone."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import psutil
 from tests.acceptance.conftest import eventually
 from tests.acceptance.running import darkroom
 from tests.acceptance.test_faults_inside import worker_pids
+from tests.builders import make_job, money_violations
 
 AT_MOST_S = 10
 
@@ -36,6 +38,33 @@ async def test_workers_whose_supervisor_is_killed_sign_off_and_end_within_ten_se
         await all_gone(processes)
 
     assert not await worker_pids(fleet)
+
+
+async def test_lines_of_all_processes_are_json_and_those_of_jobs_name_worker_host_and_pid(fleet, tmp_path):
+    user, image = await fleet.stored_picture(balance=10)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+    environment = fleet.environment | {"DARKROOM_PROCESSES": "1", "DARKROOM_WARM_CHILDREN": "1"}
+    with darkroom("worker", environment=environment, folder=tmp_path) as worker:
+        await asyncio.to_thread(worker.says, '"event": "job_completed"', 60)
+        (row,) = await fleet.database.fetch("SELECT id::text, host, pid FROM darkroom.workers")
+        os.kill(row["pid"], signal.SIGABRT)  # of which faulthandler or nobody speaks
+        await asyncio.to_thread(worker.says, '"event": "worker_died"', 30)
+        worker.process.terminate()
+        assert await asyncio.to_thread(worker.ends, 30) == 0
+
+    lines = [json.loads(line) for line in worker.said.splitlines() if line != "ready"]
+    of_job = [line for line in lines if line.get("job_id") == job]
+    assert {line["event"] for line in of_job} >= {"job_claimed", "job_completed"}
+    assert {(line["worker_id"], line["host"], line["pid"]) for line in of_job} == {(row["id"], row["host"], row["pid"])}
+
+
+async def test_service_that_cannot_start_says_why_in_json(tmp_path):
+    with darkroom("worker", environment={"DARKROOM_LANE": "4"}, folder=tmp_path) as worker:
+        assert await asyncio.to_thread(worker.ends, 30) == 2
+
+    line = json.loads(worker.said)
+    assert (line["event"], line["exit_code"]) == ("command_failed", 2)
+    assert "did you mean DARKROOM_LANES?" in line["error"]
 
 
 async def test_worker_that_is_told_to_stop_and_then_orphaned_ends_in_order(fleet, tmp_path):
@@ -68,3 +97,22 @@ async def test_worker_that_starts_ends_with_its_master(fleet, tmp_path):
         os.kill(master.pid, signal.SIGKILL)
 
         await all_gone([forked])
+
+
+async def test_recycled_worker_finishes_its_call_and_loses_no_job_and_no_attempt(fleet):
+    user, image = await fleet.stored_picture(balance=20)
+    fleet.start(1, slow_s=0.3, max_jobs=2)
+
+    async def are_done():
+        jobs = await fleet.database.fetch("SELECT status FROM image_enhancement_jobs")
+        return [job["status"] for job in jobs] == ["COMPLETED"] * 8
+
+    for _ in range(8):
+        await make_job(fleet.database, user_id=user, image_id=image)
+    await eventually(are_done, 60)
+
+    claims = await fleet.database.fetch("SELECT DISTINCT worker_id, attempt FROM darkroom.stage_runs")
+    assert len({row["worker_id"] for row in claims} - {None}) > 1
+    assert {row["attempt"] for row in claims} == {1}
+    assert fleet.calls("generate") == 8
+    assert await money_violations(fleet.database) == []

@@ -18,6 +18,9 @@ from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED
 from workers.cli.lazy import HELP, LazyGroup, function_at
 from workers.cli.printed import printed_output
 
+SERVICES = frozenset({"up", "worker", "scheduler"})
+"""Commands whose lines are a log."""
+
 
 class Darkroom(LazyGroup):
     """The program: all commands, and the options that `main` takes out of whatever was typed."""
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
     except Exception as error:  # noqa: BLE001 - the one place where a command's error becomes a line
-        code = _report(error, is_debug=is_debug)
+        code = _report(error, is_debug=is_debug, is_service=given[0] in SERVICES)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -89,14 +92,16 @@ def program() -> Darkroom:
     )
 
 
-def _report(error: Exception, *, is_debug: bool) -> int:
-    from workers.cli.reporting import explain  # noqa: PLC0415 - needs every package that raises an error of its own
+def _report(error: Exception, *, is_debug: bool, is_service: bool) -> int:
+    from workers.cli.reporting import explain, logged  # noqa: PLC0415 - needs every package that raises an error of its own
 
     mask = SecretMask()
     code, line = explain(error)
     if is_debug:
         sys.stderr.write(mask("".join(traceback.format_exception(error))))
-    sys.stderr.write("darkroom: " + " ".join(mask(line).split()) + "\n")
+    line = " ".join(mask(line).split())
+    if not (is_service and logged(line, code)):
+        sys.stderr.write(f"darkroom: {line}\n")
     return code
 
 

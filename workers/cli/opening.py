@@ -9,7 +9,7 @@ from types import ModuleType
 
 import asyncpg
 
-from config.log import configure_logging
+from config.log import configure_logging, log_uncaught
 from config.service_settings import MOST_BESIDE_WORKERS
 from models.database import Database
 from models.schema.readiness import Installed, quick_look, read_recorded
@@ -41,6 +41,8 @@ def open_settings(*, is_service: bool) -> Settings:
     settings = known_settings()
     level = settings.log_level if is_service or "log_level" in settings.model_fields_set else "warning"
     configure_logging(settings.model_copy(update={"log_level": level}))
+    if is_service:
+        log_uncaught()
     return settings
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from config.log import default_format
 from pipelines.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.migrating import require_allowed, require_migrated
@@ -93,7 +94,7 @@ def _workers(
     if names is not None and not names:
         raise CommandUsageError("--queues names no queue; give names, separated by commas")
     # dramatiq gives its processes a pipe for stderr, so they can't see the terminal that their lines end on
-    os.environ.setdefault("LOG_FORMAT", "console" if sys.stderr.isatty() else "json")
+    os.environ.setdefault("LOG_FORMAT", default_format(sys.stderr))
     return WorkerProcesses(settings, services, processes=processes or settings.processes, lanes=lanes, queues=names)
 
 

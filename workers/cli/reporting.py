@@ -1,15 +1,19 @@
 """Every error as one line that says what to do. It is imported once there is an error to report."""
 
 import os
+import sys
 
 import asyncpg
+import structlog
 import typer
 
+from config.log import configure_logging, default_format
 from config.postgres_url import parse_postgres_url
 from config.settings import SettingsError
 from models.connections import DatabaseLostError, contention_of, is_cancelled
 from models.loss_words import loss_words
 from models.schema.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
+from pipelines.settings import Settings
 from workers.cli.failures import FAILED, USAGE, CommandError
 from workers.operations.errors import OperationError
 from workers.process.runtime import ModeMismatchError
@@ -91,3 +95,13 @@ def database_place() -> str:
         return f"PostgreSQL at {parse_postgres_url(url).place}" if url else "the embedded PostgreSQL"
     except ValueError:
         return "PostgreSQL"
+
+
+def logged(line: str, code: int) -> bool:
+    """Log why a service ended where its lines are JSON; return False where they are for a person."""
+    if (os.environ.get("LOG_FORMAT") or default_format(sys.stderr)) != "json":
+        return False
+    if not structlog.is_configured():  # the settings themselves are what is wrong
+        configure_logging(Settings(log_format="json"))
+    structlog.get_logger(__name__).error("command_failed", error=line, exit_code=code)
+    return True

@@ -1,21 +1,21 @@
-"""Reaping what becomes our child without our having started it: orphans of killed workers, under PID 1.
+"""Reaping what becomes our child without our having started it: orphans, under process 1.
 
-In a container the supervisor may be process 1, and then every orphan is its child when its parent dies. Nobody else
-waits for those, and each that isn't waited for keeps a place in the process table.
+In a container a command may be process 1, and then every orphan is its child when its parent dies: pixel children of
+a killed worker, what `docker exec` leaves. Nobody else waits for those, and each that isn't waited for keeps a place in
+the process table.
 """
 
-import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Collection
-
-import psutil
+import threading
+import time
 
 _PR_GET_CHILD_SUBREAPER = 37
+LOOK_S = 1.0
 
 
-def adopts_orphans() -> bool:
+def _adopts_orphans() -> bool:
     """Say whether orphans become children of this process: it is process 1, or was made a subreaper."""
     if os.getpid() == 1:
         return True
@@ -27,32 +27,62 @@ def adopts_orphans() -> bool:
 
 
 class Reaper:
-    """Waits for dead children that nobody of this process waits for."""
+    """Waits for dead children that nobody of this process waits for.
+
+    Attributes:
+        own: children that somebody does wait for, in his own time: their exit codes are left to him.
+    """
 
     def __init__(self) -> None:
-        self._seen: set[int] = set()
+        """Know of no child."""
+        self.own: set[int] = set()
+        self._first: int | None = None
+        self._has_begun = False
+        self._beginning = threading.Lock()
 
-    def look(self, own: Collection[int]) -> list[int]:
-        """Reap the children that were dead at the look before too; return their process ids.
+    def begin(self) -> None:
+        """Look from now on, in a thread, where orphans become children of this process."""
+        with self._beginning:
+            if not self._has_begun and _adopts_orphans():
+                threading.Thread(target=self._look_again_and_again, name="reaper", daemon=True).start()
+            self._has_begun = True
+
+    def look(self) -> list[int]:
+        """Reap children that were dead at the look before too; return their process ids.
 
         Whoever of this process started a child waits for it at once, so that one that is still there at the next look
-        is an orphan.
-
-        Args:
-            own: children that somebody does wait for, in his own time: their exit codes are left to him.
+        is an orphan. The kernel shows one dead child at a time, and needs no /proc for it, which may be another
+        namespace's.
         """
-        dead: set[int] = set()
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.Error):
-                if child.pid not in own and child.status() == psutil.STATUS_ZOMBIE:
-                    dead.add(child.pid)
-        reaped = [pid for pid in dead & self._seen if _reap(pid)]
-        self._seen = dead.difference(reaped)
+        reaped = []
+        while (dead := _dead_child()) is not None and dead not in self.own:
+            if dead != self._first:
+                self._first = dead
+                break
+            self._first = None
+            reaped += _reap(dead)
         return reaped
 
+    def _look_again_and_again(self) -> None:
+        while True:
+            time.sleep(LOOK_S)
+            self.look()
 
-def _reap(pid: int) -> bool:
+
+reaper = Reaper()
+"""This process's."""
+
+
+def _dead_child() -> int | None:
     try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return False
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # there is no child
+        return None
+    return None if found is None else found.si_pid
+
+
+def _reap(pid: int) -> list[int]:
+    try:
+        return [pid] if os.waitpid(pid, os.WNOHANG)[0] == pid else []
+    except ChildProcessError:  # somebody waited for it after all
+        return []

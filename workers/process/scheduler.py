@@ -11,6 +11,7 @@ import structlog
 from pipelines.settings import Settings
 from workers.operations.schedule import require_allowed_policies
 from workers.process.compose import open_runtime, warn_if_unheard
+from workers.process.reaper import reaper
 from workers.process.scheduler_loops import Scheduler
 from workers.process.unbuilt import warn_of_unbuilt
 from workers.services.services import Services
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 def run(settings: Settings, services: Services, on_ready: Callable[[], None]) -> int:
     """Run a scheduler until SIGTERM or SIGINT; return the exit code. Only in a main thread."""
+    reaper.begin()
     return asyncio.run(_run(settings, services, on_ready))
 
 

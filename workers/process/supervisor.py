@@ -23,7 +23,8 @@ from models.connections import DATABASE_ERRORS, DatabaseLostError
 from models.database import Database
 from models.queue.leases import sign_off
 from pipelines.settings import Settings
-from workers.process.reaper import Reaper, adopts_orphans
+from workers.process.output import pass_on
+from workers.process.reaper import reaper
 from workers.process.runtime import make_database
 from workers.process.supervised import SUPERVISOR_FD
 from workers.services.services import Services
@@ -52,7 +53,8 @@ REFUSED_EXIT_CODE = 78
 
 USAGE_EXIT_CODE = 2
 
-REAP_EVERY_S = 2.0
+LAST_LINES_S = 1.0
+"""How long what a process wrote last may take to be passed on once it has ended."""
 
 SIGN_OFF_RETRY_S = 0.5
 """How long after a death that couldn't be written the next try follows, for as long as the lease may last."""
@@ -84,6 +86,7 @@ class _Slot:
     started_s: float = 0.0
     backoff_s: float = BACKOFF_FIRST_S
     due_s: float = 0.0
+    output: threading.Thread | None = None
     is_ready: threading.Event = field(default_factory=threading.Event)
     listener: threading.Thread | None = None
 
@@ -116,11 +119,13 @@ class WorkerProcesses:
         self._is_refused = threading.Event()
         self._starting = threading.Lock()
         self._users_lock = services.users_lock
+        self._logs_json = self.environment.get("LOG_FORMAT") == "json"
         self._pipe: tuple[int, int] | None = None
 
     def start(self) -> None:
         """Start every process; `wait_ready` says when they work."""
         self._pipe = os.pipe()  # both ends stay with us, and the kernel closes the writing one when we end
+        reaper.begin()
         for slot in self._slots:
             self._start(slot)
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
@@ -153,15 +158,20 @@ class WorkerProcesses:
                 os.killpg(slot.process.pid, signal.SIGKILL)  # its session is its own: the master and its worker
                 slot.process.wait()
                 code = 1
+        self._hear_last_words()
+        return code
+
+    def _hear_last_words(self) -> None:
         until_s = time.monotonic() + SIGN_OFF_AT_STOP_S
         for slot in self._slots:
             if slot.listener is not None:  # one that had to be killed holds its jobs until this has signed it off
                 slot.listener.join(max(0.0, until_s - time.monotonic()))
+            if slot.output is not None:
+                slot.output.join(LAST_LINES_S)
         if self._pipe is not None:
             for descriptor in self._pipe:
                 os.close(descriptor)
             self._pipe = None
-        return code
 
     def run_forever(self, on_ready: Callable[[], None]) -> int:
         """Run until SIGTERM or SIGINT; return the exit code. Only in a main thread.
@@ -192,6 +202,10 @@ class WorkerProcesses:
         slot.started_s = time.monotonic()
         heard, told = os.pipe()  # not stdout: dramatiq's master passes that on to its own stderr
         slot.process = self._launch(command, told)
+        reaper.own.add(slot.process.pid)
+        if slot.process.stderr is not None:
+            slot.output = threading.Thread(target=pass_on, args=(slot.process.stderr,), daemon=True)
+            slot.output.start()
         os.close(told)
         listening = (slot, heard, self._database, self._lease_s)
         slot.listener = threading.Thread(target=_listen, args=listening, daemon=True)
@@ -206,27 +220,22 @@ class WorkerProcesses:
             # with the lock of our embedded services, which stay until a worker without us has let go of its jobs
             pass_fds=[told, self._pipe[0], *([] if self._users_lock is None else [self._users_lock])],
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE if self._logs_json else None,
             start_new_session=True,  # a Ctrl-C reaches us only, and we stop it in order
         )
 
     def _watch(self) -> None:
-        """Restart what has died, after its backoff, and reap what became our child."""
-        reaper, reaped_s = Reaper() if adopts_orphans() else None, 0.0
+        """Restart what has died, after its backoff."""
         while not self._is_stopping.wait(0.05):
-            if reaper is not None and time.monotonic() - reaped_s > REAP_EVERY_S:
-                reaped_s = time.monotonic()
-                reaper.look({slot.process.pid for slot in self._slots if slot.process is not None})
             for slot in self._slots:
                 if slot.process is None or slot.process.poll() is None:
                     continue
+                reaper.own.discard(slot.process.pid)
                 if slot.process.returncode == REFUSED_EXIT_CODE:
                     self._is_refused.set()
                     return
                 if slot.due_s == 0.0:
-                    lived_s = time.monotonic() - slot.started_s
-                    slot.backoff_s = BACKOFF_FIRST_S if lived_s > HEALTHY_S else min(BACKOFF_MOST_S, slot.backoff_s * 2)
-                    slot.due_s = time.monotonic() + slot.backoff_s
-                    log.warning("worker_died", exit_code=slot.process.returncode, restart_in_s=slot.backoff_s)
+                    slot.due_s = time.monotonic() + _backoff_s(slot)
                 elif time.monotonic() >= slot.due_s:
                     slot.due_s = 0.0
                     try:
@@ -236,6 +245,18 @@ class WorkerProcesses:
                     except OSError as error:  # no process to be had now: this one is tried again
                         slot.due_s = time.monotonic() + BACKOFF_MOST_S
                         log.exception("worker_not_started", error=str(error))
+
+
+def _backoff_s(slot: _Slot) -> float:
+    """Say what became of a slot's process, and return when another may follow."""
+    code = slot.process.returncode if slot.process is not None else None
+    if code == 0:
+        log.info("worker_ended")
+        return 0.0
+    lived_s = time.monotonic() - slot.started_s
+    slot.backoff_s = BACKOFF_FIRST_S if lived_s > HEALTHY_S else min(BACKOFF_MOST_S, slot.backoff_s * 2)
+    log.warning("worker_died", exit_code=code, restart_in_s=slot.backoff_s)
+    return slot.backoff_s
 
 
 def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None:

@@ -22,13 +22,14 @@ from dramatiq.middleware import AsyncIO
 from dramatiq.worker import Worker
 from typing_extensions import override
 
-from config.log import configure_logging, secret_mask
+from config.log import configure_logging, log_uncaught, name_process, secret_mask
 from models.schema.migrations.errors import MigrationError
 from pipelines.job_types import require_known_stages
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
 from workers.process.lease import LeaseThread
+from workers.process.recycling import Recycling
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.process.supervised import supervised
 from workers.process.supervisor import READY_FD, REFUSED_EXIT_CODE
@@ -69,6 +70,8 @@ class WorkerProcess:
         self._check_task: asyncio.Task[None] | None = None
         self._lease: LeaseThread | None = None
         self._start_task: asyncio.Task[None] | None = None
+        self._recycling = Recycling(settings)
+        self._is_recycled = False
 
     def listen_on(self, broker: Broker) -> None:
         """Hear this broker's wake-ups, once `start` knows the installation that they belong to."""
@@ -82,7 +85,12 @@ class WorkerProcess:
     async def start(self) -> None:
         """Open everything, take a lease, and begin to claim."""
         self._start_task = asyncio.current_task()
+        await self._open()
+        self._start_task = None
+
+    async def _open(self) -> None:
         settings = self._settings
+        name_process(worker_id=str(self.worker_id))
         warn_of_unbuilt(settings)
         services = self._stack.enter_context(embedded_services(settings))
         installed = await require_usable(settings, services, wait=True)
@@ -105,6 +113,7 @@ class WorkerProcess:
             lanes=self._lanes,
             pulse=lambda: lease.pulse,
             is_shut=tools.gate.is_shut,
+            after_job=self._recycle_if_due,
         )
         lease.begin(asyncio.get_running_loop(), claim_loop)
         await _once_set(lease.has_begun)
@@ -119,7 +128,7 @@ class WorkerProcess:
     async def stop(self) -> None:
         """Break off a start, let go of every job, sign off and close everything."""
         supervised.when_orphaned(self._hear_orphaned)
-        if self._start_task is not None and not self._start_task.done():  # it may wait for a database for ever
+        if self._start_task is not None:  # it may wait for a database for ever
             self._start_task.cancel()
             await asyncio.wait([self._start_task], timeout=START_END_S)
         if self._check_task is not None:
@@ -130,6 +139,16 @@ class WorkerProcess:
             await asyncio.to_thread(self._lease.stop)
         await self._stack.aclose()
         log.info("worker_stopped")
+
+    def _recycle_if_due(self) -> None:
+        """Stop as at SIGTERM when this process has had its time; the supervisor starts another."""
+        self._recycling.count_job()
+        reason = self._recycling.reason()
+        if reason is not None and self._claim_loop is not None and not self._is_recycled:
+            self._is_recycled = True
+            self._claim_loop.claim_no_more()  # dramatiq takes up to a second to hear the signal
+            log.info("worker_recycled", reason=reason, jobs=self._recycling.jobs, rss_mb=self._recycling.rss_mb)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _hear_orphaned(self) -> None:
         log.warning("worker_orphaned")
@@ -247,4 +266,5 @@ def main() -> None:
     settings = load_settings()
     require_known_stages(settings)
     configure_logging(settings)
+    log_uncaught()
     dramatiq.set_broker(make_worker_broker(settings))

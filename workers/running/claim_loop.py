@@ -57,6 +57,7 @@ class ClaimLoop:
         lanes: Lanes,
         pulse: Callable[[], Pulse],
         is_shut: Callable[[], Awaitable[bool]] | None = None,
+        after_job: Callable[[], None] | None = None,
     ) -> None:
         """Prepare the loop.
 
@@ -68,6 +69,7 @@ class ClaimLoop:
             lanes: told whether one is free.
             pulse: how long this process's session has lasted.
             is_shut: says whether no provider may be called now: then nothing is claimed.
+            after_job: called when the run of a job is over.
         """
         self._lanes = lanes
         self._settings = settings
@@ -77,6 +79,7 @@ class ClaimLoop:
         self._run_job = run_job
         self._pulse = pulse
         self._is_shut = is_shut
+        self._after_job = after_job
         self._running: dict[UUID, RunningJob] = {}
         self._given_up: set[UUID] = set()
         self._woken = asyncio.Event()
@@ -135,13 +138,17 @@ class ClaimLoop:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self._next_look_s)
 
+    def claim_no_more(self) -> None:
+        """Claim nothing from now on; what runs goes on until `stop`."""
+        self._is_stopping = True
+        self._woken.set()
+
     async def stop(self, grace_s: float) -> None:
         """Claim no more; give provider calls in flight their grace, and release everything else at once.
 
         The grace ends early with `end_grace`.
         """
-        self._is_stopping = True
-        self._woken.set()
+        self.claim_no_more()
         if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
             await asyncio.wait([self._looking], timeout=LOOK_END_S)
         for job in self._running.values():
@@ -221,6 +228,8 @@ class ClaimLoop:
         self._running.pop(job.claim.lease_token, None)
         self._lanes.set_free(self._free_lanes() > 0)  # jobs may have come back into their lanes
         self._woken.set()
+        if self._after_job is not None:
+            self._after_job()
 
     def _free_lanes(self) -> int:
         """Return how many more jobs may run. As many as there are lanes may wait outside of one, and no more."""

@@ -3,13 +3,17 @@
 import io
 import json
 import logging
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from config.log import configure_logging
+from config.log import configure_logging, name_process
 from config.masking import SecretMask
 from pipelines.settings import Settings
 
@@ -124,3 +128,39 @@ def test_log_without_a_format_is_json_away_from_a_terminal(capsys: pytest.Captur
     captured = capsys.readouterr()
     assert captured.out == ""
     assert json.loads(captured.err)["event"] == "job_claimed"
+
+
+def test_log_json_names_the_process_and_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.log._process_fields", {})
+    stream = configured("json")
+    name_process(worker_id="w1")
+
+    structlog.get_logger("test").info("job_claimed")
+
+    line = json.loads(stream.getvalue())
+    assert (line["worker_id"], line["host"], line["pid"]) == ("w1", socket.gethostname(), os.getpid())
+
+
+UNCAUGHT = """
+import threading, warnings
+from config.log import configure_logging, log_uncaught
+from pipelines.settings import Settings
+configure_logging(Settings(log_format="json"))
+log_uncaught()
+warnings.warn("an old name")
+def fail(): raise ValueError("in a thread")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+raise ValueError("at the end")
+"""
+
+
+def test_log_of_what_nobody_caught_is_json_too() -> None:
+    said = subprocess.run([sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False).stderr
+
+    warning, *errors = map(json.loads, said.splitlines())
+    assert "an old name" in warning["event"]
+    assert [error["event"] for error in errors] == ["error_uncaught"] * 2
+    assert "ValueError: in a thread" in errors[0]["exception"]
+    assert "ValueError: at the end" in errors[1]["exception"]

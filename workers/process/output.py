@@ -1,0 +1,67 @@
+"""What worker processes write to their stderr, passed on line by line: JSON as it is, everything else as an event.
+
+Our own lines are JSON. A traceback of a process that dies, a C library of a pixel child, or whoever else writes there
+knows nothing of that, and a collector of logs would see as many broken records as it has lines.
+"""
+
+import json
+import os
+import select
+import sys
+from typing import BinaryIO
+
+import structlog
+
+PAUSE_S = 0.2
+"""Lines that aren't JSON and follow each other by less are one text, such as a traceback."""
+
+CHUNK_BYTES = 65536
+
+log = structlog.get_logger(__name__)
+
+
+def pass_on(pipe: BinaryIO) -> None:
+    """Read a worker's stderr to its end; in a thread of its own."""
+    with pipe:
+        _Output().read(pipe.fileno())
+
+
+class _Output:
+    def __init__(self) -> None:
+        self._foreign: list[str] = []
+
+    def read(self, descriptor: int) -> None:
+        rest = b""
+        while True:
+            if self._foreign and not select.select([descriptor], [], [], PAUSE_S)[0]:
+                self._end_text()
+                continue
+            chunk = os.read(descriptor, CHUNK_BYTES)
+            if not chunk:
+                break
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._take(line.decode(errors="replace"))
+        if rest:
+            self._take(rest.decode(errors="replace"))
+        self._end_text()
+
+    def _take(self, line: str) -> None:
+        if _is_object(line):
+            self._end_text()
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        elif line.strip() or self._foreign:
+            self._foreign.append(line)
+
+    def _end_text(self) -> None:
+        if self._foreign:
+            log.warning("output_written", text="\n".join(self._foreign).rstrip())
+            self._foreign.clear()
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
