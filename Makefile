@@ -97,6 +97,7 @@ proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## the slow tests, hostile file
 	@$(BIN)/python -m bench.failing_gemini
 	@$(BIN)/python -m bench.pixels
 	@$(BIN)/python -m bench.ticks --seed $(SEED)
+	@$(BIN)/python -m bench.leftovers --seed $(SEED)
 	@$(MAKE) --no-print-directory chaos MINUTES=45
 
 SEED ?= 7

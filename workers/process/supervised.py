@@ -39,17 +39,25 @@ class Supervised:
 
     def __init__(self) -> None:
         """Prepare; nothing is watched yet."""
-        self.is_orphaned = threading.Event()
+        self.is_orphaned = False
+        self._is_hurried = False
         self._hearers: list[Callable[[], None]] = []
-        self._hearing = threading.Lock()
+        self._hearing = threading.RLock()  # a signal's handler may interrupt itself
 
-    def when_orphaned(self, hear: Callable[[], None]) -> None:
-        """Have a function called, in another thread, when the supervisor is gone; at once where it is already."""
+    def when_hurried(self, hear: Callable[[], None]) -> None:
+        """Have a function called, in whichever thread, when this process must end soon; at once where it is told so."""
         with self._hearing:
             self._hearers.append(hear)
-            is_late = self.is_orphaned.is_set()
-        if is_late:
-            hear()
+            if self._is_hurried:
+                hear()
+
+    def hurry(self) -> None:
+        """Tell this process, once, that nobody waits for the grace of its provider calls any more."""
+        with self._hearing:
+            if not self._is_hurried:
+                self._is_hurried = True
+                for hear in self._hearers:
+                    hear()
 
     def watch(self, *descriptors: int) -> None:
         """Watch pipes from a thread of its own, which hears none of this process's signals."""
@@ -71,12 +79,9 @@ class Supervised:
             if time.monotonic() - headless_since_s > HEADLESS_S:
                 log.error("worker_headless")
                 os._exit(HEADLESS_EXIT_CODE)
-        with self._hearing:
-            self.is_orphaned.set()
-            hearers = list(self._hearers)
-        for hear in hearers:
-            with contextlib.suppress(RuntimeError):  # its event loop is closed: it ends already
-                hear()
+        self.is_orphaned = True
+        with contextlib.suppress(RuntimeError):  # the event loop of who hears it is closed: it ends already
+            self.hurry()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(ORPHAN_S)
         os.killpg(0, signal.SIGKILL)  # the supervisor gave the master a session of its own

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 import uuid
 from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
@@ -51,8 +52,11 @@ EVENT_LOOK_S = 0.02
 START_END_S = 1.0
 """How long a start may take to end that is broken off."""
 
-ORPHAN_GRACE_S = 2.0
+HURRIED_GRACE_S = 2.0
 """How long provider calls in flight have without a supervisor: what follows must fit into ORPHAN_S."""
+
+ECHO_S = 1.0
+"""A SIGTERM that follows the first by less is the same: of a whole group each process hears it, and passes it on."""
 
 
 class WorkerProcess:
@@ -127,7 +131,7 @@ class WorkerProcess:
 
     async def stop(self) -> None:
         """Break off a start, let go of every job, sign off and close everything."""
-        supervised.when_orphaned(self._hear_orphaned)
+        supervised.when_hurried(self._hurry)
         if self._start_task is not None:  # it may wait for a database for ever
             self._start_task.cancel()
             await asyncio.wait([self._start_task], timeout=START_END_S)
@@ -150,10 +154,11 @@ class WorkerProcess:
             log.info("worker_recycled", reason=reason, jobs=self._recycling.jobs, rss_mb=self._recycling.rss_mb)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _hear_orphaned(self) -> None:
-        log.warning("worker_orphaned")
+    def _hurry(self) -> None:
+        if supervised.is_orphaned:
+            log.warning("worker_orphaned")
         if self._claim_loop is not None:
-            self._claim_loop.end_grace(ORPHAN_GRACE_S)
+            self._claim_loop.end_grace(HURRIED_GRACE_S)
 
 
 def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
@@ -242,27 +247,31 @@ def make_worker_broker(settings: Settings) -> Broker:
     return broker
 
 
-def _hear_sigterm_once() -> None:
-    """Let dramatiq's handler hear one SIGTERM; in the main thread, after it was set.
+def _hear_sigterms() -> None:
+    """Let dramatiq's handler hear the first SIGTERM only; in the main thread, after it was set.
 
     Its second one would end the main thread without any grace, and the process never, for its event loop has a thread
-    that isn't a daemon. Two come where a supervisor stops its workers and is killed meanwhile. Whoever takes too long
-    is killed by the supervisor, or without one after ORPHAN_S.
+    that isn't a daemon. Here that is impatience, which ends the grace and leaves the rest of the order.
     """
     stop = signal.getsignal(signal.SIGTERM)
+    heard_s: float | None = None
 
     def hear(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        with contextlib.suppress(SystemExit):  # it has heard one before us
-            if callable(stop):
-                stop(number, frame)
+        nonlocal heard_s
+        if heard_s is None:
+            heard_s = time.monotonic()
+            with contextlib.suppress(SystemExit):  # it has heard one before us
+                if callable(stop):
+                    stop(number, frame)
+        elif time.monotonic() - heard_s > ECHO_S:
+            supervised.hurry()
 
     signal.signal(signal.SIGTERM, hear)
 
 
 def main() -> None:
     """Set up the broker of this process; dramatiq's command line calls it after its fork."""
-    _hear_sigterm_once()
+    _hear_sigterms()
     settings = load_settings()
     require_known_stages(settings)
     configure_logging(settings)
