@@ -19,6 +19,8 @@ from workers.operations.errors import OperationError
 from workers.process.runtime import ModeMismatchError
 from workers.services.errors import EmbeddedServiceError
 
+log = structlog.get_logger(__name__)
+
 
 def explain(error: Exception) -> tuple[int, str]:
     """Return the exit code for an error and the line that says what to do about it."""
@@ -103,5 +105,5 @@ def logged(line: str, code: int) -> bool:
         return False
     if not structlog.is_configured():  # the settings themselves are what is wrong
         configure_logging(Settings(log_format="json"))
-    structlog.get_logger(__name__).error("command_failed", error=line, exit_code=code)
+    log.error("command_failed", error=line, exit_code=code)
     return True
