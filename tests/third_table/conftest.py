@@ -9,7 +9,7 @@ from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.schema.migrate import upgrade
 from tests.integration.queue.conftest import connect
-from tests.third_table.frames import TABLES
+from tests.third_table.ddl import TABLES
 
 __all__ = ["connect"]
 

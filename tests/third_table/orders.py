@@ -15,7 +15,7 @@ from pipelines.storage.storage import Storage
 from tests.chaos.added import AddedTable, AddedTables
 from tests.chaos.book import Submitted
 from tests.chaos.programs import CUT_OFF, Program
-from tests.third_table.frames import TABLES
+from tests.third_table.ddl import TABLES
 
 CUSTOMERS = range(1, 13)
 BUSY_CUSTOMERS = range(1, 9)
