@@ -19,6 +19,7 @@ INSERT INTO darkroom.provider_calls (job_type, job_id, user_id, attempt, provide
 VALUES ('enhance', 'old', 'somebody', 1, 'local', 'analyze', false);
 SELECT setval('darkroom.provider_calls_id_seq', 1, false);
 """
+FINISHED = "SELECT count(*) FROM darkroom.ticks WHERE task = 'regenerate-tokens' AND status = 'finished'"
 
 
 async def test_scheduler_makes_a_tick_that_is_due_without_being_asked(fleet):
@@ -35,16 +36,15 @@ async def test_scheduler_makes_a_tick_that_is_due_without_being_asked(fleet):
         assert process.stdout is not None
         assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
 
-        async def is_given():
-            return await balance_of(fleet.database, user_id) == 10
+        async def is_finished():  # which is written after what it gives
+            return await fleet.database.fetchval(FINISHED) > 0
 
-        await eventually(is_given, 20, "regeneration")
+        await eventually(is_finished, 20, "the tick's end")
     finally:
         process.terminate()
         code = await process.wait()
 
-    finished = "SELECT count(*) FROM darkroom.ticks WHERE task = 'regenerate-tokens' AND status = 'finished'"
-    assert await fleet.database.fetchval(finished) > 0
+    assert await balance_of(fleet.database, user_id) == 10
     assert code == 0
 
 

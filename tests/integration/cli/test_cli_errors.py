@@ -78,6 +78,7 @@ def test_provider_that_is_not_there_is_refused_by_every_command(
     darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("PROVIDER", "local,gemnii")
+    monkeypatch.setenv("LOG_FORMAT", "console")  # else `up` says it as an event
 
     ran = darkroom(*words)
 
