@@ -171,7 +171,9 @@ async def session_losses_translated(connection: Connection) -> AsyncIterator[Non
         if _is_told_to_end():  # the rollback met a lost connection, and its error took the cancellation's place
             raise asyncio.CancelledError from error
         is_late = isinstance(error, TimeoutError) and error.errno is None
-        if await _is_lost(error, connection, is_suspect=is_late or isinstance(error, CONNECTION_LOSS)):
+        # the driver is confused by a statement that follows at once on PostgreSQL's last word
+        is_suspect = is_late or isinstance(error, (*CONNECTION_LOSS, asyncpg.InternalClientError))
+        if await _is_lost(error, connection, is_suspect=is_suspect):
             raise DatabaseLostError(error) from error
         if is_late:
             raise asyncpg.QueryCanceledError("canceled at the driver's time limit for a statement") from error

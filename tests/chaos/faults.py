@@ -13,6 +13,7 @@ import redis
 from tests.chaos.book import Book, Injected
 from tests.chaos.fleet import Fleet, Started
 from tests.chaos.plan import Fault
+from tests.chaos.programs import GONE
 
 PAST_THE_LEASE_S = 3.0
 """How much longer than its lease a worker is stopped, at least; up to twice that."""
@@ -157,7 +158,7 @@ class Faults:
     async def _backends(self, choice: float) -> None:
         """Terminate a few sessions, whoever's they are."""
         at_s = time.time()
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        with contextlib.suppress(asyncpg.PostgresError, *GONE):
             connection = await asyncpg.connect(self._fleet.database_url, timeout=5)
             try:
                 count = await connection.fetchval(

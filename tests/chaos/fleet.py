@@ -18,6 +18,7 @@ import psutil
 from tests.chaos.added import AddedTables
 from tests.chaos.conditions import ROLE
 from tests.chaos.plan import Options
+from tests.chaos.programs import GONE
 from tests.chaos.registering import PLUGIN
 from tests.chaos.seams import CONTROL
 from workers.services.instance import EmbeddedInstance
@@ -195,7 +196,7 @@ class Fleet:
                     "SELECT id::text, pid FROM darkroom.workers WHERE lease_expires_at > now() ORDER BY started_at"
                 )
                 self._workers = {row["pid"]: row["id"] for row in rows}
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except (asyncpg.PostgresError, *GONE):
                 if connection is not None:
                     connection.terminate()
                 connection = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 
 import asyncpg
 import pytest
@@ -126,6 +127,25 @@ async def test_session_that_was_ended_between_two_statements_is_a_lost_database(
 
     with pytest.raises(DatabaseLostError):
         await database.run(go_on_after_the_end)
+
+
+@pytest.mark.parametrize("is_ended", [True, False], ids=["ended session", "sound session"])
+async def test_driver_that_is_confused_is_a_lost_database_where_the_session_is_ended(database, database_url, is_ended):
+    async def end(pid):
+        other = await asyncpg.connect(database_url)
+        await other.execute("SELECT pg_terminate_backend($1)", pid)
+        await other.close()
+
+    async def go_on_at_once(connection):
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        if is_ended:  # in another thread, so that the driver hasn't read of it yet
+            ending = threading.Thread(target=lambda: asyncio.run(end(pid)))
+            ending.start()
+            ending.join(10)
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    with pytest.raises(DatabaseLostError if is_ended else asyncpg.InternalClientError):
+        await database.run(go_on_at_once)
 
 
 async def test_server_that_is_not_there_is_a_lost_database():
