@@ -11,14 +11,18 @@ _RELATIONS: Final[dict[Kind, str]] = {
     "user": "public.users",
     "pipeline": "public.enhancement_pipelines",
 }
-_IS_ONE: Final = "SELECT EXISTS (SELECT FROM {relation} r WHERE r.id = $1)"
+_IS_ONE: Final[dict[Kind, str]] = {
+    "job": "SELECT EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[$1::text]))",
+    "user": "SELECT EXISTS (SELECT FROM public.users r WHERE r.id = $1)",
+    "pipeline": "SELECT EXISTS (SELECT FROM public.enhancement_pipelines r WHERE r.id = $1)",
+}
 # an index of a text column orders by its collation, so that a beginning is looked for in all rows
 _BEGINNING: Final = "SELECT r.id FROM {relation} r WHERE starts_with(r.id, $1) ORDER BY r.id LIMIT $2"
 
 
 async def ids_beginning(connection: Connection, kind: Kind, beginning: str, most: int) -> list[str]:
     """Return the ids of a kind that begin with a text, in order; where the text is an id, that one alone."""
-    relation = _RELATIONS[kind]
-    if await connection.fetchval(_IS_ONE.format(relation=relation), beginning):
+    if await connection.fetchval(_IS_ONE[kind], beginning):
         return [beginning]
-    return [row["id"] for row in await connection.fetch(_BEGINNING.format(relation=relation), beginning, most)]
+    beginnings = _BEGINNING.format(relation=_RELATIONS[kind])
+    return [row["id"] for row in await connection.fetch(beginnings, beginning, most)]

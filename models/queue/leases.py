@@ -6,7 +6,7 @@ from uuid import UUID
 
 from models.connections import Connection
 
-REVISION: Final = "darkroom_0003"
+REVISION: Final = "darkroom_0004"
 """The newest revision of our schema that this release knows; a test compares. A worker says it in its row."""
 
 _RENEW = """

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from models.connections import Connection
 
-HEADS: Final = frozenset({"application_0002", "darkroom_0003"})
+HEADS: Final = frozenset({"application_0002", "darkroom_0004"})
 """The newest revision of each branch; a database whose tables another tool made has only our own."""
 
-OWN_HEAD: Final = "darkroom_0003"
+OWN_HEAD: Final = "darkroom_0004"
 
 _LOOK: Final = """
 SELECT ARRAY(SELECT v.version_num FROM darkroom.alembic_version v) AS revisions,

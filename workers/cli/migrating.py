@@ -11,11 +11,22 @@ from workers.services.services import Services
 
 __all__ = ["require_allowed", "require_known_stages", "require_migrated", "upgrade_database"]
 
-_REPAIRED_BY_UPGRADE = frozenset({"not_installed", "behind", "not_recorded", "trigger_missing", "sequence_behind"})
+_REPAIRED_BY_UPGRADE = frozenset(
+    {
+        "not_installed",
+        "behind",
+        "not_recorded",
+        "object_missing",
+        "object_differs",
+        "trigger_missing",
+        "trigger_differs",
+        "sequence_behind",
+    }
+)
 
 
 async def require_migrated(settings: Settings, services: Services) -> None:
-    """Migrate embedded data where it is behind; a database of someone's own is never migrated unasked.
+    """Upgrade embedded data that isn't as this release makes it; a database of someone's own is never migrated unasked.
 
     Raises:
         CommandError: the database doesn't answer.

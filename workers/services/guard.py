@@ -31,8 +31,10 @@ def main(folder: Path, lock: int) -> None:
     # not made anew: the folder may be about to be removed
     turn, users = (os.open(folder / name, os.O_RDWR | os.O_CLOEXEC) for name in ("turn.lock", "users.lock"))
     unused_looks = 0
-    while folder.exists():
+    while True:
         time.sleep(LOOK_S)
+        if not (_is_at(turn, folder / "turn.lock") and _is_at(users, folder / "users.lock")):
+            return  # what runs there now has a guard of its own
         if not try_lock(turn, exclusive=True):
             unused_looks = 0  # somebody comes or leaves
             continue
@@ -44,6 +46,14 @@ def main(folder: Path, lock: int) -> None:
             return
         unlock(users)
         unlock(turn)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Say whether an open file still stands at its path; else the folder is gone, or another's with its own locks."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -299,4 +300,17 @@ def test_killed_users_leave_servers_that_stop_within_seconds(folder: Path, holde
     assert wait_until(lambda: not is_running(folder), timeout_s=10)
     assert wait_until(lambda: not is_locked(folder / "guard.lock"), timeout_s=1)
     with EmbeddedInstance(folder, postgres_settings=FAST) as instance:
+        assert psql(instance.database_url, "SELECT 1") == "1"
+
+
+def test_guard_of_a_removed_folder_leaves_the_servers_of_the_next_alone(folder: Path, holders: Holders) -> None:
+    kept = folder.with_name("kept")
+    subprocess.run(["cp", "-a", folder, kept], check=True)
+    holders.start(folder).ready().leave()  # its guard looks for a second or two longer
+
+    shutil.rmtree(folder)
+    subprocess.run(["cp", "-a", kept, folder], check=True)
+    with EmbeddedInstance(folder, postgres_settings=FAST) as instance:
+        time.sleep(4)  # three looks
+
         assert psql(instance.database_url, "SELECT 1") == "1"

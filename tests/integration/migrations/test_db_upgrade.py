@@ -67,7 +67,14 @@ async def add_job(db: asyncpg.Connection) -> None:
 async def test_upgrade_on_an_empty_database_applies_both_branches(url: str) -> None:
     result = await migrate.upgrade(url, prices=PRICES)
 
-    assert result.applied == ("application_0001", "application_0002", "darkroom_0001", "darkroom_0002", "darkroom_0003")
+    assert result.applied == (
+        "application_0001",
+        "application_0002",
+        "darkroom_0001",
+        "darkroom_0002",
+        "darkroom_0003",
+        "darkroom_0004",
+    )
     assert (result.is_adopted, result.mode, result.mode_before) == (False, "managed", None)
     assert await migrate.check(url) == []
     recorded = await migrate.recorded(url)
