@@ -167,9 +167,10 @@ def main() -> None:
             )
             try:
                 assert old.stdout is not None
-                first = old.stdout.readline()
-                assert first, log_path.read_text()
-                asyncio.run(run_beside(json.loads(first)))
+                # what it says before has another shape: structlog prints there until it is told where to
+                url = next((line for line in old.stdout if line.startswith('"')), None)
+                assert url, log_path.read_text()
+                asyncio.run(run_beside(json.loads(url)))
             finally:
                 old.communicate("\n", timeout=60)
         lines = log_path.read_text(errors="replace").splitlines()
