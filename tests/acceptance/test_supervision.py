@@ -11,7 +11,7 @@ import psutil
 from tests.acceptance.conftest import eventually
 from tests.acceptance.running import darkroom
 from tests.acceptance.test_faults_inside import worker_pids
-from tests.builders import make_job, money_violations
+from tests.builders import job_row, make_job, money_violations
 
 AT_MOST_S = 10
 
@@ -116,3 +116,35 @@ async def test_recycled_worker_finishes_its_call_and_loses_no_job_and_no_attempt
     assert {row["attempt"] for row in claims} == {1}
     assert fleet.calls("generate") == 8
     assert await money_violations(fleet.database) == []
+
+
+async def generating(fleet, calls=1):
+    """Submit a job; return its id, its user and its worker's process id once it is the given call's turn."""
+    user, image = await fleet.stored_picture(balance=20)
+    job = await make_job(fleet.database, user_id=user, image_id=image)
+
+    async def is_called():
+        return fleet.calls("generate") == calls
+
+    await eventually(is_called, 15)
+    return job, user, await fleet.holder_pid(job)
+
+
+async def completed(fleet, *jobs):
+    async def are_completed():
+        return all([(await job_row(fleet.database, job))["status"] == "COMPLETED" for job in jobs])
+
+    await eventually(are_completed, 15, f"the end of {jobs}")
+
+
+async def test_picture_that_has_come_is_stored_after_a_second_sigterm(fleet, monkeypatch):
+    monkeypatch.setenv("SLOW_PUT_S", "4.5")
+    fleet.start(1, shutdown_grace_s=20)
+    job, _, pid = await generating(fleet)
+
+    os.kill(pid, signal.SIGTERM)
+    await asyncio.sleep(1.2)
+    os.kill(pid, signal.SIGTERM)
+
+    await completed(fleet, job)
+    assert fleet.calls("generate") == 1

@@ -35,12 +35,13 @@ class Supervised:
 
     Attributes:
         is_orphaned: the supervisor, or the master of a worker, is gone.
+        hurried_s: when this process was told to end soon, by the monotonic clock; None until then.
     """
 
     def __init__(self) -> None:
         """Prepare; nothing is watched yet."""
         self.is_orphaned = False
-        self._is_hurried = False
+        self.hurried_s: float | None = None
         self._hearers: list[Callable[[], None]] = []
         self._hearing = threading.RLock()  # a signal's handler may interrupt itself
 
@@ -48,14 +49,14 @@ class Supervised:
         """Have a function called, in whichever thread, when this process must end soon; at once where it is told so."""
         with self._hearing:
             self._hearers.append(hear)
-            if self._is_hurried:
+            if self.hurried_s is not None:
                 hear()
 
     def hurry(self) -> None:
         """Tell this process, once, that nobody waits for the grace of its provider calls any more."""
         with self._hearing:
-            if not self._is_hurried:
-                self._is_hurried = True
+            if self.hurried_s is None:
+                self.hurried_s = time.monotonic()
                 for hear in self._hearers:
                     hear()
 

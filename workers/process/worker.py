@@ -53,7 +53,10 @@ START_END_S = 1.0
 """How long a start may take to end that is broken off."""
 
 HURRIED_GRACE_S = 2.0
-"""How long provider calls in flight have without a supervisor: what follows must fit into ORPHAN_S."""
+"""How long provider calls in flight have without a supervisor, and after a second SIGTERM.
+
+With ANSWER_S for pictures that have come it must leave 1.5 s of ORPHAN_S for signing off.
+"""
 
 ECHO_S = 1.0
 """A SIGTERM that follows the first by less is the same: of a whole group each process hears it, and passes it on."""
@@ -158,7 +161,8 @@ class WorkerProcess:
         if supervised.is_orphaned:
             log.warning("worker_orphaned")
         if self._claim_loop is not None:
-            self._claim_loop.end_grace(HURRIED_GRACE_S)
+            hurried_s = supervised.hurried_s or time.monotonic()
+            self._claim_loop.end_grace(max(0.0, hurried_s + HURRIED_GRACE_S - time.monotonic()))
 
 
 def _make_runner(runtime: Runtime, tools: Tools) -> Runner:

@@ -36,6 +36,9 @@ RELEASE_S = 2.0
 LOOK_END_S = 1.0
 """How long a look in flight may take to end when the process stops."""
 
+ANSWER_S = 2.5
+"""How much longer than calls in flight a job has whose picture has come: it is paid, and has only to be stored."""
+
 DATABASE_GONE_S = 1.0
 """How long to wait after PostgreSQL didn't answer."""
 
@@ -146,7 +149,7 @@ class ClaimLoop:
     async def stop(self, grace_s: float) -> None:
         """Claim no more; give provider calls in flight their grace, and release everything else at once.
 
-        The grace ends early with `end_grace`.
+        The grace ends early with `end_grace`. However it ends, a picture that has come may still be stored.
         """
         self.claim_no_more()
         if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
@@ -158,13 +161,19 @@ class ClaimLoop:
             await _all_or(over, self._tasks(), timeout_s=max(grace_s, RELEASE_S))
             over.cancel()
         for job in self._running.values():
+            if not job.holds_answer:
+                job.end(Ending.SHUTDOWN)
+        if self._running:
+            await asyncio.wait(self._tasks(), timeout=ANSWER_S)
+        for job in self._running.values():
             job.end(Ending.SHUTDOWN)
         if self._running:
             await asyncio.wait(self._tasks(), timeout=RELEASE_S)
 
     def end_grace(self, within_s: float) -> None:
         """Have `stop` release provider calls in flight, too, in a moment; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._loop.call_later, within_s, self._grace_over.set)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs any more
+            self._loop.call_soon_threadsafe(self._loop.call_later, within_s, self._grace_over.set)
 
     def _tasks(self) -> list["asyncio.Task[None]"]:
         return [job.task for job in self._running.values() if job.task is not None]

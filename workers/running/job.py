@@ -79,6 +79,11 @@ class RunningJob:
         """Note that a picture has come in this stage, which a process that stops lets be stored."""
         self._holds_answer = True
 
+    @property
+    def holds_answer(self) -> bool:
+        """Whether a picture has come in this stage."""
+        return self._holds_answer
+
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Let no look for lost claims cut off what the block commits: by then its claim may be gone by right."""

@@ -1,0 +1,88 @@
+"""A claim loop that is told to stop: what it waits for, and what it ends."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+
+from pipelines.settings import Settings
+from tests.builders import make_image, make_job, make_user, make_worker
+from workers.process.pulse import Pulse
+from workers.process.wake_up import Lanes
+from workers.running.claim_loop import ClaimLoop
+from workers.running.job import ToldToEndError
+
+
+class Running:
+    """A claim loop whose jobs do what a test says, and when each of them ended, and how."""
+
+    def __init__(self, database, worker_id, do):
+        self.lanes, self.ended_s, self.broken_off = Lanes(), {}, set()
+        self.jobs = {}
+        self._do = do
+        settings = Settings(lanes=8, queues=["default"], poll_s=0.1)
+        self.loop = ClaimLoop(settings, database, worker_id, self._run, lanes=self.lanes, pulse=lambda: Pulse(15))
+
+    async def _run(self, job):
+        self.jobs[job.claim.job_id] = job
+        try:
+            with job.told_to_end():
+                await self._do(job)
+        except ToldToEndError:
+            self.broken_off.add(job.claim.job_id)
+        self.ended_s[job.claim.job_id] = time.monotonic()
+
+
+@pytest.fixture
+async def begin(database):
+    """Begin a loop with so many jobs, whose ids come with it."""
+    tasks = []
+    user = await make_user(database, balance=100)
+    image = await make_image(database, user)
+
+    async def begin(do, *, jobs):
+        running = Running(database, await make_worker(database), do)
+        ids = [await make_job(database, user_id=user, image_id=image) for _ in range(jobs)]
+        tasks.append(asyncio.create_task(running.loop.run()))
+        async with asyncio.timeout(10):
+            while len(running.jobs) < jobs:  # noqa: ASYNC110 - set by a job
+                await asyncio.sleep(0.01)
+        return running, ids
+
+    yield begin
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize("is_hurried", [True, False])
+async def test_when_the_grace_ends_a_picture_that_has_come_has_a_moment_more(begin, is_hurried):
+    holding = []
+
+    async def call(job):
+        with job.calling():
+            if not holding:
+                holding.append(job.claim.job_id)
+                job.hold_answer()
+                await asyncio.sleep(2)
+            await asyncio.sleep(1 if job.claim.job_id in holding else 60)
+
+    running, ids = await begin(call, jobs=2)
+    (calling,) = set(ids) - set(holding)
+    began_s = time.monotonic()
+    if is_hurried:
+        running.loop.end_grace(1)
+
+    await running.loop.stop(30 if is_hurried else 2)
+
+    assert running.broken_off == {calling}
+    assert running.ended_s[calling] - began_s < 2.5
+
+
+def test_grace_of_a_loop_that_is_closed_can_be_ended(database_url):
+    async def make():
+        return ClaimLoop(Settings(), None, None, None, lanes=Lanes(), pulse=lambda: Pulse(15))
+
+    asyncio.run(make()).end_grace(1)
