@@ -45,7 +45,7 @@ class ProcessSettings(SettingGroup):
     )
     max_jobs: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Jobs after which a worker process stops as at SIGTERM and another takes its place, against "
+        description="Jobs after which a worker process claims no more, finishes what it runs and is replaced, against "
         "memory that libraries lose; 0: never",
     )
     max_rss_mb: Annotated[int, Field(ge=0)] = Field(

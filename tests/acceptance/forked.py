@@ -145,7 +145,7 @@ def _live(environment: dict[str, str], opens: str | None, ready: Event) -> None:
 async def _work(settings: Settings, ready: Event) -> None:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    process = WorkerProcess(settings, Lanes())
+    process = WorkerProcess(settings, Lanes(), end=told.set)
     await process.start()
     ready.set()
     await told.wait()

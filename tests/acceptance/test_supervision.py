@@ -11,7 +11,7 @@ import psutil
 from tests.acceptance.conftest import eventually
 from tests.acceptance.running import darkroom
 from tests.acceptance.test_faults_inside import worker_pids
-from tests.builders import job_row, make_job, money_violations
+from tests.builders import job_row, make_image, make_job, money_violations
 
 AT_MOST_S = 10
 
@@ -130,11 +130,61 @@ async def generating(fleet, calls=1):
     return job, user, await fleet.holder_pid(job)
 
 
+async def become_due(fleet, user):
+    """Have a process reach its limit of one job by a job that is over at once."""
+    failing = await make_job(fleet.database, user_id=user, image_id=await make_image(fleet.database, user))
+
+    async def is_over():
+        return await fleet.database.fetchval("SELECT 1 FROM darkroom.stage_runs WHERE job_id = $1", failing)
+
+    await eventually(is_over, 10)
+
+
 async def completed(fleet, *jobs):
     async def are_completed():
         return all([(await job_row(fleet.database, job))["status"] == "COMPLETED" for job in jobs])
 
     await eventually(are_completed, 15, f"the end of {jobs}")
+
+
+async def test_process_to_be_replaced_waits_for_a_call_that_takes_longer_than_the_grace(fleet):
+    fleet.start(1, slow_s=3, shutdown_grace_s=0, max_jobs=1)
+    job, user, pid = await generating(fleet)
+    await become_due(fleet, user)
+    assert await worker_pids(fleet) == {pid}
+
+    await completed(fleet, job)
+
+    assert fleet.calls("generate") == 1
+
+    async def is_replaced():
+        return await worker_pids(fleet) - {pid}
+
+    await eventually(is_replaced, 15)
+
+
+async def test_first_sigterm_to_a_process_to_be_replaced_leaves_calls_their_grace(fleet):
+    fleet.start(1, slow_s=4.5, shutdown_grace_s=20, max_jobs=1)
+    job, user, pid = await generating(fleet)
+    await become_due(fleet, user)
+    await asyncio.sleep(1.2)  # longer than an echo of a signal takes
+
+    os.kill(pid, signal.SIGTERM)
+
+    await completed(fleet, job)
+    assert fleet.calls("generate") == 1
+
+
+async def test_job_that_reaches_the_limit_in_the_grace_cuts_off_no_other(fleet):
+    fleet.start(1, slow_s=4.5, shutdown_grace_s=20, max_jobs=1)
+    job, _, pid = await generating(fleet)
+    await asyncio.sleep(2.5)
+    other, _, _ = await generating(fleet, calls=2)
+
+    os.kill(pid, signal.SIGTERM)
+
+    await completed(fleet, job, other)
+    assert fleet.calls("generate") == 2
 
 
 async def test_picture_that_has_come_is_stored_after_a_second_sigterm(fleet, monkeypatch):

@@ -78,7 +78,7 @@ def calls_so_far() -> int:
 
 async def work(settings: Settings, _job_id: str) -> None:
     """Be a worker until nothing is queued."""
-    process = worker.WorkerProcess(settings, Lanes())
+    process = worker.WorkerProcess(settings, Lanes(), end=lambda: None)
     await process.start()
     async with _open(settings) as runtime, asyncio.timeout(PATIENCE_S):
         while await runtime.database.fetchval("SELECT count(*) FROM darkroom.job_queue"):  # noqa: ASYNC110 - rows
@@ -88,7 +88,7 @@ async def work(settings: Settings, _job_id: str) -> None:
 
 async def work_and_be_told_to_stop(settings: Settings, _job_id: str) -> None:
     """Be a worker that is told to stop in the middle of a call."""
-    process = worker.WorkerProcess(settings.model_copy(update={"shutdown_grace_s": 0}), Lanes())
+    process = worker.WorkerProcess(settings.model_copy(update={"shutdown_grace_s": 0}), Lanes(), end=lambda: None)
     await process.start()
     async with asyncio.timeout(PATIENCE_S):
         while not calls_so_far():  # noqa: ASYNC110 - another process's file

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
 from types import FrameType
@@ -25,7 +26,7 @@ from typing_extensions import override
 
 from config.log import configure_logging, log_uncaught, name_process, secret_mask
 from models.schema.migrations.errors import MigrationError
-from pipelines.job_types import require_known_stages
+from pipelines.job_types import JOB_TYPES, require_known_stages, stage_deadlines
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
@@ -58,6 +59,9 @@ HURRIED_GRACE_S = 2.0
 With ANSWER_S for pictures that have come it must leave 1.5 s of ORPHAN_S for signing off.
 """
 
+RECORDING_S = 30.0
+"""How much longer than its stages a job may take before a process that is to be replaced ends all the same."""
+
 ECHO_S = 1.0
 """A SIGTERM that follows the first by less is the same: of a whole group each process hears it, and passes it on."""
 
@@ -65,8 +69,14 @@ ECHO_S = 1.0
 class WorkerProcess:
     """Everything that one process runs on its event loop."""
 
-    def __init__(self, settings: Settings, lanes: Lanes) -> None:
-        """Keep the settings; nothing is opened yet."""
+    def __init__(self, settings: Settings, lanes: Lanes, *, end: Callable[[], None]) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            settings: as the environment says.
+            lanes: told whether one is free.
+            end: has `stop` called, by whoever runs this process.
+        """
         self.worker_id = uuid.uuid4()
         self._settings = settings
         self._lanes = lanes
@@ -78,7 +88,8 @@ class WorkerProcess:
         self._lease: LeaseThread | None = None
         self._start_task: asyncio.Task[None] | None = None
         self._recycling = Recycling(settings)
-        self._is_recycled = False
+        self._recycle_task: asyncio.Task[None] | None = None
+        self._end = end
 
     def listen_on(self, broker: Broker) -> None:
         """Hear this broker's wake-ups, once `start` knows the installation that they belong to."""
@@ -135,6 +146,8 @@ class WorkerProcess:
     async def stop(self) -> None:
         """Break off a start, let go of every job, sign off and close everything."""
         supervised.when_hurried(self._hurry)
+        if self._recycle_task is not None:
+            self._recycle_task.cancel()
         if self._start_task is not None:  # it may wait for a database for ever
             self._start_task.cancel()
             await asyncio.wait([self._start_task], timeout=START_END_S)
@@ -148,14 +161,20 @@ class WorkerProcess:
         log.info("worker_stopped")
 
     def _recycle_if_due(self) -> None:
-        """Stop as at SIGTERM when this process has had its time; the supervisor starts another."""
+        """Begin to end when this process has had its time and isn't stopping; the supervisor starts another."""
         self._recycling.count_job()
         reason = self._recycling.reason()
-        if reason is not None and self._claim_loop is not None and not self._is_recycled:
-            self._is_recycled = True
-            self._claim_loop.claim_no_more()  # dramatiq takes up to a second to hear the signal
+        if reason is not None and self._claim_loop is not None and not self._claim_loop.is_stopping:
+            self._claim_loop.claim_no_more()
             log.info("worker_recycled", reason=reason, jobs=self._recycling.jobs, rss_mb=self._recycling.rss_mb)
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._recycle_task = asyncio.create_task(self._recycle(self._claim_loop), name="recycling")
+
+    async def _recycle(self, claim_loop: ClaimLoop) -> None:
+        """Let what runs finish, for as long as the deadlines of its stages let it; only then end."""
+        deadlines_s = stage_deadlines(self._settings)
+        longest_s = max(sum(deadlines_s[stage.name] for stage in one.stages) for one in JOB_TYPES.values())
+        await claim_loop.finish(longest_s + RECORDING_S)
+        self._end()
 
     def _hurry(self) -> None:
         if supervised.is_orphaned:
@@ -238,10 +257,10 @@ def _event_loop_thread() -> EventLoopThread:
     return thread
 
 
-def make_worker_broker(settings: Settings) -> Broker:
+def make_worker_broker(settings: Settings, end: Callable[[], None]) -> Broker:
     """Build the broker with our own middleware only: no retries, no time limits, no age limits meet a job."""
     lanes = Lanes()
-    process = WorkerProcess(settings, lanes)
+    process = WorkerProcess(settings, lanes, end=end)
     services = embedded_services(settings)
     url = settings.broker_url or settings.redis_url
     if url is None:  # the supervisor passes on what it opened; by hand, hold the embedded services ourselves
@@ -251,33 +270,40 @@ def make_worker_broker(settings: Settings) -> Broker:
     return broker
 
 
-def _hear_sigterms() -> None:
+def _hear_sigterms() -> Callable[[], None]:
     """Let dramatiq's handler hear the first SIGTERM only; in the main thread, after it was set.
 
     Its second one would end the main thread without any grace, and the process never, for its event loop has a thread
     that isn't a daemon. Here that is impatience, which ends the grace and leaves the rest of the order.
+
+    Returns:
+        What has dramatiq end this process as the first SIGTERM does, and doesn't count as one; in any thread.
     """
-    stop = signal.getsignal(signal.SIGTERM)
+    handle = signal.getsignal(signal.SIGTERM)
     heard_s: float | None = None
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def end() -> None:
+        with contextlib.suppress(SystemExit):  # it has heard one before
+            if callable(handle):
+                handle(signal.SIGTERM, None)
+
+    def hear(_number: int, _frame: FrameType | None) -> None:
         nonlocal heard_s
         if heard_s is None:
             heard_s = time.monotonic()
-            with contextlib.suppress(SystemExit):  # it has heard one before us
-                if callable(stop):
-                    stop(number, frame)
+            end()
         elif time.monotonic() - heard_s > ECHO_S:
             supervised.hurry()
 
     signal.signal(signal.SIGTERM, hear)
+    return end
 
 
 def main() -> None:
     """Set up the broker of this process; dramatiq's command line calls it after its fork."""
-    _hear_sigterms()
+    end = _hear_sigterms()
     settings = load_settings()
     require_known_stages(settings)
     configure_logging(settings)
     log_uncaught()
-    dramatiq.set_broker(make_worker_broker(settings))
+    dramatiq.set_broker(make_worker_broker(settings, end))

@@ -141,10 +141,26 @@ class ClaimLoop:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self._next_look_s)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing is claimed any more."""
+        return self._is_stopping
+
     def claim_no_more(self) -> None:
-        """Claim nothing from now on; what runs goes on until `stop`."""
+        """Claim nothing from now on, and leave wake-ups to others; what runs goes on until `stop`."""
         self._is_stopping = True
+        self._lanes.set_free(False)
         self._woken.set()
+
+    async def finish(self, within_s: float) -> None:
+        """Claim no more, and return when nothing runs any more, in a lane or outside of one, or after so long."""
+        self.claim_no_more()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                if self._looking is not None:  # what it claims is to be finished, too
+                    await asyncio.wait([self._looking])
+                if self._running:
+                    await asyncio.wait(self._tasks())
 
     async def stop(self, grace_s: float) -> None:
         """Claim no more; give provider calls in flight their grace, and release everything else at once.
@@ -180,7 +196,7 @@ class ClaimLoop:
 
     async def _look(self) -> None:
         is_tick = time.monotonic() - self._looked_around_s >= self._settings.poll_s
-        if self._free_lanes() <= 0 or self._is_stopping:
+        if self._free_lanes() <= 0:
             return
         if is_tick:
             self._looked_around_s = time.monotonic()
@@ -212,7 +228,7 @@ class ClaimLoop:
             return 0
         for queue in self._settings.queues:
             most = self._free_lanes()
-            if most <= 0 or self._is_stopping:
+            if most <= 0:
                 break
             taken = await take(self._database, self._worker_id, queue, most, self._deadlines_s)
             for one in taken.claims:
@@ -242,6 +258,8 @@ class ClaimLoop:
 
     def _free_lanes(self) -> int:
         """Return how many more jobs may run. As many as there are lanes may wait outside of one, and no more."""
+        if self._is_stopping:
+            return 0
         lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())
         return lanes - len(self._running) + min(outside, lanes)
 

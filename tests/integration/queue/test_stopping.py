@@ -1,4 +1,4 @@
-"""A claim loop that is told to stop: what it waits for, and what it ends."""
+"""A claim loop that is told to stop: what it still claims, what it waits for, and what it ends."""
 
 import asyncio
 import contextlib
@@ -55,6 +55,35 @@ async def begin(database):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def test_loop_that_finishes_waits_for_jobs_outside_of_their_lanes_and_claims_no_more(database, begin):
+    async def wait_outside(job):
+        job.leave_lane()
+        await asyncio.sleep(1)
+
+    running, (first,) = await begin(wait_outside, jobs=1)
+    finishing = asyncio.create_task(running.loop.finish(30))
+    await asyncio.sleep(0)
+    row = await database.fetchrow('SELECT "userId", "imageId" FROM image_enhancement_jobs WHERE id = $1', first)
+    await make_job(database, user_id=row["userId"], image_id=row["imageId"])
+    assert not await asyncio.to_thread(running.lanes.wait, 0)
+
+    await finishing
+
+    assert running.ended_s.keys() == {first}
+    assert running.broken_off == set()
+    assert not running.lanes.wait(0)  # wake-ups are for others
+
+
+async def test_loop_finishes_within_its_time_and_breaks_nothing_off(begin):
+    running, ids = await begin(lambda _job: asyncio.sleep(1), jobs=2)
+
+    await running.loop.finish(0.1)
+
+    assert running.ended_s == {}
+    await running.loop.stop(0)
+    assert running.broken_off == set(ids)
 
 
 @pytest.mark.parametrize("is_hurried", [True, False])
