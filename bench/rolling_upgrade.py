@@ -5,6 +5,8 @@ role of their own insert, submit and cancel throughout. Goal: no error in any lo
 no lost job.
 
     .venv/bin/python -m bench.rolling_upgrade [COMMIT]
+
+COMMIT is one whose stages have a StageName; those from c4acb30 on need another old side.
 """
 
 import asyncio

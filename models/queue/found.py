@@ -36,7 +36,6 @@ class LostClaim:
     """A claim that nobody holds. `kills` is how many claims of the job were lost at this stage before."""
 
     job: Found
-    lease_token: UUID
     max_attempts: int
     is_dead: bool
     kills: int
@@ -44,7 +43,7 @@ class LostClaim:
     @classmethod
     def of(cls, row: Record) -> Self:
         """Build it from a row of what rescue looks for."""
-        return cls(Found.of(row), row["lease_token"], row["max_attempts"], row["is_dead"], row["kills"])
+        return cls(Found.of(row), row["max_attempts"], row["is_dead"], row["kills"])
 
 
 @dataclass(frozen=True, slots=True)

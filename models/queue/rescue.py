@@ -260,7 +260,7 @@ async def _rescue(
         # a claim that has moved on since was alive: its verdict would name the wrong stage, and count a kill there
         "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
         f" AND {_lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
-        [str(claim.lease_token), not_after.isoformat(), claim.job.stage, settled_at.isoformat()],
+        [str(claim.job.lease_token), not_after.isoformat(), claim.job.stage, settled_at.isoformat()],
         lock_timeout_ms,
     )
 
