@@ -26,7 +26,7 @@ class Running:
     def says(self, words: str, within_s: float) -> str:
         """Wait until it has said some words; return all that it has said."""
         until_s = time.monotonic() + within_s
-        while words not in self.said:
+        while words not in "\n" + self.said:  # a line may be the first: logs come by another way than `ready`
             assert time.monotonic() < until_s, f"{words!r} wasn't said within {within_s} s, but:\n{self.said}"
             time.sleep(0.05)
         return self.said
