@@ -118,7 +118,7 @@ CANCEL = "UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id
 
 
 FEW, MANY = 1_500, 6_000
-MOST_TIMES = 9
+MOST_TIMES = 12
 """Four times the rows take four times the work, and sixteen times where each row is compared with each other one."""
 
 
