@@ -68,7 +68,8 @@ async def test_rights_taken_from_a_role_before_its_workers_start_end_the_supervi
     everything = OURS + "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA darkroom TO {role};"
     await fleet.database.run(lambda connection: connection.execute(everything.format(role=role)))
     revoke = f"REVOKE UPDATE ON darkroom.job_queue FROM {role}"
-    with darkroom("worker", environment=environment, folder=tmp_path) as worker:
+    # `up`, whose scheduler could go on for ever without any worker
+    with darkroom("up", environment=environment, folder=tmp_path) as worker:
         await asyncio.to_thread(worker.says, "\nready\n", 60)
         (pid,) = await worker_pids(fleet)
         await fleet.database.run(lambda connection: connection.execute(revoke))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from typing import Annotated
@@ -95,7 +96,14 @@ def _workers(
         raise CommandUsageError("--queues names no queue; give names, separated by commas")
     # dramatiq gives its processes a pipe for stderr, so they can't see the terminal that their lines end on
     os.environ.setdefault("LOG_FORMAT", default_format(sys.stderr))
-    return WorkerProcesses(settings, services, processes=processes or settings.processes, lanes=lanes, queues=names)
+    return WorkerProcesses(
+        settings,
+        services,
+        processes=processes or settings.processes,
+        lanes=lanes,
+        queues=names,
+        on_refused=lambda: os.kill(os.getpid(), signal.SIGTERM),
+    )
 
 
 def _prepare(settings: Settings, services: Services) -> None:

@@ -1,5 +1,6 @@
 """A worker's master: dramatiq's command line, in a process that ends with its supervisor, which starts it."""
 
+import gc
 import logging
 import os
 import sys
@@ -21,9 +22,12 @@ def main() -> int:
             supervised.watch(descriptor, ends_with_us)
 
     os.register_at_fork(after_in_child=watch_in_worker)
+    gc.disable()  # until the worker has started: what it imports is no garbage
     # what it says of its worker's end, the supervisor says in our words
     logging.getLogger("dramatiq.MainProcess").setLevel(logging.CRITICAL + 1)
-    return int(run_dramatiq())  # type: ignore[no-untyped-call]  # dramatiq left it untyped
+    code = int(run_dramatiq())  # type: ignore[no-untyped-call]  # dramatiq left it untyped
+    gc.freeze()  # the interpreter's own end needn't look through it all
+    return code
 
 
 if __name__ == "__main__":

@@ -104,8 +104,19 @@ class WorkerProcesses:
         processes: int,
         lanes: int | None = None,
         queues: Sequence[str] | None = None,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare; nothing is started yet."""
+        """Prepare; nothing is started yet.
+
+        Args:
+            settings: as the environment says.
+            services: what this process has opened.
+            processes: how many worker processes are kept running.
+            lanes: jobs at once per process; DARKROOM_LANES where it isn't given.
+            queues: queues to take from; DARKROOM_QUEUES where it isn't given.
+            on_refused: called, in a thread, when a worker has found that it can't work with this configuration, and has
+                said why. None is started again; whoever runs them is to stop.
+        """
         self.environment = worker_environment(settings, services)
         self._database = make_database(settings, services, most_connections=1)
         self._lease_s = settings.lease_s
@@ -116,7 +127,8 @@ class WorkerProcesses:
         self._grace_s = settings.shutdown_grace_s
         self._slots = [_Slot(number) for number in range(processes)]
         self._is_stopping = threading.Event()
-        self._is_refused = threading.Event()
+        self._is_refused = False
+        self._on_refused = on_refused
         self._starting = threading.Lock()
         self._users_lock = services.users_lock
         self._logs_json = self.environment.get("LOG_FORMAT") == "json"
@@ -141,7 +153,11 @@ class WorkerProcesses:
         return [slot.process.pid for slot in self._slots if slot.process and slot.process.poll() is None]
 
     def stop(self, timeout_s: float | None = None) -> int:
-        """Stop all processes with SIGTERM and wait; return 0, or 1 if one had to be killed."""
+        """Stop all processes with SIGTERM and wait.
+
+        Returns:
+            0; 1 if one had to be killed; 2 where one found that it can't work with this configuration.
+        """
         with self._starting:  # whoever is being started is stopped, too
             self._is_stopping.set()
         for slot in self._slots:
@@ -159,7 +175,7 @@ class WorkerProcesses:
                 slot.process.wait()
                 code = 1
         self._hear_last_words()
-        return code
+        return USAGE_EXIT_CODE if self._is_refused else code
 
     def _hear_last_words(self) -> None:
         until_s = time.monotonic() + SIGN_OFF_AT_STOP_S
@@ -174,19 +190,15 @@ class WorkerProcesses:
             self._pipe = None
 
     def run_forever(self, on_ready: Callable[[], None]) -> int:
-        """Run until SIGTERM or SIGINT; return the exit code. Only in a main thread.
-
-        Returns 2 where a worker found that it can't work with this configuration, and has said why.
-        """
+        """Run until SIGTERM or SIGINT; return what `stop` does. Only in a main thread."""
         signals: list[int] = []  # an Event's own lock may be held by the very wait that a handler interrupts
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: signals.append(number))
         self.start()
         threading.Thread(target=self._announce, args=(on_ready,), daemon=True).start()
-        while not signals and not self._is_refused.is_set():
+        while not signals:
             time.sleep(0.1)
-        code = self.stop()
-        return USAGE_EXIT_CODE if self._is_refused.is_set() else code
+        return self.stop()
 
     def _announce(self, on_ready: Callable[[], None]) -> None:
         for slot in self._slots:
@@ -232,7 +244,8 @@ class WorkerProcesses:
                     continue
                 reaper.own.discard(slot.process.pid)
                 if slot.process.returncode == REFUSED_EXIT_CODE:
-                    self._is_refused.set()
+                    self._is_refused = True
+                    self._on_refused()
                     return
                 if slot.due_s == 0.0:
                     slot.due_s = time.monotonic() + _backoff_s(slot)

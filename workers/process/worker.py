@@ -6,6 +6,7 @@ on the event loop of its AsyncIO middleware.
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -34,7 +35,7 @@ from workers.process.lease import LeaseThread
 from workers.process.recycling import Recycling
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.process.supervised import supervised
-from workers.process.supervisor import READY_FD, REFUSED_EXIT_CODE
+from workers.process.supervisor import KILL_AFTER_S, READY_FD, REFUSED_EXIT_CODE
 from workers.process.tools import Tools, open_tools
 from workers.process.unbuilt import warn_of_unbuilt
 from workers.process.wake_up import Lanes, declare_wake_ups
@@ -47,6 +48,7 @@ from workers.services.services import embedded_services
 log = structlog.get_logger(__name__)
 
 FAILED_START_EXIT_CODE = 75
+HUNG_EXIT_CODE = 70
 
 EVENT_LOOK_S = 0.02
 
@@ -62,8 +64,10 @@ With ANSWER_S for pictures that have come it must leave 1.5 s of ORPHAN_S for si
 RECORDING_S = 30.0
 """How much longer than its stages a job may take before a process that is to be replaced ends all the same."""
 
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 ECHO_S = 1.0
-"""A SIGTERM that follows the first by less is the same: of a whole group each process hears it, and passes it on."""
+"""A signal that follows the first by less is the same: of a whole group each process hears it, and passes it on."""
 
 
 class WorkerProcess:
@@ -174,6 +178,10 @@ class WorkerProcess:
         deadlines_s = stage_deadlines(self._settings)
         longest_s = max(sum(deadlines_s[stage.name] for stage in one.stages) for one in JOB_TYPES.values())
         await claim_loop.finish(longest_s + RECORDING_S)
+        # no supervisor waits for this end, so that nobody else would end a process that hangs in it
+        kill = threading.Timer(self._settings.shutdown_grace_s + KILL_AFTER_S, os._exit, (HUNG_EXIT_CODE,))
+        kill.daemon = True
+        kill.start()
         self._end()
 
     def _hurry(self) -> None:
@@ -270,14 +278,14 @@ def make_worker_broker(settings: Settings, end: Callable[[], None]) -> Broker:
     return broker
 
 
-def _hear_sigterms() -> Callable[[], None]:
-    """Let dramatiq's handler hear the first SIGTERM only; in the main thread, after it was set.
+def _handle_end_signals() -> Callable[[], None]:
+    """Let dramatiq's handler hear the first of the signals that end us, only; in the main thread, after it was set.
 
     Its second one would end the main thread without any grace, and the process never, for its event loop has a thread
-    that isn't a daemon. Here that is impatience, which ends the grace and leaves the rest of the order.
+    that isn't a daemon. Here a second one is impatience, which ends the grace and leaves the rest of the order.
 
     Returns:
-        What has dramatiq end this process as the first SIGTERM does, and doesn't count as one; in any thread.
+        What has dramatiq end this process as a first signal does, and doesn't count as one; in any thread.
     """
     handle = signal.getsignal(signal.SIGTERM)
     heard_s: float | None = None
@@ -295,13 +303,16 @@ def _hear_sigterms() -> Callable[[], None]:
         elif time.monotonic() - heard_s > ECHO_S:
             supervised.hurry()
 
-    signal.signal(signal.SIGTERM, hear)
+    for number in END_SIGNALS:
+        signal.signal(number, hear)
     return end
 
 
 def main() -> None:
     """Set up the broker of this process; dramatiq's command line calls it after its fork."""
-    end = _hear_sigterms()
+    gc.freeze()  # what was imported stays, and no later look for garbage has to go through it
+    gc.enable()
+    end = _handle_end_signals()
     settings = load_settings()
     require_known_stages(settings)
     configure_logging(settings)

@@ -122,12 +122,12 @@ class RunningJob:
             self.end(Ending.CLAIM_LOST)
 
     def shut_down(self, *, has_grace: bool) -> None:
-        """End the run because the process stops; with a result or a paid call in hand, after its stage.
+        """End the run because the process stops; with a picture that has come, or while it records, after its stage.
 
         Args:
             has_grace: provider calls in flight get time to answer.
         """
-        if self._is_recording or (has_grace and (self._calls > 0 or self._holds_answer)):
+        if self._is_recording or self._holds_answer or (has_grace and self._calls > 0):
             self._ends_after_stage = True
         else:
             self.end(Ending.SHUTDOWN)

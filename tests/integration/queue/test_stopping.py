@@ -86,8 +86,8 @@ async def test_loop_finishes_within_its_time_and_breaks_nothing_off(begin):
     assert running.broken_off == set(ids)
 
 
-@pytest.mark.parametrize("is_hurried", [True, False])
-async def test_when_the_grace_ends_a_picture_that_has_come_has_a_moment_more(begin, is_hurried):
+@pytest.mark.parametrize(("grace_s", "is_hurried"), [(30, True), (2, False), (0, False)])
+async def test_when_the_grace_ends_a_picture_that_has_come_has_a_moment_more(begin, grace_s, is_hurried):
     holding = []
 
     async def call(job):
@@ -104,7 +104,7 @@ async def test_when_the_grace_ends_a_picture_that_has_come_has_a_moment_more(beg
     if is_hurried:
         running.loop.end_grace(1)
 
-    await running.loop.stop(30 if is_hurried else 2)
+    await running.loop.stop(grace_s)
 
     assert running.broken_off == {calling}
     assert running.ended_s[calling] - began_s < 2.5
