@@ -36,11 +36,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("policy", ["monthly", "drip"])
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, day=st.integers(0, 40), minutes_per_step=st.sampled_from([1, 7, 60]))
 async def test_any_history_equals_the_oracle(database: Database, make_clockwork, policy, steps, day, minutes_per_step):
     clockwork = make_clockwork(regeneration=policy)

@@ -36,9 +36,7 @@ async def renew(make_clockwork, at: datetime) -> dict[str, int]:
     return counts
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, day=st.integers(0, 40), most=st.sampled_from([0, 30, 1000]))
 async def test_any_year_equals_the_oracle(database: Database, make_clockwork, steps, day, most):
     start = START + timedelta(days=day)

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.cropping import CropSuggestion, crop_box
@@ -48,7 +48,6 @@ def test_suggestion_of_no_number_is_refused(number: float) -> None:
         suggested(0, number, 1, 1)
 
 
-@settings(deadline=None)  # a busy machine is no counterexample
 @given(fractions, fractions, fractions, fractions, sides, sides)
 def test_crop_box_is_never_empty_and_never_leaves_the_image(
     x: float, y: float, width: float, height: float, width_px: int, height_px: int
@@ -63,7 +62,6 @@ def test_crop_box_is_never_empty_and_never_leaves_the_image(
     assert box.width * box.height >= 0.25 * width_px * height_px
 
 
-@settings(deadline=None)  # a busy machine is no counterexample
 @given(sides, sides, st.integers(1, 4096))
 def test_fit_gives_the_long_side_exactly_and_no_side_0(width_px: int, height_px: int, long_side_px: int) -> None:
     fitted = fit_long_side(width_px, height_px, long_side_px)
