@@ -429,6 +429,6 @@ async def test_jobs_that_are_held_keep_no_other_claim_from_its_rescue(database, 
         await holder.execute(
             "SELECT FROM public.image_enhancement_jobs WHERE id NOT IN ($1, $2) FOR UPDATE", first, last
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await job_row(database, last))["status"] != "PENDING":
                 await rescue_lost_claims(database, None)
