@@ -2,11 +2,10 @@
 
 import gc
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import typer
@@ -17,6 +16,7 @@ from config.masking import SecretMask
 from workers.cli.catalogue import COMMANDS, STATUS, VERSION
 from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED
 from workers.cli.lazy import HELP, LazyGroup, function_at
+from workers.cli.leaving import signals_heard
 from workers.cli.printed import printed_output
 
 SERVICES = frozenset({"up", "worker", "scheduler"})
@@ -48,39 +48,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = given[: given.index("--")] if "--" in given else given
     is_debug = "--debug" in own  # wherever it stands, as one adds it after an error
     given = [one for one in own if one != "--debug"] + given[len(own) :]
-    signals: list[int] = []
-    # as in a script's background, where Ctrl-C is for others; not looked at later, when a command may ignore it to end
-    ignores_interrupts = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    with signals_heard() as signals:
+        try:
+            code = _run(given, is_debug=is_debug)
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+    return SIGNALLED + signals[0] if signals and code == INTERRUPTED else code
 
-    def terminate(number: int, _frame: FrameType | None) -> None:
-        """Leave as with Ctrl-C, so that embedded services and workers of ours are stopped in order."""
-        signals.append(number)
-        if ignores_interrupts:
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
 
-    # a SIGHUP that nohup has us ignore stays ignored
-    before = {
-        number: signal.signal(number, terminate)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
+def _run(arguments: list[str], *, is_debug: bool) -> int:
+    """Run one command, and report whatever it raises; return its exit code."""
     try:
         with printed_output():
-            code = program().main(given, prog_name="darkroom", standalone_mode=False)
+            code = program().main(arguments, prog_name="darkroom", standalone_mode=False)
             sys.stdout.flush()
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
     except BrokenPipeError:
         # whoever read us has left; the interpreter's own flush at exit must not complain either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
+        return DONE
+    except typer.Abort:
+        raise
     except Exception as error:  # noqa: BLE001 - the one place where a command's error becomes a line
-        code = _report(error, is_debug=is_debug, is_service=given[0] in SERVICES)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return SIGNALLED + signals[0] if signals and code == INTERRUPTED else (code or DONE)
+        return _report(error, is_debug=is_debug, is_service=arguments[0] in SERVICES)
+    return code or DONE
 
 
 def program() -> Darkroom:

@@ -1,6 +1,5 @@
 """Commands about the schema: db upgrade, db check, db sql."""
 
-import asyncio
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from models.schema.migrations.grants import PRODUCERS, READERS
 from models.schema.rendered import rendered_files, statements_about
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.migrating import upgrade_database
-from workers.cli.opening import open_settings
+from workers.cli.opening import open_settings, run_async
 from workers.cli.output import print_json
 from workers.cli.parameters import Json
 from workers.cli.reporting import database_place
@@ -53,8 +52,8 @@ def upgrade(
     """
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
-        result = asyncio.run(upgrade_database(settings, services, grant, grant_read, with_application=with_application))
-        taken = asyncio.run(take_over_jobs(settings, services, actor=os_user())) if takes_over else None
+        result = run_async(upgrade_database(settings, services, grant, grant_read, with_application=with_application))
+        taken = run_async(take_over_jobs(settings, services, actor=os_user())) if takes_over else None
     if as_json:
         print_json(
             {
@@ -100,7 +99,7 @@ def check(*, as_json: Json = False) -> int:
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
         engine = migration_engine(services)
-        problems = asyncio.run(find_problems(engine))
+        problems = run_async(find_problems(engine))
     if as_json:
         print_json([{"kind": problem.kind, "message": problem.message} for problem in problems])
     elif not problems:

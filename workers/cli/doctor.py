@@ -1,12 +1,11 @@
 """The command doctor: whether all is well."""
 
-import asyncio
 from dataclasses import asdict
 
 import typer
 
 from workers.cli.failures import DONE, FAILED
-from workers.cli.opening import open_settings
+from workers.cli.opening import open_settings, run_async
 from workers.cli.output import print_json
 from workers.cli.parameters import Json
 from workers.cli.tables import Column, print_table
@@ -25,7 +24,7 @@ def doctor(*, as_json: Json = False) -> int:
     settings = open_settings(is_service=False)
     try:
         with embedded_services(settings) as services:
-            checks = asyncio.run(examine(settings, services))
+            checks = run_async(examine(settings, services))
     except EmbeddedServiceError as error:
         checks = [Check("services", "fail", str(error))]
     if as_json:

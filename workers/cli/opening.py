@@ -4,8 +4,9 @@ What takes long to import stands in `workers.cli.migrating`, and is imported onc
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import ModuleType
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -16,8 +17,11 @@ from models.schema.readiness import Installed, quick_look, read_recorded
 from pipelines.settings import Settings, load_settings
 from pipelines.storage.backends import checked_opener
 from workers.cli.failures import CommandUsageError
+from workers.cli.leaving import cancels
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.services.services import Services, embedded_services
+
+T = TypeVar("T")
 
 
 def known_settings() -> Settings:
@@ -59,7 +63,38 @@ def run_with_runtime(work: Callable[[Runtime], Awaitable[int]], *, submits: bool
     """
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
-        return asyncio.run(_run(settings, services, work, submits=submits))
+        return run_async(_run(settings, services, work, submits=submits))
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine as asyncio.run does; a signal cancels it also where SIGINT is ignored.
+
+    A KeyboardInterrupt raised wherever the event loop is at that moment would leave what it breaks off undone.
+
+    Raises:
+        KeyboardInterrupt: a signal cancelled it.
+    """
+
+    async def cancellable() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def cancel() -> bool:
+            if task is None or task.cancelling():
+                return False
+            task.cancel()
+            loop.call_soon_threadsafe(lambda: None)  # wakes the loop where it waits
+            return True
+
+        cancels.append(cancel)
+        try:
+            return await work
+        finally:
+            cancels.remove(cancel)
+
+    try:
+        return asyncio.run(cancellable())
+    except asyncio.CancelledError as error:
+        raise KeyboardInterrupt from error
 
 
 async def _run(

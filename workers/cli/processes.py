@@ -1,6 +1,5 @@
 """Commands that run until they are told to stop: up, worker, scheduler."""
 
-import asyncio
 import os
 import signal
 import sys
@@ -13,7 +12,7 @@ from config.log import default_format
 from pipelines.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.migrating import require_allowed, require_migrated
-from workers.cli.opening import open_settings, require_storage
+from workers.cli.opening import open_settings, require_storage, run_async
 from workers.process.open_files import OpenFilesError, require_open_files
 from workers.process.scheduler import run
 from workers.process.supervisor import WorkerProcesses
@@ -110,7 +109,7 @@ def _prepare(settings: Settings, services: Services) -> None:
     """Migrate data of our own; see that another's database lets us work, and leave waiting for it to the processes."""
     require_storage(settings, services)
     look = require_migrated if services.is_embedded else require_allowed
-    asyncio.run(look(settings, services))
+    run_async(look(settings, services))
 
 
 def _announce() -> None:

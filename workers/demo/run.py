@@ -18,6 +18,7 @@ from pipelines.providers.local.description import LocalSettings
 from pipelines.settings import Settings, load_settings, variable_name
 from workers.cli.failures import DONE, FAILED, CommandError
 from workers.cli.migrating import require_migrated
+from workers.cli.opening import run_async
 from workers.cli.output import console, note
 from workers.cli.parameters import TierName
 from workers.cli.progress import follow_jobs
@@ -77,7 +78,7 @@ def run(out: Path, *, is_json: bool) -> int:
     with _environment(settings), _interrupts_restored():
         with embedded_services(settings) as services:
             clock.lap("services")
-            asyncio.run(_Demo(settings, services, outcome, clock).run(samples, out, is_json=is_json))
+            run_async(_Demo(settings, services, outcome, clock).run(samples, out, is_json=is_json))
         clock.lap("stop")
 
     print_report(outcome, is_json=is_json)

@@ -51,7 +51,8 @@ async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[
             if all(one.is_over for one in progress):
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await changed.wait()
                 await asyncio.sleep(GATHER_S)
 
 

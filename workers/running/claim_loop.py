@@ -139,7 +139,8 @@ class ClaimLoop:
                     log.error("look_crashed", exc_info=outcome)
                 await asyncio.sleep(DATABASE_GONE_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._next_look_s)
+                async with asyncio.timeout(self._next_look_s):
+                    await self._woken.wait()
 
     @property
     def is_stopping(self) -> bool:

@@ -1,8 +1,11 @@
 """The command line's own small things: durations, cells, names of files, exit codes, the time to --help."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +18,8 @@ from models.schema.migrations.errors import DatabaseBusyError, ModeRequiredError
 from workers.cli.app import main
 from workers.cli.enhancing import write_new
 from workers.cli.failures import CommandUsageError
+from workers.cli.leaving import signals_heard
+from workers.cli.opening import run_async
 from workers.cli.output import cell, duration
 from workers.cli.reporting import explain
 from workers.operations.errors import NotFoundError
@@ -153,3 +158,36 @@ def test_help_imports_nothing_heavy() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert ran.stderr.strip() == ""
+
+
+def test_interrupt_that_a_destructor_swallows_comes_again() -> None:
+    class Swallowing:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), signals_heard() as came:  # noqa: PT012 - what raises is the time that passes
+        Swallowing()
+        time.sleep(20)
+
+    assert came == [signal.SIGTERM] * 2
+
+
+def test_signal_ends_a_coroutine_in_order_where_interrupts_are_ignored() -> None:
+    ended = []
+
+    async def work() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            await asyncio.sleep(20)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with signals_heard(), pytest.raises(KeyboardInterrupt):
+            run_async(work())
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert ended == [True]

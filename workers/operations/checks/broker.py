@@ -32,7 +32,8 @@ async def check_broker(services: Services, installation: str) -> Check:
     advice = "check BROKER_URL or REDIS_URL; until then workers look once a second"
     for what, step in (("doesn't take a bell", _send), ("takes a bell, and refuses to wait for one", _receive)):
         try:
-            await asyncio.wait_for(asyncio.to_thread(step, services.broker_url, installation), BROKER_TIMEOUT_S)
+            async with asyncio.timeout(BROKER_TIMEOUT_S):
+                await asyncio.to_thread(step, services.broker_url, installation)
         except BROKER_FAILURES as error:
             return Check("broker", "fail", f"{scheme} {what}: {str(error) or type(error).__name__}", advice)
     took_ms = 1000 * (time.monotonic() - started_s)
