@@ -34,6 +34,21 @@ _JOBS: Final = Group(
             ("darkroom jobs cancel cm3k9 --reason 'asked by the user'",),
         ),
         Command(
+            "run-now",
+            "Make waiting jobs due at once.",
+            "workers.cli.due_times:run_now",
+            ("darkroom jobs run-now cm3k9",),
+        ),
+        Command(
+            "reschedule",
+            "Make waiting jobs due at a time.",
+            "workers.cli.due_times:reschedule",
+            (
+                "darkroom jobs reschedule cm3k9 --at +2h",
+                "darkroom jobs reschedule cm3k9 --at 2026-03-01T09:00:00+01:00",
+            ),
+        ),
+        Command(
             "retry",
             "Submit finished jobs once more, as new ones.",
             "workers.cli.retrying:retry",
@@ -185,7 +200,12 @@ COMMANDS: Final[Sections] = {
             "workers.cli.processes:up",
             ("darkroom up", "darkroom up --processes 4"),
         ),
-        Command("worker", "Run worker processes.", "workers.cli.processes:worker", ("darkroom worker --processes 4",)),
+        Command(
+            "worker",
+            "Run worker processes.",
+            "workers.cli.processes:worker",
+            ("darkroom worker --processes 4", "darkroom worker --drain"),
+        ),
         Command("scheduler", "Run a scheduler.", "workers.cli.processes:scheduler"),
         _SCHEDULE,
     ),

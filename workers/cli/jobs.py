@@ -106,7 +106,7 @@ def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> 
         await cancel_job(runtime, whole, actor=os_user(), reason=reason)
         return whole
 
-    return _change(job_ids, verb, _cancelled, as_json=as_json)
+    return change_jobs(job_ids, verb, _cancelled, as_json=as_json)
 
 
 def _cancelled(job_id: str, job: Job) -> str:
@@ -117,14 +117,17 @@ def _cancelled(job_id: str, job: Job) -> str:
     return f"job {job_id} is over, but the database refused the label CANCELLED, so its row says {job.status}: {why}"
 
 
-def _change(
+def change_jobs(
     job_ids: list[str],
     verb: Callable[[Runtime, str], Awaitable[str]],
     sentence: Callable[[str, Job], str],
     *,
     as_json: bool,
 ) -> int:
-    """Do a verb to each job; those that refuse say why, and the others go on."""
+    """Do a verb to each job, and say what became of it; those that refuse say why, and the others go on.
+
+    The verb is given what was typed, an id or its beginning, and returns the whole id.
+    """
 
     async def work(runtime: Runtime) -> int:
         code = DONE

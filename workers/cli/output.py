@@ -50,7 +50,7 @@ def _text(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return _local(value)
+            return local_time(value)
         case int():
             return f"{value:,}"
         case list() | tuple():
@@ -128,5 +128,6 @@ def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _local(value: datetime) -> str:
+def local_time(value: datetime) -> str:
+    """Write a time as people here read it."""
     return f"{_utc(value).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -13,7 +13,9 @@ from pipelines.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.migrating import require_allowed, require_migrated
 from workers.cli.opening import open_settings, require_storage, run_async
+from workers.operations.draining import Draining
 from workers.process.open_files import OpenFilesError, require_open_files
+from workers.process.runtime import make_database
 from workers.process.scheduler import run
 from workers.process.supervisor import WorkerProcesses
 from workers.services.services import Services, embedded_services
@@ -54,16 +56,32 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
         return DONE  # told to stop before all was up
 
 
-def worker(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) -> int:
+def worker(
+    processes: Processes = None,
+    lanes: Lanes = None,
+    queues: Queues = None,
+    *,
+    drains: Annotated[bool, typer.Option("--drain", help="End once the jobs of the queues are done.")] = False,
+) -> int:
     """Run worker processes.
 
     Each that dies is started again. Prints `ready` once they work.
+
+    With --drain they end in order, with exit code 0, once no job of their queues is left that runs or will: jobs that
+    wait for a retry or their time are waited for. Jobs that wait for an operator are left: those that are paused, that
+    need a provider while every one is stopped, or that the database refuses to start. What becomes of each job doesn't
+    matter; the exit code is 1 where the workers can't work.
     """
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
             _prepare(settings, services)
-            return _workers(settings, services, processes, lanes, queues).run_forever(_announce)
+            workers = _workers(settings, services, processes, lanes, queues)
+            if not drains:
+                return workers.run_forever(_announce)
+            database = make_database(settings, services, most_connections=1)
+            draining = Draining(settings, database, _names(queues) or settings.queues)
+            return workers.run_forever(_announce, lambda: run_async(draining.is_done()))
     except KeyboardInterrupt:
         return DONE
 
@@ -90,9 +108,7 @@ def _workers(
         require_open_files(lanes or settings.lanes)
     except OpenFilesError as error:
         raise CommandUsageError(str(error)) from error
-    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
-    if names is not None and not names:
-        raise CommandUsageError("--queues names no queue; give names, separated by commas")
+    names = _names(queues)
     # dramatiq gives its processes a pipe for stderr, so they can't see the terminal that their lines end on
     os.environ.setdefault("LOG_FORMAT", default_format(sys.stderr))
     return WorkerProcesses(
@@ -103,6 +119,14 @@ def _workers(
         queues=names,
         on_refused=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
+
+
+def _names(queues: str | None) -> list[str] | None:
+    """Return the queues that an option names; None where it isn't given."""
+    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
+    if names is not None and not names:
+        raise CommandUsageError("--queues names no queue; give names, separated by commas")
+    return names
 
 
 def _prepare(settings: Settings, services: Services) -> None:

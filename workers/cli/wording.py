@@ -121,6 +121,10 @@ def _action(action: Action, job_id: str) -> str:
             text = f"made by {action.actor} to try job {action.target} again{terms}"
         case "job_cancel":
             text = f"cancelled by {action.actor}"
+        case "job_run_now":
+            text = f"made due at once by {action.actor}"
+        case "job_reschedule":
+            text = f"made due at {after.get('scheduledAt')} by {action.actor}"
         case other:
             text = f"{other} by {action.actor}"
     return text + (f": {action.reason}" if action.reason else "")

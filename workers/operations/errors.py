@@ -56,6 +56,13 @@ class JobRetriedError(OperationError):
         super().__init__(f"job {job_id} has been retried already; name its id to retry it once more")
 
 
+class JobNotWaitingError(OperationError):
+    """Only a job that waits can be given another time."""
+
+    def __init__(self, job_id: str, status: str) -> None:
+        super().__init__(f"job {job_id} is {status}; only jobs that wait can be given another time")
+
+
 class JobNotCancellableError(OperationError):
     """A job that has ended can't be cancelled any more."""
 

@@ -53,6 +53,9 @@ REFUSED_EXIT_CODE = 78
 
 USAGE_EXIT_CODE = 2
 
+LOOK_S = 1.0
+"""How often a supervisor looks whether the work is done."""
+
 LAST_LINES_S = 1.0
 """How long what a process wrote last may take to be passed on once it has ended."""
 
@@ -189,16 +192,36 @@ class WorkerProcesses:
                 os.close(descriptor)
             self._pipe = None
 
-    def run_forever(self, on_ready: Callable[[], None]) -> int:
-        """Run until SIGTERM or SIGINT; return what `stop` does. Only in a main thread."""
+    def run_forever(self, on_ready: Callable[[], None], is_done: Callable[[], bool] | None = None) -> int:
+        """Run until SIGTERM or SIGINT. Only in a main thread.
+
+        Args:
+            on_ready: called once every process works.
+            is_done: asked about once a second from then on, if it is given: the work is done, and nothing is to run
+                any more. Whoever gives it waits for an end, so processes that die again and again are stopped, too.
+
+        Returns:
+            What `stop` does; at least 1 where, with `is_done`, all processes die again and again.
+        """
         signals: list[int] = []  # an Event's own lock may be held by the very wait that a handler interrupts
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: signals.append(number))
         self.start()
         threading.Thread(target=self._announce, args=(on_ready,), daemon=True).start()
-        while not signals:
-            time.sleep(0.1)
-        return self.stop()
+        has_failed = False
+        next_look_s = 0.0
+        try:
+            while not signals:
+                time.sleep(0.1)
+                if is_done is None or time.monotonic() < next_look_s:
+                    continue
+                has_failed = not self.pids and all(slot.backoff_s >= BACKOFF_MOST_S for slot in self._slots)
+                if has_failed or (self.wait_ready(0) and is_done()):
+                    break
+                next_look_s = time.monotonic() + LOOK_S
+        finally:
+            code = self.stop()
+        return max(code, int(has_failed))
 
     def _announce(self, on_ready: Callable[[], None]) -> None:
         for slot in self._slots:

@@ -1,0 +1,87 @@
+"""When waiting jobs are due, as an operator changes it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from models.connections import Connection
+from models.job_tables.registry import table_of
+from models.job_tables.rendering import locked_row
+
+# the end is that of models/queue/rescue.py
+_PLACE: Final = """
+SELECT q.id, q.queue, q.status, q.paused_by, q.scheduled_at, q.scheduled_at = 'infinity' AS waits_for_producer,
+       now() AS now, q.created_at + make_interval(secs => $3::float8 + darkroom.paused_s(
+           darkroom.paused_times(q.queue, q.job_type, q.tier, $4), q.created_at)) AS ends_at
+FROM darkroom.job_queue q WHERE q.job_type = $1 AND q.job_id = $2 FOR UPDATE
+"""
+# what the database refused to start is tried again by itself, as models/queue/refusals.py does it
+_NOW: Final = """
+UPDATE darkroom.job_queue q
+SET scheduled_at = now(), status = CASE WHEN q.refused_since IS NULL THEN 'pending' ELSE q.status END,
+    ready = q.refused_since IS NULL
+WHERE q.id = $1 RETURNING q.scheduled_at
+"""
+_LATER: Final = """
+UPDATE darkroom.job_queue q SET scheduled_at = $2, status = 'retrying', ready = false, paused_by = NULL
+WHERE q.id = $1 RETURNING q.scheduled_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An unfinished job's place in the queue, whose row is locked.
+
+    Attributes:
+        id: of the queue row.
+        queue: in which it waits.
+        status: pending, processing, or retrying, which waits for `scheduled_at`.
+        paused_by: the pause for which it has stepped aside.
+        scheduled_at: when it is due.
+        waits_for_producer: its producer hasn't finished it, and only that makes it due.
+        now: the database's time.
+        ends_at: when the maximum wait ends it.
+    """
+
+    id: int
+    queue: str
+    status: str
+    paused_by: str | None
+    scheduled_at: datetime
+    waits_for_producer: bool
+    now: datetime
+    ends_at: datetime
+
+    def at(self, when: datetime | timedelta) -> datetime:
+        """Return a moment that is given as such, or as a time from now on."""
+        return when if isinstance(when, datetime) else self.now + when
+
+
+async def lock_place(
+    connection: Connection, job_type: str, job_id: str, *, max_wait_s: float, stops: Sequence[Sequence[str]]
+) -> Place | None:
+    """Lock a job's row and then its queue row, in the caller's transaction; None if it has none: it is over.
+
+    Args:
+        connection: in a transaction.
+        job_type: of the job.
+        job_id: of the job.
+        max_wait_s: from its submission to its end at the latest.
+        stops: for each provider, the names of pauses that stop it: their time isn't counted.
+    """
+    await connection.execute(locked_row(table_of(job_type)), job_id)
+    row = await connection.fetchrow(_PLACE, job_type, job_id, max_wait_s, [list(names) for names in stops])
+    return None if row is None else Place(**row)
+
+
+async def make_due_now(connection: Connection, place: Place) -> datetime:
+    """Make a waiting job due at once, in the transaction that has locked its place; return the time."""
+    due_at: datetime = await connection.fetchval(_NOW, place.id)
+    return due_at
+
+
+async def make_due_later(connection: Connection, place: Place, at: datetime) -> datetime:
+    """Make a waiting job due at a time, in the transaction that has locked its place; return the time."""
+    due_at: datetime = await connection.fetchval(_LATER, place.id, at)
+    return due_at

@@ -1,0 +1,87 @@
+"""The commands jobs run-now and jobs reschedule."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+import typer
+
+from models.queue.job_rows import Job
+from workers.cli.failures import CommandUsageError
+from workers.cli.jobs import change_jobs
+from workers.cli.output import local_time
+from workers.cli.parameters import JobIds, Json, Reason
+from workers.operations import due_times
+from workers.operations.actions import os_user
+from workers.operations.ids import whole_id
+from workers.process.runtime import Runtime
+
+_FROM_NOW: Final = re.compile(r"\+(\d{1,6})\s*(s|min|h|d)")
+_UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
+
+
+def run_now(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
+    """Make waiting jobs due at once.
+
+    That is jobs that wait for a retry or for their time. A worker is woken for them.
+    """
+
+    async def change(runtime: Runtime, job_id: str) -> datetime:
+        return await due_times.run_now(runtime, job_id, actor=os_user(), reason=reason)
+
+    return _changed(job_ids, change, "is due now", as_json=as_json)
+
+
+def reschedule(
+    job_ids: JobIds,
+    at: Annotated[
+        str, typer.Option("--at", metavar="TIME", help="2026-03-01T09:00:00+01:00, or from now on: +30min, +2h, +1d.")
+    ],
+    reason: Reason = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Make waiting jobs due at a time.
+
+    Jobs that run or are over keep theirs, and nothing waits for longer than DARKROOM_MAX_WAIT_S.
+    """
+    when = later(at)
+
+    async def change(runtime: Runtime, job_id: str) -> datetime:
+        return await due_times.reschedule(runtime, job_id, when, actor=os_user(), reason=reason)
+
+    return _changed(job_ids, change, "is due at {at}", as_json=as_json)
+
+
+def _changed(
+    job_ids: list[str], change: Callable[[Runtime, str], Awaitable[datetime]], words: str, *, as_json: bool
+) -> int:
+    due: dict[str, datetime] = {}
+
+    async def verb(runtime: Runtime, job_id: str) -> str:
+        whole = await whole_id(runtime, "job", job_id)
+        due[whole] = await change(runtime, whole)
+        return whole
+
+    def sentence(job_id: str, _job: Job) -> str:
+        return f"job {job_id} {words.format(at=local_time(due[job_id]))}"
+
+    return change_jobs(job_ids, verb, sentence, as_json=as_json)
+
+
+def later(text: str) -> datetime | timedelta:
+    """Read a time with its zone, or a time from now on.
+
+    Raises:
+        CommandUsageError: it is neither.
+    """
+    try:
+        if found := _FROM_NOW.fullmatch(text.strip()):
+            return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        given = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise CommandUsageError(f"--at {text!r} is no time; give 2026-03-01T09:00:00+01:00, or +2h") from error
+    if given.tzinfo is None:
+        raise CommandUsageError(f"--at {text!r} has no zone; give {text.strip()}Z for UTC, or an offset such as +01:00")
+    return given

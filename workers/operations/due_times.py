@@ -1,0 +1,111 @@
+"""When a waiting job is due: now, or at a time that an operator names."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from models.connections import Connection
+from models.history.actions import record_action
+from models.queue.due_times import Place, lock_place, make_due_later, make_due_now
+from models.queue.job_rows import Job, read_jobs
+from workers.gate.rules import stops_of
+from workers.operations.errors import JobNotWaitingError, OperationError
+from workers.operations.jobs import job_not_found
+from workers.process.runtime import Runtime
+
+
+async def run_now(runtime: Runtime, job_id: str, *, actor: str, reason: str | None = None) -> datetime:
+    """Make a waiting job due at once and wake a worker; return since when it is due. Twice is as good as once.
+
+    Raises:
+        JobNotWaitingError: it runs or is over.
+        NotFoundError: there is no such job.
+        OperationError: it waits for a pause to end, or for its producer.
+    """
+
+    async def change(connection: Connection, place: Place) -> datetime:
+        if place.paused_by is not None:
+            raise OperationError(
+                f"job {job_id} is due, and {place.paused_by} is paused; `darkroom queue resume` ends that"
+            )
+        if place.status == "pending":
+            return place.scheduled_at
+        due_at = await make_due_now(connection, place)
+        await _record(connection, "job_run_now", job_id, place, due_at, actor=actor, reason=reason)
+        return due_at
+
+    return await _changed(runtime, job_id, change)
+
+
+async def reschedule(
+    runtime: Runtime, job_id: str, at: datetime | timedelta, *, actor: str, reason: str | None = None
+) -> datetime:
+    """Make a waiting job due at a time, given as such or from now on by the database's clock; return the time.
+
+    Raises:
+        JobNotWaitingError: it runs or is over.
+        NotFoundError: there is no such job.
+        OperationError: the time is past, or the job would be ended before; or it waits for its producer.
+    """
+
+    async def change(connection: Connection, place: Place) -> datetime:
+        wanted = place.at(at)
+        if wanted <= place.now:
+            raise OperationError(f"{wanted:%Y-%m-%d %H:%M:%S %Z} is past; `darkroom jobs run-now` makes a job due now")
+        if wanted >= place.ends_at:
+            raise OperationError(
+                f"job {job_id} can't wait until {wanted:%Y-%m-%d %H:%M:%S %Z}: it ends and is refunded "
+                f"at {place.ends_at:%Y-%m-%d %H:%M:%S %Z}, {runtime.settings.max_wait_s:g} s after its submission "
+                "(DARKROOM_MAX_WAIT_S)"
+            )
+        due_at = await make_due_later(connection, place, wanted)
+        await _record(connection, "job_reschedule", job_id, place, due_at, actor=actor, reason=reason)
+        return due_at
+
+    return await _changed(runtime, job_id, change)
+
+
+async def _changed(
+    runtime: Runtime, job_id: str, change: Callable[[Connection, Place], Awaitable[datetime]]
+) -> datetime:
+    """Change when a job is due, in the transaction that has locked it, and wake a worker."""
+    queue = ""
+
+    async def locked(connection: Connection) -> datetime:
+        nonlocal queue
+        async with connection.transaction():
+            job = await _require(connection, job_id)
+            max_wait_s, stops = runtime.settings.max_wait_s, stops_of(runtime.settings)
+            place = await lock_place(connection, job.job_type, job.id, max_wait_s=max_wait_s, stops=stops)
+            if place is None or place.status == "processing":
+                raise JobNotWaitingError(job_id, (await _require(connection, job_id)).status)
+            if place.waits_for_producer:
+                raise OperationError(f"job {job_id} waits for its producer, who alone can make it due")
+            queue = place.queue
+            return await change(connection, place)
+
+    due_at = await runtime.database.commit("change_due_time", locked)
+    await runtime.wake(queue)
+    return due_at
+
+
+async def _require(connection: Connection, job_id: str) -> Job:
+    jobs = await read_jobs(connection, [job_id])
+    if not jobs:
+        raise job_not_found(job_id)
+    return jobs[0]
+
+
+async def _record(
+    connection: Connection,
+    action: str,
+    job_id: str,
+    place: Place,
+    due_at: datetime,
+    *,
+    actor: str,
+    reason: str | None,
+) -> None:
+    before, after = ({"scheduledAt": at.isoformat()} for at in (place.scheduled_at, due_at))
+    await record_action(
+        connection, actor=actor, action=action, target=job_id, before=before, after=after, reason=reason
+    )
