@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from models.connections import Connection
+from models.gate.operating import LEFT_OPEN
 
 Finding = Literal[
     "leases",
@@ -54,9 +55,7 @@ _QUERIES: Final[Mapping[Finding, str]] = {
         SELECT count(*), min('pipeline ' || p.id || ', ' || f.fault) FROM public.enhancement_pipelines p,
             LATERAL (SELECT darkroom.pipeline_model_fault(p."analysisConfig", p."generationConfig") AS fault) f
         WHERE f.fault IS NOT NULL""",
-    "provider calls": """
-        SELECT count(*), min(c.job_id) FROM darkroom.provider_calls c
-        WHERE c.outcome = 'open' AND c.started_at < now() - interval '15 minutes'""",
+    "provider calls": f"SELECT count(*), min(c.job_id) FROM darkroom.provider_calls c WHERE {LEFT_OPEN}",
     "pauses": """
         SELECT count(*), min(p.name || coalesce(' by ' || p.actor, '') || coalesce(': ' || p.reason, ''))
         FROM darkroom.pauses p WHERE p.resumed_at IS NULL""",

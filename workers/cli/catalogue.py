@@ -68,7 +68,10 @@ _QUEUE: Final = Group(
             ("darkroom queue pause --tier 4k --reason 'bill'", "darkroom queue pause --provider gemini"),
         ),
         Command(
-            "resume", "Let what is paused go on.", "workers.cli.queues:resume", ("darkroom queue resume --tier 4k",)
+            "resume",
+            "Let what is paused go on.",
+            "workers.cli.queues:resume",
+            ("darkroom queue resume --tier 4k", "darkroom queue resume --provider gemini"),
         ),
     ),
 )
@@ -190,7 +193,11 @@ COMMANDS: Final[Sections] = {
             "costs",
             "Show what provider calls cost; --stop and --resume turn the kill switch.",
             "workers.cli.costs:costs",
-            ("darkroom costs --by day --days 7", "darkroom costs --stop --reason 'over budget'"),
+            (
+                "darkroom costs --by day --days 7",
+                "darkroom costs --stop --reason 'over budget'",
+                "darkroom costs --open",
+            ),
         ),
     ),
     "Processes": (

@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from models.gate.costs import CostLine
-from workers.cli.failures import DONE, CommandUsageError
+from models.gate.operating import LeftOpen
+from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import chosen, print_json
+from workers.cli.output import chosen, note, print_json
 from workers.cli.parameters import Json, Limit, Reason
 from workers.cli.tables import Column, column, note_count, print_table
+from workers.operations import costs as costs_operations
 from workers.operations.actions import os_user
-from workers.operations.costs import count_costs, list_costs, set_buying
+from workers.operations.costs import count_costs, list_costs, list_left_open, set_buying
+from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
 
@@ -33,43 +36,98 @@ OfJob = Annotated[str | None, typer.Option("--job", metavar="ID", help="Of one j
 def costs(
     by: Annotated[ByName, typer.Option("--by", help="Add up by who pays, model, day or job.")] = ByName.MODEL,
     days: Annotated[int, typer.Option("--days", min=1, max=4000, help="Of the last so many days.")] = 30,
-    job: Annotated[
-        str | None, typer.Option("--job", metavar="ID", help="Of one job only, or the beginning of its id.")
-    ] = None,
+    job: OfJob = None,
     limit: Limit = 50,
+    acknowledge: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--acknowledge", metavar="CALL", help="Note that you looked at a call left open; may be repeated."
+        ),
+    ] = None,
     reason: Reason = None,
     *,
+    is_open: Annotated[bool, typer.Option("--open", help="List calls whose worker died in them.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Buy nothing more; free work goes on.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Buy again.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Show what provider calls cost; --stop and --resume turn the kill switch."""
-    if stop and resume:
-        raise CommandUsageError("--stop and --resume exclude each other; give one")
+    """Show what provider calls cost; --stop and --resume turn the kill switch.
+
+    A call whose worker died in it is left open: it may have been paid, and counts so. Once you have compared it with
+    the provider's bill, --acknowledge keeps `doctor` and --open from naming it. It counts as before.
+    """
+    if sum((stop, resume, is_open, acknowledge is not None)) > 1:
+        raise CommandUsageError("--stop, --resume, --open and --acknowledge exclude each other; give one")
 
     async def work(runtime: Runtime) -> int:
         if stop or resume:
-            state = await set_buying(runtime, is_stopped=stop, actor=os_user(), reason=reason)
-            if as_json:
-                print_json(state)
-            else:
-                typer.echo("buying is stopped; `darkroom costs --resume` goes on" if stop else "buying goes on")
+            await _set_buying(runtime, reason, is_stopped=stop, as_json=as_json)
+            return DONE
+        if acknowledge is not None:
+            return await _acknowledge(runtime, acknowledge, reason, as_json=as_json)
+        if is_open:
+            _print_open(await list_left_open(runtime, limit=limit), as_json=as_json)
             return DONE
         job_id = None if job is None else await whole_id(runtime, "job", job)
         lines = await list_costs(runtime, by.value, days=days, limit=limit, job_id=job_id)
         if as_json:
             print_json([{**line.group, **chosen(line, _FIGURES)} for line in lines])
             return DONE
-        names = {ByName.MODEL: ["provider", "model"], ByName.JOB: ["type", "job"]}.get(by, [by.value])
-        groups = [Column(name, partial(_group, name)) for name in names]
-        figures = [column(name, is_number=True) for name in ("calls", "answered", "images")]
-        units = [column(name, name.replace("_", " "), is_number=True, is_wide=True) for name in _UNITS]
-        usd = Column("USD", lambda line: f"{line.cost_usd:.4f}", is_number=True)
-        print_table(lines, [*groups, *figures, *units, usd], empty=f"nothing was bought in {days} days")
+        _print_costs(lines, by, days)
         await note_count(len(lines), limit, "lines", lambda: count_costs(runtime, by.value, days=days, job_id=job_id))
         return DONE
 
     return run_with_runtime(work)
+
+
+async def _set_buying(runtime: Runtime, reason: str | None, *, is_stopped: bool, as_json: bool) -> None:
+    state = await set_buying(runtime, is_stopped=is_stopped, actor=os_user(), reason=reason)
+    if as_json:
+        print_json(state)
+    else:
+        typer.echo("buying is stopped; `darkroom costs --resume` goes on" if is_stopped else "buying goes on")
+
+
+async def _acknowledge(runtime: Runtime, calls: list[int], reason: str | None, *, as_json: bool) -> int:
+    code, done = DONE, []
+    for call in calls:
+        try:
+            job_id = await costs_operations.acknowledge(runtime, call, actor=os_user(), reason=reason)
+        except OperationError as error:
+            note(f"darkroom: {error}")
+            code = FAILED
+            continue
+        done.append({"id": call, "job_id": job_id})
+        if not as_json:
+            typer.echo(f"call {call} of job {job_id} is noted as looked at; it counts as before")
+    if as_json:
+        print_json(done)
+    return code
+
+
+def _print_open(calls: list[LeftOpen], *, as_json: bool) -> None:
+    if as_json:
+        print_json(calls)
+        return
+    names = ("id", "started_at", "provider", "model", "purpose", "job_id")
+    titles = {"id": "call", "started_at": "at", "job_id": "job"}
+    usd = Column("USD", lambda call: f"{call.quoted_usd:.4f}" if call.may_be_paid else "free", is_number=True)
+    columns = [Column(titles.get(name, name), partial(_attribute, name)) for name in names]
+    print_table(calls, [*columns, usd], empty="no call was left open")
+
+
+def _attribute(name: str, call: LeftOpen) -> object:
+    value = getattr(call, name)
+    return str(value) if name == "id" else value
+
+
+def _print_costs(lines: list[CostLine], by: ByName, days: int) -> None:
+    names = {ByName.MODEL: ["provider", "model"], ByName.JOB: ["type", "job"]}.get(by, [by.value])
+    groups = [Column(name, partial(_group, name)) for name in names]
+    figures = [column(name, is_number=True) for name in ("calls", "answered", "images")]
+    units = [column(name, name.replace("_", " "), is_number=True, is_wide=True) for name in _UNITS]
+    usd = Column("USD", lambda line: f"{line.cost_usd:.4f}", is_number=True)
+    print_table(lines, [*groups, *figures, *units, usd], empty=f"nothing was bought in {days} days")
 
 
 def _group(name: str, line: CostLine) -> str | None:

@@ -91,7 +91,10 @@ def resume(
     *,
     as_json: Json = False,
 ) -> int:
-    """Let what is paused go on."""
+    """Let what is paused go on.
+
+    A provider is called at once, also where its breaker is open after calls that failed.
+    """
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=False, as_json=as_json)
 
 
@@ -117,7 +120,8 @@ def _set_paused(scopes: list[tuple[Kind, str]], reason: str | None, *, is_paused
             print_json(pauses)
             return DONE
         for kind, value in scopes:
-            typer.echo(f"{kind} {value}: {'paused' if is_paused else 'goes on'}")
+            goes_on = "goes on, its breaker is closed" if kind == "provider" else "goes on"
+            typer.echo(f"{kind} {value}: {'paused' if is_paused else goes_on}")
         return DONE
 
     return run_with_runtime(work)

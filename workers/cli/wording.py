@@ -121,6 +121,8 @@ def _action(action: Action, job_id: str) -> str:
             text = f"made by {action.actor} to try job {action.target} again{terms}"
         case "job_cancel":
             text = f"cancelled by {action.actor}"
+        case "call_acknowledge":
+            text = f"call {after.get('call')} looked at by {action.actor}"
         case "job_run_now":
             text = f"made due at once by {action.actor}"
         case "job_reschedule":

@@ -3,9 +3,11 @@
 from models.connections import Connection
 from models.gate import costs
 from models.gate.costs import By, CostLine
+from models.gate.operating import UNKNOWN, LeftOpen, acknowledge_call, call_state, calls_left_open
 from models.history.actions import record_action
 from models.queue.pause_records import Buying, switch_buying
 from models.schema.settings import recorded_setting
+from workers.operations.errors import InvalidInputError, NotFoundError
 from workers.process.runtime import Runtime
 
 
@@ -21,6 +23,48 @@ async def list_costs(
 async def count_costs(runtime: Runtime, by: By, *, days: int = 30, job_id: str | None = None) -> int:
     """Count the lines that `list_costs` lists."""
     return await runtime.database.run(lambda connection: costs.count_costs(connection, by, days=days, job_id=job_id))
+
+
+async def list_left_open(runtime: Runtime, *, limit: int = 50) -> list[LeftOpen]:
+    """Return calls whose workers died in them, and that no operator has looked at."""
+    return await runtime.database.run(lambda connection: calls_left_open(connection, limit))
+
+
+async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str | None = None) -> str:
+    """Note that an operator has looked at a call whose end nobody will know; return its job's id. It counts as before.
+
+    Raises:
+        InvalidInputError: its end is known, or may be yet.
+        NotFoundError: there is no such call.
+    """
+
+    async def note(connection: Connection) -> str:
+        async with connection.transaction():
+            call = await call_state(connection, call_id)
+            if call is None:
+                raise NotFoundError(
+                    f"call {call_id} not found; `darkroom costs --open` lists those that were left open"
+                )
+            if call.outcome == UNKNOWN:
+                return call.job_id
+            if call.outcome != "open":
+                raise InvalidInputError(f"call {call_id} isn't open: it ended as {call.outcome}")
+            if not call.is_left_open:
+                raise InvalidInputError(
+                    f"call {call_id} may be in flight; look again a quarter of an hour after it began"
+                )
+            await acknowledge_call(connection, call_id, "a call whose end nobody knows")
+            await record_action(
+                connection,
+                actor=actor,
+                action="call_acknowledge",
+                target=call.job_id,
+                after={"call": call_id},
+                reason=reason,
+            )
+            return call.job_id
+
+    return await runtime.database.commit("acknowledge_call", note)
 
 
 async def set_buying(runtime: Runtime, *, is_stopped: bool, actor: str, reason: str | None = None) -> Buying:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 from models.connections import Connection
+from models.gate.operating import UNKNOWN
 from models.history.actions import Action, actions_about_job
 from models.history.timeline import (
     ProviderCall,
@@ -180,7 +181,7 @@ def _calls(calls: Sequence[ProviderCall], runs: Sequence[StageRun]) -> list[Even
         events.append(Event(call.started_at, "call_open" if is_open else "call_intended", call, None, call.attempt))
         if call.outcome != "open" and call.finished_at is not None:
             late = taken.get(call.attempt)
-            end = CallEnd(call, is_late=late is not None and call.finished_at > late)
+            end = CallEnd(call, is_late=late is not None and call.finished_at > late and call.outcome != UNKNOWN)
             events.append(Event(call.finished_at, "call_closed", end, None, call.attempt))
     return events
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from config.tiers import Tier
 from models.connections import Connection
+from models.gate.operating import close_breaker
 from models.history.actions import record_action
 from models.job_tables.registry import JOB_TABLES
 from models.queue.pause_records import (
@@ -35,6 +36,8 @@ async def set_paused(
 ) -> list[LastingPause]:
     """Pause what is named, or let it go on; return the pauses that last. Twice is as good as once.
 
+    A provider that is to go on is called at once, also where calls have failed and its breaker is open.
+
     Jobs that run go on to their end; those that wait keep their turn, and their maximum wait stands still.
 
     Raises:
@@ -49,6 +52,8 @@ async def set_paused(
             await lock_pauses(connection)
             for kind, value in wanted:
                 name = f"{kind}:{value}"
+                if kind == "provider" and not is_paused:
+                    await _close_breaker(connection, value, actor, reason)
                 before = await pause_state(connection, name)
                 if (before is not None) == is_paused:
                     continue
@@ -70,6 +75,15 @@ async def set_paused(
     await runtime.database.commit("change_pauses", change)
     await _move_rows(runtime)
     return await runtime.database.run(lasting_pauses)
+
+
+async def _close_breaker(connection: Connection, provider: str, actor: str, reason: str | None) -> None:
+    before = await close_breaker(connection, provider)
+    if before is not None:
+        target = f"provider:{provider}"
+        await record_action(
+            connection, actor=actor, action="breaker_close", target=target, before=before, reason=reason
+        )
 
 
 async def _move_rows(runtime: Runtime) -> None:

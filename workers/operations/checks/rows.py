@@ -79,7 +79,8 @@ ROW_CHECKS: Final = (
         "provider calls",
         "no intent is left open",
         "{count} provider calls were begun and never closed, one for job {example}",
-        "a worker died in them; they may have been paid: compare with the provider's bill",
+        "a worker died in them; they may have been paid: compare `darkroom costs --open` with the provider's bill, "
+        "then `darkroom costs --acknowledge CALL`",
     ),
     RowCheck(
         "pauses",
