@@ -40,6 +40,9 @@ SELECT t.* FROM public.token_transactions t WHERE t."userId" = $1
 ORDER BY t."createdAt" DESC, t.id DESC LIMIT $2
 """
 
+MOST_TOKENS: Final = 2_147_483_647
+"""PostgreSQL's INTEGER, the type of a balance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:

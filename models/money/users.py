@@ -1,6 +1,7 @@
 """Users: whose jobs and tokens they are."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from models.connections import Connection
@@ -10,8 +11,19 @@ SELECT u.id, u.email FROM public.users u WHERE u.email = $1 OR u.id = $1 ORDER B
 """
 _MAKE: Final = """
 INSERT INTO public.users (id, email, name, "updatedAt")
-VALUES (darkroom.new_id(), $1, split_part($1, '@', 1), darkroom.utc_now())
+VALUES (darkroom.new_id(), $1, coalesce($2, split_part($1, '@', 1)), darkroom.utc_now())
 ON CONFLICT (email) DO NOTHING RETURNING id
+"""
+# what else the row holds, a password's hash for one, is the application's own
+_RECORDS: Final = """
+SELECT u.id, u.email, u.name, u."createdAt" AS created_at, coalesce(b.balance, 0) AS balance,
+       coalesce(b.tier::text, 'FREE') AS tier
+FROM public.users u LEFT JOIN public.user_token_balances b ON b."userId" = u.id
+WHERE $1::text IS NULL OR u.id = $1
+ORDER BY u."createdAt" DESC, u.id LIMIT $2
+"""
+_JOBS: Final = """
+SELECT j.status, count(*) AS count FROM darkroom.jobs j WHERE j."userId" = $1 GROUP BY j.status ORDER BY j.status
 """
 
 
@@ -23,13 +35,40 @@ class User:
     email: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A user as operators see one. `created_at` is UTC without a zone; without a balance row there are 0 tokens."""
+
+    id: str
+    email: str | None
+    name: str | None
+    created_at: datetime
+    balance: int
+    tier: str
+
+
 async def find_user(connection: Connection, email_or_id: str) -> User | None:
     """Return a user by e-mail or id; None if there is none."""
     row = await connection.fetchrow(_FIND, email_or_id)
     return None if row is None else User(row["id"], row["email"])
 
 
-async def make_user(connection: Connection, email: str) -> str | None:
-    """Make a user and return the id; None if there is one of that e-mail."""
-    user_id: str | None = await connection.fetchval(_MAKE, email)
+async def make_user(connection: Connection, email: str, name: str | None = None) -> str | None:
+    """Make a user and return the id; None if there is one of that e-mail, whose beginning is the name without one."""
+    user_id: str | None = await connection.fetchval(_MAKE, email, name)
     return user_id
+
+
+async def list_users(connection: Connection, most: int, user_id: str | None = None) -> list[UserRecord]:
+    """Return users, the newest first, or the one of an id."""
+    return [UserRecord(**row) for row in await connection.fetch(_RECORDS, user_id, most)]
+
+
+async def count_users(connection: Connection) -> int:
+    """Count all users."""
+    return int(await connection.fetchval("SELECT count(*) FROM public.users"))
+
+
+async def count_jobs_of(connection: Connection, user_id: str) -> dict[str, int]:
+    """Count a user's jobs by their states."""
+    return {row["status"]: row["count"] for row in await connection.fetch(_JOBS, user_id)}

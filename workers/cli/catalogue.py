@@ -90,6 +90,25 @@ _PIPELINES: Final = Group(
         Command("fork", "Copy a pipeline for another owner.", "workers.cli.pipelines:fork"),
     ),
 )
+_USERS: Final = Group(
+    "users",
+    "Whose jobs and tokens they are.",
+    (
+        Command("list", "List users, the newest first.", "workers.cli.users:list_"),
+        Command(
+            "show",
+            "Show a user, with tokens and jobs.",
+            "workers.cli.users:show",
+            ("darkroom users show ada@example.com",),
+        ),
+        Command(
+            "create",
+            "Make a user.",
+            "workers.cli.users:create",
+            ("darkroom users create ada@example.com --tokens 100",),
+        ),
+    ),
+)
 _TOKENS: Final = Group(
     "tokens",
     "What users have, and what became of it.",
@@ -127,7 +146,7 @@ _SCHEDULE: Final = Group(
 )
 _DATABASE: Final = Group(
     "db",
-    "Bring a database to this version.",
+    "Bring a database to this version, and get to it.",
     (
         Command(
             "upgrade",
@@ -136,6 +155,18 @@ _DATABASE: Final = Group(
             ("darkroom db upgrade", "TOKENS=producer darkroom db upgrade --grant webapp"),
         ),
         Command("check", "Say what is wrong with the database.", "workers.cli.database:check"),
+        Command(
+            "url",
+            "Print the database's URL, with its password.",
+            "workers.cli.connecting:url",
+            ('psql "$(darkroom db url)"',),
+        ),
+        Command(
+            "psql",
+            "Open the database in psql.",
+            "workers.cli.connecting:psql",
+            ("darkroom db psql", "darkroom db psql -- --list"),
+        ),
         Command(
             "sql",
             "Print the functions, views and triggers that db upgrade makes, rendered for every job table.",
@@ -188,6 +219,7 @@ COMMANDS: Final[Sections] = {
         _JOBS,
         _QUEUE,
         _PIPELINES,
+        _USERS,
         _TOKENS,
         Command(
             "costs",

@@ -1,20 +1,15 @@
 """What users have, and what became of it."""
 
-from typing import Final
-
 import asyncpg
 
 from models.connections import Connection
 from models.history.actions import record_action, record_adjustment
 from models.money import ledger
-from models.money.ledger import Balance, LedgerRow, add_tokens, list_ledger
+from models.money.ledger import MOST_TOKENS, Balance, LedgerRow, add_tokens, list_ledger
 from models.schema.settings import money_mode
 from workers.operations.errors import InvalidInputError, PaymentRefusedError, WrongModeError, translated
 from workers.operations.users import find_user
 from workers.process.runtime import Runtime
-
-MOST_TOKENS: Final = 2_147_483_647
-"""PostgreSQL's INTEGER, the type of a balance."""
 
 
 async def list_balances(runtime: Runtime, email_or_id: str | None = None, *, limit: int = 50) -> list[Balance]:

@@ -1,15 +1,21 @@
 """Whose jobs they are: users by e-mail or id, and the user of an embedded installation."""
 
+import re
 from typing import Final
 
+import asyncpg
+
 from models.connections import Connection
+from models.history.actions import record_action
 from models.money import users
-from models.money.ledger import add_tokens, balance_of
-from models.money.users import User, make_user
-from models.schema.settings import is_managed
-from workers.operations.errors import NotFoundError, OperationError
+from models.money.ledger import MOST_TOKENS, add_tokens, balance_of
+from models.money.users import User, UserRecord, make_user
+from models.schema.settings import is_managed, money_mode
+from workers.operations.errors import InvalidInputError, NotFoundError, OperationError, WrongModeError
 from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
+
+_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f]{1,128}@[^@\s\x00-\x1f]{1,190}")
 
 LOCAL_EMAIL: Final = "you@darkroom.local"
 """Whose pictures they are when nobody is named, on embedded data."""
@@ -31,6 +37,73 @@ async def find_user(runtime: Runtime, email_or_id: str) -> User:
     if user is None:
         raise NotFoundError(f"user {email_or_id} not found; give the e-mail or the id of a row in users")
     return user
+
+
+async def list_users(runtime: Runtime, *, limit: int = 50) -> list[UserRecord]:
+    """Return users, the newest first."""
+    return await runtime.database.run(lambda connection: users.list_users(connection, limit))
+
+
+async def count_users(runtime: Runtime) -> int:
+    """Count the users that `list_users` lists."""
+    return await runtime.database.run(users.count_users)
+
+
+async def get_user(runtime: Runtime, email_or_id: str) -> tuple[UserRecord, dict[str, int]]:
+    """Return a user and how many jobs of each state they have.
+
+    Raises:
+        AmbiguousIdError: several ids begin so.
+        NotFoundError: there is none.
+    """
+    user = await find_user(runtime, email_or_id)
+
+    async def read(connection: Connection) -> tuple[UserRecord, dict[str, int]]:
+        found = await users.list_users(connection, 1, user.id)
+        if not found:
+            raise NotFoundError(f"user {email_or_id} not found; it was deleted meanwhile")
+        return found[0], await users.count_jobs_of(connection, user.id)
+
+    return await runtime.database.run(read)
+
+
+async def create_user(
+    runtime: Runtime, email: str, *, name: str | None = None, tokens: int = 0, actor: str
+) -> UserRecord:
+    """Make a user in the application's own table, with tokens where Darkroom keeps the balances.
+
+    Raises:
+        InvalidInputError: the e-mail is none or taken, or the number of tokens is negative or too large.
+        OperationError: the application's table asks for more than Darkroom knows of its users.
+        WrongModeError: tokens are wanted, and the application keeps the balances.
+    """
+    if not _EMAIL.fullmatch(email):
+        raise InvalidInputError(f"{email!r} is no e-mail address")
+    if not 0 <= tokens <= MOST_TOKENS:
+        raise InvalidInputError(f"tokens {tokens:,}: give a whole number from 0 to {MOST_TOKENS:,}")
+
+    async def create(connection: Connection) -> str:
+        async with connection.transaction():
+            if tokens and (mode := await money_mode(connection)) != "managed":
+                raise WrongModeError(mode)
+            user_id = await make_user(connection, email, name)
+            if user_id is None:
+                raise InvalidInputError(f"there is a user {email} already; `darkroom users show {email}` shows it")
+            if tokens:
+                await add_tokens(connection, user_id, tokens, kind="EARN_BONUS", source="user_created")
+            after = {"email": email, "tokens": tokens}
+            await record_action(connection, actor=actor, action="user_create", target=user_id, after=after)
+            return user_id
+
+    try:
+        user_id = await runtime.database.commit("create_user", create)
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.SyntaxOrAccessError) as error:
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            raise
+        raise OperationError(
+            f"Darkroom can't make users of this application: PostgreSQL says {error}; let the application make them"
+        ) from error
+    return (await get_user(runtime, user_id))[0]
 
 
 async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_needed: int = 0) -> User:

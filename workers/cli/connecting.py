@@ -1,0 +1,80 @@
+"""The commands db url and db psql: the way to the database for other programs."""
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config.postgres_url import parse_postgres_url
+from pipelines.settings import Settings
+from workers.cli.failures import DONE, CommandError
+from workers.cli.opening import open_settings
+from workers.services.errors import EmbeddedServiceError
+from workers.services.instance import EmbeddedInstance
+from workers.services.postgres import postgres_programs
+from workers.services.services import EMBEDDED_FOLDER, embedded_services
+
+
+def url() -> int:
+    """Print the database's URL, with its password.
+
+    As psql and every driver of PostgreSQL read it: without what only other libraries know.
+    """
+    settings = open_settings(is_service=False)
+    place = settings.database_url
+    if place is None:
+        instance = EmbeddedInstance(settings.home / EMBEDDED_FOLDER)
+        if not instance.is_running():
+            raise CommandError(f"PostgreSQL of {settings.home} isn't running; `darkroom up` starts it")
+        place = instance.database_url
+    typer.echo(parse_postgres_url(place).text())
+    return DONE
+
+
+def psql(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGUMENTS...]", help="For psql, such as -- --csv -f report.sql.")
+    ] = None,
+) -> int:
+    """Open the database in psql.
+
+    An embedded PostgreSQL runs for as long as psql does.
+    """
+    settings = open_settings(is_service=False)
+    program = _program(settings)
+    with embedded_services(settings) as services:
+        place = parse_postgres_url(services.database_direct_url)
+        environment = os.environ | ({} if place.password is None else {"PGPASSWORD": place.password})
+        command = [program, replace(place, password=None).text(), *(arguments or [])]
+        # a Ctrl-C is psql's, which breaks off a statement by it; a handler, and not SIG_IGN, which psql would inherit
+        before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+        try:
+            return subprocess.run(command, env=environment, check=False).returncode
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _program(settings: Settings) -> str:
+    """Return a psql: of an embedded PostgreSQL its own, else whichever the machine has.
+
+    Raises:
+        CommandError: there is none.
+    """
+    found = shutil.which("psql")
+    if settings.is_embedded or found is None:
+        try:
+            own = postgres_programs() / "psql"
+        except EmbeddedServiceError:
+            own = Path("psql")
+        if own.exists():
+            return str(own)
+    if found is None:
+        raise CommandError(
+            "there is no psql on this machine; install PostgreSQL's client, or give `darkroom db url` to another"
+        )
+    return found
