@@ -65,7 +65,7 @@ TableName = Annotated[str, AfterValidator(_table)]
 class RetentionPolicy(BaseModel):
     """How long a table's rows are kept: `days` after `column`, and only those for which `where` holds (SQL)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     column: ColumnName
     days: Annotated[int, Field(ge=0)]
@@ -75,7 +75,7 @@ class RetentionPolicy(BaseModel):
 class ScheduleTerms(BaseModel):
     """When a periodic task runs; what isn't given keeps the task's own default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     schedule: str | None = None
     time_zone: str | None = None

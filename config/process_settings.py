@@ -6,11 +6,14 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from config.job_terms import DEFAULT_QUEUE
+from config.periodic_terms import ALLOWANCES_TOKENS
 from config.setting_group import SettingGroup
 from config.setting_types import Names, PositiveInt, PositiveSeconds, number_by_name
 
 _StageDeadlines = Annotated[Mapping[str, PositiveSeconds], BeforeValidator(number_by_name({}))]
-_UserCaps = Annotated[Mapping[str, PositiveInt], BeforeValidator(number_by_name({}))]
+_UserCaps = Annotated[
+    Mapping[str, PositiveInt], BeforeValidator(number_by_name({}, allowed=frozenset(ALLOWANCES_TOKENS)))
+]
 
 
 class ProcessSettings(SettingGroup):

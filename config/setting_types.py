@@ -82,7 +82,12 @@ def json_value(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"is not JSON: {error}") from error
+        raise ValueError(f"is not JSON{_place(error)}") from error
+
+
+def _place(error: ValueError) -> str:
+    """Say where a text stops being JSON, as far as that is known."""
+    return f" from its character {error.pos + 1} on" if isinstance(error, json.JSONDecodeError) else ""
 
 
 def _pairs(text: str) -> dict[str, str]:

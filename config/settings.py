@@ -4,6 +4,7 @@
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar, get_args
 
@@ -18,8 +19,12 @@ from config.process_settings import ProcessSettings
 from config.provider_settings import ProviderSettings
 from config.service_settings import ServiceSettings
 from config.setting_group import PREFIX, SettingGroup
+from config.setting_words import finding_words
 
 SettingsT = TypeVar("SettingsT", bound=SettingGroup)
+
+_PLACE: Final = re.compile(r"(?!constrained-|function-)[a-z][a-z0-9_-]*|[A-Z][A-Z0-9_]*|\d+")
+"""What may be said of a place within a value: a number, or a name as people write it there."""
 
 NEAR: Final = 0.8
 """How alike an unknown name must be to a setting's to be taken for it; all begin with the same nine letters."""
@@ -58,9 +63,8 @@ def read_settings(kind: type[SettingsT], environ: Mapping[str, str]) -> Settings
 def _complaints(kind: type[SettingGroup], error: ValidationError, values: Mapping[str, str]) -> list[str]:
     mask = SecretMask()
     complaints = []
-    for detail in error.errors(include_url=False, include_context=False):
-        message = detail["msg"].removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:] if detail["type"] != "value_error" else message
+    for detail in error.errors(include_url=False):
+        message = finding_words(detail)
         if not detail["loc"]:
             complaints.append(message)
             continue
@@ -68,8 +72,11 @@ def _complaints(kind: type[SettingGroup], error: ValidationError, values: Mappin
         field = {kind.variable_of(known): known for known in kind.model_fields}.get(variable, variable)
         is_shown = "url" not in field and not _holds_secret(kind.model_fields[field].annotation)
         given = f"={values[field]!r}" if is_shown else ""
-        where = f" ({'.'.join(inside)})" if inside else ""
-        complaints.append(mask(f"{kind.variable_of(field)}{given}{where}: {message}").replace("\n", " "))
+        named = [part for part in inside if _PLACE.fullmatch(part)]  # the rest names types of ours
+        where = f" ({'.'.join(named)})" if named else ""
+        complaint = mask(f"{kind.variable_of(field)}{given}{where}: {message}").replace("\n", " ")
+        if complaint not in complaints:
+            complaints.append(complaint)
     return complaints
 
 

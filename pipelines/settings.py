@@ -15,6 +15,8 @@ from pipelines.providers.local.description import LOCAL
 from pipelines.providers.registry import PROVIDERS
 
 _PRICES_USD = {name: usd for one in PROVIDERS.values() for name, usd in one.prices.items()}
+_NEAR = 0.7
+"""How alike a name must be to a provider's to be taken for it."""
 _KEYS = {one.name: one.key for one in PROVIDERS.values() if one.is_default and one.key is not None}
 
 if TYPE_CHECKING:  # bases that a registry names are no types: a provider's own settings are seen by `Settings.of`
@@ -46,11 +48,25 @@ class Settings(CoreSettings, _ProviderGroups):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in PROVIDERS:
-                near = difflib.get_close_matches(name, PROVIDERS, n=1)
-                meant = f" (did you mean {near[0]}?)" if near else ""
-                raise ValueError(f"there is no provider {name}{meant}; known are {', '.join(PROVIDERS)}")
+            _require_provider(name)
         return names
+
+    @field_validator("provider_limits", mode="after")
+    @classmethod
+    def _of_known_providers(cls, limits: Mapping[str, float]) -> Mapping[str, float]:
+        for name in limits:
+            _require_provider(name.partition("/")[0])
+        return limits
+
+    @field_validator("model_prices", mode="after")
+    @classmethod
+    def _of_known_units(cls, prices: Mapping[str, float]) -> Mapping[str, float]:
+        units = sorted({name.rpartition("/")[2] for name in _PRICES_USD})
+        for name in prices:
+            model, _, unit = name.rpartition("/")
+            if not model or unit not in units:
+                raise ValueError(f"{name!r} is no MODEL/UNIT; known units are {', '.join(units)}")
+        return prices
 
     @model_validator(mode="after")
     def _no_silent_fallback(self) -> Self:
@@ -67,6 +83,13 @@ class Settings(CoreSettings, _ProviderGroups):
     def _keyed(self) -> tuple[str, ...]:
         """The first provider that is asked unnamed because its key is set; empty if there is none."""
         return tuple(name for name, key in _KEYS.items() if getattr(self, key) is not None)[:1]
+
+
+def _require_provider(name: str) -> None:
+    if name not in PROVIDERS:
+        near = difflib.get_close_matches(name, PROVIDERS, n=1, cutoff=_NEAR)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"there is no provider {name}{meant}; known are {', '.join(PROVIDERS)}")
 
 
 def variable_name(field_name: str) -> str:

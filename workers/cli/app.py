@@ -44,6 +44,8 @@ class Darkroom(LazyGroup):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    # to look for plug-ins pydantic reads what every installed package says of itself
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     given = list(sys.argv[1:] if arguments is None else arguments) or [STATUS]
     own = given[: given.index("--")] if "--" in given else given
     is_debug = "--debug" in own  # wherever it stands, as one adds it after an error

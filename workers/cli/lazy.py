@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import typer
+from typer._click.exceptions import UsageError
 from typer._click.shell_completion import CompletionItem
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 from typing_extensions import override
 
@@ -49,6 +50,22 @@ Sections: TypeAlias = Mapping[str, Sequence[Command | Group]]
 """What a help lists, by the titles of its sections."""
 
 
+class CheckedCommand(TyperCommand):
+    """A command whose errors know which command was called."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = True  # they are refused here, in our words
+        try:
+            rest = super().parse_args(ctx, args)
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+        if rest and not ctx.resilient_parsing:
+            ctx.fail(f"one argument too many: {rest[0]!r}")
+        return rest
+
+
 class LazyGroup(TyperGroup):
     """A group whose help, completion and errors import none of its commands."""
 
@@ -64,6 +81,8 @@ class LazyGroup(TyperGroup):
         if args and args[0] in HELP and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             ctx.exit()
+        if not args and not ctx.resilient_parsing:
+            ctx.fail(f"which one? {', '.join(self.list_commands(ctx))}")
         return super().parse_args(ctx, args)
 
     @override
@@ -128,5 +147,5 @@ def _command(command: Command) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     examples = "\n".join(f"  {example}" for example in command.examples)
     epilog = f"\b\nExamples:\n{examples}" if examples else None
-    app.command(command.name, epilog=epilog)(function_at(command.place))
+    app.command(command.name, cls=CheckedCommand, epilog=epilog)(function_at(command.place))
     return get_command(app)

@@ -15,6 +15,7 @@ from models.loss_words import loss_words
 from models.schema.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
 from pipelines.settings import Settings
 from workers.cli.failures import FAILED, USAGE, CommandError
+from workers.cli.usage_words import usage_words
 from workers.operations.errors import OperationError
 from workers.process.runtime import ModeMismatchError
 from workers.services.errors import EmbeddedServiceError
@@ -36,10 +37,7 @@ def explain(error: Exception) -> tuple[int, str]:
 def _explain_usage(error: Exception) -> tuple[int, str] | None:
     if not isinstance(error, typer.TyperException):
         return None
-    context = getattr(error, "ctx", None)
-    message = error.format_message().strip().rstrip(".")
-    place = context.command_path if context is not None else "darkroom"
-    return getattr(error, "exit_code", USAGE), f"{message}; see `{place} --help`"
+    return getattr(error, "exit_code", USAGE), usage_words(error)
 
 
 def _explain_ours(error: Exception) -> tuple[int, str] | None:

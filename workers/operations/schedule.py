@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from config.periodic_terms import KEPT_FOREVER
 from models.connections import Connection
@@ -22,6 +23,9 @@ from workers.periodic.registry import periodic_tasks
 from workers.periodic.schedule import InvalidScheduleError
 from workers.periodic.tasks.prune_records import policies
 from workers.process.runtime import Runtime
+
+NEAR: Final = 0.7
+"""How alike a name must be to a task's to be taken for it."""
 
 
 def clockwork(runtime: Runtime, clock: Clock | None = None) -> Clockwork:
@@ -189,7 +193,6 @@ async def set_paused(
 
 def _require(clock: Clockwork, name: str) -> None:
     if name not in clock.tasks:
-        meant = difflib.get_close_matches(name, clock.tasks, n=1, cutoff=0.0)
-        raise NotFoundError(
-            f"there is no periodic task {name!r}; did you mean {meant[0]}? `darkroom schedule list` shows them all"
-        )
+        near = difflib.get_close_matches(name, clock.tasks, n=1, cutoff=NEAR)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise NotFoundError(f"there is no periodic task {name!r}; {meant}`darkroom schedule list` shows them all")

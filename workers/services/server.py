@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-import psutil
-
 from workers.services.errors import EmbeddedServiceError
 from workers.services.locks import exclusive_lock, is_locked, wait_until
 
@@ -76,8 +74,8 @@ class Server:
             return None
         try:
             pid = int(self._pid_path.read_text())
-            command_line = " ".join(psutil.Process(pid).cmdline())
-        except (OSError, ValueError, psutil.Error):
+            command_line = _command_line(pid)
+        except (OSError, ValueError):
             return None
         return pid if self.program.is_process(command_line) else None
 
@@ -204,3 +202,15 @@ def ask(socket_path: Path, request: bytes) -> bytes | None:
             return client.recv(64)
         except OSError:
             return None
+
+
+def _command_line(pid: int) -> str:
+    """Return the words by which a process was started; empty where there is none. Read without psutil, slow to import.
+
+    Raises:
+        OSError: it ended, or its words can't be read.
+    """
+    if Path("/proc/self").exists():
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    asked = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()

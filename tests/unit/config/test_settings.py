@@ -67,7 +67,7 @@ def test_settings_text_becomes_the_value(name: str, text: str, field: str, value
     [
         ({"DARKROOM_LANE": "3"}, ["DARKROOM_LANE ", "DARKROOM_LANES"]),
         ({"DARKROOM_DATABASE_URL": "x"}, ["DARKROOM_DATABASE_URL", "mean DATABASE_URL"]),
-        ({"DARKROOM_LANES": "many"}, ["DARKROOM_LANES='many'", "integer"]),
+        ({"DARKROOM_LANES": "many"}, ["DARKROOM_LANES='many'", "whole number"]),
         ({"DARKROOM_LANES": "1.5"}, ["DARKROOM_LANES='1.5'"]),
         ({"DARKROOM_LANES": "0"}, ["DARKROOM_LANES", "greater than 0"]),
         ({"DARKROOM_POLL_S": "inf"}, ["DARKROOM_POLL_S", "finite"]),

@@ -1,0 +1,40 @@
+"""What pydantic finds wrong with a setting or an option, in our words."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_WORDS: Final = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_type": "must be a text",
+    "missing": "is missing",
+    "extra_forbidden": "isn't known here",
+    "too_short": "must name at least one",
+    "mapping_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+}
+"""What pydantic finds, by its name for it, in our words."""
+
+
+def finding_words(detail: Mapping[str, Any]) -> str:
+    """Say what is wrong with a value, by one of the errors of a pydantic.ValidationError."""
+    if detail["type"] == "value_error":  # a validator's of ours
+        return str(detail["msg"]).removeprefix("Value error, ")
+    terms = {
+        name: f"{value:,.10g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        for name, value in detail.get("ctx", {}).items()
+    }
+    return _WORDS.get(detail["type"], "can't be used").format(**terms)
