@@ -1,5 +1,6 @@
 """Which storage a URL means: the literal registry of backends."""
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -79,6 +80,16 @@ def checked_opener(storage_url: str, public_url: str | None = None) -> Opener:
     if scheme not in BACKENDS:
         raise ValueError(f"STORAGE_URL starts with {scheme[:20]!r}; known are {', '.join(sorted(BACKENDS))}")
     return BACKENDS[scheme](storage_url, public_url)
+
+
+def storage_place(storage_url: str) -> str:
+    """Name a storage for whoever operates it: its folder, or its bucket with host and port; never a secret."""
+    parts = urlsplit(storage_url)
+    if parts.scheme != "s3":
+        return f"the files in {unquote(parts.path)}"
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
+    port = re.sub(r".*@", "", endpoint.netloc)  # without a login
+    return f"bucket {parts.netloc} at {port or 'Amazon S3'}"
 
 
 def open_storage(storage_url: str, public_url: str | None = None, *, is_patient: bool = True) -> Storage:

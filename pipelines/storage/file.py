@@ -246,4 +246,4 @@ def _translated(what: str, key: str | None = None) -> Iterator[None]:
 
 def _reason(error: OSError) -> str:
     """Say what the system said, without its paths."""
-    return os.strerror(error.errno) if error.errno else type(error).__name__
+    return os.strerror(error.errno) if error.errno else "the system refuses"

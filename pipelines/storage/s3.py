@@ -13,7 +13,16 @@ from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ReadTimeoutError,
+    SSLError,
+)
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from typing_extensions import override
 from urllib3.exceptions import HTTPError
@@ -193,7 +202,7 @@ class S3Storage(Storage):
             if _code(refused) in {_UNNAMED_MISSING, "NoSuchBucket"}:
                 raise StorageUnavailableError("the bucket that STORAGE_URL names isn't there") from refused
         except BotoCoreError as failed:
-            raise StorageUnavailableError(f"can't look at the bucket: {type(failed).__name__}") from failed
+            raise StorageUnavailableError(f"can't look at the bucket: {_failure(failed)}") from failed
 
     def _delete(self, key: str) -> None:
         # one by one: batches need Content-MD5 on some servers
@@ -261,7 +270,7 @@ def _limited(key: str, body: Any, length: int | None, max_bytes: int) -> bytes:
             if time.monotonic() > ends_s:
                 raise StorageUnavailableError(f"object {key} wasn't read whole within {TRANSFER_S:g} s")
     except (BotoCoreError, HTTPError, OSError) as error:
-        raise _BodyBrokenError(f"object {key} broke off while it was read: {type(error).__name__}") from error
+        raise _BodyBrokenError(f"object {key} broke off while it was read: {_failure(error)}") from error
     if length is not None and len(data) != length:
         raise _BodyBrokenError(f"object {key} broke off while it was read: {len(data):,} of {length:,} bytes came")
     return bytes(data)
@@ -299,10 +308,24 @@ def _translated(what: str, key: str | None = None) -> Iterator[None]:
             f"can't {what}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
     except (BotoCoreError, HTTPError, OSError) as error:
-        raise StorageUnavailableError(
-            f"can't {what}: the object storage doesn't answer ({type(error).__name__})"
-        ) from error
+        raise StorageUnavailableError(f"can't {what}: {_failure(error)}") from error
 
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _failure(error: BotoCoreError | HTTPError | OSError) -> str:
+    """Say what the object storage does instead of answering. Users read it, and botocore's own words hold URLs."""
+    match error:
+        case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
+            words = "doesn't answer in time"
+        case SSLError():
+            words = "doesn't agree on TLS"
+        case EndpointConnectionError():
+            words = "doesn't answer"
+        case ConnectionClosedError() | HTTPError() | OSError():
+            words = "broke the connection"
+        case _:
+            words = "can't be asked as the AWS variables say"
+    return f"the object storage {words}"

@@ -13,7 +13,9 @@ from config.settings import SettingsError
 from models.connections import DatabaseLostError, contention_of, is_cancelled
 from models.loss_words import loss_words
 from models.schema.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
+from pipelines.errors import StageError, StorageUnavailableError
 from pipelines.settings import Settings
+from pipelines.storage.backends import storage_place
 from workers.cli.failures import FAILED, USAGE, CommandError
 from workers.cli.usage_words import usage_words
 from workers.operations.errors import OperationError
@@ -41,7 +43,11 @@ def _explain_usage(error: Exception) -> tuple[int, str] | None:
 
 
 def _explain_ours(error: Exception) -> tuple[int, str] | None:
-    if isinstance(error, OperationError):
+    if isinstance(error, StorageUnavailableError):
+        url = os.environ.get("STORAGE_URL", "").strip()
+        place = f" ({storage_place(url)})" if url else ""
+        return FAILED, f"{error}{place}; check STORAGE_URL and its rights, or run `darkroom doctor`"
+    if isinstance(error, OperationError | StageError):
         return FAILED, str(error)
     if isinstance(error, SettingsError | EmbeddedServiceError | ModeMismatchError):
         return USAGE, str(error)
@@ -60,7 +66,7 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
     if isinstance(cause, DatabaseLostError):
         cause = cause.__cause__ or cause
     cause = contention_of(cause) or cause
-    text = str(cause).strip().split("\n", 1)[0] or type(cause).__name__
+    text = str(cause).strip().split("\n", 1)[0] or "it gives no reason"
     if contention_of(cause):
         return FAILED, f"another transaction holds a lock that this needs ({text}); try again in a moment"
     if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
@@ -82,7 +88,7 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
 def _explain_system(error: Exception) -> tuple[int, str] | None:
     if not isinstance(error, OSError):
         return None
-    text = str(error).strip().split("\n", 1)[0] or type(error).__name__
+    text = str(error).strip().split("\n", 1)[0] or "it gives no reason"
     if error.filename is None:  # a socket, a child, a limit of this machine's, or what is printed
         return FAILED, f"the operating system refuses: {error.strerror or text}"
     return FAILED, f"{error.filename}: {error.strerror or text}; check the path and its rights"

@@ -23,6 +23,8 @@ from dramatiq.errors import BrokerError, ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from typing_extensions import override
 
+from workers.process.broker_words import broker_place, broker_words
+
 ACTOR_PREFIX = "ring_"
 KEY_PREFIX = "darkroom:bell:"
 
@@ -241,6 +243,7 @@ class WakeUpSender:
 
     def __init__(self, url: str, installation: str) -> None:
         """Prepare; nothing is connected before the first wake-up."""
+        self._place = broker_place(url)
         self._broker = make_broker(url, middleware=[])
         self._installation = installation
 
@@ -249,7 +252,7 @@ class WakeUpSender:
         try:
             await asyncio.to_thread(send, self._broker, self._installation, queue)
         except BrokerError as error:
-            log.warning("bell_failed", queue=queue, error=str(error))
+            log.warning("bell_failed", queue=queue, error=f"{self._place} {broker_words(error)}")
 
     def close(self) -> None:
         """Close the connection."""

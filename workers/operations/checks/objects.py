@@ -9,6 +9,7 @@ from models.history.objects import PROBE
 from models.periodic.orphans import reported_orphans
 from pipelines.errors import MissingObjectError, StageError
 from pipelines.settings import Settings
+from pipelines.storage.backends import storage_place
 from pipelines.storage.storage import Storage
 from workers.objects import orphans_mode, recorded_storage, take_back
 from workers.operations.checks.check import Check
@@ -32,7 +33,8 @@ async def check_storage(settings: Settings, services: Services, database: Databa
         finally:
             await storage.aclose()
     except (ValueError, StageError, OSError) as error:
-        return Check("storage", "fail", str(error), "check STORAGE_URL, its rights and its free space")
+        place = storage_place(services.storage_url)
+        return Check("storage", "fail", f"{place}: {error}", "check STORAGE_URL, its rights and its free space")
     if not is_same:
         return Check("storage", "fail", "an object came back changed", "check STORAGE_URL")
     return Check("storage", "ok", f"{scheme}: takes, gives and deletes")
