@@ -1,6 +1,7 @@
 """Every command and option: what is wrong with a call is said in our words, with exit code 2, and nothing is done."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,3 +107,22 @@ def test_wrong_value_is_named_with_what_it_must_be(
     main(arguments)
 
     assert words in capsys.readouterr().err
+
+
+GIVEN = {"jobs retry": ["x"], "queue pause": ["--tier", "1k"], "queue resume": ["--tier", "1k"]}
+OF_THEIR_OWN = ("completion", "demo")  # one reads no setting, the other brings its own
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name[0] not in OF_THEIR_OWN], ids=" ".join)
+def test_provider_that_there_is_not_is_refused_before_anything_is_opened(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: list[str]
+) -> None:
+    monkeypatch.setenv("PROVIDER", "local,gemnii")
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+
+    code = main([*name, *required(name), *GIVEN.get(" ".join(name), [])])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert "there is no provider gemnii (did you mean gemini?)" in captured.err
+    assert not (tmp_path / "home").exists()
