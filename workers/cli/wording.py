@@ -11,7 +11,7 @@ from models.queue.job_rows import Job
 from models.queue.pause_records import Pause
 from models.queue.waiting import QueuedJob, UnlabelledEnd
 from models.schema.server import IdleSession
-from workers.operations.explaining import CallEnd, Event, Refused
+from workers.operations.explaining import CallEnd, Event, OpenCall, Refused
 from workers.operations.spans import span
 from workers.operations.waiting import ShutProvider, Unqueued, Waiting
 
@@ -26,8 +26,8 @@ def event_words(event: Event, job_id: str) -> str:
             text = _end(job) if event.event == "ended" else f"submitted: {job.job_type}, {job.tier}"
         case StageRun() as run:
             text = _run(run)
-        case ProviderCall() as call:
-            text = _intent(call, is_open=event.event == "call_open")
+        case ProviderCall() | OpenCall() as call:
+            text = _call(call)
         case CallEnd() as end:
             text = _call_end(end)
         case MoneyMove() as move:
@@ -84,11 +84,19 @@ def _run(run: StageRun) -> str:
     return says.format(who=who, took=took, stage=run.stage or "it", error=run.error or "no reason recorded")
 
 
-def _intent(call: ProviderCall, *, is_open: bool) -> str:
+def _call(fact: ProviderCall | OpenCall) -> str:
+    """Say what a call is for; of one that isn't closed since when it is in flight, or that nobody waits for it."""
+    call = fact.call if isinstance(fact, OpenCall) else fact
     whom = " ".join(dict.fromkeys(name for name in (call.provider, call.model) if name))
     price = f", {call.quoted_usd:.4f} USD by the table" if call.quoted_usd else ""
-    left_open = "; never closed: in flight, or its worker died in it, and it may have been paid" if is_open else ""
-    return f"call {call.id}: {call.purpose} by {whom}{price}{left_open}"
+    text = f"call {call.id}: {call.purpose} by {whom}{price}"
+    if not isinstance(fact, OpenCall):
+        return text
+    if fact.by is not None:
+        for_s = (fact.by.now - call.started_at).total_seconds()
+        return f"{text}; in flight for {span(for_s)}, by worker {fact.by.host} pid {fact.by.pid}"
+    paid = ", and it may have been paid" if call.may_be_paid else ""
+    return f"{text}; never closed: no worker waits for its answer any more{paid}"
 
 
 def _call_end(end: CallEnd) -> str:

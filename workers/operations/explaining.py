@@ -39,6 +39,19 @@ class CallEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call that isn't closed.
+
+    Attributes:
+        call: as it was written down before it was made.
+        by: the job's place in the queue while a live worker waits for the answer; None where that worker died in it.
+    """
+
+    call: ProviderCall
+    by: QueuedJob | None
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A part of a job's end that the database refused."""
 
@@ -47,7 +60,17 @@ class Refused:
 
 
 Fact: TypeAlias = (
-    Job | StageRun | ProviderCall | CallEnd | MoneyMove | Action | Refused | StoredObject | LeftOutput | Pause
+    Job
+    | StageRun
+    | ProviderCall
+    | OpenCall
+    | CallEnd
+    | MoneyMove
+    | Action
+    | Refused
+    | StoredObject
+    | LeftOutput
+    | Pause
 )
 
 
@@ -111,7 +134,7 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
     events = [
         *_ends(job, records.runs),
         *(Event(run.at, run.event, run, run.stage, run.attempt) for run in records.runs),
-        *_calls(records.calls, records.runs),
+        *_calls(records.calls, records.runs, queued),
         *(Event(move.at, move.kind, move) for move in records.money),
         *(Event(action.at, "operator", action) for action in records.actions),
         *(Event(one.end.refused_at, "refused", one) for end in records.refused for one in _refused(end)),
@@ -172,18 +195,27 @@ def _aware(at: datetime) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at
 
 
-def _calls(calls: Sequence[ProviderCall], runs: Sequence[StageRun]) -> list[Event]:
+def _calls(calls: Sequence[ProviderCall], runs: Sequence[StageRun], queued: QueuedJob | None) -> list[Event]:
     """Return each call's intent and its end; an answer that came after its claim was taken away is of no use."""
     taken = {run.attempt: run.at for run in runs if run.event == "rescued"}
     events = []
     for call in calls:
-        is_open = call.outcome == "open" or call.finished_at is None
-        events.append(Event(call.started_at, "call_open" if is_open else "call_intended", call, None, call.attempt))
-        if call.outcome != "open" and call.finished_at is not None:
-            late = taken.get(call.attempt)
-            end = CallEnd(call, is_late=late is not None and call.finished_at > late and call.outcome != UNKNOWN)
-            events.append(Event(call.finished_at, "call_closed", end, None, call.attempt))
+        if call.outcome == "open" or call.finished_at is None:
+            fact = OpenCall(call, queued if _is_in_flight(call, queued) else None)
+            events.append(Event(call.started_at, "call_open", fact, None, call.attempt))
+            continue
+        late = taken.get(call.attempt)
+        end = CallEnd(call, is_late=late is not None and call.finished_at > late and call.outcome != UNKNOWN)
+        events.append(Event(call.started_at, "call_intended", call, None, call.attempt))
+        events.append(Event(call.finished_at, "call_closed", end, None, call.attempt))
     return events
+
+
+def _is_in_flight(call: ProviderCall, queued: QueuedJob | None) -> bool:
+    """Say whether the worker that has the job now began a call, and lives."""
+    if queued is None or queued.started_at is None or not queued.is_alive:
+        return False
+    return call.outcome == "open" and call.started_at >= queued.started_at
 
 
 def _refused(end: RefusedEnd) -> list[Refused]:

@@ -1,6 +1,7 @@
 """`darkroom jobs explain`: a job's story, and why it waits now."""
 
 import asyncio
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -111,6 +112,30 @@ def test_timeline_holds_everything_in_order(darkroom: Darkroom, arrange: Arrange
     assert "tried again by" in text
     assert [event["at"] for event in story["timeline"]] == sorted(event["at"] for event in story["timeline"])
     assert (story["status"], story["waits"]) == ("REFUNDED", [])
+
+
+async def buy(database: Database) -> str:
+    """Let a job's worker begin a call and wait for the answer."""
+    await make_job(database)
+    (claim,) = await claim_jobs(database)
+    plan = CallPlan("gemini", "generate", may_be_paid=True, model="m-1", images=1)
+    await database.run(lambda connection: open_call(connection, claim, plan))
+    return claim.job_id
+
+
+def test_call_is_in_flight_while_its_worker_lives_and_then_never_closed(darkroom: Darkroom, arrange: Arrange) -> None:
+    job_id = arrange(buy)
+
+    def call() -> str:
+        (text,) = (one["text"] for one in explain(darkroom, job_id)["timeline"] if one["event"] == "call_open")
+        return str(text)
+
+    waiting = call()
+    arrange(lambda db: db.fetch("UPDATE darkroom.workers SET lease_expires_at = now()"))
+    lost = call()
+
+    assert re.search(r"generate by gemini m-1; in flight for \d\.\d s, by worker here pid 1$", waiting)
+    assert lost.endswith("never closed: no worker waits for its answer any more, and it may have been paid")
 
 
 def test_deleted_job_is_explained_by_what_is_left(darkroom: Darkroom, arrange: Arrange) -> None:
