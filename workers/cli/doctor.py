@@ -1,6 +1,9 @@
 """The command doctor: whether all is well."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -15,11 +18,15 @@ from workers.services.errors import EmbeddedServiceError
 from workers.services.services import embedded_services
 
 
-def doctor(*, as_json: Json = False) -> int:
+def doctor(
+    *,
+    shows_all: Annotated[bool, typer.Option("--all", help="Show also what is well.")] = False,
+    as_json: Json = False,
+) -> int:
     """Look whether all is well, and say what to do.
 
     Looks at services, schema, triggers, money, clocks, leases, stuck and quarantined jobs, provider calls, budgets and
-    pauses, and ends with a plan. Exits 1 if a check fails.
+    pauses for 20 s at most, shows what isn't well, and ends with a plan. Exits 1 if a check fails.
     """
     settings = open_settings(is_service=False)
     try:
@@ -30,16 +37,25 @@ def doctor(*, as_json: Json = False) -> int:
     if as_json:
         print_json({"checks": [asdict(check) for check in checks], "plan": plan(checks)})
     else:
-        columns = [
-            Column("check", lambda check: check.name),
-            Column("status", lambda check: check.status),
-            Column("finding", lambda check: check.message, may_wrap=True),
-        ]
-        print_table(checks, columns, empty="")
-        steps = plan(checks)
-        if steps:
-            typer.secho("\nwhat to do, in order", bold=True)
-            numbered = list(enumerate(steps, 1))
-            places = [Column("", lambda row: f"{row[0]}."), Column("", lambda row: row[1], may_wrap=True)]
-            print_table(numbered, places, empty="")
+        _print(checks, shows_all=shows_all)
     return FAILED if any(check.status == "fail" for check in checks) else DONE
+
+
+def _print(checks: Sequence[Check], *, shows_all: bool) -> None:
+    shown = [check for check in checks if shows_all or check.status != "ok"]
+    columns = [
+        Column("check", lambda check: check.name),
+        Column("status", lambda check: check.status),
+        Column("finding", lambda check: check.message, may_wrap=True),
+    ]
+    if shown:
+        print_table(shown, columns, empty="")
+    well = sum(check.status == "ok" for check in checks)
+    if not shows_all:
+        typer.echo(f"{well} of {len(checks)} checks are well; `darkroom doctor --all` shows them")
+    steps = plan(checks)
+    if steps:
+        typer.secho("\nwhat to do, in order", bold=True)
+        numbered = list(enumerate(steps, 1))
+        places = [Column("", lambda row: f"{row[0]}."), Column("", lambda row: row[1], may_wrap=True)]
+        print_table(numbered, places, empty="")

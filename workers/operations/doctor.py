@@ -1,14 +1,20 @@
 """Is everything well? Each check says ok, warn or fail, and what to do."""
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeAlias
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from config.postgres_url import parse_postgres_url
 from models.connections import Connection, ContentionError, DatabaseLostError
+from models.database import Database
 from models.loss_words import loss_words
 from models.schema.settings import recorded_setting
+from pipelines.imaging.pool import PixelPool
 from pipelines.settings import Settings
 from workers.operations.checks.broker import check_broker
 from workers.operations.checks.check import Check
@@ -39,49 +45,167 @@ from workers.services.services import Services
 REFUSALS = (OSError, DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
 """What a look at the database may end in: each is a finding."""
 
+CHECK_S: Final = 5.0
+"""How long each check may take."""
+
+HOST_S: Final = 6.0
+"""The same where a host is asked, whose client gives up by itself after 5 s and says so in its own words."""
+
+NETWORKS_S: Final = 15.0
+"""How long loading a network in a child may take: it is this machine that works, and no host that is waited for."""
+
+TOTAL_S: Final = 20.0
+"""How long all checks together may take; what hasn't been looked at by then is named."""
+
+FIRST_S: Final = 1.0
+"""How long PostgreSQL may take to let us in before the broker and the storage are looked at without it."""
+
+CANCEL_S: Final = 1.0
+"""How long a check that took too long may take to end once it is cancelled."""
+
+_LATE: Final = "look again when the database is less busy; a big or a locked table takes its time"
+_MONEY_LATE: Final = "`darkroom tokens audit` looks to the end, however long it takes"
+
+_WITHOUT_THESE: Final = frozenset({"migrations", "rights", "rows"})
+"""Checks without whose success our tables can't be looked at."""
+
+Look: TypeAlias = Callable[[], Awaitable[Check | list[Check]]]
+
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
-    """Look at everything, whatever is broken; never raises for what it finds."""
+    """Look at everything, whatever is broken, for TOTAL_S at most; never raises for what it finds."""
+    doctor = _Doctor(settings, services)
     async with make_pixels() as pixels:
-        checks = [*await check_providers(settings, pixels), await check_networks(settings, pixels)]
-    checks += [check_fetcher(settings), check_unbuilt(settings)]
-    database = make_database(settings, services, most_connections=1)
+        here = asyncio.create_task(doctor.look_here(pixels))
+        database = make_database(settings, services, most_connections=2)
+        opening = asyncio.create_task(_open(database, services))
+        await asyncio.wait({opening}, timeout=FIRST_S)
+        hosts = None if opening.done() else asyncio.create_task(doctor.look_at_hosts("", None))
+        try:
+            refused = await opening
+            if refused:
+                hosts = hosts or asyncio.create_task(doctor.look_at_hosts("", None))
+                return [*refused, *await here, *await hosts]
+            return await doctor.look_at_database(database, here)
+        finally:
+            await database.close()
+
+
+class _Doctor:
+    """Looks, each time for as long as is left."""
+
+    def __init__(self, settings: Settings, services: Services) -> None:
+        self._settings = settings
+        self._services = services
+        self._until_s = time.monotonic() + TOTAL_S
+        self._left_out: list[str] = []
+
+    async def within(self, name: str, look: Look, limit_s: float | None = None) -> list[Check]:
+        """Return what a look found, or that it took too long; what there is no time for is named at the end.
+
+        Args:
+            name: of the check.
+            look: the check.
+            limit_s: how long it may take; CHECK_S where none is given.
+        """
+        limit_s = min(limit_s or CHECK_S, self._until_s - time.monotonic())
+        if limit_s <= 0:
+            self._left_out.append(name)
+            return []
+        task = asyncio.ensure_future(look())
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # of one that isn't waited for
+        await asyncio.wait({task}, timeout=limit_s)
+        if task.done():
+            found = task.result()
+            return found if isinstance(found, list) else [found]
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_S)  # a connection may wait for a server that is silent
+        advice = _MONEY_LATE if name == "money" else _LATE
+        return [Check(name, "warn", f"not looked at to the end: it took more than {limit_s:.0f} s", advice)]
+
+    async def look_here(self, pixels: PixelPool) -> list[Check]:
+        """Look at what needs no service of ours: providers, networks and settings."""
+        settings = self._settings
+        providers, networks = await asyncio.gather(
+            self.within("provider", lambda: check_providers(settings, pixels), HOST_S),
+            self.within("enlargement", lambda: check_networks(settings, pixels), NETWORKS_S),
+        )
+        return [*providers, *networks, check_fetcher(settings), check_unbuilt(settings)]
+
+    async def look_at_hosts(self, installation: str, database: Database | None) -> list[Check]:
+        """Look at the broker and the storage, at the same time."""
+        broker, storage = await asyncio.gather(
+            self.within("broker", lambda: check_broker(self._services, installation), HOST_S),
+            self.within("storage", lambda: check_storage(self._settings, self._services, database), HOST_S),
+        )
+        return [*broker, *storage]
+
+    async def look_at_database(self, database: Database, here: "asyncio.Task[list[Check]]") -> list[Check]:
+        """Look at everything in the database, and at what is outside of it meanwhile."""
+        settings, services = self._settings, self._services
+        server: list[Check] = []
+        ours: list[Check] = []
+        hosts: asyncio.Task[list[Check]] | None = None
+        try:
+            server = await self._each(_of_the_server(database))
+            ours = await self.within("migrations", lambda: check_migrations(services))
+            is_migrated = not any(one.status == "fail" and one.name in _WITHOUT_THESE for one in ours)
+            installation = await database.run(_installation) if is_migrated else None
+            hosts = asyncio.create_task(self.look_at_hosts(installation or "", database if is_migrated else None))
+            if is_migrated:
+                ours += await self._each(_of_our_tables(database, settings, services))
+        except REFUSALS as error:
+            ours.append(Check("postgresql", "fail", f"it refused to be looked at: {error}", "see the PostgreSQL log"))
+        checks = [*server, *await here, *(await (hosts or self.look_at_hosts("", None))), *ours]
+        if self._left_out:
+            names = ", ".join(self._left_out)
+            checks.append(Check("time", "warn", f"{TOTAL_S:g} s were over before these: {names}", _LATE))
+        return checks
+
+    async def _each(self, looks: Mapping[str, Look]) -> list[Check]:
+        return [check for name, look in looks.items() for check in await self.within(name, look)]
+
+
+def _of_the_server(database: Database) -> dict[str, Look]:
+    return {
+        "postgresql": lambda: check_server(database),
+        "clock": lambda: check_clock(database),
+        "old snapshots": lambda: check_snapshots(database),
+        "notifications": lambda: check_notify_queue(database),
+    }
+
+
+def _of_our_tables(database: Database, settings: Settings, services: Services) -> dict[str, Look]:
+    rows: dict[str, Look] = {one.name: partial(count_rows, database, one) for one in ROW_CHECKS}
+    return {
+        "listening": lambda: check_listening(database),
+        "money mode": lambda: check_mode(settings, services),
+        "workers": lambda: check_workers(database),
+        "connections": lambda: check_connections(database, settings),
+        **{name: look for name, look in rows.items() if name != "money"},
+        "jobs outside the queue": lambda: check_outside_the_queue(database),
+        "overdue jobs": lambda: check_overdue(database, settings),
+        "budgets": lambda: check_budgets(database, settings),
+        "FREE jobs": lambda: check_free_jobs(database, settings),
+        "models": lambda: check_models(database, settings),
+        "regeneration": lambda: check_terms(database, settings),
+        "shared pipelines": lambda: check_links(database, settings),
+        "retention": lambda: check_retention(database, settings),
+        "tables of tasks": lambda: check_passed_over(database, settings),
+        "orphans": lambda: check_orphans(database, settings),
+        "money": rows["money"],  # last: of all checks it reads most
+    }
+
+
+async def _open(database: Database, services: Services) -> list[Check]:
+    """Connect; return what was found where that is refused."""
     try:
-        await database.open()
+        async with asyncio.timeout(HOST_S):
+            await database.open()
     except REFUSALS as error:
         place = parse_postgres_url(services.database_url).text(with_password=False)
-        return [
-            Check("postgresql", "fail", f"{place} {loss_words(error)}", "check DATABASE_URL and the server"),
-            *checks,
-            await check_broker(services, ""),
-            await check_storage(settings, services, None),
-        ]
-    try:
-        postgres = [await check_server(database), await check_clock(database), await check_snapshots(database)]
-        postgres.append(await check_notify_queue(database))
-        checks = [*postgres, *checks]
-        migrations = await check_migrations(services)
-        is_migrated = migrations[0].status != "fail"  # our tables may not be there
-        installation = await database.run(_installation) if is_migrated else None
-        checks.append(await check_broker(services, installation or ""))
-        checks += [await check_storage(settings, services, database if is_migrated else None), *migrations]
-        if not is_migrated:
-            return checks
-        checks.append(await check_listening(database))
-        checks += [await check_mode(settings, services), await check_workers(database)]
-        checks.append(await check_connections(database, settings))
-        checks += [await count_rows(database, row_check) for row_check in ROW_CHECKS]
-        checks += [await check_outside_the_queue(database)]
-        checks += [await check_overdue(database, settings), await check_budgets(database, settings)]
-        checks += [await check_free_jobs(database, settings), await check_models(database, settings)]
-        checks.append(await check_terms(database, settings))
-        checks += [await check_links(database, settings), await check_retention(database, settings)]
-        checks += [await check_passed_over(database, settings), await check_orphans(database, settings)]
-    except REFUSALS as error:
-        checks.append(Check("postgresql", "fail", f"it refused to be looked at: {error}", "see the PostgreSQL log"))
-    finally:
-        await database.close()
-    return checks
+        return [Check("postgresql", "fail", f"{place} {loss_words(error)}", "check DATABASE_URL and the server")]
+    return []
 
 
 async def _installation(connection: Connection) -> str | None:

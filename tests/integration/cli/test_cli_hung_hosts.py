@@ -48,6 +48,23 @@ def test_postgresql_that_never_answers_ends_a_command(
     assert f"PostgreSQL at {hung} doesn't answer in time" in ran.err
 
 
+def test_doctor_names_every_host_that_never_answers(
+    command: Darkroom, hung: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:word@{hung}/name?connect_timeout=2")
+    monkeypatch.setenv("REDIS_URL", f"redis://{hung}")
+    monkeypatch.setenv("PROVIDER", "local")
+
+    with in_time():
+        ran = command("doctor", "--json")
+
+    found = {check["name"]: check for check in ran.json["checks"] if check["status"] == "fail"}
+    assert (ran.code, found.keys()) == (1, {"postgresql", "broker"})
+    assert f"{hung}/name" in found["postgresql"]["message"]
+    assert "doesn't answer in time" in found["postgresql"]["message"]
+    assert "word" not in ran.out
+
+
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_broker_that_never_answers_refuses_a_wake_up(hung: str, scheme: str) -> None:
     broker = make_broker(f"{scheme}://{hung}/")

@@ -1,15 +1,20 @@
 """`queue stats`, `doctor`, `config`, `db`: what the program says about its state."""
 
+import asyncio
+import re
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from config.postgres_url import parse_postgres_url
 from models.database import Database
 from tests.builders import claim_jobs, make_job, make_user, make_worker, set_status
 from tests.fake_gemini.server import FakeGemini
 from tests.integration.cli.calling import Arrange, Darkroom
 from tests.integration.periodic.rows import set_last
+from workers.operations import doctor
 
 
 def test_queue_stats_counts_by_queue_and_status_and_names_live_workers(darkroom: Darkroom, arrange: Arrange) -> None:
@@ -102,6 +107,47 @@ def test_doctor_names_what_operators_and_providers_stopped(
     assert "bill" in found["pauses"]
     assert found["breakers"].endswith("gemini: down")
     assert found["budgets"].startswith("9 of the budget of 10 calls a day")
+
+
+def test_doctor_shows_what_is_not_well_and_all_when_asked(darkroom: Darkroom) -> None:
+    shown, everything = darkroom("doctor"), darkroom("doctor", "--all")
+
+    names = [line.split("  ")[0] for line in shown.out.splitlines()]
+    assert names[:2] == ["check", "workers"]
+    assert re.fullmatch(r"(\d+) of (\d+) checks are well; `darkroom doctor --all` shows them", names[2])
+    assert "triggers" in everything.out
+    assert "--all" not in everything.out
+
+
+def test_doctor_never_calls_triggers_well_where_there_is_no_schema(
+    darkroom: Darkroom, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_url)
+
+    ran = darkroom("doctor", "--json")
+
+    found = {check["name"]: check["status"] for check in ran.json["checks"]}
+    assert (ran.code, found["migrations"]) == (1, "fail")
+    assert not found.keys() & {"triggers", "objects", "sequences", "rows", "tables", "money"}
+
+
+def test_doctor_gives_up_a_check_that_takes_long_and_names_what_it_had_no_time_for(
+    darkroom: Darkroom, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "CHECK_S", 1.0)
+    with asyncio.Runner() as holding:
+        holder = holding.run(asyncpg.connect(**parse_postgres_url(database_url).asyncpg_arguments()))
+        holding.run(holder.execute("BEGIN; LOCK public.token_transactions"))
+        slow = darkroom("doctor", "--json")
+        holding.run(holder.close())
+    monkeypatch.setattr(doctor, "TOTAL_S", 0.1)
+    short = darkroom("doctor", "--json")
+
+    (money,) = (check for check in slow.json["checks"] if check["name"] == "money")
+    assert (money["status"], money["message"]) == ("warn", "not looked at to the end: it took more than 1 s")
+    assert "darkroom tokens audit" in money["advice"]
+    assert short.json["checks"][-1]["message"].startswith("0.1 s were over before these: ")
+    assert "money" in short.json["checks"][-1]["message"]
 
 
 def test_doctors_plan_begins_with_what_fails(darkroom: Darkroom, arrange: Arrange) -> None:

@@ -16,7 +16,7 @@ from workers.process.compose import make_broker
 from workers.process.wake_up import WakeUpsRefusedError
 from workers.services.services import Services
 
-BROKER_TIMEOUT_S: Final = 10.0
+BROKER_TIMEOUT_S: Final = 5.0
 HEAR_MS: Final = 1_000
 
 BROKER_FAILURES: Final = (DramatiqError, WakeUpsRefusedError, RedisError, AMQPError, OSError, ValueError)

@@ -108,6 +108,9 @@ _GROUPS: Final = {
 MOST_NAMED: Final = 5
 """So many problems of a group are named; the number of the others follows, and `db check` names them all."""
 
+_ENDS_THE_LOOK: Final = frozenset({"unreachable", "not_installed", "behind", "not_recorded", "rows_hidden"})
+"""Kinds of problems behind which nothing else was looked at."""
+
 _ADVICE: Final = {"rows": "open the tables to the role, as it says", "tables": "change the tables, as it says"}
 
 
@@ -124,7 +127,7 @@ async def check_migrations(services: Services) -> list[Check]:
     is_fatal = False
     for problem in problems:
         groups[_GROUPS.get(problem.kind, "migrations")].append(problem.message)
-        is_fatal = is_fatal or problem.kind in {"unreachable", "not_installed", "behind", "not_recorded"}
+        is_fatal = is_fatal or problem.kind in _ENDS_THE_LOOK
     checks = []
     for name, good in (
         ("migrations", "the schema is this version's"),
@@ -135,7 +138,8 @@ async def check_migrations(services: Services) -> list[Check]:
         ("tables", "they take every row of ours"),
     ):
         if not groups[name]:
-            checks.append(Check(name, "ok", good))
+            if not is_fatal:  # else nobody has looked
+                checks.append(Check(name, "ok", good))
             continue
         status: Literal["warn", "fail"] = "fail" if is_fatal or name != "migrations" else "warn"
         advice = _ADVICE.get(name, "run `darkroom db upgrade`")

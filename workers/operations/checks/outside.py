@@ -15,7 +15,7 @@ PROVIDER_TIMEOUT_S: Final = 5.0
 
 async def check_providers(settings: Settings, pixels: PixelPool) -> list[Check]:
     """Ask each provider for its configured models: nothing is bought."""
-    return [await _provider(provider) for provider in make_providers(settings, pixels)]
+    return list(await asyncio.gather(*(_provider(provider) for provider in make_providers(settings, pixels))))
 
 
 async def _provider(provider: Provider) -> Check:
