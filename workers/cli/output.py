@@ -74,6 +74,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
+def count_of(number: int, noun: str) -> str:
+    """Write how many there are of something: `1 picture`, `1,200 pictures`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def print_json(value: object) -> None:
     """Print one object or one array: timestamps as ISO 8601 in UTC, milliseconds."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=_plain) + "\n")

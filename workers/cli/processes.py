@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from config.log import default_format
 from pipelines.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
+from workers.cli.greeting import greet
 from workers.cli.migrating import require_allowed, require_migrated
 from workers.cli.opening import open_settings, require_storage, run_async
 from workers.operations.draining import Draining
@@ -37,18 +39,32 @@ Queues = Annotated[
 def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) -> int:
     """Run workers, a scheduler and the services.
 
-    Services that a variable names are used, the others are embedded. Prints `ready` once all of it works, and stops
-    in order on Ctrl-C or SIGTERM.
+    Services that a variable names are used, the others are embedded. Prints `ready` once all of it works, after where
+    everything is on a terminal, and stops in order on Ctrl-C or SIGTERM.
     """
     settings = open_settings(is_service=True)
+    is_seen = sys.stdout.isatty()
+    if is_seen:
+        typer.echo("starting; Ctrl-C stops")
     try:
         with embedded_services(settings) as services:
             _prepare(settings, services)
             workers = _workers(settings, services, processes, lanes, queues)
             code = DONE
+
+            def announce() -> None:
+                if is_seen:
+                    greet(
+                        *(settings, services),
+                        processes=processes or settings.processes,
+                        lanes=lanes or settings.lanes,
+                        queues=queues or ", ".join(settings.queues),
+                    )
+                _announce()
+
             workers.start()
             try:
-                code = run(settings, services, on_ready=lambda: _announce_later(workers))
+                code = run(settings, services, on_ready=lambda: _announce_later(workers, announce))
             finally:
                 code = max(code, workers.stop())
             return code
@@ -140,12 +156,12 @@ def _announce() -> None:
     typer.echo("ready")
 
 
-def _announce_later(workers: WorkerProcesses) -> None:
-    """Say `ready` once the workers are; the scheduler, which is, must not wait for that."""
+def _announce_later(workers: WorkerProcesses, announce: Callable[[], None]) -> None:
+    """Announce once the workers are ready; the scheduler, which is, must not wait for that."""
 
-    def announce() -> None:
+    def wait() -> None:
         while not workers.wait_ready(READY_LOOK_S):
             pass
-        _announce()
+        announce()
 
-    threading.Thread(target=announce, name="announce", daemon=True).start()
+    threading.Thread(target=wait, name="announce", daemon=True).start()
