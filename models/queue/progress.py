@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.connections import Connection
-from models.job_state import TERMINAL
+from models.job_state import TERMINAL, JobStatus
 
 _PROGRESS: Final = """
 SELECT j.id, j.type, j.status::text, coalesce(j."currentStage", q.stage) AS stage, q.attempts, q.status AS queue_status,
@@ -35,6 +35,11 @@ class JobProgress:
     def is_over(self) -> bool:
         """Nothing about it changes any more."""
         return self.status is None or self.status in TERMINAL
+
+    @property
+    def is_waiting(self) -> bool:
+        """No worker has it now, and one should."""
+        return self.status == JobStatus.PENDING
 
 
 async def job_progress(connection: Connection, job_ids: Sequence[str]) -> list[JobProgress]:

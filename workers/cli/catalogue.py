@@ -22,6 +22,15 @@ _JOBS: Final = Group(
             ("darkroom jobs watch", "darkroom jobs watch cm3k9 && echo done"),
         ),
         Command(
+            "save",
+            "Fetch the results of finished jobs.",
+            "workers.cli.saving:save",
+            (
+                "darkroom jobs save cm3k9 cm3ka --out enhanced",
+                "darkroom jobs save --user ada@example.com --since 2h --out enhanced",
+            ),
+        ),
+        Command(
             "explain",
             "Tell what became of a job, in order, and why it waits now.",
             "workers.cli.explaining:explain",

@@ -1,6 +1,5 @@
 """The command doctor: whether all is well."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated

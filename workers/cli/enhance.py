@@ -8,6 +8,7 @@ import typer
 from workers.cli.enhancing import Request, run
 from workers.cli.failures import CommandUsageError
 from workers.cli.parameters import Json, PipelinesTier
+from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Pictures: JPEG, PNG, WebP or GIF.")]
 
@@ -38,13 +39,11 @@ def enhance(
         if Path(path).is_dir():
             raise CommandUsageError(f"{path} is a directory; name the pictures in it, such as {path.rstrip('/')}/*.jpg")
     if out is not None and no_wait:
-        raise CommandUsageError("--out needs the results; leave out --no-wait")
-    if out is not None and Path(out).exists() and not Path(out).is_dir():
-        raise CommandUsageError(f"--out {out} is not a directory; name one, it is made if it is missing")
-
+        raise CommandUsageError(OUT_WITHOUT_WAIT)
     if pipeline_token is not None and pipeline is None:
         raise CommandUsageError("--pipeline-token is of a pipeline; name it with --pipeline")
-
+    if out is not None:
+        require_writable(Path(out))
     return run(
         Request(
             paths=tuple(map(Path, paths)),

@@ -1,8 +1,8 @@
 """What `darkroom enhance` does once its arguments are good: read, submit, follow, write, report."""
 
 import asyncio
-import itertools
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +14,18 @@ from models.queue.pipelines import default_tier
 from models.queue.progress import JobProgress
 from models.queue.submission import Enhancement
 from pipelines.settings import Settings
+from workers.cli.batches import Failed, Submitted, announce, note_failures
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import console, duration, note, print_json
+from workers.cli.output import console, count_of, duration, note, print_json
 from workers.cli.own_worker import OwnWorker
-from workers.cli.progress import follow_jobs
+from workers.cli.progress import MANY, follow_jobs
+from workers.cli.results import write_new
 from workers.cli.tables import Column, print_table
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
-from workers.operations.jobs import get_jobs
-from workers.operations.users import require_user
+from workers.operations.jobs import get_jobs, tokens_moved
+from workers.operations.users import Payer, payer_of, require_user
 from workers.process.runtime import Runtime
 from workers.submission import Picture, check_picture, new_id, read_result, store_picture, submit_picture
 
@@ -69,6 +71,9 @@ class _Enhancing:
         self._request = request
         self._runtime = runtime
         self._items = [_Item(path) for path in request.paths]
+        self._is_many = len(self._items) > MANY
+        self._began_s = time.monotonic()
+        self._payer: Payer | None = None
 
     async def run(self) -> int:
         settings = self._runtime.settings
@@ -82,11 +87,16 @@ class _Enhancing:
                 self._refuse(item, str(error))
         async with OwnWorker(self._runtime, DEFAULT_QUEUE) as own_worker:
             if any(item.reason is None for item in self._items):
-                await self._work(blend, own_worker)
+                try:
+                    await self._work(blend, own_worker)
+                except asyncio.CancelledError:
+                    if (submitted := self._submitted()) is not None:
+                        submitted.note_left()
+                    raise
             if self._request.is_json:
                 print_json([self._json(item) for item in self._items])
             else:
-                self._print()  # before a worker of ours is stopped, which takes its time
+                await self._print()  # before a worker of ours is stopped, which takes its time
         return FAILED if any(item.reason for item in self._items) else DONE
 
     async def _work(self, blend: Picture | None, own_worker: OwnWorker) -> None:
@@ -95,14 +105,26 @@ class _Enhancing:
             pipeline_id = await whole_id(self._runtime, "pipeline", pipeline_id)
         if tier is None:
             tier = await self._runtime.database.run(lambda connection: default_tier(connection, pipeline_id))
-        needed = self._runtime.settings.prices[tier] * sum(1 for item in self._items if not item.reason)
+        count = sum(1 for item in self._items if not item.reason)
+        needed = self._runtime.settings.prices[tier] * count
         user = await require_user(self._runtime, self._request.user, tokens_needed=needed)
+        self._payer = await payer_of(self._runtime, user)
+        announce(count, "picture", tier, needed, self._payer, is_waiting=self._request.is_waiting)
+        if self._is_many and count < len(self._items):
+            note(f"{len(self._items) - count:,} others can't be used; the summary says why")
         if self._request.is_waiting:
             await own_worker.start_if_needed()  # first: it comes up while pictures are stored
         await self._submit(user, tier, pipeline_id, blend)
         if self._request.is_waiting:
             await self._follow(own_worker)
             await self._fetch()
+
+    def _submitted(self) -> Submitted | None:
+        """Return what was submitted so far; None where that hasn't begun."""
+        if self._payer is None:
+            return None
+        ids = [item.job_id for item in self._items if item.job_id is not None]
+        return Submitted(ids, self._payer.name, self._payer.at, self._request.out)
 
     async def _submit(self, user: User, tier: str, pipeline_id: str | None, blend: Picture | None) -> None:
         source_id = None if blend is None else await store_picture(self._runtime, user.id, blend)
@@ -126,13 +148,9 @@ class _Enhancing:
         if not labels:
             return
         screen = console(is_error=self._request.is_json)
-        try:
-            progress = await follow_jobs(
-                self._runtime, labels, screen, keeps_table=False, on_look=own_worker.start_if_needed
-            )
-        except asyncio.CancelledError:
-            note(f"left before the end; {len(labels)} jobs stay in the queue: `darkroom jobs watch` follows them")
-            raise
+        progress = await follow_jobs(
+            self._runtime, labels, screen, keeps_table=False, on_look=own_worker.start_if_needed
+        )
         await self._read_rows()
         by_id = {one.job_id: one for one in progress}
         for item in self._items:
@@ -168,10 +186,10 @@ class _Enhancing:
             except OSError as error:
                 item.reason = f"it can't be written to {folder}: {error.strerror}"
 
-    @staticmethod
-    def _refuse(item: _Item, reason: str) -> None:
+    def _refuse(self, item: _Item, reason: str) -> None:
         item.reason = reason
-        note(f"darkroom: {item.path}: {reason}")
+        if not self._is_many:
+            note(f"darkroom: {item.path}: {reason}")
 
     @staticmethod
     def _json(item: _Item) -> dict[str, Any]:
@@ -179,10 +197,33 @@ class _Enhancing:
         row: Mapping[str, Any] = item.row or {"errorMessage": item.reason}
         return {"input": str(item.path), "output": item.output, **row}
 
-    def _print(self) -> None:
+    async def _print(self) -> None:
+        submitted = self._submitted()
+        if self._is_many:
+            await self._print_summary(submitted)
+        elif submitted is not None and submitted.ids:
+            self._print_each()
+        if submitted is not None and not self._request.is_waiting:
+            submitted.note_submitted()
+
+    async def _print_summary(self, submitted: Submitted | None) -> None:
+        """Print how many came to what, what was paid, and each error once."""
+        failed = [Failed(item.path.name, item.job_id, item.reason) for item in self._items if item.reason is not None]
+        good = len(self._items) - len(failed)
+        took = duration(time.monotonic() - self._began_s)
+        verb = "done" if self._request.is_waiting else "submitted"
+        parts = [f"{count_of(len(self._items), 'picture')}: {good:,} {verb}, {len(failed):,} failed, in {took}"]
+        if submitted is not None:
+            charged, refunded = await tokens_moved(self._runtime, submitted.ids)
+            parts.append(f"{count_of(charged, 'token')} charged, {refunded:,} refunded")
+        sys.stdout.write("; ".join(parts) + "\n")
+        if self._request.out is not None and (written := sum(item.output is not None for item in self._items)):
+            sys.stdout.write(f"{count_of(written, 'result')} in {self._request.out}\n")
+        sys.stdout.flush()
+        note_failures(failed, submitted)
+
+    def _print_each(self) -> None:
         submitted = [item for item in self._items if item.job_id is not None]
-        if not submitted:
-            return
         columns = [
             Column("picture", lambda item: item.path.name),
             Column("job", lambda item: item.job_id),
@@ -198,8 +239,6 @@ class _Enhancing:
                 note(f"darkroom: {item.path}: job {item.job_id}: {item.reason}")
             elif result is not None:
                 sys.stdout.write(f"{item.path.name}: {result}\n")
-        if not self._request.is_waiting:
-            note("submitted; `darkroom jobs watch` follows them, and `darkroom up` works on them")
 
 
 def read_picture(path: Path, settings: Settings) -> Picture:
@@ -214,30 +253,6 @@ def read_picture(path: Path, settings: Settings) -> Picture:
     except OSError as error:
         raise OperationError(f"it can't be read: {error.strerror}") from error
     return check_picture(path.name, data, settings)
-
-
-def write_new(folder: Path, stem: str, data: bytes) -> Path:
-    """Write `<stem>.jpg` into a folder, with a number added until the name is free; return its path.
-
-    Raises:
-        OSError: the folder can't be made or written to.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        path = folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
-        try:
-            file = path.open("xb")  # made by us or not at all: another run may write here, too
-        except FileExistsError:
-            continue
-        with file:
-            try:
-                file.write(data)
-                file.flush()
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
-        return path
-    raise AssertionError("unreachable: numbers don't end")
 
 
 def _size(item: _Item) -> str | None:

@@ -9,6 +9,7 @@ import typer
 from workers.cli.failures import CommandUsageError
 from workers.cli.generating import Request, run
 from workers.cli.parameters import Json, Tier, TierName
+from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
 MAX_ASPECT: Final = 8
 """No model makes a picture that is longer."""
@@ -68,8 +69,7 @@ def _run(
     if not prompt.strip():
         raise CommandUsageError("the prompt is empty; say what is asked for")
     if out is not None and no_wait:
-        raise CommandUsageError("--out needs the result; leave out --no-wait")
-    if out is not None and Path(out).exists() and not Path(out).is_dir():
-        raise CommandUsageError(f"--out {out} is not a directory; name one, it is made if it is missing")
-
+        raise CommandUsageError(OUT_WITHOUT_WAIT)
+    if out is not None:
+        require_writable(Path(out))
     return run(Request(prompt, tier.name, path, aspect, None if out is None else Path(out), user, not no_wait, as_json))

@@ -9,15 +9,17 @@ from typing import Any
 
 from config.job_terms import DEFAULT_QUEUE
 from models.queue.submission import Generation
-from workers.cli.enhancing import read_picture, write_new
+from workers.cli.batches import Submitted, announce
+from workers.cli.enhancing import read_picture
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import console, note, print_json
 from workers.cli.own_worker import OwnWorker
 from workers.cli.progress import follow_jobs
+from workers.cli.results import write_new
 from workers.operations.errors import OperationError
 from workers.operations.jobs import get_jobs
-from workers.operations.users import require_user
+from workers.operations.users import payer_of, require_user
 from workers.process.runtime import Runtime
 from workers.submission import read_result, store_input, submit_generation
 
@@ -54,7 +56,10 @@ def run(request: Request) -> int:
 
 async def _run(request: Request, runtime: Runtime) -> int:
     picture = None if request.path is None else read_picture(request.path, runtime.settings)
-    user = await require_user(runtime, request.user, tokens_needed=runtime.settings.prices[request.tier])
+    cost = runtime.settings.prices[request.tier]
+    user = await require_user(runtime, request.user, tokens_needed=cost)
+    payer = await payer_of(runtime, user)
+    announce(1, "picture", request.tier, cost, payer, is_waiting=request.is_waiting)
     async with OwnWorker(runtime, DEFAULT_QUEUE) as own_worker:
         if request.is_waiting:
             await own_worker.start_if_needed()
@@ -63,15 +68,26 @@ async def _run(request: Request, runtime: Runtime) -> int:
             user.id, request.job_type, request.tier, request.prompt, input_key=key, aspect=request.aspect
         )
         job_id = await submit_generation(runtime, asked)
+        submitted = Submitted([job_id], payer.name, payer.at, request.out)
         if request.is_waiting:
-            screen = console(is_error=request.is_json)
-            label = " ".join(request.prompt.split())[:LABEL_CHARS]
-            await follow_jobs(
-                runtime, {job_id: label}, screen, keeps_table=False, label_title="prompt",
-                on_look=own_worker.start_if_needed,
-            )  # fmt: skip
+            try:
+                await _follow(request, runtime, job_id, own_worker)
+            except asyncio.CancelledError:
+                submitted.note_left()
+                raise
         job = next(iter(await get_jobs(runtime, [job_id])), None)
-        return await _report(request, runtime, job_id, {} if job is None else job.columns)
+        code = await _report(request, runtime, job_id, {} if job is None else job.columns)
+    if not request.is_waiting and not request.is_json:
+        submitted.note_submitted()
+    return code
+
+
+async def _follow(request: Request, runtime: Runtime, job_id: str, own_worker: OwnWorker) -> None:
+    screen = console(is_error=request.is_json)
+    labels = {job_id: " ".join(request.prompt.split())[:LABEL_CHARS]}
+    await follow_jobs(
+        runtime, labels, screen, keeps_table=False, label_title="prompt", on_look=own_worker.start_if_needed
+    )
 
 
 async def _report(request: Request, runtime: Runtime, job_id: str, row: Mapping[str, Any]) -> int:
@@ -92,6 +108,6 @@ async def _report(request: Request, runtime: Runtime, job_id: str, row: Mapping[
     elif reason is not None:
         note(f"darkroom: job {job_id}: {reason}")
     else:
-        result = output or row.get("outputImageUrl") or "submitted; `darkroom jobs watch` follows it"
+        result = output or row.get("outputImageUrl") or "submitted"
         sys.stdout.write(f"{job_id}: {result}\n")
     return FAILED if reason is not None else DONE

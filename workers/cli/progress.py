@@ -1,4 +1,4 @@
-"""Jobs on their way: a live table on a terminal, a line for each change elsewhere."""
+"""Jobs on their way: a table or one line that is drawn anew on a terminal, few lines elsewhere."""
 
 import time
 from collections import Counter
@@ -12,18 +12,27 @@ from rich.table import Table
 from rich.text import Text
 
 from models.queue.progress import JobProgress
-from workers.cli.output import cell, duration
-from workers.operations.watching import watch_jobs
+from workers.cli.output import cell, count_of, duration
+from workers.cli.wording import waiting_words
+from workers.operations.watching import Look, watch_jobs
 from workers.process.runtime import Runtime
 
 REFRESHES_PER_S: Final = 4
-LINES_AROUND: Final = 4
-"""Header, summary and the line of the prompt: what a terminal's height must hold beside the jobs."""
 
+MANY: Final = 10
+"""More jobs than these are followed by one line about all of them, and end in a summary."""
+
+LINE_EVERY_S: Final = 60.0
+"""Where many jobs are followed without a terminal, a line comes at every tenth that is over, and so often at least."""
+
+TENTHS: Final = 10
 GAP: Final = 2
 LABEL_CHARS: Final = 28
 LEAST_COLUMN: Final = 10
 """Width of a column whose widest cell may stand in another row."""
+
+MOST_REASONS: Final = 3
+"""Why jobs wait, where they wait for different things."""
 
 
 async def follow_jobs(
@@ -34,7 +43,7 @@ async def follow_jobs(
     keeps_table: bool,
     label_title: str = "picture",
     on_look: Callable[[], Awaitable[None]] | None = None,
-) -> list[JobProgress]:
+) -> Sequence[JobProgress]:
     """Show jobs until all have ended; return where each ended, in the order given.
 
     Args:
@@ -45,16 +54,17 @@ async def follow_jobs(
         label_title: what the labels are.
         on_look: awaited after each look, at least once a second.
     """
-    view = _View(labels, screen, label_title)
+    view = _View(labels, screen, label_title, runtime.settings.max_wait_s)
     live = (
         Live(get_renderable=view.render, console=screen, refresh_per_second=REFRESHES_PER_S, transient=not keeps_table)
         if screen.is_terminal
         else nullcontext()
     )
-    progress: list[JobProgress] = []
+    progress: Sequence[JobProgress] = []
     with live:
-        async for progress in watch_jobs(runtime, labels):
-            view.update(progress)
+        async for look in watch_jobs(runtime, labels):
+            progress = look.jobs
+            view.update(look)
             if on_look is not None:
                 await on_look()
     return progress
@@ -63,43 +73,64 @@ async def follow_jobs(
 class _View:
     """What is shown; updated by the event loop, rendered by rich's own thread."""
 
-    def __init__(self, labels: Mapping[str, str], screen: Console, label_title: str) -> None:
+    def __init__(self, labels: Mapping[str, str], screen: Console, label_title: str, max_wait_s: float) -> None:
         self._labels = labels
         self._label_title = label_title
         self._screen = screen
-        self._progress: Sequence[JobProgress] = ()
-        self._looked_s = time.monotonic()
-        self._said: dict[str, tuple[str | None, str | None, bool]] = {}
+        self._max_wait_s = max_wait_s
+        self._look = Look((), {})
+        self._looked_s = self._began_s = time.monotonic()
+        self._over_at_first: int | None = None
+        self._said: dict[str, tuple[object, ...]] = {}
+        self._line: tuple[int, float] | None = None
 
-    def update(self, progress: Sequence[JobProgress]) -> None:
+    def update(self, look: Look) -> None:
         self._looked_s = time.monotonic()
-        self._progress = progress
-        if not self._screen.is_terminal:
-            for one in progress:
-                self._say_if_changed(one)
+        self._look = look
+        if self._over_at_first is None:
+            self._over_at_first = sum(one.is_over for one in look.jobs)
+        if self._screen.is_terminal:
+            return
+        if len(look.jobs) > MANY:
+            self._say_if_due()
+            return
+        for one in look.jobs:
+            self._say_if_changed(one)
+
+    def _say_if_due(self) -> None:
+        """Print a line about all jobs when another tenth is over, or none has been printed for long."""
+        tenth = TENTHS * sum(one.is_over for one in self._look.jobs) // len(self._look.jobs)
+        if self._line is None or tenth != self._line[0] or self._looked_s - self._line[1] >= LINE_EVERY_S:
+            self._line = (tenth, self._looked_s)
+            self._screen.print(Text(". ".join([self._summary(), *self._reasons()])), soft_wrap=True)
 
     def _say_if_changed(self, one: JobProgress) -> None:
-        now = (one.status, one.stage, one.is_waiting_for_retry)
+        wait = self._look.waits.get(one.job_id)
+        now = (one.status, one.stage, one.is_waiting_for_retry, wait and wait.kind)
         if self._said.get(one.job_id) == now:
             return
         self._said[one.job_id] = now
         parts = [one.job_id, self._labels[one.job_id], one.status or "DELETED", _stage(one), duration(one.elapsed_s)]
         reason = one.error if one.is_over or one.is_waiting_for_retry else None
+        if wait is not None:
+            reason = waiting_words(wait, self._max_wait_s)
         self._screen.print(Text("  ".join(part for part in [*parts, reason] if part)), soft_wrap=True)
 
     def render(self) -> RenderableType:
+        lines = [Text(line, style="dim") for line in (self._summary(), *self._reasons()) if line]
+        return Group(*lines) if len(self._look.jobs) > MANY else Group(self._table(), *lines)
+
+    def _table(self) -> Table:
         since_s = time.monotonic() - self._looked_s
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
         for title in (self._label_title, "job", "status", "stage"):
             table.add_column(title, no_wrap=True, overflow="fold")
         table.add_column("time", justify="right", no_wrap=True)
-        unfinished_first = sorted(self._progress, key=lambda one: one.is_over)
-        shown = unfinished_first[: max(1, self._screen.height - LINES_AROUND)]
-        for one in sorted(shown, key=self._progress.index):
+        for one in self._look.jobs:
             elapsed_s = one.elapsed_s + (0 if one.is_over else since_s)
             parts = (Text(one.job_id), cell(one.status or "DELETED"), Text(_stage(one)), Text(duration(elapsed_s)))
             table.add_row(self._label(one.job_id, parts), *parts)
-        return Group(table, Text(self._summary(len(self._progress) - len(shown)), style="dim"))
+        return table
 
     def _label(self, job_id: str, parts: Sequence[Text]) -> Text:
         """Return a job's label, cut where the terminal has no room for it beside the rest of its row."""
@@ -108,10 +139,48 @@ class _View:
         label.truncate(max(LEAST_COLUMN, min(LABEL_CHARS, room)), overflow="ellipsis")
         return label
 
-    def _summary(self, hidden: int) -> str:
-        counts = Counter(one.status or "DELETED" for one in self._progress)
-        text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        return f"{text} ({hidden} not shown)" if hidden else text
+    def _summary(self) -> str:
+        """Say how far all jobs are: `40% of 300: 118 done, 2 failed, 16 running, 164 waiting; about 3 min left`."""
+        jobs = self._look.jobs
+        if not jobs:
+            return ""
+        over = sum(one.is_over for one in jobs)
+        counts = Counter(_group(one) for one in jobs)
+        counted = ", ".join(f"{counts[name]:,} {name}" for name in _GROUPS if counts[name])
+        left_s = self._left_s(over, len(jobs))
+        left = "" if left_s is None else f"; about {duration(round(left_s))} left"
+        return f"{100 * over // len(jobs)}% of {count_of(len(jobs), 'job')}: {counted}{left}"
+
+    def _left_s(self, over: int, count: int) -> float | None:
+        """Say how long the others take if they go on ending as they have since the first look; None if none has."""
+        ended = over - (self._over_at_first or 0)
+        if ended <= 0 or over == count:
+            return None
+        since_look_s = time.monotonic() - self._looked_s
+        return max(0.0, (self._looked_s - self._began_s) / ended * (count - over) - since_look_s)
+
+    def _reasons(self) -> list[str]:
+        """Say why jobs wait, each reason once."""
+        found = dict.fromkeys(waiting_words(wait, self._max_wait_s) for wait in self._look.waits.values())
+        return [f"waits: {reason}" for reason in list(found)[:MOST_REASONS]]
+
+
+_GROUPS: Final = ("done", "failed", "cancelled", "running", "waiting")
+
+
+def _group(one: JobProgress) -> str:
+    """Name a job's state as people count it; one whose row is deleted has failed for whoever waits for its result."""
+    match one.status:
+        case "COMPLETED":
+            return "done"
+        case "CANCELLED":
+            return "cancelled"
+        case "PROCESSING":
+            return "running"
+        case "PENDING":
+            return "waiting"
+        case _:
+            return "failed"
 
 
 def _stage(one: JobProgress) -> str:

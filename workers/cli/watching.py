@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 
 from models.queue.job_rows import unfinished_jobs
+from workers.cli.batches import Failed, note_failures
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import console, note, print_json
 from workers.cli.parameters import Json
-from workers.cli.progress import follow_jobs
+from workers.cli.progress import MANY, follow_jobs
 from workers.operations.errors import NotFoundError
 from workers.operations.ids import whole_id
 from workers.operations.jobs import get_jobs
@@ -43,6 +44,12 @@ def watch(
         progress = await follow_jobs(runtime, labels, screen, keeps_table=True, label_title="type and tier")
         if as_json:
             print_json([job.columns for job in await get_jobs(runtime, known)])
+        elif len(progress) > MANY:
+            note_failures(
+                Failed(one.job_id, one.job_id, one.error or f"it ended {one.status or 'with its row deleted'}")
+                for one in progress
+                if one.status != "COMPLETED"
+            )
         elif screen.is_terminal:  # elsewhere its line says it
             for one in progress:
                 if one.error is not None and one.status != "COMPLETED":

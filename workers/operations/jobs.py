@@ -7,7 +7,7 @@ from models.connections import Connection
 from models.history.actions import record_action
 from models.history.timeline import ProviderCall, StageRun, provider_calls, stage_runs
 from models.job_state import JobStatus
-from models.money.job_money import MoneyMove, money_of_job
+from models.money.job_money import MoneyMove, money_of_job, money_of_jobs
 from models.queue import job_rows
 from models.queue.job_rows import Job, JobFilter, QueueRow, find_jobs, queue_row, read_jobs
 from workers.operations.errors import JobNotCancellableError, NotFoundError, translated
@@ -62,6 +62,14 @@ async def get_job(runtime: Runtime, job_id: str) -> JobDetails:
         )
 
     return await runtime.database.run(read)
+
+
+async def tokens_moved(runtime: Runtime, job_ids: Iterable[str]) -> tuple[int, int]:
+    """Return how many tokens jobs were charged, and how many of these were refunded."""
+    ids = list(job_ids)
+    moves = await runtime.database.run(lambda connection: money_of_jobs(connection, ids))
+    charged = sum(amount for (_, kind), amount in moves.items() if kind == "charge")
+    return charged, sum(amount for (_, kind), amount in moves.items() if kind == "refund")
 
 
 async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str | None = None) -> str:

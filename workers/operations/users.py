@@ -1,6 +1,8 @@
 """Whose jobs they are: users by e-mail or id, and the user of an embedded installation."""
 
 import re
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -10,6 +12,7 @@ from models.history.actions import record_action
 from models.money import users
 from models.money.ledger import MOST_TOKENS, add_tokens, balance_of
 from models.money.users import User, UserRecord, make_user
+from models.schema.server import server_time_in_milliseconds
 from models.schema.settings import is_managed, money_mode
 from workers.operations.errors import InvalidInputError, NotFoundError, OperationError, WrongModeError
 from workers.operations.ids import whole_id
@@ -22,6 +25,23 @@ LOCAL_EMAIL: Final = "you@darkroom.local"
 
 LOCAL_TOKENS: Final = 1000
 """What a user gets that is made on embedded data: a hundred of the dearest jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Whose jobs are about to be submitted.
+
+    Attributes:
+        name: e-mail, or id where there is none.
+        mode: who keeps the balances, as TOKENS names it.
+        balance: in tokens; None where Darkroom doesn't keep it.
+        at: the database's time of this look.
+    """
+
+    name: str
+    mode: str
+    balance: int | None
+    at: datetime
 
 
 async def find_user(runtime: Runtime, email_or_id: str) -> User:
@@ -129,6 +149,17 @@ async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_need
     if email_or_id is None:
         await runtime.database.commit("top_up", lambda connection: _top_up(connection, user.id, tokens_needed))
     return user
+
+
+async def payer_of(runtime: Runtime, user: User) -> Payer:
+    """Return what a user has before jobs of theirs are submitted."""
+
+    async def read(connection: Connection) -> Payer:
+        mode = await money_mode(connection)
+        balance = await balance_of(connection, user.id) if mode == "managed" else None
+        return Payer(user.email or user.id, mode, balance, await server_time_in_milliseconds(connection))
+
+    return await runtime.database.run(read)
 
 
 async def _make(connection: Connection, email: str, needed: int) -> None:

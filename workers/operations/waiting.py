@@ -7,9 +7,10 @@ from typing import Final, Literal, TypeAlias
 
 from models.connections import Connection
 from models.gate.provider_calls import provider_wait
-from models.queue.job_rows import Job
+from models.job_state import TERMINAL
+from models.queue.job_rows import Job, read_jobs
 from models.queue.pause_records import Pause, pauses_between
-from models.queue.waiting import QueuedJob, UnlabelledEnd, is_row_held, unlabelled_end, unqueued_job
+from models.queue.waiting import QueuedJob, UnlabelledEnd, is_row_held, queued_job, unlabelled_end, unqueued_job
 from models.schema.server import IdleSession, idle_session
 from pipelines.providers.registry import PROVIDERS
 from workers.gate.rules import rules_of
@@ -105,6 +106,21 @@ async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list
         found.append(Waiting("cap", None, queued, now))
     if queued.status == "pending":
         found.append(Waiting("turn", None, queued, now))
+    return found
+
+
+async def first_waits(runtime: Runtime, job_ids: Sequence[str]) -> dict[str, Waiting]:
+    """Return what stands first in the way of each of some jobs; those that run or are over are left out."""
+
+    async def read(connection: Connection) -> list[tuple[Job, QueuedJob | None]]:
+        jobs = [job for job in await read_jobs(connection, job_ids) if job.status not in TERMINAL]
+        return [(job, await queued_job(connection, job.id)) for job in jobs]
+
+    found: dict[str, Waiting] = {}
+    for job, queued in await runtime.database.run(read):
+        waits = [one for one in await waits_of(runtime, job, queued) if one.kind not in {"running", "passed_over"}]
+        if waits:
+            found[job.id] = waits[0]
     return found
 
 

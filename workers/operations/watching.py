@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from models.connections import DatabaseLostError
 from models.queue.listening import listen
 from models.queue.progress import JobProgress, job_progress
+from workers.operations.waiting import Waiting, first_waits
 from workers.process.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -25,7 +27,24 @@ PATIENCE_S: Final = 60.0
 """How long PostgreSQL may be away before watching is given up."""
 
 
-async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[list[JobProgress]]:
+EXPLAIN_S: Final = 2.0
+"""How often to look why jobs wait: several statements for each."""
+
+EXPLAINED_AFTER_S: Final = 1.0
+"""A job that has been there for less is usually about to be claimed."""
+
+MOST_EXPLAINED: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where jobs are, in the order of their ids, and why they wait: those that wait, at most MOST_EXPLAINED of them."""
+
+    jobs: Sequence[JobProgress]
+    waits: Mapping[str, Waiting]
+
+
+async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[Look]:
     """Yield where all jobs are, at once and then at every change or second, until all are over.
 
     A database that goes away is waited for.
@@ -36,24 +55,46 @@ async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[
     ids = list(job_ids)
     changed = asyncio.Event()
     seen_s = time.monotonic()
+    why = _Reasons(runtime)
     async with _listening(runtime, frozenset(ids), changed):
         while True:
             changed.clear()
             try:
                 progress = await runtime.database.run(lambda connection: job_progress(connection, ids))
+                waits = await why.look(progress)
             except DatabaseLostError:
                 if time.monotonic() - seen_s > PATIENCE_S:
                     raise
                 await asyncio.sleep(POLL_S)
                 continue
             seen_s = time.monotonic()
-            yield progress
+            yield Look(progress, waits)
             if all(one.is_over for one in progress):
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await changed.wait()
                 await asyncio.sleep(GATHER_S)
+
+
+class _Reasons:
+    """Why jobs wait, looked at every EXPLAIN_S."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._looked_s: float | None = None
+        self._found: Mapping[tuple[str, str | None], Waiting] = {}
+
+    async def look(self, progress: Sequence[JobProgress]) -> dict[str, Waiting]:
+        """Return why jobs wait whose status is what it was when that was looked at."""
+        if self._looked_s is None or time.monotonic() - self._looked_s > EXPLAIN_S:
+            asked = [one for one in progress if not one.is_over and one.elapsed_s > EXPLAINED_AFTER_S]
+            asked = sorted(asked, key=lambda one: not one.is_waiting)[:MOST_EXPLAINED]
+            found = await first_waits(self._runtime, [one.job_id for one in asked]) if asked else {}
+            self._found = {(one.job_id, one.status): found[one.job_id] for one in asked if one.job_id in found}
+            self._looked_s = time.monotonic()
+        places = ((one.job_id, one.status) for one in progress)
+        return {place[0]: self._found[place] for place in places if place in self._found}
 
 
 @contextlib.asynccontextmanager

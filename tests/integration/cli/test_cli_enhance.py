@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -178,6 +179,71 @@ def test_named_user_is_made_once_on_embedded_data(at_home: Darkroom, picture: Pa
 
     rows = at_home("tokens", "history", "ann@example.test", "--json").json
     assert [row["amount"] for row in rows] == [-2, -2, LOCAL_TOKENS]
+
+
+def test_many_pictures_end_in_a_summary_that_names_each_error_once(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path, database_url: str
+) -> None:
+    user_id = arrange(make_user)
+    arrange(make_worker)
+    ends = itertools.cycle(("COMPLETED", "COMPLETED", "FAILED"))
+    for name in ("empty.png", "also.png"):
+        (tmp_path / name).touch()
+    bad = [str(tmp_path / name) for name in ("empty.png", "also.png")]
+    out = tmp_path / "results"
+
+    with _worked_on(database_url, lambda _: next(ends), tmp_path / "objects"):
+        ran = darkroom("enhance", *bad, *[str(picture)] * 12, "--user", user_id, "--out", str(out))
+
+    lines = ran.out.splitlines()
+    assert ran.code == 1
+    assert lines[-2].startswith("14 pictures: 8 done, 6 failed, in ")
+    assert lines[-2].endswith("; 24 tokens charged, 8 refunded")
+    assert lines[-1] == f"8 results in {out}"
+    assert 1 <= len(lines) - 2 <= 11
+    assert all(" of 12 jobs: " in line for line in lines[:-2])
+    assert "2 others can't be used" in ran.err
+    assert (
+        "  4 x said the worker: holiday.jpg, holiday.jpg, holiday.jpg and 1 others\n    `darkroom jobs expl" in ran.err
+    )
+    assert "  2 x picture is empty: 0 bytes: empty.png, also.png\n" in ran.err
+    (retry,) = (line for line in ran.err.splitlines() if line.startswith("try them again: "))
+    assert darkroom(*retry.split("`")[1].split()[1:], "--dry-run").out.endswith(
+        "4 of 4 would be tried again, for 8 tokens\n"
+    )
+
+
+def test_what_is_submitted_is_said_first_and_the_command_that_fetches_results(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path, database_url: str
+) -> None:
+    user_id = arrange(make_user)
+    asked = ("enhance", "--user", user_id, "--no-wait", "--tier", "2k")
+    few = darkroom(*asked, str(picture), str(picture))
+    many = darkroom(*asked, *[str(picture)] * 11)
+    assert few.err.startswith(f"2 pictures at tier 2k for {user_id}@example.test: 10 tokens of a balance of 100\n")
+
+    with _worked_on(database_url, lambda _: "COMPLETED", tmp_path / "objects"):
+        darkroom("jobs", "watch")
+    for ran, folder, count in ((few, "few", 2), (many, "many", 11)):
+        command = ran.err.splitlines()[-1].split("`")[1]
+        saved = darkroom(*command.replace("--out DIR", f"--out {tmp_path / folder}").split()[1:])
+        assert (saved.code, saved.err) == (0, "")
+        assert len(list((tmp_path / folder).glob("holiday*.jpg"))) == count
+
+
+@pytest.mark.parametrize("out", ["{picture}/below", "/proc/nosuch"])
+@pytest.mark.parametrize("words", [("enhance", "{picture}"), ("generate", "a cat"), ("modify", "{picture}", "more")])
+def test_out_that_cannot_be_written_to_is_refused_before_anything_is_paid(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, words: tuple[str, ...], out: str
+) -> None:
+    user_id = arrange(make_user)
+    given = [word.format(picture=picture) for word in (*words, "--out", out)]
+
+    ran = darkroom(*given, "--user", user_id)
+
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+    assert f"--out {out.format(picture=picture)} " in ran.err
+    assert arrange(lambda db: balance_of(db, user_id)) == 100
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from tests.builders import make_job
 from tests.integration.cli.calling import Arrange, Darkroom
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
+OLDER = """UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - interval '1 min'"""
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -57,9 +58,12 @@ def test_watching_is_left_cleanly(  # with SIGTERM also where a script or nohup 
     start: Start, arrange: Arrange, errors: Path, number: signal.Signals, code: int, ignored: tuple[signal.Signals, ...]
 ) -> None:
     job_id = arrange(make_job)
+    arrange(lambda db: db.fetch(OLDER))
     process = start("jobs", "watch", ignored=ignored)
     assert process.stdout is not None
-    assert process.stdout.readline().startswith(f"{job_id}  enhance TIER_1K  PENDING")
+    line = process.stdout.readline()
+    assert line.startswith(f"{job_id}  enhance TIER_1K  PENDING")
+    assert line.endswith("no live worker takes from queue default; start `darkroom worker`\n")
 
     process.send_signal(number)
     process.communicate(timeout=20)

@@ -1,6 +1,7 @@
 """Why a job waits and what became of it, as facts: what the command line and pages put into words."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +20,12 @@ from tests.integration.cli.calling import Arrange
 from workers.operations.explaining import CallEnd, Explanation, Refused, explain_job
 from workers.operations.pauses import set_paused
 from workers.operations.waiting import ShutProvider, Unqueued, Waiting
+from workers.operations.watching import Look, watch_jobs
 from workers.process.compose import open_runtime
 from workers.process.runtime import Runtime
 from workers.services.services import Services
+
+OLDER = """UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - interval '1 min' WHERE id = $1"""
 
 Explain = Callable[[str], Explanation]
 
@@ -55,6 +59,22 @@ def waits(with_runtime) -> Callable[..., dict[str, Waiting]]:
         return {one.kind: one for one in explanation.waits}
 
     return run
+
+
+def test_who_watches_jobs_is_told_why_those_wait_that_are_not_new(arrange, with_runtime):
+    old, new = arrange(make_job), arrange(make_job)
+    arrange(lambda db: db.fetch(OLDER, old))
+    with_runtime(lambda runtime: set_paused(runtime, [("tier", "TIER_1K")], is_paused=True, actor="ann", reason="bill"))
+
+    async def first_look(runtime: Runtime) -> Look:
+        async with contextlib.aclosing(watch_jobs(runtime, [old, new])) as looks:
+            return await anext(looks)
+
+    look = with_runtime(first_look)
+
+    assert [one.job_id for one in look.jobs] == [old, new]
+    assert look.waits.keys() == {old}
+    assert (look.waits[old].kind, look.waits[old].by.reason) == ("paused", "bill")
 
 
 def test_job_that_is_put_off_waits_until_its_time_and_no_longer_than_it_may(arrange, waits):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,12 +17,12 @@ import pytest
 from config.settings import SettingsError
 from models.schema.migrations.errors import DatabaseBusyError, ModeRequiredError
 from workers.cli.app import main
-from workers.cli.enhancing import write_new
 from workers.cli.failures import CommandUsageError
 from workers.cli.leaving import signals_heard
 from workers.cli.opening import run_async
 from workers.cli.output import cell, duration
 from workers.cli.reporting import explain
+from workers.cli.results import require_writable, write_new
 from workers.operations.errors import NotFoundError
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
@@ -58,6 +59,18 @@ def test_write_new_never_replaces_a_file(tmp_path: Path) -> None:
 
     assert names == ["a.b.jpg", "a.b-2.jpg", "a.b-3.jpg"]
     assert (tmp_path / "new" / "a.b.jpg").read_bytes() == b"\0"
+
+
+def test_folder_that_takes_names_and_no_bytes_is_refused(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a disk that is full
+    try:
+        with pytest.raises(CommandUsageError, match="can't be written to: File too large"):
+            require_writable(tmp_path / "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 @pytest.mark.parametrize(

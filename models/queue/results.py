@@ -1,0 +1,41 @@
+"""Where a job's result lies, and what its picture is called."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from models.connections import Connection
+
+_RESULT: Final = """
+SELECT j.id, j.status, j.key, j."errorMessage", j."imageId" FROM darkroom.jobs_of(ARRAY[$1::text]) j
+ORDER BY j.key IS NULL LIMIT 1
+"""
+_NAME: Final = "SELECT i.name FROM public.enhanced_images i WHERE i.id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """What a job's row says of its result.
+
+    Attributes:
+        job_id: of the job.
+        status: a `JobStatus`.
+        key: of the object; None where the row names none.
+        error: why it ended without success.
+        name: of the picture that was enhanced, as its owner calls it; None where no picture was.
+    """
+
+    job_id: str
+    status: str
+    key: str | None
+    error: str | None
+    name: str | None
+
+
+async def result_row(connection: Connection, job_id: str) -> ResultRow | None:
+    """Return what is known of a job's result; None if there is no such job."""
+    row = await connection.fetchrow(_RESULT, job_id)
+    if row is None:
+        return None
+    # looked for only where a job has a picture: another application's database may have no such table
+    name = None if row["imageId"] is None else await connection.fetchval(_NAME, row["imageId"])
+    return ResultRow(row["id"], row["status"], row["key"], row["errorMessage"], name)

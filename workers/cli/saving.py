@@ -1,0 +1,98 @@
+"""The command jobs save."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.queue.job_rows import JobFilter
+from workers.cli.batches import Failed, note_failures
+from workers.cli.failures import DONE, FAILED, CommandUsageError
+from workers.cli.opening import run_with_runtime
+from workers.cli.output import count_of, note, print_json
+from workers.cli.parameters import Json, OfUser, Since
+from workers.cli.progress import MANY
+from workers.cli.results import require_writable, write_new
+from workers.operations.errors import OperationError
+from workers.operations.ids import whole_id
+from workers.operations.jobs import get_jobs, list_jobs
+from workers.operations.results import fetch_result
+from workers.operations.users import find_user
+from workers.process.runtime import Runtime
+
+MOST_JOBS = 10_000
+
+
+def save(
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Write results there as NAME.jpg.")],
+    job_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="JOB_ID", help="Jobs by id, or give --user and --since."),
+    ] = None,
+    user: OfUser = None,
+    since: Since = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Fetch the results of finished jobs.
+
+    Each is written under its picture's name, or its job's id; a number is added where the name is taken. Exits 1 if
+    one can't be saved, because its job isn't finished or failed.
+    """
+    if bool(job_ids) == (user is not None or since is not None):
+        raise CommandUsageError("name jobs by their ids, or choose them by --user and --since: one of the two")
+    folder = Path(out)
+    require_writable(folder)
+
+    async def work(runtime: Runtime) -> int:
+        ids = list(job_ids or [])
+        if not ids:
+            user_id = None if user is None else (await find_user(runtime, user)).id
+            found = await list_jobs(runtime, JobFilter(user_id=user_id, since=since), limit=MOST_JOBS)
+            ids = [job.id for job in reversed(found)]
+        saved, failed = await _save(runtime, ids, folder)
+        if as_json:
+            rows = await get_jobs(runtime, [*saved, *(one.job_id for one in failed if one.job_id)])
+            print_json([{"output": saved.get(job.id), **job.columns} for job in rows])
+        is_many = len(saved) + len(failed) > MANY
+        if not as_json:
+            _print(saved, failed, folder, is_many=is_many)
+        if is_many:
+            note_failures(failed)
+        else:
+            for one in failed:
+                note(f"darkroom: job {one.name}: {one.reason}")
+        return FAILED if failed else DONE
+
+    return run_with_runtime(work)
+
+
+async def _save(runtime: Runtime, given: Sequence[str], folder: Path) -> tuple[dict[str, Path], list[Failed]]:
+    """Write every result that there is; return where each lies by its job's id, and what can't be had."""
+    saved: dict[str, Path] = {}
+    failed: list[Failed] = []
+    for beginning in dict.fromkeys(given):
+        job_id = beginning
+        try:
+            job_id = await whole_id(runtime, "job", beginning)
+            if job_id in saved:
+                continue
+            result = await fetch_result(runtime, job_id)
+            saved[job_id] = await asyncio.to_thread(write_new, folder, result.stem, result.data)
+        except OperationError as error:
+            failed.append(Failed(job_id, job_id, str(error)))
+        except OSError as error:
+            failed.append(Failed(job_id, job_id, f"it can't be written to {folder}: {error.strerror}"))
+    return saved, failed
+
+
+def _print(saved: Mapping[str, Path], failed: Sequence[Failed], folder: Path, *, is_many: bool) -> None:
+    if is_many:
+        typer.echo(f"{count_of(len(saved), 'result')} saved in {folder}, {len(failed):,} can't be saved")
+        return
+    for job_id, path in saved.items():
+        typer.echo(f"{job_id}: {path}")
+    if not saved and not failed:
+        note("there are no such jobs")

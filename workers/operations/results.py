@@ -1,0 +1,55 @@
+"""Results of jobs: where each lies, what to call it, and why there is none."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from models.queue.results import ResultRow, result_row
+from workers.operations.errors import OperationError
+from workers.process.runtime import Runtime
+from workers.submission import read_result
+
+MOST_STEM_CHARS: Final = 60
+"""Of a name of at most 4 bytes a character: file systems take 255 bytes, and a number may follow."""
+
+
+class NoResultError(OperationError):
+    """A job has no result that could be saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A picture that a job has made; `stem` is a file's name without its ending, and never a path."""
+
+    stem: str
+    data: bytes
+
+
+async def fetch_result(runtime: Runtime, job_id: str) -> Result:
+    """Read a job's result from the storage.
+
+    Raises:
+        NoResultError: there is no such job, it isn't over, ended without success, or its row names no object.
+        StorageRefusedError: the object isn't there, or the storage doesn't answer.
+    """
+    row = await runtime.database.run(lambda connection: result_row(connection, job_id))
+    if row is None:
+        raise NoResultError("there is no such job; `darkroom jobs list` shows the newest")
+    if row.status in {"PENDING", "PROCESSING"}:
+        raise NoResultError(f"it isn't finished: it is {row.status}; `darkroom jobs watch` follows it")
+    if row.status != "COMPLETED":
+        why = f": {row.error}" if row.error else ""
+        raise NoResultError(f"there is no result, it ended {row.status}{why}")
+    if row.key is None:
+        raise NoResultError("it is COMPLETED, and its row names no object any more")
+    return Result(_stem(row), await read_result(runtime, row.key))
+
+
+def _stem(row: ResultRow) -> str:
+    """Return the name of a job's picture without its ending, as a file can have it; else the job's id.
+
+    The application may have called a picture anything: a path, nothing, control characters, a name that is too long.
+    """
+    name = (row.name or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
+    stem = name.rpartition(".")[0] or name
+    stem = "".join(char for char in stem if char.isprintable()).strip(" .")[:MOST_STEM_CHARS]
+    return stem or "".join(char if char.isalnum() or char in "-_" else "_" for char in row.job_id)
