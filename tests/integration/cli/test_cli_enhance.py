@@ -95,7 +95,7 @@ def test_bad_paths_fail_with_their_reason_while_others_go_on(
         (["{picture}", "--out", "{folder}", "--no-wait"], "--out needs the results"),
         (["{picture}", "--out", "{picture}"], "is not a directory"),
         (["{picture}", "--tier", "8k"], "8k"),
-        ([], "Missing argument"),
+        ([], "PATH is missing"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_opened(

@@ -25,7 +25,8 @@ from workers.process.compose import open_runtime
 from workers.process.runtime import Runtime
 from workers.services.services import Services
 
-OLDER = """UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - interval '1 min' WHERE id = $1"""
+AGE = """UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - $2::interval WHERE id = $1"""
+MINUTE = timedelta(minutes=1)
 
 Explain = Callable[[str], Explanation]
 
@@ -63,7 +64,8 @@ def waits(with_runtime) -> Callable[..., dict[str, Waiting]]:
 
 def test_who_watches_jobs_is_told_why_those_wait_that_are_not_new(arrange, with_runtime):
     old, new = arrange(make_job), arrange(make_job)
-    arrange(lambda db: db.fetch(OLDER, old))
+    arrange(lambda db: db.fetch(AGE, old, MINUTE))
+    arrange(lambda db: db.fetch(AGE, new, -MINUTE))  # however long the look takes to come
     with_runtime(lambda runtime: set_paused(runtime, [("tier", "TIER_1K")], is_paused=True, actor="ann", reason="bill"))
 
     async def first_look(runtime: Runtime) -> Look:

@@ -109,7 +109,7 @@ def test_wrong_value_is_named_with_what_it_must_be(
     assert words in capsys.readouterr().err
 
 
-GIVEN = {"jobs retry": ["x"], "queue pause": ["--tier", "1k"], "queue resume": ["--tier", "1k"]}
+GIVEN = {"jobs retry": ["x"], "jobs save": ["x"], "queue pause": ["--tier", "1k"], "queue resume": ["--tier", "1k"]}
 OF_THEIR_OWN = ("completion", "demo")  # one reads no setting, the other brings its own
 
 
