@@ -1,1 +1,1 @@
-"""The environment: settings, logging, embedded services."""
+"""Configuration: the settings read from the environment, logging, and values that Python and SQL share."""

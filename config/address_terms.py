@@ -1,4 +1,4 @@
-"""Networks to which the URL of a job's input may not lead, for Python and SQL."""
+"""Networks that the URL of a job's input may not lead to. Python and the SQL functions both use these lists."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ REFUSED_IPV4: Final = (
     "100.64.0.0/10",  # carriers' NAT, and Alibaba's metadata at 100.100.100.200
     "127.0.0.0/8",
     "168.63.129.16/32",  # Azure's host, which answers metadata
-    "169.254.0.0/16",  # links' own, and most clouds' metadata
+    "169.254.0.0/16",  # link-local addresses, and most clouds' metadata services
     "172.16.0.0/12",
     "192.0.0.0/24",
     "192.0.2.0/24",
@@ -22,14 +22,14 @@ REFUSED_IPV4: Final = (
 """IANA's registry of special-purpose addresses, read 2026-11, and two addresses of clouds."""
 
 PUBLIC_IPV6: Final = "2000::/3"
-"""All that IANA has given out as global unicast; registry read 2026-11."""
+"""The whole range that IANA has assigned as global unicast addresses; registry read 2026-11."""
 
 NAT64: Final = "64:ff9b::/96"
-"""Carries an IPv4 address in its last 32 bits (RFC 6052); hosts with IPv6 only reach the rest of the net by it."""
+"""Prefix that carries an IPv4 address in the last 32 bits (RFC 6052); hosts with only IPv6 reach IPv4 servers by it."""
 
 REFUSED_IPV6: Final = (
     "2001::/23",  # Teredo and other protocols' own
     "2001:db8::/32",
     "3fff::/20",  # documentation, RFC 9637
 )
-"""Parts of PUBLIC_IPV6."""
+"""Parts of PUBLIC_IPV6 that are not public addresses and are refused."""

@@ -1,20 +1,20 @@
-"""Named places at which a test may let a process die: before and after each commit, provider call and object write.
+"""Failpoints: named places at which a test may end a process, before and after each commit, call and object write.
 
-Nobody listens in production, and a place then costs one comparison. The
-proof sets `on_pass` in a process of its own (tests/crash) and dies there with
-`os._exit`, so that nothing is tidied up on the way out.
+In production nothing listens, and passing a failpoint costs one comparison. The
+crash tests (tests/crash) set `on_pass` in a process of their own and end it there
+with `os._exit`, so that no clean-up code runs.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 on_pass: Callable[[str], None] | None = None
-"""Told each place that is passed, such as `before complete`; only tests set it."""
+"""Called with the name of each failpoint that is passed, such as `before complete`; only tests set it."""
 
 
 @contextmanager
 def failpoint(name: str) -> Iterator[None]:
-    """Mark one step of which the outside sees the effect: `before NAME` and, if it succeeded, `after NAME`."""
+    """Mark a step with an effect outside the process: failpoints `before NAME` and, if it succeeded, `after NAME`."""
     if on_pass is not None:
         on_pass(f"before {name}")
     yield

@@ -1,31 +1,31 @@
-"""What the gate allows a provider unless DARKROOM_PROVIDER_LIMITS says otherwise, for Python and SQL."""
+"""Default limits of a provider, which hold unless DARKROOM_PROVIDER_LIMITS sets others. Python and SQL use them."""
 
 from typing import Final
 
 MOST_CONCURRENT: Final = 64
 FIRST_CONCURRENT: Final = 16
-"""Calls in flight before a provider has said anything: it grows by one a round, and halves with a 429."""
+"""How many calls may be in flight at first. The limit grows by one a round, and is halved by an HTTP status 429."""
 
 BREAKER_FAILURES: Final = 5
-"""So many failures in a row open a provider's breaker."""
+"""How many failures in a row open a provider's breaker."""
 
 BREAKER_S: Final = 10
-"""How long a breaker stays open at first; twice as long each further time."""
+"""Seconds that a breaker stays open the first time; each further time in a row takes twice as long."""
 
 WARNING_FRACTION: Final = 0.8
-"""Of a budget: from here on it is said to be nearly spent."""
+"""Fraction of a budget from which on a warning says that the budget is nearly spent."""
 
 OTHER_ZONE: Final = "UTC"
-"""Where the day of quota begins of a provider that says nothing else."""
+"""Time zone in which the day of a provider's quota begins, unless the provider's description names another."""
 
 BUDGETS: Final = frozenset(
     {f"{whose}_{unit}" for whose in ("total", "day", "user_day", "anonymous_day") for unit in ("usd", "calls")}
     | {"free_user_day_calls"}
 )
-"""What DARKROOM_BUDGETS may name."""
+"""The budgets that DARKROOM_BUDGETS may name."""
 
 RATES: Final = frozenset(
     {"requests_per_minute", "requests_per_day", "images_per_minute", "images_per_day", "concurrency"}
     | {"breaker_failures", "breaker_s"}
 )
-"""What DARKROOM_PROVIDER_LIMITS may name of a provider."""
+"""The limits of a provider that DARKROOM_PROVIDER_LIMITS may name."""

@@ -1,30 +1,33 @@
-"""What every job has to keep to, whoever submits it: SQL and Python both have it from here."""
+"""Limits that hold for every job, whichever way it was submitted. Python and the SQL functions both use them."""
 
 import re
 from typing import Final
 
 DEFAULT_QUEUE: Final = "default"
-"""The queue that every job enters; nothing puts one into another yet."""
+"""The queue that every job enters. Other queues can be named, but no job is put into one yet."""
 
 MAX_PROMPT_CHARS: Final = 8_000
 
 MAX_ID_CHARS: Final = 200
-"""Of an encoded id in a key; a longer one stands as its hash. An id of 200 bytes that needs no encoding stays."""
+"""Longest encoded id, in characters, in an object's key; in place of a longer one the key holds the id's hash."""
 
 MAX_READ_KEY_BYTES: Final = 1_024
-"""Amazon S3 User Guide, "Naming Amazon S3 objects", read 2026-11: a key is at most this long in UTF-8."""
+"""Longest key of an object in UTF-8. Source: Amazon S3 User Guide, "Naming Amazon S3 objects", read 2026-11."""
 
 MAX_URL_CHARS: Final = 2_000
-"""Of the URL of an input."""
+"""Longest URL of a job's input, in characters."""
 
 PORTS: Final = (80, 443)
 """The ports from which inputs are fetched."""
 
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What may be a model's name."""
+"""The form that the name of a provider's model must have."""
 
 MAX_EVIDENCE_CHARS: Final = 500
-"""Of what another program sent, error_logs keeps so much."""
+"""Error logs keep at most this many characters of a text that another program sent."""
 
 LEAST_SIZE_FRACTION: Final = 0.9
-"""Of the long side asked for: models round to multiples of 16 pixels, and none of them by a tenth."""
+"""The smallest long side of an answer, as a fraction of the long side asked for.
+
+Models round sizes to multiples of 16 pixels; no known model rounds down by a tenth.
+"""

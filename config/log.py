@@ -1,4 +1,4 @@
-"""Logging: structlog for our events, the standard library routed through it, secrets masked, all on stderr."""
+"""Logging: structlog for our events, the standard library's loggers routed through it, secrets masked, on stderr."""
 
 import logging
 import os
@@ -16,13 +16,14 @@ from config.masking import SecretMask
 from config.postgres_url import parse_postgres_url
 from config.settings import CoreSettings
 
-# Below WARNING these print URLs with keys, signatures and bodies, or a line per call, or what our own events say.
+# Below WARNING these loggers print URLs with keys, signatures and bodies, or a line for each call, or repeat our
+# events.
 CHATTY_LOGGERS: Final = (
     "httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "PIL", "asyncio", "alembic", "dramatiq",
 )  # fmt: skip
-# Logs each error that it also raises, with a traceback.
+# This logger writes each error with a traceback, although it also raises it.
 SILENT_LOGGER: Final = "pika"
-# Secrets that other libraries read from the environment, and that their errors may repeat.
+# Secrets that other libraries read from the environment, and that their error messages may repeat.
 SECRET_VARIABLES: Final = (
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "PGPASSWORD",
 )  # fmt: skip
@@ -40,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Masks the finished line, so that no field, traceback or foreign logger goes past it."""
+    """Formatter that masks secrets in the finished line, so that no field, traceback or library's line is left out."""
 
     def __init__(self, mask: SecretMask, renderers: list[structlog.typing.Processor]) -> None:
         super().__init__(
@@ -55,17 +56,17 @@ class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
 
 
 def secret_mask(settings: CoreSettings, environ: Mapping[str, str] | None = None) -> SecretMask:
-    """Make the mask for texts that are logged or stored: known shapes and every secret configured."""
+    """Return the mask for texts that are logged or stored: it knows common forms of keys and each configured secret."""
     environ = os.environ if environ is None else environ
     return SecretMask([*settings.secrets(), *(environ[name] for name in SECRET_VARIABLES if environ.get(name))])
 
 
 def configure_logging(settings: CoreSettings, *, stream: TextIO | None = None) -> None:
-    """Set up logging for the whole process; a second call replaces the first.
+    """Set up logging for the whole process. A second call replaces the first.
 
     Args:
-        settings: format, level, and the secrets to mask.
-        stream: where lines go instead of stderr; stdout belongs to `ready` lines and --json.
+        settings: the format, the level, and the secrets to mask.
+        stream: where lines are written; None is stderr. Stdout is kept for `ready` lines and for --json.
     """
     stream = sys.stderr if stream is None else stream
     log_format = settings.log_format or default_format(stream)
@@ -89,23 +90,23 @@ def configure_logging(settings: CoreSettings, *, stream: TextIO | None = None) -
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,  # loggers made at import time must see a later configuration
+        cache_logger_on_first_use=False,  # loggers that are made at import time must use a configuration made later
     )
     _warn_of_dropped_parameters(settings)
 
 
 def default_format(stream: TextIO) -> Literal["console", "json"]:
-    """Return the format of lines where LOG_FORMAT is unset."""
+    """Return the format of log lines where LOG_FORMAT is unset: console on a terminal, JSON elsewhere."""
     return "console" if stream.isatty() else "json"
 
 
 def name_process(**fields: str) -> None:
-    """Have every JSON line of this process carry these fields, such as its worker's id, beside its host and pid."""
+    """Add fields, such as a worker's id, to every JSON line of this process, beside its host and pid."""
     _process_fields.update(fields)
 
 
 def log_uncaught() -> None:
-    """Log warnings and errors that nobody caught, which Python would write to stderr as text; for a whole process."""
+    """Log uncaught warnings and exceptions of this process, which Python would otherwise write to stderr as text."""
     logging.captureWarnings(True)  # noqa: FBT003 - the standard library's own
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
@@ -123,14 +124,14 @@ def _process_named(_logger: object, _method: str, event: structlog.typing.EventD
 
 def _renderers(log_format: str, *, colors: bool) -> list[structlog.typing.Processor]:
     if log_format == "console":
-        # the default formatter prints the locals of every frame when rich is installed, and keys live there
+        # the default formatter prints the local variables of every frame when rich is installed, and they may hold keys
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     return [_process_named, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
 
 
 def _value_mask(mask: SecretMask) -> structlog.typing.Processor:
-    """Mask texts before a renderer escapes them: a secret with a quote in it isn't found in JSON any more."""
+    """Mask texts before a renderer escapes them: in JSON a secret with a quotation mark would no longer be found."""
 
     def processor(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {name: mask(value) if isinstance(value, str) else value for name, value in event.items()}

@@ -1,4 +1,4 @@
-"""Settings of logging."""
+"""Settings of logging: the format and the level."""
 
 from typing import Literal
 
@@ -6,11 +6,11 @@ from config.setting_group import SettingGroup, contract_field
 
 
 class LogSettings(SettingGroup):
-    """How lines are written, and which."""
+    """How log lines are written, and from which level on."""
 
     log_format: Literal["console", "json"] | None = contract_field(
         "LOG_FORMAT", None, "console or json. Unset: console on a terminal, json elsewhere"
     )
     log_level: Literal["debug", "info", "warning", "error"] = contract_field(
-        "LOG_LEVEL", "info", "The least level that is logged: debug, info, warning or error"
+        "LOG_LEVEL", "info", "The lowest level that is logged: debug, info, warning or error"
     )

@@ -1,4 +1,4 @@
-"""Taking secrets out of text that leaves the process: logs, stored errors, printed settings."""
+"""Masking of secrets in text that leaves the process: log lines, stored errors, printed settings."""
 
 import re
 from collections.abc import Iterable
@@ -6,23 +6,23 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 MASK: Final = "***"
-# A shorter secret is a word ("postgres", "dev"): replacing it everywhere would wreck each line and hide nothing.
+# A shorter secret may be an ordinary word ("postgres", "dev"): masking it would spoil every line and hide nothing.
 SHORTEST_SECRET_CHARACTERS: Final = 8
 
 _PATTERNS: Final = (
-    # Google's API keys; their format, and that clients log URLs with ?key=, are in its client library's sources
+    # Google's API keys; the format, and that clients log URLs with ?key=, come from the sources of its client library
     (re.compile(r"AIza[0-9A-Za-z_-]{35}"), MASK),
     # AWS access key ids
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), MASK),
-    # presigned URLs, and the same names as headers or dictionary entries
+    # the signature of a presigned URL, and the same names as headers or dictionary entries
     (
         re.compile(r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)['\"]?\s*[=:,]\s*b?['\"]?)[^&\s'\",)}]+"),
         rf"\1{MASK}",
     ),
-    # headers: the rest of the value goes, since a signature has several words
+    # headers: the whole rest of the value is masked, since a signature has several words
     (re.compile(r"(?i)((?:proxy-)?authorization['\"]?\s*[=:,]\s*b?['\"]?)[^'\"\r\n]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)(x-(?:goog-)?api-key['\"]?\s*[=:,]\s*b?['\"]?)[^\s'\",)}]+"), rf"\1{MASK}"),
-    # parameters of URLs only: ` key=` is how a log line shows an object's key
+    # in URLs only: elsewhere ` key=` is how a log line names an object's key
     (re.compile(r"(?i)([?&](?:key|api_key|access_token|password|sslpassword)=)[^&\s'\"]+"), rf"\1{MASK}"),
     # passwords in URLs
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@'\"]*):[^\s@'\"]+@"), rf"\1:{MASK}@"),
@@ -30,10 +30,10 @@ _PATTERNS: Final = (
 
 
 class SecretMask:
-    """Replaces secrets in text: known shapes, and the given secrets literally."""
+    """Replaces secrets in a text: those of known forms, and the given secrets literally."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """Remember `secrets`; those too short to be told from words are left to the known shapes."""
+        """Store the secrets to mask; those too short to differ from ordinary words are left out."""
         forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), unquote(secret))}
         long_enough = sorted((form for form in forms if len(form) >= SHORTEST_SECRET_CHARACTERS), key=len, reverse=True)
         self._literal = re.compile("|".join(map(re.escape, long_enough))) if long_enough else None
@@ -48,7 +48,7 @@ class SecretMask:
 
 
 def url_password(url: str) -> str | None:
-    """The decoded password of a URL; None without one, and where it only repeats the user's name."""
+    """Return the decoded password of a URL; None without one, and where it only repeats the user's name."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Settings of users' tokens: whose the money is, what jobs cost, and how tokens come back."""
+"""Settings of users' tokens: who moves them, what jobs cost, and how users get new ones."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -23,17 +23,18 @@ _Prices = Annotated[
 
 
 class MoneySettings(SettingGroup):
-    """What jobs cost, and how users get tokens."""
+    """What jobs cost in tokens, and how users get tokens."""
 
     tokens: Literal["managed", "producer", "external"] | None = contract_field(
         "TOKENS",
         None,
-        "Whose the money is: managed (Darkroom charges and refunds), producer (the application charges, Darkroom "
-        "refunds its own failures) or external (nobody here). Unset: as `darkroom db upgrade` recorded it",
+        "Who moves tokens: managed (Darkroom charges and refunds), producer (the application charges, Darkroom "
+        "refunds the jobs that it fails) or external (the application does both). Unset: as `darkroom db upgrade` "
+        "recorded it",
     )
     prices: _Prices = Field(
         default=PRICES_TOKENS,
-        description="Tokens an enhancement costs by tier, TIER=tokens,...; those not named keep theirs",
+        description="Tokens an enhancement costs by tier, TIER=tokens,...; tiers not named keep their default",
     )
     cost_column: ColumnName = Field(
         default="tokensCost",
@@ -63,11 +64,11 @@ class MoneySettings(SettingGroup):
     )
     subscriptions: bool = Field(
         default=False,
-        description="on: Darkroom renews subscription periods; off because a payment webhook may do it already",
+        description="on: Darkroom renews subscription periods; off by default, as a payment webhook may do it already",
     )
 
     def regeneration_terms(self) -> dict[str, object]:
-        """What `darkroom.regenerate` must know, as it is recorded in darkroom.settings."""
+        """Return what `darkroom.regenerate` must know, in the form in which darkroom.settings keeps it."""
         return {
             "policy": self.regeneration,
             "allowances": dict(self.allowances),

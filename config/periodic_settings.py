@@ -10,7 +10,7 @@ from config.setting_types import PositiveSeconds
 
 
 class PeriodicSettings(SettingGroup):
-    """What schedulers do besides waking workers."""
+    """When and how the schedulers' periodic tasks run."""
 
     retention: RetentionDays = Field(
         default=RETENTION_DAYS,
@@ -25,7 +25,8 @@ class PeriodicSettings(SettingGroup):
         '"skip"|"coalesce"|"catch_up"}}; `darkroom schedule list` shows them all',
     )
     tick_budget_s: PositiveSeconds = Field(
-        default=20, description="Seconds a scheduler works on one tick before it looks at the others; then it goes on"
+        default=20,
+        description="Seconds a scheduler works on one tick before it turns to other due ticks; later it continues",
     )
     usage_limits: UsageLimits = Field(
         default={},

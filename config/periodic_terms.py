@@ -1,4 +1,4 @@
-"""What periodic tasks are told by the environment: when they run, what they give and how long records are kept."""
+"""Types and defaults of the settings for periodic tasks: schedules, regeneration of tokens, retention."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ RETENTION_DAYS: Final = {
     "campaign_metrics_cache": 0,
     "temporary_objects": 30,
 }
-# money, audit and work in hand are never deleted, nor what takes them along by a foreign key (promise I11)
+# money, audits and unfinished jobs are never deleted, nor rows whose deletion would delete them by a foreign key
 KEPT_FOREVER: Final = frozenset(
     (
         *("token_transactions", "audit_logs", "job_money", "job_queue", "opening_balances", "subscription_periods"),
@@ -36,7 +36,7 @@ MONEY_NAMES: Final = re.compile(
     r"(^|_)(transactions?|ledgers?|balances?|payments?|payouts?|invoices?|orders?|purchases?|refunds?|charges?|billing|"
     r"credits?|wallets?|vouchers?|coupons?|subscriptions?|plans|prices|audits?)($|_)"
 )
-"""Names of tables of an application that hold money or an audit, which retention leaves alone as well."""
+"""Pattern of the names of an application's tables that hold money or an audit; retention never deletes from them."""
 
 ALLOWANCES_TOKENS: Final = {"FREE": 10, "BASIC": 20, "STANDARD": 50, "PREMIUM": 100}
 DRIP_INTERVAL_S: Final = 900
@@ -63,7 +63,7 @@ TableName = Annotated[str, AfterValidator(_table)]
 
 
 class RetentionPolicy(BaseModel):
-    """How long a table's rows are kept: `days` after `column`, and only those for which `where` holds (SQL)."""
+    """How long a table's rows are kept: `days` after `column`, and only rows for which the SQL text `where` holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -73,7 +73,7 @@ class RetentionPolicy(BaseModel):
 
 
 class ScheduleTerms(BaseModel):
-    """When a periodic task runs; what isn't given keeps the task's own default."""
+    """When a periodic task runs. What isn't given keeps the task's default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 

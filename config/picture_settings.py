@@ -1,4 +1,4 @@
-"""Settings of pictures: what is taken in, where it may come from, and when an earlier result is taken."""
+"""Settings of pictures: how large they may be, where they may come from, and when an earlier result is reused."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ from config.setting_types import PositiveInt
 
 
 class PictureSettings(SettingGroup):
-    """What pictures may cost, and which may be used."""
+    """Limits of pictures, and which pictures and pipelines a job may use."""
 
     max_image_bytes: PositiveInt = Field(default=25_000_000, description="Largest encoded image accepted, in bytes")
     max_image_pixels: PositiveInt = Field(
@@ -22,8 +22,9 @@ class PictureSettings(SettingGroup):
     )
     link_pipelines: Literal["owner", "trust"] | None = Field(
         default=None,
-        description="Whose inserted jobs, which show no token, may use a pipeline shared by link: owner (its owner's), "
-        "or trust (everyone's: the application has asked for the token). Unset: trust on tables that another tool "
+        description="Whose inserted jobs, which carry no share token, may use a pipeline shared by link: owner (its "
+        "owner's), "
+        "or trust (everyone's: the application has checked the token). Unset: trust on tables that another tool "
         "made, else owner. `darkroom db upgrade` records it",
     )
     reuse_results: bool = Field(
@@ -32,6 +33,6 @@ class PictureSettings(SettingGroup):
     )
     fetch_allow_loopback: bool = Field(
         default=False,
-        description="on: fetch inputs from loopback addresses too; for tests only, it opens inside hosts. "
-        "`darkroom db upgrade` records it",
+        description="on: fetch inputs from loopback addresses too; for tests only, since it lets users reach internal "
+        "hosts. `darkroom db upgrade` records it",
     )

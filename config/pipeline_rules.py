@@ -1,4 +1,4 @@
-"""What a pipeline's JSON may hold: one table of rules, for Python and for the SQL that producers call."""
+"""Rules for a pipeline's JSON: one table, from which Python's check and the producers' SQL function are made."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,12 +9,11 @@ JsonType = Literal["object", "boolean", "number", "integer", "string", "array", 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one place of the JSON may hold.
+    """What one place of a pipeline's JSON may hold.
 
-    `path` is dotted; `[]` stands for each element, `*` for each value. For a
-    number `least` and `most` bound the value, for a string its characters,
-    for an array its elements. Null always means "the default"; unknown keys
-    are ignored, because applications keep their own beside ours.
+    `path` is dotted: `[]` stands for each element of an array, `*` for each value of an object. `least` and
+    `most` bound a number's value, a string's length in characters, or an array's number of elements. Null
+    always means "the default". Unknown keys are ignored, because applications keep keys of their own there.
     """
 
     path: str
@@ -48,14 +47,14 @@ RULES: Final = (
     Rule("generationConfig.temperature", "number", 0, 2),
     Rule("generationConfig.retryAttempts", "integer", 1, 10),
 )
-"""Every rule of a pipeline's JSON, outer before inner; `pipelines.options` and `darkroom.pipeline_fault` check them."""
+"""All rules, each object before its members. `pipelines.options` and `darkroom.pipeline_fault` check them."""
 
 CONFIGS: Final = tuple(rule.path for rule in RULES if "." not in rule.path)
-"""The columns of a pipeline that hold its JSON."""
+"""The columns of a pipeline's row that hold its JSON."""
 
 
 class Defect(StrEnum):
-    """The defects of `analysisResult.defects`, by the names that they have there."""
+    """The defects that `analysisResult.defects` may hold, by their names there."""
 
     IS_DARK = "isDark"
     IS_BLURRY = "isBlurry"

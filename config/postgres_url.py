@@ -1,4 +1,4 @@
-"""A PostgreSQL URL as other programs write it, turned into what asyncpg, SQLAlchemy and psql take."""
+"""Parsing of PostgreSQL URLs as other programs write them, and their form for asyncpg, SQLAlchemy and psql."""
 
 import difflib
 import re
@@ -12,15 +12,15 @@ from uuid import uuid4
 SCHEMES: Final = ("postgres", "postgresql")
 DEFAULT_PORT: Final = 5432
 CONNECT_S: Final = 5.0
-"""How long opening a connection may take where the URL has no connect_timeout: a host that accepts may never answer."""
+"""Time limit of opening a connection where the URL has no connect_timeout: a host may accept and never answer."""
 
-# libpq's names of what the URL's own parts say as well; a parameter wins, as in libpq.
+# Parameters that repeat what the URL itself can say. As in libpq, the parameter wins.
 _PARTS: Final = ("host", "port", "user", "password", "dbname")
 _TLS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 _SESSION: Final = ("application_name", "options")
 _KNOWN: Final = (*_PARTS, *_TLS, *_SESSION, "connect_timeout", "ssl", "pgbouncer")
-# Others' parameters (Prisma, Neon, SQLAlchemy, node-postgres, JDBC, libpq's fine tuning): named here, so that no
-# misspelling check ever takes one for ours. Whatever else is unknown is dropped too.
+# Parameters of other programs (Prisma, Neon, SQLAlchemy, node-postgres, JDBC, libpq's rarer ones). They are listed so
+# that the check for misspellings doesn't take one for ours. Any other unknown parameter is dropped as well.
 _FOREIGN: Final = frozenset(
     {
         "schema", "connection_limit", "pool_timeout", "pool_size", "max_overflow", "statement_cache_size",
@@ -29,18 +29,18 @@ _FOREIGN: Final = frozenset(
         "prepared_statement_cache_size", "async_fallback", "currentSchema", "sslnegotiation", "sslcrl",
     }
 )  # fmt: skip
-# What names the schema of the application's tables: Prisma, JDBC, and a session's search path as Go's drivers and
-# libpq's options give it.
+# Parameters that name the schema of the application's tables: Prisma's, JDBC's, and the search path of a session as
+# Go's drivers and libpq's options set it.
 _SCHEMAS: Final = ("schema", "currentSchema", "search_path")
 _SEARCH_PATH_OPTION: Final = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|[^\s\\])*)")
 OUR_SCHEMA: Final = "public"
 _SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# node-postgres: `ssl=true` and `sslmode=no-verify` ask for TLS without looking at the certificate.
+# node-postgres: `ssl=true` and `sslmode=no-verify` ask for TLS without a check of the certificate.
 _SSL_SYNONYMS: Final = {"true": "require", "1": "require", "false": "disable", "0": "disable", "no-verify": "require"}
 
 
 class PostgresUrlError(ValueError):
-    """A PostgreSQL URL can't be used as it stands; the text never repeats the URL, which holds a password."""
+    """Raised when a PostgreSQL URL can't be used. The message never repeats the URL, which holds a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class PostgresUrl:
     Attributes:
         host: name, address, or the absolute folder of a unix socket; None leaves it to the driver.
         sslmode: libpq's word, or None for libpq's own default (`prefer`, nothing on a socket).
-        behind_pooler: it may be a transaction pooler, where prepared statements and LISTEN don't last.
+        behind_pooler: the server may be a transaction pooler, where prepared statements and LISTEN don't last.
         dropped: names of the parameters that were not understood and are not passed on.
     """
 
@@ -68,15 +68,15 @@ class PostgresUrl:
 
     @property
     def is_socket(self) -> bool:
-        """It is a unix socket, where TLS has no place."""
+        """Whether the server is reached by a unix socket, where TLS isn't used."""
         return self.host is not None and self.host.startswith("/")
 
     def with_database(self, database: str) -> "PostgresUrl":
-        """The same server, another database."""
+        """Return a copy that names another database of the same server."""
         return replace(self, database=database)
 
     def asyncpg_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `asyncpg.connect` and `asyncpg.create_pool`."""
+        """Return the keyword arguments for `asyncpg.connect` and `asyncpg.create_pool`."""
         arguments: dict[str, Any] = {
             "host": self.host,
             "port": self.port,
@@ -93,14 +93,14 @@ class PostgresUrl:
         return arguments
 
     def sqlalchemy_arguments(self) -> tuple[str, dict[str, Any]]:
-        """URL and `connect_args` of `create_async_engine`.
+        """Return the URL and `connect_args` for `create_async_engine`.
 
-        The URL names only dialect and driver: whatever a URL of SQLAlchemy can't say (sockets, TLS, timeouts)
-        and the password travel in `connect_args`, which no log prints.
+        The URL names only dialect and driver. What a URL of SQLAlchemy can't express (sockets, TLS, timeouts) and the
+        password stand in `connect_args`, which no log prints.
         """
         arguments = self.asyncpg_arguments()
-        # as behind a pooler, which may be there without the URL saying so: nothing is prepared to last, and because
-        # SQLAlchemy prepares by name whatever asyncpg's cache is, the names of two clients must not collide
+        # A pooler may be there without the URL saying so. So no statement is prepared to last, and because SQLAlchemy
+        # prepares by name whatever asyncpg's cache is, the names that two clients use must differ.
         arguments["statement_cache_size"] = 0
         arguments["prepared_statement_cache_size"] = 0
         arguments["prepared_statement_name_func"] = lambda: f"__darkroom_{uuid4()}__"
@@ -108,11 +108,11 @@ class PostgresUrl:
 
     @property
     def place(self) -> str:
-        """Where the server is, for people: host and port, or the folder of its socket and the port."""
+        """Return where the server is, for people: host and port, or the folder of its socket and the port."""
         return f"{self.host or 'the default host'}:{self.port}"
 
     def text(self, *, with_password: bool = True) -> str:
-        """The URL as libpq and psql read it; without the password for people to see."""
+        """Return the URL in the form that libpq and psql read; without the password where people will see it."""
         login = quote(self.user or "", safe="")
         if self.password is not None:
             login += ":" + (quote(self.password, safe="") if with_password else "***")
@@ -145,7 +145,8 @@ class PostgresUrl:
         except (OSError, ssl.SSLError) as error:
             named = ", ".join(f"{name}={path}" for name, path in self.tls_files.items())
             raise PostgresUrlError(f"cannot load {named}: {error.strerror or error}") from error
-        # libpq: with a root certificate `require` checks the chain, the name only with verify-full
+        # libpq: with a root certificate `require` checks the certificate's chain; only verify-full also checks the
+        # host's name
         context.check_hostname = self.sslmode == "verify-full" or root == "system"
         if root is None and self.sslmode in {None, "require"}:
             context.verify_mode = ssl.CERT_NONE
@@ -157,10 +158,10 @@ def parse_postgres_url(text: str, *, direct_url: str | None = None) -> PostgresU
 
     Args:
         text: the URL; parts and parameters are percent-encoded, `host=` and an encoded host may name a socket's folder.
-        direct_url: the value of DATABASE_DIRECT_URL; if it is another URL, `text` is taken for a pooler.
+        direct_url: the value of DATABASE_DIRECT_URL; if it differs from `text`, `text` is taken for a pooler's URL.
 
     Raises:
-        PostgresUrlError: it is not such a URL; the message says which part and what to write.
+        PostgresUrlError: the text isn't such a URL; the message says which part is wrong and what to write.
     """
     scheme, separator, rest = text.strip().partition("://")
     if scheme not in SCHEMES or not separator:
@@ -179,7 +180,7 @@ def parse_postgres_url(text: str, *, direct_url: str | None = None) -> PostgresU
         raise PostgresUrlError("names several hosts; give one")
     sslmode = _sslmode(given)
     if given.get("sslrootcert") == "system" and sslmode in {None, "require", "verify-ca"}:
-        sslmode = "verify-full"  # libpq accepts nothing weaker with the system's certificates
+        sslmode = "verify-full"  # libpq accepts nothing weaker with the system's root certificates
     return PostgresUrl(
         host=host,
         port=_whole_number("port", given.get("port") or port or str(DEFAULT_PORT), most=65535),
@@ -215,17 +216,17 @@ def _parameters(query: str) -> dict[str, str]:
     if "database" in given:
         given.setdefault("dbname", given.pop("database"))
     for name in given.keys() - set(_KNOWN) - _FOREIGN:
-        # a misspelt sslmode that is dropped would send the password in the clear
+        # if a misspelt sslmode were dropped, the password would be sent unencrypted
         if meant := difflib.get_close_matches(name.lower(), _KNOWN, n=1, cutoff=0.85):
             raise PostgresUrlError(f"has an unknown parameter {name!r}; did you mean {meant[0]!r}?")
     return given
 
 
 def _require_public_schema(given: Mapping[str, str]) -> None:
-    """Refuse a URL that looks for the application's tables in another schema: ours would be made in the wrong one."""
+    """Refuse a URL whose application tables aren't in schema public: our tables would be made in the wrong schema."""
     named = {name: given[name] for name in _SCHEMAS if given.get(name)}
     if found := _SEARCH_PATH_OPTION.findall(given.get("options", "")):
-        named["options"] = re.sub(r"\\(.)", r"\1", found[-1])  # as in the server, the last one counts
+        named["options"] = re.sub(r"\\(.)", r"\1", found[-1])  # as in the server, the last one is used
     for name, value in named.items():
         schemas = [part.strip().strip('"') for part in value.split(",")]
         schemas = [part for part in schemas if part not in {"", "$user"}]

@@ -1,4 +1,4 @@
-"""Settings of the processes: how many, how much at once, and how long things may take."""
+"""Settings of processes: how many there are, how many jobs each runs, and how long things may take."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -28,15 +28,15 @@ class ProcessSettings(SettingGroup):
     queues: Names = Field(
         default=(DEFAULT_QUEUE,),
         min_length=1,
-        description="Queues this worker takes jobs from, separated by commas; jobs enter no other than default yet",
+        description="Queues this worker takes jobs from, separated by commas; so far all jobs enter the queue default",
     )
     lease_s: Annotated[float, Field(ge=3, allow_inf_nan=False)] = Field(
         default=15,
-        description="Seconds after which a silent worker's jobs are rescued; renewed three times in that span, so at "
-        "least 3; shorter rescues sooner and forgives less",
+        description="Seconds without a heartbeat after which a worker's jobs are rescued; three heartbeats fall in "
+        "them, so at least 3; a shorter lease rescues sooner and tolerates shorter interruptions",
     )
     poll_s: PositiveSeconds = Field(
-        default=1, description="Seconds between looks for work when no bell rings: the worst delay with the broker gone"
+        default=1, description="Seconds between looks for work without a wake-up: the longest delay without a broker"
     )
     max_wait_s: PositiveSeconds = Field(
         default=86_400,
@@ -54,11 +54,11 @@ class ProcessSettings(SettingGroup):
     max_rss_mb: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="Resident memory of a worker process, its pixel children not counted, in MB of 1,000,000 bytes, at "
-        "which it is replaced likewise once a job is over; it takes about 200 from its start; 0: never",
+        "which it is replaced in the same way after a job; it takes about 200 from its start; 0: never",
     )
     stage_deadlines: _StageDeadlines = Field(
         default={},
-        description="Seconds a stage may take, NAME=seconds,...; those not named keep their stage's own. Claims "
+        description="Seconds a stage may take, NAME=seconds,...; stages not named keep their default. Claims "
         "30 s past it are rescued; GENERATING must outlast the provider's slowest answer (300 s)",
     )
     max_retries: Annotated[int, Field(ge=0)] = Field(

@@ -1,4 +1,4 @@
-"""Settings that hold for every provider: limits, budgets, and what is taken of an answer."""
+"""Settings that hold for every provider: prices, limits, budgets, and the largest answer that is accepted."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -19,12 +19,12 @@ _ProviderLimits = Annotated[
 
 
 class ProviderSettings(SettingGroup):
-    """What holds for every provider; the group of a provider's own settings derives from this one."""
+    """Settings that every provider shares; the group of a provider's own settings derives from this one."""
 
     unknown_model_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="USD that a call of a model without a price counts. Unset: such a model is refused by its name, "
-        "where a job is submitted and before anything is paid",
+        description="USD that a call to a model without a price counts in budgets. Unset: a job that asks for such a "
+        "model is refused when it is submitted, and its calls before anything is paid",
     )
     provider_limits: _ProviderLimits = Field(
         default={},
@@ -39,24 +39,24 @@ class ProviderSettings(SettingGroup):
     )
     max_answer_bytes: Annotated[int, Field(ge=40_000_000)] = Field(
         default=100_000_000,
-        description="Largest encoded picture taken from a provider, in bytes: it is paid for, so no limit of uploads "
-        "binds it; at least 40,000,000 (a 4K picture as PNG)",
+        description="Largest encoded picture accepted from a provider, in bytes: it is paid for, so the limit of "
+        "uploads doesn't apply; at least 40,000,000 (a 4K picture as PNG)",
     )
     max_answer_pixels: Annotated[int, Field(ge=20_000_000)] = Field(
         default=64_000_000,
-        description="Largest picture taken from a provider, width times height; at least 20,000,000 (4K of any ratio)",
+        description="Largest picture accepted from a provider, in pixels; at least 20,000,000 (4K of any ratio)",
     )
     over_size: Literal["enlarge", "refuse"] = Field(
         default="enlarge",
-        description="What becomes of a tier whose size the model can't make: enlarge (its largest picture, which the "
-        "job's treatments say) or refuse (a job of it is refused when it is submitted or inserted, uncharged). "
+        description="What happens to a tier whose size the model can't make: enlarge (the model's largest picture, as "
+        "the job's treatments say) or refuse (such a job is refused, uncharged, when it is submitted or inserted). "
         "`darkroom db upgrade` records it",
     )
     budget_warning_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=WARNING_FRACTION, description="Part of a budget after which a warning is logged, once a window"
+        default=WARNING_FRACTION, description="Fraction of a budget after which a warning is logged, once per period"
     )
     over_budget: Literal["snooze", "refuse"] = Field(
         default="snooze",
-        description="What becomes of a job whose budget is spent: snooze (it waits for the next day) or refuse (it "
+        description="What happens to a job whose budget is spent: snooze (it waits for the next day) or refuse (it "
         "ends, refunded)",
     )

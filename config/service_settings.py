@@ -1,4 +1,4 @@
-"""Settings of what Darkroom leans on: PostgreSQL, Redis, the broker, the storage, and its own folder."""
+"""Settings of the services that Darkroom uses: PostgreSQL, Redis, the broker, the storage, and its own folder."""
 
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -16,14 +16,14 @@ from config.setting_types import (
 )
 
 LEAST_CONNECTIONS: Final = 2
-"""One past the pool, for the lease or LISTEN, and one to work with."""
+"""Fewest PostgreSQL connections of a process: one outside the pool for the lease or LISTEN, and one in the pool."""
 
 MOST_BESIDE_WORKERS: Final = 4
-"""Connections of a scheduler or a command, however many a worker may have."""
+"""Most PostgreSQL connections of a scheduler or a command, even where a worker may have more."""
 
 
 class ServiceSettings(SettingGroup):
-    """Where the services are, and how many connections a process takes of PostgreSQL."""
+    """Where the services are, and how many PostgreSQL connections a process may hold."""
 
     database_url: PostgresUrlText | None = contract_field(
         "DATABASE_URL",
@@ -34,15 +34,15 @@ class ServiceSettings(SettingGroup):
     database_direct_url: PostgresUrlText | None = contract_field(
         "DATABASE_DIRECT_URL",
         None,
-        "The same database past a pooler, for LISTEN, prepared statements and migrations. Unset: DATABASE_URL",
+        "The same database without a pooler, for LISTEN, prepared statements, migrations. Unset: DATABASE_URL",
     )
     redis_url: RedisUrlText | None = contract_field(
         "REDIS_URL",
         None,
-        "Redis, redis://, rediss:// or unix:///path; it holds bells, never jobs. Unset: an embedded Redis",
+        "Redis, redis://, rediss:// or unix:///path; it holds wake-ups, never jobs. Unset: an embedded Redis",
     )
     broker_url: BrokerUrlText | None = contract_field(
-        "BROKER_URL", None, "Where bells ring: redis://, unix:// or amqp:// (RabbitMQ). Unset: REDIS_URL"
+        "BROKER_URL", None, "What carries wake-ups: redis://, unix:// or amqp:// (RabbitMQ). Unset: REDIS_URL"
     )
     storage_url: StorageUrlText | None = contract_field(
         "STORAGE_URL",
@@ -53,7 +53,7 @@ class ServiceSettings(SettingGroup):
     storage_public_url: PublicUrlText | None = contract_field(
         "STORAGE_PUBLIC_URL",
         None,
-        "Prefix of the URLs written to rows; required with s3:, since a presigned URL in a row dies. Unset: file: URLs",
+        "Prefix of the URLs written to rows; required with s3:, since presigned URLs expire. Unset: file: URLs",
     )
     home: AbsolutePath = Field(
         default=Path("~/.darkroom"), description="Folder of the embedded services' data and of pictures kept as files"
@@ -83,5 +83,5 @@ class ServiceSettings(SettingGroup):
 
     @property
     def is_embedded(self) -> bool:
-        """PostgreSQL and Redis are our own."""
+        """Whether PostgreSQL and Redis are embedded: started by Darkroom itself."""
         return self.database_url is None

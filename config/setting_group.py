@@ -1,4 +1,4 @@
-"""What every group of settings has: where its values come from, how its variables are named, and what is a secret."""
+"""The base of all groups of settings: names of variables, where values come from, and which values are secrets."""
 
 from typing import Any, Final, TypeVar
 
@@ -13,12 +13,12 @@ Group = TypeVar("Group", bound="SettingGroup")
 
 
 def contract_field(name: str, default: Any, meaning: str) -> Any:
-    """A variable that other programs know by the same name, so without our prefix."""
+    """Declare a setting whose variable has the name that other programs use for it, without our prefix."""
     return Field(default, validation_alias=name, description=meaning)
 
 
 class SettingGroup(BaseModel):
-    """The settings of one subject. Frozen; `read_settings` reads the environment, and nothing is read behind it."""
+    """Base of the settings of one subject. Frozen; only `read_settings` reads the environment, and only once."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -26,34 +26,34 @@ class SettingGroup(BaseModel):
         populate_by_name=True,
         validate_default=True,
         hide_input_in_errors=True,
-        defer_build=True,  # a group on its own is never made: each command would pay for the validators of all of them
+        defer_build=True,  # a single group is never instantiated, and building all validators would slow each command
     )
 
     @classmethod
     def variable_of(cls, field_name: str) -> str:
-        """The environment variable of a field."""
+        """Return the name of the environment variable that sets a field."""
         alias = cls.model_fields[field_name].validation_alias
         return alias if isinstance(alias, str) else PREFIX + field_name.upper()
 
     def of(self, group: type[Group]) -> Group:
-        """Return these settings as one of the groups that they are made of.
+        """Return these settings typed as one of the groups that they are composed of.
 
         Raises:
-            TypeError: they aren't made of it.
+            TypeError: these settings don't include that group.
         """
         if not isinstance(self, group):
             raise TypeError(f"{type(self).__name__} doesn't have the settings of {group.__name__}")
         return self
 
     def secrets(self) -> tuple[str, ...]:
-        """Every secret and every password in a URL, decoded, for `SecretMask`."""
+        """Return every secret, and the decoded password of every URL, for `SecretMask`."""
         values = [getattr(self, name) for name in type(self).model_fields]
         keys = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
         return (*keys, *(password for value in values if isinstance(value, str) and (password := url_password(value))))
 
     @override
     def __repr__(self) -> str:
-        """Name the set fields only: the values hold passwords, and this ends up in tracebacks."""
+        """Name only the fields that are set: values may hold passwords, and this text appears in tracebacks."""
         return f"Settings({', '.join(sorted(self.model_fields_set))})"
 
     __str__ = __repr__

@@ -1,4 +1,4 @@
-"""How the text of an environment variable becomes a value: lists, maps, URLs."""
+"""Types of settings: how the text of an environment variable is parsed into lists, maps and URLs, and checked."""
 
 import json
 import re
@@ -22,7 +22,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 def names(value: object) -> object:
-    """Read `a,b` or a JSON list as a tuple of distinct names, in the given order."""
+    """Parse `a,b` or a JSON list into a tuple of distinct names, in the given order."""
     if isinstance(value, str):
         value = json_value(value) if value.lstrip().startswith("[") else value.split(",")
     if not isinstance(value, list | tuple):
@@ -46,14 +46,14 @@ def number_by_name(
     allowed: frozenset[str] = frozenset(),
     after_slash: bool = False,
 ) -> Callable[[object], object]:
-    """Make a reader of `a=1,b=2` or a JSON object whose entries replace those of `defaults`.
+    """Return a parser of `a=1,b=2` or a JSON object whose entries replace those of `defaults`.
 
     Args:
-        defaults: what a name that isn't given keeps.
+        defaults: the numbers of the names that aren't given.
         only_known: refuse names that `defaults` doesn't hold.
-        forbidden: names that are refused always.
-        allowed: the only names that there are, if any are given.
-        after_slash: a name is `WHAT/NAME`, and NAME is what has to be allowed.
+        forbidden: names that are always refused.
+        allowed: if given, all other names are refused.
+        after_slash: names have the form `WHAT/NAME`, and `allowed` holds for the NAME.
     """
 
     def read(value: object) -> object:
@@ -74,10 +74,10 @@ def number_by_name(
 
 
 def json_value(text: str) -> object:
-    """Read JSON.
+    """Parse JSON.
 
     Raises:
-        ValueError: it is none; says where.
+        ValueError: the text isn't JSON; the message says where.
     """
     try:
         return json.loads(text)
@@ -108,7 +108,7 @@ def _postgres_url(value: str) -> str:
 
 
 def url_with_scheme(*schemes: str) -> Callable[[str], str]:
-    """Make a check that a URL has one of `schemes`."""
+    """Return a check that a URL has one of `schemes`."""
 
     def check(value: str) -> str:
         scheme, separator, rest = value.partition("://")
@@ -122,7 +122,7 @@ def url_with_scheme(*schemes: str) -> Callable[[str], str]:
 def _storage_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme == "file":
-        # file://folder/x would name a host "folder" and drop it from the path without a word
+        # file://folder/x would name a host "folder" and silently drop it from the path
         if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError("must be file:///absolute/path (three slashes, %3F for '?', %23 for '#')")
     elif parts.scheme == "s3":

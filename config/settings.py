@@ -1,6 +1,6 @@
-"""The environment: every variable that Darkroom reads whichever providers there are, and how all of them are read.
+"""The settings that don't depend on a provider, and how settings are read from the environment.
 
-`pipelines.settings.Settings` adds what the registered providers bring.
+`pipelines.settings.Settings` adds the settings of the registered providers.
 """
 
 import difflib
@@ -27,37 +27,40 @@ _PLACE: Final = re.compile(r"(?!constrained-|function-)[a-z][a-z0-9_-]*|[A-Z][A-
 """What may be said of a place within a value: a number, or a name as people write it there."""
 
 NEAR: Final = 0.8
-"""How alike an unknown name must be to a setting's to be taken for it; all begin with the same nine letters."""
+"""How similar (0 to 1) an unknown name must be to a setting's name to be suggested; all names share nine letters."""
 
 
 class SettingsError(Exception):
-    """The environment can't be used; the message is one line that names the variable and says what to do."""
+    """Raised when the environment can't be used.
+
+    The message is one line that names the variable and says what to do.
+    """
 
 
 class CoreSettings(
     ServiceSettings, ProcessSettings, PictureSettings, MoneySettings, PeriodicSettings, LogSettings, ProviderSettings
 ):
-    """The settings of every subject, without those of any one provider."""
+    """The settings of every subject except those of single providers."""
 
 
 def read_settings(kind: type[SettingsT], environ: Mapping[str, str]) -> SettingsT:
-    """Read settings from an environment; an empty variable counts as unset.
+    """Read settings from an environment. An empty variable counts as unset.
 
     Raises:
-        SettingsError: a value is malformed, a required one is missing, or a `DARKROOM_` name is unknown.
+        SettingsError: a value is malformed, a required value is missing, or a `DARKROOM_` name is unknown.
     """
     fields = {kind.variable_of(name): name for name in kind.model_fields}
     for name in environ:
         if name.startswith(PREFIX) and name not in fields:
-            words = (name, name.removeprefix(PREFIX))  # the contract's own names have no prefix
+            words = (name, name.removeprefix(PREFIX))  # variables that other programs share have no prefix
             near = [one for word in words for one in difflib.get_close_matches(word, fields, n=1, cutoff=NEAR)]
             meant = f"did you mean {near[0]}? " if near else ""
             raise SettingsError(f"{name} is not a setting; {meant}`darkroom config` lists them all")
     values = {fields[name]: value.strip() for name, value in environ.items() if name in fields and value.strip()}
     try:
-        return kind(**values)  # text: the validators make the types
+        return kind(**values)  # the values are text: the validators parse them
     except ValidationError as error:
-        raise SettingsError("; ".join(_complaints(kind, error, values))) from None  # its text would repeat secrets
+        raise SettingsError("; ".join(_complaints(kind, error, values))) from None  # pydantic's text repeats secrets
 
 
 def _complaints(kind: type[SettingGroup], error: ValidationError, values: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tiers of a picture: what each gives and costs. SQL and Python both have them from here."""
+"""The tiers of a job: the size of the result and its price. Python and the SQL functions both use these values."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import Final
 
 
 class Tier(StrEnum):
-    """A job's tier; the labels are the schema's `EnhancementTier`."""
+    """The tiers of a job, with the labels of the schema's enum `EnhancementTier`."""
 
     FREE = "FREE"
     TIER_1K = "TIER_1K"
@@ -15,17 +15,17 @@ class Tier(StrEnum):
 
     @property
     def long_side_px(self) -> int:
-        """The long side of the result in pixels."""
+        """The length of the result's long side in pixels."""
         return LONG_SIDE_PX[self]
 
 
 LONG_SIDE_PX: Final[Mapping[str, int]] = {Tier.FREE: 1024, Tier.TIER_1K: 1024, Tier.TIER_2K: 2048, Tier.TIER_4K: 4096}
 
 MOST_SIDE_PX: Final = max(LONG_SIDE_PX.values())
-"""No tier asks for more."""
+"""The longest side of any tier's result, in pixels."""
 
 DEFAULT_TIER: Final = Tier.TIER_1K
-"""Of a job that names none, and neither its pipeline nor its album does."""
+"""The tier of a job where neither the job nor its pipeline nor its album names one."""
 
 PRICES_TOKENS: Final[Mapping[str, int]] = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
-"""What an enhancement costs unless DARKROOM_PRICES says otherwise."""
+"""What an enhancement costs, in tokens by tier, unless DARKROOM_PRICES sets other prices."""
