@@ -28,7 +28,7 @@ USERS, REFUSED = 20, 20
 FAILURES = 0.3
 PER_MINUTE, CONCURRENT, DELAY_S = 500, 6, 0.1
 LEAST_COMPLETED = 0.99
-PATIENCE_S = 1_800
+TIMEOUT_S = 1_800
 REFUSED_WORDS = "words that policy refuses"
 
 PER_JOB = """
@@ -95,7 +95,7 @@ async def run_all(place: Ground, gemini: FakeGemini, count: int) -> list[str]:
     workers.start()
     assert workers.wait_ready(60), "the workers didn't start"
     while await database.fetchval("SELECT count(*) FROM darkroom.job_queue"):
-        assert time.monotonic() - began_s < PATIENCE_S, "jobs are stuck"
+        assert time.monotonic() - began_s < TIMEOUT_S, "jobs are stuck"
         await asyncio.sleep(0.5)
     took_s = time.monotonic() - began_s
     workers.stop()

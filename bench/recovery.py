@@ -25,7 +25,7 @@ EACH = 5
 PAUSE_S = 0.1
 BEFORE_S = 6.0
 BACK = 0.8
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 COMPLETIONS = """
 SELECT extract(epoch FROM at)::float8 FROM darkroom.stage_runs
@@ -67,14 +67,14 @@ async def recovered(place: Ground, fault: Callable[[], object]) -> tuple[float, 
     fault_s = time.time()
     await asyncio.to_thread(fault)
     lasted_s = time.time() - fault_s
-    while time.time() < fault_s + PATIENCE_S:
+    while time.time() < fault_s + TIMEOUT_S:
         await asyncio.sleep(1.0)
         connection = await place.connect()
         completions = [row[0] for row in await connection.fetch(COMPLETIONS, fault_s - BEFORE_S)]
         await connection.close()
         if (back_s := back_after_s(completions, fault_s)) is not None:
             return lasted_s, back_s
-    raise AssertionError(f"the rate wasn't back after {PATIENCE_S:g} s")
+    raise AssertionError(f"the rate wasn't back after {TIMEOUT_S:g} s")
 
 
 async def main() -> None:

@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_BACKOFF_S = 0.02
 
-RAISED_PATIENCE_S = 1.0
+RAISED_RETRY_S = 1.0
 """How long a statement is repeated that loses a race by the word of a trigger alone: no lock is waited for."""
 
 
@@ -144,14 +144,14 @@ class Database:
         finally:
             await pool.release(connection)
 
-    async def commit(self, name: str, work: Callable[[Connection], Awaitable[T]], *, patience_s: float = 30) -> T:
+    async def commit(self, name: str, work: Callable[[Connection], Awaitable[T]], *, retry_for_s: float = 30) -> T:
         """Write: run work that commits once, under the name by which the proof knows this commit.
 
         `work` must be one statement or one transaction, so that it can be repeated. Without patience it isn't.
 
         Raises:
             DatabaseLostError: PostgreSQL can't be used now.
-            ContentionError: it still loses races for locks after `patience_s`.
+            ContentionError: it still loses races for locks after `retry_for_s`.
             asyncpg.PostgresError: PostgreSQL refuses it, or a trigger does, with whatever SQLSTATE.
         """
 
@@ -160,7 +160,7 @@ class Database:
                 return await self._run_once(work)
 
         with contention_translated():
-            return await _patiently(named, patience_s)
+            return await _with_retries(named, retry_for_s)
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Read: run work on a connection; lost races for locks are tried again, with jitter.
@@ -171,7 +171,7 @@ class Database:
             asyncpg.PostgresError: PostgreSQL refuses it.
         """
         with contention_translated():
-            return await _patiently(lambda: self._run_once(work), 30)
+            return await _with_retries(lambda: self._run_once(work), 30)
 
     async def _run_once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         is_behind_pooler = self._url.behind_pooler
@@ -271,9 +271,9 @@ async def _run_in_session(
             return await work(connection)
 
 
-async def _patiently(attempt_once: Callable[[], Awaitable[T]], patience_s: float) -> T:
-    """Try again, with jitter, what lost a race for locks; what a trigger says to be one only for RAISED_PATIENCE_S."""
-    raised_until_s = time.monotonic() + RAISED_PATIENCE_S
+async def _with_retries(attempt_once: Callable[[], Awaitable[T]], retry_for_s: float) -> T:
+    """Try again, with jitter, what lost a race for locks; what a trigger says to be one only for RAISED_RETRY_S."""
+    raised_until_s = time.monotonic() + RAISED_RETRY_S
 
     def may_win(error: BaseException) -> bool:
         return isinstance(error, CONTENTION) and not (is_raised(error) and time.monotonic() > raised_until_s)
@@ -281,12 +281,12 @@ async def _patiently(attempt_once: Callable[[], Awaitable[T]], patience_s: float
     try:
         return await attempt_once()
     except CONTENTION:
-        if patience_s <= 0:
+        if retry_for_s <= 0:
             raise
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(may_win),
             wait=wait_random_exponential(multiplier=FIRST_BACKOFF_S, max=1),
-            stop=stop_after_delay(patience_s),
+            stop=stop_after_delay(retry_for_s),
             reraise=True,
         ):
             with attempt:

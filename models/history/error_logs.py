@@ -14,7 +14,7 @@ from models.database import Database
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_S = 1.0
+TIMEOUT_S = 1.0
 """How long a job's end waits for a row about it: the table may be locked, or a trigger on it slow."""
 
 MAX_MESSAGE_CHARS = 2_000
@@ -50,7 +50,7 @@ class FailedAttempt:
 
 
 async def log_failed_attempts(database: Database, failures: Sequence[FailedAttempt]) -> None:
-    """Write a row each, in one statement; what can't be written within PATIENCE_S is only logged. Never raises."""
+    """Write a row each, in one statement; what can't be written within TIMEOUT_S is only logged. Never raises."""
     if not failures:
         return
     rows = [_row(failure) for failure in failures]
@@ -67,7 +67,7 @@ async def log_failed_attempts(database: Database, failures: Sequence[FailedAttem
 async def _written(database: Database, rows: list[dict[str, Any]]) -> Exception | None:
     """Write rows; return what kept them from it."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await database.commit("log_error", lambda connection: connection.execute(_INSERT, rows))
     except DATABASE_ERRORS as error:  # an error about an error is only worth a line
         return error

@@ -8,7 +8,7 @@ from typing import Final
 
 from models.connections import Connection
 from models.database import Database
-from models.patience import with_database
+from models.database_retries import with_database_retries
 
 ORIGINAL: Final = "original"
 """Stands for the job's type where a picture was uploaded; the picture's id stands for the job's."""
@@ -48,12 +48,12 @@ async def record_object(
     await connection.execute(_RECORD, key, job_type, job_id, sha256, size_bytes)
 
 
-async def record_object_patiently(
+async def record_object_with_retries(
     key: str, sha256: str, size_bytes: int, *, database: Database, job_type: str, job_id: str
 ) -> None:
     """Write down what a running job is about to put, and commit; while PostgreSQL is gone, wait."""
     work = partial(record_object, key=key, job_type=job_type, job_id=job_id, sha256=sha256, size_bytes=size_bytes)
-    await with_database(partial(database.commit, "record_object", work))
+    await with_database_retries(partial(database.commit, "record_object", work))
 
 
 async def forget_objects(connection: Connection, gone: Sequence[OwnObject]) -> None:

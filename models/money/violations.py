@@ -7,7 +7,7 @@ from typing import Final
 
 from models.connections import Connection
 
-PATIENCE_S: Final = 1_800
+TIMEOUT_S: Final = 1_800
 """Looking for breaches reads the whole ledger, and locks nothing."""
 
 _ALL: Final = """
@@ -66,18 +66,18 @@ class Findings:
 
 async def list_violations(connection: Connection) -> list[Violation]:
     """Return every breach."""
-    return [Violation(**row) for row in await connection.fetch(_ALL, timeout=PATIENCE_S)]
+    return [Violation(**row) for row in await connection.fetch(_ALL, timeout=TIMEOUT_S)]
 
 
 async def count_violations(connection: Connection) -> int:
     """Count the breaches."""
-    count: int = await connection.fetchval(_COUNT, timeout=PATIENCE_S)
+    count: int = await connection.fetchval(_COUNT, timeout=TIMEOUT_S)
     return count
 
 
 async def audit(connection: Connection, at: datetime, most: int) -> Findings:
     """Return the breaches that there are, at most so many of them, for the audit of a tick."""
-    rows = await connection.fetch(_NUMBERED, at.isoformat(), most, timeout=PATIENCE_S)
+    rows = await connection.fetch(_NUMBERED, at.isoformat(), most, timeout=TIMEOUT_S)
     first = [Finding(row["id"], row["promise"], row["user_id"], row["job_id"], row["finding"]) for row in rows]
     return Findings(first, rows[0]["violations"] if rows else 0)
 

@@ -9,7 +9,7 @@ from models.connections import Connection
 UsageLimits: TypeAlias = Mapping[Any, float]
 """How much of a measure a user may use in a month before warnings are written, by the measure's name."""
 
-PATIENCE_S: Final = 900
+TIMEOUT_S: Final = 900
 """How long a month may take."""
 
 _USAGE: Final = "SELECT darkroom.roll_up_usage($1)"
@@ -20,8 +20,8 @@ _WARN: Final = "SELECT darkroom.warn_of_usage($1, $2, $3)"
 
 async def roll_up_month(connection: Connection, first_day: date) -> tuple[int, int]:
     """Compute a month; return how many rows changed of users' usage and of days' costs."""
-    users: int = await connection.fetchval(_USAGE, first_day, timeout=PATIENCE_S)
-    days: int = await connection.fetchval(_COSTS, first_day, timeout=PATIENCE_S)
+    users: int = await connection.fetchval(_USAGE, first_day, timeout=TIMEOUT_S)
+    days: int = await connection.fetchval(_COSTS, first_day, timeout=TIMEOUT_S)
     return users, days
 
 

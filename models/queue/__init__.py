@@ -1,1 +1,1 @@
-"""The queue: jobs that enter, wait, are held by workers and end, with the SQL of each."""
+"""The queue: how jobs enter it, wait, are claimed by workers and end, in Python and in SQL functions."""

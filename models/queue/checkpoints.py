@@ -1,4 +1,4 @@
-"""What finished stages left: in the columns that a job's row has for it, and else in darkroom.checkpoints."""
+"""Checkpoints: the outputs of finished stages, kept in columns of the job's row or in darkroom.checkpoints."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,10 @@ OWN_TABLE: Final = "darkroom.checkpoints"
 def checkpoint(
     job_type: str, stage: str, output: Json | None, *, following: str, deadline_s: float, duration_ms: int
 ) -> Checkpoint:
-    """Return the transition by which a stage leaves its output, and the next one begins.
+    """Return the transition that stores a stage's output and begins the next stage.
 
-    What neither a column nor darkroom.checkpoints keeps of it, such as what was measured, stands in the history.
+    Parts of the output that neither a column nor darkroom.checkpoints keeps, such as measurements, go into the
+    job's history.
     """
     columns = table_of(job_type).checkpoint_columns.get(stage)
     if columns is None:
@@ -43,15 +44,15 @@ def completed(
     duration_ms: int,
     pipeline_id: str | None,
 ) -> Completed:
-    """Return the transition by which a job ends well.
+    """Return the transition that ends a job with status COMPLETED.
 
     Args:
-        job_type: of the job.
-        stage: the last one.
-        output: what it gave.
+        job_type: type of the job.
+        stage: the last stage.
+        output: the last stage's output.
         result: the stored picture, whichever stage made it.
-        duration_ms: of the last stage.
-        pipeline_id: of the pipeline that treated it.
+        duration_ms: how long the last stage took.
+        pipeline_id: the pipeline whose settings the job used.
     """
     facts = table_of(job_type).result.items() if result else ()
     columns = {column: result[fact] for column, fact in facts} if result else {}
@@ -59,17 +60,17 @@ def completed(
 
 
 def has_columns(job_type: str, stage: str) -> bool:
-    """Say whether the job's row holds a stage's output by itself."""
+    """Say whether the job's row has columns for a stage's output."""
     return stage in table_of(job_type).checkpoint_columns
 
 
 def outputs_left(job_type: str, row: Json, kept: Mapping[str, Json | None]) -> dict[str, Json | None]:
-    """Return what is there of finished stages, by name, as their outputs become JSON; None of one that gave nothing.
+    """Return the outputs of finished stages by stage name, as JSON; None for a stage that has no output.
 
     Args:
-        job_type: of the job.
+        job_type: type of the job.
         row: the columns of its row that finished stages, or another program, wrote.
-        kept: what darkroom.checkpoints has.
+        kept: the outputs that darkroom.checkpoints holds.
     """
     left = dict(kept)
     for stage, columns in table_of(job_type).checkpoint_columns.items():
@@ -79,7 +80,7 @@ def outputs_left(job_type: str, row: Json, kept: Mapping[str, Json | None]) -> d
 
 
 def place_of(job_type: str, stage: str) -> str:
-    """Name where a stage's output is, for people."""
+    """Name the place where a stage's output is kept, for people."""
     columns = table_of(job_type).checkpoint_columns.get(stage)
     return OWN_TABLE if columns is None else next(iter(columns))
 
@@ -88,7 +89,7 @@ _KEPT: Final = f"SELECT c.stage, c.output FROM {OWN_TABLE} c WHERE c.job_type = 
 
 
 async def load_kept(connection: Connection, claim: Claim) -> dict[str, Json | None]:
-    """Read what darkroom.checkpoints has of a job, by stage; None for a stage that gave nothing."""
+    """Read a job's outputs in darkroom.checkpoints, by stage; None for a stage that has no output."""
     return {row["stage"]: row["output"] for row in await connection.fetch(_KEPT, claim.job_type, claim.job_id)}
 
 
@@ -97,7 +98,7 @@ _LEFT: Final = f"SELECT c.stage, c.output, c.at FROM {OWN_TABLE} c WHERE c.job_i
 
 @dataclass(frozen=True, slots=True)
 class LeftOutput:
-    """What a stage left for which the job's row has no column; None where it gave nothing."""
+    """The output of a stage for which the job's row has no column; None if the stage has no output."""
 
     stage: str
     output: Json | None
@@ -105,26 +106,27 @@ class LeftOutput:
 
 
 async def left_outputs(connection: Connection, job_id: str) -> list[LeftOutput]:
-    """Return what stages without a column left of a job, oldest first."""
+    """Return the outputs of a job's stages for which its row has no column, oldest first."""
     return [LeftOutput(**row) for row in await connection.fetch(_LEFT, job_id)]
 
 
 async def resumable_stages(
     connection: Connection, job_type: str, job_id: str, row: Json, stages: Sequence[str]
 ) -> set[str]:
-    """Return which stages a job has finished whose outputs are still there.
+    """Return the finished stages of a job whose outputs are still there.
 
     Args:
-        connection: any.
-        job_type: of the job.
+        connection: any connection.
+        job_type: type of the job.
         job_id: the job.
         row: the job's own row, by column.
-        stages: of its type, in order.
+        stages: the stages of its type, in order.
     """
     table = table_of(job_type)
     history = await finished_stages(connection, job_id, job_type)
     kept = {row["stage"] for row in await connection.fetch(_KEPT, job_type, job_id)}
-    # a job that was itself begun later, or whose history is gone: what its row holds was finished, and what was before
+    # The history may be deleted, or the job itself may have begun at a later stage. Then a stage whose output the row
+    # holds has finished, and so have all stages before it.
     held = [number for number, stage in enumerate(stages) if _is_held(table, stage, row)]
     before = stages[: held[-1] + 1] if held else ()
     return kept | {stage for stage in (*history, *before) if stage in table.checkpoint_columns}
@@ -138,7 +140,7 @@ def _is_held(table: JobTable, stage: str, row: Json) -> bool:
 async def carry(
     connection: Connection, job_type: str, job_id: str, new_id: str, stages: Sequence[str], following: str
 ) -> None:
-    """Give a new job what another of its type has left of some stages; it begins at the one that follows them.
+    """Copy the outputs of some stages of a job to a new job of the same type, which begins at stage `following`.
 
     The caller owns the transaction, and queues the new job at that stage.
     """

@@ -1,4 +1,4 @@
-"""Taking jobs: the claim, and asking for a wake-up when there was nothing to take."""
+"""Claims: how a worker takes jobs, and asks for a wake-up when there were none to take."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,22 @@ from models.queue.pauses import HELD_AT_ONCE, RESUMED, hold_paused
 
 
 class ClaimLostError(Exception):
-    """Another holds the job now, or it is over: nothing was written, and nothing more may be."""
+    """Raised when another worker holds the job or it is over.
+
+    Nothing was written, and the caller must write no more.
+    """
 
 
 class FencedError(ClaimLostError):
-    """A write of a lost claim was refused by the fence."""
+    """Raised when the fence refused a write, because its claim is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One worker's hold on one job, from a claim to its end.
+    """A worker's hold on one job, from the claim to its end.
 
     `attempt` counts from 1 and includes this one. `lease_token` is new with
-    each claim, and every write of this claim has to show it.
+    each claim, and every write of the claim is compared with it.
     """
 
     id: int
@@ -64,21 +67,22 @@ class Claim:
 
 
 TRIGGER_WAIT_MS = 100
-"""How long a claim waits for a lock that a trigger of the application's wants: it takes jobs of many users at once."""
+"""How long, in ms, a claim of many jobs waits for a lock that one of the application's triggers needs."""
 
 BRIEF_WAIT_MS = 1
-"""The same for a claim of one job, in a look that has met such a lock: as many rows may stand behind it."""
+"""The same for a claim of one job after such a lock was met: many rows may be waiting for the same lock."""
 
 CLAIM_S = 5.0
 CLAIM_ONE_S = 1.0
-"""How long a claim may take: one whose trigger sleeps is refused like any other, and the others don't wait for it."""
+"""How long a claim of many jobs, and of one, may take. A slow trigger makes it fail, so that other jobs can start."""
 
 _MOST = 2_147_483_647
-"""PostgreSQL's largest integer: a counter stops there, because one more would be refused."""
+"""PostgreSQL's largest integer. A counter stops there, because incrementing it further would be an error."""
 
 
 def _locked(table: JobTable) -> str:
-    # A finished job is queued only where something passed our triggers by, and then nobody may buy it a picture.
+    # A finished job is still queued only if its row was written while our triggers were off. No provider is paid for
+    # it.
     return f"""{table.rows} AS MATERIALIZED (
         SELECT p.id FROM {table.name} j
         JOIN due p ON {as_id(table, "p.job_id")} = j.{table.id_column} AND p.job_type IN ({types(table)})
@@ -91,7 +95,7 @@ def _started(table: JobTable) -> str:
     if stage := table.stage_column:
         set_to.append(shown_stage(stage, "c.stage"))
     if run := table.run_column:
-        # a producer's own value stays; what an earlier claim put there is replaced
+        # a value that the producer wrote stays; one that an earlier claim wrote is replaced
         set_to.append(f"""{run} = CASE WHEN coalesce(j.{run}, '') IN ('', c.earlier_token::text)
                                  THEN c.lease_token::text ELSE j.{run} END""")
     if started := table.started_column:
@@ -110,24 +114,25 @@ _STARTED = ",\n    ".join(_started(table) for table in JOB_TABLES)
 _ALL_STARTED = " UNION ALL ".join(f"SELECT * FROM started_{table.rows}" for table in JOB_TABLES)
 
 
-# Queue rows first and both with SKIP LOCKED: a claim never waits, so it is in no deadlock. A row whose job another
-# program holds steps aside for a second, or it would stand at the head of the queue for as long as that one dawdles.
-# A process that was stopped takes nothing before its lease lives again: it would be rescued from it at once.
-# It looks at up to so many rows and takes up to $2; there is a row of NULLs where none was taken.
+# Queue rows are locked first, then job rows, both with SKIP LOCKED, so a claim never waits and can't deadlock. A queue
+# row whose job row another program holds is postponed by a second; otherwise it would stay at the head of the queue for
+# as long as that program holds it. A worker process that was stopped claims nothing until its lease is renewed, because
+# the job would be rescued from it at once. The statement looks at `look_at` rows and claims up to $2. It returns a row
+# of NULLs if it claimed nothing.
 @lru_cache
 def _claim(look_at: int) -> str:
-    """Build the statement; the limit is part of its text.
+    """Build the claim statement. The limit is part of its text.
 
-    With a parameter PostgreSQL expects a tenth of the queue: it plans anew
-    for each claim, or reads whole tables. Measured with 5,000 queued jobs:
-    2.7 ms a claim, against 0.9 ms.
+    With the limit as a parameter, PostgreSQL expects a tenth of the queue and plans
+    anew for each claim, or reads whole tables. Measured with 5,000 queued jobs:
+    2.7 ms a claim instead of 0.9 ms.
     """
     return _claim_of("q.ready AND q.status = 'pending'", look_at)
 
 
 def _claim_of(which: str, look_at: int, wait_ms: int = TRIGGER_WAIT_MS) -> str:
-    # The last column gives locks their usual time again: what follows are triggers after the statement, and the commit,
-    # which waits for the commits of others.
+    # The last column restores the usual lock_timeout, because the triggers that run after the statement, and the
+    # commit, may have to wait for other transactions.
     return f"""
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '{wait_ms}', true)),
@@ -185,26 +190,26 @@ _MOST_HELD = 20_000
 async def claim(
     connection: Connection, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
 ) -> list[Claim]:
-    """Take up to `most` jobs of a queue, in the order of their positions. Each statement commits by itself.
+    """Claim up to `most` jobs of a queue, in the order of their positions. Each statement commits by itself.
 
-    One statement, unless rows stepped aside: then the rows behind them are
-    looked at, more with each look, or a program that holds many jobs would
-    keep idle lanes from everyone else's. Rows of a job type or tier that an
-    operator has paused are held first, so that no claim meets them twice.
+    There is one statement, unless locked rows were postponed: then the rows behind
+    them are looked at, more in each round, so that a program that locks many jobs
+    doesn't leave lanes idle. Rows of a job type or tier that an operator has paused
+    are taken out of the claims' index first, so that no claim meets them twice.
 
     Args:
-        connection: a connection in no transaction.
-        worker_id: the process that will hold them.
+        connection: a connection that is in no transaction.
+        worker_id: the process that will hold the jobs.
         queue: the queue's name.
-        most: at most so many, at least 1.
-        deadlines_s: seconds until a claim is given up by force, by stage name.
+        most: the largest number of jobs to claim, at least 1.
+        deadlines_s: seconds after which a claim is taken from its worker, by stage name.
 
     Raises:
-        asyncpg.PostgresError: the database refuses one of the rows, and none was taken (`models.queue.refusals`).
+        asyncpg.PostgresError: the database refused one of the rows, so none was claimed (`models.queue.refusals`).
     """
     claims: list[Claim] = []
     held = 0
-    look_at = 1 << (most - 1).bit_length()  # a power of two, so that there are few statements
+    look_at = 1 << (most - 1).bit_length()  # a power of two, so that there are few different statements
     while True:
         try:
             rows = await connection.fetch(
@@ -212,7 +217,7 @@ async def claim(
             )
         except (PostgresError, TimeoutError):
             if claims and not connection.is_in_transaction():
-                return claims  # they are committed; the next look meets the refusal again
+                return claims  # these are committed; the next call meets the refusal again
             raise
         claims += [Claim.from_row(row) for row in rows if row["id"] is not None]
         if len(claims) == most:
@@ -240,12 +245,12 @@ async def claim_one(
     *,
     wait_ms: int = TRIGGER_WAIT_MS,
 ) -> Claim | None:
-    """Take one job by the id of its queue row; None if it isn't due, is paused or somebody holds it.
+    """Claim one job by the id of its queue row. Return None if it isn't due, is paused, or is held by another worker.
 
     `wait_ms` is TRIGGER_WAIT_MS or BRIEF_WAIT_MS.
 
     Raises:
-        asyncpg.PostgresError: the database refuses this row.
+        asyncpg.PostgresError: the database refused this row.
     """
     (row,) = await connection.fetch(
         _CLAIM_ONE[wait_ms], queue, 1, worker_id, dict(deadlines_s), queue_id, timeout=CLAIM_ONE_S
@@ -260,13 +265,14 @@ WHERE q.id = (SELECT s.id FROM darkroom.job_queue s WHERE s.id = $1 AND s.lease_
 
 
 async def prolong(connection: Connection, held: Claim, at_least_s: float) -> None:
-    """See that a claim has so many seconds left to its deadline; one that is lost or locked is left as it is."""
+    """Ensure that a claim's deadline is at least `at_least_s` seconds away. A lost or locked claim isn't changed."""
     await connection.execute(_PROLONG, held.id, held.lease_token, at_least_s)
 
 
-# An id order and SKIP LOCKED: many processes look at once. What the database refused to start is tried again row by row
-# (models/queue/refusals.py), or it would stop the next claim of many. Who held rows for a pause that is over may have
-# died since.
+# Ordered by id and with SKIP LOCKED, because many processes run this at once. Jobs that the database refused to start
+# are left out: they are tried again one by one (models/queue/refusals.py), so that they don't fail the next claim of
+# many jobs. The process that took rows out for a pause may have died since the pause ended, so such rows come back here
+# too.
 _WAKE = f"""
 WITH RECURSIVE {RESUMED},
     woken AS (
@@ -280,12 +286,12 @@ SELECT queue FROM woken UNION SELECT queue FROM resumed
 
 
 async def wake_due(connection: Connection) -> set[str]:
-    """Make ready what waited for its time, or for a pause that is over; return the queues that have new work."""
+    """Make claimable the jobs whose waiting time or pause is over; return the queues that have new work."""
     return {row["queue"] for row in await connection.fetch(_WAKE)}
 
 
 async def ready_queues(connection: Connection) -> set[str]:
-    """Return the queues that have jobs to take now."""
+    """Return the queues that have claimable jobs now."""
     rows = await connection.fetch(
         "SELECT DISTINCT q.queue FROM darkroom.job_queue q WHERE q.ready AND q.status = 'pending'"
     )
@@ -293,16 +299,16 @@ async def ready_queues(connection: Connection) -> set[str]:
 
 
 async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
-    """Ask the next producer to notify, after a look that found nothing; True if none was asked before.
+    """Ask the next producer to send a notification, after a claim found nothing. True if nobody had asked before.
 
-    The caller looks once more after True: a job that came between look and
-    request woke nobody. Producers fill no queue but `default`.
+    After True the caller must look once more, because a job that entered between look
+    and request caused no notification. Producers add jobs only to queue `default`.
     """
     return DEFAULT_QUEUE in queues and bool(await connection.fetchval("SELECT darkroom.ask_for_wake_up()"))
 
 
 async def entered_jobs(connection: Connection) -> int:
-    """Return how many jobs have ever entered the queue, those of transactions that were rolled back included."""
+    """Return how many jobs have ever entered the queue, including those of transactions that were rolled back."""
     return int(
         await connection.fetchval("SELECT coalesce(pg_sequence_last_value('darkroom.job_queue_position_seq'), 0)")
     )

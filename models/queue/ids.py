@@ -1,4 +1,4 @@
-"""Ids by their beginnings, as people type them."""
+"""Lookup of ids by their first characters, as people type them."""
 
 from typing import Final, Literal
 
@@ -16,12 +16,12 @@ _IS_ONE: Final[dict[Kind, str]] = {
     "user": "SELECT EXISTS (SELECT FROM public.users r WHERE r.id = $1)",
     "pipeline": "SELECT EXISTS (SELECT FROM public.enhancement_pipelines r WHERE r.id = $1)",
 }
-# an index of a text column orders by its collation, so that a beginning is looked for in all rows
+# an index on a text column sorts by its collation and can't find prefixes, so all rows are searched
 _BEGINNING: Final = "SELECT r.id FROM {relation} r WHERE starts_with(r.id, $1) ORDER BY r.id LIMIT $2"
 
 
 async def ids_beginning(connection: Connection, kind: Kind, beginning: str, most: int) -> list[str]:
-    """Return the ids of a kind that begin with a text, in order; where the text is an id, that one alone."""
+    """Return the ids of a kind that begin with a text, in order. If the text itself is an id, return only that one."""
     if await connection.fetchval(_IS_ONE[kind], beginning):
         return [beginning]
     beginnings = _BEGINNING.format(relation=_RELATIONS[kind])

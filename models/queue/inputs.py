@@ -1,4 +1,4 @@
-"""What a claimed job is to work on, and what its finished stages left: read from the application's rows."""
+"""What a claimed job works on: its inputs and the outputs of finished stages, read from the application's rows."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
 
 
 async def lost_input(connection: Connection, job_type: str, job_id: str) -> str | None:
-    """Say which input of a job that is over is deleted; None if none is."""
+    """Say which input of a finished job is deleted; None if none is."""
     inputs = await _load(connection, job_type, job_id, None)
     return None if inputs is None else inputs.lost
 
@@ -30,17 +30,17 @@ async def _load(connection: Connection, job_type: str, job_id: str, queue_id: in
 
 
 async def users_of(connection: Connection, ids: Sequence[str]) -> list[str]:
-    """Return which of some ids are users'."""
+    """Return those of the given ids that are ids of users."""
     rows = await connection.fetch("SELECT u.id FROM public.users u WHERE u.id = ANY ($1::text[])", list(ids))
     return [row["id"] for row in rows]
 
 
 async def record_pipeline(connection: Connection, claim: Claim, pipeline_id: str) -> None:
-    """Write the pipeline that treats a job into its row, which named none: the album's may change. Repeatable.
+    """Write the pipeline that a job uses into its row, which named none: its album's pipeline may change. Repeatable.
 
     Raises:
-        FencedError: another holds the job, or it is over; nothing was written.
-        ValueError: rows of this table name no pipeline.
+        FencedError: another worker holds the job, or it is over; nothing was written.
+        ValueError: rows of this job table have no column for a pipeline.
     """
     table = table_of(claim.job_type)
     row = await connection.fetchrow(_record_pipeline(table), claim.job_id, claim.id, claim.lease_token, pipeline_id)
@@ -52,7 +52,7 @@ def _record_pipeline(table: JobTable) -> str:
     if table.pipeline_column is None:
         raise ValueError(f"{table.name} has no column for the pipeline of a job")
     recorded = f"{table.pipeline_column} = coalesce(j.{table.pipeline_column}, $4)"
-    # locked as every write of a claim: the job's row, then its queue row, which is the fence
+    # locked like every write of a claim: first the job's row, then its queue row, which is the fence
     return f"""
 WITH {locked_job(table)},
     held AS MATERIALIZED (

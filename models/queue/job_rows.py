@@ -14,7 +14,7 @@ from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import as_state, as_types, id_as_text, last_write, over
 from models.job_tables.row_facts import OF_A_ROW
 from models.job_tables.table import JobTable
-from models.queue.refusals import SPEAK_NOW
+from models.queue.refusals import CHECK_CONSTRAINTS_NOW
 
 _IDS: Final = """
 SELECT j.type, j.id FROM darkroom.jobs j
@@ -32,7 +32,7 @@ SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.s
 FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.job_type = $2
 """
 _OURS: Final = "darkroom."
-"""Begins the names of what a statement gives beside the columns of the application's own table."""
+"""Prefix of the columns that a statement returns beside the columns of the application's own table."""
 
 _STATUS: Final = "SELECT j.status FROM darkroom.jobs_of(ARRAY[$1::text]) j"
 _CANCEL: Final = "SELECT darkroom.cancel_job($1)"
@@ -40,10 +40,10 @@ _CANCEL: Final = "SELECT darkroom.cancel_job($1)"
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are meant. What isn't given leaves out none.
+    """Which jobs an operator selects. A field that isn't given excludes no job.
 
-    `since` is the earliest creation, `error` a text that the error message holds, in whatever case.
-    `leaves_out_retried` is for retrying many: what an operator has retried once isn't found again.
+    `since` is the earliest creation time; `error` is a text that the error message contains, in upper or lower case.
+    `leaves_out_retried` is for retrying many jobs: jobs that an operator has retried already aren't selected again.
     """
 
     statuses: Sequence[str] = ()
@@ -58,21 +58,21 @@ class JobFilter:
 class Job:
     """A job as its row has it.
 
-    Times are UTC without a zone, as the application's own are.
+    Times are UTC without a zone, as in the application's tables.
 
     Attributes:
         id: of the job.
         job_type: such as `blend`.
-        status: its state, a `JobStatus`, whatever its table's label for it is.
+        status: a `JobStatus`, whatever label its table uses for it.
         tier: a label of `EnhancementTier`.
-        user_id: whose it is.
-        stage: as its row shows it; None where it shows none.
+        user_id: the user who submitted it.
+        stage: the stage that its row shows; None where it shows none.
         created_at: when it was submitted.
-        updated_at: when its row was touched last.
-        started_at: when a worker began; None before.
+        updated_at: when its row was last written.
+        started_at: when a worker first claimed it; None before.
         completed_at: when it ended; None where the row doesn't say.
         error: why it ended without success.
-        columns: the whole row by its table's own column names, and `jobType`, for whoever prints it.
+        columns: the whole row by its table's own column names, and `jobType`, for printing.
     """
 
     id: str
@@ -91,7 +91,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """A job's place in the queue, while it is unfinished."""
+    """A job's row in the queue, while the job is unfinished."""
 
     queue: str
     stage: str | None
@@ -108,21 +108,21 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A job's status before and after it was cancelled: the same where it was cancelled before, or had ended."""
+    """A job's status before and after a cancellation. Both are the same if it was cancelled or had ended before."""
 
     before: str
     after: str
 
 
 async def find_jobs(connection: Connection, wanted: JobFilter, most: int) -> list[Job]:
-    """Return the newest jobs that are meant, newest first."""
+    """Return the newest jobs that the filter selects, newest first."""
     rows = await connection.fetch(_IDS, *_terms(wanted), most)
     jobs = {(job.job_type, job.id): job for job in await read_jobs(connection, [row["id"] for row in rows])}
     return [jobs[place] for row in rows if (place := (row["type"], row["id"])) in jobs]
 
 
 async def count_jobs(connection: Connection, wanted: JobFilter) -> int:
-    """Count the jobs that are meant."""
+    """Count the jobs that the filter selects."""
     return int(await connection.fetchval(f"SELECT count(*) FROM ({_IDS}) j", *_terms(wanted), None))
 
 
@@ -132,7 +132,7 @@ def _terms(wanted: JobFilter) -> tuple[object, ...]:
 
 
 async def read_jobs(connection: Connection, job_ids: Sequence[str]) -> list[Job]:
-    """Return jobs in the order of their ids; unknown ids are left out."""
+    """Return jobs in the order of the given ids. Unknown ids are left out."""
     found: dict[str, list[Job]] = {}
     for table in JOB_TABLES:
         for row in await connection.fetch(_rows(table), job_ids):
@@ -143,9 +143,9 @@ async def read_jobs(connection: Connection, job_ids: Sequence[str]) -> list[Job]
 
 @cache
 def _rows(table: JobTable) -> str:
-    """Render the statement that reads a table's jobs: its own columns, as its application names them, and what we ask.
+    """Render the statement that reads a table's jobs: its own columns, and the facts that every job table has.
 
-    What we ask comes under names that no application's column has.
+    The facts have names that no column of an application has.
     """
 
     def time(column: str | None) -> str:
@@ -180,23 +180,23 @@ def _job(row: asyncpg.Record) -> Job:
 
 
 async def unfinished_jobs(connection: Connection) -> list[str]:
-    """Return the ids of all jobs that are in the queue, in its order."""
+    """Return the ids of all jobs in the queue, in the queue's order."""
     return [row["job_id"] for row in await connection.fetch(_UNFINISHED)]
 
 
 async def queue_row(connection: Connection, job: Job) -> QueueRow | None:
-    """Return a job's place in the queue; None once it is over."""
+    """Return a job's queue row; None once the job is over."""
     row = await connection.fetchrow(_QUEUED, job.id, job.job_type)
     return None if row is None else QueueRow(**row)
 
 
 async def cancel_job(connection: Connection, job_id: str) -> Cancelled | None:
-    """Cancel a job, in the caller's transaction; None if there is no such job.
+    """Cancel a job, in the caller's transaction. Return None if there is no such job.
 
-    A rule of the application's that speaks only at the commit is heard at once, while the cancellation can still do
-    without the row's label.
+    The application's deferred constraints are checked at once. If one of them refuses the new label, the job can still
+    be cancelled without writing the label into its row.
     """
-    await connection.execute(SPEAK_NOW)
+    await connection.execute(CHECK_CONSTRAINTS_NOW)
     before = await connection.fetchval(_STATUS, job_id)
     if before is None:
         return None

@@ -1,4 +1,4 @@
-"""A worker process in the database: its row, its lease, and which claims it still holds."""
+"""A worker process in the database: its row, its lease, and the claims that it holds."""
 
 from datetime import datetime
 from typing import Final
@@ -7,7 +7,7 @@ from uuid import UUID
 from models.connections import Connection
 
 REVISION: Final = "darkroom_0004"
-"""The newest revision of our schema that this release knows; a test compares. A worker says it in its row."""
+"""The newest schema revision that this release knows, compared by a test. A worker writes it into its row."""
 
 _RENEW = """
 INSERT INTO darkroom.workers AS w (id, host, pid, queues, lanes, lease_expires_at, connect_s, revision)
@@ -27,15 +27,15 @@ async def renew_lease(
     lease_s: float,
     connect_s: float = 0.0,
 ) -> None:
-    """Prolong a process's lease by `lease_s` from now, by the database's clock; the first time it makes its row.
+    """Extend a process's lease to `lease_s` from now, by the database's clock. The first call inserts its row.
 
-    `connect_s` is how long its last connection took: after a pause of PostgreSQL it can't renew sooner.
+    `connect_s` is how long its last connection took to open: after a pause of PostgreSQL it can't renew sooner.
     """
     await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s, REVISION)
 
 
 async def lease_state(connection: Connection, worker_id: UUID) -> tuple[datetime, datetime | None]:
-    """Return the database's time and the end of a worker's lease; None for a worker without a row."""
+    """Return the database's time and the end of a worker's lease; None as the end for a worker without a row."""
     row = await connection.fetchrow(
         """SELECT clock_timestamp() AS now,
                   (SELECT w.lease_expires_at FROM darkroom.workers w WHERE w.id = $1) AS until""",
@@ -47,7 +47,7 @@ async def lease_state(connection: Connection, worker_id: UUID) -> tuple[datetime
 
 
 async def held_tokens(connection: Connection, worker_id: UUID) -> set[UUID]:
-    """Return the lease tokens of all claims that a worker holds now."""
+    """Return the lease tokens of all claims that a worker holds."""
     rows = await connection.fetch(
         "SELECT q.lease_token FROM darkroom.job_queue q WHERE q.worker_id = $1 AND q.status = 'processing'", worker_id
     )
@@ -55,10 +55,10 @@ async def held_tokens(connection: Connection, worker_id: UUID) -> set[UUID]:
 
 
 async def sign_off(connection: Connection, worker_id: UUID) -> None:
-    """Remove a worker's row: what it might still hold is due for rescue at once."""
+    """Remove a worker's row. Claims that it still holds are then due for rescue at once."""
     await connection.execute("DELETE FROM darkroom.workers w WHERE w.id = $1", worker_id)
 
 
 async def forget_dead_workers(connection: Connection) -> None:
-    """Remove rows of processes that have been dead for an hour."""
+    """Remove the rows of processes that have been dead for an hour."""
     await connection.execute("DELETE FROM darkroom.workers w WHERE w.lease_expires_at < now() - interval '1 hour'")

@@ -1,6 +1,6 @@
-"""Hearing what is notified, and finding out whether it can be heard.
+"""LISTEN: receiving PostgreSQL's notifications, and finding out whether a connection can receive any.
 
-Behind a pooler that lends sessions by the transaction nobody hears anything.
+Behind a pooler that lends sessions for a single transaction, no notification arrives.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from models.connections import session_losses_translated
 from models.database import Database
 
 WAKE_UP_CHANNEL: Final = "darkroom_bells"
-"""On it our triggers notify the name of a queue into which a job has come while workers wait for one."""
+"""Channel on which our triggers notify a queue's name when a job has entered it while workers wait for one."""
 
 HEARD_WITHIN_S: Final = 2.0
 
@@ -22,16 +22,16 @@ HEARD_WITHIN_S: Final = 2.0
 async def listen(
     database: Database, channel: str, heard: Callable[[str], None], *, begun: Callable[[], None] | None = None
 ) -> None:
-    """Hear what is notified on a channel, until the connection ends.
+    """Receive what is notified on a channel, until the connection ends.
 
     Args:
-        database: a connection past its pool is opened for it.
-        channel: its name.
-        heard: is given each payload.
-        begun: is called once everything is heard that is notified from now on.
+        database: a connection outside its pool is opened for this.
+        channel: name of the channel.
+        heard: called with each payload.
+        begun: called once every later notification will be received.
 
     Raises:
-        DatabaseLostError: no connection can be had, or it ended before it listened.
+        DatabaseLostError: no connection can be opened, or it ended before it listened.
         OSError: this machine lacks what a connection needs.
     """
     connection = await database.connect_direct()
@@ -48,12 +48,13 @@ async def listen(
 
 
 async def cannot_listen(database: Database) -> bool:
-    """Say whether connections past the pool hear no NOTIFY.
+    """Say whether connections outside the pool receive no notifications.
 
-    A pooler that the URL names is believed. One that was found may lend whole sessions, so it is tried.
+    If the URL names a pooler, the answer is yes. A pooler that was only detected may lend whole sessions, so it is
+    tried.
 
     Raises:
-        DatabaseLostError: no connection can be had.
+        DatabaseLostError: no connection can be opened.
     """
     connection = await database.connect_direct()
     try:
@@ -67,7 +68,7 @@ async def cannot_listen(database: Database) -> bool:
 async def _hears(database: Database, connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
     channel, heard = f"darkroom_{uuid4().hex}", asyncio.Event()
     await connection.add_listener(channel, lambda *_notified: heard.set())
-    await database.fetch("SELECT pg_notify($1, '')", channel)  # by another session, as producers do
+    await database.fetch("SELECT pg_notify($1, '')", channel)  # from another session, as producers do
     try:
         async with asyncio.timeout(HEARD_WITHIN_S):
             await heard.wait()

@@ -1,4 +1,4 @@
-"""Pauses as operators make and end them: those that last, those that are over, and what they may name."""
+"""Records of operators' pauses: the ones in force, the past ones, and what a pause may name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from models.connections import Connection
 
 _LOCK: Final = "SELECT FROM darkroom.settings s WHERE s.key = 'pauses' FOR UPDATE"
 _STATE: Final = "SELECT darkroom.setting('pauses') -> $1"
-# a pause that lasts keeps its beginning, whoever pauses again
+# a pause in force keeps its beginning when another operator pauses the same thing again
 _PAUSE: Final = """
 INSERT INTO darkroom.settings AS s (key, value)
 VALUES ('pauses', jsonb_build_object($1::text, jsonb_build_object('actor', $2::text, 'reason', $3::text, 'at', now())))
@@ -45,7 +45,7 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause by an operator; `name` is such as `tier:TIER_4K`, or `buying` for the kill switch of buying."""
+    """An operator's pause. `name` is such as `tier:TIER_4K`, or `buying` for the kill switch of paid calls."""
 
     name: str
     paused_at: datetime
@@ -56,9 +56,10 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class LastingPause:
-    """A pause that lasts, and how many jobs wait for it.
+    """A pause that is in force, and how many jobs wait for it.
 
-    `jobs` is None for a provider and for `buying`, the kill switch: whether a job needs them shows when it runs.
+    `jobs` is None for a provider and for `buying`, the kill switch: only when a job runs does it show whether it
+    needs them.
     """
 
     name: str
@@ -70,7 +71,7 @@ class LastingPause:
 
 @dataclass(frozen=True, slots=True)
 class Buying:
-    """The kill switch: whether nothing is bought, why, and by whose word."""
+    """The kill switch: whether paid calls are stopped, why, and by whom."""
 
     stopped: bool
     reason: str | None
@@ -83,44 +84,44 @@ async def lock_pauses(connection: Connection) -> None:
 
 
 async def pause_state(connection: Connection, name: str) -> dict[str, Any] | None:
-    """Return what is recorded of a pause that lasts, for the record of operators' actions; None if there is none."""
+    """Return what is stored of a pause in force, for the record of operators' actions; None if there is none."""
     state: dict[str, Any] | None = await connection.fetchval(_STATE, name)
     return state
 
 
 async def begin_pause(connection: Connection, name: str, actor: str, reason: str | None) -> dict[str, Any] | None:
-    """Record a pause and return what is recorded of it."""
+    """Record a pause that begins now; return what is stored of it."""
     state: dict[str, Any] | None = await connection.fetchval(_PAUSE, name, actor, reason)
     return state
 
 
 async def end_pause(connection: Connection, name: str) -> None:
-    """Take a pause back, and remember it."""
+    """End a pause, and keep a record of it."""
     await remember_pause(connection, name)
     await connection.execute(_RESUME, name)
 
 
 async def remember_pause(connection: Connection, name: str) -> None:
-    """Write down that a pause ends now, before it is taken back: the maximum wait doesn't count it."""
+    """Record that a pause ends now, before it is removed, so that the maximum wait doesn't count its time."""
     await connection.execute(_REMEMBER, name)
 
 
 async def switch_buying(connection: Connection, state: Buying) -> None:
-    """Record the kill switch, and remember the pause that ends by it."""
+    """Set the kill switch, and record the pause that ends by it."""
     await remember_pause(connection, "buying")
     await connection.execute(_SWITCH, {"stopped": state.stopped, "reason": state.reason, "actor": state.actor})
 
 
 async def lasting_pauses(connection: Connection) -> list[LastingPause]:
-    """Return the pauses that last, oldest first."""
+    """Return the pauses in force, oldest first."""
     return [LastingPause(**row) for row in await connection.fetch(_LASTING)]
 
 
 async def pauses_between(connection: Connection, names: Sequence[str], begin: datetime, end: datetime) -> list[Pause]:
-    """Return the pauses of some names that lasted at any moment between two, oldest first."""
+    """Return the pauses with the given names that were in force at any time between `begin` and `end`, oldest first."""
     return [Pause(**row) for row in await connection.fetch(_BETWEEN, names, begin, end)]
 
 
 async def known_queues(connection: Connection) -> set[str]:
-    """Return the names of queues that jobs or workers know, and `default`."""
+    """Return the names of all queues that jobs or live workers use, and `default`."""
     return {row["queue"] for row in await connection.fetch(_QUEUES)}

@@ -1,4 +1,4 @@
-"""Pipelines, the ways in which pictures are treated: listed, read, made, and what a new job takes from them."""
+"""Pipelines, the settings by which pictures are treated: listing, reading and creating them, and a job's defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,16 +36,16 @@ WHERE p.id = coalesce($3, darkroom.album_pipeline($1, $2))
 
 @dataclass(frozen=True, slots=True)
 class NewPipeline:
-    """A pipeline to be made.
+    """A pipeline that is to be created.
 
     Attributes:
-        name: for people.
-        description: for people.
-        user_id: its owner; None makes it nobody's, which everyone may use.
+        name: its name, for people.
+        description: its description, for people.
+        user_id: its owner; None for a pipeline of the system's, which everyone may use.
         visibility: PRIVATE, PUBLIC or LINK.
-        share_token: of a pipeline that is shared by link.
-        tier: of its jobs, where they don't say.
-        configs: some of CONFIGS; what is missing or null means the system's default.
+        share_token: the token that a user must show to use a pipeline with visibility LINK.
+        tier: the tier of jobs that name none.
+        configs: JSON by some names of CONFIGS; what is missing or null has the system's default.
     """
 
     name: str
@@ -59,7 +59,7 @@ class NewPipeline:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline as its row has it; `columns` is the whole row by its column names, for whoever prints it."""
+    """A pipeline as its row has it; `columns` is the whole row by column name, for printing."""
 
     id: str
     name: str
@@ -74,12 +74,12 @@ class Pipeline:
 async def find_pipelines(
     connection: Connection, user_id: str | None, visibility: str | None, most: int
 ) -> list[Pipeline]:
-    """Return pipelines, newest first; of one owner and of one visibility where they are named."""
+    """Return pipelines, newest first, filtered by owner and visibility where these are given."""
     return [_pipeline(row) for row in await connection.fetch(_LIST, user_id, visibility, most)]
 
 
 async def count_pipelines(connection: Connection, user_id: str | None, visibility: str | None) -> int:
-    """Count pipelines; of one owner and of one visibility where they are named."""
+    """Count pipelines, filtered by owner and visibility where these are given."""
     return int(await connection.fetchval(f"SELECT count(*) FROM ({_LIST}) p", user_id, visibility, None))
 
 
@@ -96,7 +96,7 @@ async def read_configs(connection: Connection, pipeline_id: str) -> Mapping[str,
 
 
 async def insert_pipeline(connection: Connection, new: NewPipeline) -> Pipeline:
-    """Write a pipeline, and return it.
+    """Insert a pipeline, and return it.
 
     Raises:
         asyncpg.ForeignKeyViolationError: the owner doesn't exist.
@@ -113,13 +113,13 @@ async def insert_pipeline(connection: Connection, new: NewPipeline) -> Pipeline:
 async def default_tier(
     connection: Connection, pipeline_id: str | None, user_id: str | None = None, image_id: str | None = None
 ) -> str:
-    """Return the tier of a job that names none: its pipeline's, else that of the picture's album, else 1K."""
+    """Return the tier of a job that names none: its pipeline's, else that of the picture's album, else TIER_1K."""
     tier: str = await connection.fetchval(_DEFAULT_TIER, user_id, image_id, pipeline_id)
     return tier
 
 
 async def wished_model(connection: Connection, pipeline_id: str | None, user_id: str, image_id: str) -> str | None:
-    """Return the model that a job's pipeline, or that of its picture's album, names; None if none does."""
+    """Return the model that a job's pipeline names, else that of its picture's album; None if neither names one."""
     model: str | None = await connection.fetchval(_MODEL, user_id, image_id, pipeline_id)
     return model
 

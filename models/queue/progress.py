@@ -1,4 +1,4 @@
-"""Where jobs are on their way, for whoever follows them."""
+"""Progress of jobs, for commands that watch them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,10 @@ FROM darkroom.jobs_of($1::text[]) j LEFT JOIN darkroom.job_queue q ON q.job_id =
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """Where a job is. `status` is None when its row is gone; `elapsed_s` counts from its creation to its end or now."""
+    """A job's progress.
+
+    `status` is None when its row is gone; `elapsed_s` runs from its creation to its end, or to now.
+    """
 
     job_id: str
     job_type: str = ""
@@ -33,7 +36,7 @@ class JobProgress:
 
     @property
     def is_over(self) -> bool:
-        """Nothing about it changes any more."""
+        """Whether the job's state will never change again."""
         return self.status is None or self.status in TERMINAL
 
     @property
@@ -43,7 +46,7 @@ class JobProgress:
 
 
 async def job_progress(connection: Connection, job_ids: Sequence[str]) -> list[JobProgress]:
-    """Look once, in the order of the ids."""
+    """Read the progress of jobs once, in the order of the ids."""
     found = {row["id"]: row for row in await connection.fetch(_PROGRESS, job_ids)}
     return [
         JobProgress(

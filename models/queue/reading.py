@@ -1,12 +1,12 @@
-"""All that a claimed job's run is told by rows, in one trip."""
+"""Reading all rows that the run of a claimed job needs, in one round trip."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.connections import Connection
 from models.database import Database
+from models.database_retries import read_with_retries
 from models.history.artifacts import Artifact, find_artifact
-from models.patience import read_patiently
 from models.queue.checkpoints import Json, load_kept, outputs_left
 from models.queue.claims import Claim, ClaimLostError
 from models.queue.inputs import JobInputs, load_inputs
@@ -14,12 +14,12 @@ from models.queue.inputs import JobInputs, load_inputs
 
 @dataclass(frozen=True, slots=True)
 class JobRows:
-    """What the rows behind a job say.
+    """The rows behind a claimed job.
 
     Attributes:
-        inputs: what it is to work on.
-        left: what finished stages left, by stage.
-        artifact: a picture that an earlier attempt bought and stored; None too where nobody asked for it.
+        inputs: what the job works on.
+        left: outputs of finished stages, by stage.
+        artifact: a picture that an earlier attempt bought and stored; None also if it wasn't asked for.
     """
 
     inputs: JobInputs
@@ -28,13 +28,13 @@ class JobRows:
 
 
 async def read_job(database: Database, claim: Claim, *, needs_kept: bool, needs_artifact: bool) -> JobRows:
-    """Read the rows behind a claimed job; while PostgreSQL is gone, wait.
+    """Read the rows behind a claimed job. While PostgreSQL is unreachable, wait.
 
     Args:
-        database: where they are.
-        claim: whose job.
-        needs_kept: a stage before has no columns, so that darkroom.checkpoints is read.
-        needs_artifact: a picture may have been stored for the job already.
+        database: where the rows are.
+        claim: the claim of the job.
+        needs_kept: whether an earlier stage has no columns, so that darkroom.checkpoints has to be read.
+        needs_artifact: whether a picture may have been stored for the job already.
 
     Raises:
         ClaimLostError: the job's row is gone.
@@ -48,7 +48,7 @@ async def read_job(database: Database, claim: Claim, *, needs_kept: bool, needs_
         artifact = await find_artifact(connection, claim) if needs_artifact else None
         return JobRows(inputs, outputs_left(claim.job_type, inputs.checkpoints, kept), artifact)
 
-    rows = await read_patiently(database, read)
+    rows = await read_with_retries(database, read)
     if rows is None:
         raise ClaimLostError(f"the row of job {claim.job_id} is gone")
     return rows

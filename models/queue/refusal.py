@@ -1,4 +1,4 @@
-"""What PostgreSQL said where it refuses to write one job's row, and whether it said it of that row."""
+"""Errors with which PostgreSQL refuses to write one job's row, and whether the row is the cause."""
 
 from typing import Final, TypeAlias
 
@@ -9,14 +9,15 @@ from models.connections import Connection, ContentionError, contention_of
 MAX_WORDS_CHARS: Final = 500
 
 Refusal: TypeAlias = asyncpg.PostgresError | ContentionError
-"""Why a write of one job failed: PostgreSQL refuses it, or a trigger of its row didn't get a lock."""
+"""Why the write of one job failed: PostgreSQL refused it, or a trigger on its row couldn't get a lock."""
 
 
 def is_of_a_row(error: BaseException) -> bool:
-    """Say whether a write that skips locked rows failed for one of its rows: also by a lock that a trigger didn't get.
+    """Say whether a write that skips locked rows failed because of one of its rows, or a lock that a trigger needed.
 
-    Such an error names its place. The write itself waits for tables alone, and those are everybody's. An error that was
-    caught inside a transaction is judged as well as one that `Database` has translated.
+    For a lock that a trigger needed, PostgreSQL gives the error a context, which names the trigger. Without a context
+    the write itself waited, for a lock on a table, which concerns all rows. The error may have been caught inside a
+    transaction, or translated by `Database`.
     """
     contention = contention_of(error)
     if contention is not None:
@@ -25,17 +26,17 @@ def is_of_a_row(error: BaseException) -> bool:
 
 
 def state_of(error: Refusal) -> str:
-    """Return the SQLSTATE; empty if PostgreSQL named none."""
+    """Return the SQLSTATE of a refusal; empty if PostgreSQL gave none."""
     return (error.cause if isinstance(error, ContentionError) else error).sqlstate or ""
 
 
-def words_of(error: Refusal) -> str:
-    """Return PostgreSQL's message and SQLSTATE; not its detail, which may quote the row."""
+def refusal_text(error: Refusal) -> str:
+    """Return PostgreSQL's message and SQLSTATE, without its detail, which may quote the row."""
     said = error.cause if isinstance(error, ContentionError) else error
     message = " ".join(str(said.args[0] if said.args else said).split())[:MAX_WORDS_CHARS]
     return f"{message} (SQLSTATE {said.sqlstate})"
 
 
 async def settle_refused_end(connection: Connection, job_type: str, job_id: str) -> bool:
-    """Try once more to write the label and to pay the refund that were refused; say whether nothing is left of it."""
+    """Try once more to write the label and pay the refund that were refused; say whether both are done now."""
     return bool(await connection.fetchval("SELECT darkroom.settle_refused_end($1, $2)", job_type, job_id))

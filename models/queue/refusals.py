@@ -1,7 +1,8 @@
-"""What the database refuses to do to one job, and how that job ends without stopping the others.
+"""Jobs whose rows the database refuses to change: they are set aside or ended, so that they don't stop other jobs.
 
-A job that can't be started is found by claiming one by one, and set aside: its queue row keeps PostgreSQL's words, and
-it is tried again with a backoff, alone. A job whose end is refused ends all the same (`darkroom.end_refused`).
+A job that can't be started is found by claiming jobs one by one, and is set aside: its queue row keeps PostgreSQL's
+message, and it is tried again alone, with a backoff. A job whose end is refused ends nevertheless, without its label
+(`darkroom.end_refused`).
 """
 
 import time
@@ -24,19 +25,19 @@ from models.connections import (
 from models.database import Database
 from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row
+from models.queue.candidates import CANDIDATE_COLUMNS, RefusedJob
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
-from models.queue.found import FOUND, RefusedJob
-from models.queue.refusal import Refusal, is_of_a_row, settle_refused_end, state_of, words_of
+from models.queue.refusal import Refusal, is_of_a_row, refusal_text, settle_refused_end, state_of
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
-    HOUSE_LOCK_TIMEOUT_MS,
-    HOUSE_STATEMENT_S,
+    HOUSEKEEPING_LOCK_TIMEOUT_MS,
+    HOUSEKEEPING_STATEMENT_S,
     Failed,
+    JobRef,
     Released,
     Retried,
     Snoozed,
     Transition,
-    Unheld,
 )
 
 log = structlog.get_logger(__name__)
@@ -44,37 +45,39 @@ log = structlog.get_logger(__name__)
 FIRST_BACKOFF_S: Final = 2
 MOST_BACKOFF_S: Final = 300
 GENERAL_BACKOFF_S: Final = 15
-"""What may concern every row is over as soon as somebody has mended it."""
+"""Seconds between tries of an error that may concern every row: once somebody repairs the cause, all can start."""
 
 END_AFTER_S: Final = 3_600
-"""A row that was refused for so long, END_AFTER_REFUSALS times at least, is ended."""
+"""Seconds after which a job that is refused is ended, once it was refused END_AFTER_REFUSALS times."""
 
 END_AFTER_REFUSALS: Final = 5
-"""With no worker running nothing is tried, and an hour says nothing."""
+"""Fewest refusals before a job is ended: while no worker runs, nothing is tried, and the time alone proves nothing."""
 
 GENERAL_CLASSES: Final = ("08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "F0")
-"""SQLSTATE classes that may mean every row alike (rights, a missing function, a full disk, a time limit, ...): a job
-that is refused with one of these waits for its maximum wait, in case somebody mends the cause."""
+"""SQLSTATE classes that may concern every row alike (missing rights, a missing function, a full disk, a timeout, ...).
+
+A job that is refused with one of these waits up to the maximum wait, in case somebody repairs the cause.
+"""
 
 LOOK_S: Final = 0.5
-"""For so long one look claims row by row; what it has claimed waits to be started meanwhile."""
+"""How long one look may claim row by row; jobs that it has claimed wait meanwhile to be started."""
 
 EMPTY_LOOK_S: Final = 1.5
-"""The same for a look at the queue's head that has claimed nothing."""
+"""The same for a look at the queue's head that has claimed nothing yet."""
 
 RETRIED_AT_ONCE: Final = 10
 
-END_PATIENCE_S: Final = 10
+END_RETRY_S: Final = 10
 """How long the end of a claim waits for a balance that another program holds, before the job is set aside."""
 
 LABEL_EVERY_S: Final = 3_600
 LABEL_FIRST_S: Final = 60
-"""What was refused for a lock is over soon."""
+"""Seconds until the first retry of a write that was refused because of a lock: locks are soon released."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What one look took; `refused` counts the rows that it set aside, so that another look is due at once."""
+    """The jobs that one look claimed. `refused` counts the rows it set aside; if there are any, look again at once."""
 
     claims: list[Claim] = field(default_factory=list)
     refused: int = 0
@@ -95,13 +98,13 @@ _HEAD_ROWS: Final = 256
 async def claim_jobs(
     database: Database, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
 ) -> Claimed:
-    """Take up to `most` jobs of a queue as `models.queue.claims.claim` does; row by row where the database refuses one.
+    """Claim up to `most` jobs of a queue as `models.queue.claims.claim` does, row by row if the database refuses one.
 
-    Arguments as of `claim`.
+    The arguments are those of `claim`.
     """
     try:
         return Claimed(
-            await database.commit("claim", lambda c: claim(c, worker_id, queue, most, deadlines_s), patience_s=0)
+            await database.commit("claim", lambda c: claim(c, worker_id, queue, most, deadlines_s), retry_for_s=0)
         )
     except (asyncpg.PostgresError, ContentionError) as error:
         if not is_of_a_row(error):
@@ -113,18 +116,18 @@ async def claim_jobs(
 async def claim_refused(
     database: Database, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
 ) -> Claimed:
-    """Try again a few of the rows that were set aside and are due. Arguments as of `claim`."""
+    """Try to claim a few of the set-aside jobs that are due again. The arguments are those of `claim`."""
     jobs = await _jobs(database, _DUE, queue)
     return await _claim_singly(database, jobs, worker_id, queue, most, deadlines_s)
 
 
-async def _jobs(database: Database, sql: str, *values: object) -> list[Unheld]:
-    return [Unheld(row["job_type"], row["job_id"], row["id"]) for row in await database.fetch(sql, *values)]
+async def _jobs(database: Database, sql: str, *values: object) -> list[JobRef]:
+    return [JobRef(row["job_type"], row["job_id"], row["id"]) for row in await database.fetch(sql, *values)]
 
 
 async def _claim_singly(
     database: Database,
-    jobs: list[Unheld],
+    jobs: list[JobRef],
     worker_id: UUID,
     queue: str,
     most: int,
@@ -136,7 +139,7 @@ async def _claim_singly(
     refused, wait_ms = 0, TRIGGER_WAIT_MS
     began_s = time.monotonic()
     for job in jobs:
-        # while nothing is claimed nothing waits to be started, and all of these rows may be refused
+        # while nothing is claimed yet, no job waits to be started, and every row so far may have been refused
         if len(claims) == most or time.monotonic() > began_s + (LOOK_S if claims else empty_s):
             break
         try:
@@ -150,7 +153,7 @@ async def _claim_singly(
                     deadlines_s=deadlines_s,
                     wait_ms=wait_ms,
                 ),
-                patience_s=0,
+                retry_for_s=0,
             )
         except (asyncpg.PostgresError, ContentionError) as error:
             if not is_of_a_row(error):
@@ -164,8 +167,8 @@ async def _claim_singly(
     return Claimed(claims, refused)
 
 
-# What another process has set aside meanwhile isn't due. The lease is over, if there was one: nobody works on it.
-# A claim that ends so stands in the job's history, as any other does that gives its job back.
+# A row that another process has set aside meanwhile isn't due. If the job was claimed, its lease token matches, so
+# nobody works on it. A claim that ends in this way is written to the job's history, like any other release.
 _SET_ASIDE = f"""
 WITH held AS MATERIALIZED (
         SELECT s.id, s.job_type, s.job_id, s.stage, s.attempts, s.worker_id FROM darkroom.job_queue s
@@ -189,22 +192,22 @@ RETURNING q.refusals
 
 async def set_aside(
     database: Database,
-    waiting: Unheld,
+    waiting: JobRef,
     error: Refusal,
     *,
     lease_token: UUID | None = None,
     event: str = "retried",
 ) -> None:
-    """Let a job wait whose row the database refuses to change: only its queue row is written, and it is tried again.
+    """Set aside a job whose row the database refuses to change. Only its queue row is written; it is tried again later.
 
     Args:
         database: where the queue is.
         waiting: the job and its queue row.
         error: what PostgreSQL said.
-        lease_token: of the claim that ends with this, lost claims being left alone; None if it isn't claimed.
-        event: what the job's history calls the end of the claim; one that is `released` or `snoozed` used no attempt.
+        lease_token: token of the claim that ends with this (not one that is already lost); None if it isn't claimed.
+        event: the name of the claim's end in the job's history; `released` and `snoozed` use no attempt.
     """
-    state, words = state_of(error), words_of(error)
+    state, words = state_of(error), refusal_text(error)
     reason = f"the database refuses to {'start it' if lease_token is None else 'set it back'}: {words}"
     most_s = GENERAL_BACKOFF_S if state[:2] in GENERAL_CLASSES else MOST_BACKOFF_S
     given_back = int(event in {"released", "snoozed"})
@@ -212,7 +215,7 @@ async def set_aside(
         "set_aside",
         lambda c: c.fetchval(_SET_ASIDE, waiting.queue_id, lease_token, state, reason, most_s, given_back, event),
     )
-    if count == 1:  # once per job: what follows is in `darkroom doctor` and `darkroom jobs explain`
+    if count == 1:  # logged once per job: later refusals show in `darkroom doctor` and `darkroom jobs explain`
         log.error("job_set_aside", job_id=waiting.job_id, error=words)
 
 
@@ -228,48 +231,48 @@ _END = """
 SELECT darkroom.end_refused(
     ROW($1::text, $2::text, $3::text, 'FAILED', NULL, $4::text)::darkroom.change, NULL, $5, $6)
 """
-SPEAK_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
-"""For a transaction of our own: a deferred constraint would speak at the commit, when nothing can be done about it."""
+CHECK_CONSTRAINTS_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
+"""Statement that checks deferred constraints now. At the commit it would be too late to react to their error."""
 
 
 async def end_refused(
     database: Database,
-    unheld: Unheld,
+    job_ref: JobRef,
     failed: Failed,
     error: Refusal,
     *,
     condition: str,
     value: object,
     waits: bool = False,
-    lock_timeout_ms: int = HOUSE_LOCK_TIMEOUT_MS,
+    lock_timeout_ms: int = HOUSEKEEPING_LOCK_TIMEOUT_MS,
 ) -> str | None:
-    """End a job though the database refused to write its end; return its label, or None if `condition` doesn't hold.
+    """End a job although the database refused to write its end. Return its label; None if `condition` doesn't hold.
 
-    The label alone is tried first, unless the end took too long. Where that is refused, too, the queue row goes all the
-    same, the refund is paid or owed, and `darkroom.refused_ends` keeps the label, which is tried again each hour.
+    First only the label is written, unless the end took too long. If that is refused too, the queue row is deleted
+    anyway, the refund is paid or recorded as owed, and `darkroom.refused_ends` keeps the label, which is tried hourly.
 
     Args:
         database: where the queue is.
-        unheld: the job and its queue row.
+        job_ref: the job and its queue row.
         failed: the end that was refused.
         error: what PostgreSQL said.
         condition: SQL over `q` (the locked queue row), with `$3` for `value`.
         value: what `condition` compares with.
-        waits: for locks, as a claim's own write does; else rows that are locked are left to the next pass.
-        lock_timeout_ms: how long it waits for a balance otherwise.
+        waits: wait for locks, as a claim's own write does; otherwise rows that are locked are left to the next pass.
+        lock_timeout_ms: how long to wait for a balance if `waits` is false.
     """
     skip = "" if waits else " SKIP LOCKED"
     is_late = is_cancelled(error)
-    lock_job = locked_row(table_of(unheld.job_type), skip)
+    lock_job = locked_row(table_of(job_ref.job_type), skip)
 
     async def write(connection: Connection) -> str | None:
         async with connection.transaction(), lock_waits(connection, LOCK_TIMEOUT_MS if waits else lock_timeout_ms):
-            await connection.execute(SPEAK_NOW)
-            await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
-            if await connection.fetchval(lock_job, unheld.job_id) is None:
+            await connection.execute(CHECK_CONSTRAINTS_NOW)
+            await connection.execute(f"SET LOCAL statement_timeout = {HOUSEKEEPING_STATEMENT_S * 1000:.0f}")
+            if await connection.fetchval(lock_job, job_ref.job_id) is None:
                 return None
             held = await connection.fetchrow(
-                _LOCK_QUEUED.format(condition=condition, skip=skip), unheld.queue_id, unheld.job_id, value
+                _LOCK_QUEUED.format(condition=condition, skip=skip), job_ref.queue_id, job_ref.job_id, value
             )
             if held is None:
                 return None
@@ -284,19 +287,19 @@ async def end_refused(
                 held["job_id"],
                 held["user_id"],
                 failed.reason,
-                words_of(error),
+                refusal_text(error),
                 not is_late,
             )
             return label
 
-    label = await database.commit("end_refused", write, patience_s=END_PATIENCE_S if waits else 0)
+    label = await database.commit("end_refused", write, retry_for_s=END_RETRY_S if waits else 0)
     if label is not None:
-        log.error("job_end_recorded", job_id=unheld.job_id, label=label, error=words_of(error))
+        log.error("job_end_recorded", job_id=job_ref.job_id, label=label, error=refusal_text(error))
     return label
 
 
 def event_of(transition: Transition) -> str:
-    """Return what a job's history calls the end of a claim whose job is to go on."""
+    """Return the name, in a job's history, of the end of a claim after which the job continues."""
     match transition:
         case Released():
             return "released"
@@ -309,31 +312,31 @@ def event_of(transition: Transition) -> str:
 
 
 async def settle_refused(database: Database, held: Claim, transition: Transition, error: Exception) -> None:
-    """Do what is left of a claim's transition that the database refused: end its job, or set it aside.
+    """Finish a claim's transition that the database refused: end its job, or set the job aside.
 
     Raises:
-        FencedError: another holds the job, or it is over; nothing was written.
-        Exception: `error` itself, where it isn't PostgreSQL's.
+        FencedError: another worker holds the job, or it is over; nothing was written.
+        Exception: `error` itself, if it didn't come from PostgreSQL.
     """
     if not isinstance(error, Refusal):
         raise error
-    unheld = Unheld(held.job_type, held.job_id, held.id)
+    job_ref = JobRef(held.job_type, held.job_id, held.id)
     if not isinstance(transition, Failed):
-        await set_aside(database, unheld, error, lease_token=held.lease_token, event=event_of(transition))
+        await set_aside(database, job_ref, error, lease_token=held.lease_token, event=event_of(transition))
         return
     try:
         label = await end_refused(
-            database, unheld, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True
+            database, job_ref, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True
         )
-    except ContentionError:  # its row or its balance is held for long: its next claim fails as this one did
-        await set_aside(database, unheld, error, lease_token=held.lease_token)
+    except ContentionError:  # its row or its balance is locked for long, so a next claim would fail in the same way
+        await set_aside(database, job_ref, error, lease_token=held.lease_token)
         return
     if label is None:
         raise FencedError(f"{held.job_type} job {held.job_id} is no longer held by this claim")
 
 
 _LONG_REFUSED = f"""
-SELECT {FOUND}, q.last_error, q.refused_since, q.refusals
+SELECT {CANDIDATE_COLUMNS}, q.last_error, q.refused_since, q.refusals
 FROM darkroom.job_queue q CROSS JOIN (SELECT coalesce(darkroom.setting('pauses'), '{{}}') AS now) p
 WHERE q.refused_since < now() - interval '{END_AFTER_S} seconds' AND q.refusals >= {END_AFTER_REFUSALS}
   AND q.status = 'retrying' AND left(q.refused_state, 2) <> ALL ($1)
@@ -355,13 +358,13 @@ WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds'
 
 
 async def settle_refused_ends(database: Database) -> int:
-    """Try again, each hour and one by one, the labels and refunds that were refused; return how many are settled."""
-    settled, lock_timeout_ms = 0, HOUSE_LOCK_TIMEOUT_MS
+    """Try again, each hour and one by one, to write the refused labels and refunds; return how many are done."""
+    settled, lock_timeout_ms = 0, HOUSEKEEPING_LOCK_TIMEOUT_MS
     for row in await database.fetch(_UNSETTLED):
         settle = partial(_settle, key=(row["job_type"], row["job_id"]), lock_timeout_ms=lock_timeout_ms)
         try:
-            settled += await database.commit("settle_refused", settle, patience_s=0)
-        except ContentionError:  # somebody holds its row or its balance: the next pass is soon
+            settled += await database.commit("settle_refused", settle, retry_for_s=0)
+        except ContentionError:  # another program holds its row or its balance: the next pass tries again
             lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
         except asyncpg.PostgresError as error:
             log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing
@@ -370,6 +373,6 @@ async def settle_refused_ends(database: Database) -> int:
 
 async def _settle(connection: Connection, key: tuple[str, str], lock_timeout_ms: int) -> bool:
     async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
-        await connection.execute(SPEAK_NOW)
-        await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
+        await connection.execute(CHECK_CONSTRAINTS_NOW)
+        await connection.execute(f"SET LOCAL statement_timeout = {HOUSEKEEPING_STATEMENT_S * 1000:.0f}")
         return await settle_refused_end(connection, *key)

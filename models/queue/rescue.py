@@ -1,4 +1,4 @@
-"""What the house does for jobs that nobody holds any more: rescue, quarantine, maximum wait, adoption."""
+"""Housekeeping of jobs that no live worker holds: rescue, quarantine, maximum wait, adoption."""
 
 import random
 import time
@@ -16,36 +16,36 @@ from models.connections import Connection, ContentionError
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
-from models.queue.found import FOUND, Found, LostClaim, OverdueJob
+from models.queue.candidates import CANDIDATE_COLUMNS, CandidateJob, LostClaim, OverdueJob
 from models.queue.refusal import Refusal, is_of_a_row
-from models.queue.refusals import SPEAK_NOW, end_refused, event_of, long_refused, set_aside
+from models.queue.refusals import CHECK_CONSTRAINTS_NOW, end_refused, event_of, long_refused, set_aside
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
-    HOUSE_LOCK_TIMEOUT_MS,
+    HOUSEKEEPING_LOCK_TIMEOUT_MS,
     Failed,
     Released,
     Retried,
-    record_for_house,
+    record_without_claim,
 )
 
 log = structlog.get_logger(__name__)
 
 DEADLINE_GRACE_S = 30
-"""A worker ends its own overdue stage; only one that can't has its claim taken this much later."""
+"""Seconds after a stage's deadline at which its claim is rescued: normally the worker itself ends an overdue stage."""
 
 QUARANTINE_KILLS = 2
-"""A job during whose same stage so many workers died is suspected of killing them."""
+"""How many workers must die at the same stage of a job before the job is suspected of killing them."""
 
 MOST_AT_ONCE = 200
 
 PASS_S = 1.0
-"""How long one pass makes claims due again: other jobs wait to be claimed meanwhile."""
+"""How long one pass makes lost claims due again; meanwhile its other jobs wait."""
 
 ENDING_S = 0.5
-"""How long it ends jobs after that, which may have to wait for balances that another program holds."""
+"""How long the pass then ends jobs, which may wait for balances that another program holds."""
 
 ADOPTION_S = 20.0
-"""How long taking in may take; what a trigger lets nobody set back in this time is queued as it is."""
+"""How long adoption may take; jobs whose row a trigger keeps from being reset in that time are queued unchanged."""
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,14 +54,14 @@ Stops: TypeAlias = Sequence[Sequence[str]]
 
 @dataclass(slots=True)
 class Waits:
-    """How long one pass waits for each job's locks: briefly, once it has waited in vain."""
+    """How long a pass waits for each job's locks: only briefly, once it has waited without success."""
 
-    lock_timeout_ms: int = HOUSE_LOCK_TIMEOUT_MS
+    lock_timeout_ms: int = HOUSEKEEPING_LOCK_TIMEOUT_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """Counts of one pass."""
+    """How many lost claims one rescue pass made due again, and how many jobs it ended."""
 
     requeued: int = 0
     ended: int = 0
@@ -71,27 +71,27 @@ _HAS_SIGNED_OFF = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.wor
 _IS_DEAD = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id AND w.lease_expires_at > now())"
 _IS_OVERDUE = f"q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now()"
 _IS_LOST = f"({_HAS_SIGNED_OFF} OR {_IS_DEAD} OR {_IS_OVERDUE})"
-"""Without the clock: asked a moment after `_lost` was true, of a worker that may have come back since."""
+"""As `_lost`, without the comparison of clocks: asked a moment later about a worker that may have come back since."""
 
 
 CONNECTS_TO_WAIT = 2
-"""After a pause of PostgreSQL a worker may be in the middle of a connection attempt, and then needs another."""
+"""How many connection attempts a worker gets after a pause of PostgreSQL: the one it is in, and a new one."""
 
 
 def _may_come_back(settled_at: str) -> str:
-    """Say, in SQL, whether a worker with slow connections hasn't had the time to renew since PostgreSQL's return."""
+    """Render the SQL condition that a worker with slow connections had no time to renew since PostgreSQL returned."""
     return f"""EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id
         AND clock_timestamp() < {settled_at} + make_interval(secs => {CONNECTS_TO_WAIT} * w.connect_s))"""
 
 
 def _lost(not_after: str, settled_at: str) -> str:
-    """Say, in SQL, which claims nobody holds: silence counts only while our own view of the database is fresh."""
+    """Render the SQL condition of a lost claim: an expired lease counts only while our own session is old enough."""
     is_silent = f"({_IS_DEAD} AND NOT {_may_come_back(settled_at)})"
     return f"({_HAS_SIGNED_OFF} OR (({is_silent} OR {_IS_OVERDUE}) AND clock_timestamp() < {not_after}))"
 
 
 _CANDIDATES = f"""
-SELECT {FOUND}, q.max_attempts, {_IS_DEAD} AS is_dead,
+SELECT {CANDIDATE_COLUMNS}, q.max_attempts, {_IS_DEAD} AS is_dead,
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
 FROM darkroom.job_queue q
@@ -103,22 +103,22 @@ ORDER BY q.id LIMIT {MOST_AT_ONCE}
 async def rescue_lost_claims(
     database: Database, not_after: datetime | None, settled_at: datetime | None = None
 ) -> Rescued:
-    """Make due again the claims of dead workers and those far past their stage's deadline.
+    """Make due again the claims of dead workers, and claims far past their stage's deadline.
 
-    A rescued claim has used its attempt. A job without attempts left ends,
-    and so does one that lost QUARANTINE_KILLS workers at the same stage; both
-    are refunded. Idempotent; any number of processes may run it.
+    A rescued claim has used its attempt. A job without attempts left ends, and so does
+    one that lost QUARANTINE_KILLS workers at the same stage; both are refunded.
+    Idempotent; any number of processes may run this at once.
 
     Args:
-        database: where to look.
-        not_after: the database's time until which a lease that is over means
-            death, as `Pulse` says; None while it means nothing. A PostgreSQL
-            that was paused in the middle is past it when it goes on, and takes
-            nobody for dead who couldn't renew. A worker that has signed off,
-            or was seen to die, is gone whatever the time.
-        settled_at: the database's time from which workers with fast connections
-            have renewed since our view of the database began; slow ones get
-            longer. None means long ago.
+        database: where the queue is.
+        not_after: the database's time until which a lease that is over means that its
+            worker is dead, as `SessionAge` says; None if a lease that is over means nothing
+            yet. After a pause of PostgreSQL this time has passed, so no worker that
+            couldn't renew meanwhile is taken for dead. A worker that has signed off, or
+            whose death its supervisor saw, is dead at any time.
+        settled_at: the database's time by which workers with fast connections have
+            renewed since this process's session began; slow ones get longer. None means
+            long ago.
     """
     window = (not_after or NEVER, settled_at or NEVER)
     requeued = ended = 0
@@ -136,7 +136,7 @@ async def rescue_lost_claims(
             requeued += status == JobStatus.PENDING
             ended += status != JobStatus.PENDING
             failures.append(_failure(claim.job, "JobRescued", code, transition.reason))
-    await log_failed_attempts(database, failures)  # after all of them: a locked table keeps no job from its rescue
+    await log_failed_attempts(database, failures)  # last, so that a locked log table delays no rescue
     return Rescued(requeued, ended)
 
 
@@ -144,9 +144,9 @@ _LostClaims: TypeAlias = list[tuple[LostClaim, str, Failed | Retried]]
 
 
 async def _lost_claims(database: Database, window: tuple[datetime, datetime]) -> tuple[_LostClaims, _LostClaims]:
-    """Return all lost claims with what becomes of them: those that go on, and those that end.
+    """Return all lost claims: those whose jobs continue, and those whose jobs end, each with its transition.
 
-    In any order: the oldest may be those whose rows another program holds, and would stand first in each pass.
+    The order is random. If it were by age, rows that another program holds could stand first in every pass.
     """
     going_on: _LostClaims = []
     ending: _LostClaims = []
@@ -163,40 +163,40 @@ async def _lost_claims(database: Database, window: tuple[datetime, datetime]) ->
     return going_on, ending
 
 
-def _failure(job: Found, kind: str, code: str, reason: str) -> FailedAttempt:
-    """Describe what the house ended: the worker that could say more is gone."""
-    named = (job.unheld.job_type, job.unheld.job_id, job.user_id, job.stage, job.attempts)
+def _failure(job: CandidateJob, kind: str, code: str, reason: str) -> FailedAttempt:
+    """Return the error log entry of an attempt that housekeeping ended; its worker is gone and writes none."""
+    named = (job.ref.job_type, job.ref.job_id, job.user_id, job.stage, job.attempts)
     return FailedAttempt(*named, reason, type=kind, code=code)
 
 
-def _of_house(
-    job: Found, transition: Failed | Released, condition: str, value: object
+def _housekeeping_write(
+    job: CandidateJob, transition: Failed | Released, condition: str, value: object
 ) -> Callable[..., Awaitable[str | None]]:
-    """Return the write of a transition that no claim asks for, if `condition` still holds of $3."""
-    return partial(record_for_house, unheld=job.unheld, transition=transition, condition=condition, value=value)
+    """Return the write of a transition that housekeeping makes, if `condition` still holds of the value $3."""
+    return partial(record_without_claim, job_ref=job.ref, transition=transition, condition=condition, value=value)
 
 
 async def _write(
     database: Database,
     name: str,
-    job: Found,
+    job: CandidateJob,
     transition: Failed | Retried | Released,
     work: Callable[..., Awaitable[str | None]],
     waits: Waits,
     *,
     still: str = "true",
 ) -> str | None:
-    """Do one job's write; one that the database refuses keeps no other from its own.
+    """Write one job's transition. If the database refuses it, the other jobs aren't affected.
 
-    A refused end is recorded as such if `still` (SQL over `q`) holds, and its label returned; a claim that can't be set
-    back is set aside.
+    A refused end is recorded as such if `still` (SQL over `q`) holds, and its label is returned. A claim that can't be
+    made due again is set aside.
     """
     try:
-        return await database.commit(name, partial(work, lock_timeout_ms=waits.lock_timeout_ms), patience_s=0)
+        return await database.commit(name, partial(work, lock_timeout_ms=waits.lock_timeout_ms), retry_for_s=0)
     except ContentionError as error:
         waits.lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
         if not is_of_a_row(error):
-            return None  # a table is locked: the next pass is soon
+            return None  # a table is locked: the next pass tries again
         refusal: Refusal = error
     except asyncpg.PostgresError as error:
         refusal = error
@@ -205,36 +205,39 @@ async def _write(
 
 async def _settle_refused(
     database: Database,
-    job: Found,
+    job: CandidateJob,
     transition: Failed | Retried | Released,
     error: Refusal,
     still: str,
     waits: Waits,
 ) -> str | None:
-    """End a job, or set it aside, whose row the database refuses to change; the next pass tries what fails again."""
+    """End a job, or set it aside, whose row the database refuses to change.
+
+    If that fails too, the next pass retries.
+    """
     token = job.lease_token
     label = None
     try:
         if isinstance(transition, Failed):
             same = f"q.lease_token IS NOT DISTINCT FROM $3::uuid AND {still}"
             label = await end_refused(
-                *(database, job.unheld, transition, error),
+                *(database, job.ref, transition, error),
                 condition=same,
                 value=token,
                 lock_timeout_ms=waits.lock_timeout_ms,
             )
         elif token is not None:
-            await set_aside(database, job.unheld, error, lease_token=token, event=event_of(transition))
+            await set_aside(database, job.ref, error, lease_token=token, event=event_of(transition))
     except ContentionError:
-        return None  # somebody holds its balance: it is no refusal, and the next pass is soon
+        return None  # another program holds its balance: that is no refusal, and the next pass tries again
     except asyncpg.PostgresError as again:
         error = again
-    log.error("house_write_refused", job_id=job.unheld.job_id, error=str(error), error_type=type(error).__name__)
+    log.error("house_write_refused", job_id=job.ref.job_id, error=str(error), error_type=type(error).__name__)
     return label
 
 
 def _verdict(claim: LostClaim) -> tuple[str, Failed | Retried]:
-    """Say what becomes of a claim that nobody holds, and the code that error_logs counts it by."""
+    """Return the error code and the transition of a lost claim: its job fails, or is retried."""
     what = "its worker died" if claim.is_dead else f"it was held {DEADLINE_GRACE_S} s past its deadline"
     stage, kills = claim.job.stage, claim.kills + 1
     if kills >= QUARANTINE_KILLS:
@@ -253,11 +256,11 @@ async def _rescue(
     lock_timeout_ms: int,
 ) -> str | None:
     not_after, settled_at = window
-    return await record_for_house(
+    return await record_without_claim(
         connection,
-        claim.job.unheld,
+        claim.job.ref,
         transition,
-        # a claim that has moved on since was alive: its verdict would name the wrong stage, and count a kill there
+        # a claim that has moved on since was alive, and this verdict would name the wrong stage and count a kill there
         "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
         f" AND {_lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
         [str(claim.job.lease_token), not_after.isoformat(), claim.job.stage, settled_at.isoformat()],
@@ -265,20 +268,20 @@ async def _rescue(
     )
 
 
-_UNKNOWN = f"SELECT {FOUND} FROM darkroom.job_queue q WHERE q.lease_token = ANY ($1)"
+_UNKNOWN = f"SELECT {CANDIDATE_COLUMNS} FROM darkroom.job_queue q WHERE q.lease_token = ANY ($1)"
 
 
 async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
-    """Give back claims that their own worker doesn't know of: the answer to its claim was lost on the way."""
+    """Release claims that their own worker doesn't know: the answer to its claim was lost in transit."""
     waits = Waits()
-    for job in map(Found.of, await database.fetch(_UNKNOWN, list(tokens))):
+    for job in map(CandidateJob.of, await database.fetch(_UNKNOWN, list(tokens))):
         released = Released(job.stage)
-        release = _of_house(job, released, "q.lease_token = $3", job.lease_token)
+        release = _housekeeping_write(job, released, "q.lease_token = $3", job.lease_token)
         await _write(database, "release_unknown", job, released, release, waits)
 
 
-# Ids follow the order of submission, so only the oldest rows need a look, and no index: more of them only where
-# pauses keep older ones. Such times are worked out once for all jobs of a queue, type and tier.
+# Ids follow the order of submission, so only the oldest rows need to be read, without an index; more of them only
+# while pauses hold back older jobs. The pauses' times are computed once for all jobs of a queue, type and tier.
 _OLD = """
 WITH old AS MATERIALIZED (
         SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.user_id, q.tier, q.queue, q.stage, q.attempts, q.status,
@@ -296,14 +299,14 @@ _PAGE = 1_000
 
 
 async def overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> list[str]:
-    """Return the ids of jobs that haven't finished within the maximum wait, oldest first; pauses aren't counted.
+    """Return the ids of jobs that haven't finished within the maximum wait, oldest first. Pauses aren't counted.
 
     Args:
         database: where the queue is.
-        max_wait_s: from submission on.
-        stops: for each provider that may be asked, the names of pauses that stop it.
+        max_wait_s: the longest time from submission to the end.
+        stops: for each provider that may be asked, the names of the pauses that stop it.
     """
-    return [late.job.unheld.job_id async for late in _overdue(database, max_wait_s, stops)]
+    return [late.job.ref.job_id async for late in _overdue(database, max_wait_s, stops)]
 
 
 async def _overdue(database: Database, max_wait_s: float, stops: Stops) -> AsyncIterator[OverdueJob]:
@@ -318,9 +321,9 @@ async def _overdue(database: Database, max_wait_s: float, stops: Stops) -> Async
 
 
 async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> int:
-    """End, refunded, what hasn't finished within the maximum wait; return how many. Arguments as of `overdue_jobs`.
+    """End and refund jobs that haven't finished within the maximum wait; return how many. Arguments: `overdue_jobs`.
 
-    The reason says what the job waited for.
+    The reason that is stored says what the job waited for.
     """
     failures, waits = [], Waits()
     async for late in _overdue(database, max_wait_s, stops):
@@ -328,7 +331,7 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
         waited_for = late.last_error or ("its stage to finish" if late.status == "processing" else "a free worker")
         uncounted = f" (and {late.paused_s:.0f} s of operators' pauses)" if late.paused_s else ""
         failed = Failed(job.stage, f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")
-        end = _of_house(job, failed, "q.created_at = $3", late.created_at)
+        end = _housekeeping_write(job, failed, "q.created_at = $3", late.created_at)
         if await _write(database, "end_overdue", job, failed, end, waits) is not None:
             failures.append(_failure(job, "JobOverdue", "MAX_WAIT_OVER", failed.reason))
     await log_failed_attempts(database, failures)
@@ -336,14 +339,14 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
 
 
 async def end_refused_jobs(database: Database) -> int:
-    """End, refunded, what the database has refused to start for an hour; return how many ended."""
+    """End and refund jobs that the database has refused to start for an hour; return how many ended."""
     failures, waits = [], Waits()
     for refused in await long_refused(database):
         job, since = refused.job, refused.refused_since
         failed = Failed(
             job.stage, f"not started in {refused.refusals} tries since {since:%Y-%m-%d %H:%M} UTC: {refused.last_error}"
         )
-        end = _of_house(job, failed, "q.refused_since = $3", since)
+        end = _housekeeping_write(job, failed, "q.refused_since = $3", since)
         if await _write(database, "end_refused_job", job, failed, end, waits) is not None:
             failures.append(_failure(job, "JobRefused", "REFUSED_BY_DATABASE", failed.reason))
     await log_failed_attempts(database, failures)
@@ -353,22 +356,23 @@ async def end_refused_jobs(database: Database) -> int:
 async def adopt_jobs(
     database: Database, *, max_wait_s: float = 86_400, silence_s: float = 630, stops: Stops = ()
 ) -> tuple[int, int]:
-    """Queue unfinished jobs without a queue row, and drop queue rows without a job; return how many of each.
+    """Queue unfinished jobs without a queue row, and delete queue rows without a job; return how many of each.
 
-    On tables that another tool made nothing is queued before `db upgrade --take-over`. Nothing is charged. Jobs that
-    are too old are left to `models.queue.left_behind`.
+    On tables that another tool made, nothing is queued before `db upgrade --take-over`. Nobody is charged. Jobs that
+    are
+    too old are left to `models.queue.unqueued`.
 
     Args:
         database: where the jobs are.
-        max_wait_s: from their creation on; operators' pauses not counted.
-        silence_s: a PROCESSING row that was touched later may be in another worker's hands.
-        stops: as of `overdue_jobs`.
+        max_wait_s: the largest age of a job; operators' pauses aren't counted.
+        silence_s: a PROCESSING row that was written more recently may be in another worker's hands.
+        stops: as in `overdue_jobs`.
     """
     values = (max_wait_s, silence_s, [list(names) for names in stops])
 
     async def adopt(connection: Connection) -> tuple[int, int]:
         async with connection.transaction():
-            await connection.execute(SPEAK_NOW)
+            await connection.execute(CHECK_CONSTRAINTS_NOW)
             await connection.execute(f"SET LOCAL statement_timeout = {ADOPTION_S * 1000:.0f}")
             row = await connection.fetchrow("SELECT adopted, dropped FROM darkroom.adopt(1000, $1, $2, $3)", *values)
             return (row["adopted"], row["dropped"]) if row else (0, 0)

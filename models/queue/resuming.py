@@ -1,4 +1,4 @@
-"""Where a claim begins again when what its job's row holds of finished stages can't be used."""
+"""Moving a claim back to an earlier stage, when the stored outputs of later stages can't be used."""
 
 from models.connections import Connection
 from models.job_tables.registry import table_of
@@ -9,10 +9,10 @@ from models.queue.transitions import HELD
 
 
 async def begin_at(connection: Connection, claim: Claim, stage: str, deadline_s: float) -> None:
-    """Set a claim back to an earlier stage, where what a row holds of the later ones can't be used.
+    """Move a claim back to an earlier stage, because the stored outputs of later stages can't be used.
 
     Raises:
-        FencedError: another holds the job, or it is over; nothing was written.
+        FencedError: another worker holds the job, or it is over; nothing was written.
     """
     row = await connection.fetchrow(
         _begin_at(table_of(claim.job_type)), claim.job_id, claim.id, claim.lease_token, stage, deadline_s

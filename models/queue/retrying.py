@@ -1,4 +1,4 @@
-"""Doing a finished job once more: what of it a new job takes over."""
+"""Retry of a finished job by an operator: the new job, and what it copies from the old one."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -22,19 +22,19 @@ async def lock_job(connection: Connection, job: Job) -> None:
 
 
 async def submit_again(connection: Connection, old: Job, model: str) -> str | None:
-    """Submit a job like an old one, in the caller's transaction; return the new job's id.
+    """Submit a new job with the old job's inputs, in the caller's transaction; return the new job's id.
 
     Args:
         connection: in a transaction.
-        old: the job that is over.
-        model: of the generation, empty for the pipeline's own: a pipeline whose model can't be asked any more is no
-            reason to refuse a job that names another.
+        old: the finished job.
+        model: model of the generation; empty for the pipeline's own. A pipeline whose model isn't available any more is
+            no reason to refuse a retry that names another model.
 
     Returns:
-        None where nobody can try jobs of this table again, or the old job's row is gone.
+        The new id; None if jobs of this table can't be retried, or the old job's row is gone.
 
     Raises:
-        asyncpg.PostgresError: as `workers.operations.errors` translates it.
+        asyncpg.PostgresError: the submission is refused; `workers.operations.errors` translates it.
     """
     table = table_of(old.job_type)
     if not table.again:
@@ -48,7 +48,7 @@ async def submit_again(connection: Connection, old: Job, model: str) -> str | No
 
 @cache
 def _keep(table: JobTable) -> str:
-    """Render the statement that gives a new job what a producer said of the old one beside what submitting takes."""
+    """Render the statement that copies the producer's columns that submitting doesn't take from the old job's row."""
     kept = ", ".join(f"{column} = o.{column}" for column in table.kept_columns)
     new, old = as_id(table, "$1"), as_id(table, "$2")
     return f"""
@@ -62,5 +62,5 @@ FROM kept WHERE q.job_id = kept.id AND q.job_type = $3
 
 
 async def begin_at(connection: Connection, new_id: str, stage: str | None, payload: Mapping[str, Any]) -> None:
-    """Have a queued job begin at a stage, if one is named, and add to its payload."""
+    """Let a queued job begin at a later stage, if one is named, and add entries to its payload."""
     await connection.execute(_QUEUE, new_id, stage, payload)

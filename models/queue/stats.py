@@ -1,4 +1,4 @@
-"""What waits in the queues, what runs, and which worker processes live."""
+"""Statistics of queues: jobs by status, and live worker processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from uuid import UUID
 from models.connections import Connection
 from models.job_state import TERMINAL
 
-# held or not yet: what a pause covers and doesn't run is paused; what the database refuses to start is refused
+# a job that a pause covers counts as paused whether its row was taken out already or not; likewise for refused jobs
 _QUEUES: Final = """
 SELECT q.queue, s.status, count(*)::integer AS count,
        round(extract(epoch FROM now() - min(q.created_at))::numeric, 1)::double precision AS oldest_wait_s,
@@ -55,8 +55,8 @@ GROUP BY j.status ORDER BY j.status
 class QueueCount:
     """How many jobs of a queue have a status.
 
-    What a pause covers and doesn't run has the status `paused`. What the database refuses to start
-    (`models.queue.refusals`) has the status `refused`.
+    Jobs that wait because of a pause have the status `paused`. Jobs that the database refuses to start
+    (`models.queue.refusals`) have the status `refused`.
     """
 
     queue: str
@@ -68,7 +68,7 @@ class QueueCount:
 
 @dataclass(frozen=True, slots=True)
 class LiveWorker:
-    """A worker process whose lease lasts."""
+    """A worker process whose lease hasn't expired."""
 
     id: UUID
     host: str
@@ -83,7 +83,7 @@ class LiveWorker:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many worker processes live, and how many jobs they can run at a time."""
+    """How many worker processes are alive, and how many jobs they can run at a time."""
 
     workers: int
     lanes: int
@@ -109,7 +109,7 @@ async def ended_of_last_day(connection: Connection) -> dict[str, int]:
 
 
 async def live_workers(connection: Connection, queue: str | None = None) -> list[LiveWorker]:
-    """Return the worker processes whose lease lasts, of one queue where one is named."""
+    """Return the worker processes whose lease hasn't expired; of one queue if it is given."""
     return [LiveWorker(**row) for row in await connection.fetch(_LIVE, queue)]
 
 

@@ -1,4 +1,4 @@
-"""Submitting jobs through the functions that producers in any language call, and the pictures that they work on."""
+"""Submission of jobs through the SQL functions that producers in any language call, and of the pictures they use."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +19,7 @@ _SET_ASPECT: Final = """
 UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
 WHERE q.job_id = $1 AND q.job_type = 'generate'
 """
-# noted by the transaction that made the submission, whose time its row has; any other one only reads it
+# only the transaction that inserted the submission's row writes the aspect; later ones just read it
 _FIRST_ASPECT: Final = """
 UPDATE darkroom.submissions s
 SET arguments = CASE WHEN s.created_at = now() THEN s.arguments || jsonb_build_object('aspect', $3::text)
@@ -31,7 +31,7 @@ RETURNING coalesce(s.arguments ->> 'aspect', '')
 
 @dataclass(frozen=True, slots=True)
 class PictureRow:
-    """A picture whose object is stored, as its row is to have it."""
+    """A picture whose object is stored, and whose row is to be inserted."""
 
     id: str
     user_id: str
@@ -46,16 +46,16 @@ class PictureRow:
 
 @dataclass(frozen=True, slots=True)
 class Enhancement:
-    """A job for a picture that is stored.
+    """A job that enhances a stored picture.
 
     Attributes:
-        user_id: whose it is.
+        user_id: the user who pays.
         image_id: the picture.
-        tier: a label of `EnhancementTier`; None takes the pipeline's, else the album's default, else 1K.
-        pipeline_id: how to treat it; None leaves it to the picture's album.
+        tier: a label of `EnhancementTier`; None for the pipeline's, else the album's default, else TIER_1K.
+        pipeline_id: the pipeline to use; None for that of the picture's album.
         source_image_id: a second picture to blend in.
-        idempotency_key: the same key gives the same job.
-        pipeline_token: of a pipeline that its owner has shared by link.
+        idempotency_key: submitting again with the same key returns the same job.
+        pipeline_token: the share token of a pipeline with visibility LINK.
     """
 
     user_id: str
@@ -69,18 +69,18 @@ class Enhancement:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A job that makes or changes a picture by words.
+    """A job that makes or changes a picture according to a prompt.
 
     Attributes:
-        user_id: whose it is.
+        user_id: the user who pays.
         job_type: GENERATE, or MODIFY with an input.
         tier: a label of `EnhancementTier`.
         prompt: what to make.
-        input_key: the object to start from.
-        input_url: where to fetch it from instead.
-        api_key_id: of the user's, for the application's own accounts.
-        idempotency_key: the same key gives the same job.
-        aspect: `W:H` of a picture made of words; the row has no place for it, so the queue keeps it.
+        input_key: key of the object to change.
+        input_url: URL to fetch the picture from instead.
+        api_key_id: the user's API key of the application, for the application's own accounting.
+        idempotency_key: submitting again with the same key returns the same job.
+        aspect: `W:H` of a picture made from words; the queue keeps it, because the job's row has no column for it.
     """
 
     user_id: str
@@ -95,7 +95,7 @@ class Generation:
 
 
 async def insert_picture(connection: Connection, picture: PictureRow) -> None:
-    """Write the row of a picture whose object is stored.
+    """Insert the row of a picture whose object is stored.
 
     Raises:
         asyncpg.ForeignKeyViolationError: the user doesn't exist.
@@ -108,7 +108,7 @@ async def insert_picture(connection: Connection, picture: PictureRow) -> None:
 
 
 async def delete_picture(connection: Connection, image_id: str) -> str | None:
-    """Remove a picture's row, and its jobs with it; return its object's key, None if there was no such row."""
+    """Delete a picture's row, and with it its jobs. Return its object's key; None if there was no such row."""
     key: str | None = await connection.fetchval(_DELETE_PICTURE, image_id)
     return key
 
@@ -120,10 +120,10 @@ async def original_key(connection: Connection, image_id: str) -> str | None:
 
 
 async def submit_enhancement(connection: Connection, job: Enhancement) -> str:
-    """Submit a job for a picture; return its id, the same one for the same idempotency key.
+    """Submit a job for a picture; return its id, which is the same for the same idempotency key.
 
     Raises:
-        asyncpg.PostgresError: as `workers.operations.errors` translates it.
+        asyncpg.PostgresError: the submission is refused; `workers.operations.errors` translates it.
     """
     job_id: str = await connection.fetchval(
         _SUBMIT_ENHANCEMENT,
@@ -134,10 +134,10 @@ async def submit_enhancement(connection: Connection, job: Enhancement) -> str:
 
 
 async def submit_generation(connection: Connection, job: Generation) -> str:
-    """Submit a job that makes or changes a picture by words; return its id. Its aspect is left to `set_aspect`.
+    """Submit a job that makes or changes a picture by a prompt; return its id. `set_aspect` stores its aspect.
 
     Raises:
-        asyncpg.PostgresError: as `workers.operations.errors` translates it.
+        asyncpg.PostgresError: the submission is refused; `workers.operations.errors` translates it.
     """
     job_id: str = await connection.fetchval(
         _SUBMIT_GENERATION,
@@ -148,10 +148,9 @@ async def submit_generation(connection: Connection, job: Generation) -> str:
 
 
 async def first_aspect(connection: Connection, job: Generation) -> str | None:
-    """Return the aspect of the first submission with a job's idempotency key, which may be this transaction's own.
+    """Return the aspect of the first submission with a job's idempotency key, which may be in this transaction.
 
-    Empty where that submission named none; None where there is no key, or nobody knows, since it is older than this
-    record.
+    Empty if that submission named none. None if the job has no key, or was submitted before aspects were recorded.
     """
     if job.idempotency_key is None:
         return None
@@ -160,5 +159,5 @@ async def first_aspect(connection: Connection, job: Generation) -> str | None:
 
 
 async def set_aspect(connection: Connection, job_id: str, aspect: str) -> None:
-    """Keep the aspect of a picture made of words in the queue: the job's row has no place for it."""
+    """Store the aspect of a picture made from words in the queue row, because the job's row has no column for it."""
     await connection.execute(_SET_ASPECT, job_id, aspect)

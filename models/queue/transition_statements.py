@@ -1,4 +1,4 @@
-"""The transitions of a claim as values, and the one statement by which each is written."""
+"""The transitions of a claim as values, and the one SQL statement that writes each of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,22 +22,22 @@ from models.job_tables.rendering import (
 from models.job_tables.table import JobTable
 
 MAX_ERROR_CHARS = 2_000
-"""What a row keeps of an error: enough for every message of ours."""
+"""How many characters of an error message a row keeps: enough for every message of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What darkroom.checkpoints keeps of a stage, as JSON; None if the stage gave nothing."""
+    """The output of a stage, as JSON, that darkroom.checkpoints keeps; None if the stage has no output."""
 
     output: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A stage has finished and the next one begins.
+    """A stage has finished, and the next one begins.
 
-    `columns` are values for the job's own row, by column name, and `output` is what its history keeps beside them;
-    `kept` is there for a stage for which the row has no column.
+    `columns` are values for the job's own row, by column name, and `output` is the rest, which the history keeps.
+    `kept` is set instead for a stage for which the row has no column.
     """
 
     finished: str
@@ -51,9 +51,9 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The last stage has finished and its object is stored: `columns` hold the result.
+    """The last stage has finished and its object is stored. `columns` hold the result.
 
-    `pipeline_id` is for `count_pipeline_use`, which follows after the commit.
+    `pipeline_id` is for `count_pipeline_use`, which runs after the commit.
     """
 
     finished: str
@@ -65,7 +65,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job is over without success; it is refunded if it was charged."""
+    """The job ends without success. It is refunded if it was charged."""
 
     stage: str
     reason: str
@@ -74,7 +74,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The attempt failed, and another follows after `delay`. `event` is `rescued` when its worker died."""
+    """The attempt failed, and the job is retried after `delay`. `event` is `rescued` if its worker died."""
 
     stage: str
     reason: str
@@ -85,7 +85,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """Not now, for a reason that isn't the job's: it waits `delay`, and the attempt is given back."""
+    """The job can't run now for a reason outside of it. It waits `delay`, and the attempt isn't counted."""
 
     stage: str
     reason: str
@@ -95,7 +95,7 @@ class Snoozed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The worker lets go of the job before its end: it is due at once, and the attempt is given back."""
+    """The worker gives the job back before its end. It is due again at once, and the attempt isn't counted."""
 
     stage: str
     duration_ms: int = 0
@@ -104,16 +104,16 @@ class Released:
 Transition: TypeAlias = Checkpoint | Completed | Failed | Retried | Snoozed | Released
 
 HELD = "q.lease_token = $3"
-"""The fence of a claim's own writes."""
+"""The fence: the condition on the queue row under which a claim's own writes take effect."""
 
 
 def transition_columns(transition: Transition) -> Mapping[str, Any]:
-    """Return the values for columns of the job's own row; none for a transition that has no such values."""
+    """Return the values for columns of the job's own row; empty for a transition that writes none."""
     return transition.columns if isinstance(transition, Checkpoint | Completed) else {}
 
 
 def transition_values(transition: Transition) -> tuple[object, ...]:
-    """Return $4 onwards, in the order in which `_Parts` names them."""
+    """Return the parameters from $4 on, in the order in which `_Parts` names them."""
     match transition:
         case Checkpoint():
             return (
@@ -152,7 +152,7 @@ def _cut(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What differs between transitions: SQL over $4 onwards."""
+    """The parts of the statement that differ between transitions: SQL over $4 and following."""
 
     event: str
     job: tuple[str, ...]
@@ -164,7 +164,7 @@ class _Parts:
     returning: str = ""
 
 
-# A job waits again: until its time, or, with no delay, only for its turn.
+# The job waits again, until a time, or, without a delay, only for its turn.
 _WAITS = """worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + {delay},
             status = CASE WHEN {delay} > interval '0' THEN 'retrying' ELSE 'pending' END,
             ready = {delay} <= interval '0'"""
@@ -225,7 +225,7 @@ def _parts(table: JobTable, kind: type) -> _Parts:
 
 
 def _failed_once(table: JobTable) -> tuple[str, ...]:
-    """Count a failed attempt, up to the counter's largest value; what only waited failed none."""
+    """Count a failed attempt, up to the largest integer. An attempt that only waited isn't counted."""
     if table.retries_column is None:
         return ()
     retries = f"j.{table.retries_column}"
@@ -238,7 +238,7 @@ def _failed_once(table: JobTable) -> tuple[str, ...]:
 _NEXT = ",\n    "
 
 
-# of a stage whose output has no column; its checkpoint is written once more after a lost answer
+# for a stage whose output has no column; after a lost answer its checkpoint is written once more
 _KEEP = """,
     kept AS (
         INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
@@ -250,10 +250,10 @@ _KEEP = """,
 def transition_statement(
     table: JobTable, kind: type, columns: tuple[str, ...], condition: str, *, skip: str, keeps: bool = False
 ) -> str:
-    """Build the one statement of a kind of transition; a checkpoint that `keeps` writes darkroom.checkpoints, too.
+    """Build the statement of a kind of transition. A checkpoint with `keeps` also writes darkroom.checkpoints.
 
-    Both locks are taken in CTEs of their own: PostgreSQL rechecks a condition
-    only on rows that it locks, so a fence that is merely joined lets a zombie through.
+    Both locks are taken in CTEs of their own: PostgreSQL rechecks a condition after waiting only on rows that
+    it locks, so joining the fence without locking it would let a zombie write.
     """
     parts = _parts(table, kind)
     values = enumerate(columns, start=parts.first_column + keeps)

@@ -1,7 +1,7 @@
-"""Every write of a claim: one fenced statement that moves the job's row, its queue row and its history together.
+"""Writes of claims: each is one fenced statement that changes the job's row, its queue row and its history together.
 
-The fence is the queue row, locked after the job row: whoever finds it gone or
-with another lease_token has lost the claim and writes nothing.
+The fence is the queue row, locked after the job row. If it is gone, or has another
+lease_token, the claim is lost and nothing is written.
 """
 
 from dataclasses import dataclass
@@ -33,40 +33,40 @@ from models.queue.transition_statements import (
 __all__ = [
     "BRIEF_LOCK_TIMEOUT_MS",
     "HELD",
-    "HOUSE_LOCK_TIMEOUT_MS",
-    "HOUSE_STATEMENT_S",
+    "HOUSEKEEPING_LOCK_TIMEOUT_MS",
+    "HOUSEKEEPING_STATEMENT_S",
     "MAX_ERROR_CHARS",
     "Checkpoint",
     "Completed",
     "Failed",
+    "JobRef",
     "Kept",
     "Released",
     "Retried",
     "Snoozed",
     "Transition",
-    "Unheld",
     "count_pipeline_use",
     "log_fenced",
     "record",
-    "record_for_house",
+    "record_without_claim",
 ]
 
-HOUSE_LOCK_TIMEOUT_MS = 50
-"""How long a pass over many jobs waits for one: a producer that dawdles with a balance must not hold up the others."""
+HOUSEKEEPING_LOCK_TIMEOUT_MS = 50
+"""How long housekeeping waits for the locks of one job, so that a program that holds a balance delays no others."""
 
 RECORD_S = 20.0
-"""How long a claim's own write may take: a trigger may sleep, and the job must end all the same."""
+"""How long a claim's own write may take: a trigger may be slow, and the job must end nevertheless."""
 
-HOUSE_STATEMENT_S = 5.0
-"""How long such a pass lets one write take: a trigger may sleep."""
+HOUSEKEEPING_STATEMENT_S = 5.0
+"""How long a single write of housekeeping may take, because a trigger may be slow."""
 
 BRIEF_LOCK_TIMEOUT_MS = 1
-"""The same once it has waited in vain: a program that holds one balance may hold many."""
+"""How long housekeeping waits after it has waited in vain once: a program that holds one balance may hold many."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unheld:
-    """A job that nobody is known to hold, by its id and that of its queue row."""
+class JobRef:
+    """A job in the queue, by its type, its id and the id of its queue row. A claim isn't needed."""
 
     job_type: str
     job_id: str
@@ -76,12 +76,12 @@ class Unheld:
 async def record(connection: Connection, claim: Claim, transition: Transition) -> JobStatus:
     """Write one transition of a claim, in one statement; return the status that the job has now.
 
-    Repeating it after a lost connection is safe: the fence tells whether the
-    first one was committed.
+    Repeating it after a lost connection is safe: the fence shows whether the first
+    try was committed.
 
     Raises:
-        FencedError: another holds the job, or it is over; nothing was written.
-        asyncpg.PostgresError: the database refuses the change, or a trigger has silently undone it.
+        FencedError: another worker holds the job, or it is over; nothing was written.
+        asyncpg.PostgresError: the database refused the change, or a trigger silently reverted it.
     """
     table = table_of(claim.job_type)
     names, kind = tuple(transition_columns(transition)), cast("type", type(transition))
@@ -96,7 +96,7 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
     )
     status = None if row is None else state_of(table, row[0])
     if isinstance(transition, Completed | Failed) and (status is None or not status.is_terminal):
-        await _require_over(connection, Unheld(claim.job_type, claim.job_id, claim.id), HELD, claim.lease_token)
+        await _require_over(connection, JobRef(claim.job_type, claim.job_id, claim.id), HELD, claim.lease_token)
     if status is None:
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
     return status
@@ -112,11 +112,11 @@ WHERE q.id = $2 AND q.job_id = $1 AND {condition} FOR UPDATE SKIP LOCKED
 """
 
 
-async def _require_over(connection: Connection, job: Unheld, condition: str, value: object) -> None:
-    """See that an end that wasn't written found its claim gone, and not a trigger that keeps the row as it is.
+async def _require_over(connection: Connection, job: JobRef, condition: str, value: object) -> None:
+    """Check that an end wasn't written because its claim is gone, and not because a trigger kept the job's row.
 
     Raises:
-        asyncpg.TriggeredDataChangeViolationError: the job's row is there and could be ended.
+        asyncpg.TriggeredDataChangeViolationError: the job's row is there and could have been ended.
     """
     async with connection.transaction():
         free = await connection.fetchval(locked_row(table_of(job.job_type), " SKIP LOCKED"), job.job_id)
@@ -127,46 +127,46 @@ async def _require_over(connection: Connection, job: Unheld, condition: str, val
     raise TriggeredDataChangeViolationError(f"job {job.job_id[:200]} did not end: a trigger or rule kept its row")
 
 
-async def record_for_house(
+async def record_without_claim(
     connection: Connection,
-    unheld: Unheld,
+    job_ref: JobRef,
     transition: Failed | Retried | Released,
     condition: str,
     value: object,
-    lock_timeout_ms: int = HOUSE_LOCK_TIMEOUT_MS,
+    lock_timeout_ms: int = HOUSEKEEPING_LOCK_TIMEOUT_MS,
 ) -> JobStatus | None:
     """Write a transition that no claim asks for (rescue, maximum wait), if `condition` still holds.
 
-    Job and queue row are locked with SKIP LOCKED, and nothing waits for longer
-    than `lock_timeout_ms`: other jobs are next.
+    The job row and the queue row are locked with SKIP LOCKED, and nothing waits for
+    longer than `lock_timeout_ms`, because other jobs follow.
 
     Args:
-        connection: a connection in no transaction.
-        unheld: the job and its queue row.
+        connection: a connection that is in no transaction.
+        job_ref: the job and its queue row.
         transition: what to write.
         condition: SQL over `q` (the locked queue row), with `$3` for `value`.
         value: what `condition` compares with.
-        lock_timeout_ms: how long it waits for a balance, or for what a trigger wants.
+        lock_timeout_ms: how long to wait for a balance, or for a lock that a trigger needs.
 
     Returns:
         The job's status now, or None if the condition no longer held or a row was locked.
 
     Raises:
-        asyncpg.PostgresError: the database refuses the change, or something that a trigger wants is locked.
+        asyncpg.PostgresError: the database refused the change, or a lock that a trigger needs was held.
     """
-    table = table_of(unheld.job_type)
+    table = table_of(job_ref.job_type)
     async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
         row = await connection.fetchrow(
             transition_statement(table, cast("type", type(transition)), (), condition, skip=" SKIP LOCKED"),
-            unheld.job_id,
-            unheld.queue_id,
+            job_ref.job_id,
+            job_ref.queue_id,
             value,
             *transition_values(transition),
-            timeout=HOUSE_STATEMENT_S,
+            timeout=HOUSEKEEPING_STATEMENT_S,
         )
         status = None if row is None else state_of(table, row[0])
         if isinstance(transition, Failed) and (status is None or not status.is_terminal):
-            await _require_over(connection, unheld, condition, value)
+            await _require_over(connection, job_ref, condition, value)
     return status
 
 
@@ -181,12 +181,12 @@ WHERE NOT EXISTS (
 
 
 async def log_fenced(connection: Connection, claim: Claim, stage: str) -> None:
-    """Add to a job's history that a write of a lost claim came too late; not if that write was committed before."""
+    """Record in a job's history that a write came after its claim was lost; not if that write was committed before."""
     await connection.execute(_FENCED, claim.job_type, claim.job_id, stage, claim.attempt, claim.worker_id)
 
 
 async def count_pipeline_use(connection: Connection, pipeline_id: str) -> None:
-    """Count one completed job on its pipeline. The row may be held by another program: no claim waits for it."""
+    """Count one completed job on its pipeline's row. If another program holds that row, the count is skipped."""
     await connection.execute(
         """UPDATE public.enhancement_pipelines SET "usageCount" = "usageCount" + 1
            WHERE id = $1 AND "usageCount" < 2147483647""",

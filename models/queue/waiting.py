@@ -1,4 +1,4 @@
-"""What stands in the way of an unfinished job: its place in the queue, who runs it, and who holds its row."""
+"""Why an unfinished job waits: its place in the queue, the worker that runs it, and locks on its row."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,31 +49,31 @@ WHERE (j.status = 'PROCESSING' OR (j.status = 'PENDING' AND j."createdAt" < dark
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """An unfinished job's place in the queue, at one moment of the database's.
+    """An unfinished job's place in the queue at one moment.
 
     Attributes:
-        now: the moment.
-        queue: in which it waits.
+        now: the database's time of that moment.
+        queue: the queue in which it waits.
         job_type: such as `blend`.
         tier: a label of `EnhancementTier`.
         status: pending, processing, or retrying, which waits for `scheduled_at`.
-        stage: the next one, or the one that runs.
-        ready: it may be claimed as far as its user's cap and pauses go.
-        paused_by: the pause for which it has stepped aside.
-        last_error: of its last attempt, or of the refusal of its start.
+        stage: the stage that runs, or the next one.
+        ready: whether it may be claimed, as far as its user's cap and pauses are concerned.
+        paused_by: name of the pause that holds it back.
+        last_error: error of its last attempt, or of the refusal to start it.
         refused_since: since when the database refuses to start it; None if it doesn't.
-        refusals: how often it has refused.
+        refusals: how often the database has refused.
         scheduled_at: when it is due.
         created_at: when it entered the queue.
         started_at: when it was claimed.
-        deadline_at: of the stage that runs.
-        host: of the worker that has claimed it.
-        pid: of that worker.
-        is_alive: that worker's lease lasts; None without a worker.
-        before_it: jobs that are claimed before it.
-        users_running: jobs of its user that run.
-        lanes: of live workers that take from its queue.
-        running: jobs of its queue that run.
+        deadline_at: deadline of the stage that runs.
+        host: host of the worker that has claimed it.
+        pid: process id of that worker.
+        is_alive: whether that worker's lease is valid; None without a worker.
+        before_it: how many jobs are claimed before it.
+        users_running: how many jobs of its user run.
+        lanes: how many jobs the live workers of its queue can run at a time.
+        running: how many jobs of its queue run.
     """
 
     now: datetime
@@ -102,7 +102,7 @@ class QueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class UnlabelledEnd:
-    """A job that is over while the database refuses to say so in its row; `now` and `tried_at` are the database's."""
+    """A job that is over although the database refuses to write its label. `now` and `tried_at` are the database's."""
 
     label: str
     words: str
@@ -118,10 +118,10 @@ class UnqueuedJob:
 
     Attributes:
         now: the database's time of this look.
-        takes_over: Darkroom may take in what another worker left on these tables.
-        silent_s: how long its row hasn't been touched.
-        age_s: since its creation.
-        is_refunded: its tokens have been given back already.
+        takes_over: whether Darkroom may adopt jobs that another worker left on these tables.
+        silent_s: seconds since its row was last written.
+        age_s: seconds since its creation.
+        is_refunded: whether its tokens have been refunded already.
     """
 
     now: datetime
@@ -133,7 +133,7 @@ class UnqueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class OutsideQueue:
-    """How many unfinished jobs have no queue row, and one of them. `takes_over` as of `UnqueuedJob`."""
+    """How many unfinished jobs have no queue row, and the id of one. `takes_over` is as in `UnqueuedJob`."""
 
     takes_over: bool
     pending: int
@@ -148,7 +148,7 @@ async def queued_job(connection: Connection, job_id: str) -> QueuedJob | None:
 
 
 async def unlabelled_end(connection: Connection, job_type: str, job_id: str) -> UnlabelledEnd | None:
-    """Return what is known of a job that is over without its label; None if it isn't."""
+    """Return what is known of a job that is over without its label; None for any other job."""
     row = await connection.fetchrow(_REFUSED_END, job_type, job_id)
     return None if row is None else UnlabelledEnd(**row)
 
@@ -162,7 +162,7 @@ async def unqueued_job(
     started_at: datetime | None,
     created_at: datetime,
 ) -> UnqueuedJob:
-    """Return what decides about an unfinished job without a queue row; its times are its row's."""
+    """Return the facts that decide what happens to an unfinished job without a queue row; times are from its row."""
     row = await connection.fetchrow(_UNQUEUED, updated_at, started_at, created_at, job_type, job_id)
     assert row is not None  # noqa: S101 - a SELECT without FROM returns a row
     return UnqueuedJob(**row)
@@ -176,6 +176,6 @@ async def jobs_outside_queue(connection: Connection) -> OutsideQueue:
 
 
 async def is_row_held(connection: Connection, job_type: str, job_id: str) -> bool:
-    """Say whether another transaction holds a job's row: ours would take it, and lets go at once."""
+    """Say whether another transaction holds a job's row lock. Tries to take the lock, and releases it at once."""
     async with connection.transaction():
         return await connection.fetchval(locked_row(table_of(job_type), " SKIP LOCKED"), job_id) is None

@@ -196,16 +196,16 @@ class PixelChild:
             answer = exchange.receive(_number(process.stdout), deadline)
         except exchange.DeadlineError as error:
             spent_s = _cpu_s(process.pid) - cpu_before_s
-            self._end_process(patience_s=0)
+            self._end_process(timeout_s=0)
             raise _late(task, spent_s) from error
         except exchange.ChildGoneError as error:
             raise _ended(task, self._end_process(), self._limits) from error
         except exchange.ForeignAnswerError as error:
-            self._end_process(patience_s=0)
+            self._end_process(timeout_s=0)
             raise PixelFunctionError(f"{task} gave an answer that can't be taken", evidence=str(error)) from error
         except BaseException:
             # half a message may lie in a pipe: the next task must not read it as its own
-            self._end_process(patience_s=0)
+            self._end_process(timeout_s=0)
             raise
         match answer:
             case ("result", result):
@@ -218,7 +218,7 @@ class PixelChild:
             case ("failed", str(name), str(trace)):
                 raise PixelFunctionError(f"pixel work failed: {name} in {task}", evidence=trace)
             case _:
-                self._end_process(patience_s=0)
+                self._end_process(timeout_s=0)
                 raise PixelFunctionError(f"{task} gave an answer that can't be taken")
 
     def _living_process(self, task: Task | None) -> subprocess.Popen[bytes]:
@@ -242,15 +242,15 @@ class PixelChild:
             code = self._end_process()
             raise PixelChildLostError(f"a pixel child did not start ({_ending(code)})") from error
         if answer != ("ready",):
-            self._end_process(patience_s=0)
+            self._end_process(timeout_s=0)
             raise PixelChildLostError("a pixel child did not start", evidence=str(answer))
         return process
 
-    def _end_process(self, *, patience_s: float = 1.0) -> int:
+    def _end_process(self, *, timeout_s: float = 1.0) -> int:
         """Reap the process, if any, and return its code.
 
         Args:
-            patience_s: how long a process whose pipe has ended may take to end by
+            timeout_s: how long a process whose pipe has ended may take to end by
                 itself, so that its own signal is what is reported; then it is killed.
         """
         with self._lock:
@@ -261,7 +261,7 @@ class PixelChild:
             if pipe:
                 pipe.close()
         try:
-            return process.wait(timeout=patience_s)
+            return process.wait(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()

@@ -131,10 +131,10 @@ def _raise_failures(tasks: list[asyncio.Task]) -> None:
             raise RuntimeError(f"{task.get_name()} failed") from error
 
 
-async def _drain(fleet: Fleet, patience_s: float) -> float | None:
+async def _drain(fleet: Fleet, timeout_s: float) -> float | None:
     """Wait until the queue is empty; return the seconds that it took, None if it isn't."""
     began_s = time.monotonic()
-    while time.monotonic() < began_s + patience_s:
+    while time.monotonic() < began_s + timeout_s:
         with contextlib.suppress(*GONE):
             connection = await asyncpg.connect(fleet.database_url, timeout=5)
             try:

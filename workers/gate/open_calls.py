@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 SENT_WITHIN_S: Final = 0.25
 """An admitted call that takes longer to connect asks once more: another process may have got a 429 by then."""
 
-CLOSE_PATIENCE_S: Final = 5.0
+CLOSE_RETRY_S: Final = 5.0
 """How long the record of an outcome waits for rows that others hold; a provider's answer waits for it."""
 
 
@@ -103,7 +103,7 @@ class OpenCall:
             await self._database.commit(
                 "close_call",
                 lambda connection: close_call(connection, self._intent, closing, self._rules),
-                patience_s=CLOSE_PATIENCE_S,
+                retry_for_s=CLOSE_RETRY_S,
             )
         except DATABASE_ERRORS as error:  # the call is over, whatever becomes of its record
             log.warning("provider_call_unrecorded", intent=self._intent, error=str(error))

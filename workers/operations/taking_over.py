@@ -1,7 +1,7 @@
 """Jobs without a queue row, as operators meet them: when they are taken in, and taking over from another worker."""
 
 from models.history.actions import record_action
-from models.queue.left_behind import TakeInTerms, TakenOver, take_over
+from models.queue.unqueued import AdoptionTerms, TakeOverCounts, take_over
 from pipelines.job_types import stage_deadlines
 from pipelines.settings import Settings
 from workers.gate.rules import stops_of
@@ -9,12 +9,12 @@ from workers.process.runtime import make_direct_database
 from workers.services.services import Services
 
 
-def take_in_terms(settings: Settings) -> TakeInTerms:
+def adoption_terms(settings: Settings) -> AdoptionTerms:
     """Return the terms on which schedulers take in, and end, jobs without a queue row."""
-    return TakeInTerms.of(settings.max_wait_s, list(stage_deadlines(settings).values()), stops_of(settings))
+    return AdoptionTerms.of(settings.max_wait_s, list(stage_deadlines(settings).values()), stops_of(settings))
 
 
-async def take_over_jobs(settings: Settings, services: Services, *, actor: str) -> TakenOver:
+async def take_over_jobs(settings: Settings, services: Services, *, actor: str) -> TakeOverCounts:
     """Take over the unfinished jobs of the worker that was here before, and record who did.
 
     Raises:
@@ -23,7 +23,7 @@ async def take_over_jobs(settings: Settings, services: Services, *, actor: str) 
     database = make_direct_database(services, most_connections=2)
     await database.open()
     try:
-        taken = await take_over(database, take_in_terms(settings), actor=actor)
+        taken = await take_over(database, adoption_terms(settings), actor=actor)
         after = {"takenIn": taken.taken_in, "ended": taken.ended, "left": taken.left}
         await database.commit(
             "record_take_over",

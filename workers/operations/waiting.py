@@ -14,7 +14,7 @@ from models.queue.waiting import QueuedJob, UnlabelledEnd, is_row_held, queued_j
 from models.schema.server import IdleSession, idle_session
 from pipelines.providers.registry import PROVIDERS
 from workers.gate.rules import rules_of
-from workers.operations.taking_over import take_in_terms
+from workers.operations.taking_over import adoption_terms
 from workers.process.runtime import Runtime
 
 CENTURY_S: Final = 100 * 365 * 86_400.0
@@ -169,7 +169,7 @@ async def _unqueued(runtime: Runtime, job: Job) -> Waiting:
     end = await database.run(lambda connection: unlabelled_end(connection, job.job_type, job.id))
     if end is not None:
         return Waiting("end_refused", None, end, end.now)
-    terms = take_in_terms(runtime.settings)
+    terms = adoption_terms(runtime.settings)
     found = await database.run(
         lambda connection: unqueued_job(
             *(connection, job.job_type, job.id),

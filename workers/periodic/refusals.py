@@ -9,8 +9,8 @@ import asyncpg
 import structlog
 
 from models.money.chunks import UserChunk
-from models.queue.refusal import is_of_a_row, words_of
-from models.queue.refusals import SPEAK_NOW
+from models.queue.refusal import is_of_a_row, refusal_text
+from models.queue.refusals import CHECK_CONSTRAINTS_NOW
 from workers.periodic.task import Work
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ FEW: Final = 50
 
 def log_refused(task: str, row: str, error: asyncpg.PostgresError) -> None:
     """Name a row that a periodic task had to leave as it is, and why."""
-    log.error("periodic_row_refused", task=task, row=row, error=words_of(error))
+    log.error("periodic_row_refused", task=task, row=row, error=refusal_text(error))
 
 
 async def permitted(
@@ -38,7 +38,7 @@ async def permitted(
     """
     try:
         async with work.connection.transaction():
-            await work.connection.execute(SPEAK_NOW)
+            await work.connection.execute(CHECK_CONSTRAINTS_NOW)
             return await write()
     except asyncpg.PostgresError as error:
         if not is_of_a_row(error):

@@ -10,16 +10,16 @@ import structlog
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.claims import ready_queues, wake_due
 from models.queue.leases import forget_dead_workers
-from models.queue.left_behind import end_left_behind, take_in
 from models.queue.listening import WAKE_UP_CHANNEL, listen
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
+from models.queue.unqueued import adopt_unqueued_jobs, end_unqueued_jobs
 from models.schema.migrate import check
 from models.schema.server import notify_queue, server_time
 from workers.gate.rules import stops_of
 from workers.operations.checks.notifications import FULL_FRACTION
 from workers.operations.schedule import clockwork
-from workers.operations.taking_over import take_in_terms
+from workers.operations.taking_over import adoption_terms
 from workers.outcome import outcome_of
 from workers.process.compose import migration_engine
 from workers.process.pulse import BEAT_S, RECONNECT_S, Pulse
@@ -108,9 +108,9 @@ class Scheduler:
 
     async def adopt(self) -> int:
         """Take in unfinished jobs that have no queue row, or end them; return how many were taken in."""
-        terms = take_in_terms(self._runtime.settings)
-        adopted, dropped = await take_in(self._runtime.database, terms)
-        ended = await end_left_behind(self._runtime.database, terms)
+        terms = adoption_terms(self._runtime.settings)
+        adopted, dropped = await adopt_unqueued_jobs(self._runtime.database, terms)
+        ended = await end_unqueued_jobs(self._runtime.database, terms)
         if adopted or dropped or ended:
             log.info("jobs_adopted", adopted=adopted, dropped=dropped, ended=ended)
         return adopted

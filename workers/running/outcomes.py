@@ -14,7 +14,7 @@ import structlog
 from config.masking import SecretMask
 from models.connections import ContentionError, DatabaseLostError, is_cancelled
 from models.queue.claims import ClaimLostError, FencedError
-from models.queue.refusal import words_of
+from models.queue.refusal import refusal_text
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed
 from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
 from workers.running.causes import what_lacks
@@ -77,7 +77,7 @@ def _by_another_error(job: RunningJob, error: Exception, mask: SecretMask, *, wr
     """Turn an error that is no stage's own into what happens to the job."""
     is_refused = isinstance(error, asyncpg.PostgresError) and not is_cancelled(error)
     if isinstance(error, asyncpg.PostgresError | ContentionError) and (writes_end or is_refused):
-        words = words_of(error)
+        words = refusal_text(error)
         log.error("job_end_refused", stage=job.stage, error=words)  # PostgreSQL's refusal: our stack says nothing
         if isinstance(error, ContentionError):
             reason = "another program holds rows of this job"

@@ -7,8 +7,8 @@ from functools import partial
 import structlog
 
 from models.database import Database
+from models.database_retries import commit_with_retries, read_with_retries
 from models.history.artifacts import Artifact
-from models.patience import commit_patiently, read_patiently
 from models.queue.checkpoints import has_columns, place_of
 from models.queue.inputs import record_pipeline, users_of
 from models.queue.reading import read_job
@@ -92,7 +92,7 @@ class Preparation:
         if pipeline is not None and pipeline.owner_id is not None:
             named += [(key, pipeline.owner_id) for _, key in reference_keys(pipeline.config)]
         if ids := ids_that_share(named):
-            require_unshared(await read_patiently(self._database, partial(users_of, ids=ids)))
+            require_unshared(await read_with_retries(self._database, partial(users_of, ids=ids)))
         resumed = resume(claim.job_type, claim.stage, rows.left)
         job = build_job(claim, inputs)
         first = resumed.stages[0]
@@ -101,10 +101,10 @@ class Preparation:
             log.warning("checkpoint_discarded", stage=first.name, columns=places)
             deadline_s = first.deadline_of(self._deadlines_s)
             begin = partial(begin_at, claim=claim, stage=first.name, deadline_s=deadline_s)
-            await commit_patiently(self._database, "begin_at", begin, waiting=running)
+            await commit_with_retries(self._database, "begin_at", begin, waiting=running)
         if pipeline is not None and pipeline.is_albums:
             record = partial(record_pipeline, claim=claim, pipeline_id=pipeline.id)
-            await commit_patiently(self._database, "record_pipeline", record, waiting=running)
+            await commit_with_retries(self._database, "record_pipeline", record, waiting=running)
         if self._models is not None and rows.artifact is None:
             analyzes = any(stage.output is Analysis for stage in resumed.stages)
             self._models.require_known(job.options, analyzes=analyzes)

@@ -10,7 +10,7 @@ import structlog
 from config.masking import SecretMask
 from models.connections import DATABASE_ERRORS
 from models.database import Database
-from models.patience import LANE_PATIENCE_S, with_database
+from models.database_retries import LANE_RETRY_S, with_database_retries
 from models.queue.claims import prolong
 from models.queue.refusal import Refusal
 from models.queue.refusals import settle_refused
@@ -62,8 +62,10 @@ class Recorder:
         """
         refusal: Refusal | None = None
         for number in range(MOST_TRIES):
-            patience_s = LANE_PATIENCE_S if number else None
-            tried = await outcome_of(job, self._written(job, outcome, refusal, patience_s), self._mask, writes_end=True)
+            retry_for_s = LANE_RETRY_S if number else None
+            tried = await outcome_of(
+                job, self._written(job, outcome, refusal, retry_for_s), self._mask, writes_end=True
+            )
             if tried.end is outcome.end:
                 return tried.end
             if isinstance(tried.error, Refusal) and not isinstance(outcome.end, Completed):
@@ -78,7 +80,7 @@ class Recorder:
         try:
             with contextlib.suppress(*DATABASE_ERRORS):
                 work = partial(prolong, held=job.claim, at_least_s=PROLONGED_S)
-                await self._database.commit("prolong", work, patience_s=0)
+                await self._database.commit("prolong", work, retry_for_s=0)
             await asyncio.sleep(AGAIN_S)
         finally:
             job.take_lane()
@@ -92,12 +94,12 @@ class Recorder:
         try:
             with job.recording():  # its claim is gone by right: the look for lost ones must not cut it off
                 async with asyncio.timeout(COUNT_PATIENCE_S):
-                    await with_database(partial(self._database.commit, "count_use", work))
+                    await with_database_retries(partial(self._database.commit, "count_use", work))
         except DATABASE_ERRORS as error:  # a figure for people; the job is done and paid
             log.warning("pipeline_use_uncounted", pipeline_id=pipeline_id, error=str(error) or type(error).__name__)
 
     async def _written(
-        self, job: RunningJob, outcome: Outcome, refusal: Refusal | None, patience_s: float | None
+        self, job: RunningJob, outcome: Outcome, refusal: Refusal | None, retry_for_s: float | None
     ) -> End:
         """Tell error_logs what failed, write the end, and return it.
 
@@ -105,7 +107,7 @@ class Recorder:
             job: whose end it is.
             outcome: with the end.
             refusal: what the database said when it was written before: it is settled in another way.
-            patience_s: how long it waits for rows that another program holds; None for as long as a result may.
+            retry_for_s: how long it waits for rows that another program holds; None for as long as a result may.
 
         Raises:
             FencedError: another holds the job, or it is over.
@@ -118,11 +120,13 @@ class Recorder:
             if end.is_fenced:  # the job has gone on without this claim; its history says that a write came too late
                 with contextlib.suppress(*DATABASE_ERRORS):
                     work = partial(log_fenced, claim=job.claim, stage=end.stage)
-                    await self._database.commit("log_fenced", work, patience_s=1)
+                    await self._database.commit("log_fenced", work, retry_for_s=1)
             return end
         with job.recording():
             if refusal is None:
-                await write(self._database, job.claim, end, waiting=job, contention_s=patience_s)
+                await write(self._database, job.claim, end, waiting=job, contention_s=retry_for_s)
             else:
-                await with_database(partial(settle_refused, self._database, job.claim, end, refusal), waiting=job)
+                await with_database_retries(
+                    partial(settle_refused, self._database, job.claim, end, refusal), waiting=job
+                )
         return end

@@ -13,8 +13,8 @@ import structlog
 from config.masking import SecretMask
 from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
-from models.history.objects import record_object_patiently
-from models.patience import DATABASE_GONE_S
+from models.database_retries import DATABASE_GONE_S
+from models.history.objects import record_object_with_retries
 from models.queue.checkpoints import checkpoint, completed
 from models.queue.transitions import Released
 from models.queue.writing import write
@@ -126,7 +126,9 @@ class StageRunner:
         claim, earlier = job.claim, prepared.earlier
         most_paid_calls = prepared.job.options.generation.retry_attempts
         is_reusing = self._reuses_results and not prepared.is_redone
-        record = partial(record_object_patiently, database=self._database, job_type=claim.job_type, job_id=claim.job_id)
+        record = partial(
+            record_object_with_retries, database=self._database, job_type=claim.job_type, job_id=claim.job_id
+        )
         return StageContext(
             job=prepared.job,
             outputs=prepared.outputs,

@@ -3,8 +3,8 @@
 from functools import partial
 
 from models.database import Database
+from models.database_retries import read_with_retries, with_database_retries
 from models.history.artifacts import Artifact, find_same, record_artifact
-from models.patience import read_patiently, with_database
 from models.queue.claims import Claim
 from pipelines.job import Generated
 from pipelines.storage.storage import Storage
@@ -20,13 +20,13 @@ class StoredPictures:
 
     async def same(self, claim: Claim, input_hash: str) -> Generated | None:
         """Return what the same user has already of the same input."""
-        artifact = await read_patiently(self._database, partial(find_same, claim=claim, input_hash=input_hash))
+        artifact = await read_with_retries(self._database, partial(find_same, claim=claim, input_hash=input_hash))
         return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
 
     async def record(self, claim: Claim, picture: Generated) -> None:
         """Write down what is stored, before anything else can go wrong: from here on it isn't bought again."""
         work = partial(record_artifact, claim=claim, artifact=_artifact_of(picture))
-        await with_database(partial(self._database.commit, "record_artifact", work))
+        await with_database_retries(partial(self._database.commit, "record_artifact", work))
 
 
 def _artifact_of(picture: Generated) -> Artifact:

@@ -144,14 +144,14 @@ class Server:
         steps = list(self.program.stop_signals)
         if immediately:
             steps = [(self.program.stop_now_signal, 5.0), *steps[-1:]]
-        for number, patience_s in steps:
-            if self._ends(number, patience_s):
+        for number, timeout_s in steps:
+            if self._ends(number, timeout_s):
                 return
         raise EmbeddedServiceError(
             f"the embedded {self.program.title} (process {self.pid()}) doesn't stop; log: {self.log_path}"
         )
 
-    def _ends(self, number: signal.Signals, patience_s: float) -> bool:
+    def _ends(self, number: signal.Signals, timeout_s: float) -> bool:
         """Send a signal and say whether nothing of it is left in time."""
         is_told = False
 
@@ -164,7 +164,7 @@ class Server:
                     os.kill(pid, number)
             return not self.is_running()
 
-        return wait_until(is_gone, timeout_s=patience_s)
+        return wait_until(is_gone, timeout_s=timeout_s)
 
     def restart(self, *, immediately: bool = False) -> None:
         """Stop it and start it again, as one who holds it alone may."""

@@ -113,7 +113,7 @@ def arrange(database_url: str) -> Arrange:
     """Do something with the test's database, from a test that isn't a coroutine because `main` runs a loop itself."""
 
     def run(work: Callable[[Database], Awaitable[object]]) -> object:
-        async def with_database() -> object:
+        async def with_database_retries() -> object:
             database = Database(parse_postgres_url(database_url), most_connections=2)
             await database.open()
             try:
@@ -121,7 +121,7 @@ def arrange(database_url: str) -> Arrange:
             finally:
                 await database.close()
 
-        return asyncio.run(with_database())
+        return asyncio.run(with_database_retries())
 
     return run
 

@@ -9,12 +9,12 @@ import pytest
 from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.database import Database
-from models.queue.left_behind import TakeInTerms, end_left_behind, take_in, take_over
+from models.queue.unqueued import AdoptionTerms, adopt_unqueued_jobs, end_unqueued_jobs, take_over
 from models.schema import migrate
 from tests.builders import balance_of, job_row, make_job, make_user, money_violations, queue_row
 from tests.integration.migrations.foreign_tables import foreign_ddl
 
-TERMS = TakeInTerms(max_wait_s=3_600, silence_s=60)
+TERMS = AdoptionTerms(max_wait_s=3_600, silence_s=60)
 USER = """
 INSERT INTO users (id, email, "updatedAt") VALUES ('u', 'u@example.test', now());
 INSERT INTO user_token_balances (id, "userId", balance, "updatedAt") VALUES ('b', 'u', 95, now());
@@ -51,8 +51,8 @@ async def test_unfinished_jobs_of_another_tool_wait_for_the_operators_word(
     await db.execute(OLD_CHARGE)
     await migrate.upgrade(url, prices=PRICES_TOKENS, mode="managed", cost_column=cost)
 
-    assert await take_in(database, TERMS) == (0, 0)
-    assert await end_left_behind(database, TERMS) == 0
+    assert await adopt_unqueued_jobs(database, TERMS) == (0, 0)
+    assert await end_unqueued_jobs(database, TERMS) == 0
 
     taken = await take_over(database, TERMS, actor="somebody")
 

@@ -16,7 +16,7 @@ from models.gate.provider_calls import CallPlan, open_call
 from models.queue import transitions
 from models.queue.claims import ClaimLostError
 from models.queue.rescue import rescue_lost_claims
-from models.queue.transitions import HELD, Checkpoint, Completed, Retried, Unheld, record, record_for_house
+from models.queue.transitions import HELD, Checkpoint, Completed, JobRef, Retried, record, record_without_claim
 from tests.builders import PRICE, claim_jobs, make_claim, make_image, make_job, make_user, new_id, waiting_for_locks
 
 SIGNATURE = "^[0-9a-f]{8}-"
@@ -123,9 +123,9 @@ async def fence_that_is_joined_and_not_locked(world):
     for connection in (zombie, taker):
         await prepare_connection(connection)
     async with taker.transaction():
-        unheld = Unheld(claim.job_type, claim.job_id, claim.id)
+        job_ref = JobRef(claim.job_type, claim.job_id, claim.id)
         died = Retried(claim.stage, "its worker died", timedelta(), event="rescued")
-        await record_for_house(taker, unheld, died, HELD, claim.lease_token)
+        await record_without_claim(taker, job_ref, died, HELD, claim.lease_token)
         await taker.execute(
             """WITH taken AS (UPDATE darkroom.job_queue SET status = 'processing', worker_id = gen_random_uuid(),
                                   lease_token = gen_random_uuid(), attempts = attempts + 1 RETURNING *)

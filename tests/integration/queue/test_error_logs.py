@@ -178,7 +178,7 @@ async def test_locked_error_logs_keeps_no_job_from_its_end_or_its_rescue(databas
 @pytest.fixture
 def told_while_it_logs(database, foreign, eventually, monkeypatch):
     """Tell a job to end while its row waits for a lock."""
-    monkeypatch.setattr(error_logs, "PATIENCE_S", 30)
+    monkeypatch.setattr(error_logs, "TIMEOUT_S", 30)
 
     def told(ending):
         async def meanwhile(job, begin):

@@ -72,7 +72,7 @@ async def test_state_that_a_function_raises_is_no_lost_database_and_no_pooler(da
             await database.commit(
                 "any",
                 failing_statement(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"),
-                patience_s=0,
+                retry_for_s=0,
             )
         assert (caught.value.sqlstate, isinstance(caught.value, DatabaseLostError)) == (state, False)
 
@@ -172,7 +172,7 @@ async def test_lock_that_another_transaction_holds_is_contention_whatever_way_le
     async with holder.transaction():
         await holder.execute("SELECT 1 FROM public.users WHERE id = $1 FOR UPDATE", user)
         with pytest.raises(ContentionError) as committed:
-            await database.commit("any", want, patience_s=0)
+            await database.commit("any", want, retry_for_s=0)
         with pytest.raises(ContentionError) as direct:
             await database.run_direct(own, want)
     await own.close()

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.queue.left_behind import TakeInTerms, end_left_behind, take_in, take_over
 from models.queue.rescue import adopt_jobs, end_overdue_jobs
 from models.queue.transitions import Completed, record
+from models.queue.unqueued import AdoptionTerms, adopt_unqueued_jobs, end_unqueued_jobs, take_over
 from tests.builders import (
     balance_of,
     claim_jobs,
@@ -23,7 +23,7 @@ from tests.builders import (
 )
 from tests.integration.refusals.rules import STATEMENTS, refuse
 
-TERMS = TakeInTerms(max_wait_s=3_600, silence_s=60)
+TERMS = AdoptionTerms(max_wait_s=3_600, silence_s=60)
 TABLES = ("image_enhancement_jobs", "mcp_generation_jobs")
 
 
@@ -58,7 +58,7 @@ async def test_silent_row_is_taken_in_as_a_retry_and_completed_on_its_one_charge
     job = await make(database, user_id=user)
     await leave_behind(database, foreign, forgets_money=True)
 
-    assert await take_in(database, TERMS) == (1, 0)
+    assert await adopt_unqueued_jobs(database, TERMS) == (1, 0)
 
     assert (await job_row(database, job))["status"] == "PENDING"
     (claim,) = await claim_jobs(database)
@@ -72,8 +72,8 @@ async def test_row_that_a_worker_may_still_hold_is_left_alone(database, foreign)
     job = await make_job(database)
     await leave_behind(database, foreign, minutes=0.5)
 
-    assert await take_in(database, TERMS) == (0, 0)
-    assert await end_left_behind(database, TERMS) == 0
+    assert await adopt_unqueued_jobs(database, TERMS) == (0, 0)
+    assert await end_unqueued_jobs(database, TERMS) == 0
     assert (await job_row(database, job))["status"] == "PROCESSING"
 
 
@@ -81,7 +81,7 @@ async def test_old_submission_that_a_worker_has_just_begun_is_left_alone(databas
     await make_job(database)
     await leave_behind(database, foreign, minutes=0.5, created_minutes=600)
 
-    assert (await take_in(database, TERMS))[0] + await end_left_behind(database, TERMS) == 0
+    assert (await adopt_unqueued_jobs(database, TERMS))[0] + await end_unqueued_jobs(database, TERMS) == 0
 
 
 @pytest.mark.parametrize("forgets_money", [True, False])
@@ -91,9 +91,9 @@ async def test_row_older_than_the_maximum_wait_ends_refunded_once(database, fore
     job = await make(database, user_id=user)
     await leave_behind(database, foreign, minutes=61, forgets_money=forgets_money)
 
-    assert await take_in(database, TERMS) == (0, 0)
-    assert await end_left_behind(database, TERMS) == 1
-    assert await end_left_behind(database, TERMS) == 0
+    assert await adopt_unqueued_jobs(database, TERMS) == (0, 0)
+    assert await end_unqueued_jobs(database, TERMS) == 1
+    assert await end_unqueued_jobs(database, TERMS) == 0
 
     row = await job_row(database, job)
     assert (row["status"], "left by another worker" in row["errorMessage"]) == ("REFUNDED", True)
@@ -107,7 +107,7 @@ async def test_row_that_was_never_charged_ends_failed_without_a_refund(database,
     job = await make_job(database, user_id=user, tier="FREE")
     await leave_behind(database, foreign, minutes=61)
 
-    await end_left_behind(database, TERMS)
+    await end_unqueued_jobs(database, TERMS)
 
     assert (await job_row(database, job))["status"] == "FAILED"
     assert await ledger_of(database, user) == []
@@ -121,7 +121,7 @@ async def test_charge_of_another_shape_is_the_applications_own(database, foreign
         await foreign.execute("UPDATE public.token_transactions SET source = 'app:enhance'")
     await leave_behind(database, foreign, minutes=61, forgets_money=True)
 
-    await end_left_behind(database, TERMS)
+    await end_unqueued_jobs(database, TERMS)
 
     assert (await job_row(database, job))["status"] == "FAILED"
     assert await balance_of(database, user) == 98
@@ -139,8 +139,8 @@ async def refunded_before(database, foreign, **left):
 async def test_job_that_the_ledger_has_refunded_is_not_run_and_not_refunded_again(database, foreign, status):
     user, job = await refunded_before(database, foreign, status=status)
 
-    assert await take_in(database, TERMS) == (0, 0)
-    assert await end_left_behind(database, TERMS) == 1
+    assert await adopt_unqueued_jobs(database, TERMS) == (0, 0)
+    assert await end_unqueued_jobs(database, TERMS) == 1
 
     assert (await job_row(database, job))["status"] == "REFUNDED"
     assert await balance_of(database, user) == 100
@@ -153,7 +153,7 @@ async def test_producer_mode_ends_without_a_refund(database, foreign):
     job = await make_job(database, user_id=user)
     await leave_behind(database, foreign, minutes=61)
 
-    await end_left_behind(database, TERMS)
+    await end_unqueued_jobs(database, TERMS)
 
     assert (await job_row(database, job))["status"] == "FAILED"
     assert await balance_of(database, user) == 100
@@ -164,8 +164,8 @@ async def test_waiting_row_older_than_the_maximum_wait_is_ended_and_not_bought(d
     job = await make_job(database, user_id=user)
     await leave_behind(database, foreign, minutes=61, status="PENDING")
 
-    assert await take_in(database, TERMS) == (0, 0)
-    assert await end_left_behind(database, TERMS) == 1
+    assert await adopt_unqueued_jobs(database, TERMS) == (0, 0)
+    assert await end_unqueued_jobs(database, TERMS) == 1
     assert (await job_row(database, job))["status"] == "REFUNDED"
 
 
@@ -177,8 +177,8 @@ async def test_pause_is_not_counted_for_what_is_taken_in(database, foreign):
            VALUES ('type:enhance', now() - interval '80 minutes', now() - interval '40 minutes')"""
     )
 
-    assert await end_left_behind(database, TERMS) == 0
-    assert await take_in(database, TERMS) == (1, 0)
+    assert await end_unqueued_jobs(database, TERMS) == 0
+    assert await adopt_unqueued_jobs(database, TERMS) == (1, 0)
     assert await queue_row(database, job)
 
 
@@ -186,7 +186,7 @@ async def test_maximum_wait_of_what_is_taken_in_runs_from_its_creation(database,
     user = await make_user(database)
     job = await make_job(database, user_id=user)
     await leave_behind(database, foreign, minutes=50)
-    await take_in(database, TERMS)
+    await adopt_unqueued_jobs(database, TERMS)
     await database.fetch("UPDATE darkroom.job_queue SET created_at = created_at - interval '11 minutes'")
 
     assert await end_overdue_jobs(database, TERMS.max_wait_s) == 1
@@ -200,14 +200,14 @@ async def test_row_that_refuses_every_change_keeps_no_other_from_being_taken_in_
     await leave_behind(database, foreign)
     await refuse(database, kind, f"NEW.id = '{young[1]}'")
 
-    assert await take_in(database, TERMS) == (3, 0)
+    assert await adopt_unqueued_jobs(database, TERMS) == (3, 0)
     assert [(await job_row(database, job))["status"] for job in young] == ["PENDING", "PROCESSING", "PENDING"]
 
     await leave_behind_again(database, foreign)
-    assert await end_left_behind(database, TERMS) == 3
+    assert await end_unqueued_jobs(database, TERMS) == 3
     assert [(await job_row(database, job))["status"] for job in young] == ["REFUNDED", "PROCESSING", "REFUNDED"]
     assert await database.fetchval("SELECT label FROM darkroom.refused_ends WHERE job_id = $1", young[1]) == "REFUNDED"
-    assert await end_left_behind(database, TERMS) == 0
+    assert await end_unqueued_jobs(database, TERMS) == 0
     assert await money_violations(database) == []
 
 
@@ -230,8 +230,8 @@ async def test_many_schedulers_take_in_and_end_each_job_once(database, foreign):
         jobs[:3],
     )
 
-    await asyncio.gather(*(do(database, TERMS) for do in (take_in, end_left_behind) for _ in range(4)))
-    await end_left_behind(database, TERMS)
+    await asyncio.gather(*(do(database, TERMS) for do in (adopt_unqueued_jobs, end_unqueued_jobs) for _ in range(4)))
+    await end_unqueued_jobs(database, TERMS)
 
     assert await balance_of(database, user) == 94
     assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 3
@@ -252,8 +252,8 @@ async def test_tables_of_another_tool_are_left_alone_until_they_are_taken_over(d
     )
     await foreign.execute("DELETE FROM darkroom.job_queue")
 
-    assert await take_in(database, TERMS) == (0, 0)
-    assert await end_left_behind(database, TERMS) == 0
+    assert await adopt_unqueued_jobs(database, TERMS) == (0, 0)
+    assert await end_unqueued_jobs(database, TERMS) == 0
 
     taken = await take_over(database, TERMS, actor="somebody")
     assert (taken.taken_in, taken.ended, taken.left) == (1, 1, 0)
@@ -261,7 +261,7 @@ async def test_tables_of_another_tool_are_left_alone_until_they_are_taken_over(d
     assert await database.fetchval("SELECT value ->> 'actor' FROM darkroom.settings WHERE key = 'take_over'")
     later = await make_job(database)
     await leave_behind(database, foreign)
-    assert await take_in(database, TERMS) == (2, 0)
+    assert await adopt_unqueued_jobs(database, TERMS) == (2, 0)
     assert await queue_row(database, later)
 
 
@@ -281,6 +281,6 @@ async def test_creation_in_the_future_is_taken_for_now(database, foreign):
     job = await make_job(database)
     await leave_behind(database, foreign, created_minutes=-600)
 
-    await take_in(database, TERMS)
+    await adopt_unqueued_jobs(database, TERMS)
 
     assert (await queue_row(database, job))["created_at"] <= datetime.now(UTC) + timedelta(seconds=5)

@@ -7,13 +7,13 @@ import pytest
 
 from config.masking import SecretMask
 from models import database as database_module
-from models import patience
+from models import database_retries
 from models.queue import claims as claims_module
-from models.queue import left_behind, refusals, rescue, transitions, writing
-from models.queue.left_behind import TakeInTerms, end_left_behind, take_in
+from models.queue import refusals, rescue, transitions, unqueued, writing
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Completed
+from models.queue.unqueued import AdoptionTerms, adopt_unqueued_jobs, end_unqueued_jobs
 from models.queue.writing import write
 from pipelines.errors import BadImageError
 from pipelines.settings import Settings
@@ -40,7 +40,7 @@ from workers.running.run import StageRunner
 from workers.running.runner import Runner
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
-TERMS = TakeInTerms(max_wait_s=3_600, silence_s=60)
+TERMS = AdoptionTerms(max_wait_s=3_600, silence_s=60)
 
 
 class GivenStages(StageRunner):
@@ -61,13 +61,13 @@ class GivenStages(StageRunner):
 @pytest.fixture
 def given_stages(database, tmp_path, monkeypatch):
     """Stages of a process with little patience for locks."""
-    monkeypatch.setattr(database_module, "RAISED_PATIENCE_S", 0.1)
-    monkeypatch.setattr(refusals, "END_PATIENCE_S", 0.2)
-    monkeypatch.setattr(patience, "CANCELLED_PATIENCE_S", 0.2)
-    monkeypatch.setattr(patience, "CONTENTION_PATIENCE_S", 0.2)
-    monkeypatch.setattr(patience, "LANE_PATIENCE_S", 0)
+    monkeypatch.setattr(database_module, "RAISED_RETRY_S", 0.1)
+    monkeypatch.setattr(refusals, "END_RETRY_S", 0.2)
+    monkeypatch.setattr(database_retries, "CANCELLED_RETRY_S", 0.2)
+    monkeypatch.setattr(database_retries, "CONTENTION_RETRY_S", 0.2)
+    monkeypatch.setattr(database_retries, "LANE_RETRY_S", 0)
     for module in (recording, writing):
-        monkeypatch.setattr(module, "LANE_PATIENCE_S", 0.2)
+        monkeypatch.setattr(module, "LANE_RETRY_S", 0.2)
     return make_stages(database, tmp_path, None, SecretMask([]), GivenStages)
 
 
@@ -186,7 +186,7 @@ async def test_sweep_ends_every_job_whatever_their_rows_raise(database, foreign,
     if sweep == "overdue":
         assert await end_overdue_jobs(database, -1) == len(STATES)
     else:
-        assert await end_left_behind(database, TERMS) == len(STATES)
+        assert await end_unqueued_jobs(database, TERMS) == len(STATES)
 
     assert await states_of_ends(database) == states
     assert (await queued(database), await balance_of(database, user)) == (0, 100)
@@ -205,7 +205,7 @@ async def test_rows_are_taken_in_whatever_they_raise(database, foreign):
 
     other = await make_job(database)
     await database.fetch("TRUNCATE darkroom.job_queue")
-    assert await take_in(database, TERMS) == (len(STATES) + 1, 0)
+    assert await adopt_unqueued_jobs(database, TERMS) == (len(STATES) + 1, 0)
 
     assert (await job_row(database, other))["status"] == "PENDING"  # the others' claims set them aside
 
@@ -280,7 +280,7 @@ async def test_result_that_waits_too_long_for_a_row_that_is_held_fails_no_attemp
 async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_recorded(
     database, connect, given_stages, run_job, monkeypatch, eventually
 ):
-    monkeypatch.setattr(patience, "CONTENTION_PATIENCE_S", 60)
+    monkeypatch.setattr(database_retries, "CONTENTION_RETRY_S", 60)
     given_stages.given = Completed("ANALYZING", 1, {})
     held = await make_job(database, maxRetries=0)
     holder, worker = await connect(), await make_worker(database)
@@ -307,8 +307,8 @@ async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_r
 
 @pytest.fixture
 def short_limits(monkeypatch):
-    for module in (refusals, left_behind, transitions):
-        monkeypatch.setattr(module, "HOUSE_STATEMENT_S", 0.2)
+    for module in (refusals, unqueued, transitions):
+        monkeypatch.setattr(module, "HOUSEKEEPING_STATEMENT_S", 0.2)
     monkeypatch.setattr(rescue, "ADOPTION_S", 0.3)
     monkeypatch.setattr(claims_module, "CLAIM_S", 0.3)
     monkeypatch.setattr(claims_module, "CLAIM_ONE_S", 0.2)
@@ -349,14 +349,14 @@ async def test_trigger_that_sleeps_keeps_no_other_job_from_what_a_sweep_does(dat
             assert [one.job_id for one in taken.claims] == [other]
             return
         if sweep == "take in":
-            assert await take_in(database, TERMS) == (2, 0)
+            assert await adopt_unqueued_jobs(database, TERMS) == (2, 0)
             return
         if sweep == "rescue":
             await database.fetch("DELETE FROM darkroom.workers")
             for _ in range(2):
                 await rescue_lost_claims(database, None)
         elif sweep == "left behind":
-            assert await end_left_behind(database, TERMS) == 2
+            assert await end_unqueued_jobs(database, TERMS) == 2
         else:
             assert await end_overdue_jobs(database, -1) == 2
         if sweep == "settle":

@@ -7,7 +7,7 @@ import asyncpg
 
 from models.money.regeneration import count_regenerations, regenerate_next, regenerate_user, users_to_regenerate
 from models.queue.refusal import is_of_a_row
-from models.queue.refusals import SPEAK_NOW
+from models.queue.refusals import CHECK_CONSTRAINTS_NOW
 from workers.periodic.refusals import log_refused, refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
@@ -38,7 +38,7 @@ async def _regenerate_late(work: Work, late: list[str]) -> Chunk:
     user = late.pop()
     try:
         async with work.connection.transaction():
-            await work.connection.execute(SPEAK_NOW)
+            await work.connection.execute(CHECK_CONSTRAINTS_NOW)
             tokens = await regenerate_user(work.connection, user, work.at_utc)
         counts = {"users": int(tokens > 0), "tokens": tokens}
     except asyncpg.LockNotAvailableError:

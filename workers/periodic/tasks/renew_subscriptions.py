@@ -8,7 +8,7 @@ import asyncpg
 from models.money.chunks import UserChunk
 from models.money.subscriptions import count_renewals, renew_next, renew_user, users_to_renew
 from models.queue.refusal import is_of_a_row
-from models.queue.refusals import SPEAK_NOW
+from models.queue.refusals import CHECK_CONSTRAINTS_NOW
 from workers.periodic.refusals import log_refused, refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
@@ -40,7 +40,7 @@ async def _renew_late(work: Work, late: list[str]) -> Chunk:
     counts: Mapping[str, int] = {}
     try:
         async with work.connection.transaction():
-            await work.connection.execute(SPEAK_NOW)
+            await work.connection.execute(CHECK_CONSTRAINTS_NOW)
             done = await renew_user(work.connection, work.at_utc, late[-1])
     except asyncpg.LockNotAvailableError:
         counts = {"postponed": 1}  # the next tick makes it up

@@ -1,7 +1,9 @@
-"""Unfinished jobs without a queue row: taken in while they are young, ended when they are too old.
+"""Unfinished jobs without a queue row: young ones are adopted into the queue, and too old ones are ended.
 
-Another worker left them, a restore brought them, or a truncated queue forgot them. Young ones are queued by
-`models.queue.rescue.adopt_jobs`; this file ends the old ones, and takes over the tables of another tool.
+Such jobs belonged to another worker, came with a restored backup, or lost their queue rows when the queue was
+truncated.
+`models.queue.rescue.adopt_jobs` queues the young ones. This module ends the old ones, and takes over the jobs of
+tables that another tool made.
 """
 
 from collections.abc import Sequence
@@ -17,9 +19,9 @@ from models.connections import Connection, ContentionError, lock_waits
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
-from models.queue.refusals import SPEAK_NOW
+from models.queue.refusals import CHECK_CONSTRAINTS_NOW
 from models.queue.rescue import DEADLINE_GRACE_S, adopt_jobs
-from models.queue.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSE_LOCK_TIMEOUT_MS, HOUSE_STATEMENT_S
+from models.queue.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSEKEEPING_LOCK_TIMEOUT_MS, HOUSEKEEPING_STATEMENT_S
 
 log = structlog.get_logger(__name__)
 
@@ -30,13 +32,13 @@ _END: Final = "SELECT darkroom.end_left_behind($1, $2, $3, $4)"
 
 
 @dataclass(frozen=True, slots=True)
-class TakeInTerms:
-    """What counts as young, and as left by its worker.
+class AdoptionTerms:
+    """Which unqueued jobs are young enough to adopt, and which ones no other worker runs any more.
 
     Attributes:
-        max_wait_s: from a job's creation on; operators' pauses not counted.
-        silence_s: a row that was touched later may be in another worker's hands.
-        stops: for each provider that may be asked, the names of pauses that stop it.
+        max_wait_s: the largest age of a job, from its creation on; operators' pauses aren't counted.
+        silence_s: a row that was written more recently than this may be in another worker's hands.
+        stops: for each provider that may be asked, the names of the pauses that stop it.
     """
 
     max_wait_s: float
@@ -44,14 +46,14 @@ class TakeInTerms:
     stops: Sequence[Sequence[str]] = ()
 
     @classmethod
-    def of(cls, max_wait_s: float, deadlines_s: Sequence[float], stops: Sequence[Sequence[str]]) -> "TakeInTerms":
-        """Build the terms: a worker is silent for no longer than the longest stage and its grace."""
+    def of(cls, max_wait_s: float, deadlines_s: Sequence[float], stops: Sequence[Sequence[str]]) -> "AdoptionTerms":
+        """Build the terms. A worker writes nothing for at most the longest stage's deadline and its grace period."""
         return cls(max_wait_s, min(max(deadlines_s) + DEADLINE_GRACE_S, max_wait_s), stops)
 
 
 @dataclass(frozen=True, slots=True)
-class _LeftBehind:
-    """A job that is to end, as it was found: it isn't ended if another program has written its row since."""
+class _UnqueuedJob:
+    """An unqueued job that is to be ended, as it was read. It isn't ended if its row has been written since."""
 
     job_type: str
     job_id: str
@@ -62,32 +64,32 @@ class _LeftBehind:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenOver:
-    """How many jobs were taken in and ended, and how many are left because another worker may hold them."""
+class TakeOverCounts:
+    """How many jobs were adopted and ended, and how many were left because another worker may still run them."""
 
     taken_in: int
     ended: int
     left: int
 
 
-async def take_in(database: Database, terms: TakeInTerms) -> tuple[int, int]:
-    """Queue young jobs without a queue row, and drop queue rows without a job, as `adopt_jobs` says."""
+async def adopt_unqueued_jobs(database: Database, terms: AdoptionTerms) -> tuple[int, int]:
+    """Queue young jobs without a queue row, and delete queue rows without a job, as `adopt_jobs` does."""
     return await adopt_jobs(database, max_wait_s=terms.max_wait_s, silence_s=terms.silence_s, stops=terms.stops)
 
 
-async def end_left_behind(database: Database, terms: TakeInTerms) -> int:
-    """End, one by one, jobs without a queue row that are too old or were refunded already; return how many.
+async def end_unqueued_jobs(database: Database, terms: AdoptionTerms) -> int:
+    """End, one by one, unqueued jobs that are too old or were already refunded. Return how many were ended.
 
-    Refunded are those that Darkroom charged, and once: a refund that the ledger has isn't paid again.
+    Jobs that Darkroom charged are refunded, each once: a refund that stands in the ledger isn't paid again.
     """
     values = (terms.max_wait_s, terms.silence_s, [list(names) for names in terms.stops], MOST_AT_ONCE)
-    failures, lock_timeout_ms = [], HOUSE_LOCK_TIMEOUT_MS
-    for left in [_LeftBehind(**row) for row in await database.fetch(_FOUND, *values)]:
+    failures, lock_timeout_ms = [], HOUSEKEEPING_LOCK_TIMEOUT_MS
+    for left in [_UnqueuedJob(**row) for row in await database.fetch(_FOUND, *values)]:
         reason = _reason(left, terms.max_wait_s)
         end = partial(_end, left=left, reason=reason, lock_timeout_ms=lock_timeout_ms)
         try:
-            label = await database.commit("end_left_behind", end, patience_s=0)
-        except ContentionError:  # its user's balance is held: the next pass is soon
+            label = await database.commit("end_left_behind", end, retry_for_s=0)
+        except ContentionError:  # another program holds the user's balance: the next pass tries again
             lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
             continue
         except asyncpg.PostgresError as error:
@@ -105,7 +107,7 @@ async def end_left_behind(database: Database, terms: TakeInTerms) -> int:
     return len(failures)
 
 
-def _reason(left: _LeftBehind, max_wait_s: float) -> str:
+def _reason(left: _UnqueuedJob, max_wait_s: float) -> str:
     if left.is_refunded:
         return "left by another worker, and refunded before it was finished"
     if left.status == JobStatus.PROCESSING:
@@ -113,10 +115,10 @@ def _reason(left: _LeftBehind, max_wait_s: float) -> str:
     return f"not finished within {max_wait_s:g} s: it was in nobody's queue"
 
 
-async def _end(connection: Connection, left: _LeftBehind, reason: str, lock_timeout_ms: int) -> str | None:
+async def _end(connection: Connection, left: _UnqueuedJob, reason: str, lock_timeout_ms: int) -> str | None:
     async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
-        await connection.execute(SPEAK_NOW)
-        await connection.execute(f"SET LOCAL statement_timeout = {HOUSE_STATEMENT_S * 1000:.0f}")
+        await connection.execute(CHECK_CONSTRAINTS_NOW)
+        await connection.execute(f"SET LOCAL statement_timeout = {HOUSEKEEPING_STATEMENT_S * 1000:.0f}")
         label: str | None = await connection.fetchval(_END, left.job_type, left.job_id, left.updated_at, reason)
         return label
 
@@ -133,15 +135,15 @@ WHERE NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.j
 """
 
 
-async def take_over(database: Database, terms: TakeInTerms, *, actor: str) -> TakenOver:
-    """Take over the unfinished jobs of another worker, now and from now on: recorded in darkroom.settings.
+async def take_over(database: Database, terms: AdoptionTerms, *, actor: str) -> TakeOverCounts:
+    """Take over unfinished jobs of another worker, now and in future. The decision is stored in darkroom.settings.
 
-    Idempotent; on tables that Darkroom made schedulers do the same by themselves.
+    Idempotent. On tables that Darkroom made, schedulers do this by themselves.
     """
     await database.commit("take_over", lambda connection: connection.execute(_PERMIT, actor))
     taken_in = ended = 0
-    while (found := (await take_in(database, terms))[0]) > 0:
+    while (found := (await adopt_unqueued_jobs(database, terms))[0]) > 0:
         taken_in += found
-    while (found := await end_left_behind(database, terms)) > 0:
+    while (found := await end_unqueued_jobs(database, terms)) > 0:
         ended += found
-    return TakenOver(taken_in, ended, await database.fetchval(_LEFT))
+    return TakeOverCounts(taken_in, ended, await database.fetchval(_LEFT))

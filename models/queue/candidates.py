@@ -1,0 +1,80 @@
+"""Jobs that a housekeeping pass selects. Each later write checks again that the job is still in the selected state."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+from asyncpg import Record
+
+from models.queue.transitions import JobRef
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateJob:
+    """A job in the queue. `lease_token` is that of its claim; None if nobody has claimed it."""
+
+    ref: JobRef
+    user_id: str
+    stage: str
+    attempts: int
+    lease_token: UUID | None
+
+    @classmethod
+    def of(cls, row: Record) -> Self:
+        """Build the candidate from a row with the columns of CANDIDATE_COLUMNS."""
+        ref = JobRef(row["job_type"], row["job_id"], row["id"])
+        return cls(ref, row["user_id"], row["stage"], row["attempts"], row["lease_token"])
+
+
+CANDIDATE_COLUMNS = "q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.lease_token"
+"""The columns that a query over `q`, the queue, selects for a CandidateJob."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostClaim:
+    """A claim whose worker is dead or too slow.
+
+    `kills` counts the job's earlier claims that were lost at this stage.
+    """
+
+    job: CandidateJob
+    max_attempts: int
+    is_dead: bool
+    kills: int
+
+    @classmethod
+    def of(cls, row: Record) -> Self:
+        """Build the lost claim from a row of the query for rescue."""
+        return cls(CandidateJob.of(row), row["max_attempts"], row["is_dead"], row["kills"])
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueJob:
+    """A job that hasn't finished within the maximum wait. `paused_s` seconds of its time were operators' pauses."""
+
+    job: CandidateJob
+    created_at: datetime
+    status: str
+    last_error: str | None
+    paused_s: float
+
+    @classmethod
+    def of(cls, row: Record) -> Self:
+        """Build the overdue job from a row of the query for the maximum wait."""
+        return cls(CandidateJob.of(row), row["created_at"], row["status"], row["last_error"], row["paused_s"])
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedJob:
+    """A job that the database has refused to start for at least END_AFTER_S (`models.queue.refusals`)."""
+
+    job: CandidateJob
+    last_error: str
+    refused_since: datetime
+    refusals: int
+
+    @classmethod
+    def of(cls, row: Record) -> Self:
+        """Build the refused job from a row of the query for refused jobs."""
+        return cls(CandidateJob.of(row), row["last_error"], row["refused_since"], row["refusals"])
