@@ -1,1 +1,1 @@
-"""Rows: tables, state machine, SQL, migrations."""
+"""Database rows: tables, the state machine of jobs, SQL, migrations."""

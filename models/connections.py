@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and what their errors mean: a lost race for locks, a lost connection, or neither."""
+"""Connections to PostgreSQL and the meaning of their errors: contention for locks, a lost connection, or a refusal."""
 
 import asyncio
 import errno
@@ -12,14 +12,14 @@ from asyncpg.pool import PoolConnectionProxy
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 LOCK_TIMEOUT_MS = 800
-"""Below PostgreSQL's deadlock_timeout (1 s): in a deadlock we step back, and the other program goes on."""
+"""Shorter than PostgreSQL's deadlock_timeout (1 s): in a deadlock our statement fails first, and the other succeeds."""
 
 CONTENTION = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
 )
-"""Nothing was written, and the same statement may succeed in a moment: 40P01, 40001, 55P03."""
+"""Errors after which nothing was written and the same statement may succeed in a moment: 40P01, 40001, 55P03."""
 
 CONNECTION_LOSS = (
     asyncpg.PostgresConnectionError,
@@ -29,9 +29,9 @@ CONNECTION_LOSS = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
 )
-"""What PostgreSQL says when it isn't there or isn't able now: it starts, stops, is full, or fails over.
+"""Errors of a PostgreSQL that can't serve now: it is starting, stopping, full, or failing over.
 
-On an open connection they say nothing by themselves: a trigger of the application's may raise any of them for one row.
+On an open connection they prove nothing by themselves: a trigger of the application may raise any of them for one row.
 """
 
 SESSION_ENDS = frozenset({"FATAL", "PANIC"})
@@ -46,17 +46,17 @@ _RAISE_ROUTINE = "exec_stmt_raise"
 """What PL/pgSQL's RAISE reports as its routine in PostgreSQL's source (the same in versions 13 to 18)."""
 
 OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
-"""What this machine lacks when it can't even try to connect: PostgreSQL may be well, and the error says so itself."""
+"""Error numbers that mean that this machine lacks something to open a connection, so PostgreSQL may be available."""
 
 STATEMENT_LOST = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
-"""SQLSTATEs 42P05 and 26000: prepared statements don't last, so a transaction pooler is in between."""
+"""Errors 42P05 and 26000: prepared statements don't last, so there is a transaction pooler in between."""
 
 
 class DatabaseLostError(Exception):
-    """The connection to PostgreSQL is lost or can't be had, or PostgreSQL isn't able now.
+    """Raised when the connection to PostgreSQL is lost or can't be opened, or PostgreSQL can't serve now.
 
-    Raised at the edge of `Database` only, so that no error of a stage, a file or a child is taken for it. Whether the
-    last statement was committed isn't known: only a fence decides. The cause is the driver's own error.
+    Only `Database` raises it, so it is never confused with an error of a stage, a file or a child process. Whether
+    the last statement was committed is unknown; only a fence can tell. The cause is the driver's own error.
     """
 
     def __init__(self, cause: BaseException) -> None:
@@ -64,10 +64,10 @@ class DatabaseLostError(Exception):
 
 
 class ContentionError(Exception):
-    """A statement lost a race for locks with another transaction: nothing was written, and it may succeed in a moment.
+    """Raised when another transaction held a lock: nothing was written, and the statement may succeed in a moment.
 
-    Raised at the edge of `Database` only. What a trigger raises with such a SQLSTATE is no contention but a refusal,
-    and stays PostgreSQL's error: no lock is waited for.
+    Only `Database` raises it. If a trigger raises such a SQLSTATE itself, no lock is waited for; that is a refusal and
+    stays PostgreSQL's own error.
 
     Attributes:
         cause: PostgreSQL's error.
@@ -79,37 +79,37 @@ class ContentionError(Exception):
 
 
 DATABASE_ERRORS = (DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
-"""All that work on the database may fail with; any other error is a bug of ours."""
+"""All errors that work on the database may raise; any other error is a bug of ours."""
 
 
 class PoolerFoundError(Exception):
-    """A connection leads to a pooler that the URL doesn't name: its number of the session isn't the server's."""
+    """Raised when a connection leads to a pooler that the URL doesn't name: the session's id isn't the server's."""
 
 
 POOLER_SIGNS = (PoolerFoundError, asyncpg.ProtocolViolationError, *STATEMENT_LOST)
-"""What a connection through an undeclared transaction pooler raises; 08P01 is its refusal of session settings."""
+"""Errors of a connection through an undeclared transaction pooler; 08P01 is its refusal of session settings."""
 
 
 def is_raised(error: BaseException) -> bool:
-    """Say whether a RAISE in a function or trigger made an error: with any SQLSTATE, it is no state of PostgreSQL's.
+    """Say whether RAISE in a function or trigger caused an error, so that its SQLSTATE doesn't describe PostgreSQL.
 
-    By the routine that PostgreSQL names; words can't tell, and an application chooses its SQLSTATEs as it likes.
+    This is decided by the routine that PostgreSQL names; texts and SQLSTATEs are chosen by the application.
     """
     return getattr(error, "server_source_function", None) == _RAISE_ROUTINE
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Say whether PostgreSQL cancelled the statement, for its role's time limit or an operator: 57014, not raised."""
+    """Say whether PostgreSQL itself cancelled the statement, by a time limit or an operator (SQLSTATE 57014)."""
     return isinstance(error, asyncpg.QueryCanceledError) and not is_raised(error)
 
 
 def is_passing(error: BaseException) -> bool:
-    """Say whether a look at the database failed for what passes by itself, and is worth a line but no traceback."""
+    """Say whether reading the database failed for a temporary reason, which is logged without a traceback."""
     return isinstance(error, DatabaseLostError | ContentionError | OSError) or is_cancelled(error)
 
 
 def contention_of(error: BaseException) -> asyncpg.PostgresError | None:
-    """Return PostgreSQL's error where a race for locks was lost, also one that was caught inside of a transaction."""
+    """Return PostgreSQL's error if it is contention for locks, also if a transaction caught it; else None."""
     if isinstance(error, ContentionError):
         return error.cause
     return error if isinstance(error, CONTENTION) and not is_raised(error) else None
@@ -117,11 +117,11 @@ def contention_of(error: BaseException) -> asyncpg.PostgresError | None:
 
 @contextmanager
 def contention_translated() -> Iterator[None]:
-    """Turn a race for locks that was lost into ContentionError.
+    """Turn errors of contention for locks into ContentionError.
 
     Raises:
-        ContentionError: another transaction was in the way.
-        asyncpg.PostgresError: a trigger raised the SQLSTATE of such a race.
+        ContentionError: another transaction held a lock.
+        asyncpg.PostgresError: a trigger raised the SQLSTATE of such an error.
     """
     try:
         yield
@@ -133,10 +133,10 @@ def contention_translated() -> Iterator[None]:
 
 @contextmanager
 def losses_translated() -> Iterator[None]:
-    """Turn what keeps a connection from being opened into DatabaseLostError.
+    """Turn errors of opening a connection into DatabaseLostError.
 
     Raises:
-        DatabaseLostError: the connection can't be had.
+        DatabaseLostError: the connection can't be opened.
         OSError: this machine lacks what a connection needs, such as open files.
     """
     try:
@@ -151,27 +151,27 @@ def losses_translated() -> Iterator[None]:
 
 @asynccontextmanager
 async def session_losses_translated(connection: Connection) -> AsyncIterator[None]:
-    """Turn what the loss of an open connection raises into DatabaseLostError, by the state of that connection.
+    """Turn errors of a lost connection into DatabaseLostError, after a look at the state of the connection.
 
-    A trigger may raise every SQLSTATE, so that none of them says by itself that PostgreSQL is away: the connection is
-    lost if it is closed, or if it can't be used for a write any more. Errors of the operating system are the work's
-    own, except the driver's time limit for a statement, which is a TimeoutError without a number.
+    A trigger may raise any SQLSTATE, so none of them proves that PostgreSQL is gone: the connection counts as lost if
+    it is closed, or if it can't be used for a write any more. Errors of the operating system come from the work
+    itself, except the driver's time limit for a statement, which is a TimeoutError without a number.
 
     Args:
         connection: the one that is worked on; in no transaction when the work is over.
 
     Raises:
         DatabaseLostError: the connection is lost.
-        asyncpg.QueryCanceledError: the driver's time limit was over, and the connection is sound.
-        asyncio.CancelledError: the task was told to end, and its work failed over it.
+        asyncpg.QueryCanceledError: the driver's time limit was exceeded, and the connection is usable.
+        asyncio.CancelledError: the task was cancelled, and its work failed because of that.
     """
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if _is_told_to_end():  # the rollback met a lost connection, and its error took the cancellation's place
+        if _is_told_to_end():  # the rollback met a lost connection, and its error replaced the cancellation
             raise asyncio.CancelledError from error
         is_late = isinstance(error, TimeoutError) and error.errno is None
-        # the driver is confused by a statement that follows at once on PostgreSQL's last word
+        #  the driver gets out of step if a statement follows immediately on an error of PostgreSQL
         is_suspect = is_late or isinstance(error, (*CONNECTION_LOSS, asyncpg.InternalClientError))
         if await _is_lost(error, connection, is_suspect=is_suspect):
             raise DatabaseLostError(error) from error
@@ -188,7 +188,7 @@ def _is_told_to_end() -> bool:
 def _means_no_connection(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno not in OWN_LIMITS
-    # of the pool, while it closes; those that are ValueErrors too name what is wrong with the URL
+    #  raised by the pool while it closes; those that are also ValueErrors mean that the URL is wrong
     return isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
 
 
@@ -199,7 +199,7 @@ async def _is_lost(error: Exception, connection: Connection, *, is_suspect: bool
 
 
 async def _is_usable(connection: Connection) -> bool:
-    """Say whether a connection answers, on a server that takes writes."""
+    """Say whether a connection answers, and its server accepts writes."""
     try:
         async with asyncio.timeout(PROBE_S):
             return await connection.execute(_PROBE) == "SELECT 1"
@@ -210,16 +210,16 @@ async def _is_usable(connection: Connection) -> bool:
 def _is_closed(connection: Connection) -> bool:
     try:
         return connection.is_closed()
-    except asyncpg.InterfaceError:  # the pool has taken it back already, because it was closed
+    except asyncpg.InterfaceError:  # the pool has already taken it back, because it was closed
         return True
 
 
 @asynccontextmanager
 async def lock_waits(connection: Connection, most_ms: int) -> AsyncIterator[None]:
-    """Bound how long statements of a transaction wait for a lock, but not its commit.
+    """Limit how long statements of a transaction wait for a lock; the limit doesn't hold for its commit.
 
-    Commits with a message wait for each other in the whole server: where many processes commit, that is no row's fault
-    and may well last longer.
+    Commits with a notification wait for each other in the whole server. Where many processes commit, that wait may be
+    longer, and no row is the cause.
     """
     await connection.execute(f"SET LOCAL lock_timeout = {most_ms}")
     yield

@@ -1,7 +1,7 @@
-"""The way to PostgreSQL: one pool of asyncpg connections, and what is tried again.
+"""Access to PostgreSQL: one pool of asyncpg connections, and the retry of statements that lost a lock.
 
-What comes out of `Database` is DatabaseLostError, ContentionError, or what PostgreSQL refuses; nobody else asks an
-error which of them it is.
+`Database` raises only DatabaseLostError, ContentionError, or PostgreSQL's own error of a refusal. No other module
+decides which of them an error is.
 """
 
 import asyncio
@@ -41,19 +41,19 @@ log = structlog.get_logger(__name__)
 FIRST_BACKOFF_S = 0.02
 
 RAISED_RETRY_S = 1.0
-"""How long a statement is repeated that loses a race by the word of a trigger alone: no lock is waited for."""
+"""How long a statement is repeated if only a trigger says that it met a lock, because then no lock is waited for."""
 
 
 class Database:
     """A pool of connections to the application's database."""
 
     def __init__(self, url: PostgresUrl, *, direct_url: PostgresUrl | None = None, most_connections: int = 8) -> None:
-        """Prepare a pool; nothing is connected yet.
+        """Prepare a pool. No connection is opened yet.
 
         Args:
             url: where the database is, possibly behind a transaction pooler.
-            direct_url: past the pooler, for LISTEN and for sessions that last.
-            most_connections: the pool's size.
+            direct_url: the same database without a pooler, for LISTEN and for sessions that last.
+            most_connections: the size of the pool.
         """
         self._url = url
         self._direct_url = direct_url or url
@@ -64,21 +64,21 @@ class Database:
 
     @property
     def is_behind_pooler(self) -> bool:
-        """The pool's connections lead through a pooler, as the URL says or as was found."""
+        """Whether the pool's connections go through a pooler, as the URL says or as was detected."""
         return self._url.behind_pooler
 
     @property
     def is_direct_behind_pooler(self) -> bool:
-        """Connections past the pool lead through a pooler all the same: no NOTIFY is heard on them."""
+        """Whether even connections outside the pool go through a pooler, so that no NOTIFY arrives on them."""
         return self._direct_url.behind_pooler
 
     @property
     def is_direct_pooler_declared(self) -> bool:
-        """The URL of connections past the pool itself says that it leads through a pooler."""
+        """Whether the URL for connections outside the pool says that it leads to a pooler."""
         return self._is_direct_pooler_declared
 
     async def open(self) -> None:
-        """Connect.
+        """Open the pool.
 
         Raises:
             DatabaseLostError: the database doesn't answer.
@@ -93,10 +93,10 @@ class Database:
                 await self._go_behind_pooler(sign)
 
     async def _make_pool(self) -> "asyncpg.Pool[asyncpg.Record]":
-        """Make a pool with one connection in it."""
+        """Make a pool that has opened one connection."""
         pool = await asyncpg.create_pool(
             **self._arguments(self._url),
-            min_size=0,  # with a floor, asyncpg restores it by itself and logs a traceback for each try
+            min_size=0,  # with a minimum, asyncpg reopens connections itself and logs a traceback for each failed try
             max_size=self._most_connections,
             init=partial(_prepare, behind_pooler=self._url.behind_pooler),
             reset=_leave_as_is,
@@ -110,7 +110,7 @@ class Database:
         return pool
 
     async def _go_behind_pooler(self, sign: Exception) -> None:
-        """Go on without prepared statements and session settings; what runs on the old pool meanwhile is repeated."""
+        """Continue without prepared statements and session settings; work that runs on the old pool is repeated."""
         async with self._changing:
             if self._url.behind_pooler:
                 return
@@ -121,17 +121,17 @@ class Database:
                 old.terminate()
 
     async def close(self) -> None:
-        """Close every connection, at once if they don't end within seconds."""
+        """Close every connection; after a few seconds they are closed by force."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.terminate()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection, in no transaction; each statement on it commits by itself.
+        """Lend a connection that is in no transaction, so that each statement on it commits by itself.
 
         Raises:
-            DatabaseLostError: none can be had.
+            DatabaseLostError: no connection can be had.
             OSError: this machine lacks what another connection needs, such as open files.
         """
         pool = self._pool
@@ -145,14 +145,15 @@ class Database:
             await pool.release(connection)
 
     async def commit(self, name: str, work: Callable[[Connection], Awaitable[T]], *, retry_for_s: float = 30) -> T:
-        """Write: run work that commits once, under the name by which the proof knows this commit.
+        """Run work that writes and commits once. The crash tests know this commit by `name`.
 
-        `work` must be one statement or one transaction, so that it can be repeated. Without patience it isn't.
+        `work` must be one statement or one transaction, so that it can be repeated. With `retry_for_s` 0 it isn't
+        repeated.
 
         Raises:
             DatabaseLostError: PostgreSQL can't be used now.
-            ContentionError: it still loses races for locks after `retry_for_s`.
-            asyncpg.PostgresError: PostgreSQL refuses it, or a trigger does, with whatever SQLSTATE.
+            ContentionError: another transaction still held a lock after `retry_for_s`.
+            asyncpg.PostgresError: PostgreSQL, or a trigger, refused it.
         """
 
         async def named() -> T:
@@ -163,12 +164,12 @@ class Database:
             return await _with_retries(named, retry_for_s)
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Read: run work on a connection; lost races for locks are tried again, with jitter.
+        """Run work that reads, on a connection. It is tried again, with jitter, if it met a lock.
 
         Raises:
             DatabaseLostError: PostgreSQL can't be used now.
-            ContentionError: it still loses after half a minute.
-            asyncpg.PostgresError: PostgreSQL refuses it.
+            ContentionError: another transaction still held a lock after half a minute.
+            asyncpg.PostgresError: PostgreSQL refused it.
         """
         with contention_translated():
             return await _with_retries(lambda: self._run_once(work), 30)
@@ -190,51 +191,52 @@ class Database:
     async def run_direct(
         self, connection: "asyncpg.Connection[asyncpg.Record]", work: Callable[[Connection], Awaitable[T]]
     ) -> T:
-        """Run work once on a connection of `connect_direct`, in a transaction where a pooler keeps no session.
+        """Run work once on a connection of `connect_direct`, in a transaction if a pooler is in between.
 
         Raises:
             DatabaseLostError: the connection is lost.
-            ContentionError: the work lost a race for locks.
-            asyncpg.PostgresError: PostgreSQL refuses it.
+            ContentionError: another transaction held a lock.
+            asyncpg.PostgresError: PostgreSQL refused it.
         """
         try:
             with contention_translated():
                 return await _run_in_session(connection, work, behind_pooler=self._direct_url.behind_pooler)
-        except STATEMENT_LOST as sign:  # the caller's next connection knows
+        except STATEMENT_LOST as sign:  # the next connection that the caller opens will avoid prepared statements
             if is_raised(sign):
                 raise
             self._direct_url = replace(self._direct_url, behind_pooler=True)
             raise
 
     async def fetch(self, sql: str, *values: object) -> list[asyncpg.Record]:
-        """Read by one statement, with `run`'s patience."""
+        """Run one statement that reads, with the retries of `run`; return its rows."""
         return await self.run(lambda connection: connection.fetch(sql, *values))
 
     async def fetchrow(self, sql: str, *values: object) -> asyncpg.Record | None:
-        """Read by one statement and return its first row, if any."""
+        """Run one statement that reads; return its first row, or None."""
         return await self.run(lambda connection: connection.fetchrow(sql, *values))
 
     async def fetchval(self, sql: str, *values: object) -> Any:
-        """Read by one statement and return its first value."""
+        """Run one statement that reads; return the first value of its first row, or None."""
         return await self.run(lambda connection: connection.fetchval(sql, *values))
 
     def _arguments(self, url: PostgresUrl) -> dict[str, Any]:
         arguments = url.asyncpg_arguments()
-        if not url.behind_pooler:  # a pooler refuses session settings at the start
+        if not url.behind_pooler:  # a pooler refuses settings when a session starts
             arguments["server_settings"] = {
                 "application_name": "darkroom",
                 "lock_timeout": str(LOCK_TIMEOUT_MS),
-                # whatever the database's default: our own reads would make serializable producers fail
+                #  whatever the database's default: in serializable mode our reads would make serializable producers
+                # fail
                 "default_transaction_isolation": "read committed",
                 **arguments.get("server_settings", {}),
             }
         return arguments
 
     async def connect_direct(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """Open a connection of its own, past the pool; the caller closes it, and works on it by `run_direct`.
+        """Open a connection outside the pool, and without a pooler. The caller closes it, and uses it by `run_direct`.
 
         Raises:
-            DatabaseLostError: the database doesn't answer, or has no connection left.
+            DatabaseLostError: the database doesn't answer, or has no free connection.
             OSError, asyncpg.PostgresError: it refuses, or this machine lacks what a connection needs.
         """
         with losses_translated():
@@ -265,14 +267,14 @@ async def _run_in_session(
     async with session_losses_translated(connection):
         if not behind_pooler:
             return await work(connection)
-        # a pooler keeps no session: what is set has to go along
+        #  a pooler keeps no session, so the setting has to be made in the transaction
         async with connection.transaction(isolation="read_committed"):
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
             return await work(connection)
 
 
 async def _with_retries(attempt_once: Callable[[], Awaitable[T]], retry_for_s: float) -> T:
-    """Try again, with jitter, what lost a race for locks; what a trigger says to be one only for RAISED_RETRY_S."""
+    """Try work again, with jitter, while it meets locks; only for RAISED_RETRY_S where merely a trigger says so."""
     raised_until_s = time.monotonic() + RAISED_RETRY_S
 
     def may_win(error: BaseException) -> bool:
@@ -296,16 +298,16 @@ async def _with_retries(attempt_once: Callable[[], Awaitable[T]], retry_for_s: f
 
 
 async def _prepare(connection: Connection, *, behind_pooler: bool) -> None:
-    """Make a new connection ours.
+    """Configure a new connection.
 
     Raises:
-        PoolerFoundError: a pooler is in between, and the URL doesn't say so.
+        PoolerFoundError: there is a pooler in between, and the URL doesn't say so.
     """
     if behind_pooler:
-        async with connection.transaction():  # the two trips of a statement must reach the same session
+        async with connection.transaction():  # the two round trips of a statement must reach the same session
             await prepare_connection(connection)
         return
-    # without parameters nothing is prepared; a pooler makes up the numbers by which its clients cancel
+    #  without parameters nothing is prepared; a pooler invents the numbers by which its clients cancel
     if await connection.execute(f"SELECT 1 WHERE pg_backend_pid() = {connection.get_server_pid()}") != "SELECT 1":
         raise PoolerFoundError("the session's number isn't the server's")
     await prepare_connection(connection)
@@ -313,13 +315,13 @@ async def _prepare(connection: Connection, *, behind_pooler: bool) -> None:
 
 
 async def prepare_connection(connection: Connection) -> None:
-    """Give a connection JSON as Python values."""
+    """Let a connection return JSON as Python values."""
     for name in ("json", "jsonb"):
         await connection.set_type_codec(name, encoder=json.dumps, decoder=_read_json, schema="pg_catalog")
 
 
 def _read_json(text: str) -> Any:
-    """Read JSON; what PostgreSQL takes and Python can't read (nested too deep, a number too long) comes as its text."""
+    """Parse JSON. What PostgreSQL accepts and Python can't parse (nested too deep, too long a number) stays text."""
     try:
         return json.loads(text)
     except (RecursionError, ValueError):
@@ -327,7 +329,7 @@ def _read_json(text: str) -> Any:
 
 
 async def _leave_as_is(_connection: Connection) -> None:
-    """Reset nothing when a connection goes back to the pool.
+    """Reset nothing when a connection returns to the pool.
 
-    We set nothing on it, and the trip would cost as much as a statement of ours.
+    We set nothing on it, and resetting would cost as much as one of our statements.
     """

@@ -1,4 +1,4 @@
-"""Trips to the database that are worth waiting for: how long each kind of failure is waited out."""
+"""Database work that is repeated until it succeeds: how long each kind of failure is retried."""
 
 import asyncio
 import math
@@ -17,38 +17,38 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 DATABASE_GONE_S = 0.5
-"""How long to wait between tries while PostgreSQL is gone: the result in hand is worth the wait."""
+"""Seconds between tries while PostgreSQL is gone. The result in hand was paid for, so it is worth waiting."""
 
 CONTENTION_RETRY_S = 120.0
-"""How long a result waits for a row that another program holds; its lane is free meanwhile. After that the job waits
-without a claim, and has used no attempt."""
+"""How long a job's result waits for a row that another program holds; its lane is free meanwhile. After that the job
+waits without a claim, and the attempt isn't counted."""
 
 LANE_RETRY_S = 5.0
-"""How long such a wait keeps its lane, and how long a statement of it is repeated before the claim is prolonged."""
+"""How long such a wait keeps its lane, and how long one of its statements is repeated before the claim is prolonged."""
 
 CANCELLED_RETRY_S = 2.0
-"""How long a statement is repeated that PostgreSQL cancels (a role's statement_timeout in a busy hour)."""
+"""How long a statement is repeated that PostgreSQL cancels, such as by a role's statement_timeout under load."""
 
 
 class Waiting(Protocol):
-    """A job that waits for rows which another program holds, and may do so outside of its lane."""
+    """A job that waits for rows which another program holds, and can give up its lane while it waits."""
 
     def leave_lane(self) -> None:
-        """Let another job run meanwhile."""
+        """Give up the lane, so that another job runs meanwhile."""
 
     def take_lane(self) -> None:
         """Take the lane again."""
 
 
 async def read_with_retries(database: Database, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Read as `Database.run` does, and wait while PostgreSQL is gone."""
+    """Run work that reads, as `Database.run` does; while PostgreSQL is gone, wait."""
     return await with_database_retries(partial(database.run, work))
 
 
 async def commit_with_retries(
     database: Database, name: str, work: Callable[[Connection], Awaitable[T]], *, waiting: Waiting | None = None
 ) -> T:
-    """Commit as `Database.commit` does; wait while PostgreSQL is gone, and outside of a lane for rows held."""
+    """Commit as `Database.commit` does. While PostgreSQL is gone, wait; for rows that are held, wait without a lane."""
     return await with_database_retries(partial(database.commit, name, work, retry_for_s=LANE_RETRY_S), waiting=waiting)
 
 
@@ -58,19 +58,19 @@ async def with_database_retries(
     contention_s: float | None = None,
     waiting: Waiting | None = None,
 ) -> T:
-    """Make a trip; while PostgreSQL is gone, wait: nothing is bought meanwhile, and on return the token decides.
+    """Run `trip`, a call that only works on the database. While PostgreSQL is gone, wait and repeat it.
 
-    A trip does nothing but work on the database, so that an OSError of it is a connection that this machine can't open
-    now. What loses races for locks, or is cancelled, again and again is refused in the end; at once where a trigger
-    says so, because no lock is waited for.
+    An OSError of the call means that this machine can't open a connection now. A call that meets locks or is cancelled
+    again and again fails in the end; at once if only a trigger says that it met a lock, because then no lock is
+    waited for.
 
     Args:
-        trip: is repeated.
-        contention_s: how long it may lose races for locks; None for CONTENTION_RETRY_S.
-        waiting: leaves its lane when it has lost them for LANE_RETRY_S, until the trip is over.
+        trip: the call, which must be repeatable.
+        contention_s: how long it may meet locks; None for CONTENTION_RETRY_S.
+        waiting: gives up its lane once the call has met locks for LANE_RETRY_S, until it is over.
 
     Raises:
-        DatabaseLostError, ContentionError, asyncpg.PostgresError: what the trip raised at last.
+        DatabaseLostError, ContentionError, asyncpg.PostgresError: the last error of the call.
     """
     contention_s = CONTENTION_RETRY_S if contention_s is None else contention_s
     began_s = time.monotonic()
@@ -92,7 +92,7 @@ async def with_database_retries(
 
 
 def _retry_for_s(error: Exception, contention_s: float) -> float:
-    """Return for how long a trip is repeated that fails with an error."""
+    """Return for how many seconds a call that fails with an error is repeated."""
     if isinstance(error, DatabaseLostError | OSError):
         return math.inf
     if isinstance(error, ContentionError):

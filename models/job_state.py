@@ -1,10 +1,13 @@
-"""The state machine of a job: the one place from which SQL guards, docs and tests are derived or checked."""
+"""The state machine of jobs.
+
+The database's guards are rendered from it, and documents and tests are checked against it.
+"""
 
 from enum import StrEnum
 
 
 class JobStatus(StrEnum):
-    """A job's status; the labels are the schema's `JobStatus`."""
+    """A job's status; the labels are those of the schema's enum `JobStatus`."""
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
@@ -15,7 +18,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """A terminal status never changes, but for the label REFUNDED on a FAILED job."""
+        """Whether the status is terminal: it never changes again, except for the label REFUNDED on a FAILED job."""
         return self in TERMINAL
 
 
@@ -29,7 +32,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.REFUNDED: frozenset(),
     JobStatus.CANCELLED: frozenset(),
 }
-"""What each status may become. Any other change of an unfinished job raises SQLSTATE 23514."""
+"""The statuses that each status may change to. Any other change of an unfinished job raises SQLSTATE 23514."""
 
 LABEL_CHANGES = frozenset({(JobStatus.FAILED, JobStatus.REFUNDED)})
-"""Accepted on a finished job, without any effect: every other write of a status there changes nothing."""
+"""Changes of a finished job's label that are accepted without effect; any other write of its status changes nothing."""

@@ -1,4 +1,4 @@
-"""Why PostgreSQL can't be used, in our words: the driver's own name classes, numbers and functions of its."""
+"""Messages for people that say why PostgreSQL can't be used, in place of the driver's class names and numbers."""
 
 import socket
 import ssl
@@ -9,7 +9,10 @@ from models.connections import DatabaseLostError
 
 
 def loss_words(error: BaseException) -> str:
-    """Say what PostgreSQL does instead of answering, such as `refuses connections`; what it says itself is kept."""
+    """Say what PostgreSQL does instead of answering, such as `refuses connections`.
+
+    PostgreSQL's own message is kept.
+    """
     cause = error.__cause__ if isinstance(error, DatabaseLostError) and error.__cause__ is not None else error
     match cause:
         case ConnectionRefusedError():

@@ -1,1 +1,1 @@
-"""The application's tables (schema `public`): what producers and pollers of any language are written against."""
+"""The application's tables (schema `public`), which producers and pollers in any language read and write."""

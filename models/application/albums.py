@@ -1,4 +1,4 @@
-"""Pictures in their owner's order."""
+"""Tables of albums: collections of a user's pictures, in an order."""
 
 import sqlalchemy as sa
 

@@ -12,13 +12,13 @@ metadata = sa.MetaData(
         "ck": "%(table_name)s_%(constraint_name)s_check",
     }
 )
-"""The names that Prisma gives; another name would make its migrations rename the thing."""
+"""Naming convention of constraints, as Prisma's; with other names its migrations would rename the constraints."""
 
 TIMESTAMP = postgresql.TIMESTAMP(timezone=False, precision=3)
-"""Naive UTC in milliseconds: asyncpg refuses an aware datetime here, and a zone would shift what other clients read."""
+"""UTC without a zone, in ms: asyncpg refuses an aware datetime here, and a zone would shift other clients' times."""
 
 JSON = postgresql.JSONB(none_as_null=True)
 """None is SQL NULL and not JSON `null`, which other clients' filters would not find."""
 
 UTC_NOW = sa.text("(now() AT TIME ZONE 'utc')")
-"""UTC whatever the session's time zone; CURRENT_TIMESTAMP would store the session's local time."""
+"""The time now in UTC, whatever the session's time zone; CURRENT_TIMESTAMP would store the session's local time."""

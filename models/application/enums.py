@@ -1,8 +1,8 @@
-"""The application's enum types, labels in the order of the schema document.
+"""The application's enum types, with their labels in the order of the schema document.
 
-Plain labels and not Python enum classes: SQLAlchemy would name a type after its
-class in lower case and store member names, and nothing here needs the class.
-Never order or compare by them: an adopted database's label order is its history.
+They are plain labels and not Python enum classes: SQLAlchemy would name a type after its class
+in lower case and store member names, and no code here needs the classes. Never sort or compare by
+these labels: in an adopted database their order depends on its history.
 """
 
 from sqlalchemy.dialects.postgresql import ENUM

@@ -1,4 +1,4 @@
-"""The pictures as they were uploaded."""
+"""Table of uploaded pictures."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""The two job tables: what producers insert and pollers read."""
+"""The two job tables, into which producers insert rows and whose status pollers read."""
 
 import sqlalchemy as sa
 

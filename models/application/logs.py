@@ -1,4 +1,4 @@
-"""What happened: audit, errors, foreign webhooks, and a cache of metrics."""
+"""Log tables: audit, errors, webhooks of other systems, and a cache of metrics."""
 
 import sqlalchemy as sa
 

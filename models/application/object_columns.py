@@ -1,4 +1,4 @@
-"""Which columns of the application's tables can hold an object's key or a URL of it."""
+"""Columns of the application's tables that can hold an object's key or a URL of an object."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -16,9 +16,9 @@ OBJECT_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "merch_webhook_events": ("payload",),
     "campaign_metrics_cache": ("metrics",),
 }
-"""Table -> its columns that can, in JSON too; no other documented column of the twenty tables can.
+"""Such columns by table, including columns of JSON. No other documented column of the twenty tables can hold a key.
 
-Log entries (`error_logs`, `audit_logs`) mention keys and rely on none. A table or column that isn't documented, such
-as `merch_order_items."imageR2Key"`, carts, galleries and audio, is looked at whatever it is called: an application
-adds such columns without telling anybody, and a paid order's picture may stand in one.
+Log entries (`error_logs`, `audit_logs`) mention keys, but their objects may be deleted. A table or column that isn't
+documented, such as `merch_order_items."imageR2Key"`, carts, galleries and audio, is always searched, whatever its name:
+an application may add such columns at any time, and one may name the picture of a paid order.
 """

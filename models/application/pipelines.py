@@ -1,4 +1,4 @@
-"""How a job is to be run, as its owner configured it."""
+"""Table of pipelines: how jobs treat pictures, as the pipelines' owners configured it."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""Plans, and who has subscribed to them."""
+"""Tables of subscription plans and of users' subscriptions."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""Every table of the application, by name: importing this module is what fills the metadata."""
+"""All tables of the application by name. Importing this module registers them in the metadata."""
 
 import sqlalchemy as sa
 

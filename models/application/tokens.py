@@ -1,4 +1,4 @@
-"""What a user has to spend, and the ledger of every change."""
+"""Tables of users' token balances, and of the ledger that records every change of a balance."""
 
 import sqlalchemy as sa
 

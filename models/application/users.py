@@ -1,4 +1,4 @@
-"""Who uses the application, and how they sign in."""
+"""Tables of users and of how they sign in."""
 
 import sqlalchemy as sa
 

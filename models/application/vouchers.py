@@ -1,4 +1,4 @@
-"""Codes worth tokens, and who has used them."""
+"""Tables of vouchers, codes that give tokens, and of their redemptions."""
 
 import sqlalchemy as sa
 

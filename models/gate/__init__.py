@@ -1,1 +1,1 @@
-"""The gate's facts: provider calls, rates, budgets and breakers."""
+"""Rows of the gate: provider calls, rates, budgets and breakers."""

@@ -1,4 +1,4 @@
-"""What provider calls have cost, and the budgets that they use up."""
+"""Costs of provider calls, and the budgets that they are counted in."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ _COLUMNS: Final[Mapping[By, str]] = {
     "day": "date_trunc('day', c.started_at AT TIME ZONE 'utc')::date::text AS day",
 }
 
-# What a call cost is what the provider said, or its price by the table if it may have been paid and nothing was said.
+#  A call costs what the provider said. If it said nothing and the call may have been paid, the price table's price
+# counts.
 _COSTS: Final = """
 SELECT {columns}, count(*) AS calls, count(*) FILTER (WHERE c.outcome = 'answered') AS answered,
        count(*) FILTER (WHERE c.outcome = 'open') AS open,
@@ -40,7 +41,7 @@ WHERE c.provider = ANY ($1) AND c.started_at > now() - interval '7 days' AND c.i
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """Calls added up: `group` names what they have in common, such as provider and model."""
+    """Costs of several calls together. `group` names what the calls have in common, such as provider and model."""
 
     group: Mapping[str, str | None]
     calls: int
@@ -54,7 +55,7 @@ class CostLine:
 
 @dataclass(frozen=True, slots=True)
 class SpentBudget:
-    """A budget of all users together that is nearly spent, or is: `label` as people read it, such as `day_usd 5`."""
+    """A budget of all users together that is nearly or wholly spent. `label` is for people, such as `day_usd 5`."""
 
     label: str
     spent: Decimal
@@ -64,12 +65,12 @@ class SpentBudget:
 async def list_costs(
     connection: Connection, by: By, *, days: int, most: int, job_id: str | None = None
 ) -> list[CostLine]:
-    """Return calls, units and USD of the last days, of one job or of all, by payer, model, day (of UTC) or job."""
+    """Return calls, units and USD of the last days, of one job or all, by payer, model, day (UTC) or job."""
     return [_line(dict(row)) for row in await connection.fetch(_costs(by), days, most, job_id)]
 
 
 async def count_costs(connection: Connection, by: By, *, days: int, job_id: str | None = None) -> int:
-    """Count the lines that `list_costs` lists."""
+    """Count the lines that `list_costs` would return without a limit."""
     return int(await connection.fetchval(f"SELECT count(*) FROM ({_costs(by)}) c", days, None, job_id))
 
 
@@ -87,7 +88,7 @@ def _line(row: dict[str, Any]) -> CostLine:
 async def nearly_spent_budgets(
     connection: Connection, budgets: Mapping[Any, float], fraction: float
 ) -> list[SpentBudget]:
-    """Return the budgets of all users together of which at least a fraction is spent; a single user's are theirs."""
+    """Return the budgets of all users together of which at least `fraction` is spent; not those of single users."""
     return [SpentBudget(**row) for row in await connection.fetch(_SPENT_BUDGETS, dict(budgets), fraction)]
 
 

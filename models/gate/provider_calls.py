@@ -1,4 +1,4 @@
-"""The intent log: what a job is about to buy, written and committed before the call, if the gate lets it through."""
+"""The intent log: one row for each provider call, committed before the call if the gate admits it."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,22 +12,22 @@ from models.queue.claims import Claim, FencedError
 MOST_PROBLEM_CHARS = 500
 
 Verdict = Literal["answered", "failed", "throttled", "stopped", "neutral"]
-"""What a call's end says of its provider: it answers, is down, wants to be left alone, takes no call; nothing."""
+"""What a call's end says about its provider: it answers, fails, asks to be called less, refuses calls, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
-    """A call that is to be made, as the gate counts it.
+    """A provider call that is to be made, with the facts that the gate counts.
 
     Attributes:
-        provider: its name.
+        provider: the provider's name.
         purpose: `analyze` or `generate`.
-        may_be_paid: False for what is free: it is written down and counted nowhere.
-        model: who will be asked.
-        price_usd: what it will cost by the table of prices.
-        images: how many pictures it will make.
+        may_be_paid: False for a call that is free, which is recorded but not counted.
+        model: the model that will be asked.
+        price_usd: what the call will cost by the table of prices.
+        images: how many pictures the call will make.
         rules: rates, budgets and concurrency, as `darkroom.open_call` reads them.
-        call_hash: of what is asked, 64 hex digits: calls that buy the same have the same (the column `input_hash`).
+        call_hash: 64 hex digits, equal for calls that ask for the same (the column `input_hash`).
     """
 
     provider: str
@@ -42,7 +42,7 @@ class CallPlan:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The call may be made; `warning` says which budget is nearly spent, once."""
+    """The call may be made. `warning` names a budget that is nearly spent, once per budget and period."""
 
     intent: int
     warning: str | None = None
@@ -61,7 +61,7 @@ class Refused:
     wait_s: float
 
     def lasting(self) -> str:
-        """Return the reason, and of a budget until when it holds: a day's is over at midnight, UTC."""
+        """Return the reason, and for a budget the time until which it holds: a day's budget ends at midnight UTC."""
         if self.kind != "budget":
             return self.reason
         until = datetime.now(UTC) + timedelta(seconds=self.wait_s + 30)  # to the nearest minute
@@ -70,12 +70,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How a call ended: `outcome` is `answered` or an error's name; units are the provider's own.
+    """How a call ended. `outcome` is `answered` or an error's name; units are the provider's own.
 
-    `problem` is what came back instead of what was asked for, in our words.
+    `problem` says, in our words, what came back instead of what was asked for.
 
-    A call that was sent counts in full, whatever came back; one that was
-    never sent is given back to rates and budgets.
+    A call that was sent is counted in full, whatever came back. One that was never sent
+    is taken out of rates and budgets again.
     """
 
     outcome: str
@@ -95,14 +95,14 @@ class CallOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PaidCall:
-    """A generate call that may have been paid: how it ended (`open` if nobody knows), and what came back."""
+    """A generate call that may have been paid: how it ended (`open` if unknown), and what came back."""
 
     outcome: str
     problem: str | None
 
 
 async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Admitted | Refused:
-    """Write that a call follows, under the claim's fence, if the gate lets it through: one transaction decides.
+    """Record that a call is about to be made, under the claim's fence, if the gate admits it, in one transaction.
 
     Raises:
         FencedError: the claim is lost; the call must not be made.
@@ -123,7 +123,7 @@ async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Adm
 async def close_call(
     connection: Connection, intent: int, outcome: CallOutcome, rules: Mapping[str, Any] | None = None
 ) -> None:
-    """Write how a call ended, and what it says of its provider. Needs no fence: it happened. Repeating it is safe."""
+    """Record how a call ended, and what that says about its provider. No fence is needed. Repeating this is safe."""
     await connection.execute(
         "SELECT darkroom.close_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         *(intent, outcome.outcome, outcome.may_be_paid, outcome.latency_ms, outcome.model),
@@ -136,7 +136,7 @@ async def close_call(
 async def provider_wait(
     connection: Connection, provider: str, rules: Mapping[str, Any], *, images: int = 1, is_paid: bool = True
 ) -> Refused | None:
-    """Say why nobody may call a provider now, whoever's job it is; None if somebody may. Locks nothing."""
+    """Say why no job may call a provider now; None if some may. Takes no lock."""
     if is_paid:
         row = await connection.fetchrow(
             "SELECT * FROM darkroom.call_wait($1, NULL, 0.000001, $2, $3)", provider, images, dict(rules)
@@ -149,7 +149,7 @@ async def provider_wait(
 
 
 async def pause_left_s(connection: Connection, provider: str) -> float:
-    """Return for how many seconds a provider still wants to be left alone; 0 if it doesn't."""
+    """Return for how many seconds a provider has asked not to be called; 0 if it hasn't."""
     left_s = await connection.fetchval(
         """
         SELECT extract(epoch FROM (state ->> 'paused_until')::timestamptz - clock_timestamp())::float8
@@ -161,7 +161,7 @@ async def pause_left_s(connection: Connection, provider: str) -> float:
 
 
 async def paid_generations(connection: Connection, claim: Claim) -> list[PaidCall]:
-    """Return the generate calls of a job that may have been paid, over all attempts, oldest first; open ones too."""
+    """Return a job's generate calls of all attempts that may have been paid, oldest first, including open ones."""
     rows = await connection.fetch(
         """
         SELECT outcome, problem FROM darkroom.provider_calls
@@ -176,9 +176,9 @@ async def paid_generations(connection: Connection, claim: Claim) -> list[PaidCal
 async def repeated_miss(
     connection: Connection, claim: Claim, provider: str, model: str, outcomes: Collection[str]
 ) -> str | None:
-    """Return what came back when a model ended two generate calls of a job with the same one of these outcomes.
+    """Return what came back if a model ended two of a job's generate calls with the same one of these outcomes.
 
-    None if no two ended so, over all attempts.
+    None if no two calls, over all attempts, ended so.
     """
     problem: str | None = await connection.fetchval(
         """

@@ -1,1 +1,1 @@
-"""What stays of jobs: errors, finished pictures, objects."""
+"""Records about jobs that stay after their end: history, errors, artifacts, objects."""

@@ -1,4 +1,4 @@
-"""The record of what operators change: Darkroom's own, and the application's audit log where it has one."""
+"""Records of what operators change: in Darkroom's own table, and in the application's audit log where it has one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.connections import Connection
 _INSERT: Final = """
 INSERT INTO darkroom.operator_actions (actor, action, target, before, after, reason) VALUES ($1, $2, $3, $4, $5, $6)
 """
-# one that asks for more than we have to say stays without our rows
+#  an audit log with a required column that we have no value for gets no rows of ours
 _HAS_AUDIT_LOGS: Final = """
 SELECT count(*) FILTER (WHERE o.is_ours) = 6
        AND NOT bool_or(NOT o.is_ours AND a.attnotnull
@@ -19,7 +19,7 @@ FROM pg_attribute a
 CROSS JOIN LATERAL (SELECT a.attname IN ('id', 'userId', 'action', 'targetId', 'metadata', 'createdAt')) o (is_ours)
 WHERE a.attrelid = to_regclass('public.audit_logs') AND a.attnum > 0 AND NOT a.attisdropped
 """
-# an actor is a user where it is one's e-mail or id; an operating system's user has no row that the column could name
+#  the actor counts as a user if it is a user's e-mail or id; the name of an operating system account has no users row
 _INSERT_ADJUSTMENT: Final = """
 INSERT INTO public.audit_logs (id, "userId", action, "targetId", metadata, "createdAt")
 VALUES (darkroom.new_id(),
@@ -37,7 +37,7 @@ SELECT EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_ret
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What an operator did; `after` says what it came to, by the names that the verb chose."""
+    """What an operator did. `after` describes the result, in fields that depend on `action`."""
 
     at: datetime
     actor: str
@@ -57,23 +57,23 @@ async def record_action(
     after: Mapping[str, Any] | None = None,
     reason: str | None = None,
 ) -> None:
-    """Write one change down; the caller's transaction holds the change and this row."""
+    """Record one action of an operator, in the transaction that makes the change."""
     await connection.execute(_INSERT, actor, action, target, before, after, reason)
 
 
 async def record_adjustment(
     connection: Connection, *, actor: str, user_id: str, change: Mapping[str, Any], reason: str | None
 ) -> None:
-    """Write into the application's own audit log that an operator changed a user's tokens; in the change's transaction.
+    """Record in the application's own audit log that an operator changed a user's tokens, in the change's transaction.
 
-    The row is the actor's where the actor is a user, else the user's own; `targetId` is always the user. Tables that
-    another tool made may have no such log: `operator_actions` has the change in any case.
+    The row's user is the actor if that is a user, else the changed user; `targetId` is always the changed user.
+    Tables that another tool made may have no such log; `operator_actions` has the change in any case.
 
     Args:
         connection: in the caller's transaction.
-        actor: who did it.
-        user_id: whose tokens they are.
-        change: what was moved, for the row's metadata.
+        actor: who made the change.
+        user_id: the user whose tokens were changed.
+        change: what was changed, for the row's metadata.
         reason: why.
     """
     if await connection.fetchval(_HAS_AUDIT_LOGS):
@@ -82,7 +82,7 @@ async def record_adjustment(
 
 
 async def actions_about_job(connection: Connection, job_id: str) -> list[Action]:
-    """Return what operators did to a job, and the retry that made it."""
+    """Return what operators did to a job, including the retry that created it."""
     return [Action(**row) for row in await connection.fetch(_ABOUT_JOB, job_id)]
 
 

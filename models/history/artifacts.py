@@ -1,4 +1,4 @@
-"""Pictures that were bought and stored: written down before their job is completed, so that none is bought twice."""
+"""Artifacts: records of bought and stored pictures, written before the job completes, so that none is bought twice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from models.queue.claims import Claim, FencedError
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A stored picture and what it was made of.
+    """A stored picture and how it was made.
 
-    `input_hash` says what was asked for: 64 hex digits over input, pipeline,
+    `input_hash` identifies what was asked for: 64 hex digits over input, pipeline,
     model and tier. `sha256` and `size_bytes` are the object's.
     """
 
@@ -46,13 +46,13 @@ RETURNING job_id
 
 
 async def record_artifact(connection: Connection, claim: Claim, artifact: Artifact) -> None:
-    """Write down what a claim has stored, under its fence. Repeating it is safe.
+    """Record what a claim has stored, under its fence. Repeating it is safe.
 
-    Only the queue row is locked: nothing is waited for afterwards, so the
-    order of locks isn't touched.
+    Only the queue row is locked, and no other lock is waited for afterwards, so
+    the lock order is kept.
 
     Raises:
-        FencedError: another holds the job, or it is over; nothing was written.
+        FencedError: another worker holds the job, or it is over; nothing was written.
     """
     row = await connection.fetchrow(
         _RECORD,
@@ -64,7 +64,7 @@ async def record_artifact(connection: Connection, claim: Claim, artifact: Artifa
 
 
 async def find_artifact(connection: Connection, claim: Claim) -> Artifact | None:
-    """Return what an earlier attempt of this job has stored, if any."""
+    """Return the picture that an earlier attempt of this job has stored, if any."""
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM darkroom.artifacts a WHERE a.job_type = $1 AND a.job_id = $2",
         claim.job_type,
@@ -74,7 +74,7 @@ async def find_artifact(connection: Connection, claim: Claim) -> Artifact | None
 
 
 async def find_same(connection: Connection, claim: Claim, input_hash: str) -> Artifact | None:
-    """Return the newest picture that the same user's job of the same type has made of the same input, if any."""
+    """Return the newest picture that a job of the same user and type has made from the same input, if any."""
     row = await connection.fetchrow(
         f"""SELECT {_COLUMNS} FROM darkroom.artifacts a
             WHERE a.input_hash = $1 AND a.user_id = $2 AND a.job_type = $3 ORDER BY a.created_at DESC LIMIT 1""",

@@ -1,4 +1,4 @@
-"""One row of error_logs for each attempt that failed. Whatever becomes of the row, no job suffers for it."""
+"""Rows in error_logs, one for each failed attempt. If the row can't be written, the job isn't affected."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from models.database import Database
 log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 1.0
-"""How long a job's end waits for a row about it: the table may be locked, or a trigger on it slow."""
+"""How long the end of a job waits for its error log row: the table may be locked, or a trigger on it slow."""
 
 MAX_MESSAGE_CHARS = 2_000
 MAX_STACK_CHARS = 16_000
@@ -32,9 +32,9 @@ FROM jsonb_to_recordset($1) AS e (message text, stack text, user_id text, route 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """An attempt that failed, and why; the caller has taken secrets out of every text.
+    """An attempt that failed, and why. The caller has masked secrets in every text.
 
-    `code` is a constant word to count and to alert by. `evidence` is what another program sent.
+    `code` is a constant word, for counting and alerts. `evidence` is text that another program sent.
     """
 
     job_type: str
@@ -50,13 +50,16 @@ class FailedAttempt:
 
 
 async def log_failed_attempts(database: Database, failures: Sequence[FailedAttempt]) -> None:
-    """Write a row each, in one statement; what can't be written within TIMEOUT_S is only logged. Never raises."""
+    """Write one row for each failure, in one statement. If that takes longer than TIMEOUT_S, log it only.
+
+    Never raises.
+    """
     if not failures:
         return
     rows = [_row(failure) for failure in failures]
     refused = await _written(database, rows)
     if refused is not None and len(rows) > 1 and isinstance(refused, asyncpg.PostgresError):
-        for row in rows:  # a rule of the application's is against one of them
+        for row in rows:  # one row broke a rule of the application, so they are written one by one
             refused = await _written(database, [row])
             if refused is not None:
                 _complain(1, refused)
@@ -65,11 +68,11 @@ async def log_failed_attempts(database: Database, failures: Sequence[FailedAttem
 
 
 async def _written(database: Database, rows: list[dict[str, Any]]) -> Exception | None:
-    """Write rows; return what kept them from it."""
+    """Write rows; return the error that prevented it, or None."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await database.commit("log_error", lambda connection: connection.execute(_INSERT, rows))
-    except DATABASE_ERRORS as error:  # an error about an error is only worth a line
+    except DATABASE_ERRORS as error:  # a lost error log row is only logged
         return error
     return None
 
@@ -99,5 +102,5 @@ def _row(failure: FailedAttempt) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    """Return what PostgreSQL can hold: answers of other programs may hold NULs and halves of characters."""
+    """Return a text that PostgreSQL can store: answers of other programs may contain NULs and lone surrogates."""
     return text.replace("\0", "").encode(errors="replace").decode()

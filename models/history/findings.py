@@ -1,4 +1,4 @@
-"""Queries for `darkroom doctor` that each count what is wrong, and give one example."""
+"""Queries for `darkroom doctor`: each counts the rows with one kind of fault, and returns one example."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Finding = Literal[
     "rows of periodic tasks",
     "money",
 ]
-"""What is looked for, as `darkroom doctor` names it."""
+"""The kinds of faults, as `darkroom doctor` names them."""
 
 _QUERIES: Final[Mapping[Finding, str]] = {
     "leases": """
@@ -78,14 +78,14 @@ _QUERIES: Final[Mapping[Finding, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How much is wrong, and one example of it; None where nothing is."""
+    """How many rows have a fault, and one example; None where there is none."""
 
     count: int
     example: str | None
 
 
 async def look_for(connection: Connection, finding: Finding) -> Found:
-    """Count what is wrong in one way.
+    """Count the rows with one kind of fault.
 
     Raises:
         asyncpg.PostgresError: the query was refused.

@@ -1,4 +1,4 @@
-"""The objects that Darkroom has put into storage: written down before the put, forgotten once the object is gone."""
+"""Records of the objects that Darkroom stores, written before each upload and deleted when the object is gone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from models.database import Database
 from models.database_retries import with_database_retries
 
 ORIGINAL: Final = "original"
-"""Stands for the job's type where a picture was uploaded; the picture's id stands for the job's."""
+"""Value of the column for the job's type if the object is an uploaded picture; its id stands in place of the job's."""
 
 INPUT: Final = "input"
-"""Stands for the job's type where the input of a job was uploaded that isn't submitted yet."""
+"""Value of the column for the job's type if the object is the uploaded input of a job that isn't submitted yet."""
 
 PROBE: Final = "probe"
-"""Stands for the job's type of what `darkroom doctor` stores and removes."""
+"""Value of the column for the job's type if the object is one that `darkroom doctor` stores and removes as a test."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnObject:
-    """An object that Darkroom wrote. `sha256` and `size_bytes` are None where nobody knows what was written."""
+    """An object that Darkroom stored. `sha256` and `size_bytes` are None if they aren't known."""
 
     key: str
     sha256: str | None
@@ -41,9 +41,9 @@ SET job_type = excluded.job_type, job_id = excluded.job_id, sha256 = excluded.sh
 async def record_object(
     connection: Connection, key: str, *, job_type: str, job_id: str, sha256: str, size_bytes: int
 ) -> None:
-    """Write down what is about to be put; the caller commits before the put. A put of the same key again is newer.
+    """Record an object before it is uploaded; the caller commits before the upload. A later upload replaces the record.
 
-    No fence: a late upload of a lost claim is an object too, and has to be found.
+    There is no fence: a late upload of a lost claim makes an object too, which must be found later.
     """
     await connection.execute(_RECORD, key, job_type, job_id, sha256, size_bytes)
 
@@ -51,13 +51,13 @@ async def record_object(
 async def record_object_with_retries(
     key: str, sha256: str, size_bytes: int, *, database: Database, job_type: str, job_id: str
 ) -> None:
-    """Write down what a running job is about to put, and commit; while PostgreSQL is gone, wait."""
+    """Record, and commit, what a running job is about to upload; while PostgreSQL is gone, wait."""
     work = partial(record_object, key=key, job_type=job_type, job_id=job_id, sha256=sha256, size_bytes=size_bytes)
     await with_database_retries(partial(database.commit, "record_object", work))
 
 
 async def forget_objects(connection: Connection, gone: Sequence[OwnObject]) -> None:
-    """Forget objects that are gone, or another program's by now; one that was put again meanwhile stays."""
+    """Delete the records of objects that are gone or now belong to another program, unless they were uploaded again."""
     await connection.execute(
         """DELETE FROM darkroom.objects o USING unnest($1::text[], $2::timestamptz[]) g (key, written_at)
            WHERE o.key = g.key AND o.written_at = g.written_at""",
@@ -67,7 +67,7 @@ async def forget_objects(connection: Connection, gone: Sequence[OwnObject]) -> N
 
 
 async def own_object(connection: Connection, key: str) -> OwnObject | None:
-    """Return what is known of one key; None if Darkroom didn't write it."""
+    """Return what is recorded of a key; None if Darkroom didn't store it."""
     row = await connection.fetchrow(
         "SELECT o.key, o.sha256, o.size_bytes, o.written_at FROM darkroom.objects o WHERE o.key = $1", key
     )

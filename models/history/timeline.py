@@ -1,4 +1,4 @@
-"""What happened to a job: its stages, its provider calls, the objects that it left, and ends that were refused."""
+"""A job's history: its stages, its provider calls, the objects that it stored, and ends that were refused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ WHERE r.job_id = $1 AND r.job_type = $2 AND r.event = 'claimed' AND r.output IS 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """One event of a job's run; `host` and `pid` are the worker's, as long as its row is kept."""
+    """One event in a job's history; `host` and `pid` are the worker's, as long as its row is kept."""
 
     at: datetime
     event: str
@@ -56,7 +56,7 @@ class StageRun:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """A call for a job, written down before it was made; `finished_at` is None until it is closed."""
+    """A provider call for a job, recorded before it was made; `finished_at` is None until it is closed."""
 
     id: int
     started_at: datetime
@@ -76,13 +76,13 @@ class ProviderCall:
 
 @dataclass(frozen=True, slots=True)
 class RefusedEnd:
-    """An end of which the database refused a part: the label, the refund, or both.
+    """An end of a job of which the database refused the label, the refund, or both.
 
     Attributes:
-        refused_at: when.
-        label: what the job's row should say; None where it says so.
+        refused_at: when it was refused.
+        label: the label that the job's row should have; None if it has it.
         reason: why the job ended.
-        words: PostgreSQL's.
+        words: PostgreSQL's message.
         owed: tokens that are still to be refunded.
     """
 
@@ -95,7 +95,7 @@ class RefusedEnd:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object that a job left in storage."""
+    """An object that a job stored."""
 
     created_at: datetime
     key: str
@@ -105,7 +105,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class TimedRun:
-    """A stage that took its time, for one of several jobs, with what it recorded."""
+    """A finished stage of one of several jobs, with its duration and what it recorded."""
 
     job_id: str
     stage: str
@@ -115,12 +115,12 @@ class TimedRun:
 
 
 async def stage_runs(connection: Connection, job_id: str, job_type: str | None = None) -> list[StageRun]:
-    """Return what happened to a job, oldest first; of a job whose row is gone by its id alone."""
+    """Return a job's history, oldest first; without a job type for a job whose row is gone."""
     return [StageRun(**row) for row in await connection.fetch(_RUNS, job_id, job_type)]
 
 
 async def provider_calls(connection: Connection, job_id: str, job_type: str | None = None) -> list[ProviderCall]:
-    """Return the calls for a job in the order in which they were made; of a job whose row is gone by its id alone."""
+    """Return a job's provider calls in the order in which they were made; without a job type if its row is gone."""
     return [ProviderCall(**row) for row in await connection.fetch(_CALLS, job_id, job_type)]
 
 
@@ -130,12 +130,12 @@ async def refused_ends(connection: Connection, job_id: str) -> list[RefusedEnd]:
 
 
 async def stored_objects(connection: Connection, job_id: str) -> list[StoredObject]:
-    """Return the objects that a job left."""
+    """Return the objects that a job stored."""
     return [StoredObject(**row) for row in await connection.fetch(_OBJECTS, job_id)]
 
 
 async def timed_runs(connection: Connection, job_ids: Sequence[str]) -> list[TimedRun]:
-    """Return the stages of several jobs that took time, oldest first."""
+    """Return the stages of several jobs that have a duration, oldest first."""
     return [TimedRun(**row) for row in await connection.fetch(_TIMED, job_ids)]
 
 
@@ -145,5 +145,5 @@ async def finished_stages(connection: Connection, job_id: str, job_type: str) ->
 
 
 async def last_payload(connection: Connection, job_id: str, job_type: str) -> dict[str, Any]:
-    """Return the payload with which a job was claimed last."""
+    """Return the payload of a job's last claim."""
     return dict(await connection.fetchval(_PAYLOAD, job_id, job_type) or {})

@@ -1,1 +1,1 @@
-"""The application's job tables: what each is, said once, and the SQL that follows from it."""
+"""Descriptions of the application's job tables, and the SQL that is rendered from them."""

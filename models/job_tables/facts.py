@@ -1,4 +1,4 @@
-"""The facts that a template may ask for: of one table, of all of them, and of the table of a job's type."""
+"""The facts that SQL templates can ask for: of one job table, of all of them, or of the table of a job's type."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -21,7 +21,7 @@ from models.job_tables.view import filled, row_of_the_view, rows_of_the_view
 
 
 def _balance_of(table: JobTable) -> Balance:
-    """Return a table's own balance; a block that asks for it is about tables that have one."""
+    """Return the balance of a table whose jobs are paid from a balance of its own; others never ask."""
     if not isinstance(table.money, Balance):
         raise KeyError(f"jobs of {table.name} aren't paid from a balance of its own")
     return table.money
@@ -67,7 +67,7 @@ _NEXT_CASE: Final = "\n     "
 
 
 def _chosen_by_type(tables: Sequence[JobTable], job_type: str, value: Callable[[JobTable], str]) -> str:
-    """Return SQL that chooses a value by a job's type, and refuses a type that no table has."""
+    """Return SQL that chooses a value by a job's type, and raises an error for a type that no table has."""
     cases = [f"WHEN {job_type} IN ({types(table)}) THEN {value(table)}" for table in tables]
     return _NEXT_CASE.join([f"CASE {cases[0]}", *cases[1:], f"ELSE darkroom.unknown_type({job_type}) END"])
 
@@ -84,7 +84,7 @@ def _pairs(changes: Iterable[tuple[JobStatus, JobStatus]]) -> str:
 
 
 def _others_paid(tables: Sequence[JobTable], array: str, row_type: str, fields: str) -> str:
-    """Keep of an array the jobs that are paid in tokens; nothing where all are."""
+    """Return SQL that keeps of an array the jobs that are paid in tokens; empty where all jobs are."""
     if all(isinstance(table.money, Tokens) for table in tables):
         return ""
     is_paid = _chosen_by_type(tables, "j.job_type", _OF_A_TYPE["is paid in tokens"])
@@ -96,7 +96,7 @@ def _others_paid(tables: Sequence[JobTable], array: str, row_type: str, fields: 
 
 
 def _payer_exists(tables: Sequence[JobTable], job_type: str, user: str) -> str:
-    """Return whether the user from whom a job was paid is still there, by its type and the user's id."""
+    """Return SQL that says whether the user who paid for a job still exists, by the job's type and the user's id."""
 
     def is_there(table: JobTable) -> str:
         if not isinstance(table.money, Balance):
@@ -111,7 +111,7 @@ def _payer_exists(tables: Sequence[JobTable], job_type: str, user: str) -> str:
 
 
 def _money_tables(tables: Sequence[JobTable]) -> list[str]:
-    """Return every table in which the money of jobs stands."""
+    """Return every table in which money of jobs is recorded."""
     own = [table.money.table for table in tables if isinstance(table.money, Balance)]
     return list(dict.fromkeys(["public.user_token_balances", "public.token_transactions", *own]))
 
@@ -144,16 +144,16 @@ _CHOICES: Final[Mapping[str, Callable[[JobTable], bool]]] = {
 
 
 def is_chosen(table: JobTable, which: str) -> bool:
-    """Say whether a block is about a table; `which` is what the block asks of its tables.
+    """Say whether a template's block applies to a table; `which` is the block's condition on its tables.
 
     Raises:
-        KeyError: nobody can ask this.
+        KeyError: there is no such condition.
     """
     return _CHOICES[which](table)
 
 
 def fact(table: JobTable, name: str, subject: str | None) -> str:
-    """Return a fact of one table: over an alias of its row, or `from` a text.
+    """Return a fact of one table: over an alias of its row, or built `from` a given text.
 
     Raises:
         KeyError: there is no such fact.
@@ -166,7 +166,7 @@ def fact(table: JobTable, name: str, subject: str | None) -> str:
 
 
 def fact_of_all(tables: Sequence[JobTable], name: str, job_type: str | None) -> str:
-    """Return a fact of all tables, or one that is chosen by a job's type, which is SQL; `payer exists` by user as well.
+    """Return a fact of all tables, or one that is chosen by a job's type, as SQL; `payer exists` takes a user too.
 
     Raises:
         KeyError: there is no such fact.

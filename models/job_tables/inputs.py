@@ -1,4 +1,4 @@
-"""What a claimed job is to work on, and what its finished stages left: what the rows behind a job are read into."""
+"""The inputs of a claimed job, as read from the rows behind it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture's row: its object's key, and whether the job's user may use it (theirs, or public)."""
+    """A picture's row: its object's key, and whether the job's user may use it (it is their own, or public)."""
 
     id: str
     key: str
@@ -16,10 +16,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The pipeline that counts for a job.
+    """The pipeline that a job uses.
 
-    `config` has the four JSON columns by name. `is_albums` when the job's row
-    names none and its album does.
+    `config` has the four JSON columns by name. `is_albums` is true when the job's row
+    names no pipeline and its album does.
     """
 
     id: str
@@ -34,11 +34,11 @@ class Pipeline:
 class JobInputs:
     """The rows behind one job.
 
-    `picture` is None for jobs without a picture row, `source` for those that blend nothing. `lost` says which
-    of its inputs is deleted. `checkpoints` holds the job's own columns that finished stages, or another program,
-    wrote; `changes_input` when it can't do without `input_key` or `input_url`; `aspect` (`W:H`), `model` and
-    `is_redone` (a completed job once more) are what the queue keeps for a job beside its row.
-    `api_key_fault` says why the API key that the row names can't be its user's to use.
+    `picture` is None for jobs without a picture row, and `source` for jobs that blend nothing. `lost` names an input
+    that is deleted. `checkpoints` holds the job's own columns that finished stages, or another program, wrote.
+    `changes_input` is true when the job needs `input_key` or `input_url`. `aspect` (`W:H`), `model` and `is_redone`
+    (a completed job is done again) are kept in the queue, since the job's row has no columns for them.
+    `api_key_fault` says why the API key that the row names can't be used by the job's user.
     """
 
     tier: str

@@ -1,4 +1,4 @@
-"""The job tables of `pictures`: pictures that are enhanced or blended, and pictures made or changed by a prompt."""
+"""Job tables of the application `pictures`: jobs that enhance or blend pictures, and jobs that follow a prompt."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,8 +8,8 @@ from models.job_state import JobStatus
 from models.job_tables.inputs import JobInputs, Picture, Pipeline
 from models.job_tables.table import Inputs, JobTable, StageColumn, Tokens
 
-# A job's own pipeline comes first, then its album's. One that is shared by link is its owner's, and whoever's showed
-# its token at submit; on tables whose application checks tokens by itself, everyone's.
+#  The job's own pipeline comes before its album's. A pipeline with visibility LINK may be used by its owner and by
+# users who showed its token when they submitted; on tables whose application checks share tokens itself, by everyone.
 _ENHANCEMENT: Final = """
 SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
        i.id AS image_id, i."originalR2Key" AS image_key, i."userId" = j."userId" OR i."isPublic" AS image_is_allowed,
@@ -115,7 +115,7 @@ PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, tru
 FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
 """
 
-# with the token of a pipeline shared by link where the old job was allowed to use it
+#  with the token of a pipeline with visibility LINK if the old job was allowed to use it
 _ENHANCEMENT_AGAIN: Final = """
 SELECT darkroom.submit_enhancement(j."userId", j."imageId", j.tier::text, j."pipelineId", j."sourceImageId", NULL, (
     SELECT to_jsonb(p) ->> 'shareToken' FROM public.enhancement_pipelines p

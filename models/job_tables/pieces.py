@@ -1,4 +1,4 @@
-"""Longer pieces of SQL for one table: what is asked and done where a row enters or changes."""
+"""Longer parts of SQL for one job table: the checks and steps when a row is inserted or updated."""
 
 import re
 
@@ -16,7 +16,7 @@ from models.job_tables.view import filled
 
 
 def needed_columns(table: JobTable) -> str:
-    """Return every column that entering reads."""
+    """Return every column that is read when a job enters the queue."""
     fragments = (
         *(table.user, table.job_type, table.tier, table.cost, table.max_attempts, table.created),
         *(check.must for check in table.checks),
@@ -28,7 +28,7 @@ def needed_columns(table: JobTable) -> str:
 
 
 def entering_checks(table: JobTable) -> str:
-    """Return what a statement's rows are asked before they enter."""
+    """Return PL/pgSQL that checks a statement's rows before they enter the queue."""
     checks = (
         f"IF EXISTS (SELECT FROM entering_rows n WHERE {OF_A_ROW['is pending'](table, 'n')}\n"
         f"           AND ({over(check.must, 'n')}) IS NOT TRUE) THEN\n"
@@ -39,14 +39,14 @@ def entering_checks(table: JobTable) -> str:
 
 
 def label_and_message(table: JobTable) -> str:
-    """Return the assignments of `label`, a state, and of `message` where there is one and a column for it."""
+    """Return the assignments of `label`, a state, and of `message` if it is given and there is a column for it."""
     error = table.error_column
     message = f", {error} = coalesce(message, j.{error})" if error else ""
     return f"{table.status_column} = {as_label(table, 'label')}{message}"
 
 
 def pass_others(table: JobTable) -> str:
-    """Return what leaves an update of a row that isn't ours alone."""
+    """Return PL/pgSQL that leaves a row as it is if the row isn't a job of ours."""
     if not table.has_other_rows:
         return ""
     before, after = over(table.job_type, "OLD"), over(table.job_type, "NEW")
@@ -57,26 +57,26 @@ def pass_others(table: JobTable) -> str:
 
 
 def is_stale(table: JobTable) -> str:
-    """Return whether an update left the date of the last write as it was."""
+    """Return SQL that says whether an update left the time of the last write unchanged."""
     updated = table.updated_column
     return f"NEW.{updated} IS NOT DISTINCT FROM OLD.{updated}" if updated else "false"
 
 
 def frozen_in_words(table: JobTable) -> str:
-    """Return the names of a table's frozen columns, for whoever tries to change one."""
+    """Return the names of a table's frozen columns, for the message of a refused change."""
     *others, last = (column.strip('"') for column in table.frozen)
     return quoted(f"{', '.join(others)} and {last}" if others else last)
 
 
 def touch(table: JobTable) -> str:
-    """Return what gives such an update a date."""
+    """Return PL/pgSQL that sets the time of the last write if the update didn't."""
     if table.updated_column is None:
         return ""
     return f"IF is_stale THEN\n    NEW.{table.updated_column} := {now(table)};\nEND IF;"
 
 
 def clear_stage(table: JobTable) -> str:
-    """Return what takes the stage away from a row whose job is over."""
+    """Return PL/pgSQL that clears the stage column of a row whose job is over."""
     if table.stage_column is None:
         return ""
     name = table.stage_column.name.strip('"')
@@ -86,15 +86,15 @@ def clear_stage(table: JobTable) -> str:
 
 
 def may_wait(table: JobTable) -> bool:
-    """Say whether a PENDING job of the table may wait for its producer, or for a time."""
+    """Say whether a PENDING job of the table may have to wait for its producer, or until a time."""
     return bool(table.held_labels or table.scheduled_at)
 
 
 def refuse_held(table: JobTable) -> str:
-    """Return what keeps held jobs from being claimed, and claimed ones from being held."""
+    """Return PL/pgSQL that refuses to claim held jobs and to hold claimed jobs."""
     if not table.held_labels:
         return ""
-    # by JSON, as in every guard: a plan that holds the type of a field would outlive it in this session
+    #  read as JSON, as in every guard: a cached plan that knows the type of a field would outlast a change of the type
     field, held = quoted(table.status_column.strip('"')), listed(table.held_labels)
     return (
         f"IF after = 'PROCESSING' AND to_jsonb(OLD) ->> {field} IN ({held})\n"
@@ -105,7 +105,7 @@ def refuse_held(table: JobTable) -> str:
 
 
 def follow_waits(table: JobTable) -> str:
-    """Return what follows an update, for jobs that are due at another time now than before."""
+    """Return PL/pgSQL that runs after an update, for jobs whose due time has changed."""
     if not may_wait(table):
         return ""
     row = OF_A_ROW
@@ -121,7 +121,7 @@ def follow_waits(table: JobTable) -> str:
 
 
 def unpaid(table: JobTable) -> str:
-    """Return what gives a job without an account the budget that all such jobs share."""
+    """Return PL/pgSQL that counts a job without an account in the budget that all such jobs share."""
     if table.is_unpaid is None:
         return "NULL;"
     is_unpaid = over(table.is_unpaid, "j")

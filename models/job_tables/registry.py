@@ -1,4 +1,4 @@
-"""Every job table whose jobs this release runs."""
+"""The registry of job tables: every job table whose jobs this release runs."""
 
 from typing import Final
 
@@ -26,10 +26,10 @@ def types_paid_in_tokens() -> list[str]:
 
 
 def spend_types() -> list[str]:
-    """Return what the ledger of tokens calls the charges of jobs."""
+    """Return the ledger's types for the charges of jobs."""
     return [table.money.spend_type for table in JOB_TABLES if isinstance(table.money, Tokens)]
 
 
 def balances_without_ledger() -> list[str]:
-    """Return the tables of balances that only the application could prove: Darkroom knows its own charges alone."""
+    """Return the tables of balances that Darkroom can't audit, because it knows only its own charges."""
     return list(dict.fromkeys(table.money.table for table in JOB_TABLES if isinstance(table.money, Balance)))

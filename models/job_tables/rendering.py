@@ -1,4 +1,4 @@
-"""SQL that follows from a description: the parts of which statements about a job table are put together."""
+"""SQL that is rendered from a description: the parts of statements about a job table."""
 
 import re
 from collections.abc import Iterable
@@ -8,41 +8,41 @@ from models.job_state import TERMINAL, JobStatus
 from models.job_tables.table import IdType, JobTable, StageColumn
 
 UNFINISHED: Final = (JobStatus.PENDING, JobStatus.PROCESSING)
-"""What an unfinished job is, in the order in which SQL names them."""
+"""The statuses of an unfinished job, in the order in which SQL lists them."""
 
 FINISHED: Final = tuple(sorted(TERMINAL))
 
 _ROW: Final = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|\br(?=\.)""")
-"""A quoted text or name, which is left as it is, or the alias of the job's row."""
+"""Matches a quoted text or name, which stays as it is, or the alias of the job's row."""
 
 
 def over(fragment: str, alias: str) -> str:
-    """Return a fragment over another alias of the job's row."""
+    """Return a fragment with another alias for the job's row."""
     return _ROW.sub(lambda found: found[1] or alias, fragment)
 
 
 def quoted(text: str) -> str:
-    """Return a text as SQL has it."""
+    """Return a text as a SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def listed(texts: Iterable[str]) -> str:
-    """Return a list of texts, each once, as SQL has them between brackets."""
+    """Return texts, each once, as a comma-separated list of SQL literals."""
     return ", ".join(quoted(text) for text in dict.fromkeys(texts))
 
 
 def types(table: JobTable) -> str:
-    """Return the list of a table's job types."""
+    """Return a table's job types as a list of SQL literals."""
     return listed(table.job_types)
 
 
 def label(table: JobTable, status: JobStatus) -> str:
-    """Return the table's label for a state."""
+    """Return the table's label for a status."""
     return quoted(table.labels[status])
 
 
 def labels(table: JobTable, statuses: Iterable[JobStatus]) -> str:
-    """Return the list of the table's labels for some states; PENDING may have several."""
+    """Return the list of the table's labels for some statuses; PENDING may have several."""
     return listed(
         text
         for status in statuses
@@ -51,7 +51,7 @@ def labels(table: JobTable, statuses: Iterable[JobStatus]) -> str:
 
 
 def as_label(table: JobTable, state: str) -> str:
-    """Return SQL that gives the table's label for a state that an expression gives as text."""
+    """Return SQL that gives the table's label for a status that an expression gives as text."""
     if table.are_labels_ours:
         return f"{state}::{table.status_type}"
     cases = " ".join(f"WHEN {quoted(one)} THEN {label(table, one)}" for one in JobStatus)
@@ -59,9 +59,9 @@ def as_label(table: JobTable, state: str) -> str:
 
 
 def as_state(table: JobTable, written: str) -> str:
-    """Return SQL that gives our state, as text, for a label of the table; that of a shared label is the first one.
+    """Return SQL that gives the status, as text, for a label of the table; for a shared label, its first status.
 
-    A label that the description doesn't know is given as it is: no state has its name.
+    A label that the description doesn't know stays as it is, and no status has its name.
     """
     if table.are_labels_ours:
         return f"{written}::text"
@@ -70,7 +70,7 @@ def as_state(table: JobTable, written: str) -> str:
 
 
 def state_of(table: JobTable, written: str) -> JobStatus:
-    """Return our state for a label that was read from the table; that of a shared label is the first one.
+    """Return the status for a label that was read from the table; for a shared label, the first of its statuses.
 
     Raises:
         ValueError: the table's description knows no such label.
@@ -82,26 +82,26 @@ def state_of(table: JobTable, written: str) -> JobStatus:
 
 
 def as_id(table: JobTable, text: str) -> str:
-    """Return an id, given as text, in the type of the table's ids: NULL where it isn't one."""
+    """Return SQL that casts an id, given as text, to the type of the table's ids; NULL where it isn't one."""
     return as_type(table.id_type, text)
 
 
 def as_type(id_type: IdType, text: str) -> str:
-    """Return an id, given as text, in its type: NULL where it isn't one."""
+    """Return SQL that casts an id, given as text, to a type of ids; NULL where it isn't one."""
     if id_type.of_text is None:
         return text
     return id_type.of_text.format(id=f"{text}::text" if text.startswith("$") else text)
 
 
 def as_types(id_type: IdType, texts: str) -> str:
-    """Return ids, given as an array of texts, in their type: NULL where one isn't an id."""
+    """Return SQL that casts an array of ids, given as texts, to a type of ids; NULL where one isn't an id."""
     if id_type.of_text is None:
         return texts
     return f"ARRAY(SELECT {as_type(id_type, 'i.id')} FROM pg_catalog.unnest({texts}) i (id))"
 
 
 def shown_stage(column: StageColumn, stage: str) -> str:
-    """Return the assignment of a stage, given as text: a column that has no label for it stays as it is."""
+    """Return the assignment of a stage, given as text. A column that has no label for the stage keeps its value."""
     return (
         f"{column.name} = CASE WHEN {stage} IN ({listed(column.labels)}) "
         f"THEN {stage}::{column.type} ELSE j.{column.name} END"
@@ -109,39 +109,42 @@ def shown_stage(column: StageColumn, stage: str) -> str:
 
 
 def id_as_text(table: JobTable, alias: str) -> str:
-    """Return a row's id as text, as it stands everywhere else."""
+    """Return SQL that gives a row's id as text, as all other tables hold it."""
     return f"{alias}.{table.id_column}" + ("::text" if table.id_type.of_text else "")
 
 
 def now(table: JobTable) -> str:
-    """Return the time now, as the table's columns hold it."""
+    """Return SQL that gives the time now, in the form of the table's columns."""
     return "darkroom.utc_now()" if table.time_type == "timestamp" else "now()"
 
 
 def last_write(table: JobTable) -> str:
-    """Return the fragment of a row's last write, as a timestamp in UTC; of its creation where nothing says more."""
+    """Return the fragment for a row's last write, a timestamp in UTC; for its creation if there is no such column."""
     if table.updated_column is None:
         return table.created
     return f"r.{table.updated_column}" + ("" if table.time_type == "timestamp" else " AT TIME ZONE 'utc'")
 
 
 def assigned(table: JobTable, assignments: Iterable[str], separator: str = ", ") -> str:
-    """Return assignments to a row and the date of its last write; a row that shows none of them is written as it is."""
+    """Return assignments to a row and to the time of its last write; an assignment without effect if there is none."""
     parts = [*assignments, *touched(table)]
     return separator.join(parts or [f"{table.id_column} = j.{table.id_column}"])
 
 
 def touched(table: JobTable) -> tuple[str, ...]:
-    """Return the assignment of the date of the last write; none where there is no such column."""
+    """Return the assignment of the time of the last write; none where there is no such column."""
     return (f"{table.updated_column} = {now(table)}",) if table.updated_column else ()
 
 
 def locked_row(table: JobTable, skip: str = "") -> str:
-    """Return the statement that locks the row of job $1 (text); `skip` is ` SKIP LOCKED` for who doesn't wait."""
+    """Return the statement that locks the row of job $1 (text).
+
+    `skip` is ` SKIP LOCKED` for a caller that won't wait.
+    """
     id_ = f"j.{table.id_column}"
     return f"SELECT {id_} FROM {table.name} j WHERE {id_} = {as_id(table, '$1')} FOR NO KEY UPDATE{skip}"
 
 
 def locked_job(table: JobTable, skip: str = "") -> str:
-    """Return the same as the CTE `job`, which every write of a claim locks before the queue row."""
+    """Return the same as a CTE named `job`. Every write of a claim locks it before the queue row."""
     return f"job AS MATERIALIZED ({locked_row(table, skip)})"

@@ -1,4 +1,4 @@
-"""Facts of a job's row, over an alias of it."""
+"""Facts of a job's row, as SQL over an alias of the row."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -20,12 +20,12 @@ _Fact = Callable[[JobTable, str], str]
 
 
 def and_is_ours(table: JobTable, alias: str) -> str:
-    """Return a further condition, that a row is a job of ours; nothing where each is."""
+    """Return a further condition, that a row is a job of ours; empty where every row is one."""
     return f" AND ({over(table.job_type, alias)}) IS NOT NULL" if table.has_other_rows else ""
 
 
 def _is(*statuses: JobStatus, negated: bool = False) -> _Fact:
-    """Return the fact that a row's label is one of some states', or none of them."""
+    """Return the fact that a row's label is one of some statuses' labels, or none of them."""
 
     def fact(table: JobTable, alias: str) -> str:
         texts = labels(table, statuses)
@@ -43,7 +43,7 @@ def _fragment(name: str) -> _Fact:
 
 
 def _silent(table: JobTable, alias: str) -> str:
-    """Nobody has written the row since `silent`, a timestamp in UTC, and no claim began since."""
+    """Return SQL: nobody has written the row since `silent`, a timestamp in UTC, and no claim has begun since."""
     conditions = [f"{over(last_write(table), alias)} < silent"]
     if table.started_column:
         cast = "" if table.time_type == "timestamp" else " AT TIME ZONE 'utc'"
@@ -56,13 +56,16 @@ def _stage(table: JobTable, alias: str) -> str:
 
 
 def _resumed(table: JobTable, alias: str) -> str:
-    """The stage at which a job goes on that is queued again."""
+    """Return SQL for the stage at which a job that is queued again continues."""
     first = over(table.first_stage, alias)
     return f"coalesce({_stage(table, alias)}, {first})" if table.stage_column else first
 
 
 def _new_reason(table: JobTable, _alias: str) -> str:
-    """Why the row `n` changed: a message that stood in `o` before a cancellation is of an earlier attempt."""
+    """Return SQL that says why row `n` changed.
+
+    On a cancellation, a message that `o` had already is an earlier attempt's.
+    """
     written = f"'set to ' || n.{table.status_column}"
     if table.error_column is None:
         return written
@@ -72,7 +75,7 @@ def _new_reason(table: JobTable, _alias: str) -> str:
 
 
 def waits_until(table: JobTable, alias: str) -> str:
-    """Return when a PENDING job is due, which for one that waits for its producer is never; NULL: at once."""
+    """Return SQL that gives when a PENDING job is due: infinity while it waits for its producer, NULL for at once."""
     time = over(table.scheduled_at, alias) if table.scheduled_at else "NULL::timestamptz"
     if not table.held_labels:
         return time

@@ -1,7 +1,7 @@
-"""The description of a job table: everything that the queue has to know about it.
+"""The description of a job table: everything that the queue needs to know about it.
 
-A fragment is SQL over `r`, the job's row. `rendering.over` writes it for the alias that a statement uses. Names of
-columns are written as SQL has them, with their quotes.
+A fragment is SQL over `r`, the job's row; `rendering.over` rewrites it for the alias that a statement uses. Names of
+columns are written as in SQL, with their quotes.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from models.job_tables.inputs import JobInputs
 
 @dataclass(frozen=True, slots=True)
 class IdType:
-    """A type of ids. Everywhere else a job's id is text.
+    """A type of ids. Outside of the job table itself, a job's id is always text.
 
-    `of_text` is SQL that turns `{id}`, a text, into the type: NULL where the text isn't how the type writes an id, so
-    that an id of another table is no error. None for text itself.
+    `of_text` is SQL that casts `{id}`, a text, to the type, and gives NULL where the text isn't an id of this type, so
+    that the id of another table causes no error. None for text itself.
     """
 
     name: str
@@ -42,7 +42,7 @@ UUID: Final = IdType(
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What each row must be to enter: a fragment. Where it isn't true of one, the whole statement is refused."""
+    """A condition, as a fragment, for rows to enter. If it isn't true for one row, the whole statement is refused."""
 
     must: str
     sqlstate: str
@@ -51,7 +51,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class StageColumn:
-    """A column that shows the stage of a running job; it is written only for the labels that it can hold."""
+    """A column that shows the stage of a running job; only labels that the column can hold are written."""
 
     name: str
     type: str
@@ -60,10 +60,10 @@ class StageColumn:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Jobs are paid in tokens: from `public.user_token_balances`, entered in the ledger `public.token_transactions`.
+    """Jobs are paid in tokens: from `public.user_token_balances`, recorded in the ledger `public.token_transactions`.
 
-    The price is the tier's. `spend_type` is the ledger's type of the charge. `source` is its source, and begins that of
-    a refund.
+    The price is the tier's. `spend_type` is the type of a charge in the ledger. `source` is the source of a charge,
+    and the beginning of a refund's source.
     """
 
     spend_type: str
@@ -72,7 +72,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Jobs are paid from a balance of the application's own, and entered in `darkroom.job_money` alone.
+    """Jobs are paid from a balance of the application's own, recorded only in `darkroom.job_money`.
 
     The price is what a row's cost says, 0 or more.
 
@@ -80,7 +80,7 @@ class Balance:
         table: the table of balances with its schema.
         payer_column: its unique column that holds the user's id.
         payer_type: the type of this column.
-        balance_column: a whole number.
+        balance_column: the column of the balance, a whole number.
     """
 
     table: str
@@ -94,7 +94,7 @@ class Inputs:
     """How the inputs of a job are read.
 
     Attributes:
-        select: one statement for a job: $1 is its id as text, $2 the id of its queue row, NULL for one that is over.
+        select: one statement for a job: $1 is its id as text, $2 the id of its queue row, NULL for a job that is over.
         load: builds the inputs from the row of that statement.
     """
 
@@ -104,59 +104,60 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobTable:
-    """One of the application's job tables. A description is equal to itself alone, so that statements are kept by it.
+    """One of the application's job tables. Equality is identity, so that rendered statements can be cached by it.
 
     Attributes:
         name: the table with its schema.
-        rows: what its rows are called in names of ours, such as `enter_enhancements`.
-        row: the same of one row, such as `guard_enhancement`.
+        rows: the plural noun for its rows in names of ours, such as `enter_enhancements`.
+        row: the singular noun for its rows in names of ours, such as `guard_enhancement`.
         job_types: the types of its jobs; a type belongs to one table.
         user: fragment: the user's id, as text.
         job_type: fragment: the type; NULL for a row that isn't ours, where there may be such rows.
-        tier: fragment, as text.
+        tier: fragment: the tier, as text.
         cost: fragment: tokens; NULL where the application's users pay in another way.
-        max_attempts: fragment.
-        created: fragment: a timestamp in UTC.
+        max_attempts: fragment: the largest number of attempts.
+        created: fragment: the time of creation, a timestamp in UTC.
         first_stage: fragment: the stage at which a job begins.
-        labels: the table's label for each of our states, in the order of `JobStatus`. Several may share one.
+        labels: the table's label for each status, in the order of `JobStatus`. Several statuses may share one.
         inputs: how a job's inputs are read.
-        result: columns that hold a result, and which fact of the stored picture each is: `url`, `key`, `width_px`,
-            `height_px`, `size_bytes`, `model` or `temperature`.
-        retrying_label: of a PENDING job that an attempt has failed; None where it has the label of any other.
-        held_labels: of a PENDING job that waits for its producer: charged and queued, and not due until the producer
-            writes another label of PENDING.
-        scheduled_at: fragment, a timestamptz: a PENDING job isn't due before it. NULL: at once.
-        has_other_rows: some rows are other programs', and nothing of ours touches or counts them.
+        result: columns that hold a result, each with the fact of the stored picture that it holds: `url`, `key`,
+            `width_px`, `height_px`, `size_bytes`, `model` or `temperature`.
+        retrying_label: label of a PENDING job after a failed attempt; None where it is the label of any PENDING job.
+        held_labels: labels of a PENDING job that waits for its producer: it is charged and queued, and not due until
+            the producer writes another label of PENDING.
+        scheduled_at: fragment, a timestamptz: a PENDING job isn't due before this time; NULL means at once.
+        has_other_rows: whether some rows are other programs', which we neither change nor count.
         id_column: the primary key.
-        id_type: its type.
-        status_column: where the label stands.
+        id_type: the type of the primary key.
+        status_column: the column of the label.
         status_type: the type of this column.
-        time_type: of every column of times: `timestamp` means UTC.
-        stage_column: None where the table has no such column; the queue holds the stage of every job.
-        error_column: why a job failed or waits.
-        retries_column: counts failed attempts.
-        run_column: names the claim that works on a job.
-        started_column: when the first claim began.
-        completed_column: when the job was completed.
-        updated_column: when the row was last written.
-        frozen: columns that don't change while a job is unfinished.
-        checks: what each row must be to enter.
-        entering: PL/pgSQL before a statement's rows enter, over `entering_rows n`; it raises what it refuses.
-        fill_function: of a trigger that completes each row before it is inserted.
-        is_unpaid: fragment: the job has no account, and shares the provider's budget of all such jobs.
-        money: from what its jobs are paid; None where nobody pays.
+        time_type: the type of every column of times; `timestamp` means UTC.
+        stage_column: the column that shows the stage; None where there is none. The queue holds the stage of every job.
+        error_column: the column that says why a job failed or waits.
+        retries_column: the column that counts failed attempts.
+        run_column: the column that names the claim that works on a job.
+        started_column: the column of when the first claim began.
+        completed_column: the column of when the job was completed.
+        updated_column: the column of when the row was last written.
+        frozen: columns that must not change while a job is unfinished.
+        checks: conditions for each row to enter.
+        entering: PL/pgSQL that runs before a statement's rows enter, over `entering_rows n`; it raises errors to
+        refuse. fill_function: function of a trigger that completes each row before it is inserted.
+        is_unpaid: fragment: the job has no account, and is counted in the provider's budget for all such jobs.
+        money: what its jobs are paid from; None where nobody pays.
         shown: fragments for the columns `imageId` and `sourceImageId` of the view of all jobs.
-        key_column: that of `result` which holds the object's key; None where another table's row names it.
-        object_columns: every column that can hold an object's key or URL, in JSON too.
-        input_columns: those of `object_columns` that name an input which nobody needs once the job is long over.
-        checkpoint_columns: for each stage whose output has columns, these columns, and which key of the output's JSON
-            each is; the first holds the output's value, and another program may have written what can't be read. What
-            other stages leave is kept in darkroom.checkpoints.
-        json_columns: those of type jsonb that a transition writes.
-        pipeline_column: where the pipeline that treats a job is recorded.
-        again: one statement that submits a job like job $1 (its id as text) once more, and returns the new job's id;
-            empty where operators can't try jobs again.
-        kept_columns: what a job that is tried again takes over beside what its submission names.
+        key_column: the column of `result` which holds the object's key; None where another table's row names the
+        object. object_columns: every column that can hold an object's key or URL, including JSON.
+        input_columns: those of `object_columns` that name an input, which is no longer needed long after the job's end.
+        checkpoint_columns: for each stage whose output has columns, these columns, each with the key of the output's
+        JSON
+            that it holds. The first holds the output's value; another program may have written what can't be read.
+            Outputs of other stages are kept in darkroom.checkpoints.
+        json_columns: the columns of type jsonb that a transition writes.
+        pipeline_column: the column in which the pipeline that a job uses is recorded.
+        again: one statement that submits a new job like job $1 (its id as text), and returns the new job's id; empty
+            where operators can't retry jobs.
+        kept_columns: columns that the retry of a job copies beside those that its submission names.
     """
 
     name: str
@@ -212,20 +213,20 @@ class JobTable:
 
     @property
     def pending_labels(self) -> tuple[str, ...]:
-        """Every label of a PENDING job: of one that waits for its turn, for its next attempt, and for its producer."""
+        """Every label of a PENDING job: one that waits for its turn, for its next attempt, or for its producer."""
         retrying = () if self.retrying_label is None else (self.retrying_label,)
         return (self.labels[JobStatus.PENDING], *retrying, *self.held_labels)
 
     @property
     def are_labels_ours(self) -> bool:
-        """Each label is the name of its state, so that nothing has to be translated."""
+        """Whether each label is the name of its status, so that no translation is needed."""
         return self.pending_labels == (JobStatus.PENDING,) and all(
             self.labels[status] == status for status in JobStatus
         )
 
     @property
     def states(self) -> Mapping[str, JobStatus]:
-        """Our state for each label, in the order of `labels`; that of a shared label is the first one."""
+        """The status for each label, in the order of `labels`; for a shared label, the first of its statuses."""
         return {
             **dict.fromkeys(self.pending_labels, JobStatus.PENDING),
             **{text: state for state, text in reversed(list(self.labels.items()))},

@@ -1,14 +1,15 @@
-"""How our SQL files say something of every job table: blocks that are written once, and names for what differs.
+"""SQL templates: blocks that are repeated for each job table, and names for what differs between tables.
 
     --: each job table
     UPDATE {{table}} j SET ... WHERE {{is unfinished j}};
     --: end
 
-A block is repeated for each table of the registry, in its order; `--: each job table, UNION ALL between` puts a line
-between two. In a block `{{fact}}` is a fact of its table, `{{fact j}}` one over an alias of its row, and
-`{{fact from X}}` is made of the text X. A line of nothing but a fact is left out where that says nothing. Elsewhere
-`{{fact}}` is a fact of all tables, and `{{fact of X}}` is chosen by the job type X, refusing a type that no table has.
-The facts are those of `models.job_tables.facts`; values of config, such as `{{default tier}}`, are given by the caller.
+A block is repeated for each table of the registry, in its order; `--: each job table, UNION ALL between` also puts a
+line between two repetitions. In a block `{{fact}}` is a fact of its table, `{{fact j}}` one over an alias of its row,
+and `{{fact from X}}` is built from the text X. A line that holds only a fact is left out where the fact is empty.
+Outside of blocks `{{fact}}` is a fact of all tables, and `{{fact of X}}` is chosen by the job type X, with an error
+for a type that no table has. `models.job_tables.facts` defines the facts; the caller gives values of config, such as
+`{{default tier}}`.
 """
 
 import re
@@ -31,8 +32,8 @@ def render(template: str, tables: Sequence[JobTable], terms: Mapping[str, str] |
     """Return the SQL of a template for some job tables. `terms` are texts that a template may ask for by name.
 
     Raises:
-        KeyError: the template asks for a fact that there isn't.
-        ValueError: a block or a fact isn't written as one.
+        KeyError: the template asks for a fact that doesn't exist.
+        ValueError: the syntax of a block or a fact is wrong.
     """
     text = _filled(
         _BLOCK.sub(lambda found: _repeated(found, tables), template), lambda found: _of_all(found, tables, terms or {})
@@ -58,7 +59,10 @@ def _of_table(body: str, table: JobTable) -> str:
 
 
 def _filled(template: str, one: Callable[[re.Match[str]], str]) -> str:
-    """Put facts in their places: one that has a line to itself is indented as a whole, or takes its line along."""
+    """Insert facts in their places.
+
+    A fact alone in its line is indented as a whole, or its line is removed if it is empty.
+    """
 
     def line(found: re.Match[str]) -> str:
         text = _FACT.sub(one, found["fact"])

@@ -1,4 +1,4 @@
-"""A job's row as the view of all jobs shows it."""
+"""Rendering of the view of all jobs: the SELECT for the rows of one job table."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -14,7 +14,7 @@ from models.job_tables.table import JobTable
 
 
 def filled(parts: Iterable[str]) -> str:
-    """Return a list in lines of up to 100 characters, where its parts allow it."""
+    """Return a comma-separated list, broken into lines of up to 100 characters where its parts allow it."""
     lines = [""]
     for part in parts:
         if lines[-1] and len(lines[-1]) + len(part) > _LINE_CHARS:
@@ -27,7 +27,7 @@ _LINE_CHARS: Final = 100
 
 
 def row_of_the_view(table: JobTable) -> str:
-    """Return the SELECT by which `darkroom.job_rows` shows rows, of some statuses or all."""
+    """Return the SELECT by which `darkroom.job_rows` shows the rows with given statuses, or all rows."""
     if table.are_labels_ours:
         is_asked_for = f"j.{table.status_column} OPERATOR(pg_catalog.=) ANY (statuses::{table.status_type}[])"
     else:
@@ -40,14 +40,14 @@ def row_of_the_view(table: JobTable) -> str:
 
 
 def rows_of_the_view(table: JobTable) -> str:
-    """Return the SELECT by which `darkroom.jobs_of` shows the rows of some ids: by the index of the primary key."""
+    """Return the SELECT by which `darkroom.jobs_of` shows the rows with given ids, by the index of the primary key."""
     id_ = f"j.{table.id_column} OPERATOR(pg_catalog.=)"
     is_ours = f" AND {over(table.job_type, 'j')} IS NOT NULL" if table.has_other_rows else ""
     return f"{_shown(table)}\nWHERE {id_} ANY ({as_types(table.id_type, 'jobs_of.ids')}){is_ours}"
 
 
 def _shown(table: JobTable) -> str:
-    """Return what the view shows of a table's rows, whichever they are."""
+    """Return the SELECT list and FROM that show a table's rows, without a condition."""
     result = {fact: f'j."{column}"' for column, fact in table.result.items()}
     stage = table.stage_column
     columns = (

@@ -1,1 +1,1 @@
-"""Money: charges, refunds and what users are given again."""
+"""Money: charges, refunds, regeneration of tokens and subscriptions."""

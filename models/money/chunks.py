@@ -1,4 +1,4 @@
-"""Users of whom a periodic task has treated the next few: what the database functions of the tasks return."""
+"""Result of a chunk of a periodic task that works through users, as the tasks' database functions return it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import asyncpg
 
 @dataclass(frozen=True, slots=True)
 class UserChunk:
-    """What became of the next users.
+    """What a periodic task did for the next few users.
 
     Attributes:
-        last: the last user looked at, behind whom the next chunk goes on; None when nobody is left.
-        late: users who were locked by another transaction, and weren't treated.
-        counts: what was done, by the names that the tick counts by.
+        last: the last user of this chunk, after whom the next chunk begins; None when no users are left.
+        late: users whose rows another transaction had locked, and who were skipped.
+        counts: what was done, by the names under which the tick counts it.
     """
 
     last: str | None
@@ -22,6 +22,6 @@ class UserChunk:
 
     @staticmethod
     def of(row: asyncpg.Record | None) -> "UserChunk":
-        """Return the chunk that a row of the database function describes."""
+        """Build the result from a row of the database function."""
         values = dict(row or {})
         return UserChunk(values.pop("last", None), values.pop("late", None) or [], values)

@@ -1,4 +1,4 @@
-"""What jobs were charged and refunded."""
+"""Charges and refunds of jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Kind = Literal["charge", "refund"]
 
 @dataclass(frozen=True, slots=True)
 class MoneyMove:
-    """A charge or a refund; `balance` is the user's after it, where the ledger has it."""
+    """A charge or a refund; `balance` is the user's balance after it, if the ledger has it."""
 
     kind: Kind
     amount: int
@@ -34,17 +34,17 @@ class MoneyMove:
 
 
 async def money_of_job(connection: Connection, job_id: str, job_type: str | None = None) -> list[MoneyMove]:
-    """Return what a job was charged and refunded, oldest first; of a job whose row is gone by its id alone."""
+    """Return a job's charges and refunds, oldest first; without a job type for a job whose row is gone."""
     return [MoneyMove(**row) for row in await connection.fetch(_OF_JOB, job_id, job_type)]
 
 
 async def money_of_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[tuple[str, Kind], int]:
-    """Return the tokens that were moved for each of several jobs, by its id and the kind."""
+    """Return the tokens that were charged and refunded for each of several jobs, by the job's id and the kind."""
     rows = await connection.fetch(_OF_JOBS, job_ids)
     return {(row["job_id"], row["kind"]): row["amount"] for row in rows}
 
 
 async def refunded(connection: Connection, job_type: str, job_id: str) -> int | None:
-    """Return what a job was refunded; None if it wasn't."""
+    """Return how many tokens a job was refunded; None if it wasn't."""
     amount: int | None = await connection.fetchval(_REFUNDED, job_type, job_id)
     return amount

@@ -1,4 +1,4 @@
-"""Balances and the ledger: what users have, one entry with its balance, and what became of it."""
+"""Users' balances and the ledger of their changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ MOST_TOKENS: Final = 2_147_483_647
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What a user has; 0 tokens of tier FREE without a balance row."""
+    """A user's balance; 0 tokens of tier FREE for a user without a balance row."""
 
     user_id: str
     email: str | None
@@ -61,11 +61,11 @@ class LedgerRow:
     """An entry in the ledger.
 
     Attributes:
-        id: of the row.
+        id: the row's id.
         amount: tokens added, negative where they were taken.
-        balance_after: the user's balance by this entry.
+        balance_after: the user's balance after this entry.
         reason: why an operator made it.
-        columns: the whole row by its table's own column names, for whoever prints it.
+        columns: the whole row by its table's own column names, for printing.
     """
 
     id: str
@@ -76,13 +76,13 @@ class LedgerRow:
 
 
 async def lock_balance(connection: Connection, user_id: str) -> int:
-    """Lock a user's row and then the balance, in everyone's order; return the balance, 0 where there is none."""
+    """Lock a user's row and then the balance, in the lock order; return the balance, 0 where there is none."""
     await connection.execute(_LOCK_USER, user_id)
     return int(await connection.fetchval(_LOCK_BALANCE, user_id) or 0)
 
 
 async def require_balance(connection: Connection, user_id: str, balance: int) -> None:
-    """See that a balance is what was just written.
+    """Check that a balance is what was just written.
 
     Raises:
         asyncpg.TriggeredDataChangeViolationError: a trigger or rule of the application's kept or changed it.
@@ -99,10 +99,10 @@ async def add_tokens(
     source: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> LedgerRow:
-    """Add to a balance and write the ledger's row; return that row. Inside the caller's transaction.
+    """Add to a balance and write the ledger's row, in the caller's transaction; return that row.
 
-    The user row is locked first and the balance after it, in everyone's order. A balance below zero is the caller's
-    to refuse.
+    The user row is locked first and the balance after it, in the lock order. It is the caller who has to refuse a
+    balance below zero.
 
     Raises:
         asyncpg.TriggeredDataChangeViolationError: a trigger or rule of the application's kept or changed one of them.
@@ -120,22 +120,22 @@ async def add_tokens(
 
 
 async def balance_of(connection: Connection, user_id: str) -> int:
-    """Return what a user has, without a lock."""
+    """Return a user's balance, without a lock."""
     return int(await connection.fetchval(_BALANCE, user_id) or 0)
 
 
 async def list_balances(connection: Connection, user_id: str | None, most: int) -> list[Balance]:
-    """Return balances, by e-mail; of one user where one is named."""
+    """Return users' balances, ordered by e-mail; of one user if it is given."""
     return [Balance(**row) for row in await connection.fetch(_BALANCES, user_id, most)]
 
 
 async def count_balances(connection: Connection, user_id: str | None) -> int:
-    """Count the users that `list_balances` lists."""
+    """Count the users that `list_balances` would return without a limit."""
     return int(await connection.fetchval(f"SELECT count(*) FROM ({_BALANCES}) b", user_id, None))
 
 
 async def balances_by_email(connection: Connection, emails: list[str]) -> dict[str, int]:
-    """Return what users have, by e-mail."""
+    """Return users' balances by e-mail."""
     return {row["email"]: row["balance"] for row in await connection.fetch(_BY_EMAIL, emails)}
 
 

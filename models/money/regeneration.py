@@ -1,4 +1,4 @@
-"""Tokens that users earn back: the next users in a chunk, one user alone, and what is due."""
+"""Regeneration of tokens: for the next users in a chunk, for one user, and how much is due."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,26 +19,26 @@ FROM darkroom.due_regenerations($1) d
 
 
 async def regenerate_next(connection: Connection, at_utc: datetime, after: str, most: int) -> UserChunk:
-    """Give the next users after one what they have earned by a time; counts `users` and `tokens`."""
+    """Give the users after `after` what they have earned by a time; the result counts `users` and `tokens`."""
     return UserChunk.of(await connection.fetchrow(_CHUNK, at_utc, after, most))
 
 
 async def regenerate_user(connection: Connection, user_id: str, at_utc: datetime) -> int:
-    """Give one user what they have earned by a time; return the tokens.
+    """Give one user what was earned by a time; return the tokens.
 
     Raises:
         asyncpg.LockNotAvailableError: another transaction holds the user's rows.
-        asyncpg.NoDataFoundError: there is no such user any more.
+        asyncpg.NoDataFoundError: the user no longer exists.
     """
     tokens: int = await connection.fetchval(_ONE, user_id, at_utc)
     return tokens
 
 
 async def users_to_regenerate(connection: Connection, at_utc: datetime, after: str, most: int) -> Sequence[str]:
-    """Return the ids of the next users after one who have something to earn."""
+    """Return the ids of the users after `after` who have earned tokens."""
     return [row["user_id"] for row in await connection.fetch(_NEXT, at_utc, after, most)]
 
 
 async def count_regenerations(connection: Connection, at_utc: datetime) -> dict[str, int]:
-    """Count the `users` with something to earn at a time, and the `tokens`."""
+    """Count the `users` who have earned tokens by a time, and the `tokens`."""
     return dict(await connection.fetchrow(_COUNT, at_utc) or {})

@@ -1,4 +1,4 @@
-"""Setting right what a breach of a money promise left, where nobody loses a token by it; and refunds that are owed."""
+"""Repair of broken money promises, where no user loses a token by it, and payment of refunds that are owed."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +30,7 @@ FROM darkroom.jobs_of(ARRAY[$2::text]) j WHERE j.type = $1 AND j.status IN ('FAI
 
 @dataclass(frozen=True, slots=True)
 class OwedRefund:
-    """A refund that the database refused to pay: whose, for which job, how much, since when, in PostgreSQL's words."""
+    """A refund that the database refused to pay: user, job, amount, since when, and PostgreSQL's message."""
 
     user_id: str
     job_type: str
@@ -42,7 +42,7 @@ class OwedRefund:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What one value was before, and what it is now."""
+    """A value before and after its repair."""
 
     name: Literal["opening", "refund", "balance"]
     before: int | None
@@ -55,9 +55,9 @@ async def owed_refunds(connection: Connection) -> list[OwedRefund]:
 
 
 async def record_opening(connection: Connection, user_id: str) -> Repaired | None:
-    """Record the opening balance by which balance and ledger agree, in the caller's transaction; None if there is one.
+    """Record the opening balance that makes balance and ledger agree, in the caller's transaction; None if one exists.
 
-    What it should be is summed up under the balance's lock only.
+    It is computed only once the balance is locked.
     """
     balance = await lock_balance(connection, user_id)
     opening = balance - await connection.fetchval(_LEDGER, user_id)
@@ -67,7 +67,7 @@ async def record_opening(connection: Connection, user_id: str) -> Repaired | Non
 
 
 async def pay_refund(connection: Connection, job_type: str, job_id: str, user_id: str) -> Repaired | None:
-    """Pay the refund that a job's end lacks, in the caller's transaction; None if there is nothing to pay."""
+    """Pay the refund that is missing at a job's end, in the caller's transaction; None if there is nothing to pay."""
     if await refunded(connection, job_type, job_id) is not None:
         return None
     await connection.execute(_REFUND, job_type, job_id, user_id)
@@ -75,13 +75,13 @@ async def pay_refund(connection: Connection, job_type: str, job_id: str, user_id
 
 
 async def pay_owed(connection: Connection, job_type: str, job_id: str) -> Repaired | None:
-    """Pay a refund that is owed, in the caller's transaction; None where the database still refuses it."""
+    """Pay a refund that is owed, in the caller's transaction; None if the database still refuses it."""
     await settle_refused_end(connection, job_type, job_id)
     return await _refund(connection, job_type, job_id)
 
 
 async def raise_balance(connection: Connection, user_id: str) -> Repaired | None:
-    """Raise a balance to its opening and ledger, in the caller's transaction; None if it isn't below them."""
+    """Raise a balance to what its opening and ledger say, in the caller's transaction; None if it isn't below that."""
     balance = await lock_balance(connection, user_id)
     opening = await connection.fetchval(_OPENING, user_id)
     if opening is None:

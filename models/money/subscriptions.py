@@ -1,4 +1,4 @@
-"""Subscriptions at the end of their period: the next ones in a chunk, one alone, and what is due."""
+"""Renewal of subscriptions at the end of their period: for the next users in a chunk, for one, and how many are due."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,12 +18,12 @@ FROM darkroom.due_periods($1) d
 
 
 async def renew_next(connection: Connection, at_utc: datetime, after: str, most: int) -> UserChunk:
-    """Renew or end one period of each of the next users after one; counts `renewed` and `ended`."""
+    """Renew or end one period for each of the users after `after`; the result counts `renewed` and `ended`."""
     return UserChunk.of(await connection.fetchrow(_CHUNK, at_utc, after, most, None))
 
 
 async def renew_user(connection: Connection, at_utc: datetime, user_id: str) -> UserChunk:
-    """Renew or end one period of one user; `last` is None once that user has no period to make up.
+    """Renew or end one period of one user; `last` is None once the user has no further period that is over.
 
     Raises:
         asyncpg.LockNotAvailableError: another transaction holds the user's rows.
@@ -32,7 +32,7 @@ async def renew_user(connection: Connection, at_utc: datetime, user_id: str) -> 
 
 
 async def users_to_renew(connection: Connection, at_utc: datetime, after: str, most: int) -> Sequence[str]:
-    """Return the ids of the next users after one whose period is over."""
+    """Return the ids of the users after `after` whose period is over."""
     return [row["user_id"] for row in await connection.fetch(_NEXT, at_utc, after, most)]
 
 

@@ -1,4 +1,4 @@
-"""Users: whose jobs and tokens they are."""
+"""Users, who submit jobs and pay for them with tokens."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +29,7 @@ SELECT j.status, count(*) AS count FROM darkroom.jobs j WHERE j."userId" = $1 GR
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user's id and e-mail, as far as there is one."""
+    """A user's id and e-mail address, if there is one."""
 
     id: str
     email: str | None

@@ -1,4 +1,4 @@
-"""Breaches of the money promises, over every user: what they are, and the rows that tell the application of them."""
+"""Violations of the money promises over all users, and the rows of error_logs that report them to the application."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from typing import Final
 from models.connections import Connection
 
 TIMEOUT_S: Final = 1_800
-"""Looking for breaches reads the whole ledger, and locks nothing."""
+"""Time limit for finding violations: the query reads the whole ledger, but locks nothing."""
 
 _ALL: Final = """
 SELECT v.promise, v.violation, v.user_id, v.job_type, v.job_id, v.finding
@@ -16,7 +16,7 @@ FROM darkroom.money_violations v ORDER BY v.promise DESC, v.violation, v.user_id
 """
 _COUNT: Final = "SELECT count(*) FROM darkroom.money_violations"
 
-# the id is made of tick and finding, so that an audit that is run again writes none twice
+#  the id is made of tick and finding, so that an audit that runs again writes none twice
 _NUMBERED: Final = """
 SELECT f.* FROM (
     SELECT 'c' || left(md5(v.promise || coalesce(v.user_id, '') || coalesce(v.job_id, '') || v.finding || $1::text), 24)
@@ -35,7 +35,7 @@ ON CONFLICT (id) DO NOTHING
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A breach of a money promise: which one, in which way, whose it is, and what was found."""
+    """A violation of a money promise: which promise, in which way, the user, and what was found."""
 
     promise: str
     violation: str
@@ -47,7 +47,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A breach as an audit writes it down; `id` is the same whenever the same audit finds it."""
+    """A violation as an audit records it; `id` is the same each time the same audit finds it."""
 
     id: str
     promise: str
@@ -58,30 +58,30 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What an audit found: the first ones, and how many there are."""
+    """What an audit found: the first violations, and how many there are."""
 
     first: Sequence[Finding]
     violations: int
 
 
 async def list_violations(connection: Connection) -> list[Violation]:
-    """Return every breach."""
+    """Return every violation."""
     return [Violation(**row) for row in await connection.fetch(_ALL, timeout=TIMEOUT_S)]
 
 
 async def count_violations(connection: Connection) -> int:
-    """Count the breaches."""
+    """Count the violations."""
     count: int = await connection.fetchval(_COUNT, timeout=TIMEOUT_S)
     return count
 
 
 async def audit(connection: Connection, at: datetime, most: int) -> Findings:
-    """Return the breaches that there are, at most so many of them, for the audit of a tick."""
+    """Return up to `most` violations, and their number, for the audit of a tick."""
     rows = await connection.fetch(_NUMBERED, at.isoformat(), most, timeout=TIMEOUT_S)
     first = [Finding(row["id"], row["promise"], row["user_id"], row["job_id"], row["finding"]) for row in rows]
     return Findings(first, rows[0]["violations"] if rows else 0)
 
 
 async def write_findings(connection: Connection, at: datetime, findings: Sequence[Finding]) -> None:
-    """Write what an audit found into the application's error log, each once."""
+    """Write what an audit found into the application's error log, each violation once."""
     await connection.execute(_WRITE, at.isoformat(), [asdict(one) for one in findings])

@@ -1,1 +1,1 @@
-"""Rows behind periodic tasks: ticks, and what each task writes."""
+"""Rows of periodic tasks: their ticks, and what each task reads and writes."""

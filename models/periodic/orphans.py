@@ -1,4 +1,4 @@
-"""Objects that Darkroom wrote and that no row names any more: pages of candidates, and what is reported and removed."""
+"""Orphans, objects of Darkroom's that no row names any more: pages of candidates, reports, and removals."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from models.job_tables.rendering import UNFINISHED, as_id, labels, types
 from models.job_tables.table import JobTable
 
 PAGE: Final = 50_000
-"""Rows of ours that a chunk goes through: their own job or picture, by primary key, answers for nearly all."""
+"""How many of our rows a chunk reads. For nearly all of them, their job or picture decides, by primary key."""
 
 APPLICATION_BRANCH: Final = "application_%"
-"""Revisions of the branch that makes the application's tables, as SQL's LIKE has it."""
+"""Pattern, for SQL's LIKE, of the revisions of the branch that makes the application's tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows of ours in their order.
+    """Some of our rows, in their order.
 
     Attributes:
         named: keys that their own job or picture names, or whose job is unfinished.
-        unnamed: the others.
+        unnamed: the other keys.
         last: where the next page begins; None after the last one.
     """
 
@@ -33,8 +33,8 @@ class Page:
     last: Any
 
 
-# What a job or a picture names itself is answered by primary keys. The result of a job that is still under way isn't
-# written to its row yet.
+#  Whether an object's own job or picture names it is found by primary keys. The result of a running job isn't written
+# to its row yet.
 def _is_named_by(table: JobTable) -> str:
     has_key = f"j.{table.key_column} = p.key OR " if table.key_column else ""
     return f"""WHEN p.job_type IN ({types(table)}) THEN EXISTS (
@@ -57,7 +57,7 @@ WITH page AS MATERIALIZED (
 SELECT p.key, p.sha256, p.size_bytes, p.written_at, {_IS_NAMED} AS is_named FROM page p ORDER BY p.key
 """
 
-# Objects from before darkroom.objects was kept: ours by their artifact alone, until it is over its retention.
+#  Objects from before darkroom.objects existed are known only by their artifact, until retention deletes that.
 _ARTIFACTS = f"""
 WITH page AS MATERIALIZED (
     SELECT a.job_type, a.job_id, a.key, a.sha256, a.bytes AS size_bytes, a.created_at AS written_at
@@ -72,13 +72,13 @@ FROM page p ORDER BY p.job_type, p.job_id
 
 
 async def object_page(connection: Connection, after: str, before: datetime, size: int = PAGE) -> Page:
-    """Return the next objects that were written before a time, in the order of their keys."""
+    """Return the next objects that were stored before a time, ordered by key."""
     rows = await connection.fetch(_OBJECTS, after, before, size, timeout=600)
     return _page(rows, size, rows[-1]["key"] if rows else None)
 
 
 async def artifact_page(connection: Connection, after: Sequence[str], before: datetime, size: int = PAGE) -> Page:
-    """Return the next pictures that only an artifact knows, written before a time, in the order of type and job."""
+    """Return the next pictures that only an artifact records, stored before a time, ordered by type and job."""
     rows = await connection.fetch(_ARTIFACTS, *after, before, size, timeout=600)
     return _page(rows, size, [rows[-1]["job_type"], rows[-1]["job_id"]] if rows else None)
 
@@ -93,7 +93,7 @@ def _page(rows: Sequence[Any], size: int, last: Any) -> Page:
 
 
 async def are_tables_ours(connection: Connection) -> bool:
-    """Say whether Darkroom made the application's tables; on another tool's, other programs store objects too."""
+    """Say whether Darkroom made the application's tables; otherwise other programs may store objects as well."""
     value: bool = await connection.fetchval(
         "SELECT EXISTS (SELECT FROM darkroom.alembic_version v WHERE v.version_num LIKE $1)", APPLICATION_BRANCH
     )
@@ -101,15 +101,15 @@ async def are_tables_ours(connection: Connection) -> bool:
 
 
 async def written_by_us(connection: Connection, keys: Collection[str]) -> set[str]:
-    """Return those of some keys that Darkroom wrote down."""
+    """Return those of some keys that Darkroom recorded."""
     rows = await connection.fetch("SELECT o.key FROM darkroom.objects o WHERE o.key = ANY ($1)", list(keys))
     return {row["key"] for row in rows}
 
 
 async def report_orphans(connection: Connection, found: Sequence[OwnObject], at: datetime) -> tuple[int, set[str]]:
-    """Report orphans; return how many are new, and the keys of those that an earlier run has reported.
+    """Report orphans; return how many are new, and the keys of those that an earlier run reported.
 
-    An object that was stored again since its report is new.
+    An object that was stored again since its report counts as new.
     """
     if not found:
         return 0, set()
@@ -136,7 +136,7 @@ async def report_orphans(connection: Connection, found: Sequence[OwnObject], at:
 
 
 async def withdraw_reports(connection: Connection, keys: Collection[str]) -> None:
-    """Take back the reports of objects that a row names again: a later run has to find them anew."""
+    """Withdraw the reports of objects that a row names again; a later run has to report them anew."""
     await connection.execute(
         "DELETE FROM darkroom.orphans o WHERE o.key = ANY ($1) AND o.removed_at IS NULL", list(keys)
     )
@@ -145,7 +145,7 @@ async def withdraw_reports(connection: Connection, keys: Collection[str]) -> Non
 async def note_removed(
     connection: Connection, removed: Sequence[OwnObject], foreign: Sequence[OwnObject], at: datetime
 ) -> None:
-    """Write down which orphans are gone from storage, and forget those and what is another program's by now."""
+    """Record which orphans are removed, and delete the records of these and of objects that aren't ours any more."""
     await connection.execute(
         "UPDATE darkroom.orphans o SET removed_at = $2 WHERE o.key = ANY ($1)", [one.key for one in removed], at
     )
@@ -161,7 +161,7 @@ WHERE o.removed_at IS NULL
 
 @dataclass(frozen=True, slots=True)
 class ReportedOrphans:
-    """How many orphans are reported and not removed, and their size together."""
+    """How many orphans are reported and not removed yet, and their total size."""
 
     orphans: int
     size_bytes: int

@@ -1,4 +1,4 @@
-"""Which objects the application's rows name: by key, by URL or anywhere in JSON."""
+"""Which objects the application's rows name: by key, by URL, or anywhere in JSON."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -11,10 +11,10 @@ from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import FINISHED, labels, last_write
 
 SCAN_TIMEOUT_S = 600
-"""Of one look through one table. Nothing is removed when it is over: the tick fails and says which table it was."""
+"""Time limit for searching one table. When it is exceeded, nothing is removed: the tick fails and names the table."""
 
-# Every column that holds text, JSON, a list of them, or fields of its own (a composite type). A view shows what a table
-# holds, and a partition what its table does.
+#  Every column that holds text, JSON, a list of them, or a composite type. Views and partitions are left out: their
+# tables are searched.
 _TEXT_COLUMNS = """
 SELECT c.relname::text AS table_name, a.attname::text AS column_name
 FROM pg_class c
@@ -29,9 +29,9 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f') A
 ORDER BY c.relname, a.attnum
 """
 
-# The name of an object is the last part of its key: of letters, digits, _ . = and -, and no other object has it. It is
-# looked for as a whole word, so that a key, a URL with whatever prefix and query, and JSON are all one thing. In a
-# URL's query even the slash and the equals sign may be percent-encoded, also twice. A full stop may end a sentence.
+#  The last part of an object's key consists of letters, digits, _ . = and -, and no other object has the same. It is
+# searched as a whole word, so that a key, a URL with any prefix and query, and JSON are found alike. In a URL's query
+# the slash and the equals sign may be percent-encoded, even twice. A full stop after the name may end a sentence.
 _NAMES = """
 SELECT DISTINCT w.word
 FROM public.{table} r
@@ -48,7 +48,7 @@ WHERE {condition} AND w.word IN (SELECT unnest($1::text[]))
 
 
 class ScanTimeoutError(Exception):
-    """A table couldn't be looked through in time, so nobody knows what it names."""
+    """Raised when a table couldn't be searched in time, so that it isn't known which objects it names."""
 
 
 async def named(
@@ -56,17 +56,17 @@ async def named(
 ) -> set[str]:
     """Return those of some keys that a row of the application names. The caller is in a transaction.
 
-    A key is taken for named when its last part stands anywhere in a column that can hold a key: rather one object too
-    many is kept than one that an order shows is removed.
+    A key counts as named when its last part stands anywhere in a column that can hold a key: it is better to keep one
+    object too many than to remove one that an order shows.
 
     Args:
-        connection: in a transaction, which is told to fail rather than to be shown a part of the rows.
-        keys: that Darkroom wrote.
-        without: table -> columns that are left out.
+        connection: in a transaction, which will fail rather than see only a part of the rows.
+        keys: keys that Darkroom wrote.
+        without: columns by table that aren't searched.
 
     Raises:
-        asyncpg.PostgresError: a table can't be read whole, so nobody knows.
-        ScanTimeoutError: a table is too large, or held by another program.
+        asyncpg.PostgresError: a table can't be read as a whole, so that it isn't known which objects it names.
+        ScanTimeoutError: a table is too large, or is locked by another program.
     """
     if not keys:
         return set()
@@ -104,7 +104,7 @@ async def finished_inputs(connection: Connection, keys: Collection[str], before:
 
 
 async def _require_every_row(connection: Connection) -> None:
-    """Have row-level security fail instead of hiding rows until the end of the transaction."""
+    """Let row-level security raise an error instead of hiding rows, until the end of the transaction."""
     await connection.execute("SET LOCAL row_security TO off")
 
 

@@ -1,4 +1,4 @@
-"""The tables of whose rows retention deletes by itself: the application's, and Darkroom's own."""
+"""The tables whose old rows retention deletes by default: some of the application's, and Darkroom's own."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,9 +15,9 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "verification_tokens": ("public.verification_tokens", "expires", "true"),
     "campaign_metrics_cache": ("public.campaign_metrics_cache", "expiresAt", "true"),
     "artifacts": ("darkroom.artifacts", "created_at", "true"),
-    # of jobs that are over: until then they are work in hand, and behind their end for people to read
+    #  kept until the job is over, because it may still need them, and some days longer for people to read
     "checkpoints": ("darkroom.checkpoints", "at", _JOB_IS_OVER),
-    # of a key that is forgotten a second submission is a new job
+    #  once a key is deleted, a second submission with it makes a new job
     "submissions": ("darkroom.submissions", "created_at", _JOB_IS_OVER),
     "pipeline_links": ("darkroom.pipeline_links", "at", _JOB_IS_OVER),
     "provider_calls": (
@@ -25,7 +25,7 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
         "started_at",
         "NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id AND q.job_type = t.job_type)",
     ),
-    # cells of days that are over and settled; those of 'epoch' are of no day: providers, budgets in all
+    #  cells of days that are over; those of 'epoch' belong to no day: limits of providers, and budgets in total
     "limits": (
         "darkroom.limits",
         "window_start",
@@ -33,7 +33,7 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
 }
 
-"""By its bare name each table's schema and name, its time column, and in SQL which rows `t` may go."""
+"""For each table its name with schema, its time column, and the SQL condition on `t` for rows that may be deleted."""
 
 WEEKLY: Final[Mapping[str, tuple[str, str, str]]] = {
     "stage_runs": (
@@ -43,4 +43,4 @@ WEEKLY: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "ticks": ("darkroom.ticks_default", "tick_at", "t.status IN ('finished', 'failed')"),
 }
-"""Logs of Darkroom in weekly partitions, as in TABLES; what their default partition caught goes row by row."""
+"""Darkroom's logs with weekly partitions, in the form of TABLES; rows in a default partition are deleted one by one."""

@@ -1,4 +1,4 @@
-"""Deleting what has been kept for long enough: rows in chunks, weeks of our own logs whole."""
+"""Retention: deletion of old rows in chunks, and of whole weekly partitions of our own logs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,29 +9,29 @@ from models.connections import Connection
 from models.job_tables.registry import JOB_TABLES
 
 BRIEF_LOCK_MS: Final = 150
-"""How long a drop may stand in the queue for a table that every worker writes: all who come later wait behind it."""
+"""How long dropping a partition may wait for its table's lock; every worker that writes the table waits behind it."""
 
 WEEKS_AHEAD: Final = 5
 
 
 class UnusablePolicyError(Exception):
-    """A retention policy names a column that isn't there or is no time; the message says which."""
+    """Raised when a retention policy names a column that is missing or holds no time; the message says which."""
 
 
 class ForbiddenPolicyError(ValueError):
-    """A policy names what is never deleted, or what takes such rows along; the message says which."""
+    """Raised when a policy's deletions could reach rows that are never deleted; the message says by which tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which rows of a table are over.
+    """Which rows of a table are old enough to delete.
 
     Attributes:
-        table: with its schema.
-        column: the time from which they are kept.
-        age: for how long.
-        where: SQL that holds for rows that may go; `t` is the row.
-        is_ours: a policy that Darkroom has by itself. Of another one nobody has looked whether the table holds money.
+        table: the table with its schema.
+        column: the column of the time from which rows are kept.
+        age: how long rows are kept.
+        where: SQL condition on `t`, the row, for rows that may be deleted.
+        is_ours: whether it is a default policy. Other policies are checked for tables that hold money.
     """
 
     table: str
@@ -43,14 +43,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows a chunk deleted, and the last one's time as text, where the next chunk goes on; None at the end."""
+    """How many rows a chunk deleted, and the last one's time, as text, where the next chunk begins; None at the end."""
 
     deleted: int
     last: str | None
 
 
-# From a table to every table of whose rows a deletion takes some along, or changes some: by foreign keys, transitively
-# where they cascade, and up and down a table's partitions. `is_kept` by name; by its columns only the table itself.
+#  From a table to every table of which a deletion also deletes or changes rows: by foreign keys, transitively where
+# they cascade, and between a table and its partitions. `is_kept` is decided by name, and only for the table itself by
+# columns.
 _TAKES_ALONG = """
 WITH RECURSIVE reached (oid, path) AS (
     SELECT c.oid, ARRAY[c.relname::text] FROM pg_class c WHERE c.oid = to_regclass($1)
@@ -78,15 +79,15 @@ FROM reached r JOIN pg_class c ON c.oid = r.oid ORDER BY cardinality(r.path), r.
 
 
 async def require_allowed(connection: Connection, policy: Policy, kept: Iterable[str]) -> None:
-    """See that no deletion by a policy can reach money, an audit or work in hand (promise I11).
+    """Check that deletions by a policy can't reach money, audits or unfinished jobs (promise I11).
 
     Args:
-        connection: any; nothing is locked.
-        policy: whose table need not be there.
-        kept: bare names of tables of which no row is ever deleted or changed by retention; job tables are added.
+        connection: any connection; nothing is locked.
+        policy: a policy, whose table need not exist.
+        kept: bare names of tables of which retention must not delete or change a row; job tables are added.
 
     Raises:
-        ForbiddenPolicyError: it can; says by which tables.
+        ForbiddenPolicyError: they can; the message says by which tables.
     """
     never = [*kept, *(table.relation for table in JOB_TABLES)]
     for row in await connection.fetch(_TAKES_ALONG, policy.table, never):
@@ -106,7 +107,7 @@ async def require_allowed(connection: Connection, policy: Policy, kept: Iterable
 
 
 async def _boundary(connection: Connection, policy: Policy) -> str:
-    """Return `$1` as the column's own type: the application's columns are UTC without a zone.
+    """Return `$1` as SQL in the column's own type: the application's columns are UTC without a zone.
 
     Raises:
         UnusablePolicyError: there is no such column, or it holds no time.
@@ -127,14 +128,14 @@ async def _boundary(connection: Connection, policy: Policy) -> str:
 
 
 async def prune(connection: Connection, policy: Policy, at: datetime, after: str | None, most: int) -> Pruned:
-    """Delete the oldest rows that are over and that nobody has locked.
+    """Delete the oldest rows that are old enough and that nobody has locked.
 
     Raises:
-        UnusablePolicyError: the table or the column isn't there.
+        UnusablePolicyError: the table or the column is missing.
     """
     boundary = await _boundary(connection, policy)
     column = f't."{policy.column}"'
-    # from where the chunk before ended: the index begins with entries that it left dead
+    #  begin where the chunk before ended: the index still has entries for the rows that it deleted
     since = (
         f"AND {column} >= ($3::text)::timestamptz"
         if "timestamptz AT" not in boundary
@@ -159,7 +160,7 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
     )
     if row is None:
         raise AssertionError("unreachable: a SELECT without FROM has a row")
-    # a trigger may keep rows without a word: what it keeps isn't found over and over
+    #  a trigger may silently keep rows; those aren't found again and again
     is_stuck = row["deleted"] == 0 and row["last"] == after
     return Pruned(row["deleted"], row["last"] if row["found"] == most and not is_stuck else None)
 
@@ -167,10 +168,10 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
 async def next_rows(
     connection: Connection, policy: Policy, at: datetime, after: Sequence[str] | None, most: int
 ) -> list[list[str]]:
-    """Return the oldest rows that are over, behind one of them, as time, partition and place: three texts each.
+    """Return the oldest rows that are old enough, after a given one, as three texts each: time, partition and place.
 
     Raises:
-        UnusablePolicyError: the table or the column isn't there.
+        UnusablePolicyError: the table or the column is missing.
     """
     boundary, column = await _boundary(connection, policy), f't."{policy.column}"'
     of_column = "$3::text::timestamp" if "AT TIME ZONE" in boundary else "$3::text::timestamptz"
@@ -188,7 +189,7 @@ async def next_rows(
 
 
 async def prune_rows(connection: Connection, policy: Policy, at: datetime, rows: Sequence[Sequence[str]]) -> int:
-    """Delete some rows of `next_rows` that are over still and that nobody has locked; return how many."""
+    """Delete those rows of `next_rows` that are still old enough and that nobody has locked; return how many."""
     boundary, column = await _boundary(connection, policy), f't."{policy.column}"'
     return len(
         await connection.fetch(
@@ -212,10 +213,10 @@ async def prune_rows(connection: Connection, policy: Policy, at: datetime, rows:
 
 
 async def count_prunable(connection: Connection, policy: Policy, at: datetime) -> int:
-    """Count the rows that are over.
+    """Count the rows that are old enough to delete.
 
     Raises:
-        UnusablePolicyError: the table or the column isn't there.
+        UnusablePolicyError: the table or the column is missing.
     """
     boundary = await _boundary(connection, policy)
     return int(
@@ -228,18 +229,18 @@ async def count_prunable(connection: Connection, policy: Policy, at: datetime) -
 
 
 async def add_weeks(connection: Connection, log: str, at: datetime) -> int:
-    """Make the partitions of the coming weeks; return how many are new."""
+    """Create the partitions of the coming weeks; return how many are new."""
     await connection.execute(f"SET LOCAL lock_timeout = {BRIEF_LOCK_MS}")
     return int(await connection.fetchval("SELECT darkroom.add_weeks($1, $2, $3)", log, at, WEEKS_AHEAD))
 
 
 async def drop_week(connection: Connection, log: str, before: datetime) -> str | None:
-    """Drop the oldest week that ended before a time and that nothing unfinished refers to; return its name."""
+    """Drop the oldest partition that ended before a time and that nothing unfinished refers to; return its name."""
     await connection.execute(f"SET LOCAL lock_timeout = {BRIEF_LOCK_MS}")
     name: str | None = await connection.fetchval("SELECT darkroom.drop_week($1, $2)", log, before)
     return name
 
 
 async def count_weeks(connection: Connection, log: str, before: datetime) -> int:
-    """Count the weeks that would be dropped."""
+    """Count the weekly partitions that would be dropped."""
     return int(await connection.fetchval("SELECT count(*) FROM darkroom.finished_weeks($1, $2)", log, before))

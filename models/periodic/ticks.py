@@ -1,4 +1,4 @@
-"""Ticks: a row for each time at which a periodic task is due, locked by whoever works on it."""
+"""Ticks: one row for each time at which a periodic task is due. A scheduler locks a tick's row while it works on it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, Final
 from models.connections import Connection
 
 MOST_FAILURES: Final = 5
-"""After so many a tick is over, so that the next ones get their turn."""
+"""How many chunks of a tick may fail before the tick is given up, so that later ticks run."""
 
 Cursor = dict[str, Any]
 
@@ -25,7 +25,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleState:
-    """What the database knows of a schedule: until when ticks were made, an operator's changes, work left over."""
+    """What is stored of a schedule: until when its ticks exist, an operator's changes, and its unfinished ticks."""
 
     planned_until: datetime | None
     changes: dict[str, Any]
@@ -41,7 +41,7 @@ FROM unnest($1::text[]) n (name) LEFT JOIN darkroom.schedules s ON s.name = n.na
 
 
 async def schedule_states(connection: Connection, names: Sequence[str]) -> dict[str, ScheduleState]:
-    """Return what is known of schedules, by name."""
+    """Return what is stored of schedules, by name."""
     return {
         row["name"]: ScheduleState(
             row["planned_until"], row["changes"] if isinstance(row["changes"], dict) else {}, row["has_unfinished"]
@@ -58,9 +58,9 @@ ON CONFLICT (key) DO UPDATE SET value = s.value || excluded.value, updated_at = 
 
 
 async def change_schedule(connection: Connection, name: str, *, is_paused: bool) -> bool:
-    """Record that an operator pauses a schedule or lets it go on; return whether it was paused before.
+    """Record that an operator pauses a schedule or lets it continue; return whether it was paused before.
 
-    Inside the caller's transaction, whose lock keeps two operators apart.
+    In the caller's transaction, whose lock keeps two operators from doing it at once.
     """
     key = f"schedule:{name}"
     was_paused = await connection.fetchval(_LOCK_CHANGES, key) is True
@@ -69,12 +69,12 @@ async def change_schedule(connection: Connection, name: str, *, is_paused: bool)
 
 
 async def begin_schedule(connection: Connection, name: str, now: datetime) -> None:
-    """Note that a schedule exists from now on: what was due before is nobody's."""
+    """Record that a schedule exists from now on, so that no ticks are made for the time before."""
     await connection.execute("INSERT INTO darkroom.schedules VALUES ($1, $2) ON CONFLICT DO NOTHING", name, now)
 
 
 async def lock_schedule(connection: Connection, name: str) -> datetime | None:
-    """Lock a schedule and return until when its ticks were made; None if another scheduler has it."""
+    """Lock a schedule and return until when its ticks exist; None if another scheduler has locked it."""
     value: datetime | None = await connection.fetchval(
         "SELECT planned_until FROM darkroom.schedules WHERE name = $1 FOR UPDATE SKIP LOCKED", name
     )
@@ -82,7 +82,7 @@ async def lock_schedule(connection: Connection, name: str) -> datetime | None:
 
 
 async def add_ticks(connection: Connection, name: str, times: Sequence[datetime], planned_until: datetime) -> int:
-    """Write ticks, each once, and until when they are complete; return how many are new. The caller has the lock."""
+    """Insert ticks, each once, and record until when they exist; return how many are new. The caller has the lock."""
     added = await connection.fetch(
         """INSERT INTO darkroom.ticks (task, tick_at) SELECT $1, at FROM unnest($2::timestamptz[]) at ORDER BY at
            ON CONFLICT DO NOTHING RETURNING 1""",
@@ -94,7 +94,10 @@ async def add_ticks(connection: Connection, name: str, times: Sequence[datetime]
 
 
 async def open_tick(connection: Connection, name: str, at: datetime) -> None:
-    """Make an extra tick at a time; one that has ended begins anew, one that is under way is left alone."""
+    """Insert an extra tick at a time.
+
+    A tick of that time that has ended begins anew; an unfinished one isn't changed.
+    """
     await connection.execute(
         """INSERT INTO darkroom.ticks AS t (task, tick_at) VALUES ($1, $2)
            ON CONFLICT (task, tick_at) DO UPDATE
@@ -106,7 +109,7 @@ async def open_tick(connection: Connection, name: str, at: datetime) -> None:
     )
 
 
-# In the order of ticks: the first unfinished one, and nothing while another scheduler has it.
+#  Ticks are worked on in their order: this is the first unfinished one, or none while another scheduler has locked it.
 _LOCK = """
 SELECT t.tick_at, t.cursor, t.counts FROM darkroom.ticks t
 WHERE t.task = $1 AND t.status IN ('pending', 'running')
@@ -118,17 +121,17 @@ FOR UPDATE SKIP LOCKED
 
 
 async def lock_tick(connection: Connection, name: str, at: datetime | None = None) -> Tick | None:
-    """Lock a task's first unfinished tick, or the one at a time, until the transaction ends.
+    """Lock a task's first unfinished tick, or the one at a given time, until the transaction ends.
 
     Returns:
-        None if there is none, another scheduler works on it, or it waits for its next try.
+        The tick; None if there is none, another scheduler works on it, or it waits for its next try.
     """
     row = await connection.fetchrow(_LOCK, name, at)
     return None if row is None else Tick(name, row["tick_at"], row["cursor"], row["counts"])
 
 
 async def save_progress(connection: Connection, tick: Tick, cursor: Cursor | None, counts: Mapping[str, int]) -> None:
-    """Write how far a tick has come, in the transaction of the chunk; no cursor means that it has finished."""
+    """Record how far a tick has come, in its chunk's transaction. A cursor of None means that it has finished."""
     await connection.execute(
         """UPDATE darkroom.ticks
            SET status = CASE WHEN $3::jsonb IS NULL THEN 'finished' ELSE 'running' END, cursor = $3, counts = $4,
@@ -143,7 +146,7 @@ async def save_progress(connection: Connection, tick: Tick, cursor: Cursor | Non
 
 
 async def save_failure(connection: Connection, name: str, at: datetime, error: str) -> bool:
-    """Write that a chunk of a tick failed; return whether the tick is over by that."""
+    """Record that a chunk of a tick failed; return whether the tick is given up."""
     return bool(
         await connection.fetchval(
             """UPDATE darkroom.ticks
@@ -162,7 +165,7 @@ async def save_failure(connection: Connection, name: str, at: datetime, error: s
 
 @dataclass(frozen=True, slots=True)
 class LastTick:
-    """How a task ran last: its tick that ended last, if any, and the error of one that is being tried again."""
+    """How a task last ran: its last tick that ended, if any, and the error of one that is being retried."""
 
     last_run: datetime | None
     last_counts: Mapping[str, int] | None
@@ -184,7 +187,7 @@ LEFT JOIN LATERAL (SELECT error FROM darkroom.ticks u
 
 
 async def last_ticks(connection: Connection, names: Sequence[str]) -> dict[str, LastTick]:
-    """Return how each task ran last, by its name."""
+    """Return how each task last ran, by its name."""
     return {
         row["name"]: LastTick(row["last_run"], row["last_counts"], row["last_duration_s"], row["last_error"])
         for row in await connection.fetch(_LAST, list(names))
@@ -198,7 +201,7 @@ WHERE t.task = $1 AND t.tick_at = $2
 
 
 async def counts_at_end(connection: Connection, name: str, at: datetime) -> dict[str, int] | None:
-    """Return what a tick has counted once it is over or its row is gone; None while somebody works on it."""
+    """Return what a tick has counted once it has ended or its row is gone; None while it is worked on."""
     row = await connection.fetchrow(_END, name, at)
     if row is None:
         return {}

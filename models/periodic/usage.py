@@ -1,4 +1,4 @@
-"""Usage by user and month and cost by day, computed from the facts, and warnings of limits that usage has passed."""
+"""Usage by user and month, and costs by day, computed from their records; and warnings when usage passes a limit."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -10,7 +10,7 @@ UsageLimits: TypeAlias = Mapping[Any, float]
 """How much of a measure a user may use in a month before warnings are written, by the measure's name."""
 
 TIMEOUT_S: Final = 900
-"""How long a month may take."""
+"""Seconds that computing one month may take."""
 
 _USAGE: Final = "SELECT darkroom.roll_up_usage($1)"
 _COSTS: Final = "SELECT darkroom.roll_up_costs($1)"
@@ -19,18 +19,18 @@ _WARN: Final = "SELECT darkroom.warn_of_usage($1, $2, $3)"
 
 
 async def roll_up_month(connection: Connection, first_day: date) -> tuple[int, int]:
-    """Compute a month; return how many rows changed of users' usage and of days' costs."""
+    """Compute one month; return how many rows changed in users' usage and in daily costs."""
     users: int = await connection.fetchval(_USAGE, first_day, timeout=TIMEOUT_S)
     days: int = await connection.fetchval(_COSTS, first_day, timeout=TIMEOUT_S)
     return users, days
 
 
 async def users_past_limits(connection: Connection, first_day: date, limits: UsageLimits) -> Sequence[str]:
-    """Return the ids of users whose usage of a month has passed a threshold of a limit."""
+    """Return the ids of users whose usage in a month has passed 80 % or 100 % of a limit."""
     return [row["user_id"] for row in await connection.fetch(_PASSED, first_day, limits)]
 
 
 async def warn_of_usage(connection: Connection, first_day: date, limits: UsageLimits, user_ids: Sequence[str]) -> int:
-    """Write the warnings of some users that aren't written yet; return how many."""
+    """Write the warnings for some users that don't exist yet; return how many."""
     warnings: int = await connection.fetchval(_WARN, first_day, limits, user_ids)
     return warnings

@@ -1,4 +1,4 @@
-"""Vouchers whose date has passed, or whose uses are spent."""
+"""Vouchers whose date has passed, or whose uses are all spent."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Final
 from models.connections import Connection
 
 COLUMNS: Final = ("id", "status", "expiresAt", "currentUses", "maxUses", "updatedAt")
-"""What the statements read of `public.vouchers`."""
+"""The columns of `public.vouchers` that the statements read."""
 
 _IS_OVER: Final = """v.status = 'ACTIVE' AND (v."expiresAt" <= $1 OR v."currentUses" >= v."maxUses")"""
 _NEXT: Final = f"SELECT v.id FROM public.vouchers v WHERE {_IS_OVER} AND v.id > $3 ORDER BY v.id LIMIT $2"
@@ -32,12 +32,12 @@ FROM public.vouchers v WHERE {_IS_OVER}
 
 
 async def vouchers_over(connection: Connection, at_utc: datetime, after: str, most: int) -> Sequence[str]:
-    """Return the ids of the next vouchers after one that are over at a time."""
+    """Return the ids of the vouchers after `after` that are over at a time."""
     return [row["id"] for row in await connection.fetch(_NEXT, at_utc, most, after)]
 
 
 async def end_vouchers(connection: Connection, at_utc: datetime, ids: Sequence[str]) -> dict[str, int]:
-    """End those of some vouchers that are over and that nobody holds; count `expired` and `depleted`."""
+    """End those of some vouchers that are over and that nobody has locked; count `expired` and `depleted`."""
     return dict(await connection.fetchrow(_EXPIRE, at_utc, ids) or {})
 
 

@@ -359,8 +359,7 @@ async def adopt_jobs(
     """Queue unfinished jobs without a queue row, and delete queue rows without a job; return how many of each.
 
     On tables that another tool made, nothing is queued before `db upgrade --take-over`. Nobody is charged. Jobs that
-    are
-    too old are left to `models.queue.unqueued`.
+    are too old are left to `models.queue.unqueued`.
 
     Args:
         database: where the jobs are.

@@ -1,9 +1,8 @@
 """Unfinished jobs without a queue row: young ones are adopted into the queue, and too old ones are ended.
 
 Such jobs belonged to another worker, came with a restored backup, or lost their queue rows when the queue was
-truncated.
-`models.queue.rescue.adopt_jobs` queues the young ones. This module ends the old ones, and takes over the jobs of
-tables that another tool made.
+truncated. `models.queue.rescue.adopt_jobs` queues the young ones. This module ends the old ones, and takes over the
+jobs of tables that another tool made.
 """
 
 from collections.abc import Sequence

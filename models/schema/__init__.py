@@ -1,1 +1,1 @@
-"""The schema: migrations, and what `db upgrade` makes and `db check` looks for."""
+"""The schema: migrations, what `db upgrade` creates, and what `db check` compares."""
