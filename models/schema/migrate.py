@@ -1,7 +1,7 @@
-"""Bring a database to what this Darkroom needs, and say whether it is there (`darkroom db upgrade`, `db check`).
+"""Migration of a database to this release, and checks whether it is migrated (`darkroom db upgrade`, `db check`).
 
-Each function takes an engine of the caller's, or a URL; the URL's connections are closed before it returns.
-One transaction holds everything that an upgrade does, so that a refused one leaves nothing behind.
+Each function takes the caller's engine or a URL; connections that it opens by a URL are closed before it returns.
+An upgrade is one transaction, so that a refused one leaves nothing behind.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from models.connections import DatabaseLostError, losses_translated
 from models.loss_words import loss_words
 from models.schema.migrations import comments, grants, installation, problems, repeatable, session, tables, triggers
 from models.schema.migrations.adoption import require_usable_tables
-from models.schema.migrations.errors import DatabaseBusyError, NotReadyError, RightsMissingError, TableHeldError
+from models.schema.migrations.errors import DatabaseBusyError, NotReadyError, RightsMissingError, TableLockedError
 from models.schema.migrations.installation import Mode, Recorded
 from models.schema.migrations.problems import Problem
 from models.schema.migrations.requirements import (
@@ -40,30 +40,30 @@ from models.schema.migrations.sequences import set_past_tables
 Result = TypeVar("Result")
 
 ADVISORY_LOCK: Final = 0x6461726B726F6F6D
-"""'darkroom' in ASCII: one migration at a time in a database, whoever starts it."""
+"""Key of the advisory lock ('darkroom' in ASCII) that lets one migration at a time run in a database."""
 
 TURN_TIMEOUT_S: Final = 600
 """How long to wait for another migration of the same database."""
 
 LOCK_ATTEMPTS: Final = 6
 LOCK_CONFLICTS: Final = frozenset({"55P03", "40P01", "40001"})
-"""SQLSTATEs of a lock not given in time, a deadlock and a serialization failure: nothing happened, try again."""
+"""SQLSTATEs of a lock timeout, a deadlock and a serialization failure, after which the upgrade is tried again."""
 
 UNREACHABLE: Final = frozenset({"57P03", "57P01", "57P02", "53300", "3D000"})
-"""SQLSTATEs of a server that starts, stops or is full, and of a database that isn't created yet."""
+"""SQLSTATEs of a server that is starting, stopping or full, and of a database that doesn't exist yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:
-    """What an upgrade found and did.
+    """The state that an upgrade found, and what it did.
 
     Attributes:
-        is_adopted: the application's tables are another tool's; only our own schema was applied.
-        applied: revisions applied by this call, oldest first; empty when all was there.
-        mode: who charges, as recorded now.
-        mode_before: as recorded before this call; None at the first.
-        opening_balances: how many were recorded by this call.
-        sequences: those that this call set past their tables.
+        is_adopted: whether another tool made the application's tables, so that only our own schema was applied.
+        applied: revisions applied by this call, oldest first; empty if the database was at the newest.
+        mode: the mode of money that is recorded now.
+        mode_before: the mode that was recorded before this call; None at the first upgrade.
+        opening_balances: how many opening balances were recorded by this call.
+        sequences: sequences that this call moved past the ids in their tables.
         replaced: functions, views, triggers and parts of tables that this call made or dropped, by their labels.
     """
 
@@ -91,37 +91,37 @@ async def upgrade(
     grant_read_role: str | None = None,
     with_application: bool = False,
 ) -> UpgradeResult:
-    """Bring a database to head and record how its triggers are to charge. Idempotent, and safe from several processes.
+    """Migrate a database to this release, and record its triggers' settings. Idempotent; several processes may run it.
 
-    An empty database gets both branches; where another tool made the tables, they are checked and only our own schema
-    is applied.
+    An empty database gets both branches. Where another tool made the application's tables, they are checked and only
+    our own schema is applied.
 
     Args:
         engine_or_url: with the rights to create a schema, and triggers on the application's tables.
-        mode: who charges; None keeps what is recorded, and means managed for tables that we make.
+        mode: the mode of money; None keeps the recorded one, and means managed for tables that we make.
         prices: tokens by tier, for each of the four.
         cost_column: the name of the cost's column in both job tables.
         max_retries: attempts after the first for jobs whose table has no such column.
-        regeneration: what users earn back, as `Settings.regeneration_terms` says; None keeps what is recorded.
-        link_pipelines: `owner` or `trust`, for jobs that are inserted; None means trust where another tool made the
-            tables, since its application checks tokens by itself, and owner on our own.
-        models: which models may be asked, as `pipelines.providers.terms` says; None keeps what is recorded.
-        fetch_allow_loopback: workers fetch from this machine's own addresses, too; None keeps what is recorded.
-        grant_role: a role that is to be allowed to submit, cancel and poll by our SQL functions.
-        grant_read_role: a role that is to be allowed to poll.
-        with_application: make the application's tables also where `public` holds relations of somebody else.
+        regeneration: the terms of regeneration, as `Settings.regeneration_terms` returns; None keeps the recorded ones.
+        link_pipelines: `owner` or `trust`, for inserted jobs. None means trust where another tool made the tables, as
+            its application checks share tokens itself, and owner on our own.
+        models: the models that may be asked, as `pipelines.providers.terms` returns; None keeps the recorded ones.
+        fetch_allow_loopback: whether workers may fetch from loopback addresses; None keeps the recorded value.
+        grant_role: a role to allow submitting, cancelling and polling by our SQL functions.
+        grant_read_role: a role to allow polling.
+        with_application: make the application's tables even where `public` holds relations of another program.
 
     Raises:
-        ModeRequiredError: another tool's tables, and a mode is neither given nor recorded.
-        ModeChangeError: another mode than the recorded one while jobs are queued.
-        InvalidSettingError: a mode, price or cost column that can't be.
+        ModeRequiredError: another tool made the tables, and a mode is neither given nor recorded.
+        ModeChangeError: the mode differs from the recorded one while jobs are queued.
+        InvalidSettingError: the mode, a price or the cost column is invalid.
         UnusableSchemaError: another tool's tables lack what Darkroom needs.
-        HiddenRowsError: row-level security keeps rows of a table from Darkroom's role.
-        UnrelatedRelationsError: `public` holds somebody else's relations, and no application.
+        HiddenRowsError: row-level security hides rows of a table from Darkroom's role.
+        UnrelatedRelationsError: `public` holds another program's relations, and no application.
         NewerDatabaseError: a newer Darkroom has migrated this database.
-        RoleNotFoundError: there is no such role.
+        RoleNotFoundError: the role doesn't exist.
         UnsupportedServerError: PostgreSQL is older than 14.
-        DatabaseBusyError: someone held a lock for too long, several times.
+        DatabaseBusyError: another program held a lock for too long, several times.
     """
     installation.require_valid_settings(mode, prices)
 
@@ -149,18 +149,18 @@ async def upgrade(
 
 
 async def downgrade(engine_or_url: AsyncEngine | str, branch: str) -> None:
-    """Take one branch (`darkroom`, or `application` with everything in its tables) down to nothing.
+    """Remove one branch: `darkroom`, or `application` with all data in its tables.
 
     Raises:
-        DatabaseBusyError: someone held a lock for too long, several times.
+        DatabaseBusyError: another program held a lock for too long, several times.
     """
     await _in_turn(engine_or_url, lambda connection: session.downgrade_branch(connection, branch))
 
 
 async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
-    """Say what is wrong with a database: everything that should be there is compared. Nothing wrong, nothing returned.
+    """Return what is wrong with a database, compared with what this release makes; empty if nothing is.
 
-    A server that can't be reached is a problem too, and no error.
+    A server that can't be reached is returned as a problem, not raised.
     """
     try:
         async with _engine(engine_or_url) as engine, _connected(engine) as connection, connection.begin():
@@ -172,7 +172,7 @@ async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
 
 
 async def recorded(engine_or_url: AsyncEngine | str) -> Recorded | None:
-    """Return mode, prices and cost column as the triggers see them; None before the first upgrade."""
+    """Return the mode, prices and cost column that the triggers use; None before the first upgrade."""
     async with _engine(engine_or_url) as engine, _connected(engine) as connection:
         return await connection.run_sync(installation.recorded)
 
@@ -184,17 +184,17 @@ async def wait_until_ready(
     poll_s: float = 1.0,
     on_wait: Callable[[Sequence[Problem]], None] | None = None,
 ) -> None:
-    """Return once a process may work on this database: it waits for the migration, and for the server itself.
+    """Return once a process may work on this database: wait for the migration, and for the server itself.
 
     Args:
         engine_or_url: the database.
-        timeout_s: None waits for as long as it takes.
+        timeout_s: None waits without a limit.
         poll_s: the pause between two looks.
         on_wait: called after each look that found a reason to wait.
 
     Raises:
-        NotReadyError: the time is over; says what was still wrong.
-        RightsMissingError: the role lacks rights, which no waiting gives it.
+        NotReadyError: the time limit is exceeded; the message says what was still wrong.
+        RightsMissingError: the role lacks rights, which waiting won't change.
     """
     started = time.monotonic()
     while True:
@@ -223,7 +223,7 @@ def _upgrade(
     require_server(connection)
     require_role(connection, grant_role)
     require_role(connection, grant_read_role)
-    require_rows_shown(connection)  # what an installation has recorded decides what follows
+    require_rows_shown(connection)  # the upgrade depends on what is recorded, so no row of it may be hidden
     problems.require_known_revisions(connection)
     held = grants.held(connection)
     keep_role_out_of_our_schema(connection)
@@ -251,14 +251,14 @@ def _upgrade(
         installation.record(connection, key, value)
     installation.record(connection, "is_adopted", is_adopted)
     installation.record_installation(connection)
-    grants.give_again(connection, held)
+    grants.restore_grants(connection, held)
     grants.grant(connection, grants.PRODUCERS, grant_role)
     grants.grant(connection, grants.READERS, grant_read_role)
     opening_balances = _record_opening_balances(connection, before, now_mode)
     changed = triggers.apply(connection, cost_column)
     if any(label.startswith("user_token_balances.") for label in changed):
         opening_balances += _record_opening_balances(connection, before, now_mode)
-    dropped = repeatable.drop_left_over(connection, cost_column)
+    dropped = repeatable.drop_obsolete(connection, cost_column)
     comments.apply(connection, cost_column)
     return UpgradeResult(
         is_adopted=is_adopted,
@@ -272,7 +272,7 @@ def _upgrade(
 
 
 def _between(branch: tuple[str, ...], before: frozenset[str], after: frozenset[str]) -> tuple[str, ...]:
-    """Return a branch's revisions that lie after the head before and up to the head after."""
+    """Return a branch's revisions after the head before the upgrade, up to the head after it."""
 
     def height(stamped: frozenset[str]) -> int:
         return max((number for number, revision in enumerate(branch, 1) if revision in stamped), default=0)
@@ -281,28 +281,31 @@ def _between(branch: tuple[str, ...], before: frozenset[str], after: frozenset[s
 
 
 def _record_opening_balances(connection: Connection, before: Recorded | None, mode: Mode) -> int:
-    # while somebody else charged, balances moved as they liked: what was recorded before that says nothing now
+    #  while another program charged, Darkroom didn't see changes of balances: what was recorded before no longer holds
     if before is not None and before.mode != "managed" and mode == "managed":
         connection.execute(text("DELETE FROM darkroom.opening_balances"))
     return connection.scalar(text("SELECT darkroom.record_opening_balances()")) or 0
 
 
 async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection], Result]) -> Result:
-    """Run in one transaction, after every other migration of this database and of this process."""
+    """Run in one transaction, after all other migrations of this database and in this process."""
     retrying = AsyncRetrying(
-        retry=retry_if_exception(lambda error: _sqlstate(error) in LOCK_CONFLICTS or isinstance(error, TableHeldError)),
+        retry=retry_if_exception(
+            lambda error: _sqlstate(error) in LOCK_CONFLICTS or isinstance(error, TableLockedError)
+        ),
         stop=stop_after_attempt(LOCK_ATTEMPTS),
         wait=wait_random_exponential(max=5),
     )
 
     async def attempt() -> Result:
         async with _connected(engine) as plain:
-            # every statement must see what the migration before us committed while we waited
+            #  every statement must see what an earlier migration committed while this one waited
             connection = await plain.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
                 await connection.execute(text(f"SET LOCAL lock_timeout TO '{TURN_TIMEOUT_S}s'"))
                 await connection.execute(text("SET LOCAL statement_timeout TO 0"))
-                # of the transaction, not of the session: a transaction pooler would leave that one behind
+                #  of the transaction, not of the session, because a transaction pooler would keep that one for other
+                # clients
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
                 await connection.run_sync(session.set_timeouts)
                 return await connection.run_sync(run)
@@ -319,11 +322,11 @@ _alembic_in_use = threading.Lock()
 
 @asynccontextmanager
 async def _alembic_turn() -> AsyncIterator[None]:
-    """Hold alembic, whose `op` and `context` are the process's: two migrations in it would mix them up.
+    """Hold the lock on alembic, whose `op` and `context` are global: two migrations in one process would mix them up.
 
-    A lock of threading, polled, because an asyncio lock belongs to one event loop.
+    It is a threading lock that is polled, because an asyncio lock belongs to one event loop.
     """
-    while not _alembic_in_use.acquire(blocking=False):  # noqa: ASYNC110 - an event belongs to one loop as well
+    while not _alembic_in_use.acquire(blocking=False):  # noqa: ASYNC110 - an event would belong to one event loop too
         await asyncio.sleep(0.05)
     try:
         yield
@@ -346,7 +349,7 @@ async def _engine(engine_or_url: AsyncEngine | str) -> AsyncIterator[AsyncEngine
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Lend a connection; only what happens while it is opened means that the database can't be reached."""
+    """Lend a connection. Only an error while it is opened means that the database can't be reached."""
     with losses_translated():
         connection = await engine.connect()
     try:
@@ -362,13 +365,13 @@ def _is_unreachable(error: Exception) -> bool:
 
 
 def original_of(error: BaseException) -> BaseException:
-    """Return the driver's own error of one that SQLAlchemy wrapped, or that says that the database is lost."""
+    """Return the driver's own error behind one that SQLAlchemy wrapped or that reports a lost database."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error
 
 
 def _sqlstate(error: BaseException) -> str | None:
-    """Return the SQLSTATE of an error of SQLAlchemy's or of the driver's own, which a script raises."""
+    """Return the SQLSTATE of an error of SQLAlchemy's, or of the driver's own, which scripts raise."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return getattr(original, "sqlstate", None)

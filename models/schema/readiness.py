@@ -1,7 +1,7 @@
-"""A quick look at whether a database is migrated, by one statement, for commands that only read and change rows.
+"""A quick check, by one statement, whether a database is migrated, for commands that only read and change rows.
 
-`models.schema.migrate.check` compares everything that should be there, and takes a second of CPU for it and for
-importing alembic. Where this look isn't content, that one says why.
+`models.schema.migrate.check` compares everything, and takes a second of CPU for it and for importing alembic. Where
+this quick check fails, commands run the full one to say why.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any, Final
 from models.connections import Connection
 
 HEADS: Final = frozenset({"application_0002", "darkroom_0004"})
-"""The newest revision of each branch; a database whose tables another tool made has only our own."""
+"""The newest revision of each branch. A database whose tables another tool made has only our own branch."""
 
 OWN_HEAD: Final = "darkroom_0004"
 
@@ -23,11 +23,11 @@ FROM darkroom.settings s WHERE s.key IN ('mode', 'prices', 'cost_column', 'insta
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What `db upgrade` recorded, as far as commands need it.
+    """The settings recorded by `db upgrade` that commands need.
 
     Attributes:
-        mode: who charges.
-        installation: what tells this database's wake-ups from those of others on the same broker.
+        mode: the mode of money.
+        installation: id that distinguishes this database's wake-ups from those of others on the same broker.
     """
 
     mode: str
@@ -35,13 +35,13 @@ class Installed:
 
 
 async def quick_look(connection: Connection) -> Installed | None:
-    """Return what is recorded in a database of this release; None where a full check must say what is wrong with it.
+    """Return what is recorded in a database of this release; None where a full check must say what is wrong.
 
     Raises:
-        asyncpg.PostgresError: there is no such schema, or the role may not look at it.
+        asyncpg.PostgresError: the schema doesn't exist, or the role may not use it.
     """
     row = await connection.fetchrow(_LOOK)
-    if row is None or row["recorded"] is None:  # there is no setting yet
+    if row is None or row["recorded"] is None:  # nothing is recorded yet
         return None
     revisions, recorded = set(row["revisions"]), row["recorded"]
     if OWN_HEAD not in revisions or revisions - HEADS or not {"mode", "prices", "cost_column"} <= recorded.keys():
@@ -50,7 +50,7 @@ async def quick_look(connection: Connection) -> Installed | None:
 
 
 async def read_recorded(connection: Connection) -> Installed:
-    """Return what is recorded, whatever release migrated the database; it must be migrated."""
+    """Return what is recorded, whatever release migrated the database, which must be migrated."""
     row = await connection.fetchrow(_LOOK)
     assert row is not None  # noqa: S101 - an aggregate without groups has one row
     return _installed(row["recorded"])

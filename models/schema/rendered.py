@@ -1,4 +1,4 @@
-"""The SQL that `db upgrade` makes functions, views and triggers of, for people who want to read it."""
+"""The SQL from which `db upgrade` makes functions, views and triggers, for people who want to read it."""
 
 import re
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ def rendered_files(cost_column: str) -> dict[str, str]:
 
 
 def statements_about(sql: str, table: JobTable) -> list[str]:
-    """Return those of a script's statements that name a job table, or are made for it alone."""
+    """Return those of a script's statements that name a job table, or are made only for it."""
     own = re.compile(rf"{re.escape(table.name)}\b|\bdarkroom\.\w+_({table.rows}|{table.row})(\(|_)")
     return [statement for statement in _statements(sql) if own.search(statement)]
 
 
 def _statements(sql: str) -> Iterator[str]:
-    """Split a script where a line is empty, but in no function's body."""
+    """Split a script at empty lines, except those in a function's body."""
     statement = ""
     for part in sql.strip().split("\n\n"):
         statement = f"{statement}\n\n{part}" if statement else part

@@ -1,4 +1,4 @@
-"""What keeps row-level security that somebody enables while we work from being taken for deletions."""
+"""Protection against row-level security that is enabled while we work: hidden rows must not look deleted."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ WHERE NOT EXISTS (SELECT FROM pg_class c
                                       AND NOT r.rolsuper AND NOT r.rolbypassrls
                                       AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE')))))
 """
-"""Have PostgreSQL refuse a query of this session that it would filter, unless a policy opens tables to us by design.
+"""Make PostgreSQL refuse a query of this session that row security would filter, unless a policy shows us all rows.
 
-Only for a session of our own: behind a transaction pooler others get it next.
+Only for a session of our own: behind a transaction pooler, other programs use the session next.
 """

@@ -1,4 +1,4 @@
-"""What the PostgreSQL server says of itself: version, clock, sessions, connections, snapshots and notifications."""
+"""State of the PostgreSQL server: version, clock, sessions, connections, snapshots and notifications."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ SELECT current_setting('max_connections')::int - current_setting('superuser_rese
         WHERE a.datid IS NOT NULL AND a.application_name IS DISTINCT FROM 'darkroom') AS others,
        (SELECT count(*) FROM darkroom.workers w WHERE w.lease_expires_at > now()) AS workers
 """
-# prepared transactions hold a snapshot as well, and no session shows them
+#  prepared transactions hold a snapshot too, and don't appear among the sessions
 _SNAPSHOTS: Final = """
 WITH held AS (
     SELECT format('process %s', a.pid) AS holder, a.application_name AS program, a.usename::text AS role,
@@ -49,14 +49,14 @@ WHERE a.datname = current_database() AND a.state LIKE 'idle in transaction%' ORD
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections PostgreSQL allows, and who may open some.
+    """How many connections PostgreSQL allows, and how many programs may open some.
 
     Attributes:
-        server: to the whole server, without those that are reserved.
-        role: to the role; None or negative means any number.
-        database: to the database; None or negative means any number.
-        others: sessions of other programs.
-        workers: live worker processes.
+        server: limit of the whole server, without reserved connections.
+        role: limit of the role; None or negative means no limit.
+        database: limit of the database; None or negative means no limit.
+        others: number of sessions of other programs.
+        workers: number of live worker processes.
     """
 
     server: int
@@ -68,15 +68,15 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class OldestSnapshot:
-    """The oldest snapshot that a session or a prepared transaction holds; all but `unseen` is None without one.
+    """The oldest snapshot that a session or a prepared transaction holds; without one, all but `unseen` is None.
 
     Attributes:
         holder: such as `process 123`.
         program: the session's `application_name`, which may be empty.
-        role: whose session it is.
+        role: the session's role.
         age_s: how long its transaction has lasted.
         query_start: when its last statement began.
-        unseen: sessions of other roles whose state this role may not see.
+        unseen: number of sessions of other roles whose state this role may not see.
     """
 
     holder: str | None
@@ -89,7 +89,7 @@ class OldestSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class NotifyQueue:
-    """PostgreSQL's queue of notifications; `idle_pid` is the session that has idled longest in a transaction."""
+    """PostgreSQL's queue of notifications; `idle_pid` is the session that has been idle longest in a transaction."""
 
     used_fraction: float
     idle_pid: int | None
@@ -105,18 +105,18 @@ class IdleSession:
 
 
 async def server_version(connection: Connection) -> str:
-    """Return the server's version, without what a distribution adds to it."""
+    """Return the server's version, without a distribution's suffix."""
     return str(await connection.fetchval(_VERSION)).split(maxsplit=1)[0]
 
 
 async def server_time(connection: Connection) -> datetime:
-    """Return the server's clock, which is the only one that decides anything."""
+    """Return the time of the server's clock. All decisions about time use this clock."""
     now: datetime = await connection.fetchval(_TIME)
     return now
 
 
 async def server_time_in_milliseconds(connection: Connection) -> datetime:
-    """Return the server's clock without microseconds, as a time that people can type again."""
+    """Return the time of the server's clock in milliseconds, so that people can type it."""
     now: datetime = await connection.fetchval(_TIME_IN_MILLISECONDS)
     return now
 
@@ -129,21 +129,21 @@ async def connection_limits(connection: Connection) -> ConnectionLimits:
 
 
 async def oldest_snapshot(connection: Connection) -> OldestSnapshot:
-    """Return who holds the oldest snapshot of this database."""
+    """Return what holds the oldest snapshot of this database."""
     row = await connection.fetchrow(_SNAPSHOTS)
     assert row is not None  # noqa: S101 - an outer join with one row returns a row
     return OldestSnapshot(**row)
 
 
 async def notify_queue(connection: Connection) -> NotifyQueue:
-    """Return how full the queue of notifications is; asking also empties a queue that stayed full."""
+    """Return how full the queue of notifications is. Asking also makes PostgreSQL empty a queue that stayed full."""
     row = await connection.fetchrow(_NOTIFY_QUEUE)
     assert row is not None  # noqa: S101 - a SELECT without FROM returns a row
     return NotifyQueue(**row)
 
 
 async def idle_session(connection: Connection) -> IdleSession | None:
-    """Return the session that has been idle in a transaction of this database for longest, if any is."""
+    """Return the session that has been idle in a transaction of this database for longest; None if there is none."""
     row = await connection.fetchrow(_IDLE)
     return None if row is None else IdleSession(**row)
 

@@ -1,4 +1,4 @@
-"""Values that SQL has from config, by the names under which our templates ask for them."""
+"""Values of config that SQL templates use, by the names under which templates ask for them."""
 
 import json
 import textwrap
@@ -31,14 +31,14 @@ from models.job_tables.rendering import listed, quoted
 
 
 def _rule(number: int, rule: Rule) -> str:
-    """Return a rule as a row of VALUES; the first one gives the columns their types."""
+    """Return a rule as a row of VALUES; the first row also gives the columns their types."""
     cast = "::numeric" if number == 1 else ""
     bounds = ", ".join("NULL" + cast if bound is None else str(bound) + cast for bound in (rule.least, rule.most))
     return f"({number}, {quoted(rule.path)}, {quoted(rule.type)}, {bounds})"
 
 
 def _networks(texts: Iterable[str]) -> str:
-    """Return networks as an array, in lines of up to 110 characters."""
+    """Return networks as an SQL array, in lines of up to 110 characters."""
     lines = textwrap.wrap(", ".join(texts), 110)
     return quoted("{" + "\n          ".join(lines) + "}") + "::inet[]"
 

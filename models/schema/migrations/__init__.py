@@ -1,1 +1,1 @@
-"""How the database comes to be: two branches, `application` for an empty database and `darkroom` for any."""
+"""Migrations in two branches: `application` for the tables of an empty database, `darkroom` for any database."""

@@ -1,6 +1,6 @@
-"""Can Darkroom work on these tables? Asked before its own schema goes in, on databases that another tool made.
+"""Checks whether Darkroom can work on tables that another tool made, before its own schema is applied.
 
-Index and constraint names are never asked for: databases made by hand-edited migrations lack or rename them.
+Names of indexes and constraints aren't checked: databases with hand-edited migrations lack or rename them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,17 +42,17 @@ REQUIRED_COLUMNS: Mapping[str, str] = {
     "subscription_plans": "id name stripePriceId priority active tokensPerMonth maxRollover sortOrder",
     "error_logs": "id timestamp message stack callerName userId route environment errorType errorCode metadata",
 }
-"""What the queue, the money, the stages and the periodic tasks read or write, table by table.
+"""The columns that the queue, the money, the stages and the periodic tasks read or write, by table.
 
-Tables that aren't named here are optional: who reads one asks first whether it is there, and periodic tasks name theirs
-in `Task.needs`.
+Other tables are optional: code that reads one first checks that it exists, and periodic tasks list theirs in
+`Task.needs`.
 """
 
 REQUIRED_LABELS: Mapping[str, frozenset[str]] = {
     "ErrorEnvironment": frozenset({"BACKEND"}),
     "TokenTransactionType": frozenset({"EARN_REGENERATION", "REFUND", *spend_types()}),
 }
-"""Types of which not every label is ours to need; of the others every label must be there."""
+"""Enum types of which some labels are enough; of the other types every label must exist."""
 
 FILLED_COLUMNS: Mapping[str, str] = {
     "user_token_balances": "id userId balance updatedAt",
@@ -63,24 +63,24 @@ FILLED_COLUMNS: Mapping[str, str] = {
     "originalFormat createdAt updatedAt",
     "error_logs": "id timestamp message userId route environment errorType callerName metadata",
 }
-"""What each row that Darkroom inserts has a value for: any other column that can't be left out breaks the INSERT."""
+"""The columns for which Darkroom's INSERTs have a value. Any other required column would make the INSERT fail."""
 
 UNIQUE_COLUMNS: Mapping[str, str] = {"user_token_balances": "userId"}
-"""Columns of which a second row of one value would make a balance two; `ON CONFLICT` names them, too."""
+"""Columns that must be unique, because a second row would be a second balance, and `ON CONFLICT` needs the index."""
 
 MONEY_TABLES = frozenset({"user_token_balances", "token_transactions"})
-"""Tables that Darkroom writes to unless the application charges and refunds by itself (mode external)."""
+"""Tables that Darkroom writes unless the application charges and refunds by itself (mode external)."""
 
 USABLE_TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], frozenset[str]], ...] = (
     (sa.Text, frozenset({"text", "varchar", "citext"})),
     (sa.Integer, frozenset({"int4", "int8"})),
     (sa.Boolean, frozenset({"bool"})),
     (sa.Double, frozenset({"float8", "float4", "numeric"})),
-    # with a time zone, what is written as UTC would be read as the session's local time
+    #  in a column with a time zone, a value written as UTC would be read as the session's local time
     (postgresql.TIMESTAMP, frozenset({"timestamp"})),
     (postgresql.JSONB, frozenset({"jsonb"})),
 )
-"""What a column may be where our own would be the first: pg_type's names."""
+"""Types, by pg_type's names, that a column may have in place of the type that our own schema would give it."""
 
 COLUMNS = text("""
     SELECT relname, attname, typname,
@@ -91,7 +91,7 @@ COLUMNS = text("""
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
 """)
 
-# such as ON CONFLICT can use: of every row, and checked at once
+#  an index that ON CONFLICT can use: over all rows, and checked at once
 UNIQUE = text("""
     SELECT relname, attname FROM pg_index
     JOIN pg_class ON pg_class.oid = indrelid
@@ -108,17 +108,17 @@ LABELS = text("""
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the database has it; `must_be_given` when an INSERT can't leave it out."""
+    """A column as the database has it; `must_be_given` says whether an INSERT must give a value."""
 
     type_name: str
     must_be_given: bool
 
 
 def require_usable_tables(connection: Connection, cost_column: str, mode: str) -> None:
-    """Check that the tables in `public` are those that Darkroom works on, with the money in this mode.
+    """Check that Darkroom can work on the tables in `public`, with the money in this mode.
 
     Raises:
-        InvalidSettingError: the cost column's name is one that can't be.
+        InvalidSettingError: the cost column is one that has another meaning.
         UnusableSchemaError: names every table.column that is missing or of a type that can't be used.
     """
     if cost_column != OUR_COST_COLUMN and any(cost_column in table.c for table in map(TABLES.__getitem__, JOB_TABLES)):
@@ -129,7 +129,7 @@ def require_usable_tables(connection: Connection, cost_column: str, mode: str) -
 
 
 def usability_faults(connection: Connection, cost_column: str) -> Iterator[str]:
-    """Name every table, column and label that Darkroom needs and that is missing or of a type that it can't use."""
+    """Name every table, column and label that Darkroom needs and that is missing or of an unusable type."""
     found = _found_columns(connection)
     labels: dict[str, set[str]] = {}
     for type_name, label in connection.execute(LABELS):
@@ -139,7 +139,7 @@ def usability_faults(connection: Connection, cost_column: str) -> Iterator[str]:
 
 
 def row_faults(connection: Connection, cost_column: str, mode: str) -> Iterator[str]:
-    """Say why rows of Darkroom's can't be inserted: asked of a database that was found usable before, too."""
+    """Say why Darkroom's rows can't be inserted. Also checked on databases that were usable before."""
     found = _found_columns(connection)
     yield from _insert_faults(found, cost_column, mode)
     yield from _unique_faults(connection, found, mode)
@@ -190,7 +190,7 @@ def _label_faults(found: Mapping[str, set[str]]) -> Iterator[str]:
     }
     for name, labels in types.items():
         missing = REQUIRED_LABELS.get(name, labels) - found.get(name, set())
-        if name in found and missing:  # a type that isn't there was named with its column
+        if name in found and missing:  # a type that doesn't exist was reported with its column
             yield f'type "{name}" lacks {", ".join(sorted(missing))}'
 
 

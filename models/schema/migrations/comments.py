@@ -1,4 +1,4 @@
-"""The comments on everything in our schema, which `db upgrade` writes where they differ."""
+"""The comments on all objects of our schema (COMMENT ON), which `db upgrade` writes where they differ."""
 
 import re
 from collections.abc import Mapping
@@ -12,14 +12,17 @@ from models.schema.migrations import repeatable
 from models.schema.migrations.session import execute_script, sql_of
 
 FILE: Final = "schema/comments.sql"
-"""Those on tables, columns, sequences and types. Those on functions and views stand above them in their own files."""
+"""File of comments on tables, columns, sequences and types.
+
+Those on functions and views stand above their definition.
+"""
 
 _COMMENT: Final = re.compile(
     r"^COMMENT ON (TABLE|COLUMN|SEQUENCE|TYPE) darkroom\.(\S+) IS\s+'((?:[^']|'')*)';", re.MULTILINE
 )
 
-# Partitions are passed over: they come and go, and are what their table is. The columns of a sequence are PostgreSQL's,
-# those of a type are said by its functions.
+#  Partitions are left out, because they are created and dropped often. So are the columns of a sequence, which are
+# PostgreSQL's own, and the columns of a type, which its functions describe.
 _THERE: Final = text("""
     SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END,
            c.relname::text,
@@ -38,12 +41,12 @@ _THERE: Final = text("""
 """)
 
 Named = tuple[str, str]
-"""A kind as SQL has it, and a name without the schema: `("COLUMN", "jobs.userId")`."""
+"""The kind of an object in SQL, and its name without the schema: `("COLUMN", "jobs.userId")`."""
 
 
 @cache
 def wanted(cost_column: str) -> Mapping[Named, str]:
-    """Return the comment of each object of this release."""
+    """Return the comment that each object should have in this release."""
     sql = sql_of(FILE, cost_column=cost_column)
     found = {(kind, name.replace('"', "")): words.replace("''", "'") for kind, name, words in _COMMENT.findall(sql)}
     return found | {(one.kind.upper(), one.name): one.comment for one in repeatable.wanted(cost_column)}
@@ -55,7 +58,10 @@ def there(connection: Connection) -> dict[Named, str | None]:
 
 
 def apply(connection: Connection, cost_column: str) -> None:
-    """Write the comments that are missing or differ, in the caller's transaction. What isn't ours is left alone."""
+    """Write comments that are missing or differ, in the caller's transaction.
+
+    Objects that aren't ours aren't changed.
+    """
     now = there(connection)
     due = {named: words for named, words in wanted(cost_column).items() if named in now and now[named] != words}
     if due:

@@ -1,6 +1,6 @@
-"""The words in which the application branch's snapshots are written.
+"""Functions with which the revisions of the application branch declare columns, keys and types.
 
-Revisions that have been released lean on these: add, never change.
+Released revisions use these: functions may be added here, but none may be changed.
 """
 
 from collections.abc import Mapping
@@ -20,33 +20,33 @@ JSONB = postgresql.JSONB()
 TIMESTAMP = postgresql.TIMESTAMP(timezone=False, precision=3)
 
 UTC_NOW = "(now() AT TIME ZONE 'utc')"
-"""UTC whatever the session's time zone; CURRENT_TIMESTAMP would store the session's local time."""
+"""The time now in UTC, whatever the session's time zone; CURRENT_TIMESTAMP would store the session's local time."""
 
 
 def enum(name: str) -> postgresql.ENUM:
-    """A type made by create_enums, named and not created again with the table."""
+    """Return a type that create_enums has made, so that creating a table doesn't create it again."""
     return postgresql.ENUM(name=name, create_type=False)
 
 
 def column(
     name: str, type_: sa.types.TypeEngine[Value], *, null: bool = False, default: str | None = None
 ) -> sa.Column[Value]:
-    """A column, NOT NULL unless said otherwise; `default` is an SQL expression."""
+    """Return a column, which is NOT NULL unless said otherwise; `default` is an SQL expression."""
     return sa.Column(name, type_, nullable=null, server_default=None if default is None else sa.text(default))
 
 
 def foreign_key(name: str, column_name: str, target: str, *, ondelete: str) -> sa.ForeignKeyConstraint:
-    """A foreign key on one column; all of the application's follow a change of the key they point to."""
+    """Return a foreign key on one column; all of the application's keys follow a change of the referenced key."""
     return sa.ForeignKeyConstraint([column_name], [target], name=name, ondelete=ondelete, onupdate="CASCADE")
 
 
 def create_enums(labels: Mapping[str, tuple[str, ...]]) -> None:
-    """Create enum types, labels in the order given."""
+    """Create enum types, with their labels in the given order."""
     for name, values in labels.items():
         postgresql.ENUM(*values, name=name).create(op.get_bind(), checkfirst=False)
 
 
 def drop_enums(labels: Mapping[str, tuple[str, ...]]) -> None:
-    """Drop enum types; fails while a column still uses one."""
+    """Drop enum types. Fails while a column still uses one."""
     for name, values in labels.items():
         postgresql.ENUM(*values, name=name).drop(op.get_bind(), checkfirst=False)

@@ -1,4 +1,4 @@
-"""Functions, views and triggers as our SQL files define them, one value each."""
+"""Parsing of our SQL files into the functions, views and triggers that they define."""
 
 import hashlib
 import re
@@ -15,13 +15,13 @@ _TRIGGER: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A function or a view, and the statement that makes it. No function of ours has two signatures.
+    """A function or a view, and the statement that makes it. Each function of ours has only one signature.
 
     Attributes:
-        kind: what it is.
-        name: without the schema.
+        kind: function or view.
+        name: its name without the schema.
         sql: the statement.
-        comment: what stands above the statement, in one line; empty where nothing does.
+        comment: the comment above the statement, in one line; empty where there is none.
     """
 
     kind: Literal["function", "view"]
@@ -31,12 +31,12 @@ class Definition:
 
     @property
     def label(self) -> str:
-        """How people and records name it, such as `view darkroom.jobs`."""
+        """Its name for people and in records, such as `view darkroom.jobs`."""
         return f"{self.kind} darkroom.{self.name}"
 
     @property
     def digest(self) -> str:
-        """What tells its text from another one."""
+        """A hash of its text, by which a changed definition is found."""
         return _digest(self.sql)
 
 
@@ -51,15 +51,15 @@ class Trigger:
 
     @property
     def label(self) -> str:
-        """How records name it: `table.trigger`."""
+        """Its name in records: `table.trigger`."""
         return f"{self.table}.{self.name}"
 
 
 def definitions(sql: str) -> list[Definition]:
-    """Split a script of CREATE OR REPLACE statements into what they make, in their order.
+    """Split a script of CREATE OR REPLACE statements into its definitions, in their order.
 
     Raises:
-        ValueError: two statements make one name; the message names it.
+        ValueError: two statements define the same name; the message names it.
     """
     starts = list(_MADE.finditer(sql))
     found = [
@@ -84,12 +84,12 @@ def triggers(sql: str) -> Iterator[Trigger]:
 
 
 def _without_comments_at_the_end(sql: str) -> str:
-    """Leave out what stands behind a statement: the comment is the next one's."""
+    """Return a statement without the comment that follows it, which belongs to the next statement."""
     return re.sub(r"(\n(--[^\n]*)?)*\Z", "\n", sql)
 
 
 def _comment_at_the_end(sql: str) -> str:
-    """Return the lines of comment that stand right above a statement, as one line."""
+    """Return the comment lines directly above a statement, as one line."""
     lines = sql.rpartition("\n\n")[2].splitlines()
     words = (line.removeprefix("--").strip() for line in lines if line.startswith("--"))
     return " ".join(word for word in words if word)

@@ -1,4 +1,4 @@
-"""What alembic runs around the revisions: on a connection that it is given, or on a developer's own URL.
+"""Alembic's environment: runs the revisions on a connection that it is given, or on a developer's own URL.
 
 A developer's command is `alembic -x url=postgresql+asyncpg://... revision --autogenerate ...`.
 """
@@ -38,7 +38,7 @@ async def _run_on_url(url: str) -> None:
 
 
 def main() -> None:
-    """Run the revisions that the command at hand asks for."""
+    """Run the revisions that alembic's current command asks for."""
     if context.is_offline_mode():
         raise CommandError("SQL for later can't be written: what is to be done depends on what the database holds")
     given = context.config.attributes.get("connection")

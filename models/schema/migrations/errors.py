@@ -1,14 +1,14 @@
-"""Why a migration was refused."""
+"""Errors of migrations that were refused."""
 
 from collections.abc import Sequence
 
 
 class MigrationError(Exception):
-    """The database was left as it was."""
+    """Base of the errors with which a migration is refused; the database is unchanged."""
 
 
 class ModeRequiredError(MigrationError):
-    """The tables are another tool's, and nobody said who charges for a job."""
+    """Raised when another tool made the tables and the mode of money is neither given nor recorded."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -19,7 +19,7 @@ class ModeRequiredError(MigrationError):
 
 
 class ModeChangeError(MigrationError):
-    """The mode of money changes only while nothing is queued: a queued job was charged under the old one."""
+    """Raised when the mode of money would change while jobs are queued, which were charged under the old mode."""
 
     def __init__(self, before: str, after: str, unfinished: int) -> None:
         super().__init__(
@@ -29,11 +29,11 @@ class ModeChangeError(MigrationError):
 
 
 class InvalidSettingError(MigrationError):
-    """A value to be recorded isn't one that the triggers could work with."""
+    """Raised when a value that is to be recorded is one that the triggers can't work with."""
 
 
 class UnusableSchemaError(MigrationError):
-    """Tables of another tool lack what Darkroom reads and writes.
+    """Raised when another tool's tables lack what Darkroom reads and writes.
 
     Attributes:
         faults: one sentence each, naming table and column.
@@ -45,7 +45,7 @@ class UnusableSchemaError(MigrationError):
 
 
 class UnrelatedRelationsError(MigrationError):
-    """`public` holds what isn't an application that Darkroom knows, and nobody asked for one beside it."""
+    """Raised when `public` holds relations of no application that Darkroom knows, and its tables weren't asked for."""
 
     def __init__(self, found: Sequence[str], would_be_made: Sequence[str]) -> None:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004 - a few say which database it is
@@ -57,22 +57,22 @@ class UnrelatedRelationsError(MigrationError):
 
 
 class HiddenRowsError(MigrationError):
-    """Row-level security keeps rows from Darkroom, which would take them for deleted."""
+    """Raised when row-level security hides rows from Darkroom, which would take them for deleted."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("; ".join(faults))
 
 
 class NewerDatabaseError(MigrationError):
-    """A newer Darkroom was here; only that one, or a later one, may migrate."""
+    """Raised when a newer Darkroom has migrated the database; only that release, or a later one, may migrate it."""
 
 
 class UnsupportedServerError(MigrationError):
-    """The server is older than the SQL that we use."""
+    """Raised when the PostgreSQL server is too old for our SQL."""
 
 
 class DatabaseBusyError(MigrationError):
-    """A table stayed locked by someone else, or the migration lost a deadlock, too many times."""
+    """Raised when another program held a table's lock, or the migration lost a deadlock, too many times."""
 
     def __init__(self, attempts: int) -> None:
         super().__init__(
@@ -81,8 +81,8 @@ class DatabaseBusyError(MigrationError):
         )
 
 
-class TableHeldError(MigrationError):
-    """Somebody holds a table and does nothing: to wait for it would stop everyone who comes later."""
+class TableLockedError(MigrationError):
+    """Raised when an idle transaction holds a table's lock. Waiting for it would block everyone who comes later."""
 
     def __init__(self, table: str, holders: Sequence[int]) -> None:
         pids = ", ".join(str(pid) for pid in holders)
@@ -92,8 +92,8 @@ class TableHeldError(MigrationError):
         )
 
 
-class InTheWayError(MigrationError):
-    """Something that isn't ours is built on what has to be dropped and made anew."""
+class DependentObjectError(MigrationError):
+    """Raised when another program's object depends on one of ours that has to be dropped and made anew."""
 
     def __init__(self, label: str, detail: str) -> None:
         super().__init__(
@@ -103,7 +103,7 @@ class InTheWayError(MigrationError):
 
 
 class ColumnTypeError(MigrationError):
-    """A column of ours has another type, and can't be given its own again."""
+    """Raised when a column of ours has another type and can't be changed back."""
 
     def __init__(self, label: str, wanted: str, found: str, detail: str) -> None:
         super().__init__(
@@ -113,18 +113,18 @@ class ColumnTypeError(MigrationError):
 
 
 class RoleNotFoundError(MigrationError):
-    """A grant names a role that the server doesn't have."""
+    """Raised when a grant names a role that doesn't exist."""
 
     def __init__(self, role: str) -> None:
         super().__init__(f"there is no role {role!r} to grant to: create it first, or correct the name")
 
 
 class RightsMissingError(MigrationError):
-    """The role of DATABASE_URL lacks rights that Darkroom needs; the message names them."""
+    """Raised when the role of DATABASE_URL lacks rights that Darkroom needs; the message names them."""
 
 
 class NotReadyError(MigrationError):
-    """The database wasn't migrated within the time given.
+    """Raised when the database wasn't migrated within a time limit.
 
     Attributes:
         faults: what was still wrong at the last look.

@@ -1,4 +1,4 @@
-"""Who may use our functions, views and tables: read before an upgrade, and given again after it."""
+"""Grants on our functions, views and tables: read before an upgrade, and restored after it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from models.schema.migrations import installation
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What roles may call that an option of `db upgrade` has named.
+    """The functions that an option of `db upgrade` allows a role to call.
 
     Attributes:
-        key: in darkroom.settings: the roles that were named, in this database.
-        grant: the function of ours that grants it to a role.
-        functions: what may be called.
+        key: key in darkroom.settings of the roles that were named in this database.
+        grant: our SQL function that grants the rights to a role.
+        functions: the functions that the role may call.
     """
 
     key: str
@@ -27,12 +27,12 @@ class Rights:
 PRODUCERS: Final = Rights(
     "granted_roles", "grant_to", ("submit_enhancement", "submit_generation", "cancel_job", "job_status", "regenerate")
 )
-"""Of `--grant`."""
+"""The rights that `--grant` gives."""
 
 READERS: Final = Rights("granted_readers", "grant_read_to", ("job_status",))
-"""Of `--grant-read`."""
+"""The rights that `--grant-read` gives."""
 
-# 0 is PUBLIC. Function by name, because another signature takes the place of one that is dropped.
+#  0 is PUBLIC. Functions are matched by name, because one with another signature replaces one that is dropped.
 _HELD: Final = text("""
     SELECT 'FUNCTION' AS kind, p.proname::text AS name, CASE a.grantee WHEN 0 THEN 'PUBLIC'
            ELSE a.grantee::regrole::text END AS role, a.privilege_type AS privilege, bool_or(a.is_grantable)
@@ -65,7 +65,7 @@ _COLUMNS: Final = text("""
       AND NOT t.attisdropped
 """)
 
-# What there is to be granted, besides to triggers and of the version table, which is only read.
+#  Everything on which rights can be granted, except trigger functions, and the version table, which is only read.
 _OBJECTS: Final = text("""
     SELECT 'FUNCTION' AS kind, p.proname::text AS name, 'EXECUTE' AS privilege FROM pg_proc p
     WHERE p.pronamespace = to_regnamespace('darkroom') AND p.prorettype <> 'trigger'::regtype
@@ -92,9 +92,9 @@ _ANYONES: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A right that somebody has on an object of ours; `role` is quoted as SQL has it, or PUBLIC.
+    """A right that a role has on an object of ours; `role` is quoted as in SQL, or PUBLIC.
 
-    The name of a COLUMN is `table.column`, quoted as SQL has it.
+    The name of a COLUMN is `table.column`, quoted as in SQL.
     """
 
     kind: str
@@ -105,7 +105,7 @@ class Grant:
 
     @property
     def what(self) -> str:
-        """What is granted on what, as SQL has it."""
+        """The right and its object, as in a GRANT statement."""
         if self.kind == "COLUMN":
             table, _, column = self.name.partition(".")
             return f"{self.privilege} ({column}) ON darkroom.{table}"
@@ -114,13 +114,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Every right before an upgrade, and what there was to have one on."""
+    """All grants before an upgrade, and all objects on which they could be."""
 
     grants: frozenset[Grant]
     objects: frozenset[tuple[str, str, str]]
 
     def roles_with_everything(self, kind: str) -> list[str]:
-        """Return the roles that have every right on all objects of a kind, as a worker's own role must."""
+        """Return the roles that have every right on all objects of a kind, as a worker's own role must have."""
         needed = {(name, privilege) for one, name, privilege in self.objects if one == kind}
         held: dict[str, set[tuple[str, str]]] = {}
         for grant in self.grants:
@@ -130,14 +130,14 @@ class Held:
 
 
 def held(connection: Connection) -> Held:
-    """Read every right on functions, views, tables, columns and sequences of ours, with all grantees and options."""
+    """Read every right on our functions, views, tables, columns and sequences, with all grantees and grant options."""
     grants = frozenset(Grant(*row) for row in connection.execute(_HELD))
     objects = frozenset((kind, name, privilege) for kind, name, privilege in connection.execute(_OBJECTS))
     return Held(grants, objects)
 
 
-def give_again(connection: Connection, before: Held) -> None:
-    """Take new functions from everyone, and give again what was held; whoever could use everything still can."""
+def restore_grants(connection: Connection, before: Held) -> None:
+    """Revoke new functions from PUBLIC, and restore earlier grants; roles with all rights keep having all."""
     public = {grant.name for grant in before.grants if grant.kind == "FUNCTION" and grant.role == "PUBLIC"}
     for signature in connection.scalars(_ANYONES).all():
         if signature.partition("(")[0].removeprefix("darkroom.") not in public:
@@ -157,7 +157,7 @@ def give_again(connection: Connection, before: Held) -> None:
 
 
 def grant(connection: Connection, rights: Rights, role: str | None) -> None:
-    """Give rights to a role, record it, and give every role that was recorded before what it lacks now."""
+    """Grant rights to a role, record it, and grant every recorded role the rights that it lacks now."""
     recorded = list(installation.value_of(connection, rights.key) or [])
     there = set(connection.scalars(text("SELECT rolname::text FROM pg_roles")))
     roles = [one for one in dict.fromkeys([*recorded, *([role] if role is not None else [])]) if one in there]
@@ -170,7 +170,7 @@ def grant(connection: Connection, rights: Rights, role: str | None) -> None:
 
 
 def lost(connection: Connection) -> Iterator[str]:
-    """Say which recorded roles may not call what an option of `db upgrade` gave them."""
+    """Say which recorded roles may no longer call what an option of `db upgrade` granted them."""
     for rights in (PRODUCERS, READERS):
         for role, function in _lacking(connection, rights, list(installation.value_of(connection, rights.key) or [])):
             yield f"role {role} was granted darkroom.{function} and may not call it: run darkroom db upgrade"
@@ -184,5 +184,5 @@ def _lacking(connection: Connection, rights: Rights, roles: list[str]) -> list[t
 
 
 def _escaped(sql: str) -> str:
-    """Keep SQLAlchemy from taking a colon in a name for a parameter."""
+    """Escape colons in a name, which SQLAlchemy would take for parameters."""
     return sql.replace(":", r"\:")

@@ -1,4 +1,4 @@
-"""What an installation has recorded about itself in `darkroom.settings`, and which of its triggers stand."""
+"""What an installation has recorded about itself in `darkroom.settings`, including its triggers."""
 
 import json
 import secrets
@@ -29,14 +29,14 @@ TRIGGERS = text("""
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What `db upgrade` recorded and the triggers read.
+    """The settings that `db upgrade` recorded and the triggers read.
 
     Attributes:
-        mode: who charges.
+        mode: the mode of money.
         prices: tokens by tier.
         cost_column: the name of the cost's column in both job tables.
-        installation: what tells this database's wake-ups from those of others on the same broker; a restored copy has
-            the same. Empty as long as no release that makes one has upgraded the database.
+        installation: id that distinguishes this database's wake-ups from those of others on the same broker; a restored
+            copy has the same. Empty until a release that makes such ids has upgraded the database.
     """
 
     mode: Mode
@@ -74,16 +74,16 @@ def record(connection: Connection, key: str, value: object) -> None:
 
 
 def record_installation(connection: Connection) -> None:
-    """Give the installation its id, once."""
+    """Give the installation its id, if it has none."""
     if not value_of(connection, "installation"):
         record(connection, "installation", secrets.token_hex(8))
 
 
 def require_valid_settings(mode: str | None, prices: Mapping[str, int]) -> None:
-    """Check what is to be recorded.
+    """Check the settings that are to be recorded.
 
     Raises:
-        InvalidSettingError: an unknown mode, a tier without a price or a price that isn't a count of tokens.
+        InvalidSettingError: the mode is unknown, a tier has no price, or a price isn't a number of tokens.
     """
     if mode is not None and mode not in MODES:
         raise InvalidSettingError(f"{mode!r} is no mode of money: give {', '.join(MODES)}")
@@ -98,11 +98,11 @@ def require_valid_settings(mode: str | None, prices: Mapping[str, int]) -> None:
 
 
 def settled_mode(connection: Connection, asked: str | None, *, is_adopted: bool) -> Mode:
-    """Return the mode of money that is to hold from now on; the caller records it.
+    """Return the mode of money that will hold from now on; the caller records it.
 
     Raises:
-        ModeRequiredError: another tool's tables, and neither asked for nor recorded.
-        ModeChangeError: another mode than the recorded one, with jobs in the queue.
+        ModeRequiredError: another tool made the tables, and no mode is asked for or recorded.
+        ModeChangeError: the mode differs from the recorded one while jobs are queued.
     """
     known = recorded(connection)
     mode = next((mode for mode in MODES if mode == asked), None)
@@ -112,8 +112,8 @@ def settled_mode(connection: Connection, asked: str | None, *, is_adopted: bool)
         return mode or "managed"
     if mode is None or mode == known.mode:
         return known.mode
-    # An entering trigger reads the mode and then queues. Whoever is past that has to commit first, and whoever isn't
-    # has to wait for us; job tables before the queue, as every program does
+    #  An entering trigger first reads the mode and then queues the job. A transaction between the two has to commit
+    # first, and later ones wait for this lock. Job tables are locked before the queue, as every program does.
     for table in (*(table.name for table in JOB_TABLES), "darkroom.job_queue"):
         connection.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
     unfinished = connection.scalar(text("SELECT count(*) FROM darkroom.job_queue")) or 0
@@ -123,9 +123,9 @@ def settled_mode(connection: Connection, asked: str | None, *, is_adopted: bool)
 
 
 def record_triggers(connection: Connection) -> None:
-    """Remember the triggers that stand now, so that their loss is seen and can be repaired.
+    """Record the triggers that exist now, so that a later loss is noticed and can be repaired.
 
-    Another tool that rebuilds a table (rename, copy, drop) takes our triggers with it and says nothing.
+    A tool that rebuilds a table (rename, copy, drop) silently drops our triggers with the old one.
     """
     record(connection, "triggers", standing_triggers(connection))
 
@@ -137,6 +137,6 @@ def standing_triggers(connection: Connection) -> dict[str, str]:
 
 
 def value_of(connection: Connection, key: str) -> Any:
-    """Return one recorded setting as Python values; None where nothing is recorded."""
+    """Return the value of one recorded setting; None where nothing is recorded."""
     value = connection.scalar(text("SELECT value::text FROM darkroom.settings WHERE key = :key"), {"key": key})
     return None if value is None else json.loads(value)

@@ -1,4 +1,4 @@
-"""What is wrong with an installation: everything that should be there, compared with what is."""
+"""Problems of an installation: what differs between the database and what this release makes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from models.schema.migrations.visibility import hidden_tables
 UPGRADE: Final = "run darkroom db upgrade"
 
 NO_REASON_TO_WAIT: Final = frozenset({"ahead", "object_differs", "left_over", "grant_lost"})
-"""Kinds with which a process can work: revisions expand before they contract, and a function that another release made
-anew keeps name, arguments and result for one release."""
+"""Kinds of problems with which a process can work. Revisions expand before they contract, and a function that another
+release made keeps its name, arguments and result for one release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ class Problem:
 
     @property
     def is_reason_to_wait(self) -> bool:
-        """A process can't work before this is mended."""
+        """Whether a process can't work before this is repaired."""
         return self.kind not in NO_REASON_TO_WAIT
 
 
 def require_known_revisions(connection: Connection) -> None:
-    """Refuse to work on a database that a newer Darkroom has migrated: what it holds can't be told from here.
+    """Refuse a database that a newer Darkroom has migrated, because this release doesn't know what it contains.
 
     Raises:
-        NewerDatabaseError: the version table holds a revision that isn't ours.
+        NewerDatabaseError: the version table holds a revision that this release doesn't know.
     """
     ahead = [problem.message for problem in _revision_problems(connection) if problem.kind == "ahead"]
     if ahead:
@@ -64,18 +64,18 @@ def require_known_revisions(connection: Connection) -> None:
 
 
 def problems(connection: Connection) -> Iterator[Problem]:
-    """Find what is wrong with an installation. Where the role lacks rights, nothing else can be told."""
+    """Find the problems of an installation. Where the role lacks rights, only that is found."""
     missing = missing_rights(connection)
     if missing:
         yield Problem("rights_missing", rights_message(connection, missing))
         return
     if hidden := list(hidden_tables(connection)):
         yield from (Problem("rows_hidden", one.message) for one in hidden)
-        return  # what we aren't shown can't be judged
+        return  # what the role may not see can't be compared
     revisions = list(_revision_problems(connection))
     yield from revisions
     if any(problem.kind in {"not_installed", "behind"} for problem in revisions):
-        return  # an upgrade makes all of what follows
+        return  # an upgrade creates everything that is compared below
     is_ahead = any(problem.kind == "ahead" for problem in revisions)
     if not is_ahead:
         yield from (_missing(part.label) for part in tables.missing(connection))
@@ -85,7 +85,7 @@ def problems(connection: Connection) -> Iterator[Problem]:
     if state is None:
         yield Problem("not_recorded", f"mode, prices or cost column aren't recorded: {UPGRADE}")
         return
-    if not is_ahead:  # what a newer release made isn't compared with ours
+    if not is_ahead:  # what a newer release made can't be compared with this one
         yield from _object_problems(connection, state.cost_column)
     unusable = [] if is_ahead else list(usability_faults(connection, state.cost_column))
     yield from (Problem("unusable", one) for one in unusable)
@@ -117,7 +117,7 @@ def _object_problems(connection: Connection, cost_column: str) -> Iterator[Probl
     yield from (_missing(label) for label in missing)
     for label in different:
         yield Problem("object_differs", f"{label} isn't as this release makes it: {UPGRADE}")
-    for label in repeatable.left_over(connection, cost_column):
+    for label in repeatable.obsolete(connection, cost_column):
         yield Problem(
             "left_over",
             f"{label} served workers of an earlier release, none of them lives, and it can be in the way of the "

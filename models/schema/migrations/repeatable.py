@@ -1,8 +1,8 @@
-"""Our functions and views, which `db upgrade` makes anew whenever they differ from what this release says.
+"""Our functions and views, which `db upgrade` recreates whenever they differ from this release's.
 
-Tables are versioned by revisions; everything here is replaced in the same transaction, so that a database never runs
-one release's functions on another release's tables. What each definition was made from, and what the catalog held
-afterwards, is recorded in `darkroom.settings`: a text that changed is noticed, and an object that somebody changed.
+Tables are versioned by revisions. Functions and views are replaced in the same transaction, so that one release's
+functions never run on another release's tables. For each definition, `darkroom.settings` records a hash of its text and
+of the catalog's entry after it was made; so both a new text and a change by someone else are noticed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from models.schema.migrations import installation
 from models.schema.migrations.definitions import Definition, definitions
-from models.schema.migrations.errors import InTheWayError
+from models.schema.migrations.errors import DependentObjectError
 from models.schema.migrations.session import execute_script, names_in_full, sql_of
 
 FILES: Final = (
@@ -39,30 +39,30 @@ FILES: Final = (
     "periodic/upkeep.sql",
     "schema/grants.sql",
 )
-"""In the order of creation: functions with a body in SQL, and views, name things that must be there."""
+"""Files in the order of creation, because functions in SQL, and views, need the objects that they name."""
 
 KEPT_WHILE_OLD_WORKERS_LIVE: Final[Mapping[str, str]] = {
     "settle_failure": "its result is the application's enum, which the application couldn't rebuild",
 }
-"""Functions of the release before that its workers call and this one doesn't make, and why they can't stay for good.
+"""Functions that workers of the release before call and this release doesn't make, and why they can't stay for good.
 
-They go with the first `db upgrade` that finds no living worker of that release. What stands in nobody's way is made by
-our SQL files for one release more (`warn_of_usage`, `unreferenced`).
+They are dropped by the first `db upgrade` that finds no live worker of that release. Functions that disturb nobody are
+made by our SQL files for one more release (`warn_of_usage`, `unreferenced`).
 """
 
 LEFT_BY_EARLIER: Final = frozenset(
     {"is_passing", "count_call", "judge", "lock_cells", "guard_status", "guard_identity", "settle_failure"}
 )
-"""Functions of releases that recorded nothing of what they made. It never grows: since then the record says it."""
+"""Functions of releases that didn't record what they made. The list never grows: later releases record it."""
 
 RECORD: Final = "objects"
-"""The key in darkroom.settings: label -> [digest of the text, digest of what the catalog holds]."""
+"""The key in darkroom.settings of the record: label -> [hash of the text, hash of the catalog's entry]."""
 
 MOST_TIMES: Final = 5
-"""How often one upgrade makes an object that keeps being dropped with another one, before it gives up."""
+"""How often one upgrade recreates an object that is dropped along with another one, before it gives up."""
 
 REPLACING_REFUSED: Final = frozenset({"42P13", "42P16", "42809"})
-"""SQLSTATEs of CREATE OR REPLACE for another result, other names of parameters, other columns, another kind."""
+"""SQLSTATEs of a CREATE OR REPLACE that changes the result, names of parameters, columns, or the kind of object."""
 
 _CATALOG: Final = text("""
     SELECT 'function darkroom.' || p.proname AS label, p.oid, md5(concat_ws('|',
@@ -77,7 +77,7 @@ _CATALOG: Final = text("""
     FROM pg_class c WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind = 'v'
 """)
 
-# What would have to be dropped with an object of ours, itself first: functions and views of ours that name it.
+#  The functions and views of ours that would have to be dropped with an object, since they name it; itself first.
 _DEPENDENT: Final = text("""
     WITH RECURSIVE dependent (class, object, depth) AS (
         SELECT CAST(CAST(:class AS text) AS regclass)::oid, CAST(:object AS oid), 0
@@ -111,14 +111,17 @@ def wanted(cost_column: str) -> tuple[Definition, ...]:
 
 
 def apply(connection: Connection, cost_column: str) -> list[str]:
-    """Make functions and views what this release says, in the caller's transaction; return the labels of what was made.
+    """Create or replace functions and views as this release defines them, in the caller's transaction.
 
     Args:
-        connection: in the migration's transaction, with the tables at their head.
+        connection: in the migration's transaction, with the tables at their newest revision.
         cost_column: the name of the cost's column in both job tables.
 
+    Returns:
+        The labels of what was made.
+
     Raises:
-        InTheWayError: what has to be dropped is used by something that isn't ours.
+        DependentObjectError: an object that has to be dropped is used by one that isn't ours.
     """
     all_of_them = wanted(cost_column)
     record = dict(installation.value_of(connection, RECORD) or {})
@@ -129,16 +132,16 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
             raise AssertionError(f"{due[0].label} can't be made")
         _make(connection, due, there)
         made += [one.label for one in due]
-        there = catalog(connection)  # one that was dropped with another is missing now, and due
+        there = catalog(connection)  # an object that was dropped with another is missing now: the next round makes it
         record |= {one.label: [one.digest, *there.get(one.label, {}).values()] for one in due}
     installation.record(connection, RECORD, record)
     return list(dict.fromkeys(made))
 
 
-def drop_left_over(connection: Connection, cost_column: str) -> list[str]:
+def drop_obsolete(connection: Connection, cost_column: str) -> list[str]:
     """Drop functions and views that an earlier release made and this one doesn't, once no trigger calls them."""
     dropped = []
-    for label in left_over(connection, cost_column):
+    for label in obsolete(connection, cost_column):
         for oid in catalog(connection).get(label, {}):
             _drop(connection, label, oid)
         dropped.append(label)
@@ -148,8 +151,8 @@ def drop_left_over(connection: Connection, cost_column: str) -> list[str]:
     return dropped
 
 
-def left_over(connection: Connection, cost_column: str) -> list[str]:
-    """Name what an earlier release made, this one doesn't, and no living worker of that release calls."""
+def obsolete(connection: Connection, cost_column: str) -> list[str]:
+    """Name objects that an earlier release made, this one doesn't, and no live worker of that release calls."""
     names = {one.label for one in wanted(cost_column)}
     by_us = {f"function darkroom.{name}" for name in LEFT_BY_EARLIER} | set(
         installation.value_of(connection, RECORD) or {}
@@ -162,7 +165,7 @@ def left_over(connection: Connection, cost_column: str) -> list[str]:
 
 
 def catalog(connection: Connection) -> dict[str, dict[int, str]]:
-    """Return what is there: label -> oid -> a digest of what the catalog says; several oids are several signatures."""
+    """Return what exists: label -> oid -> hash of the catalog's entry; several oids are several signatures."""
     found: dict[str, dict[int, str]] = {}
     with names_in_full(connection):
         for label, oid, digest in connection.execute(_CATALOG):
@@ -171,7 +174,7 @@ def catalog(connection: Connection) -> dict[str, dict[int, str]]:
 
 
 def differences(connection: Connection, cost_column: str) -> tuple[list[str], list[str]]:
-    """Name the functions and views that are missing, and those that differ from what this release made."""
+    """Name the functions and views that are missing, and those that differ from this release's."""
     there = catalog(connection)
     record: Mapping[str, Sequence[str]] = installation.value_of(connection, RECORD) or {}
     missing = [one.label for one in wanted(cost_column) if one.label not in there]
@@ -184,7 +187,7 @@ def _differs(one: Definition, there: Mapping[str, Mapping[int, str]], record: Ma
 
 
 def _make(connection: Connection, due: Sequence[Definition], before: Mapping[str, Mapping[int, str]]) -> None:
-    """Replace all at once, or where PostgreSQL refuses that one by one; afterwards nothing else has their names."""
+    """Replace all at once, or one by one if PostgreSQL refuses that; then drop other signatures of the same names."""
     try:
         with connection.begin_nested():
             execute_script(connection, "\n".join(one.sql for one in due))
@@ -194,7 +197,7 @@ def _make(connection: Connection, due: Sequence[Definition], before: Mapping[str
     there = catalog(connection)
     for one in due:
         old, now = set(before.get(one.label, {})), set(there.get(one.label, {}))
-        if len(now) > 1:  # other signatures of the same name; which one was replaced in place can't be told
+        if len(now) > 1:  # several signatures of one name: it isn't known which one was replaced
             for oid in old & now:
                 _drop(connection, one.label, oid)
             if not now - old:
@@ -215,10 +218,10 @@ def _make_one(connection: Connection, definition: Definition) -> None:
 
 
 def _drop(connection: Connection, label: str, oid: int) -> None:
-    """Drop an object of ours with those of ours that name it, which are made again where they are wanted.
+    """Drop an object of ours, with our objects that name it; those that this release needs are made again later.
 
     Raises:
-        InTheWayError: something that isn't ours names it.
+        DependentObjectError: an object that isn't ours names it.
     """
     catalog_table = "pg_proc" if label.startswith("function ") else "pg_class"
     for dropped in connection.scalars(_DEPENDENT, {"class": catalog_table, "object": oid}).all():
@@ -227,5 +230,5 @@ def _drop(connection: Connection, label: str, oid: int) -> None:
                 execute_script(connection, f"DROP {dropped}")
         except PostgresError as error:
             if getattr(error, "sqlstate", None) == "2BP01":
-                raise InTheWayError(label, str(error.as_dict().get("detail") or error)) from error
+                raise DependentObjectError(label, str(error.as_dict().get("detail") or error)) from error
             raise

@@ -1,4 +1,4 @@
-"""What a database must be, and must not hold, before it is migrated."""
+"""Requirements on a database before it is migrated."""
 
 from typing import Final
 
@@ -15,14 +15,14 @@ from models.schema.migrations.errors import (
 from models.schema.migrations.visibility import hidden_tables
 
 OLDEST_SERVER: Final = 140_000
-"""server_version_num of PostgreSQL 14, the oldest that has what our SQL uses."""
+"""The oldest server_version_num that our SQL can run on: PostgreSQL 14."""
 
 
 def require_server(connection: Connection) -> None:
-    """Refuse a server that is older than the SQL that we use.
+    """Refuse a server that is too old for our SQL.
 
     Raises:
-        UnsupportedServerError: it is.
+        UnsupportedServerError: the server is older than OLDEST_SERVER.
     """
     number = int(connection.scalar(text("SHOW server_version_num")) or 0)
     if number < OLDEST_SERVER:
@@ -40,10 +40,10 @@ def require_rows_shown(connection: Connection) -> None:
 
 
 def require_role(connection: Connection, role: str | None) -> None:
-    """Refuse to grant to a role that there isn't; None asks for no grant.
+    """Refuse to grant to a role that doesn't exist; None asks for no grant.
 
     Raises:
-        RoleNotFoundError: there is no such role.
+        RoleNotFoundError: the role doesn't exist.
     """
     if role is not None and not connection.scalar(
         text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)"), {"role": role}
@@ -57,7 +57,7 @@ def has_relation(connection: Connection, name: str) -> bool:
 
 
 def require_nothing_in_the_way(connection: Connection) -> None:
-    """Refuse to make the application's tables where some of them are there already.
+    """Refuse to make the application's tables where some of them exist already.
 
     Raises:
         UnusableSchemaError: names them.
@@ -69,7 +69,7 @@ def require_nothing_in_the_way(connection: Connection) -> None:
         raise UnusableSchemaError(there)
 
 
-# What belongs to an extension was made by CREATE EXTENSION, and says nothing about whose database it is.
+#  An extension's objects were made by CREATE EXTENSION, and don't show whose database it is.
 _OTHERS: Final = text("""
     SELECT relname FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
@@ -80,7 +80,7 @@ _OTHERS: Final = text("""
 
 
 def require_nothing_of_others(connection: Connection) -> None:
-    """Refuse to make the application's tables unasked beside somebody else's relations.
+    """Refuse to make the application's tables beside another program's relations, unless that was asked for.
 
     Raises:
         UnrelatedRelationsError: names both.

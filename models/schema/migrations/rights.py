@@ -1,4 +1,4 @@
-"""Whether a role may do what a worker, a scheduler and the command line do: asked of the catalog, object by object."""
+"""Rights of a role on everything that a worker, a scheduler and the command line use, read from the catalog."""
 
 from typing import Final
 
@@ -7,17 +7,17 @@ from sqlalchemy import Connection, text
 from models.job_tables.registry import JOB_TABLES
 
 MOST_NAMED: Final = 3
-"""So many missing rights are named; the number of the others follows."""
+"""How many missing rights a message names; of the others it gives the number."""
 
 _READ: Final = ("enhanced_images", "enhancement_pipelines", "user_token_balances")
-"""Tables of the application's that every job is worked out from, or its user's balance is shown from."""
+"""The application's tables that every job is computed from, or from which its user's balance is shown."""
 
 _SCHEMAS = text("""
     SELECT format('USAGE on schema %I', nspname) FROM pg_namespace
     WHERE nspname IN ('darkroom', 'public') AND NOT has_schema_privilege(oid, 'USAGE') ORDER BY 1
 """)
 
-# Every table, sequence and function of ours but those that triggers call, and the version table, which is only read.
+#  Every table, sequence and function of ours, except functions that only triggers call; the version table is only read.
 _OBJECTS = text("""
     WITH wanted AS (
         SELECT c.oid, c.relname, c.relkind, w.what FROM pg_class c
@@ -47,7 +47,7 @@ _OBJECTS = text("""
 def missing_rights(connection: Connection) -> list[str]:
     """Return every right that the session's role lacks, such as `EXECUTE on darkroom.adopt(integer)`.
 
-    Where it may not look into a schema, that alone is returned: nothing in it can be asked about.
+    If the role may not use a schema, only that is returned: rights on objects in it can't be read.
     """
     schemas = list(connection.scalars(_SCHEMAS))
     is_installed = connection.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname = 'darkroom'"))

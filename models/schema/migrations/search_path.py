@@ -1,4 +1,4 @@
-"""The schema in which a role makes what it names without a schema: never ours."""
+"""Keeps our schema out of the search path of the role that migrates."""
 
 from sqlalchemy import Connection, text
 
@@ -6,11 +6,11 @@ from models.schema.migrations.session import SCHEMA
 
 
 def keep_role_out_of_our_schema(connection: Connection) -> None:
-    """Take `"$user"` off the search path of the role that migrates, if it has our schema's name, in this database.
+    """Remove `"$user"` from the migrating role's search path in this database, if the role is named like our schema.
 
-    PostgreSQL's default is `"$user", public`: a role called darkroom, as on embedded data, would make its tables in
-    our schema and find ours before the application's. Asked before the migration sets a path of its own; effective
-    for sessions that begin after the commit.
+    PostgreSQL's default is `"$user", public`: a role called darkroom, as in the embedded PostgreSQL, would create its
+    tables in our schema and find ours before the application's. Read before the migration sets a path of its own; the
+    change holds for sessions that begin after the commit.
     """
     role, path = connection.execute(text("SELECT current_user, current_setting('search_path')")).one()
     named = [part.strip() for part in path.split(",")]

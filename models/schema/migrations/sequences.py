@@ -1,4 +1,4 @@
-"""Sequences of our schema that stand behind their tables, as a cut-over by logical replication leaves them."""
+"""Sequences of our schema that are behind the ids in their tables, as after a switch by logical replication."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-# Owned by a column (identity, serial, OWNED BY) or called in a column's default; partitions share their parent's.
+#  Owned by a column (identity, serial, OWNED BY), or called in a column's default. Partitions share their parent's.
 _SEQUENCES: Final = text("""
     SELECT DISTINCT format('darkroom.%I', s.relname) AS sequence, format('darkroom.%I', t.relname) AS table_name,
            quote_ident(a.attname) AS column_name
@@ -25,11 +25,11 @@ _SEQUENCES: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class SequenceBehind:
-    """A sequence that would give a number again.
+    """A sequence that would give a number that is used already.
 
     Attributes:
         sequence: its name, with the schema.
-        column: `table.column` that it numbers.
+        column: the `table.column` that it numbers.
         next_value: what it would give next.
         highest: the highest number in the table.
     """
@@ -44,15 +44,15 @@ def sequences_behind(connection: Connection) -> Iterator[SequenceBehind]:
     """Compare every sequence of schema darkroom with the column that it numbers."""
     for sequence, table, column in connection.execute(_SEQUENCES).all():
         first = _next_value(connection, sequence)
-        # a question that an index answers, also a BRIN; most tables hold nothing of the kind
+        #  an index, even a BRIN one, answers this query; in most tables it finds nothing
         highest = connection.scalar(text(f"SELECT max({column}) FROM {table} WHERE {column} >= :next"), {"next": first})
-        # asked again: others have taken numbers since, and used them
+        #  asked again, because other transactions have taken numbers since, and used them
         if highest is not None and highest >= (now := _next_value(connection, sequence)):
             yield SequenceBehind(sequence, f"{table}.{column}", now, highest)
 
 
 def set_past_tables(connection: Connection) -> list[SequenceBehind]:
-    """Set every such sequence past its table, in the caller's transaction; return what was behind."""
+    """Set every such sequence past its table's ids, in the caller's transaction; return those that were behind."""
     found = list(sequences_behind(connection))
     for one in found:
         connection.execute(
@@ -63,7 +63,7 @@ def set_past_tables(connection: Connection) -> list[SequenceBehind]:
 
 
 def _next_value(connection: Connection, sequence: str) -> int:
-    """Return what a sequence would give next; to a role that may use it and not read it, nothing it gave yet is 1."""
+    """Return what a sequence would give next. If the role may use but not read it and it gave none yet, return 1."""
     if connection.scalar(text("SELECT has_sequence_privilege(:name, 'SELECT')"), {"name": sequence}):
         value = f"SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM {sequence}"
     else:

@@ -1,4 +1,4 @@
-"""The session in which migrations run, and the way they reach alembic."""
+"""The database session in which migrations run, and its use by alembic."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,23 +19,23 @@ from models.schema.terms import TERMS
 
 SCHEMA = "darkroom"
 BRANCHES = ("application", "darkroom")
-"""In the order of application: triggers need the tables."""
+"""The branches in the order of application, because our triggers need the application's tables."""
 
 OUR_COST_COLUMN = "tokensCost"
-"""The cost's column in the tables that we make, and in our SQL files; a setting renames it for others' tables."""
+"""The cost's column in the tables that we make, and in our SQL files; a setting renames it for other tables."""
 
 LOCK_TIMEOUT_MS = 5_000
-"""How long a migration may stand in the queue for a table: everyone who comes later waits behind it."""
+"""How long a migration may wait for a table's lock, because everyone who comes later waits behind it."""
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1]
-"""SQL files stand in the folders of this package, beside the modules that use them."""
+"""The folder of this package, in which SQL files stand beside the modules that use them."""
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
-    """Return alembic's settings, without a file; `connection` is what env.py is to run on."""
+    """Return alembic's settings, without a file; `connection` is the one that env.py will run on."""
     config = Config()
-    # alembic splits the setting by this separator; its default would be a comma or a space, and a path may hold both
+    #  alembic splits the setting at this separator; its default would be a comma or a space, which a path may contain
     config.set_main_option("path_separator", "newline")
     config.set_main_option("script_location", _escaped(HERE))
     config.set_main_option("version_locations", "\n".join(_escaped(HERE / "versions" / name) for name in BRANCHES))
@@ -50,7 +50,7 @@ def _escaped(path: Path) -> str:
 
 @cache
 def _revisions() -> ScriptDirectory:
-    """Return alembic's view of the revision files, which it executes to read them."""
+    """Return alembic's view of the revision files; alembic executes them to read them."""
     return ScriptDirectory.from_config(alembic_config())
 
 
@@ -62,36 +62,36 @@ def branch_revisions(branch: str) -> tuple[str, ...]:
 
 
 def stamped_revisions(connection: Connection) -> frozenset[str]:
-    """Return what the version table holds: one head per branch; nothing where there is no such table."""
+    """Return the heads in the version table, one per branch; empty where the table doesn't exist."""
     if connection.scalar(text("SELECT to_regclass('darkroom.alembic_version')")) is None:
         return frozenset()
     return frozenset(connection.scalars(text("SELECT version_num FROM darkroom.alembic_version")))
 
 
 def upgrade_branch(connection: Connection, branch: str) -> None:
-    """Bring one branch to its head, in the caller's transaction."""
+    """Apply a branch's revisions up to the newest, in the caller's transaction."""
     if branch_revisions(branch)[-1] in stamped_revisions(connection):
-        return  # alembic would read every revision only to find nothing to do
+        return  # alembic would read every revision only to find that nothing is to be done
     command.upgrade(alembic_config(connection), f"{branch}@head")
 
 
 def downgrade_branch(connection: Connection, branch: str) -> None:
-    """Take one branch down to nothing, in the caller's transaction."""
+    """Remove one branch, in the caller's transaction."""
     command.downgrade(alembic_config(connection), f"{branch}@base")
 
 
 def prepare(connection: Connection) -> None:
-    """Set what a revision relies on, until the end of the transaction, and make the version table's schema."""
+    """Set what revisions rely on until the end of the transaction, and create the version table's schema."""
     connection.execute(text("SET LOCAL search_path TO public"))  # unqualified names are the application's
     set_timeouts(connection)
-    # IF NOT EXISTS asks for the right to create even where there is nothing to create
+    #  IF NOT EXISTS needs the right to create a schema even where it exists already
     if connection.scalar(text("SELECT to_regnamespace('darkroom')")) is None:
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
 
 
 @contextmanager
 def names_in_full(connection: Connection) -> Iterator[None]:
-    """Have the catalog write definitions with every schema, whatever the session's search_path, in a transaction."""
+    """Make the catalog write definitions with every schema, whatever the session's search_path, in a transaction."""
     path = connection.scalar(text("SELECT current_setting('search_path')"))
     setting = text("SELECT set_config('search_path', :path, true)")
     connection.execute(setting, {"path": "pg_catalog"})
@@ -100,23 +100,23 @@ def names_in_full(connection: Connection) -> Iterator[None]:
 
 
 def set_timeouts(connection: Connection) -> None:
-    """Bound the wait for a lock, and nothing else, until the end of the transaction."""
+    """Limit the wait for a lock, but not the time of a statement, until the end of the transaction."""
     connection.execute(text(f"SET LOCAL lock_timeout TO {LOCK_TIMEOUT_MS}"))
-    connection.execute(text("SET LOCAL statement_timeout TO 0"))  # a role may carry one that is meant for requests
+    connection.execute(text("SET LOCAL statement_timeout TO 0"))  # a role's own timeout may be meant for short requests
 
 
 def execute_script(bind: Connection, sql: str) -> None:
-    """Execute many statements at once, in the migration's transaction.
+    """Execute several statements at once, in the migration's transaction.
 
-    The driver's own execute: prepared statements, which SQLAlchemy uses, take one statement each.
+    Uses the driver's own execute, because prepared statements, which SQLAlchemy uses, take only one statement each.
     """
-    bind.execute(text("SELECT 1"))  # the adapter begins its transaction with its first statement, not with begin()
+    bind.execute(text("SELECT 1"))  # SQLAlchemy's adapter begins its transaction only with its first statement
     connection = cast("AdaptedConnection", bind.connection.dbapi_connection)
     connection.run_async(lambda driver: driver.execute(sql))
 
 
 def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COLUMN) -> None:
-    """Execute one of our SQL files. An error carries the name of its file as a note.
+    """Execute one of our SQL files. An error gets the name of the file as a note.
 
     Args:
         bind: the migration's connection.
@@ -132,7 +132,7 @@ def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COL
 
 @cache
 def sql_of(name: str, *, cost_column: str) -> str:
-    """Return one of our SQL files, rendered for every job table, with the cost column that this installation has."""
+    """Return one of our SQL files, rendered for every job table and with this installation's cost column."""
     sql = render((MODELS / name).read_text(encoding="utf-8"), JOB_TABLES, TERMS)
     return sql.replace(_quoted(OUR_COST_COLUMN), _quoted(cost_column))
 

@@ -1,6 +1,6 @@
-"""Which tables, columns and indexes of ours should be there, by the text of the revisions, and how one is made again.
+"""Our tables, columns and indexes as the revisions' text defines them, and the repair of missing or retyped ones.
 
-Revisions version them; this is for what somebody has dropped since, and for columns that somebody gave another type.
+Revisions version them. This is for parts that somebody dropped afterwards, and columns that got another type.
 """
 
 import re
@@ -16,7 +16,7 @@ from models.schema.migrations.errors import ColumnTypeError
 from models.schema.migrations.session import OUR_COST_COLUMN, execute_script, sql_of
 
 FILES: Final = ("schema/tables.sql", "schema/mend_tables.sql", "schema/structure_tables.sql")
-"""In the order of the revisions that execute them."""
+"""Files in the order of the revisions that execute them."""
 
 _STATEMENT: Final = re.compile(r"^(?:CREATE|ALTER) .*?;[^\n]*$", re.MULTILINE | re.DOTALL)
 _MADE: Final = re.compile(r"CREATE (TABLE|SEQUENCE|TYPE|INDEX|UNIQUE INDEX) (?:darkroom\.)?(\w+)")
@@ -30,7 +30,7 @@ _ADDED: Final = re.compile(r"ADD COLUMN (\w+) (.*?)(?=,\s*ADD |;|\Z)", re.DOTALL
 _TYPE: Final = re.compile(r"(.+?)(?= (?:NOT NULL|DEFAULT|PRIMARY KEY|GENERATED|CHECK)\b|$)")
 _DEFAULT: Final = re.compile(r" DEFAULT (.+?)(?= CHECK\b|$)")
 _IN_FULL: Final = (("timestamptz", "timestamp with time zone"), ("timestamp(3)", "timestamp(3) without time zone"))
-"""What our files call some types, and what the catalog does."""
+"""The names of some types in our files, and in the catalog."""
 
 _TYPES: Final = text("""
     SELECT 'column darkroom.' || c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod)
@@ -48,7 +48,7 @@ _THERE: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A table, column, index, sequence or type of ours: its label, and the statements that make it, in their order."""
+    """A table, column, index, sequence or type of ours: its label, and the statements that make it, in order."""
 
     label: str
     sql: tuple[str, ...]
@@ -56,7 +56,7 @@ class Part:
 
 @cache
 def parts() -> tuple[Part, ...]:
-    """Return everything that the revisions make, in the order in which it can be made."""
+    """Return everything that the revisions make, in an order in which it can be made."""
     statements = [
         re.sub(r" *--[^\n]*", "", found[0])
         for name in FILES
@@ -75,7 +75,7 @@ def parts() -> tuple[Part, ...]:
 
 
 def missing(connection: Connection) -> list[Part]:
-    """Return what isn't there. A table's own columns and indexes aren't named beside it."""
+    """Return the parts that don't exist. Columns and indexes of a missing table aren't listed beside it."""
     there = {*connection.scalars(_THERE), *_types(connection)}
     gone = [part for part in parts() if part.label not in there]
     tables = {part.label.removeprefix("table ") for part in gone if part.label.startswith("table ")}
@@ -84,7 +84,7 @@ def missing(connection: Connection) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class Retyped:
-    """A column of ours that somebody gave another type: its label, the type it should have, and the one that it has."""
+    """A column of ours that has got another type: its label, the type it should have, and the one it has."""
 
     label: str
     type: str
@@ -93,7 +93,7 @@ class Retyped:
 
 
 def retyped(connection: Connection) -> list[Retyped]:
-    """Return the columns that are there and have another type than ours."""
+    """Return the columns that exist with another type than ours."""
     there = _types(connection)
     columns = [part for part in parts() if part.label.startswith("column ") and part.label in there]
     return [
@@ -117,13 +117,13 @@ def _type_of(definition: str) -> str:
 
 
 def mend(connection: Connection) -> list[str]:
-    """Make again what is missing, empty as it begins, and give columns their types, in the caller's transaction.
+    """Create missing parts, empty, and give columns their types back, in the caller's transaction.
 
     Returns:
-        The labels of what was mended.
+        The labels of what was repaired.
 
     Raises:
-        ColumnTypeError: a column can't have its type again.
+        ColumnTypeError: a column can't be given its type back.
     """
     return [*_made(connection), *_given_types(connection)]
 
@@ -134,7 +134,7 @@ def _given_types(connection: Connection) -> list[str]:
         table, _, name = one.label.removeprefix("column ").rpartition(".")
         column = f"ALTER COLUMN {name}"
         changes = [f"{column} TYPE {one.type} USING {name}::text::{one.type}"]
-        if one.default is not None:  # that of the other type can't be turned into ours
+        if one.default is not None:  # the default of the other type can't be cast to ours
             changes = [f"{column} DROP DEFAULT", *changes, f"{column} SET DEFAULT {one.default}"]
         try:
             with connection.begin_nested():
@@ -161,7 +161,7 @@ def _is_of(part: Part, table: str) -> bool:
 
 
 def _statements_of(kind: str, name: str, own: str, statements: list[str]) -> Iterator[str]:
-    """Yield the statement that makes a thing, and for a table all that change it afterwards."""
+    """Yield the statement that makes a part, and for a table all statements that change it afterwards."""
     yield own
     for statement in statements if kind == "TABLE" else ():
         on, partition = _OF_TABLE.match(statement), _PARTITION.search(statement)

@@ -10,18 +10,18 @@ from sqlalchemy.exc import DBAPIError
 
 from models.schema.migrations import installation, session
 from models.schema.migrations.definitions import Trigger, triggers
-from models.schema.migrations.errors import TableHeldError
+from models.schema.migrations.errors import TableLockedError
 from models.schema.migrations.session import execute_script, sql_of
 
 TRIGGERS_FILE: Final = "queue/triggers.sql"
 
 LOCK_TIMEOUT_MS: Final = 2_000
-"""How long producers may have to wait behind us for a table that somebody else holds."""
+"""How long producers may have to wait behind the migration for a table that another program holds."""
 
 FIRST_TRY_MS: Final = 100
-"""How long the first try to lock several tables waits for each: whoever needs one that is locked waits as long."""
+"""How long the first try to lock several tables waits for each; programs that need a locked one wait as long."""
 
-# Whoever holds a table and does nothing: to stand in the queue for it would stop everyone who comes later.
+#  Transactions that hold a table's lock and are idle: queueing behind one would block everyone who comes later.
 _IDLE_HOLDERS: Final = text("""
     SELECT DISTINCT a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -38,7 +38,7 @@ def wanted(cost_column: str) -> Mapping[str, Trigger]:
 
 
 def due(connection: Connection, cost_column: str) -> list[Trigger]:
-    """Return the triggers that are missing, or that aren't as this release makes them."""
+    """Return the triggers that are missing, or that differ from this release's."""
     texts = installation.value_of(connection, "trigger_texts") or {}
     recorded = installation.value_of(connection, "triggers") or {}
     standing = installation.standing_triggers(connection)
@@ -55,19 +55,19 @@ def not_wanted(connection: Connection, cost_column: str) -> list[str]:
 
 
 def lock_tables(connection: Connection, cost_column: str) -> None:
-    """Lock the tables whose triggers change, before anything of ours: a producer has its table first, and then ours.
+    """Lock the tables whose triggers change, before any of our tables: producers lock theirs first, and then ours.
 
     Raises:
-        TableHeldError: an idle transaction holds one of the tables; the caller tries the whole upgrade again.
+        TableLockedError: an idle transaction holds one of the tables; the caller tries the whole upgrade again.
     """
     standing = installation.standing_triggers(connection)
     if not standing or installation.recorded(connection) is None:
-        return  # nobody's jobs enter yet
+        return  # there are no triggers yet by which jobs could enter
     changing = due(connection, cost_column)
     dropping = {label.partition(".")[0] for label in not_wanted(connection, cost_column)}
     dropping |= {one.table for one in changing if one.is_constraint and one.label in standing}
     tables = {one.table for one in changing} | dropping
-    in_order = dict.fromkeys(one.table for one in wanted(cost_column).values())  # that of everyone's locks
+    in_order = dict.fromkeys(one.table for one in wanted(cost_column).values())  # the lock order of all programs
     modes = {
         table: "ACCESS EXCLUSIVE" if table in dropping else "SHARE ROW EXCLUSIVE"
         for table in in_order
@@ -79,10 +79,10 @@ def lock_tables(connection: Connection, cost_column: str) -> None:
 
 
 def _lock(connection: Connection, modes: Mapping[str, str], dropping: Collection[str], most_ms: int) -> bool:
-    """Lock all of some tables, or none: a table isn't held while the next one is waited for in vain.
+    """Lock all given tables, or none: no table stays locked while another one is waited for in vain.
 
     Raises:
-        DBAPIError: the longest wait was in vain, too.
+        DBAPIError: even the longest wait was in vain.
     """
     for table in modes:
         _require_free(connection, table, blocks_readers=table in dropping)
@@ -103,7 +103,7 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
     """Make the triggers that are due, and drop those that aren't wanted; return the labels of both.
 
     Raises:
-        TableHeldError: an idle transaction holds one of the tables; the caller tries the whole upgrade again.
+        TableLockedError: an idle transaction holds one of the tables; the caller tries the whole upgrade again.
     """
     changed = []
     for label in not_wanted(connection, cost_column):
@@ -126,14 +126,14 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
 
 
 def _require_free(connection: Connection, table: str, *, blocks_readers: bool) -> None:
-    """Wait, not in its queue, until no idle transaction holds a table: most are between two statements of a program's.
+    """Wait, without queueing for its lock, until no idle transaction holds a table; most are between two statements.
 
-    Whoever needs a table that was locked before this one waits as long.
+    Programs that need a table that was locked before this one wait as long.
     """
     wanted_lock = {"name": f'public."{table}"', "blocks_readers": blocks_readers}
     until_s = time.monotonic() + LOCK_TIMEOUT_MS / 1000
     while holders := connection.scalars(_IDLE_HOLDERS, wanted_lock).all():
         if time.monotonic() > until_s:
-            raise TableHeldError(table, holders)
+            raise TableLockedError(table, holders)
         connection.execute(text("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()"))
     connection.execute(text(f"SET LOCAL lock_timeout TO {min(LOCK_TIMEOUT_MS, session.LOCK_TIMEOUT_MS)}"))

@@ -1,4 +1,4 @@
-"""Whether row-level security hides rows from Darkroom's roles: what isn't shown would be taken for deleted."""
+"""Checks whether row-level security hides rows from Darkroom's roles, which would take such rows for deleted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from models.application.tables import TABLES
 from models.job_tables.registry import JOB_TABLES
 
-# The role of this session, and those that own what runs with its owner's rights: trigger functions and views.
+#  The role of this session, and the owners of objects that run with their owner's rights: trigger functions and views.
 _HIDDEN: Final = text("""
     WITH readers AS (
         SELECT oid FROM pg_roles WHERE rolname = current_user
@@ -28,7 +28,7 @@ _HIDDEN: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class HiddenTable:
-    """A table that row-level security doesn't show, or not fully open, to one of Darkroom's roles."""
+    """A table whose rows row-level security hides, at least in part, from one of Darkroom's roles."""
 
     table: str
     role: str
@@ -43,7 +43,7 @@ class HiddenTable:
 
 
 def hidden_tables(connection: Connection) -> Iterator[HiddenTable]:
-    """Find the tables that Darkroom reads or writes and that hide rows from it; none before the first upgrade."""
+    """Find the tables that Darkroom uses and whose rows are hidden from it; none before the first upgrade."""
     if connection.scalar(text("SELECT to_regprocedure('darkroom.hidden_tables(oid, oid[])')")) is None:
         return
     for table, role in connection.execute(_HIDDEN, {"tables": [*TABLES, *(table.relation for table in JOB_TABLES)]}):

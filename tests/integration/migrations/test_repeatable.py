@@ -8,7 +8,7 @@ import pytest
 from models.queue import leases
 from models.schema import migrate
 from models.schema.migrations import repeatable, session
-from models.schema.migrations.errors import ColumnTypeError, DatabaseBusyError, InTheWayError
+from models.schema.migrations.errors import ColumnTypeError, DatabaseBusyError, DependentObjectError
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -308,7 +308,7 @@ async def test_what_somebody_else_built_on_our_view_is_named(url: str, db: async
         ALTER VIEW darkroom.jobs RENAME COLUMN url TO address;
         CREATE VIEW public.report AS SELECT id FROM darkroom.jobs""")
 
-    with pytest.raises(InTheWayError, match=r"view darkroom\.jobs has to be dropped.*view report depends on"):
+    with pytest.raises(DependentObjectError, match=r"view darkroom\.jobs has to be dropped.*view report depends on"):
         await migrate.upgrade(url, prices=PRICES)
 
     await db.execute("DROP VIEW public.report")
