@@ -1,5 +1,5 @@
--- Cells of darkroom.limits: how each is found, locked and changed while somebody's old snapshot keeps every row version
--- that it ever had.
+-- Cells of darkroom.limits: how each is found, locked and changed, even while another session's old snapshot makes
+-- PostgreSQL keep every earlier version of its row.
 --
 --   provider NAME            state: ceiling, in_flight, oldest_open, counted_at, paused_until, failures, open_until,
 --                            open_s, open_reason, probe, decreased_at
@@ -7,11 +7,12 @@
 --   budget PAYER, day/epoch  used: USD counted, state.calls: calls counted, state.free_calls: those of jobs of tier FREE;
 --                            payers are all, user:ID, anonymous
 --
--- A cell is one row. `changes` counts its changes and `version`, the last column of the key, grows with every 32nd of
--- them. Within a version changes are heap-only; the newest row is found by its highest version, past at most 32 dead
--- ones, however many thousand older versions are still kept. Whoever changes a cell has locked it with lock_cell.
+-- A cell is one row. `changes` counts its changes, and `version`, the last column of the key, grows with every 32nd of
+-- them. Within a version changes are heap-only updates; the newest row is found by its highest version, after at most
+-- 32 dead ones, even if thousands of older versions are still kept. A session changes only cells that it has locked
+-- with lock_cell.
 
--- A cell as it is now; NULL where nobody has counted anything yet.
+-- Return a cell as it is now; NULL if nothing has been counted in it yet.
 CREATE OR REPLACE FUNCTION darkroom.cell(scope text, name text, window_start timestamptz) RETURNS darkroom.limits
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -24,8 +25,8 @@ BEGIN
     RETURN found_cell;
 END $$;
 
--- Lock a cell until the transaction ends, made if it is missing, and return it. Callers lock in the order of the list
--- above, budgets from all to payer and from epoch to day, so that no two of them deadlock.
+-- Lock a cell until the transaction ends, create it if it is missing, and return it. Callers lock in the order of the
+-- list above, budgets from all to payer and from epoch to day, so that no two of them deadlock.
 CREATE OR REPLACE FUNCTION darkroom.lock_cell(scope text, name text, window_start timestamptz) RETURNS darkroom.limits
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -38,7 +39,7 @@ BEGIN
         ORDER BY l.version DESC LIMIT 1 FOR UPDATE;
         IF FOUND THEN
             RETURN locked;
-        ELSIF look = 1 THEN -- two that miss the same cell make it one after the other: no constraint would stop them
+        ELSIF look = 1 THEN -- two sessions that miss a cell create it one after the other: no constraint stops them
             PERFORM pg_advisory_xact_lock(hashtextextended(concat_ws(' ', 'darkroom.limits', scope, name, window_start),
                                                            0));
         END IF;
@@ -47,7 +48,7 @@ BEGIN
     RETURN locked;
 END $$;
 
--- Write what a locked cell holds from now on. The row that was locked is the newest, so its version is where it stands.
+-- Write the new values of a locked cell. The locked row is the newest one, so its version identifies it.
 CREATE OR REPLACE FUNCTION darkroom.change_cell(locked darkroom.limits, used numeric, state jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -62,7 +63,7 @@ BEGIN
     END IF;
 END $$;
 
--- Add to (or, with negative numbers, give back from) a locked cell; `counts` names the numbers of its state.
+-- Add numbers, which may be negative, to a locked cell; `counts` names the numbers in its state.
 CREATE OR REPLACE FUNCTION darkroom.add_to_cell(locked darkroom.limits, used numeric, counts jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -76,7 +77,8 @@ BEGIN
     PERFORM darkroom.change_cell(locked, locked.used + add_to_cell.used, state);
 END $$;
 
--- Lock the budgets that a payer's calls count against: of all for ever, of all for the day, the payer's for the day.
+-- Lock the budgets that a payer's calls are counted in: of all users in total, of all users today, and the payer's
+-- today.
 CREATE OR REPLACE FUNCTION darkroom.lock_budgets(payer text, at timestamptz) RETURNS darkroom.limits[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -87,7 +89,7 @@ BEGIN
                  darkroom.lock_cell('budget', payer, day)];
 END $$;
 
--- Add to (or give back from) locked budgets.
+-- Add calls and USD, which may be negative, to locked budgets.
 CREATE OR REPLACE FUNCTION darkroom.add_to_budgets(locked darkroom.limits[], calls integer, usd numeric, is_free boolean)
 RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -103,8 +105,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Whether a paid call is on its way. One whose claim is gone is not: its worker has died, or is about to hang up. After
--- 15 minutes it is not either, whatever became of it. A call that is not in flight never is again.
+-- Whether a paid call is in flight. A call whose claim is gone is not: its worker has died or will soon cancel it.
+-- After 15 minutes a call is not in flight either, whatever happened to it. A call that has ended is never in flight
+-- again.
 CREATE OR REPLACE FUNCTION darkroom.is_in_flight(call darkroom.provider_calls) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -113,13 +116,13 @@ BEGIN
         AND EXISTS (SELECT FROM darkroom.job_queue q
                     WHERE q.job_id = call.job_id AND q.job_type = call.job_type AND q.status = 'processing'
                       AND q.attempts = call.attempt
-                      -- an attempt that was given back has the same number again
+                      -- a released attempt has the same number when it is claimed again
                       AND q.started_at <= call.started_at);
 END $$;
 
--- How many calls of a provider are in flight: the number kept in its cell, which errs on the high side only (calls of
--- dead workers), or counted anew before it may shut the gate. `kept` is NULL, or what is to be kept in the cell of it:
--- counting begins at the oldest call that was in flight the last time, and takes at most a fifth of the time.
+-- How many calls of a provider are in flight: the number kept in its cell, which may be too high (by calls of dead
+-- workers), or a new count before the gate would close because of it. `kept` is the count that the cell should keep, or
+-- NULL: counting begins at the oldest call that was in flight at the last count, and takes at most a fifth of the time.
 --
 -- OFFSET 0 keeps the planner from the index of open calls, where each call of the last minutes has left a dead entry.
 CREATE OR REPLACE FUNCTION darkroom.in_flight_now(provider text, state jsonb, ceiling numeric,

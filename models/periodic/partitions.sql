@@ -1,7 +1,9 @@
--- Weekly partitions of our own logs: made ahead, dropped whole. The default partition takes what no week holds.
+-- Weekly partitions of our own logs: created ahead, dropped as a whole. Rows of other weeks go to the default
+-- partition.
 
--- Make the partitions of this week and the following ones. A week of which the default partition holds rows is passed
--- over: its rows would have to be moved under locks, and stay where they are until they are old. Returns how many.
+-- Create the partitions of this week and the following ones. A week of which the default partition holds rows is
+-- skipped: its rows would have to be moved under locks; retention deletes them there when they are old. Returns how
+-- many are new.
 CREATE OR REPLACE FUNCTION darkroom.add_weeks(parent text, at timestamptz, weeks integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -26,7 +28,7 @@ BEGIN
     RETURN made;
 END $$;
 
--- The weeks of a log that ended before a time and that nothing unfinished refers to, oldest first.
+-- Return the weeks of a log that ended before a time and that nothing unfinished refers to, oldest first.
 CREATE OR REPLACE FUNCTION darkroom.finished_weeks(parent text, before timestamptz) RETURNS SETOF text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -49,8 +51,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Drop the oldest week of a log that ended before a time and that nothing unfinished refers to; returns its name, or
--- NULL. One a transaction, so that its lock on the parent is short.
+-- Drop the oldest week of a log that ended before a time and that nothing unfinished refers to; return its name, or
+-- NULL. One week per transaction, so that its lock on the parent table is short.
 CREATE OR REPLACE FUNCTION darkroom.drop_week(parent text, before timestamptz) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,9 +1,9 @@
--- What happens to a job's row after it entered: guards on every writer, and the end of a job in the transaction
--- of whoever ends it. The pairs of statuses are those of models/job_state.py.
+-- What happens when a job's row changes after it entered: guards on every writer, and the end of a job in the
+-- transaction of the program that ends it. The allowed changes are those of models/job_state.py.
 
--- Whether a job's status may change so: 'change', 'label' (a failed job that is told to be refunded), or 'kept',
--- because a terminal status never changes, and blind writers are not to be broken by that. Raises for what no program
--- may write.
+-- Say how a job's status may change: 'change'; 'label' (a failed job is labelled REFUNDED); or 'kept', because a
+-- terminal status never changes, and programs that write one without looking shouldn't fail. Raises an error for a
+-- change that no program may make.
 CREATE OR REPLACE FUNCTION darkroom.allowed_change(job_id text, before text, after text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -24,7 +24,7 @@ BEGIN
     RETURN 'change';
 END $$;
 
--- Refuse a change of whose, which picture, tier or cost of an unfinished job: the charge and the claim rest on them.
+-- Refuse changes of an unfinished job's user, picture, tier or cost, on which its charge and its claim depend.
 CREATE OR REPLACE FUNCTION darkroom.refuse_identity(job_id text, status text, frozen text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -34,11 +34,11 @@ BEGIN
 END $$;
 
 --: each job table
--- BEFORE UPDATE of a job's row, by anyone: only legal changes of its status, and none of what its charge and its claim
--- rest on. It returns early in its first lines and not by a WHEN clause of its trigger, which would keep the application
--- from changing these columns. The fields are read in queries that name the table: their plan is made anew in every
--- session when a column has changed, where that of a bare expression would hold the old type. The first one names it
--- where it is never looked at, and so costs a third less of what 10,000 rows take here.
+-- BEFORE UPDATE of a job's row, by any program: only legal changes of its status, and none of columns on which its
+-- charge and its claim depend. It returns early by its first lines and not by a WHEN clause of its trigger, which would
+-- keep the application from altering these columns. The fields are read in queries that name the table: their plans are
+-- made anew in every session when a column has been altered, while the plan of a bare expression would keep the old
+-- type. The first query names the table where it is never read, and so takes a third less time for 10,000 rows.
 CREATE OR REPLACE FUNCTION darkroom.guard_{{row}}() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -66,7 +66,7 @@ BEGIN
            {{is stale}}
     INTO job_id, before, after, is_same_job, is_stale
     FROM (SELECT) one LEFT JOIN {{table}} j ON false;
-    -- depth: an id that changed elsewhere, and the foreign key follows
+    -- depth: the user's id changed in another table, and the foreign key follows it
     IF NOT is_same_job AND NOT darkroom.is_terminal(before) AND pg_trigger_depth() = 1 THEN
         PERFORM darkroom.refuse_identity(job_id, before, {{frozen in words}});
     END IF;
@@ -84,8 +84,8 @@ BEGIN
 END $$;
 
 --: end
--- Do what follows from the changes of jobs in one statement: PENDING waits again; every other job is over, or its row is
--- gone, so it leaves the queue and is refunded, and whoever listens is told.
+-- Apply the consequences of one statement's changes: a PENDING job waits again; any other job is over, or its row is
+-- gone, so it leaves the queue, is refunded, and listeners are notified.
 CREATE OR REPLACE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -102,7 +102,7 @@ BEGIN
     WHERE c.status NOT IN ('PENDING', 'DELETED');
 
     IF EXISTS (SELECT FROM unnest(changes) c WHERE c.status = 'PENDING') THEN
-        -- our own transitions changed the queue row first; what is still processing was set back by another program
+        -- our own transitions changed the queue row first; a row that is still processing was reset by another program
         UPDATE darkroom.job_queue q
         SET status = 'pending', ready = true, worker_id = NULL, lease_token = NULL, deadline_at = NULL
         FROM unnest(changes) c
@@ -118,10 +118,10 @@ BEGIN
 END $$;
 
 --: each job table
--- AFTER UPDATE and AFTER DELETE, per statement: what follows from a new status. One that ends many jobs locks balances
--- in their order, as charging does. A message that stood there before a cancellation is of an earlier attempt, and not
--- its reason. Without parameters a plan is always kept, so the one for a single row must do for thousands: no nested
--- loop over rows without an index.
+-- AFTER UPDATE and AFTER DELETE, per statement: the consequences of a new status. A statement that ends many jobs locks
+-- balances in their order, as charging does. A message that stood in the row before a cancellation is of an earlier
+-- attempt, and not the reason. A plan without parameters is always cached, so the plan for a single row must suit
+-- thousands: no nested loop over rows without an index.
 CREATE OR REPLACE FUNCTION darkroom.follow_{{rows}}() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -149,7 +149,7 @@ BEGIN
 END $$;
 
 --: end
--- AFTER UPDATE of a user: the foreign keys follow a changed id by themselves, and so does what we keep by user.
+-- AFTER UPDATE of a user: foreign keys follow a changed id by themselves, and this changes our own rows of that user.
 CREATE OR REPLACE FUNCTION darkroom.follow_user() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -157,17 +157,17 @@ DECLARE
     before text;
     after text;
 BEGIN
-    -- read as guard_enhancement reads its row, and for its reason
+    -- read as guard_enhancement reads its row, for the same reason
     SELECT OLD.id::text, NEW.id::text INTO before, after FROM (SELECT) one LEFT JOIN public.users u ON false;
     IF before = after THEN
         RETURN NULL;
     END IF;
     UPDATE darkroom.job_queue q SET user_id = after WHERE q.user_id = before
     --: each job table with a balance of its own
-        AND q.job_type NOT IN ({{types}}) -- who pays for these is no user
+        AND q.job_type NOT IN ({{types}}) -- jobs of these types aren't paid by a user of public.users
     --: end
     ;
-    -- left behind by a user of that id who is gone
+    -- rows left from an earlier user with that id, who is gone
     DELETE FROM darkroom.opening_balances o WHERE o.user_id = after;
     UPDATE darkroom.opening_balances o SET user_id = after WHERE o.user_id = before;
     DELETE FROM darkroom.submissions s WHERE s.user_id = after;

@@ -1,7 +1,7 @@
--- Which keys and URLs of inputs no worker would read, as far as their text alone tells: the rules of pipelines/keys.py,
--- pipelines/fetching.py and pipelines/addresses.py; a test compares. "Long" networks are those of IPv6.
+-- Which keys and URLs of inputs no worker would read, as far as their text shows: the rules of pipelines/keys.py,
+-- pipelines/fetching.py and pipelines/addresses.py; a test compares them. "Long" networks are those of IPv6.
 
--- An id as one part of an object's key.
+-- Encode an id for use as one part of an object's key.
 CREATE OR REPLACE FUNCTION darkroom.encoded_id(id text) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -12,7 +12,7 @@ SET search_path = pg_catalog, pg_temp AS $$
           FROM regexp_matches(id, '([.][.]|^[.]|[^A-Za-z0-9_.-])|(.)', 'g') WITH ORDINALITY m (part, place)) e (encoded)
 $$;
 
--- What keeps a worker from reading a key that another program wrote; NULL if nothing does.
+-- Say why a worker can't read a key that another program wrote; NULL if it can.
 CREATE OR REPLACE FUNCTION darkroom.key_fault(key text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN CASE
     WHEN octet_length(key) NOT BETWEEN 1 AND {{most key bytes}}
@@ -20,8 +20,8 @@ RETURN CASE
     WHEN '/' || key || '/' ~ '/[.][.]?/' THEN 'it holds a part that is . or ..'
 END;
 
--- Whether a key lies outside a user's prefixes: those that Darkroom writes to, and those of a program that writes ids
--- into keys as they are. No user has no prefix.
+-- Whether a key lies outside a user's prefixes: those that Darkroom writes to, and those of programs that put ids into
+-- keys unencoded. With no user, no prefix matches.
 CREATE OR REPLACE FUNCTION darkroom.is_outside(user_id text, key text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN user_id IS NULL OR darkroom.key_fault(key) IS NOT NULL OR '/' || key || '/' LIKE '%//%' OR NOT EXISTS (
     SELECT FROM unnest('{users,mcp-generated,mcp-modified,mcp-input}'::text[]) k (kind)
@@ -29,7 +29,7 @@ RETURN user_id IS NULL OR darkroom.key_fault(key) IS NOT NULL OR '/' || key || '
                        (CASE WHEN user_id !~ '[/=]' AND user_id NOT IN ('', '.', '..') THEN user_id END)) p (part)
     WHERE starts_with(key, k.kind || '/' || p.part || '/'));
 
--- Whether an address may be connected to; IPv6 addresses that carry an IPv4 one are left to the worker.
+-- Whether a worker may connect to an address; IPv6 addresses that contain an IPv4 address are left to the worker.
 CREATE OR REPLACE FUNCTION darkroom.is_public(address inet) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN CASE
     WHEN family(address) = 4 THEN NOT address <<= ANY (
@@ -38,8 +38,8 @@ RETURN CASE
          AND NOT address <<= ANY ({{refused long networks}})
 END;
 
--- What keeps a worker from fetching a URL, never repeating it: it may hold a key. NULL if nothing in its text does:
--- what a host's name leads to, only the worker finds out.
+-- Say why a worker wouldn't fetch a URL, without repeating the URL, which may hold a key. NULL if its text is fine:
+-- where a host's name leads is found out only by the worker.
 CREATE OR REPLACE FUNCTION darkroom.url_fault(url text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -66,7 +66,7 @@ BEGIN
     IF parts[1] IS NOT NULL OR parts[2] ~ '^(0|[1-9][0-9]{0,2})([.](0|[1-9][0-9]{0,2})){3}$' THEN
         address := coalesce(parts[1], parts[2])::inet;
         IF address <<= '::ffff:0:0/96' THEN
-            address := substring(host(address) FROM '[^:]*$')::inet; -- counts as the IPv4 address that it is
+            address := substring(host(address) FROM '[^:]*$')::inet; -- judged as the IPv4 address that it contains
         END IF;
     ELSIF lower(rtrim(parts[2], '.')) ~ '(^|[.])localhost$' THEN
         address := '127.0.0.1';

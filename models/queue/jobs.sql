@@ -1,6 +1,6 @@
--- The job tables as one, for people and tools, and for whoever knows ids. The hot path never reads it.
+-- All job tables as one, for people, for tools, and for lookups by id. Claims and transitions don't read it.
 
--- Refuse to go on with a job of a type that no job table has: whatever followed would be a guess.
+-- Raise an error for a job of a type that no job table has.
 CREATE OR REPLACE FUNCTION darkroom.unknown_type(job_type text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -9,9 +9,9 @@ BEGIN
         USING ERRCODE = '22023';
 END $$;
 
--- The jobs of every job table: those of some statuses, or all. Inlined into whatever asks, so that its conditions reach
--- the indexes; a status is asked for by the argument, because the column is text here. Whoever reads the tables' rows
--- this way has the rights to do so.
+-- Return the jobs of all job tables: those with some statuses, or all. Inlined into the calling query, so that its
+-- conditions reach the indexes; the status is a parameter, because the column is text here. A caller needs rights on
+-- the job tables.
 CREATE OR REPLACE FUNCTION darkroom.job_rows(statuses text[] DEFAULT NULL)
 RETURNS TABLE (id text, type text, "userId" text, tier text, "tokensCost" bigint, status text, "currentStage" text,
                "imageId" text, "sourceImageId" text, "pipelineId" text, url text, key text, width bigint, height bigint,
@@ -24,7 +24,7 @@ LANGUAGE sql STABLE AS $$
     --: end
 $$;
 
--- The jobs of some ids, whichever table they are of: by its primary key, also where that is no text. Inlined, too.
+-- Return the jobs with given ids from all job tables, by their primary keys, even where those aren't text. Inlined too.
 CREATE OR REPLACE FUNCTION darkroom.jobs_of(ids text[])
 RETURNS TABLE (id text, type text, "userId" text, tier text, "tokensCost" bigint, status text, "currentStage" text,
                "imageId" text, "sourceImageId" text, "pipelineId" text, url text, key text, width bigint, height bigint,
@@ -41,8 +41,8 @@ $$;
 CREATE OR REPLACE VIEW darkroom.jobs AS SELECT j.* FROM darkroom.job_rows() j;
 
 -- What a program that polls may know of a job whose id it has: nothing of its user, its pictures, its prompt or its
--- pipeline, and no row that it doesn't name. No row means that there is no such job. A job whose row refused its end is
--- shown with the status that it has, not with the one that the row has kept.
+-- pipeline, and nothing of other jobs. No row means that there is no such job. A job whose row's end was refused by the
+-- database is shown with the status that it has, not with the one that its row still holds.
 CREATE OR REPLACE FUNCTION darkroom.job_status(job_id text)
 RETURNS TABLE (id text, type text, status text, stage text, tier text, charged integer, refunded integer, error text,
                key text, url text, width bigint, height bigint, size_bytes bigint, created_at timestamptz,
@@ -51,7 +51,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM darkroom.require_jobs_shown(); -- a job that is hidden isn't unknown
+    PERFORM darkroom.require_jobs_shown(); -- a hidden job must not be reported as unknown
     RETURN QUERY
     SELECT j.id, j.type, coalesce(e.label, j.status), CASE WHEN e.label IS NULL THEN j."currentStage" END, j.tier,
            coalesce(c.amount, 0), coalesce(p.amount, 0), j."errorMessage", j.key, j.url, j.width, j.height,

@@ -1,13 +1,15 @@
--- The rules of a pipeline's JSON for producers in SQL: those of config/pipeline_rules.py, as pipelines/options.py.
+-- The rules of a pipeline's JSON for producers that use SQL: those of config/pipeline_rules.py, checked as in
+-- pipelines/options.py.
 
--- The first rule that a pipeline breaks, as "path: reason"; NULL if it breaks none. Null values mean the default.
+-- Return the first rule that a pipeline breaks, as "path: reason"; NULL if it breaks none. Null values mean the
+-- default.
 CREATE OR REPLACE FUNCTION darkroom.pipeline_fault(pipeline jsonb) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
     WITH RECURSIVE rules (nr, path, kind, least, most) AS (VALUES
         {{pipeline rules}}
     ),
-    -- every place that a rule's path names, step by step: an element of a list (x[]), a known defect (*), or a key
+    -- every place that a rule's path names, step by step: an element of an array (x[]), a known defect (*), or a key
     walk (nr, steps, path, value, place) AS (
         SELECT nr, string_to_array(path, '.'), '', pipeline, '{}'::bigint[] FROM rules
         UNION ALL
@@ -54,13 +56,13 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY w.nr, w.place LIMIT 1
 $$;
 
--- Whose a model is by its name; NULL if the name doesn't say.
+-- Return the provider of a model by the model's name; NULL if the name doesn't tell.
 CREATE OR REPLACE FUNCTION darkroom.model_owner(terms jsonb, model text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN coalesce(terms -> 'names' ->> model, (
     SELECT p.value FROM jsonb_each_text(terms -> 'prefixes') p WHERE starts_with(model, p.key) LIMIT 1));
 
--- Why a model that somebody names can't be asked; NULL if it can, if nothing is bought here, or if no terms are
--- recorded. `use` is analyze or generate. The rule of pipelines/providers/catalogue.py; a test compares.
+-- Say why a model can't be asked; NULL if it can, if nothing is bought in this installation, or if no terms are
+-- recorded. `use` is analyze or generate. The same rule as in pipelines/providers/catalogue.py; a test compares them.
 CREATE OR REPLACE FUNCTION darkroom.model_fault(terms jsonb, use text, model text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -91,8 +93,8 @@ BEGIN
                   model, CASE use WHEN 'analyze' THEN 'an analysis' ELSE 'a picture' END);
 END $$;
 
--- The first model of a pipeline that can't be asked, as "path: reason"; NULL if all can. An operator who tries a job
--- once more with another model says so in the setting darkroom.model of the transaction.
+-- Return the first model of a pipeline that can't be asked, as "path: reason"; NULL if all can. When an operator
+-- retries a job with another model, the setting darkroom.model of the transaction names it.
 CREATE OR REPLACE FUNCTION darkroom.pipeline_model_fault(analysis jsonb, generation jsonb) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -104,9 +106,9 @@ SET search_path = pg_catalog, pg_temp AS $$
     FROM (SELECT darkroom.setting('models')) t (terms)
 $$;
 
--- Why no provider makes pictures of a tier's size without enlarging them, where that is to be refused; NULL if one
--- does. `wished` is the model that a pipeline names; the local engine makes nothing of words. The rule of
--- pipelines/providers/catalogue.py; a test compares.
+-- Say why no provider makes pictures of a tier's size without enlarging them, where that is to be refused; NULL if one
+-- does. `wished` is the model that a pipeline names; the local engine makes no pictures from words. The same rule as in
+-- pipelines/providers/catalogue.py; a test compares them.
 CREATE OR REPLACE FUNCTION darkroom.size_fault(terms jsonb, wished text, tier text, is_of_words boolean) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -123,7 +125,7 @@ BEGIN
     END IF;
     FOR provider IN SELECT jsonb_array_elements_text(terms -> 'providers') LOOP
         IF terms -> 'drawn' ? provider THEN
-            CONTINUE WHEN buyer <> provider; -- it passes over what isn't its own
+            CONTINUE WHEN buyer <> provider; -- a provider isn't asked for another one's model
             model := coalesce(nullif(wished, ''), terms -> 'drawn' ->> provider);
             made_px := coalesce(terms -> 'sizes' -> provider ->> model, terms -> 'sizes' -> provider ->> '');
             IF made_px >= {{least size fraction}} * long_side_px THEN
@@ -139,7 +141,7 @@ BEGIN
     RETURN array_to_string(reasons, '; ');
 END $$;
 
--- Refuse a job that would have to be enlarged, if that is what the operator wants.
+-- Refuse a job whose result would have to be enlarged, if DARKROOM_OVER_SIZE says so.
 CREATE OR REPLACE FUNCTION darkroom.check_size(wished text, tier text, is_of_words boolean) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,13 +1,13 @@
--- What the database refuses must not keep a job from its end, nor anybody from ending it: refunds that can't be paid
--- are recorded as owed, and a label that can't be written waits in darkroom.refused_ends.
+-- What the database refuses must not keep a job from ending, nor another program from ending it: refunds that can't be
+-- paid are recorded as owed, and labels that can't be written are kept in darkroom.refused_ends.
 
--- Whether a SQLSTATE means a lost race for locks. A trigger of the application's may raise it all the same, so whoever
--- can asks the locks. Every other SQLSTATE is a refusal: where the server is away, nothing runs that could meet it.
+-- Whether a SQLSTATE means contention for locks. A trigger of the application may raise it without contention, so
+-- callers test the locks where they can. Every other SQLSTATE is a refusal: when the server is gone, no function runs.
 CREATE OR REPLACE FUNCTION darkroom.is_contention(state text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN state IN ('40001', '40P01', '55P03');
 
--- Lock the users and balances that a refund writes; false if somebody else holds one of them, or their tables. Above
--- READ COMMITTED a row may be free and refused all the same, so there it is always false.
+-- Lock the users and balances that a refund writes; false if another transaction has locked one of them, or their
+-- tables. Above READ COMMITTED a row may be unlocked and the write refused nevertheless, so there it is always false.
 CREATE OR REPLACE FUNCTION darkroom.lock_payees(ended darkroom.change[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -36,22 +36,22 @@ BEGIN
         RETURN false;
     END IF;
     --: end
-    -- somebody makes an index, or a trigger
+    -- another transaction creates an index, or a trigger
     LOCK TABLE {{money tables}} IN ROW EXCLUSIVE MODE NOWAIT;
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END $$;
 
--- Whether the statement has run for as long as its session lets it: then a cancellation is that limit's, whose clock
--- begins a little before the statement's own.
+-- Whether the statement has run for as long as the session's statement_timeout allows: then a cancellation was caused
+-- by that limit, whose clock starts a little before the statement's own.
 CREATE OR REPLACE FUNCTION darkroom.is_time_over() RETURNS boolean LANGUAGE sql VOLATILE
 RETURN current_setting('statement_timeout')::interval > interval '0'
     AND clock_timestamp() - statement_timestamp() >= 0.9 * current_setting('statement_timeout')::interval;
 
--- Let deferred rules on balances and ledger speak, while what they refuse can still be owed: at the commit they would
--- refuse whatever ended the job. What another program has pending on these tables is checked by this, too; where that
--- is refused, it is as it was, and its own commit decides.
+-- Check deferred constraints on balances and ledger now, while a refused refund can still be recorded as owed: at the
+-- commit they would refuse whatever ended the job. Changes of another program that are pending on these tables are
+-- checked as well; if those are refused, nothing changes here, and the program's own commit decides.
 CREATE OR REPLACE FUNCTION darkroom.check_money_now() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -68,9 +68,8 @@ BEGIN
     END IF;
 END $$;
 
--- Pay jobs back, and record as owed what the database refuses to pay: a balance at its largest value, a rule on
--- balances or ledger. Nearly every call pays in one set; only a refused one goes by user, in the order of their locks,
--- and then job by job.
+-- Refund jobs, and record as owed what the database refuses to pay: a balance at its largest value, a rule on balances
+-- or ledger. Nearly always one set is enough; after a refusal it goes user by user, in lock order, and then job by job.
 CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -80,11 +79,11 @@ DECLARE
     is_lost_race boolean;
     part record;
 BEGIN
-    -- what can't be paid can be owed; a charge, a user or a debt that is hidden can't even be that
+    -- a refund that can't be paid can be owed; with a hidden charge, user or debt not even that is possible
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'darkroom.job_money', 'darkroom.refused_ends']
                                             ::regclass[]::oid[]);
-    -- asked first: nearly every job that ends without a charge ends here, without a lock or a subtransaction, and no
-    -- user who is owed nothing is waited for, or given a balance
+    -- asked first: most jobs that end without a charge return here, without a lock or a subtransaction, and users who
+    -- are owed nothing aren't waited for, or given a balance
     ended := ARRAY(SELECT ROW(e.job_type, e.job_id, e.user_id, e.status, e.stage, e.reason)::darkroom.change
                    FROM unnest(ended) WITH ORDINALITY e
                    JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
@@ -97,16 +96,16 @@ BEGIN
             PERFORM darkroom.pay_back(ended);
             PERFORM darkroom.check_money_now();
             RETURN;
-        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN -- OTHERS alone leaves these out
+        EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN -- OTHERS alone doesn't include these two
             words := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
             is_lost_race := darkroom.is_contention(SQLSTATE);
-            -- locks that somebody holds, a time limit and a cancellation while waiting are the caller's to deal with
+            -- locks that others hold, a time limit and a cancellation while waiting are left to the caller
             IF (is_lost_race OR SQLSTATE = '57014') AND NOT darkroom.lock_payees(ended)
                     OR SQLSTATE = '57014' AND darkroom.is_time_over() THEN
                 RAISE;
             END IF;
         END;
-        EXIT WHEN NOT is_lost_race; -- once more with every lock held: then it is a rule that says so
+        EXIT WHEN NOT is_lost_race; -- tried once more with every lock held: then only a rule can be the cause
     END LOOP;
     IF cardinality(ended) = 1 THEN
         PERFORM darkroom.owe(ended[1], words);
@@ -124,7 +123,7 @@ BEGIN
     END IF;
 END $$;
 
--- Record a refund that couldn't be paid; nothing is owed to a user who is gone, or for what was paid back.
+-- Record a refund that couldn't be paid; nothing is owed to a user who is gone, or for a charge that was refunded.
 CREATE OR REPLACE FUNCTION darkroom.owe(ended darkroom.change, refusal text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -140,7 +139,7 @@ BEGIN
     SET owed = excluded.owed, words = excluded.words, tried_at = now(), tries = least(r.tries, 2147483646) + 1;
 END $$;
 
--- Refunds that are owed: recorded, and not paid by anybody since.
+-- Return the refunds that are owed: recorded, and not paid since.
 CREATE OR REPLACE FUNCTION darkroom.refunds_unpaid()
 RETURNS TABLE (user_id text, job_type text, job_id text, owed integer, reason text, words text, refused_at timestamptz,
                tried_at timestamptz)
@@ -157,9 +156,9 @@ $$;
 -- Refunds that the database refused to pay, and that nobody has paid since.
 CREATE OR REPLACE VIEW darkroom.refunds_owed AS SELECT r.* FROM darkroom.refunds_unpaid() r;
 
--- Write a label to a job's row and nothing else; the message, too, where it is given. The row's triggers do the rest.
--- Returns the status that the row has now; NULL if there is no such row. Raises what the database refuses, also
--- silently.
+-- Write a label into a job's row and nothing else, except the message where it is given. The row's triggers do the
+-- rest. Returns the status that the row has now; NULL if there is no such row. Raises an error if the database refuses
+-- it, even silently.
 CREATE OR REPLACE FUNCTION darkroom.write_label(of_type text, of_job text, label text, message text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -174,7 +173,7 @@ BEGIN
         SET {{label and message}}
         WHERE j.{{id column}} = {{id from of_job}} RETURNING {{state j}} INTO written;
     --: end
-    END CASE; -- another type raises: no table has its jobs
+    END CASE; -- any other type raises an error: no table has such jobs
     IF coalesce(written NOT IN (label, 'COMPLETED', 'FAILED', 'REFUNDED', 'CANCELLED'),
                 EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[of_job]) j WHERE j.type = of_type)) THEN
         PERFORM darkroom.refuse_change(of_job, label);
@@ -182,10 +181,11 @@ BEGIN
     RETURN written;
 END $$;
 
--- End a job though the database refused its end: its label alone is tried, and where that is refused, too, the job is
--- over without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, or a
--- deferred one would speak at the commit. `wanted` is NULL for a failure that Darkroom decides. What took too long
--- before is neither tried nor paid here, because a statement's time limit counts once. Returns the label.
+-- End a job although the database refused its end: only its label is tried, and if that is refused too, the job is over
+-- without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, because a
+-- deferred one would fail at the commit. `wanted` is NULL for a failure that Darkroom decides. If the first try
+-- exceeded the statement's time limit, nothing is tried or paid here, because that limit isn't repeated. Returns the
+-- label.
 CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text,
                                                 tries_label boolean DEFAULT true)
 RETURNS text
@@ -197,7 +197,7 @@ DECLARE
     is_late boolean := NOT tries_label;
 BEGIN
     IF label IS NULL THEN
-        IF mode = 'producer' THEN -- the application's own charge, noted before it is paid back or owed
+        IF mode = 'producer' THEN -- the application's own charge, recorded before it is refunded or owed
             INSERT INTO darkroom.job_money
             SELECT ended.job_type, ended.job_id, 'charge', j."tokensCost" FROM darkroom.jobs_of(ARRAY[ended.job_id]) j
             WHERE j.type = ended.job_type AND j."tokensCost" > 0 ON CONFLICT DO NOTHING;
@@ -210,14 +210,14 @@ BEGIN
     IF tries_label THEN
         BEGIN
             IF darkroom.write_label(ended.job_type, ended.job_id, label) IS NULL THEN
-                RETURN NULL; -- the row is gone, and what it was owed went with its deletion
+                RETURN NULL; -- the row is gone, and its refund was handled when it was deleted
             END IF;
             IF mode = 'producer' AND wanted IS NULL THEN
                 PERFORM darkroom.refund(ARRAY[ended]);
             END IF;
             RETURN label;
-        -- a trigger too slow for its role's limit; the rows are locked, so that contention is a rule's, or a balance's,
-        -- which the refund below asks for itself
+        -- a trigger may be too slow for its role's time limit; the rows are locked, so contention comes from a rule or
+        -- from a balance, which the refund below tests by itself
         EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
             is_late := SQLSTATE = '57014' AND darkroom.is_time_over();
             refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
@@ -238,7 +238,7 @@ BEGIN
     RETURN label;
 END $$;
 
--- Try once more what was refused at a job's end: its label, then what is owed. True if nothing is left to be done.
+-- Try once more what was refused at a job's end: its label, then its refund. True if nothing is left to be done.
 CREATE OR REPLACE FUNCTION darkroom.settle_refused_end(of_type text, of_job text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -248,7 +248,7 @@ DECLARE
     refusal text;
 BEGIN
     PERFORM darkroom.require_jobs_shown();
-    -- outside of every block: a row that somebody else holds is no refusal
+    -- outside of every block: a row that another transaction has locked is no refusal
     CASE
     --: each job table
     WHEN of_type IN ({{types}}) THEN
@@ -263,7 +263,7 @@ BEGIN
                 WHEN found_end.label IN ('FAILED', 'REFUNDED') THEN found_end.reason END);
         EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
             refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
-            IF SQLSTATE <> '57014' THEN -- the statement's time limit counts once
+            IF SQLSTATE <> '57014' THEN -- the statement's time limit isn't repeated
                 BEGIN
                     refusal := NULL;
                     status_now := darkroom.write_label(of_type, of_job, found_end.label);

@@ -1,9 +1,9 @@
--- What producers in any language may call. Each runs with the migrating role's rights and checks for itself.
+-- The functions for producers in any language. Each runs with the migrating role's rights and checks its arguments.
 
 -- Submit a picture to be enhanced, or two to be blended, and return the job's id; a repeated idempotency key returns
--- the id of the first time. Without a tier a job takes its pipeline's, then its album's default. A pipeline that is
--- shared by link asks for its token; that it was shown is kept beside the job, because the job's row has no place for
--- it.
+-- the id of the first job. Without a tier a job has its pipeline's, else its album's default. A pipeline with
+-- visibility LINK needs its share token; that it was shown is recorded beside the job, because the job's row has no
+-- column for it.
 CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text,
                                                        pipeline_id text DEFAULT NULL,
                                                        source_image_id text DEFAULT NULL,
@@ -63,9 +63,9 @@ BEGIN
     RETURN new_job;
 END $$;
 
--- Submit a picture to be made of words (GENERATE) or changed by them (MODIFY), and return the job's id; a repeated
--- idempotency key returns the id of the first time. What a worker would refuse without looking at anything is refused
--- here, before it is charged.
+-- Submit a job that makes a picture from words (GENERATE) or changes one by words (MODIFY), and return the job's id; a
+-- repeated idempotency key returns the id of the first job. What a worker would refuse without looking at a picture is
+-- refused here, before it is charged.
 CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text,
                                                       input_key text DEFAULT NULL, input_url text DEFAULT NULL,
                                                       api_key_id text DEFAULT NULL,
@@ -81,7 +81,7 @@ DECLARE
 BEGIN
     input_key := nullif(input_key, '');
     input_url := nullif(input_url, '');
-    -- a prompt may be private and a URL may be signed: what is remembered of them is whether they are the same
+    -- a prompt may be private and a URL may be signed, so only their hashes are kept, to compare a repeated submission
     found_job := darkroom.reserve_submission(
         user_id, idempotency_key, lower(type), new_job,
         jsonb_build_object('type', type, 'tier', tier, 'prompt', darkroom.digest(prompt), 'input_key', input_key,
@@ -107,8 +107,8 @@ BEGIN
     RETURN new_job;
 END $$;
 
--- Refuse a submission whose row a trigger or a rule of the application's kept away or made another of: its producer
--- would wait for a job that there isn't.
+-- Refuse a submission whose row a trigger or a rule of the application dropped or changed: its producer would wait for
+-- a job that doesn't exist.
 CREATE OR REPLACE FUNCTION darkroom.require_entered(job_id text, written_id text, written_status text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -118,8 +118,8 @@ BEGIN
     END IF;
 END $$;
 
--- The job id of this key: the one given, or that of the first submission. Waits for a first one still in flight.
--- The same key with other arguments is a mistake of the producer's, and neither job is what it asked for.
+-- Return the job id of an idempotency key: the one given, or that of the first submission. Waits for a first submission
+-- that isn't committed yet. The same key with other arguments is a mistake of the producer, and is refused.
 CREATE OR REPLACE FUNCTION darkroom.reserve_submission(user_id text, idempotency_key text, job_type text, job_id text,
                                                        arguments jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -139,7 +139,7 @@ BEGIN
     INSERT INTO darkroom.submissions (user_id, idempotency_key, job_type, job_id, arguments)
     VALUES (user_id, idempotency_key, job_type, job_id, arguments) ON CONFLICT DO NOTHING;
     IF FOUND THEN
-        RETURN job_id; -- not read back: a serializable transaction would lock the page that others' keys stand on, too
+        RETURN job_id; -- not read back: a serializable transaction would lock the page of other users' keys, too
     END IF;
     SELECT s.* INTO first FROM darkroom.submissions s
     WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key;
@@ -151,7 +151,7 @@ BEGIN
     RETURN first.job_id;
 END $$;
 
--- Refuse a picture that isn't there, or is another user's and not public.
+-- Refuse a picture that doesn't exist, or is another user's and not public.
 CREATE OR REPLACE FUNCTION darkroom.check_picture(user_id text, image_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -171,12 +171,12 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse a pipeline that isn't there, is another user's and private, or breaks a rule.
+-- Refuse a pipeline that doesn't exist, is another user's and private, or breaks a rule.
 CREATE OR REPLACE FUNCTION darkroom.check_pipeline(user_id text, pipeline_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    pipeline record; -- of fixed types: a plan that holds those of the columns would outlive them in this session
+    pipeline record; -- of fixed types: a cached plan that knows those of the columns would outlast a change of them
     fault text;
 BEGIN
     SELECT p.visibility::text AS visibility, p."userId"::text AS owner, p."analysisConfig"::jsonb AS analysis,
@@ -196,8 +196,8 @@ BEGIN
     END IF;
 END $$;
 
--- Cancel a job that isn't over yet, refund it, and return the status that it has now. A row that refuses every change
--- is cancelled all the same: it keeps its label until the database takes another.
+-- Cancel an unfinished job, refund it, and return the status that it has now. A job whose row the database refuses to
+-- change is cancelled nevertheless: its row keeps the old label until the database accepts the new one.
 CREATE OR REPLACE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -206,7 +206,7 @@ DECLARE
     status_now text;
 BEGIN
     --: each job table
-    IF NOT FOUND THEN -- nor in a table before
+    IF NOT FOUND THEN -- no table has a job of that id
         UPDATE {{table}} j SET {{status column}} = {{label from CANCELLED}} WHERE j.{{id column}} = {{id from job_id}}{{and is ours j}}
         RETURNING {{state j}} INTO status_now;
     END IF;
@@ -218,7 +218,7 @@ BEGIN
     END IF;
     RETURN status_now;
 EXCEPTION WHEN OTHERS OR assert_failure THEN
-    -- a lock that somebody holds is met again by the next function, which waits for it as this one did
+    -- the next function meets a lock that another transaction holds again, and waits for it as this one did
     IF darkroom.is_contention(SQLSTATE) AND current_setting('transaction_isolation') <> 'read committed'
             OR NOT EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[job_id]) j) THEN
         RAISE;
@@ -226,7 +226,7 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
     RETURN darkroom.cancel_refused(job_id, format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE));
 END $$;
 
--- Cancel a job whose row the database lets nobody change.
+-- Cancel a job whose row the database refuses to change.
 CREATE OR REPLACE FUNCTION darkroom.cancel_refused(job_id text, refusal text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -235,7 +235,7 @@ DECLARE
     job record;
     label text;
 BEGIN
-    -- the job's row before its queue row, as everyone locks
+    -- the job's row is locked before its queue row, as everywhere
     --: each job table
     IF NOT FOUND THEN
         PERFORM 1 FROM {{table}} j WHERE j.{{id column}} = {{id from job_id}}{{and is ours j}} FOR NO KEY UPDATE;

@@ -1,12 +1,12 @@
--- What submit_enhancement and submit_generation ask of their arguments, and how they tell one submission from another.
--- The bounds are those of config, as for workers.
+-- Checks of the arguments of submit_enhancement and submit_generation, and the comparison of repeated submissions. The
+-- limits are those of config, as for workers.
 
--- The SHA-256 of a text, in hex; NULL of NULL.
+-- Return the SHA-256 of a text, in hex; NULL for NULL.
 CREATE OR REPLACE FUNCTION darkroom.digest(value text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN encode(sha256(convert_to(value, 'UTF8')), 'hex');
 
--- The names of the arguments that differ from those of a key's first submission, NULL if none does. A submission of
--- before arguments were kept is compared with its job's row, as far as that says; without a row it is accepted.
+-- Return the names of the arguments that differ from those of a key's first submission, NULL if none does. A submission
+-- from before arguments were kept is compared with its job's row as far as possible; without a row it is accepted.
 CREATE OR REPLACE FUNCTION darkroom.differing_arguments(first darkroom.submissions, job_type text, arguments jsonb)
 RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -36,13 +36,13 @@ BEGIN
     RETURN coalesce(differing, CASE WHEN first.job_type <> job_type THEN 'type' END);
 END $$;
 
--- Refuse a tier that there isn't.
+-- Refuse a tier that doesn't exist.
 CREATE OR REPLACE FUNCTION darkroom.check_tier(tier text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    -- from the catalog: a plan that names the type would outlive it in this session
+    -- from the catalog: a cached plan that names the type would outlast a change of it in this session
     tiers text[] := ARRAY(SELECT e.enumlabel::text FROM pg_enum e JOIN pg_attribute a ON a.atttypid = e.enumtypid
                           WHERE a.attrelid = to_regclass('public.image_enhancement_jobs') AND a.attname = 'tier'
                           ORDER BY e.enumsortorder);
@@ -53,8 +53,8 @@ BEGIN
     END IF;
 END $$;
 
--- The tier of a job that names none: its pipeline's, else the default of the user's album to which the picture was
--- added last, else 1K. By JSON, because tables that another tool made may lack these two columns.
+-- Return the tier of a job that names none: its pipeline's, else the default of the user's album to which the picture
+-- was added last, else TIER_1K. Read as JSON, because another tool's tables may lack these two columns.
 CREATE OR REPLACE FUNCTION darkroom.default_tier(user_id text, image_id text, pipeline_id text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -72,8 +72,8 @@ BEGIN
     RETURN coalesce(tier, {{default tier}});
 END $$;
 
--- The pipeline of a job that names none: of the user's own albums that have one, that of the album to which the
--- picture was added last.
+-- Return the pipeline of a job that names none: among the user's own albums that have one, that of the album to which
+-- the picture was added last.
 CREATE OR REPLACE FUNCTION darkroom.album_pipeline(user_id text, image_id text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -82,7 +82,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY m."addedAt" DESC, a.id LIMIT 1
 $$;
 
--- Refuse a pipeline that is shared by link to everybody but its owner and whoever shows its token.
+-- Refuse a pipeline with visibility LINK, except to its owner and to users who show its share token.
 CREATE OR REPLACE FUNCTION darkroom.check_link(user_id text, pipeline_id text, token text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -97,11 +97,12 @@ BEGIN
     END IF;
 END $$;
 
--- 'owner' or 'trust': whether a job that was inserted, and so showed no token, may use a pipeline shared by link.
+-- Return 'owner' or 'trust': whether inserted jobs, which carry no share token, may use a pipeline with visibility
+-- LINK.
 CREATE OR REPLACE FUNCTION darkroom.link_pipelines() RETURNS text LANGUAGE sql STABLE
 RETURN coalesce(darkroom.setting('link_pipelines') #>> '{}', 'owner');
 
--- Refuse a type, a prompt or an input that no worker would take.
+-- Refuse a type, a prompt or an input that no worker would accept.
 CREATE OR REPLACE FUNCTION darkroom.check_generation(type text, prompt text, input_key text, input_url text)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -113,7 +114,7 @@ BEGIN
     fault := CASE
         WHEN type IS NULL OR type NOT IN ('GENERATE', 'MODIFY')
             THEN format('there is no type %L: give GENERATE or MODIFY', left(type, 60))
-        -- whitespace as Python knows it, whatever the database's locale
+        -- whitespace as Python defines it, whatever the database's locale
         WHEN coalesce(btrim(prompt, E'\t\n\u000b\f\r\u001c\u001d\u001e\u001f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003'
                 '\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'), '') = ''
             THEN 'the prompt is empty'
@@ -128,7 +129,7 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse the key of an input that is no key, or lies outside the user's prefixes.
+-- Refuse an input key that isn't a valid key, or lies outside the user's prefixes.
 CREATE OR REPLACE FUNCTION darkroom.check_input_key(user_id text, input_key text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -144,8 +145,8 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse a pipeline with reference pictures that nobody may use: they are its owner's, whoever uses it, or at URLs that
--- can be fetched. Called after the JSON is known to be sound.
+-- Refuse a pipeline with reference pictures that its jobs can't use: they must be its owner's, whoever uses the
+-- pipeline, or at URLs that can be fetched. Called after the JSON is known to be valid.
 CREATE OR REPLACE FUNCTION darkroom.check_references(pipeline_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -172,8 +173,8 @@ BEGIN
         wrong.place, wrong.key USING ERRCODE = '42501';
 END $$;
 
--- What is wrong with the API key that a job names, and the SQLSTATE of that; NULLs if nothing is. Tables that another
--- tool made may have no API keys at all, or none that can be switched off.
+-- Say what is wrong with the API key that a job names, and the SQLSTATE for it; NULLs if nothing is. Another tool's
+-- tables may have no API keys at all, or none that can be deactivated.
 CREATE OR REPLACE FUNCTION darkroom.api_key_fault(user_id text, api_key_id text, OUT fault text, OUT state text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -197,8 +198,8 @@ BEGIN
     END IF;
 END $$;
 
--- The plan that a user has: the one whose price is subscribed to, else the one named as the subscription's tier, and
--- without a subscription as the balance's. NULL where none is known.
+-- Return the plan of a user: the one whose price is subscribed to, else the one with the name of the subscription's
+-- tier, and without a subscription that of the balance's tier. NULL if none is known.
 CREATE OR REPLACE FUNCTION darkroom.plan_of(user_id text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -216,7 +217,7 @@ BEGIN
             ORDER BY p."stripePriceId" = subscription ->> 'stripePriceId' DESC NULLS LAST, p.name LIMIT 1);
 END $$;
 
--- Refuse an API key that isn't there, isn't the user's, isn't active, or whose plan has no API access.
+-- Refuse an API key that doesn't exist, isn't the user's, isn't active, or whose plan has no API access.
 CREATE OR REPLACE FUNCTION darkroom.check_api_key(user_id text, api_key_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,5 +1,6 @@
--- The triggers on the application's tables. They start with "darkroom", so that theirs keep their order. None has a WHEN
--- clause or a list of columns: PostgreSQL would refuse the application's changes of what those name.
+-- The triggers on the application's tables. Their names start with "darkroom", so that the application's own triggers
+-- keep their order. None has a WHEN clause or a list of columns: PostgreSQL would refuse to alter columns that those
+-- name.
 
 --: each job table
 CREATE TRIGGER darkroom_enter AFTER INSERT ON {{table}}

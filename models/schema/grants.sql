@@ -1,8 +1,8 @@
--- Nobody but the migrating role calls our functions unless it is told to (db upgrade --grant ROLE): what is made anew is
--- taken from PUBLIC, and given again to whoever had it (models/schema/migrations/grants.py).
+-- Only the migrating role may call our functions unless another one is named (db upgrade --grant ROLE): new functions
+-- are revoked from PUBLIC, and granted again to roles that had them (models/schema/migrations/grants.py).
 
--- Let a role submit, cancel, poll and refresh a balance. It gets no rights on our tables, and none on what moves money
--- by anyone's choice.
+-- Allow a role to submit, cancel, poll and refresh a balance. It gets no rights on our tables, nor on functions that
+-- move tokens directly.
 CREATE OR REPLACE FUNCTION darkroom.grant_to(role_name text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -16,7 +16,7 @@ BEGIN
         darkroom.regenerate(text) TO %I', role_name);
 END $$;
 
--- Let a role ask what has become of a job whose id it has, and nothing else.
+-- Allow a role to ask for the status of a job whose id it has, and nothing else.
 CREATE OR REPLACE FUNCTION darkroom.grant_read_to(role_name text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,9 +1,9 @@
--- Row-level security: a row that Darkroom's role isn't shown looks like one that was deleted, so nobody may go by what
--- isn't there before it is certain that everything is shown.
+-- Row-level security: a row that is hidden from Darkroom's role looks like a deleted one, so functions check that all
+-- rows are shown before they act on a row that isn't there.
 
--- Which of some tables hide rows from a role, or refuse it some: row-level security applies to the role there, and no
--- policy lets it read, insert, update and delete everything. Only the expression `true` counts: what another one says
--- depends on the row or on the session, and our functions run in everybody's.
+-- Return those of some tables that hide rows from a role, or refuse it some: row-level security applies to the role
+-- there, and no policy lets it read, insert, update and delete all rows. Only the expression `true` counts, because any
+-- other depends on the row or on the session, and our functions run in every session.
 CREATE OR REPLACE FUNCTION darkroom.hidden_tables(reader oid, tables oid[]) RETURNS SETOF oid
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -28,8 +28,8 @@ WHERE c.oid = ANY (tables) AND c.relrowsecurity AND NOT r.rolsuper AND NOT r.rol
                                              coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true')])));
 END;
 
--- Refuse to go on where rows are hidden from the role that our functions run as. Nearly always one look at each table's
--- entry in the catalog, which PostgreSQL keeps in memory.
+-- Refuse to continue where rows are hidden from the role that our functions run as. Nearly always this only reads each
+-- table's entry in the catalog, which PostgreSQL keeps in memory.
 CREATE OR REPLACE FUNCTION darkroom.require_rows_shown(tables oid[]) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -48,8 +48,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Refuse to go on where rows of jobs or of money are hidden from the role that our functions run as: charging,
--- refunding, adopting and ending jobs go by these tables.
+-- Refuse to continue where rows of jobs or of money are hidden from the role that our functions run as: charging,
+-- refunding, adopting and ending jobs depend on these tables.
 CREATE OR REPLACE FUNCTION darkroom.require_jobs_shown() RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,19 +1,19 @@
--- The provider's gate: whether a call may be made now, decided in the transaction that writes its intent.
+-- The provider's gate: whether a call may be made now, decided in the transaction that records its intent.
 --
--- What is counted stands in the cells of cells.sql. Minutes are counted from provider_calls itself, so that no window of
--- 60 s, wherever it begins, holds more than the limit; a second more is looked at, since calls admitted 60 s apart may
--- arrive a little closer to each other. The functions are VOLATILE for a reason: each of their statements has to see
--- what was committed while the lock was waited for.
+-- Counts are kept in the cells of cells.sql. Minutes are counted in provider_calls itself, so that no period of 60 s,
+-- wherever it begins, holds more calls than the limit; one second more is counted, since calls admitted 60 s apart may
+-- arrive a little closer to each other. The functions are VOLATILE, because each of their statements has to see what
+-- was committed while a lock was waited for.
 
--- When the day of a moment began, in a calendar's zone.
+-- Return the beginning of the day of a moment, in a time zone.
 CREATE OR REPLACE FUNCTION darkroom.day_start(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
 RETURN date_trunc('day', at AT TIME ZONE zone) AT TIME ZONE zone;
 
--- When the day of a moment ends, in a calendar's zone.
+-- Return the end of the day of a moment, in a time zone.
 CREATE OR REPLACE FUNCTION darkroom.day_end(at timestamptz, zone text) RETURNS timestamptz LANGUAGE sql STABLE
 RETURN (date_trunc('day', at AT TIME ZONE zone) + interval '1 day') AT TIME ZONE zone;
 
--- Whose budget a job's calls count against: jobs without an account share one.
+-- Return the payer whose budget a job's calls count in; all jobs without an account share one.
 CREATE OR REPLACE FUNCTION darkroom.payer_of(job_type text, job_id text, user_id text) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -26,11 +26,11 @@ BEGIN
         END IF;
     WHEN job_type IN ('generate', 'modify') THEN
         NULL;
-    END CASE; -- another type raises: no table has its jobs
+    END CASE; -- any other type raises an error: no table has such jobs
     RETURN 'user:' || user_id;
 END $$;
 
--- Why no call may be made by the calendar of one kind of minute or day; NULL if one may.
+-- Say why the rate limits per minute or day, of requests or images, don't allow a call; NULL if they do.
 CREATE OR REPLACE FUNCTION darkroom.rate_wait(provider text, images integer, rules jsonb, at timestamptz,
                                    OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
@@ -53,7 +53,7 @@ BEGIN
                  ELSE (rules ->> 'images_per_day') || ' images' END);
         RETURN;
     END IF;
-    -- the call that has to leave the window before another fits
+    -- the call that has to leave the period of 60 s before another one fits
     most := (rules ->> 'requests_per_minute')::integer;
     IF most IS NOT NULL THEN
         SELECT c.started_at INTO leaves FROM darkroom.provider_calls c
@@ -74,7 +74,7 @@ BEGIN
     END IF;
 END $$;
 
--- The budgets that count for a payer, and what has been counted against each. `is_free`: for a job of tier FREE.
+-- Return the budgets that hold for a payer, and what has been counted in each. `is_free`: for a job of tier FREE.
 CREATE OR REPLACE FUNCTION darkroom.budget_lines(payer text, budgets jsonb, at timestamptz, is_free boolean DEFAULT false)
 RETURNS TABLE (label text, most numeric, spent numeric, is_usd boolean, is_day boolean)
 LANGUAGE plpgsql VOLATILE
@@ -103,7 +103,7 @@ BEGIN
                                OR (k.who = 'free' AND is_free AND payer LIKE 'user:%'));
 END $$;
 
--- Which budget a call of this price would break; NULL if none.
+-- Say which budget a call of this price would exceed; NULL if none.
 CREATE OR REPLACE FUNCTION darkroom.budget_wait(payer text, price numeric, budgets jsonb, at timestamptz, is_free boolean,
                                      OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
@@ -114,7 +114,7 @@ DECLARE
 BEGIN
     SELECT b.* INTO line FROM darkroom.budget_lines(payer, budgets, at, is_free) b
     WHERE b.spent + CASE WHEN b.is_usd THEN price ELSE 1 END > b.most
-    ORDER BY b.is_day LIMIT 1; -- what lasts longest first
+    ORDER BY b.is_day LIMIT 1; -- the budget that is exceeded for the longest time first
     IF FOUND THEN
         wait_s := CASE WHEN line.is_day THEN extract(epoch FROM darkroom.day_end(at, 'UTC') - at) ELSE 3600 END;
         kind := 'budget';
@@ -122,8 +122,8 @@ BEGIN
     END IF;
 END $$;
 
--- Why a provider may not be called now; kind is NULL if it may. Locks nothing: open_call holds the cells, and keeps in
--- the provider's what `kept` has counted.
+-- Say why a provider may not be called now; kind is NULL if it may. Locks nothing: open_call has locked the cells, and
+-- stores in the provider's cell what `kept` has counted.
 CREATE OR REPLACE FUNCTION darkroom.wait_of_call(provider text, payer text, price numeric, images integer, rules jsonb,
                                       is_free boolean,
                                       OUT wait_s float8, OUT kind text, OUT reason text, OUT kept jsonb)
@@ -139,7 +139,7 @@ DECLARE
     in_flight integer;
 BEGIN
     IF (buying ->> 'stopped')::boolean THEN
-        wait_s := 5; -- and no longer, so that a switch turned back is noticed as soon
+        wait_s := 5; -- no longer, so that workers soon notice when the switch is turned back
         kind := 'stopped';
         reason := coalesce('buying is stopped: ' || nullif(buying ->> 'reason', ''), 'buying is stopped');
         RETURN;
@@ -189,8 +189,8 @@ BEGIN
     END IF;
 END $$;
 
--- Why a provider may not be called now, for whoever only asks and calls nothing: `payer` NULL is for the provider as a
--- whole, whoever's job it is.
+-- Say why a provider may not be called now, for callers that only ask. With `payer` NULL, the answer is for the
+-- provider as a whole and not for one payer.
 CREATE OR REPLACE FUNCTION darkroom.call_wait(provider text, payer text, price numeric, images integer, rules jsonb,
                                    OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
@@ -201,8 +201,9 @@ BEGIN
     FROM darkroom.wait_of_call(provider, payer, price, images, rules, false) w;
 END $$;
 
--- Write that a call follows, under the claim's fence, if the gate lets it through. `intent` is NULL when it doesn't:
--- then kind and reason say why and wait_s for how long, and kind 'claim_lost' that nobody may buy for this claim.
+-- Record that a call is about to be made, under the claim's fence, if the gate admits it. `intent` is NULL if it
+-- doesn't: then kind and reason say why and wait_s for how long; kind 'claim_lost' means that this claim may not buy
+-- anything.
 CREATE OR REPLACE FUNCTION darkroom.open_call(job_type text, job_id text, queue_id bigint, lease_token uuid, user_id text,
                                    attempt integer, provider text, model text, purpose text, may_be_paid boolean,
                                    price numeric, images integer, rules jsonb, input_hash text,
@@ -217,7 +218,7 @@ DECLARE
     at timestamptz;
     locked_at timestamptz;
     is_free boolean;
-    cell darkroom.limits; -- the provider's
+    cell darkroom.limits; -- the provider's cell
     day darkroom.limits;
     budgets darkroom.limits[];
     kept jsonb;
@@ -227,7 +228,7 @@ BEGIN
         PERFORM FROM public.image_enhancement_jobs j WHERE j.id = job_id FOR KEY SHARE;
     WHEN job_type IN ('generate', 'modify') THEN
         PERFORM FROM public.mcp_generation_jobs j WHERE j.id = job_id FOR KEY SHARE;
-    END CASE; -- another type raises: no table has its jobs
+    END CASE; -- any other type raises an error: no table has such jobs
     SELECT q.tier = 'FREE' INTO is_free FROM darkroom.job_queue q
     WHERE q.id = queue_id AND q.job_id = open_call.job_id AND q.lease_token = open_call.lease_token FOR UPDATE;
     IF NOT FOUND THEN
@@ -242,7 +243,7 @@ BEGIN
         budgets := darkroom.lock_budgets(payer, locked_at);
         SELECT w.* INTO wait_s, kind, reason, kept
         FROM darkroom.wait_of_call(provider, payer, price, images, rules, is_free) w;
-        at := clock_timestamp(); -- the cells were waited for: admitted is who holds them, and that is now
+        at := clock_timestamp(); -- waiting for the locks took time, and the call is admitted only now
         IF kind IS NULL AND (darkroom.day_start(at, zone), darkroom.day_start(at, 'UTC'))
                 <> (darkroom.day_start(locked_at, zone), darkroom.day_start(locked_at, 'UTC')) THEN
             wait_s := 0.1;
@@ -262,7 +263,7 @@ BEGIN
         FROM darkroom.budget_lines(payer, coalesce(rules -> 'budgets', '{}'), at, is_free) b,
              LATERAL (SELECT b.most * coalesce((rules ->> 'warning_fraction')::numeric, 0.8) AS warned) w
         WHERE b.spent >= w.warned AND b.spent - CASE WHEN b.is_usd THEN price ELSE 1 END < w.warned
-        ORDER BY b.is_day LIMIT 1; -- said once, by the call that crosses the threshold
+        ORDER BY b.is_day LIMIT 1; -- reported once, by the call that passes the threshold
     ELSE
         SELECT p.* INTO wait_s, kind, reason FROM darkroom.pause_wait(provider) p;
         IF kind IS NOT NULL THEN
@@ -274,15 +275,15 @@ BEGIN
     VALUES (job_type, job_id, user_id, attempt, provider, model, purpose, may_be_paid, payer, price, images, zone,
             coalesce(at, clock_timestamp()), input_hash, is_free)
     RETURNING id INTO intent;
-    IF may_be_paid THEN -- the first call after an open breaker is its probe
+    IF may_be_paid THEN -- the first call after an open breaker tests the provider
         PERFORM darkroom.change_cell(cell, cell.used, cell.state
             || jsonb_build_object('in_flight', (cell.state ->> 'in_flight')::integer + 1)
             || CASE WHEN cell.state ? 'open_until' THEN jsonb_build_object('probe', intent) ELSE '{}' END);
     END IF;
 END $$;
 
--- What a provider's cell holds after a call's end. `verdict`: answered, failed, throttled, stopped (no call can work),
--- neutral.
+-- Return the state of a provider's cell after a call's end. `verdict`: answered, failed, throttled, stopped (no call
+-- can succeed), neutral.
 CREATE OR REPLACE FUNCTION darkroom.judged(s jsonb, verdict text, retry_after_s float8, reason text, started_at timestamptz,
                                 rules jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
@@ -293,13 +294,13 @@ DECLARE
     failures integer := coalesce((s ->> 'failures')::integer, 0);
     open_s float8;
 BEGIN
-    IF verdict = 'answered' THEN -- grows by one for each round of calls, and a breaker closes
+    IF verdict = 'answered' THEN -- the ceiling grows by one for each round of calls, and the breaker closes
         RETURN s - 'failures' - 'open_until' - 'open_s' - 'open_reason' - 'probe' || jsonb_build_object(
             'ceiling', least(ceiling + 1 / greatest(ceiling, 1), coalesce((rules ->> 'concurrency')::numeric, 64)));
     ELSIF verdict = 'throttled' THEN
         s := s || jsonb_build_object('paused_until', greatest((s ->> 'paused_until')::timestamptz,
                                                               at + make_interval(secs => retry_after_s)));
-        IF started_at > coalesce((s ->> 'decreased_at')::timestamptz, '-infinity') THEN -- once for all that were out
+        IF started_at > coalesce((s ->> 'decreased_at')::timestamptz, '-infinity') THEN -- once for all calls in flight
             s := s || jsonb_build_object('ceiling', greatest(1, ceiling / 2), 'decreased_at', at);
         END IF;
     ELSIF verdict = 'stopped' OR (verdict = 'failed' AND (s ? 'open_until'
@@ -314,7 +315,7 @@ BEGIN
     RETURN s;
 END $$;
 
--- Write how a call ended, settle what it counts, and judge its provider. A second time changes nothing.
+-- Record how a call ended, settle what it counts, and judge its provider. Repeating it changes nothing.
 CREATE OR REPLACE FUNCTION darkroom.close_call(intent bigint, outcome text, may_be_paid boolean, latency_ms integer, model text,
                                     prompt_units integer, output_units integer, images integer, cost_usd numeric,
                                     was_sent boolean, verdict text, retry_after_s float8, reason text, rules jsonb,
@@ -324,8 +325,8 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     call darkroom.provider_calls;
     is_counted boolean;
-    owed numeric; -- what the call is settled by, in USD
-    cell darkroom.limits; -- the provider's
+    owed numeric; -- the difference, in USD, by which the budgets are corrected
+    cell darkroom.limits; -- the provider's cell
     day darkroom.limits;
     budgets darkroom.limits[];
     was_in_flight boolean;
@@ -333,7 +334,7 @@ BEGIN
     SELECT c.* INTO call FROM darkroom.provider_calls c WHERE c.id = intent;
     is_counted := call.may_be_paid AND call.payer IS NOT NULL;
     owed := CASE WHEN was_sent THEN coalesce(cost_usd - call.quoted_usd, 0) ELSE -call.quoted_usd END;
-    IF is_counted THEN -- cells before the row, as open_call has them
+    IF is_counted THEN -- the cells are locked before the row, as in open_call
         cell := darkroom.lock_cell('provider', call.provider, 'epoch');
         IF NOT was_sent THEN
             day := darkroom.lock_cell('provider_day', call.provider, darkroom.day_start(call.started_at, call.zone));
@@ -346,7 +347,7 @@ BEGIN
     IF call.outcome <> 'open' THEN
         RETURN;
     END IF;
-    -- one whose claim is gone may have been taken off already: what is counted errs on the high side
+    -- a call whose claim is gone may have been subtracted already, so the count may be too high but never too low
     was_in_flight := is_counted AND darkroom.is_in_flight(call);
     UPDATE darkroom.provider_calls c
     SET outcome = close_call.outcome, may_be_paid = close_call.may_be_paid, latency_ms = close_call.latency_ms,
@@ -356,7 +357,7 @@ BEGIN
         cost_usd = CASE WHEN close_call.may_be_paid THEN coalesce(close_call.cost_usd, c.quoted_usd)
                         ELSE close_call.cost_usd END,
         finished_at = clock_timestamp()
-    WHERE c.id = intent; -- and no word of outcome: the index of open calls is full of dead entries
+    WHERE c.id = intent; -- no condition on outcome: the index of open calls is full of dead entries
     IF NOT is_counted THEN
         RETURN;
     END IF;

@@ -1,8 +1,8 @@
--- Charge and refund: single by the primary key of job_money, with balance and ledger in the same transaction.
--- Lock order of everyone: job row, queue row, user row, balance row; rows of one kind by id.
+-- Charges and refunds: each at most once, by the primary key of job_money, in one transaction with balance and ledger.
+-- Lock order of all programs: job row, queue row, user row, balance row; rows of one kind by id.
 
--- Refuse bookings of which a trigger or a rule of the application's has silently kept or changed some: a balance that
--- the ledger doesn't explain gives tokens away, or takes them.
+-- Refuse bookings that a trigger or a rule of the application has silently dropped or changed: a balance that the
+-- ledger doesn't explain would give tokens away, or take them.
 CREATE OR REPLACE FUNCTION darkroom.require_booked(what text, wanted bigint, booked bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -13,8 +13,8 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse to go on where a balance isn't what was just written. Balances are read again, because a trigger may change
--- one after its statement has returned it.
+-- Refuse to continue if a balance isn't what was just written. Balances are read again, because a trigger may change
+-- one after the statement that wrote it has returned it.
 CREATE OR REPLACE FUNCTION darkroom.require_balances(users text[], expected bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -25,7 +25,7 @@ BEGIN
         JOIN public.user_token_balances b ON b."userId" = e.user_id AND b.balance = e.balance));
 END $$;
 
--- Give users who have no balance one of 0; what a rule keeps away is noticed by whoever adds to it.
+-- Give users without a balance a balance of 0. If a rule prevents that, the code that adds to the balance notices it.
 CREATE OR REPLACE FUNCTION darkroom.open_balances(users text[]) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -35,10 +35,10 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
     ORDER BY u.id ON CONFLICT DO NOTHING
 $$;
 
--- The balances of users, locked in the order of their ids: what is available can't change any more. A serializable
--- transaction locks the page of an index on which it looked for a row, and unrelated users share pages; the row that an
--- INSERT conflicts with is found without a lock of that kind. There a user without a balance gets one of 0, which goes
--- again when the caller refuses the statement.
+-- Return the balances of users, locked in the order of their ids, so that they can't change any more. A serializable
+-- transaction locks the index page on which it looked for a row, and unrelated users share pages; the row that an
+-- INSERT conflicts with is found without such a lock. So there a user without a balance gets one of 0, which is rolled
+-- back if the caller refuses the statement.
 CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[]) RETURNS TABLE (user_id text, balance bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -62,7 +62,7 @@ BEGIN
     END IF;
 END $$;
 
--- Take tokens from balances that the caller holds and that have enough; refuse what a trigger makes of that.
+-- Subtract tokens from balances that the caller has locked and that suffice; refuse if a trigger changes the result.
 CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed bigint[], available bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -76,7 +76,7 @@ BEGIN
         WITH taken AS (
             INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
             SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
-            -- not by the excluded row, whose balance a trigger may set for new users
+            -- not computed from the excluded row, whose balance a trigger may set for new users
             ON CONFLICT ("userId") DO UPDATE
             SET balance = b.balance - (takes ->> b."userId")::bigint, "updatedAt" = excluded."updatedAt"
             RETURNING b."userId", b.balance)
@@ -95,7 +95,7 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse to charge where a column is missing that charging reads or writes: a migration of the application's may have
+-- Refuse to charge if a column that charging reads or writes is missing: a migration of the application may have
 -- dropped or renamed one.
 CREATE OR REPLACE FUNCTION darkroom.check_money_columns() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -111,9 +111,9 @@ EXCEPTION WHEN undefined_column THEN
         USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
--- Charge the jobs of one statement: all of them or none. Set-based, because ten thousand arrive at once. Here and in
--- what follows set-based, plans are made for each call: one kept from an empty queue, or from a statement of one job,
--- reads whole tables for one of ten thousand (measured: 422 s in place of 0.9).
+-- Charge the jobs of one statement: all of them or none. In sets, because ten thousand may arrive at once. Here and in
+-- the following functions that work in sets, plans are made anew for each call: one that was cached for an empty queue,
+-- or for one job, reads whole tables for each of ten thousand (measured: 422 s instead of 0.9).
 CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -139,7 +139,7 @@ BEGIN
     SELECT array_agg(d.user_id ORDER BY d.user_id), array_agg(d.needed ORDER BY d.user_id) INTO users, needed
     FROM (SELECT j.user_id, sum(j.cost) AS needed FROM unnest(jobs) j WHERE j.cost > 0 GROUP BY j.user_id) d;
     IF users IS NULL THEN
-        RETURN; -- all of them are free
+        RETURN; -- all jobs are free
     END IF;
     PERFORM darkroom.check_money_columns();
     available := ARRAY(
@@ -170,7 +170,7 @@ BEGIN
      WHEN j.job_type IN ('generate', 'modify') THEN 'mcp_generation'
      ELSE darkroom.unknown_type(j.job_type) END,
                j.job_id, h.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality),
-               clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: dates follow the order of balances
+               clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: times follow the order of balances
         FROM unnest(jobs) WITH ORDINALITY j
         JOIN unnest(users, available) h (user_id, balance) ON h.user_id = j.user_id
         WHERE j.cost > 0
@@ -182,8 +182,8 @@ BEGIN
     PERFORM darkroom.take_tokens(users, needed, available);
 END $$;
 
--- Pay jobs back, each once and what it was charged. Passed over: what was never charged, what was paid back before, and
--- whose user is gone. Called by darkroom.refund alone, which records what is refused here.
+-- Refund jobs, each once and by the amount of its charge. Jobs that were never charged, were refunded before, or whose
+-- user is gone are left out. Only darkroom.refund calls this; it records the refunds that are refused here.
 CREATE OR REPLACE FUNCTION darkroom.pay_back(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -194,7 +194,7 @@ DECLARE
     balances bigint[];
     booked record;
 BEGIN
-    -- a charge or a user that is hidden isn't gone
+    -- a hidden charge or user must not be taken for a missing one
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
                                               'darkroom.job_money']::regclass[]::oid[]);
     payees := ARRAY(SELECT u.id FROM public.users u WHERE u.id = ANY (SELECT e.user_id FROM unnest(ended) e)
@@ -246,8 +246,9 @@ BEGIN
     PERFORM darkroom.require_balances(booked.users, booked.expected);
 END $$;
 
--- The label of a failure that Darkroom decides itself, and in producer mode its refund: REFUNDED if the job was
--- charged, else FAILED. In managed mode the statement's own trigger pays back, whoever writes the label.
+-- Return the label of a failure that Darkroom decides itself, and in producer mode pay its refund: REFUNDED if the job
+-- was charged, else FAILED. In managed mode the trigger of the statement that writes the label refunds, whoever writes
+-- it.
 CREATE OR REPLACE FUNCTION darkroom.label_of_failure(failed_type text, failed_id text, payee text, reason text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -265,7 +266,7 @@ BEGIN
     WHEN 'producer' THEN
         SELECT j."tokensCost" INTO cost FROM darkroom.jobs_of(ARRAY[failed_id]) j WHERE j.type = failed_type;
         IF cost > 0 THEN
-            -- the application's own charge, noted when we pay it back
+            -- the application's own charge, recorded when we refund it
             INSERT INTO darkroom.job_money VALUES (failed_type, failed_id, 'charge', cost) ON CONFLICT DO NOTHING;
             PERFORM darkroom.refund(
                 ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
@@ -277,9 +278,9 @@ BEGIN
     RETURN 'FAILED';
 END $$;
 
--- BEFORE UPDATE or DELETE of a ledger row: the ledger is append-only while Darkroom manages the money. A row is read as
--- JSON: a plan that holds the type of a field would outlive that type in this session, and the application may change
--- it.
+-- BEFORE UPDATE or DELETE of a ledger row: the ledger is append-only while Darkroom manages the money. The row is read
+-- as JSON: a cached plan that knows the type of a field would outlast that type in this session, and the application
+-- may change it.
 CREATE OR REPLACE FUNCTION darkroom.guard_ledger() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -289,17 +290,17 @@ BEGIN
     END IF;
     IF TG_OP = 'DELETE' THEN
         IF NOT EXISTS (SELECT FROM public.users u WHERE u.id = to_jsonb(OLD) ->> 'userId') THEN
-            RETURN OLD; -- the user is gone, in this very transaction
+            RETURN OLD; -- the user was deleted in this transaction
         END IF;
     ELSIF pg_trigger_depth() > 1 AND to_jsonb(NEW) - 'userId' = to_jsonb(OLD) - 'userId' THEN
-        RETURN NEW; -- the user's id changed, and the foreign key follows
+        RETURN NEW; -- the user's id changed, and the foreign key follows it
     END IF;
     RAISE EXCEPTION 'token_transactions is append-only: % of row % refused', lower(TG_OP), to_jsonb(OLD) ->> 'id'
         USING ERRCODE = '23514', HINT = 'correct a ledger with a new row';
 END $$;
 
--- AFTER INSERT of a balance: it begins with what it holds beyond its ledger. Deferred to the commit, so that an
--- application may write balance and first ledger row in either order.
+-- AFTER INSERT of a balance: its opening balance is what its ledger doesn't explain. Deferred to the commit, so that an
+-- application may write the balance and its first ledger row in either order.
 CREATE OR REPLACE FUNCTION darkroom.record_opening_balance() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -312,7 +313,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Record the opening balance of every user who has none recorded, as of balances that were there before the trigger.
+-- Record an opening balance for every user who has none recorded, because the balance is older than the trigger.
 -- Returns how many were recorded.
 CREATE OR REPLACE FUNCTION darkroom.record_opening_balances() RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER
@@ -326,8 +327,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM recorded
 $$;
 
--- Every breach of the money promises, one row each; empty means that I3 and I7 hold. What `darkroom tokens audit
--- --repair` sets right by itself is opening_missing, refund_missing and balance_low: nobody loses a token by it.
+-- Return every violation of the money promises, one row each; empty means that I3 and I7 hold. `darkroom tokens audit
+-- --repair` can repair opening_missing, refund_missing and balance_low: no user loses a token by that.
 CREATE OR REPLACE FUNCTION darkroom.violations_found()
 RETURNS TABLE (promise text, violation text, user_id text, job_type text, job_id text, finding text)
 LANGUAGE sql STABLE
@@ -357,13 +358,13 @@ FROM darkroom.job_rows('{FAILED,REFUNDED,CANCELLED}') j
 JOIN darkroom.job_money c ON c.job_type = j.type AND c.job_id = j.id AND c.kind = 'charge'
 LEFT JOIN darkroom.job_money r ON r.job_type = c.job_type AND r.job_id = c.job_id AND r.kind = 'refund'
 WHERE r.job_id IS NULL AND darkroom.money_mode() = 'managed'
-  AND EXISTS (SELECT FROM public.users u WHERE u.id = j."userId") -- a job may outlive who paid for it
-  -- what the database refused to pay is owed (darkroom.refunds_owed), and no breach
+  AND EXISTS (SELECT FROM public.users u WHERE u.id = j."userId") -- a job's row may outlast the user who paid for it
+  -- a refund that the database refused to pay is owed (darkroom.refunds_owed), and no violation
   AND NOT EXISTS (SELECT FROM darkroom.refused_ends e
                   WHERE e.job_type = c.job_type AND e.job_id = c.job_id AND e.owed > 0)
 UNION ALL
--- a ledger row that another program wrote beside ours, by id alone: jobs of both tables may share one; jobs that the
--- application charged for itself aren't looked at
+-- A ledger row that another program wrote beside ours is found by the job's id alone: jobs of both tables may share an
+-- id. Jobs that the application charged by itself aren't looked at.
 SELECT 'I3', 'ledger_doubled', t."userId"::text, min(c.job_type), t."sourceId"::text,
        format('%s %s rows in the ledger, %s recorded', count(DISTINCT t.id), s.kind, count(DISTINCT k.job_type))
 FROM public.token_transactions t
@@ -381,5 +382,5 @@ FROM darkroom.job_rows('{COMPLETED}') j
 JOIN darkroom.job_money r ON r.job_type = j.type AND r.job_id = j.id AND r.kind = 'refund'
 $$;
 
--- Every breach of the promises about money; empty where all is well.
+-- Every violation of the promises about money; empty if there is none.
 CREATE OR REPLACE VIEW darkroom.money_violations AS SELECT v.* FROM darkroom.violations_found() v;

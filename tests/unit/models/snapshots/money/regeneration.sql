@@ -1,6 +1,6 @@
--- Tokens earned back: closed form, so that one run after a year gives what a run every minute would have given.
+-- Regeneration of tokens in closed form: one run after a year gives as much as a run every minute would have given.
 
--- A date's n-th month after, on the anchor's day or the last of a shorter month, at the same time of day.
+-- Return the date n months later, on the anchor's day or the last day of a shorter month, at the same time of day.
 CREATE OR REPLACE FUNCTION darkroom.months_after(since timestamp, anchor_day integer, months integer) RETURNS timestamp
 LANGUAGE sql IMMUTABLE
 RETURN date_trunc('month', since) + make_interval(months => months)
@@ -8,8 +8,8 @@ RETURN date_trunc('month', since) + make_interval(months => months)
         + make_interval(months => months + 1) - interval '1 day')::integer) - 1)
     + (since - date_trunc('day', since));
 
--- What the environment said when `db upgrade` or a scheduler last recorded it, one row per tier. Not a function that is
--- inlined: it would be asked for each row again.
+-- Return the terms of regeneration that `db upgrade` or a scheduler last recorded, one row per tier. Not a function
+-- that is inlined, because then it would be evaluated for each row.
 CREATE OR REPLACE FUNCTION darkroom.regeneration_terms()
 RETURNS TABLE (tier text, policy text, allowance integer, interval_s integer, amount integer, cap integer,
                is_for_subscribers boolean)
@@ -29,9 +29,9 @@ BEGIN
     FROM (VALUES ('FREE', 10), ('BASIC', 20), ('STANDARD', 50), ('PREMIUM', 100)) d (tier, allowance);
 END $$;
 
--- What each balance has earned at a time: whole intervals only, and `until`, the end of the last of them. Inlined into
--- whatever asks, so its conditions reach the indexes; OFFSET 0 keeps what is reckoned from being reckoned again
--- wherever it is used.
+-- Return what each balance has earned at a time: only whole intervals, and `until`, the end of the last of them.
+-- Inlined into the calling query, so that its conditions reach the indexes; OFFSET 0 keeps results from being computed
+-- again wherever they are used.
 CREATE OR REPLACE FUNCTION darkroom.due_regenerations(at timestamp)
 RETURNS TABLE (user_id text, tier text, policy text, balance bigint, since timestamp, until timestamp, day integer,
                intervals bigint, tokens integer)
@@ -62,9 +62,9 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Give balances what they have earned. The caller has locked the user rows and balances, in the order of user ids.
--- Planned once and by the indexes, whatever the tables held when the session planned: to plan anew costs a small chunk
--- more than its work.
--- The ledger row's id is made of user and range start: a range that was given once is never given again.
+-- Planned once, for index scans, whatever the tables held when the session planned: planning anew would cost a small
+-- chunk more than its work. The ledger row's id is made of the user and the beginning of the range, so a range is never
+-- given twice.
 CREATE OR REPLACE FUNCTION darkroom.regenerate_users(ids text[], at timestamp, OUT users integer, OUT tokens bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
@@ -72,7 +72,7 @@ DECLARE
     before bigint := (SELECT sum(b.balance) FROM public.user_token_balances b WHERE b."userId" = ANY (ids));
     booked record;
 BEGIN
-    -- no join of one of these with another: their sizes aren't known to the planner, and it would take them for small
+    -- none of these is joined with another: the planner doesn't know their sizes, and would take them for small
     WITH due AS MATERIALIZED (
         SELECT d.*, key.id, NOT EXISTS (SELECT FROM public.token_transactions l WHERE l.id = key.id) AS is_new
         FROM darkroom.due_regenerations(at) d
@@ -115,7 +115,7 @@ BEGIN
         WHERE b."userId" = ANY (ids)) - coalesce(before, 0));
 END $$;
 
--- One user's own refresh: returns the tokens given now. The same effect as the periodic task's.
+-- Regenerate one user's tokens; return the tokens given now. The effect is the same as the periodic task's.
 CREATE OR REPLACE FUNCTION darkroom.regenerate_at(owner_id text, at timestamp) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -131,14 +131,14 @@ BEGIN
     RETURN (SELECT r.tokens FROM darkroom.regenerate_users(ARRAY[owner_id], at) r);
 END $$;
 
--- Give a user what the balance has earned until now, as a producer may ask at any time; returns the tokens given.
+-- Give a user what the balance has earned until now. A producer may call this at any time. Returns the tokens given.
 CREATE OR REPLACE FUNCTION darkroom.regenerate(user_id text) RETURNS integer
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 RETURN darkroom.regenerate_at(user_id, clock_timestamp() AT TIME ZONE 'utc');
 
--- The next users in the order of ids. They are found without a lock, so that a sparse search holds none; who is locked
--- by somebody else comes back in `late`.
+-- Treat the next users in the order of ids. They are found without locks, so that a sparse search holds none; users
+-- whose rows another transaction has locked are returned in `late`.
 CREATE OR REPLACE FUNCTION darkroom.regenerate_chunk(at timestamp, after text, most integer,
     OUT last text, OUT late text[], OUT users integer, OUT tokens bigint)
 LANGUAGE plpgsql VOLATILE

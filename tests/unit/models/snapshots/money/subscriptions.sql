@@ -1,7 +1,9 @@
--- The end of a subscription's period. Off unless told: an application's payment webhook may do it already.
+-- The end of a subscription's period. Off unless DARKROOM_SUBSCRIPTIONS is on, as a payment webhook may do it
+-- already.
 
--- The day of the month on which periods begin. A month's end may have cut it off one end of a period, never off both:
--- no two months in a row are too short for the same day. A period that isn't a month (a trial) ends on the day.
+-- Return the day of the month on which periods begin. A short month may have moved one end of a period to an earlier
+-- day, never both: no two months in a row are too short for the same day. A period that isn't a month (a trial) ends on
+-- its day.
 CREATE OR REPLACE FUNCTION darkroom.anchor_day(period_start timestamp, period_end timestamp) RETURNS integer
 LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM period_start),
@@ -9,14 +11,16 @@ RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM p
             THEN greatest(extract(day FROM period_start), extract(day FROM period_end))
             ELSE extract(day FROM period_end) END::integer;
 
--- A trial that nobody bought, such as a voucher's: no payment will ever renew it, so it ends with its period. By JSON,
--- because tables that another tool made may keep no id of a payment provider: then a trial can't be told by it.
+-- Whether a subscription is a trial without a payment, such as a voucher's: no payment will renew it, so it ends with
+-- its period. Read as JSON, because another tool's tables may have no id of a payment provider, and then no trial is
+-- found.
 CREATE OR REPLACE FUNCTION darkroom.is_bare_trial(status text, subscription jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN status = 'TRIALING' AND subscription ? 'stripeSubscriptionId'
        AND btrim(coalesce(subscription ->> 'stripeSubscriptionId', '')) = '';
 
--- Every subscription whose period is over, with the terms of its next one and what is carried into it.
+-- Return every subscription whose period is over, with the terms of its next period and the tokens carried over into
+-- it.
 CREATE OR REPLACE FUNCTION darkroom.due_periods(at timestamp)
 RETURNS TABLE (user_id text, is_ending boolean, tier text, tokens_per_month integer, max_rollover integer,
                period_start timestamp, period_end timestamp, balance bigint, spent bigint, unused bigint,
@@ -37,22 +41,23 @@ LANGUAGE sql STABLE AS $$
     CROSS JOIN LATERAL (SELECT
         CASE WHEN s."downgradeTo" IS NULL THEN s."tokensPerMonth" ELSE coalesce(plan.tokens, t.allowance) END,
         CASE WHEN s."downgradeTo" IS NULL THEN s."maxRollover" ELSE coalesce(plan.rollover, 0) END) n (tokens, rollover)
-    -- as if it were settled on time: what came after the period's end is the next one's, and out of the balance again
+    -- as if it were settled on time: tokens that came after the period's end belong to the next one, and aren't counted
+    -- here
     CROSS JOIN LATERAL (
-        -- as text: a database that another tool made may lack a label that nothing of ours writes
+        -- as text: another tool's database may lack a label that Darkroom never writes
         SELECT -coalesce(sum(tt.amount) FILTER (WHERE tt."createdAt" < s."currentPeriodEnd" AND tt.type::text IN
                    ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')), 0),
                coalesce(sum(tt.amount) FILTER (WHERE tt."createdAt" >= s."currentPeriodEnd"
                    AND tt.source IS DISTINCT FROM 'subscription_period'), 0)
         FROM public.token_transactions tt
         WHERE tt."userId" = s."userId" AND tt."createdAt" >= s."currentPeriodStart") l (spent, later)
-    -- by what the ended period gave, not by what the next one will
+    -- by the terms of the ended period, not by those of the next one
     CROSS JOIN LATERAL (SELECT greatest(least(coalesce(b.balance, 0) - l.later,
         s."tokensPerMonth" + s."rolloverTokens" - l.spent), 0)) u (unused)
     WHERE s.status IN ('ACTIVE', 'TRIALING') AND s."currentPeriodEnd" <= at
 $$;
 
--- Renew or end one period of each. The caller has locked users, subscriptions and balances, in the order of user ids.
+-- Renew or end one period each. The caller has locked users, subscriptions and balances, in the order of user ids.
 CREATE OR REPLACE FUNCTION darkroom.renew_periods(ids text[], at timestamp, OUT renewed integer, OUT ended integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -60,7 +65,7 @@ DECLARE
     booked record;
 BEGIN
     WITH due AS MATERIALIZED (
-        -- tokens that had expired may be spent before that is settled: nobody owes them
+        -- expired tokens may have been spent before the period was settled: no user owes them
         SELECT d.*, greatest(d.tokens_per_month - (d.unused - d.carried), -d.balance)::integer AS amount,
                NOT d.is_ending AND NOT EXISTS (SELECT FROM darkroom.subscription_periods k
                    WHERE k.user_id = d.user_id AND k.period_start = d.period_start) AS is_new
@@ -116,8 +121,8 @@ BEGIN
     PERFORM darkroom.require_balances(booked.users, booked.expected);
 END $$;
 
--- The next users in the order of ids, one period each; who is locked by somebody else comes back in `late`,
--- to be asked for alone, and then waited for.
+-- Treat the next users in the order of ids, one period each. Users whose rows another transaction has locked are
+-- returned in `late`; the caller then asks for each `alone`, and waits for the locks.
 CREATE OR REPLACE FUNCTION darkroom.renew_chunk(at timestamp, after text, most integer, alone text DEFAULT NULL,
     OUT last text, OUT late text[], OUT renewed integer, OUT ended integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -1,19 +1,19 @@
--- Unfinished jobs without a queue row: left by another worker, restored, inserted past our triggers, or from before a
--- truncated queue. Young ones are taken in, and old ones end; both without a new charge.
+-- Unfinished jobs without a queue row: left by another worker, restored from a backup, inserted while our triggers were
+-- off, or from before the queue was truncated. Young ones are adopted and old ones ended, both without a new charge.
 
--- Whether unfinished jobs without a queue row are ours to take in: on tables that another tool made only after `db
--- upgrade --take-over`.
+-- Whether Darkroom may adopt unfinished jobs without a queue row: on another tool's tables only after `db upgrade
+-- --take-over`.
 CREATE OR REPLACE FUNCTION darkroom.takes_over() RETURNS boolean LANGUAGE sql STABLE
 RETURN NOT coalesce((darkroom.setting('is_adopted'))::boolean, false) OR darkroom.setting('take_over') IS NOT NULL;
 
--- For how long a job has waited since its creation, in seconds; operators' pauses not counted.
+-- Return how long a job has waited since its creation, in seconds; operators' pauses aren't counted.
 CREATE OR REPLACE FUNCTION darkroom.waited_s(job_type text, tier text, created timestamp, stops jsonb) RETURNS float8
 LANGUAGE sql STABLE
 RETURN extract(epoch FROM darkroom.utc_now() - created)::float8
     - darkroom.paused_s(darkroom.paused_times('default', job_type, tier, stops), created AT TIME ZONE 'utc');
 
--- Record as ours the charges, and the refunds, that the ledger holds of jobs in the shape in which we write them: after
--- a restore of the application's schema alone nothing else knows of them.
+-- Record as ours the charges and refunds of jobs that stand in the ledger in the form in which we write them: after a
+-- restore of only the application's schema, no other record of them exists.
 CREATE OR REPLACE FUNCTION darkroom.recognise_money(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -53,8 +53,8 @@ BEGIN
     ON CONFLICT DO NOTHING;
 END $$;
 
--- Queue jobs whose rows the caller has locked, without charging them; those that were refunded are left to their end.
--- What is PROCESSING waits again, as after a retry. Returns how many.
+-- Queue jobs whose rows the caller has locked, without charging them; jobs that were refunded are left to be ended. A
+-- job in status PROCESSING waits again, as after a retry. Returns how many were queued.
 CREATE OR REPLACE FUNCTION darkroom.take_in(jobs darkroom.entering[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -86,11 +86,11 @@ BEGIN
     BEGIN
         PERFORM darkroom.set_back(ids);
     EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
-        IF SQLSTATE = '57014' THEN -- a trigger that is too slow: the time limit is used up
+        IF SQLSTATE = '57014' THEN -- a trigger is too slow, and the time limit is used up
             RETURN entered;
         END IF;
-        -- one by one; a row that the database lets nobody set back is claimed as it is, or set aside by its claim: also
-        -- for a lock that a trigger of the application's doesn't get
+        -- One by one. A row that the database refuses to reset is queued as it is, and set aside when it is claimed;
+        -- also if a trigger of the application doesn't get a lock.
         PERFORM set_config('lock_timeout', '50', true);
         FOREACH one IN ARRAY ids LOOP
             BEGIN
@@ -99,12 +99,12 @@ BEGIN
                 NULL;
             END;
         END LOOP;
-        PERFORM set_config('lock_timeout', usual, true); -- the commit waits for the commits of others
+        PERFORM set_config('lock_timeout', usual, true); -- the commit waits for other commits, without this limit
     END;
     RETURN entered;
 END $$;
 
--- Set jobs that another worker left PROCESSING back to PENDING, in rows that the caller has locked.
+-- Reset jobs that another worker left in status PROCESSING to PENDING, in rows that the caller has locked.
 CREATE OR REPLACE FUNCTION darkroom.set_back(ids text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -119,8 +119,8 @@ BEGIN
     END IF;
 END $$;
 
--- Unfinished jobs that nobody has and that are over: older than the maximum wait, or refunded already. A row that
--- was touched within the silence may still be in another worker's hands.
+-- Return unfinished jobs without a queue row that have to end: older than the maximum wait, or already refunded. A row
+-- that was written within the last `silence_s` seconds may still be in another worker's hands.
 CREATE OR REPLACE FUNCTION darkroom.left_behind(max_wait_s float8, silence_s float8, stops jsonb, most integer)
 RETURNS TABLE (job_type text, job_id text, user_id text, status text, updated_at timestamp, is_refunded boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -130,7 +130,7 @@ SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     silent timestamp := darkroom.utc_now() - make_interval(secs => silence_s);
 BEGIN
-    PERFORM darkroom.require_jobs_shown(); -- a queue row that is hidden isn't gone
+    PERFORM darkroom.require_jobs_shown(); -- a hidden queue row must not be taken for a missing one
     RETURN QUERY
     WITH found AS (
         (SELECT CASE WHEN j."isBlend" THEN 'blend' ELSE 'enhance' END AS type, j.id AS id, j."userId" AS owner, j.tier::text AS tier,
@@ -160,8 +160,8 @@ BEGIN
     ORDER BY f.created, f.id LIMIT most;
 END $$;
 
--- End a job that was left behind: refunded where we charged it and it isn't refunded yet, and only if its row is as it
--- was found. Returns its label; NULL if it has moved on or is locked.
+-- End such a job: refunded if we charged it and didn't refund it yet, and only if its row is unchanged since it was
+-- found. Returns its label; NULL if the row has changed or is locked.
 CREATE OR REPLACE FUNCTION darkroom.end_left_behind(of_type text, of_job text, found_at timestamp, reason text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -180,12 +180,12 @@ BEGIN
         SELECT j."userId" INTO owner FROM public.mcp_generation_jobs j
         WHERE j.id = of_job AND j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" = found_at
         FOR NO KEY UPDATE SKIP LOCKED;
-    END CASE; -- another type raises: no table has its jobs
+    END CASE; -- any other type raises an error: no table has such jobs
     IF owner IS NULL OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_type = of_type AND q.job_id = of_job) THEN
         RETURN NULL;
     END IF;
     PERFORM darkroom.recognise_money(ARRAY[ROW(of_type, of_job, owner, NULL, NULL, NULL, NULL, NULL)::darkroom.entering]);
-    -- an application that charges for itself is told, and pays back in its own way
+    -- an application that charges by itself is notified, and refunds in its own way
     label := CASE WHEN darkroom.money_mode() = 'managed' AND EXISTS (
                       SELECT FROM darkroom.job_money m
                       WHERE m.job_type = of_type AND m.job_id = of_job AND m.kind = 'charge')

@@ -1,12 +1,12 @@
--- How a job enters the queue: in the statement of whoever inserted the row, all rows or none.
+-- How jobs enter the queue: in the statement that inserts their rows, all rows or none.
 
--- How often a job is tried: once, and its retries. A producer may mean "without end" by the largest integer: one more
--- than that has no place in the column.
+-- Return how often a job is tried: once, and its retries. A producer may mean "without end" by the largest integer, and
+-- one more than that doesn't fit into the column.
 CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS integer LANGUAGE sql STABLE
 RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),
                   2147483646))::integer;
 
--- Ask the next producer to notify; false if one is asked already. A sequence that was set back catches up by this.
+-- Ask the next producer to notify; false if one is asked already. A sequence that was set back is corrected by this.
 CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -21,9 +21,9 @@ BEGIN
     RETURN true;
 END $$;
 
--- Notify if an idle worker has asked for it. A NOTIFY in every commit would cap the whole database, so one producer
--- answers each request: the one that gets its lock, which is held until the commit and is never waited for. A producer
--- that rolls back takes the wake-up with it; the next look of a worker asks again.
+-- Notify if an idle worker has asked for it. A NOTIFY in every commit would limit the throughput of the whole database,
+-- so one producer answers each request: the one that gets its lock, which is held until the commit and never waited
+-- for. If that producer rolls back, no notification is sent; a worker asks again after its next look.
 CREATE OR REPLACE FUNCTION darkroom.send_wake_up() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -38,8 +38,8 @@ BEGIN
     END IF;
 END $$;
 
--- Queue jobs, and wake an idle worker. Nothing is written here, and above READ COMMITTED nothing is read, that other
--- producers write as well: one shared row would make their transactions fail.
+-- Queue jobs, and wake an idle worker. This writes no row, and above READ COMMITTED reads none, that other producers
+-- also write: one shared row would make their transactions fail.
 CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -59,7 +59,7 @@ BEGIN
     RETURN entered;
 END $$;
 
--- Refuse ids that are too long before anything is charged: they stand in keys, indexes and notifications.
+-- Refuse ids that are too long before anything is charged: ids become parts of keys, indexes and notifications.
 CREATE OR REPLACE FUNCTION darkroom.check_ids(column_name text, ids text[]) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -74,8 +74,9 @@ END $$;
 
 -- Let the jobs of one statement enter the queue, charged where Darkroom manages the money: all of them or none.
 --
--- A serializable transaction that reads a small table as a whole conflicts with everyone who writes into it, so here
--- and in what producers call rows are found by index (and no plan is compiled because the other way looks dear).
+-- A serializable transaction that reads a whole small table conflicts with everyone who writes to it, so here and in
+-- the
+-- functions for producers rows are found by index (and no plan is JIT-compiled because index scans look expensive).
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -84,7 +85,7 @@ DECLARE
     negative record;
 BEGIN
     IF cardinality(jobs) = 0 THEN
-        RETURN; -- history: neither queued nor charged
+        RETURN; -- rows of finished jobs: neither queued nor charged
     END IF;
     PERFORM darkroom.check_ids('id', ARRAY(SELECT j.job_id FROM unnest(jobs) j));
     PERFORM darkroom.check_ids('userId', ARRAY(SELECT j.user_id FROM unnest(jobs) j));
@@ -94,7 +95,7 @@ BEGIN
         PERFORM darkroom.charge(jobs);
     ELSIF mode = 'producer' THEN
         SELECT j.job_id, j.cost INTO negative FROM unnest(jobs) j WHERE j.cost < 0 LIMIT 1;
-        IF FOUND THEN -- its refund would take tokens
+        IF FOUND THEN -- a refund of a negative price would take tokens
             RAISE EXCEPTION 'wrong price for job %: given %, expected 0 or more', negative.job_id, negative.cost
                 USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
         END IF;
@@ -102,8 +103,8 @@ BEGIN
     PERFORM darkroom.enqueue(jobs);
 END $$;
 
--- BEFORE INSERT, once for the statement: what entering reads of the table is there. A migration of the application's may
--- have dropped or renamed a column, and its producers are told which.
+-- BEFORE INSERT, once for the statement: check that the columns that entering reads exist. A migration of the
+-- application may have dropped or renamed one, and producers are told which.
 CREATE OR REPLACE FUNCTION darkroom.check_enhancement_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -121,8 +122,8 @@ EXCEPTION WHEN undefined_column THEN
         USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
--- BEFORE INSERT, once for the statement: what entering reads of the table is there. A migration of the application's may
--- have dropped or renamed a column, and its producers are told which.
+-- BEFORE INSERT, once for the statement: check that the columns that entering reads exist. A migration of the
+-- application may have dropped or renamed one, and producers are told which.
 CREATE OR REPLACE FUNCTION darkroom.check_generation_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -139,10 +140,10 @@ EXCEPTION WHEN undefined_column THEN
 END $$;
 
 -- BEFORE INSERT of a job that names no pipeline: it gets its album's, so that its row says from the beginning how it is
--- treated, whatever becomes of the album. One that its user may not use, or only by a token, is left to the worker,
--- which refuses it or looks for the token; so is every one of a serializable transaction, because the albums of
--- unrelated users share pages. Nearly every picture is in no album, which is asked first, because ten thousand rows
--- arrive at once. The rule of models/queue/inputs.py.
+-- treated, whatever happens to the album. A pipeline that its user may not use, or only with a share token, is left to
+-- the worker, which refuses it or looks for the token; so is every pipeline in a serializable transaction, because the
+-- albums of unrelated users share index pages. Most pictures are in no album, so that is checked first, because ten
+-- thousand rows may arrive at once. The same rule as in models/queue/inputs.py.
 CREATE OR REPLACE FUNCTION darkroom.fill_pipeline() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -153,7 +154,7 @@ BEGIN
     IF current_setting('transaction_isolation') = 'serializable' THEN
         RETURN NEW;
     END IF;
-    -- the query names the table, so that its plan is made anew in every session when a column has changed
+    -- the query names the table, so that its plan is made anew in every session when a column has been altered
     SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture
     FROM public.album_images m LEFT JOIN public.image_enhancement_jobs j ON false
     WHERE m."imageId" = NEW."imageId" AND NEW."pipelineId" IS NULL AND NEW.status = 'PENDING' LIMIT 1;
@@ -206,9 +207,9 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Drop queue rows whose job is gone or over (a TRUNCATE and a restore fire no row trigger), and take in what has no
--- queue row, where we may: see adopting.sql. Returns how many of each. A job is locked against its end: one that is
--- being cancelled now would be queued behind its cancellation's back.
+-- Delete queue rows whose job is gone or over (TRUNCATE and a restore fire no row trigger), and adopt jobs without a
+-- queue row, where Darkroom may: see adopting.sql. Returns how many of each. A job is locked against its end, since a
+-- job that is being cancelled would otherwise be queued again.
 CREATE OR REPLACE FUNCTION darkroom.adopt(most integer DEFAULT 1000, max_wait_s float8 DEFAULT 86400,
     silence_s float8 DEFAULT 630, stops jsonb DEFAULT '[]', OUT adopted integer, OUT dropped integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -218,7 +219,7 @@ DECLARE
     silent timestamp := darkroom.utc_now() - make_interval(secs => silence_s);
     fresh timestamp := darkroom.utc_now() - make_interval(secs => least(max_wait_s, 3e9));
 BEGIN
-    PERFORM darkroom.require_jobs_shown(); -- a job that is hidden isn't gone
+    PERFORM darkroom.require_jobs_shown(); -- a hidden job must not be taken for a missing one
     adopted := 0;
     IF darkroom.takes_over() THEN
         adopted := adopted + darkroom.take_in(ARRAY(
@@ -256,7 +257,7 @@ BEGIN
     END IF;
     DELETE FROM darkroom.job_queue d WHERE d.id IN (
         SELECT q.id FROM darkroom.job_queue q
-        WHERE q.job_type IN ('enhance', 'blend', 'generate', 'modify') -- one of another type isn't ours to judge
+        WHERE q.job_type IN ('enhance', 'blend', 'generate', 'modify') -- rows of other types are left to the release that knows them
           AND NOT EXISTS (SELECT FROM public.image_enhancement_jobs j
                           WHERE j.id = q.job_id AND q.job_type IN ('enhance', 'blend')
                             AND j.status IN ('PENDING', 'PROCESSING'))

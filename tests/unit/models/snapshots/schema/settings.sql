@@ -1,44 +1,46 @@
--- Small functions that every other one leans on. Their names are bound when they are created, so no search_path can
--- bend them, and without one of their own PostgreSQL can inline them.
+-- Small functions that all others use. Their names are bound when they are created, so that no search_path can redirect
+-- them, and without a search_path of their own PostgreSQL can inline them.
 --
--- What reads the application's columns or types has a body in a string: PostgreSQL records no dependency for it, so
--- that the application's own migrations aren't refused because of us. Its names are bound when it runs, so it has a
--- search_path of its own, or, where it is inlined, names its operators' schema or is called by functions of ours alone.
+-- Functions that read the application's columns or types have a body in a string: PostgreSQL records no dependency for
+-- it, so that the application's migrations aren't refused because of us. Their names are bound when they run, so they
+-- have a search_path of their own, or, where they are inlined, name their operators' schema or are only called by our
+-- functions.
 
--- The time now in UTC, without a zone, as the application's columns hold it.
+-- Return the time now in UTC, without a zone, as the application's columns hold it.
 CREATE OR REPLACE FUNCTION darkroom.utc_now() RETURNS timestamp LANGUAGE sql STABLE
 RETURN now() AT TIME ZONE 'utc';
 
--- An id in the shape of the application's own (cuid: 'c' and 24 characters of [0-9a-z]).
+-- Return a new id in the form of the application's own (cuid: 'c' and 24 characters of [0-9a-z]).
 CREATE OR REPLACE FUNCTION darkroom.new_id() RETURNS text LANGUAGE sql VOLATILE
 RETURN 'c' || left(replace(gen_random_uuid()::text, '-', ''), 24);
 
--- The value of a key of darkroom.settings; NULL where it isn't recorded.
+-- Return the value of a key of darkroom.settings; NULL if it isn't recorded.
 CREATE OR REPLACE FUNCTION darkroom.setting(name text) RETURNS jsonb LANGUAGE sql STABLE
 RETURN (SELECT s.value FROM darkroom.settings s WHERE s.key = name);
 
--- Who moves tokens: 'managed' (Darkroom charges and refunds), 'producer' (the application charges, Darkroom refunds the
--- failures that it decides) or 'external' (Darkroom moves none). Not recorded yet means managed, as on tables that we
--- made.
+-- Return the mode of money: 'managed' (Darkroom charges and refunds), 'producer' (the application charges, Darkroom
+-- refunds the failures that it decides) or 'external' (Darkroom moves no tokens). If none is recorded, it is managed,
+-- as on tables that we made.
 CREATE OR REPLACE FUNCTION darkroom.money_mode() RETURNS text LANGUAGE sql STABLE
 RETURN coalesce(darkroom.setting('mode') #>> '{}', 'managed');
 
--- What a job of a tier costs in tokens; NULL where there is no such tier.
+-- Return what a job of a tier costs in tokens; NULL if there is no such tier.
 CREATE OR REPLACE FUNCTION darkroom.price(tier text) RETURNS integer LANGUAGE sql STABLE
 RETURN (coalesce(darkroom.setting('prices'), '{"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}') ->> tier)::integer;
 
--- Whether a job of this status is over. The status is given as text, or as the application's enum: to name that type
--- here would keep the application from changing it.
+-- Whether a status is terminal. It is given as text, or as the application's enum: naming that type here would keep the
+-- application from changing it.
 CREATE OR REPLACE FUNCTION darkroom.is_terminal(status anyelement) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT status::text OPERATOR(pg_catalog.=) ANY ('{COMPLETED,FAILED,REFUNDED,CANCELLED}'::text[])
 $$;
 
--- Whether a message can be queued. A queue that is full refuses the commit, so near its end messages are left out: who
--- waits for one looks by itself, too. Asking also lets PostgreSQL drop what every listener has read.
+-- Whether a notification can be queued. A full queue refuses the commit, so notifications are left out when it is
+-- nearly full: every process that waits for one also looks by itself. Asking also lets PostgreSQL drop what all
+-- listeners have read.
 CREATE OR REPLACE FUNCTION darkroom.may_notify() RETURNS boolean LANGUAGE sql VOLATILE
 RETURN pg_notification_queue_usage() < 0.75;
 
--- Refuse a change that a trigger or a rule of the application's has silently undone: a claim or an end that isn't in the
+-- Refuse a change that a trigger or a rule of the application has silently undone: a claim or an end that isn't in the
 -- row didn't happen.
 CREATE OR REPLACE FUNCTION darkroom.refuse_change(job_id text, status text) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -48,9 +50,9 @@ BEGIN
         USING ERRCODE = '27000';
 END $$;
 
--- One message on channel darkroom_jobs, delivered if and when the transaction commits. PostgreSQL refuses a payload of
--- 8,000 bytes or more; an id that is too long for one is left out, because half an id would name another job. Whoever
--- calls it for thousands has custom plans, which would mean a plan for each message.
+-- Notify one change on channel darkroom_jobs, delivered when the transaction commits. PostgreSQL refuses a payload of
+-- 8,000 bytes or more, so an id that is too long is left out, because half an id would name another job. Callers with
+-- thousands of jobs use custom plans, which would mean a plan for each notification.
 CREATE OR REPLACE FUNCTION darkroom.notify_job(job_type text, job_id text, status text, stage text) RETURNS void
 LANGUAGE sql VOLATILE SET plan_cache_mode = auto
 RETURN (SELECT pg_notify('darkroom_jobs', CASE WHEN octet_length(m.payload) < 8000 THEN m.payload
