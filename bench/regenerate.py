@@ -15,7 +15,7 @@ from bench.ground import Ground, ground, run
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from pipelines.storage.backends import open_storage
-from workers.periodic.engine import Clockwork
+from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
@@ -101,12 +101,12 @@ async def main() -> None:
         await load(connection)
         database = Database(parse_postgres_url(place.services.database_url))
         await database.open()
-        clockwork = Clockwork(
+        periodic_engine = PeriodicEngine(
             database, open_storage(place.services.storage_url), place.settings, periodic_tasks(place.settings)
         )
         now = await database.fetchval("SELECT clock_timestamp() - interval '1 second'")
-        ours = await measured(place, "ticks, in chunks", lambda: clockwork.run_extra("regenerate-tokens", now))
-        again = await clockwork.run_extra("regenerate-tokens", now + timedelta(seconds=1))
+        ours = await measured(place, "ticks, in chunks", lambda: periodic_engine.run_extra("regenerate-tokens", now))
+        again = await periodic_engine.run_extra("regenerate-tokens", now + timedelta(seconds=1))
         assert again == {"users": 0, "tokens": 0}, again
         given = await connection.fetchval(
             "SELECT count(*) FROM public.token_transactions WHERE type = 'EARN_REGENERATION'"

@@ -13,7 +13,7 @@ from bench.ground import JOBS, Ground, ground, run
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from pipelines.storage.backends import open_storage
-from workers.periodic.engine import Clockwork
+from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000_000
@@ -84,7 +84,7 @@ async def main() -> None:
         await connection.execute("CHECKPOINT", timeout=600)
         database = Database(parse_postgres_url(place.services.database_url))
         await database.open()
-        clockwork = Clockwork(
+        periodic_engine = PeriodicEngine(
             database, open_storage(place.services.storage_url), place.settings, periodic_tasks(place.settings)
         )
         feeder = Feeder(place)
@@ -105,12 +105,12 @@ async def main() -> None:
                     "pending",
                     "running",
                 ):
-                    await clockwork.run_once()
+                    await periodic_engine.run_once()
 
             beside, took = await feeder.rate(prune())
             counts = await connection.fetchval("SELECT counts FROM darkroom.ticks WHERE task = 'prune-error_logs'")
             began = time.perf_counter()
-            dropped = await clockwork.run_extra("prune-stage_runs", now + timedelta(seconds=1))
+            dropped = await periodic_engine.run_extra("prune-stage_runs", now + timedelta(seconds=1))
             drop_s = time.perf_counter() - began
             done.set()
             print(f"jobs alone {alone:,.0f}/s, beside the deletion {beside:,.0f}/s: {beside / alone:.0%}")

@@ -1,1 +1,1 @@
-"""Pixels: stages, job types, providers, storage, imaging."""
+"""Pictures: stages, job types, providers, storage and imaging."""

@@ -1,28 +1,28 @@
-"""Which addresses a URL from outside may lead to: public ones, in whatever form they are written."""
+"""Check of the addresses that an external URL may lead to: only public ones, in whatever form they are written."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from config.address_terms import NAT64, PUBLIC_IPV6, REFUSED_IPV4, REFUSED_IPV6
 
 _IPV4_REFUSED = tuple(map(IPv4Network, REFUSED_IPV4))
-"""Beside what `ipaddress` calls not global: it says True of some of these, or did in Python 3.11.7."""
+"""Networks refused in addition to those that `ipaddress` calls not global; Python 3.11.7 calls some of these global."""
 
 _IPV6_PUBLIC = IPv6Network(PUBLIC_IPV6)
 _IPV6_REFUSED = tuple(map(IPv6Network, REFUSED_IPV6))
 _NAT64 = IPv6Network(NAT64)
 
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
-"""Bits 64 to 95 of an address whose last 32 bits are an IPv4 address (RFC 5214)."""
+"""Bits 64 to 95 of an IPv6 address whose last 32 bits are an IPv4 address (RFC 5214)."""
 
 
 def is_public(text: str) -> bool:
-    """Say whether an address that a resolver gave may be connected to.
+    """Say whether we may connect to an address that a resolver returned.
 
-    IPv4 addresses hidden in IPv6 ones are unwrapped: mapped, 6to4, NAT64 and
-    ISATAP count as what they carry; IPv4-compatible and Teredo are refused.
+    IPv4 addresses inside of IPv6 ones are extracted: mapped, 6to4, NAT64 and
+    ISATAP addresses count as the IPv4 address; IPv4-compatible and Teredo ones are refused.
 
     Args:
-        text: an IPv4 or IPv6 address; with a zone it is a link's own, hence refused, as is what is no address.
+        text: an IPv4 or IPv6 address. An address with a zone is link-local and refused, as is any other text.
     """
     try:
         address = ip_address(text)
@@ -34,7 +34,7 @@ def is_public(text: str) -> bool:
 
 
 def is_loopback(text: str) -> bool:
-    """Say whether an address is this machine's own."""
+    """Say whether an address is a loopback address of this machine."""
     try:
         return ip_address(text).is_loopback
     except ValueError:

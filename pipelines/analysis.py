@@ -1,4 +1,4 @@
-"""What an analysis says of a picture: the `analysisResult` JSON of a job row, strictly."""
+"""The analysis of a picture: the `analysisResult` JSON of a job's row, parsed strictly."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
@@ -9,7 +9,10 @@ from config.pipeline_rules import Defect
 from pipelines.cropping import JSON_FORM, MIN_CROP_FRACTION, CropSuggestion
 
 MAX_TEXT_CHARS = 200
-"""An analysis is text from outside: it is cut, kept for people to read, and never pasted into a prompt."""
+"""Longest text of an analysis.
+
+Its texts come from outside: they are cut, kept for people, and never put into a prompt.
+"""
 
 
 def _cut(text: object) -> object:
@@ -31,7 +34,7 @@ class Cropping(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, value: Any) -> Any:
-        """Read a missing suggestion as the whole picture, and drop one that keeps too little."""
+        """Read a missing suggestion as the whole picture, and drop a suggestion that keeps too little."""
         if not isinstance(value, Mapping):
             return value
         suggestion = value.get("suggestedCrop", value.get("suggested_crop"))
@@ -45,7 +48,7 @@ class Cropping(BaseModel):
 
 
 class Defects(BaseModel):
-    """What is wrong with a picture, as yes or no."""
+    """The defects of a picture, as yes or no."""
 
     model_config = JSON_FORM
 
@@ -59,17 +62,17 @@ class Defects(BaseModel):
     color_cast_type: Text | None = None
 
     def found(self) -> frozenset[Defect]:
-        """Return the defects that are there."""
+        """Return the defects that the picture has."""
         values = self.model_dump(by_alias=True)
         return frozenset(defect for defect in Defect if values[defect.value])
 
 
 class Analysis(BaseModel):
-    """One picture's analysis.
+    """The analysis of one picture.
 
     `source` ("local" or a model's name) is the row's `analysisSource`, and
-    `measures` are the local engine's figures for people to read; both stay
-    outside the JSON, and `measures` is empty after a resume.
+    `measures` are the local engine's figures, for people. Both stay outside
+    of the JSON, and `measures` is empty after a resume.
     """
 
     model_config = JSON_FORM
@@ -88,23 +91,23 @@ class Analysis(BaseModel):
 
     @classmethod
     def of_result(cls, value: Mapping[str, Any], *, source: str) -> Self:
-        """Rebuild an analysis from `analysisResult`, or read it from a model's answer.
+        """Build an analysis from `analysisResult`, or from a model's answer.
 
-        Unknown keys are dropped and strings cut; a crop is clamped.
+        Unknown keys are dropped and strings cut; a crop is clamped to the picture.
 
         Raises:
-            pydantic.ValidationError: a flag that isn't a bool, a number that isn't finite, a missing defect.
+            pydantic.ValidationError: a flag isn't a bool, a number isn't finite, or a defect is missing.
         """
         known = {key: part for key, part in value.items() if key not in {"source", "measures"}}
         return cls.model_validate({**known, "source": source})
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON: the `result`, its `source`, and the `measures` for people to read."""
+        """Return the analysis as JSON: the `result`, its `source`, and the `measures` for people."""
         return {"result": self.result(), "source": self.source, "measures": dict(self.measures)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Rebuild it from `to_json`, but for the measures, which no stage reads.
+        """Build an analysis from the JSON of `to_json`, without the measures, which no stage reads.
 
         Raises:
             ValueError, AttributeError: the result can't be read.

@@ -1,4 +1,4 @@
-"""A crop that somebody suggests: as an analysis has it in JSON, and as whole pixels of a picture."""
+"""Suggested crops: as fractions in an analysis's JSON, and as whole pixels of a picture."""
 
 import math
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from pipelines.errors import CropTooSmallError
 from pipelines.imaging.geometry import PixelBox
 
 MIN_CROP_FRACTION = 0.25
-"""Of the area, the least that a crop may leave: a suggestion is untrusted, and 0.001 x 0.001 is a hostile one."""
+"""The smallest fraction of the area that a crop may keep: suggestions are untrusted, and 0.001 x 0.001 is hostile."""
 
 _ROUNDING_SLACK = 1e-6
-"""Fractions come from division: an edge this near to a whole pixel is that pixel."""
+"""Tolerance in pixels: fractions come from divisions, so an edge this close to a whole pixel is that pixel."""
 
 JSON_FORM = ConfigDict(
     frozen=True, strict=True, extra="ignore", allow_inf_nan=False, alias_generator=to_camel, populate_by_name=True
 )
-"""How what an analysis says is written in JSON."""
+"""Configuration of the models that read an analysis's JSON."""
 
 _WHOLE = {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0}
 
@@ -37,7 +37,7 @@ class CropSuggestion(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _clamp(cls, value: Any) -> Any:
-        """Clamp plain numbers into the picture; anything else is left for the strict types to refuse."""
+        """Clamp plain numbers into the picture; other values are left as they are, and the strict types refuse them."""
         if not isinstance(value, Mapping):
             return value
         edges = {name: value.get(name, default) for name, default in _WHOLE.items()}
@@ -51,7 +51,7 @@ class CropSuggestion(BaseModel):
 
     @property
     def area_fraction(self) -> float:
-        """How much of the picture's area is kept, 0 to 1."""
+        """The fraction of the picture's area that is kept, 0 to 1."""
         return self.width * self.height
 
 
@@ -68,7 +68,7 @@ def crop_box(
             after EXIF orientation has been applied.
         width_px: width of the oriented image, at least 1.
         height_px: height of the oriented image, at least 1.
-        min_fraction: of the area, the least that has to remain.
+        min_fraction: the smallest fraction of the area that has to remain.
 
     Raises:
         CropTooSmallError: less than `min_fraction` of the area would remain.

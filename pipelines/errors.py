@@ -1,4 +1,4 @@
-"""Every way in which a stage can fail, as types: what the runner decides on."""
+"""The errors of stages. Their types decide whether a job is retried, snoozed, or ended."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -8,16 +8,15 @@ from pipelines.providers.calls import PreparedCall, Usage
 
 
 class StageError(Exception):
-    """A stage did not give its output.
+    """Raised when a stage couldn't make its output.
 
     The message is ours and fit for a row's `errorMessage`: what was tried, on
-    which thing, what came back. `evidence` is what came from outside (a
-    provider's body, a decoder's words): it goes, filtered and cut, to
-    error_logs only.
+    which thing, what came back. `evidence` is text from outside (a provider's
+    answer, a decoder's message): it is filtered, cut, and written to error_logs only.
 
-    A provider says more: `was_sent` is False if its call was never
+    Errors of a provider carry more: `was_sent` is False if the call was never
     sent, `usage` is what a refused answer says that it used, and `again`
-    prepares the one call, changed, that may do better at once.
+    prepares one further, changed call that may succeed at once.
     """
 
     was_sent: bool = True
@@ -30,11 +29,11 @@ class StageError(Exception):
 
 
 class PermanentError(StageError):
-    """Trying again can't help: the job ends, refunded."""
+    """Raised when another try can't succeed: the job ends and is refunded."""
 
 
 class BadImageError(PermanentError):
-    """The picture is refused when it is read: the message names the limit and the value found."""
+    """Raised when a picture can't be accepted or decoded; the message names the limit and the value found."""
 
 
 class CropTooSmallError(PermanentError):
@@ -42,46 +41,46 @@ class CropTooSmallError(PermanentError):
 
 
 class TransparentImageError(BadImageError):
-    """The picture is transparent all over."""
+    """Raised when every pixel of the picture is transparent."""
 
 
 class MissingObjectError(PermanentError):
-    """An object that a row names is not in storage: the message names the key."""
+    """Raised when an object that a row names is not in storage; the message names the key."""
 
 
 class NotYoursError(PermanentError):
-    """The job's owner may not use this picture, pipeline or key."""
+    """Raised when the job's owner may not use a picture, pipeline or key."""
 
 
 class InvalidOptionsError(PermanentError):
-    """A pipeline's JSON or a job's own fields break their rules: the message has the JSON path and the reason."""
+    """Raised when a pipeline's JSON, or a job's own field, breaks a rule; the message has path and reason."""
 
 
 class UnknownModelError(PermanentError):
-    """A model that a pipeline or an operator names has no price here, or no provider that is configured makes it.
+    """Raised when a model that a pipeline or an operator names has no price, or belongs to no configured provider.
 
-    Nobody else is asked in its place: the message names it, and what to do.
+    No other model is asked in its place. The message names the model, and what to do.
     """
 
 
 class ProviderNotConfiguredError(PermanentError):
-    """No provider here can do this: a key is missing, or the local engine is asked for what it can't do."""
+    """Raised when no configured provider can do this: a key is missing, or the local engine isn't able to."""
 
 
 class NoSuchModelError(ProviderNotConfiguredError):
-    """The provider doesn't know the model that it was asked for (any more)."""
+    """Raised when the provider doesn't know, or no longer knows, the model."""
 
 
 class RequestRejectedError(PermanentError):
-    """The provider understood the request and rejected it."""
+    """Raised when the provider understood the request and rejected it."""
 
 
 class RequestTooLargeError(RequestRejectedError):
-    """The provider takes no request of this length."""
+    """Raised when the request is longer than the provider accepts."""
 
 
 class PolicyRefusedError(PermanentError):
-    """The provider refused by policy: never tried again."""
+    """Raised when the provider refused by its policy; such a request is never tried again."""
 
     def __init__(self, message: str, *, category: str, evidence: str | None = None) -> None:
         super().__init__(message, evidence=evidence)
@@ -89,11 +88,11 @@ class PolicyRefusedError(PermanentError):
 
 
 class TransientError(StageError):
-    """Trying again may help: an attempt is used, with backoff.
+    """Raised when another try may succeed: an attempt is used, and the next one follows after a backoff.
 
-    `is_paid` says whether a provider may have charged for what failed
-    (answered, timed out, or cut off after sending). `retry_after` is what the
-    provider asked for: the next attempt isn't made sooner.
+    `is_paid` says whether a provider may have charged for the failed call
+    (answered, timed out, or cut off after it was sent). `retry_after` is the wait
+    that the provider asked for: the next attempt isn't made sooner.
     """
 
     retry_after: timedelta | None = None
@@ -104,60 +103,61 @@ class TransientError(StageError):
 
 
 class ProviderUnavailableError(TransientError):
-    """Refused with 500 or 503, or never reached: nothing was paid."""
+    """Raised when the provider refused with 500 or 503, or wasn't reached, so that nothing was paid."""
 
 
 class ProviderTimedOutError(TransientError):
-    """Sent, and no whole answer came: it may have been paid."""
+    """Raised when a request was sent and no complete answer came, so that it may have been paid."""
 
     def __init__(self, message: str, *, evidence: str | None = None) -> None:
         super().__init__(message, is_paid=True, evidence=evidence)
 
 
 class BrokenAnswerError(TransientError):
-    """An answer came and holds no usable picture or analysis: paid."""
+    """Raised when an answer contains no usable picture or analysis; it was paid."""
 
     def __init__(self, message: str, *, evidence: str | None = None) -> None:
         super().__init__(message, is_paid=True, evidence=evidence)
 
 
 class MissedRequestError(BrokenAnswerError):
-    """A picture came, and it isn't what the request asked this model for: paid.
+    """Raised when a picture came that isn't what this model was asked for; it was paid.
 
-    Each kind is a type of its own: a second miss of the same kind by the same model isn't followed by a third call.
+    Each kind is a type of its own, because after a second miss of the same kind by the same model no third call is
+    made.
     """
 
 
 class WrongSizeError(MissedRequestError):
-    """The picture is much smaller than the size asked for."""
+    """Raised when the picture is much smaller than the size asked for."""
 
 
 class WrongShapeError(MissedRequestError):
-    """The picture has another ratio of width to height than the one asked for."""
+    """Raised when the picture's ratio of width to height isn't the one asked for."""
 
 
 class OneColourError(MissedRequestError):
-    """The picture is one colour, which neither the input nor the words ask for."""
+    """Raised when the picture is of one colour, which neither the input nor the prompt asks for."""
 
 
 class AnswerTooLargeError(MissedRequestError):
-    """The answer is over the limits of what is taken from a provider."""
+    """Raised when the answer exceeds the limits for answers of providers."""
 
 
 MISSES = (WrongSizeError, WrongShapeError, OneColourError, AnswerTooLargeError)
-"""The kinds of misses; a test compares."""
+"""All kinds of misses; a test checks that none is left out."""
 
 
 class StorageUnavailableError(TransientError):
-    """The object storage didn't answer or refused for reasons of its own."""
+    """Raised when the object storage doesn't answer, or refuses for a reason that isn't the request's."""
 
 
 class PixelChildLostError(TransientError):
-    """A child process ended in the middle of pixel work for a reason that isn't the picture's."""
+    """Raised when a child process ended during pixel work for a reason that isn't the picture's."""
 
 
 class ThrottledError(StageError):
-    """Not now: the job waits (a snooze) and uses no attempt."""
+    """Raised when a call can't be made now: the job waits (a snooze), and the attempt isn't counted."""
 
     def __init__(self, message: str, *, retry_after: timedelta, evidence: str | None = None) -> None:
         super().__init__(message, evidence=evidence)
@@ -165,4 +165,4 @@ class ThrottledError(StageError):
 
 
 class QuotaSpentError(ThrottledError):
-    """The provider takes no call until somebody pays or its quota is renewed: everybody's calls are held back."""
+    """Raised when the provider accepts no call until its account is paid or its quota renewed: all calls to it wait."""

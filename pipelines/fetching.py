@@ -1,4 +1,4 @@
-"""The one way to fetch a URL from outside: addresses are checked where the connection is made, on every hop."""
+"""Fetching of external URLs. On each redirect, the address is checked where the connection is made."""
 
 import asyncio
 import re
@@ -18,14 +18,14 @@ from pipelines.addresses import is_loopback, is_public
 from pipelines.errors import BadImageError, PermanentError, StageError, TransientError
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""(host, port) -> every address that the host has."""
+"""Function from host and port to all addresses of the host."""
 
 COLUMN = "inputImageUrl"
 
 MAX_REDIRECTS = 3
 
 DEADLINE_S = 30.0
-"""Of a whole fetch, hops included: a server that drips keeps within any timeout between two bytes."""
+"""Seconds for a whole fetch, redirects included: a server that sends byte by byte would never exceed a read timeout."""
 
 CONNECT_S = 5.0
 READ_S = 10.0
@@ -33,29 +33,29 @@ READ_S = 10.0
 _SCHEMES = frozenset({"http", "https"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
-"""Answers below 500 that may differ the next time (RFC 9110, RFC 8470, RFC 6585)."""
+"""Status codes below 500 after which another try may succeed (RFC 9110, RFC 8470, RFC 6585)."""
 
 _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
-"""Parsers disagree about these, so that what one checks isn't where another connects."""
+"""Characters that URL parsers treat differently, so that the checked host might not be the one that is connected to."""
 
 _USER_NAME = re.compile(r"[^/?#]*//[^/?#]*@")
-"""Also an empty one, which a parser drops."""
+"""Matches a URL with a user name, even an empty one, which a parser would drop."""
 
 
 class FetchRefusedError(PermanentError):
-    """A URL that isn't fetched, or whose answer is final and no picture; the message never holds the answer."""
+    """Raised when a URL isn't fetched, or its answer is final and no picture. The message never contains the answer."""
 
 
 class FetchFailedError(TransientError):
-    """A URL's server wasn't reached, or broke off: another try may help."""
+    """Raised when a URL's server wasn't reached, or broke the connection; another try may succeed."""
 
 
 class _PublicBackend(httpcore.AnyIOBackend):
-    """Connects to public addresses only.
+    """Network backend that connects to public addresses only.
 
-    It resolves once, looks at *all* answers, and connects to what it looked
-    at: a second look by the system could be answered differently. Name and
-    certificate stay those of the URL, since only the address is replaced.
+    It resolves a host once, checks *all* its addresses, and connects to a checked
+    one, because a second resolution could return another address. The server's
+    name and certificate are still checked by the URL, since only the address is replaced.
     """
 
     def __init__(self, resolve: Resolve, *, allow_loopback: bool) -> None:
@@ -76,7 +76,7 @@ class _PublicBackend(httpcore.AnyIOBackend):
             try:
                 return await super().connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue  # a host with two addresses may be reached by one only
+                continue  # a host with two addresses may be reachable only by one of them
         return await super().connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
 
     @override
@@ -103,27 +103,27 @@ class _PublicBackend(httpcore.AnyIOBackend):
 
 
 async def resolved(host: str, port: int) -> list[str]:
-    """Ask the system for every address of a host, in its order."""
+    """Return every address of a host, as the system resolves it, in its order."""
     answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in answers))
 
 
 class PictureFetcher:
-    """Fetches pictures that users name by URL.
+    """Fetches pictures that users name by a URL.
 
-    No proxy, cookie, login or redirect is followed that isn't handled here:
-    httpcore knows nothing of the environment. One connection per hop.
+    No proxy, cookie, login or redirect is used except those handled here, because
+    httpcore doesn't read the environment. Each redirect opens a new connection.
     """
 
     def __init__(
         self, *, allow_loopback: bool = False, resolve: Resolve = resolved, deadline_s: float = DEADLINE_S
     ) -> None:
-        """Prepare; touches nothing.
+        """Prepare the fetcher. Nothing is connected yet.
 
         Args:
-            allow_loopback: let this machine's own addresses pass, on any port: for tests only.
-            resolve: how a host becomes addresses.
-            deadline_s: of a whole fetch.
+            allow_loopback: allow this machine's own addresses, on any port; for tests only.
+            resolve: function that resolves a host.
+            deadline_s: time limit of a whole fetch.
         """
         self._backend = _PublicBackend(resolve, allow_loopback=allow_loopback)
         self._ports = None if allow_loopback else PORTS
@@ -131,17 +131,17 @@ class PictureFetcher:
         self._tls: ssl.SSLContext | None = None
 
     async def fetch(self, url: str, *, max_bytes: int, column: str = COLUMN) -> bytes:
-        """Return what a URL holds. Whether that is a picture, `imaging.decode` finds out.
+        """Return the bytes at a URL. Whether they are a picture is checked by `imaging.decode`.
 
         Args:
-            url: as a row has it.
-            max_bytes: counted while they come, whatever the header says.
-            column: where the URL stands, for messages.
+            url: the URL, as the row has it.
+            max_bytes: limit, counted while bytes arrive, whatever the header says.
+            column: where the URL comes from, for messages.
 
         Raises:
             FetchRefusedError: the URL, its address or a redirect's is refused, or the answer is final.
             BadImageError: more than `max_bytes`.
-            FetchFailedError: not reached, broken off, too slow, or out of order.
+            FetchFailedError: the server wasn't reached, broke off, was too slow, or out of order.
         """
         try:
             return await self._fetch(url, max_bytes)
@@ -182,14 +182,14 @@ class PictureFetcher:
 
     @asynccontextmanager
     async def _answer(self, url: httpx.URL) -> AsyncIterator[httpcore.Response]:
-        """Send a GET and give the answer, its body unread."""
+        """Send a GET request and yield the response, whose body is unread."""
         if self._tls is None:
-            self._tls = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)  # reads 200 kB of roots
+            self._tls = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)  # reads 200 kB
         headers: list[tuple[bytes | str, bytes | str]] = [
             ("Host", url.netloc),
             ("User-Agent", "darkroom"),
             ("Accept", "image/jpeg, image/png, image/webp, image/gif"),
-            ("Accept-Encoding", "identity"),  # unpacking multiplies bytes before anything could count them
+            ("Accept-Encoding", "identity"),  # a packed answer could grow a lot before its bytes are counted
             ("Connection", "close"),
         ]
         target = httpcore.URL(
@@ -208,14 +208,14 @@ class PictureFetcher:
 
 
 def checked_url(text: str, ports: Collection[int] | None = PORTS) -> httpx.URL:
-    """Return a URL whose form is plain enough to be asked. Says nothing of where its host leads.
+    """Return a URL whose form is allowed. Where its host leads is not checked here.
 
     Args:
-        text: as the user wrote it.
-        ports: that may be named or meant; None allows every one.
+        text: the URL as the user wrote it.
+        ports: the allowed ports, named or implied; None allows every port.
 
     Raises:
-        FetchRefusedError: says which rule it breaks, never repeating it: it may hold a key.
+        FetchRefusedError: names the rule that the URL breaks, never the URL, which may contain a key.
     """
     if len(text) > MAX_URL_CHARS:
         raise FetchRefusedError(
@@ -228,7 +228,7 @@ def checked_url(text: str, ports: Collection[int] | None = PORTS) -> httpx.URL:
         port = url.port if url.port is not None else {"http": 80, "https": 443}.get(url.scheme, 0)
         _ = url.netloc.decode("ascii")
         if not 0 <= port < 1 << 16:
-            raise ValueError(port)  # noqa: TRY301 - said like every other form that is none
+            raise ValueError(port)  # noqa: TRY301 - reported like any other invalid URL
     except (httpx.InvalidURL, UnicodeError, ValueError) as error:
         raise FetchRefusedError("inputImageUrl is refused: it is no valid URL") from error
     if url.scheme not in _SCHEMES:
@@ -244,7 +244,7 @@ def checked_url(text: str, ports: Collection[int] | None = PORTS) -> httpx.URL:
 
 
 async def _body(answer: httpcore.Response, max_bytes: int) -> bytes:
-    """Read an answer's body up to the limit; refuse one that isn't a whole, plain answer."""
+    """Read a response's body up to the limit; refuse a response that isn't complete, plain and successful."""
     if answer.status != HTTPStatus.OK:
         if answer.status in _PASSING or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise FetchFailedError(f"inputImageUrl answered with status {answer.status}")
@@ -263,5 +263,5 @@ async def _body(answer: httpcore.Response, max_bytes: int) -> bytes:
 
 
 def _header(answer: httpcore.Response, name: bytes) -> str:
-    """Return a header's value, empty if it is missing."""
+    """Return a header's value; empty if it is missing."""
     return next((value.decode("latin-1").strip() for known, value in answer.headers if known.lower() == name), "")

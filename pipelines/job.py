@@ -1,4 +1,4 @@
-"""What stages know of a job, and what each of them gives: values, no rows."""
+"""Values that stages work with: the job, and the output of each stage. No database rows."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,14 +12,14 @@ from pipelines.prompts import Corrections, Purpose
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as its stages see it.
+    """A job as its stages see it.
 
-    `input_key` is the original's key, `input_url` where it lies if it has none,
-    `source_key` a blend's second picture.
-    `image_id` names the original's row in the keys of results; jobs whose
-    table keeps no rows of pictures have none, and some carry the user's `prompt`;
-    `aspect` is the width / height that a picture from text is to have.
-    `purpose` is what the job's type asks of a provider.
+    `input_key` is the original's key, `input_url` its URL if it has no key, and
+    `source_key` the key of a blend's second picture. `image_id` names the
+    original's row and becomes part of the result's key; jobs whose table has no
+    picture rows have none, and some have the user's `prompt`. `aspect` is the
+    width / height that a picture made from words should have. `purpose` is what
+    the job's type asks of a provider.
     """
 
     id: str
@@ -41,20 +41,20 @@ _EDGES = ("x", "y", "w", "h")
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """The crop stage's output: the part to keep, in pixels of the oriented original; None keeps all."""
+    """The output of the crop stage: the part to keep, in pixels of the oriented original; None keeps all of it."""
 
     was_cropped: bool
     box: PixelBox | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON; `box` has x, y, w and h, or is None where nothing was cropped."""
+        """Return the crop as JSON; `box` has x, y, w and h, or is None if nothing was cropped."""
         box = self.box
         edges = None if box is None else {"x": box.x, "y": box.y, "w": box.width, "h": box.height}
         return {"was_cropped": self.was_cropped, "box": edges}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Rebuild it from `to_json`.
+        """Build a crop from the JSON of `to_json`.
 
         Raises:
             ValueError: `box` isn't an object of four whole numbers that make a box.
@@ -71,20 +71,23 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class PromptText:
-    """The prompt stage's output: the text for remote models. What is treated follows from analysis and options."""
+    """The output of the prompt stage: the text for remote models.
+
+    Corrections follow from analysis and options instead.
+    """
 
     text: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the prompt as JSON."""
         return {"text": self.text}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Rebuild it from `to_json`.
+        """Build a prompt from the JSON of `to_json`.
 
         Raises:
-            TypeError: it is no text.
+            TypeError: the value isn't text.
         """
         if not isinstance(value["text"], str):
             raise TypeError("the text of a prompt isn't text")
@@ -95,7 +98,8 @@ class PromptText:
 class Prompt:
     """What is asked of a provider: text for remote models, corrections for the local engine.
 
-    `model` and `temperature` are a pipeline's wishes for remote models; `words` are the user's own, and the owner's.
+    `model` and `temperature` are a pipeline's choices for remote models; `words` are the texts that the user and the
+    pipeline's owner wrote.
     """
 
     text: str
@@ -107,7 +111,7 @@ class Prompt:
 
     @classmethod
     def of_job(cls, text: str, corrections: Corrections, job: Job) -> Self:
-        """Make the prompt of a job from its text and what is to be treated."""
+        """Build the prompt of a job from its text and its corrections."""
         options = job.options.generation
         words = job.prompt or job.options.prompt.custom_instructions or ""
         return cls(text, corrections, job.purpose, options.model, options.temperature, words)
@@ -115,10 +119,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """The finished picture in storage: what COMPLETED writes to the row.
+    """The finished picture in storage: what is written to the row of a COMPLETED job.
 
-    `treatments` says what was done, for people to read ("denoised sigma 14.8").
-    `input_hash` says what it was made of: 64 hex digits.
+    `treatments` says for people what was done ("denoised sigma 14.8").
+    `input_hash` identifies what it was made from: 64 hex digits.
     """
 
     key: str
@@ -133,10 +137,10 @@ class Generated:
     input_hash: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the picture as JSON."""
         return asdict(self) | {"treatments": list(self.treatments)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Rebuild it from `to_json`."""
+        """Build the picture from the JSON of `to_json`."""
         return cls(**{**value, "treatments": tuple(value["treatments"])})

@@ -1,4 +1,4 @@
-"""The job types: a name, stages in order, a purpose. One line each; a test finds a stage on disk that is in none."""
+"""The registry of job types, one line each; a test finds stages that no job type uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class JobType:
     """A kind of job.
 
     Attributes:
-        name: as rows of the queue have it.
-        stages: in order, at least one.
+        name: its name in rows of the queue.
+        stages: its stages in order, at least one.
         purpose: what its stages ask of a provider.
     """
 
@@ -37,25 +37,25 @@ JOB_TYPES = {
         JobType("modify", (GENERATE,), Purpose.MODIFY),
     )
 }
-"""By name, as `job_queue.job_type` has it."""
+"""The job types by name, as in `job_queue.job_type`."""
 
 
 def stage_names() -> tuple[str, ...]:
-    """Return the name of every stage of any job type, each once."""
+    """Return the names of all stages of all job types, each once."""
     return tuple(dict.fromkeys(stage.name for job_type in JOB_TYPES.values() for stage in job_type.stages))
 
 
 def stage_deadlines(settings: ProcessSettings) -> Mapping[str, float]:
-    """Return how long each stage may take, in seconds: as DARKROOM_STAGE_DEADLINES says, else as the stage does."""
+    """Return how long each stage may take, in seconds: as DARKROOM_STAGE_DEADLINES says, else the stage's default."""
     stages = [stage for job_type in JOB_TYPES.values() for stage in job_type.stages]
     return {stage.name: stage.deadline_of(settings.stage_deadlines) for stage in stages}
 
 
 def require_known_stages(settings: ProcessSettings) -> None:
-    """Check the names in DARKROOM_STAGE_DEADLINES, which only this package knows.
+    """Check the names in DARKROOM_STAGE_DEADLINES, because only this package knows the stages.
 
     Raises:
-        SettingsError: one is no stage's.
+        SettingsError: a name isn't a stage's.
     """
     for name in settings.stage_deadlines:
         if name not in stage_names():

@@ -1,10 +1,10 @@
-"""Every object key that Darkroom writes or reads, built and checked in this one file.
+"""Keys of objects: every key that Darkroom writes or reads is built or checked here.
 
 Ids, extensions and keys come from rows that other programs write, so each part is
-encoded or checked here before it becomes a path, a URL or a request.
+encoded or checked here before it becomes part of a path, a URL or a request.
 
-Two rules: what Darkroom writes has a key of `[A-Za-z0-9/_.=-]` that holds no other user's part, and what it reads may
-have any key that S3 allows.
+There are two rules: a key that Darkroom writes consists of `[A-Za-z0-9/_.=-]` and contains no other user's part, and a
+key that it reads may be any key that S3 allows.
 """
 
 import hashlib
@@ -15,33 +15,36 @@ from config.job_terms import MAX_ID_CHARS, MAX_READ_KEY_BYTES
 from pipelines.errors import InvalidOptionsError
 
 MAX_KEY_BYTES = 511
-"""Under 512: a limit that every S3-compatible server keeps."""
+"""Longest key that Darkroom writes, in bytes: every S3-compatible server accepts keys shorter than 512 bytes."""
 
 MAX_PART_BYTES = 255
-"""What a file system takes as a name; the same everywhere, so that no key works on one backend only."""
+"""Longest part of a key in bytes, as for file names; the same for all backends, so that each accepts the same keys."""
 
 INPUTS = "mcp-input/"
-"""Where the pictures lie that MODIFY jobs start from."""
+"""Prefix of the pictures that MODIFY jobs change."""
 
 SHA_CHARS = 16
-"""Hex digits of the content's sha256 in a key: 64 bits, so a zombie's late upload never meets the winner's object."""
+"""Hex digits of the content's sha256 in a key: 64 bits, so that a zombie's late upload never replaces a result."""
 
 _KEY = re.compile(r"[A-Za-z0-9/_.=-]+")
 _ODD = re.compile(rb"[^A-Za-z0-9_.-]|\.\.|\A\.")
-"""What has no place in a part of a key: any other byte, a dot at its beginning, two dots in a row."""
+"""Matches what a part of a key must not contain: any other byte, a dot at its beginning, two dots in a row."""
 
 _HASHED = "=_"
-"""Begins the form of an id that is too long: no encoding holds it, since `=` stands before two hex digits there."""
+"""Prefix of the form of an id that is too long.
+
+No encoded id begins so, since `=` comes before two hex digits there.
+"""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSION = re.compile(r"[a-z0-9]{1,5}")
 
 
 def encoded_id(text: str) -> str:
-    """Return an id as one part of a key, the same always: no two ids share a part, and ordinary ones stay as they are.
+    """Encode an id as one part of a key: different ids get different parts, and ordinary ids stay unchanged.
 
     Each byte of its UTF-8 outside `[A-Za-z0-9_.-]` becomes `=XX`, and so do a dot at its beginning and two dots in a
     row; the empty id is `=`. An encoding of more than MAX_ID_CHARS becomes `=_` and the sha256 of the id, which can't
-    be turned back: the row that names the key has the id.
+    be decoded: the row that names the key has the id.
     """
     encoded = _ODD.sub(_escaped, _utf8(text)).decode() or "="
     return encoded if len(encoded) <= MAX_ID_CHARS else _hashed(text)
@@ -51,7 +54,7 @@ def original_key(user_id: str, image_id: str, extension: str) -> str:
     """Build the key of an uploaded picture.
 
     Raises:
-        InvalidOptionsError: the extension can't stand in a key; says which.
+        InvalidOptionsError: the extension can't be part of a key; the message names it.
     """
     return _key(f"users/{encoded_id(user_id)}/originals/{_file_name(image_id, extension)}")
 
@@ -62,11 +65,11 @@ def enhanced_key(user_id: str, image_id: str, job_id: str, sha256: str) -> str:
     Args:
         user_id: the job's owner.
         image_id: the enhanced image's row.
-        job_id: the job. Where three long ids would make the key too long, it stands as its hash.
-        sha256: of the encoded result, 64 hex digits.
+        job_id: the job. If three long ids would make the key too long, its hash is used instead.
+        sha256: hash of the encoded result, 64 hex digits.
 
     Raises:
-        InvalidOptionsError: the hash is none.
+        InvalidOptionsError: the hash isn't 64 hex digits.
     """
     folder = f"users/{encoded_id(user_id)}/enhanced/{encoded_id(image_id)}"
     key = f"{folder}/{_result_name(encoded_id(job_id), sha256)}"
@@ -79,7 +82,7 @@ def generated_key(user_id: str, job_id: str, sha256: str) -> str:
     """Build the key of a picture made from text.
 
     Raises:
-        InvalidOptionsError: the hash is none.
+        InvalidOptionsError: the hash isn't 64 hex digits.
     """
     return _key(f"mcp-generated/{encoded_id(user_id)}/{_result_name(encoded_id(job_id), sha256)}")
 
@@ -88,26 +91,26 @@ def modified_key(user_id: str, job_id: str, sha256: str) -> str:
     """Build the key of a picture made from a picture and an instruction.
 
     Raises:
-        InvalidOptionsError: the hash is none.
+        InvalidOptionsError: the hash isn't 64 hex digits.
     """
     return _key(f"mcp-modified/{encoded_id(user_id)}/{_result_name(encoded_id(job_id), sha256)}")
 
 
 def input_key(user_id: str, job_id: str, extension: str) -> str:
-    """Build the key of the picture that a MODIFY job starts from.
+    """Build the key of the picture that a MODIFY job changes.
 
     Raises:
-        InvalidOptionsError: the extension can't stand in a key; says which.
+        InvalidOptionsError: the extension can't be part of a key; the message names it.
     """
     return _key(f"{INPUTS}{encoded_id(user_id)}/{_file_name(job_id, extension)}")
 
 
 def user_prefixes(user_id: str) -> tuple[str, ...]:
-    """Return the prefixes under which a user's objects lie, each with its closing slash; no other user has one of them.
+    """Return the prefixes of a user's objects, each with its closing slash; no other user has the same.
 
-    First those that Darkroom writes to, then those of a program that writes ids into keys as they are. An id that
-    holds a slash or an equals sign has none of the latter: they would lie in another user's folder, or could be the
-    encoding of another user's id.
+    First those that Darkroom writes to, then those of programs that put ids into keys unencoded. An id that
+    contains a slash or an equals sign has none of the latter: such a prefix would lie in another user's folder,
+    or could be the encoding of another user's id.
     """
     encoded = encoded_id(user_id)
     parts = [encoded]
@@ -117,15 +120,15 @@ def user_prefixes(user_id: str) -> tuple[str, ...]:
 
 
 def is_users(key: str, user_id: str) -> bool:
-    """Say whether a key lies under one of a user's prefixes; what can't be read never does."""
+    """Say whether a key lies under one of a user's prefixes; a key that isn't valid never does."""
     return any(is_under(key, prefix) for prefix in user_prefixes(user_id))
 
 
 def is_under(key: str, prefix: str) -> bool:
-    """Say whether a key lies under a prefix, part by part: `users/1` doesn't hold `users/10/x`.
+    """Say whether a key lies under a prefix, compared part by part: `users/10/x` isn't under `users/1`.
 
     Args:
-        key: as a row has it; one that can't be read or that a server may read as another lies nowhere.
+        key: as a row has it. A key that isn't valid, or that a server may read as another one, is under no prefix.
         prefix: with or without its closing slash, not empty.
     """
     folder = prefix.rstrip("/")
@@ -135,9 +138,9 @@ def is_under(key: str, prefix: str) -> bool:
 
 
 def ids_below(key: str, user_id: str) -> tuple[str, ...]:
-    """Return the ids that begin with a user's and a slash, and to whom another program would write this same key.
+    """Return ids that begin with a user's id and a slash, and for which another program would write the same key.
 
-    With users `a` and `a/b`, `users/a/b/x.jpg` may be either's.
+    With users `a` and `a/b`, `users/a/b/x.jpg` may belong to either.
     """
     for prefix in user_prefixes(user_id):
         if is_under(key, prefix):
@@ -148,7 +151,7 @@ def ids_below(key: str, user_id: str) -> tuple[str, ...]:
 
 
 def check_readable(key: str, where: str) -> str:
-    """Return a key from a row if an object may have it.
+    """Return a key from a row if it is one that an object may have.
 
     Args:
         key: as the row has it.
@@ -163,9 +166,9 @@ def check_readable(key: str, where: str) -> str:
 
 
 def key_problem(key: str) -> str | None:
-    """Return what keeps Darkroom from writing to a key, or None.
+    """Say why Darkroom can't write to a key; None if it can.
 
-    Such a key is of `[A-Za-z0-9/_.=-]`, has no empty or dotted parts, and is shorter than 512 bytes.
+    Such a key consists of `[A-Za-z0-9/_.=-]`, has no empty or dotted parts, and is shorter than 512 bytes.
     """
     if len(_utf8(key)) > MAX_KEY_BYTES:
         return f"it has {len(_utf8(key)):,} bytes; the limit is {MAX_KEY_BYTES}"
@@ -181,10 +184,10 @@ def key_problem(key: str) -> str | None:
 
 
 def read_problem(key: str) -> str | None:
-    """Return what keeps an object from having a key that another program wrote, or None.
+    """Say why no object can have a key that another program wrote; None if one can.
 
-    S3 takes 1 to 1,024 bytes of UTF-8. A part that is `.` or `..` is refused: servers over a file system, and URLs,
-    would read another object.
+    S3 accepts 1 to 1,024 bytes of UTF-8. A part that is `.` or `..` is refused, because servers over a file system, and
+    URLs, would read another object.
     """
     try:
         size_bytes = len(key.encode())
@@ -205,10 +208,10 @@ def names_content(key: str, sha256: str) -> bool:
 
 
 def extension_of(content_type: str) -> str:
-    """Return the extension for a content type that Darkroom takes or makes.
+    """Return the extension for a content type that Darkroom accepts or makes.
 
     Raises:
-        InvalidOptionsError: none of JPEG, PNG, WebP and GIF.
+        InvalidOptionsError: the type is none of JPEG, PNG, WebP and GIF.
     """
     try:
         return _EXTENSIONS[content_type]
@@ -238,7 +241,10 @@ def _result_name(part: str, sha256: str) -> str:
 
 
 def _file_name(text: str, extension: str) -> str:
-    """Return an id and an extension as a name; an id that ends with a dot would make two in a row."""
+    """Build a name from an id and an extension.
+
+    An id that ends with a dot is encoded, since two dots aren't allowed.
+    """
     bare = extension.removeprefix(".").lower()
     if not _EXTENSION.fullmatch(bare):
         raise InvalidOptionsError(f"extension can't stand in a key: {extension[:60]!r}")
@@ -247,6 +253,6 @@ def _file_name(text: str, extension: str) -> str:
 
 
 def _key(key: str) -> str:
-    if problem := key_problem(key):  # the parts are encoded, so this is a bug of this file's
+    if problem := key_problem(key):  # the parts are encoded, so this would be a bug in this module
         raise InvalidOptionsError(f"the key made of these ids can't be written: {problem}")
     return key

@@ -1,4 +1,4 @@
-"""A pipeline's JSON: the check of its rules, and the options that stages read."""
+"""A pipeline's JSON: the check of its rules, and the options that stages read from it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ class AnalysisOptions:
 class AutoCropOptions:
     """Whether to crop, and what.
 
-    A crop that takes away less than `min_crop_ratio` of the area (0 to 1)
+    A crop that would remove less than `min_crop_ratio` of the area (0 to 1)
     isn't done.
     """
 
@@ -34,7 +34,7 @@ class AutoCropOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceImage:
-    """A further picture for remote models, by key or by URL."""
+    """An additional picture for remote models, by key or by URL."""
 
     url: str | None
     r2_key: str | None
@@ -45,8 +45,8 @@ class ReferenceImage:
 class PromptOptions:
     """What the prompt asks for.
 
-    A defect overridden with False isn't treated, with True it is treated even
-    if it wasn't found; a text does that too, and says how.
+    A defect overridden with False isn't treated. With True it is treated even
+    if it wasn't found; a text does the same, and says how to treat it.
     """
 
     defect_overrides: Mapping[Defect, bool | str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class PromptOptions:
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How to generate; `retry_attempts` bounds the calls of a job that may have been paid."""
+    """How to generate; `retry_attempts` limits how many calls of a job may be paid for."""
 
     model: str | None = None
     temperature: float | None = None
@@ -66,7 +66,7 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """A pipeline as the stages read it; without arguments the system's default."""
+    """The options of a pipeline; without arguments the system's defaults."""
 
     analysis: AnalysisOptions = AnalysisOptions()
     auto_crop: AutoCropOptions = AutoCropOptions()
@@ -75,11 +75,11 @@ class PipelineOptions:
 
 
 def resolve(pipeline: Mapping[str, Any] | None) -> PipelineOptions:
-    """Return the options of a pipeline; without one the default.
+    """Return the options of a pipeline.
 
     Args:
-        pipeline: `{"analysisConfig": ..., "autoCropConfig": ..., "promptConfig": ..., "generationConfig": ...}`; of a
-            job that names none and whose album has none, None.
+        pipeline: `{"analysisConfig": ..., "autoCropConfig": ..., "promptConfig": ..., "generationConfig": ...}`; None
+            if if neither the job nor its album names a pipeline, which gives the defaults.
 
     Raises:
         InvalidOptionsError: the JSON breaks a rule; the message has its path and the reason.
@@ -96,10 +96,10 @@ def resolve(pipeline: Mapping[str, Any] | None) -> PipelineOptions:
 
 
 def check(pipeline: Mapping[str, Any]) -> None:
-    """Hold a pipeline's JSON against every rule.
+    """Check a pipeline's JSON against every rule.
 
     Raises:
-        InvalidOptionsError: the first rule that is broken, with its path and the reason.
+        InvalidOptionsError: for the first rule that is broken, with its path and the reason.
     """
     for rule in RULES:
         for path, value in _places(pipeline, rule.path.split("."), ""):
@@ -109,7 +109,7 @@ def check(pipeline: Mapping[str, Any]) -> None:
 
 
 def _places(value: Any, steps: list[str], path: str) -> Iterator[tuple[str, Any]]:
-    """Yield every place that a path names, with its concrete path; what isn't there is passed over."""
+    """Yield every place that a path names, with its concrete path; places that don't exist are skipped."""
     if not steps:
         yield path, value
         return
@@ -134,7 +134,7 @@ _DEFECT_NAMES = frozenset(defect.value for defect in Defect)
 
 
 def _reason(rule: Rule, value: Any) -> str | None:
-    """Say what is wrong with a value, or None."""
+    """Say what is wrong with a value; None if nothing is."""
     found = _json_type(value)
     if found != rule.type and not (rule.type == "boolean or string" and found in {"boolean", "string"}):
         whole = rule.type == "integer" and found == "number" and float(value).is_integer()
@@ -173,7 +173,7 @@ def _article(noun: str) -> str:
 
 
 def _given(config: Mapping[str, Any], **names: str) -> dict[str, Any]:
-    """Return the values that a config gives, by our names; null and what is missing are left to the defaults."""
+    """Return the values that a config gives, by our names; null and missing values are left to the defaults."""
     return {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
 
 

@@ -1,7 +1,7 @@
-"""What is asked of a provider: structured corrections, and the text that says them to a remote model.
+"""Prompts: structured corrections, and the text that describes them to a remote model.
 
-Every sentence is a fixed phrase of ours. An analysis chooses phrases and is
-never pasted; what a pipeline's owner wrote is quoted as data.
+Every sentence is a fixed phrase of ours. An analysis selects phrases and is
+never copied into the text; what a pipeline's owner wrote is quoted as data.
 """
 
 import json
@@ -27,8 +27,8 @@ class Purpose(StrEnum):
 class Corrections:
     """Which defects to treat.
 
-    Those in `allowed` are treated if and as much as they are measured; those
-    in `forced` were asked for, and are treated even if they measure faint.
+    Defects in `allowed` are treated if they are measured, and as much as they are;
+    those in `forced` were asked for, and are treated even if they are hardly measurable.
     """
 
     allowed: frozenset[Defect]
@@ -36,7 +36,7 @@ class Corrections:
 
 
 ALL_CORRECTIONS = Corrections(frozenset(Defect))
-"""What a picture that wasn't analyzed gets: whatever is measured when it is treated."""
+"""Corrections of a picture that wasn't analyzed: whatever is measured when it is treated."""
 
 NO_CORRECTIONS = Corrections(frozenset())
 
@@ -61,9 +61,9 @@ _KEEP = "Keep subject, composition, framing and identity of people exactly as th
 
 
 def corrections(analysis: Analysis | None, options: PromptOptions) -> Corrections:
-    """Return what to treat: what was found, changed by the overrides of the pipeline.
+    """Return what to treat: the defects that were found, changed by the overrides of the pipeline.
 
-    Pure, so that a resumed job recomputes it from its row.
+    The function is pure, so that a resumed job computes the same again from its row.
     """
     if options.skip_corrections:
         return NO_CORRECTIONS
@@ -81,7 +81,7 @@ def prompt_text(
     Args:
         purpose: what the job type asks for.
         analysis: None if it was switched off; the model then judges by itself.
-        options: the pipeline; its texts are quoted.
+        options: the pipeline's options; its texts are quoted.
         request: what the user asked of a generate or modify job.
     """
     prompt = options.prompt
@@ -94,7 +94,7 @@ def prompt_text(
     lines += [
         f"Reference picture {number}: {_quoted(reference.description or 'no description')}"
         for number, reference in enumerate((one for one in prompt.reference_images if one.r2_key or one.url), 1)
-    ]  # as they are sent
+    ]  # numbered in the order in which they are sent
     if prompt.custom_instructions:
         lines.append(
             f"The owner's wishes, as far as they don't contradict the above: {_quoted(prompt.custom_instructions)}"
@@ -118,5 +118,5 @@ def _correction_lines(analysis: Analysis | None, options: PromptOptions) -> Sequ
 
 
 def _quoted(text: str) -> str:
-    """Quote text from outside as one JSON string: it can't end the quotation or start a line."""
+    """Quote a text from outside as one JSON string, so that it can't end the quotation or begin a line."""
     return json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What a job may ask for: its prompt, its shape and the keys that it names, checked before anything is bought."""
+"""Checks of what a job asks for, before anything is bought: its prompt, its aspect, and the keys that it names."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,10 +9,10 @@ from pipelines.errors import InvalidOptionsError, NotYoursError
 
 
 def check_prompt(prompt: str | None) -> None:
-    """Check a user's own words, if there are any.
+    """Check a user's prompt, if there is one.
 
     Raises:
-        InvalidOptionsError: they are empty or too long.
+        InvalidOptionsError: it is empty or too long.
     """
     if prompt is None:
         return
@@ -23,10 +23,10 @@ def check_prompt(prompt: str | None) -> None:
 
 
 def aspect_of(text: str | None) -> float | None:
-    """Read `W:H`, as `submit_generation` keeps it; None leaves it to the provider.
+    """Parse `W:H`, as `submit_generation` stores it; None leaves the aspect to the provider.
 
     Raises:
-        InvalidOptionsError: it is no such text.
+        InvalidOptionsError: the text has another form.
     """
     if text is None:
         return None
@@ -50,7 +50,7 @@ def check_input(key: str | None, url: str | None, user_id: str) -> None:
 
 
 def reference_keys(config: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """Give number and key of each reference picture of a pipeline that has a key; JSON of another shape has none."""
+    """Yield number and key of each reference picture of a pipeline that has a key; nothing for JSON of another form."""
     prompt_config: Any = config.get("promptConfig")
     references = prompt_config.get("referenceImages") if isinstance(prompt_config, dict) else None
     for number, reference in enumerate(references if isinstance(references, list) else []):
@@ -73,21 +73,21 @@ def check_references(config: Mapping[str, Any], owner_id: str | None) -> None:
 
 
 def ids_that_share(named: Iterable[tuple[str | None, str]]) -> list[str]:
-    """Return ids of users to whom another program may have written a key that a job names as its owner's.
+    """Return ids of users for whom another program may have written a key that a job names as its own user's.
 
-    Nearly always none: it takes a folder below the owner's, and it matters only if there is a user with such an id.
+    There are nearly always none: the key must lie in a folder below the user's, and a user with such an id must exist.
 
     Args:
-        named: keys, each with the id of the user whose it is said to be.
+        named: keys, each with the id of the user to whom it should belong.
     """
     return sorted({one for key, owner_id in named if key is not None for one in keys.ids_below(key, owner_id)})
 
 
 def require_unshared(user_ids: Iterable[str]) -> None:
-    """Check that none of the ids that share a job's keys is a user's.
+    """Check that no user has one of the ids that share a job's keys.
 
     Raises:
-        NotYoursError: one is.
+        NotYoursError: one has.
     """
     for user_id in user_ids:
         raise NotYoursError(f"a key of this job may be user {user_id}'s and not yours")

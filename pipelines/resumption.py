@@ -1,4 +1,4 @@
-"""Where a run begins, and what the stages before have left for it."""
+"""Where a run begins, and the outputs of the stages before."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from pipelines.job_types import JOB_TYPES
 from pipelines.stage import Output, Stage
 
 Left = Mapping[str, Mapping[str, Any] | None]
-"""What is there of finished stages, by name, as JSON; None of a stage that gave nothing."""
+"""The stored outputs of finished stages, by name, as JSON; None for a stage that has no output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where a run begins: its stages, at least one, the outputs of those before, and whose output couldn't be read."""
+    """Where a run begins: its stages, at least one; outputs of stages before; the stage whose output is unreadable."""
 
     stages: tuple[Stage, ...]
     outputs: tuple[Output, ...] = ()
@@ -21,7 +21,7 @@ class Resumption:
 
 
 def split(job_type: str, stage: str) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
-    """Return a job type's stages before one, and those from it on; one that it doesn't have means the first."""
+    """Return a job type's stages before one, and those from it on; for an unknown stage, all from the first on."""
     stages = JOB_TYPES[job_type].stages
     names = [one.name for one in stages]
     first = names.index(stage) if stage in names else 0
@@ -31,9 +31,8 @@ def split(job_type: str, stage: str) -> tuple[tuple[Stage, ...], tuple[Stage, ..
 def resume(job_type: str, stage: str, left: Left) -> Resumption:
     """Rebuild the outputs of the stages before `stage`.
 
-    What is there may be another program's. What can't be read is discarded, and the run begins at the stage that gives
-    it; so it does at a stage of which nothing is there, because it never ran: a worker that doesn't know it had the job
-    before.
+    Another program may have written them. An output that can't be read is discarded, and the run begins at its stage.
+    It also begins at a stage that has no stored output: an earlier worker, which didn't know the stage, never ran it.
     """
     before, stages = split(job_type, stage)
     outputs: list[Output] = []

@@ -1,4 +1,4 @@
-"""The environment as a whole: what `config` says of every subject, and what each registered provider adds to it."""
+"""All settings: those of `config`, and those of each registered provider."""
 
 import difflib
 import os
@@ -19,7 +19,7 @@ _NEAR = 0.7
 """How alike a name must be to a provider's to be taken for it."""
 _KEYS = {one.name: one.key for one in PROVIDERS.values() if one.is_default and one.key is not None}
 
-if TYPE_CHECKING:  # bases that a registry names are no types: a provider's own settings are seen by `Settings.of`
+if TYPE_CHECKING:  # bases from a registry aren't types for mypy: a provider's own settings are read by `Settings.of`
     _ProviderGroups = ProviderSettings
 else:
     _ProviderGroups = create_model(
@@ -28,7 +28,10 @@ else:
 
 
 class Settings(CoreSettings, _ProviderGroups):
-    """What the environment says, checked. Frozen; construct it in tests by field name, nothing is read behind it."""
+    """All settings of the environment, checked. Frozen.
+
+    Tests construct it by field name; the environment isn't read then.
+    """
 
     provider: Names = contract_field(
         "PROVIDER",
@@ -77,11 +80,11 @@ class Settings(CoreSettings, _ProviderGroups):
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Providers in the order they are asked, the default filled in; never empty."""
+        """The providers in the order in which they are asked, with the default filled in; never empty."""
         return self.provider or self._keyed() or (LOCAL.name,)
 
     def _keyed(self) -> tuple[str, ...]:
-        """The first provider that is asked unnamed because its key is set; empty if there is none."""
+        """The first default provider whose key is set, if PROVIDER is unset; empty if there is none."""
         return tuple(name for name, key in _KEYS.items() if getattr(self, key) is not None)[:1]
 
 
@@ -93,12 +96,12 @@ def _require_provider(name: str) -> None:
 
 
 def variable_name(field_name: str) -> str:
-    """The environment variable of a field of `Settings`."""
+    """Return the environment variable of a field of `Settings`."""
     return Settings.variable_of(field_name)
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from `environ`, the process's own if None; an empty variable counts as unset.
+    """Read the settings from `environ`; None reads the process's own. An empty variable counts as unset.
 
     Raises:
         SettingsError: a value is malformed, a required one is missing, or a `DARKROOM_` name is unknown.

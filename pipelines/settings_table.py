@@ -1,4 +1,4 @@
-"""The settings as people see them: rows for `darkroom config`, and the text of .env.example."""
+"""The settings as tables for people: rows for `darkroom config`, and the text of .env.example."""
 
 import textwrap
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _PREAMBLE: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One setting: texts without secrets, empty where there is no value; `is_set` if the environment gave it."""
+    """One setting as texts without secrets, empty without a value; `is_set` if the environment gave the value."""
 
     name: str
     value: str
@@ -32,7 +32,7 @@ class SettingRow:
 
 
 def describe(settings: Settings) -> list[SettingRow]:
-    """List every setting in the contract's order, secrets and the passwords inside URLs masked."""
+    """List every setting, with secrets and the passwords in URLs masked."""
     mask = SecretMask(settings.secrets())
     return [
         SettingRow(
@@ -47,7 +47,7 @@ def describe(settings: Settings) -> list[SettingRow]:
 
 
 def _names() -> list[str]:
-    """List the fields: the contract's own names first, and providers after everything that isn't about them."""
+    """List the fields: first variables that other programs share; providers' settings last."""
     named = [
         (group, name)
         for group in Settings.__mro__
@@ -59,7 +59,7 @@ def _names() -> list[str]:
 
 
 def env_example() -> str:
-    """The text of `.env.example`: each variable commented out with its default, its meaning above."""
+    """Return the text of `.env.example`: each variable commented out with its default, below its meaning."""
     entries = [
         textwrap.fill(row.meaning, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
         + f"\n#{row.name}={row.default}\n"

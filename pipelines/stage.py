@@ -1,4 +1,4 @@
-"""A stage, what it is given, and what it gives."""
+"""Stages: their interface, the context that they are given, and their outputs."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,18 +13,18 @@ from pipelines.providers.provider import StageProvider
 from pipelines.storage.storage import Storage
 
 INPUT_BYTES = 512_000_000
-"""What the jobs of one process may hold of encoded pictures: at 25 MB each, one for every lane and some to spare."""
+"""Limit of the encoded pictures that the jobs of one process hold: at 25 MB each, enough for every lane."""
 
 
 class Output(Protocol):
-    """What a stage gives: it becomes JSON for the stage's checkpoint, and is read back when a run goes on behind it."""
+    """The output of a stage: stored as JSON in the stage's checkpoint, and read back when a run resumes after it."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return all that later stages and people need of it, as JSON."""
+        """Return all that later stages and people need of the output, as JSON."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Rebuild it from `to_json`; what another program may have written is refused.
+        """Build the output from the JSON of `to_json`; refuse wrong values, which another program may have written.
 
         Raises:
             ValueError, TypeError, LookupError, AttributeError: it can't be read; the stage runs again.
@@ -36,14 +36,14 @@ OutputT = TypeVar("OutputT", bound=Output)
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a stage works with: the job, what finished stages gave, and the outside world behind seams.
+    """What a stage works with: the job, the outputs of finished stages, and interfaces to storage and providers.
 
-    `outputs` are those of finished stages, in order; a stage that was switched off gave none.
-    `limits` are those of what users send, `answer_limits` of what providers answer.
+    `outputs` are those of finished stages, in order; a stage that was switched off has none.
+    `limits` are those of users' pictures, `answer_limits` those of providers' answers.
     `inputs` bounds the encoded pictures that a process holds, over all its jobs.
-    `maker` names the providers and models that are configured, in order. `find_same` returns the picture that the
-    same user already has of the same input hash; without it nothing is reused.
-    `earlier` is a picture that an earlier attempt bought and stored, and lost its claim before it could say so.
+    `provider_identity` names the configured providers and models, in order. `find_same` returns the picture that the
+    same user already has for the same input hash; without it nothing is reused.
+    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim.
     """
 
     job: Job
@@ -53,18 +53,18 @@ class StageContext:
     pixels: PixelPool
     limits: DecodeLimits
     fetcher: PictureFetcher = field(default_factory=PictureFetcher)
-    maker: str = ""
+    provider_identity: str = ""
     inputs: ByteBudget = field(default_factory=lambda: ByteBudget(INPUT_BYTES))
     answer_limits: DecodeLimits = field(default_factory=lambda: DecodeLimits(max_bytes=100_000_000))
     find_same: Callable[[str], Awaitable[Generated | None]] | None = None
     earlier: Generated | None = None
 
     def output(self, kind: type[OutputT]) -> OutputT | None:
-        """Return the newest output of a type; None if no finished stage gave one."""
+        """Return the newest output of a type; None if no finished stage has one."""
         return next((one for one in reversed(self.outputs) if isinstance(one, kind)), None)
 
     def after(self, output: Output | None) -> "StageContext":
-        """Return what the next stage works with."""
+        """Return the context of the next stage."""
         return self if output is None else replace(self, outputs=(*self.outputs, output))
 
 
@@ -73,11 +73,11 @@ class Stage:
     """One step of a job.
 
     Attributes:
-        name: as it stands in rows, logs and settings.
-        run: the work: it gives its output, or None where the job's pipeline has switched it off.
-        output: the type of what it gives.
+        name: its name in rows, logs and settings.
+        run: the function that does the work: it returns the output, or None if the job's pipeline has switched it off.
+        output: the type of its output.
         deadline_s: how long it may take unless DARKROOM_STAGE_DEADLINES says otherwise.
-        queue: whose workers run it.
+        queue: the queue whose workers run it.
     """
 
     name: str
@@ -87,5 +87,5 @@ class Stage:
     queue: str = "default"
 
     def deadline_of(self, settings_s: Mapping[str, float]) -> float:
-        """Return how long it may take, where a setting may say something else for some stages."""
+        """Return how long the stage may take, in seconds; `settings_s` has the settings' deadlines by stage name."""
         return settings_s.get(self.name, self.deadline_s)

@@ -1,1 +1,1 @@
-"""Who analyzes and generates."""
+"""Providers, which analyze and make pictures: the local engine, Gemini, OpenAI-compatible services."""

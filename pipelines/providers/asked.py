@@ -1,4 +1,4 @@
-"""What a request asks a model for, and whether the picture that came is that: the same for every paid provider."""
+"""Check whether a picture that came is the one a request asked for; the same for every paid provider."""
 
 from dataclasses import dataclass
 
@@ -26,10 +26,10 @@ from pipelines.providers.colour_words import ask_for_colour
 log = structlog.get_logger(__name__)
 
 MOST_STRETCH = 1.03
-"""Models' own pictures miss the ratio asked for by up to 1 % (21:9 is 1584 x 672); more would be cut off."""
+"""Largest factor between the ratio asked for and the picture's: models miss it by up to 1 % (21:9 is 1584 x 672)."""
 
 AKIN_LEVELS = 100
-"""Of 256: no correction darkens a picture, or colours it, by more in the mean."""
+"""Largest change of a channel's mean, of 256 levels, that correcting the brightness or colour of a picture makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Asked:
 
     Attributes:
         model: its name, for messages.
-        long_side_px: of the size that is asked for, which a tier may exceed.
+        long_side_px: long side of the size that is asked for; the tier's may be larger.
         ratio: width / height.
-        prompt: whose words may ask for a picture of one colour.
-        main: the picture to work on as it is sent; None where there are words only.
+        prompt: the prompt, whose words may ask for a picture of one colour.
+        main: the picture to work on, as it is sent; None where there is only a prompt.
     """
 
     model: str
@@ -51,12 +51,12 @@ class Asked:
     main: Outgoing | None = None
 
     def require(self, came: Look) -> None:
-        """Compare what came with what was asked for.
+        """Compare the picture that came with what was asked for.
 
         Raises:
             WrongSizeError: it is smaller than nine tenths of what was asked for.
             WrongShapeError: its ratio is off by more than 3 %.
-            OneColourError: it is one colour, and nothing asks for that.
+            OneColourError: it is of one colour, and nothing asks for that.
         """
         size = f"{came.width_px} x {came.height_px} pixels"
         if max(came.width_px, came.height_px) < LEAST_SIZE_FRACTION * self.long_side_px:
@@ -83,11 +83,11 @@ class Asked:
         return ask_for_colour(self.prompt.words, colour, has_picture=has_picture)
 
     async def require_picture(self, data: bytes, pixels: PixelPool, limits: DecodeLimits) -> Look | None:
-        """Look at a picture that came; None if it couldn't be looked at for a reason that isn't its own.
+        """Examine a picture that came; return None if it can't be examined for a reason that isn't the picture's.
 
         Raises:
-            MissedRequestError: it isn't what was asked for, or over the limits.
-            BrokenAnswerError: it is no picture that can be decoded.
+            MissedRequestError: it isn't what was asked for, or exceeds the limits.
+            BrokenAnswerError: it isn't a picture that can be decoded.
         """
         if len(data) > limits.max_bytes:
             raise AnswerTooLargeError(
@@ -103,23 +103,23 @@ class Asked:
             raise BrokenAnswerError(
                 f"{self.model} answered with no usable picture: {error}", evidence=error.evidence
             ) from error
-        except PixelChildLostError as error:  # the picture is paid for, and finishing it looks again
+        except PixelChildLostError as error:  # the picture is paid for, and is examined again when it is finished
             log.warning("answer_not_looked_at", model=self.model, error=str(error))
             return None
         self.require(came)
         return came
 
     def notes(self, came: Look | None, long_side_px: int) -> tuple[str, ...]:
-        """Return what a job's treatments say of a picture that is to be enlarged to a tier's long side."""
+        """Return the notes for a job's treatments about a picture that will be enlarged to a tier's long side."""
         if came is None or max(came.width_px, came.height_px) >= LEAST_SIZE_FRACTION * long_side_px:
             return ()
         return (f"enlarged from {came.width_px} x {came.height_px}: {self.model} makes no larger picture",)
 
 
 def _is_akin(sent: Colour, came: Colour) -> bool:
-    """Say whether treating a picture of nearly one colour may have given another: it may be brighter, or more neutral.
+    """Say whether correcting a picture of nearly one colour may have made another: brighter, or more neutral.
 
-    A black picture isn't akin to one of fog, nor a red one to a grey card.
+    A black picture can't have become one of fog, nor a red one a grey card.
     """
     darker_levels = (sum(sent) - sum(came)) / len(sent)
     more_chroma_levels = (max(came) - min(came)) - (max(sent) - min(sent))

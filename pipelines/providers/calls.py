@@ -1,4 +1,4 @@
-"""One call of a provider: how it is sent, what it brings and what it uses."""
+"""A call to a provider: its preparation, its answer and its usage."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call used, in the provider's own units; None where it doesn't say."""
+    """What a call used, in the provider's own units; None where the provider doesn't say."""
 
     prompt_units: int | None = None
     output_units: int | None = None
@@ -21,9 +21,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T_co]):
-    """What a provider gave, what it used, and which model it was.
+    """The answer of a provider: its value, what the call used, and the model.
 
-    `notes` say what was done, for people to read ("denoised, sigma 14.8").
+    `notes` say for people what was done ("denoised, sigma 14.8").
     """
 
     value: T_co
@@ -34,7 +34,7 @@ class Answer(Generic[T_co]):
 
 
 LookAgain = Callable[[], Awaitable[None]]
-"""Asked just before the first byte leaves; raises ThrottledError if the call may not be made any more."""
+"""Called just before the first byte is sent; raises ThrottledError if the call may no longer be made."""
 
 PreparedCall = Callable[[LookAgain], Awaitable[Answer[T]]]
-"""Sends a call whose pictures and words are ready: all that takes time before it is done, and nothing has left."""
+"""Sends a call whose pictures and prompt are ready: everything slow is done, and nothing has been sent yet."""

@@ -1,4 +1,7 @@
-"""Whose a model is and whether it may be asked: what is named is bought as named, or not at all."""
+"""The catalogue of models: which provider a model belongs to, and whether it may be asked.
+
+No model replaces another.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +17,17 @@ _WHAT: Final = {"analyze": "an analysis", "generate": "a picture"}
 
 @dataclass(frozen=True, slots=True)
 class ModelCatalogue:
-    """The models that may be asked, as `pipelines.providers.terms` says.
+    """The models that may be asked, as `pipelines.providers.terms` describes them.
 
-    `darkroom.model_fault` and `darkroom.size_fault` are the same rules in SQL.
+    The SQL functions `darkroom.model_fault` and `darkroom.size_fault` implement the same rules.
     """
 
     terms: Mapping[str, Any]
 
     def fault(self, use: ModelUse, model: str) -> str | None:  # noqa: PLR0911 - a table, one verdict each
-        """Say why a model that somebody names can't be asked; None if it can, or if nothing is bought here anyway."""
+        """Say why a model that a pipeline names can't be asked; None if it can, or if no provider is paid here."""
         paid = self.terms["paid"]
-        if not paid:  # the local engine takes any pipeline, and says that it was it
+        if not paid:  # the local engine accepts any pipeline, and the row names the local engine as the model
             return None
         owner = self._owner(model)
         if owner is not None and owner not in self.terms["providers"]:
@@ -47,10 +50,10 @@ class ModelCatalogue:
         )
 
     def require_known(self, options: PipelineOptions, *, analyzes: bool = True) -> None:
-        """See that every model that a pipeline names can be asked, before anything is paid.
+        """Check that every model that a pipeline names can be asked, before anything is paid.
 
         Raises:
-            UnknownModelError: one can't; has the JSON path and the reason.
+            UnknownModelError: one can't; the message has the JSON path and the reason.
         """
         if analyzes and options.analysis.is_enabled and options.analysis.model is not None:
             self._require("analysisConfig.model: ", "analyze", options.analysis.model)
@@ -58,17 +61,17 @@ class ModelCatalogue:
             self._require("generationConfig.model: ", "generate", options.generation.model)
 
     def chosen(self, provider: str, use: ModelUse, named: str | None, configured: str) -> str:
-        """Return the model that a provider is to be asked for: the one that is named, else the configured one.
+        """Return the model that a provider will be asked for: the one that is named, else the configured one.
 
         Args:
-            provider: who is about to be asked.
-            use: for what.
-            named: by a pipeline or an operator; None leaves it to the provider.
+            provider: the provider that will be asked.
+            use: what it is asked for.
+            named: the model that a pipeline or an operator names; None leaves it to the provider.
             configured: the provider's model by its setting.
 
         Raises:
-            ProviderNotConfiguredError: it is another provider's model.
-            UnknownModelError: it can't be asked.
+            ProviderNotConfiguredError: the model is another provider's.
+            UnknownModelError: the model can't be asked.
         """
         if named is None:
             return configured
@@ -78,10 +81,10 @@ class ModelCatalogue:
         return named
 
     def require_price(self, use: ModelUse, variable: str, configured: str) -> None:
-        """See that a configured model has a price, without which its calls count nothing against budgets.
+        """Check that a configured model has a price, without which its calls aren't counted in budgets.
 
         Raises:
-            ProviderNotConfiguredError: it has none; names the setting.
+            ProviderNotConfiguredError: it has none; the message names the setting.
         """
         if configured in self.terms["unpriced"][use] and self.terms["unknown_usd"] is None:
             raise ProviderNotConfiguredError(
@@ -90,14 +93,14 @@ class ModelCatalogue:
             )
 
     def size_refusal(self, wished: str | None, long_side_px: int, *, is_of_words: bool) -> str | None:
-        """Return why no configured provider makes pictures of a tier's size without enlarging them; None if one does.
+        """Say why no configured provider makes pictures of a tier's size without enlarging them; None if one does.
 
-        What a worker finds out before it buys anything, for whoever submits a job.
+        A worker checks the same before it buys anything; this is for the submission of a job.
 
         Args:
             wished: the model that a pipeline names.
-            long_side_px: the tier's.
-            is_of_words: the picture is made or changed by words, which the local engine can't.
+            long_side_px: the tier's long side.
+            is_of_words: whether the picture is made or changed by words, which the local engine can't do.
         """
         drawn, sizes, reasons = self.terms["drawn"], self.terms["sizes"], []
         buyer = self.buyer("generate", wished) if wished else None
@@ -106,7 +109,7 @@ class ModelCatalogue:
                 if is_of_words:
                     continue
                 return None
-            if buyer not in {None, name}:  # it passes over what isn't its own
+            if buyer not in {None, name}:  # a provider skips models that aren't its own
                 continue
             model = wished or drawn[name]
             reason = shortfall(model, sizes[name].get(model, sizes[name].get("")), long_side_px)
@@ -116,7 +119,7 @@ class ModelCatalogue:
         return "; ".join(reasons) or None
 
     def buyer(self, use: ModelUse, model: str) -> str | None:
-        """Return who is asked for a model that is named; None if nobody here buys anything of the kind."""
+        """Return the provider that is asked for a model; None if no configured provider is paid for this use."""
         able = (one for one in self.terms["paid"] if use == "generate" or one in self.terms["analyzers"])
         return self._owner(model) or next(able, None)
 
@@ -131,7 +134,7 @@ class ModelCatalogue:
 
 
 def shortfall(model: str, made_px: int, long_side_px: int) -> str | None:
-    """Return why a model's largest picture can't fill a tier without being enlarged; None if it can."""
+    """Say why a model's largest picture can't fill a tier without being enlarged; None if it can."""
     if made_px >= LEAST_SIZE_FRACTION * long_side_px:
         return None
     return (

@@ -1,7 +1,7 @@
 """Whether a user's words ask for a picture of one colour, and for the colour that came.
 
-The words are asked for one colour if their first clause names nothing else: colours, words such as "plain", and the
-surface that is to have it. "A plain red square" does; "a black cat" and "put her before a plain white wall" don't.
+The words ask for one colour if their first clause names nothing else than colours, words such as "plain", and the
+surface to colour. "A plain red square" does; "a black cat" and "put her before a plain white wall" don't.
 """
 
 import colorsys
@@ -29,7 +29,7 @@ _COLOURS: Final[dict[str, str]] = {
     **dict.fromkeys(("lila", "violett", "mauve", "lilac", "morado"), "purple"),
     **dict.fromkeys(("türkis", "turquesa", "petrol"), "teal"),
 }
-"""Words for colours, each by the CSS name that is nearest; English, and the plain ones of German, French, Spanish."""
+"""Words for colours, each with its nearest CSS name; in English, and common ones in German, French and Spanish."""
 
 _PLAIN_WORDS: Final = """
 plain solid flat uniform single one all pure entirely completely totally wholly fully only just nothing but even
@@ -43,7 +43,7 @@ todo toda puro pura solo completamente simple
 """Words that name neither a thing nor a place."""
 
 _ENDINGS: Final = ("es", "er", "en", "em", "e", "s")
-"""Of adjectives in German, French and Spanish."""
+"""Endings of adjectives in German, French and Spanish."""
 
 _SURFACE_WORDS: Final = """
 square rectangle image picture photo canvas frame tile swatch sample patch block card field colorfield surface sheet
@@ -52,7 +52,7 @@ page paper texture screen quadrat rechteck bild fläche seite blatt carré feuil
 _GROUND_WORDS: Final = """
 background backdrop wallpaper wall ground hintergrund hintergrundbild wand fond mur fondo pared
 """
-"""A surface too, where nothing is to stand before it: not in a picture that is to be changed."""
+"""Words for a surface behind something; a surface by themselves, except in a picture that is to be changed."""
 
 _PLAIN: Final = frozenset(_PLAIN_WORDS.split())
 _SURFACES: Final = frozenset(_SURFACE_WORDS.split())
@@ -62,7 +62,7 @@ _ANY_COLOUR: Final = frozenset({"color", "colour", "farbe", "couleur"})
 _COLOUR_CODE: Final = re.compile(r"#[0-9a-f]{3,8}\b|(?:rgb|hsl|hsv)a?\([^)]{1,40}\)", re.IGNORECASE)
 _CLAUSE_END: Final = re.compile(r"[.,;:!?\n]")
 _PARAMETER: Final = re.compile(r"\S*[:=]\S+|--\w+(?:\s+[\d:.]+)?")
-"""Such as `--ar 16:9` and `seed=5`."""
+"""Matches parameters such as `--ar 16:9` and `seed=5`."""
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
 
@@ -73,12 +73,12 @@ _NEAR_TURN: Final = 35 / 360
 
 
 def ask_for_colour(words: str, colour: Colour, *, has_picture: bool) -> bool:
-    """Say whether words ask for a picture that is this one colour.
+    """Say whether words ask for a picture of exactly this one colour.
 
     Args:
-        words: a user's own; empty if there are none.
-        colour: what came, sRGB.
-        has_picture: the words are to change a picture, so that a background is a part of it and not all.
+        words: the user's own words; empty if there are none.
+        colour: the colour that came, sRGB.
+        has_picture: whether the words are to change a picture, so that a background is only a part of it.
     """
     text = _PARAMETER.sub(" ", words.lower())
     named = list(_codes(text))
@@ -99,7 +99,7 @@ def ask_for_colour(words: str, colour: Colour, *, has_picture: bool) -> bool:
 
 
 def _codes(text: str) -> Iterator[Colour]:
-    """Yield colours that are given by number."""
+    """Yield colours that are given by their number."""
     for code in _COLOUR_CODE.findall(text):
         try:
             red, green, blue = ImageColor.getrgb(code)[:3]
@@ -109,7 +109,7 @@ def _codes(text: str) -> Iterator[Colour]:
 
 
 def _colour_of(word: str) -> str | None:
-    """Return the CSS name of a colour's word, its ending taken off where it has one."""
+    """Return the CSS name of a word for a colour, with or without an adjective's ending."""
     if word in _COLOURS:
         return _COLOURS[word]
     for ending in _ENDINGS:
@@ -119,7 +119,7 @@ def _colour_of(word: str) -> str | None:
 
 
 def _is_near(named: Colour, came: Colour) -> bool:
-    """Say whether a colour may be called by the name of another: names are wide, and models render them freely."""
+    """Say whether one colour may be called by another's name: names are wide, and models are free in rendering them."""
     if max(abs(one - other) for one, other in zip(named, came, strict=True)) <= _NEAR_LEVELS:
         return True
     if max(came) < _DARK_LEVELS or any(max(one) - min(one) <= _ACHROMATIC_LEVELS for one in (named, came)):

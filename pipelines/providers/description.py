@@ -1,4 +1,4 @@
-"""What everybody must know of a provider before it is opened. Cheap to import: each command reads the settings."""
+"""Descriptions of providers: what must be known before one is opened. Cheap to import, as every command needs it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,24 +12,24 @@ ModelUse = Literal["analyze", "generate"]
 
 @dataclass(frozen=True, slots=True)
 class ProviderDescription:
-    """One provider: what it is called, what it is configured by, what it sells.
+    """A provider: its name, its settings, its models and its prices.
 
     Attributes:
-        name: as in PROVIDER.
-        opens: `module:callable` of what opens it, given the settings, the pixel children and the limits of what users
-            send. It is imported when it is called, since it takes half a second to.
-        settings: the group of its own settings; their names are those of no other provider.
-        key: the setting that holds its key; None if it needs none.
-        is_default: asked where PROVIDER is unset and its key is set.
-        is_paid: a call can cost money.
-        analyzes: it can look at a picture.
+        name: its name in PROVIDER.
+        opens: `module:callable` of the function that opens it, given the settings, the pool of pixel children and the
+            limits of users' pictures. It is imported only when it is called, since that takes half a second.
+        settings: the group of its own settings; no other provider has settings of the same names.
+        key: the setting that holds its API key; None if it needs none.
+        is_default: whether it is asked where PROVIDER is unset and its key is set.
+        is_paid: whether a call can cost money.
+        analyzes: whether it can analyze a picture.
         model_settings: the settings that name the models it asks, by what it asks them for; empty if it asks none.
-        models: names that are its own whatever the settings say.
-        prefixes: what the names of its maker's models begin with: whose a model is that no setting names.
+        models: names of models that are always its own, whatever the settings say.
+        prefixes: prefixes of its models' names, by which a model that no setting names is assigned to a provider.
         prices: USD, the defaults of DARKROOM_MODEL_PRICES: `MODEL/1K`, `/2K`, `/4K` for a picture of that size,
             `MODEL/in`, `/out`, `/image_out` for a million units. With source and date.
-        most_side_px: the longest side that its models make; None if that goes by the sizes that have a price.
-        quota_zone: where its day of quota begins.
+        most_side_px: the longest side that its models make; None if that follows from the sizes that have a price.
+        quota_zone: the time zone in which its day of quota begins.
     """
 
     name: str

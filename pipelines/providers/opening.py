@@ -1,4 +1,4 @@
-"""Opening the providers that settings name."""
+"""Opening of the configured providers."""
 
 from pkgutil import resolve_name
 
@@ -13,15 +13,15 @@ def open_provider(name: str, settings: Settings, pixels: PixelPool, limits: Deco
     """Open one of the registered providers; the caller closes it.
 
     Args:
-        name: as in PROVIDER.
-        settings: with those of the provider.
-        pixels: where it decodes what it is given; the caller owns it.
-        limits: of what users send.
+        name: its name in PROVIDER.
+        settings: the settings, which include the provider's own.
+        pixels: the pool in which it decodes pictures; the caller owns it.
+        limits: the limits of users' pictures.
     """
     provider: Provider = resolve_name(PROVIDERS[name].opens)(settings, pixels, limits)
     return provider
 
 
 def open_providers(settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> list[Provider]:
-    """Open the providers that are configured, in the order in which they are asked; the caller closes them."""
+    """Open the configured providers, in the order in which they are asked; the caller closes them."""
     return [open_provider(name, settings, pixels, limits) for name in settings.providers]

@@ -1,4 +1,4 @@
-"""What calls cost, by the configured table of prices."""
+"""Prices of provider calls, from the configured table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,42 +6,46 @@ from decimal import Decimal
 from typing import Final
 
 SIZES_PX: Final = {"1K": 1024, "2K": 2048, "4K": 4096}
-"""Names of picture sizes in the table of prices and in Gemini's `imageSize`, and their long sides."""
+"""Picture sizes by their names in the table of prices and in Gemini's `imageSize`, with the long side in pixels."""
 
 _MILLION = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """Prices by `MODEL/what`, in USD; a call of a model without one costs `unknown_usd`, if it may be made at all."""
+    """Prices in USD by `MODEL/what`.
+
+    A call to a model without a price counts `unknown_usd`, if it may be made at all.
+    """
 
     prices: Mapping[str, float]
     unknown_usd: float | None = None
 
     def sizes(self, model: str) -> tuple[str, ...]:
-        """Return the sizes that a model makes, smallest first; every one if the table says nothing of it."""
+        """Return the sizes that a model makes, smallest first; all sizes if the table has none for it."""
         return tuple(size for size in SIZES_PX if f"{model}/{size}" in self.prices) or tuple(SIZES_PX)
 
     def size_for(self, model: str, long_side_px: int) -> str:
-        """Return the smallest size of a model that has this long side, else its largest."""
+        """Return the smallest size of a model with at least this long side, else its largest size."""
         sizes = self.sizes(model)
         return next((size for size in sizes if SIZES_PX[size] >= long_side_px), sizes[-1])
 
     def image_usd(self, model: str, long_side_px: int) -> Decimal:
-        """Return the price of one picture."""
+        """Return the price of one picture in USD."""
         if not any(f"{model}/{size}" in self.prices for size in SIZES_PX):
             return self._unknown
         return self._price(model, self.size_for(model, long_side_px))
 
     def analysis_usd(self, model: str, *, prompt: int, output: int) -> Decimal:
-        """Return the price of an analysis of so many units."""
+        """Return the price, in USD, of an analysis with these units."""
         usd = self.units_usd(model, prompt=prompt, output=output)
         return self._unknown if usd is None else usd
 
     def units_usd(self, model: str, *, prompt: int = 0, output: int = 0, image: int = 0) -> Decimal | None:
-        """Return the price of units: of the prompt, of text that came back (thoughts too), and of pictures.
+        """Return the price of units in USD: of the prompt, of text that came back (thoughts too), and of pictures.
 
-        None if one of them has no price, or if there are none: then what was quoted counts, and no call is a gift.
+        None if one of them has no price, or if there are no units: then the quoted price counts, so that no call is
+        free.
         """
         used = {"in": prompt, "out": output, "image_out": image}
         counted = {what: count for what, count in used.items() if count}

@@ -1,4 +1,4 @@
-"""The seam to whoever analyzes and generates: what providers are, what they are given, and what stages see of them."""
+"""The interface of providers: what they offer, what they are given, and what stages see of them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from pipelines.providers.calls import Answer, PreparedCall
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A picture as bytes, as a stranger or a provider gave them: only the door in `imaging` may decode them.
+    """A picture as untrusted bytes, from a user or a provider: only `imaging` may decode them.
 
     Attributes:
-        data: the bytes, metadata and all; a provider that sends them out
-            passes them through the door first.
-        box: the part that counts, in pixels of the oriented picture; None
-            means all of it. Cutting when decoding spares a lossy step.
-        is_finished: made by our own encoder at the size asked for; nothing
-            that came from outside is.
+        data: the encoded bytes, including metadata; a provider that sends the
+            picture on decodes and encodes it anew first.
+        box: the part that is used, in pixels of the oriented picture; None means
+            all of it. Cropping while decoding avoids a further lossy encoding.
+        is_finished: True only if our own encoder made it at the size asked for;
+            never for a picture from outside.
     """
 
     data: bytes = field(repr=False)
@@ -33,7 +33,7 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a call would be: the model that would be asked, its price by the table, the pictures that it would make."""
+    """What a call would be: the model to ask, its price by the table, and how many pictures it would make."""
 
     model: str
     cost_usd: Decimal = Decimal(0)
@@ -41,9 +41,9 @@ class Quote:
 
 
 def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
-    """Return 64 hex digits over a call's pictures and words: calls that ask for the same have the same.
+    """Return a hash over a call's pictures and words, 64 hex digits: equal for calls that ask for the same.
 
-    `words` must have the same `repr` in each process, so no sets.
+    `words` must have the same `repr` in each process, so they must not be sets.
     """
     whole = hashlib.sha256(repr(words).encode())
     for image in images:
@@ -52,7 +52,7 @@ def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
 
 
 class StageProvider(Protocol):
-    """What stages ask: a provider that looks after limits, money and fallback by itself.
+    """What stages use: a provider that applies limits, budgets and fallback by itself.
 
     Every method raises only errors of `pipelines.errors`; cancelling a call
     aborts it.
@@ -64,7 +64,7 @@ class StageProvider(Protocol):
         ...
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
-        """Say what is in a picture and what is wrong with it."""
+        """Analyze a picture: what is in it, and what is wrong with it."""
         ...
 
     async def generate(
@@ -75,7 +75,7 @@ class StageProvider(Protocol):
 
 
 class Provider(Protocol):
-    """Analyzes and generates pictures, in two steps: a gate stands between preparing a call and sending it.
+    """A provider that analyzes or makes pictures, in two steps: the gate decides between preparing and sending a call.
 
     Every method raises only errors of `pipelines.errors`; cancelling a call
     aborts it.
@@ -93,14 +93,14 @@ class Provider(Protocol):
 
     @property
     def identity(self) -> str:
-        """Name what draws here, by every setting that makes its pictures others: a result is reused only for the same.
+        """Identify the models and settings that pictures depend on: a result is reused only under the same identity.
 
-        What a pipeline says needs no place in it.
+        What a pipeline chooses is not part of it.
         """
         ...
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:
-        """Say what an analysis would be, before it is asked for.
+        """Return what an analysis would be and cost, before it is prepared.
 
         Raises:
             ProviderNotConfiguredError: this provider can't analyze, or has no key.
@@ -108,7 +108,7 @@ class Provider(Protocol):
         ...
 
     def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:
-        """Say what a picture would be, before it is asked for.
+        """Return what a picture would be and cost, before it is prepared.
 
         Raises:
             ProviderNotConfiguredError: this provider can't make such a picture, or has no key.
@@ -116,30 +116,30 @@ class Provider(Protocol):
         ...
 
     async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
-        """Make ready to say what is in a picture and what is wrong with it."""
+        """Prepare the call that analyzes a picture."""
         ...
 
     async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> PreparedCall[EncodedImage]:
-        """Make ready to draw a picture of `prompt` and `images`.
+        """Prepare the call that makes a picture from `prompt` and `images`.
 
         Args:
             prompt: text for remote models, corrections for the local engine.
-            images: the pictures to work on, the main one first; empty for text to image.
-            long_side_px: long side wanted, in pixels.
-            aspect: width / height wanted; None leaves it to the provider.
+            images: the pictures to work on, the main one first; empty to make a picture from words.
+            long_side_px: the long side asked for, in pixels.
+            aspect: the width / height asked for; None leaves it to the provider.
         """
         ...
 
     async def check(self) -> None:
-        """Ask whether key and configured models are good, without buying anything.
+        """Check, without buying anything, whether the key and the configured models are valid.
 
         Raises:
-            ProviderNotConfiguredError: no call can work; says what to set.
+            ProviderNotConfiguredError: no call can succeed; the message says what to set.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections. Idempotent."""
+        """Close connections. Idempotent."""
         ...

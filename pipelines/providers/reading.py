@@ -1,7 +1,7 @@
-"""What a provider answered, read with patience: what stands beside the picture and can't be read is left out and noted.
+"""Tolerant parsing of providers' answers: fields other than the picture that can't be read are dropped and noted.
 
 Answers are paid for when they come. Proxies, gateways and compatible servers change their form: a list around the
-body, a number where a word should be, null for an object. None of it may cost the picture.
+body, a number in place of a text, null in place of an object. None of this may lose the picture.
 """
 
 import base64
@@ -19,7 +19,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 MOST_UNITS: Final = 10_000_000
-"""Of one call: a count above it is no count, and believing it would spend a day's budget."""
+"""Largest number of units of one call that is believed: a larger one is an error, and would use up a day's budget."""
 
 _MOST_NOTED: Final = 20
 _BASE64: Final = bytes.maketrans(b"-_", b"+/")
@@ -39,25 +39,25 @@ STATUS_BY_NAME: Final[dict[str, int]] = {
     **dict.fromkeys(("unavailable", "overloaded", "overloaded_error", "service_unavailable"), 503),
     **dict.fromkeys(("deadline_exceeded", "timeout"), 504),
 }
-"""The status that a named error has: google.rpc.Code and the codes and types of OpenAI's reference, read 2026-11."""
+"""HTTP status of errors by name: google.rpc.Code and the codes and types of OpenAI's reference, read 2026-11."""
 
 
 class Reader:
-    """Reads values of one answer, and notes what it had to leave out."""
+    """Reads values of one answer, and notes those that can't be read."""
 
     def __init__(self) -> None:
-        """Begin with nothing left out."""
+        """Begin without notes."""
         self.ignored: list[str] = []
 
     def text(self, value: Any, name: str) -> str | None:
-        """Return a text; None if there is none or it is something else."""
+        """Return a text; None if the value is missing or something else."""
         if value is None or isinstance(value, str):
             return value
         self.note(name)
         return None
 
     def units(self, value: Any, name: str) -> int | None:
-        """Return a whole number of units, also one that is written as text; None if there is none that can be true."""
+        """Return a whole number of units, even if it is written as text; None if there is no plausible one."""
         if value is None:
             return None
         if isinstance(value, str) and value.strip().isdecimal() and len(value) < len(str(MOST_UNITS)) + 2:
@@ -70,7 +70,7 @@ class Reader:
         return None
 
     def mapping(self, value: Any, name: str) -> Mapping[str, Any]:
-        """Return an object; an empty one if there is none or it is something else."""
+        """Return an object; an empty one if the value is missing or something else."""
         if isinstance(value, Mapping):
             return value
         if value is not None:
@@ -78,7 +78,7 @@ class Reader:
         return {}
 
     def mappings(self, value: Any, name: str) -> list[Mapping[str, Any]]:
-        """Return the objects of a list, without what else it holds; one that stands alone is a list of one."""
+        """Return the objects of a list, without its other elements; a single object counts as a list of one."""
         if isinstance(value, Mapping):
             self.note(name)
             return [value]
@@ -92,21 +92,21 @@ class Reader:
         return found
 
     def note(self, name: str) -> None:
-        """Note something that can't be read."""
+        """Note a field that can't be read."""
         if name not in self.ignored and len(self.ignored) < _MOST_NOTED:
             self.ignored.append(name)
 
     def report(self, provider: str) -> None:
-        """Log what was left out, if anything was."""
+        """Log the fields that couldn't be read, if there are any."""
         if self.ignored:
             log.warning("answer_fields_ignored", provider=provider, fields=self.ignored)
 
 
 def documents_of(body: bytes) -> list[Mapping[str, Any]]:
-    """Return the JSON objects that a body holds: one, those of a list around them, or those of events in a row.
+    """Return the JSON objects in a body: a single one, those in a list, or those of a sequence of events.
 
-    Empty if it holds none: a page, half an answer, nothing. What is no UTF-8 is replaced, and raw line breaks inside
-    of a text are taken.
+    Empty if it has none, such as an HTML page or half an answer. Bytes that aren't UTF-8 are replaced, and line breaks
+    inside of a text are accepted.
     """
     text = body.decode(json.detect_encoding(body), errors="replace").lstrip("\ufeff")
     decoder, at, values = json.JSONDecoder(strict=False, parse_int=_whole_number), 0, []
@@ -130,18 +130,18 @@ def documents_of(body: bytes) -> list[Mapping[str, Any]]:
 _START: Final = re.compile(
     r"(?:\s|,|\bdata:|(?:\b(?:event|id|retry))?:[^\n]*\n|\)\]\}'[^\n]*\n)*(?=[\[{\"\d-]|true|false|null)"
 )
-"""What may stand before a JSON value: fields and comments of server-sent events, and Google's guard `)]}'`."""
+"""Matches what may precede a JSON value: fields and comments of server-sent events, and Google's prefix `)]}'`."""
 
 _MOST_DIGITS: Final = 300
 
 
 def _whole_number(text: str) -> float:
-    """Read a JSON number of digits; Python refuses thousands of them, and no count has as many."""
+    """Read a JSON number. Python refuses integers with thousands of digits, and no count has as many."""
     return int(text) if len(text) <= _MOST_DIGITS else float("inf")
 
 
 def mappings_in(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every object in a JSON value, in their order, however deep."""
+    """Yield every object in a JSON value, in order, at any depth."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -153,13 +153,13 @@ def mappings_in(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def picture_bytes(text: str) -> bytes:
-    """Decode base64 as it comes: of either alphabet, padded or not, with line breaks, inside of a data URI.
+    """Decode base64 in any form: of either alphabet, padded or not, with line breaks, or in a data URI.
 
-    Spaces of other kinds, line breaks that were escaped twice, and percent-encoding are taken off where nothing else
-    helps, because that is slow.
+    Other whitespace, line breaks that were escaped twice, and percent-encoding are removed only if nothing else helps,
+    because that is slow.
 
     Raises:
-        ValueError: it is none, or empty. Python's own decoder would drop what it doesn't know.
+        ValueError: the text isn't base64, or is empty. Python's own decoder would drop unknown characters.
     """
     head = _DATA_URI.match(text)
     written = text[head.end() if head else 0 :]
@@ -186,7 +186,7 @@ def _decoded(text: str) -> bytes:
 
 
 def what_came(body: bytes) -> str:
-    """Say in our words what a body is that holds no answer of a provider's own."""
+    """Describe a body that contains no answer of the provider, in our words."""
     start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:
         return "an empty body"
@@ -197,10 +197,10 @@ def what_came(body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SaidError:
-    """An error as a provider tells it; every text may be empty.
+    """An error as a provider reports it; every text may be empty.
 
     `code`, `status` and `kind` name it (429, RESOURCE_EXHAUSTED, rate_limit_error); `details` are google.rpc's, and
-    `wait` is how long it asks to be left alone where it says so in a field of its own.
+    `wait` is the wait that it asks for, if a field of its own has one.
     """
 
     message: str = ""
@@ -220,13 +220,13 @@ class SaidError:
 
     @property
     def retry_delay(self) -> Any:
-        """The delay of its RetryInfo, by either name that proto JSON takes, else its own field; None without any."""
+        """The delay of its RetryInfo, by either name that proto JSON allows, else its own field; None without any."""
         info = self.detail("RetryInfo")
         return _first(info, _DELAY_NAMES) if _first(info, _DELAY_NAMES) is not None else self.wait
 
     @property
     def http_status(self) -> int | None:
-        """The status that the error says it has, by number or by name; None if it doesn't."""
+        """The status that the error itself gives, by number or by name; None if it gives none."""
         for word in (self.code, self.status, self.kind):
             if word.isdecimal() and HTTPStatus.BAD_REQUEST <= int(word[:4]) < _NO_STATUS:
                 return int(word)
@@ -242,9 +242,9 @@ _WAIT_NAMES: Final = (*_DELAY_NAMES, "retryAfter", "retry_after", "retry_after_s
 
 
 def error_in(documents: Sequence[Mapping[str, Any]]) -> SaidError | None:
-    """Return the error that an answer without a picture tells, whatever its form; None if it tells none.
+    """Return the error that an answer without a picture contains, in whatever form; None if it contains none.
 
-    An object that has a place for the answer, but nothing in it, tells an error if it names one.
+    An object with an empty field for the answer contains an error if it names one.
     """
     for document in documents:
         told = document.get("error") or document.get("errors")

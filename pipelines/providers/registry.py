@@ -1,4 +1,4 @@
-"""The providers. One line each; a test finds one on disk that isn't here."""
+"""The registry of providers, one line each; a test finds a provider on disk that isn't registered."""
 
 from typing import Final
 
@@ -15,4 +15,4 @@ PROVIDERS: Final[dict[str, ProviderDescription]] = {
         OPENAI,
     )
 }
-"""By name, as in PROVIDER."""
+"""The providers by their names in PROVIDER."""

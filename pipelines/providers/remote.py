@@ -1,4 +1,4 @@
-"""One POST to a remote provider, with everything that can go wrong between us and its answer."""
+"""HTTP requests to a remote provider, with translation of every error between the request and its answer."""
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -23,28 +23,28 @@ from pipelines.errors import (
 from pipelines.providers.calls import LookAgain
 
 CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
-"""Image models send nothing, not even headers, until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""
+"""Time limits in seconds. Image models send nothing until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""
 
 REFUSED_WITHIN_S = 1.0
-"""A connection cut so soon after the request, without a byte of an answer, is a refusal: no model is as fast."""
+"""A connection that is cut this soon after the request, without an answer, is a refusal: no model is as fast."""
 
 BODY_BYTES_PER_PICTURE_BYTE = 2
-"""Base64 takes a third more than its picture, with line breaks half, and thoughts and words stand beside it."""
+"""Base64 is a third longer than its picture, with line breaks by half; thoughts and texts come in addition."""
 
 PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499})
-"""Below 500, and over in a moment: google.rpc's ABORTED is 409, CANCELLED 499; neither is the request's fault."""
+"""Status codes below 500 of temporary errors: google.rpc's ABORTED is 409, CANCELLED 499; the request isn't wrong."""
 
 UNNAMED_STATUS = HTTPStatus.SERVICE_UNAVAILABLE
-"""Of an error in an answer whose own status is 200, where nothing in it says which."""
+"""Status of an error in an answer with status 200 if nothing in it names another status."""
 
 
 MAX_PICTURES = 6
-"""Of one call: a picture, a blend's source and three references fit with room. The models take more."""
+"""Most pictures of one call: the picture, a blend's source and three references fit. The models accept more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer: its status, and a body of any content."""
+    """A complete answer: its status, and a body of any content."""
 
     status: int
     body: bytes = field(repr=False)
@@ -52,18 +52,18 @@ class Reply:
 
     @property
     def evidence(self) -> str:
-        """The beginning of the body, for error_logs; filtered there."""
+        """The beginning of the body, for error_logs, where it is filtered."""
         return self.body[:MAX_EVIDENCE_CHARS].decode(errors="replace")
 
     @property
     def is_success(self) -> bool:
-        """The status says that all is well; the body may say otherwise."""
+        """Whether the status says success; the body may say otherwise."""
         return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 @contextmanager
 def unsent() -> Iterator[None]:
-    """Mark what fails in here as never sent: it costs nothing and counts nowhere."""
+    """Mark errors inside of this block as never sent: such a call costs nothing and isn't counted."""
     try:
         yield
     except StageError as error:
@@ -72,18 +72,18 @@ def unsent() -> Iterator[None]:
 
 
 class RemoteCaller:
-    """A provider's HTTP client: no environment proxies, no redirects followed (the key would travel), one pool."""
+    """HTTP client of a provider: no proxies of the environment, no redirects (they would get the key), one pool."""
 
     def __init__(
         self, name: str, base_url: str, headers: Mapping[str, str], *, max_picture_bytes: int = 100_000_000
     ) -> None:
-        """Prepare the client; nothing is connected yet. `headers` hold the key, and no URL ever does."""
+        """Prepare the client; nothing is connected yet. `headers` contain the key, and no URL ever does."""
         self._name = name
         self._base_url = base_url
         self._max_body_bytes = BODY_BYTES_PER_PICTURE_BYTE * max_picture_bytes
         self._quiet_until_s = float("-inf")
         self._http = httpx.AsyncClient(
-            # identity: a megabyte of gzip can unpack to a gigabyte, and pictures don't shrink
+            # identity: a megabyte of gzip can unpack to a gigabyte, and pictures don't get smaller by it
             headers={**headers, "accept-encoding": "identity", "user-agent": "darkroom"},
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S, write=WRITE_S, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
@@ -92,41 +92,41 @@ class RemoteCaller:
         )
 
     def leave_alone(self, wait: timedelta) -> None:
-        """Send nothing for so long: other calls of this process were admitted before the 429 is written down."""
+        """Send nothing for this long: other calls of this process were admitted before the 429 was recorded."""
         self._quiet_until_s = max(self._quiet_until_s, time.monotonic() + wait.total_seconds())
 
     async def get(self, path: str) -> Reply:
-        """Ask for what costs nothing, such as the name of a model; raises as `post` does."""
+        """Send a GET for something free of charge, such as a model's name; raises as `post` does."""
 
         async def look_again() -> None:
-            """Look at nothing but whether it wants to be left alone: nothing is bought."""
+            """Check only whether the provider has asked for a wait; nothing is bought."""
             self._require_quiet_over()
 
         return await self._exchange("GET", f"{self._base_url}{path}", look_again)
 
     async def get_link(self, url: httpx.URL) -> Reply:
-        """Fetch what an answer of this server links to, also while it wants to be left alone: it is paid for."""
+        """Fetch what an answer of this server links to, even if the provider has asked for a wait: it is paid for."""
 
         async def look_again() -> None:
-            """Look at nothing."""
+            """Check nothing."""
 
         return await self._exchange("GET", str(url), look_again)
 
     async def post(self, path: str, look_again: LookAgain, **content: Any) -> Reply:
-        """Send a request and read its whole answer; cancelling it closes the stream.
+        """Send a request and read its complete answer; cancelling it closes the connection.
 
         Args:
-            path: from the base URL on.
-            look_again: asked once the connection stands, just before the request's first byte.
-            **content: as httpx takes it: `content` and `headers`, or `files` and `data`.
+            path: the path after the base URL.
+            look_again: called once the connection is open, just before the first byte of the request.
+            **content: arguments of httpx: `content` and `headers`, or `files` and `data`.
 
         Raises:
-            ThrottledError: it asked to be left alone; nothing was sent.
-            ProviderUnavailableError: nobody was reached, or not with the whole request: nothing was sent; or sent
-                and cut off at once.
-            ProviderTimedOutError: sent, and no whole answer came: it may have been paid.
-            AnswerTooLargeError: the answer is over the limit.
-            BrokenAnswerError: the answer is packed.
+            ThrottledError: the provider has asked for a wait; nothing was sent.
+            ProviderUnavailableError: the server wasn't reached or the request not completely sent; or it was sent and
+                the connection cut at once.
+            ProviderTimedOutError: the request was sent, and no complete answer came; it may have been paid.
+            AnswerTooLargeError: the answer exceeds the limit.
+            BrokenAnswerError: the answer is compressed.
             ProviderNotConfiguredError: the base URL answers with a redirect.
         """
 

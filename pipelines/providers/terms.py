@@ -1,4 +1,4 @@
-"""Which models may be asked of whom: what workers go by, and what `db upgrade` records for producers in SQL."""
+"""The terms of models, by which workers decide what may be asked and which `db upgrade` records for SQL functions."""
 
 from collections.abc import Mapping
 
@@ -8,20 +8,20 @@ from pipelines.settings import Settings
 
 
 def model_terms(settings: Settings) -> dict[str, object]:
-    """Return the terms that `pipelines.providers.catalogue` and `darkroom.model_fault` read, as JSON has them.
+    """Return the terms that `pipelines.providers.catalogue` and `darkroom.model_fault` read, in the form of JSON.
 
-    `names` and `prefixes` say whose a model is, the names of configured models first. `generate` and `analyze` are the
-    models with a price for it and those that a setting names, `unpriced` the latter without one; `unknown_usd` is what
-    a call without a price counts, or None where a model that only a pipeline names is refused. `drawn` are the models
-    of pictures that are asked unless one is named, and `sizes` the longest sides that models make, by provider; that of
-    a model that isn't there stands under the empty name. `over_size` is the setting.
+    `names` and `prefixes` say which provider a model belongs to, configured models first. `generate` and `analyze`
+    are the models that have a price for that use and those that a setting names; `unpriced` are the latter without a
+    price. `unknown_usd` is what a call without a price counts, or None if models that only a pipeline names are
+    refused then. `drawn` are the models of pictures that are asked unless one is named, and `sizes` the longest sides
+    that models make, by provider; under the empty name that of models that aren't listed. `over_size` is the setting.
     """
     named = {
         one.name: {use: str(getattr(settings, field)) for use, field in one.model_settings.items()}
         for one in PROVIDERS.values()
     }
     names = {model: one.name for one in PROVIDERS.values() for model in one.models}
-    for provider in reversed(settings.providers):  # whoever is asked first has a name that several settings give
+    for provider in reversed(settings.providers):  # a name in several settings belongs to the provider asked first
         names |= dict.fromkeys((*PROVIDERS[provider].models, *named[provider].values()), provider)
     prices: dict[str, set[str]] = {}
     for name in settings.model_prices:
@@ -53,6 +53,6 @@ def model_terms(settings: Settings) -> dict[str, object]:
 
 
 def _longest_sides(prices: Mapping[str, set[str]]) -> dict[str, int]:
-    """Return the longest side of each model with a price for a picture; what makes any size makes the largest."""
+    """Return the longest side of each model with a price for a picture; a price for any size means the largest."""
     made = {model: [SIZES_PX[what] for what in priced if what in SIZES_PX] for model, priced in prices.items()}
     return {"": max(SIZES_PX.values())} | {model: max(sizes) for model, sizes in sorted(made.items()) if sizes}

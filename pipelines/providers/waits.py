@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone: told in a header, in the words of its error, or in a detail of it.
+"""How long a provider asks callers to wait: by a header, by its error's message, or by a detail of the error.
 
 Sources: RFC 9110 (Retry-After); OpenAI's rate limit guide (x-ratelimit-*) and its clients (retry-after-ms);
 google.rpc's RetryInfo; public reports of messages such as "Please retry in 6.9s" and "try again in 1m30s"; 2026-11.
@@ -13,10 +13,10 @@ from typing import Any, Final
 from pipelines.errors import ProviderUnavailableError, StageError, ThrottledError
 
 DEFAULT_RETRY_AFTER: Final = timedelta(seconds=20)
-"""After a 429 that doesn't say for how long: a third of the window of a minute that was mostly exceeded."""
+"""Wait after a 429 that doesn't say how long: a third of the minute in which mostly the limit was exceeded."""
 
 QUOTA_SPENT_RETRY_AFTER: Final = timedelta(minutes=5, seconds=1)
-"""After a refusal for want of money: just longer than the gate then keeps everybody from asking."""
+"""Wait after a refusal because the account is empty: slightly longer than the gate then stops all calls."""
 
 LEAST_RETRY_AFTER: Final = timedelta(seconds=1)
 MAX_RETRY_AFTER: Final = timedelta(days=1)
@@ -36,14 +36,14 @@ _RETRY_WORDS: Final = re.compile(
 _RETRY_AFTER: Final = re.compile(
     r"\bretry[\s_-]*after(?:[_-]?seconds)?[\s:=\"']*(\d{1,5}(?:\.\d{1,6})?)(?![\d:/-])(?!\s*[a-z%])", re.IGNORECASE
 )
-"""A number without a unit right behind "retry after" is of seconds, as in the header."""
+"""Units of time. A number without a unit directly after "retry after" means seconds, as in the header."""
 
 _SECONDS: Final = re.compile(r"\d{1,13}(?:\.\d{1,9})?")
 _EPOCH_S: Final = 1_000_000_000.0
-"""A number above this is a moment and not a length of time."""
+"""A number above this is a time in seconds since 1970, not a duration."""
 
 _EPOCH_MS: Final = 100_000_000_000.0
-"""A number above this is a moment in milliseconds since 1970."""
+"""A number above this is a time in milliseconds since 1970."""
 
 _RESET: Final = re.compile(r"(?:x-)?ratelimit-reset(-.+)?")
 
@@ -56,18 +56,18 @@ def retry_wait(
     is_throttle: bool = True,
     now: datetime | None = None,
 ) -> timedelta | None:
-    """Return how long an answer asks to be left alone; None if it doesn't say.
+    """Return how long an answer asks callers to wait; None if it doesn't say.
 
-    Of several waits that are told outright the longest counts, so that nobody asks too soon. The headers that say
-    when a whole budget is full again stand beside every answer: they count where an answer throttles and says nothing
-    else.
+    Of several waits that are named explicitly, the longest counts, so that no call comes too soon. Headers that say
+    when a whole budget is available again come with every answer: they count only if an answer refuses because of a
+    rate and says nothing else.
 
     Args:
-        headers: of the answer, in lower case.
-        message: the error's own words.
-        retry_delay: RetryInfo's `retryDelay`, whatever it is.
-        is_throttle: the answer refuses because of a rate.
-        now: aware; the present moment if None.
+        headers: the answer's headers, names in lower case.
+        message: the error's message.
+        retry_delay: RetryInfo's `retryDelay`, of any type.
+        is_throttle: whether the answer refuses because of a rate.
+        now: an aware time; None for the present.
     """
     now = now or datetime.now(UTC)
     told = [
@@ -81,7 +81,7 @@ def retry_wait(
 
 
 def with_wait(error: StageError, wait: timedelta | None) -> StageError:
-    """Return a refusal that keeps the wait that came with it, if one did."""
+    """Return a refusal with the wait that came with it, if one did."""
     if wait is None:
         return error
     if isinstance(error, ThrottledError | ProviderUnavailableError):
@@ -90,9 +90,9 @@ def with_wait(error: StageError, wait: timedelta | None) -> StageError:
 
 
 def _header_wait(text: str, headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """Read Retry-After: seconds, a length such as `1m30s`, or a date by the server's own clock where it tells it.
+    """Read Retry-After: seconds, a duration such as `1m30s`, or a date, compared with the server's own clock if given.
 
-    Of one that stands twice, as a proxy adds its own, the longest counts.
+    If the header stands twice, because a proxy added its own, the longest wait counts.
     """
     text = text.strip().strip('"')
     numbers = [one.strip() for one in text.split(",")]
@@ -107,7 +107,7 @@ def _header_wait(text: str, headers: Mapping[str, str], now: datetime) -> timede
 
 
 def _date(text: str) -> datetime | None:
-    """Read a date of HTTP; without a zone it is UTC's."""
+    """Read an HTTP date; without a zone it is UTC."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -125,7 +125,7 @@ def _milliseconds(text: str) -> timedelta | None:
 
 
 def _from_now(number: float, now: datetime) -> timedelta:
-    """Read seconds, or a moment in seconds or milliseconds since 1970."""
+    """Read seconds, or a time in seconds or milliseconds since 1970."""
     if number >= _EPOCH_MS:
         number /= 1000
     if number < _EPOCH_S:
@@ -134,7 +134,7 @@ def _from_now(number: float, now: datetime) -> timedelta:
 
 
 def _delay(value: Any) -> timedelta | None:
-    """Read RetryInfo's delay: `26s`, a number of seconds, or seconds and nanos apart."""
+    """Read RetryInfo's delay: `26s`, a number of seconds, or seconds and nanos separately."""
     if isinstance(value, Mapping):
         seconds, nanos = value.get("seconds", 0), value.get("nanos", 0)
         try:
@@ -146,7 +146,7 @@ def _delay(value: Any) -> timedelta | None:
 
 
 def _words_wait(message: str) -> timedelta | None:
-    """Return the longest length of time that stands right behind words such as "retry in"."""
+    """Return the longest duration that directly follows words such as "retry in"."""
     text = message[:_MOST_MESSAGE_CHARS]
     waits = [_length_at(text, words.end())[0] for words in _RETRY_WORDS.finditer(text)]
     waits += [timedelta(seconds=float(found[1])) for found in _RETRY_AFTER.finditer(text)]
@@ -154,14 +154,14 @@ def _words_wait(message: str) -> timedelta | None:
 
 
 def _length(text: str) -> timedelta | None:
-    """Read a text that is a length of time and nothing else, such as `1m30.5s` or ISO 8601's `PT1M30S`."""
+    """Read a text that is only a duration, such as `1m30.5s` or ISO 8601's `PT1M30S`."""
     bare = text.strip().removeprefix("PT")
     wait, end = _length_at(bare, 0)
     return wait if end == len(bare) else None
 
 
 def _length_at(text: str, start: int) -> tuple[timedelta | None, int]:
-    """Read the length of time that begins at a place of a text, and say where it ends."""
+    """Read the duration that begins at a place in a text; return it and where it ends."""
     total_s, end = 0.0, start
     place = start
     while (part := _PART.match(text, place)) is not None:
@@ -174,7 +174,7 @@ def _length_at(text: str, start: int) -> tuple[timedelta | None, int]:
 
 
 def _resets(headers: Mapping[str, str], now: datetime) -> list[timedelta]:
-    """Return when budgets are full again: of those that are spent, or of all where none says what it has left."""
+    """Return when budgets are available again: of the spent ones, or of all if none says what it has left."""
     spent, every = [], []
     for name, text in headers.items():
         match = _RESET.fullmatch(name)

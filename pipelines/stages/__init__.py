@@ -1,1 +1,1 @@
-"""The stages of a job, one file each."""
+"""The stages of a job, one module each."""

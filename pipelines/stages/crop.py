@@ -1,4 +1,4 @@
-"""CROPPING: decide which part of the original to keep, to the pixel."""
+"""Stage CROPPING: decide which part of the original to keep, in whole pixels."""
 
 import re
 from typing import Final
@@ -15,7 +15,7 @@ from pipelines.stage import Stage, StageContext
 from pipelines.stages.objects import read_input, room_for
 
 BAR_TOLERANCE_FRACTION: Final = 0.02
-"""Of a side: how much more than a black bar a model's estimate may take and still mean the bar."""
+"""How much more than a black bar, as a fraction of the side, a model's estimate may remove and still mean the bar."""
 
 _SAYS_BLACK: Final = re.compile(
     r"\b(black|dark)\b.*\b(bar|bars|border|borders|strip|strips|band|bands)\b|\b(letter|pillar)-?box"
@@ -29,14 +29,14 @@ _SAYS_INTERFACE: Final = re.compile(
 _SAYS_PICTURE: Final = re.compile(
     r"\b(border|margin|frame|edge|corner|background|wall|sky|floor|space|subject|horizon|composition|framing|vignette)s?\b"
 )
-"""A reason is a model's free text. These words are of a picture and of no program's window."""
+"""Words in a model's reason, a free text, that are about a picture and not about a program's window."""
 
 
 async def crop(context: StageContext) -> Crop:
     """Return the part to keep.
 
-    Nothing is cropped if nobody suggests it, if the pipeline doesn't want it,
-    or if it would take away less than the pipeline's minimum.
+    Nothing is cropped if no crop is suggested, if the pipeline doesn't want it,
+    or if it would remove less than the pipeline's minimum.
 
     Raises:
         StageError: the object is missing or the picture is refused.
@@ -56,7 +56,7 @@ async def crop(context: StageContext) -> Crop:
     try:
         box = crop_box(suggested, width_px, height_px)
     except CropTooSmallError:
-        return Crop(was_cropped=False)  # a wild suggestion is no reason to fail a job
+        return Crop(was_cropped=False)  # an unusable suggestion is no reason to fail a job
     if box == PixelBox(0, 0, width_px, height_px):
         return Crop(was_cropped=False)
     whole = PixelBox(0, 0, width_px, height_px)
@@ -68,10 +68,10 @@ async def crop(context: StageContext) -> Crop:
 def _is_allowed(
     kept: PixelBox, between_bars: PixelBox, whole: PixelBox, reason: str | None, options: AutoCropOptions
 ) -> bool:
-    """Say whether the pipeline allows what a crop takes away: black bars by measurement, all else by its reason.
+    """Say whether the pipeline allows what a crop removes: black bars by measurement, anything else by its reason.
 
-    Where parts of a user interface must stay, a crop that takes more than measured bars needs a reason that is about
-    the picture: what a model calls a bar, and what it can't name, may be part of an interface.
+    Where parts of a user interface must stay, a crop that removes more than measured bars needs a reason that is about
+    the picture: what a model calls a bar, or can't name, may be part of an interface.
     """
     if not options.allow_black_bar_removal and _takes_bars(kept, between_bars, whole):
         return False
@@ -85,7 +85,7 @@ def _is_allowed(
 
 
 def _takes_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> bool:
-    """Say whether some of a measured bar goes."""
+    """Say whether a crop removes at least some of a measured bar."""
     return (
         (kept.x > 0 and between_bars.x > 0)
         or (kept.y > 0 and between_bars.y > 0)
@@ -95,7 +95,7 @@ def _takes_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> bool
 
 
 def _is_within_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> bool:
-    """Say whether nothing but measured bars goes, within the tolerance, on each side that has one."""
+    """Say whether a crop removes nothing but measured bars, within the tolerance, on each side that has one."""
     across, down = BAR_TOLERANCE_FRACTION * whole.width, BAR_TOLERANCE_FRACTION * whole.height
     return (
         kept.x <= (between_bars.x and between_bars.x + across)

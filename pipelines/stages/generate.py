@@ -1,4 +1,4 @@
-"""GENERATING: have the picture made, and store it under a key that contains its hash."""
+"""Stage GENERATING: have the picture made by a provider, and store it under a key that contains its hash."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ from pipelines.stages.results import hash_of, is_stored, reuse, store
 
 
 async def generate(context: StageContext) -> Generated:
-    """Return the finished picture: exactly the tier's long side, with the aspect of what was kept, stored.
+    """Return the finished and stored picture: with exactly the tier's long side, and the aspect of the part kept.
 
     Raises:
         StageError: an object is missing, a picture is refused, the provider or the storage failed.
@@ -33,7 +33,7 @@ async def generate(context: StageContext) -> Generated:
 
 
 async def _make(context: StageContext, room: Held) -> Generated:
-    """Have the picture made of what is read, or find that it was made."""
+    """Have the picture made from the job's pictures, or find that it was made already."""
     job, prompt = context.job, _prompt(context)
     images, width_px, height_px = await _pictures(context)
     room.shrink(sum(len(image.data) for image in images))
@@ -60,9 +60,9 @@ async def _make(context: StageContext, room: Held) -> Generated:
 
 
 def _prompt(context: StageContext) -> Prompt:
-    """Return what is asked of the provider; what is to be treated follows from the analysis that the text was made of.
+    """Return the prompt for the provider. Corrections follow from the same analysis as the text.
 
-    A job without such a stage asks in its own words, and for every correction.
+    A job without a prompt stage uses the user's own words, and allows every correction.
     """
     job, written = context.job, context.output(PromptText)
     if written is None:
@@ -71,7 +71,7 @@ def _prompt(context: StageContext) -> Prompt:
 
 
 async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int]:
-    """Return the pictures to work on, and the width and height in pixels that the result is to have."""
+    """Return the pictures to work on, and the width and height in pixels that the result must have."""
     long_side_px = context.job.tier.long_side_px
     if context.job.purpose is Purpose.GENERATE:
         return [], *_size_of_aspect(context.job.aspect or 1.0, long_side_px)
@@ -86,7 +86,7 @@ async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int
     images = [EncodedImage(data, box)]
     if (source := await read_source(context)) is not None:
         images.append(EncodedImage(source))
-    if context.provider.is_paid:  # the local engine has no use for them
+    if context.provider.is_paid:  # the local engine doesn't use them
         images += [EncodedImage(reference) for reference in await read_references(context)]
     return images, *fit_long_side(*size, long_side_px)
 
@@ -98,7 +98,7 @@ def _size_of_aspect(aspect: float, long_side_px: int) -> tuple[int, int]:
 
 
 async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px: int, height_px: int) -> FinishedImage:
-    """Decode and finish an answer; a provider's broken picture isn't the user's fault."""
+    """Decode and finish an answer. If a provider's picture is broken, the user isn't blamed for it."""
     image = answer.value
     if image.is_finished:
         return finished(image.data)

@@ -1,4 +1,4 @@
-"""The objects that a job names, read as stages need them."""
+"""Reading of the objects that a job names, when stages need them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,28 +12,28 @@ from pipelines.stage import StageContext
 
 READ_WAIT = wait_random_exponential(multiplier=0.5, max=5)
 READ_STOP = stop_after_delay(30)
-"""A storage that is away for seconds costs no job an attempt: reading again is free."""
+"""How long reading is repeated, so that a storage that is unreachable for seconds costs no job an attempt."""
 
 
 @asynccontextmanager
 async def room_for(context: StageContext, pictures: int) -> AsyncIterator[Held]:
-    """Wait until the process has room for so many pictures, each as large as the limit.
+    """Wait until the process has room in memory for this many pictures, each as large as the limit.
 
-    For all of a stage's at once, so that no two jobs wait for each other's second one.
+    A stage asks for all its pictures at once, so that no two jobs wait for each other's second one.
     """
     async with context.inputs.hold(pictures * context.limits.max_bytes) as held:
         yield held
 
 
 async def read_input(context: StageContext) -> bytes:
-    """Return the bytes of the job's own picture: of its object, or of its URL where it has no key.
+    """Return the bytes of the job's own picture: of its object, or of its URL if it has no key.
 
     Raises:
-        FetchRefusedError: the URL points inside, or its answer is final.
+        FetchRefusedError: the URL leads to a private address, or its answer is final.
         FetchFailedError: the URL can't be reached now.
-        MissingObjectError: the job names none, or its object isn't there; says which key.
-        InvalidOptionsError: what the row has is no key.
-        BadImageError: it is longer than the limit.
+        MissingObjectError: the job names no picture, or its object doesn't exist; the message has the key.
+        InvalidOptionsError: the row's key isn't valid.
+        BadImageError: the picture has more bytes than the limit.
         StorageUnavailableError: the storage failed.
     """
     job = context.job

@@ -1,4 +1,4 @@
-"""PROMPTING: say what is asked of the provider."""
+"""Stage PROMPTING: build the text for the provider."""
 
 from pipelines.analysis import Analysis
 from pipelines.job import PromptText
@@ -7,7 +7,7 @@ from pipelines.stage import Stage, StageContext
 
 
 async def prompt(context: StageContext) -> PromptText:
-    """Return the text that follows from analysis and pipeline."""
+    """Return the text that follows from the analysis and the pipeline."""
     job = context.job
     return PromptText(prompt_text(job.purpose, context.output(Analysis), job.options, job.prompt))
 

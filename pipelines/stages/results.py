@@ -1,4 +1,4 @@
-"""Finished pictures in storage: storing one, finding it after a crash, taking an earlier one of the same input."""
+"""Finished pictures: storing one, finding it after a crash, and reusing an earlier one of the same input."""
 
 import hashlib
 import json
@@ -20,13 +20,13 @@ from pipelines.storage.storage import Storage
 log = structlog.get_logger(__name__)
 
 UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
-"""Between uploads of a picture that is made already: full jitter, so that a storage that comes back isn't flooded."""
+"""Wait between uploads of a picture that is made already, with full jitter, so as not to flood a recovering storage."""
 
 
 def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
-    """Return the hash of all that a picture is made of: job type, tier, pipeline, words, pictures and who makes it.
+    """Return the hash of all inputs of a picture: job type, tier, pipeline, words, pictures, providers and models.
 
-    Inputs and not the prompt: an analysis says the same in other words, and asking twice would buy twice.
+    The prompt isn't included: an analysis may phrase the same in other words, and the picture would be bought twice.
     """
     job = context.job
     asked = {
@@ -35,14 +35,14 @@ def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
         "options": asdict(job.options),
         "prompt": job.prompt,
         "aspect": job.aspect,
-        "maker": context.maker,
+        "maker": context.provider_identity,
         "pictures": [hashlib.sha256(image.data).hexdigest() for image in images],
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 async def store(context: StageContext, data: bytes, sha256: str) -> str:
-    """Store a picture, however often it takes: it is paid for. The stage's deadline ends the trying. Return its key."""
+    """Store a picture and return its key. It is paid for, so uploading is repeated until the stage's deadline."""
 
     def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -57,10 +57,10 @@ async def store(context: StageContext, data: bytes, sha256: str) -> str:
 
 
 async def is_stored(storage: Storage, picture: Generated) -> bool:
-    """Say whether a picture is there as it was written down.
+    """Say whether a picture is in storage as it was recorded.
 
     Raises:
-        StorageUnavailableError: nobody knows.
+        StorageUnavailableError: the storage doesn't answer.
     """
     try:
         head = await storage.head(picture.key)
@@ -70,12 +70,12 @@ async def is_stored(storage: Storage, picture: Generated) -> bool:
 
 
 async def reuse(context: StageContext, input_hash: str) -> Generated | None:
-    """Return a copy, under this job's own key, of what the user already has of the same input; None if nothing.
+    """Return a copy, under this job's key, of the user's earlier picture from the same input; None if there is none.
 
-    A copy, so that deleting one job's picture takes no other's along.
+    It is a copy, so that deleting one job's picture doesn't delete another's.
 
     Raises:
-        StorageUnavailableError: the storage doesn't give or take it now.
+        StorageUnavailableError: the storage can't read or write it now.
     """
     earlier = await context.find_same(input_hash) if context.find_same else None
     if earlier is None:

@@ -1,1 +1,1 @@
-"""Objects by key: the seam and its backends."""
+"""Storage of objects by key: the interface and its backends."""

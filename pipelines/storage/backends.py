@@ -1,4 +1,4 @@
-"""Which storage a URL means: the literal registry of backends."""
+"""The registry of storage backends, by the scheme of STORAGE_URL."""
 
 import os
 import re
@@ -17,7 +17,7 @@ class Opener(Protocol):
     """Opens the storage of a URL that has been checked."""
 
     def __call__(self, *, is_patient: bool) -> Storage:
-        """Return it; see `open_storage`."""
+        """Return the storage; see `open_storage`."""
 
 
 def _file(storage_url: str, public_url: str | None) -> Opener:
@@ -37,7 +37,7 @@ def _open_file(root: Path, public_url: str | None, *, is_patient: bool) -> Stora
 
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-"""Amazon S3 User Guide, general purpose bucket naming rules, read 2026-11."""
+"""Matches a bucket's name; Amazon S3 User Guide, general purpose bucket naming rules, read 2026-11."""
 
 
 def _s3(storage_url: str, public_url: str | None) -> Opener:
@@ -62,19 +62,19 @@ BACKENDS: dict[str, Callable[[str, str | None], Opener]] = {
     "file": _file,
     "s3": _s3,
 }
-"""Scheme of STORAGE_URL -> what checks the URL and returns how to open it."""
+"""By scheme of STORAGE_URL: the function that checks the URL and returns how to open it."""
 
 
 def checked_opener(storage_url: str, public_url: str | None = None) -> Opener:
-    """Check the URL of a storage and return how to open it; `file:` makes its root folder, nothing else is touched.
+    """Check the URL of a storage and return how to open it; `file:` creates its root folder, nothing else is touched.
 
     Args:
         storage_url: such as `file:///path`.
         public_url: prefix of the URLs written to rows; None leaves it to the backend.
 
     Raises:
-        ValueError: the scheme has no backend, the URL isn't whole, or its
-            folder can't be made; the message leaves out what could be a secret.
+        ValueError: the scheme has no backend, the URL isn't complete, or its
+            folder can't be created; the message omits what could be a secret.
     """
     scheme = urlsplit(storage_url).scheme
     if scheme not in BACKENDS:
@@ -96,11 +96,11 @@ def open_storage(storage_url: str, public_url: str | None = None, *, is_patient:
     """Open the storage that a URL names.
 
     Args:
-        storage_url: as `checked_opener` takes it.
-        public_url: likewise.
-        is_patient: a server that doesn't answer is waited for and asked again; else for 5 s, once.
+        storage_url: as in `checked_opener`.
+        public_url: as in `checked_opener`.
+        is_patient: whether to wait for a server that doesn't answer, and ask again; otherwise it gets one call of 5 s.
 
     Raises:
-        ValueError: as `checked_opener`.
+        ValueError: as `checked_opener` raises.
     """
     return checked_opener(storage_url, public_url)(is_patient=is_patient)

@@ -1,4 +1,4 @@
-"""Objects as files: one object, one file at `<root>/<key>`."""
+"""Storage of objects as files: each object is the file `<root>/<key>`."""
 
 import asyncio
 import contextlib
@@ -31,13 +31,13 @@ from pipelines.storage.storage import (
 )
 
 MAX_THREADS = 8
-"""File calls at a time: asyncio's own executor is shared with everything else in the process."""
+"""How many file operations run at a time, in threads of our own; asyncio's executor is shared by the whole process."""
 
 TEMPORARY_PREFIX = "~put-"
-"""Names of files that are being written. No key that we write holds a tilde, and no key reads one of them."""
+"""Prefix of files that are being written. No key that we write contains a tilde, and such a file is never read."""
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
-"""A link or a folder where an object should be is no object, and no file has a name that is too long for one."""
+"""Errors that mean a missing object: also a link or a folder in its place, and a name that is too long for a file."""
 
 _CONTENT_TYPES = {
     "jpg": "image/jpeg",
@@ -50,19 +50,19 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FileStorage(Storage):
-    """Files under one root, written to a temporary name, synced, renamed, and never outside of it.
+    """Files under one root: written to a temporary name, synced, renamed, and never outside of the root.
 
-    Folders are walked one by one without following links, so a symlink that
-    someone planted under the root is refused, also when it is planted while
-    we look. The root itself may be a link: it is the operator's.
+    Folders are opened one by one without following links, so that a symlink that
+    someone planted under the root is refused, even if it is planted meanwhile.
+    The root itself may be a link: it is the operator's.
     """
 
     def __init__(self, root: Path, public_url: str | None = None) -> None:
-        """Prepare; touches nothing.
+        """Prepare the storage; touches nothing.
 
         Args:
-            root: an absolute path of a folder that exists: where it is gone
-                (unmounted), nothing is *missing*, the storage is unavailable.
+            root: an absolute path of an existing folder. If it is gone (unmounted),
+                no object counts as missing: the storage is unavailable.
             public_url: prefix of the URLs written to rows; None gives `file:` URLs.
         """
         self._root = root
@@ -102,7 +102,7 @@ class FileStorage(Storage):
 
     @override
     async def presign(self, key: str, expires: timedelta) -> str:
-        check_expiry(expires)  # a file has no lock that could open for a while: its URL is the lasting one
+        check_expiry(expires)  # files have no temporary access: the URL is the same as the lasting one
         return self.url(key)
 
     @override
@@ -110,7 +110,7 @@ class FileStorage(Storage):
         return
 
     def _put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
-        """Write, sync, rename, sync the folder: COMPLETED has to mean that the object outlives a power cut."""
+        """Write, sync, rename, sync the folder: an object of a COMPLETED job must survive a power failure."""
         check_object(key, data, content_type, sha256)
         with _translated(f"store {key}"), self._folder(key, is_made=True) as (folder, name):
             temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
@@ -134,7 +134,7 @@ class FileStorage(Storage):
             if size_bytes > max_bytes:
                 raise BadImageError(f"object {key} has {size_bytes:,} bytes; the limit is {max_bytes:,}")
             with os.fdopen(os.dup(file), "rb") as stream:
-                # one more than allowed: the file may grow while it is read
+                # one byte more than allowed, since the file may grow while it is read
                 data = stream.read(max_bytes + 1)
             if len(data) > max_bytes:
                 raise BadImageError(f"object {key} has more than {max_bytes:,} bytes, the limit")
@@ -165,11 +165,11 @@ class FileStorage(Storage):
 
     @contextlib.contextmanager
     def _open(self, key: str) -> Iterator[tuple[int, int]]:
-        """Open an object for reading; gives its descriptor and length in bytes."""
+        """Open an object for reading; yields its descriptor and its length in bytes."""
         with self._folder(key, is_made=False) as (folder, name):
             if name.startswith(TEMPORARY_PREFIX):
                 raise OSError(errno.ENOENT, "a file that is being written")
-            # O_NONBLOCK: a planted FIFO must not hang the open
+            # O_NONBLOCK, so that opening a planted FIFO can't hang
             file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
             try:
                 status = os.fstat(file)
@@ -181,7 +181,7 @@ class FileStorage(Storage):
 
     @contextlib.contextmanager
     def _folder(self, key: str, *, is_made: bool) -> Iterator[tuple[int, str]]:
-        """Walk to an object's folder without following a link; gives its descriptor and the file's name."""
+        """Open an object's folder without following a link; yields its descriptor and the file's name."""
         *folders, name = key.split("/")
         try:
             current = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -200,9 +200,9 @@ class FileStorage(Storage):
 
 
 def _walk(folder: int, prefix: str, after: str) -> Iterator[ListedObject]:
-    """Walk below an open folder in the order of keys, without following links; folders before `after` are passed by."""
+    """Yield the objects below an open folder, ordered by key, without following links; skips folders before `after`."""
     with os.scandir(folder) as entries:
-        # a folder sorts with its slash, as its keys do: `a-b` comes before `a/c`
+        # a folder is sorted with its slash, like the keys in it: `a-b` comes before `a/c`
         found = sorted((f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries)
     for name in found:
         key = f"{prefix}{name}"
@@ -220,12 +220,12 @@ def _walk(folder: int, prefix: str, after: str) -> Iterator[ListedObject]:
                 if stat.S_ISREG(status.st_mode) and key_problem(key) is None:
                     yield ListedObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
         except OSError as error:
-            if error.errno not in _ABSENT:  # removed meanwhile
+            if error.errno not in _ABSENT:  # otherwise it was removed meanwhile
                 raise
 
 
 def _make_folder(parent: int, name: str) -> None:
-    """Make a folder durably; one that is there stays."""
+    """Create a folder durably; an existing one stays."""
     try:
         os.mkdir(name, dir_fd=parent)
     except FileExistsError:
@@ -235,7 +235,7 @@ def _make_folder(parent: int, name: str) -> None:
 
 @contextlib.contextmanager
 def _translated(what: str, key: str | None = None) -> Iterator[None]:
-    """Turn the system's errors into ours; with a key, absence is MissingObjectError."""
+    """Translate the system's errors into ours; with a key, a missing file is MissingObjectError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Objects in S3, R2 and compatible servers: boto3 in threads of our own."""
+"""Storage of objects in S3, R2 and compatible services, by boto3 in threads of our own."""
 
 import asyncio
 import contextlib
@@ -46,33 +46,33 @@ from pipelines.storage.storage import (
 R = TypeVar("R")
 
 MAX_THREADS = 16
-"""Calls at a time, and connections kept: asyncio's own executor has few threads and is shared."""
+"""How many calls run at a time, and how many connections are kept; asyncio's own executor is small and shared."""
 
 CONNECT_S = 5.0
 READ_S = 20.0
-"""Between two pieces of an answer; the whole object has TRANSFER_S."""
+"""Time limit between two pieces of an answer; the whole object has TRANSFER_S."""
 
 TRANSFER_S = 120.0
-"""A server that drips keeps within READ_S for ever: 25 MB in this time are 210 kB/s."""
+"""Time limit of a whole object, since a slow server may never exceed READ_S: 25 MB in this time are 210 kB/s."""
 
 MAX_TRIES = 3
-"""Of one call, with backoff between: every call here is idempotent, since a key holds its content's hash."""
+"""Tries of one call, with a backoff between them: every call is idempotent, since a key contains its content's hash."""
 
 CHUNK_BYTES = 256 * 1024
 
 SHA256_NAME = "sha256"
-"""Where our own hash stands in an object's metadata: an ETag isn't an MD5 everywhere."""
+"""Name of our own hash in an object's metadata: an ETag isn't an MD5 everywhere."""
 
 _MISSING_CODES = frozenset({"NoSuchKey", "NotFound", "404"})
 _UNNAMED_MISSING = "404"
-"""A HEAD has no body, so its 404 may mean the bucket just as well."""
+"""The code of a HEAD's 404, which has no body, so that the bucket may be missing just as well."""
 
 _CLIENT_CONFIG: dict[str, Any] = {
-    # R2 and older servers answer 501 to boto3's default checksums, and rclone's ranged answers fail theirs
+    # R2 and older servers answer boto3's default checksums with 501, and ranged answers of rclone's server fail them
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
     "signature_version": "s3v4",
-    # the signature covers the body's sha256: what is changed on the way is refused by the server
+    # the signature covers the body's sha256, so that the server refuses a body that was changed on the way
     "s3": {"addressing_style": "path", "payload_signing_enabled": True},
     "retries": {"mode": "standard", "total_max_attempts": MAX_TRIES},
     "connect_timeout": CONNECT_S,
@@ -87,19 +87,19 @@ class S3Storage(Storage):
     """One bucket, under one prefix.
 
     Credentials, region and endpoint come from the standard AWS variables and
-    files. Keys are written once and hold their content's hash, so nothing here
-    relies on conditional writes, which several servers ignore silently.
+    files. Keys are written once and contain their content's hash, so nothing
+    relies on conditional writes, which several servers silently ignore.
     """
 
     def __init__(self, bucket: str, prefix: str, public_url: str, *, is_patient: bool = True) -> None:
-        """Prepare; touches nothing, not even the credentials.
+        """Prepare the storage; nothing is touched, not even the credentials.
 
         Args:
             bucket: its name.
-            prefix: of every key in the bucket, without slashes at its ends; may be empty.
+            prefix: prefix of every key in the bucket, without slashes at its ends; may be empty.
             public_url: prefix of the URLs written to rows; a row's URL is this and the key.
-            is_patient: a server that doesn't answer is waited for and asked again, as a job can afford; somebody who
-                waits at a terminal can't.
+            is_patient: whether to wait for a server that doesn't answer, and ask again, as a job can; a person at a
+                terminal can't.
         """
         self._bucket = bucket
         self._config = _CLIENT_CONFIG if is_patient else _CLIENT_CONFIG | _IMPATIENT
@@ -147,7 +147,7 @@ class S3Storage(Storage):
             self._client.close()
 
     async def _run(self, call: Callable[..., R], *args: Any) -> R:
-        """Run a blocking call in a thread of ours; a cancelled caller's call ends by its own timeouts."""
+        """Run a blocking call in a thread of ours. If the caller is cancelled, the call ends by its own time limits."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
     def _put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
@@ -158,7 +158,7 @@ class S3Storage(Storage):
             )
 
     def _get(self, key: str, max_bytes: int) -> bytes:
-        """Read a whole object; botocore tries a request again, but not a body that broke off."""
+        """Read a whole object; botocore repeats a request, but not one whose body broke off."""
         tries = Retrying(
             retry=retry_if_exception_type(_BodyBrokenError),
             stop=stop_after_attempt(MAX_TRIES),
@@ -186,7 +186,7 @@ class S3Storage(Storage):
             self._require_bucket(error)
             raise
         sha256 = _recorded_sha256(answer, key)
-        if sha256 is None:  # an original, which another program may have stored
+        if sha256 is None:  # an original, which may have been stored by another program
             sha256 = hashlib.sha256(self._get(key, MAX_OBJECT_BYTES)).hexdigest()
         content_type = answer.get("ContentType") or "application/octet-stream"
         return ObjectHead(key, answer["ContentLength"], sha256, content_type)
@@ -205,13 +205,13 @@ class S3Storage(Storage):
             raise StorageUnavailableError(f"can't look at the bucket: {_failure(failed)}") from failed
 
     def _delete(self, key: str) -> None:
-        # one by one: batches need Content-MD5 on some servers
+        # one by one, because batches need Content-MD5 on some servers
         with contextlib.suppress(MissingObjectError):
             try:
                 with _translated(f"delete {key}", key):
                     self._opened().delete_object(**self._place(key))
             except StorageUnavailableError:
-                self._head(key)  # servers over a file system fail on what is only a folder: that is missing
+                self._head(key)  # servers over a file system fail on what is only a folder: it is missing
                 raise
 
     def _list_objects(self, prefix: str, after: str, most: int) -> list[ListedObject]:
@@ -224,7 +224,7 @@ class S3Storage(Storage):
                 page = self._opened().list_objects_v2(**place)
             for entry in page.get("Contents", []):
                 key = str(entry["Key"]).removeprefix(self._prefix)
-                # another program may keep what it likes here, also objects that stand for folders
+                # another program may store anything here, even objects that stand for folders
                 if key > after and key_problem(key) is None:
                     found.append(ListedObject(key, entry["Size"], entry["LastModified"]))
             if not page.get("IsTruncated"):
@@ -243,7 +243,7 @@ class S3Storage(Storage):
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def _opened(self) -> Any:
-        """Return the one client, which threads may share; made in a thread, since it may ask for credentials."""
+        """Return the client, which all threads share; created in a thread, since it may have to fetch credentials."""
         with self._opening:
             if self._client is None:
                 session = boto3.session.Session()
@@ -253,7 +253,7 @@ class S3Storage(Storage):
 
 
 class _BodyBrokenError(StorageUnavailableError):
-    """An answer began and did not come whole: worth another try at once."""
+    """Raised when an answer began and wasn't complete; another try follows at once."""
 
 
 def _limited(key: str, body: Any, length: int | None, max_bytes: int) -> bytes:
@@ -277,9 +277,9 @@ def _limited(key: str, body: Any, length: int | None, max_bytes: int) -> bytes:
 
 
 def _recorded_sha256(answer: Mapping[str, Any], key: str) -> str | None:
-    """Return our own hash from an object's metadata, whose names come back in any case and with others.
+    """Return our own hash from an object's metadata, where names may be in any case and beside others.
 
-    Another program may keep a `sha256` too, in another form or of an earlier version. Ours stands in the key as well.
+    Another program may have a `sha256` too, in another form or of an earlier version. Ours is also part of the key.
     """
     for name, value in answer.get("Metadata", {}).items():
         if name.lower() == SHA256_NAME and names_content(key, str(value)):
@@ -289,9 +289,9 @@ def _recorded_sha256(answer: Mapping[str, Any], key: str) -> str | None:
 
 @contextlib.contextmanager
 def _translated(what: str, key: str | None = None) -> Iterator[None]:
-    """Turn boto3's errors into ours; with a key, absence is MissingObjectError.
+    """Translate boto3's errors into ours; with a key, a missing object is MissingObjectError.
 
-    Messages are ours: botocore's own hold URLs, and a server's hold what it likes.
+    The messages are ours: botocore's contain URLs, and a server's may contain anything.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a storage is: objects by key, with one error for missing and one for out of order."""
+"""The interface of storages: objects by key, with one error for missing objects and one for failures."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from pipelines.errors import InvalidOptionsError, StorageUnavailableError
 from pipelines.keys import key_problem, read_problem
 
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
-"""What `get` reads at most unless told: more than any picture that is decoded or that we make."""
+"""Most bytes that `get` reads unless told otherwise: more than any picture that is decoded or that we make."""
 
 _CONTENT_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+")
 
@@ -21,10 +21,10 @@ class ObjectHead:
     """What is known about an object without its bytes.
 
     Attributes:
-        key: where it lies.
+        key: its key.
         size_bytes: its length.
-        sha256: 64 hex digits, as given to `put`; computed where the backend kept none.
-        content_type: as given to `put`; by the key's extension where the backend keeps none.
+        sha256: 64 hex digits, as given to `put`; computed if the backend stored none.
+        content_type: as given to `put`; by the key's extension if the backend stores none.
     """
 
     key: str
@@ -35,7 +35,7 @@ class ObjectHead:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object as a listing shows it; `modified_at` is aware, and is when it was last stored."""
+    """An object in a listing; `modified_at` is aware, and is when it was last stored."""
 
     key: str
     size_bytes: int
@@ -43,24 +43,24 @@ class ListedObject:
 
 
 class Storage(Protocol):
-    """Objects by key. Darkroom writes, removes and lists keys that `pipelines.keys` makes, and reads any key of S3's.
+    """Objects by key. Darkroom writes, removes and lists keys that `pipelines.keys` builds, and reads any key of S3.
 
-    What is neither is refused before anything is touched.
+    Any other key is refused before anything is touched.
     """
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
-        """Store an object durably: when this returns, it exists. The same key again replaces it whole.
+        """Store an object durably: when this returns, it exists. Storing the same key again replaces it as a whole.
 
         Args:
             key: from `pipelines.keys`.
             data: the object.
             content_type: such as `image/jpeg`.
-            sha256: of `data`, 64 hex digits, verified.
+            sha256: hash of `data`, 64 hex digits, verified.
 
         Raises:
-            InvalidOptionsError: the key or the content type is none.
-            StorageUnavailableError: refused, full, not reached, or the hash
-                doesn't match; nothing half is left behind.
+            InvalidOptionsError: the key or the content type is invalid.
+            StorageUnavailableError: the storage refused, is full, wasn't reached, or
+                the hash doesn't match; no partial object is left.
         """
         ...
 
@@ -68,28 +68,28 @@ class Storage(Protocol):
         """Read a whole object.
 
         Raises:
-            InvalidOptionsError: the key is none.
-            MissingObjectError: there is no such object; names the key.
-            BadImageError: it is longer than `max_bytes`; names both.
-            StorageUnavailableError: anything else.
+            InvalidOptionsError: the key is invalid.
+            MissingObjectError: there is no such object; the message names the key.
+            BadImageError: it is longer than `max_bytes`; the message names both.
+            StorageUnavailableError: anything else failed.
         """
         ...
 
     async def head(self, key: str) -> ObjectHead:
-        """Describe an object.
+        """Describe an object without reading it.
 
         Raises:
-            InvalidOptionsError: the key is none.
-            MissingObjectError: there is no such object; names the key.
-            StorageUnavailableError: anything else.
+            InvalidOptionsError: the key is invalid.
+            MissingObjectError: there is no such object; the message names the key.
+            StorageUnavailableError: anything else failed.
         """
         ...
 
     async def delete(self, key: str) -> None:
-        """Remove an object; one that is missing is removed already.
+        """Remove an object. If it is missing already, do nothing.
 
         Raises:
-            InvalidOptionsError: the key is none.
+            InvalidOptionsError: the key is invalid.
             StorageUnavailableError: it may still be there.
         """
         ...
@@ -98,23 +98,23 @@ class Storage(Protocol):
         """List objects in the order of their keys' bytes.
 
         Args:
-            prefix: folders with a closing slash, such as `users/`; what lies elsewhere isn't touched.
-            after: list keys greater than this one: the last of the page before.
-            most: at most so many; fewer mean that it was the last page.
+            prefix: folders with a closing slash, such as `users/`; objects elsewhere aren't listed.
+            after: list only keys greater than this one, the last of the page before.
+            most: the size of a page; a page with fewer objects is the last one.
 
         Raises:
-            InvalidOptionsError: the prefix is none.
-            StorageUnavailableError: anything else; nothing is left out in silence.
+            InvalidOptionsError: the prefix is invalid.
+            StorageUnavailableError: anything else failed; no object is silently left out.
         """
         ...
 
     def url(self, key: str) -> str:
         """Return the lasting URL for a row: the public prefix plus the key, percent-encoded where a URL needs it.
 
-        Says nothing about existence.
+        The object need not exist.
 
         Raises:
-            InvalidOptionsError: the key is none.
+            InvalidOptionsError: the key is invalid.
         """
         ...
 
@@ -122,14 +122,14 @@ class Storage(Protocol):
         """Return a URL that reads the object until it expires. Never store or log it.
 
         Raises:
-            InvalidOptionsError: the key is none.
+            InvalidOptionsError: the key is invalid.
             ValueError: `expires` is not between a second and seven days.
             StorageUnavailableError: it can't be signed.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections. Idempotent."""
+        """Close connections. Idempotent."""
         ...
 
 
@@ -141,7 +141,7 @@ def checked_key(key: str) -> str:
     """Return a key that Darkroom may write to or remove.
 
     Raises:
-        InvalidOptionsError: says what is wrong with it.
+        InvalidOptionsError: the message says what is wrong with it.
     """
     if problem := key_problem(key):
         raise InvalidOptionsError(f"no object key: {problem}: {key[:80]!r}")
@@ -149,10 +149,10 @@ def checked_key(key: str) -> str:
 
 
 def readable_key(key: str) -> str:
-    """Return a key that Darkroom may read, whoever wrote it.
+    """Return a key that Darkroom may read, whichever program wrote it.
 
     Raises:
-        InvalidOptionsError: says what is wrong with it.
+        InvalidOptionsError: the message says what is wrong with it.
     """
     if problem := read_problem(key):
         raise InvalidOptionsError(f"no object key: {problem}: {key[:80]!r}")
@@ -160,15 +160,15 @@ def readable_key(key: str) -> str:
 
 
 def url_path(key: str) -> str:
-    """Return a key as the path of a URL that reads it: what Darkroom writes stays as it is."""
+    """Return a key as the path of a URL that reads it; keys that Darkroom writes need no encoding."""
     return quote(readable_key(key), safe="/=")
 
 
 def checked_prefix(prefix: str) -> str:
-    """Return a prefix that may reach a backend: one or more folders, each with its closing slash.
+    """Return a prefix that may be given to a backend: one or more folders, each with its closing slash.
 
     Raises:
-        InvalidOptionsError: says what is wrong with it.
+        InvalidOptionsError: the message says what is wrong with it.
     """
     if not prefix.endswith("/") or key_problem(prefix[:-1]):
         raise InvalidOptionsError(f"no prefix of objects: {prefix[:80]!r}; give folders with a closing slash")
@@ -176,11 +176,11 @@ def checked_prefix(prefix: str) -> str:
 
 
 def check_object(key: str, data: bytes, content_type: str, sha256: str) -> None:
-    """Check what is about to be stored.
+    """Check an object that is to be stored.
 
     Raises:
-        InvalidOptionsError: the key or the content type is none.
-        StorageUnavailableError: the bytes aren't those that were hashed.
+        InvalidOptionsError: the key or the content type is invalid.
+        StorageUnavailableError: the bytes don't have the given hash.
     """
     checked_key(key)
     if not _CONTENT_TYPE.fullmatch(content_type):

@@ -18,7 +18,7 @@ from models.schema.server import server_time, server_time_in_milliseconds
 from pipelines.settings import Settings
 from workers.objects import orphans_mode
 from workers.operations.errors import InvalidInputError, NotFoundError
-from workers.periodic.engine import Clock, Clockwork
+from workers.periodic.engine import Clock, PeriodicEngine
 from workers.periodic.registry import periodic_tasks
 from workers.periodic.schedule import InvalidScheduleError
 from workers.periodic.tasks.prune_records import policies
@@ -28,7 +28,7 @@ NEAR: Final = 0.7
 """How alike a name must be to a task's to be taken for it."""
 
 
-def clockwork(runtime: Runtime, clock: Clock | None = None) -> Clockwork:
+def periodic_engine(runtime: Runtime, clock: Clock | None = None) -> PeriodicEngine:
     """Return every periodic task of a runtime, with its clock.
 
     Raises:
@@ -38,7 +38,7 @@ def clockwork(runtime: Runtime, clock: Clock | None = None) -> Clockwork:
         tasks = periodic_tasks(runtime.settings)
     except ValueError as error:
         raise InvalidInputError(str(error)) from error
-    return Clockwork(runtime.database, runtime.storage, runtime.settings, tasks, clock=clock)
+    return PeriodicEngine(runtime.database, runtime.storage, runtime.settings, tasks, clock=clock)
 
 
 async def require_allowed_policies(database: Database, settings: Settings) -> None:
@@ -88,12 +88,12 @@ class ScheduleRow:
 
 async def list_schedules(runtime: Runtime) -> list[ScheduleRow]:
     """Return every schedule, and how its task ran last."""
-    clock = clockwork(runtime)
-    names = list(clock.tasks)
+    engine = periodic_engine(runtime)
+    names = list(engine.tasks)
     states = await runtime.database.run(lambda connection: schedule_states(connection, names))
     last = await runtime.database.run(lambda connection: last_ticks(connection, names))
     now = await runtime.database.run(server_time)
-    needs = {name: task.needs for name, task in clock.tasks.items()}
+    needs = {name: task.needs for name, task in engine.tasks.items()}
     missing = await runtime.database.run(
         lambda connection: missing_columns(connection, itertools.chain.from_iterable(needs.values()))
     )
@@ -101,10 +101,10 @@ async def list_schedules(runtime: Runtime) -> list[ScheduleRow]:
     for name in names:
         fault = None
         try:
-            schedule = clock.schedule(name, states[name].changes)
+            schedule = engine.schedule(name, states[name].changes)
             next_run = None if schedule.is_paused else schedule.after(max(now, states[name].planned_until or now))
         except InvalidScheduleError as error:
-            schedule, next_run, fault = clock.tasks[name].schedule, None, str(error)
+            schedule, next_run, fault = engine.tasks[name].schedule, None, str(error)
         rows.append(
             ScheduleRow(
                 name=name,
@@ -145,14 +145,14 @@ async def run_schedule(
         InvalidInputError: a retention policy reaches what is kept for ever.
         NotFoundError: there is no such task.
     """
-    clock = clockwork(runtime)
-    _require(clock, name)
+    engine = periodic_engine(runtime)
+    _require(engine, name)
     await require_allowed_policies(runtime.database, runtime.settings)
     if at is None:
         at = await runtime.database.run(server_time_in_milliseconds)
     if is_dry:
-        return await clock.count(name, at)
-    counts = await clock.run_extra(name, at)
+        return await engine.count(name, at)
+    counts = await engine.run_extra(name, at)
     await runtime.database.commit(
         "record_run",
         lambda connection: record_action(
@@ -172,7 +172,7 @@ async def set_paused(
     Raises:
         NotFoundError: there is no such task.
     """
-    _require(clockwork(runtime), name)
+    _require(periodic_engine(runtime), name)
 
     async def change(connection: Connection) -> None:
         async with connection.transaction():

@@ -47,7 +47,7 @@ class Progress:
     failure: Exception | None = None
 
 
-class Clockwork:
+class PeriodicEngine:
     """Every periodic task of one process."""
 
     def __init__(

@@ -28,8 +28,8 @@ from models.database import Database
 from models.queue.leases import held_tokens, lease_state, renew_lease, sign_off
 from pipelines.settings import Settings
 from workers.outcome import outcome_of
-from workers.process.pulse import BEAT_S, RECONNECT_S, Pulse
 from workers.process.repeated_line import RepeatedLine
+from workers.process.session_age import BEAT_S, RECONNECT_S, SessionAge
 
 if TYPE_CHECKING:
     import asyncpg
@@ -86,7 +86,7 @@ class LeaseThread(threading.Thread):
             worker_id: this process.
         """
         super().__init__(name="lease", daemon=True)
-        self.pulse = Pulse(settings.lease_s)
+        self.session_age = SessionAge(settings.lease_s)
         self.is_connected = threading.Event()
         self.has_begun = threading.Event()
         self._settings = settings
@@ -170,7 +170,7 @@ class LeaseThread(threading.Thread):
         self._drop_connection()
         is_renewed = await self._beat_by_pool()
         if is_renewed is False:
-            self.pulse.break_off()
+            self.session_age.break_off()
         self._report(error)
         return BEAT_S if is_renewed else RECONNECT_S
 
@@ -216,7 +216,7 @@ class LeaseThread(threading.Thread):
             if self._must_renew or left <= timedelta(seconds=self._settings.lease_s) * (1 - 1 / RENEWALS_PER_LEASE):
                 await self._renew(run)
             await self._compare(claims, run)
-        self.pulse.beat(now)
+        self.session_age.beat(now)
 
     async def _renew(self, run: Run) -> None:
         with failpoint("renew_lease"):

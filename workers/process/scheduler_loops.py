@@ -18,12 +18,12 @@ from models.schema.migrate import check
 from models.schema.server import notify_queue, server_time
 from workers.gate.rules import stops_of
 from workers.operations.checks.notifications import FULL_FRACTION
-from workers.operations.schedule import clockwork
+from workers.operations.schedule import periodic_engine
 from workers.operations.taking_over import adoption_terms
 from workers.outcome import outcome_of
 from workers.process.compose import migration_engine
-from workers.process.pulse import BEAT_S, RECONNECT_S, Pulse
 from workers.process.runtime import Runtime
+from workers.process.session_age import BEAT_S, RECONNECT_S, SessionAge
 
 log = structlog.get_logger(__name__)
 
@@ -47,8 +47,8 @@ class Scheduler:
             InvalidInputError: the settings name a schedule or a retention policy that can't be.
         """
         self._runtime = runtime
-        self._clockwork = clockwork(runtime)
-        self._pulse = Pulse(runtime.settings.lease_s)
+        self._periodic_engine = periodic_engine(runtime)
+        self._session_age = SessionAge(runtime.settings.lease_s)
 
     def loops(self) -> tuple[Loop, ...]:
         """Return every pass, by name."""
@@ -60,7 +60,7 @@ class Scheduler:
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
             Loop("database", 60.0, self.look_at_database),
-            Loop("ticks", self._runtime.settings.poll_s, self._clockwork.run_once),
+            Loop("ticks", self._runtime.settings.poll_s, self._periodic_engine.run_once),
             Loop("session", RECONNECT_S, self.beat),
             Loop("listen", 1.0, self.listen),
         )
@@ -84,8 +84,10 @@ class Scheduler:
 
     async def rescue(self) -> int:
         """Make due again what dead workers held; return how many claims were taken from them."""
-        pulse = self._pulse
-        rescued = await rescue_lost_claims(self._runtime.database, pulse.rescue_not_after(), pulse.settled_at())
+        session_age = self._session_age
+        rescued = await rescue_lost_claims(
+            self._runtime.database, session_age.rescue_not_after(), session_age.settled_at()
+        )
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         return rescued.requeued + rescued.ended
@@ -146,12 +148,12 @@ class Scheduler:
         """
         try:
             while True:
-                self._pulse.beat(await self._runtime.database.run(server_time))
+                self._session_age.beat(await self._runtime.database.run(server_time))
                 await asyncio.sleep(BEAT_S)
         except DATABASE_ERRORS as error:
             log.debug("beat_failed", error=str(error))
         finally:
-            self._pulse.break_off()
+            self._session_age.break_off()
 
     async def listen(self) -> None:
         """Wake workers for what producers notify, as soon as they commit; until the connection is lost."""

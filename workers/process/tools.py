@@ -34,7 +34,7 @@ class Tools:
         gate: between running jobs and the providers.
         fetcher: of pictures by URL.
         models: which model may be asked for what.
-        engine: names what makes pictures here: a result is reused only for the same.
+        provider_identity: names the configured providers and models; a result is reused only under the same.
     """
 
     pixels: PixelPool
@@ -44,7 +44,7 @@ class Tools:
     gate: Gate
     fetcher: PictureFetcher
     models: ModelCatalogue
-    engine: str
+    provider_identity: str
 
 
 def make_pixels() -> PixelPool:
@@ -80,5 +80,5 @@ async def open_tools(settings: Settings, database: Database) -> AsyncIterator[To
             gate=Gate(database, providers, LocalProvider(pixels, limits), settings),
             fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
             models=ModelCatalogue(model_terms(settings)),
-            engine=" ".join(f"{one.name} {one.identity}" for one in providers),
+            provider_identity=" ".join(f"{one.name} {one.identity}" for one in providers),
         )

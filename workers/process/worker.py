@@ -133,7 +133,7 @@ class WorkerProcess:
             worker_id,
             runner.run_job,
             lanes=self._lanes,
-            pulse=lambda: lease.pulse,
+            session_age=lambda: lease.session_age,
             is_shut=tools.gate.is_shut,
             after_job=self._recycle_if_due,
         )
@@ -205,7 +205,7 @@ def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
         answer_limits=tools.answer_limits,
         mask=mask,
         fetcher=tools.fetcher,
-        maker=tools.engine,
+        provider_identity=tools.provider_identity,
         reuses_results=settings.reuse_results,
         check_job=tools.gate.require_makeable,
         models=tools.models,

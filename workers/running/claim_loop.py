@@ -24,7 +24,7 @@ from pipelines.job_types import stage_deadlines
 from pipelines.settings import Settings
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
 from workers.outcome import outcome_of
-from workers.process.pulse import Pulse
+from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.job import Ending, RunningJob
 
@@ -58,7 +58,7 @@ class ClaimLoop:
         run_job: Callable[[RunningJob], Coroutine[None, None, None]],
         *,
         lanes: Lanes,
-        pulse: Callable[[], Pulse],
+        session_age: Callable[[], SessionAge],
         is_shut: Callable[[], Awaitable[bool]] | None = None,
         after_job: Callable[[], None] | None = None,
     ) -> None:
@@ -70,7 +70,7 @@ class ClaimLoop:
             worker_id: who claims.
             run_job: runs one claim to its recorded end; never raises but for a bug.
             lanes: told whether one is free.
-            pulse: how long this process's session has lasted.
+            session_age: how long this process's session has lasted.
             is_shut: says whether no provider may be called now: then nothing is claimed.
             after_job: called when the run of a job is over.
         """
@@ -80,7 +80,7 @@ class ClaimLoop:
         self._database = database
         self._worker_id = worker_id
         self._run_job = run_job
-        self._pulse = pulse
+        self._session_age = session_age
         self._is_shut = is_shut
         self._after_job = after_job
         self._running: dict[UUID, RunningJob] = {}
@@ -212,8 +212,8 @@ class ClaimLoop:
 
     async def _look_around(self) -> None:
         """Do what any idle process does once a second, so that no other process is needed for it."""
-        pulse = self._pulse()
-        rescued = await rescue_lost_claims(self._database, pulse.rescue_not_after(), pulse.settled_at())
+        session_age = self._session_age()
+        rescued = await rescue_lost_claims(self._database, session_age.rescue_not_after(), session_age.settled_at())
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         await self._database.commit("wake", wake_due)

@@ -59,7 +59,7 @@ class StageRunner:
         answer_limits: DecodeLimits | None = None,
         mask: SecretMask,
         fetcher: PictureFetcher | None = None,
-        maker: str = "",
+        provider_identity: str = "",
         reuses_results: bool = False,
         check_job: Callable[[Job], None] | None = None,
         models: ModelCatalogue | None = None,
@@ -74,7 +74,7 @@ class StageRunner:
         self._answer_limits = answer_limits or limits
         self._mask = mask
         self._fetcher = fetcher or PictureFetcher()
-        self._maker = maker
+        self._provider_identity = provider_identity
         self._inputs = ByteBudget(INPUT_BYTES)
         self._pictures = StoredPictures(database, storage)
         self._preparation = Preparation(database, deadlines_s, check_job=check_job, models=models)
@@ -139,7 +139,7 @@ class StageRunner:
             limits=self._limits,
             answer_limits=self._answer_limits,
             fetcher=self._fetcher,
-            maker=self._maker,
+            provider_identity=self._provider_identity,
             inputs=self._inputs,
             find_same=partial(self._pictures.same, claim) if is_reusing else None,
         )

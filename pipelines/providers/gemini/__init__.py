@@ -1,1 +1,1 @@
-"""Gemini over its REST API."""
+"""The provider Gemini, called by its REST API."""

@@ -1,4 +1,4 @@
-"""What Gemini answered, taken for a stranger's: the right picture of several, an analysis that keeps to the schema."""
+"""Parsing of Gemini's answers, which are untrusted: choosing the right picture, and checking an analysis's schema."""
 
 import json
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from pipelines.providers.remote import Reply
 NAME = GEMINI.name
 
 MAX_ANALYSIS_CHARS = 100_000
-"""An honest analysis has a few hundred."""
+"""Longest text that is parsed as an analysis; a correct one has a few hundred characters."""
 
 
 def read_answer(reply: Reply, model: str = "") -> GenerateContentResponse:
-    """Read an answer whose status says that all is well; an error in its body is the error that it is.
+    """Parse an answer whose status says success. If its body contains an error, raise that error.
 
     Raises:
-        StageError: as `refusal`, of an error that the body tells; nothing is paid for it.
-        BrokenAnswerError: it isn't whole, or no answer of Gemini's at all.
+        StageError: as `refusal` translates an error in the body; nothing is paid for it.
+        BrokenAnswerError: the answer is incomplete, or isn't one of Gemini's.
     """
     documents = documents_of(reply.body)
     reader = Reader()
@@ -39,15 +39,15 @@ def read_answer(reply: Reply, model: str = "") -> GenerateContentResponse:
 
 
 def picture_of(response: GenerateContentResponse) -> bytes:
-    """Return the picture of an answer: the last that isn't a thought; if all are thoughts, the last.
+    """Return the picture of an answer: the last one that isn't a thought; if all are thoughts, the last one.
 
-    Every candidate is looked at but those that ended by policy, and a picture that can't be decoded gives way to the
-    next one.
+    Every candidate is looked at, except those that ended by policy. If a picture can't be decoded, the next one is
+    taken.
 
     Raises:
         PolicyRefusedError: there is none, by policy.
         BrokenAnswerError: there is none, or it isn't base64.
-        RequestRejectedError: the model doesn't take this prompt.
+        RequestRejectedError: the model doesn't accept this prompt.
     """
     if response.block_reason in POLICY_REASONS and (refused := policy_refusal(response)):
         raise refused
@@ -65,18 +65,18 @@ def picture_of(response: GenerateContentResponse) -> bytes:
 
 
 def _pictures(response: GenerateContentResponse) -> Iterator[Part]:
-    """Yield the pictures, the best first: of each candidate the last that is no thought, then all that is left."""
+    """Yield the pictures, the best first: of each candidate the last that is no thought, then all others."""
     for is_thought in (False, True):
         for candidate in _allowed(response):
             yield from (part for part in reversed(candidate.parts) if part.picture and part.is_thought is is_thought)
 
 
 def analysis_of(response: GenerateContentResponse, model: str) -> Analysis:
-    """Return the analysis of an answer: of the first candidate that has one.
+    """Return the analysis of an answer, from the first candidate that has one.
 
     Raises:
         PolicyRefusedError: there is none, by policy.
-        BrokenAnswerError: there is none that keeps to the schema.
+        BrokenAnswerError: there is none that fits the schema.
     """
     if response.block_reason in POLICY_REASONS and (refused := policy_refusal(response)):
         raise refused
@@ -122,7 +122,7 @@ _WORDS_INSIDE = {"defects": "colorCastType", "cropping": "cropReason"}
 
 
 def _with_readable_words(value: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Leave out the words of an analysis that are none: they are for people, and its findings are what counts."""
+    """Drop the texts of an analysis that aren't text: they are only for people, and the findings are still usable."""
     readable = {
         name: one
         for name, one in value.items()
@@ -140,7 +140,7 @@ def _no_analysis(what: str, text: str) -> StageError:
 
 
 def _unfenced(text: str) -> str:
-    """Take the fence off that models without a schema put around JSON."""
+    """Remove the code fence that models without a schema put around JSON."""
     if text.startswith("```") and text.endswith("```"):
         return text[3:-3].removeprefix("json").strip()
     return text

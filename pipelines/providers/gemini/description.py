@@ -1,4 +1,4 @@
-"""Gemini: its settings, its prices, and when its day of quota begins."""
+"""Description of the provider Gemini: its settings, its prices, and when its day of quota begins."""
 
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ from pipelines.providers.description import ProviderDescription
 
 
 class GeminiSettings(ProviderSettings):
-    """How the Gemini REST API is asked."""
+    """Settings of calls to the Gemini REST API."""
 
     gemini_api_key: SecretStr | None = contract_field(
         "GEMINI_API_KEY", None, "Key of the Gemini REST API; sent in a header only"
@@ -43,7 +43,7 @@ GEMINI: Final = ProviderDescription(
     analyzes=True,
     model_settings={"generate": "gemini_image_model", "analyze": "gemini_analysis_model"},
     prefixes=("gemini-",),  # as of 2026-11-20
-    prices={  # copied from Google's price page by others, dated 2026-10-08
+    prices={  # dated 2026-10-08, from secondary sources that quote Google's price page
         "gemini-nano-banana-2.1/1K": 0.0336,
         "gemini-nano-banana-2.1/2K": 0.0504,
         "gemini-nano-banana-2.1/4K": 0.1134,
@@ -67,5 +67,5 @@ GEMINI: Final = ProviderDescription(
         "gemini-3.5-flash-lite/in": 0.3,
         "gemini-3.5-flash-lite/out": 2.5,
     },
-    quota_zone="America/Los_Angeles",  # midnight Pacific, read 2026-11-20
+    quota_zone="America/Los_Angeles",  # the day begins at midnight Pacific time, read 2026-11-20
 )

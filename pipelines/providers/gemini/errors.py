@@ -1,4 +1,4 @@
-"""What Gemini's refusals mean, by value: status, reason of an end, reason of a block -> our own errors.
+"""Translation of Gemini's errors into ours, by status, finish reason or block reason.
 
 Source: the API's error model (google.rpc.Status), google-genai 3.4.0's enums, public reports; read 2026-11-20.
 """
@@ -37,13 +37,13 @@ from pipelines.providers.waits import (
 )
 
 QUOTA_ZONE = "America/Los_Angeles"
-"""A day of Gemini's quota begins at midnight there."""
+"""Time zone at whose midnight a day of Gemini's quota begins."""
 
 POLICY_REASONS = frozenset(
     {"SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"}
     | {"PUP_LIMITED_DISABLED", "MODEL_ARMOR", "JAILBREAK", "ESCALATION"}
 )
-"""Ends that no second try changes."""
+"""Finish reasons that another try doesn't change."""
 
 RECITATION_REASONS = frozenset({"RECITATION", "IMAGE_RECITATION"})
 
@@ -51,13 +51,13 @@ _NAME = re.compile(r"[A-Z][A-Z_]{0,39}")
 
 
 def refusal(reply: Reply, model: str, *, error: SaidError | None = None, now: datetime | None = None) -> StageError:
-    """Translate an answer that is an error: by its status, or where that is 200 by what the error says it is.
+    """Translate an error answer, by its status; if that is 200, by the error in its body.
 
     Args:
-        reply: as it came.
-        model: that was asked.
-        error: that its body tells, where the caller has read it.
-        now: aware; the present moment if None.
+        reply: the answer.
+        model: the model that was asked.
+        error: the error in the answer's body, if the caller has parsed it.
+        now: an aware time; None for the present.
     """
     error = error or error_in(documents_of(reply.body)) or SaidError()
     status = (error.http_status or UNNAMED_STATUS) if reply.is_success else reply.status
@@ -121,7 +121,7 @@ def _bad_request(error: SaidError, where: str, evidence: str) -> StageError:
 
 
 def retry_after(error: SaidError, told: timedelta | None, now: datetime) -> timedelta:
-    """Return how long a 429 asks to be left alone: what it says, or for a day's quota until midnight of its zone."""
+    """Return how long to wait after a 429: as the answer says, or for a day's quota until midnight of its zone."""
     wait = DEFAULT_RETRY_AFTER if told is None else told
     violations = error.detail("QuotaFailure").get("violations")
     if any(map(_is_over_for_today, violations if isinstance(violations, list) else [])):
@@ -132,15 +132,15 @@ def retry_after(error: SaidError, told: timedelta | None, now: datetime) -> time
 
 
 def _is_over_for_today(violation: object) -> bool:
-    """Say whether a quota is spent until its day is over: a day's, or one of nothing (image models, free of charge)."""
+    """Say whether a quota is spent until the end of its day: a daily quota, or the free tier's quota of zero."""
     if not isinstance(violation, dict):
         return False
     quota_id, value = str(violation.get("quotaId", "")), str(violation.get("quotaValue", "0"))
-    return "PerDay" in quota_id or ("FreeTier" in quota_id and value == "0")  # JSON of int64 leaves a zero out
+    return "PerDay" in quota_id or ("FreeTier" in quota_id and value == "0")  # JSON of an int64 omits a zero
 
 
 def change_after(response: GenerateContentResponse) -> Change:
-    """Say what to ask differently, once, after an answer that holds nothing usable."""
+    """Say how to change the request, once, after an answer without usable content."""
     reason = response.candidate.finish_reason
     if reason in RECITATION_REASONS:
         return Change(seed=random.getrandbits(31))  # not a secret
@@ -152,7 +152,7 @@ def change_after(response: GenerateContentResponse) -> Change:
 
 
 def recited_again(response: GenerateContentResponse) -> PolicyRefusedError | None:
-    """Return the refusal that a second recitation is, if it is one: no third seed helps."""
+    """Return the policy refusal if a second answer is again a recitation; no third seed would help."""
     category = _name(response.candidate.finish_reason)
     if category not in RECITATION_REASONS:
         return None
@@ -164,7 +164,7 @@ def recited_again(response: GenerateContentResponse) -> PolicyRefusedError | Non
 
 
 def no_picture(response: GenerateContentResponse) -> StageError:
-    """Say what an answer without a picture means."""
+    """Return the error that an answer without a picture means."""
     if refused := policy_refusal(response):
         return refused
     reason = _name(response.candidate.finish_reason)
@@ -178,7 +178,7 @@ def no_picture(response: GenerateContentResponse) -> StageError:
 
 
 def policy_refusal(response: GenerateContentResponse) -> PolicyRefusedError | None:
-    """Return the refusal by policy that an answer holds, if it does; an unknown block is one, too."""
+    """Return the policy refusal that an answer contains, if any; an unknown block reason counts as one."""
     if response.block_reason:
         category = _name(response.block_reason)
         return PolicyRefusedError(f"gemini refused the request by policy: {category}", category=category)
@@ -193,5 +193,5 @@ def policy_refusal(response: GenerateContentResponse) -> PolicyRefusedError | No
 
 
 def _name(reason: str | None) -> str:
-    """Return a reason as a word that may stand in a row: new ones appear, and a stranger wrote them."""
+    """Return a reason as a word that is safe in a row: new ones appear, and the text comes from outside."""
     return reason if reason and _NAME.fullmatch(reason) else "UNKNOWN" if reason else "MISSING"

@@ -1,4 +1,4 @@
-"""Gemini as a provider: vision analysis with a response schema, pictures from pictures and from words."""
+"""The provider Gemini: analyses with a response schema, pictures from pictures and from words."""
 
 import json
 from collections.abc import Sequence
@@ -47,21 +47,21 @@ from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
 
 MAX_REQUEST_BYTES = 20_000_000
-"""Of a whole request with its pictures inside; Google's pages, read 2026-11."""
+"""Largest request, pictures included, in bytes; Google's documentation, read 2026-11."""
 
 ANALYSIS_TEMPERATURE = 0.1
 GENERATION_TEMPERATURE = 1.0
-"""The service's own default for image models; sent, so that the row can say it."""
+"""The service's own default for image models; it is sent, so that the row can name it."""
 
 _PROMPT_UNITS = 1_500
-"""A picture and our words, for the price of an analysis before it is made."""
+"""Units of a picture and our words, to estimate the price of an analysis before it is made."""
 
 
 class GeminiProvider:
-    """Speaks the Gemini REST API. One per process: it owns the connections."""
+    """Provider that calls the Gemini REST API. One per process: it owns the HTTP connections."""
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
-        """Keep what calls need; without a key every quote says so. The caller owns the pool."""
+        """Store what calls need; without a key every quote raises an error. The caller owns the pool."""
         self._settings = own = settings.of(GeminiSettings)
         self._pixels = pixels
         self._limits = limits
@@ -88,7 +88,7 @@ class GeminiProvider:
 
     @property
     def identity(self) -> str:
-        """Return the model that draws unless a pipeline names one."""
+        """Return the model that makes pictures unless a pipeline names one."""
         return self._settings.gemini_image_model
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:
@@ -118,7 +118,7 @@ class GeminiProvider:
         return Quote(model, self._prices.image_usd(model, long_side_px), images=1)
 
     async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
-        """Make ready to ask what is in a picture and what is wrong with it.
+        """Prepare the call that asks what is in a picture and what is wrong with it.
 
         Raises:
             StageError: see `pipelines.providers.gemini.errors`.
@@ -128,7 +128,7 @@ class GeminiProvider:
     async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> PreparedCall[EncodedImage]:
-        """Make ready to ask for a picture of pictures, the main one first, with margins to the nearest ratio.
+        """Prepare the call that makes a picture from pictures, the main one first, with margins to the nearest ratio.
 
         Raises:
             StageError: see `pipelines.providers.gemini.errors`.
@@ -142,7 +142,7 @@ class GeminiProvider:
     async def _analysis(
         self, image: EncodedImage, options: AnalysisOptions, change: Change | None
     ) -> PreparedCall[Analysis]:
-        """Prepare an analysis; `change` is None the first time, and there is no third."""
+        """Prepare an analysis; `change` is None for the first call, and no third call is made."""
         model = self.quote_analysis(options).model
         picture = await self._outgoing(image, change or FIRST)
         temperature = ANALYSIS_TEMPERATURE if options.temperature is None else options.temperature
@@ -154,7 +154,7 @@ class GeminiProvider:
             except RequestTooLargeError as error:
                 error.again = None if change else partial(self._analysis, image, options, SMALLER)
                 raise
-            except BrokenAnswerError as error:  # a proxy's page, half an answer
+            except BrokenAnswerError as error:  # such as a proxy's page, or half an answer
                 error.again = None if change else partial(self._analysis, image, options, FIRST)
                 raise
             usage = self._usage(model, response.usage, images=0)
@@ -176,7 +176,7 @@ class GeminiProvider:
         aspect: float | None,
         change: Change | None,
     ) -> PreparedCall[EncodedImage]:
-        """Prepare a generation; `change` is None the first time, and there is no third."""
+        """Prepare a generation; `change` is None for the first call, and no third call is made."""
         model = self.quote_generation(prompt, long_side_px).model
         ratios, sizes = ratios_of(model), self._prices.sizes(model)
         pictures = [
@@ -191,7 +191,7 @@ class GeminiProvider:
             prompt.text,
             [picture.data for picture in pictures],
             ratio=ratio,
-            size=size if len(sizes) > 1 else None,  # one size takes no name
+            size=size if len(sizes) > 1 else None,  # a model with one size doesn't accept its name
             temperature=temperature,
             change=change or FIRST,
         )
@@ -227,7 +227,7 @@ class GeminiProvider:
         """Ask for each configured model by its name.
 
         Raises:
-            ProviderNotConfiguredError: there is no such model (any more), it has no price, or the key isn't accepted.
+            ProviderNotConfiguredError: the model doesn't exist (any more), it has no price, or the key isn't accepted.
         """
         caller = self._require_key()
         for model in dict.fromkeys((self._settings.gemini_image_model, self._settings.gemini_analysis_model)):
@@ -286,10 +286,10 @@ class GeminiProvider:
             raise
 
     def _usage(self, model: str, used: UsageMetadata | None, *, images: int) -> Usage:
-        """Return what a call used; where it doesn't say all of it, the cost is left to the table of prices."""
+        """Return what a call used; if the answer doesn't say all of it, the cost is taken from the table of prices."""
         if used is None or (images and not used.candidates):
             return Usage(images=images or None)
-        drawn = used.candidates if images else 0  # an image model that doesn't tell them apart draws
+        drawn = used.candidates if images else 0  # an image model that reports one sum counts it for pictures
         if used.drawn is not None:
             drawn = min(used.candidates, used.drawn)
         if images and not drawn:

@@ -1,4 +1,4 @@
-"""What is sent to Gemini: plain JSON values.
+"""Requests to Gemini, as plain JSON values.
 
 Source: requests of google-genai 3.4.0 recorded on loopback, 2026-11-20.
 """
@@ -14,16 +14,16 @@ RATIOS = {
     name: int(name.split(":")[0]) / int(name.split(":")[1])
     for name in ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 }
-"""Width / height of what every image model makes, by `aspectRatio`; google-genai 3.4.0, imageresponseformat.py."""
+"""Width / height that every image model makes, by `aspectRatio`; google-genai 3.4.0, imageresponseformat.py."""
 
 WIDE_RATIOS = RATIOS | {"1:4": 1 / 4, "4:1": 4.0, "1:8": 1 / 8, "8:1": 8.0}
-"""What gemini-nano-banana-2.1 and gemini-3.1-flash-image make besides; same source."""
+"""The same for gemini-nano-banana-2.1 and gemini-3.1-flash-image, which make more ratios; same source."""
 
 WIDE_MODELS = ("gemini-nano-banana-2.1", "gemini-3.1-flash-image")
 
 MAX_ANALYSIS_UNITS = 2048
 MORE_ANALYSIS_UNITS = 8192
-"""For the one that was cut off."""
+"""Output limit of the second call, after an answer that was cut off at the first limit."""
 
 FIRMLY = "Answer with the finished picture only, without any words."
 
@@ -40,7 +40,7 @@ _BOOLEAN, _NUMBER, _STRING = {"type": "BOOLEAN"}, {"type": "NUMBER"}, {"type": "
 
 
 def _object(**properties: Any) -> dict[str, Any]:
-    """Describe an object all of whose properties are required, in this order: it matters to the model."""
+    """Return the schema of an object with these properties, all required; their order matters to the model."""
     names = list(properties)
     return {"type": "OBJECT", "properties": properties, "required": names, "propertyOrdering": names}
 
@@ -65,7 +65,7 @@ SCHEMA = _object(
         cropReason=_STRING | {"nullable": True},
     ),
 )
-"""`analysisResult` as Gemini's subset of OpenAPI writes it."""
+"""The schema of `analysisResult` in Gemini's subset of OpenAPI."""
 
 
 def ratios_of(model: str) -> dict[str, float]:
@@ -75,7 +75,7 @@ def ratios_of(model: str) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is asked differently the second time; pictures with a long side of at most `max_side_px` pixels."""
+    """How the second call differs from the first; `max_side_px` is the longest side of the pictures that are sent."""
 
     seed: int | None = None
     continuation_token: str | None = None
@@ -112,7 +112,7 @@ def generation_request(
     temperature: float,
     change: Change = FIRST,
 ) -> dict[str, Any]:
-    """Build the request for a picture of a prompt and of JPEGs; `size` None leaves it to a model that has only one."""
+    """Build the request for a picture from a prompt and JPEGs; `size` is None for a model that has only one."""
     image = {"aspectRatio": ratio} | ({"imageSize": size} if size else {})
     words = f"{text}\n\n{FIRMLY}" if change.is_firm else text
     request: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Gemini's answers as far as we read them. Everything is optional, nothing is believed, and the rest is left out.
+"""The parts of Gemini's answers that we read. Everything is optional and untrusted, and other parts are ignored.
 
 Source: Google's own client (google-genai 3.4.0) recorded on loopback, and public reports, read 2026-11-20.
 """
@@ -12,9 +12,9 @@ from pipelines.providers.reading import Reader, mappings_in
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of an answer; `is_thought` marks what the model drew or wrote on its way.
+    """One part of an answer; `is_thought` marks an intermediate picture or text of the model.
 
-    `picture` is base64 as it came, its declared type is not looked at; `link` names a file that we can't read.
+    `picture` is base64 as it came, and its declared type is ignored; `link` names a file that we can't read.
     """
 
     text: str | None = None
@@ -25,7 +25,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One answer, and why it ended there; a blocked one has no parts."""
+    """One candidate of an answer, and its finish reason; a blocked one has no parts."""
 
     parts: Sequence[Part] = ()
     finish_reason: str | None = None
@@ -35,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class UsageMetadata:
-    """What a call used, in Google's tokens; `drawn` are those of pictures, None where nobody tells them apart."""
+    """What a call used, in Google's tokens; `drawn` are those of pictures, None if the answer doesn't separate them."""
 
     prompt: int
     candidates: int
@@ -45,7 +45,7 @@ class UsageMetadata:
 
 @dataclass(frozen=True, slots=True)
 class GenerateContentResponse:
-    """A whole answer with status 200."""
+    """A complete answer with status 200."""
 
     candidates: Sequence[Candidate] = ()
     block_reason: str | None = None
@@ -53,7 +53,7 @@ class GenerateContentResponse:
 
     @property
     def candidate(self) -> Candidate:
-        """The first candidate that says why it ended; else the first, or an empty one if there is none."""
+        """The first candidate with a finish reason; else the first candidate, or an empty one if there is none."""
         said = (one for one in self.candidates if one.finish_reason)
         return next(said, self.candidates[0] if self.candidates else Candidate())
 
@@ -64,10 +64,10 @@ class GenerateContentResponse:
 
 
 def response_of(documents: Sequence[Mapping[str, Any]], reader: Reader) -> GenerateContentResponse:
-    """Read an answer out of the objects of its body: one, or several where a proxy streams."""
+    """Read an answer from the JSON objects of its body: one, or several if a proxy streams them."""
     candidates: list[Candidate] = []
     block_reason, usage = None, None
-    for document in (one for one in mappings_in(list(documents)) if _NAMES & one.keys()):  # also in an object around
+    for document in (one for one in mappings_in(list(documents)) if _NAMES & one.keys()):  # also in an outer object
         candidates += [_candidate(one, reader) for one in reader.mappings(document.get("candidates"), "candidates")]
         feedback = reader.mapping(_either(document, "promptFeedback"), "promptFeedback")
         block_reason = reader.text(_either(feedback, "blockReason"), "promptFeedback.blockReason") or block_reason
@@ -95,7 +95,7 @@ def _candidate(value: Mapping[str, Any], reader: Reader) -> Candidate:
 
 
 def _pictures_in(value: Any, name: str, reader: Reader) -> list[Part]:
-    """Return the parts with a picture, however they are wrapped: nobody has told of every way."""
+    """Return the parts with a picture, in whatever way they are wrapped: not all ways are documented."""
     found = [_part(one, reader) for one in mappings_in(value) if _either(one, "inlineData")]
     pictures = [part for part in found if part.picture]
     if pictures:
@@ -104,7 +104,7 @@ def _pictures_in(value: Any, name: str, reader: Reader) -> list[Part]:
 
 
 def _parts(content: Any, reader: Reader) -> Iterator[Mapping[str, Any]]:
-    """Yield the parts of a content; of each where they stand in a list, and those that stand there themselves."""
+    """Yield the parts of a content, whether it holds them in a list or directly."""
     if isinstance(content, list):
         reader.note("content")
     for one in content if isinstance(content, list) else [content]:
@@ -117,7 +117,7 @@ def _parts(content: Any, reader: Reader) -> Iterator[Mapping[str, Any]]:
 
 def _part(value: Mapping[str, Any], reader: Reader) -> Part:
     inline = _either(value, "inlineData")
-    if isinstance(inline, str):  # a data URI where the object should be
+    if isinstance(inline, str):  # a data URI in place of the object
         reader.note("inlineData")
         inline = {"data": inline}
     elif isinstance(inline, list):
@@ -133,7 +133,7 @@ def _part(value: Mapping[str, Any], reader: Reader) -> Part:
 
 
 def _usage(value: Mapping[str, Any], reader: Reader) -> UsageMetadata | None:
-    """Return what was used if all of it can be read: half a count is a wrong price, and the table has the right one."""
+    """Return what was used if all of it can be read; otherwise None, since the price table is better than a part."""
     names = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
     counts = [_either(value, name) for name in names]
     units = [reader.units(count, f"usageMetadata.{name}") for count, name in zip(counts, names, strict=True)]
@@ -150,7 +150,7 @@ def _usage(value: Mapping[str, Any], reader: Reader) -> UsageMetadata | None:
 
 
 def _either(value: Mapping[str, Any], name: str) -> Any:
-    """Return a field by its name in camelCase or in snake_case: proto JSON takes both, and servers answer in both."""
+    """Return a field by its name in camelCase or in snake_case: proto JSON accepts both, and servers use both."""
     if value.get(name) is not None:
         return value[name]
     return value.get("".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name))

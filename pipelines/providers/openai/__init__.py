@@ -1,1 +1,1 @@
-"""An OpenAI-compatible images API."""
+"""The provider openai, called by an OpenAI-compatible images API."""

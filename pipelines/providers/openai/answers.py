@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible images API answered: its picture in base64 or by a link, and what it says that it used."""
+"""Parsing of an OpenAI-compatible images API's answers: a picture in base64 or by a link, and what the call used."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ NAME = OPENAI.name
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One answer: `data` is its picture, or `link` says where that lies; units are None where they can't be read."""
+    """One answer: `data` is its picture, or `link` the picture's URL; units are None where they can't be read."""
 
     data: bytes | None = field(default=None, repr=False)
     link: str | None = None
@@ -25,11 +25,11 @@ class Drawn:
 
 
 def read_answer(reply: Reply) -> Drawn:
-    """Read an answer whose status says that all is well; an error in its body is the error that it is.
+    """Parse an answer whose status says success. If its body contains an error, raise that error.
 
     Raises:
-        StageError: as `refusal`, of an error that the body tells; nothing is paid for it.
-        BrokenAnswerError: it holds no picture, or none that can be decoded.
+        StageError: as `refusal` translates an error in the body; nothing is paid for it.
+        BrokenAnswerError: it contains no picture, or none that can be decoded.
     """
     documents = documents_of(reply.body)
     texts = [one["b64_json"] for one in mappings_in(documents) if _is_text(one.get("b64_json"))]
@@ -57,7 +57,7 @@ def read_answer(reply: Reply) -> Drawn:
 
 
 def _entries(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the objects inside of `data`, whatever stands around them."""
+    """Return the objects in `data`, whatever surrounds them."""
     return [one for document in documents for one in mappings_in(document.get("data"))]
 
 
@@ -65,14 +65,14 @@ _URL = re.compile(r"\s*(?:https?:|data:)", re.IGNORECASE)
 
 
 def _bare_texts(documents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the texts that stand in the place of the objects that tell base64 and link."""
+    """Return the texts that stand in place of the objects with base64 and link."""
     places = [document.get(name) for document in documents for name in ("data", "images")]
     every = [one for place in places for one in (place if isinstance(place, list) else [place])]
     return [one for one in every if isinstance(one, str) and one.strip()]
 
 
 def _used(documents: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[int | None, int | None]:
-    """Return the units of input and output; both None where one of them can't be read, or nothing came out."""
+    """Return the units of input and output; both None if one of them can't be read, or the output is zero."""
     for document in documents:
         usage = reader.mapping(document.get("usage"), "usage")
         sent = reader.units(usage.get("input_tokens"), "usage.input_tokens")

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible images API: its settings and its prices."""
+"""Description of the provider openai, an OpenAI-compatible images API: its settings and its prices."""
 
 from typing import Final
 
@@ -10,11 +10,11 @@ from config.setting_types import BaseUrlText, ModelName
 from pipelines.providers.description import ProviderDescription
 
 MOST_SIDE_PX: Final = 1536
-"""The longest side that gpt-image-1 makes, by `size`."""
+"""The longest side that gpt-image-1 makes, by its parameter `size`."""
 
 
 class OpenAISettings(ProviderSettings):
-    """How an OpenAI-compatible images API is asked."""
+    """Settings of calls to an OpenAI-compatible images API."""
 
     openai_api_key: SecretStr | None = contract_field(
         "OPENAI_API_KEY", None, "Key of an OpenAI-compatible images API; sent in a header only"
@@ -34,7 +34,7 @@ OPENAI: Final = ProviderDescription(
     key="openai_api_key",
     model_settings={"generate": "openai_image_model"},
     prefixes=("gpt-image-", "dall-e-", "chatgpt-image-"),  # as of 2026-11-20
-    prices={  # its price page for gpt-image-1 at high quality, as announced in April 2025: check it before use
+    prices={  # OpenAI's price page for gpt-image-1 at high quality, as of April 2025: check them before use
         "gpt-image-1/1K": 0.25,
         "gpt-image-1/in": 10,
         "gpt-image-1/out": 40,

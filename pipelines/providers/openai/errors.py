@@ -1,4 +1,4 @@
-"""What refusals of an OpenAI-compatible images API mean, by value: status, code and type of the error -> ours.
+"""Translation of an OpenAI-compatible images API's errors into ours, by status, code and type.
 
 Source: OpenAI's API reference and error guide, public reports of compatible servers; read 2026-11.
 """
@@ -23,17 +23,20 @@ from pipelines.providers.waits import DEFAULT_RETRY_AFTER, QUOTA_SPENT_RETRY_AFT
 
 POLICY_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
 POLICY_TYPE = "image_generation_user_error"
-"""Of a refusal by the safety system; also of one without a code. With another code it is that."""
+"""Type of a refusal by the safety system.
+
+An error of this type counts as one even without a code; a code decides first.
+"""
 
 SPENT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
 def refusal(reply: Reply, *, error: SaidError | None = None) -> StageError:
-    """Translate an answer that is an error: by its status, or where that is 200 by what the error says it is.
+    """Translate an error answer, by its status; if that is 200, by the error in its body.
 
     Args:
-        reply: as it came.
-        error: that its body tells, where the caller has read it.
+        reply: the answer.
+        error: the error in the answer's body, if the caller has parsed it.
     """
     error = error or error_in(documents_of(reply.body)) or SaidError()
     status = (error.http_status or UNNAMED_STATUS) if reply.is_success else reply.status

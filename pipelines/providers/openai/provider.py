@@ -1,6 +1,6 @@
-"""An OpenAI-compatible images API as a provider: pictures from words and from pictures, no analysis.
+"""The provider openai: pictures from words and from pictures, by an OpenAI-compatible images API. It can't analyze.
 
-Source: OpenAI's API reference for /v1/images/generations and /v1/images/edits, as its public clients speak it.
+Source: OpenAI's API reference for /v1/images/generations and /v1/images/edits, as its public clients use it.
 """
 
 from collections.abc import Sequence
@@ -44,20 +44,20 @@ from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
 
 RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
-"""What gpt-image-1 makes, by `size`."""
+"""Width / height that gpt-image-1 makes, by its parameter `size`."""
 
 ONLY_BASE64 = "gpt-image"
-"""Models with this in their name answer in base64 and refuse to be asked for it; others answer with a link unasked."""
+"""Models with this in their name answer in base64 and refuse to be asked for it; others send a link unless asked."""
 
 LINK_COLUMN = "openai's link"
 LINK_TRIES, LINK_WAIT_S = 3, 1.0
 
 
 class OpenAIProvider:
-    """Speaks an OpenAI-compatible images API. One per process: it owns the connections."""
+    """Provider that calls an OpenAI-compatible images API. One per process: it owns the HTTP connections."""
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
-        """Keep what calls need; without a key every quote says so. The caller owns the pool."""
+        """Store what calls need; without a key every quote raises an error. The caller owns the pool."""
         self._settings = own = settings.of(OpenAISettings)
         self._models = ModelCatalogue(model_terms(settings))
         self._pixels = pixels
@@ -86,11 +86,11 @@ class OpenAIProvider:
 
     @property
     def identity(self) -> str:
-        """Return the model that draws unless a pipeline names one."""
+        """Return the model that makes pictures unless a pipeline names one."""
         return self._settings.openai_image_model
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - never can
-        """Refuse: the images API can't look at a picture.
+        """Refuse, because the images API can't analyze a picture.
 
         Raises:
             ProviderNotConfiguredError: always.
@@ -123,10 +123,10 @@ class OpenAIProvider:
     async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> PreparedCall[EncodedImage]:
-        """Make ready to ask for a picture; of pictures by `edits`, of words alone by `generations`.
+        """Prepare the call that asks for a picture: of pictures by `edits`, of words alone by `generations`.
 
         Raises:
-            StageError: the error of ours that the answer means.
+            StageError: our translation of an error answer.
         """
         model = self.quote_generation(prompt, long_side_px).model
         return await self._generation(prompt, images, long_side_px, aspect, asks_base64=ONLY_BASE64 not in model)
@@ -140,7 +140,7 @@ class OpenAIProvider:
         *,
         asks_base64: bool,
     ) -> PreparedCall[EncodedImage]:
-        """Prepare a generation; one that was refused for asking for base64 is prepared once more without."""
+        """Prepare a generation. If it is refused because it asks for base64, prepare it once more without."""
         model = self.quote_generation(prompt, long_side_px).model
         caller = self._require_key()
         pictures = [
@@ -181,7 +181,7 @@ class OpenAIProvider:
         """Ask for the configured model by its name.
 
         Raises:
-            ProviderNotConfiguredError: there is no such model, it has no price, or the key isn't accepted.
+            ProviderNotConfiguredError: the model doesn't exist, it has no price, or the key isn't accepted.
         """
         configured = self._settings.openai_image_model
         reply = await self._require_key().get(f"/v1/models/{configured}")
@@ -206,10 +206,10 @@ class OpenAIProvider:
         )
 
     def _read(self, caller: RemoteCaller, reply: Reply, model: str) -> Drawn:
-        """Read an answer; one that asks to be left alone is heard by every call of this process.
+        """Parse an answer. If it asks for a wait, every call of this process to the provider waits.
 
         Raises:
-            StageError: the error of ours that it means.
+            StageError: our translation of an error answer.
         """
         try:
             if not reply.is_success:
@@ -225,12 +225,12 @@ class OpenAIProvider:
             raise
 
     async def _picture(self, caller: RemoteCaller, drawn: Drawn) -> bytes:
-        """Return the picture of an answer, fetched where it holds a link; it is paid for whatever happens.
+        """Return the picture of an answer, fetched if it is a link; the call was paid for in any case.
 
-        A link to the server that was asked is followed there; any other one only to public addresses.
+        A link to the server that was asked is fetched there; any other one only from public addresses.
 
         Raises:
-            BrokenAnswerError: the link gives nothing.
+            BrokenAnswerError: the link leads to no picture.
         """
         if drawn.data is not None:
             return drawn.data
@@ -264,7 +264,7 @@ class OpenAIProvider:
         return reply.body
 
     def _usage(self, drawn: Drawn, model: str) -> Usage:
-        """Return what a call used; where it doesn't say all of it, the cost is left to the table of prices."""
+        """Return what a call used; if the answer doesn't say all of it, the cost is taken from the table of prices."""
         if drawn.input_units is None or drawn.output_units is None:
             return Usage(images=1)
         cost = self._prices.units_usd(model, prompt=drawn.input_units, image=drawn.output_units)
@@ -272,6 +272,6 @@ class OpenAIProvider:
 
 
 def _refuses_base64(reply: Reply) -> bool:
-    """Say whether a refusal names the parameter that asks for base64; some servers name it in the message alone."""
+    """Say whether a refusal names the parameter that asks for base64; some servers name it only in the message."""
     error = error_in(documents_of(reply.body))
     return error is not None and (error.param == "response_format" or "response_format" in error.message)

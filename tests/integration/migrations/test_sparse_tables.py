@@ -19,7 +19,7 @@ from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
 from tests.integration.migrations.foreign_tables import SCHEMA, foreign_ddl
 from workers.operations.schedule import require_allowed_policies
-from workers.periodic.engine import Clockwork
+from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks
 from workers.running.translation import build_job
 
@@ -48,7 +48,7 @@ async def run_every_task(database: Database, folder: Path) -> set[str]:
     """Run each periodic task once, with all that can be switched on; return those that had nothing to work on."""
     settings = Settings(subscriptions=True, regeneration="drip", drip_subscribers=True, usage_limits={"jobs": 1})
     await require_allowed_policies(database, settings)
-    clockwork = Clockwork(database, FileStorage(folder), settings, periodic_tasks(settings))
+    clockwork = PeriodicEngine(database, FileStorage(folder), settings, periodic_tasks(settings))
     now = await database.fetchval("SELECT clock_timestamp()")
     return {name for name in clockwork.tasks if not await clockwork.run_extra(name, now)}
 

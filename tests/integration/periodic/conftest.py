@@ -10,7 +10,7 @@ from models.database import Database
 from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
 from tests.builders import money_violations
-from workers.periodic.engine import Clockwork
+from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks
 
 
@@ -38,9 +38,9 @@ def storage(tmp_path: Path) -> FileStorage:
 def make_clockwork(database: Database, storage: FileStorage, clock: PlayedClock):
     """Make a process's clockwork, with settings by field name."""
 
-    def make(own_database: Database = database, **fields: object) -> Clockwork:
+    def make(own_database: Database = database, **fields: object) -> PeriodicEngine:
         settings = Settings(**fields)  # type: ignore[arg-type]
-        return Clockwork(own_database, storage, settings, periodic_tasks(settings), clock=clock)
+        return PeriodicEngine(own_database, storage, settings, periodic_tasks(settings), clock=clock)
 
     return make
 

@@ -22,7 +22,7 @@ async def main(url: str, folder: str) -> None:
     database = Database(parse_postgres_url(url), most_connections=3)
     await database.open()
     tasks = [task for task in periodic_tasks(settings) if task.name == "regenerate-tokens"]
-    clockwork = engine.Clockwork(database, FileStorage(Path(folder)), settings, tasks)
+    clockwork = engine.PeriodicEngine(database, FileStorage(Path(folder)), settings, tasks)
     while True:
         try:
             await clockwork.run_once()

@@ -15,7 +15,7 @@ from models.schema.migrate import upgrade
 from pipelines.settings import Settings
 from tests.builders import money_violations
 from workers.periodic import engine
-from workers.periodic.engine import Clockwork
+from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks
 from workers.services.instance import EmbeddedInstance
 
@@ -43,8 +43,8 @@ async def own_database(own_instance: EmbeddedInstance) -> AsyncIterator[Database
 
 
 @pytest.fixture
-def clockwork(own_database: Database, storage) -> Clockwork:
-    return Clockwork(own_database, storage, Settings(), periodic_tasks(Settings()))
+def clockwork(own_database: Database, storage) -> PeriodicEngine:
+    return PeriodicEngine(own_database, storage, Settings(), periodic_tasks(Settings()))
 
 
 async def kill_in_the_middle(

@@ -30,7 +30,7 @@ from tests.builders import (
 )
 from tests.contract.s3_servers import BUCKET, S3Server, moto_server
 from workers.objects import recorded_storage
-from workers.periodic.engine import Clockwork
+from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks
 from workers.periodic.tasks import collect_orphans
 
@@ -72,7 +72,7 @@ class Collector:
 
     def __init__(self, database, storage, **fields) -> None:
         settings = Settings(**fields)
-        self._clockwork = Clockwork(database, storage, settings, periodic_tasks(settings))
+        self._clockwork = PeriodicEngine(database, storage, settings, periodic_tasks(settings))
 
     async def run(self, at: datetime = NOW) -> dict[str, int]:
         return await self._clockwork.run_extra("collect-orphans", at)

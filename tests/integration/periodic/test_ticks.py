@@ -14,7 +14,7 @@ from config.postgres_url import parse_postgres_url
 from models.database import Database
 from tests.builders import make_user, money_violations
 from tests.integration.periodic.rows import set_last
-from workers.periodic.engine import Clockwork
+from workers.periodic.engine import PeriodicEngine
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -46,15 +46,15 @@ async def effects(database: Database) -> None:
 def process(database, storage, clock):
     """Make a scheduler process's clockwork for tasks of the test's own."""
 
-    def make(*tasks: Task, own_database: Database = database) -> Clockwork:
+    def make(*tasks: Task, own_database: Database = database) -> PeriodicEngine:
         from pipelines.settings import Settings  # noqa: PLC0415
 
-        return Clockwork(own_database, storage, Settings(), tasks, clock=clock)
+        return PeriodicEngine(own_database, storage, Settings(), tasks, clock=clock)
 
     return make
 
 
-async def begun(clockwork: Clockwork, clock) -> None:
+async def begun(clockwork: PeriodicEngine, clock) -> None:
     """Look for the first time, by which a schedule begins."""
     await clockwork.run_once()
     assert clock.now
@@ -236,7 +236,7 @@ async def test_hopeless_tick_is_over_and_the_next_one_runs(database, process, cl
 async def test_tick_keeps_to_its_budget_and_goes_on_later(database, storage, clock, effects):
     from pipelines.settings import Settings  # noqa: PLC0415
 
-    clockwork = Clockwork(database, storage, Settings(tick_budget_s=0.001), [counting_task(6)], clock=clock)
+    clockwork = PeriodicEngine(database, storage, Settings(tick_budget_s=0.001), [counting_task(6)], clock=clock)
     await begun(clockwork, clock)
     clock.now += timedelta(minutes=1)
 

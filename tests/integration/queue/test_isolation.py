@@ -13,7 +13,7 @@ from models.queue.claims import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from pipelines.settings import Settings
 from tests.builders import claim_jobs, make_image, make_user, make_worker, money_violations, new_id
-from workers.process.pulse import Pulse
+from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.claim_loop import ClaimLoop
 from workers.running.job import RunningJob
@@ -215,7 +215,7 @@ class AtOnce:
             worker_id,
             self._run,
             lanes=Lanes(),
-            pulse=lambda: Pulse(15),
+            session_age=lambda: SessionAge(15),
         )
 
     async def _run(self, job: RunningJob) -> None:

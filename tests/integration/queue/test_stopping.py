@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.settings import Settings
 from tests.builders import make_image, make_job, make_user, make_worker
-from workers.process.pulse import Pulse
+from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.claim_loop import ClaimLoop
 from workers.running.job import ToldToEndError
@@ -22,7 +22,9 @@ class Running:
         self.jobs = {}
         self._do = do
         settings = Settings(lanes=8, queues=["default"], poll_s=0.1)
-        self.loop = ClaimLoop(settings, database, worker_id, self._run, lanes=self.lanes, pulse=lambda: Pulse(15))
+        self.loop = ClaimLoop(
+            settings, database, worker_id, self._run, lanes=self.lanes, session_age=lambda: SessionAge(15)
+        )
 
     async def _run(self, job):
         self.jobs[job.claim.job_id] = job
@@ -112,6 +114,6 @@ async def test_when_the_grace_ends_a_picture_that_has_come_has_a_moment_more(beg
 
 def test_grace_of_a_loop_that_is_closed_can_be_ended(database_url):
     async def make():
-        return ClaimLoop(Settings(), None, None, None, lanes=Lanes(), pulse=lambda: Pulse(15))
+        return ClaimLoop(Settings(), None, None, None, lanes=Lanes(), session_age=lambda: SessionAge(15))
 
     asyncio.run(make()).end_grace(1)

@@ -30,7 +30,7 @@ from tests.builders import (
 )
 from tests.integration.refusals.rules import STATES, raise_states, run
 from tests.running import make_stages
-from workers.process.pulse import Pulse
+from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running import record as recording
 from workers.running.claim_loop import ClaimLoop
@@ -290,7 +290,7 @@ async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_r
             await holder.execute("SELECT FROM public.image_enhancement_jobs WHERE id = $1 FOR UPDATE", held)
         await run_job(job)
 
-    loop = ClaimLoop(Settings(lanes=1), database, worker, run_held, lanes=Lanes(), pulse=lambda: Pulse(5))
+    loop = ClaimLoop(Settings(lanes=1), database, worker, run_held, lanes=Lanes(), session_age=lambda: SessionAge(5))
     looking = asyncio.create_task(loop.run())
     try:
         async with holder.transaction():

@@ -21,7 +21,7 @@ SETTLING = timedelta(seconds=3)
 times a second, give up a try after 2 s, and renew first of all."""
 
 
-class Pulse:
+class SessionAge:
     """Beats once a second with the database's clock."""
 
     def __init__(self, lease_s: float) -> None:
