@@ -1,1 +1,1 @@
-"""Where rows meet pixels: runner, queue, scheduler, command line."""
+"""Processes, in which database rows and pictures meet: claim loop, gate, scheduler, operations, command line."""

@@ -1,32 +1,35 @@
-"""How densely jobs enter the queue, seen by one worker: then looking often costs less than being woken often."""
+"""The rate at which jobs enter the queue, as one worker sees it; above a limit, looking costs less than NOTIFY."""
 
 from collections import deque
 from typing import Final
 
 WINDOW_S: Final = 0.4
 DENSE_COUNT: Final = 9
-"""So many jobs within the window are dense: 22 a second. A NOTIFY costs its commit the lock that all of them share."""
+"""Jobs within the window from which on the rate counts as high: 22 a second.
+
+A NOTIFY makes commits wait for one lock.
+"""
 
 DENSE_LOOK_S: Final = 0.02
-"""How long a worker with free lanes waits between looks while jobs enter densely."""
+"""Seconds between the looks of a worker with free lanes while the rate is high."""
 
 
 class EntryRate:
-    """Compares how many jobs have ever entered, as of now, with what was seen a window ago."""
+    """Compares how many jobs have ever entered the queue with the number one window earlier."""
 
     def __init__(self) -> None:
-        """Begin without a memory."""
+        """Begin without an earlier number."""
         self._seen: deque[tuple[float, int]] = deque()
 
     def is_dense(self, now_s: float, entered: int) -> bool:
-        """Note how many have entered; say whether at least DENSE_COUNT of them may have within the last window.
+        """Note how many jobs have entered; say whether at least DENSE_COUNT may have entered within the last window.
 
-        What entered since the newest look that is a window old counts as entered within it: a worker that hasn't
-        looked for long looks often for one window, and then knows.
+        All jobs since the newest look that is at least a window old count as entered within it. A worker that
+        hasn't looked for long may therefore look often for one window, until it knows the rate.
 
         Args:
-            now_s: of a monotonic clock.
-            entered: how many jobs have ever entered, in the fleet.
+            now_s: time of a monotonic clock.
+            entered: how many jobs have ever entered, in all processes.
         """
         self._seen.append((now_s, entered))
         while len(self._seen) > 1 and self._seen[1][0] <= now_s - WINDOW_S:

@@ -1,4 +1,4 @@
-"""The entry point of a worker process: what dramatiq is given on its command line."""
+"""Entry point of a worker process: the module that dramatiq's command line names."""
 
 from workers.process.worker import main
 

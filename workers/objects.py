@@ -1,4 +1,4 @@
-"""Objects that Darkroom writes and removes: each is written down before it is put, and only such a one is removed."""
+"""Objects that Darkroom stores and removes: each is recorded before it is stored, and only such ones are removed."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pipelines.settings import Settings
 from pipelines.storage.storage import MAX_OBJECT_BYTES, ListedObject, ObjectHead, Storage
 
 Fate = Literal["removed", "missing", "overwritten"]
-"""What became of an object that was to be removed: another program's content is left where it is."""
+"""What happened to an object that was to be removed; one that another program has overwritten stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class OrphansMode:
     """What happens to orphans.
 
     Attributes:
-        removes: those that an earlier run has reported are removed.
-        covers_producers_inputs: inputs of finished jobs that a producer uploaded are taken for ours.
-        reason: for people: where that comes from.
+        removes: whether orphans that an earlier run has reported are removed.
+        covers_producers_inputs: whether inputs of finished jobs that a producer uploaded are removed too.
+        reason: why, for people.
     """
 
     removes: bool
@@ -35,7 +35,7 @@ class OrphansMode:
 
 
 async def orphans_mode(connection: Connection, settings: Settings) -> OrphansMode:
-    """Return what holds on this database: what was set by hand, else removal where Darkroom made the tables."""
+    """Return the mode for this database: as set by hand, else removal if Darkroom made the tables."""
     if settings.orphans is not None:
         is_set = settings.orphans == "delete"
         return OrphansMode(is_set, is_set, f"DARKROOM_ORPHANS={settings.orphans}")
@@ -45,14 +45,14 @@ async def orphans_mode(connection: Connection, settings: Settings) -> OrphansMod
 
 
 Record = Callable[[str, str, int], Awaitable[None]]
-"""Writes down key, sha256 and size in bytes of what is about to be put, and commits."""
+"""Function that records key, sha256 and size in bytes of an object that is about to be stored, and commits."""
 
 
 class RecordedStorage(Storage):
-    """A storage whose every put is written down and committed before it begins."""
+    """A storage that records each object, and commits that, before it stores it."""
 
     def __init__(self, storage: Storage, record: Record) -> None:
-        """Wrap a storage, which stays the caller's to close."""
+        """Wrap a storage, which the caller still owns and closes."""
         self._storage = storage
         self._record = record
 
@@ -91,13 +91,13 @@ class RecordedStorage(Storage):
 
 
 def recorded_storage(storage: Storage, database: Database, *, job_type: str, job_id: str) -> RecordedStorage:
-    """Return a storage that writes down its puts for one job, or for what `models.history.objects` names instead.
+    """Return a storage that records objects for one job, or for what `models.history.objects` names instead.
 
     Args:
-        storage: where to put.
-        database: where to write it down.
-        job_type: of the job.
-        job_id: of the job.
+        storage: where objects are stored.
+        database: where they are recorded.
+        job_type: type of the job.
+        job_id: id of the job.
     """
 
     async def record(key: str, sha256: str, size_bytes: int) -> None:
@@ -112,27 +112,27 @@ def recorded_storage(storage: Storage, database: Database, *, job_type: str, job
 
 
 async def remove_own(storage: Storage, one: OwnObject) -> Fate:
-    """Remove an object if it still is what Darkroom wrote; the caller forgets its row.
+    """Remove an object if its content is still what Darkroom stored; the caller deletes its record.
 
     Raises:
-        StorageUnavailableError: nobody knows; nothing was removed, or it may still be there.
+        StorageUnavailableError: the storage failed; the object may still be there.
     """
     try:
         if one.sha256 is not None and (await storage.head(one.key)).sha256 != one.sha256:
             return "overwritten"
     except MissingObjectError:
         return "missing"
-    except BadImageError:  # larger than anything that we write
+    except BadImageError:  # larger than any object that we store
         return "overwritten"
     await storage.delete(one.key)
     return "removed"
 
 
 async def take_back(storage: Storage, database: Database, key: str) -> None:
-    """Remove what was put a moment ago for a row that was refused, so that nobody has seen its key.
+    """Remove an object that was just stored for a row that was then refused, so that no one has seen its key.
 
     Raises:
-        StorageUnavailableError: it may still be there; it is found as an orphan.
+        StorageUnavailableError: it may still be there; it will be found as an orphan.
     """
     one = await database.run(lambda connection: own_object(connection, key))
     if one is not None:

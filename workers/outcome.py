@@ -1,4 +1,4 @@
-"""What work came to, whatever it raised: for loops that go on, and write it down."""
+"""The outcome of work that may raise any error, for loops that continue and record it."""
 
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -7,12 +7,12 @@ T = TypeVar("T")
 
 
 async def outcome_of(work: Awaitable[T]) -> T | Exception:
-    """Do work that must not end the loop around it; return its result, or the error that it raised.
+    """Run work that must not end the loop around it; return its result, or the error that it raised.
 
-    This is the one place of the loops of schedulers and workers that catches everything. A fault in one pass, a fault
-    of ours included, must end neither the loop nor its neighbours: whoever asks records it, with its tick or its loop.
+    This is the only place in the loops of schedulers and workers that catches every error. An error in one pass, even
+    a bug of ours, must end neither the loop nor other loops; the caller records it, with its tick or its loop.
     """
     try:
         return await work
-    except Exception as error:  # noqa: BLE001 - the caller records it and goes on
+    except Exception as error:  # noqa: BLE001 - the caller records it and continues
         return error

@@ -1,4 +1,4 @@
-"""Producing jobs from Python, through the same SQL functions that producers in any language call."""
+"""Submitting jobs from Python, through the same SQL functions that producers in any language call."""
 
 import contextlib
 import hashlib
@@ -34,12 +34,12 @@ from workers.process.runtime import Runtime
 
 
 class StorageRefusedError(OperationError):
-    """The storage didn't take a picture or give one back; nothing was submitted."""
+    """Raised when the storage couldn't store or return a picture; no job was submitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded picture that passed the door: its header is of a format and a size that workers take."""
+    """An encoded picture whose header was checked: its format and size are ones that workers accept."""
 
     name: str
     data: bytes
@@ -54,15 +54,15 @@ class Picture:
 
 
 def new_id() -> str:
-    """Make an id in the shape of the application's own: `c` and 24 characters."""
+    """Return a new id in the form of the application's own: `c` and 24 characters."""
     return "c" + uuid.uuid4().hex[:24]
 
 
 def check_picture(name: str, data: bytes, settings: Settings) -> Picture:
-    """Look at a picture's header, so that what no worker would take is refused before anything is stored or charged.
+    """Check a picture's header, so that what no worker would accept is refused before anything is stored or charged.
 
     Raises:
-        InvalidInputError: names the limit and the value found.
+        InvalidInputError: the message names the limit and the value found.
     """
     try:
         header = read_header(data, upload_limits(settings))
@@ -72,9 +72,9 @@ def check_picture(name: str, data: bytes, settings: Settings) -> Picture:
 
 
 async def store_picture(runtime: Runtime, user_id: str, picture: Picture, *, image_id: str | None = None) -> str:
-    """Store a picture and then its row, in this order, so that no row is without its object; return the row's id.
+    """Store a picture and then insert its row, so that no row is without its object; return the row's id.
 
-    `image_id` is a new one of `new_id`; None makes one.
+    `image_id` is an id of `new_id`; None makes one.
 
     Raises:
         NotFoundError: the user doesn't exist.
@@ -103,15 +103,15 @@ async def store_picture(runtime: Runtime, user_id: str, picture: Picture, *, ima
 
 
 async def submit_picture(runtime: Runtime, picture: Picture, job: Enhancement) -> str:
-    """Store a picture and submit its job; return the job's id. A job that is refused leaves no picture behind.
+    """Store a picture and submit its job; return the job's id. If the job is refused, the picture is removed again.
 
     Args:
-        runtime: open.
-        picture: is stored for the job's user.
-        job: whose `image_id` the picture gets: a new one of `new_id`.
+        runtime: an open runtime.
+        picture: the picture, which is stored for the job's user.
+        job: the job, whose `image_id` the picture gets: an id of `new_id`.
 
     Raises:
-        OperationError: as `store_picture` and `submit_enhancement`.
+        OperationError: as `store_picture` and `submit_enhancement` raise.
     """
     await store_picture(runtime, job.user_id, picture, image_id=job.image_id)
     try:
@@ -122,21 +122,21 @@ async def submit_picture(runtime: Runtime, picture: Picture, job: Enhancement) -
 
 
 async def remove_picture(runtime: Runtime, image_id: str) -> None:
-    """Remove a picture's row and then its object. Its jobs go with it."""
+    """Delete a picture's row, with its jobs, and then its object."""
     key = await runtime.database.commit("delete_picture", lambda connection: delete_picture(connection, image_id))
     if key is not None:
         await _delete_object(runtime, key)
 
 
 async def submit_enhancement(runtime: Runtime, job: Enhancement) -> str:
-    """Submit a job for a picture that is stored, and wake workers; return the job's id, the same one for the same key.
+    """Submit a job for a stored picture, and wake workers; return the job's id, the same for the same idempotency key.
 
     Raises:
         InvalidInputError: the pipeline breaks a rule or names a model that can't be asked, an id is too long, the key
             was used with other arguments, or by setting no model makes the tier's size.
         NotFoundError: user, picture or pipeline doesn't exist.
-        NotYoursError: picture or pipeline is another user's and not public, or the token isn't the pipeline's.
-        PaymentRefusedError: too few tokens.
+        NotYoursError: picture or pipeline is another user's and not public, or the share token is wrong.
+        PaymentRefusedError: the user has too few tokens.
     """
     if job.pipeline_id is not None:
         await require_known_models_of(runtime, job.pipeline_id)
@@ -157,7 +157,7 @@ async def submit_enhancement(runtime: Runtime, job: Enhancement) -> str:
 
 
 async def store_input(runtime: Runtime, user_id: str, picture: Picture) -> str:
-    """Store the picture that a MODIFY job is to start from; return its key.
+    """Store the picture that a MODIFY job will change; return its key.
 
     Raises:
         StorageRefusedError: the object wasn't stored.
@@ -175,12 +175,12 @@ async def submit_generation(runtime: Runtime, job: Generation) -> str:
     """Submit a job that makes or changes a picture by words, and wake workers; return the job's id.
 
     Raises:
-        InvalidInputError: the prompt is empty, too long or holds NUL, which no text in PostgreSQL can; the input is
-            missing or can't be read; the aspect is no W:H; the key was used with other arguments; or by setting no
+        InvalidInputError: the prompt is empty, too long or contains NUL, which PostgreSQL can't store; the input is
+            missing or can't be read; the aspect isn't W:H; the key was used with other arguments; or by setting no
             model makes the tier's size.
         NotFoundError: user or API key doesn't exist.
         NotYoursError: the API key or the input is another user's, or the user's plan has no API access.
-        PaymentRefusedError: too few tokens.
+        PaymentRefusedError: the user has too few tokens.
     """
     if "\0" in job.prompt:
         raise InvalidInputError("the prompt holds a NUL character; remove it")
@@ -213,7 +213,7 @@ async def read_result(runtime: Runtime, key: str) -> bytes:
     """Read a finished job's picture.
 
     Raises:
-        StorageRefusedError: it isn't there, or the storage doesn't answer.
+        StorageRefusedError: it doesn't exist, or the storage doesn't answer.
     """
     try:
         return await runtime.storage.get(key)
@@ -222,7 +222,7 @@ async def read_result(runtime: Runtime, key: str) -> bytes:
 
 
 def _require_size(settings: Settings, wished: str | None, tier: str, *, is_of_words: bool) -> None:
-    """Refuse a tier that would have to be enlarged.
+    """Refuse a tier whose result would have to be enlarged, if DARKROOM_OVER_SIZE says so.
 
     Raises:
         InvalidInputError: says which model makes which size.
@@ -238,5 +238,5 @@ async def _put(runtime: Runtime, key: str, picture: Picture, *, job_type: str, j
 
 
 async def _delete_object(runtime: Runtime, key: str) -> None:
-    with contextlib.suppress(StageError):  # an orphan is found by its row; the refusal is what the caller must see
+    with contextlib.suppress(StageError):  # the orphan is found later; the caller must see the refusal
         await take_back(runtime.storage, runtime.database, key)

@@ -1,1 +1,1 @@
-"""The gate: which provider call may be made now, and what it says of its provider."""
+"""The gate: whether a provider call may be made now, and what its outcome says about the provider."""

@@ -1,6 +1,6 @@
-"""One call of a job to one provider: is it allowed, and where its answer says what to change, once more at once.
+"""Calls of one job to one provider: whether each is admitted, and one changed repetition if the answer suggests it.
 
-A call is prepared before it is admitted, so that it leaves at once.
+A call is prepared before it is admitted, so that it is sent at once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,29 +27,29 @@ log = structlog.get_logger(__name__)
 
 
 class CallingJob(Protocol):
-    """The running job that asks; what it waits for decides what a process that stops may wait for."""
+    """The running job that makes calls. When its process stops, the job's state decides how long it may continue."""
 
     @property
     def claim(self) -> Claim:
-        """The claim that its calls are counted against."""
+        """The claim to which its calls are recorded."""
 
     def calling(self) -> AbstractContextManager[None]:
-        """Count a provider call in flight, while the block lasts."""
+        """Count a provider call as in flight while the block lasts."""
 
     def hold_answer(self) -> None:
-        """Note that a picture has come, which a process that stops lets be stored."""
+        """Note that a picture has come, which a process that stops still stores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a job asks of providers: `analyze` or `generate`, and of what, as a hash."""
+    """What a job asks of providers: `analyze` or `generate`, and a hash of what for."""
 
     purpose: str
     call_hash: str
 
 
 class Admission:
-    """Has the calls of one job admitted, sends them and writes them down."""
+    """Asks the gate for one job's calls, sends them and records them."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class Admission:
         most_paid_calls: int,
         refuses_over_budget: bool,
     ) -> None:
-        """Keep what every call of the job needs.
+        """Store what every call of the job needs.
 
         Args:
-            database: where calls are written down and limits are kept.
-            rules: of each provider, by name.
-            job: whose calls they are.
-            most_paid_calls: paid generations in all, over all attempts.
-            refuses_over_budget: a spent budget ends the job, and isn't waited for.
+            database: where calls are recorded and limits are kept.
+            rules: the rules of each provider, by name.
+            job: the job that makes the calls.
+            most_paid_calls: limit of its paid generations, over all attempts.
+            refuses_over_budget: whether a spent budget ends the job instead of making it wait.
         """
         self._database = database
         self._rules = rules
@@ -78,14 +78,14 @@ class Admission:
     async def call(
         self, provider: Provider, asked: Asked, quote: Quote, prepare: Callable[[], Awaitable[PreparedCall[T]]]
     ) -> Answer[T]:
-        """Call one provider, and where its answer says what to change, once more at once.
+        """Call one provider; if its answer suggests a change of the request, call it once more at once.
 
         Raises:
-            TooManyPaidCallsError: another generation would be one too many.
-            RepeatedMissError: it has missed twice in the same way.
-            StageError: it may not be called now, or the call failed.
+            TooManyPaidCallsError: another generation would exceed the job's limit.
+            RepeatedMissError: the model has missed twice in the same way.
+            StageError: the provider may not be called now, or the call failed.
         """
-        if provider.is_paid:  # no pictures are made ready before a gate that is seen to be shut
+        if provider.is_paid:  # no pictures are prepared before a gate that is known to be closed
             await self._require_open(provider, quote)
         bought: StageError | None = None
         while True:
@@ -98,7 +98,7 @@ class Admission:
             except StageError as error:
                 if bought and isinstance(error, ThrottledError) and not isinstance(error, PassedOverError):
                     raise bought from error  # a snooze costs no attempt: the first call would be bought over and over
-                if isinstance(error, MissedRequestError):  # the second of its kind ends it at once
+                if isinstance(error, MissedRequestError):  # a second miss of its kind ends it at once
                     await self._require_no_repeated_miss(provider, quote)
                 if error.again is None:
                     raise
@@ -118,7 +118,7 @@ class Admission:
         await require_no_repeated_miss(self._database, self._job.claim, provider.name, quote.model)
 
     async def _send(self, provider: Provider, asked: Asked, quote: Quote, send: PreparedCall[T]) -> Answer[T]:
-        """Have a prepared call admitted, send it at once, and write down how it ended."""
+        """Ask the gate for a prepared call, send it at once, and record how it ended."""
         rules = self._rules_of(provider)
         plan = CallPlan(
             provider=provider.name,

@@ -1,4 +1,4 @@
-"""How a failed provider call ended, and what that says of its provider."""
+"""Outcome of a failed provider call, and what it says about the provider."""
 
 from models.gate.provider_calls import CallOutcome, Verdict
 from pipelines.errors import (
@@ -14,12 +14,12 @@ from pipelines.errors import (
 
 
 def call_outcome(error: StageError, *, is_paid: bool) -> CallOutcome:
-    """Say how a failed call ended, and what that says of its provider."""
+    """Return how a failed call ended, and what that says about its provider."""
     verdict: Verdict = "neutral"
     match error:
         case QuotaSpentError():
             verdict = "stopped"
-        case ThrottledError() if error.was_sent:  # else it is what we know already
+        case ThrottledError() if error.was_sent:  # otherwise the gate knows already
             verdict = "throttled"
         case ProviderNotConfiguredError():
             verdict = "stopped"
@@ -41,12 +41,12 @@ def call_outcome(error: StageError, *, is_paid: bool) -> CallOutcome:
 
 
 def unexpected_outcome(error: Exception, *, may_be_paid: bool, has_left: bool) -> CallOutcome:
-    """Say how a call ended that broke off by an error of no provider's.
+    """Return how a call ended that was broken off by an error other than a provider's.
 
     Args:
-        error: what broke it off.
-        may_be_paid: the provider takes money.
-        has_left: its first byte may have left; else it was surely not sent.
+        error: the error.
+        may_be_paid: whether the provider charges for calls.
+        has_left: whether its first byte may have been sent; otherwise the call surely wasn't sent.
     """
     name = type(error).__name__
     return CallOutcome(

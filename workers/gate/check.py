@@ -1,4 +1,4 @@
-"""A look at the providers when a worker starts: a retired model is said before the first job meets it."""
+"""Check of the providers when a worker starts, so that a retired model is reported before the first job needs it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 async def check_providers(providers: Sequence[Provider]) -> None:
-    """Log what is wrong with each provider. Nothing is bought, and nobody waits for it: jobs find out by themselves."""
+    """Log what is wrong with each provider. Nothing is bought, and no job waits for it."""
     for provider in providers:
         try:
             async with asyncio.timeout(CHECK_S):

@@ -1,4 +1,4 @@
-"""What stands between running jobs and providers: it lends each job a provider, and says when none may be called."""
+"""The gate of a worker process: it gives each running job a provider, and says when none may be called."""
 
 import time
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from workers.gate.gated_provider import GatedProvider
 from workers.gate.rules import rules_of
 
 SHUT_LOOK_S: Final = 1.0
-"""How long a look at shut gates is believed."""
+"""Seconds for which the answer of a look at all providers is used again."""
 
 
 class Gate:
-    """Lends providers to running jobs."""
+    """Gives running jobs a provider whose calls the gate decides on."""
 
     def __init__(
         self, database: Database, providers: Sequence[Provider], measuring: Provider, settings: Settings
     ) -> None:
-        """Keep what every call needs; the caller owns and closes it.
+        """Store what every call needs; the caller owns and closes it.
 
         Args:
-            database: where calls are written down and limits are kept.
+            database: where calls are recorded and limits are kept.
             providers: in the order in which they are asked; not empty.
-            measuring: analyzes when no other provider gives a usable analysis.
+            measuring: the provider that analyzes when no other gives a usable analysis.
             settings: limits and budgets.
         """
         self._database = database
@@ -43,7 +43,7 @@ class Gate:
         self._is_shut = False
 
     def for_job(self, job: CallingJob, *, most_paid_calls: int) -> StageProvider:
-        """Return the provider that one job may call, with at most so many paid generations in all."""
+        """Return the provider that one job may call, with at most `most_paid_calls` paid generations in all."""
         admission = Admission(
             self._database,
             self._rules,
@@ -54,10 +54,10 @@ class Gate:
         return GatedProvider(self._providers, self._measuring, admission)
 
     def require_makeable(self, job: Job) -> None:
-        """Refuse a job whose picture no provider here can make, before anything is bought for it.
+        """Refuse a job whose picture no configured provider can make, before anything is bought for it.
 
         Raises:
-            ProviderNotConfiguredError: says why each can't.
+            ProviderNotConfiguredError: the message says why each can't.
         """
         prompt, refusals = Prompt.of_job("", NO_CORRECTIONS, job), []
         for provider in self._providers:
@@ -70,7 +70,7 @@ class Gate:
         raise ProviderNotConfiguredError("; ".join(refusals))
 
     async def is_shut(self) -> bool:
-        """Say whether no provider may be called now: then there is nothing to claim jobs for."""
+        """Say whether no provider may be called now, so that no job needs to be claimed."""
         now_s = time.monotonic()
         if now_s - self._looked_s >= SHUT_LOOK_S:
             self._looked_s = now_s

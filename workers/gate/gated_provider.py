@@ -1,4 +1,4 @@
-"""The provider that a running job sees: each of its calls goes to the first provider that may and can do it."""
+"""The provider that a running job sees: it sends each call to the first provider that can do it and may be called."""
 
 import asyncio
 import contextlib
@@ -29,22 +29,22 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 ANALYSIS_S: Final = 60.0
-"""For two tries at an analysis, which take seconds; the other half of its stage's deadline is for measuring."""
+"""Seconds for two tries at an analysis, each of which takes seconds; the rest of the deadline is for measuring."""
 
 MOST_PAUSE_S: Final = 1.0
-"""At most how long after the first try the second follows."""
+"""Longest random pause, in seconds, before the second try."""
 
 
 class GatedProvider:
-    """One job's provider: a `pipelines.providers.provider.StageProvider`."""
+    """One job's provider, a `pipelines.providers.provider.StageProvider`."""
 
     def __init__(self, providers: Sequence[Provider], measuring: Provider, admission: Admission) -> None:
-        """Keep whom to ask.
+        """Store which providers to ask.
 
         Args:
             providers: in the order in which they are asked; not empty.
-            measuring: analyzes when none of them gives a usable analysis.
-            admission: of the job's calls.
+            measuring: the provider that analyzes when none of them gives a usable analysis.
+            admission: admits the job's calls.
         """
         self._providers = providers
         self._measuring = measuring
@@ -52,11 +52,11 @@ class GatedProvider:
 
     @property
     def is_paid(self) -> bool:
-        """Any of the providers takes money."""
+        """Whether any of the providers charges for calls."""
         return any(provider.is_paid for provider in self._providers)
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
-        """Analyze; what no provider can or will analyze is measured: that takes no attempt and ends no job."""
+        """Analyze a picture. If no provider can or will, the local engine measures it, so that no attempt is used."""
         asked = Asked("analyze", hash_of_call([image], options))
 
         async def ask(providers: Sequence[Provider]) -> Answer[Analysis]:
@@ -74,19 +74,19 @@ class GatedProvider:
                         return await ask(self._providers)
                     except (BrokenAnswerError, ProviderUnavailableError, ProviderTimedOutError) as error:
                         log.warning("analysis_unusable", error=str(error))
-                        if isinstance(error, BrokenAnswerError):  # its provider has asked twice
+                        if isinstance(error, BrokenAnswerError):  # this provider was asked twice already
                             break
                         await asyncio.sleep(random.uniform(0, MOST_PAUSE_S))  # noqa: S311 - jitter, not a secret
         try:
             return await ask([self._measuring])
-        except ThrottledError:  # an operator has paused our own engine: what it draws, not what it measures
+        except ThrottledError:  # a pause of the local engine stops it from making pictures, not from measuring
             send = await self._measuring.prepare_analysis(image, options)
             return await send(lambda: asyncio.sleep(0))
 
     async def generate(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> Answer[EncodedImage]:
-        """Have a picture made."""
+        """Have a picture made by the first provider that can and may."""
         treated = [sorted(defects) for defects in (prompt.corrections.allowed, prompt.corrections.forced)]
         words = (prompt.purpose, prompt.text, prompt.model, prompt.temperature, *treated)
         return await self._ask(

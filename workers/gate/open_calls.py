@@ -1,4 +1,4 @@
-"""An admitted call from its intent to its outcome: however it ends, how it ended is written down."""
+"""An admitted call, from its intent to its outcome: however it ends, its end is recorded."""
 
 import asyncio
 import time
@@ -21,26 +21,26 @@ from workers.gate.call_outcomes import call_outcome, unexpected_outcome
 log = structlog.get_logger(__name__)
 
 SENT_WITHIN_S: Final = 0.25
-"""An admitted call that takes longer to connect asks once more: another process may have got a 429 by then."""
+"""Seconds; an admitted call that connects more slowly asks again, as another process may have got a 429 meanwhile."""
 
 CLOSE_RETRY_S: Final = 5.0
-"""How long the record of an outcome waits for rows that others hold; a provider's answer waits for it."""
+"""How long recording an outcome waits for rows that others hold; the provider's answer waits for it."""
 
 
 class OpenCall:
-    """An intent that is committed. Leaving its block closes it, by the error that the block is left with.
+    """A committed intent, as a context manager: leaving the block closes the intent, with the error if there is one.
 
-    A crash in the block leaves the intent open: visible, and counted as paid.
+    A crash in the block leaves the intent open: it is visible, and counts as paid.
     """
 
     def __init__(self, database: Database, provider: Provider, intent: int, rules: Mapping[str, Any]) -> None:
-        """Begin to count the time that the call takes.
+        """Begin to measure how long the call takes.
 
         Args:
             database: where the intent is.
-            provider: who is called.
-            intent: the id of the call that the gate has admitted.
-            rules: of the provider.
+            provider: the provider that is called.
+            intent: id of the call that the gate has admitted.
+            rules: rules of the provider.
         """
         self._database = database
         self._provider = provider
@@ -51,10 +51,10 @@ class OpenCall:
         self._answer: Answer[Any] | None = None
 
     async def look_again(self) -> None:
-        """Let the call's first byte leave, unless a pause has begun since the call was admitted.
+        """Allow the call's first byte to be sent, unless the provider has been paused since the call was admitted.
 
         Raises:
-            ThrottledError: it took long to get so far, and the provider wants to be left alone by now.
+            ThrottledError: connecting took long, and by now the provider has asked for a wait.
         """
         if time.monotonic() - self._began_s >= SENT_WITHIN_S:
             name = self._provider.name
@@ -64,7 +64,7 @@ class OpenCall:
         self._has_left = True
 
     def answered(self, answer: Answer[Any]) -> None:
-        """Note the answer, which the intent is closed with."""
+        """Store the answer, with which the intent will be closed."""
         self._answer = answer
 
     async def __aenter__(self) -> Self:
@@ -83,12 +83,12 @@ class OpenCall:
         if self._answer is not None and error is None:
             answered = CallOutcome("answered", is_paid, 0, self._answer.model, verdict="answered")
             return answered, self._answer.usage
-        if isinstance(error, Exception):  # a bug of ours, or a lost database: what has left may have been paid
+        if isinstance(error, Exception):  # a bug of ours, or a lost database: a call that was sent may have been paid
             return unexpected_outcome(error, may_be_paid=is_paid, has_left=self._has_left), Usage()
         return CallOutcome("cut_off", is_paid and self._has_left, 0, was_sent=self._has_left), Usage()
 
     async def _close(self, outcome: CallOutcome, usage: Usage) -> None:
-        """Close the intent; if the database fails it stays open, which is seen and counted."""
+        """Close the intent; if the database fails, it stays open, which is seen and counted."""
         if outcome.verdict == "stopped" and self._provider.is_paid:
             log.error("provider_stopped", provider=self._provider.name, reason=outcome.reason)
         closing = replace(
@@ -105,5 +105,5 @@ class OpenCall:
                 lambda connection: close_call(connection, self._intent, closing, self._rules),
                 retry_for_s=CLOSE_RETRY_S,
             )
-        except DATABASE_ERRORS as error:  # the call is over, whatever becomes of its record
+        except DATABASE_ERRORS as error:  # the call is over, even if that can't be recorded
             log.warning("provider_call_unrecorded", intent=self._intent, error=str(error))

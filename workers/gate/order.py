@@ -1,8 +1,8 @@
-"""The order in which providers are asked: that of PROVIDER.
+"""The order in which providers are asked, which is that of PROVIDER.
 
-The next one is asked when one can't do it, isn't configured, has an open
-breaker or a spent budget, or buying is stopped; a rate that is used up is
-waited for.
+The next one is asked if one can't do it, isn't configured, has an open breaker or
+a spent budget, or if paid calls are stopped. For a rate that is used up, the job
+waits.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,12 +28,12 @@ async def first_answer(
     Args:
         providers: not empty.
         purpose: `analyze` or `generate`, for the log.
-        ask: asks one of them.
+        ask: function that asks one of them.
 
     Raises:
-        ThrottledError: a provider can, and not now; the shortest wait.
-        ProviderNotConfiguredError: none can; says why each can't.
-        StageError: the call of the first that can failed.
+        ThrottledError: a provider can do it, but not now; with the shortest wait.
+        ProviderNotConfiguredError: none can do it; the message says why each can't.
+        StageError: the call to the first provider that can do it failed.
     """
     passed_over: list[PassedOverError] = []
     refusals: list[ProviderNotConfiguredError] = []

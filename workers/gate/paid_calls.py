@@ -1,4 +1,4 @@
-"""What a job's paid calls have brought, over all its attempts: nobody buys the same miss a third time, or too many."""
+"""Limits on a job's paid calls over all attempts: their number, and no third call for the same miss of a model."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from models.queue.claims import Claim
 from pipelines.errors import MISSES, PermanentError, ProviderNotConfiguredError
 
 MOST_NAMED: Final = 3
-"""Kinds of what came back that an `errorMessage` names."""
+"""How many kinds of answers an `errorMessage` names."""
 
 _WITHOUT_WORDS: Final = {
     "open": "a call whose end nobody knows",
@@ -20,18 +20,18 @@ _WITHOUT_WORDS: Final = {
 
 
 class TooManyPaidCallsError(PermanentError):
-    """A job has used up the generate calls that may be paid for it, over all its attempts."""
+    """Raised when a job has used all generate calls that may be paid for it, over all its attempts."""
 
 
 class RepeatedMissError(ProviderNotConfiguredError):
-    """A model has missed what was asked of it in the same way twice: another may be asked, and it isn't again."""
+    """Raised when a model has missed twice in the same way: it isn't asked again, but another model may be."""
 
 
 async def require_no_repeated_miss(database: Database, claim: Claim, provider: str, model: str) -> None:
     """Refuse a model that has missed twice in the same way.
 
     Raises:
-        RepeatedMissError: says what came back.
+        RepeatedMissError: the message says what came back.
     """
     kinds = [kind.__name__ for kind in MISSES]
     problem = await database.run(lambda connection: repeated_miss(connection, claim, provider, model, kinds))
@@ -40,10 +40,10 @@ async def require_no_repeated_miss(database: Database, claim: Claim, provider: s
 
 
 async def require_calls_left(database: Database, claim: Claim, most: int) -> None:
-    """Refuse another generate call where as many may have been paid as a job is allowed.
+    """Refuse another generate call if as many may have been paid as a job is allowed.
 
     Raises:
-        TooManyPaidCallsError: says what came back.
+        TooManyPaidCallsError: the message says what came back.
     """
     calls = await database.run(lambda connection: paid_generations(connection, claim))
     if len(calls) >= most:
@@ -53,7 +53,7 @@ async def require_calls_left(database: Database, claim: Claim, most: int) -> Non
 
 
 def came_back(calls: Sequence[PaidCall]) -> str:
-    """Say what calls brought, the most frequent first."""
+    """Describe what calls brought, the most frequent result first."""
     if not calls:
         return "nothing was asked"
     words = Counter(call.problem or _WITHOUT_WORDS.get(call.outcome, call.outcome) for call in calls)

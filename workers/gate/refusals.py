@@ -1,4 +1,4 @@
-"""What a job hears when a provider may not be called now: wait for it, or ask another."""
+"""Errors for a job whose provider may not be called now: it waits, or another provider is asked."""
 
 import random
 from datetime import timedelta
@@ -8,32 +8,32 @@ from models.gate.provider_calls import Refused
 from pipelines.errors import PermanentError, StageError, ThrottledError
 
 PASSED_OVER: Final = frozenset({"stopped", "breaker", "quota", "budget"})
-"""Refusals after which the next provider is asked: they last. The others are over in a moment."""
+"""Refusals after which the next provider is asked, because they last; other refusals end soon."""
 
 LONG_PAUSE_S: Final = 300.0
-"""A provider that wants to be left alone for longer is passed over, too."""
+"""If a provider asks for a longer wait than this, in seconds, the next one is asked too."""
 
 JITTER_FRACTION: Final = 0.1
 LEAST_JITTER_S: Final = 1.0
 MOST_JITTER_S: Final = 60.0
-"""Jobs that wait for the same moment come spread over a tenth of their wait, within these limits."""
+"""Limit, in seconds, of the jitter: jobs that wait for the same time are spread over a tenth of their wait."""
 
 
 class BudgetSpentError(PermanentError):
-    """A budget is spent, and by setting nobody waits for the next one."""
+    """Raised when a budget is spent, and by DARKROOM_OVER_BUDGET jobs don't wait for the next day."""
 
 
 class PassedOverError(ThrottledError):
-    """Not now and not soon: another provider may do it."""
+    """Raised when a provider can't be called soon, so that another one should be asked."""
 
 
 def refusal_of(provider: str, refused: Refused, *, refuses_over_budget: bool) -> StageError:
-    """Turn a refusal of the gate's into the error of the stage that asked.
+    """Translate a refusal of the gate into the error of the stage that asked.
 
     Args:
         provider: its name.
-        refused: what the gate said.
-        refuses_over_budget: a spent budget ends the job, and isn't waited for.
+        refused: the gate's refusal.
+        refuses_over_budget: whether a spent budget ends the job instead of making it wait.
     """
     message = f"{provider}: {refused.reason}"
     if refused.kind == "budget" and refuses_over_budget:
@@ -45,7 +45,7 @@ def refusal_of(provider: str, refused: Refused, *, refuses_over_budget: bool) ->
 
 
 def throttled(message: str, wait: timedelta, evidence: str | None = None) -> ThrottledError:
-    """Return the error of a provider that wants to be left alone: for long, and another may be asked."""
+    """Return the error for a provider that asks for a wait; after a long one another provider is asked."""
     kind = PassedOverError if wait.total_seconds() > LONG_PAUSE_S else ThrottledError
     return kind(message, retry_after=_jittered(wait), evidence=evidence)
 

@@ -1,4 +1,4 @@
-"""The gate's rules for one provider, from settings: what `darkroom.open_call` reads."""
+"""The gate's rules for one provider, from settings, in the form that `darkroom.open_call` reads."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,13 @@ from pipelines.settings import Settings
 def stops_of(settings: Settings) -> list[list[str]]:
     """Return, for each provider in the order of PROVIDER, the names of operators' pauses that stop it.
 
-    The kill switch doesn't stop those that buy nothing.
+    The kill switch is listed only for providers that charge for calls.
     """
     return [[f"provider:{name}", *(("buying",) if PROVIDERS[name].is_paid else ())] for name in settings.providers]
 
 
 def rules_of(settings: Settings, provider: str) -> Mapping[str, Any]:
-    """Return the rules of one provider for the whole fleet."""
+    """Return the rules of one provider, which hold for all processes together."""
     given = {
         name.removeprefix(f"{provider}/"): value
         for name, value in settings.provider_limits.items()

@@ -1,1 +1,1 @@
-"""An operator's verbs, one function each: the command line and the dashboard parse, call and render."""
+"""Operations, one function for each thing that an operator does; the command line parses, calls one, and prints."""

@@ -1,11 +1,11 @@
-"""Who acts when an operator changes something."""
+"""The name under which an operator's actions are recorded."""
 
 import getpass
 import os
 
 
 def os_user() -> str:
-    """Name who runs this process; a container's bare number where there is no name."""
+    """Return the name of the user who runs this process; in a container without names, the user's number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""The money promises, proved for every user, and set right where nobody loses a token by it."""
+"""Audit of the money promises for every user, and repairs by which no user loses a token."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -23,11 +23,11 @@ from models.money.violations import Violation, list_violations
 from workers.process.runtime import Runtime
 
 OWED: Final = "refund_owed"
-"""As violations are named; it is none, because it is recorded."""
+"""Name of an owed refund in lists of violations. It isn't a violation, because it is recorded."""
 
 
 async def audit_tokens(runtime: Runtime) -> list[Violation]:
-    """Return every breach of the money promises."""
+    """Return every violation of the money promises."""
     return await runtime.database.run(list_violations)
 
 
@@ -37,17 +37,17 @@ async def list_owed_refunds(runtime: Runtime) -> list[OwedRefund]:
 
 
 async def repair_tokens(runtime: Runtime, *, actor: str, reason: str | None = None) -> list[Violation]:
-    """Set right what can be without taking a token from anybody; return the violations that were.
+    """Repair what can be repaired without taking a token from anybody; return the violations that were repaired.
 
     Missing opening balances are recorded, missing and owed refunds paid, and balances below their opening and ledger
-    raised; what the database still refuses stays as it is. No ledger row is deleted or changed, and what a user has too
-    much of stays theirs. Each is a transaction of its own, with its row of operator_actions; twice is as good as once.
+    raised; what the database still refuses stays unchanged. No ledger row is deleted or changed, and users keep tokens
+    that they have too many. Each repair is a transaction of its own, with its row of operator_actions. Idempotent.
     """
     repaired = []
-    for violation in _REPAIRS:  # the next may be found only once the one before is right
+    for violation in _REPAIRS:  # a violation may be found only once an earlier one is repaired
         for found in await _of_kind(runtime, violation):
             change = partial(_repair, found=found, actor=actor, reason=reason)
-            with suppress(asyncpg.PostgresError):  # what the database refuses stays as it is
+            with suppress(asyncpg.PostgresError):  # what the database refuses stays unchanged
                 if await runtime.database.commit("repair_tokens", change):
                     repaired.append(found)
     return repaired
@@ -69,7 +69,7 @@ async def _repair(connection: Connection, *, found: Violation, actor: str, reaso
             after=after,
             reason=reason,
         )
-        if found.job_type is None or found.job_type in types_paid_in_tokens():  # else who paid may be no user at all
+        if found.job_type is None or found.job_type in types_paid_in_tokens():  # otherwise the payer may not be a user
             adjusted = {"repair": found.violation, "before": before, "after": after}
             await record_adjustment(connection, actor=actor, user_id=found.user_id, change=adjusted, reason=reason)
         return True

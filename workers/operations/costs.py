@@ -1,4 +1,4 @@
-"""What provider calls cost, and the switch that stops buying."""
+"""Costs of provider calls, and the kill switch for paid calls."""
 
 from models.connections import Connection
 from models.gate import costs
@@ -14,14 +14,14 @@ from workers.process.runtime import Runtime
 async def list_costs(
     runtime: Runtime, by: By, *, days: int = 30, limit: int = 50, job_id: str | None = None
 ) -> list[CostLine]:
-    """Return calls, units and USD of the last days, of one job or of all, by payer, model, day (of UTC) or job."""
+    """Return calls, units and USD of the last days, of one job or all, by payer, model, day (UTC) or job."""
     return await runtime.database.run(
         lambda connection: costs.list_costs(connection, by, days=days, most=limit, job_id=job_id)
     )
 
 
 async def count_costs(runtime: Runtime, by: By, *, days: int = 30, job_id: str | None = None) -> int:
-    """Count the lines that `list_costs` lists."""
+    """Count the lines that `list_costs` would return without a limit."""
     return await runtime.database.run(lambda connection: costs.count_costs(connection, by, days=days, job_id=job_id))
 
 
@@ -68,7 +68,7 @@ async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str
 
 
 async def set_buying(runtime: Runtime, *, is_stopped: bool, actor: str, reason: str | None = None) -> Buying:
-    """Turn the kill switch: nothing is bought from the next call on; free providers go on. Return its state."""
+    """Turn the kill switch on or off: no paid call is made from then on; free providers continue. Return its state."""
     state = Buying(stopped=is_stopped, reason=reason, actor=actor)
 
     async def switch(connection: Connection) -> None:

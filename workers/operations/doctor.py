@@ -1,4 +1,4 @@
-"""Is everything well? Each check says ok, warn or fail, and what to do."""
+"""Diagnosis of an installation: each check reports ok, warn or fail, and what to do."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ from workers.process.tools import make_pixels
 from workers.services.services import Services
 
 REFUSALS = (OSError, DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
-"""What a look at the database may end in: each is a finding."""
+"""Errors that reading the database may raise; each is reported as a failure."""
 
 CHECK_S: Final = 5.0
 """How long each check may take."""
@@ -214,6 +214,6 @@ async def _installation(connection: Connection) -> str | None:
 
 
 def plan(checks: Sequence[Check]) -> list[str]:
-    """Say what to do, in order: what fails comes first, and services before what rests on them. Each thing once."""
+    """Return what to do, in order and each thing once: failures first, and services before what depends on them."""
     wanted = [one for status in ("fail", "warn") for one in checks if one.status == status and one.advice]
     return list(dict.fromkeys(f"{one.name}: {one.advice}" for one in wanted))

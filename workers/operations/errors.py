@@ -1,4 +1,4 @@
-"""Why an operation was refused, and what PostgreSQL's refusals mean to an operator."""
+"""Errors of operations, and the translation of PostgreSQL's refusals into them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,27 +10,27 @@ from models.job_state import JobStatus
 
 
 class OperationError(Exception):
-    """An operation was refused and changed nothing; the message is one line that says what to do."""
+    """Raised when an operation was refused and changed nothing; the message is one line that says what to do."""
 
 
 class NotFoundError(OperationError):
-    """A user, job, picture or pipeline that was named doesn't exist."""
+    """Raised when a named user, job, picture or pipeline doesn't exist."""
 
 
 class NotYoursError(OperationError):
-    """The user may not use this picture, pipeline or key."""
+    """Raised when the user may not use a picture, pipeline or key."""
 
 
 class PaymentRefusedError(OperationError):
-    """The balance is too small, or the cost isn't the tier's price."""
+    """Raised when the balance is too small, or the cost isn't the tier's price."""
 
 
 class InvalidInputError(OperationError):
-    """A picture, a pipeline or a value breaks a rule; the message names it."""
+    """Raised when a picture, a pipeline or a value breaks a rule; the message names it."""
 
 
 class WrongModeError(OperationError):
-    """Balances are the application's own in this mode of money."""
+    """Raised when an operation needs mode managed, but the application keeps the balances."""
 
     def __init__(self, mode: str) -> None:
         super().__init__(
@@ -40,7 +40,7 @@ class WrongModeError(OperationError):
 
 
 class JobNotRetryableError(OperationError):
-    """Only jobs that ended without success can be retried."""
+    """Raised when a job that hasn't ended without success is to be retried."""
 
     def __init__(self, job_id: str, status: str) -> None:
         super().__init__(
@@ -50,7 +50,7 @@ class JobNotRetryableError(OperationError):
 
 
 class JobRetriedError(OperationError):
-    """A filter means each job once, and an operator has retried this one meanwhile."""
+    """Raised when a job that a filter selected was retried by another operator meanwhile."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job {job_id} has been retried already; name its id to retry it once more")
@@ -64,7 +64,7 @@ class JobNotWaitingError(OperationError):
 
 
 class JobNotCancellableError(OperationError):
-    """A job that has ended can't be cancelled any more."""
+    """Raised when a job that has ended is to be cancelled."""
 
     def __init__(self, job_id: str, status: str) -> None:
         super().__init__(f"job {job_id} is {status} already; only PENDING and PROCESSING jobs can be cancelled")
@@ -88,7 +88,7 @@ _ADVICE = {
 
 
 def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
-    """Translate what our SQL functions refuse by SQLSTATE; None for any other error."""
+    """Translate a refusal of our SQL functions by its SQLSTATE; None for any other error."""
     state = error.sqlstate or ""
     ours = _BY_SQLSTATE.get(state)
     if ours is None:
@@ -104,7 +104,7 @@ def translated() -> Iterator[None]:
     """Raise our own error where PostgreSQL refuses for a reason that an operator can act on.
 
     Raises:
-        OperationError: as in `operation_error`; any other error passes.
+        OperationError: as in `operation_error`; any other error isn't translated.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What became of a job, in order, and why it waits now: as facts, also of jobs that are gone."""
+"""History of a job, in order, and why it waits, as facts; also for jobs whose row is gone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ from workers.process.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """A call that was closed; `is_late` if its job had been taken from its worker before."""
+    """A call that was closed; `is_late` if its job's claim was lost before."""
 
     call: ProviderCall
     is_late: bool
@@ -80,10 +80,10 @@ class Event:
 
     Attributes:
         at: when, to the millisecond.
-        event: what: of a stage its own event's name, otherwise such as `submitted` or `call_closed`.
+        event: what happened: for a stage the name in its history, otherwise such as `submitted` or `call_closed`.
         fact: what is known of it.
-        stage: in which it happened, where it did.
-        attempt: in which it happened, where it did.
+        stage: the stage in which it happened, if any.
+        attempt: the attempt in which it happened, if any.
     """
 
     at: datetime
@@ -95,12 +95,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What became of a job.
+    """A job's history, and why it waits.
 
     Attributes:
         job: its row; None when it is deleted.
         timeline: what happened, oldest first.
-        waits: what stands in its way first; empty once it is over.
+        waits: why it waits, the first reason first; empty once it is over.
     """
 
     job: Job | None
@@ -110,7 +110,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """All that is recorded of a job."""
+    """All records about a job."""
 
     job: Job | None
     queued: QueuedJob | None
@@ -124,10 +124,10 @@ class _Records:
 
 
 async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
-    """Tell what became of a job and why it waits now.
+    """Return what happened to a job and why it waits.
 
     Raises:
-        NotFoundError: nothing is known of such a job, not even that there was one.
+        NotFoundError: there is no record of such a job.
     """
     records = await runtime.database.run(lambda connection: _read(connection, job_id))
     job, queued = records.job, records.queued
@@ -166,12 +166,12 @@ async def _read(connection: Connection, job_id: str) -> _Records:
 
 
 def _place(event: Event) -> tuple[datetime, int]:
-    """Order by time; what is one moment begins and ends well."""
+    """Return the sort key of an event: by time; in one millisecond, submission first and the end last."""
     return event.at, _PLACES.get(event.event, 1)
 
 
 def _to_milliseconds(at: datetime) -> datetime:
-    """Round as PostgreSQL rounded the application's own columns, or a charge would stand before its job."""
+    """Round as PostgreSQL rounds the application's columns; otherwise a charge would come before its job."""
     rounded = at + timedelta(microseconds=500)
     return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000)
 
@@ -180,7 +180,10 @@ _PLACES: Final = {"submitted": 0, "ended": 2}
 
 
 def _ends(job: Job | None, runs: Sequence[StageRun]) -> list[Event]:
-    """Return its submission and its end: history is written in the transaction of the end, which began before."""
+    """Return a job's submission and its end.
+
+    History is written in the transaction of the end, which began before it.
+    """
     if job is None:
         return []
     events = [Event(_aware(job.created_at), "submitted", job)]
@@ -191,7 +194,7 @@ def _ends(job: Job | None, runs: Sequence[StageRun]) -> list[Event]:
 
 
 def _aware(at: datetime) -> datetime:
-    """Give a time its zone: the application's are UTC without one, ours have one."""
+    """Add the time zone: the application's times are UTC without a zone, ours have one."""
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at
 
 
@@ -219,7 +222,7 @@ def _is_in_flight(call: ProviderCall, queued: QueuedJob | None) -> bool:
 
 
 def _refused(end: RefusedEnd) -> list[Refused]:
-    """Return what of an end the database refused: the label, the refund, or both."""
+    """Return what the database refused of an end: the label, the refund, or both."""
     label = [Refused("label", end)] if end.label else []
     return [*label, Refused("refund", end)] if end.owed else label
 

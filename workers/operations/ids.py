@@ -1,4 +1,4 @@
-"""Whole ids of what people name by the beginning of an id."""
+"""Completion of ids that people give by their first characters."""
 
 from typing import Final
 
@@ -7,11 +7,11 @@ from workers.operations.errors import OperationError
 from workers.process.runtime import Runtime
 
 MOST_NAMED: Final = 3
-"""Ids that the refusal of an ambiguous beginning names."""
+"""How many ids the error message about an ambiguous beginning names."""
 
 
 class AmbiguousIdError(OperationError):
-    """Several ids begin with what was given."""
+    """Raised when several ids begin with the given text."""
 
     def __init__(self, kind: Kind, beginning: str, ids: list[str]) -> None:
         more = " and others" if len(ids) > MOST_NAMED else ""
@@ -20,12 +20,12 @@ class AmbiguousIdError(OperationError):
 
 
 async def whole_id(runtime: Runtime, kind: Kind, given: str) -> str:
-    """Return the id that is meant: the one given, or the only one that begins with it.
+    """Return the id that is meant: the given one, or the only one that begins with it.
 
-    What no id begins with comes back as it is: whoever looks for it says that there is none.
+    A text with which no id begins is returned unchanged: the caller's lookup then reports that it isn't found.
 
     Raises:
-        AmbiguousIdError: several ids begin so, and none is it.
+        AmbiguousIdError: several ids begin with it, and none is equal to it.
     """
     if not given:
         return given

@@ -1,4 +1,4 @@
-"""Jobs as operators see and change them."""
+"""Jobs as operators list, read and cancel them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from workers.process.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class JobDetails:
-    """A job's row, its queue row while it is unfinished, and what happened to it, oldest first."""
+    """A job's row, its queue row while it is unfinished, and its history, oldest first."""
 
     job: Job
     queue: QueueRow | None
@@ -31,7 +31,7 @@ async def list_jobs(runtime: Runtime, wanted: JobFilter, *, limit: int = 50) -> 
 
 
 async def count_jobs(runtime: Runtime, wanted: JobFilter) -> int:
-    """Count the jobs that a filter means."""
+    """Count the jobs that a filter selects."""
     return await runtime.database.run(lambda connection: job_rows.count_jobs(connection, wanted))
 
 
@@ -42,7 +42,7 @@ async def get_jobs(runtime: Runtime, job_ids: Iterable[str]) -> list[Job]:
 
 
 async def get_job(runtime: Runtime, job_id: str) -> JobDetails:
-    """Return all that is known about a job.
+    """Return a job, its queue row and its history.
 
     Raises:
         NotFoundError: there is no such job.
@@ -73,7 +73,7 @@ async def tokens_moved(runtime: Runtime, job_ids: Iterable[str]) -> tuple[int, i
 
 
 async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str | None = None) -> str:
-    """Cancel a job and return its status, CANCELLED; a job cancelled before stays so.
+    """Cancel a job and return its status, CANCELLED; a job that is cancelled already stays so.
 
     Raises:
         JobNotCancellableError: it has ended otherwise.
@@ -104,5 +104,5 @@ async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str |
 
 
 def job_not_found(job_id: str) -> NotFoundError:
-    """Say that there is no such job, and where to look."""
+    """Return the error for an unknown job, which says where to look."""
     return NotFoundError(f"job {job_id} not found; `darkroom jobs list` shows the newest")

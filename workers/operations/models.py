@@ -1,4 +1,4 @@
-"""Which models an operator may name: those that this environment may ask, and those that `db upgrade` has recorded."""
+"""Check of models that an operator names, against those of the environment and those recorded by `db upgrade`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ from workers.process.runtime import Runtime
 
 
 async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> None:
-    """See that each model of a pipeline's JSON, which breaks no rule, can be asked.
+    """Check that each model of a pipeline's JSON, which breaks no other rule, can be asked.
 
     Raises:
-        InvalidInputError: one can't; has the JSON path, the model and the reason.
+        InvalidInputError: one can't; the message has the JSON path, the model and the reason.
     """
     try:
         await _require(runtime, resolve(configs))
@@ -26,10 +26,10 @@ async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> 
 
 
 async def require_known_models_of(runtime: Runtime, pipeline_id: str) -> None:
-    """See that each model of a pipeline can be asked. One that isn't there, or breaks a rule, is for SQL to refuse.
+    """Check that each model of a pipeline can be asked. A missing or invalid pipeline is left to the SQL functions.
 
     Raises:
-        InvalidInputError: one can't; names the pipeline, the model and the reason.
+        InvalidInputError: one can't; the message names the pipeline, the model and the reason.
     """
     configs = await runtime.database.run(lambda connection: read_configs(connection, pipeline_id))
     if configs is None:
@@ -43,10 +43,10 @@ async def require_known_models_of(runtime: Runtime, pipeline_id: str) -> None:
 
 
 async def require_known_model(runtime: Runtime, model: str) -> None:
-    """See that a model can be asked for pictures.
+    """Check that a model can be asked for pictures.
 
     Raises:
-        InvalidInputError: it can't; names it and the reason.
+        InvalidInputError: it can't; the message has the reason.
     """
     try:
         await _require(runtime, PipelineOptions(generation=GenerationOptions(model=model)))

@@ -1,4 +1,4 @@
-"""The state of things in one look: what waits, who works, what ended, what is paused."""
+"""Overview of an installation: queues, workers, jobs that ended, pauses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from workers.process.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The state of things; `last_day` counts the jobs that ended in the last 24 hours, by their status."""
+    """The state of an installation; `last_day` counts the jobs that ended in the last 24 hours, by status."""
 
     queues: Sequence[QueueCount]
     workers: Sequence[LiveWorker]
@@ -20,7 +20,7 @@ class Overview:
 
 
 async def overview(runtime: Runtime) -> Overview:
-    """Look once."""
+    """Read the state of an installation."""
 
     async def read(connection: Connection) -> Overview:
         return Overview(

@@ -1,4 +1,4 @@
-"""Pausing and resuming: by queue, job type, tier or provider, for the whole fleet."""
+"""Operators' pauses of a queue, job type, tier or provider, which hold for all processes."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -34,7 +34,7 @@ async def set_paused(
     actor: str,
     reason: str | None = None,
 ) -> list[LastingPause]:
-    """Pause what is named, or let it go on; return the pauses that last. Twice is as good as once.
+    """Begin or end a pause; return the pauses in force. Idempotent.
 
     A provider that is to go on is called at once, also where calls have failed and its breaker is open.
 
@@ -87,7 +87,7 @@ async def _close_breaker(connection: Connection, provider: str, actor: str, reas
 
 
 async def _move_rows(runtime: Runtime) -> None:
-    """Hold the rows that are paused, and let go those that aren't; what dies in between, workers do by themselves."""
+    """Take out or put back the queue rows that the pause concerns; if this is interrupted, workers do the rest."""
     while queues := await runtime.database.commit("let_go_on", let_go_on):
         for queue in queues:
             await runtime.wake(queue)

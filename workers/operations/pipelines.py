@@ -1,4 +1,4 @@
-"""Pipelines: the ways in which pictures are treated."""
+"""Pipelines as operators list, create and copy them."""
 
 import secrets
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ async def get_pipeline(runtime: Runtime, pipeline_id: str) -> Pipeline:
     """Return a pipeline.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: it doesn't exist.
     """
     pipeline = await runtime.database.run(lambda connection: read_pipeline(connection, pipeline_id))
     if pipeline is None:
@@ -52,20 +52,20 @@ async def create_pipeline(
     description: str | None = None,
     actor: str,
 ) -> Pipeline:
-    """Make a pipeline and return it.
+    """Create a pipeline and return it.
 
     Args:
-        runtime: open.
-        name: for people.
-        configs: some of CONFIGS; what is missing or null means the system's default.
-        user_id: its owner; None makes it nobody's, which everyone may use.
-        tier: of its jobs, where they don't say.
-        visibility: PRIVATE, PUBLIC or LINK; LINK gets a share token.
-        description: for people.
-        actor: who makes it.
+        runtime: an open runtime.
+        name: its name, for people.
+        configs: JSON by some names of CONFIGS; what is missing or null has the system's default.
+        user_id: its owner; None for a pipeline of the system's, which everyone may use.
+        tier: the tier of jobs that name none.
+        visibility: PRIVATE, PUBLIC or LINK; with LINK it gets a share token.
+        description: its description, for people.
+        actor: who creates it.
 
     Raises:
-        InvalidInputError: a rule is broken, or a model can't be asked; names the JSON path and the reason.
+        InvalidInputError: a rule is broken, or a model can't be asked; the message has the JSON path and the reason.
         NotFoundError: the owner doesn't exist.
     """
     require_valid(configs, user_id)
@@ -82,10 +82,10 @@ async def fork_pipeline(
 ) -> Pipeline:
     """Copy a pipeline for another owner, PRIVATE, and return the copy.
 
-    Reference pictures under the first owner's prefix stay behind, since the copy's jobs couldn't read them.
+    Reference pictures under the first owner's prefix aren't copied, since the copy's jobs couldn't read them.
 
     Raises:
-        InvalidInputError: a rule is broken by now, or a model can't be asked any more.
+        InvalidInputError: it breaks a rule by now, or a model can't be asked any more.
         NotFoundError: the pipeline or the new owner doesn't exist.
         NotYoursError: it is PRIVATE and another user's.
     """
@@ -109,10 +109,10 @@ async def fork_pipeline(
 
 
 def require_valid(configs: Mapping[str, Any], user_id: str | None) -> None:
-    """Hold a pipeline's JSON against the rules, and its reference pictures against its owner's prefix.
+    """Check a pipeline's JSON against the rules, and its reference pictures against its owner's prefix.
 
     Raises:
-        InvalidInputError: names the JSON path and the reason.
+        InvalidInputError: the message has the JSON path and the reason.
     """
     if unknown := sorted(configs.keys() - set(CONFIGS)):
         raise InvalidInputError(f"pipeline has {', '.join(unknown)}; known are {', '.join(CONFIGS)}")

@@ -1,4 +1,4 @@
-"""What waits, what runs, and who works."""
+"""Statistics of queues: jobs, workers and pauses."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from workers.process.runtime import Runtime
 class QueueStats:
     """`queues` has a row for each queue and status with jobs in it, `workers` one for each live process.
 
-    `pauses` are those that last.
+    `pauses` are those in force.
     """
 
     queues: list[QueueCount]
@@ -21,7 +21,7 @@ class QueueStats:
 
 
 async def queue_stats(runtime: Runtime) -> QueueStats:
-    """Count what is in the queues, and name who takes from them and who paused what."""
+    """Count the jobs in the queues, and return the live workers and the pauses."""
 
     async def read(connection: Connection) -> QueueStats:
         return QueueStats(

@@ -1,4 +1,4 @@
-"""Doing finished jobs once more: as new jobs, each with its own charge."""
+"""Retry of finished jobs by an operator: as new jobs, each with its own charge."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ MOST_MODEL_CHARS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class RetryTerms:
-    """How jobs are done once more.
+    """How jobs are retried.
 
     Attributes:
-        from_stage: start here, with the checkpoints of the old job; None starts anew.
-        model: of the generation, for the new jobs only; None leaves it to their pipeline.
-        redoes_completed: COMPLETED jobs, too.
-        only_once: refuse what an operator has retried before, even at this moment.
+        from_stage: begin at this stage, with the checkpoints of the old job; None begins at the first.
+        model: model of the generation, for the new jobs only; None leaves it to their pipeline.
+        redoes_completed: whether COMPLETED jobs are retried too.
+        only_once: refuse jobs that an operator has retried before, even at this moment.
     """
 
     from_stage: str | None = None
@@ -49,9 +49,9 @@ class RetryTerms:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What became of one job: `new_id`, or the error that refused it; a rehearsal that went well has neither.
+    """The retry of one job: `new_id`, or the error that refused it; a successful rehearsal has neither.
 
-    `old` is None where there is no such job.
+    `old` is None if there is no such job.
     """
 
     job_id: str
@@ -63,12 +63,12 @@ class Retry:
 async def retry_jobs(
     runtime: Runtime, job_ids: Iterable[str], terms: RetryTerms, *, actor: str, reason: str | None = None
 ) -> AsyncIterator[Retry]:
-    """Submit finished jobs once more; yield what became of each, in the order of the ids.
+    """Submit finished jobs once more; yield the result of each, in the order of the ids.
 
-    Each is a transaction of its own, and one that is refused keeps none of the others.
+    Each is a transaction of its own, and a refused one doesn't affect the others.
 
     Raises:
-        InvalidInputError: the model has no name or too long a one, or can't be asked.
+        InvalidInputError: the model's name is empty or too long, or the model can't be asked.
     """
     await _check(runtime, terms)
     is_any = False
@@ -88,10 +88,10 @@ async def retry_jobs(
 
 
 async def rehearse_retries(runtime: Runtime, job_ids: Iterable[str], terms: RetryTerms) -> list[Retry]:
-    """Do what `retry_jobs` does and take it back: each user's jobs in one transaction, so that tokens are counted.
+    """Do what `retry_jobs` does, and roll it back: each user's jobs in one transaction, so that tokens are counted.
 
     Raises:
-        InvalidInputError: the model has no name or too long a one, or can't be asked.
+        InvalidInputError: the model's name is empty or too long, or the model can't be asked.
     """
     await _check(runtime, terms)
     ids = list(job_ids)
@@ -149,14 +149,14 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
     """Submit a job like an old one, in the caller's transaction; return the new job's id.
 
     Raises:
-        InvalidInputError: an input of it is deleted, or a stage before the one to start from isn't finished.
+        InvalidInputError: one of its inputs is deleted, or a stage before the one to begin at isn't finished.
         JobNotRetryableError: it is unfinished, or COMPLETED and not to be redone.
-        JobRetriedError: it was retried before, and is to be only once.
-        asyncpg.PostgresError: as `operation_error` translates it.
+        JobRetriedError: it was retried before, and is to be retried only once.
+        asyncpg.PostgresError: the submission is refused; `operation_error` translates it.
     """
     if old.status not in RETRYABLE and not (terms.redoes_completed and old.status == JobStatus.COMPLETED):
         raise JobNotRetryableError(old.id, old.status)
-    if terms.only_once:  # locked first: of two operators with the same filter, one would charge for it again
+    if terms.only_once:  # locked first: otherwise two operators with the same filter would both charge for it
         await lock_job(connection, old)
         if await is_retried(connection, old.id):
             raise JobRetriedError(old.id)
@@ -183,10 +183,10 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
 
 
 async def _stages_before(connection: Connection, old: Job, stage: str | None) -> Sequence[str]:
-    """Return the stages before the one to start from: the old job has finished all of them.
+    """Return the stages before the one to begin at, all of which the old job has finished.
 
     Raises:
-        InvalidInputError: it hasn't, or there is no such stage.
+        InvalidInputError: it hasn't finished them, or there is no such stage.
     """
     if stage is None:
         return ()

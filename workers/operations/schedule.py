@@ -1,4 +1,4 @@
-"""Periodic tasks as operators see them: when they run, what they did, and a tick out of turn."""
+"""Periodic tasks as operators see them: schedules, last runs, and extra ticks."""
 
 import difflib
 import itertools
@@ -29,10 +29,10 @@ NEAR: Final = 0.7
 
 
 def periodic_engine(runtime: Runtime, clock: Clock | None = None) -> PeriodicEngine:
-    """Return every periodic task of a runtime, with its clock.
+    """Return the engine of all periodic tasks of a runtime.
 
     Raises:
-        InvalidInputError: the settings name a schedule or a policy that can't be.
+        InvalidInputError: the settings have an invalid schedule or retention policy.
     """
     try:
         tasks = periodic_tasks(runtime.settings)
@@ -42,10 +42,10 @@ def periodic_engine(runtime: Runtime, clock: Clock | None = None) -> PeriodicEng
 
 
 async def require_allowed_policies(database: Database, settings: Settings) -> None:
-    """See that no retention policy of the settings reaches what is kept for ever.
+    """Check that no retention policy of the settings can reach rows that are never deleted.
 
     Raises:
-        InvalidInputError: names the table, and how its rows are tied to those that are kept.
+        InvalidInputError: the message names the table, and how its rows are connected with those.
     """
     for name, policy in policies(settings).items():
         try:
@@ -58,20 +58,20 @@ async def require_allowed_policies(database: Database, settings: Settings) -> No
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRow:
-    """A schedule, and how its task ran last.
+    """A schedule, and how its task last ran.
 
     Attributes:
-        name: of the task.
+        name: name of the task.
         schedule: such as `*/15 * * * *`.
-        time_zone: in which it is read.
-        missed: what becomes of ticks that nobody was there for.
-        paused: an operator has stopped it.
+        time_zone: the time zone of the schedule.
+        missed: the rule for ticks that were missed while no scheduler ran.
+        paused: whether an operator has paused it.
         last_run: when its last tick ended.
-        next_run: None while the schedule is paused or can't be read.
+        next_run: when the next tick is due; None while the schedule is paused or can't be read.
         last_counts: what the last tick counted.
         last_duration_s: how long the last tick took.
-        last_error: what is wrong with the schedule or the tick, or which table or column isn't there that the task
-            needs.
+        last_error: what is wrong with the schedule or the tick, or which table or column that the task needs is
+        missing.
     """
 
     name: str
@@ -87,7 +87,7 @@ class ScheduleRow:
 
 
 async def list_schedules(runtime: Runtime) -> list[ScheduleRow]:
-    """Return every schedule, and how its task ran last."""
+    """Return every schedule, and how its task last ran."""
     engine = periodic_engine(runtime)
     names = list(engine.tasks)
     states = await runtime.database.run(lambda connection: schedule_states(connection, names))
@@ -135,14 +135,14 @@ async def run_schedule(
     """Make an extra tick of a task and work on it to its end; return its counts.
 
     Args:
-        runtime: as opened.
-        name: of the task.
-        at: the tick's time, aware; the database's if None. It is the task's only clock.
+        runtime: an open runtime.
+        name: name of the task.
+        at: the tick's time, aware, which the task uses as the current time; None for the database's time.
         is_dry: count what the tick would do, and do nothing.
         actor: who asks, for the record.
 
     Raises:
-        InvalidInputError: a retention policy reaches what is kept for ever.
+        InvalidInputError: a retention policy reaches rows that are never deleted.
         NotFoundError: there is no such task.
     """
     engine = periodic_engine(runtime)
@@ -165,9 +165,9 @@ async def run_schedule(
 async def set_paused(
     runtime: Runtime, name: str, *, is_paused: bool, actor: str, reason: str | None = None
 ) -> ScheduleRow:
-    """Pause a schedule or let it go on; return its row of `list_schedules`. Twice is as good as once.
+    """Pause a schedule or let it continue; return its row of `list_schedules`. Idempotent.
 
-    What was due meanwhile is missed, and its policy says what becomes of it.
+    Ticks that were due meanwhile are missed, and the task's rule for missed ticks applies.
 
     Raises:
         NotFoundError: there is no such task.

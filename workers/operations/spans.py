@@ -1,4 +1,4 @@
-"""Durations in words, as explanations and diagnoses say them."""
+"""Formatting of durations for people."""
 
 from typing import Final
 

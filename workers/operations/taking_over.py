@@ -1,4 +1,4 @@
-"""Jobs without a queue row, as operators meet them: when they are taken in, and taking over from another worker."""
+"""Jobs without a queue row: the terms of their adoption, and taking over those of another worker."""
 
 from models.history.actions import record_action
 from models.queue.unqueued import AdoptionTerms, TakeOverCounts, take_over
@@ -10,12 +10,12 @@ from workers.services.services import Services
 
 
 def adoption_terms(settings: Settings) -> AdoptionTerms:
-    """Return the terms on which schedulers take in, and end, jobs without a queue row."""
+    """Return the terms on which schedulers adopt, and end, jobs without a queue row."""
     return AdoptionTerms.of(settings.max_wait_s, list(stage_deadlines(settings).values()), stops_of(settings))
 
 
 async def take_over_jobs(settings: Settings, services: Services, *, actor: str) -> TakeOverCounts:
-    """Take over the unfinished jobs of the worker that was here before, and record who did.
+    """Take over unfinished jobs of the worker that ran here before, and record who did it.
 
     Raises:
         OSError, asyncpg.PostgresError: the database doesn't answer or refuses.

@@ -1,4 +1,4 @@
-"""What users have, and what became of it."""
+"""Balances and ledger as operators see and change them."""
 
 import asyncpg
 
@@ -13,20 +13,20 @@ from workers.process.runtime import Runtime
 
 
 async def list_balances(runtime: Runtime, email_or_id: str | None = None, *, limit: int = 50) -> list[Balance]:
-    """Return balances, by e-mail; of one user where one is named. Who has no balance row has 0.
+    """Return balances, ordered by e-mail; of one user if it is given. A user without a balance row has 0.
 
     Raises:
-        NotFoundError: the user named doesn't exist.
+        NotFoundError: the user doesn't exist.
     """
     user_id = None if email_or_id is None else (await find_user(runtime, email_or_id)).id
     return await runtime.database.run(lambda connection: ledger.list_balances(connection, user_id, limit))
 
 
 async def count_balances(runtime: Runtime, email_or_id: str | None = None) -> int:
-    """Count the users that `list_balances` lists.
+    """Count the users that `list_balances` would return without a limit.
 
     Raises:
-        NotFoundError: the user named doesn't exist.
+        NotFoundError: the user doesn't exist.
     """
     user_id = None if email_or_id is None else (await find_user(runtime, email_or_id)).id
     return await runtime.database.run(lambda connection: ledger.count_balances(connection, user_id))
@@ -58,9 +58,9 @@ async def grant_tokens(
     """Add to a balance, or take from it with a negative amount; return the ledger's row.
 
     Raises:
-        InvalidInputError: the amount is 0, or the balance would be more than a balance can hold.
+        InvalidInputError: the amount is 0, or the balance would exceed the largest one.
         NotFoundError: there is no such user.
-        PaymentRefusedError: more would be taken than there is.
+        PaymentRefusedError: the balance would be negative.
         WrongModeError: the application keeps the balances.
     """
     if amount == 0 or abs(amount) > MOST_TOKENS:

@@ -1,4 +1,4 @@
-"""Whose jobs they are: users by e-mail or id, and the user of an embedded installation."""
+"""Users by e-mail or id, and the local user of an embedded installation."""
 
 import re
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from workers.process.runtime import Runtime
 _EMAIL: Final = re.compile(r"[^@\s\x00-\x1f]{1,128}@[^@\s\x00-\x1f]{1,190}")
 
 LOCAL_EMAIL: Final = "you@darkroom.local"
-"""Whose pictures they are when nobody is named, on embedded data."""
+"""E-mail of the local user, to whom jobs on embedded data belong if no user is given."""
 
 LOCAL_TOKENS: Final = 1000
-"""What a user gets that is made on embedded data: a hundred of the dearest jobs."""
+"""Tokens of a new local user, enough for a hundred jobs of the most expensive tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +127,16 @@ async def create_user(
 
 
 async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_needed: int = 0) -> User:
-    """Find the user whose jobs these are to be; on embedded data make them, with tokens enough.
+    """Find the user who submits jobs; on embedded data create the local user, with enough tokens.
 
     Args:
-        runtime: open.
+        runtime: an open runtime.
         email_or_id: None means the local user, on embedded data only.
-        tokens_needed: what the local user is given at least. Everyone else's balance stays what it is.
+        tokens_needed: what the local user gets at least. Other users' balances aren't changed.
 
     Raises:
         NotFoundError: there is no such user, and the data isn't embedded.
-        OperationError: nobody is named, and the data isn't embedded.
+        OperationError: no user is given, and the data isn't embedded.
     """
     is_embedded = runtime.services.is_embedded
     if email_or_id is None and not is_embedded:
@@ -170,7 +170,7 @@ async def _make(connection: Connection, email: str, needed: int) -> None:
 
 
 async def _top_up(connection: Connection, user_id: str, needed: int) -> None:
-    """Give the local user tokens again once they don't last for what is wanted."""
+    """Give the local user tokens again when the balance is too small."""
     async with connection.transaction():
         if await is_managed(connection) and await balance_of(connection, user_id) < needed:
             await _give(connection, user_id, needed)

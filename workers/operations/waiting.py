@@ -1,4 +1,4 @@
-"""Why an unfinished job waits now, as facts; the command line and the dashboard put them into words."""
+"""Why an unfinished job waits, as facts, which the command line puts into words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from workers.operations.taking_over import adoption_terms
 from workers.process.runtime import Runtime
 
 CENTURY_S: Final = 100 * 365 * 86_400.0
-"""A wait that is longer has no end: a budget in all, or a provider that is left alone until an operator's word."""
+"""A longer wait has no end: a budget in total, or a provider that is stopped until an operator resumes it."""
 
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -43,7 +43,7 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ShutProvider:
-    """A provider that takes no call now, why, and for how long at least."""
+    """A provider that may not be called now, why, and for how long at least."""
 
     name: str
     reason: str
@@ -52,13 +52,14 @@ class ShutProvider:
 
 @dataclass(frozen=True, slots=True)
 class Unqueued:
-    """What becomes of an unfinished job without a queue row.
+    """What happens to an unfinished job without a queue row.
 
     Attributes:
-        is_processing: its row says that a worker has it.
-        takes_over: schedulers take in what another worker left on these tables; else only an operator's word does.
-        ends_because: a scheduler ends it; None where one takes it in.
-        max_wait_s: how old a job may become.
+        is_processing: whether its row says that a worker has it.
+        takes_over: whether schedulers adopt jobs that another worker left on these tables, without an operator's
+        command.
+        ends_because: why a scheduler ends it; None if one adopts it.
+        max_wait_s: the maximum wait.
     """
 
     is_processing: bool
@@ -72,12 +73,12 @@ By: TypeAlias = QueuedJob | Pause | tuple[ShutProvider, ...] | IdleSession | Unl
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One thing that stands in a job's way.
+    """One reason why a job waits.
 
     Attributes:
-        kind: what it is.
-        until: when it ends by itself, as far as somebody knows.
-        by: what is known of whatever stands there; of most kinds the job's own place in the queue.
+        kind: the kind of the reason.
+        until: when it ends by itself, as far as that is known.
+        by: what is known of the cause; for most kinds the job's own place in the queue.
         now: the database's time of this look, from which `until` is counted.
     """
 
@@ -88,7 +89,7 @@ class Waiting:
 
 
 async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list[Waiting]:
-    """Return what stands in the way of an unfinished job, first what stands there first."""
+    """Return why an unfinished job waits, the first reason first."""
     if queued is None:
         return [await _unqueued(runtime, job)]
     now = queued.now
@@ -131,7 +132,7 @@ async def _pauses(runtime: Runtime, queued: QueuedJob) -> list[Waiting]:
 
 
 def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
-    """Return until when a job is put off, by its own retry or because the database refuses to start it."""
+    """Return until when a job is postponed, by its own retry or because the database refuses to start it."""
     if queued.refused_since is not None:
         return [Waiting("refused", queued.scheduled_at, queued, queued.now)]
     if queued.status != "retrying" or queued.scheduled_at <= queued.now:
@@ -144,7 +145,7 @@ def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
 
 
 async def _shut_providers(runtime: Runtime, now: datetime) -> Sequence[Waiting]:
-    """Return which providers take no call now: a gate that is shut, if no other provider takes one either."""
+    """Return the providers that may not be called now; empty if any provider may be called."""
     settings = runtime.settings
 
     async def look(connection: Connection) -> list[ShutProvider]:

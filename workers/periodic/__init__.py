@@ -1,1 +1,1 @@
-"""Periodic tasks: schedules, ticks, and one file for each task."""
+"""Periodic tasks: schedules, ticks, and one module for each task."""

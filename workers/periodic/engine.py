@@ -1,4 +1,4 @@
-"""The engine of periodic tasks: makes ticks when they are due, and works on them chunk by chunk. Any number may run."""
+"""The engine of periodic tasks: makes ticks when they are due, and works on them in chunks. Any number may run."""
 
 import asyncio
 import math
@@ -26,20 +26,20 @@ from workers.periodic.task import Chunk, Task, Work
 log = structlog.get_logger(__name__)
 
 MOST_AT_ONCE: Final = 2
-"""Tasks that a scheduler works on at a time: it has a handful of connections, and wake-ups and rescue come first."""
+"""How many tasks a scheduler works on at a time: it has few connections, and wake-ups and rescue come first."""
 
 FIRST_SIZE: Final = 1_000
 SMALLEST_SIZE: Final = 100
 LARGEST_SIZE: Final = 10_000
 CHUNK_S: Final = (0.04, 0.08)
-"""A chunk that takes less is doubled, one that takes more is halved: others wait that long for its rows."""
+"""Bounds, in seconds: a faster chunk is doubled, a slower one halved, because others wait that long for its rows."""
 
 Clock = Callable[[], Awaitable[datetime]]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one chunk of a tick came to; `failure` is what the task raised, which the tick says too."""
+    """What one chunk of a tick did; `failure` is the error that the task raised, which is also stored with the tick."""
 
     at: datetime
     counts: dict[str, int]
@@ -48,7 +48,7 @@ class Progress:
 
 
 class PeriodicEngine:
-    """Every periodic task of one process."""
+    """All periodic tasks of one process."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class PeriodicEngine:
         *,
         clock: Clock | None = None,
     ) -> None:
-        """Prepare; nothing runs yet.
+        """Prepare the engine; nothing runs yet.
 
         Args:
-            database: the truth.
+            database: where ticks and schedules are.
             storage: where the objects are.
-            settings: as the environment says.
+            settings: the settings.
             tasks: from `workers.periodic.registry`.
-            clock: the time by which ticks are due; the database's unless a test plays its own.
+            clock: the time by which ticks are due; the database's, except in tests.
         """
         self.tasks = {task.name: task for task in tasks}
         self._database = database
@@ -78,7 +78,7 @@ class PeriodicEngine:
         self._are_terms_recorded = False
 
     async def run_once(self) -> int:
-        """Make the ticks that are due and work on every unfinished one within its budget; return chunks done."""
+        """Make the ticks that are due, work on unfinished ones within their budgets of time; return how many chunks."""
         await self._record_terms()
         states = await self._database.run(lambda connection: ticks.schedule_states(connection, list(self.tasks)))
         turn = asyncio.Semaphore(MOST_AT_ONCE)
@@ -93,7 +93,7 @@ class PeriodicEngine:
         """Make an extra tick of a task at a time, work on it to its end and return its counts.
 
         Raises:
-            Exception: whatever the task raised; the tick says so too.
+            Exception: the error that the task raised, which is also stored with the tick.
         """
         await self._record_terms()
         task = self.tasks[name]
@@ -104,14 +104,14 @@ class PeriodicEngine:
                 raise progress.failure
             if progress is not None and progress.is_finished:
                 return progress.counts
-            if progress is None:  # a scheduler has it
+            if progress is None:  # a scheduler has locked it
                 counts = await self._database.run(lambda connection: ticks.counts_at_end(connection, name, at))
                 if counts is not None:
                     return counts
                 await asyncio.sleep(0.1)
 
     async def count(self, name: str, at: datetime) -> dict[str, int]:
-        """Say what a tick of a task at a time would do, without doing it."""
+        """Return what a tick of a task at a time would count, without doing anything."""
         await self._record_terms()
         task = self.tasks[name]
 
@@ -124,7 +124,7 @@ class PeriodicEngine:
         return await self._database.run(work)
 
     def schedule(self, name: str, changes: Mapping[str, object]) -> Schedule:
-        """Return a task's schedule as settings and an operator's changes make it.
+        """Return a task's schedule from its default, the settings and an operator's changes.
 
         Raises:
             InvalidScheduleError: it can't be read.
@@ -132,11 +132,11 @@ class PeriodicEngine:
         return self.tasks[name].schedule.changed(self._settings.schedules.get(name), changes)
 
     async def _attend(self, task: Task, state: ticks.ScheduleState) -> int:
-        """Plan and work on one task, until its budget is used."""
+        """Make one task's ticks and work on them, until its budget of time is used."""
         try:
             schedule = self.schedule(task.name, state.changes)
         except InvalidScheduleError as error:
-            if self._complaints.get(task.name) != str(error):  # each second, otherwise
+            if self._complaints.get(task.name) != str(error):  # otherwise it would be logged each second
                 log.warning("schedule_invalid", task=task.name, error=str(error))
                 self._complaints[task.name] = str(error)
             return 0
@@ -177,7 +177,7 @@ class PeriodicEngine:
         while time.monotonic() < until:
             began = time.monotonic()
             progress = await self._work(task)
-            if progress is None or progress.failure is not None:  # the tick says why, and when it is tried again
+            if progress is None or progress.failure is not None:  # the tick has the error, and when it is tried again
                 break
             chunks += 1
             if task.rest_factor and not progress.is_finished:
@@ -207,7 +207,7 @@ class PeriodicEngine:
 
         progress = await outcome_of(self._database.commit("tick_chunk", work))
         if isinstance(progress, Exception):
-            if is_cancelled(progress):  # a role's time limit for statements: smaller chunks may fit into it
+            if is_cancelled(progress):  # a time limit of the role: a smaller chunk may be fast enough
                 self._adapt(task.name, math.inf)
             if locked is None or _may_pass(progress):
                 raise progress
@@ -228,7 +228,7 @@ class PeriodicEngine:
         if not task.is_on(self._settings):
             return False
         if task.needs and (reason := passed_over(task.needs, await missing_columns(connection, task.needs))):
-            if self._complaints.get(task.name) != reason:  # with each tick, otherwise
+            if self._complaints.get(task.name) != reason:  # otherwise it would be logged with each tick
                 log.warning("task_passed_over", task=task.name, reason=reason)
                 self._complaints[task.name] = reason
             return False
@@ -246,7 +246,7 @@ class PeriodicEngine:
             self._sizes[name] = min(size * 2, LARGEST_SIZE)
 
     async def _record_terms(self) -> None:
-        """Write down once what regeneration gives, where `darkroom.regenerate` sees it."""
+        """Store the terms of regeneration once, where `darkroom.regenerate` reads them."""
         if not self._are_terms_recorded:
             await self._database.commit(
                 "record_terms", lambda connection: record_terms(connection, self._settings.regeneration_terms())
@@ -258,5 +258,5 @@ class PeriodicEngine:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Say whether a chunk failed for a reason that isn't its own: the tick is as it was, and is tried again."""
+    """Say whether a chunk failed for an outside reason: the tick is unchanged, and is tried again."""
     return isinstance(error, DatabaseLostError | ContentionError) or is_cancelled(error)

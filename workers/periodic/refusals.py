@@ -1,4 +1,4 @@
-"""A chunk of many rows of which the database refuses one: the others go on, and that one is tried alone."""
+"""Chunks of many rows of which the database refuses one: other rows are treated, and that one is tried alone."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,23 +18,23 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 FEW: Final = 50
-"""So many rows go one by one when one of them is refused."""
+"""How many rows are treated one by one when one of them is refused."""
 
 
 def log_refused(task: str, row: str, error: asyncpg.PostgresError) -> None:
-    """Name a row that a periodic task had to leave as it is, and why."""
+    """Log a row that a periodic task couldn't change, and why."""
     log.error("periodic_row_refused", task=task, row=row, error=refusal_text(error))
 
 
 async def permitted(
     work: Work, write: Callable[[], Awaitable[T]], *, refused: Callable[[asyncpg.PostgresError], None] | None = None
 ) -> T | None:
-    """Write in the tick's transaction; None, with nothing written, where the database refuses it for one of its rows.
+    """Write in the tick's transaction; return None, with nothing written, if the database refuses one of the rows.
 
     Args:
-        work: the tick's.
-        write: returns anything but None.
-        refused: is told what PostgreSQL said.
+        work: the tick's work.
+        write: function that writes; it returns anything but None.
+        refused: called with PostgreSQL's error.
     """
     try:
         async with work.connection.transaction():
@@ -54,13 +54,13 @@ async def permitted_rows(
     rows: Mapping[str, T],
     write: Callable[[Sequence[T]], Awaitable[Mapping[str, int]]],
 ) -> Mapping[str, int]:
-    """Write rows all at once; one by one where the database refuses that. `refused` counts those that it refuses alone.
+    """Write rows together, or one by one if the database refuses that; `refused` counts those refused alone.
 
     Args:
-        work: the tick's.
+        work: the tick's work.
         task: its name.
         rows: what to write, by the name that the log gives it.
-        write: writes some of them, and returns what it counted.
+        write: function that writes some of them, and returns what it counted.
     """
     counts = await permitted(work, partial(write, list(rows.values())))
     if counts is not None:
@@ -78,16 +78,16 @@ async def refusable_chunk(
     next_users: Callable[[int], Awaitable[Sequence[str]]],
     counts: Mapping[str, int],
 ) -> UserChunk:
-    """Run a chunk; where the database refuses it, a small one; where that is refused, too, put its users off.
+    """Run a chunk; if the database refuses it, a small one; if that is refused too, postpone its users.
 
     Args:
-        work: the tick's.
-        chunk: does the next so many users.
-        next_users: returns the ids of these users.
+        work: the tick's work.
+        chunk: function that treats the next users, as many as given.
+        next_users: function that returns the ids of these users.
         counts: what the chunk counts when nothing was done.
 
     Returns:
-        What the chunk did, or one in which the next few users are `late`: each of them follows alone.
+        What the chunk did, or a chunk in which the next few users are `late`: each of them is treated alone later.
     """
     for size in dict.fromkeys((work.size, FEW)):
         done = await permitted(work, partial(chunk, size))

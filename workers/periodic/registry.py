@@ -1,4 +1,4 @@
-"""Every periodic task: the literal registry."""
+"""The registry of periodic tasks."""
 
 from typing import Final
 
@@ -22,20 +22,20 @@ TASKS: Final = (
     audit_ledger.TASK,
     roll_up_usage.TASK,
 )
-"""Tasks of one schedule each; retention adds one for each of its policies."""
+"""Tasks with one schedule each; retention adds one for each of its policies."""
 
 
 class UnknownScheduleError(ValueError):
-    """DARKROOM_SCHEDULES names a task that isn't there."""
+    """Raised when DARKROOM_SCHEDULES names a task that doesn't exist."""
 
 
 def periodic_tasks(settings: Settings) -> tuple[Task, ...]:
-    """Return every task of these settings.
+    """Return every task under these settings.
 
     Raises:
-        ForbiddenPolicyError: a retention policy names what is never deleted.
+        ForbiddenPolicyError: a retention policy names a table that is never deleted from.
         InvalidScheduleError: a schedule in the settings can't be read.
-        UnknownScheduleError: the settings schedule a task that isn't there.
+        UnknownScheduleError: the settings schedule a task that doesn't exist.
     """
     tasks = (*TASKS, *prune_records.tasks(settings))
     if unknown := settings.schedules.keys() - {task.name for task in tasks}:

@@ -1,4 +1,4 @@
-"""When a periodic task is due, and what becomes of times that nobody was there for."""
+"""Schedules: when a periodic task is due, and what happens to times at which no scheduler ran."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,20 +14,20 @@ from config.periodic_terms import ScheduleTerms
 Missed = Literal["skip", "coalesce", "catch_up"]
 
 MOST_CAUGHT_UP: Final = 24
-"""Ticks that catching up makes at most, the newest of those missed."""
+"""How many ticks catching up makes at most: the newest of the missed ones."""
 
 ON_TIME: Final = timedelta(minutes=5)
-"""How late a tick may begin that isn't made up: schedulers look once a second, restarts take longer."""
+"""How late a tick may begin and still count as on time: schedulers look once a second, restarts take longer."""
 
 MOST_LISTED: Final = 100_000
-"""Times looked at in a gap; of a longer one only its end matters."""
+"""How many times of a gap are listed; of a longer gap only the newest times matter."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTERVAL: Final = TypeAdapter(timedelta)
 
 
 class InvalidScheduleError(ValueError):
-    """A schedule can't be read; the message says which part and what would do."""
+    """Raised when a schedule can't be read; the message says which part, and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,11 @@ class Schedule:
 
     Attributes:
         when: such as `*/15 * * * *` or `PT15M`; intervals are counted from 1970, so that every scheduler agrees.
-        time_zone: an IANA name; cron times are local there, and are right across a change to summer time.
-        missed: what ticks mean that passed while nobody ran: `skip` them, `coalesce` them into the newest, or
-            `catch_up` the newest MOST_CAUGHT_UP one by one.
-        is_paused: an operator has stopped it.
+        time_zone: an IANA name; cron times are local there, also across a change to summer time.
+        missed: the rule for ticks that were missed while no scheduler ran: `skip` them, `coalesce` them into the
+        newest,
+            or `catch_up` the newest MOST_CAUGHT_UP one by one.
+        is_paused: whether an operator has paused it.
     """
 
     when: str
@@ -48,7 +49,7 @@ class Schedule:
     is_paused: bool = False
 
     def changed(self, terms: ScheduleTerms | None, changes: Mapping[str, Any]) -> "Schedule":
-        """Lay the environment's terms, then an operator's changes, over this one.
+        """Return this schedule with the environment's terms, and then an operator's changes, applied.
 
         Raises:
             InvalidScheduleError: the result can't be read.
@@ -71,7 +72,7 @@ class Schedule:
         """Return the first time after a moment.
 
         Raises:
-            InvalidScheduleError: the schedule can't be read, or never comes.
+            InvalidScheduleError: the schedule can't be read, or has no such time.
         """
         time = next(self._times(moment, reverse=False), None)
         if time is None:
@@ -81,7 +82,7 @@ class Schedule:
     def due(self, since: datetime, now: datetime) -> list[datetime]:
         """Return the times in (since, now], oldest first, at most MOST_LISTED.
 
-        With the clock behind `since` it is the last time before now, which may have been a tick or not: its row says.
+        If the clock is behind `since`, return the last time before now; its row says whether that was a tick already.
 
         Raises:
             InvalidScheduleError: the schedule can't be read.

@@ -1,4 +1,4 @@
-"""What a periodic task is: a name, a schedule, and a chunk of its effect."""
+"""Periodic tasks: their interface, with a name, a schedule, and a function for a chunk of the work."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from workers.periodic.schedule import Schedule
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a chunk may use.
+    """What a chunk of a task works with.
 
     Attributes:
         connection: in the transaction that will commit the chunk together with the tick's cursor.
-        at: the tick's time, which is the task's only clock.
+        at: the tick's time, which the task uses as the current time.
         cursor: what the chunk before returned; None for the first one.
-        size: rows to take: it follows from how long the chunks before took.
-        settings: as the environment says.
+        size: how many rows to treat, which follows from how long earlier chunks took.
+        settings: the settings.
         storage: where the objects are.
     """
 
@@ -39,7 +39,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a chunk did: counts are added up over the tick; no cursor means that nothing is left to do."""
+    """What a chunk did: counts are added up over the tick; a cursor of None means that nothing is left to do."""
 
     cursor: Cursor | None
     counts: Mapping[str, int]
@@ -50,16 +50,16 @@ class Task:
     """A periodic task.
 
     Attributes:
-        name: as operators know it.
-        schedule: the default one.
-        chunk: does the next part of the effect. The same chunk may run twice, in a transaction each, if the first one
-            was lost before its commit.
-        count: says what a tick at `work.at` would do, and writes nothing.
-        rest_factor: how long to rest after a chunk, as a multiple of its time: load that yields to jobs.
-        moves_money: runs in mode managed only.
+        name: its name for operators.
+        schedule: its default schedule.
+        chunk: function that does the next part of the work. A chunk that was lost before its commit runs again, in
+            another transaction.
+        count: function that returns what a tick at `work.at` would count, and writes nothing.
+        rest_factor: how long to rest after a chunk, as a multiple of its duration, so that jobs come first.
+        moves_money: whether it runs in mode managed only.
         is_on: whether the settings ask for it.
-        needs: columns of the application's that the task reads and that the tables of another tool may lack, as
-            `schema.table.column`; without one of them the task is passed over.
+        needs: columns of the application's that the task reads and that another tool's tables may lack, as
+            `schema.table.column`; without one of them the task is skipped.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""A running job: from its claim to its recorded end."""
+"""Running jobs: from the claim to the recorded end."""

@@ -1,4 +1,4 @@
-"""What an error of an attempt is called: in a job's row, and in the codes that error_logs counts."""
+"""Names of errors of attempts: in a job's row, and in the codes that error_logs counts."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pipelines.errors import PolicyRefusedError
 
 
 def what_lacks(error: Exception) -> str:
-    """Say what this machine or PostgreSQL didn't give, in words fit for a job's row: no path, no statement."""
+    """Say what this machine or PostgreSQL refused, in words fit for a job's row: no path, no statement."""
     if isinstance(error, MemoryError):
         return "not enough memory"
     if (name := _errno_name(error)) is not None:
@@ -21,7 +21,7 @@ def what_lacks(error: Exception) -> str:
 
 
 def error_code(error: Exception) -> str:
-    """Return the word that error_logs counts an error by: what PostgreSQL or a policy calls it, else its type's."""
+    """Return the code by which error_logs counts an error: PostgreSQL's or a policy's name, else the error's type."""
     if isinstance(error, PolicyRefusedError):
         return error.category
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
@@ -32,6 +32,6 @@ def error_code(error: Exception) -> str:
 
 
 def _errno_name(error: Exception) -> str | None:
-    """Return what the operating system calls its refusal, such as EMFILE; None for any other error."""
+    """Return the operating system's name of its refusal, such as EMFILE; None for any other error."""
     number = error.errno if isinstance(error, OSError) else None
     return None if number is None else errno.errorcode.get(number)

@@ -1,8 +1,8 @@
 """The claim loop: one per worker process, on one event loop, with up to `lanes` jobs as tasks.
 
-It looks when a lane is free and something woke it: a wake-up, a finished job, or
-its own clock. Messages never carry a job, so no broker's time limit, retry or
-prefetch ever meets one.
+It looks for jobs when a lane is free and something woke it: a wake-up, a finished
+job, or a timer. Messages never contain a job, so a broker's time limits, retries and
+prefetching don't affect jobs.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ from workers.running.job import Ending, RunningJob
 log = structlog.get_logger(__name__)
 
 RELEASE_S = 2.0
-"""How long jobs may take to let go once they are told to."""
+"""Seconds that jobs may take to release themselves once they are told to end."""
 
 LOOK_END_S = 1.0
-"""How long a look in flight may take to end when the process stops."""
+"""Seconds that a look that has begun may take when the process stops."""
 
 ANSWER_S = 2.5
-"""How much longer than calls in flight a job has whose picture has come: it is paid, and has only to be stored."""
+"""Seconds beyond the grace of calls for a job whose picture has come: it is paid, and only has to be stored."""
 
 DATABASE_GONE_S = 1.0
-"""How long to wait after PostgreSQL didn't answer."""
+"""Seconds to wait after PostgreSQL didn't answer."""
 
 
 Take: TypeAlias = Callable[[Database, UUID, str, int, Mapping[str, float]], Awaitable[Claimed]]
-"""Claims up to so many jobs of a queue for a worker."""
+"""Function that claims up to a number of jobs of a queue for a worker."""
 
 
 class ClaimLoop:
@@ -65,12 +65,12 @@ class ClaimLoop:
         """Prepare the loop.
 
         Args:
-            settings: queues, lanes, clock, stage deadlines.
+            settings: queues, lanes, intervals, stage deadlines.
             database: where the queue is.
-            worker_id: who claims.
-            run_job: runs one claim to its recorded end; never raises but for a bug.
-            lanes: told whether one is free.
-            session_age: how long this process's session has lasted.
+            worker_id: the worker that claims.
+            run_job: runs one claim to its recorded end; raises only for a bug of ours.
+            lanes: told whether a lane is free.
+            session_age: returns how long this process's database session has lasted.
             is_shut: says whether no provider may be called now: then nothing is claimed.
             after_job: called when the run of a job is over.
         """
@@ -95,16 +95,16 @@ class ClaimLoop:
         self._looking: asyncio.Task[Any] | None = None
 
     def wake(self) -> None:
-        """Make the loop look now; may be called from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to look
+        """Make the loop look for jobs now; may be called from any thread."""
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, so nothing looks any more
             self._loop.call_soon_threadsafe(self._woken.set)
 
     def held_tokens(self) -> set[UUID]:
-        """Return the claims that can be lost; may be called from any thread."""
+        """Return the lease tokens of claims that can be lost; may be called from any thread."""
         return {token for token, job in list(self._running.items()) if job.can_be_lost}
 
     def lose(self, tokens: set[UUID]) -> None:
-        """Stop jobs whose claim is gone; may be called from any thread."""
+        """Stop jobs whose claim is lost; may be called from any thread."""
 
         def stop() -> None:
             for token in tokens:
@@ -117,7 +117,7 @@ class ClaimLoop:
         """Release claims that this process doesn't run; may be called from any thread."""
 
         async def release() -> None:
-            # a job that records its end is known, though not held; one whose end was refused is left to its deadline
+            # a job that records its end isn't among the held ones; one whose end was refused is left to its deadline
             unknown = tokens - self._running.keys() - self._given_up
             if unknown:
                 log.warning("claims_released", count=len(unknown))
@@ -126,13 +126,13 @@ class ClaimLoop:
         asyncio.run_coroutine_threadsafe(release(), self._loop)
 
     async def run(self) -> None:
-        """Look, claim and start jobs until `stop`."""
+        """Look for jobs, claim and start them until `stop`."""
         self._looking = asyncio.current_task()
         while not self._is_stopping:
             self._woken.clear()
             self._next_look_s = self._settings.poll_s
             outcome = await outcome_of(self._look())
-            if isinstance(outcome, Exception):  # whatever it is, it isn't the fault of the jobs that run here
+            if isinstance(outcome, Exception):  # whatever it is, the jobs that run here aren't its cause
                 if is_passing(outcome):
                     log.warning("look_failed", error=str(outcome), error_type=type(outcome).__name__)
                 else:
@@ -144,32 +144,32 @@ class ClaimLoop:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether nothing is claimed any more."""
+        """Whether the loop claims no more jobs."""
         return self._is_stopping
 
     def claim_no_more(self) -> None:
-        """Claim nothing from now on, and leave wake-ups to others; what runs goes on until `stop`."""
+        """Claim nothing from now on, and leave wake-ups to other workers; running jobs continue until `stop`."""
         self._is_stopping = True
         self._lanes.set_free(False)
         self._woken.set()
 
     async def finish(self, within_s: float) -> None:
-        """Claim no more, and return when nothing runs any more, in a lane or outside of one, or after so long."""
+        """Claim no more, and return when no job runs, in a lane or outside of one, or after `within_s`."""
         self.claim_no_more()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                if self._looking is not None:  # what it claims is to be finished, too
+                if self._looking is not None:  # jobs that it claims have to be finished, too
                     await asyncio.wait([self._looking])
                 if self._running:
                     await asyncio.wait(self._tasks())
 
     async def stop(self, grace_s: float) -> None:
-        """Claim no more; give provider calls in flight their grace, and release everything else at once.
+        """Claim no more; give provider calls in flight their grace, and release all other jobs at once.
 
-        The grace ends early with `end_grace`. However it ends, a picture that has come may still be stored.
+        `end_grace` ends the grace early. However it ends, a picture that has come may still be stored.
         """
         self.claim_no_more()
-        if self._looking is not None:  # not cancelled: a claim in flight would be committed without our knowing
+        if self._looking is not None:  # not cancelled, because a claim might be committed without our knowing
             await asyncio.wait([self._looking], timeout=LOOK_END_S)
         for job in self._running.values():
             job.shut_down(has_grace=grace_s > 0)
@@ -188,8 +188,8 @@ class ClaimLoop:
             await asyncio.wait(self._tasks(), timeout=RELEASE_S)
 
     def end_grace(self, within_s: float) -> None:
-        """Have `stop` release provider calls in flight, too, in a moment; may be called from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs any more
+        """Let `stop` release provider calls in flight after `within_s`; may be called from any thread."""
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, so no job runs any more
             self._loop.call_soon_threadsafe(self._loop.call_later, within_s, self._grace_over.set)
 
     def _tasks(self) -> list["asyncio.Task[None]"]:
@@ -208,10 +208,10 @@ class ClaimLoop:
             if self._entry_rate.is_dense(time.monotonic(), entered):
                 self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
             elif await self._ask_for_wake_up():
-                await self._claim_all()  # a job that came between the look and the asking woke nobody
+                await self._claim_all()  # a job that entered between the look and the request woke nobody
 
     async def _look_around(self) -> None:
-        """Do what any idle process does once a second, so that no other process is needed for it."""
+        """Do, once a second, the housekeeping that any idle process does, so that no other process is needed for it."""
         session_age = self._session_age()
         rescued = await rescue_lost_claims(self._database, session_age.rescue_not_after(), session_age.settled_at())
         if rescued.requeued or rescued.ended:
@@ -223,7 +223,7 @@ class ClaimLoop:
         return await self._database.commit("arm_bells", lambda connection: ask_for_wake_up(connection, queues))
 
     async def _claim_all(self, take: Take = claim_jobs) -> int:
-        """Fill the free lanes; return how many jobs were started."""
+        """Claim jobs for the free lanes; return how many were started."""
         started = 0
         if self._is_shut is not None and await self._is_shut():
             return 0
@@ -236,7 +236,7 @@ class ClaimLoop:
                 self._start(one)
             started += len(taken.claims)
             if taken.refused and take is claim_jobs:
-                self._woken.set()  # rows stood behind those that were set aside
+                self._woken.set()  # there may be more rows behind those that were set aside
         return started
 
     def _start(self, one: Claim) -> None:
@@ -247,18 +247,18 @@ class ClaimLoop:
         self._lanes.set_free(self._free_lanes() > 0)
 
     def _let_go(self, job: RunningJob, task: "asyncio.Task[None]") -> None:
-        """Free the lane of a job whose task is over; one that couldn't be recorded is left to its deadline."""
+        """Free the lane of a job whose task is over; a job that couldn't be recorded is left to its deadline."""
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._given_up.add(job.claim.lease_token)
             log.error("job_given_up", job_id=job.claim.job_id, exc_info=bug)
         self._running.pop(job.claim.lease_token, None)
-        self._lanes.set_free(self._free_lanes() > 0)  # jobs may have come back into their lanes
+        self._lanes.set_free(self._free_lanes() > 0)  # jobs may have returned to their lanes
         self._woken.set()
         if self._after_job is not None:
             self._after_job()
 
     def _free_lanes(self) -> int:
-        """Return how many more jobs may run. As many as there are lanes may wait outside of one, and no more."""
+        """Return how many more jobs may run. At most as many jobs as there are lanes may wait outside of one."""
         if self._is_stopping:
             return 0
         lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())

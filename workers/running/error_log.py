@@ -1,4 +1,4 @@
-"""What failed in an attempt, as error_logs keeps it: without secrets, and never at the cost of the job's own end."""
+"""Writing failed attempts to error_logs: without secrets, and without risk for the record of the job's end."""
 
 import contextlib
 import traceback
@@ -13,22 +13,22 @@ from workers.running.job import RunningJob, ToldToEndError
 
 
 class ErrorLog:
-    """Writes errors of attempts; `mask` takes secrets out of every text that is kept of an error."""
+    """Writes errors of attempts; `mask` masks secrets in every text that is stored of an error."""
 
     def __init__(self, database: Database, mask: SecretMask) -> None:
-        """Keep where to write; the caller owns the database."""
+        """Store where to write; the caller owns the database."""
         self._database = database
         self._mask = mask
 
     async def add(self, job: RunningJob, error: Exception) -> None:
-        """Write one row; neither its failure nor a call to end keeps the attempt's own end from its record."""
+        """Write one row. If that fails or the job is told to end meanwhile, the attempt's own end is still recorded."""
         row = self._row(job, error)
         with contextlib.suppress(ToldToEndError), job.told_to_end():
             await log_failed_attempts(self._database, [row])
 
     def _row(self, job: RunningJob, error: Exception) -> FailedAttempt:
         claim, evidence = job.claim, error.evidence if isinstance(error, StageError) else None
-        error = contention_of(error) or error  # whoever counts errors knows PostgreSQL's names
+        error = contention_of(error) or error  # error_logs counts by PostgreSQL's own names
         return FailedAttempt(
             job_type=claim.job_type,
             job_id=claim.job_id,

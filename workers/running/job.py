@@ -1,4 +1,4 @@
-"""One running job: its claim, how far its run has come, and how it is told to end."""
+"""A running job: its claim, how far its run has come, and how it is told to end."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ class Ending(StrEnum):
 
 
 class ToldToEndError(Exception):
-    """The job is told to end, and why. Only `RunningJob.told_to_end` raises it."""
+    """Raised in a run that is told to end, with the reason. Only `RunningJob.told_to_end` raises it."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.value)
@@ -25,10 +25,10 @@ class ToldToEndError(Exception):
 
 
 class RunningJob:
-    """A claim, the task that runs it, and what others have to know before they end it.
+    """A claim, the task that runs it, and the state that decides how it may be ended.
 
-    The stage and its beginning are set by the run, calls and answers by the gate, recording and lanes by whoever writes
-    to the database; the claim loop asks, and tells the job to end. All of it happens on one event loop.
+    The run sets the stage and its beginning, the gate sets calls and answers, and code that writes to the database sets
+    recording and lanes; the claim loop reads them, and tells the job to end. All of it happens on one event loop.
     """
 
     __slots__ = (
@@ -45,7 +45,7 @@ class RunningJob:
     )
 
     def __init__(self, claim: Claim) -> None:
-        """Begin at the stage that the claim names; `task` is set by whoever starts the run."""
+        """Begin at the stage that the claim names; the code that starts the run sets `task`."""
         self.claim = claim
         self.task: asyncio.Task[None] | None = None
         self._calls = 0
@@ -56,7 +56,7 @@ class RunningJob:
         self.begin(claim.stage)
 
     def begin(self, stage: str) -> None:
-        """Note that a stage begins: its time is counted from here, and it holds no answer yet."""
+        """Note that a stage begins: its time is counted from now, and no picture has come in it."""
         self.stage = stage
         self._began_s = time.monotonic()
         self._holds_answer = False
@@ -68,7 +68,7 @@ class RunningJob:
 
     @contextlib.contextmanager
     def calling(self) -> Iterator[None]:
-        """Count a provider call in flight, while the block lasts."""
+        """Count a provider call as in flight while the block lasts."""
         self._calls += 1
         try:
             yield
@@ -76,7 +76,7 @@ class RunningJob:
             self._calls -= 1
 
     def hold_answer(self) -> None:
-        """Note that a picture has come in this stage, which a process that stops lets be stored."""
+        """Note that a picture has come in this stage, which a process that stops still stores."""
         self._holds_answer = True
 
     @property
@@ -86,7 +86,7 @@ class RunningJob:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Let no look for lost claims cut off what the block commits: by then its claim may be gone by right."""
+        """Keep the check for lost claims from interrupting a write, after which the claim is expected to be gone."""
         self._is_recording = True
         try:
             yield
@@ -95,7 +95,7 @@ class RunningJob:
 
     @property
     def can_be_lost(self) -> bool:
-        """Whether the claim of a job that isn't recording has to be in the database."""
+        """Whether the claim must still be in the database, because the job isn't recording."""
         return not self._is_recording
 
     def leave_lane(self) -> None:
@@ -103,17 +103,17 @@ class RunningJob:
         self._has_left_lane = True
 
     def take_lane(self) -> None:
-        """Take the lane again."""
+        """Take a lane again."""
         self._has_left_lane = False
 
     @property
     def has_left_lane(self) -> bool:
-        """Whether another job may run meanwhile."""
+        """Whether the job has given up its lane to another job."""
         return self._has_left_lane
 
     @property
     def ends_after_stage(self) -> bool:
-        """Whether the run is to end when the stage in hand has its checkpoint."""
+        """Whether the run will end once the checkpoint of the current stage is stored."""
         return self._ends_after_stage
 
     def lose_claim(self) -> None:
@@ -122,10 +122,10 @@ class RunningJob:
             self.end(Ending.CLAIM_LOST)
 
     def shut_down(self, *, has_grace: bool) -> None:
-        """End the run because the process stops; with a picture that has come, or while it records, after its stage.
+        """End the run because the process stops; after its stage if it has a picture, records or waits for a call.
 
         Args:
-            has_grace: provider calls in flight get time to answer.
+            has_grace: whether provider calls in flight get time to answer.
         """
         if self._is_recording or self._holds_answer or (has_grace and self._calls > 0):
             self._ends_after_stage = True
@@ -133,18 +133,18 @@ class RunningJob:
             self.end(Ending.SHUTDOWN)
 
     def end(self, ending: Ending) -> None:
-        """Break off whatever the task waits for, once, and say why."""
+        """Cancel whatever the task waits for, once, and store the reason."""
         if self._ending is None and self.task is not None:
             self._ending = ending
             self.task.cancel()
 
     @contextlib.contextmanager
     def told_to_end(self) -> Iterator[None]:
-        """Turn the cancellation by which a job is told to end into an error of ours. Nothing else knows of it.
+        """Turn the cancellation by which `end` ends a job into an error of ours. No other code handles it.
 
         Raises:
-            ToldToEndError: the block was broken off by `end`; what follows may wait again.
-            asyncio.CancelledError: nobody told the job to end: it is the event loop's own.
+            ToldToEndError: `end` interrupted the block; code that follows may wait again.
+            asyncio.CancelledError: `end` wasn't called: the event loop cancelled the task.
         """
         try:
             yield

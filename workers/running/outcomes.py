@@ -1,4 +1,4 @@
-"""Every way in which a run can end, as an outcome: what happens to its job.
+"""Outcomes: every way in which a run can end, and what then happens to its job.
 
 Cancellation, a lost claim, a stage's error and a bug are each handled here, in `outcome_of`, and nowhere else.
 """
@@ -24,15 +24,15 @@ from workers.running.retry import retry_delay
 log = structlog.get_logger(__name__)
 
 DATABASE_LOST_DELAY: Final = timedelta(seconds=2)
-"""How long a job waits whose stage found PostgreSQL gone: it has used no attempt."""
+"""How long a job waits after its stage found PostgreSQL unreachable; the attempt isn't counted."""
 
 HELD_DELAY: Final = timedelta(seconds=15)
-"""How long a job waits whose result had to be left because of a row that is held; its picture isn't bought again."""
+"""How long a job waits whose result couldn't be written because its row is held; its picture isn't bought again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimLost:
-    """Another holds the job now, or it is over. `is_fenced` when a write of this claim came too late."""
+    """Another worker holds the job, or it is over. `is_fenced` if a write of this claim was refused by the fence."""
 
     stage: str
     is_fenced: bool = False
@@ -43,20 +43,20 @@ End: TypeAlias = Completed | Failed | Retried | Snoozed | Released | ClaimLost
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended, not written yet. `error` is what failed in it, for error_logs; None if nothing did."""
+    """How a run ended, before it is written. `error` is what failed in it, for error_logs; None if nothing did."""
 
     end: End
     error: Exception | None = None
 
 
 async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *, writes_end: bool = False) -> Outcome:
-    """Let steps come to an outcome, however they end. Nothing is written, and only a foreign cancellation is raised.
+    """Run steps and return their outcome, however they end. Nothing is written. Only others' cancellation is raised.
 
     Args:
-        job: whose steps they are.
+        job: the job whose steps they are.
         steps: the stages of its run, or the record of its end.
-        mask: takes secrets out of reasons.
-        writes_end: the steps write the end of the run: what the database says to that, it says of the end.
+        mask: masks secrets in reasons.
+        writes_end: whether the steps write the end of the run, so that an error of the database concerns the end.
     """
     try:
         with job.told_to_end():
@@ -67,25 +67,25 @@ async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *
     except ClaimLostError as lost:
         return Outcome(ClaimLost(job.stage, is_fenced=isinstance(lost, FencedError)))
     except StageError as error:
-        is_failure = not isinstance(error, ThrottledError) or error.evidence  # a snooze has failed no attempt
+        is_failure = not isinstance(error, ThrottledError) or error.evidence  # a snooze isn't a failed attempt
         return Outcome(_end_by(job, error, mask), error if is_failure else None)
     except Exception as error:  # noqa: BLE001 - a bug of ours must not lose a job either
         return _by_another_error(job, error, mask, writes_end=writes_end)
 
 
 def _by_another_error(job: RunningJob, error: Exception, mask: SecretMask, *, writes_end: bool) -> Outcome:
-    """Turn an error that is no stage's own into what happens to the job."""
+    """Translate an error that isn't a stage's own into what happens to the job."""
     is_refused = isinstance(error, asyncpg.PostgresError) and not is_cancelled(error)
     if isinstance(error, asyncpg.PostgresError | ContentionError) and (writes_end or is_refused):
         words = refusal_text(error)
-        log.error("job_end_refused", stage=job.stage, error=words)  # PostgreSQL's refusal: our stack says nothing
+        log.error("job_end_refused", stage=job.stage, error=words)  # PostgreSQL's refusal: our traceback says nothing
         if isinstance(error, ContentionError):
             reason = "another program holds rows of this job"
             return Outcome(Snoozed(job.stage, reason, HELD_DELAY, job.stage_ms), error)
         reason = f"the database refused the result of {job.stage}: {words}"
     elif isinstance(error, DatabaseLostError | ContentionError):
         log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
-        # due at once, it would be claimed over and over where claims get a connection and stages get none
+        # if due at once, it would be claimed again and again where claims get a connection and stages get none
         return Outcome(Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, job.stage_ms))
     elif isinstance(error, OSError | MemoryError | asyncpg.PostgresError):
         log.warning("stage_lacked_resources", stage=job.stage, error=str(error), error_type=type(error).__name__)
@@ -97,7 +97,7 @@ def _by_another_error(job: RunningJob, error: Exception, mask: SecretMask, *, wr
 
 
 def _end_by(job: RunningJob, error: StageError, mask: SecretMask) -> Snoozed | Failed | Retried:
-    """Turn a stage's error into what happens to the job."""
+    """Translate a stage's error into what happens to the job."""
     claim, reason = job.claim, mask(str(error))
     if isinstance(error, ThrottledError):
         return Snoozed(job.stage, reason, max(error.retry_after, timedelta(seconds=1)), job.stage_ms)
@@ -110,7 +110,7 @@ def _end_by(job: RunningJob, error: StageError, mask: SecretMask) -> Snoozed | F
 
 
 def report(end: End) -> None:
-    """Write the line that says how a run ended."""
+    """Log how a run ended."""
     match end:
         case Completed():
             log.info("job_completed", stage=end.finished)

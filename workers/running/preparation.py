@@ -1,4 +1,4 @@
-"""What precedes the first stage of a run: the rows behind its job are read, checked, and made what stages see."""
+"""Preparation of a run: the rows behind its job are read and checked, and turned into what stages use."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ class Prepared:
     """A run that can begin.
 
     Attributes:
-        job: as its stages see it.
-        stages: those that are left, at least one.
-        outputs: of the stages before.
+        job: the job as its stages see it.
+        stages: the remaining stages, at least one.
+        outputs: outputs of the stages before.
         earlier: a picture that an earlier attempt stored.
-        pipeline_id: of the pipeline that treats the job.
-        is_redone: the job is a completed one once more: no picture of before may be its result.
+        pipeline_id: the pipeline whose settings the job uses.
+        is_redone: whether a completed job is done once more, so that no earlier picture may be its result.
     """
 
     job: Job
@@ -47,7 +47,7 @@ class Prepared:
 
 
 class Preparation:
-    """Prepares runs of one process."""
+    """Prepares the runs of one process."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class Preparation:
         check_job: Callable[[Job], None] | None,
         models: ModelCatalogue | None,
     ) -> None:
-        """Keep what every run needs.
+        """Store what every run needs.
 
         Args:
             database: where the rows are; the caller owns it.
-            deadlines_s: as DARKROOM_STAGE_DEADLINES names them.
-            check_job: refuses a job whose picture no provider here makes.
-            models: which model may be asked for what.
+            deadlines_s: stage deadlines by DARKROOM_STAGE_DEADLINES.
+            check_job: refuses a job whose picture no configured provider makes.
+            models: the models that may be asked.
         """
         self._database = database
         self._deadlines_s = deadlines_s
@@ -71,12 +71,11 @@ class Preparation:
         self._models = models
 
     async def prepare(self, running: RunningJob) -> Prepared:
-        """Return what a claim's run works on, and the stages that are left.
+        """Return what a claim's run works on, and its remaining stages.
 
         Raises:
-            ClaimLostError: another holds the job, or it is over.
-            StageError: what the job is to work on can't be used, or, said before anything is bought, nobody here can
-                make its picture.
+            ClaimLostError: another worker holds the job, or it is over.
+            StageError: what the job is to work on can't be used, or no configured provider can make its picture.
         """
         claim = running.claim
         before, stages = split(claim.job_type, claim.stage)
@@ -84,7 +83,7 @@ class Preparation:
             self._database,
             claim,
             needs_kept=not all(has_columns(claim.job_type, one.name) for one in before),
-            # an earlier attempt may have got as far as the storage, and the job may have been set back since
+            # an earlier attempt may have stored its picture already, and the job may have been set back since
             needs_artifact=stages[0].output is Generated or stages[0].name != claim.stage or claim.attempt > 1,
         )
         inputs, pipeline = rows.inputs, rows.inputs.pipeline
@@ -96,7 +95,7 @@ class Preparation:
         resumed = resume(claim.job_type, claim.stage, rows.left)
         job = build_job(claim, inputs)
         first = resumed.stages[0]
-        if first.name != claim.stage:  # what its rows hold can't be read, or it isn't a stage of ours
+        if first.name != claim.stage:  # the stored outputs can't be read, or the stage is unknown to this release
             places = [] if resumed.discarded is None else [place_of(claim.job_type, resumed.discarded)]
             log.warning("checkpoint_discarded", stage=first.name, columns=places)
             deadline_s = first.deadline_of(self._deadlines_s)

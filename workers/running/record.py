@@ -1,4 +1,4 @@
-"""The record of how a run ended: `Recorder.record` is the only function that writes an end."""
+"""Recording of how a run ended: `Recorder.record` is the only function that writes an end."""
 
 import asyncio
 import contextlib
@@ -22,30 +22,30 @@ from workers.running.outcomes import ClaimLost, End, Outcome, outcome_of, report
 
 log = structlog.get_logger(__name__)
 
-COUNT_PATIENCE_S: Final = 5.0
-"""How long a lane is kept for a figure on a row that another program may hold."""
+COUNT_TIMEOUT_S: Final = 5.0
+"""How long a lane is kept for counting the pipeline's use, whose row another program may hold."""
 
 MOST_TRIES: Final = 5
-"""A result that is refused, an end that is, a call to end in the middle of a commit, a claim found lost: each once."""
+"""Tries of one record: a refused result, a refused end, an interruption by a stop, a lost claim: each takes one."""
 
 AGAIN_S: Final = 15.0
-"""How long an end waits of which the database takes nothing: no right, no partition, a table that is held."""
+"""Seconds between tries to write an end that the database refuses in every form: no right, no partition, a lock."""
 
 
 class Recorder:
-    """Records outcomes of one process."""
+    """Records the outcomes of one process."""
 
     def __init__(self, database: Database, mask: SecretMask) -> None:
-        """Keep where rows are, and what takes secrets out of texts; the caller owns the database."""
+        """Store where rows are, and what masks secrets; the caller owns the database."""
         self._database = database
         self._mask = mask
         self._errors = ErrorLog(database, mask)
 
     async def record(self, job: RunningJob, outcome: Outcome) -> None:
-        """Write how a run ended, or what comes instead where that can't be written. Only a bug of ours raises.
+        """Write how a run ended, or, if that can't be written, another end. Raises only for a bug of ours.
 
-        It is tried until something is written or the claim is lost: a result in hand may be paid, and whoever rescued
-        its claim would take an attempt for it.
+        It is repeated until something is written or the claim is lost: the result may be paid, and a rescue of the
+        claim would use an attempt.
         """
         made = outcome.end
         while (end := await self._tried(job, outcome)) is None:
@@ -55,10 +55,10 @@ class Recorder:
         await self._count_use(job, end)
 
     async def _tried(self, job: RunningJob, outcome: Outcome) -> End | None:
-        """Write an end, or what comes instead; return what was written, None if the database takes nothing of it.
+        """Write an end, or another one if it is refused; return what was written, None if every form is refused.
 
-        A result that the database refuses must not be made over and over: its attempt has failed. Any other end that
-        it refuses is settled in another way.
+        A result that the database refuses must not be made again and again, so its attempt counts as failed. Any other
+        end that is refused is settled by `settle_refused`.
         """
         refusal: Refusal | None = None
         for number in range(MOST_TRIES):
@@ -75,7 +75,7 @@ class Recorder:
         return None
 
     async def _later(self, job: RunningJob, made: End) -> End:
-        """Wait outside of the lane, and return what the run came to; the claim is kept for as long as it can be."""
+        """Wait outside of the lane, then return the end as it has to be written; the claim is prolonged meanwhile."""
         job.leave_lane()
         try:
             with contextlib.suppress(*DATABASE_ERRORS):
@@ -92,32 +92,32 @@ class Recorder:
             return
         work = partial(count_pipeline_use, pipeline_id=pipeline_id)
         try:
-            with job.recording():  # its claim is gone by right: the look for lost ones must not cut it off
-                async with asyncio.timeout(COUNT_PATIENCE_S):
+            with job.recording():  # its claim is gone as expected, and the check for lost claims must not interrupt it
+                async with asyncio.timeout(COUNT_TIMEOUT_S):
                     await with_database_retries(partial(self._database.commit, "count_use", work))
-        except DATABASE_ERRORS as error:  # a figure for people; the job is done and paid
+        except DATABASE_ERRORS as error:  # only a count for people; the job is done and paid
             log.warning("pipeline_use_uncounted", pipeline_id=pipeline_id, error=str(error) or type(error).__name__)
 
     async def _written(
         self, job: RunningJob, outcome: Outcome, refusal: Refusal | None, retry_for_s: float | None
     ) -> End:
-        """Tell error_logs what failed, write the end, and return it.
+        """Write to error_logs what failed, write the end, and return it.
 
         Args:
-            job: whose end it is.
-            outcome: with the end.
-            refusal: what the database said when it was written before: it is settled in another way.
-            retry_for_s: how long it waits for rows that another program holds; None for as long as a result may.
+            job: the job.
+            outcome: the outcome that has the end.
+            refusal: the database's error of an earlier try to write it, which is then settled in another way.
+            retry_for_s: how long to wait for rows that another program holds; None for as long as a result may wait.
 
         Raises:
-            FencedError: another holds the job, or it is over.
-            ContentionError, asyncpg.PostgresError: the database refuses the end; nothing was written.
+            FencedError: another worker holds the job, or it is over.
+            ContentionError, asyncpg.PostgresError: the database refused the end; nothing was written.
         """
         end = outcome.end
         if outcome.error is not None:
             await self._errors.add(job, outcome.error)
         if isinstance(end, ClaimLost):
-            if end.is_fenced:  # the job has gone on without this claim; its history says that a write came too late
+            if end.is_fenced:  # the claim was lost before; the job's history records that a write came too late
                 with contextlib.suppress(*DATABASE_ERRORS):
                     work = partial(log_fenced, claim=job.claim, stage=end.stage)
                     await self._database.commit("log_fenced", work, retry_for_s=1)

@@ -1,19 +1,19 @@
-"""When a failed attempt is followed by another."""
+"""The delay before the retry of a failed attempt."""
 
 import random
 from datetime import timedelta
 
 BASE_S = 1.0
-"""The first retry waits up to this long."""
+"""The longest delay of the first retry, in seconds."""
 
 CAP_S = 300.0
-"""No retry waits longer: a provider's outage is over sooner than anyone's patience."""
+"""The longest delay of any retry, in seconds."""
 
 
 def retry_delay(attempt: int) -> timedelta:
     """Return how long to wait after a failed attempt: exponential, with full jitter.
 
-    Full jitter spreads a crowd that failed at the same moment best (AWS
+    Full jitter spreads jobs that failed at the same moment best (AWS
     Architecture Blog, "Exponential Backoff And Jitter", 2015).
 
     Args:

@@ -1,6 +1,6 @@
-"""The run of one claim: its remaining stages, each with its checkpoint, to an outcome that `record` writes.
+"""The run of one claim: its remaining stages, each with its checkpoint, up to an outcome, which `record` writes.
 
-Whatever a run does whose claim is lost, its writes change nothing.
+If the claim is lost meanwhile, the run's writes change nothing.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ log = structlog.get_logger(__name__)
 
 
 class ProviderFor(Protocol):
-    """Makes the provider that one running job may call: with its intents, counted against its claim."""
+    """Returns the provider that one running job may call, whose calls are recorded to its claim."""
 
     def __call__(self, job: RunningJob, *, most_paid_calls: int) -> StageProvider:
-        """Return it."""
+        """Return the provider."""
 
 
 class StageRunner:
-    """Runs the stages of one process's claims. It never writes an end."""
+    """Runs the stages of one process's claims, and writes their checkpoints. It never writes an end."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class StageRunner:
         check_job: Callable[[Job], None] | None = None,
         models: ModelCatalogue | None = None,
     ) -> None:
-        """Hold what every run needs; the caller owns and closes it."""
+        """Store what every run needs; the caller owns and closes it."""
         self._database = database
         self._storage = storage
         self._pixels = pixels
@@ -81,14 +81,14 @@ class StageRunner:
         self._reuses_results = reuses_results
 
     async def run(self, job: RunningJob) -> Outcome:
-        """Run the remaining stages of a claim; return how that ended, of which nothing is written yet."""
+        """Run the remaining stages of a claim; return its outcome, which isn't written yet."""
         return await outcome_of(job, self._stages(job), self._mask)
 
     async def _stages(self, job: RunningJob) -> End:
-        """Run stage after stage, from where an earlier claim left off.
+        """Run stage after stage, from where an earlier claim ended.
 
         Raises:
-            ClaimLostError: another holds the job, or it is over.
+            ClaimLostError: another worker holds the job, or it is over.
             StageError: a stage failed, or what the job is to work on can't be used.
         """
         claim = job.claim
@@ -145,13 +145,13 @@ class StageRunner:
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Output | None:
-        """Run one stage; where PostgreSQL is gone in its middle, run it again under the same claim.
+        """Run one stage; if PostgreSQL becomes unreachable during it, run it again under the same claim.
 
-        Calls that were bought before count.
+        Calls that were already bought are counted.
 
         Raises:
-            StageError: it failed, or wasn't done within its deadline.
-            DatabaseLostError: PostgreSQL was gone for a part of the time, and the deadline is over.
+            StageError: it failed, or exceeded its deadline.
+            DatabaseLostError: PostgreSQL was unreachable for a part of the time, and the deadline is exceeded.
         """
         deadline_s = stage.deadline_of(self._deadlines_s)
         lost: Exception | None = None

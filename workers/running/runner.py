@@ -1,4 +1,4 @@
-"""The life of one claim: run, then record."""
+"""Running one claim and recording its end."""
 
 import structlog
 
@@ -10,15 +10,15 @@ log = structlog.get_logger(__name__)
 
 
 class Runner:
-    """Takes claims of one process to their recorded ends."""
+    """Runs claims of one process: `StageRunner` runs the stages, `Recorder` writes the end."""
 
     def __init__(self, stages: StageRunner, recorder: Recorder) -> None:
-        """Keep who runs and who records."""
+        """Store the runner of stages and the recorder."""
         self._stages = stages
         self._recorder = recorder
 
     async def run_job(self, job: RunningJob) -> None:
-        """Take one claim to its recorded end. Only a bug of ours raises."""
+        """Run one claim and record its end. Raises only for a bug of ours."""
         structlog.contextvars.bind_contextvars(
             job_id=job.claim.job_id, job_type=job.claim.job_type, attempt=job.claim.attempt
         )

@@ -1,4 +1,4 @@
-"""Pictures that a job, or its owner, has already bought and stored: they aren't bought again."""
+"""Pictures that a job, or its user's earlier job, has already bought and stored, so that they aren't bought again."""
 
 from functools import partial
 
@@ -11,26 +11,26 @@ from pipelines.storage.storage import Storage
 
 
 class StoredPictures:
-    """Finds and writes down what is stored, each in a trip of its own."""
+    """Finds and records stored pictures; each call is a transaction of its own."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
-        """Keep where rows and objects are; the caller owns both."""
+        """Store where rows and objects are; the caller owns both."""
         self._database = database
         self._storage = storage
 
     async def same(self, claim: Claim, input_hash: str) -> Generated | None:
-        """Return what the same user has already of the same input."""
+        """Return the picture that the same user already has from the same input, if any."""
         artifact = await read_with_retries(self._database, partial(find_same, claim=claim, input_hash=input_hash))
         return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
 
     async def record(self, claim: Claim, picture: Generated) -> None:
-        """Write down what is stored, before anything else can go wrong: from here on it isn't bought again."""
+        """Record a stored picture, before anything else can fail: from then on it isn't bought again."""
         work = partial(record_artifact, claim=claim, artifact=_artifact_of(picture))
         await with_database_retries(partial(self._database.commit, "record_artifact", work))
 
 
 def _artifact_of(picture: Generated) -> Artifact:
-    """Return what is written down of a stored picture before its job is completed."""
+    """Return the record of a stored picture."""
     return Artifact(
         input_hash=picture.input_hash,
         key=picture.key,
@@ -45,7 +45,7 @@ def _artifact_of(picture: Generated) -> Artifact:
 
 
 def generated_of(artifact: Artifact, url: str) -> Generated:
-    """Rebuild a stored picture from what was written down, and the URL that its key has now."""
+    """Build a stored picture from its record and the URL that its key has now."""
     return Generated(
         key=artifact.key,
         url=url,

@@ -1,4 +1,4 @@
-"""From rows to stages: the job as stages see it, checked for whose it is."""
+"""Translation of rows into the job that stages see, with a check that its user may use everything it names."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""PostgreSQL and Redis of our own, for machines that have none."""
+"""Embedded services: PostgreSQL and Redis that Darkroom starts itself, for machines that have none."""

@@ -1,5 +1,5 @@
-"""What goes wrong with embedded services."""
+"""Errors of embedded services."""
 
 
 class EmbeddedServiceError(Exception):
-    """An embedded service can't be had; the message is one line with the reason and what to do."""
+    """Raised when an embedded service can't be started or stopped; the message is one line that says what to do."""

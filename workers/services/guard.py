@@ -1,7 +1,7 @@
-"""The process that stops embedded services which nobody uses: a last user that was killed has stopped nothing.
+"""The guard: a process that stops embedded services without users, for the case that the last user was killed.
 
-One per folder, started with the services by whoever opens them, and over a few seconds after them. See
-docs/decisions/0132-a-guard-stops-services-without-users.md.
+There is one per folder. The process that opens the services starts it with them, and it ends a few seconds after
+them. See docs/decisions/0132-a-guard-stops-services-without-users.md.
 """
 
 import os
@@ -14,42 +14,45 @@ from workers.services.instance import EmbeddedInstance
 from workers.services.locks import try_lock, unlock
 
 LOOK_S: Final = 1.0
-"""How often it looks. Services without a user at two looks are stopped: who comes at once finds them."""
+"""Seconds between looks.
+
+Services without a user at two looks are stopped, so that the next user can still take them over.
+"""
 
 
 def main(folder: Path, lock: int) -> None:
-    """Look until nobody uses the services of a folder, and stop them.
+    """Wait until no process uses the services of a folder, and stop them.
 
     Args:
-        folder: of the services.
-        lock: descriptor of the guard's lock, held by whoever started this process, and so by this one.
+        folder: the services' folder.
+        lock: descriptor of the guard's lock, inherited from the process that started this one.
 
     Raises:
         EmbeddedServiceError: a server doesn't stop.
     """
     instance = EmbeddedInstance(folder)
-    # not made anew: the folder may be about to be removed
+    # not created here, because the folder may be about to be removed
     turn, users = (os.open(folder / name, os.O_RDWR | os.O_CLOEXEC) for name in ("turn.lock", "users.lock"))
     unused_looks = 0
     while True:
         time.sleep(LOOK_S)
         if not (_is_at(turn, folder / "turn.lock") and _is_at(users, folder / "users.lock")):
-            return  # what runs there now has a guard of its own
+            return  # other services run there now, which have a guard of their own
         if not try_lock(turn, exclusive=True):
-            unused_looks = 0  # somebody comes or leaves
+            unused_looks = 0  # a process begins or ends its use
             continue
         is_unused = try_lock(users, exclusive=True)
         unused_looks = unused_looks + 1 if is_unused else 0
         if unused_looks > 1:
             instance.stop_servers()
-            os.close(lock)  # before this turn ends: whoever is next starts another guard
+            os.close(lock)  # while `turn.lock` is still held, so that the next user starts another guard
             return
         unlock(users)
         unlock(turn)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Say whether an open file still stands at its path; else the folder is gone, or another's with its own locks."""
+    """Say whether an open file is still the one at its path; otherwise the folder was removed or replaced."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:

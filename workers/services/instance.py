@@ -1,4 +1,4 @@
-"""One PostgreSQL and one Redis in a folder, shared by every process that uses them, stopped by the last."""
+"""An embedded PostgreSQL and Redis in a folder, shared by all processes that use them and stopped by the last one."""
 
 import hashlib
 import os
@@ -19,10 +19,10 @@ from workers.services.postgres import PostgresProgram
 from workers.services.redis import RedisProgram
 from workers.services.server import START_TIMEOUT_S, Server, server_environment
 
-# Linux takes 107 bytes, macOS 103, for a socket's path; the longest of ours is PostgreSQL's.
+# Linux allows 107 bytes, macOS 103, for a socket's path; the longest of ours is PostgreSQL's.
 _SOCKET_PATH_LIMIT_BYTES: Final = 103
 _LONGEST_SOCKET_NAME: Final = ".s.PGSQL.5432"
-# Starting both anew, each at its own limit, and stopping the one before
+# The time for starting both, each up to its own limit, and for stopping the ones before
 _TURN_TIMEOUT_S: Final = 3 * START_TIMEOUT_S
 
 _GUARD: Final = f"{__package__}.guard"
@@ -33,12 +33,12 @@ _open_instances: "weakref.WeakSet[EmbeddedInstance]" = weakref.WeakSet()
 
 
 class EmbeddedInstance:
-    """The embedded services in one folder; use it as a context, or `open` and `close`.
+    """The embedded services in one folder; use it as a context manager, or call `open` and `close`.
 
-    Two lock files keep order. Every user holds `users.lock` shared; starting and stopping happen with `turn.lock`
-    held exclusively. Who leaves and can turn the shared lock into an exclusive one was the last, and stops the
-    servers. Both vanish with their process: after a kill -9 of every user a guard stops the servers within seconds,
-    and a user who comes before finds and adopts them.
+    Two lock files coordinate processes. Every user holds `users.lock` shared; servers are started and stopped only
+    while `turn.lock` is held exclusively. A user that leaves and can make its shared lock exclusive was the last, and
+    stops the servers. The kernel frees both locks when their process ends: after a kill -9 of every user a guard
+    stops the servers within seconds, and a user that comes before then finds them running.
 
     Attributes:
         postgres: the server, for tests that crash it: `pid()`, `stop(immediately=True)`, `start()`, `restart()`.
@@ -49,8 +49,8 @@ class EmbeddedInstance:
         """Describe the instance; nothing is touched yet.
 
         Args:
-            folder: made if missing, readable by nobody else.
-            postgres_settings: on top of ours (`fsync=off` in tests), if this process starts the server.
+            folder: created if missing, readable by nobody else.
+            postgres_settings: settings in addition to ours (`fsync=off` in tests), if this process starts the server.
         """
         self.folder = folder.expanduser().resolve()
         self._sockets = _sockets_folder(self.folder)
@@ -62,31 +62,31 @@ class EmbeddedInstance:
 
     @property
     def database_url(self) -> str:
-        """`postgresql://darkroom@/darkroom?host=...`; the user is the owner of everything in it."""
+        """The URL `postgresql://darkroom@/darkroom?host=...`; its user owns everything in the database."""
         return self._postgres.url().text()
 
     @property
     def redis_url(self) -> str:
-        """`unix:///...`."""
+        """The URL `unix:///...` of Redis."""
         return self._redis.url()
 
     def is_running(self) -> bool:
-        """Whether both servers run, started by whomever; nothing is started or touched."""
+        """Whether both servers run, whichever process started them; nothing is started or touched."""
         return self.postgres.is_running() and self.redis.is_running()
 
     @property
     def users_lock(self) -> int | None:
-        """The descriptor that makes this process a user; None while it is none."""
+        """The descriptor of the shared lock that makes this process a user; None while it isn't one."""
         return self._users_lock
 
     def open(self) -> None:
-        """Become a user: return when both servers serve, started or found running.
+        """Become a user: start both servers, or find them running, and return when both accept clients.
 
         Raises:
-            EmbeddedServiceError: the folder, the disk or a server refuses.
+            EmbeddedServiceError: the folder, the disk or a server is the obstacle.
         """
         try:
-            for made in (self.folder.parent, self.folder):  # mkdir gives the mode to the last of a path only
+            for made in (self.folder.parent, self.folder):  # mkdir applies the mode only to the last part of a path
                 made.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make_private(self._sockets)
             if self._sockets.parent != self.folder:
@@ -95,8 +95,8 @@ class EmbeddedInstance:
                 users = open_lock(self.folder / "users.lock")
                 try:
                     _share(users)
-                    _start_guard(self.folder)  # first: we may be killed at any moment
-                    self.redis.spawn()  # comes up while PostgreSQL does
+                    _start_guard(self.folder)  # first, because this process may be killed at any moment
+                    self.redis.spawn()  # starts while PostgreSQL does
                     self.postgres.start()
                     self.redis.wait_ready()
                 except BaseException:
@@ -136,7 +136,7 @@ class EmbeddedInstance:
         self.close()
 
     def _leave(self, users: int) -> None:
-        """Give up the shared lock, and stop what runs if nobody else holds it; in one's turn."""
+        """Give up the shared lock, and stop the servers if no other process holds it; `turn.lock` is held."""
         try:
             if try_lock(users, exclusive=True):
                 self.stop_servers()
@@ -144,7 +144,7 @@ class EmbeddedInstance:
             os.close(users)
 
     def stop_servers(self) -> None:
-        """Stop what runs; in one's turn, with no user left.
+        """Stop running servers; `turn.lock` is held, and no user is left.
 
         Raises:
             EmbeddedServiceError: a server doesn't stop.
@@ -154,7 +154,7 @@ class EmbeddedInstance:
                 server.stop()
 
     def _forget(self) -> None:
-        """Close what a fork copied: the parent is the user, and the lock must end with it."""
+        """Close descriptors that a fork copied: the parent is the user, and its lock must end with it."""
         if self._users_lock is not None:
             with suppress(OSError):
                 os.close(self._users_lock)
@@ -162,7 +162,7 @@ class EmbeddedInstance:
 
 
 def _start_guard(folder: Path) -> None:
-    """Start the guard unless it runs; in one's turn."""
+    """Start the guard unless it runs; `turn.lock` is held."""
     if is_locked(folder / "guard.lock"):
         return
     with (
@@ -170,7 +170,7 @@ def _start_guard(folder: Path) -> None:
         (folder / "guard.log").open("wb") as log,
     ):
         subprocess.run(
-            # the shell leaves, so that init reaps the guard, whoever started it
+            # the shell ends at once, so that init reaps the guard, whichever process started it
             ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-P", "-m", _GUARD, str(folder), str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -192,9 +192,9 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _sockets_folder(folder: Path) -> Path:
-    """Where the sockets are: in the folder, or in a short one under the temp folder if that path is too long.
+    """Return the folder of the sockets: in the folder, or a short one under the temp folder if that path is too long.
 
-    A link in the folder keeps the short one's name, so that processes with different TMPDIR agree.
+    A link in the folder keeps the short one's name, so that processes with different TMPDIR find the same.
     """
     inside = folder / "sockets"
     if len(os.fsencode(inside / _LONGEST_SOCKET_NAME)) <= _SOCKET_PATH_LIMIT_BYTES:
@@ -204,7 +204,7 @@ def _sockets_folder(folder: Path) -> Path:
         target = inside.readlink()
         if (
             target.name == name and target.parent.is_dir()
-        ):  # else the folder was copied or moved, and the link is another one's
+        ):  # otherwise the folder was copied or moved, and the link belongs to another one
             return target
     short = Path(tempfile.gettempdir()).resolve()
     if len(os.fsencode(short / name / _LONGEST_SOCKET_NAME)) > _SOCKET_PATH_LIMIT_BYTES:
@@ -213,10 +213,10 @@ def _sockets_folder(folder: Path) -> Path:
 
 
 def _make_private(sockets: Path) -> None:
-    """Make the socket folder, mode 0700: whoever reaches a socket is let in.
+    """Create the folder of the sockets with mode 0700, because any process that reaches a socket is admitted.
 
     Raises:
-        EmbeddedServiceError: it exists and is somebody else's or open to others.
+        EmbeddedServiceError: it exists and belongs to another user or is open to others.
     """
     sockets.mkdir(mode=0o700, exist_ok=True)
     found = sockets.lstat()
@@ -233,6 +233,6 @@ def _link(link: Path, target: Path) -> None:
 
 
 def _share(users: int) -> None:
-    # it is asked for exclusively in one's turn only, and this is ours
+    # an exclusive lock is taken only while `turn.lock` is held, which this process holds
     if not try_lock(users, exclusive=False):
         raise BlockingIOError("users.lock is locked by a program that isn't ours")

@@ -1,4 +1,4 @@
-"""Advisory locks on files. They belong to the open file: the kernel frees them when its last holder dies."""
+"""Advisory locks on files. They belong to the open file: the kernel frees them when their last holder ends."""
 
 import fcntl
 import os
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-# Short against every start-up, long against the cost of a look
+# Short compared with any start, long compared with the cost of a look
 POLL_S: Final = 0.005
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file, making it if it is missing, and return its descriptor; children don't inherit it."""
+    """Open a lock file, creating it if it is missing, and return its descriptor; children don't inherit it."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def try_lock(descriptor: int, *, exclusive: bool) -> bool:
-    """Take the lock if nobody is in the way; a shared lock held becomes an exclusive one in the same call."""
+    """Take the lock if no other process prevents it; a shared lock that is held becomes exclusive in the same call."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,9 +32,9 @@ def unlock(descriptor: int) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock exclusively.
+    """Say whether a process holds the lock exclusively.
 
-    It looks with a shared lock, so that two who look at once don't take each other for the holder.
+    This tries a shared lock, so that two processes that look at once don't take each other for the holder.
     """
     if not path.exists():
         return False
@@ -50,7 +50,7 @@ def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[int]:
     """Hold the lock on `path` exclusively; yields its descriptor.
 
     Raises:
-        TimeoutError: somebody else held it all the time.
+        TimeoutError: other processes held it all the time.
     """
     descriptor = open_lock(path)
     try:
@@ -62,7 +62,7 @@ def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[int]:
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> bool:
-    """Wait for a condition, looking at once and then every few milliseconds; False when the time is over."""
+    """Wait for a condition, checked at once and then every few milliseconds; False when the time is over."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:

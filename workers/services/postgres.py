@@ -39,9 +39,9 @@ SETTINGS: Final = {
 
 
 def postgres_programs() -> Path:
-    """The folder of initdb, postgres and psql.
+    """Return the folder of initdb, postgres and psql.
 
-    The wheel is looked up and not imported: importing it touches folders and warns.
+    The wheel is located but not imported: importing it touches folders and logs a warning.
 
     Raises:
         EmbeddedServiceError: the wheel isn't installed, or has another layout.
@@ -57,7 +57,7 @@ def postgres_programs() -> Path:
 
 
 class PostgresProgram:
-    """PostgreSQL on a unix socket, in a data folder of its own."""
+    """The embedded PostgreSQL on a unix socket, in a data folder of its own."""
 
     name: str = "postgres"
     title: str = "PostgreSQL"
@@ -70,7 +70,7 @@ class PostgresProgram:
     stop_now_signal: signal.Signals = signal.SIGQUIT
 
     def __init__(self, folder: Path, sockets: Path, settings: Mapping[str, str]) -> None:
-        """Describe it; `settings` go on top of `SETTINGS`."""
+        """Describe the server; `settings` are added to `SETTINGS`."""
         self.data = folder / "postgres"
         self._new = folder / "postgres.new"
         self._sockets = sockets
@@ -78,14 +78,14 @@ class PostgresProgram:
         self._prefix: tuple[str, ...] = ()
 
     def url(self) -> PostgresUrl:
-        """Where clients find it."""
+        """The URL for clients."""
         return PostgresUrl(host=str(self._sockets), user=USER, database=DATABASE)
 
     def prepare(self, lock: int) -> None:
-        """Make the data folder if it is missing, and clear what a crash left; nothing of it runs now.
+        """Create the data folder if it is missing, and remove files that a crash left; the server isn't running now.
 
         Raises:
-            EmbeddedServiceError: initdb fails, or somebody else's postgres uses the folder.
+            EmbeddedServiceError: initdb fails, or another postgres uses the folder.
         """
         run_as = postgres_user(postgres_programs() / "postgres", self.data)
         self._prefix = run_as.prefix
@@ -104,14 +104,14 @@ class PostgresProgram:
                 left.unlink()
 
     def command(self) -> list[str]:
-        """The postmaster in the foreground."""
+        """The command that runs the postmaster in the foreground."""
         quoted = str(self._sockets).replace('"', '""')
         settings = {**self._settings, "unix_socket_directories": f'"{quoted}"'}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [*self._prefix, str(postgres_programs() / "postgres"), "-D", str(self.data), *options]
 
     def answers(self) -> bool:
-        """It has finished recovery and listens."""
+        """Whether it has finished recovery and listens."""
         try:
             # the eighth line is the postmaster's own word on its state, which pg_ctl waits for as well
             state = (self.data / "postmaster.pid").read_text().split("\n")[7].strip()
@@ -120,7 +120,7 @@ class PostgresProgram:
         return state == "ready" and bool(ask(self._sockets / _SOCKET, _TLS_REQUEST))
 
     def is_process(self, command_line: str) -> bool:
-        """The postmaster's command line names its data folder; its children's don't."""
+        """Whether a command line is the postmaster's: it names the data folder; those of its children don't."""
         return f"-D {self.data}" in command_line
 
     def _make(self, lock: int) -> None:

@@ -12,7 +12,7 @@ from workers.services.server import ask
 
 
 def redis_program() -> Path:
-    """A `redis-server` or `valkey-server` on the PATH, which the system keeps patched, else the wheel's.
+    """Return the path of a `redis-server` or `valkey-server` on the PATH, which the system updates, else the wheel's.
 
     Raises:
         EmbeddedServiceError: there is none.
@@ -29,7 +29,7 @@ def redis_program() -> Path:
 
 
 class RedisProgram:
-    """Redis on a unix socket, with nothing to save and nothing to recover."""
+    """The embedded Redis on a unix socket, with nothing to save and nothing to recover."""
 
     name: str = "redis"
     title: str = "Redis"
@@ -37,20 +37,20 @@ class RedisProgram:
     stop_now_signal: signal.Signals = signal.SIGKILL
 
     def __init__(self, folder: Path, sockets: Path) -> None:
-        """Describe it."""
+        """Describe the server."""
         self._folder = folder
         self._socket = sockets / "redis.sock"
 
     def url(self) -> str:
-        """Where clients find it, as redis-py reads it."""
+        """The URL for clients, in redis-py's form."""
         return f"unix://{quote(str(self._socket))}"
 
     def prepare(self, lock: int) -> None:  # noqa: ARG002  (nothing is started to prepare it)
-        """Clear the socket that a crash left."""
+        """Remove the socket that a crash left."""
         self._socket.unlink(missing_ok=True)
 
     def command(self) -> list[str]:
-        """The server in the foreground."""
+        """The command that runs the server in the foreground."""
         options = {
             "port": "0",
             "unixsocket": str(self._socket),
@@ -63,9 +63,9 @@ class RedisProgram:
         return [str(redis_program()), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
     def answers(self) -> bool:
-        """It says PONG."""
+        """Whether it answers PONG."""
         return (ask(self._socket, b"PING\r\n") or b"").startswith(b"+PONG")
 
     def is_process(self, command_line: str) -> bool:
-        """One process holds its lock, so the number is right; the title that it writes differs by version."""
+        """Say yes: a single process holds its lock, so the process id is right; its title differs by version."""
         return bool(command_line)

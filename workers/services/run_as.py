@@ -1,4 +1,4 @@
-"""Whom PostgreSQL runs as: it refuses to be root, so root lends it another user's id."""
+"""The user as whom PostgreSQL runs: it refuses to run as root, so root starts it with another user's id."""
 
 import os
 import pwd
@@ -11,21 +11,21 @@ from typing import Final
 from workers.services.errors import EmbeddedServiceError
 from workers.services.server import server_environment
 
-# Users that exist on most systems; none is ever made.
+# Users that exist on most systems; none is created.
 _CANDIDATES: Final = ("postgres", "nobody")
 _PROBE_TIMEOUT_S: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
-    """A command's prefix, and who owns the data then; no owner means whoever we are."""
+    """Prefix of a command, and the user who then owns the data; None means the current user."""
 
     prefix: tuple[str, ...] = ()
     owner_id: int | None = None
     group_id: int | None = None
 
     def take_over(self, folder: Path) -> None:
-        """Make the owner own a folder of ours with all that is in it, if it doesn't yet."""
+        """Make the owner own a folder of ours and everything in it, if it doesn't yet."""
         owner_id, group_id = (
             (self.owner_id, self.group_id) if self.owner_id is not None else (os.geteuid(), os.getegid())
         )
@@ -38,15 +38,15 @@ class RunAs:
 
 
 def postgres_user(program: Path, data: Path) -> RunAs:
-    """Find a way to run PostgreSQL that works here, by trying `program --version` with it.
+    """Find a user as whom PostgreSQL works here, by trying `program --version`.
 
-    Not root: as we are. Root: as the user who owns the data already, as `postgres`, as `nobody`, keeping only the
-    right to pass closed folders (the home of root, a virtual environment in it), so that nobody's permissions
-    have to be widened; else in a user namespace in which root has another number. PostgreSQL's programs look for each
-    other with access(2), which counts that right for another user than root only under `no_setuid_fixup`.
+    An ordinary user: as that user. Root: as the user who owns the data already, as `postgres`, or as `nobody`, keeping
+    only the right to enter closed folders (root's home, a virtual environment in it), so that no folder's permissions
+    have to be widened; else in a user namespace in which root has another id. PostgreSQL's programs look for each
+    other with access(2), which respects that right for another user than root only under `no_setuid_fixup`.
 
     Raises:
-        EmbeddedServiceError: root may do neither here.
+        EmbeddedServiceError: root may do none of this here.
     """
     if os.geteuid() != 0:
         return RunAs()

@@ -1,4 +1,4 @@
-"""One server process that outlives its starter: spawn, find again, wait for, stop."""
+"""An embedded server process, which outlives the process that started it: start, find, wait for, stop."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _REASON: Final = re.compile(r"(?:(?:FATAL|PANIC):|initdb: error:) +(.*)(?:\n.*DE
 
 
 class Program(Protocol):
-    """What differs between servers."""
+    """What differs between the embedded servers."""
 
     name: str
     title: str
@@ -32,24 +32,24 @@ class Program(Protocol):
     stop_now_signal: signal.Signals
 
     def prepare(self, lock: int) -> None:
-        """Make its data folder if it is missing; what it starts for that inherits `lock`."""
+        """Create its data folder if it is missing; processes that it starts for that inherit `lock`."""
 
     def command(self) -> list[str]:
-        """The command that runs it in the foreground."""
+        """The command that runs the server in the foreground."""
 
     def answers(self) -> bool:
-        """It serves clients, seen by asking it."""
+        """Whether it accepts clients, found out by asking it."""
 
     def is_process(self, command_line: str) -> bool:
-        """A process with this command line is this server and not another that got its number."""
+        """Whether a process with this command line is the server, and not another one with the same process id."""
 
 
 class Server:
-    """A server that holds a file lock for as long as any process of it lives.
+    """A server that holds a file lock for as long as any of its processes lives.
 
-    The lock is inherited from whoever spawns it, which makes the one thing certain that pid files can't say:
-    whether the server, or anything left of it, is alive. So a number used again by another process, a pid file
-    of before a crash, and backends that outlive their postmaster need no guessing.
+    The lock is inherited from the process that starts it. It proves what pid files can't: whether the server, or
+    any process that is left of it, is alive. So a reused process id, a pid file from before a crash, and backends
+    that outlive their postmaster cause no error.
     """
 
     def __init__(self, program: Program, folder: Path) -> None:
@@ -61,11 +61,11 @@ class Server:
         self._log_offset = 0
 
     def is_running(self) -> bool:
-        """Any process of it lives, ready or not."""
+        """Whether any of its processes lives, ready or not."""
         return is_locked(self._lock_path)
 
     def is_ready(self) -> bool:
-        """It lives and serves clients."""
+        """Whether it lives and accepts clients."""
         return self.is_running() and self.program.answers()
 
     def pid(self) -> int | None:
@@ -80,19 +80,19 @@ class Server:
         return pid if self.program.is_process(command_line) else None
 
     def start(self) -> None:
-        """Return when it serves clients, having started it if it wasn't running. One caller at a time.
+        """Start it if it isn't running, and return when it accepts clients. Only one caller at a time.
 
         Raises:
-            EmbeddedServiceError: it doesn't start, with the reason from its log.
+            EmbeddedServiceError: it doesn't start; with the reason from its log.
         """
         self.spawn()
         self.wait_ready()
 
     def spawn(self) -> None:
-        """Start it without waiting, unless it is ready; wait for leftovers of an earlier one to end first."""
+        """Start it without waiting, unless it is ready; first wait until processes of an earlier one have ended."""
         if self.is_ready():
             return
-        # a starter that was killed in the middle leaves a server that is about to be ready, or an initdb
+        # a starter that was killed meanwhile leaves a server that is about to be ready, or an initdb
         if not wait_until(lambda: self.is_ready() or not self.is_running(), timeout_s=START_TIMEOUT_S):
             raise self._not_ready()
         if self.is_running():
@@ -120,10 +120,10 @@ class Server:
             raise EmbeddedServiceError(f"cannot write {self._pid_path}; is the disk full?")
 
     def wait_ready(self) -> None:
-        """Wait until it serves clients.
+        """Wait until it accepts clients.
 
         Raises:
-            EmbeddedServiceError: it ended instead, or the time is over.
+            EmbeddedServiceError: it ended instead, or the time limit is exceeded.
         """
         if not wait_until(lambda: self.is_ready() or not self.is_running(), timeout_s=START_TIMEOUT_S):
             raise self._not_ready()
@@ -136,7 +136,7 @@ class Server:
             )
 
     def stop(self, *, immediately: bool = False) -> None:
-        """Stop it and return when nothing of it is left; `immediately` leaves recovery to the next start.
+        """Stop it and return when none of its processes is left; `immediately` leaves recovery to the next start.
 
         Raises:
             EmbeddedServiceError: it survived every signal.
@@ -152,12 +152,12 @@ class Server:
         )
 
     def _ends(self, number: signal.Signals, timeout_s: float) -> bool:
-        """Send a signal and say whether nothing of it is left in time."""
+        """Send a signal and say whether none of its processes is left in time."""
         is_told = False
 
         def is_gone() -> bool:
             nonlocal is_told
-            # a starter that was killed in the middle leaves a server whose number is written only now
+            # a starter that was killed meanwhile leaves a server whose process id is written only now
             if not is_told and (pid := self.pid()) is not None:
                 is_told = True
                 with suppress(ProcessLookupError):
@@ -167,7 +167,7 @@ class Server:
         return wait_until(is_gone, timeout_s=timeout_s)
 
     def restart(self, *, immediately: bool = False) -> None:
-        """Stop it and start it again, as one who holds it alone may."""
+        """Stop it and start it again; for a caller that is its only user."""
         self.stop(immediately=immediately)
         self.start()
 
@@ -179,13 +179,16 @@ class Server:
 
 
 def server_environment() -> dict[str, str]:
-    """What a server sees of our environment: no secrets, no locale, no time zone of whoever came first."""
+    """Return the environment for a server: without secrets, locale and time zone of the process that starts it."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return {"PATH": os.defpath, **kept, "TZ": "UTC", "LC_ALL": "C"}
 
 
 def failure_reason(output: str) -> str:
-    """The line of a server's output that says why it ended: the first fatal one, else the last; masks nothing."""
+    """Return the line of a server's output that says why it ended: the first fatal one, else the last.
+
+    Masks nothing.
+    """
     if found := _REASON.search(output):
         return "; ".join(part.strip() for part in found.groups() if part)
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -193,7 +196,7 @@ def failure_reason(output: str) -> str:
 
 
 def ask(socket_path: Path, request: bytes) -> bytes | None:
-    """Connect to a unix socket, send a request and return the first bytes of the answer; None if nobody does."""
+    """Connect to a unix socket, send a request and return the first bytes of the answer; None if there is no answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_PROBE_TIMEOUT_S)
         try:

@@ -1,4 +1,4 @@
-"""The services a command works with: those the environment names, or embedded ones."""
+"""The services that a command uses: those the environment names, or embedded ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ OBJECTS_FOLDER: Final = "objects"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Where everything is; no value is missing. URLs hold passwords, so a repr shows none.
+    """URLs of all services; no value is missing. URLs contain passwords, so the repr shows none.
 
     Attributes:
         users_lock: the descriptor by which this process is a user of the embedded services; a child that inherits it
-            is one, too.
+            is a user, too.
     """
 
     database_url: str = field(repr=False)
@@ -35,10 +35,10 @@ class Services:
 def embedded_services(settings: Settings) -> Iterator[Services]:
     """Hold the services for as long as the context lasts; a process may do so several times at once.
 
-    With DATABASE_URL and REDIS_URL set nothing is started, and their values pass through.
+    With DATABASE_URL and REDIS_URL set, nothing is started, and their values are returned.
 
     Raises:
-        EmbeddedServiceError: an embedded service can't be had.
+        EmbeddedServiceError: an embedded service can't be started.
     """
     storage_url = settings.storage_url or (settings.home / OBJECTS_FOLDER).as_uri()
     if settings.database_url is not None and settings.redis_url is not None:

@@ -1,1 +1,1 @@
-"""What `darkroom doctor` looks at, one file by what is asked: rows, the database, and everything outside of it."""
+"""Checks of `darkroom doctor`, by subject: rows, the database, and services outside of it."""

@@ -1,4 +1,4 @@
-"""Does the broker do what producers and workers ask of it: take a wake-up, and give it to whoever waits for one?"""
+"""Check of the broker: whether it accepts a wake-up, and delivers it to a process that waits for one."""
 
 import asyncio
 import time
@@ -20,10 +20,10 @@ BROKER_TIMEOUT_S: Final = 5.0
 HEAR_MS: Final = 1_000
 
 BROKER_FAILURES: Final = (DramatiqError, WakeUpsRefusedError, RedisError, AMQPError, OSError, ValueError)
-"""What a broker that isn't there, refuses us, or answers something else ends in; ValueError is of its URL."""
+"""Errors of a broker that is unreachable, refuses us, or isn't a broker; ValueError means that its URL is wrong."""
 
 QUEUE: Final = "doctor"
-"""A queue's name that no worker takes from, under the same prefix as theirs: rights by name hold for it too."""
+"""Name of a queue that no worker waits for, with the prefix of the others: rights by name hold for it too."""
 
 
 class UnheardError(TimeoutError):
@@ -31,11 +31,14 @@ class UnheardError(TimeoutError):
 
 
 async def check_broker(services: Services, installation: str) -> Check:
-    """Send a wake-up of our own as producers do, and wait for it as workers do."""
+    """Send a wake-up as producers do, and wait for it as workers do."""
     scheme = services.broker_url.split(":", 1)[0]
     started_s = time.monotonic()
     advice = "check BROKER_URL or REDIS_URL; until then workers look once a second"
-    for what, step in (("doesn't take a bell", _send), ("takes a bell, and refuses to wait for one", _receive)):
+    for what, step in (
+        ("doesn't accept a wake-up", _send),
+        ("accepts a wake-up, and refuses to wait for one", _receive),
+    ):
         try:
             async with asyncio.timeout(BROKER_TIMEOUT_S):
                 await asyncio.to_thread(step, services.broker_url, installation)
@@ -44,7 +47,7 @@ async def check_broker(services: Services, installation: str) -> Check:
             said = str(error) if is_ours else f"{broker_place(services.broker_url)} {broker_words(error)}"
             return Check("broker", "fail", f"{scheme} {what}: {said}", advice)
     took_ms = 1000 * (time.monotonic() - started_s)
-    return Check("broker", "ok", f"{scheme} took a bell and gave it in {took_ms:.0f} ms")
+    return Check("broker", "ok", f"{scheme} delivered a wake-up in {took_ms:.0f} ms")
 
 
 def _send(url: str, installation: str) -> None:

@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what was found."""
+"""The result of one check."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. `advice` is empty where there is nothing to do."""
+    """The result of one check. `advice` is empty if there is nothing to do."""
 
     name: str
     status: Literal["ok", "warn", "fail"]

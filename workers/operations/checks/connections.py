@@ -1,4 +1,4 @@
-"""Checks of the connections to PostgreSQL: whether there are enough, and whether what is notified is heard."""
+"""Checks of the connections to PostgreSQL: whether there are enough, and whether notifications arrive."""
 
 from typing import Final
 
@@ -10,11 +10,11 @@ from pipelines.settings import Settings
 from workers.operations.checks.check import Check
 
 NEAR: Final = 0.8
-"""A limit that is used up to this part is near: a deploy runs old and new processes side by side."""
+"""Fraction of a limit from which on it is nearly used up: in a deploy, old and new processes run side by side."""
 
 
 async def check_connections(database: Database, settings: Settings) -> Check:
-    """Compare what the live processes may open, with a scheduler and other programs, with what PostgreSQL allows."""
+    """Compare the connections that all processes may open with PostgreSQL's limits."""
     if database.is_behind_pooler:
         return Check("connections", "ok", "those of a pooler, which has limits of its own")
     limits = await database.run(connection_limits)
@@ -36,7 +36,7 @@ async def check_connections(database: Database, settings: Settings) -> Check:
 
 
 async def check_listening(database: Database) -> Check:
-    """Look whether what producers notify is heard at once, or found by a look a second later."""
+    """Check whether producers' notifications arrive at once, or jobs are found only by a look a second later."""
     if not await cannot_listen(database):
         return Check("listening", "ok", "what producers notify is heard")
     message = "a transaction pooler is in between, so LISTEN hears nothing: jobs start up to a second later"

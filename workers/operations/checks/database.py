@@ -1,4 +1,4 @@
-"""Checks of the database as a whole: server, clock, migrations, money mode, workers, budgets and recorded terms."""
+"""Checks of the database: server, clock, migrations, mode of money, workers, budgets and recorded terms."""
 
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -18,11 +18,11 @@ from workers.process.compose import migration_engine
 from workers.services.services import Services
 
 SKEW_WARN_S: Final = 2.0
-"""A worker's own clock decides nothing, but logs and presigned URLs go by it."""
+"""Seconds of clock skew that are reported. No decision uses a worker's clock, but logs and presigned URLs do."""
 
 
 async def check_overdue(database: Database, settings: Settings) -> Check:
-    """Look for jobs that are older than the maximum wait."""
+    """Check for jobs that are older than the maximum wait."""
     late = await overdue_jobs(database, settings.max_wait_s + 60, stops_of(settings))
     if not late:
         return Check("overdue jobs", "ok", "no job is older than the maximum wait")
@@ -31,7 +31,7 @@ async def check_overdue(database: Database, settings: Settings) -> Check:
 
 
 async def check_budgets(database: Database, settings: Settings) -> Check:
-    """Look at the budgets of all users together; a single user's are theirs."""
+    """Check the budgets of all users together; budgets of single users aren't checked."""
     near = await database.run(
         lambda connection: nearly_spent_budgets(connection, settings.budgets, settings.budget_warning_fraction)
     )
@@ -43,7 +43,7 @@ async def check_budgets(database: Database, settings: Settings) -> Check:
 
 
 async def check_terms(database: Database, settings: Settings) -> Check:
-    """`darkroom.regenerate` gives by the terms that are recorded, the scheduler by those of the environment."""
+    """Check that the terms of regeneration that `darkroom.regenerate` uses are those of the environment."""
     recorded_terms = await database.run(lambda connection: recorded_setting(connection, "regeneration"))
     if recorded_terms == settings.regeneration_terms():
         return Check("regeneration", "ok", f"{settings.regeneration}, as recorded")
@@ -52,11 +52,11 @@ async def check_terms(database: Database, settings: Settings) -> Check:
 
 
 SNAPSHOT_WARN_S: Final = 300.0
-"""No statement of ours lasts as long; reports and dumps may, and should be known."""
+"""Age in seconds of a snapshot that is reported. No statement of ours lasts as long; reports and dumps may."""
 
 
 async def check_snapshots(database: Database) -> Check:
-    """Look for the oldest snapshot: while it lasts, PostgreSQL removes no dead row version, and all gets slower."""
+    """Check the oldest snapshot: while it lasts, PostgreSQL can't remove dead row versions, and gets slower."""
     oldest = await database.run(oldest_snapshot)
     unseen = f"; {oldest.unseen} sessions of other roles can't be seen" if oldest.unseen else ""
     if oldest.age_s is None or oldest.age_s < SNAPSHOT_WARN_S:
@@ -74,7 +74,7 @@ async def check_snapshots(database: Database) -> Check:
 
 
 async def check_server(database: Database) -> Check:
-    """Say which PostgreSQL answers."""
+    """Report which PostgreSQL answers."""
     return Check("postgresql", "ok", f"PostgreSQL {await database.run(server_version)} answers")
 
 
@@ -103,10 +103,10 @@ _GROUPS: Final = {
     "rows_refused": "tables",
     "unusable": "tables",
 }
-"""Kinds of problems that a check of their own reports; all others are the migrations'."""
+"""Kinds of problems by the check that reports them; others are reported under migrations."""
 
 MOST_NAMED: Final = 5
-"""So many problems of a group are named; the number of the others follows, and `db check` names them all."""
+"""How many problems of a group are named; the number of others follows, and `db check` names them all."""
 
 _ENDS_THE_LOOK: Final = frozenset({"unreachable", "not_installed", "behind", "not_recorded", "rows_hidden"})
 """Kinds of problems behind which nothing else was looked at."""
@@ -115,7 +115,7 @@ _ADVICE: Final = {"rows": "open the tables to the role, as it says", "tables": "
 
 
 async def check_migrations(services: Services) -> list[Check]:
-    """Compare revisions and triggers with what this version needs."""
+    """Compare revisions, objects and triggers with what this version makes."""
     engine = migration_engine(services)
     try:
         problems = await check(engine)
@@ -149,7 +149,7 @@ async def check_migrations(services: Services) -> list[Check]:
 
 
 async def check_mode(settings: Settings, services: Services) -> Check:
-    """Compare the recorded money mode and prices with the environment's."""
+    """Compare the recorded mode of money and prices with the environment's."""
     engine = migration_engine(services)
     try:
         installed = await recorded(engine)

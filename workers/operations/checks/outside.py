@@ -1,4 +1,4 @@
-"""Checks of what Darkroom leans on outside of PostgreSQL: providers, and what fetching allows."""
+"""Checks of providers and of the rules for fetching URLs."""
 
 import asyncio
 from typing import Final
@@ -35,8 +35,8 @@ async def _provider(provider: Provider) -> Check:
 
 
 def check_fetcher(settings: Settings) -> Check:
-    """Say whether input URLs may lead inside."""
+    """Check whether URLs of inputs may lead to this machine's own addresses."""
     if settings.fetch_allow_loopback:
-        message = "DARKROOM_FETCH_ALLOW_LOOPBACK is on: a stranger's URL may lead to this machine's own servers"
+        message = "DARKROOM_FETCH_ALLOW_LOOPBACK is on: a user's URL may lead to this machine's own servers"
         return Check("input URLs", "warn", message, "unset it: it is for tests only")
     return Check("input URLs", "ok", "fetched from public addresses only")

@@ -1,4 +1,4 @@
-"""Checks of settings against what is there: those that nothing carries out yet, and those that can't be carried out."""
+"""Checks of settings that have no effect in this release, or can't have one on this database."""
 
 from models.database import Database
 from models.periodic.needs import missing_columns, passed_over
@@ -12,7 +12,7 @@ from workers.process.unbuilt import unbuilt_settings
 
 
 def check_unbuilt(settings: Settings) -> Check:
-    """Look for settings that ask for what isn't built."""
+    """Check for settings that ask for something that this release doesn't do."""
     found = unbuilt_settings(settings)
     if not found:
         return Check("settings", "ok", "each is carried out")
@@ -21,7 +21,7 @@ def check_unbuilt(settings: Settings) -> Check:
 
 
 async def check_retention(database: Database, settings: Settings) -> Check:
-    """Look for retention policies that would reach what is kept for ever."""
+    """Check for retention policies that could reach rows that are never deleted."""
     try:
         await require_allowed_policies(database, settings)
     except (InvalidInputError, ValueError) as error:
@@ -30,7 +30,7 @@ async def check_retention(database: Database, settings: Settings) -> Check:
 
 
 async def check_passed_over(database: Database, settings: Settings) -> Check:
-    """Look for periodic tasks whose tables or columns aren't there."""
+    """Check for periodic tasks whose tables or columns don't exist."""
     try:
         needs = {task.name: task.needs for task in periodic_tasks(settings)}
     except ValueError as error:
@@ -45,7 +45,7 @@ async def check_passed_over(database: Database, settings: Settings) -> Check:
 
 
 async def check_links(database: Database, settings: Settings) -> Check:
-    """Compare who is trusted with pipelines shared by link with what is recorded."""
+    """Compare DARKROOM_LINK_PIPELINES with the recorded value."""
     recorded = await database.run(link_pipelines)
     if settings.link_pipelines in {None, recorded}:
         return Check("shared pipelines", "ok", f"{recorded}, as recorded")

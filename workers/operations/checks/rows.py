@@ -1,4 +1,4 @@
-"""Checks that are one query each, which counts what is wrong and gives one example: their words and advice."""
+"""Checks that count rows with a fault by one query each: their names, messages and advice."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -13,7 +13,7 @@ from workers.operations.checks.check import Check
 
 @dataclass(frozen=True, slots=True)
 class RowCheck:
-    """What is said of one way of being wrong."""
+    """Name, messages and advice of one check of rows."""
 
     name: Finding
     none: str
@@ -117,7 +117,7 @@ ROW_CHECKS: Final = (
 
 
 async def count_rows(database: Database, row_check: RowCheck) -> Check:
-    """Run one query, and say what it counted; a query that fails is a finding too."""
+    """Run one query, and report what it counted; a query that fails is reported as a failure."""
     try:
         found = await database.run(lambda connection: look_for(connection, row_check.name))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseLostError, ContentionError, OSError) as error:

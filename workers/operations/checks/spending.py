@@ -1,4 +1,4 @@
-"""Checks of what may be bought: for jobs that cost no token, and with which models."""
+"""Checks of what may be bought: for FREE jobs, and from which models."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ LIMITING_FREE_USERS: Final = (
     *("free_user_day_calls", "user_day_calls", "user_day_usd"),
     *("day_calls", "day_usd", "total_calls", "total_usd"),
 )
-"""Budgets of which each bounds what users without tokens can have bought in a day."""
+"""Budgets that limit what users of FREE jobs can have bought in a day."""
 
 LIMITING_ANONYMOUS: Final = (
     *("anonymous_day_calls", "anonymous_day_usd"),
@@ -23,7 +23,7 @@ LIMITING_ANONYMOUS: Final = (
 
 
 async def check_models(database: Database, settings: Settings) -> Check:
-    """`submit_enhancement` refuses models by the terms that are recorded, workers by those of the environment."""
+    """Check that the recorded models, by which `submit_enhancement` refuses jobs, are those of the environment."""
     terms = model_terms(settings)
     recorded = await database.run(lambda connection: recorded_setting(connection, "models"))
     if recorded == terms or (recorded is None and not terms["paid"]):
@@ -34,7 +34,7 @@ async def check_models(database: Database, settings: Settings) -> Check:
 
 
 async def check_free_jobs(database: Database, settings: Settings) -> Check:
-    """See that something bounds the paid calls of jobs of tier FREE, which no balance bounds."""
+    """Check that a budget limits the paid calls of jobs of tier FREE, which no balance limits."""
     paid = [name for name in settings.providers if PROVIDERS[name].is_paid]
     if not paid or settings.prices.get("FREE", 0) != 0:
         return Check("FREE jobs", "ok", "they cost tokens" if paid else "no provider that is configured costs money")

@@ -1,1 +1,1 @@
-"""One periodic task each; `workers/periodic/registry.py` lists them."""
+"""The periodic tasks, one module each; `workers/periodic/registry.py` lists them."""

@@ -1,4 +1,4 @@
-"""The money promises, proved every night over every user."""
+"""Task audit-ledger: checks the money promises for every user, each night."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -10,11 +10,11 @@ from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 MOST_WRITTEN: Final = 1_000
-"""Findings that one audit writes down; its counts have them all."""
+"""How many violations one audit writes to error_logs; its counts include all."""
 
 
 async def audit(work: Work) -> Chunk:
-    """Write every breach of I3 and I7 to error_logs; the count is the metric."""
+    """Write every violation of I3 and I7 to error_logs; the tick's count serves as a metric."""
     found = await violations.audit(work.connection, work.at, MOST_WRITTEN)
 
     async def write(some: Sequence[Finding]) -> Mapping[str, int]:
@@ -27,7 +27,7 @@ async def audit(work: Work) -> Chunk:
 
 
 async def count(work: Work) -> Mapping[str, int]:
-    """Count the breaches."""
+    """Count the violations."""
     return {"violations": await violations.count_violations(work.connection)}
 
 

@@ -1,8 +1,7 @@
-"""Objects of ours that no row names, and inputs whose job is long over: reported first, removed by a later run.
+"""Task collect-orphans: reports objects that no row names, and inputs of old jobs; a later run removes them.
 
-Another program's object is never looked at: what Darkroom wrote stands in `darkroom.objects`, and storage isn't listed
-for anything else. The one exception is an input that a producer uploaded, and only where `DARKROOM_ORPHANS=delete`
-was set by hand.
+Objects of other programs are never looked at: objects that Darkroom stored are recorded in `darkroom.objects`, and the
+storage is listed only for inputs that a producer uploaded, and only if `DARKROOM_ORPHANS=delete` was set by hand.
 """
 
 import asyncio
@@ -30,13 +29,13 @@ from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 YOUNGEST: Final = timedelta(days=1)
-"""Younger objects may be somebody's work in hand: stored first, written to a row after."""
+"""Younger objects may still be in use: an object is stored first, and its key written to a row afterwards."""
 
 MOST_REMOVED: Final = 2_000
-"""Objects that one chunk removes, so that its transaction stays short; the next chunk goes on behind the last."""
+"""How many objects one chunk removes, so that its transaction is short; the next chunk continues after them."""
 
 REMOVERS: Final = 8
-"""Objects that are looked at and removed at a time."""
+"""How many objects are checked and removed at a time."""
 
 Phase = Literal["objects", "artifacts", "inputs"]
 PHASES: Final[tuple[Phase, ...]] = ("objects", "artifacts", "inputs")
@@ -45,7 +44,7 @@ _BEGINNING: Final[Mapping[Phase, Any]] = {"objects": "", "artifacts": ["", ""], 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a page holds. `over` are inputs that finished jobs name; `next_after` is None behind the last page."""
+    """The orphans on a page. `over` are inputs that finished jobs name; `next_after` is None after the last page."""
 
     looked_at: int
     named: Sequence[str]
@@ -55,7 +54,7 @@ class _Found:
 
 
 async def collect(work: Work) -> Chunk:
-    """Look at the next page of our objects while the tick is locked, so that no other run looks at it too.
+    """Treat the next page of our objects while the tick is locked, so that no other run treats it too.
 
     Removing is idempotent: a chunk that is lost before its commit is done again.
     """
@@ -80,12 +79,12 @@ async def collect(work: Work) -> Chunk:
         "overwritten": len(overwritten),
     }
     if len(due) > MOST_REMOVED:
-        return Chunk({"phase": phase, "after": after}, counts)  # what is removed now isn't found again
+        return Chunk({"phase": phase, "after": after}, counts)  # the same page again, without what was removed now
     return Chunk(_next_place(phase, found.next_after), counts)
 
 
 async def count(work: Work) -> Mapping[str, int]:
-    """Count orphans and inputs that are over, without reporting or removing one."""
+    """Count orphans and old inputs, without reporting or removing any."""
     counts = {"looked_at": 0, "orphans": 0, "orphan_bytes": 0, "temporary": 0}
     place: Mapping[str, Any] | None = {"phase": PHASES[0], "after": _BEGINNING[PHASES[0]]}
     while place is not None:
@@ -99,7 +98,7 @@ async def count(work: Work) -> Mapping[str, int]:
 
 
 def _place(work: Work) -> tuple[Phase, Any]:
-    if work.cursor is None or work.cursor.get("phase") not in PHASES:  # an older release's tick begins anew
+    if work.cursor is None or work.cursor.get("phase") not in PHASES:  # a tick of an older release begins anew
         return PHASES[0], _BEGINNING[PHASES[0]]
     return work.cursor["phase"], work.cursor["after"]
 
@@ -112,7 +111,7 @@ def _next_place(phase: Phase, next_after: Any) -> Cursor | None:
 
 
 async def _look(work: Work, phase: Phase, after: Any) -> _Found:
-    """Return what a page holds, without writing anything."""
+    """Return the orphans on a page, without writing anything."""
     if phase == "inputs":
         return await _look_at_inputs(work, after)
     before = work.at - YOUNGEST
@@ -151,7 +150,7 @@ async def _look_at_inputs(work: Work, after: str) -> _Found:
 
 
 async def _remove(storage: Storage, objects: Sequence[OwnObject]) -> list[tuple[OwnObject, Fate]]:
-    """Remove objects, a few at a time, and say of each what became of it."""
+    """Remove objects, a few at a time, and return what happened to each."""
     turn = asyncio.Semaphore(REMOVERS)
 
     async def remove(one: OwnObject) -> tuple[OwnObject, Fate]:

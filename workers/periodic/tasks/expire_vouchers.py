@@ -1,4 +1,4 @@
-"""Vouchers whose date has passed, or whose uses are spent."""
+"""Task expire-vouchers: ends vouchers whose date has passed, or whose uses are all spent."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from workers.periodic.task import Chunk, Task, Work
 
 
 async def expire(work: Work) -> Chunk:
-    """End the next vouchers; one that is being redeemed now waits for the next tick, as one does that is refused."""
+    """End the next vouchers; one that is being redeemed now, or that is refused, waits for the next tick."""
     cursor = work.cursor or {"after": "", "is_small": False}
     size = FEW if cursor["is_small"] else work.size
     ids = await vouchers_over(work.connection, work.at_utc, cursor["after"], size)
@@ -23,7 +23,7 @@ async def expire(work: Work) -> Chunk:
 
     if size > FEW:
         counts = await permitted(work, partial(write, ids))
-        if counts is None:  # from here on by few, so that one by one isn't for thousands
+        if counts is None:  # from here on in small chunks, so that not thousands are treated one by one
             return Chunk({**cursor, "is_small": True}, {})
     else:
         counts = await permitted_rows(work, TASK.name, {id_: id_ for id_ in ids}, write)

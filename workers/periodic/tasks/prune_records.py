@@ -1,4 +1,4 @@
-"""Records that have been kept for long enough: one task for each table."""
+"""Tasks prune-TABLE: delete records that are older than their retention, one task for each table."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -25,14 +25,14 @@ from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 REST_FACTOR: Final = 1.5
-"""Nobody waits for a deletion: jobs have the machine for most of the time."""
+"""Rest after a chunk, as a multiple of its duration: deletions aren't urgent, and jobs come first."""
 
 ELSEWHERE: Final = frozenset({"temporary_objects"})
-"""Kept by another task, collect-orphans, which looks at inputs in storage."""
+"""Names in DARKROOM_RETENTION that another task, collect-orphans, carries out: inputs in storage."""
 
 
 def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
-    """Return what a setting means: days for a table that we know, or everything about one that we don't.
+    """Return the policy of a setting: days for a table that we know, or a full policy for any other.
 
     Raises:
         ForbiddenPolicyError: the table is never deleted from, or isn't known and its time column isn't named.
@@ -40,7 +40,7 @@ def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
     if table in KEPT_FOREVER:
         raise ForbiddenPolicyError(f"retention must not name {table}: its rows are kept for ever")
     if isinstance(terms, RetentionPolicy):
-        # a policy for a table of ours changes its age only: its guard stays
+        # a policy for a table that we know changes only its age: the condition for rows that may be deleted stays
         name, column, where = {**TABLES, **WEEKLY}.get(table, (f"public.{table}", terms.column, terms.where))
         return Policy(name, column, timedelta(days=terms.days), where, is_ours=table in {**TABLES, **WEEKLY})
     if table not in {**TABLES, **WEEKLY}:
@@ -56,7 +56,7 @@ def policies(settings: Settings) -> dict[str, Policy]:
     """Return every policy in the settings, by its table's bare name.
 
     Raises:
-        ForbiddenPolicyError: one can't be; so a scheduler doesn't start.
+        ForbiddenPolicyError: one is invalid; then a scheduler doesn't start.
     """
     return {table: policy_of(table, terms) for table, terms in settings.retention.items() if table not in ELSEWHERE}
 
@@ -65,13 +65,13 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
     """Return a task for each policy in the settings.
 
     Raises:
-        ForbiddenPolicyError: a policy can't be; so a scheduler doesn't start.
+        ForbiddenPolicyError: a policy is invalid; then a scheduler doesn't start.
     """
     return tuple(_task(table, policy) for table, policy in policies(settings).items())
 
 
 async def _prune_few(work: Work, task: str, policy: Policy, after: list[str] | None) -> Chunk:
-    """Delete the next few rows, but for those that the database lets nobody delete."""
+    """Delete the next few rows, except those that the database refuses to delete."""
     rows = await next_rows(work.connection, policy, work.at, after, FEW)
 
     async def write(some: Sequence[list[str]]) -> Mapping[str, int]:
@@ -91,7 +91,7 @@ def _task(table: str, policy: Policy) -> Task:
         if cursor["step"] == "drop":
             dropped = await drop_week(work.connection, table, work.at - policy.age)
             return Chunk({"step": "drop" if dropped else "rows", "after": None}, {"weeks_dropped": int(bool(dropped))})
-        # asked with each chunk: a foreign key may be added while a scheduler runs
+        # checked with each chunk, because a foreign key may be added while a scheduler runs
         await require_allowed(work.connection, policy, KEPT_FOREVER)
         if cursor["step"] == "few":
             return await _prune_few(work, f"prune-{table}", policy, cursor["after"])

@@ -1,4 +1,4 @@
-"""Subscriptions at the end of their period: the next one with its tokens, or the end."""
+"""Task renew-subscriptions: at the end of a subscription's period, begins the next one with its tokens, or ends it."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,7 +15,7 @@ from workers.periodic.task import Chunk, Task, Work
 
 
 async def renew(work: Work) -> Chunk:
-    """Renew one period of the next users; again from the first while a round has renewed any, for missed periods."""
+    """Renew one period of the next users; begin again while a round has renewed any, because of missed periods."""
     cursor = work.cursor or {"after": "", "late": [], "renewed": 0}
     if cursor["after"] is None:
         return await _renew_late(work, list(cursor["late"]))
@@ -35,7 +35,7 @@ async def renew(work: Work) -> Chunk:
 
 
 async def _renew_late(work: Work, late: list[str]) -> Chunk:
-    """Wait for one user who was locked; the same again while that user has periods to make up."""
+    """Wait for one user whose rows were locked; repeated while that user has further periods that are over."""
     done: UserChunk | None = None
     counts: Mapping[str, int] = {}
     try:
@@ -43,12 +43,12 @@ async def _renew_late(work: Work, late: list[str]) -> Chunk:
             await work.connection.execute(CHECK_CONSTRAINTS_NOW)
             done = await renew_user(work.connection, work.at_utc, late[-1])
     except asyncpg.LockNotAvailableError:
-        counts = {"postponed": 1}  # the next tick makes it up
+        counts = {"postponed": 1}  # the next tick renews it
     except asyncpg.PostgresError as error:
         if not is_of_a_row(error):
             raise
         log_refused(TASK.name, late[-1], error)
-        counts = {"refused": 1}  # so does it here: the others go on
+        counts = {"refused": 1}  # the next tick tries it again, and the other users are treated
     if done is not None:
         counts = done.counts
     if done is None or done.last is None:
@@ -57,7 +57,7 @@ async def _renew_late(work: Work, late: list[str]) -> Chunk:
 
 
 async def count(work: Work) -> Mapping[str, int]:
-    """Count subscriptions whose period is over; a missed period after it isn't counted."""
+    """Count subscriptions whose period is over; further missed periods aren't counted."""
     return await count_renewals(work.connection, work.at_utc)
 
 

@@ -1,4 +1,4 @@
-"""Usage by user and month, cost by day and provider: computed anew from the facts, so a lost run costs nothing."""
+"""Task roll-up-usage: computes usage by user and month, and costs by day and provider, always anew from the sources."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -10,11 +10,11 @@ from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 LATE_FACTS: Final = timedelta(days=3)
-"""How long into a month the one before is computed again: its last jobs end in this one."""
+"""How long into a month the month before is computed again, because its last jobs end in this one."""
 
 
 def months(work: Work) -> list[date]:
-    """Return the first days of the months to compute, the older first."""
+    """Return the first days of the months to compute, the older one first."""
     month = work.at_utc.date().replace(day=1)
     before = (month - timedelta(days=1)).replace(day=1)
     return [before, month] if work.at_utc.date() - month < LATE_FACTS else [month]
