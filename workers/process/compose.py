@@ -1,7 +1,7 @@
-"""The composition root of processes: makes every part that settings name. Every process opens the same Runtime.
+"""The composition root of processes: creates the parts that the settings name. Every process opens the same Runtime.
 
-A part is made here, in `workers.process.runtime`, which needs no migrations, or in `workers.process.tools`, which makes
-pictures, and nowhere else. `darkroom doctor` makes the parts one by one, to say which of them fails.
+A part is created here, in `workers.process.runtime`, which needs no migrations, or in `workers.process.tools`, which
+makes pictures, and nowhere else. `darkroom doctor` creates the parts one by one, to say which of them fails.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from workers.services.services import Services
 log = structlog.get_logger(__name__)
 
 CONNECTION_LOOK_S = 0.5
-"""How often a process looks whether PostgreSQL has a connection for it now, while it starts."""
+"""Seconds between tries of a process that starts to get a connection from PostgreSQL."""
 
 
 def migration_engine(services: Services) -> AsyncEngine:
-    """Return an engine for migrations: past the pooler, no connection kept; the caller disposes of it.
+    """Return an engine for migrations: without a pooler, and keeping no connection; the caller disposes of it.
 
-    It works through a transaction pooler too, whether the URL says so or not.
+    It also works through a transaction pooler, whether the URL says so or not.
     """
     url, arguments = parse_postgres_url(services.database_direct_url).sqlalchemy_arguments()
     return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
@@ -49,19 +49,19 @@ def make_broker(url: str, *, middleware: Sequence[Middleware] = (), lanes: wake_
 
     Args:
         url: of Redis or RabbitMQ.
-        middleware: of dramatiq, for a process that receives.
-        lanes: say whether a process that receives has room for a job.
+        middleware: dramatiq's middleware, for a process that receives.
+        lanes: says whether a process that receives has room for a job.
     """
     return wake_up.make_broker(url, middleware=list(middleware), lanes=lanes)
 
 
 async def require_usable(settings: Settings, services: Services, *, wait: bool) -> Recorded:
-    """See that this process may work on the database; return what `db upgrade` recorded.
+    """Check that this process may work on the database; return what `db upgrade` recorded.
 
     Args:
-        settings: for the mode of money.
+        settings: the settings, for the mode of money.
         services: where the database is.
-        wait: wait for the server and for `darkroom db upgrade`, as processes do that are started beside them.
+        wait: wait for the server and for `darkroom db upgrade`, as workers and schedulers do at their start.
 
     Raises:
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
@@ -86,7 +86,7 @@ async def require_usable(settings: Settings, services: Services, *, wait: bool) 
             try:
                 installed = await recorded(engine)
                 break
-            except (DatabaseLostError, DBAPIError):  # gone again since the look before
+            except (DatabaseLostError, DBAPIError):  # unreachable again since the look before
                 if not wait:
                     raise
     finally:
@@ -110,18 +110,17 @@ async def open_runtime(
     """Open the runtime, once the database is migrated.
 
     Args:
-        settings: as the environment says.
+        settings: the settings.
         services: where everything is.
-        wait_for_migration: wait for `darkroom db upgrade` and for connections, as processes do that are started
-            beside it.
-        installed: what `require_usable` returned; None has it called.
-        database: to be opened, and closed at the end; None makes one with the few connections of a command or a
-            scheduler, one of DARKROOM_CONNECTIONS being kept for LISTEN.
+        wait_for_migration: wait for `darkroom db upgrade` and for connections, as workers and schedulers do.
+        installed: what `require_usable` returned; None calls it.
+        database: opened here, and closed at the end; None makes one with the few connections of a command or a
+            scheduler, of which one is kept for LISTEN.
 
     Raises:
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
         RightsMissingError: the role lacks rights.
-        ValueError: STORAGE_URL has no backend or its folder can't be made.
+        ValueError: STORAGE_URL has no backend or its folder can't be created.
     """
     if installed is None:
         installed = await require_usable(settings, services, wait=wait_for_migration)
@@ -138,14 +137,14 @@ async def open_runtime(
 
 
 async def warn_if_unheard(database: Database) -> None:
-    """Say at a start that nobody hears what producers notify; with PostgreSQL gone again, say nothing."""
+    """Log, at a start, that producers' notifications don't arrive; if PostgreSQL is unreachable again, log nothing."""
     with contextlib.suppress(DatabaseLostError):
         if await cannot_listen(database):
             log.warning("notify_unheard")
 
 
 async def _open(database: Database, *, wait: bool) -> None:
-    """Open the pool; a process waits for its first connection, and says so."""
+    """Open the pool; with `wait`, wait for its first connection, and log that."""
     waiting = RepeatedLine()
     while True:
         try:

@@ -1,9 +1,9 @@
-"""A process's lease: a thread that renews it, looks which claims are gone, and watches the main loop.
+"""A worker's lease: a thread that renews it, checks which claims are lost, and watches the main event loop.
 
 It has an event loop and a connection of its own, so that neither a busy image
-nor another program's idle transaction keeps it from its beat. It opens that
-connection before the pool opens any, and while it has none it renews over
-the pool.
+nor another program's idle transaction delays its heartbeat. It opens that
+connection before the pool opens any, and while it has none it renews the lease
+over the pool.
 """
 
 import asyncio
@@ -39,16 +39,16 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 CONNECT_S = 4.0
-"""How long one try to connect may take: a packet lost while PostgreSQL was away is sent again after 1 and 3 s."""
+"""Seconds that one try to connect may take: a packet lost while PostgreSQL was down is sent again after 1 and 3 s."""
 
 BORROW_EVERY_S = 1.0
-"""How often the pool is asked to renew while there is no connection of our own."""
+"""Seconds between renewals over the pool while there is no connection of our own."""
 
 STUCK_LOOP_S = 30.0
 STUCK_EXIT_CODE = 70
 BORROWED_LOOK_S = 0.05
 STOP_S = 2.0
-"""How long signing off may take; a lease that isn't signed off ends by itself."""
+"""Seconds that signing off may take; a lease that isn't signed off expires by itself."""
 
 RENEWALS_PER_LEASE = 3
 
@@ -61,28 +61,28 @@ class Run(Protocol):
 
 
 class HeldClaims(Protocol):
-    """The claims that a process believes to hold. Called in any thread."""
+    """The claims that a process believes it holds. Called from any thread."""
 
     def held_tokens(self) -> set[UUID]:
         """Return their lease tokens."""
 
     def lose(self, tokens: set[UUID]) -> None:
-        """Hear which of them are gone."""
+        """Stop the jobs of claims that are lost."""
 
     def give_back(self, tokens: set[UUID]) -> None:
-        """Hear which claims the database ascribes to this process that it doesn't believe to hold, twice in a row."""
+        """Release claims that the database ascribes to this process and that it doesn't know, twice in a row."""
 
 
 class LeaseThread(threading.Thread):
-    """Keeps one process's lease while its main loop lives."""
+    """Renews one process's lease while its main event loop runs."""
 
     def __init__(self, settings: Settings, database: Database, worker_id: UUID) -> None:
         """Prepare the thread.
 
         Args:
-            settings: for lease, queues and lanes.
-            database: where the lease is; its pool may be opened later, and is used only where a connection past it
-                can't be had.
+            settings: lease, queues and lanes.
+            database: where the lease is; its pool may be opened later, and is used only while there is no connection
+                outside of it.
             worker_id: this process.
         """
         super().__init__(name="lease", daemon=True)
@@ -108,9 +108,9 @@ class LeaseThread(threading.Thread):
         self._must_renew = True
 
     def begin(self, loop: asyncio.AbstractEventLoop, claims: HeldClaims) -> None:
-        """Take the lease, with the pool open; from now on the process ends if this loop doesn't move for STUCK_LOOP_S.
+        """Begin the lease, with the pool open; from now on the process ends if this loop is blocked for STUCK_LOOP_S.
 
-        Until then the thread holds its connection and nothing else.
+        Until then the thread only holds its connection.
         """
         self._watched_at = time.monotonic()
         self._claims, self._main_loop = claims, loop
@@ -123,14 +123,14 @@ class LeaseThread(threading.Thread):
         self.join(timeout=STOP_S)
 
     def _wake(self) -> None:
-        """End the rest between two beats; called in other threads."""
+        """End the wait between two heartbeats; called from other threads."""
         if self._own_loop is not None:
-            with contextlib.suppress(RuntimeError):  # the thread is over, and its loop closed
+            with contextlib.suppress(RuntimeError):  # the thread has ended, and its event loop is closed
                 self._own_loop.call_soon_threadsafe(self._woken.set)
 
     @override
     def run(self) -> None:
-        """Beat until told to stop."""
+        """Send heartbeats until told to stop."""
         asyncio.run(self._beats())
 
     async def _beats(self) -> None:
@@ -166,7 +166,7 @@ class LeaseThread(threading.Thread):
             log.info("lease_connection_restored", lasted_s=round(lasted_s, 1))
 
     async def _get_by_without_connection(self, error: Exception) -> float:
-        """Renew over the pool where our own connection failed; return after how many seconds to try that again."""
+        """Renew over the pool while our own connection fails; return the seconds until that is tried again."""
         self._drop_connection()
         is_renewed = await self._beat_by_pool()
         if is_renewed is False:
@@ -178,10 +178,10 @@ class LeaseThread(threading.Thread):
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
-            self._must_renew = True  # how long a connection took is news, too
+            self._must_renew = True  # so that the time that the next connection took is recorded
 
     async def _beat_by_pool(self) -> bool | None:
-        """Beat on a connection of the pool, in the main loop; None while the answer isn't there."""
+        """Renew on a connection of the pool, in the main event loop; None while there is no answer yet."""
         loop, now_s = self._main_loop, time.monotonic()
         if loop is None or loop.is_closed():
             return False
@@ -190,16 +190,16 @@ class LeaseThread(threading.Thread):
                 return None
             self._borrowed_at = now_s
             self._borrowed = asyncio.run_coroutine_threadsafe(self._beat(self._database.run), loop)
-        # polled: a future of another thread's loop has no event that ends with this wait
+        # polled, because a future of another thread's loop has no event that ends with this wait
         while not self._borrowed.done() and time.monotonic() - now_s < BORROW_EVERY_S:  # noqa: ASYNC110 - see above
             await asyncio.sleep(BORROWED_LOOK_S)
-        if not self._borrowed.done():  # not cancelled: it would keep its connection all the same
+        if not self._borrowed.done():  # not cancelled, because it would keep its connection nevertheless
             return False if time.monotonic() - self._borrowed_at > CONNECT_S else None
         borrowed, self._borrowed = self._borrowed, None
         return not borrowed.cancelled() and borrowed.exception() is None
 
     def _report(self, error: Exception) -> None:
-        """Say at once, and then each minute, why the lease has no connection of its own, or what else is wrong."""
+        """Log at once, and then each minute, why the lease has no connection of its own, or another error."""
         if not self._silence.is_due():
             return
         if is_passing(error):
@@ -209,7 +209,7 @@ class LeaseThread(threading.Thread):
 
     async def _beat(self, run: Run) -> None:
         claims = self._claims
-        # by the database's clock and its row: that clock may have jumped, or stood still in the middle of a renewal
+        # by the database's clock and row, since our clock may have jumped, or stopped in the middle of a renewal
         now, until = await run(lambda connection: lease_state(connection, self._worker_id))
         if claims is not None:
             left = timedelta() if until is None else until - now
@@ -236,11 +236,11 @@ class LeaseThread(threading.Thread):
         self.has_begun.set()
 
     async def _compare(self, claims: HeldClaims, run: Run) -> None:
-        believed = claims.held_tokens()  # before the look: what is claimed meanwhile isn't missed
+        believed = claims.held_tokens()  # read first, so that a claim made meanwhile isn't taken for a lost one
         recorded = await run(lambda connection: held_tokens(connection, self._worker_id))
         if lost := believed - recorded:
             claims.lose(lost)
-        # once may be a claim whose answer is on its way, or an end being recorded
+        # a single time may be a claim whose answer is in transit, or an end being recorded
         unknown = recorded - believed
         if twice := unknown & self._unknown:
             claims.give_back(twice)
@@ -259,7 +259,7 @@ class LeaseThread(threading.Thread):
             self._drop_connection()
 
     async def _rest(self, rest_s: float) -> None:
-        """Wait for the next beat, or until another thread wakes this one."""
+        """Wait for the next heartbeat, or until another thread ends the wait."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(rest_s):
                 await self._woken.wait()
@@ -269,13 +269,13 @@ class LeaseThread(threading.Thread):
         loop = self._main_loop
         if loop is None or loop.is_closed():
             return
-        # a process that was stopped as a whole isn't stuck: no more counts than passes between two looks of ours
+        # a process that was stopped as a whole isn't stuck: at most the time between two looks is counted
         now = time.monotonic()
         self._main_loop_stuck_s += min(now - self._watched_at, 2 * BEAT_S)
         self._watched_at = now
         if self._main_loop_stuck_s > STUCK_LOOP_S:
             log.error("worker_stuck", stuck_s=STUCK_LOOP_S)
-            os._exit(STUCK_EXIT_CODE)  # its claims are rescued at once: the supervisor sees it die
+            os._exit(STUCK_EXIT_CODE)  # its claims are rescued at once, because the supervisor sees the death
 
         def moved() -> None:
             self._main_loop_stuck_s = 0.0

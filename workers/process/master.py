@@ -1,4 +1,4 @@
-"""A worker's master: dramatiq's command line, in a process that ends with its supervisor, which starts it."""
+"""The master process of a worker: dramatiq's command line, started by the supervisor, with which it ends."""
 
 import gc
 import logging
@@ -17,16 +17,16 @@ def main() -> int:
     ends_with_us, held = os.pipe()
 
     def watch_in_worker() -> None:
-        if os.getppid() == master:  # else it is a fork of the worker's own
+        if os.getppid() == master:  # otherwise it is a fork of the worker's own
             os.close(held)
             supervised.watch(descriptor, ends_with_us)
 
     os.register_at_fork(after_in_child=watch_in_worker)
-    gc.disable()  # until the worker has started: what it imports is no garbage
-    # what it says of its worker's end, the supervisor says in our words
+    gc.disable()  # until the worker has started, because what it imports isn't garbage
+    # dramatiq's messages about its worker's end are suppressed: the supervisor logs it in our words
     logging.getLogger("dramatiq.MainProcess").setLevel(logging.CRITICAL + 1)
     code = int(run_dramatiq())  # type: ignore[no-untyped-call]  # dramatiq left it untyped
-    gc.freeze()  # the interpreter's own end needn't look through it all
+    gc.freeze()  # so that the interpreter's end doesn't examine all objects
     return code
 
 

@@ -1,4 +1,4 @@
-"""The limit of open files: a worker that meets it fails its jobs one by one, so it is looked at before the start."""
+"""Check of the limit of open files before workers start: a worker that reaches it fails one job after another."""
 
 import resource
 from typing import Final
@@ -8,24 +8,24 @@ import structlog
 log = structlog.get_logger(__name__)
 
 LEAST: Final = 64
-"""What a worker process opens by itself: connections, pipes of its pixel children, the event loop and its modules."""
+"""Files that a worker process opens by itself: connections, pipes of pixel children, event loop, modules."""
 
 PER_LANE: Final = 4
-"""What a job may hold at once: a provider's socket, a storage's, a picture's file and one to spare."""
+"""Files that a job may hold at once: a provider's socket, a storage's, a picture's file, and one in reserve."""
 
 
 class OpenFilesError(Exception):
-    """This process may open too few files to run a worker."""
+    """Raised when this process may open too few files to run a worker."""
 
 
 def require_open_files(lanes: int) -> None:
-    """Raise the limit as far as this process may where it is too low; say so where that isn't enough.
+    """Raise the limit as far as this process may if it is too low; log if that isn't enough.
 
     Args:
-        lanes: jobs at once in one worker process; those that are started later inherit the limit.
+        lanes: jobs at once in one worker process; processes that are started later inherit the limit.
 
     Raises:
-        OpenFilesError: no worker can run with so few.
+        OpenFilesError: the limit is too low for any worker.
     """
     wanted = LEAST + PER_LANE * lanes
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,7 +1,7 @@
-"""What worker processes write to their stderr, passed on line by line: JSON as it is, everything else as an event.
+"""Forwarding of worker processes' stderr, line by line: JSON is passed on, any other text is logged as an event.
 
-Our own lines are JSON. A traceback of a process that dies, a C library of a pixel child, or whoever else writes there
-knows nothing of that, and a collector of logs would see as many broken records as it has lines.
+Our own lines are JSON. A traceback of a process that dies, or a C library in a pixel child, writes plain text, and a
+log collector would take each of its lines for a broken record.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import structlog
 
 PAUSE_S = 0.2
-"""Lines that aren't JSON and follow each other by less are one text, such as a traceback."""
+"""Lines that aren't JSON and follow each other within this time, in seconds, are one text, such as a traceback."""
 
 CHUNK_BYTES = 65536
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 def pass_on(pipe: BinaryIO) -> None:
-    """Read a worker's stderr to its end; in a thread of its own."""
+    """Forward a worker's stderr until its end; runs in a thread of its own."""
     with pipe:
         _Output().read(pipe.fileno())
 

@@ -1,8 +1,8 @@
-"""Reaping what becomes our child without our having started it: orphans, under process 1.
+"""Reaping of orphaned processes when this process is process 1, to which they become children.
 
-In a container a command may be process 1, and then every orphan is its child when its parent dies: pixel children of
-a killed worker, what `docker exec` leaves. Nobody else waits for those, and each that isn't waited for keeps a place in
-the process table.
+In a container a command may be process 1, and then every process whose parent dies becomes its child: pixel children
+of a killed worker, or what `docker exec` leaves. No other process waits for them, and each one that isn't waited for
+stays in the process table.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import time
 _PR_GET_CHILD_SUBREAPER = 37
 LOOK_S = 1.0
 SOON_S = 0.1
-"""How long after a look that reaped an orphan the next follows: a killed worker leaves several at once."""
+"""Seconds until the next look after one that reaped an orphan: a killed worker leaves several at once."""
 
 
 def _adopts_orphans() -> bool:
@@ -29,21 +29,21 @@ def _adopts_orphans() -> bool:
 
 
 class Reaper:
-    """Waits for dead children that nobody of this process waits for.
+    """Waits for dead children for which no other code of this process waits.
 
     Attributes:
-        own: children that somebody does wait for, in his own time: their exit codes are left to him.
+        own: children for which other code waits; their exit codes are left to it.
     """
 
     def __init__(self) -> None:
-        """Know of no child."""
+        """Begin without known children."""
         self.own: set[int] = set()
         self._first: int | None = None
         self._has_begun = False
         self._beginning = threading.Lock()
 
     def begin(self) -> None:
-        """Look from now on, in a thread, where orphans become children of this process."""
+        """Look for orphans from now on, in a thread, if they become children of this process."""
         with self._beginning:
             if not self._has_begun and _adopts_orphans():
                 threading.Thread(target=self._look_again_and_again, name="reaper", daemon=True).start()
@@ -52,8 +52,8 @@ class Reaper:
     def look(self) -> list[int]:
         """Reap children that were dead at the look before too; return their process ids.
 
-        Whoever of this process started a child waits for it at once, so that one that is still there at the next look
-        is an orphan. The kernel shows one dead child at a time, and needs no /proc for it, which may be another
+        Code of this process that starts a child waits for it at once, so a dead child that is still there at the next
+        look is an orphan. The kernel shows one dead child at a time, and /proc isn't used, since it may be another
         namespace's.
         """
         reaped = []
@@ -73,7 +73,7 @@ class Reaper:
 
 
 reaper = Reaper()
-"""This process's."""
+"""The reaper of this process."""
 
 
 def _dead_child() -> int | None:
@@ -87,5 +87,5 @@ def _dead_child() -> int | None:
 def _reap(pid: int) -> list[int]:
     try:
         return [pid] if os.waitpid(pid, os.WNOHANG)[0] == pid else []
-    except ChildProcessError:  # somebody waited for it after all
+    except ChildProcessError:  # other code waited for it after all
         return []

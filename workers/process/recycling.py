@@ -1,4 +1,4 @@
-"""When a worker process has had its time: after so many jobs, or with so much memory, it makes room for a fresh one."""
+"""Recycling of a worker process: after a number of jobs, or at a size in memory, it is to be replaced by a new one."""
 
 import psutil
 
@@ -8,10 +8,10 @@ BYTES_PER_MB = 1_000_000
 
 
 class Recycling:
-    """Counts the jobs of this process and looks at its memory."""
+    """Counts the jobs of this process and reads its memory use."""
 
     def __init__(self, settings: Settings) -> None:
-        """Keep the limits; 0 means none."""
+        """Store the limits; 0 means none."""
         self._most_jobs = settings.max_jobs
         self._most_rss_mb = settings.max_rss_mb
         self._process = psutil.Process()
@@ -23,13 +23,13 @@ class Recycling:
 
     @property
     def rss_mb(self) -> int:
-        """The memory of this process that is resident now, without its pixel children."""
+        """The resident memory of this process in MB of 1,000,000 bytes, without its pixel children."""
         return round(self._process.memory_info().rss / BYTES_PER_MB)
 
     def reason(self) -> str | None:
-        """Return the variable whose limit is reached; None where none is, and before the first job.
+        """Return the variable whose limit is reached; None if none is, and before the first job.
 
-        Without that, a limit below what a process takes from its start would have nothing done at all.
+        Otherwise a memory limit below what a process takes at its start would keep it from ever running a job.
         """
         if not self.jobs:
             return None

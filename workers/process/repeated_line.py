@@ -1,4 +1,4 @@
-"""A log line about what lasts: said at once, and then once a minute for as long as it does."""
+"""A log line about a lasting condition: due at once, and then once a minute while the condition lasts."""
 
 import time
 
@@ -6,14 +6,14 @@ EVERY_S = 60.0
 
 
 class RepeatedLine:
-    """Says when a line about something that lasts is due."""
+    """Says when a log line about a lasting condition is due."""
 
     def __init__(self) -> None:
         self._said_s: float | None = None
         self._since_s = 0.0
 
     def is_due(self) -> bool:
-        """Say whether the line is due now; that it was said is noted."""
+        """Say whether the line is due now; if so, it counts as logged."""
         now_s = time.monotonic()
         if self._said_s is None:
             self._since_s = now_s
@@ -23,7 +23,7 @@ class RepeatedLine:
         return True
 
     def end(self) -> float | None:
-        """Note that it is over; return for how many seconds it lasted, or None if nothing was said."""
+        """Note that the condition is over; return how many seconds it lasted, or None if nothing was logged."""
         if self._said_s is None:
             return None
         self._said_s = None

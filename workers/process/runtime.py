@@ -1,8 +1,8 @@
-"""What every process and command works with, and the parts of it that take no time to import.
+"""The runtime that every process and command uses, and those of its parts that are quick to import.
 
-SQLAlchemy, alembic, boto3 and dramatiq take longer to import than most commands work, so nothing here imports them at
-its top: `workers.process.compose` waits for migrations, and a storage in S3 and the broker are opened by the first who
-needs them.
+Importing SQLAlchemy, alembic, boto3 and dramatiq takes longer than most commands run, so nothing here imports them at
+its top: `workers.process.compose` waits for migrations, and a storage in S3 and the broker are opened when they are
+first needed.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ModeMismatchError(Exception):
-    """TOKENS differs from the mode that `db upgrade` recorded, where the triggers see it."""
+    """Raised when TOKENS differs from the mode of money that `db upgrade` recorded and the triggers use."""
 
     def __init__(self, wanted: str, recorded: str) -> None:
         super().__init__(
@@ -32,16 +32,16 @@ class ModeMismatchError(Exception):
 
 @dataclass(slots=True)
 class Runtime:
-    """What every process works with, once the database is open.
+    """What every process uses, once the database is open.
 
-    Workers add `workers.process.tools.Tools` and a claim loop: the command
-    line needs none of that to submit and to show.
+    Workers add `workers.process.tools.Tools` and a claim loop, which commands
+    don't need to submit and show jobs.
 
     Attributes:
-        settings: as the environment says.
+        settings: the settings.
         services: where everything is.
-        database: open.
-        installation: the id that `db upgrade` recorded, by which wake-ups are told from those of other databases.
+        database: the open database.
+        installation: the id that `db upgrade` recorded, which distinguishes its wake-ups from those of other databases.
     """
 
     settings: Settings
@@ -53,17 +53,17 @@ class Runtime:
 
     @property
     def storage(self) -> Storage:
-        """The storage, opened by whoever needs it first.
+        """The storage, opened when it is first used.
 
         Raises:
-            ValueError: STORAGE_URL has no backend or its folder can't be made.
+            ValueError: STORAGE_URL has no backend or its folder can't be created.
         """
         if self._storage is None:
             self._storage = make_storage(self.settings, self.services)
         return self._storage
 
     async def wake(self, queue: str = DEFAULT_QUEUE) -> None:
-        """Wake a worker that is idle; with the broker down workers still look once a second."""
+        """Wake an idle worker. If the broker is down, workers still look once a second."""
         if self._sender is None:
             from workers.process.wake_up import WakeUpSender  # noqa: PLC0415 - dramatiq, redis and pika take 0.2 s
 
@@ -71,7 +71,7 @@ class Runtime:
         await self._sender.wake(queue)
 
     async def aclose(self) -> None:
-        """Close what was opened, the database included."""
+        """Close everything that was opened, including the database."""
         if self._sender is not None:
             self._sender.close()
         await self.database.close()
@@ -97,11 +97,11 @@ def make_storage(settings: Settings, services: Services, *, is_patient: bool = F
     """Return the storage; the caller closes it.
 
     Args:
-        settings: as the environment says.
+        settings: the settings.
         services: where everything is.
-        is_patient: a server that doesn't answer is waited for, as processes do.
+        is_patient: whether to wait for a server that doesn't answer, as processes do.
 
     Raises:
-        ValueError: STORAGE_URL has no backend or its folder can't be made.
+        ValueError: STORAGE_URL has no backend or its folder can't be created.
     """
     return open_storage(services.storage_url, settings.storage_public_url, is_patient=is_patient)

@@ -1,4 +1,4 @@
-"""The scheduler's process."""
+"""The scheduler process: opens the runtime, and runs the loops until it is told to stop."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ async def _open(settings: Settings, services: Services, stack: contextlib.AsyncE
 
 
 async def _unless_stopping(opening: Coroutine[Any, Any, Scheduler], stopping: asyncio.Event) -> Scheduler | None:
-    """Return the scheduler once it is open, or None when told to stop: what it waits for may never come."""
+    """Return the scheduler once it is open, or None if told to stop before: what it waits for may never come."""
     opened, told = asyncio.create_task(opening), asyncio.create_task(stopping.wait())
     await asyncio.wait((opened, told), return_when=asyncio.FIRST_COMPLETED)
     told.cancel()

@@ -1,4 +1,4 @@
-"""What every scheduler does over and over: idempotent passes, each apart from its loop."""
+"""The loops of a scheduler: passes that are repeated, each idempotent and callable by itself."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """One pass and how often it runs."""
+    """A pass, and how often it runs."""
 
     name: str
     interval_s: float
@@ -38,13 +38,13 @@ class Loop:
 
 
 class Scheduler:
-    """Wake-ups, rescue, adoption and periodic tasks, on one event loop."""
+    """Runs wake-ups, rescue, adoption and periodic tasks on one event loop."""
 
     def __init__(self, runtime: Runtime) -> None:
-        """Keep the runtime; nothing runs yet.
+        """Store the runtime; nothing runs yet.
 
         Raises:
-            InvalidInputError: the settings name a schedule or a retention policy that can't be.
+            InvalidInputError: the settings have an invalid schedule or retention policy.
         """
         self._runtime = runtime
         self._periodic_engine = periodic_engine(runtime)
@@ -74,7 +74,7 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wake_for_waiting_jobs(self) -> set[str]:
-        """Make due what waited for its time, and wake workers for every queue that has ready jobs."""
+        """Make claimable the jobs whose time has come, and wake workers for every queue with claimable jobs."""
         database = self._runtime.database
         await database.commit("wake", wake_due)
         queues = await database.run(ready_queues)
@@ -83,7 +83,7 @@ class Scheduler:
         return queues
 
     async def rescue(self) -> int:
-        """Make due again what dead workers held; return how many claims were taken from them."""
+        """Rescue the claims of dead workers; return how many claims were taken from them."""
         session_age = self._session_age
         rescued = await rescue_lost_claims(
             self._runtime.database, session_age.rescue_not_after(), session_age.settled_at()
@@ -93,7 +93,7 @@ class Scheduler:
         return rescued.requeued + rescued.ended
 
     async def end_overdue(self) -> int:
-        """End what hasn't finished within the maximum wait; return how many."""
+        """End jobs that haven't finished within the maximum wait; return how many."""
         settings = self._runtime.settings
         ended = await end_overdue_jobs(self._runtime.database, settings.max_wait_s, stops_of(settings))
         if ended:
@@ -101,7 +101,7 @@ class Scheduler:
         return ended
 
     async def end_refused(self) -> int:
-        """End what the database refuses to start, and try refused ends again; return how many ended or settled."""
+        """End jobs that the database refuses to start, and retry refused ends; return how many were done."""
         ended = await end_refused_jobs(self._runtime.database)
         settled = await settle_refused_ends(self._runtime.database)
         if ended or settled:
@@ -109,7 +109,7 @@ class Scheduler:
         return ended + settled
 
     async def adopt(self) -> int:
-        """Take in unfinished jobs that have no queue row, or end them; return how many were taken in."""
+        """Adopt unfinished jobs that have no queue row, or end them; return how many were adopted."""
         terms = adoption_terms(self._runtime.settings)
         adopted, dropped = await adopt_unqueued_jobs(self._runtime.database, terms)
         ended = await end_unqueued_jobs(self._runtime.database, terms)
@@ -118,13 +118,13 @@ class Scheduler:
         return adopted
 
     async def forget_workers(self) -> None:
-        """Remove the rows of processes long dead."""
+        """Remove the rows of processes that died long ago."""
         await self._runtime.database.commit("forget_workers", forget_dead_workers)
 
     async def look_at_database(self) -> list[str]:
-        """Say what has gone wrong with the database since the start; return it.
+        """Log what has gone wrong with the database since the start; return it.
 
-        Asking for the usage of the notifications' queue is also what empties one that stayed full.
+        Asking how full the queue of notifications is also makes PostgreSQL empty one that stayed full.
         """
         found = []
         used_fraction = (await self._runtime.database.run(notify_queue)).used_fraction
@@ -142,9 +142,9 @@ class Scheduler:
         return found
 
     async def beat(self) -> None:
-        """Look at the database's clock once a second, until that fails.
+        """Read the database's clock once a second, until that fails, to know the age of our session.
 
-        After a gap nobody is rescued for some seconds.
+        After a gap no job is rescued for some seconds.
         """
         try:
             while True:
@@ -156,7 +156,7 @@ class Scheduler:
             self._session_age.break_off()
 
     async def listen(self) -> None:
-        """Wake workers for what producers notify, as soon as they commit; until the connection is lost."""
+        """Wake workers when producers notify, as soon as they commit; until the connection is lost."""
         sending: set[asyncio.Task[None]] = set()
 
         def heard(queue: str) -> None:
@@ -164,7 +164,7 @@ class Scheduler:
             sending.add(task)
             task.add_done_callback(sending.discard)
 
-        with contextlib.suppress(DatabaseLostError, OSError):  # the other loops say that PostgreSQL is gone
+        with contextlib.suppress(DatabaseLostError, OSError):  # the other loops log that PostgreSQL is unreachable
             await listen(self._runtime.database, WAKE_UP_CHANNEL, heard)
 
     async def _repeat(self, loop: Loop) -> None:

@@ -1,4 +1,4 @@
-"""How long our own session with PostgreSQL has lasted without a gap: who had a gap may rescue nobody at once.
+"""The age of our own session with PostgreSQL: after a gap in it, no worker may be taken for dead at once.
 
 The argument for each number is in docs/decisions/0073-rescue-after-a-restart.md.
 """
@@ -7,22 +7,22 @@ from datetime import datetime, timedelta
 
 BEAT_S = 1.0
 RECONNECT_S = 0.25
-"""How long after a beat that failed the next is tried: PostgreSQL's return must be noticed at once."""
+"""Seconds after a failed heartbeat until the next try: PostgreSQL's return must be noticed at once."""
 
 MOST_GAP = timedelta(seconds=5)
-"""Two beats further apart end a session, or half a lease if that is less: when PostgreSQL stops, two thirds of every
-live lease are left, so that after a pause in which others couldn't renew we can't take them for dead."""
+"""A longer pause between two heartbeats ends a session; half a lease if that is less. When PostgreSQL stops, two thirds
+of every live lease remain, so that after a pause in which others couldn't renew we can't take them for dead."""
 
 MOST_VALID_FOR = timedelta(seconds=3)
-"""How long after a beat a rescue may still begin, or a third of a lease if that is less."""
+"""How long after a heartbeat a rescue may still begin; a third of a lease if that is less."""
 
 SETTLING = timedelta(seconds=3)
-"""How long after PostgreSQL's return nobody is rescued, or a lease if that is less: living workers try to connect four
-times a second, give up a try after 2 s, and renew first of all."""
+"""How long after PostgreSQL's return no worker is rescued; a lease if that is less. Live workers try to connect four
+times a second, give up a try after 2 s, and first of all renew their leases."""
 
 
 class SessionAge:
-    """Beats once a second with the database's clock."""
+    """The age of a process's session with PostgreSQL, from heartbeats with the database's clock once a second."""
 
     def __init__(self, lease_s: float) -> None:
         lease = timedelta(seconds=lease_s)
@@ -33,7 +33,7 @@ class SessionAge:
         self._last: datetime | None = None
 
     def beat(self, database_now: datetime) -> None:
-        """Note a successful look at the database."""
+        """Note a successful heartbeat at a time of the database."""
         if self._since is None or self._last is None or database_now - self._last > self._gap:
             self._since = database_now
         self._last = database_now
@@ -43,11 +43,11 @@ class SessionAge:
         self._since = None
 
     def settled_at(self) -> datetime | None:
-        """Return the database's time from which living workers have renewed since our session began; None without."""
+        """Return the database's time by which live workers have renewed since our session began, or None."""
         return None if self._since is None else self._since + self._settling
 
     def rescue_not_after(self) -> datetime | None:
-        """Return the database's time until which a rescue is valid; None while living workers may not have renewed."""
+        """Return the database's time until which a rescue is valid; None while live workers may not have renewed."""
         settled_at = self.settled_at()
         if settled_at is None or self._last is None or self._last < settled_at:
             return None

@@ -1,7 +1,7 @@
-"""What a process below a supervisor does when that is gone: it ends within seconds, whatever it is doing.
+"""The end of processes whose supervisor is gone: they end within seconds, whatever they are doing.
 
-A pipe tells: only the supervisor holds its writing end, so the kernel closes it however the supervisor dies. The end
-of a pipe is a state and not an event: whoever begins to watch later sees it too. See
+A pipe shows it: only the supervisor holds its writing end, so the kernel closes it however the supervisor dies. The
+end of a pipe is a state and not an event, so a process that begins to watch later sees it too. See
 docs/decisions/0131-a-pipe-tells-of-the-supervisors-end.md.
 """
 
@@ -16,13 +16,13 @@ from collections.abc import Callable
 import structlog
 
 SUPERVISOR_FD = "WORKER_SUPERVISOR_FD"
-"""Environment variable: the descriptor of the pipe's reading end, on which nothing is ever written."""
+"""Environment variable: the descriptor of the pipe's reading end. Nothing is ever written to the pipe."""
 
 ORPHAN_S = 6.0
-"""How long a process without a supervisor may take to let go of its jobs; then its whole group is killed."""
+"""Seconds that a process without a supervisor may take to release its jobs; then its whole process group is killed."""
 
 HEADLESS_S = 5.0
-"""How long threads may outlast the main thread: dramatiq's event loop thread would do so for ever."""
+"""Seconds that threads may outlast the main thread: dramatiq's event loop thread would do so forever."""
 
 HEADLESS_EXIT_CODE = 71
 LOOK_S = 1.0
@@ -34,7 +34,7 @@ class Supervised:
     """Watches for the supervisor's end, in dramatiq's master and in the worker that it forks.
 
     Attributes:
-        is_orphaned: the supervisor, or the master of a worker, is gone.
+        is_orphaned: whether the supervisor, or a worker's master, is gone.
         hurried_s: when this process was told to end soon, by the monotonic clock; None until then.
     """
 
@@ -46,14 +46,14 @@ class Supervised:
         self._hearing = threading.RLock()  # a signal's handler may interrupt itself
 
     def when_hurried(self, hear: Callable[[], None]) -> None:
-        """Have a function called, in whichever thread, when this process must end soon; at once where it is told so."""
+        """Have a function called, in any thread, when this process must end soon; at once if it was told so already."""
         with self._hearing:
             self._hearers.append(hear)
             if self.hurried_s is not None:
                 hear()
 
     def hurry(self) -> None:
-        """Tell this process, once, that nobody waits for the grace of its provider calls any more."""
+        """Tell this process, once, to end soon, without the grace for provider calls."""
         with self._hearing:
             if self.hurried_s is None:
                 self.hurried_s = time.monotonic()
@@ -61,7 +61,7 @@ class Supervised:
                     hear()
 
     def watch(self, *descriptors: int) -> None:
-        """Watch pipes from a thread of its own, which hears none of this process's signals."""
+        """Watch pipes in a thread of its own, which receives none of this process's signals."""
         signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             threading.Thread(target=self._watch, args=(descriptors,), name="supervised", daemon=True).start()
@@ -81,7 +81,7 @@ class Supervised:
                 log.error("worker_headless")
                 os._exit(HEADLESS_EXIT_CODE)
         self.is_orphaned = True
-        with contextlib.suppress(RuntimeError):  # the event loop of who hears it is closed: it ends already
+        with contextlib.suppress(RuntimeError):  # the event loop of the function is closed: it ends already
             self.hurry()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(ORPHAN_S)
@@ -89,4 +89,4 @@ class Supervised:
 
 
 supervised = Supervised()
-"""This process's."""
+"""The watcher of this process."""

@@ -1,7 +1,7 @@
-"""Keeps worker processes running: each its own dramatiq, restarted with backoff when it dies.
+"""The supervisor: keeps worker processes running, each under its own dramatiq, and restarts them when they die.
 
-dramatiq's own master stops all of its processes when one of them is killed,
-so each worker gets a master of its own and we restart that.
+dramatiq's master stops all of its processes when one of them is killed, so
+each worker has a master of its own, which is restarted with a backoff.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ CODE_FOLDER = Path(__file__).resolve().parents[2]
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 10.0
 BROKER_LOOK_MS = 300
-"""How long dramatiq's threads block before they look whether to stop; twice that is what stopping takes at least."""
+"""Milliseconds that dramatiq's threads wait before they check whether to stop; stopping takes at least twice that."""
 
 HEALTHY_S = 30.0
-"""A process that lived this long starts its next backoff anew."""
+"""A process that lived at least this long, in seconds, starts with the shortest backoff again."""
 
 KILL_AFTER_S = 10.0
-"""On top of the grace: what hasn't stopped by then is killed, and its claims are rescued."""
+"""Seconds after the grace; a process that hasn't stopped by then is killed, and its claims are rescued."""
 
 READY_FD = "WORKER_READY_FD"
 """Environment variable: the descriptor to which a worker writes its id once it works, and which it keeps open."""
@@ -49,7 +49,7 @@ READY_FD = "WORKER_READY_FD"
 ID_BYTES = 16
 
 REFUSED_EXIT_CODE = 78
-"""Of a worker that the database can't be used by as it is configured: starting it again wouldn't help."""
+"""Exit code of a worker that can't use the database as it is configured, so that starting it again wouldn't help."""
 
 USAGE_EXIT_CODE = 2
 
@@ -57,13 +57,13 @@ LOOK_S = 1.0
 """How often a supervisor looks whether the work is done."""
 
 LAST_LINES_S = 1.0
-"""How long what a process wrote last may take to be passed on once it has ended."""
+"""Seconds that forwarding a process's last output may take after its end."""
 
 SIGN_OFF_RETRY_S = 0.5
-"""How long after a death that couldn't be written the next try follows, for as long as the lease may last."""
+"""Seconds until recording a worker's death is tried again, while its lease may still be valid."""
 
 SIGN_OFF_AT_STOP_S = 2.0
-"""How long a supervisor that stops waits for the deaths of its workers to be written."""
+"""Seconds that a supervisor that stops waits until its workers' deaths are recorded."""
 
 
 def worker_environment(settings: Settings, services: Services) -> dict[str, str]:
@@ -82,7 +82,7 @@ def worker_environment(settings: Settings, services: Services) -> dict[str, str]
 
 @dataclass(slots=True)
 class _Slot:
-    """One place for a process, and the process that fills it now."""
+    """A place for one worker process, and the process that currently has it."""
 
     number: int
     process: "subprocess.Popen[bytes] | None" = None
@@ -95,7 +95,7 @@ class _Slot:
 
 
 class WorkerProcesses:
-    """A number of worker processes."""
+    """Starts a number of worker processes, and keeps them running."""
 
     ENTRY_POINT = "workers.main:main"
 
@@ -112,13 +112,13 @@ class WorkerProcesses:
         """Prepare; nothing is started yet.
 
         Args:
-            settings: as the environment says.
-            services: what this process has opened.
+            settings: the settings.
+            services: the services that this process has opened.
             processes: how many worker processes are kept running.
-            lanes: jobs at once per process; DARKROOM_LANES where it isn't given.
-            queues: queues to take from; DARKROOM_QUEUES where it isn't given.
-            on_refused: called, in a thread, when a worker has found that it can't work with this configuration, and has
-                said why. None is started again; whoever runs them is to stop.
+            lanes: jobs at once per process; None for DARKROOM_LANES.
+            queues: queues to take from; None for DARKROOM_QUEUES.
+            on_refused: called, in a thread, when a worker can't work with this configuration, and has logged why. No
+                worker is started again, and the caller should stop.
         """
         self.environment = worker_environment(settings, services)
         self._database = make_database(settings, services, most_connections=1)
@@ -138,21 +138,21 @@ class WorkerProcesses:
         self._pipe: tuple[int, int] | None = None
 
     def start(self) -> None:
-        """Start every process; `wait_ready` says when they work."""
-        self._pipe = os.pipe()  # both ends stay with us, and the kernel closes the writing one when we end
+        """Start every process; `wait_ready` waits until they work."""
+        self._pipe = os.pipe()  # this process keeps both ends, and the kernel closes the writing one when it ends
         reaper.begin()
         for slot in self._slots:
             self._start(slot)
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
 
     def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until each process has said that it works; False if one hasn't in time."""
+        """Wait until each process has reported that it works; False if one hasn't in time."""
         until_s = time.monotonic() + timeout_s
         return all(slot.is_ready.wait(max(0.0, until_s - time.monotonic())) for slot in self._slots)
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the dramatiq masters that live."""
+        """The process ids of the live dramatiq masters."""
         return [slot.process.pid for slot in self._slots if slot.process and slot.process.poll() is None]
 
     def stop(self, timeout_s: float | None = None) -> int:
@@ -161,7 +161,7 @@ class WorkerProcesses:
         Returns:
             0; 1 if one had to be killed; 2 where one found that it can't work with this configuration.
         """
-        with self._starting:  # whoever is being started is stopped, too
+        with self._starting:  # a process that is being started is stopped, too
             self._is_stopping.set()
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is None:
@@ -183,7 +183,7 @@ class WorkerProcesses:
     def _hear_last_words(self) -> None:
         until_s = time.monotonic() + SIGN_OFF_AT_STOP_S
         for slot in self._slots:
-            if slot.listener is not None:  # one that had to be killed holds its jobs until this has signed it off
+            if slot.listener is not None:  # a killed process holds its jobs until this thread has signed it off
                 slot.listener.join(max(0.0, until_s - time.monotonic()))
             if slot.output is not None:
                 slot.output.join(LAST_LINES_S)
@@ -252,15 +252,15 @@ class WorkerProcesses:
         return subprocess.Popen(
             command,
             env=self.environment | {READY_FD: str(told), SUPERVISOR_FD: str(self._pipe[0])},
-            # with the lock of our embedded services, which stay until a worker without us has let go of its jobs
+            # with the lock of the embedded services, which must run until a worker without us has released its jobs
             pass_fds=[told, self._pipe[0], *([] if self._users_lock is None else [self._users_lock])],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE if self._logs_json else None,
-            start_new_session=True,  # a Ctrl-C reaches us only, and we stop it in order
+            start_new_session=True,  # so that Ctrl-C reaches only this process, which stops the others in order
         )
 
     def _watch(self) -> None:
-        """Restart what has died, after its backoff."""
+        """Restart processes that have died, after their backoff."""
         while not self._is_stopping.wait(0.05):
             for slot in self._slots:
                 if slot.process is None or slot.process.poll() is None:
@@ -278,13 +278,13 @@ class WorkerProcesses:
                         with self._starting:
                             if not self._is_stopping.is_set():
                                 self._start(slot)
-                    except OSError as error:  # no process to be had now: this one is tried again
+                    except OSError as error:  # no process can be started now: it is tried again
                         slot.due_s = time.monotonic() + BACKOFF_MOST_S
                         log.exception("worker_not_started", error=str(error))
 
 
 def _backoff_s(slot: _Slot) -> float:
-    """Say what became of a slot's process, and return when another may follow."""
+    """Log how a slot's process ended, and return the seconds until another may follow."""
     code = slot.process.returncode if slot.process is not None else None
     if code == 0:
         log.info("worker_ended")
@@ -296,27 +296,27 @@ def _backoff_s(slot: _Slot) -> float:
 
 
 def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None:
-    """Hear a process say that it works, then hear it die: the pipe ends with the last process that holds it.
+    """Wait until a process reports that it works, and then until it dies: the pipe ends with its last holder.
 
-    Its lease is ended at once, so that what it held is due again in a second and not when the lease is over.
+    Its lease is ended at once, so that its jobs are due again in a second and not when the lease expires.
     """
     with os.fdopen(heard, "rb") as pipe:
         worker_id = pipe.read(ID_BYTES)
         if len(worker_id) < ID_BYTES:
-            return  # it failed before it worked
+            return  # it ended before it worked
         slot.is_ready.set()
         pipe.read()
     try:
         asyncio.run(_sign_off(database, UUID(bytes=worker_id), lease_s))
-    except DATABASE_ERRORS as error:  # the lease ends by itself, only later
+    except DATABASE_ERRORS as error:  # the lease expires by itself, only later
         log.warning("sign_off_failed", error=str(error), error_type=type(error).__name__)
 
 
 async def _sign_off(database: Database, worker_id: UUID, lease_s: float) -> None:
-    """Remove a dead worker's row; while PostgreSQL is gone, try again until the lease must be over anyway.
+    """Remove a dead worker's row; while PostgreSQL is unreachable, try again until the lease must have expired anyway.
 
     Raises:
-        DatabaseLostError: PostgreSQL was gone all the time.
+        DatabaseLostError: PostgreSQL was unreachable all the time.
     """
     until_s = time.monotonic() + lease_s + SIGN_OFF_RETRY_S
     while True:
@@ -327,7 +327,7 @@ async def _sign_off(database: Database, worker_id: UUID, lease_s: float) -> None
                     await database.run_direct(connection, partial(sign_off, worker_id=worker_id))
                 finally:
                     connection.terminate()
-        except (DatabaseLostError, OSError):  # the timeout is one of the latter
+        except (DatabaseLostError, OSError):  # a timeout is an OSError, too
             if time.monotonic() > until_s:
                 raise
             await asyncio.sleep(SIGN_OFF_RETRY_S)

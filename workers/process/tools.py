@@ -1,7 +1,7 @@
-"""The half of the composition root that makes pictures: pixel children, providers, the gate, and what they need.
+"""The part of the composition root that makes pictures: pixel children, providers, the gate, and what they need.
 
-It stands apart from `workers.process.compose`, because it takes half a second to import and most commands need none of
-it.
+It is separate from `workers.process.compose`, because importing it takes half a second, and most commands need none
+of it.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -27,13 +27,13 @@ class Tools:
     """What a worker adds to its Runtime.
 
     Attributes:
-        pixels: children that decode and encode.
-        limits: of pictures that users send.
-        answer_limits: of pictures that providers answer.
-        providers: in the order of PROVIDER.
-        gate: between running jobs and the providers.
-        fetcher: of pictures by URL.
-        models: which model may be asked for what.
+        pixels: the pool of pixel children, which decode and encode.
+        limits: limits of users' pictures.
+        answer_limits: limits of providers' pictures.
+        providers: the providers, in the order of PROVIDER.
+        gate: the gate between running jobs and the providers.
+        fetcher: fetches pictures by URL.
+        models: the models that may be asked.
         provider_identity: names the configured providers and models; a result is reused only under the same.
     """
 
@@ -48,7 +48,7 @@ class Tools:
 
 
 def make_pixels() -> PixelPool:
-    """Return the pixel children, none of them started yet; to be entered."""
+    """Return the pool of pixel children, none of them started yet; the caller enters it as a context."""
     return PixelPool(imports=CHILD_IMPORTS)
 
 
@@ -59,11 +59,11 @@ def make_providers(settings: Settings, pixels: PixelPool) -> list[Provider]:
 
 @asynccontextmanager
 async def open_tools(settings: Settings, database: Database) -> AsyncIterator[Tools]:
-    """Open what makes pictures, and close it.
+    """Open what makes pictures, and close it at the end.
 
     Args:
-        settings: as the environment says.
-        database: open; where the gate keeps calls and limits.
+        settings: the settings.
+        database: the open database, where the gate keeps calls and limits.
     """
     async with AsyncExitStack() as stack:
         pixels = await stack.enter_async_context(make_pixels())

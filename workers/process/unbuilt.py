@@ -1,4 +1,4 @@
-"""Settings that are read, checked and carried out by nothing yet: whoever sets one must hear so."""
+"""Settings that are read and checked but have no effect in this release; a process that starts with one warns."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ log = structlog.get_logger(__name__)
 
 
 def unbuilt_settings(settings: Settings) -> Mapping[str, str]:
-    """Return what is wrong with settings that have no effect, by field name; empty where none is set."""
+    """Return, by field name, what is wrong with settings that have no effect; empty if none is set."""
     found = {}
     if settings.user_caps:
         found["user_caps"] = f"{variable_name('user_caps')} has no effect yet: no user's running jobs are bounded"
@@ -23,6 +23,6 @@ def unbuilt_settings(settings: Settings) -> Mapping[str, str]:
 
 
 def warn_of_unbuilt(settings: Settings) -> None:
-    """Log each of them; called once by each process that starts."""
+    """Log a warning for each such setting; called once by each process that starts."""
     for name, reason in unbuilt_settings(settings).items():
         log.warning("setting_without_effect", setting=variable_name(name), reason=reason)

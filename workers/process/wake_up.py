@@ -1,10 +1,10 @@
-"""The wake-up: a message that names a queue, sent by whoever knows of work, received by idle workers.
+"""Wake-ups: messages that name a queue, sent when it has new jobs, and received by idle workers.
 
-dramatiq gives the processes, the threads and the choice of broker; for Redis
-the consumer is ours, because the stock one polls, and answers in 300 ms
-instead of 3. A wake-up that is lost or doubled costs a second or an empty
-query. Its names in the broker are a contract with the processes of other
-versions: they say `bell` and `ring`.
+dramatiq provides the processes, the threads and the choice of broker. For Redis
+the consumer is ours, because dramatiq's polls, and answers in 300 ms instead of
+3. A wake-up that is lost or doubled costs a second or an empty query. Its names
+in the broker are shared with processes of other versions, so they keep the words
+`bell` and `ring`.
 """
 
 import asyncio
@@ -30,41 +30,41 @@ KEY_PREFIX = "darkroom:bell:"
 
 
 MOST_WAITING = 64
-"""Wake-ups that wait in one queue: one per process that might be asleep is enough."""
+"""Most wake-ups that wait in one queue: one for each process that may be idle is enough."""
 
 SEND_S = 1.0
 RABBIT_LIMITS = {"socket_timeout": "5", "stack_timeout": "5", "blocked_connection_timeout": "5"}
-"""Seconds, as pika's URLs name them: until the host takes a connection, greets, and takes what is published."""
+"""Seconds, by pika's parameter names: until the host accepts a connection, greets, and accepts a message."""
 
 LISTEN_S = 10.0
 DEAF_S = 60.0
-"""How long a Redis that refuses its user to listen isn't asked again; the process looks by its own clock meanwhile."""
+"""Seconds until a Redis that refuses its user to listen is asked again; the process uses its timer meanwhile."""
 
 log = structlog.get_logger(__name__)
 
 
 def broker_queue(installation: str, queue: str) -> str:
-    """Return what both brokers call the wake-ups of a queue.
+    """Return the name, in both brokers, of a queue's wake-ups.
 
-    `installation` is the id that `db upgrade` recorded: several installations may share one Redis or RabbitMQ, and one
-    must not receive, and so take away, the wake-ups of another.
+    `installation` is the id that `db upgrade` recorded: several installations may share one Redis or RabbitMQ, and must
+    not receive each other's wake-ups.
     """
     return f"darkroom_{installation}_{queue}"
 
 
 class WakeUpsRefusedError(Exception):
-    """The broker's user may not listen for wake-ups: a right is missing, and asking again soon changes nothing."""
+    """Raised when the broker's user may not listen for wake-ups; a right is missing, so asking again doesn't help."""
 
 
 class Lanes:
-    """Whether this process has room for a job; a full one leaves wake-ups to others."""
+    """Whether this process has room for a job; one without room leaves wake-ups to other processes."""
 
     def __init__(self) -> None:
         self._are_free = threading.Event()
         self._are_free.set()
 
     def set_free(self, are_free: bool) -> None:  # noqa: FBT001 - a plain setter
-        """Say whether a lane is free."""
+        """Set whether a lane is free."""
         if are_free:
             self._are_free.set()
         else:
@@ -80,7 +80,7 @@ class RedisWakeUps(Broker):
 
     def __init__(self, url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> None:
         super().__init__(middleware=middleware)
-        # who sends doesn't wait for a Redis that hangs; who listens blocks for as long as dramatiq asks
+        # a sender doesn't wait for a Redis that hangs; a listener blocks for as long as dramatiq asks
         self._sender = redis.Redis.from_url(url, socket_timeout=SEND_S, socket_connect_timeout=SEND_S)
         self._client = redis.Redis.from_url(
             url, socket_timeout=LISTEN_S, socket_connect_timeout=LISTEN_S, health_check_interval=30
@@ -119,18 +119,18 @@ class RedisWakeUps(Broker):
 
     @override
     def flush(self, queue_name: str) -> None:
-        """Forget the wake-ups of one queue."""
+        """Delete the wake-ups of one queue."""
         self._client.delete(KEY_PREFIX + queue_name)
 
     @override
     def flush_all(self) -> None:
-        """Forget every wake-up."""
+        """Delete every wake-up."""
         for queue_name in self.queues:
             self.flush(queue_name)
 
     @override
     def join(self, queue_name: str, *, timeout: int | None = None) -> None:
-        """Return at once: a wake-up isn't work."""
+        """Return at once, because a wake-up isn't work to wait for."""
 
     @override
     def close(self) -> None:
@@ -175,7 +175,7 @@ class _Listener(Consumer):
         """Wait for a wake-up, whether a lane is free or not.
 
         Raises:
-            WakeUpsRefusedError: the user of the URL may not do that.
+            WakeUpsRefusedError: the user of the URL may not wait for messages.
             ConnectionClosed: Redis doesn't answer.
         """
         try:
@@ -190,15 +190,15 @@ class _Listener(Consumer):
 
     @override
     def ack(self, message: MessageProxy) -> None:
-        """Do nothing: a wake-up is gone once it is received."""
+        """Do nothing: a wake-up is deleted when it is received."""
 
     @override
     def nack(self, message: MessageProxy) -> None:
-        """Do nothing: a wake-up that wasn't understood isn't worth keeping."""
+        """Do nothing: a wake-up that wasn't understood isn't kept."""
 
     @override
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Do nothing: whoever looks next finds the work."""
+        """Do nothing: the next look of any worker finds the jobs."""
 
 
 def make_broker(url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> Broker:
@@ -209,13 +209,13 @@ def make_broker(url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes
 
 
 def _limited(url: str) -> str:
-    """Return a URL of RabbitMQ with limits of time, where it has none of its own."""
+    """Return a URL of RabbitMQ with time limits added where it has none."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query=urlencode(RABBIT_LIMITS | dict(parse_qsl(parts.query)))))
 
 
 def declare_wake_ups(broker: Broker, installation: str, queues: Iterable[str], wake: Callable[[], None]) -> None:
-    """Declare one actor per queue, which does nothing but call `wake`; a worker that runs begins to listen."""
+    """Declare one actor per queue, which only calls `wake`; a running worker begins to listen."""
     for queue in queues:
         name = broker_queue(installation, queue)
         dramatiq.actor(broker=broker, actor_name=ACTOR_PREFIX + queue, queue_name=name)(wake)
@@ -225,7 +225,7 @@ def send(broker: Broker, installation: str, queue: str) -> None:
     """Send a wake-up to the workers of an installation's queue, once.
 
     Raises:
-        dramatiq.errors.BrokerError: the broker doesn't answer; work goes on from polling.
+        dramatiq.errors.BrokerError: the broker doesn't answer; workers find the jobs by looking.
     """
     name = broker_queue(installation, queue)
     broker.declare_queue(name)
@@ -234,7 +234,7 @@ def send(broker: Broker, installation: str, queue: str) -> None:
     )
     try:
         broker.enqueue(message)
-    except AMQPConnectorException as error:  # the one that dramatiq doesn't translate: a host that doesn't greet
+    except AMQPConnectorException as error:  # a host that doesn't greet; dramatiq doesn't translate this error
         raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
 
 
@@ -248,7 +248,7 @@ class WakeUpSender:
         self._installation = installation
 
     async def wake(self, queue: str) -> None:
-        """Send one; with the broker down work goes on from polling, so that it is only logged."""
+        """Send a wake-up; if the broker is down, only log it, because workers also look by themselves."""
         try:
             await asyncio.to_thread(send, self._broker, self._installation, queue)
         except BrokerError as error:

@@ -1,6 +1,6 @@
-"""The dramatiq entry point: one worker process. Started by `darkroom worker`, once per process.
+"""A worker process, started by the supervisor through dramatiq.
 
-dramatiq brings the process, its signals and its threads; the claim loop runs
+dramatiq provides the process, its signals and its threads; the claim loop runs
 on the event loop of its AsyncIO middleware.
 """
 
@@ -53,33 +53,33 @@ HUNG_EXIT_CODE = 70
 EVENT_LOOK_S = 0.02
 
 START_END_S = 1.0
-"""How long a start may take to end that is broken off."""
+"""Seconds that an interrupted start may take to end."""
 
 HURRIED_GRACE_S = 2.0
-"""How long provider calls in flight have without a supervisor, and after a second SIGTERM.
+"""Seconds for provider calls in flight without a supervisor, and after a second SIGTERM.
 
-With ANSWER_S for pictures that have come it must leave 1.5 s of ORPHAN_S for signing off.
+Together with ANSWER_S, for pictures that have come, it must leave 1.5 s of ORPHAN_S for signing off.
 """
 
 RECORDING_S = 30.0
-"""How much longer than its stages a job may take before a process that is to be replaced ends all the same."""
+"""Seconds beyond its stages' deadlines that a job may take before a process that is to be replaced ends anyway."""
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 ECHO_S = 1.0
-"""A signal that follows the first by less is the same: of a whole group each process hears it, and passes it on."""
+"""A signal that follows the first within this time, in seconds, is the same: a signal to the group arrives twice."""
 
 
 class WorkerProcess:
-    """Everything that one process runs on its event loop."""
+    """Everything that one worker process runs on its event loop."""
 
     def __init__(self, settings: Settings, lanes: Lanes, *, end: Callable[[], None]) -> None:
         """Prepare; nothing is opened yet.
 
         Args:
-            settings: as the environment says.
-            lanes: told whether one is free.
-            end: has `stop` called, by whoever runs this process.
+            settings: the settings.
+            lanes: told whether a lane is free.
+            end: function by which this process asks to be ended; `stop` is called then.
         """
         self.worker_id = uuid.uuid4()
         self._settings = settings
@@ -96,16 +96,16 @@ class WorkerProcess:
         self._end = end
 
     def listen_on(self, broker: Broker) -> None:
-        """Hear this broker's wake-ups, once `start` knows the installation that they belong to."""
+        """Listen for this broker's wake-ups, once `start` knows the installation."""
         self._broker = broker
 
     def wake(self) -> None:
-        """Make the claim loop look now; this is all that a message does."""
+        """Make the claim loop look for jobs now; a message does nothing else."""
         if self._claim_loop is not None:
             self._claim_loop.wake()
 
     async def start(self) -> None:
-        """Open everything, take a lease, and begin to claim."""
+        """Open everything, begin a lease, and begin to claim."""
         self._start_task = asyncio.current_task()
         await self._open()
         self._start_task = None
@@ -119,7 +119,7 @@ class WorkerProcess:
         database = make_database(settings, services, most_connections=settings.connections - 1)
         self._lease = lease = LeaseThread(settings, database, self.worker_id)
         lease.start()
-        await _once_set(lease.is_connected)  # before the pool takes the last connections
+        await _once_set(lease.is_connected)  # before the pool uses up the last connections
         opening = open_runtime(settings, services, installed=installed, database=database)
         runtime = await self._stack.enter_async_context(opening)
         if database.is_direct_behind_pooler:
@@ -148,11 +148,11 @@ class WorkerProcess:
         log.info("worker_started", worker_id=str(worker_id), lanes=settings.lanes, queues=list(settings.queues))
 
     async def stop(self) -> None:
-        """Break off a start, let go of every job, sign off and close everything."""
+        """Interrupt a start, release every job, sign off and close everything."""
         supervised.when_hurried(self._hurry)
         if self._recycle_task is not None:
             self._recycle_task.cancel()
-        if self._start_task is not None:  # it may wait for a database for ever
+        if self._start_task is not None:  # it may wait for a database without end
             self._start_task.cancel()
             await asyncio.wait([self._start_task], timeout=START_END_S)
         if self._check_task is not None:
@@ -165,7 +165,7 @@ class WorkerProcess:
         log.info("worker_stopped")
 
     def _recycle_if_due(self) -> None:
-        """Begin to end when this process has had its time and isn't stopping; the supervisor starts another."""
+        """Begin to end if this process is due for recycling and isn't stopping; the supervisor starts another."""
         self._recycling.count_job()
         reason = self._recycling.reason()
         if reason is not None and self._claim_loop is not None and not self._claim_loop.is_stopping:
@@ -174,11 +174,11 @@ class WorkerProcess:
             self._recycle_task = asyncio.create_task(self._recycle(self._claim_loop), name="recycling")
 
     async def _recycle(self, claim_loop: ClaimLoop) -> None:
-        """Let what runs finish, for as long as the deadlines of its stages let it; only then end."""
+        """Let running jobs finish, for as long as the deadlines of their stages allow; then end."""
         deadlines_s = stage_deadlines(self._settings)
         longest_s = max(sum(deadlines_s[stage.name] for stage in one.stages) for one in JOB_TYPES.values())
         await claim_loop.finish(longest_s + RECORDING_S)
-        # no supervisor waits for this end, so that nobody else would end a process that hangs in it
+        # no supervisor waits for this end, so no other process would end one that hangs in it
         kill = threading.Timer(self._settings.shutdown_grace_s + KILL_AFTER_S, os._exit, (HUNG_EXIT_CODE,))
         kill.daemon = True
         kill.start()
@@ -214,22 +214,22 @@ def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
 
 
 async def _once_set(event: threading.Event) -> None:
-    """Wait for another thread's event, without a thread that would outlive a process told to stop meanwhile."""
-    while not event.is_set():  # noqa: ASYNC110 - the event is another thread's
+    """Wait for another thread's event, without a thread that could outlive a process that is told to stop."""
+    while not event.is_set():  # noqa: ASYNC110 - the event belongs to another thread
         await asyncio.sleep(EVENT_LOOK_S)
 
 
 def _end_process_if_failed(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
         log.error("claim_loop_failed", exc_info=task.exception())
-        os._exit(FAILED_START_EXIT_CODE)  # the supervisor starts another; the lease's end gives back the claims
+        os._exit(FAILED_START_EXIT_CODE)  # the supervisor starts another, and the claims are rescued
 
 
 class WorkerMiddleware(dramatiq.Middleware):
     """Starts and stops the claim loop with dramatiq's worker, on the event loop of its AsyncIO middleware."""
 
     def __init__(self, process: WorkerProcess) -> None:
-        """Keep the process to start."""
+        """Store the process to start."""
         self._process = process
 
     @override
@@ -250,11 +250,11 @@ class WorkerMiddleware(dramatiq.Middleware):
             log.error("worker_start_failed", exc_info=error)
             os._exit(FAILED_START_EXIT_CODE)
         if descriptor := os.environ.get(READY_FD):
-            os.write(int(descriptor), self._process.worker_id.bytes)  # and kept open, for as long as we live
+            os.write(int(descriptor), self._process.worker_id.bytes)  # and kept open while this process lives
 
     @override
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Release what runs, before dramatiq stops its threads."""
+        """Release running jobs, before dramatiq stops its threads."""
         _event_loop_thread().run_coroutine(self._process.stop())
 
 
@@ -266,12 +266,12 @@ def _event_loop_thread() -> EventLoopThread:
 
 
 def make_worker_broker(settings: Settings, end: Callable[[], None]) -> Broker:
-    """Build the broker with our own middleware only: no retries, no time limits, no age limits meet a job."""
+    """Build the broker with our own middleware only: none of dramatiq's retries and time limits apply to jobs."""
     lanes = Lanes()
     process = WorkerProcess(settings, lanes, end=end)
     services = embedded_services(settings)
     url = settings.broker_url or settings.redis_url
-    if url is None:  # the supervisor passes on what it opened; by hand, hold the embedded services ourselves
+    if url is None:  # the supervisor passes on what it opened; started by hand, open the embedded services here
         url = services.__enter__().broker_url
     broker = make_broker(url, middleware=[AsyncIO(), WorkerMiddleware(process)], lanes=lanes)
     process.listen_on(broker)
@@ -279,19 +279,19 @@ def make_worker_broker(settings: Settings, end: Callable[[], None]) -> Broker:
 
 
 def _handle_end_signals() -> Callable[[], None]:
-    """Let dramatiq's handler hear the first of the signals that end us, only; in the main thread, after it was set.
+    """Pass only the first signal that ends us to dramatiq's handler; in the main thread, after dramatiq has set it.
 
-    Its second one would end the main thread without any grace, and the process never, for its event loop has a thread
-    that isn't a daemon. Here a second one is impatience, which ends the grace and leaves the rest of the order.
+    A second one in dramatiq's handler would end the main thread without grace, but not the process, since its event
+    loop has a thread that isn't a daemon. Here a second one only ends the grace for provider calls.
 
     Returns:
-        What has dramatiq end this process as a first signal does, and doesn't count as one; in any thread.
+        A function that makes dramatiq end this process as a first signal does, without counting as one; for any thread.
     """
     handle = signal.getsignal(signal.SIGTERM)
     heard_s: float | None = None
 
     def end() -> None:
-        with contextlib.suppress(SystemExit):  # it has heard one before
+        with contextlib.suppress(SystemExit):  # it has received one before
             if callable(handle):
                 handle(signal.SIGTERM, None)
 
@@ -309,8 +309,8 @@ def _handle_end_signals() -> Callable[[], None]:
 
 
 def main() -> None:
-    """Set up the broker of this process; dramatiq's command line calls it after its fork."""
-    gc.freeze()  # what was imported stays, and no later look for garbage has to go through it
+    """Set up the broker of this process; dramatiq's command line calls this after its fork."""
+    gc.freeze()  # imported modules stay, so no later garbage collection has to examine them
     gc.enable()
     end = _handle_end_signals()
     settings = load_settings()
