@@ -1,4 +1,4 @@
-"""Whether anybody is taken for dead who lives: all cores busy, event loops blocked, PostgreSQL stopped.
+"""Whether a live worker is taken for dead: with all cores busy, event loops blocked, PostgreSQL stopped.
 
 At the default lease, with jobs in slow calls. Each job is claimed once, none is rescued, and all complete; ends with 1
 otherwise.
@@ -106,7 +106,7 @@ async def main() -> None:
         os.environ |= {"SLOW_S": str(CALL_S), "SLOW_CALLS": str(place.settings.home / "calls"), "LOG_LEVEL": "error"}
         (place.settings.home / "calls").touch()
         with place.scheduler(), place.workers(PROCESSES, kind=FaultyWorkers):
-            await asyncio.sleep(place.settings.lease_s)  # whoever hasn't seen a lease through rescues nobody
+            await asyncio.sleep(place.settings.lease_s)  # a session younger than a lease rescues no job
             async with scene(place, f"cores busy for {LASTS_S:g} s") as name:
                 with burners():
                     until_s = time.monotonic() + LASTS_S

@@ -1,6 +1,6 @@
 """Every hostile file as a job, through real workers: each ends as promised, in memory, and nothing of it leaks.
 
-Once with the local engine, and once with a fake Gemini, which looks into what leaves the house.
+Once with the local engine, and once with a fake Gemini, which examines the requests that are sent to it.
 
 `python -m bench.hostile`: prints what it saw, and ends with 1 if a promise is broken.
 """

@@ -2,7 +2,7 @@
 
 `python -m bench.pixels`: a photograph of 16 megapixels to 4096 pixels, CPU of the child against the three calls alone.
 Then analysis and treatment (noise, light, colour and blur, each treated) at several sizes, and the first analysis in a
-pool that is kept warm; what networks cost is `bench/enlargement.py`'s. `--engine` measures these alone.
+pool whose children are kept running; what networks cost is `bench/enlargement.py`'s. `--engine` measures these alone.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def shrunk(data: bytes, side_px: int) -> tuple[bytes, float]:
 
 
 async def engine(data: bytes) -> None:
-    """Print what analysis and treatment take, and the first analysis of a pool that is kept warm or isn't."""
+    """Print what analysis and treatment take, and the first analysis of a pool whose children run already or don't."""
     print("\nlocal engine, one child                    CPU s   s / megapixel   wall s")
     async with PixelPool(size=1, nice=0, imports=CHILD_IMPORTS) as pixels:
         await pixels.run(analysis_of, shrunk(data, 64)[0], LIMITS)
@@ -151,7 +151,7 @@ def path(data: bytes) -> None:
     ratio = statistics.median(row[2] / row[0] for row in rows)
     print(f"decode, resize, encode alone  {least:.3f}")
     print(f"our steps without a child     {steps:.3f}  {statistics.median(row[1] / row[0] for row in rows):.2f} x")
-    print(f"through the door, in a child  {whole:.3f}  {ratio:.2f} x  (at most {MOST_TIMES} x)")
+    print(f"decoded in a pixel child      {whole:.3f}  {ratio:.2f} x  (at most {MOST_TIMES} x)")
     assert ratio <= MOST_TIMES, "the pixel path costs too much"
 
 

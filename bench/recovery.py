@@ -1,4 +1,4 @@
-"""Seconds until jobs complete at their old rate again, after the loss of PostgreSQL, of Redis, and of every bell.
+"""Seconds until jobs complete at their old rate again, after the loss of PostgreSQL, of Redis, and of every wake-up.
 
 A producer inserts no-op jobs at a steady pace, and goes on when it can. The rate is back at the first moment from
 which a second holds 80 % of the median of the seconds before the fault.
@@ -34,7 +34,7 @@ WHERE event = 'finished' AND stage = 'GENERATING' AND at > to_timestamp($1) ORDE
 
 
 async def produce(place: Ground) -> None:
-    """Insert jobs for ever, EACH at a time."""
+    """Insert jobs without end, EACH at a time."""
     connection, number = None, 0
     while True:
         try:

@@ -111,7 +111,7 @@ async def main() -> None:
     async with ground() as place:
         os.environ |= {"SLOW_S": "3600", "SLOW_CALLS": str(place.settings.home / "calls"), "LOG_LEVEL": "error"}
         with place.scheduler(), place.workers(PROCESSES, lanes=LANES, kind=SlowWorkers):
-            await asyncio.sleep(place.settings.lease_s)  # whoever hasn't seen a lease through rescues by hearing only
+            await asyncio.sleep(place.settings.lease_s)  # a younger session rescues only workers that were signed off
             print(f"{DEATHS} deaths each, up to {MOST_AT_ONCE} at once, of {PROCESSES} processes", flush=True)
             await measure(place, "heard", signal.SIGKILL)
             await measure(place, "lease", signal.SIGSTOP)

@@ -1,1 +1,1 @@
-"""The one door for images: headers, decoding, encoding, and pixel work in killable children."""
+"""Decoding and encoding of pictures in child processes that can be killed; only this code reads untrusted bytes."""

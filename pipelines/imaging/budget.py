@@ -20,7 +20,7 @@ class ByteBudget:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that nobody holds."""
+        """How many bytes are free."""
         return self._free_bytes
 
     @asynccontextmanager
@@ -47,11 +47,11 @@ class ByteBudget:
                 self.release(counted_bytes)  # granted and cancelled in the same moment
             else:
                 self._waiting.remove(entry)
-                self._grant()  # whoever stood behind may fit
+                self._grant()  # a later task in the queue may fit
             raise
 
     def release(self, counted_bytes: int) -> None:
-        """Give back, and let go on who waits."""
+        """Return bytes to the budget and wake the tasks that wait for them."""
         self._free_bytes += counted_bytes
         self._grant()
 

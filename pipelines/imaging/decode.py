@@ -1,4 +1,4 @@
-"""Bytes of a stranger to pixels in sRGB. Runs inside a pixel child, never in a worker's own process."""
+"""Decoding of untrusted bytes to pixels in sRGB. Runs inside a pixel child, never in a worker's own process."""
 
 import io
 import struct

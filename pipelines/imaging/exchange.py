@@ -49,7 +49,7 @@ def send(pipe: int, message: Any, deadline: float) -> None:
         deadline: on the clock of `time.monotonic`.
 
     Raises:
-        ChildGoneError: nobody reads any more.
+        ChildGoneError: the other process has closed the pipe.
         DeadlineError: the reader is too slow.
     """
     body = pickle.dumps(message, protocol=5)

@@ -1,4 +1,4 @@
-"""The last step of every picture: what a provider answered, through the door, to exactly the size promised."""
+"""The last step of every picture: a provider's answer is decoded, and resized to exactly the promised size."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class FinishedImage:
 
 
 def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> FinishedImage:
-    """Decode an answer like a stranger's picture, and make it exactly the size asked for. Run it in a child.
+    """Decode an answer like any untrusted picture, and make it exactly the size asked for. Run it in a child.
 
     An answer of another aspect is cut to ours around its middle first.
 

@@ -49,7 +49,7 @@ class ImageHeader:
         return 2 * BYTES_PER_PIXEL * self.width_px * self.height_px
 
 
-# Signatures of what strangers send instead of the formats that we take: only
+# Signatures of formats that users send instead of those that we accept: only
 # so that the refusal names the thing. Source: the `file` magic database, 5.45.
 _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"II*\x00", "TIFF or camera raw"),

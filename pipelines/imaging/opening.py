@@ -28,7 +28,7 @@ MOST_FRAMES = 16
 """How many frames of an animation are looked at for one that shows something."""
 
 LEAST_ALPHA = 13
-"""Below a twentieth of opacity nobody sees anything."""
+"""Opacity below which a pixel counts as invisible: a twentieth."""
 
 _DEEP_PIXELS = 24_000_000
 """A picture of 16 bits a sample takes 8 bytes a pixel; larger ones are cut to 8 bits by Pillow, profile or not."""

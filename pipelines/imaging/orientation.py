@@ -1,4 +1,4 @@
-"""Which side of a picture is up: the one reader of its orientation, for the decoder and for whoever asks the size."""
+"""Reading of a picture's orientation, for the decoder and for code that only needs the size."""
 
 import io
 import numbers

@@ -1,4 +1,4 @@
-"""Pictures on their way out of the house: upright, sRGB, without metadata, small enough, of a ratio the model knows."""
+"""Pictures as they are sent to a provider: upright, sRGB, without metadata, small enough, of a known ratio."""
 
 import math
 from collections.abc import Mapping
@@ -47,14 +47,14 @@ def outgoing(
     ratios: Mapping[str, float] | None = None,
     max_side_px: int = MAX_SIDE_PX,
 ) -> Outgoing:
-    """Pass a picture through the door and encode it anew. Run it in a pixel child.
+    """Decode a picture and encode it anew, for sending to a provider. Run it in a pixel child.
 
     With `ratios` it gets the nearest of them by margins around it, its edges
     drawn out, so that nothing is lost: the answer is cut back around its
     middle (`finishing.finish`).
 
     Raises:
-        BadImageError: refused at the door.
+        BadImageError: the picture can't be decoded.
     """
     pixels = decode(data, limits, box=box, max_long_side_px=max_side_px).pixels
     if max(pixels.shape[:2]) < LEAST_SIDE_PX:

@@ -29,7 +29,7 @@ START_S = 60.0
 """A child imports numpy and OpenCV in 0.3 s; a cold disk under load takes many times that."""
 
 WARM_LOOK_S = 5.0
-"""How often a child that is kept warm is looked at while it is idle: one that was killed is replaced after as long."""
+"""Seconds between checks of an idle child that is kept running; one that was killed is replaced within this time."""
 
 FIRST_WAIT_S, MOST_DOUBLINGS = 1.0, 6
 """Between two tries to start a child ahead of its work: a second, doubled after each that fails, up to a minute."""
@@ -90,7 +90,7 @@ class Task:
 class PixelChild:
     """A process that runs one task at a time, started when needed and again after its end.
 
-    One that is kept warm is started at once, and again as soon as it has ended, so that no task waits for its imports.
+    One that is kept running starts at once, and again as soon as it has ended, so that no task waits for its imports.
 
     `submit` comes from one thread at a time; `abort` and `close` from any.
     """
@@ -120,7 +120,7 @@ class PixelChild:
         return task.future
 
     def abort(self, task: Task) -> None:
-        """Kill the process for the sake of a task that nobody waits for any more."""
+        """Kill the process, because its task was cancelled."""
         with self._lock:
             task.is_aborted = True
             if self._process and not task.future.done():
@@ -151,7 +151,7 @@ class PixelChild:
         self._end_process()
 
     def _next_task(self) -> Task | None:
-        """Wait for a task, and keep the process warm meanwhile; None when the child is closed."""
+        """Wait for a task, and keep the process running meanwhile; None when the child is closed."""
         while self._is_kept_warm:
             wait_s = self._warm_up()
             try:
@@ -222,7 +222,7 @@ class PixelChild:
                 raise PixelFunctionError(f"{task} gave an answer that can't be taken")
 
     def _living_process(self, task: Task | None) -> subprocess.Popen[bytes]:
-        """Return the warm process, or a new one: a child that died while idle is nobody's failure.
+        """Return the running process, or a new one: that a child died while idle is no task's failure.
 
         Args:
             task: for which the process is needed; None starts it ahead of any.
@@ -336,7 +336,7 @@ def _ended(task: Task, code: int, limits: ChildLimits) -> StageError:
 
 
 def _late(task: Task, spent_s: float) -> StageError:
-    """Say whose fault a missed deadline is: a picture's, if it was computing all the time."""
+    """Say what caused a missed deadline: the picture, if the child was computing all the time."""
     if spent_s >= _BUSY_FRACTION * task.wall_s:
         return BadImageError(f"picture needs more time than the limit of {task.wall_s:g} s ({spent_s:.1f} s of it CPU)")
     return PixelChildLostError(

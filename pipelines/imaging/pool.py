@@ -1,6 +1,6 @@
 """Pixel work in child processes that can be killed: CPU, memory and wall limits, and a byte budget.
 
-A decoder fed by strangers may loop, swell or crash. It does so in a child
+A decoder of untrusted bytes may loop, use up memory or crash. It does so in a child
 that holds no secret (empty environment), and the worker lives.
 """
 
@@ -34,7 +34,7 @@ WALL_S = 120.0
 
 
 class PixelPool:
-    """Runs pure, top-level functions in a few warm child processes.
+    """Runs pure, top-level functions in a few child processes, which are kept running.
 
     One pool per process, used from one event loop, which may run in any
     thread: each child belongs to a thread of its own that starts it, speaks
@@ -176,4 +176,4 @@ async def _settled(future: asyncio.Future[Any]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({future})
     if not future.cancelled():
-        future.exception()  # nobody else will look at it
+        future.exception()  # no other code reads it

@@ -1,4 +1,4 @@
-"""The command enhance: pictures in, pictures out."""
+"""The command enhance: submits pictures, and writes the results."""
 
 from pathlib import Path
 from typing import Annotated

@@ -25,7 +25,7 @@ def explain(
 
     async def work(runtime: Runtime) -> int:
         whole = await whole_id(runtime, "job", job_id)
-        story = await explain_job(runtime, whole)
+        known = await explain_job(runtime, whole)
         timeline = [
             {
                 "at": event.at,
@@ -34,11 +34,11 @@ def explain(
                 "attempt": event.attempt,
                 "text": event_words(event, whole),
             }
-            for event in story.timeline
+            for event in known.timeline
         ]
-        waits = [{"kind": one.kind, "text": waiting_words(one, runtime.settings.max_wait_s)} for one in story.waits]
+        waits = [{"kind": one.kind, "text": waiting_words(one, runtime.settings.max_wait_s)} for one in known.waits]
         if as_json:
-            status = None if story.job is None else story.job.status
+            status = None if known.job is None else known.job.status
             print_json({"id": whole, "status": status, "timeline": timeline, "waits": waits})
             return DONE
         columns = [
@@ -49,12 +49,12 @@ def explain(
         ]
         print_table(timeline, columns, empty="nothing has happened yet")
         typer.echo()
-        if story.job is None:
+        if known.job is None:
             typer.echo(f"job {whole} is deleted; this is what is left of it")
         elif not waits:
-            typer.echo(f"job {whole} is {story.job.status}: it is over")
+            typer.echo(f"job {whole} is {known.job.status}: it is over")
         else:
-            typer.echo(f"job {whole} is {story.job.status}:")
+            typer.echo(f"job {whole} is {known.job.status}:")
             print_table(waits, [column("text", "because", may_wrap=True)], empty="")
         return DONE
 

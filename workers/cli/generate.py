@@ -1,4 +1,4 @@
-"""The commands generate and modify: words in, pictures out."""
+"""The commands generate and modify: make or change a picture according to a prompt."""
 
 import re
 from pathlib import Path

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 PIPE_WIDTH: Final = 240
-"""Nobody's terminal is cut to when the output goes to a file or a program."""
+"""Width, in characters, of output that goes to a file or a program."""
 
 STATUS_STYLES: Final = {
     "COMPLETED": "green",
@@ -36,7 +36,7 @@ def console(*, is_error: bool = False) -> Console:
 
 
 def cell(value: object) -> Text:
-    """Render a value; Text also keeps a stranger's markup and control characters from the terminal."""
+    """Render a value; Text also keeps markup and control characters in other programs' texts from the terminal."""
     if isinstance(value, Text):
         return value
     if value is None:

@@ -1,4 +1,4 @@
-"""A worker of a command's own, for as long as it is needed and no other runs."""
+"""A worker process that a command starts itself, while it needs one and no other runs."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Standard output, whose refusals are told from those of files, sockets and the database."""
+"""Standard output, whose write errors are reported differently from those of files, sockets and the database."""
 
 import os
 import sys

@@ -105,7 +105,7 @@ def worker(
 def scheduler() -> int:
     """Run a scheduler.
 
-    It rings bells, rescues, adopts, and does what is due; any number may run. Prints `ready` once it works.
+    It sends wake-ups, rescues, adopts, and runs periodic tasks; any number may run. Prints `ready` once it works.
     """
     settings = open_settings(is_service=True)
     try:
@@ -146,7 +146,7 @@ def _names(queues: str | None) -> list[str] | None:
 
 
 def _prepare(settings: Settings, services: Services) -> None:
-    """Migrate data of our own; see that another's database lets us work, and leave waiting for it to the processes."""
+    """Migrate embedded data; check that another database may be used, and leave waiting for it to the processes."""
     require_storage(settings, services)
     look = require_migrated if services.is_embedded else require_allowed
     run_async(look(settings, services))

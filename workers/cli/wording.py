@@ -1,4 +1,4 @@
-"""What became of a job, and why it waits, in words for people."""
+"""Sentences about a job's history, and about why it waits."""
 
 import json
 from typing import Final

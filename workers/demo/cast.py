@@ -1,4 +1,4 @@
-"""Who takes part in the demo: sample photographs, their damage, users and tiers."""
+"""The jobs of the demo: sample photographs, their damage, users and tiers."""
 
 import sysconfig
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ CAST: Final = (
     Part("blend", "dark", "a second picture's light", "emil", "TIER_1K", second="cast"),
     Part("missing", "noisy", "its object is missing", "finn", "TIER_2K", is_missing=True),
 )
-"""Dearest first: what takes longest begins first."""
+"""The most expensive first, so that the jobs that take longest begin first."""
 
 
 def samples_folder() -> Path:

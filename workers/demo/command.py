@@ -1,4 +1,4 @@
-"""The command demo: everything at once on sample photographs."""
+"""The command demo: enhances sample photographs with services and workers of its own."""
 
 from pathlib import Path
 from typing import Annotated

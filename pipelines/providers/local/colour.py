@@ -26,7 +26,7 @@ _WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
 """Of linear red, green and blue in luminance (ITU-R BT.709)."""
 
 _NEUTRAL = 0.12
-"""Distance from grey, in natural logarithms of linear light, that nobody sees as a colour."""
+"""Distance from grey, in natural logarithms of linear light, up to which no colour is visible."""
 
 _WHITE_APART = 0.4
 """Natural logarithm by which white may miss the cast's colour. Of strong casts that are found 88 % keep within it, of

@@ -1,4 +1,4 @@
-"""What a picture is: a photograph, or a drawing, a screen or a toned picture, whose light and colours are meant so."""
+"""The kind of a picture: a photograph, or a drawing, screen or toned picture, whose light and colours are intended."""
 
 import cv2
 import numpy as np

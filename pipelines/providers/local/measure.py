@@ -38,7 +38,7 @@ GAMMA_DOUBT, LACK_DOUBT, SURPLUS_DOUBT = 1.0, 1.5, 0.3
 dusk have a low white as a lack of light has."""
 
 UNPROVED = -1.0
-"""The most that is left of a sureness whose witness is missing. The witness of light is a white that is neutral among
+"""The largest score without its evidence. The evidence for a lack of light is a white that is neutral among
 colours: where all is grey, or of one hue, fog and blue dusk end as abruptly, and only a comb proves anything."""
 
 NEUTRAL_WHITE = 0.7

@@ -111,7 +111,7 @@ def _thresholded(channel: NDArray[np.float32], sigma: float) -> NDArray[np.float
         spectrum = blocks.reshape(-1, _BLOCK * _BLOCK) @ basis.T
         kept = np.abs(spectrum) > _THRESHOLD * sigma
         kept[:, 0] = True
-        # a block that needs few coefficients is a better witness (Guleryuz 2007)
+        # a block that needs few coefficients is better evidence (Guleryuz 2007)
         trust = 1 / kept.sum(1, dtype=np.float32)
         calm = ((spectrum * kept) @ basis * trust[:, None]).reshape(rows, columns, _BLOCK, _BLOCK)
         trust = trust.reshape(rows, columns)

@@ -54,11 +54,11 @@ class LocalProvider:
         learned_cpu_s: float = 0.0,
         deadline_s: float = 420.0,
     ) -> None:
-        """Keep where to work and what the door lets in; the caller owns the pool.
+        """Store the pool, which the caller owns, and the limits of pictures.
 
         Args:
             pixels: where to work.
-            limits: what the door lets in.
+            limits: the limits of pictures that are decoded.
             learned_cpu_s: CPU seconds that networks may take for one picture, by their published speed; 0 uses none.
             deadline_s: what the stage GENERATING may take.
         """
@@ -107,7 +107,7 @@ class LocalProvider:
         return Quote(model or NAME, images=1)
 
     async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
-        """Prepare nothing: the work is done here, and nobody waits for it."""
+        """Prepare nothing, because the local engine sends no request."""
 
         async def measure(_look_again: LookAgain) -> Answer[Analysis]:
             return await self.analyze(image, options)
@@ -128,7 +128,7 @@ class LocalProvider:
         """Measure a picture.
 
         Raises:
-            BadImageError: refused at the door.
+            BadImageError: the picture can't be decoded.
         """
         header = read_header(image.data, self._limits)
         analysis = await self._pixels.run(work.analysis_of, image.data, self._limits, task_bytes=header.decoded_bytes)
@@ -145,7 +145,7 @@ class LocalProvider:
 
         Raises:
             ProviderNotConfiguredError: see `quote_generation`.
-            BadImageError: refused at the door.
+            BadImageError: the picture can't be decoded.
         """
         until_s = time.monotonic() + NETWORK_FRACTION * self._deadline_s
         model = self.quote_generation(prompt, long_side_px).model

@@ -1,4 +1,4 @@
-"""The engine's two pieces of work, as pure functions for a pixel child: one decode each."""
+"""The local engine's two tasks, as pure functions for a pixel child, each of which decodes once."""
 
 from dataclasses import dataclass, field, replace
 
@@ -53,7 +53,7 @@ def analysis_of(data: bytes, limits: DecodeLimits) -> Analysis:
     """Decode and measure a picture.
 
     Raises:
-        BadImageError: refused at the door.
+        BadImageError: the picture can't be decoded.
     """
     pixels = decode(data, limits).pixels
     height, width = pixels.shape[:2]
@@ -83,7 +83,7 @@ def box_between_bars(data: bytes, limits: DecodeLimits) -> PixelBox | None:
     """Decode a picture and return its part between black bars, in pixels of the oriented original; None without bars.
 
     Raises:
-        BadImageError: refused at the door.
+        BadImageError: the picture can't be decoded.
     """
     return picture_box(_luma(decode(data, limits).pixels))
 
@@ -109,12 +109,12 @@ def enhanced(
         source: the bytes of the picture whose palette and light it gets, or None.
         long_side_px: of the result.
         corrections: which defects to treat.
-        limits: of the door.
+        limits: the limits of pictures that are decoded.
         effort: what networks may cost; None allows what one picture may cost by default.
         model: the network that a pipeline names, or another provider's model; see `enlarged`.
 
     Raises:
-        BadImageError: refused at the door.
+        BadImageError: the picture can't be decoded.
     """
     effort = effort or Effort()
     decoded, light = _decoded(data, box, long_side_px, corrections, limits)
