@@ -46,13 +46,13 @@ SHRINKERS: dict[str, Callable[[Pixels, int, int], Pixels]] = {"area": by_area, "
 
 
 def truth_of(pixels: Pixels) -> Pixels:
-    """Cut to a multiple of four, so that no shrinking shifts it."""
+    """Return a picture cut to a multiple of four in width and height, so that shrinking doesn't shift it."""
     height, width = (side // 4 * 4 for side in pixels.shape[:2])
     return np.ascontiguousarray(pixels[:height, :width])
 
 
 def gain(truth: Pixels, factor: int, how: str, *, is_jpeg: bool = False) -> tuple[float, float]:
-    """Return Lanczos' PSNR and how much more the engine's is."""
+    """Return the PSNR of Lanczos, and how much higher the local engine's is."""
     height, width = truth.shape[:2]
     small = SHRINKERS[how](truth, width // factor, height // factor)
     if is_jpeg:
@@ -123,7 +123,7 @@ GRAPHICS: dict[str, Callable[[], Pixels]] = {
 
 
 def sensor(pixels: Pixels) -> Pixels:
-    """Few photons and a loud amplifier, in linear light."""
+    """Add the noise of few photons and of a sensor's amplifier to a picture, in linear light."""
     light = (pixels / 255.0) ** 2.2
     rng = np.random.default_rng(2)
     caught = rng.poisson(light * 0.3 * 70) / 70 + rng.normal(0, 0.02, light.shape)
@@ -139,7 +139,7 @@ NOISES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def noise_gain(truth: Pixels, hurt: Callable[[Pixels], Pixels]) -> tuple[float, float, float]:
-    """Return the noisy picture's PSNR, and what the DCT domain alone and with the network gain."""
+    """Return the noisy picture's PSNR, and its gain by the DCT domain alone and with the network."""
     noisy = damage.through_jpeg(hurt(truth), 92, 0)
     ycc = cv2.cvtColor(noisy, cv2.COLOR_RGB2YCrCb)
     luma, chroma = (np.ascontiguousarray(ycc[..., index]) for index in (0, 1))
@@ -185,7 +185,7 @@ def peak_rss_mb() -> float:
 
 
 def print_gains(truths: dict[str, Pixels], *, is_photographs: bool, is_each: bool) -> list[str]:
-    """Print one line for each way of shrinking; return what misses its goal."""
+    """Print one line for each way of shrinking; return the results that miss their goal."""
     missed = []
     for factor in (2, 4) if is_photographs else (2,):
         for how in SHRINKERS:

@@ -25,7 +25,7 @@ PROCESSES = 2
 JOBS = 8
 CALL_S = 8
 BLOCKED = 3
-"""At once in one process they are 15 s: half of what the watchdog bears."""
+"""How many such jobs run at once in a process: they block it for 15 s, half of the watchdog's limit."""
 BURNERS_PER_CORE = 4
 
 COUNTS = """
@@ -84,7 +84,7 @@ def stopped_postgresql(place: Ground) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def scene(place: Ground, name: str) -> AsyncIterator[str]:
-    """Wait, after a scene, until its jobs are over; print its counts, and end if a promise is broken."""
+    """Wait, after a scenario, until its jobs are over; print its counts, and end if a promise is broken."""
     began, prefix = time.monotonic(), name.split(maxsplit=1)[0]
     yield prefix
     connection = await place.connect()

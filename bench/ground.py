@@ -1,4 +1,4 @@
-"""The ground that benchmarks stand on: durable services of their own, rows, and no-op workers."""
+"""What benchmarks share: durable services of their own, rows, and workers without work."""
 
 import asyncio
 import contextlib
@@ -112,7 +112,7 @@ class Ground:
 
 @contextlib.asynccontextmanager
 async def ground() -> AsyncIterator[Ground]:
-    """Embedded services with their ordinary, durable settings, in a folder of their own; a migrated database."""
+    """Start embedded services with durable settings in a folder of their own, and migrate their database."""
     os.environ["LOG_LEVEL"] = "warning"
     with tempfile.TemporaryDirectory(prefix="dkb", dir="/tmp") as folder:
         settings = Settings(home=Path(folder))

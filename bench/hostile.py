@@ -1,4 +1,4 @@
-"""Every hostile file as a job, through real workers: each ends as promised, in memory, and nothing of it leaks.
+"""Every hostile file as a job, through real workers: each ends as promised, within memory limits, without leaks.
 
 Once with the local engine, and once with a fake Gemini, which examines the requests that are sent to it.
 
@@ -35,7 +35,7 @@ OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 
 
 class Watch:
-    """The most memory that any process of the workers has had, looked at ten times a second."""
+    """Measures the largest memory of any worker process, ten times a second."""
 
     def __init__(self) -> None:
         self.peaks: dict[str, int] = {}
@@ -64,7 +64,7 @@ class Watch:
 
 
 class LookingGemini(FakeGemini):
-    """Looks for canaries in what it is sent, and keeps none of it."""
+    """A fake Gemini that looks for canaries, marked texts of the files, in its requests, and stores nothing."""
 
     def __init__(self) -> None:
         super().__init__()

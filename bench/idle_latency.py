@@ -1,4 +1,4 @@
-"""Idle, insert to PROCESSING: how long a job waits for a worker when nothing else is going on.
+"""Idle latency: how long a job waits from its INSERT to PROCESSING when nothing else runs.
 
 From before the INSERT is sent until the notification of PROCESSING arrives, with one worker process and one
 scheduler; jobs come one at a time, at random moments. Goal: p50 under 20 ms.

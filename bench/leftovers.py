@@ -1,4 +1,4 @@
-"""What is left of `darkroom up` that is interrupted while it starts: SIGTERM at any moment, then SIGKILL.
+"""Processes left over by a `darkroom up` that is interrupted during its start, by SIGTERM and then SIGKILL.
 
 Each start has an embedded home of its own, so everything that it starts is its own: dramatiq's masters, workers, pixel
 children, PostgreSQL, Redis and their guard. Ten seconds after the supervisor's end each is looked for, by its session,
@@ -31,7 +31,7 @@ DARKROOM: Final = str(Path(sys.executable).with_name("darkroom"))
 MARK: Final = "LEFTOVER_MARK"
 AT_MOST_S: Final = 10.0
 BEYOND_READY: Final = 1.2
-"""Some are interrupted when all works: the moments reach over so many times what the first start takes."""
+"""Interrupts are spread over this many times the duration of the first start, so that some come after it."""
 
 LONGEST_STOP_S: Final = 3.0
 READY_S: Final = 180.0
@@ -39,7 +39,7 @@ READY_S: Final = 180.0
 
 @dataclass
 class Start:
-    """One start, when it was interrupted, and the processes that were seen below it."""
+    """One start: when it was interrupted, and the processes that it had started."""
 
     number: int
     mark: str
@@ -49,7 +49,7 @@ class Start:
     seen: set[psutil.Process] = field(default_factory=set)
 
     def run(self, starting_s: float, stopping_s: float) -> None:
-        """Start, interrupt, kill."""
+        """Start `darkroom up`, interrupt it and kill it."""
         with (self.home / "said.log").open("wb") as said:
             supervisor = _up(self.home, self.mark, said)
             self._watch(supervisor, starting_s)
@@ -70,7 +70,7 @@ class Start:
             time.sleep(0.05)
 
     def leftovers(self) -> list[str]:
-        """Name what lives; ten seconds must have passed."""
+        """Return the processes that still live, at least ten seconds after the kill."""
         sessions = {one.pid for one in self.seen}
         found = [_named(one) for one in psutil.process_iter() if self._is_ours(one, sessions)]
         instance = EmbeddedInstance(self.home / "embedded")
@@ -114,7 +114,7 @@ def _clean_up(starts: Iterable[Start]) -> None:
 
 
 def main() -> int:
-    """Run the starts; 1 if anything was left of one."""
+    """Run all starts; return 1 if a process was left over from one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starts", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
@@ -150,7 +150,7 @@ def _judge(start: Start) -> bool:
 
 
 def _whole_start(home: Path) -> float:
-    """Run one start to its end and return what it took until `ready`; its data is what most others begin with."""
+    """Run one complete start and return its seconds until `ready`; most other starts use its data."""
     with (home / "said.log").open("wb") as said:
         began_s = time.monotonic()
         supervisor = _up(home, "", said)

@@ -1,4 +1,4 @@
-"""A worker whose stages do nothing: what is left is the queue. An entry point for dramatiq, like workers.main."""
+"""Entry point of a worker whose stages do nothing, so that only the queue is measured; as workers.main."""
 
 import pipelines.job_types as registry
 from pipelines.analysis import Analysis

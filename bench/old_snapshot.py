@@ -1,4 +1,4 @@
-"""What a call's opening and closing cost while a REPEATABLE READ transaction stays open, and without one.
+"""Cost of opening and closing a provider call, with a REPEATABLE READ transaction open and without one.
 
 Under an old snapshot PostgreSQL removes no dead row version, so whatever finds a row by walking its dead versions gets
 slower with each call. Goal: the last calls cost what the first ones did. An INSERT of a job, a claim and a cancellation
@@ -59,7 +59,7 @@ class Times:
 
 
 async def timed(into: list[float], work: Awaitable[T]) -> T:
-    """Await something and note how long it took."""
+    """Await work and store how long it took."""
     began = time.perf_counter()
     result = await work
     into.append(time.perf_counter() - began)
@@ -80,7 +80,7 @@ async def claims_of(database: Database, most: int) -> list[Claim]:
 
 
 async def buy(database: Database, claims: list[Claim], calls: int, times: Times) -> None:
-    """Open and close so many calls, one after the other."""
+    """Open and close `calls` provider calls, one after the other."""
     for held, _ in zip(cycle(claims), range(calls), strict=False):
         opened = await timed(times.opening, database.run(lambda c, held=held: open_call(c, held, PLAN)))
         assert isinstance(opened, Admitted), opened
@@ -111,7 +111,7 @@ def table(name: str, times: Times) -> None:
 
 
 async def measure(*, is_held: bool, number: int) -> None:
-    """Buy CALLS calls on a ground of their own, with an old snapshot beside them or without one."""
+    """Open and close CALLS calls on services of their own, with an old snapshot open or without one."""
     async with ground() as place, AsyncExitStack() as stack:
         database = Database(parse_postgres_url(place.services.database_url), most_connections=BUYERS + 2)
         await database.open()

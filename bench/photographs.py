@@ -42,7 +42,7 @@ def listed(group: str | None = None) -> list[Photograph]:
 
 
 def fetch(folder: Path, group: str | None = None) -> dict[str, Path]:
-    """Make sure that the photographs lie in a folder; return where, by name."""
+    """Download the photographs that a folder lacks; return their paths by name."""
     folder.mkdir(parents=True, exist_ok=True)
     missing: dict[str, list[Photograph]] = defaultdict(list)
     for photograph in listed(group):

@@ -1,4 +1,4 @@
-"""What the pixel path costs beside the least that it could: decode, resize, encode; and what the local engine costs.
+"""CPU cost of decoding, resizing and encoding compared with its minimum, and cost of the local engine.
 
 `python -m bench.pixels`: a photograph of 16 megapixels to 4096 pixels, CPU of the child against the three calls alone.
 Then analysis and treatment (noise, light, colour and blur, each treated) at several sizes, and the first analysis in a
@@ -52,7 +52,7 @@ def photograph() -> bytes:
 
 
 def alone(data: bytes) -> int:
-    """Decode, resize, encode with Pillow and the encoder's own settings; nothing checked, converted or protected."""
+    """Decode, resize and encode with Pillow and our encoder's settings, without checks and conversions."""
     with Image.open(io.BytesIO(data)) as opened:
         picture = opened.convert("RGB")
     size = fit_long_side(*picture.size, LONG_SIDE_PX)
@@ -62,7 +62,7 @@ def alone(data: bytes) -> int:
 
 
 def in_process(data: bytes) -> int:
-    """Do our steps without a child."""
+    """Do the same steps as a pixel child, in this process."""
     pixels = decode(data, LIMITS, max_long_side_px=None).pixels
     width, height = fit_long_side(pixels.shape[1], pixels.shape[0], LONG_SIDE_PX)
     return len(encode_jpeg(resize(pixels, width, height)))

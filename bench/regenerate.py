@@ -1,4 +1,4 @@
-"""1,000,000 balances due: one single statement doing the same, against ours in chunks, while a user is charged.
+"""Regeneration of 1,000,000 balances: our task in chunks against one statement, while users are charged.
 
 .venv/bin/python -m bench.regenerate [BALANCES]
 """

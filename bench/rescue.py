@@ -32,7 +32,7 @@ GROUP BY w.pid
 NO_CEILING = """
 INSERT INTO darkroom.limits (scope, name, state) VALUES ('provider', 'scripted', '{"ceiling": 100000}')
 """
-"""Calls that died with their worker would shut the provider's gate, and nobody claims for a shut one."""
+"""Limit of calls in flight: calls of dead workers would otherwise close the gate, and no job be claimed."""
 
 CLAIMED_AGAIN = """
 SELECT job_id, extract(epoch FROM min(at))::float8 AS at_s FROM darkroom.stage_runs
@@ -41,7 +41,7 @@ WHERE event = 'claimed' AND attempt = 2 AND job_id = ANY ($1) GROUP BY job_id
 
 
 class Round:
-    """One round: jobs in provider calls, deaths of some of their workers, and what became of their jobs."""
+    """One round: jobs in provider calls, the deaths of some workers, and their jobs' next claims."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", number: int, name: str) -> None:
         self._connection, self._prefix = connection, f"{name}{number}x"

@@ -1,4 +1,4 @@
-"""Twenty scheduler processes under random SIGKILLs: every tick exactly once, in the rows and in its effect (I8).
+"""Twenty scheduler processes under random SIGKILLs: every tick takes effect exactly once (promise I8).
 
 `python -m bench.ticks --seed 7 --minutes 2`: prints what it saw, and ends with 1 if a promise is broken.
 """
@@ -68,7 +68,7 @@ class Fleet:
         self.processes: list[asyncio.subprocess.Process] = []
 
     async def start_all(self) -> None:
-        """Start every one, and wait until all work."""
+        """Start every scheduler process, and wait until all work."""
         self.processes = [await self.start() for _ in range(SCHEDULERS)]
         for process in self.processes:
             assert process.stdout is not None
@@ -80,7 +80,7 @@ class Fleet:
         )
 
     async def kill(self, number: int) -> None:
-        """Kill one, and start another in its place."""
+        """Kill one scheduler process, and start another in its place."""
         self.processes[number].kill()
         await self.processes[number].wait()
         self.processes[number] = await self.start()
@@ -103,7 +103,7 @@ async def kill_at_random(fleet: Fleet, dice: random.Random, seconds: float) -> i
 
 
 async def settled(connection: "asyncpg.Connection[asyncpg.Record]", over: datetime) -> bool:
-    """Wait until every tick of up to the last kill is there and has ended."""
+    """Wait until every tick up to the last kill exists and has ended."""
     until = time.monotonic() + SETTLED_WITHIN_S
     while time.monotonic() < until:
         ticks = await connection.fetch(TICKS)
@@ -118,7 +118,7 @@ async def settled(connection: "asyncpg.Connection[asyncpg.Record]", over: dateti
 
 
 async def findings(connection: "asyncpg.Connection[asyncpg.Record]", start: datetime, over: datetime) -> list[str]:
-    """Say what is broken."""
+    """Return the promises that are broken."""
     ticks = await connection.fetch(TICKS)
     found = [
         f"tick {row['tick_at']:%T} is {row['status']}"

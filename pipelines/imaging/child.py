@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the pipes for ourselves: a library that prints must not write into the protocol."""
+    """Move the pipes to other descriptors, so that a library that prints can't write into the protocol."""
     requests = os.fdopen(os.dup(0), "rb", buffering=0)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDWR)
@@ -62,7 +62,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _limit_process(memory_bytes: int, parent_pid: int, nice: int) -> None:
-    """Bind this process's life, memory and rights; only CPU differs by task."""
+    """Limit this process's memory and rights, and end it with its parent; CPU is limited for each task."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # a terminal or a supervisor signals the whole group; what ends a child is its parent's decision
         signal.signal(number, signal.SIG_IGN)
@@ -80,7 +80,7 @@ def _limit_process(memory_bytes: int, parent_pid: int, nice: int) -> None:
 
 
 def _attempt(work: Callable[..., tuple[Any, ...]], *arguments: Any) -> tuple[Any, ...]:
-    """Run work, and turn every way in which it can end into an answer."""
+    """Run work, and return an answer for its result or for any error."""
     try:
         return work(*arguments)
     except MemoryError:
@@ -108,7 +108,7 @@ def _warm_up(imports: tuple[str, ...]) -> tuple[Any, ...]:
 
 
 def _limit_cpu(cpu_s: float) -> None:
-    """Give this task so many seconds from now; past them the kernel ends the process."""
+    """Set the task's limit of CPU seconds from now on; the kernel ends a process that exceeds it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = math.ceil(used.ru_utime + used.ru_stime + cpu_s)

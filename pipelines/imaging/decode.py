@@ -34,7 +34,7 @@ _BROKEN_PICTURE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexE
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """A picture at rest.
+    """A decoded picture.
 
     Attributes:
         pixels: height x width x 3, uint8, sRGB, oriented, alpha on white, writable.

@@ -21,7 +21,7 @@ MAX_SIDE_PX = 65_535
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What a picture may cost.
+    """Limits of a picture that is decoded.
 
     Attributes:
         max_bytes: length of the encoded picture.

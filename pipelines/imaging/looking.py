@@ -24,7 +24,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a picture is.
+    """Size and colour of a decoded picture.
 
     Attributes:
         width_px: of the oriented picture.
@@ -38,7 +38,7 @@ class Look:
 
 
 def look(data: bytes, limits: DecodeLimits) -> Look:
-    """Decode a whole picture, smaller than it is, and say what it is.
+    """Decode a whole picture at a reduced size; return its size and whether it is of one colour.
 
     Raises:
         BadImageError: refused or broken.

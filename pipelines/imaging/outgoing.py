@@ -22,7 +22,7 @@ MAX_BYTES = 5_000_000
 
 QUALITIES = (92, 85, 75)
 LEAST_SIDE_PX = 16
-"""A picture of one pixel is none to a model."""
+"""Smallest side of a picture that is sent, in pixels: models don't accept a single pixel."""
 
 
 @dataclass(frozen=True, slots=True)

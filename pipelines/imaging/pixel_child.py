@@ -1,4 +1,4 @@
-"""One pixel child as its parent sees it: a thread that starts, feeds, judges and reaps a process."""
+"""The parent's side of a pixel child: a thread that starts a process, gives it tasks and reaps it."""
 
 import os
 import queue
@@ -186,7 +186,7 @@ class PixelChild:
         return WARM_LOOK_S
 
     def _run(self, task: Task) -> Any:
-        """Run one task and judge how it ended."""
+        """Run one task and return its result or error."""
         process = self._living_process(task)
         cpu_before_s = _cpu_s(process.pid)
         try:
@@ -324,7 +324,7 @@ def _declared(module: str, name: str, message: str, evidence: Any) -> StageError
 
 
 def _ended(task: Task, code: int, limits: ChildLimits) -> StageError:
-    """Say what a child's end in the middle of a task means."""
+    """Return the error for a child that ended during a task."""
     if code == -signal.SIGXCPU:
         return BadImageError(f"picture needs more CPU than the limit of {task.cpu_s:g} s")
     if -code in _CRASHES:

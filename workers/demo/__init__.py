@@ -1,1 +1,1 @@
-"""The demo: sample photographs, users of its own, and a sheet of what came of them."""
+"""The demo: sample photographs, users of its own, and a sheet of the results."""

@@ -1,4 +1,4 @@
-"""What became of the demo's jobs, and whether it is what had to become of them."""
+"""Results of the demo's jobs, and whether they are as expected."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from workers.process.runtime import Runtime
 from workers.submission import Picture
 
 _MEANT_FOR: Final = {"gamma": "isDark", "castRed": "hasColorCast", "castBlue": "hasColorCast"}
-"""Figures that say how much of a defect there is, if it is there: without it they say nothing."""
+"""Measured figures that mean something only if their defect was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Facts:
 
     @property
     def part(self) -> Part:
-        """Who and what it is."""
+        """The job's title: its name and its user."""
         return self.entry.part
 
     @property
@@ -118,7 +118,7 @@ def _unit(name: str) -> str:
 
 
 async def collect(runtime: Runtime, entries: Sequence[Entry]) -> list[Facts]:
-    """Read what became of jobs, in their order; one whose row or object is gone is told by `problems`."""
+    """Read the results of jobs, in their order; `problems` reports jobs whose row or object is gone."""
     ids = [entry.job_id for entry in entries]
     jobs = {job.id: job.columns for job in await get_jobs(runtime, ids)}
     runs = await runtime.database.run(lambda connection: timed_runs(connection, ids))
@@ -160,7 +160,7 @@ async def _result(runtime: Runtime, key: str | None) -> bytes | None:
 
 
 async def problems(runtime: Runtime, entries: Sequence[Entry], facts: Sequence[Facts]) -> list[str]:
-    """Return everything that isn't as it must be, one line each."""
+    """Return every difference from the expected results, one line each."""
     known = {fact.entry.job_id for fact in facts}
     found = [f"{entry.part.name}: job {entry.job_id} has no row" for entry in entries if entry.job_id not in known]
     for fact in facts:
@@ -190,7 +190,7 @@ def _problems_of(settings: Settings, fact: Facts) -> list[str]:
 
 
 def _object_problems(fact: Facts) -> list[str]:
-    """Hold a result against its row, its key and its history."""
+    """Compare a result with its row, its key and its history."""
     key, size_bytes = fact.job["enhancedR2Key"], fact.job["enhancedSizeBytes"]
     if fact.result is None:
         return [f"is COMPLETED, but object {key} can't be read"]

@@ -1,4 +1,4 @@
-"""What a run of `darkroom demo` comes to."""
+"""The outcome of a run of `darkroom demo`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ from workers.demo.facts import Facts
 
 @dataclass(slots=True)
 class Outcome:
-    """All that the report says.
+    """The facts that the report prints.
 
     Attributes:
         home: the demo's own folder.

@@ -14,7 +14,7 @@ from workers.cli.output import duration
 from workers.demo.facts import Facts
 
 LONG_SIDE_PX: Final = 1280
-"""Twice what a phone shows, and more than the page's column; a 4K result stays in storage."""
+"""Longest side of a picture on the page, in pixels: twice what a phone shows; a 4K result stays in storage."""
 
 QUALITY: Final = 86
 _TEMPLATE: Final = Path(__file__).with_name("page.html")
@@ -76,7 +76,7 @@ def _fields(fact: Facts) -> dict[str, str]:
 
 
 def _pair(fact: Facts, result: bytes) -> str:
-    """Lay the result over the original; what was cropped away lies bare, so that both are alike."""
+    """Render the result over the original, with cropped parts uncovered, so that both have the same scale."""
     original = fact.entry.original
     name = escape(fact.part.name, quote=True)
     crop = fact.job["cropDimensions"] if fact.job["wasCropped"] else None

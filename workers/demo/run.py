@@ -1,4 +1,4 @@
-"""What `darkroom demo` does: services, workers and users of its own, jobs like anyone's, and a look at the outcome."""
+"""The run of `darkroom demo`: starts services and workers, creates users, submits jobs, checks the outcome."""
 
 import asyncio
 import contextlib
@@ -45,17 +45,17 @@ FOLDER: Final = "demo"
 
 PROCESSES: Final = 2
 LANES: Final = 4
-"""Jobs at once per process: all of the demo's run at once, and none waits behind a dear one."""
+"""Jobs at once per process, so that all of the demo's jobs run at once."""
 
 PATIENCE_S: Final = 120.0
-"""A machine that takes so long for what takes seconds has another problem, and a worker may not start at all."""
+"""Seconds that the demo's jobs may take; normally they take a few seconds, so a worker may not have started."""
 
 LEARNED_CPU_S: Final = 6.0
-"""For networks, a picture: the demo's seven take turns on as few as two cores, and people wait for it."""
+"""CPU seconds that networks may take for one picture; low, because seven jobs may share two cores."""
 
 STOP_TIMEOUT_S: Final = 10.0
 GRANTED_TOKENS: Final = 100
-"""What a user is given whose balance doesn't cover their jobs."""
+"""Tokens that a user gets whose balance doesn't cover the jobs."""
 
 _HEEDED: Final = frozenset({"DARKROOM_HOME", "DARKROOM_LEARNED_CPU_S", "LOG_FORMAT", "LOG_LEVEL"})
 _SERVICE_VARIABLES: Final = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL", "PROVIDER")
@@ -86,7 +86,7 @@ def run(out: Path, *, is_json: bool) -> int:
 
 
 class _Clock:
-    """Laps, by name."""
+    """Durations of phases by name."""
 
     def __init__(self) -> None:
         self.phases_s: dict[str, float] = {}
@@ -99,7 +99,7 @@ class _Clock:
 
 
 def _settings() -> Settings:
-    """Return the environment's settings as far as they are heeded: where, and how it is logged."""
+    """Return the settings of the environment that the demo uses: those of folders and of logging."""
     known = {variable_name(name) for name in Settings.model_fields}
     heeded = {name: value for name, value in os.environ.items() if name in _HEEDED or name not in known}
     given = load_settings(heeded)
@@ -118,7 +118,7 @@ def _settings() -> Settings:
 
 @contextlib.contextmanager
 def _environment(settings: Settings) -> Iterator[None]:
-    """Give processes started meanwhile the demo's settings and nobody else's."""
+    """Set the environment so that processes that are started meanwhile have only the demo's settings."""
     before = dict(os.environ)
     for name in map(variable_name, Settings.model_fields):
         if name not in _HEEDED:
@@ -161,7 +161,7 @@ class _Demo:
                 clock.lap("pictures")
 
     async def _submit_all(self, runtime: Runtime, samples: Path) -> list[Entry]:
-        """Make users, give them tokens where they lack some, and submit what each wants."""
+        """Create users, give them the tokens that they lack, and submit their jobs."""
         users = {part.user: await self._user(runtime, part) for part in CAST}
         emails = sorted({part.email for part in CAST})
         self._outcome.before = await runtime.database.run(lambda connection: balances_by_email(connection, emails))
@@ -255,7 +255,7 @@ class _Workers:
 
 
 def _ignore_interrupts() -> None:
-    """From here on everything stops in order, in seconds: another Ctrl-C would only leave processes behind."""
+    """Ignore further Ctrl-C while everything stops in order, which takes seconds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

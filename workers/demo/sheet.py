@@ -14,7 +14,7 @@ WIDTH_PX: Final = 1600
 MARGIN_PX: Final = 44
 PICTURE_WIDTH_PX: Final = 540
 PICTURE_HEIGHT_PX: Final = 450
-"""A portrait is fitted into this height, so that no pair takes half of the sheet."""
+"""Largest height of a picture in pixels, so that portraits don't take half of the sheet."""
 
 GAP_PX: Final = 8
 GUTTER_PX: Final = 36
@@ -42,7 +42,7 @@ _HEADING: Final = 28
 _BODY: Final = 18
 _SMALL: Final = 15
 _PNG_LEVEL: Final = 3
-"""Of zlib's nine: a photograph's PNG hardly shrinks above, and takes three times as long."""
+"""Compression level of zlib, 0 to 9: higher ones take three times as long for a photograph, with little gain."""
 
 
 def write_sheet(facts: Sequence[Facts], path: Path) -> Path:
@@ -135,7 +135,7 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One pair and the words beside it."""
+    """One pair of pictures and the text beside it."""
 
     before: Image.Image
     after: Image.Image
@@ -173,7 +173,7 @@ class _Row:
 
 
 def _lines(fact: Facts) -> list[_Line]:
-    """Set the words beside a pair."""
+    """Draw the text lines beside a pair of pictures."""
     pen = _Pen(Image.new("RGB", (1, 1)))
     lines = [_Line(line, _HEADING, _INK, 36) for line in pen.wrapped(_title(fact), _HEADING, TEXT_WIDTH_PX)]
     tokens = f"{fact.charged} tokens" if fact.charged else "no tokens"
@@ -197,7 +197,7 @@ def _title(fact: Facts) -> str:
 
 
 def _draw_refused(pen: _Pen, fact: Facts, top: int) -> None:
-    """Set a job without a result: what it was, and why it has none."""
+    """Draw a job without a result: its title, and why it has none."""
     pen.rule(top)
     pen.text((MARGIN_PX, top + 20), _title(fact), _HEADING, _INK)
     pen.text((MARGIN_PX, top + 60), f"{fact.job['status']}, {fact.part.tier}, {fact.part.user}", _BODY, _ACCENT)

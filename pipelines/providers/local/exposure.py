@@ -94,7 +94,7 @@ def _ends(small: NDArray[np.uint8], white: float, white_at_full_size: int) -> li
 
 
 def _middle(luma: NDArray[np.float32], white: float) -> list[float]:
-    """Return the middle against white, and how much of the picture is dark against it, also in one piece."""
+    """Return the median light relative to white, and the dark area relative to it, in total and in one piece."""
     dark = (luma < 0.1 * white).astype(np.uint8)
     count, _, parts, _ = cv2.connectedComponentsWithStats(dark)
     largest = float(parts[1:, cv2.CC_STAT_AREA].max()) / luma.size if count > 1 else 0.0

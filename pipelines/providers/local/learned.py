@@ -200,7 +200,7 @@ class _Loaded:
             raise NetworkUnavailableError(f"the weights of {network.name} can't be read")
 
     def give_back(self) -> None:
-        """Free what tiles took."""
+        """Free the memory that tiles used."""
         for allocator in self._allocators:
             allocator.clear()
 
@@ -249,7 +249,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Free what it took; a network that isn't kept goes with it."""
+        """Free its memory, and the network if it isn't kept loaded."""
         self._loaded.give_back()
         del self._loaded
         _map_blocks_from(_MAPPED_BYTES)

@@ -1,4 +1,4 @@
-"""What is wrong with a picture, in figures."""
+"""Measurement of a picture's defects."""
 
 import math
 from dataclasses import dataclass
@@ -194,7 +194,7 @@ def light_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Light:
 
 
 def measure(pixels: NDArray[np.uint8], light: Light) -> Measures:
-    """Measure a picture without bars.
+    """Measure a picture whose black bars were removed.
 
     Args:
         pixels: height x width x 3, uint8, sRGB, at the size that it is treated at.
@@ -268,7 +268,7 @@ def _overexposure(
 
 
 def _likeness(sureness: float, doubt: float, *, has_colours: bool) -> float:
-    """Return what is left of a sureness that no comb bears out."""
+    """Return the score of a defect without the evidence of a comb in the histogram."""
     return sureness - doubt if has_colours else min(sureness - doubt, UNPROVED)
 
 

@@ -1,4 +1,4 @@
-"""The local engine as a provider: offline, free, and honest about what it can't do."""
+"""The local engine as a provider: it works offline and free of charge, and refuses what it can't do."""
 
 import time
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ class LocalProvider:
         return FAITHFUL.name if self._learned_cpu_s > 0 and missing(FAITHFUL) is None else "Lanczos"
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - figures need none
-        """Return that it is free."""
+        """Return a quote with a price of 0."""
         return Quote(NAME)
 
     def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:  # noqa: ARG002 - every size is free

@@ -1,4 +1,4 @@
-"""Treatment: each measured defect, as much as it was measured, in the order that does least harm."""
+"""Treatment of each measured defect, as much as was measured, in the order that does least harm."""
 
 import math
 
