@@ -191,8 +191,8 @@ async def set_paused(
     return next(row for row in await list_schedules(runtime) if row.name == name)
 
 
-def _require(clock: Clockwork, name: str) -> None:
-    if name not in clock.tasks:
-        near = difflib.get_close_matches(name, clock.tasks, n=1, cutoff=NEAR)
+def _require(engine: PeriodicEngine, name: str) -> None:
+    if name not in engine.tasks:
+        near = difflib.get_close_matches(name, engine.tasks, n=1, cutoff=NEAR)
         meant = f"did you mean {near[0]}? " if near else ""
         raise NotFoundError(f"there is no periodic task {name!r}; {meant}`darkroom schedule list` shows them all")
