@@ -1,4 +1,4 @@
-"""The program `darkroom`: its commands, and what becomes of whatever they raise."""
+"""The program `darkroom`: its commands, and the translation of their errors into lines and exit codes."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ from workers.cli.leaving import signals_heard
 from workers.cli.printed import printed_output
 
 SERVICES = frozenset({"up", "worker", "scheduler"})
-"""Commands whose lines are a log."""
+"""Commands that run as services, whose output is a log."""
 
 
 class Darkroom(LazyGroup):

@@ -89,7 +89,7 @@ class Submitted:
             note(f"results: `{self.save_command}`")
 
     def note_submitted(self) -> None:
-        """Say, where nobody waits, how to go on."""
+        """Print, after --no-wait, how to continue."""
         if self.ids:
             note("submitted; `darkroom jobs watch` follows them, and `darkroom up` works on them")
             note(f"results: `{self.save_command}`")

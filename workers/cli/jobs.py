@@ -124,7 +124,7 @@ def change_jobs(
     *,
     as_json: bool,
 ) -> int:
-    """Do a verb to each job, and say what became of it; those that refuse say why, and the others go on.
+    """Apply an operation to each job, and print its result; a refusal is printed, and the other jobs follow.
 
     The verb is given what was typed, an id or its beginning, and returns the whole id.
     """

@@ -31,7 +31,7 @@ class OwnWorker:
         self._looked_s: float | None = None
 
     async def start_if_needed(self) -> None:
-        """Look, not more often than every LOOK_S, and start a worker if there is none.
+        """Check, at most every LOOK_S, whether a worker runs, and start one if none does.
 
         Raises:
             CommandError: ours doesn't come up.

@@ -29,7 +29,7 @@ TENTHS: Final = 10
 GAP: Final = 2
 LABEL_CHARS: Final = 28
 LEAST_COLUMN: Final = 10
-"""Width of a column whose widest cell may stand in another row."""
+"""Smallest width of a column, in characters, if its widest cell is in a row that isn't shown."""
 
 MOST_REASONS: Final = 3
 """Why jobs wait, where they wait for different things."""
@@ -169,7 +169,7 @@ _GROUPS: Final = ("done", "failed", "cancelled", "running", "waiting")
 
 
 def _group(one: JobProgress) -> str:
-    """Name a job's state as people count it; one whose row is deleted has failed for whoever waits for its result."""
+    """Return the state under which the summary counts a job; one whose row is deleted counts as failed."""
     match one.status:
         case "COMPLETED":
             return "done"

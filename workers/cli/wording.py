@@ -85,7 +85,7 @@ def _run(run: StageRun) -> str:
 
 
 def _call(fact: ProviderCall | OpenCall) -> str:
-    """Say what a call is for; of one that isn't closed since when it is in flight, or that nobody waits for it."""
+    """Say what a call is for; for an open one, since when it is in flight, or that its worker is gone."""
     call = fact.call if isinstance(fact, OpenCall) else fact
     whom = " ".join(dict.fromkeys(name for name in (call.provider, call.model) if name))
     price = f", {call.quoted_usd:.4f} USD by the table" if call.quoted_usd else ""

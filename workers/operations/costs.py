@@ -26,12 +26,12 @@ async def count_costs(runtime: Runtime, by: By, *, days: int = 30, job_id: str |
 
 
 async def list_left_open(runtime: Runtime, *, limit: int = 50) -> list[LeftOpen]:
-    """Return calls whose workers died in them, and that no operator has looked at."""
+    """Return provider calls during which the worker died, and that no operator has acknowledged."""
     return await runtime.database.run(lambda connection: calls_left_open(connection, limit))
 
 
 async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str | None = None) -> str:
-    """Note that an operator has looked at a call whose end nobody will know; return its job's id. It counts as before.
+    """Record that an operator acknowledged a call whose end is unknown; return its job's id. It counts as before.
 
     Raises:
         InvalidInputError: its end is known, or may be yet.

@@ -49,7 +49,7 @@ CHECK_S: Final = 5.0
 """How long each check may take."""
 
 HOST_S: Final = 6.0
-"""The same where a host is asked, whose client gives up by itself after 5 s and says so in its own words."""
+"""The same for checks that ask a host: its client gives up by itself after 5 s, with its own message."""
 
 NETWORKS_S: Final = 15.0
 """How long loading a network in a child may take: it is this machine that works, and no host that is waited for."""
@@ -67,7 +67,7 @@ _LATE: Final = "look again when the database is less busy; a big or a locked tab
 _MONEY_LATE: Final = "`darkroom tokens audit` looks to the end, however long it takes"
 
 _WITHOUT_THESE: Final = frozenset({"migrations", "rights", "rows"})
-"""Checks without whose success our tables can't be looked at."""
+"""Checks that must succeed before our tables can be read."""
 
 Look: TypeAlias = Callable[[], Awaitable[Check | list[Check]]]
 

@@ -28,7 +28,7 @@ class Draining:
         self._seen_s = time.monotonic()
 
     async def is_done(self) -> bool:
-        """Say whether no job is left that runs or will without an operator's word; False while nobody can tell.
+        """Say whether no job runs or will run without an operator's action; False while that is unknown.
 
         Raises:
             DatabaseLostError: PostgreSQL has been away for PATIENCE_S.

@@ -1,4 +1,4 @@
-"""Results of jobs: where each lies, what to call it, and why there is none."""
+"""Results of jobs: the object of each, its file name, or why there is none."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -29,7 +29,7 @@ LOCAL_TOKENS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Whose jobs are about to be submitted.
+    """The user for whom jobs will be submitted.
 
     Attributes:
         name: e-mail, or id where there is none.

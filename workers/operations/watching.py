@@ -86,7 +86,7 @@ class _Reasons:
         self._found: Mapping[tuple[str, str | None], Waiting] = {}
 
     async def look(self, progress: Sequence[JobProgress]) -> dict[str, Waiting]:
-        """Return why jobs wait whose status is what it was when that was looked at."""
+        """Return why jobs wait whose status hasn't changed since the reasons were read."""
         if self._looked_s is None or time.monotonic() - self._looked_s > EXPLAIN_S:
             asked = [one for one in progress if not one.is_over and one.elapsed_s > EXPLAINED_AFTER_S]
             asked = sorted(asked, key=lambda one: not one.is_waiting)[:MOST_EXPLAINED]

@@ -53,7 +53,7 @@ class Scheduler:
     def loops(self) -> tuple[Loop, ...]:
         """Return every pass, by name."""
         return (
-            Loop("bells", self._runtime.settings.poll_s, self.wake_for_waiting_jobs),
+            Loop("wake-ups", self._runtime.settings.poll_s, self.wake_for_waiting_jobs),
             Loop("rescue", 1.0, self.rescue),
             Loop("overdue", 5.0, self.end_overdue),
             Loop("refused", 60.0, self.end_refused),

@@ -69,7 +69,7 @@ def _receive(url: str, installation: str) -> None:
     broker = make_broker(url)
     try:
         if not wake_up.receive(broker, installation, QUEUE, timeout_ms=HEAR_MS):
-            raise UnheardError(f"the bell that was rung wasn't heard within {HEAR_MS} ms")
+            raise UnheardError(f"the wake-up that was sent didn't arrive within {HEAR_MS} ms")
     finally:
         with suppress(*BROKER_FAILURES):
             broker.flush(wake_up.broker_queue(installation, QUEUE))
