@@ -24,11 +24,19 @@ MOST_ERRORS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A picture that came to nothing: what it is called, its job if it had one, and why."""
+    """A picture that came to nothing.
+
+    Attributes:
+        name: what it is called.
+        job_id: its job, if it had one.
+        reason: why.
+        has_result: its job ended COMPLETED, so that the result is to be fetched, and not to be paid for again.
+    """
 
     name: str
     job_id: str | None
     reason: str
+    has_result: bool = False
 
 
 def announce(count: int, noun: str, tier: str, tokens: int, payer: Payer, *, is_waiting: bool) -> None:
@@ -76,23 +84,22 @@ class Submitted:
         moment = self.since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return f"--user {shlex.quote(self.user)} --since {moment}"
 
-    @property
-    def save_command(self) -> str:
-        """The command that fetches their results."""
-        return f"darkroom jobs save {self.terms()} --out {shlex.quote(str(self.out or 'DIR'))}"
+    def save_command(self, ids: Sequence[str] | None = None) -> str:
+        """Return the command that fetches their results, or those of some."""
+        return f"darkroom jobs save {self.terms(ids)} --out {shlex.quote(str(self.out or 'DIR'))}"
 
     def note_left(self) -> None:
         """Say, where the command is left before their end, that they stay, and how to go on."""
         if self.ids:
             what = count_of(len(self.ids), "job")
             note(f"left before the end; {what} stay in the queue, `darkroom jobs watch` follows")
-            note(f"results: `{self.save_command}`")
+            note(f"results: `{self.save_command()}`")
 
     def note_submitted(self) -> None:
         """Print, after --no-wait, how to continue."""
         if self.ids:
             note("submitted; `darkroom jobs watch` follows them, and `darkroom up` works on them")
-            note(f"results: `{self.save_command}`")
+            note(f"results: `{self.save_command()}`")
 
 
 def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None) -> None:
@@ -109,8 +116,12 @@ def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None
             note(f"    `darkroom jobs explain {job_id}`")
     if len(ordered) > MOST_ERRORS:
         note(f"  and {len(ordered) - MOST_ERRORS:,} other errors")
-    ids = [one.job_id for ones in by_reason.values() for one in ones if one.job_id]
-    if ids and submitted is not None:
+    if submitted is None:
+        return
+    with_jobs = [(one.job_id, one.has_result) for ones in by_reason.values() for one in ones if one.job_id]
+    if ids := [job_id for job_id, has_result in with_jobs if has_result]:
+        note(f"fetch them: `{submitted.save_command(ids)}`")
+    if ids := [job_id for job_id, has_result in with_jobs if not has_result]:
         limit = f" --limit {len(ids)}" if len(ids) > MANY else ""
         note(f"try them again: `darkroom jobs retry {submitted.terms(ids)}{limit}`")
 

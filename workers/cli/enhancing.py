@@ -18,7 +18,7 @@ from workers.cli.batches import Failed, Submitted, announce, note_failures
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import console, count_of, duration, note, print_json
-from workers.cli.own_worker import OwnWorker
+from workers.cli.own_worker import STARTS, OwnWorker
 from workers.cli.progress import MANY, follow_jobs
 from workers.cli.results import write_new
 from workers.cli.tables import Column, print_table
@@ -149,7 +149,12 @@ class _Enhancing:
             return
         screen = console(is_error=self._request.is_json)
         progress = await follow_jobs(
-            self._runtime, labels, screen, keeps_table=False, on_look=own_worker.start_if_needed
+            self._runtime,
+            labels,
+            screen,
+            keeps_table=False,
+            on_look=own_worker.start_if_needed,
+            without_worker=STARTS,
         )
         await self._read_rows()
         by_id = {one.job_id: one for one in progress}
@@ -202,13 +207,17 @@ class _Enhancing:
         if self._is_many:
             await self._print_summary(submitted)
         elif submitted is not None and submitted.ids:
-            self._print_each()
+            self._print_each(submitted)
         if submitted is not None and not self._request.is_waiting:
             submitted.note_submitted()
 
     async def _print_summary(self, submitted: Submitted | None) -> None:
         """Print how many came to what, what was paid, and each error once."""
-        failed = [Failed(item.path.name, item.job_id, item.reason) for item in self._items if item.reason is not None]
+        failed = [
+            Failed(item.path.name, item.job_id, item.reason, has_result=_is_completed(item))
+            for item in self._items
+            if item.reason is not None
+        ]
         good = len(self._items) - len(failed)
         took = duration(time.monotonic() - self._began_s)
         verb = "done" if self._request.is_waiting else "submitted"
@@ -222,7 +231,7 @@ class _Enhancing:
         sys.stdout.flush()
         note_failures(failed, submitted)
 
-    def _print_each(self) -> None:
+    def _print_each(self, jobs: Submitted) -> None:
         submitted = [item for item in self._items if item.job_id is not None]
         columns = [
             Column("picture", lambda item: item.path.name),
@@ -239,6 +248,8 @@ class _Enhancing:
                 note(f"darkroom: {item.path}: job {item.job_id}: {item.reason}")
             elif result is not None:
                 sys.stdout.write(f"{item.path.name}: {result}\n")
+        if unsaved := [item.job_id for item in submitted if item.job_id and item.reason and _is_completed(item)]:
+            note(f"fetch them: `{jobs.save_command(unsaved)}`")
 
 
 def read_picture(path: Path, settings: Settings) -> Picture:
@@ -253,6 +264,10 @@ def read_picture(path: Path, settings: Settings) -> Picture:
     except OSError as error:
         raise OperationError(f"it can't be read: {error.strerror}") from error
     return check_picture(path.name, data, settings)
+
+
+def _is_completed(item: _Item) -> bool:
+    return item.row.get("status") == "COMPLETED"
 
 
 def _size(item: _Item) -> str | None:

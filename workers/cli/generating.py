@@ -14,7 +14,7 @@ from workers.cli.enhancing import read_picture
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import console, note, print_json
-from workers.cli.own_worker import OwnWorker
+from workers.cli.own_worker import STARTS, OwnWorker
 from workers.cli.progress import follow_jobs
 from workers.cli.results import write_new
 from workers.operations.errors import OperationError
@@ -86,7 +86,13 @@ async def _follow(request: Request, runtime: Runtime, job_id: str, own_worker: O
     screen = console(is_error=request.is_json)
     labels = {job_id: " ".join(request.prompt.split())[:LABEL_CHARS]}
     await follow_jobs(
-        runtime, labels, screen, keeps_table=False, label_title="prompt", on_look=own_worker.start_if_needed
+        runtime,
+        labels,
+        screen,
+        keeps_table=False,
+        label_title="prompt",
+        on_look=own_worker.start_if_needed,
+        without_worker=STARTS,
     )
 
 

@@ -14,6 +14,9 @@ from workers.process.supervisor import WorkerProcesses
 LOOK_S: Final = 5.0
 """How often to see whether others' workers still live: theirs may be stopped while we wait for them."""
 
+STARTS: Final = "a worker of this command's own is starting"
+"""Why jobs wait that no worker takes yet."""
+
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
 

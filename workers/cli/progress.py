@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +15,7 @@ from rich.text import Text
 from models.queue.progress import JobProgress
 from workers.cli.output import cell, count_of, duration
 from workers.cli.wording import waiting_words
+from workers.operations.waiting import Waiting
 from workers.operations.watching import Look, watch_jobs
 from workers.process.runtime import Runtime
 
@@ -43,6 +45,7 @@ async def follow_jobs(
     keeps_table: bool,
     label_title: str = "picture",
     on_look: Callable[[], Awaitable[None]] | None = None,
+    without_worker: str | None = None,
 ) -> Sequence[JobProgress]:
     """Show jobs until all have ended; return where each ended, in the order given.
 
@@ -53,8 +56,10 @@ async def follow_jobs(
         keeps_table: leave the last table standing; else it makes way for what the caller prints.
         label_title: what the labels are.
         on_look: awaited after each look, at least once a second.
+        without_worker: what is said where no worker lives; None says how to start one.
     """
-    view = _View(labels, screen, label_title, runtime.settings.max_wait_s)
+    words = partial(_reason, max_wait_s=runtime.settings.max_wait_s, without_worker=without_worker)
+    view = _View(labels, screen, label_title, words)
     live = (
         Live(get_renderable=view.render, console=screen, refresh_per_second=REFRESHES_PER_S, transient=not keeps_table)
         if screen.is_terminal
@@ -73,11 +78,13 @@ async def follow_jobs(
 class _View:
     """What is shown; updated by the event loop, rendered by rich's own thread."""
 
-    def __init__(self, labels: Mapping[str, str], screen: Console, label_title: str, max_wait_s: float) -> None:
+    def __init__(
+        self, labels: Mapping[str, str], screen: Console, label_title: str, words: Callable[[Waiting], str]
+    ) -> None:
         self._labels = labels
         self._label_title = label_title
         self._screen = screen
-        self._max_wait_s = max_wait_s
+        self._words = words
         self._look = Look((), {})
         self._looked_s = self._began_s = time.monotonic()
         self._over_at_first: int | None = None
@@ -113,7 +120,7 @@ class _View:
         parts = [one.job_id, self._labels[one.job_id], one.status or "DELETED", _stage(one), duration(one.elapsed_s)]
         reason = one.error if one.is_over or one.is_waiting_for_retry else None
         if wait is not None:
-            reason = waiting_words(wait, self._max_wait_s)
+            reason = self._words(wait)
         self._screen.print(Text("  ".join(part for part in [*parts, reason] if part)), soft_wrap=True)
 
     def render(self) -> RenderableType:
@@ -161,8 +168,15 @@ class _View:
 
     def _reasons(self) -> list[str]:
         """Say why jobs wait, each reason once."""
-        found = dict.fromkeys(waiting_words(wait, self._max_wait_s) for wait in self._look.waits.values())
+        found = dict.fromkeys(map(self._words, self._look.waits.values()))
         return [f"waits: {reason}" for reason in list(found)[:MOST_REASONS]]
+
+
+def _reason(wait: Waiting, *, max_wait_s: float, without_worker: str | None) -> str:
+    """Say why a job waits."""
+    if wait.kind == "no_worker" and without_worker is not None:
+        return without_worker
+    return waiting_words(wait, max_wait_s)
 
 
 _GROUPS: Final = ("done", "failed", "cancelled", "running", "waiting")

@@ -231,6 +231,26 @@ def test_what_is_submitted_is_said_first_and_the_command_that_fetches_results(
         assert len(list((tmp_path / folder).glob("holiday*.jpg"))) == count
 
 
+def test_result_that_is_paid_and_cannot_be_had_is_to_be_fetched_and_not_paid_again(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, tmp_path: Path, database_url: str
+) -> None:
+    user_id = arrange(make_user)
+    arrange(make_worker)
+    out = tmp_path / "results"
+    asked = ("--user", user_id, "--out", str(out))
+
+    with _worked_on(database_url, lambda _: "COMPLETED", tmp_path / "objects", stores=False):
+        few = darkroom("enhance", str(picture), *asked)
+        many = darkroom("enhance", *[str(picture)] * 11, *asked)
+
+    (job_id,) = (line.split()[1] for line in few.out.splitlines() if line.startswith("holiday.jpg  "))
+    assert (few.code, few.err.splitlines()[-1]) == (1, f"fetch them: `darkroom jobs save {job_id} --out {out}`")
+    assert many.err.splitlines()[-1].startswith(
+        f"fetch them: `darkroom jobs save --user {user_id}@example.test --since"
+    )
+    assert "jobs retry" not in few.err + many.err
+
+
 @pytest.mark.parametrize("out", ["{picture}/below", "/proc/nosuch"])
 @pytest.mark.parametrize("words", [("enhance", "{picture}"), ("generate", "a cat"), ("modify", "{picture}", "more")])
 def test_out_that_cannot_be_written_to_is_refused_before_anything_is_paid(
@@ -247,7 +267,7 @@ def test_out_that_cannot_be_written_to_is_refused_before_anything_is_paid(
 
 
 @contextmanager
-def _worked_on(database_url: str, end: Callable[[str], str], objects: Path) -> Iterator[None]:
+def _worked_on(database_url: str, end: Callable[[str], str], objects: Path, *, stores: bool = True) -> Iterator[None]:
     """End each job as `end` says, as soon as it is there, by SQL alone: the engine isn't what is tested here."""
     stopping = threading.Event()
     objects.mkdir(exist_ok=True)
@@ -260,7 +280,8 @@ def _worked_on(database_url: str, end: Callable[[str], str], objects: Path) -> I
                 "SELECT id FROM public.image_enhancement_jobs WHERE status = 'PENDING' ORDER BY \"createdAt\""
             ):
                 key = f"users/x/enhanced/{row['id']}.jpg"
-                await storage.put(key, b"result", "image/jpeg", hashlib.sha256(b"result").hexdigest())
+                if stores:
+                    await storage.put(key, b"result", "image/jpeg", hashlib.sha256(b"result").hexdigest())
                 await connection.execute(
                     "UPDATE public.image_enhancement_jobs SET status = 'PROCESSING' WHERE id = $1", row["id"]
                 )
