@@ -1,6 +1,5 @@
 """What the tests of periodic tasks share: a clock to play with, and a look at the money afterwards."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,9 +8,11 @@ import pytest
 from models.database import Database
 from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
-from tests.builders import money_violations
+from tests.support.promises import damage, promises
 from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks
+
+__all__ = ["damage", "promises"]
 
 
 class PlayedClock:
@@ -43,15 +44,3 @@ def make_clockwork(database: Database, storage: FileStorage, clock: PlayedClock)
         return PeriodicEngine(own_database, storage, settings, periodic_tasks(settings), clock=clock)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-async def promises(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    yield
-    if "damage" not in request.fixturenames:
-        assert await money_violations(database) == []
-
-
-@pytest.fixture
-def damage() -> None:
-    """Ask for this to break promises on purpose."""

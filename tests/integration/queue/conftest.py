@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from models.database import Database
-from tests.builders import money_violations
+from tests.support.promises import damage, promises
+
+__all__ = ["damage", "promises"]
 
 Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 Eventually = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
@@ -45,24 +46,3 @@ def eventually() -> Eventually:
                 await asyncio.sleep(0.02)
 
     return wait
-
-
-@pytest.fixture
-def damage() -> None:
-    """Ask for this to break promises on purpose: what follows a test isn't looked at."""
-
-
-@pytest.fixture(autouse=True)
-async def promises(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """After every test the money is sound, and no finished job is queued."""
-    yield
-    if "damage" in request.fixturenames:
-        return
-    assert await money_violations(database) == []
-    assert (
-        await database.fetch(
-            """SELECT q.job_id, j.status FROM darkroom.job_queue q
-               JOIN darkroom.jobs j ON j.id = q.job_id AND j.type = q.job_type WHERE darkroom.is_terminal(j.status)"""
-        )
-        == []
-    )

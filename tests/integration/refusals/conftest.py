@@ -1,5 +1,6 @@
 """The queue's fixtures, for databases that refuse something."""
 
-from tests.integration.queue.conftest import connect, eventually, foreign, promises
+from tests.integration.queue.conftest import connect, eventually, foreign
+from tests.support.promises import damage, promises
 
-__all__ = ["connect", "eventually", "foreign", "promises"]
+__all__ = ["connect", "damage", "eventually", "foreign", "promises"]
