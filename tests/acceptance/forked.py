@@ -29,7 +29,7 @@ from workers.process.worker import WorkerProcess
 from workers.services.services import Services
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.crash.victim", "tests.acceptance.forked"])
+FORKS.set_forkserver_preload(["tests.support.preloaded"])
 """The one fork server of a test process, whoever starts it; it imports for all."""
 
 

@@ -1,0 +1,30 @@
+"""What the fork server imports and works out once for all of its children.
+
+A process that starts compares the database with what this release makes, and opens its providers. To render the one
+and import the others takes longer than most lives of tests, and gives each of them the same.
+"""
+
+import gc
+
+import anyio._backends._asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from config.postgres_url import parse_postgres_url
+from models.schema.migrations import repeatable, session, tables, triggers
+from pipelines.providers.gemini import provider as gemini
+from pipelines.providers.local import provider as local
+from pipelines.providers.openai import provider as openai
+from pipelines.providers.remote import trusted_roots
+from tests.acceptance import forked
+from tests.crash import victim
+
+__all__ = ["anyio", "forked", "gemini", "local", "openai", "victim"]
+
+for branch in session.BRANCHES:
+    session.branch_revisions(branch)
+tables.parts()
+repeatable.wanted(session.OUR_COST_COLUMN)
+triggers.wanted(session.OUR_COST_COLUMN)
+trusted_roots()
+create_async_engine(parse_postgres_url("postgresql://nobody@127.0.0.1:1/none").sqlalchemy_arguments()[0])
+gc.freeze()  # the garbage collector of a child would write to, and so copy, the memory that they share
