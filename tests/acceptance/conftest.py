@@ -105,6 +105,7 @@ async def fleet(
     database: Database, database_url: str, services: EmbeddedInstance, tmp_path: Path
 ) -> AsyncIterator[Fleet]:
     environment = dict(os.environ)
+    os.environ["DARKROOM_LEARNED_CPU_S"] = "0"  # what networks do is tested where they are
     fleet = Fleet(
         database,
         Services(
