@@ -1,4 +1,4 @@
-.PHONY: demo test lint proof chaos lock realesrgan clean FORCE
+.PHONY: demo test check lint proof chaos lock realesrgan clean FORCE
 .NOTPARALLEL:
 SHELL := /bin/sh
 # 3.11 and no other: the embedded Redis comes as a wheel for it alone.
@@ -17,20 +17,24 @@ READY_DEV := $(VENV)/.ready-dev
 demo: $(READY) ## set everything up and run the main job
 	@$(BIN)/darkroom demo
 
-# Four processes, since many tests wait more than they work; whole files, since tests of one share what is slow to make.
+LINTS := echo "ruff check" && $(BIN)/ruff check . && echo "ruff format --check" && $(BIN)/ruff format --check . \
+	&& echo "mypy" && $(BIN)/mypy --num-workers 2 && echo "lint-imports" && $(BIN)/lint-imports --no-cache
+
+# Six processes, since many tests wait more than they work; whole files, since tests of one share what is slow to make.
 # And compiled modules are kept, whatever the environment says: hundreds of processes would compile them anew.
-test: export PYTHONDONTWRITEBYTECODE :=
+# What ruff, mypy and lint-imports say comes at the end: they work while tests wait.
+test check: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY_DEV) $(READY) ## set everything up and pass the tests
-	@echo "test: ruff check"
-	@$(BIN)/ruff check .
-	@echo "test: ruff format --check"
-	@$(BIN)/ruff format --check .
-	@echo "test: mypy"
-	@$(BIN)/mypy --num-workers 2
-	@echo "test: lint-imports"
-	@$(BIN)/lint-imports --no-cache
-	@echo "test: pytest"
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@echo "test: pytest, and beside it ruff, mypy and lint-imports"
+	@{ $(LINTS); } > $(VENV)/.lints 2>&1 & lints=$$!; \
+		$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+		wait $$lints; lints=$$?; cat $(VENV)/.lints; [ $$tests = 0 ] && [ $$lints = 0 ]
+
+WITHOUT_SERVERS := tests/architecture tests/unit tests/model tests/contract/test_provider_contract.py
+check: $(READY_DEV) $(READY) ## format, lint, types, import contracts and the tests that need no server, in a minute
+	@$(LINTS)
+	@echo "pytest $(WITHOUT_SERVERS)"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(WITHOUT_SERVERS)
 
 lint: $(READY_DEV) $(READY) ## repair what can be repaired, then check
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

@@ -1,6 +1,7 @@
 """What every test may ask for: real services, and a migrated database of its own."""
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -27,8 +28,8 @@ FAST_AND_LOSABLE = {
 }
 TEMPLATE = "darkroom_template"
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name that nobody can guess
-MEMORY_NEEDED = 5 << 30
-"""Bytes that must be free there: each of four processes keeps up to 1 GiB of databases and log."""
+MEMORY_NEEDED = 6 << 30
+"""Bytes that must be free there: each of six processes keeps up to 1 GiB of databases and log."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,9 +40,43 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         return
+    gc.disable()  # nothing of what the collection makes is garbage
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+HERE = Path(__file__).parent
+WITH_PROCESSES = ("acceptance", "chaos", "crash", "locks", "producers")
+"""Folders whose tests start processes, and wait for them more than they compute."""
+
+LONGEST = ("test_chaos", "test_crash_points", "test_demo", "test_gemini", "test_supervision", "test_set_up")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where files are dealt out to several processes, mix those whose tests wait with those whose tests compute.
+
+    Files are dealt out in the order of the collection. Otherwise all processes would wait together at first, and at
+    the end compete for the cores. The longest come first, so that none of them runs alone at the end.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = [file for file in files if file.relative_to(HERE).parts[0] in WITH_PROCESSES]
+    waiting.sort(key=lambda file: LONGEST.index(file.stem) if file.stem in LONGEST else len(LONGEST))
+    computing = [file for file in files if file not in waiting]
+    place = {
+        file: (number / len(kind), kind is computing)
+        for kind in (waiting, computing)
+        for number, file in enumerate(kind)
+    }
+    items.sort(key=lambda item: place[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but never look through what was collected of tests."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
