@@ -119,6 +119,7 @@ def _decode(
         raw_target_px = target_px[::-1] if is_turned else target_px
         scale = (image.size[0] / original_px[0], image.size[1] / original_px[1])
         plain = _plain(image)
+    del image  # where it was converted, its own pixels would be held beside the others
     plain = _cut(plain, raw_box, scale, raw_target_px)
     pixels = _oriented(_srgb(plain), orientation)
     return DecodedImage(pixels, kind, width_px, height_px)
@@ -236,8 +237,7 @@ def _ground(image: Image.Image) -> tuple[int, int, int]:
     """Return what goes underneath transparency: white, or black where nothing could be seen on white."""
     if image.mode not in {"LA", "RGBA"}:
         return WHITE
-    small = image.copy()
-    small.thumbnail((GROUND_PX, GROUND_PX))
+    small = image.reduce(max(1, max(image.size) // GROUND_PX))  # a thumbnail would hold the picture three times
     levels = np.asarray(small.convert("LA"), np.float64)
     light, opacity = levels[..., 0], levels[..., 1]
     is_lost = 255 - light < LEAST_CONTRAST

@@ -21,6 +21,7 @@ from pipelines.imaging.profiles import (
     matrix_profile,
     srgb_to_linear,
 )
+from tests.unit.imaging import imaging_tasks as tasks
 from tests.unit.imaging.imaging_pictures import encoded, photo, png_chunk, png_with, text_bomb
 
 LIMITS = DecodeLimits()
@@ -330,3 +331,22 @@ async def test_progressive_picture_that_lacks_memory_is_not_called_broken():
     async with PixelPool(size=1, memory_bytes=400_000_000) as pool:
         with pytest.raises(BadImageError, match="more memory than the limit"):
             await pool.run(decode, file.getvalue(), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("RGBA", {}), ("LA", {}), ("RGB", {"transparency": (1, 2, 3)}), ("P", {"transparency": bytes(range(200))})],
+)
+async def test_large_picture_with_transparency_is_held_twice_at_most(mode, options):
+    size_px = (4_000, 4_000)
+    picture = Image.new(
+        mode, size_px, {"P": 130, "LA": (100, 128), "RGB": (200, 100, 50)}.get(mode, (200, 100, 50, 99))
+    )
+    data = encoded(picture, "PNG", **options)
+    async with PixelPool(size=1) as pool:
+        started_bytes = await pool.run(tasks.address_space_bytes)
+
+    # 4 bytes a pixel for each of Pillow's copies, and what doesn't grow with the picture
+    memory_bytes = started_bytes + 8 * size_px[0] * size_px[1] + 50_000_000
+    async with PixelPool(size=1, memory_bytes=memory_bytes) as pool:
+        assert await pool.run(tasks.decoded_shape, data, LIMITS) == (4_000, 4_000, 3)

@@ -1,9 +1,17 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench import quality_damage as damage
 from pipelines.imaging.geometry import PixelBox
+from pipelines.imaging.header import DecodeLimits
+from pipelines.imaging.pool import PixelPool
 from pipelines.providers.local.bars import picture_box
+from pipelines.providers.local.provider import CHILD_IMPORTS
+from pipelines.providers.local.work import box_between_bars
+from tests.unit.imaging import imaging_tasks as tasks
 
 
 def photograph(name="coffee.png"):
@@ -67,3 +75,17 @@ def test_the_smallest_pictures_have_no_bars(size):
 
 def test_black_all_over_has_no_bars():
     assert picture_box(np.zeros((200, 300), np.uint8)) is None
+
+
+async def test_bars_of_a_large_picture_are_found_in_little_more_memory_than_its_pixels():
+    picture = np.asarray(Image.linear_gradient("L").resize((4_000, 4_000))).copy()
+    picture[:400] = picture[-400:] = 0
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG")
+    async with PixelPool(size=1, imports=CHILD_IMPORTS) as pool:
+        started_bytes = await pool.run(tasks.address_space_bytes)
+
+    async with PixelPool(size=1, imports=CHILD_IMPORTS, memory_bytes=started_bytes + 9 * picture.size) as pool:
+        box = await pool.run(box_between_bars, file.getvalue(), DecodeLimits())
+
+    assert box == PixelBox(0, 400, 4_000, 3_200)
