@@ -24,7 +24,7 @@ from PIL import Image
 from bench import photographs, quality_sound
 from bench import quality_damage as damage
 from pipelines.analysis import Analysis
-from pipelines.cropping import CropSuggestion, crop_box
+from pipelines.cropping import crop_box
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
 from pipelines.options import AutoCropOptions, PromptOptions
@@ -93,7 +93,7 @@ def enhance(data: bytes, long_side_px: int) -> tuple[damage.Pixels, Analysis, tu
     suggested = analysis.cropping.suggested_crop
     if analysis.cropping.is_cropping_needed and 1 - suggested.area_fraction >= AutoCropOptions().min_crop_ratio:
         height, width = damage.from_bytes(data).shape[:2]
-        box = crop_box(CropSuggestion(suggested.x, suggested.y, suggested.width, suggested.height), width, height)
+        box = crop_box(suggested, width, height)
     result = enhanced(data, box, None, long_side_px, corrections(analysis, PromptOptions()), LIMITS)
     return damage.from_bytes(result.data), analysis, result.treatments
 

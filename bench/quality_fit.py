@@ -5,7 +5,8 @@ used, never what is held out. The committed models had CBSD68, McMaster18 and
 Kodak24 (public test sets of denoising and demosaicking papers) as further
 folders. Needs scikit-learn, which nothing else here does. Writes
 pipelines/providers/local/coefficients.py, and prints how well the scores tell
-on photographs that a fit didn't see. `--reach` writes nothing: it prints how
+on photographs that a fit didn't see. `--surplus` fits one score, on PHOTOGRAPHS alone as it is
+committed. `--reach` writes nothing: it prints how
 much of the damage by light could be found, at which price in sound pictures.
 """
 
@@ -13,6 +14,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,7 @@ class Row:
     is_sound: bool
     photo: int
     exposure: Figures
+    highlights: Figures
     answers: Figures
     cast: tuple[float, float]
     amount: float
@@ -108,7 +111,8 @@ def pictures_of(photo: damage.Pixels, name: str, seed: int) -> Iterator[tuple[st
     yield from ((kind, pixels, done) for kind, pixels, done in damaged(part, rng) if rng.random() < 0.4)
 
 
-def rows_of(numbered: tuple[int, Path | str]) -> list[Row]:
+def rows_of(numbered: tuple[int, Path | str], *, only_light: bool = False) -> list[Row]:
+    """Make and measure the pictures of a photograph, or the drawn ones of a kind."""
     number, path = numbered
     if isinstance(path, str):
         make = getattr(quality_sound, path)
@@ -122,13 +126,13 @@ def rows_of(numbered: tuple[int, Path | str]) -> list[Row]:
     for kind, pixels, done in made:
         seen = damage.through_jpeg(pixels, int(rng.integers(88, 97)), int(rng.choice([0, 0, 2])))
         small = light.small_copy(seen)
-        answers = colour.cast_answers(seen)
+        answers = np.zeros(0) if only_light else colour.cast_answers(seen)
         cast = done if isinstance(done, tuple) else (0.0, 0.0)
         amount = done if isinstance(done, float) else 0.0
-        figures = exposure.exposure_figures(seen, small)
+        figures, highlights = exposure.exposure_figures(seen, small), exposure.highlight_figures(seen)
         coloured = light.small_copy(seen, colour.SIDE_PX)
-        combs = (has_comb(kind, pixels, amount), has_comb(kind, seen, amount))
-        rows.append(Row(kind, done is None, number, figures, answers, cast, amount, coloured, combs))
+        combs = (False, False) if only_light else (has_comb(kind, pixels, amount), has_comb(kind, seen, amount))
+        rows.append(Row(kind, done is None, number, figures, highlights, answers, cast, amount, coloured, combs))
     return rows
 
 
@@ -187,7 +191,7 @@ def report_reach(rows: list[Row]) -> None:
     print(f"| damage | n | proved by a comb, before JPEG | afterwards | found by likeness, at {asked} |")
     print("|" + "---|" * (4 + len(SHARES)))
     for found in CURVES:
-        labels, _, unseen = unseen_scores(figures, rows, found)
+        labels, _, unseen = unseen_scores(with_highlights(rows) if found == "over" else figures, rows, found)
         sound = np.sort(unseen[judged(rows)])[::-1]
         shares = [np.mean(unseen[labels] > sound[int(share * len(sound))]) for share in SHARES]
         proved = np.mean([row.has_comb for row in rows if row.kind == found], axis=0)
@@ -231,8 +235,15 @@ def fit_exposure(rows: list[Row]) -> dict[Score, dict[str, Any]]:
         Score.DARK: detector(figures, rows, "gamma", false_share=0.015),
         Score.GAMMA: estimator(figures[dark], gammas, 10),
         Score.UNDEREXPOSED: detector(figures, rows, "under", false_share=0.01),
-        Score.OVEREXPOSED: detector(figures, rows, "over", false_share=0.008),
-    }
+    } | fit_surplus(rows)
+
+
+def with_highlights(rows: list[Row]) -> Figures:
+    return np.array([np.concatenate([row.exposure, row.highlights]) for row in rows])
+
+
+def fit_surplus(rows: list[Row]) -> dict[Score, dict[str, Any]]:
+    return {Score.OVEREXPOSED: detector(with_highlights(rows), rows, "over", false_share=0.008)}
 
 
 def fit_cast(rows: list[Row]) -> dict[Score, dict[str, Any]]:
@@ -268,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="the photographs, and others to fit on")
     parser.add_argument("--reach", action="store_true", help="print what could be found, and write nothing")
+    parser.add_argument("--surplus", action="store_true", help="fit the score of a surplus of light alone")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     folders: list[Path] = arguments.folders
@@ -275,12 +287,13 @@ def main() -> None:
     paths += list(damage.photographs(folders[1:]))
     paths += [make.__name__ for make in quality_sound.DRAWN]
     with Pool() as pool:
-        rows = [row for made in pool.imap(rows_of, enumerate(paths), 4) for row in made]
+        measured = partial(rows_of, only_light=arguments.surplus)
+        rows = [row for made in pool.imap(measured, enumerate(paths)) for row in made]
     print(f"{len(paths)} photographs, {len(rows)} pictures", flush=True)
     if arguments.reach:
         report_reach(rows)
         return
-    write(kept() | fit_exposure(rows) | fit_cast(rows))
+    write(kept() | (fit_surplus(rows) if arguments.surplus else fit_exposure(rows) | fit_cast(rows)))
 
 
 def write(models: dict[Score, dict[str, Any]]) -> None:

@@ -5,7 +5,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imaging.geometry import STRIP_ROWS
-from pipelines.providers.local.light import LIGHT, from_light, highest_of, in_light, levels_of, lowest_of, mapped
+from pipelines.providers.local.light import (
+    LIGHT,
+    from_light,
+    highest_of,
+    in_light,
+    level_counts,
+    levels_of,
+    lowest_of,
+    mapped,
+)
 from pipelines.providers.local.scores import Score, fitted, verdict
 
 _BANDS = ((8, 30), (30, 70), (70, 130), (130, 190), (190, 240))
@@ -22,6 +31,9 @@ OVER_GAIN = 2.2
 
 _SHOULDER = 0.88
 """Level, 0 to 1, from which an overexposed picture's highlights rise again to white, which stays white."""
+
+_CLIPS_FROM = 253
+"""Level from which a channel counts as clipped where single pixels are looked at."""
 
 _PALE_FROM, _WHITE_FROM = 140, 200
 """Levels of the lowest channel between which a colour counts more and more as nearly white."""
@@ -74,6 +86,42 @@ def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDA
             *_saturations(small, white),
             *_clippings(small),
             *_combs(pixels),
+        ],
+        np.float64,
+    )
+
+
+def highlight_figures(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Describe how a picture ends at white, which tells a surplus of light from what is bright on purpose.
+
+    How much clips in one, two and three channels; what lies beside it: a
+    surplus leaves coloured rims, whose channels clip one after the other; how
+    low the channels are that didn't clip; and how steeply levels are heaped
+    towards the end of the range.
+
+    Args:
+        pixels: the picture, height x width x 3, uint8, sRGB, not resampled: averages don't clip.
+    """
+    clipped = np.count_nonzero(pixels >= _CLIPS_FROM, axis=2)
+    lowest = lowest_of(pixels)
+    white = (clipped == 3).astype(np.uint8)  # noqa: PLR2004 - channels
+    beside = (np.asarray(cv2.dilate(white, np.ones((5, 5), np.uint8))) > 0) & (white == 0)
+    rim = pixels[beside]
+    rims = [-1.0] * 3
+    if rim.size:
+        low, high = rim.min(1).astype(np.float32), rim.max(1).astype(np.float32)
+        rims = [float(low.mean()) / 255, float((high - low).mean()), float((high >= _CLIPS_FROM).mean())]
+    others = [lowest[clipped == count] for count in (1, 2)]
+    counts = level_counts(pixels).sum(0) + 1
+    last, next_to_last = counts[250:].sum(), counts[240:250].sum()
+    return np.array(
+        [
+            *(float((clipped == count).mean()) ** 0.5 for count in (1, 2, 3)),
+            *rims,
+            *(float(np.median(other)) / 255 if other.size > 50 else -1.0 for other in others),  # noqa: PLR2004 - too few
+            np.log(last / next_to_last),
+            np.log(next_to_last / (counts[200:240].sum() / 4)),
+            np.log(counts[254:].sum() / counts[250:254].sum()),
         ],
         np.float64,
     )
@@ -170,9 +218,9 @@ def underexposure(figures: NDArray[np.float64], white: int) -> tuple[float, floa
     return verdict(Score.UNDEREXPOSED).of(figures), min(max(gain, 1.0), MAX_GAIN)
 
 
-def overexposure(figures: NDArray[np.float64]) -> float:
+def overexposure(figures: NDArray[np.float64], highlights: NDArray[np.float64]) -> float:
     """Return how sure it is that a picture was overexposed; above 0 is treated."""
-    return verdict(Score.OVEREXPOSED).of(figures)
+    return verdict(Score.OVEREXPOSED).of(np.concatenate([figures, highlights]))
 
 
 def exposed(pixels: NDArray[np.uint8], gain: float) -> NDArray[np.uint8]:

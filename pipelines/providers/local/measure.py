@@ -188,7 +188,8 @@ def light_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Light:
     dark_sureness, gamma = _darkening(counts, figures, has_colours=has_colours)
     is_witnessed = has_colours and exposure.ends_apart(pixels) < NEUTRAL_WHITE
     under_sureness, light_gain = _underexposure(counts, figures, white, is_witnessed=is_witnessed)
-    over_sureness, over_gain = _overexposure(counts, figures, white, has_colours=has_colours)
+    over = exposure.overexposure(figures, exposure.highlight_figures(pixels))
+    over_sureness, over_gain = _overexposure(counts, over, white, has_colours=has_colours)
     doubt = _small_doubt(small)
     return Light(dark_sureness - doubt, gamma, under_sureness - doubt, light_gain, over_sureness - doubt, over_gain)
 
@@ -253,10 +254,9 @@ def _underexposure(
 
 
 def _overexposure(
-    counts: NDArray[np.float64], figures: NDArray[np.float64], white: int, *, has_colours: bool
+    counts: NDArray[np.float64], sureness: float, white: int, *, has_colours: bool
 ) -> tuple[float, float]:
     """Return how sure it is that a picture got too much light, and how much: a clear comb's, or what is usual."""
-    sureness = exposure.overexposure(figures)
     if white < CLIPPED_WHITE:
         return min(sureness, UNPROVED), exposure.OVER_GAIN
     light, gain = (comb_of(counts, curve, are_alike=not has_colours) for curve in (Curve.LIGHT, Curve.GAIN))
