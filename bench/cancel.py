@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from bench.ground import GENERATIONS, Ground, ground, percentiles, run
 from pipelines.settings import Settings
-from tests.hanging_gemini import HangingGemini
+from tests.support.hanging_gemini import HangingGemini
 from workers.process.supervisor import WorkerProcesses
 
 CANCELS = int(sys.argv[1]) if len(sys.argv) > 1 else 120

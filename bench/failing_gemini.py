@@ -18,8 +18,8 @@ from bench.ground import Ground, ground, run
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from pipelines.storage.backends import open_storage
-from tests.builders import make_generation, make_image, make_job, make_user, money_violations
-from tests.fake_gemini.server import FakeGemini, answered, whole
+from tests.support.builders import make_generation, make_image, make_job, make_user, money_violations
+from tests.support.fake_gemini.server import FakeGemini, answered, whole
 from workers.gate.open_calls import SENT_WITHIN_S
 from workers.process.supervisor import WorkerProcesses
 

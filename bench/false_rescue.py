@@ -39,7 +39,7 @@ FROM public.mcp_generation_jobs j WHERE starts_with(j.id, $1)
 class FaultyWorkers(SlowWorkers):
     """The same, with faults by the words of a prompt."""
 
-    ENTRY_POINT = "tests.faulty_worker:main"
+    ENTRY_POINT = "tests.support.faulty_worker:main"
 
 
 async def submit(place: Ground, name: str, *, blocked: int = 0) -> None:

@@ -56,7 +56,7 @@ class NoopWorkers(WorkerProcesses):
 class SlowWorkers(WorkerProcesses):
     """Worker processes whose provider takes SLOW_S seconds, and writes its calls to the file SLOW_CALLS."""
 
-    ENTRY_POINT = "tests.slow_worker:main"
+    ENTRY_POINT = "tests.support.slow_worker:main"
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from bench.ground import Ground, ground, run
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from pipelines.storage.backends import open_storage
-from tests.builders import balance_of, every_row, job_row, make_image, make_job, make_user, money_violations
-from tests.fake_gemini.server import FakeGemini
-from tests.hostile.corpus import HostileFile, corpus
-from tests.unit.imaging.imaging_pictures import CANARY
+from tests.support.builders import balance_of, every_row, job_row, make_image, make_job, make_user, money_violations
+from tests.support.fake_gemini.server import FakeGemini
+from tests.support.hostile_files import HostileFile, corpus
+from tests.support.imaging_pictures import CANARY
 from workers.process.supervisor import WorkerProcesses
 
 PROCESSES, LANES = 2, 8

@@ -1,7 +1,7 @@
 """Failpoints: named places at which a test may end a process, before and after each commit, call and object write.
 
 In production nothing listens, and passing a failpoint costs one comparison. The
-crash tests (tests/crash) set `on_pass` in a process of their own and end it there
+crash tests (tests/acceptance/test_crash_points.py) set `on_pass` in a process of their own and end it there
 with `os._exit`, so that no clean-up code runs.
 """
 

@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 HERE = Path(__file__).parent
-WITH_PROCESSES = ("acceptance", "chaos", "crash", "locks", "producers")
+WITH_PROCESSES = ("acceptance", "chaos")
 """Folders whose tests start processes, and wait for them more than they compute."""
 
 LONGEST = ("test_chaos", "test_crash_points", "test_demo", "test_gemini", "test_supervision", "test_set_up")

@@ -10,10 +10,18 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import eventually
-from tests.acceptance.forked import ForkedWorkers
-from tests.builders import balance_of, job_row, make_generation, make_image, make_job, make_user, money_violations
-from tests.unit.imaging.imaging_pictures import animated_gif, encoded, jpeg_claiming, oriented, photo, png_bomb
+from tests.support.builders import (
+    balance_of,
+    job_row,
+    make_generation,
+    make_image,
+    make_job,
+    make_user,
+    money_violations,
+)
+from tests.support.fleet import eventually
+from tests.support.forked import ForkedWorkers
+from tests.support.imaging_pictures import animated_gif, encoded, jpeg_claiming, oriented, photo, png_bomb
 from workers.process.supervisor import WorkerProcesses
 from workers.services.postgres import postgres_programs
 

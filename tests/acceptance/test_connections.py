@@ -14,12 +14,12 @@ from config.tiers import PRICES_TOKENS
 from models.connections import DatabaseLostError
 from models.database import Database
 from models.schema.migrate import upgrade
-from tests.acceptance.conftest import Fleet, eventually
-from tests.acceptance.pooler import needs_pgbouncer, pgbouncer
-from tests.acceptance.running import darkroom
 from tests.acceptance.test_faults_inside import ended, events
-from tests.builders import make_generation, make_job
 from tests.conftest import FAST_AND_LOSABLE
+from tests.support.builders import make_generation, make_job
+from tests.support.fleet import Fleet, eventually
+from tests.support.pooler import needs_pgbouncer, pgbouncer
+from tests.support.program import darkroom
 from workers.services.instance import EmbeddedInstance
 from workers.services.services import Services
 

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from pipelines.settings import Settings
-from tests.acceptance.conftest import SlowWorkers, eventually
-from tests.acceptance.forked import PreloadedWorkers
-from tests.builders import balance_of, job_row, make_generation, make_job, make_user, money_violations
-from tests.hanging_gemini import HangingGemini
+from tests.support.builders import balance_of, job_row, make_generation, make_job, make_user, money_violations
+from tests.support.fleet import SlowWorkers, eventually
+from tests.support.forked import PreloadedWorkers
+from tests.support.hanging_gemini import HangingGemini
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 LEASE_S = 3
@@ -25,7 +25,7 @@ AT_WORK_CPU_S = 2.0
 
 
 class FaultyWorkers(SlowWorkers):
-    ENTRY_POINT = "tests.faulty_worker:main"
+    ENTRY_POINT = "tests.support.faulty_worker:main"
 
 
 async def ended(fleet, job, within_s=30):

@@ -8,12 +8,20 @@ import os
 import pytest
 
 from pipelines.settings import Settings
-from tests.acceptance.conftest import eventually
-from tests.acceptance.forked import ForkedWorkers, PreloadedWorkers
-from tests.builders import balance_of, every_row, job_row, make_generation, make_job, make_user, money_violations
-from tests.fake_gemini.server import FakeGemini
-from tests.fake_openai import FakeOpenAI, failure
-from tests.unit.imaging.imaging_pictures import CANARY, telling_jpeg
+from tests.support.builders import (
+    balance_of,
+    every_row,
+    job_row,
+    make_generation,
+    make_job,
+    make_user,
+    money_violations,
+)
+from tests.support.fake_gemini.server import FakeGemini
+from tests.support.fake_openai import FakeOpenAI, failure
+from tests.support.fleet import eventually
+from tests.support.forked import ForkedWorkers, PreloadedWorkers
+from tests.support.imaging_pictures import CANARY, telling_jpeg
 from workers.gate.open_calls import SENT_WITHIN_S
 
 ON_ITS_WAY_S = 2 * SENT_WITHIN_S

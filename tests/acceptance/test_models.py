@@ -5,11 +5,11 @@ import os
 import pytest
 
 from pipelines.settings import Settings
-from tests.acceptance.conftest import eventually
-from tests.acceptance.forked import ForkedWorkers
-from tests.builders import balance_of, job_row, make_job, make_pipeline, money_violations
-from tests.fake_gemini.server import FakeGemini
-from tests.fake_openai import FakeOpenAI
+from tests.support.builders import balance_of, job_row, make_job, make_pipeline, money_violations
+from tests.support.fake_gemini.server import FakeGemini
+from tests.support.fake_openai import FakeOpenAI
+from tests.support.fleet import eventually
+from tests.support.forked import ForkedWorkers
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ import asyncio
 import pytest
 
 from pipelines.settings import Settings
-from tests.acceptance.conftest import SlowWorkers, eventually
-from tests.builders import job_row, make_generation, make_job, money_violations
+from tests.support.builders import job_row, make_generation, make_job, money_violations
+from tests.support.fleet import SlowWorkers, eventually
 from workers.cli.wording import event_words
 from workers.operations.explaining import explain_job
 from workers.process.compose import open_runtime
 
 
 class StagedWorkers(SlowWorkers):
-    ENTRY_POINT = "tests.staged_worker:main"
+    ENTRY_POINT = "tests.support.staged_worker:main"
 
 
 async def make_of_type(fleet, job_type):

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from tests.acceptance.test_gemini import ended, gemini, start, submitted  # noqa: F401 - fixtures
-from tests.builders import balance_of, make_generation, make_user
-from tests.fake_gemini import odd
-from tests.fake_gemini.server import whole
+from tests.support.builders import balance_of, make_generation, make_user
+from tests.support.fake_gemini import odd
+from tests.support.fake_gemini.server import whole
 
 WAIT_S = 4
 

@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from pipelines.keys import encoded_id
-from tests.acceptance.conftest import Fleet, eventually
-from tests.acceptance.forked import ForkedSlowWorkers
-from tests.builders import PRICE, balance_of, job_row, money_violations
-from tests.unit.imaging.imaging_pictures import encoded, photo
+from tests.support.builders import PRICE, balance_of, job_row, money_violations
+from tests.support.fleet import Fleet, eventually
+from tests.support.forked import ForkedSlowWorkers
+from tests.support.imaging_pictures import encoded, photo
 
 IDS = [
     *(

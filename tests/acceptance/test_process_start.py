@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from tests.acceptance.conftest import eventually
-from tests.acceptance.running import darkroom
 from tests.acceptance.test_faults_inside import ended, pixel_children, worker_pids
-from tests.builders import make_job
+from tests.support.builders import make_job
+from tests.support.fleet import eventually
+from tests.support.program import darkroom
 
 PR_SET_CHILD_SUBREAPER = 36
 OURS = """

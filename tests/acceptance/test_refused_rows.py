@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import eventually
-from tests.acceptance.forked import ForkedSlowWorkers
-from tests.builders import balance_of, job_row, make_generation, make_job, make_user, money_violations, queue_row
-from tests.integration.refusals.rules import refuse, run
+from tests.support.builders import (
+    balance_of,
+    job_row,
+    make_generation,
+    make_job,
+    make_user,
+    money_violations,
+    queue_row,
+)
+from tests.support.fleet import eventually
+from tests.support.forked import ForkedSlowWorkers
+from tests.support.rules import refuse, run
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 BIGGEST = 2_147_483_647

@@ -1,9 +1,9 @@
 """DARKROOM_REUSE_RESULTS: the same user's same picture, pipeline, model and tier is bought once."""
 
 from pipelines.settings import Settings
-from tests.acceptance.conftest import eventually
-from tests.acceptance.forked import ForkedSlowWorkers
-from tests.builders import balance_of, job_row, make_image, make_job, make_user
+from tests.support.builders import balance_of, job_row, make_image, make_job, make_user
+from tests.support.fleet import eventually
+from tests.support.forked import ForkedSlowWorkers
 from workers.operations.retrying import RetryTerms, retry_jobs
 from workers.process.compose import open_runtime
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import eventually
-from tests.acceptance.running import darkroom
-from tests.builders import balance_of, make_user
-from tests.integration.periodic.rows import set_last
+from tests.support.builders import balance_of, make_user
+from tests.support.fleet import eventually
+from tests.support.periodic_rows import set_last
+from tests.support.program import darkroom
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
 SEQUENCE_BEHIND = """

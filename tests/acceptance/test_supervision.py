@@ -8,10 +8,10 @@ import signal
 
 import psutil
 
-from tests.acceptance.conftest import eventually
-from tests.acceptance.running import darkroom
 from tests.acceptance.test_faults_inside import worker_pids
-from tests.builders import job_row, make_image, make_job, money_violations
+from tests.support.builders import job_row, make_image, make_job, money_violations
+from tests.support.fleet import eventually
+from tests.support.program import darkroom
 
 AT_MOST_S = 10
 

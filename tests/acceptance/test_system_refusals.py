@@ -1,7 +1,7 @@
 """What the operating system refuses to a stage is that attempt's failure, and PostgreSQL isn't blamed for it."""
 
 from tests.acceptance.test_faults_inside import FaultyWorkers, ended, events
-from tests.builders import balance_of, job_row, make_generation
+from tests.support.builders import balance_of, job_row, make_generation
 
 
 async def test_pixel_child_that_cannot_start_uses_the_attempts_and_names_the_cause(fleet):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from tests.locks.lock import ROOT, RUNS, versions
+from tests.support.locks.lock import ROOT, RUNS, versions
 
 HIDDEN = """
 import sys

@@ -8,9 +8,9 @@ import time
 import psutil
 import redis
 
-from tests.acceptance.conftest import eventually
-from tests.acceptance.forked import ForkedSlowWorkers
-from tests.builders import balance_of, job_row, make_job, make_pipeline, money_violations
+from tests.support.builders import balance_of, job_row, make_job, make_pipeline, money_violations
+from tests.support.fleet import eventually
+from tests.support.forked import ForkedSlowWorkers
 
 
 async def status_of(fleet, job_id):

@@ -1,6 +1,6 @@
 """Job tables that a run is given besides today's two: a module says how an application uses its own.
 
-`python -m tests.chaos --tables tests.third_table.orders`: the module's ADDED is an AddedTables.
+`python -m tests.chaos --tables tests.integration.third_table.orders`: the module's ADDED is an AddedTables.
 """
 
 import importlib

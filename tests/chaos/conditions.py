@@ -8,9 +8,9 @@ import time
 import asyncpg
 
 from config.postgres_url import parse_postgres_url
-from tests.builders import PRICE
 from tests.chaos.book import Submitted
 from tests.chaos.programs import CUT_OFF, Program
+from tests.support.builders import PRICE
 
 ROLE = "application"
 """The role of the application's own programs: rights on its tables, and on the functions that were granted to it."""

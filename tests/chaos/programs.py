@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from tests.builders import PRICE
 from tests.chaos.book import Book, Submitted
+from tests.support.builders import PRICE
 from workers.services.postgres import postgres_programs
 
 GONE = (

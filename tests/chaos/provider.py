@@ -18,8 +18,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.fake_gemini import answers
-from tests.fake_gemini.server import FAULTS, MODELS
+from tests.support.fake_gemini import answers
+from tests.support.fake_gemini.server import FAULTS, MODELS
 
 COLOURS = 16
 THROTTLED_S = 1.0

@@ -13,12 +13,12 @@ from config.postgres_url import parse_postgres_url
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs
 from models.queue.transitions import Checkpoint, Completed, Failed, Retried, record
-from tests.builders import claim_jobs, make_image, make_user, make_worker
 from tests.chaos import evidence
 from tests.chaos.auditor import CHECKS, audit
 from tests.chaos.book import Book, Submitted
 from tests.chaos.programs import PRICE
-from tests.integration.refusals.rules import allow, refuse
+from tests.support.builders import claim_jobs, make_image, make_user, make_worker
+from tests.support.rules import allow, refuse
 
 PICTURE = b"a picture"
 SHA256 = hashlib.sha256(PICTURE).hexdigest()

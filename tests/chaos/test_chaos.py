@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
     *("--seed", "1", "--minutes", "0.3", "--jobs", "150", "--lease-s", "4", "--grace-s", "8", "--fast"),
     *("--hang-s", "5", "--slowest-call-s", "2", "--storage-fault-s", "3", "--drain-s", "90"),
-    *("--supervisors", "2", "--processes", "1", "--kill", "2", "--tables", "tests.third_table.orders"),
+    *("--supervisors", "2", "--processes", "1", "--kill", "2", "--tables", "tests.integration.third_table.orders"),
 )
 
 

@@ -1,3 +1,3 @@
 """Fixtures of contract suites."""
 
-from tests.kept_pixels import kept_children, pixels  # noqa: F401 - fixtures, found by their names
+from tests.support.kept_pixels import kept_children, pixels  # noqa: F401 - fixtures, found by their names

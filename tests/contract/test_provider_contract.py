@@ -39,8 +39,8 @@ from pipelines.settings import Settings, load_settings, variable_name
 from pipelines.settings_table import describe
 from tests.contract.providers import scripted
 from tests.contract.providers.server import FAILURES, server_of
-from tests.scripted_provider import SCRIPTED
-from tests.unit.imaging.imaging_pictures import encoded, photo
+from tests.support.imaging_pictures import encoded, photo
+from tests.support.scripted_provider import SCRIPTED
 from workers.gate.rules import rules_of, stops_of
 from workers.operations.checks.outside import check_providers
 

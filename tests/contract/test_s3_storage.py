@@ -15,7 +15,7 @@ import pytest
 from pipelines.errors import MissingObjectError, StorageUnavailableError
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
-from tests.contract.s3_servers import BUCKET, S3Server, moto_server, rclone_server
+from tests.support.s3_servers import BUCKET, S3Server, moto_server, rclone_server
 
 KEY = "users/u1/originals/i1.jpg"
 DATA = b"a picture" * 1000

@@ -12,7 +12,7 @@ from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, MissingObjectError, StorageUnavailableError
 from pipelines.storage import backends
 from pipelines.storage.storage import ObjectHead, Storage
-from tests.contract.s3_servers import BUCKET, S3Server, moto_server, rclone_server
+from tests.support.s3_servers import BUCKET, S3Server, moto_server, rclone_server
 
 KEY = "users/u1/enhanced/i1/j1-0123456789abcdef.jpg"
 HOUR = timedelta(hours=1)

@@ -15,8 +15,7 @@ from pipelines.providers.gemini import provider as gemini
 from pipelines.providers.local import provider as local
 from pipelines.providers.openai import provider as openai
 from pipelines.providers.remote import trusted_roots
-from tests.acceptance import forked
-from tests.crash import victim
+from tests.support import forked, victim
 
 __all__ = ["anyio", "forked", "gemini", "local", "openai", "victim"]
 

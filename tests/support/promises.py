@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from models.database import Database
-from tests.builders import money_violations
+from tests.support.builders import money_violations
 
 __all__ = ["damage", "promises"]
 

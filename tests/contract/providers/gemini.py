@@ -1,6 +1,6 @@
 """The fake Gemini, as the contract suite asks for it."""
 
-from tests.fake_gemini.server import FakeGemini
+from tests.support.fake_gemini.server import FakeGemini
 
 FAULTS = {
     "throttled": "429",

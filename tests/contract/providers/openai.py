@@ -1,6 +1,6 @@
 """The fake images API, as the contract suite asks for it."""
 
-from tests.fake_openai import FakeOpenAI, failure
+from tests.support.fake_openai import FakeOpenAI, failure
 
 ANSWERS = {
     "throttled": failure(429, "rate_limit_exceeded", headers={"Retry-After": "7"}),

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pipelines.errors import ThrottledError
 from tests.contract.providers.server import FAILURES
-from tests.scripted_provider import ScriptedProvider
+from tests.support.scripted_provider import ScriptedProvider
 
 OPENS = f"{__name__}:open_told"
 told: list[BaseException] = []

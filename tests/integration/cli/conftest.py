@@ -15,7 +15,7 @@ import structlog
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from pipelines.settings import load_settings
-from tests.integration.cli.calling import Arrange, Darkroom, Ran
+from tests.support.calling import Arrange, Darkroom, Ran
 from workers.cli.app import main
 from workers.services.instance import EmbeddedInstance
 from workers.services.services import EMBEDDED_FOLDER

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from models.database import Database
-from tests.builders import balance_of, ledger_of, make_job, make_user, set_status
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import balance_of, ledger_of, make_job, make_user, set_status
+from tests.support.calling import Arrange, Darkroom
 
 BROKEN = "SET LOCAL session_replication_role = replica; "
 

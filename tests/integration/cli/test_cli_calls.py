@@ -7,8 +7,8 @@ import pytest
 from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call, paid_generations
 from models.history.findings import look_for
 from models.queue.claims import Claim
-from tests.builders import claim_jobs, make_claim
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import claim_jobs, make_claim
+from tests.support.calling import Arrange, Darkroom
 
 PLAN = CallPlan("gemini", "generate", may_be_paid=True, model="m", price_usd=Decimal("0.04"), images=1)
 COUNTED = "SELECT scope, name, window_start, used, state - 'counted_at' AS state FROM darkroom.limits ORDER BY 1, 2, 3"

@@ -5,8 +5,8 @@ import signal
 import pytest
 
 from pipelines.settings import load_settings
-from tests.builders import claim_jobs, make_job
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import claim_jobs, make_job
+from tests.support.calling import Arrange, Darkroom
 from workers.operations.draining import Draining
 
 LATER = "UPDATE darkroom.job_queue SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 hour'"

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.builders import claim_jobs, make_job, queue_row
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import claim_jobs, make_job, queue_row
+from tests.support.calling import Arrange, Darkroom
 
 WAITS = """
 UPDATE darkroom.job_queue SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 hour', attempts = 1

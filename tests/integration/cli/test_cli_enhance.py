@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from pipelines.storage.file import FileStorage
-from tests.builders import balance_of, make_user, make_worker, money_violations
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import balance_of, make_user, make_worker, money_violations
+from tests.support.calling import Arrange, Darkroom
 from workers.operations.users import LOCAL_EMAIL, LOCAL_TOKENS
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.calling import Darkroom
+from tests.support.calling import Darkroom
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
 NOT_OURS = re.compile(r"[A-Z]\w+(?:Error|Exception)\b|https?://|\[Errno|sqlalche|Background on|\bConnect call failed")

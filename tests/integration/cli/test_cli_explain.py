@@ -15,8 +15,8 @@ from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_ca
 from models.queue.checkpoints import checkpoint
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import Failed, Retried, Snoozed, record
-from tests.builders import claim_jobs, make_job, make_user, make_worker, set_status
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import claim_jobs, make_job, make_user, make_worker, set_status
+from tests.support.calling import Arrange, Darkroom
 
 
 def explain(darkroom: Darkroom, job_id: str) -> Any:

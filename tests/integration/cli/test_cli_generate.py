@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
-from tests.builders import make_claim, make_user
-from tests.unit.imaging.imaging_pictures import encoded, photo
+from tests.support.builders import make_claim, make_user
+from tests.support.imaging_pictures import encoded, photo
 
 
 def test_generate_keeps_the_aspect_with_the_job(darkroom, arrange):

@@ -11,7 +11,7 @@ from dramatiq.errors import BrokerError
 
 from pipelines.errors import StorageUnavailableError
 from pipelines.settings import Settings
-from tests.integration.cli.calling import Darkroom
+from tests.support.calling import Darkroom
 from workers.process import wake_up
 from workers.process.compose import make_broker, make_storage
 from workers.services.services import Services

@@ -3,8 +3,8 @@
 import pytest
 
 from models.database import Database
-from tests.builders import make_job, make_user
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import make_job, make_user
+from tests.support.calling import Arrange, Darkroom
 
 
 async def jobs_named(database: Database, *ids: str) -> str:

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.builders import make_job
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import make_job
+from tests.support.calling import Arrange, Darkroom
 from workers.cli.catalogue import COMMANDS
 from workers.cli.lazy import Command, Group
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,
@@ -13,7 +13,7 @@ from tests.builders import (
     money_violations,
     set_status,
 )
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.calling import Arrange, Darkroom
 
 
 def test_list_without_jobs_prints_an_empty_array(darkroom: Darkroom) -> None:

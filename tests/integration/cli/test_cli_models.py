@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.settings import Settings
-from tests.builders import make_image, make_job, make_pipeline, make_user, queue_row
-from tests.integration.cli.calling import Arrange, Darkroom
-from tests.unit.imaging.imaging_pictures import encoded, photo
+from tests.support.builders import make_image, make_job, make_pipeline, make_user, queue_row
+from tests.support.calling import Arrange, Darkroom
+from tests.support.imaging_pictures import encoded, photo
 
 UNKNOWN = "gemini-2.5-flash-image"
 KNOWN = "gemini-3-pro-image"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_pipeline, make_user
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import make_pipeline, make_user
+from tests.support.calling import Arrange, Darkroom
 
 REFERENCES = {"referenceImages": [{"r2Key": "users/{owner}/originals/a.jpg"}, {"url": "https://example.test/b.jpg"}]}
 

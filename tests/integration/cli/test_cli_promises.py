@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_worker
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import make_worker
+from tests.support.calling import Arrange, Darkroom
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
 MONEY = '{"visits": {"column": "seen", "days": 1}}'

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.builders import claim_jobs, make_job, queue_row
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import claim_jobs, make_job, queue_row
+from tests.support.calling import Arrange, Darkroom
 
 
 @pytest.mark.parametrize(

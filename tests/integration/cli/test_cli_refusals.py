@@ -6,9 +6,9 @@ import pytest
 
 from models.database import Database
 from models.queue.refusals import claim_jobs
-from tests.builders import balance_of, make_job, make_user, make_worker, queue_row
-from tests.integration.cli.calling import Arrange, Darkroom
-from tests.integration.refusals.rules import refuse, run
+from tests.support.builders import balance_of, make_job, make_user, make_worker, queue_row
+from tests.support.calling import Arrange, Darkroom
+from tests.support.rules import refuse, run
 
 DEADLINES = {"ANALYZING": 60}
 

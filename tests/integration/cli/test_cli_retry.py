@@ -11,7 +11,7 @@ from models.database import Database
 from models.queue.inputs import load_inputs
 from models.queue.transitions import Checkpoint, Failed, Retried, record
 from pipelines.settings import Settings
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,
@@ -22,7 +22,7 @@ from tests.builders import (
     queue_row,
     set_status,
 )
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.calling import Arrange, Darkroom
 from workers.operations.retrying import Retry, RetryTerms, retry_jobs
 from workers.process.compose import open_runtime
 from workers.running.translation import build_job

@@ -7,8 +7,8 @@ import pytest
 
 from models.database import Database
 from pipelines.storage.file import FileStorage
-from tests.builders import make_generation, make_job
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import make_generation, make_job
+from tests.support.calling import Arrange, Darkroom
 
 KEY = "users/x/enhanced/x.jpg"
 GENERATED = """UPDATE public.mcp_generation_jobs SET "outputImageR2Key" = $2, status = $3::text::public."JobStatus"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.builders import make_user
-from tests.integration.cli.calling import Arrange, Darkroom
-from tests.integration.periodic.rows import regeneration_of
+from tests.support.builders import make_user
+from tests.support.calling import Arrange, Darkroom
+from tests.support.periodic_rows import regeneration_of
 
 FIELDS = [
     *("name", "schedule", "time_zone", "missed", "paused", "last_run", "next_run", "last_counts"),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_job
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import make_job
+from tests.support.calling import Arrange, Darkroom
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
 OLDER = """UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - interval '1 min'"""

@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from models.queue.transitions import Snoozed, record
-from tests.builders import make_claim, make_user
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import make_claim, make_user
+from tests.support.calling import Arrange, Darkroom
 from workers.operations.checks import database as database_checks
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from models.database import Database
-from tests.builders import claim_jobs, make_job, make_user, make_worker, set_status
-from tests.fake_gemini.server import FakeGemini
-from tests.integration.cli.calling import Arrange, Darkroom
-from tests.integration.periodic.rows import set_last
+from tests.support.builders import claim_jobs, make_job, make_user, make_worker, set_status
+from tests.support.calling import Arrange, Darkroom
+from tests.support.fake_gemini.server import FakeGemini
+from tests.support.periodic_rows import set_last
 from workers.operations import doctor
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import claim_jobs, make_job, make_worker, set_status
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import claim_jobs, make_job, make_worker, set_status
+from tests.support.calling import Arrange, Darkroom
 
 
 def test_program_alone_shows_what_waits_who_works_and_what_ended(darkroom: Darkroom, arrange: Arrange) -> None:

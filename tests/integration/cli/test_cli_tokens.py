@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.builders import balance_of, ledger_of, make_user, money_violations, set_mode
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import balance_of, ledger_of, make_user, money_violations, set_mode
+from tests.support.calling import Arrange, Darkroom
 from workers.operations.actions import os_user
 
 

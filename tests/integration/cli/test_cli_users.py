@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import balance_of, make_job, make_user, money_violations
-from tests.integration.cli.calling import Arrange, Darkroom
+from tests.support.builders import balance_of, make_job, make_user, money_violations
+from tests.support.calling import Arrange, Darkroom
 
 HASHED = """UPDATE public.users SET "passwordHash" = 'very-secret-hash'"""
 

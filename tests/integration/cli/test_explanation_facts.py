@@ -15,8 +15,8 @@ from models.queue.transitions import Retried, record
 from models.queue.waiting import QueuedJob, UnlabelledEnd
 from models.schema.server import IdleSession
 from pipelines.settings import Settings
-from tests.builders import claim_jobs, make_job, make_user, make_worker, queue_row, set_status
-from tests.integration.cli.calling import Arrange
+from tests.support.builders import claim_jobs, make_job, make_user, make_worker, queue_row, set_status
+from tests.support.calling import Arrange
 from workers.operations.explaining import CallEnd, Explanation, Refused, explain_job
 from workers.operations.pauses import set_paused
 from workers.operations.waiting import ShutProvider, Unqueued, Waiting

@@ -13,8 +13,8 @@ import pytest
 
 from workers.services.instance import EmbeddedInstance
 
-HOLDER = Path(__file__).with_name("holder.py")
 REPOSITORY = Path(__file__).parents[3]
+HOLDER = REPOSITORY / "tests/support/holder.py"
 FAST = {"fsync": "off"}
 
 

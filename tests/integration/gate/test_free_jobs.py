@@ -10,9 +10,9 @@ import pytest
 from models.gate.provider_calls import Admitted, CallPlan, Refused, open_call
 from pipelines.errors import ThrottledError
 from pipelines.settings import Settings
-from tests.builders import make_claim, make_job, make_user
 from tests.integration.gate.test_gate import RULES, attempt, close
 from tests.integration.gate.test_sending import PROMPT, scripted
+from tests.support.builders import make_claim, make_job, make_user
 from workers.gate.gate import Gate
 from workers.gate.refusals import BudgetSpentError
 from workers.running.job import RunningJob
@@ -31,7 +31,7 @@ async def test_exactly_so_many_calls_for_a_users_free_jobs_under_8_processes(dat
     rules = RULES | {"budgets": {"free_user_day_calls": 13}}
     buyers = [
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.integration.gate.buyer", database_url, "6", json.dumps(rules), "answered"),
+            *(sys.executable, "-m", "tests.support.buyer", database_url, "6", json.dumps(rules), "answered"),
             stdout=asyncio.subprocess.PIPE,
         )
         for _ in range(8)

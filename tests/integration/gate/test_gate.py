@@ -12,7 +12,7 @@ from config.gate_terms import FIRST_CONCURRENT
 from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, Refused, close_call, open_call, provider_wait
 from models.queue.rescue import NEVER, rescue_lost_claims
 from models.queue.transitions import Snoozed, record
-from tests.builders import claim_jobs, make_claim, make_job, make_user, waiting_for_locks
+from tests.support.builders import claim_jobs, make_claim, make_job, make_user, waiting_for_locks
 
 RULES = {"first_concurrency": 100, "concurrency": 100, "breaker_failures": 3, "breaker_s": 10}
 
@@ -72,7 +72,7 @@ async def test_exactly_so_many_calls_under_8_processes(database, database_url, l
     ends = "" if "first_concurrency" in limits else "answered"
     buyers = [
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.integration.gate.buyer", database_url, "6", json.dumps(rules), ends),
+            *(sys.executable, "-m", "tests.support.buyer", database_url, "6", json.dumps(rules), ends),
             stdout=asyncio.subprocess.PIPE,
         )
         for _ in range(8)

@@ -16,8 +16,8 @@ from pipelines.errors import (
 from pipelines.job import Prompt
 from pipelines.prompts import ALL_CORRECTIONS
 from pipelines.settings import Settings
-from tests.builders import make_claim
-from tests.scripted_provider import ScriptedProvider
+from tests.support.builders import make_claim
+from tests.support.scripted_provider import ScriptedProvider
 from workers.gate.gate import Gate
 from workers.gate.paid_calls import RepeatedMissError, TooManyPaidCallsError
 from workers.running.job import RunningJob

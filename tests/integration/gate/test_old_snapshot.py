@@ -5,8 +5,8 @@ import json
 import pytest
 
 from models.gate.provider_calls import Admitted
-from tests.builders import claim_jobs, make_claim
 from tests.integration.gate.test_gate import RULES, attempt, close, die
+from tests.support.builders import claim_jobs, make_claim
 
 MANY = 300
 

@@ -14,9 +14,9 @@ from pipelines.prompts import ALL_CORRECTIONS
 from pipelines.providers.provider import EncodedImage
 from pipelines.providers.remote import RemoteCaller
 from pipelines.settings import Settings
-from tests.builders import make_claim
-from tests.fake_gemini.server import FakeGemini
-from tests.scripted_provider import ScriptedProvider, asking_again
+from tests.support.builders import make_claim
+from tests.support.fake_gemini.server import FakeGemini
+from tests.support.scripted_provider import ScriptedProvider, asking_again
 from workers.gate.gate import Gate
 from workers.gate.open_calls import SENT_WITHIN_S
 from workers.gate.paid_calls import TooManyPaidCallsError

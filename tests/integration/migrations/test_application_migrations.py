@@ -9,8 +9,8 @@ from models.database import Database
 from models.schema import migrate
 from models.schema.migrations.adoption import REQUIRED_COLUMNS
 from models.schema.migrations.errors import UnusableSchemaError
-from tests.builders import job_row, make_image, make_job, make_user
-from tests.integration.migrations.altered_columns import columns, rebuild_enum, run_jobs
+from tests.support.altered_columns import columns, rebuild_enum, run_jobs
+from tests.support.builders import job_row, make_image, make_job, make_user
 
 DEPENDENT = """
 WITH theirs AS (

@@ -1,11 +1,9 @@
 """The application's tables as PostgreSQL holds them, fact by fact."""
 
 import asyncio
-import json
 from argparse import Namespace
 from collections import defaultdict
 from io import StringIO
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -19,9 +17,9 @@ from sqlalchemy.pool import NullPool
 
 from models.application.tables import TABLES, metadata
 from models.schema.migrations import session
+from tests.support.foreign_tables import SCHEMA
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
-SCHEMA = json.loads((Path(__file__).parent / "application_schema.json").read_text())
 """What a client of another stack was written against: never derived from our own metadata."""
 
 ACTIONS = {"c": "CASCADE", "n": "SET NULL", "a": "NO ACTION", "r": "RESTRICT", "d": "SET DEFAULT"}

@@ -5,7 +5,7 @@ import pytest
 
 from models.schema import migrate
 from models.schema.migrations.errors import ModeRequiredError, UnusableSchemaError
-from tests.integration.migrations.foreign_tables import foreign_ddl
+from tests.support.foreign_tables import foreign_ddl
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 

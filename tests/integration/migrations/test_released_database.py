@@ -21,7 +21,7 @@ from models.queue.refusals import claim_refused, settle_refused_ends
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import Completed, Failed, record
 from models.schema import migrate
-from tests.builders import claim_jobs, make_worker, money_violations
+from tests.support.builders import claim_jobs, make_worker, money_violations
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql.gz"))

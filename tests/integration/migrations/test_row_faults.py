@@ -5,7 +5,7 @@ import pytest
 from config.tiers import PRICES_TOKENS
 from models.schema.migrate import check, upgrade
 from models.schema.migrations.errors import UnusableSchemaError
-from tests.integration.refusals.rules import run
+from tests.support.rules import run
 
 BALANCES_KEY = "user_token_balances.userId has no unique index"
 

@@ -16,8 +16,8 @@ from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import adopt_jobs
 from models.schema import migrate
 from models.schema.migrations.errors import HiddenRowsError
-from tests.builders import balance_of, claim_jobs, make_image, make_job, make_user, money_violations, set_status
 from tests.integration.migrations.conftest import made, url_of
+from tests.support.builders import balance_of, claim_jobs, make_image, make_job, make_user, money_violations, set_status
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 

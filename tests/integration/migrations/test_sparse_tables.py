@@ -17,7 +17,7 @@ from models.schema.migrate import upgrade
 from models.schema.migrations.adoption import REQUIRED_COLUMNS
 from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
-from tests.integration.migrations.foreign_tables import SCHEMA, foreign_ddl
+from tests.support.foreign_tables import SCHEMA, foreign_ddl
 from workers.operations.schedule import require_allowed_policies
 from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks

@@ -11,8 +11,8 @@ from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.queue.unqueued import AdoptionTerms, adopt_unqueued_jobs, end_unqueued_jobs, take_over
 from models.schema import migrate
-from tests.builders import balance_of, job_row, make_job, make_user, money_violations, queue_row
-from tests.integration.migrations.foreign_tables import foreign_ddl
+from tests.support.builders import balance_of, job_row, make_job, make_user, money_violations, queue_row
+from tests.support.foreign_tables import foreign_ddl
 
 TERMS = AdoptionTerms(max_wait_s=3_600, silence_s=60)
 USER = """

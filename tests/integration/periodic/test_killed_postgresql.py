@@ -13,7 +13,7 @@ from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.schema.migrate import upgrade
 from pipelines.settings import Settings
-from tests.builders import money_violations
+from tests.support.builders import money_violations
 from workers.periodic import engine
 from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks

@@ -17,7 +17,7 @@ from pipelines.keys import enhanced_key, generated_key, input_key, modified_key,
 from pipelines.settings import Settings
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
-from tests.builders import (
+from tests.support.builders import (
     make_artifact,
     make_claim,
     make_generation,
@@ -28,7 +28,7 @@ from tests.builders import (
     new_id,
     set_status,
 )
-from tests.contract.s3_servers import BUCKET, S3Server, moto_server
+from tests.support.s3_servers import BUCKET, S3Server, moto_server
 from workers.objects import recorded_storage
 from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks

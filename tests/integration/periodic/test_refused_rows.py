@@ -6,9 +6,9 @@ import pytest
 import structlog
 
 from models.history.error_logs import FailedAttempt, log_failed_attempts
-from tests.builders import balance_of, make_job, make_user
-from tests.integration.periodic.rows import make_subscription, set_last
-from tests.integration.refusals.rules import STATEMENTS, refuse, run
+from tests.support.builders import balance_of, make_job, make_user
+from tests.support.periodic_rows import make_subscription, set_last
+from tests.support.rules import STATEMENTS, refuse, run
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
 
 START = datetime(2028, 1, 15, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.database import Database
-from tests.builders import ledger_of, make_user, set_mode
-from tests.integration.periodic.rows import (
+from tests.support.builders import ledger_of, make_user, set_mode
+from tests.support.periodic_rows import (
     Drip,
     Monthly,
     earned,

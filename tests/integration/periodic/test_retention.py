@@ -9,8 +9,8 @@ import structlog
 from config.settings import SettingsError
 from models.periodic.retention import ForbiddenPolicyError
 from pipelines.settings import Settings, load_settings
-from tests.builders import claim_jobs, make_image, make_job, make_user, new_id, set_status
-from tests.integration.refusals.rules import refuse, run
+from tests.support.builders import claim_jobs, make_image, make_job, make_user, new_id, set_status
+from tests.support.rules import refuse, run
 from workers.operations.errors import InvalidInputError
 from workers.operations.schedule import require_allowed_policies
 from workers.periodic.registry import periodic_tasks

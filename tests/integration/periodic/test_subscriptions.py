@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.database import Database
-from tests.builders import balance_of, make_user, new_id, set_mode
-from tests.integration.periodic.rows import (
+from tests.support.builders import balance_of, make_user, new_id, set_mode
+from tests.support.periodic_rows import (
     Subscribed,
     earned,
     make_subscription,

@@ -12,8 +12,8 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from models.database import Database
-from tests.builders import make_user, money_violations
-from tests.integration.periodic.rows import set_last
+from tests.support.builders import make_user, money_violations
+from tests.support.periodic_rows import set_last
 from workers.periodic.engine import PeriodicEngine
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
@@ -115,7 +115,7 @@ async def test_killed_processes_lose_and_double_nothing(database, database_url, 
     async def start() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tests.integration.periodic.scheduler_process", database_url, str(tmp_path)),
+            *("-m", "tests.support.scheduler_process", database_url, str(tmp_path)),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tests.builders import make_job, make_user, new_id
+from tests.support.builders import make_job, make_user, new_id
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from models.history.artifacts import find_artifact, find_same, record_artifact
 from models.queue.rescue import rescue_lost_claims
-from tests.builders import claim_jobs, make_artifact, make_claim, make_job, make_user
+from tests.support.builders import claim_jobs, make_artifact, make_claim, make_job, make_user
 
 
 async def record_and_find(database, claim, artifact):

@@ -17,7 +17,16 @@ from models.queue import transitions
 from models.queue.claims import ClaimLostError
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import HELD, Checkpoint, Completed, JobRef, Retried, record, record_without_claim
-from tests.builders import PRICE, claim_jobs, make_claim, make_image, make_job, make_user, new_id, waiting_for_locks
+from tests.support.builders import (
+    PRICE,
+    claim_jobs,
+    make_claim,
+    make_image,
+    make_job,
+    make_user,
+    new_id,
+    waiting_for_locks,
+)
 
 SIGNATURE = "^[0-9a-f]{8}-"
 """Writers sign with their lease token, which the row's workflowRunId names for the claim that holds it."""

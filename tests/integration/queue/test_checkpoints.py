@@ -5,7 +5,7 @@ import pytest
 from models.queue.checkpoints import carry, checkpoint, completed, load_kept, resumable_stages
 from models.queue.claims import FencedError
 from models.queue.transitions import Completed, Released, record
-from tests.builders import claim_jobs, job_row, make_claim, make_job, queue_row
+from tests.support.builders import claim_jobs, job_row, make_claim, make_job, queue_row
 
 BOX = {"x": 1, "y": 2, "w": 3, "h": 4}
 

@@ -9,7 +9,7 @@ from models.queue.claims import ask_for_wake_up, claim, wake_due
 from models.queue.leases import held_tokens
 from models.queue.rescue import adopt_jobs, release_claims
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed, record
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,

@@ -8,7 +8,7 @@ import pytest
 
 from models.queue.refusals import claim_jobs
 from models.queue.rescue import end_overdue_jobs
-from tests.builders import job_row, make_job, make_worker, queue_row
+from tests.support.builders import job_row, make_job, make_worker, queue_row
 
 DEADLINES = {"ANALYZING": 60, "GENERATING": 60}
 QUEUED_S = 0.4

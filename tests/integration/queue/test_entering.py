@@ -6,7 +6,7 @@ import io
 import asyncpg
 import pytest
 
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     job_row,
     ledger_of,

@@ -16,10 +16,18 @@ from pipelines.errors import (
     ProviderUnavailableError,
     ThrottledError,
 )
-from tests.builders import balance_of, claim_jobs, job_row, make_claim, make_generation, queue_row, waiting_for_locks
-from tests.running import make_runner
-from tests.scripted_provider import ScriptedProvider
-from tests.ungated import Ungated
+from tests.support.builders import (
+    balance_of,
+    claim_jobs,
+    job_row,
+    make_claim,
+    make_generation,
+    queue_row,
+    waiting_for_locks,
+)
+from tests.support.running import make_runner
+from tests.support.scripted_provider import ScriptedProvider
+from tests.support.ungated import Ungated
 from workers.running.job import Ending, RunningJob
 
 SECRET = "a-secret-of-twenty-chars"

@@ -24,7 +24,7 @@ from models.queue.transitions import (
     transition_statement,
     transition_values,
 )
-from tests.builders import (
+from tests.support.builders import (
     all_rows,
     claim_jobs,
     job_row,

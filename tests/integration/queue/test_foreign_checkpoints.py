@@ -13,7 +13,7 @@ from models.queue.resuming import begin_at
 from pipelines.errors import InvalidOptionsError, MissingObjectError
 from pipelines.job import Crop
 from pipelines.resumption import resume
-from tests.builders import (
+from tests.support.builders import (
     claim_jobs,
     job_row,
     make_artifact,

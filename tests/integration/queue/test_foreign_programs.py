@@ -5,7 +5,7 @@ import pytest
 
 from models.queue.rescue import adopt_jobs
 from models.schema.migrations.installation import TRIGGERS
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,

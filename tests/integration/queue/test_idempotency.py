@@ -7,7 +7,7 @@ import pytest
 
 from models.queue.submission import Generation
 from pipelines.settings import Settings
-from tests.builders import balance_of, make_image, make_pipeline, make_user, queue_row, set_status
+from tests.support.builders import balance_of, make_image, make_pipeline, make_user, queue_row, set_status
 from workers.operations.errors import InvalidInputError
 from workers.process.compose import open_runtime
 from workers.services.services import Services

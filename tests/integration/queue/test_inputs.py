@@ -10,7 +10,7 @@ from pipelines import keys
 from pipelines.addresses import is_loopback, is_public
 from pipelines.errors import StageError
 from pipelines.fetching import checked_url
-from tests.builders import balance_of, make_image, make_pipeline, make_user
+from tests.support.builders import balance_of, make_image, make_pipeline, make_user
 
 IDS = (
     *("u", "cm3xyz", "auth0|5f7c", "a/b", "a=b", "a=7Cb", "", ".", "..", "...", "....", ".x", "x.", "a..b", "a...b"),

@@ -12,7 +12,7 @@ import pytest
 from models.queue.claims import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from pipelines.settings import Settings
-from tests.builders import claim_jobs, make_image, make_user, make_worker, money_violations, new_id
+from tests.support.builders import claim_jobs, make_image, make_user, make_worker, money_violations, new_id
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.claim_loop import ClaimLoop

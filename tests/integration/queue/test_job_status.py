@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from tests.builders import make_generation, make_job, make_user, new_id, set_status
+from tests.support.builders import make_generation, make_job, make_user, new_id, set_status
 
 ASK = "SELECT * FROM darkroom.job_status($1)"
 

@@ -8,7 +8,7 @@ import pytest
 from config.masking import SecretMask
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import Completed
-from tests.builders import balance_of, job_row, make_claim, queue_row
+from tests.support.builders import balance_of, job_row, make_claim, queue_row
 from workers.running import record
 from workers.running.job import Ending, RunningJob
 from workers.running.outcomes import Outcome

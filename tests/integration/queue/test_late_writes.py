@@ -7,10 +7,10 @@ import pytest
 from models.queue.claims import ClaimLostError
 from models.queue.transitions import Checkpoint, Completed, Failed, log_fenced, record
 from pipelines.errors import BadImageError
-from tests.builders import claim_jobs, job_row, make_claim, make_generation, set_status
-from tests.running import make_runner
-from tests.scripted_provider import ScriptedProvider
-from tests.ungated import Ungated
+from tests.support.builders import claim_jobs, job_row, make_claim, make_generation, set_status
+from tests.support.running import make_runner
+from tests.support.scripted_provider import ScriptedProvider
+from tests.support.ungated import Ungated
 from workers.running.job import RunningJob
 
 

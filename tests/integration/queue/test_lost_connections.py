@@ -11,8 +11,8 @@ from config.postgres_url import parse_postgres_url
 from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
 from models.queue.refusal import is_of_a_row
-from tests.builders import make_user
-from tests.integration.refusals.rules import STATES
+from tests.support.builders import make_user
+from tests.support.rules import STATES
 
 
 def failing(error):

@@ -17,7 +17,7 @@ from pipelines.providers.prices import PriceTable
 from pipelines.providers.registry import PROVIDERS
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
-from tests.builders import balance_of, make_image, make_job, make_pipeline, make_user
+from tests.support.builders import balance_of, make_image, make_job, make_pipeline, make_user
 
 SETTINGS = (
     {"provider": "local"},

@@ -12,7 +12,9 @@ from models.queue.claims import ClaimLostError, wake_due
 from models.queue.leases import renew_lease
 from models.queue.rescue import end_overdue_jobs, release_claims, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Completed, Failed, Released, Retried, Snoozed, record
-from tests.builders import (
+from tests.model.machine import Machine, name
+from tests.model.state import ANALYZING, DEAD, DELETED, GENERATING, KEPT, NEW, NOBODY
+from tests.support.builders import (
     claim_jobs,
     make_artifact,
     make_image,
@@ -22,9 +24,7 @@ from tests.builders import (
     money_violations,
     set_status,
 )
-from tests.integration.periodic.rows import move_tokens
-from tests.model.machine import Machine, name
-from tests.model.state import ANALYZING, DEAD, DELETED, GENERATING, KEPT, NEW, NOBODY
+from tests.support.periodic_rows import move_tokens
 
 PRICE = 2
 """What the model's one token is here."""

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from models.queue.transitions import Completed, Failed, Retried, record
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     job_row,
     ledger_of,

@@ -14,8 +14,8 @@ from models.queue.claims import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from models.schema.migrate import upgrade
 from pipelines.settings import Settings
-from tests.builders import claim_jobs, job_row, make_job, set_status
 from tests.conftest import FAST_AND_LOSABLE
+from tests.support.builders import claim_jobs, job_row, make_job, set_status
 from workers.operations.checks.notifications import check_notify_queue
 from workers.process.runtime import Runtime
 from workers.process.scheduler_loops import Scheduler

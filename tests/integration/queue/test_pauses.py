@@ -11,7 +11,7 @@ from models.queue.pause_records import remember_pause
 from models.queue.pauses import hold_paused
 from models.queue.rescue import end_overdue_jobs
 from models.queue.transitions import Retried, record
-from tests.builders import (
+from tests.support.builders import (
     claim_jobs,
     job_row,
     make_claim,

@@ -11,7 +11,7 @@ from models.queue.claims import ClaimLostError
 from models.queue.inputs import load_inputs, record_pipeline
 from models.schema.migrate import upgrade
 from pipelines.errors import ProviderUnavailableError
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,
@@ -24,9 +24,9 @@ from tests.builders import (
     new_id,
     set_status,
 )
-from tests.running import make_runner
-from tests.scripted_provider import ScriptedProvider
-from tests.ungated import Ungated
+from tests.support.running import make_runner
+from tests.support.scripted_provider import ScriptedProvider
+from tests.support.ungated import Ungated
 from workers.running.job import RunningJob
 
 LINK = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, pipeline_token => $5)"

@@ -19,7 +19,7 @@ from models.queue.transitions import (
     transition_statement,
     transition_values,
 )
-from tests.builders import claim_jobs, make_image, make_user, make_worker
+from tests.support.builders import claim_jobs, make_image, make_user, make_worker
 
 QUEUED = 5_000
 ROWS = """

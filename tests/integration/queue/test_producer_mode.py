@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from models.queue.transitions import Completed, Failed, record
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     job_row,
     ledger_of,

@@ -12,7 +12,7 @@ from models.job_tables.registry import table_of
 from models.queue.claims import ClaimLostError, wake_due
 from models.queue.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Completed, Failed, Released, Retried, Snoozed, record
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from models.queue.claims import claim
 from models.queue.leases import sign_off
 from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
-from tests.builders import balance_of, job_row, make_job, make_user, make_worker
+from tests.support.builders import balance_of, job_row, make_job, make_user, make_worker
 
 DEADLINES = {"ANALYZING": 60}
 REFUSE = """

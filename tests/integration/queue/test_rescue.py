@@ -8,7 +8,7 @@ import pytest
 from models.queue.leases import forget_dead_workers, renew_lease, sign_off
 from models.queue.rescue import DEADLINE_GRACE_S, end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Retried, record
-from tests.builders import (
+from tests.support.builders import (
     all_rows,
     balance_of,
     claim_jobs,

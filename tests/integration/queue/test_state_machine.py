@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from models.job_state import LABEL_CHANGES, TERMINAL, TRANSITIONS, JobStatus
-from tests.builders import (
+from tests.support.builders import (
     all_rows,
     job_row,
     make_generation,

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pipelines.settings import Settings
-from tests.builders import make_image, make_job, make_user, make_worker
+from tests.support.builders import make_image, make_job, make_user, make_worker
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.claim_loop import ClaimLoop

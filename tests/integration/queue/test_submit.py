@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     job_row,
     make_api_key,

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from config.job_terms import MAX_PROMPT_CHARS, MAX_URL_CHARS
-from tests.builders import balance_of, make_api_key, make_user, queue_row
+from tests.support.builders import balance_of, make_api_key, make_user, queue_row
 
 GENERATE = """
 SELECT darkroom.submit_generation($1, type => $2, tier => $3, prompt => $4, input_key => $5, input_url => $6,

@@ -10,7 +10,7 @@ from models.gate.provider_calls import CallPlan, open_call
 from models.history.objects import record_object
 from models.job_tables.registry import JOB_TABLES, table_of
 from models.periodic.orphans import object_page
-from tests.builders import all_rows, balance_of, make_claim, make_generation, make_job, make_user, queue_row
+from tests.support.builders import all_rows, balance_of, make_claim, make_generation, make_job, make_user, queue_row
 
 LATER = timedelta(minutes=1)
 

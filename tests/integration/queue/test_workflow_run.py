@@ -3,7 +3,7 @@
 import pytest
 
 from models.queue.transitions import Released, record
-from tests.builders import claim_jobs, make_job
+from tests.support.builders import claim_jobs, make_job
 
 
 async def run_id(database, job):

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from models.money.ledger import add_tokens
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     job_row,
     ledger_of,
@@ -18,8 +18,8 @@ from tests.builders import (
     queue_row,
     set_status,
 )
-from tests.integration.periodic.rows import make_subscription, set_last
-from tests.integration.refusals.rules import run
+from tests.support.periodic_rows import make_subscription, set_last
+from tests.support.rules import run
 
 LEDGER, BALANCES = "token_transactions", "user_token_balances"
 

@@ -8,7 +8,7 @@ import pytest
 from models.queue.rescue import adopt_jobs, end_overdue_jobs
 from models.queue.transitions import Completed, record
 from models.queue.unqueued import AdoptionTerms, adopt_unqueued_jobs, end_unqueued_jobs, take_over
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,
@@ -21,7 +21,7 @@ from tests.builders import (
     queue_row,
     set_mode,
 )
-from tests.integration.refusals.rules import STATEMENTS, refuse
+from tests.support.rules import STATEMENTS, refuse
 
 TERMS = AdoptionTerms(max_wait_s=3_600, silence_s=60)
 TABLES = ("image_enhancement_jobs", "mcp_generation_jobs")

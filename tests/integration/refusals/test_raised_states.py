@@ -17,7 +17,7 @@ from models.queue.unqueued import AdoptionTerms, adopt_unqueued_jobs, end_unqueu
 from models.queue.writing import write
 from pipelines.errors import BadImageError
 from pipelines.settings import Settings
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,
@@ -28,8 +28,8 @@ from tests.builders import (
     money_violations,
     queue_row,
 )
-from tests.integration.refusals.rules import STATES, raise_states, run
-from tests.running import make_stages
+from tests.support.rules import STATES, raise_states, run
+from tests.support.running import make_stages
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running import record as recording

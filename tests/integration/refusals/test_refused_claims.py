@@ -13,7 +13,7 @@ from models.queue.claims import wake_due
 from models.queue.refusal import is_of_a_row
 from models.queue.refusals import claim_jobs, claim_refused
 from models.queue.rescue import adopt_jobs, end_overdue_jobs, end_refused_jobs
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     job_row,
     make_generation,
@@ -23,7 +23,7 @@ from tests.builders import (
     queue_row,
     set_status,
 )
-from tests.integration.refusals.rules import STATEMENTS, STATES, allow, raise_states, refuse, run
+from tests.support.rules import STATEMENTS, STATES, allow, raise_states, refuse, run
 
 DEADLINES = {"ANALYZING": 60, "GENERATING": 60}
 

@@ -11,7 +11,7 @@ from models.queue.leases import sign_off
 from models.queue.refusals import settle_refused, settle_refused_ends
 from models.queue.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Failed, Released, Retried, record
-from tests.builders import (
+from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,
@@ -26,7 +26,7 @@ from tests.builders import (
     set_mode,
     set_status,
 )
-from tests.integration.refusals.rules import STATEMENTS, allow, refuse, run
+from tests.support.rules import STATEMENTS, allow, refuse, run
 
 MOST = 2_147_483_647
 

@@ -1,0 +1,298 @@
+"""A process may die before and after each commit, call and object write: what is left is always taken to its end.
+
+The names are enumerated by a first, undisturbed run of each path. Then one
+process for each of them dies there, and another carries on.
+"""
+
+import asyncio
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from models.database import Database
+from pipelines.storage.backends import open_storage
+from tests.support import victim
+from tests.support.builders import (
+    balance_of,
+    claim_jobs,
+    make_image,
+    make_job,
+    make_pipeline,
+    make_user,
+    money_violations,
+    new_id,
+)
+from tests.support.forked import FORKS
+from workers.services.instance import EmbeddedInstance
+
+PERIODIC = {"claim", "wake", "arm_bells", "renew_lease", "adopt", "forget_workers"}
+"""Passed as often as time allows: dying there once is enough."""
+
+BALANCE = 100
+PRICE = 2
+
+UNDISTURBED: dict[str, list[str]] = {}
+"""What each scenario's path passes, by its name."""
+
+
+class House:
+    """One test's database, storage and provider, and the processes that live and die on them."""
+
+    def __init__(self, database: Database, database_url: str, services: EmbeddedInstance, folder: Path) -> None:
+        self.database = database
+        self.storage = open_storage((folder / "objects").as_uri())
+        self.folder = folder
+        self.picture = folder / "picture.jpg"
+        data = io.BytesIO()
+        Image.effect_noise((96, 64), 40).convert("RGB").save(data, "JPEG")
+        self.picture.write_bytes(data.getvalue())
+        self.calls = folder / "calls"
+        self.calls.touch()
+        self._environment = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": services.redis_url,
+            "STORAGE_URL": (folder / "objects").as_uri(),
+            "PROVIDER": "local",
+            "LOG_LEVEL": "error",
+            "DARKROOM_POLL_S": "0.1",
+            "SLOW_CALLS": str(self.calls),
+            "CRASH_PICTURE": str(self.picture),
+        }
+
+    async def user(self) -> str:
+        return await make_user(self.database, balance=BALANCE)
+
+    async def job(self) -> str:
+        """Submit a job whose picture is stored."""
+        user = await self.user()
+        image = await make_image(self.database, user)
+        data = self.picture.read_bytes()
+        key = f"users/{user}/originals/{image}.jpg"
+        await self.storage.put(key, data, "image/jpeg", hashlib.sha256(data).hexdigest())
+        return await make_job(self.database, user_id=user, image_id=image)
+
+    async def job_of_an_album(self) -> str:
+        """Submit a job that takes its pipeline from the album of its picture."""
+        job_id = await self.job()
+        row = await self.database.fetchrow(
+            'SELECT j."imageId", j."userId" FROM public.image_enhancement_jobs j WHERE j.id = $1', job_id
+        )
+        album_id, pipeline_id = new_id("a"), await make_pipeline(self.database, row["userId"])
+        await self.database.fetch(
+            """INSERT INTO public.albums (id, "userId", name, "pipelineId", "updatedAt")
+               VALUES ($1, $2, 'album', $3, darkroom.utc_now())""",
+            *(album_id, row["userId"], pipeline_id),
+        )
+        await self.database.fetch(
+            'INSERT INTO public.album_images (id, "albumId", "imageId") VALUES ($1, $1, $2)', album_id, row["imageId"]
+        )
+        return job_id
+
+    async def live(self, scenario: "Scenario", job_id: str, die_at: tuple[str, int] | None = None) -> list[str] | None:
+        """Let a process take a scenario's path; return what it passed, or None if it died on the way as told."""
+        return await self._process(scenario.path, job_id, scenario, die_at)
+
+    async def undisturbed(self, name: str) -> list[str]:
+        """Return what a process passes that takes a scenario's path and doesn't die; one does so for all tests."""
+        if name not in UNDISTURBED:
+            scenario = SCENARIOS[name]
+            self.calls.write_text("")
+            UNDISTURBED[name] = await self.live(scenario, await scenario.prepare(self)) or []
+            await self.carry_on(scenario)
+        return UNDISTURBED[name]
+
+    async def carry_on(self, scenario: "Scenario") -> None:
+        """Let another process finish what is there, once the dead one's supervisor has noticed."""
+        await self.database.fetch("DELETE FROM darkroom.workers")
+        await self._process("work", "", replace(scenario, slow_s=0), None)
+
+    async def _process(self, path, job_id, scenario, die_at) -> list[str] | None:
+        passed = self.folder / "passed"
+        process = FORKS.Process(
+            target=victim.live,
+            args=(path, job_id, self._environment | {"SLOW_S": str(scenario.slow_s), "CRASH_SCRIPT": scenario.script}),
+            kwargs={"die_at": die_at, "passed": str(passed)},
+        )
+        process.start()
+        await asyncio.to_thread(process.join, 80)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+        assert code in ({victim.DIED, 0} if die_at else {0}), f"{path} dying at {die_at} ended with {code}"
+        return json.loads(passed.read_text()) if code == 0 else None
+
+
+@pytest.fixture
+async def house(database, database_url, services, tmp_path):
+    return House(database, database_url, services, tmp_path)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A path, what it finds, and how its job may end.
+
+    `about` names the steps in which it differs from the others; None means all of its steps. `is_bought` says
+    whether a picture is made of it.
+    """
+
+    path: str
+    prepare: Callable[[House], Awaitable[str]]
+    ends: frozenset[str]
+    about: frozenset[str] | None = None
+    script: str = "ok"
+    slow_s: float = 0
+    is_bought: bool = True
+
+
+def steps(names: str) -> frozenset[str]:
+    """Return a set of names."""
+    return frozenset(names.split())
+
+
+def held_by_the_dead(kills: int = 0) -> Callable[[House], Awaitable[str]]:
+    """Prepare a job whose worker is gone, after so many that died at the same stage before."""
+
+    async def prepare(house: House) -> str:
+        job_id = await house.job()
+        await claim_jobs(house.database)
+        await house.database.fetch("DELETE FROM darkroom.workers")
+        for _ in range(kills):
+            await house.database.fetch(
+                """INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage)
+                   VALUES ('enhance', $1, 'rescued', 'ANALYZING')""",
+                job_id,
+            )
+        return job_id
+
+    return prepare
+
+
+COMPLETED, REFUNDED = frozenset({"COMPLETED"}), frozenset({"REFUNDED"})
+SCENARIOS = {
+    "run": Scenario("work", House.job, COMPLETED),
+    "album": Scenario("work", House.job_of_an_album, COMPLETED, steps("record_pipeline")),
+    "retry": Scenario("work", House.job, COMPLETED, steps("log_error record_retried"), "unavailable ok"),
+    "snooze": Scenario("work", House.job, COMPLETED, steps("record_snoozed"), "throttled ok"),
+    "refuse": Scenario(
+        "work", House.job, REFUNDED, steps("close_call log_error record_failed"), "refused", is_bought=False
+    ),
+    "shut down": Scenario(
+        "work_and_be_told_to_stop", House.job, COMPLETED, steps("record_released sign_off"), slow_s=3
+    ),
+    "rescue": Scenario("work", held_by_the_dead(), COMPLETED, steps("rescue log_error")),
+    "quarantine": Scenario("work", held_by_the_dead(kills=1), REFUNDED, steps("rescue log_error"), is_bought=False),
+    "overdue": Scenario("end_overdue", House.job, COMPLETED | REFUNDED),
+    "cancel": Scenario("cancel", House.job, COMPLETED | {"CANCELLED"}),
+    "submit": Scenario("submit", House.user, COMPLETED),
+}
+
+
+def places(passed: list[str], about: frozenset[str] | None) -> list[tuple[str, int]]:
+    """Return each place that a path passes, and the how-many-th time it is passed."""
+    counts = Counter(passed)
+    return [
+        (place, number)
+        for place in dict.fromkeys(passed)
+        if about is None or place.split()[1] in about
+        for number in range(1, (1 if place.split()[1] in PERIODIC else counts[place]) + 1)
+    ]
+
+
+PARTS = {"run": 4}
+"""Scenarios whose places are shared out over so many tests, because one of them alone would keep a process for long."""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("name", "part"), [(name, part) for name in SCENARIOS for part in range(PARTS.get(name, 1))])
+async def test_what_dies_anywhere_is_taken_to_its_end(house, name, part):
+    scenario = SCENARIOS[name]
+    passed = await house.undisturbed(name)
+    assert passed
+    deaths = []
+    mine = set(sorted(set(passed))[part :: PARTS.get(name, 1)])
+
+    for place in places([one for one in passed if one in mine], scenario.about):
+        house.calls.write_text("")
+        subject = await scenario.prepare(house)
+        if await house.live(scenario, subject, place) is None:
+            deaths.append(place[0])
+        if scenario.path == "submit":  # whoever asked asks again, with the same key
+            await house.live(scenario, subject)
+        await house.carry_on(scenario)
+
+        await check(house, scenario, subject, place)
+    # chance decides how often a claim loop looks; every other step was died at, before and after
+    asked = {one for one in mine if scenario.about is None or one.split()[1] in scenario.about}
+    assert {one for one in asked if one.split()[1] not in PERIODIC} <= set(deaths)
+
+
+async def check(house, scenario, subject, place):
+    """Look at the promises, at every row of this database and the objects behind them."""
+    where = f"died at {place}"
+    assert await money_violations(house.database) == [], where
+    assert await house.database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0, where
+    (job,) = await house.database.fetch(
+        "SELECT j.*, a.sha256 FROM public.image_enhancement_jobs j LEFT JOIN darkroom.artifacts a ON a.job_id = j.id "
+        'WHERE j.id = $1 OR j."userId" = $1',
+        subject,
+    )
+    assert job["status"] in scenario.ends, f"{where}: {job['status']} {job['errorMessage']}"
+    spent = PRICE if job["status"] == "COMPLETED" else 0
+    assert await balance_of(house.database, job["userId"]) == BALANCE - spent, where
+    if job["status"] == "COMPLETED":
+        head = await house.storage.head(job["enhancedR2Key"])
+        assert (head.size_bytes, head.sha256) == (job["enhancedSizeBytes"], job["sha256"]), where
+    finished = await house.database.fetch(
+        "SELECT stage FROM darkroom.stage_runs WHERE job_id = $1 AND event = 'finished'", job["id"]
+    )
+    assert max(Counter(row["stage"] for row in finished).values(), default=0) <= 1, where
+    bought = house.calls.read_text().split().count("generated")
+    assert bought <= most_bought(scenario, place), f"{where}: {bought} pictures"
+
+
+BOUGHT_AND_UNRECORDED = (
+    *("after call_generate", "before close_call", "after close_call", "before record_object", "after record_object"),
+    *("before put_object", "after put_object", "before record_artifact"),
+)
+"""A crash between an answer and its record loses that one picture."""
+
+
+def most_bought(scenario, place):
+    """Return how many pictures may have been made: one, and one more where the first was lost on the way."""
+    may_be_lost = place[0] in BOUGHT_AND_UNRECORDED or place[0].split()[1] in PERIODIC
+    return scenario.is_bought + (scenario.is_bought and may_be_lost)
+
+
+async def test_every_commit_of_these_paths_has_been_died_at(house):
+    """A new commit in the paths of run, submit, rescue, cancel and refund must be found by the scenarios."""
+    root = Path(victim.__file__).parents[2]
+    folders = ("models", "workers/gate", "workers/process", "workers/running")
+    sources = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    sources += [*(root / "workers").glob("*.py"), root / "workers/operations/jobs.py"]
+    names = {
+        found
+        for path in sources
+        for found in re.findall(r'(?:commit\(|commit_patiently\(|_write\()\s*(?:[\w.]+,\s*)?"(\w+)"', path.read_text())
+    }
+    passed: set[str] = set()
+    for name in SCENARIOS:
+        passed |= {one.split()[1] for one in await house.undisturbed(name)}
+
+    assert names - passed - ELSEWHERE == set()
+
+
+ELSEWHERE = {
+    *("log_fenced", "count_use", "release_unknown", "delete_picture", "forget_object", "retry_job", "adopt"),
+    *("claim_one", "set_aside", "end_refused", "end_refused_job", "settle_refused"),
+    *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong", "forget_workers"),
+}
+"""Passed on no path of these jobs: a pipeline's count, claims that nobody knows, an upload taken back, adoption, what
+the database refuses or another program holds, and what only schedulers do."""

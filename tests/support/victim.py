@@ -1,0 +1,173 @@
+"""What a process does that is to die: one path through Darkroom, with its failpoints listened to.
+
+Forked from a server that has imported everything, so that hundreds of deaths
+take seconds. Reads go through a read-only transaction here: a write that
+isn't named fails, and so would its test.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from config import failpoints
+from config.log import configure_logging
+from models.database import Database
+from models.queue.rescue import end_overdue_jobs
+from models.queue.submission import Enhancement
+from pipelines.errors import PolicyRefusedError, ProviderUnavailableError, ThrottledError
+from pipelines.settings import Settings, load_settings
+from tests.support.scripted_provider import ScriptedProvider, lasting, stand_in
+from tests.support.slow_worker import note
+from workers import submission
+from workers.operations import jobs
+from workers.process import compose, tools, worker
+from workers.process.compose import open_runtime
+from workers.process.runtime import Runtime
+from workers.process.wake_up import Lanes
+from workers.services.services import embedded_services
+
+DIED = 99
+PATIENCE_S = 60
+
+
+class InlinePixels:
+    """Pixel work without children: starting one takes longer than the rest of a life here."""
+
+    def __init__(self, **_options: object) -> None:
+        pass
+
+    def keep_warm(self, _count: int) -> None:
+        pass
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_details: object) -> None:
+        pass
+
+    async def run(self, work, *arguments, **_limits):
+        return work(*arguments)
+
+
+def open_crashing(_settings, _pixels, _limits):
+    """Open a provider that fails as CRASH_SCRIPT says, one word for each generate call; the last word stays."""
+
+    def fail(_call):
+        script = os.environ["CRASH_SCRIPT"].split()
+        match script[min(calls_so_far(), len(script)) - 1]:  # this call is counted already
+            case "unavailable":
+                return ProviderUnavailableError("down")
+            case "throttled":
+                return ThrottledError("busy", retry_after=timedelta(seconds=0.1))
+            case "refused":
+                return PolicyRefusedError("refused", category="SAFETY")
+        return lasting(float(os.environ["SLOW_S"]))
+
+    return ScriptedProvider(fail, note=note)
+
+
+def calls_so_far() -> int:
+    """Return how many pictures the provider was asked for."""
+    return Path(os.environ["SLOW_CALLS"]).read_text().split().count("generate")
+
+
+async def work(settings: Settings, _job_id: str) -> None:
+    """Be a worker until nothing is queued."""
+    process = worker.WorkerProcess(settings, Lanes(), end=lambda: None)
+    await process.start()
+    async with _open(settings) as runtime, asyncio.timeout(PATIENCE_S):
+        while await runtime.database.fetchval("SELECT count(*) FROM darkroom.job_queue"):  # noqa: ASYNC110 - rows
+            await asyncio.sleep(0.02)
+    await process.stop()
+
+
+async def work_and_be_told_to_stop(settings: Settings, _job_id: str) -> None:
+    """Be a worker that is told to stop in the middle of a call."""
+    process = worker.WorkerProcess(settings.model_copy(update={"shutdown_grace_s": 0}), Lanes(), end=lambda: None)
+    await process.start()
+    async with asyncio.timeout(PATIENCE_S):
+        while not calls_so_far():  # noqa: ASYNC110 - another process's file
+            await asyncio.sleep(0.02)
+    await process.stop()
+
+
+async def submit(settings: Settings, job_id: str) -> None:
+    """Store a picture and submit a job for it, as the command line does; `job_id` is the user and the key."""
+    async with _open(settings) as runtime:
+        data = await asyncio.to_thread(Path(os.environ["CRASH_PICTURE"]).read_bytes)
+        picture = submission.check_picture("p.jpg", data, settings)
+        stored = 'SELECT i.id FROM public.enhanced_images i WHERE i."userId" = $1'
+        # who asks again with the same key means the same picture: another would be refused
+        image_id = await runtime.database.fetchval(stored, job_id)
+        image_id = image_id or await submission.store_picture(runtime, job_id, picture)
+        job = Enhancement(job_id, image_id, "TIER_1K", idempotency_key=job_id)
+        await submission.submit_enhancement(runtime, job)
+
+
+async def cancel(settings: Settings, job_id: str) -> None:
+    """Cancel a job, as the command line does."""
+    async with _open(settings) as runtime:
+        await jobs.cancel_job(runtime, job_id, actor="victim")
+
+
+async def end_overdue(settings: Settings, _job_id: str) -> None:
+    """End what has waited for too long, as schedulers do."""
+    async with _open(settings) as runtime:
+        await end_overdue_jobs(runtime.database, 0.001)
+
+
+PATHS: dict[str, Callable[[Settings, str], Awaitable[None]]] = {
+    function.__name__: function for function in (work, work_and_be_told_to_stop, submit, cancel, end_overdue)
+}
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[Runtime]:
+    """Open a runtime as commands do."""
+    with embedded_services(settings) as services:
+        async with open_runtime(settings, services, wait_for_migration=False) as runtime:
+            yield runtime
+
+
+def live(path: str, job_id: str, environment: dict[str, str], *, die_at: tuple[str, int] | None, passed: str) -> None:
+    """Take a path, and die at a place, the n-th time that it is passed; without one write down what was passed."""
+    os.environ.update(environment)
+    stand_in("tests.support.victim:open_crashing")
+    tools.PixelPool = InlinePixels
+    compose.wait_until_ready = _found_ready
+    seen: list[str] = []
+
+    def on_pass(name: str) -> None:
+        seen.append(name)
+        if die_at is not None and (name, seen.count(name)) == die_at:
+            os._exit(DIED)
+
+    _read_only_reads()
+    failpoints.on_pass = on_pass
+    settings = load_settings()
+    configure_logging(settings)
+    asyncio.run(PATHS[path](settings, job_id))
+    Path(passed).write_text(json.dumps(seen))
+    os._exit(0)  # without a look at what multiprocessing would tidy up
+
+
+async def _found_ready(_engine: Any, **_options: Any) -> None:
+    """Find the database migrated, as the test made it: to compare it with this release takes half of a life here."""
+
+
+def _read_only_reads() -> None:
+    run = Database.run
+
+    async def read(self: Database, reading: Callable[[Any], Awaitable[Any]]) -> Any:
+        async def guarded(connection: Any) -> Any:
+            async with connection.transaction(readonly=True):
+                return await reading(connection)
+
+        return await run(self, guarded)
+
+    Database.run = read  # type: ignore[method-assign]

@@ -1,0 +1,119 @@
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipelines.errors import BadImageError
+from pipelines.imaging.header import DecodeLimits, read_header
+from tests.support.imaging_pictures import animated_gif, encoded, jpeg_claiming, jpeg_of_scans, photo, png_bomb
+
+LIMITS = DecodeLimits()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True, "comment": b"x" * 300}),
+        ("PNG", {}),
+        ("GIF", {}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"quality": 50}),
+        ("WEBP", {"quality": 50, "xmp": b"<x/>"}),
+    ],
+)
+def test_header_of_accepted_format_gives_its_size(kind: str, options: dict[str, Any]) -> None:
+    header = read_header(encoded(photo(123, 45), kind, **options), LIMITS)
+
+    assert (header.format, header.width_px, header.height_px) == (kind, 123, 45)
+
+
+def test_header_of_webp_animation_gives_its_canvas() -> None:
+    frames = [photo(30, 20), photo(30, 20).rotate(180)]
+    header = read_header(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]), LIMITS)
+
+    assert (header.width_px, header.height_px) == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "picture is empty: 0 bytes"),
+        (b"hello, world", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
+        (b"%PDF-1.7", "PDF"),
+        (b"II*\0" + bytes(60), "TIFF"),
+        (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC"),
+        (b"\0\0\0\x18ftypavif" + bytes(60), "AVIF"),
+        (b"BM" + bytes(60), "BMP"),
+        (b"<!DOCTYPE html><html>", "HTML"),
+        (b"<?xml version='1.0'?><svg onload='x'/>", "SVG"),
+        (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "XML"),
+        (b"\x89PNG\r\n\x1a\n", "ends in its header"),
+        (b"\xff\xd8\xff\xe0", "ends in its header"),
+        (b"\xff\xd8\xff\xd9", "ends in its header"),
+        (b"\xff\xd8\xff" + b"\xe0\0\2\xff" * 3, "ends in its header"),
+        (b"RIFF\0\0\0\0WEBPjunkjunk", "ends in its header"),
+        (b"GIF89a", "ends in its header"),
+    ],
+)
+def test_header_of_anything_else_is_refused_and_named(data: bytes, words: str) -> None:
+    with pytest.raises(BadImageError, match=words):
+        read_header(data, LIMITS)
+
+
+def test_header_of_too_many_bytes_names_both_numbers() -> None:
+    with pytest.raises(BadImageError, match="picture has 1,001 bytes; the limit is 1,000"):
+        read_header(b"x" * 1001, DecodeLimits(max_bytes=1000))
+
+
+def test_header_of_png_bomb_names_both_numbers() -> None:
+    bomb = png_bomb(30_000)
+    assert len(bomb) < 1_000_000
+
+    with pytest.raises(BadImageError, match="picture has 900,000,000 pixels; the limit is 64,000,000"):
+        read_header(bomb, LIMITS)
+
+
+def test_header_of_small_jpeg_claiming_much_is_refused() -> None:
+    lie = jpeg_claiming(12_000, 12_000)
+    assert len(lie) < 4_000
+
+    with pytest.raises(BadImageError, match="picture has 144,000,000 pixels; the limit is 64,000,000"):
+        read_header(lie, LIMITS)
+
+
+def test_header_of_strip_beyond_a_side_is_refused() -> None:
+    with pytest.raises(BadImageError, match="the limit of a side is 65,535"):
+        read_header(encoded(Image.new("1", (65_536, 1)), "PNG"), LIMITS)
+
+
+def test_header_without_pixels_is_refused() -> None:
+    data = bytearray(animated_gif())
+    data[6:8] = b"\0\0"
+
+    with pytest.raises(BadImageError, match="0 x 10 pixels"):
+        read_header(bytes(data), LIMITS)
+
+
+def test_header_of_thousand_scans_is_refused() -> None:
+    with pytest.raises(BadImageError, match="picture has 1,000 scans; the limit is 200"):
+        read_header(jpeg_of_scans(1000, 64), LIMITS)
+
+
+def test_header_of_jpeg_counts_no_scans_in_what_follows_it() -> None:
+    video = b"\xff\xda" * 1000  # phones append one to a photograph
+
+    assert read_header(encoded(photo(), "JPEG", comment=video) + video, LIMITS).width_px == 64
+
+
+def test_header_of_every_cut_picture_is_read_or_refused() -> None:
+    for kind in ("JPEG", "PNG", "GIF", "WEBP"):
+        data = encoded(photo(), kind)
+        for length in range(min(len(data), 700)):
+            try:
+                header = read_header(data[:length], LIMITS)
+            except BadImageError:
+                continue
+            assert (header.width_px, header.height_px) == Image.open(io.BytesIO(data)).size
