@@ -186,12 +186,12 @@ def detector(figures: Figures, rows: list[Row], found: str, *, false_share: floa
 
 
 def report_reach(rows: list[Row]) -> None:
-    figures = np.array([row.exposure for row in rows])
+    figures = with_highlights(rows)
     asked = " | ".join(f"{share:.1%} of the sound" for share in SHARES)
     print(f"| damage | n | proved by a comb, before JPEG | afterwards | found by likeness, at {asked} |")
     print("|" + "---|" * (4 + len(SHARES)))
     for found in CURVES:
-        labels, _, unseen = unseen_scores(with_highlights(rows) if found == "over" else figures, rows, found)
+        labels, _, unseen = unseen_scores(figures, rows, found)
         sound = np.sort(unseen[judged(rows)])[::-1]
         shares = [np.mean(unseen[labels] > sound[int(share * len(sound))]) for share in SHARES]
         proved = np.mean([row.has_comb for row in rows if row.kind == found], axis=0)
