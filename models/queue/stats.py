@@ -26,7 +26,7 @@ _LEFT: Final = """
 SELECT count(*) FROM (SELECT coalesce(darkroom.setting('pauses'), '{}') AS now) p
 CROSS JOIN darkroom.job_queue q
 WHERE q.queue = ANY ($1) AND (q.status = 'processing' OR (
-    NOT $2 AND q.refused_since IS NULL AND NOT p.now ? ('queue:' || q.queue)
+    NOT $2 AND q.refused_since IS NULL AND q.scheduled_at < 'infinity' AND NOT p.now ? ('queue:' || q.queue)
     AND darkroom.pause_of(q.job_type, q.tier, p.now) IS NULL))
 """
 _LIVE: Final = """

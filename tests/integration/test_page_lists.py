@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from urllib.parse import unquote
 
 import asyncpg
 import pytest
@@ -27,8 +26,7 @@ from tests.support.builders import (
     set_status,
 )
 from tests.support.page import PAGE, blocks, codes, table
-from workers.services.instance import EmbeddedInstance
-from workers.services.services import EMBEDDED_FOLDER, OBJECTS_FOLDER
+from workers.services.services import OBJECTS_FOLDER
 
 
 def test_every_status_is_listed_and_whether_it_is_over():
@@ -121,7 +119,7 @@ def test_address_of_embedded_services_is_where_they_listen():
     (exported,) = (block for block in blocks("sh") if block.startswith("export"))
     said = dict(re.findall(r'export (\w+)="(.*)"', exported.replace("$HOME", str(user))))
 
-    assert said["DATABASE_URL"] == unquote(EmbeddedInstance(home / EMBEDDED_FOLDER).database_url)
+    assert said["DATABASE_URL"] == "$(darkroom db url)"
     assert said["PICTURES"] == str(home / OBJECTS_FOLDER)
 
 

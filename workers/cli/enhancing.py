@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,10 @@ class _Enhancing:
                 self._refuse(item, str(error))
         async with OwnWorker(self._runtime, DEFAULT_QUEUE) as own_worker:
             if any(item.reason is None for item in self._items):
-                try:
+                with ExitStack() as left:
+                    left.callback(self._note_left)  # whatever ends the work: these jobs are charged
                     await self._work(blend, own_worker)
-                except asyncio.CancelledError:
-                    if (submitted := self._submitted()) is not None:
-                        submitted.note_left()
-                    raise
+                    left.pop_all()
             if self._request.is_json:
                 print_json([self._json(item) for item in self._items])
             else:
@@ -118,6 +117,10 @@ class _Enhancing:
         if self._request.is_waiting:
             await self._follow(own_worker)
             await self._fetch()
+
+    def _note_left(self) -> None:
+        if (submitted := self._submitted()) is not None:
+            submitted.note_left()
 
     def _submitted(self) -> Submitted | None:
         """Return what was submitted so far; None where that hasn't begun."""

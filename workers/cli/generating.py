@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,10 @@ async def _run(request: Request, runtime: Runtime) -> int:
         job_id = await submit_generation(runtime, asked)
         submitted = Submitted([job_id], payer.name, payer.at, request.out)
         if request.is_waiting:
-            try:
+            with ExitStack() as left:
+                left.callback(submitted.note_left)  # whatever ends the wait: the job is charged
                 await _follow(request, runtime, job_id, own_worker)
-            except asyncio.CancelledError:
-                submitted.note_left()
-                raise
+                left.pop_all()
         job = next(iter(await get_jobs(runtime, [job_id])), None)
         code = await _report(request, runtime, job_id, {} if job is None else job.columns)
     if not request.is_waiting and not request.is_json:

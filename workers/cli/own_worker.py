@@ -31,6 +31,7 @@ class OwnWorker:
         self._workers: WorkerProcesses | None = None
         self._started_s = 0.0
         self._is_ready = False
+        self._is_refused = False
         self._looked_s: float | None = None
 
     async def start_if_needed(self) -> None:
@@ -40,6 +41,8 @@ class OwnWorker:
             CommandError: ours doesn't come up.
         """
         now_s = time.monotonic()
+        if self._is_refused:
+            raise CommandError("the worker can't work with this configuration; `darkroom worker` says why")
         if self._workers is not None:
             self._is_ready = self._is_ready or self._workers.wait_ready(0)
             if not self._is_ready and now_s - self._started_s > START_TIMEOUT_S:
@@ -55,10 +58,17 @@ class OwnWorker:
         # What it says would run through our live table: its jobs' errors are in their rows, and shown from there.
         os.environ.setdefault("LOG_LEVEL", "error")
         self._workers = WorkerProcesses(
-            self._runtime.settings, self._runtime.services, processes=1, queues=[self._queue]
+            self._runtime.settings,
+            self._runtime.services,
+            processes=1,
+            queues=[self._queue],
+            on_refused=self._note_refusal,
         )
         self._workers.start()
         self._started_s = now_s
+
+    def _note_refusal(self) -> None:
+        self._is_refused = True
 
     async def __aenter__(self) -> Self:
         return self

@@ -46,11 +46,11 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
     is_seen = sys.stdout.isatty()
     if is_seen:
         typer.echo("starting; Ctrl-C stops")
+    code = DONE
     try:
         with embedded_services(settings) as services:
             _prepare(settings, services)
             workers = _workers(settings, services, processes, lanes, queues)
-            code = DONE
 
             def announce() -> None:
                 if is_seen:
@@ -67,9 +67,9 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
                 code = run(settings, services, on_ready=lambda: _announce_later(workers, announce))
             finally:
                 code = max(code, workers.stop())
-            return code
     except KeyboardInterrupt:
-        return DONE  # told to stop before all was up
+        pass  # told to stop before all was up
+    return code
 
 
 def worker(

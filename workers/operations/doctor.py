@@ -150,7 +150,9 @@ class _Doctor:
             server = await self._each(_of_the_server(database))
             ours = await self.within("migrations", lambda: check_migrations(services))
             is_migrated = not any(one.status == "fail" and one.name in _WITHOUT_THESE for one in ours)
-            installation = await database.run(_installation) if is_migrated else None
+            # where that took too long, whatever held it up would hold up this too, and this has no limit
+            is_quick = bool(ours) and not any(one.advice == _LATE for one in ours)
+            installation = await database.run(_installation) if is_migrated and is_quick else None
             hosts = asyncio.create_task(self.look_at_hosts(installation or "", database if is_migrated else None))
             if is_migrated:
                 ours += await self._each(_of_our_tables(database, settings, services))

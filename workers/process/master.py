@@ -22,7 +22,7 @@ def main() -> int:
             supervised.watch(descriptor, ends_with_us)
 
     os.register_at_fork(after_in_child=watch_in_worker)
-    gc.disable()  # until the worker has started, because what it imports isn't garbage
+    gc.disable()  # what the worker imports isn't garbage: it enables this for itself. The master only waits
     # dramatiq's messages about its worker's end are suppressed: the supervisor logs it in our words
     logging.getLogger("dramatiq.MainProcess").setLevel(logging.CRITICAL + 1)
     code = int(run_dramatiq())  # type: ignore[no-untyped-call]  # dramatiq left it untyped

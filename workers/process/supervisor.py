@@ -40,6 +40,9 @@ BROKER_LOOK_MS = 300
 HEALTHY_S = 30.0
 """A process that lived at least this long, in seconds, starts with the shortest backoff again."""
 
+FIRST_READY_S = 120.0
+"""How long processes that are to end once the work is done may take until they all work: they may wait for a server."""
+
 KILL_AFTER_S = 10.0
 """Seconds after the grace; a process that hasn't stopped by then is killed, and its claims are rescued."""
 
@@ -198,10 +201,11 @@ class WorkerProcesses:
         Args:
             on_ready: called once every process works.
             is_done: asked about once a second from then on, if it is given: the work is done, and nothing is to run
-                any more. Whoever gives it waits for an end, so processes that die again and again are stopped, too.
+                any more. Whoever gives it waits for an end, so processes that die again and again are stopped, too,
+                and so are those that don't all work FIRST_READY_S after the start.
 
         Returns:
-            What `stop` does; at least 1 where, with `is_done`, all processes die again and again.
+            What `stop` does; at least 1 where, with `is_done`, the processes can't work.
         """
         signals: list[int] = []  # an Event's own lock may be held by the very wait that a handler interrupts
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -210,13 +214,16 @@ class WorkerProcesses:
         threading.Thread(target=self._announce, args=(on_ready,), daemon=True).start()
         has_failed = False
         next_look_s = 0.0
+        began_s = time.monotonic()
         try:
             while not signals:
                 time.sleep(0.1)
                 if is_done is None or time.monotonic() < next_look_s:
                     continue
                 has_failed = not self.pids and all(slot.backoff_s >= BACKOFF_MOST_S for slot in self._slots)
-                if has_failed or (self.wait_ready(0) and is_done()):
+                is_ready = self.wait_ready(0)
+                has_failed = has_failed or (not is_ready and time.monotonic() - began_s > FIRST_READY_S)
+                if has_failed or (is_ready and is_done()):
                     break
                 next_look_s = time.monotonic() + LOOK_S
         finally:
@@ -288,6 +295,7 @@ def _backoff_s(slot: _Slot) -> float:
     code = slot.process.returncode if slot.process is not None else None
     if code == 0:
         log.info("worker_ended")
+        slot.backoff_s = BACKOFF_FIRST_S
         return 0.0
     lived_s = time.monotonic() - slot.started_s
     slot.backoff_s = BACKOFF_FIRST_S if lived_s > HEALTHY_S else min(BACKOFF_MOST_S, slot.backoff_s * 2)
