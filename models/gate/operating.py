@@ -25,6 +25,7 @@ _LIST: Final = f"""
 SELECT c.id, c.started_at, c.provider, c.model, c.purpose, c.job_id, c.may_be_paid, c.quoted_usd
 FROM darkroom.provider_calls c WHERE {LEFT_OPEN} ORDER BY c.id LIMIT $1
 """
+_COUNT: Final = f"SELECT count(*) FROM darkroom.provider_calls c WHERE {LEFT_OPEN}"
 _STATE: Final = (
     f"SELECT c.job_id, c.outcome, {LEFT_OPEN} AS is_left_open FROM darkroom.provider_calls c WHERE c.id = $1"
 )
@@ -67,6 +68,11 @@ class CallState:
 async def calls_left_open(connection: Connection, most: int) -> list[LeftOpen]:
     """Return calls that nobody will close any more, oldest first."""
     return [LeftOpen(**row) for row in await connection.fetch(_LIST, most)]
+
+
+async def count_left_open(connection: Connection) -> int:
+    """Count the calls that `calls_left_open` would return without a limit."""
+    return int(await connection.fetchval(_COUNT))
 
 
 async def call_state(connection: Connection, call_id: int) -> CallState | None:

@@ -165,7 +165,14 @@ async def save_failure(connection: Connection, name: str, at: datetime, error: s
 
 @dataclass(frozen=True, slots=True)
 class LastTick:
-    """How a task last ran: its last tick that ended, if any, and the error of one that is being retried."""
+    """The last run of a periodic task.
+
+    Attributes:
+        last_run: when its last finished tick finished, whether it succeeded or failed; None if none has.
+        last_counts: what that tick reported.
+        last_duration_s: how long that tick took.
+        last_error: the error of the tick that is being retried now; if none is, that of the last finished tick.
+    """
 
     last_run: datetime | None
     last_counts: Mapping[str, int] | None

@@ -1,4 +1,4 @@
-"""Records of operators' pauses: the ones in force, the past ones, and what a pause may name."""
+"""Reading and writing of operators' pauses, those in force and past ones, and which queues exist to be paused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

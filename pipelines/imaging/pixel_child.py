@@ -346,7 +346,7 @@ def _late(task: Task, spent_s: float) -> StageError:
 
 
 def _ending(code: int) -> str:
-    """Name an exit code or a signal."""
+    """Return how a pixel child ended as text, such as `exit code 1` or `SIGKILL`; negative codes are signals."""
     if code >= 0:
         return f"exit code {code}"
     try:

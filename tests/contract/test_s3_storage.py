@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,24 +14,12 @@ import pytest
 from pipelines.errors import MissingObjectError, StorageUnavailableError
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
-from tests.support.s3_servers import BUCKET, S3Server, moto_server, rclone_server
+from tests.support.s3_servers import BUCKET, S3Server
 
 KEY = "users/u1/originals/i1.jpg"
 DATA = b"a picture" * 1000
 URL = f"s3://{BUCKET}/some/prefix"
 PUBLIC = "https://pictures.example"
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with rclone_server(tmp_path_factory.mktemp("rclone")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pipelines import keys
 from pipelines.errors import BadImageError, InvalidOptionsError, MissingObjectError, StorageUnavailableError
 from pipelines.storage import backends
 from pipelines.storage.storage import ObjectHead, Storage
-from tests.support.s3_servers import BUCKET, S3Server, moto_server, rclone_server
+from tests.support.s3_servers import BUCKET, S3Server
 
 KEY = "users/u1/enhanced/i1/j1-0123456789abcdef.jpg"
 HOUR = timedelta(hours=1)
@@ -26,18 +26,6 @@ BACKENDS: dict[str, Callable[[Path], str]] = {
     "rclone": lambda folder: f"s3://{BUCKET}/{folder.name}/below",
 }
 """Name of a server -> the STORAGE_URL of an empty storage there. moto answers as S3 does; rclone checks signatures."""
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with rclone_server(tmp_path_factory.mktemp("rclone")) as server:
-        yield server
 
 
 @pytest.fixture(params=sorted(BACKENDS))

@@ -92,7 +92,7 @@ class Submitted:
         """Say, where the command is left before their end, that they stay, and how to go on."""
         if self.ids:
             what = count_of(len(self.ids), "job")
-            note(f"left before the end; {what} stay in the queue, `darkroom jobs watch` follows")
+            note(f"left before the end of {what}; `darkroom jobs watch` follows those that aren't over")
             note(f"results: `{self.save_command()}`")
 
     def note_submitted(self) -> None:
@@ -122,8 +122,11 @@ def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None
     if ids := [job_id for job_id, has_result in with_jobs if has_result]:
         note(f"fetch them: `{submitted.save_command(ids)}`")
     if ids := [job_id for job_id, has_result in with_jobs if not has_result]:
-        limit = f" --limit {len(ids)}" if len(ids) > MANY else ""
-        note(f"try them again: `darkroom jobs retry {submitted.terms(ids)}{limit}`")
+        retry = f"darkroom jobs retry {submitted.terms(ids)}"
+        if len(ids) <= MANY:
+            note(f"try them again: `{retry}`")
+        else:  # a filter also means what others of this user's programs have submitted since
+            note(f"try them again: `{retry} --limit {len(ids)} --dry-run` shows which jobs; without --dry-run it pays")
 
 
 def _wrapped(text: str) -> list[str]:

@@ -12,7 +12,7 @@ import typer
 
 from config.postgres_url import parse_postgres_url
 from pipelines.settings import Settings
-from workers.cli.failures import DONE, CommandError
+from workers.cli.failures import DONE, SIGNALLED, CommandError
 from workers.cli.opening import open_settings
 from workers.services.errors import EmbeddedServiceError
 from workers.services.instance import EmbeddedInstance
@@ -51,12 +51,27 @@ def psql(
         place = parse_postgres_url(services.database_direct_url)
         environment = os.environ | ({} if place.password is None else {"PGPASSWORD": place.password})
         command = [program, replace(place, password=None).text(), *(arguments or [])]
-        # a Ctrl-C is psql's, which breaks off a statement by it; a handler, and not SIG_IGN, which psql would inherit
-        before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+        code = _run(command, environment)
+    return code if code >= 0 else SIGNALLED - code
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    """Run psql to its end; return its exit code, negative where a signal ended it.
+
+    A Ctrl-C reaches psql by itself, which cancels a statement; handlers, and not SIG_IGN, which psql would inherit.
+    """
+    with subprocess.Popen(command, env=environment) as process:
+        handlers = {
+            signal.SIGINT: lambda _number, _frame: None,
+            signal.SIGTERM: lambda number, _frame: process.send_signal(number),
+            signal.SIGHUP: lambda number, _frame: process.send_signal(number),
+        }
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
-            return subprocess.run(command, env=environment, check=False).returncode
+            return process.wait()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _program(settings: Settings) -> str:

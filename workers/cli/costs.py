@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,10 +15,13 @@ from workers.cli.parameters import Json, Limit, Reason
 from workers.cli.tables import Column, column, note_count, print_table
 from workers.operations import costs as costs_operations
 from workers.operations.actions import os_user
-from workers.operations.costs import count_costs, list_costs, list_left_open, set_buying
+from workers.operations.costs import count_costs, count_left_open, list_costs, list_left_open, set_buying
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
+
+MOST_CALL: Final = 2**63 - 1
+"""The largest number that a call can have: a bigint."""
 
 
 class ByName(StrEnum):
@@ -41,7 +44,11 @@ def costs(
     acknowledge: Annotated[
         list[int] | None,
         typer.Option(
-            "--acknowledge", metavar="CALL", help="Note that you looked at a call left open; may be repeated."
+            "--acknowledge",
+            metavar="CALL",
+            min=1,
+            max=MOST_CALL,
+            help="Note that you looked at a call left open; may be repeated.",
         ),
     ] = None,
     reason: Reason = None,
@@ -66,7 +73,10 @@ def costs(
         if acknowledge is not None:
             return await _acknowledge(runtime, acknowledge, reason, as_json=as_json)
         if is_open:
-            _print_open(await list_left_open(runtime, limit=limit), as_json=as_json)
+            calls = await list_left_open(runtime, limit=limit)
+            _print_open(calls, as_json=as_json)
+            if not as_json:
+                await note_count(len(calls), limit, "calls", lambda: count_left_open(runtime))
             return DONE
         job_id = None if job is None else await whole_id(runtime, "job", job)
         lines = await list_costs(runtime, by.value, days=days, limit=limit, job_id=job_id)

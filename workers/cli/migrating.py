@@ -58,12 +58,14 @@ async def require_migrated(settings: Settings, services: Services) -> None:
 
 
 async def require_allowed(settings: Settings, services: Services) -> None:
-    """See that a process may work on this database as it is configured; what time may mend isn't asked about.
+    """Check, before a process starts, that it may work on this database with its configuration.
 
-    A server that doesn't answer and a migration that is still to come are waited for by the process itself.
+    Only what stays wrong until somebody changes it is checked. For a server that doesn't answer, or a database that
+    `db upgrade` hasn't migrated yet, the process itself waits.
 
     Raises:
-        CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't take our rows.
+        CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't
+            take the rows that Darkroom writes.
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
     """
     engine = migration_engine(services)

@@ -1,5 +1,6 @@
 """Commands about the queue: queue stats, pause, resume."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from workers.cli.tables import Column, column, print_table
 from workers.operations.actions import os_user
 from workers.operations.pauses import Kind, set_paused
 from workers.operations.queues import queue_stats
+from workers.operations.shut_providers import shut_providers
 from workers.process.runtime import Runtime
 
 Queues = Annotated[list[str] | None, typer.Option("--queue", help="A queue; may be repeated.")]
@@ -93,7 +95,8 @@ def resume(
 ) -> int:
     """Let what is paused go on.
 
-    A provider is called at once, also where its breaker is open after calls that failed.
+    A provider's breaker is closed, too, if calls have failed. What the provider itself asked for stays: a wait that it
+    named, a quota, a budget.
     """
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=False, as_json=as_json)
 
@@ -115,12 +118,17 @@ def _scopes(
 def _set_paused(scopes: list[tuple[Kind, str]], reason: str | None, *, is_paused: bool, as_json: bool) -> int:
 
     async def work(runtime: Runtime) -> int:
+        look = partial(shut_providers, settings=runtime.settings)
         pauses = await set_paused(runtime, scopes, is_paused=is_paused, actor=os_user(), reason=reason)
         if as_json:
             print_json(pauses)
             return DONE
+        shut = {} if is_paused else {one.name: one.reason for one in await runtime.database.run(look)}
         for kind, value in scopes:
-            goes_on = "goes on, its breaker is closed" if kind == "provider" else "goes on"
+            goes_on = "goes on"
+            if kind == "provider":
+                still = f", but it isn't called yet: {shut[value]}" if value in shut else ""
+                goes_on = f"goes on, its breaker is closed{still}"
             typer.echo(f"{kind} {value}: {'paused' if is_paused else goes_on}")
         return DONE
 

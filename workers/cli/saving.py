@@ -17,12 +17,10 @@ from workers.cli.progress import MANY
 from workers.cli.results import require_writable, write_new
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
-from workers.operations.jobs import get_jobs, list_jobs
+from workers.operations.jobs import count_jobs, get_jobs, list_jobs
 from workers.operations.results import fetch_result
 from workers.operations.users import find_user
 from workers.process.runtime import Runtime
-
-MOST_JOBS = 10_000
 
 
 def save(
@@ -50,7 +48,8 @@ def save(
         ids = list(job_ids or [])
         if not ids:
             user_id = None if user is None else (await find_user(runtime, user)).id
-            found = await list_jobs(runtime, JobFilter(user_id=user_id, since=since), limit=MOST_JOBS)
+            wanted = JobFilter(user_id=user_id, since=since)
+            found = await list_jobs(runtime, wanted, limit=await count_jobs(runtime, wanted))
             ids = [job.id for job in reversed(found)]
         saved, failed = await _save(runtime, ids, folder)
         if as_json:

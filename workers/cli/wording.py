@@ -12,8 +12,9 @@ from models.queue.pause_records import Pause
 from models.queue.waiting import QueuedJob, UnlabelledEnd
 from models.schema.server import IdleSession
 from workers.operations.explaining import CallEnd, Event, OpenCall, Refused
+from workers.operations.shut_providers import ShutProvider
 from workers.operations.spans import span
-from workers.operations.waiting import ShutProvider, Unqueued, Waiting
+from workers.operations.waiting import Unqueued, Waiting
 
 MOST_LEFT_CHARS: Final = 500
 """Of what a stage left; the rest is in darkroom.checkpoints."""
@@ -214,7 +215,10 @@ def _still_paused(pause: Pause, for_s: float) -> str:
 
 
 def _providers(waiting: Waiting, providers: tuple[ShutProvider, ...]) -> str:
-    named = "; ".join(f"{one.name}: {one.reason} (for another {span(one.wait_s)} at least)" for one in providers)
+    named = "; ".join(
+        f"{one.name}: {one.reason}" + ("" if one.is_stopped else f" (for another {span(one.wait_s)} at least)")
+        for one in providers
+    )
     if waiting.kind == "gate":
         return f"no provider takes a call now, so nothing is claimed: {named}"
     return f"passed over for the next provider: {named}"

@@ -1,7 +1,7 @@
 """Costs of provider calls, and the kill switch for paid calls."""
 
 from models.connections import Connection
-from models.gate import costs
+from models.gate import costs, operating
 from models.gate.costs import By, CostLine
 from models.gate.operating import UNKNOWN, LeftOpen, acknowledge_call, call_state, calls_left_open
 from models.history.actions import record_action
@@ -28,6 +28,11 @@ async def count_costs(runtime: Runtime, by: By, *, days: int = 30, job_id: str |
 async def list_left_open(runtime: Runtime, *, limit: int = 50) -> list[LeftOpen]:
     """Return provider calls during which the worker died, and that no operator has acknowledged."""
     return await runtime.database.run(lambda connection: calls_left_open(connection, limit))
+
+
+async def count_left_open(runtime: Runtime) -> int:
+    """Count the calls that `list_left_open` would return without a limit."""
+    return await runtime.database.run(operating.count_left_open)
 
 
 async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str | None = None) -> str:

@@ -2,16 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 from models.connections import DATABASE_ERRORS, Connection
 from models.database import Database
-from models.gate.provider_calls import provider_wait
 from models.queue.stats import count_left
-from pipelines.providers.registry import PROVIDERS
 from pipelines.settings import Settings
-from workers.gate.rules import rules_of
+from workers.operations.shut_providers import shut_providers
 
 PATIENCE_S: Final = 60.0
 """How long PostgreSQL may be away before it is no longer waited for."""
@@ -50,13 +47,6 @@ class Draining:
             connection.terminate()
 
     async def _left(self, connection: Connection) -> int:
-        return await count_left(connection, self._queues, is_stopped=await self._is_stopped(connection))
-
-    async def _is_stopped(self, connection: Connection) -> bool:
-        """Say whether operators have stopped every provider, by a pause or by the kill switch."""
-        for name in self._settings.providers:
-            wait = partial(provider_wait, connection, name, rules_of(self._settings, name))
-            refused = await wait(is_paid=PROVIDERS[name].is_paid)
-            if refused is None or refused.kind != "stopped":
-                return False
-        return True
+        shut = await shut_providers(connection, self._settings)
+        is_stopped = len(shut) == len(self._settings.providers) and all(one.is_stopped for one in shut)
+        return await count_left(connection, self._queues, is_stopped=is_stopped)

@@ -6,19 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 from models.connections import Connection
-from models.gate.provider_calls import provider_wait
 from models.job_state import TERMINAL
 from models.queue.job_rows import Job, read_jobs
 from models.queue.pause_records import Pause, pauses_between
 from models.queue.waiting import QueuedJob, UnlabelledEnd, is_row_held, queued_job, unlabelled_end, unqueued_job
 from models.schema.server import IdleSession, idle_session
-from pipelines.providers.registry import PROVIDERS
-from workers.gate.rules import rules_of
+from workers.operations.shut_providers import ShutProvider, shut_providers
 from workers.operations.taking_over import adoption_terms
 from workers.process.runtime import Runtime
-
-CENTURY_S: Final = 100 * 365 * 86_400.0
-"""A longer wait has no end: a budget in total, or a provider that is stopped until an operator resumes it."""
 
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -39,15 +34,6 @@ Kind = Literal[
     "unqueued",
     "end_refused",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class ShutProvider:
-    """A provider that may not be called now, why, and for how long at least."""
-
-    name: str
-    reason: str
-    wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +131,13 @@ def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
 
 
 async def _shut_providers(runtime: Runtime, now: datetime) -> Sequence[Waiting]:
-    """Return the providers that may not be called now; empty if any provider may be called."""
+    """Return the reason that stands in providers; none if every provider may be called."""
     settings = runtime.settings
-
-    async def look(connection: Connection) -> list[ShutProvider]:
-        found = []
-        for name in settings.providers:
-            wait = await provider_wait(connection, name, rules_of(settings, name), is_paid=PROVIDERS[name].is_paid)
-            if wait is not None:
-                found.append(ShutProvider(name, wait.reason, float(wait.wait_s)))
-        return found
-
-    shut = tuple(await runtime.database.run(look))
+    shut = await runtime.database.run(lambda connection: shut_providers(connection, settings))
     if not shut:
         return []
-    wait_s = min(one.wait_s for one in shut)
-    until = now + timedelta(seconds=wait_s) if wait_s < CENTURY_S else None
+    ends_s = [one.wait_s for one in shut if not one.is_stopped]
+    until = now + timedelta(seconds=min(ends_s)) if ends_s else None
     return [Waiting("gate" if len(shut) == len(settings.providers) else "passed_over", until, shut, now)]
 
 

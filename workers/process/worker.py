@@ -165,7 +165,7 @@ class WorkerProcess:
         log.info("worker_stopped")
 
     def _recycle_if_due(self) -> None:
-        """Begin to end if this process is due for recycling and isn't stopping; the supervisor starts another."""
+        """Start a graceful stop if this process is due for recycling; the supervisor then starts another."""
         self._recycling.count_job()
         reason = self._recycling.reason()
         if reason is not None and self._claim_loop is not None and not self._claim_loop.is_stopping:

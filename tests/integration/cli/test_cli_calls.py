@@ -123,3 +123,35 @@ def test_resuming_a_provider_leaves_what_it_asked_for_and_other_providers_alone(
         "gemini": {"paused_until": "2100-01-01", "ceiling": 3},
         "openai": {"open_until": "2100-01-01"},
     }
+
+
+def test_call_of_a_number_that_none_can_have_is_refused_as_usage(darkroom: Darkroom) -> None:
+    ran = darkroom("costs", "--acknowledge", str(2**63))
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "postgres" not in ran.err.lower()
+
+
+def test_list_of_open_calls_that_is_cut_says_how_many_there_are(darkroom: Darkroom, arrange: Arrange) -> None:
+    arrange(begin)
+    arrange(lambda db: db.fetch(DIED))
+    (again,) = arrange(claim_jobs)
+    arrange(lambda db: db.commit("open_call", lambda connection: open_call(connection, again, PLAN)))
+    arrange(lambda db: db.fetch(LONG_AGO))
+    arrange(lambda db: db.fetch(DIED))
+
+    ran = darkroom("costs", "--open", "--limit", "1")
+
+    assert "1 of 2 calls" in ran.err
+
+
+def test_resumed_provider_that_cannot_be_called_yet_says_what_still_stops_it(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROVIDER", "gemini")
+    monkeypatch.setenv("GEMINI_API_KEY", "a-key-for-tests")
+    darkroom("costs", "--stop", "--reason", "over budget")
+
+    ran = darkroom("queue", "resume", "--provider", "gemini")
+
+    assert ran.out.endswith("its breaker is closed, but it isn't called yet: buying is stopped: over budget\n")

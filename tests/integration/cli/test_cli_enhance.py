@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from models.connections import DatabaseLostError
 from pipelines.storage.file import FileStorage
 from tests.support.builders import balance_of, make_user, make_worker, money_violations
 from tests.support.calling import Arrange, Darkroom
@@ -328,3 +329,22 @@ def test_pipeline_shared_by_link_asks_for_its_token(darkroom: Darkroom, arrange:
     assert "db upgrade --grant" not in refused.err
     assert taken.json[0]["pipelineId"] == shared["id"]
     assert arrange(lambda db: balance_of(db, user_id)) == 98
+
+
+@pytest.mark.parametrize("verb", ["enhance", "modify"])
+def test_jobs_are_named_whatever_ends_the_command_that_has_paid_for_them(
+    darkroom: Darkroom, arrange: Arrange, picture: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    user_id = arrange(make_user)
+    arrange(make_worker)
+
+    async def fail(*_: object, **__: object) -> None:
+        raise DatabaseLostError(ConnectionResetError("gone"))
+
+    monkeypatch.setattr(f"workers.cli.{'enhancing' if verb == 'enhance' else 'generating'}.follow_jobs", fail)
+
+    ran = darkroom(verb, str(picture), *(["make it evening"] if verb == "modify" else []), "--user", user_id)
+
+    (job,) = arrange(lambda db: db.fetch("SELECT job_id FROM darkroom.job_queue"))
+    assert ran.code == 1
+    assert f"`darkroom jobs save {job['job_id']} --out DIR`" in ran.err

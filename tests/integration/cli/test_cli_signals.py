@@ -71,6 +71,17 @@ def test_watching_is_left_cleanly(  # with SIGTERM also where a script or nohup 
     assert (process.returncode, errors.read_text()) == (code, "")
 
 
+def test_psql_is_ended_by_the_signal_that_its_command_is_told_to_end_by(start: Start) -> None:
+    process = start("db", "psql", "--", "-XAt", "-c", "SELECT 1", "-c", "SELECT pg_sleep(60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+
+    assert process.returncode == 143
+
+
 def test_up_says_ready_once_and_stops_with_code_0(start: Start, darkroom: Darkroom) -> None:
     process = start("up", "--processes", "1")
     assert process.stdout is not None

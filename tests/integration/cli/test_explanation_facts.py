@@ -19,7 +19,8 @@ from tests.support.builders import claim_jobs, make_job, make_user, make_worker,
 from tests.support.calling import Arrange
 from workers.operations.explaining import CallEnd, Explanation, Refused, explain_job
 from workers.operations.pauses import set_paused
-from workers.operations.waiting import ShutProvider, Unqueued, Waiting
+from workers.operations.shut_providers import ShutProvider
+from workers.operations.waiting import Unqueued, Waiting
 from workers.operations.watching import Look, watch_jobs
 from workers.process.compose import open_runtime
 from workers.process.runtime import Runtime
@@ -142,9 +143,12 @@ def test_provider_that_takes_no_call_is_a_fact_with_its_reason(arrange, with_run
         lambda runtime: set_paused(runtime, [("provider", "local")], is_paused=True, actor="ada", reason="broken")
     )
 
-    (shut,) = waits(job_id)["gate"].by
+    gate = waits(job_id)["gate"]
+    (shut,) = gate.by
 
+    assert gate.until is None  # until an operator resumes it
     assert isinstance(shut, ShutProvider)
+    assert shut.is_stopped
     assert shut.name == "local"
     assert "broken" in shut.reason
     assert shut.wait_s > 0

@@ -11,16 +11,9 @@ from pipelines.providers.gemini.requests import FIRMLY, MAX_ANALYSIS_UNITS, MORE
 from pipelines.providers.provider import EncodedImage
 from pipelines.settings import Settings
 from tests.support.fake_gemini import answers
-from tests.support.fake_gemini.server import FakeGemini
 from tests.support.imaging_pictures import encoded, photo
 from tests.support.ungated import let_through
 from tests.unit.pipelines.providers.gemini.test_client import KEY, LIMITS, PICTURE, PROMPT
-
-
-@pytest.fixture
-def server():
-    with FakeGemini() as server:
-        yield server
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.provider import EncodedImage
 from pipelines.settings import Settings
 from tests.support.fake_gemini import answers
-from tests.support.fake_gemini.server import FakeGemini, answered
+from tests.support.fake_gemini.server import answered
 from tests.support.imaging_pictures import encoded, photo
 from tests.support.ungated import Ungated
 
@@ -36,12 +36,6 @@ LIMITS = DecodeLimits(max_bytes=25_000_000, max_pixels=64_000_000)
 KEY = "a-key-that-appears-nowhere"
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
 PICTURE = EncodedImage(encoded(photo(300, 200), "JPEG"))
-
-
-@pytest.fixture
-def server():
-    with FakeGemini() as server:
-        yield server
 
 
 @pytest.fixture

@@ -24,19 +24,12 @@ from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.provider import EncodedImage
 from pipelines.settings import Settings
 from tests.support.fake_gemini import answers, odd
-from tests.support.fake_gemini.server import FakeGemini
 from tests.support.imaging_pictures import encoded, photo
 from tests.support.ungated import Ungated
 from tests.unit.pipelines.providers.gemini.test_client import KEY, PICTURE, PROMPT
 
 WORDS = Prompt("A cat.", ALL_CORRECTIONS, Purpose.GENERATE)
 UPLOADS = DecodeLimits(max_bytes=200_000, max_pixels=100_000)
-
-
-@pytest.fixture
-def server():
-    with FakeGemini() as server:
-        yield server
 
 
 @pytest.fixture

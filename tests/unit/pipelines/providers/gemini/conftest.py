@@ -1,0 +1,11 @@
+"""A fake Gemini of each test's own."""
+
+import pytest
+
+from tests.support.fake_gemini.server import FakeGemini
+
+
+@pytest.fixture
+def server():
+    with FakeGemini() as server:
+        yield server

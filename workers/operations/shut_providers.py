@@ -1,0 +1,36 @@
+"""Which of the configured providers may not be called now, and why."""
+
+from dataclasses import dataclass
+
+from models.connections import Connection
+from models.gate.provider_calls import provider_wait
+from pipelines.providers.registry import PROVIDERS
+from pipelines.settings import Settings
+from workers.gate.rules import rules_of
+
+
+@dataclass(frozen=True, slots=True)
+class ShutProvider:
+    """A provider that may not be called now.
+
+    Attributes:
+        name: of the provider.
+        reason: why.
+        wait_s: when to ask again at the earliest, in seconds.
+        is_stopped: an operator has stopped it, by a pause or by the kill switch, until one resumes it.
+    """
+
+    name: str
+    reason: str
+    wait_s: float
+    is_stopped: bool
+
+
+async def shut_providers(connection: Connection, settings: Settings) -> tuple[ShutProvider, ...]:
+    """Return those of the configured providers that may not be called now."""
+    found = []
+    for name in settings.providers:
+        refused = await provider_wait(connection, name, rules_of(settings, name), is_paid=PROVIDERS[name].is_paid)
+        if refused is not None:
+            found.append(ShutProvider(name, refused.reason, float(refused.wait_s), refused.kind == "stopped"))
+    return tuple(found)
