@@ -210,6 +210,7 @@ async def test_rescuers_at_once_take_each_claim_once(database):
     await let_lease_end(database)
 
     counts = await asyncio.gather(*(rescue(database) for _ in range(10)))
+    counts.append(await rescue(database))  # on a slow machine a pass's second may be over before its last claim
 
     assert sum(requeued for requeued, _ in counts) == 30
     assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs WHERE event = 'rescued'") == 30
