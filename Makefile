@@ -31,7 +31,7 @@ test: $(READY_DEV) $(READY) ## set everything up and pass the tests
 		wait $$lints; lints=$$?; cat $(VENV)/.lints; [ $$tests = 0 ] && [ $$lints = 0 ]
 
 WITHOUT_SERVERS := tests/architecture tests/unit tests/model tests/contract/test_provider_contract.py
-check: $(READY_DEV) $(READY) ## format, lint, types, import contracts and the tests that need no server, in a minute
+check: $(READY_DEV) $(READY) ## format, lint, types, import contracts and the tests that need no server
 	@$(LINTS)
 	@echo "pytest $(WITHOUT_SERVERS)"
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(WITHOUT_SERVERS)
