@@ -19,7 +19,10 @@ REFUSED_IPV4: Final = (
     "203.0.113.0/24",
     "224.0.0.0/3",  # multicast and reserved
 )
-"""IANA's registry of special-purpose addresses, read 2026-11, and two addresses of clouds."""
+"""IPv4 ranges from which no input is fetched.
+
+IANA's special-purpose addresses (registry read 2026-11) and two of clouds.
+"""
 
 PUBLIC_IPV6: Final = "2000::/3"
 """The whole range that IANA has assigned as global unicast addresses; registry read 2026-11."""
@@ -28,7 +31,7 @@ NAT64: Final = "64:ff9b::/96"
 """Prefix that carries an IPv4 address in the last 32 bits (RFC 6052); hosts with only IPv6 reach IPv4 servers by it."""
 
 REFUSED_IPV6: Final = (
-    "2001::/23",  # Teredo and other protocols' own
+    "2001::/23",  # Teredo and other protocol assignments
     "2001:db8::/32",
     "3fff::/20",  # documentation, RFC 9637
 )

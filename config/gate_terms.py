@@ -4,7 +4,11 @@ from typing import Final
 
 MOST_CONCURRENT: Final = 64
 FIRST_CONCURRENT: Final = 16
-"""How many calls may be in flight at first. The limit grows by one a round, and is halved by an HTTP status 429."""
+"""How many calls to a provider may be in flight at first.
+
+The limit grows by one once as many calls were answered as it allows at a time, and is halved when the provider answers
+with HTTP status 429.
+"""
 
 BREAKER_FAILURES: Final = 5
 """How many failures in a row open a provider's breaker."""

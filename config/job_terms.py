@@ -9,7 +9,7 @@ DEFAULT_QUEUE: Final = "default"
 MAX_PROMPT_CHARS: Final = 8_000
 
 MAX_ID_CHARS: Final = 200
-"""Longest encoded id, in characters, in an object's key; in place of a longer one the key holds the id's hash."""
+"""The longest encoded id, in characters, that an object's key contains. For a longer id the key contains its hash."""
 
 MAX_READ_KEY_BYTES: Final = 1_024
 """Longest key of an object in UTF-8. Source: Amazon S3 User Guide, "Naming Amazon S3 objects", read 2026-11."""

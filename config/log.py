@@ -21,7 +21,7 @@ from config.settings import CoreSettings
 CHATTY_LOGGERS: Final = (
     "httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "PIL", "asyncio", "alembic", "dramatiq",
 )  # fmt: skip
-# This logger writes each error with a traceback, although it also raises it.
+# The logger of RabbitMQ's client writes a traceback for each error, although the client also raises that error.
 SILENT_LOGGER: Final = "pika"
 # Secrets that other libraries read from the environment, and that their error messages may repeat.
 SECRET_VARIABLES: Final = (
@@ -131,7 +131,10 @@ def _renderers(log_format: str, *, colors: bool) -> list[structlog.typing.Proces
 
 
 def _value_mask(mask: SecretMask) -> structlog.typing.Processor:
-    """Mask texts before a renderer escapes them: in JSON a secret with a quotation mark would no longer be found."""
+    """Return a structlog processor that masks secrets before a renderer escapes them.
+
+    In JSON a secret with a quotation mark is escaped, and would no longer be found.
+    """
 
     def processor(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {name: mask(value) if isinstance(value, str) else value for name, value in event.items()}

@@ -10,7 +10,8 @@ MASK: Final = "***"
 SHORTEST_SECRET_CHARACTERS: Final = 8
 
 _PATTERNS: Final = (
-    # Google's API keys; the format, and that clients log URLs with ?key=, come from the sources of its client library
+    # Google's API keys. The format, and that clients log URLs with ?key=, were read in the sources of Google's client
+    # library
     (re.compile(r"AIza[0-9A-Za-z_-]{35}"), MASK),
     # AWS access key ids
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), MASK),
@@ -48,7 +49,7 @@ class SecretMask:
 
 
 def url_password(url: str) -> str | None:
-    """Return the decoded password of a URL; None without one, and where it only repeats the user's name."""
+    """Return the decoded password of a URL; None if it has none, or if the password equals the user name."""
     try:
         parts = urlsplit(url)
     except ValueError:

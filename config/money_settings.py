@@ -68,7 +68,7 @@ class MoneySettings(SettingGroup):
     )
 
     def regeneration_terms(self) -> dict[str, object]:
-        """Return what `darkroom.regenerate` must know, in the form in which darkroom.settings keeps it."""
+        """Return the terms of token regeneration as JSON for darkroom.settings, where SQL functions read them."""
         return {
             "policy": self.regeneration,
             "allowances": dict(self.allowances),

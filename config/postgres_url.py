@@ -136,7 +136,7 @@ class PostgresUrl:
 
     def _ssl(self) -> str | ssl.SSLContext | None:
         if not self.tls_files or self.sslmode in {"disable", "allow", "prefer"}:
-            return self.sslmode  # asyncpg knows libpq's words and ~/.postgresql/root.crt
+            return self.sslmode  # asyncpg accepts libpq's values of sslmode, and reads ~/.postgresql/root.crt by itself
         root = self.tls_files.get("sslrootcert")
         try:
             context = ssl.create_default_context(cafile=None if root in {None, "system"} else root)
@@ -145,8 +145,8 @@ class PostgresUrl:
         except (OSError, ssl.SSLError) as error:
             named = ", ".join(f"{name}={path}" for name, path in self.tls_files.items())
             raise PostgresUrlError(f"cannot load {named}: {error.strerror or error}") from error
-        # libpq: with a root certificate `require` checks the certificate's chain; only verify-full also checks the
-        # host's name
+        # As in libpq: if there is a root certificate, `require` also checks the certificate's chain; only verify-full
+        # checks the host's name.
         context.check_hostname = self.sslmode == "verify-full" or root == "system"
         if root is None and self.sslmode in {None, "require"}:
             context.verify_mode = ssl.CERT_NONE

@@ -53,7 +53,7 @@ class SettingGroup(BaseModel):
 
     @override
     def __repr__(self) -> str:
-        """Name only the fields that are set: values may hold passwords, and this text appears in tracebacks."""
+        """Return the names of the fields that are set; their values may be secret, and tracebacks show this text."""
         return f"Settings({', '.join(sorted(self.model_fields_set))})"
 
     __str__ = __repr__

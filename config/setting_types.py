@@ -86,7 +86,7 @@ def json_value(text: str) -> object:
 
 
 def _place(error: ValueError) -> str:
-    """Say where a text stops being JSON, as far as that is known."""
+    """Return the place at which text stops being JSON, as the end of a message; empty if the place isn't known."""
     return f" from its character {error.pos + 1} on" if isinstance(error, json.JSONDecodeError) else ""
 
 

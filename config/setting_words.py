@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a setting or an option, in our words."""
+"""Messages for people about values of settings and options that pydantic refuses."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,12 +26,12 @@ _WORDS: Final = {
     "dict_type": "must be a JSON object",
     "model_type": "must be a JSON object",
 }
-"""What pydantic finds, by its name for it, in our words."""
+"""Our message for each type of pydantic error; `{...}` is filled from the error's context."""
 
 
 def finding_words(detail: Mapping[str, Any]) -> str:
-    """Say what is wrong with a value, by one of the errors of a pydantic.ValidationError."""
-    if detail["type"] == "value_error":  # a validator's of ours
+    """Return our message for one of the errors of a pydantic.ValidationError."""
+    if detail["type"] == "value_error":  # one of our own validators raised it, so its message is ours
         return str(detail["msg"]).removeprefix("Value error, ")
     terms = {
         name: f"{value:,.10g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value

@@ -24,10 +24,13 @@ from config.setting_words import finding_words
 SettingsT = TypeVar("SettingsT", bound=SettingGroup)
 
 _PLACE: Final = re.compile(r"(?!constrained-|function-)[a-z][a-z0-9_-]*|[A-Z][A-Z0-9_]*|\d+")
-"""What may be said of a place within a value: a number, or a name as people write it there."""
+"""Pattern of the parts of a pydantic error's location that a message shows: numbers, and names that the value has."""
 
 NEAR: Final = 0.8
-"""How similar (0 to 1) an unknown name must be to a setting's name to be suggested; all names share nine letters."""
+"""How similar (0 to 1) an unknown name must be to a setting's name for a message to suggest that setting.
+
+All names begin with `DARKROOM_`, so even unrelated names are similar.
+"""
 
 
 class SettingsError(Exception):
@@ -75,7 +78,7 @@ def _complaints(kind: type[SettingGroup], error: ValidationError, values: Mappin
         field = {kind.variable_of(known): known for known in kind.model_fields}.get(variable, variable)
         is_shown = "url" not in field and not _holds_secret(kind.model_fields[field].annotation)
         given = f"={values[field]!r}" if is_shown else ""
-        named = [part for part in inside if _PLACE.fullmatch(part)]  # the rest names types of ours
+        named = [part for part in inside if _PLACE.fullmatch(part)]  # the other parts are names of our types
         where = f" ({'.'.join(named)})" if named else ""
         complaint = mask(f"{kind.variable_of(field)}{given}{where}: {message}").replace("\n", " ")
         if complaint not in complaints:
