@@ -5,18 +5,21 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from config.address_terms import NAT64, PUBLIC_IPV6, REFUSED_IPV4, REFUSED_IPV6
 
 _IPV4_REFUSED = tuple(map(IPv4Network, REFUSED_IPV4))
-"""Networks refused in addition to those that `ipaddress` calls not global; Python 3.11.7 calls some of these global."""
+"""Networks that are refused in addition to those that `ipaddress` calls not global, because Python 3.11.7 calls some of
+
+them global.
+"""
 
 _IPV6_PUBLIC = IPv6Network(PUBLIC_IPV6)
 _IPV6_REFUSED = tuple(map(IPv6Network, REFUSED_IPV6))
 _NAT64 = IPv6Network(NAT64)
 
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
-"""Bits 64 to 95 of an IPv6 address whose last 32 bits are an IPv4 address (RFC 5214)."""
+"""The values that bits 64 to 95 of an ISATAP address may have. Its last 32 bits are an IPv4 address (RFC 5214)."""
 
 
 def is_public(text: str) -> bool:
-    """Say whether we may connect to an address that a resolver returned.
+    """Return whether we may connect to an address that a resolver returned.
 
     IPv4 addresses inside of IPv6 ones are extracted: mapped, 6to4, NAT64 and
     ISATAP addresses count as the IPv4 address; IPv4-compatible and Teredo ones are refused.
@@ -34,7 +37,7 @@ def is_public(text: str) -> bool:
 
 
 def is_loopback(text: str) -> bool:
-    """Say whether an address is a loopback address of this machine."""
+    """Return whether an address is a loopback address of this machine."""
     try:
         return ip_address(text).is_loopback
     except ValueError:

@@ -34,7 +34,7 @@ class Cropping(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, value: Any) -> Any:
-        """Read a missing suggestion as the whole picture, and drop a suggestion that keeps too little."""
+        """Replace a missing suggestion by the whole picture, and remove a suggestion that keeps too little of it."""
         if not isinstance(value, Mapping):
             return value
         suggestion = value.get("suggestedCrop", value.get("suggested_crop"))

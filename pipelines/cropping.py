@@ -11,10 +11,10 @@ from pipelines.errors import CropTooSmallError
 from pipelines.imaging.geometry import PixelBox
 
 MIN_CROP_FRACTION = 0.25
-"""The smallest fraction of the area that a crop may keep: suggestions are untrusted, and 0.001 x 0.001 is hostile."""
+"""The smallest fraction of the area that a crop may keep: suggestions come from outside, and may keep one pixel."""
 
 _ROUNDING_SLACK = 1e-6
-"""Tolerance in pixels: fractions come from divisions, so an edge this close to a whole pixel is that pixel."""
+"""Tolerance in pixels: fractions come from divisions, so an edge this close to a whole pixel is taken as that pixel."""
 
 JSON_FORM = ConfigDict(
     frozen=True, strict=True, extra="ignore", allow_inf_nan=False, alias_generator=to_camel, populate_by_name=True
@@ -37,7 +37,10 @@ class CropSuggestion(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _clamp(cls, value: Any) -> Any:
-        """Clamp plain numbers into the picture; other values are left as they are, and the strict types refuse them."""
+        """Clamp numbers into the picture.
+
+        Other values are returned unchanged, and the strict field types refuse them.
+        """
         if not isinstance(value, Mapping):
             return value
         edges = {name: value.get(name, default) for name, default in _WHOLE.items()}

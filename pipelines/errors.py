@@ -10,13 +10,12 @@ from pipelines.providers.calls import PreparedCall, Usage
 class StageError(Exception):
     """Raised when a stage couldn't make its output.
 
-    The message is ours and fit for a row's `errorMessage`: what was tried, on
-    which thing, what came back. `evidence` is text from outside (a provider's
-    answer, a decoder's message): it is filtered, cut, and written to error_logs only.
+    The message is ours and fit for a row's `errorMessage`: what was tried, on which thing, what came back. `evidence`
+    is text from outside (a provider's answer, a decoder's message): it is filtered, cut, and written to error_logs
+    only.
 
-    Errors of a provider carry more: `was_sent` is False if the call was never
-    sent, `usage` is what a refused answer says that it used, and `again`
-    prepares one further, changed call that may succeed at once.
+    A provider's errors carry more: `was_sent` is False if the call was never sent, `usage` is what a refused answer
+    says that it used, and `again` prepares one further, changed call that may succeed at once.
     """
 
     was_sent: bool = True
@@ -37,7 +36,7 @@ class BadImageError(PermanentError):
 
 
 class CropTooSmallError(PermanentError):
-    """A suggested crop would leave too little of the picture."""
+    """Raised when a suggested crop would leave too little of the picture."""
 
 
 class TransparentImageError(BadImageError):
@@ -64,7 +63,7 @@ class UnknownModelError(PermanentError):
 
 
 class ProviderNotConfiguredError(PermanentError):
-    """Raised when no configured provider can do this: a key is missing, or the local engine isn't able to."""
+    """Raised when no configured provider can do this: a key is missing, or only the local engine is configured."""
 
 
 class NoSuchModelError(ProviderNotConfiguredError):
@@ -80,7 +79,7 @@ class RequestTooLargeError(RequestRejectedError):
 
 
 class PolicyRefusedError(PermanentError):
-    """Raised when the provider refused by its policy; such a request is never tried again."""
+    """Raised when the provider refused by its policy. Such a request is never sent again."""
 
     def __init__(self, message: str, *, category: str, evidence: str | None = None) -> None:
         super().__init__(message, evidence=evidence)
@@ -107,24 +106,24 @@ class ProviderUnavailableError(TransientError):
 
 
 class ProviderTimedOutError(TransientError):
-    """Raised when a request was sent and no complete answer came, so that it may have been paid."""
+    """Raised when a request was sent and no complete answer came. The call may have been paid."""
 
     def __init__(self, message: str, *, evidence: str | None = None) -> None:
         super().__init__(message, is_paid=True, evidence=evidence)
 
 
 class BrokenAnswerError(TransientError):
-    """Raised when an answer contains no usable picture or analysis; it was paid."""
+    """Raised when an answer contains no usable picture or analysis. The call was paid."""
 
     def __init__(self, message: str, *, evidence: str | None = None) -> None:
         super().__init__(message, is_paid=True, evidence=evidence)
 
 
 class MissedRequestError(BrokenAnswerError):
-    """Raised when a picture came that isn't what this model was asked for; it was paid.
+    """Raised when the picture that came isn't what the model was asked for. The call was paid.
 
-    Each kind is a type of its own, because after a second miss of the same kind by the same model no third call is
-    made.
+    Each way to miss the request has an error type of its own, because after a second miss of the same type by the same
+    model, no third call is made.
     """
 
 
@@ -149,15 +148,15 @@ MISSES = (WrongSizeError, WrongShapeError, OneColourError, AnswerTooLargeError)
 
 
 class StorageUnavailableError(TransientError):
-    """Raised when the object storage doesn't answer, or refuses for a reason that isn't the request's."""
+    """Raised when the object storage doesn't answer, or refuses for a reason that doesn't lie in the request."""
 
 
 class PixelChildLostError(TransientError):
-    """Raised when a child process ended during pixel work for a reason that isn't the picture's."""
+    """Raised when a pixel child ended during its work for a reason that doesn't lie in the picture."""
 
 
 class ThrottledError(StageError):
-    """Raised when a call can't be made now: the job waits (a snooze), and the attempt isn't counted."""
+    """Raised when a call can't be made now: the job is snoozed, and the attempt isn't counted."""
 
     def __init__(self, message: str, *, retry_after: timedelta, evidence: str | None = None) -> None:
         super().__init__(message, evidence=evidence)

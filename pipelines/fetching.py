@@ -1,4 +1,4 @@
-"""Fetching of external URLs. On each redirect, the address is checked where the connection is made."""
+"""Fetching of external URLs. For each redirect, the address is checked when the connection is made."""
 
 import asyncio
 import re
@@ -36,14 +36,17 @@ _PASSING = frozenset({408, 425, 429})
 """Status codes below 500 after which another try may succeed (RFC 9110, RFC 8470, RFC 6585)."""
 
 _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
-"""Characters that URL parsers treat differently, so that the checked host might not be the one that is connected to."""
+"""Characters that URL parsers treat differently, so that the checked host might differ from the connected one."""
 
 _USER_NAME = re.compile(r"[^/?#]*//[^/?#]*@")
-"""Matches a URL with a user name, even an empty one, which a parser would drop."""
+"""Matches a URL with a user name, even an empty one; parsers would remove an empty one without an error."""
 
 
 class FetchRefusedError(PermanentError):
-    """Raised when a URL isn't fetched, or its answer is final and no picture. The message never contains the answer."""
+    """Raised when a URL isn't fetched, or its answer is no picture and won't change.
+
+    The message never contains the answer.
+    """
 
 
 class FetchFailedError(TransientError):
@@ -76,7 +79,7 @@ class _PublicBackend(httpcore.AnyIOBackend):
             try:
                 return await super().connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue  # a host with two addresses may be reachable only by one of them
+                continue  # if a host has two addresses, only one of them may be reachable
         return await super().connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
 
     @override
@@ -182,9 +185,10 @@ class PictureFetcher:
 
     @asynccontextmanager
     async def _answer(self, url: httpx.URL) -> AsyncIterator[httpcore.Response]:
-        """Send a GET request and yield the response, whose body is unread."""
+        """Send a GET request and yield the response, with its body still to be read."""
         if self._tls is None:
-            self._tls = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)  # reads 200 kB
+            # reads 200 kB, so it runs in a thread
+            self._tls = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)
         headers: list[tuple[bytes | str, bytes | str]] = [
             ("Host", url.netloc),
             ("User-Agent", "darkroom"),
@@ -244,7 +248,10 @@ def checked_url(text: str, ports: Collection[int] | None = PORTS) -> httpx.URL:
 
 
 async def _body(answer: httpcore.Response, max_bytes: int) -> bytes:
-    """Read a response's body up to the limit; refuse a response that isn't complete, plain and successful."""
+    """Return a response's body, read up to the limit.
+
+    Raise an error unless the response is complete, plain and successful.
+    """
     if answer.status != HTTPStatus.OK:
         if answer.status in _PASSING or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise FetchFailedError(f"inputImageUrl answered with status {answer.status}")

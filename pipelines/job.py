@@ -73,7 +73,7 @@ class Crop:
 class PromptText:
     """The output of the prompt stage: the text for remote models.
 
-    Corrections follow from analysis and options instead.
+    The corrections for the local engine aren't part of it: they are computed from analysis and options.
     """
 
     text: str
@@ -96,7 +96,7 @@ class PromptText:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is asked of a provider: text for remote models, corrections for the local engine.
+    """What a provider is asked for: text for remote models, corrections for the local engine.
 
     `model` and `temperature` are a pipeline's choices for remote models; `words` are the texts that the user and the
     pipeline's owner wrote.

@@ -15,7 +15,7 @@ from config.job_terms import MAX_ID_CHARS, MAX_READ_KEY_BYTES
 from pipelines.errors import InvalidOptionsError
 
 MAX_KEY_BYTES = 511
-"""Longest key that Darkroom writes, in bytes: every S3-compatible server accepts keys shorter than 512 bytes."""
+"""The longest key that Darkroom writes, in bytes. Every S3-compatible server accepts keys shorter than 512 bytes."""
 
 MAX_PART_BYTES = 255
 """Longest part of a key in bytes, as for file names; the same for all backends, so that each accepts the same keys."""
@@ -31,9 +31,9 @@ _ODD = re.compile(rb"[^A-Za-z0-9_.-]|\.\.|\A\.")
 """Matches what a part of a key must not contain: any other byte, a dot at its beginning, two dots in a row."""
 
 _HASHED = "=_"
-"""Prefix of the form of an id that is too long.
+"""Prefix of the encoded form of an id that is too long.
 
-No encoded id begins so, since `=` comes before two hex digits there.
+No other encoded id begins with it, since `=` is followed by two hex digits there.
 """
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSION = re.compile(r"[a-z0-9]{1,5}")
@@ -106,11 +106,11 @@ def input_key(user_id: str, job_id: str, extension: str) -> str:
 
 
 def user_prefixes(user_id: str) -> tuple[str, ...]:
-    """Return the prefixes of a user's objects, each with its closing slash; no other user has the same.
+    """Return the prefixes of a user's objects, each with its closing slash. No other user has the same prefixes.
 
-    First those that Darkroom writes to, then those of programs that put ids into keys unencoded. An id that
-    contains a slash or an equals sign has none of the latter: such a prefix would lie in another user's folder,
-    or could be the encoding of another user's id.
+    First come those that Darkroom writes to, then those of programs that put ids into keys unencoded. An id that
+    contains a slash or an equals sign has none of the latter: such a prefix would lie in another user's folder, or
+    could be the encoding of another user's id.
     """
     encoded = encoded_id(user_id)
     parts = [encoded]
@@ -120,15 +120,15 @@ def user_prefixes(user_id: str) -> tuple[str, ...]:
 
 
 def is_users(key: str, user_id: str) -> bool:
-    """Say whether a key lies under one of a user's prefixes; a key that isn't valid never does."""
+    """Return whether a key lies under one of a user's prefixes; a key that isn't valid never does."""
     return any(is_under(key, prefix) for prefix in user_prefixes(user_id))
 
 
 def is_under(key: str, prefix: str) -> bool:
-    """Say whether a key lies under a prefix, compared part by part: `users/10/x` isn't under `users/1`.
+    """Return whether a key lies under a prefix, compared part by part: `users/10/x` isn't under `users/1`.
 
     Args:
-        key: as a row has it. A key that isn't valid, or that a server may read as another one, is under no prefix.
+        key: as a row has it. A key that isn't valid, or that a server may read as another key, is under no prefix.
         prefix: with or without its closing slash, not empty.
     """
     folder = prefix.rstrip("/")
@@ -138,9 +138,9 @@ def is_under(key: str, prefix: str) -> bool:
 
 
 def ids_below(key: str, user_id: str) -> tuple[str, ...]:
-    """Return ids that begin with a user's id and a slash, and for which another program would write the same key.
+    """Return the longer ids, beginning with a user's id and a slash, to whose users a key may belong as well.
 
-    With users `a` and `a/b`, `users/a/b/x.jpg` may belong to either.
+    With users `a` and `a/b`, another program would write `users/a/b/x.jpg` for either.
     """
     for prefix in user_prefixes(user_id):
         if is_under(key, prefix):
@@ -151,7 +151,7 @@ def ids_below(key: str, user_id: str) -> tuple[str, ...]:
 
 
 def check_readable(key: str, where: str) -> str:
-    """Return a key from a row if it is one that an object may have.
+    """Return a key from a row, if an object may have it.
 
     Args:
         key: as the row has it.
@@ -166,9 +166,10 @@ def check_readable(key: str, where: str) -> str:
 
 
 def key_problem(key: str) -> str | None:
-    """Say why Darkroom can't write to a key; None if it can.
+    """Return the reason why Darkroom must not write to a key; None if it may.
 
-    Such a key consists of `[A-Za-z0-9/_.=-]`, has no empty or dotted parts, and is shorter than 512 bytes.
+    A key that Darkroom writes to consists of `[A-Za-z0-9/_.=-]`, has no empty or dotted parts, and is shorter than 512
+    bytes.
     """
     if len(_utf8(key)) > MAX_KEY_BYTES:
         return f"it has {len(_utf8(key)):,} bytes; the limit is {MAX_KEY_BYTES}"
@@ -184,7 +185,7 @@ def key_problem(key: str) -> str | None:
 
 
 def read_problem(key: str) -> str | None:
-    """Say why no object can have a key that another program wrote; None if one can.
+    """Return the reason why no object can have a key, which another program wrote; None if one can.
 
     S3 accepts 1 to 1,024 bytes of UTF-8. A part that is `.` or `..` is refused, because servers over a file system, and
     URLs, would read another object.
@@ -203,7 +204,7 @@ def read_problem(key: str) -> str | None:
 
 
 def names_content(key: str, sha256: str) -> bool:
-    """Say whether a key is that of a result whose content has this hash."""
+    """Return whether a key has the form of a result's key and contains this hash of its content."""
     return bool(_SHA256.fullmatch(sha256)) and key.endswith(f"-{sha256[:SHA_CHARS]}.jpg")
 
 
@@ -253,6 +254,6 @@ def _file_name(text: str, extension: str) -> str:
 
 
 def _key(key: str) -> str:
-    if problem := key_problem(key):  # the parts are encoded, so this would be a bug in this module
+    if problem := key_problem(key):  # all parts are encoded, so a problem here would be a bug of this module
         raise InvalidOptionsError(f"the key made of these ids can't be written: {problem}")
     return key

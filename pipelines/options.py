@@ -34,7 +34,7 @@ class AutoCropOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceImage:
-    """An additional picture for remote models, by key or by URL."""
+    """A further picture for remote models, by key or by URL."""
 
     url: str | None
     r2_key: str | None
@@ -43,10 +43,10 @@ class ReferenceImage:
 
 @dataclass(frozen=True, slots=True)
 class PromptOptions:
-    """What the prompt asks for.
+    """What the prompt asks for, per defect.
 
-    A defect overridden with False isn't treated. With True it is treated even
-    if it wasn't found; a text does the same, and says how to treat it.
+    A defect that is overridden with False isn't treated. A defect overridden with True is treated even if the analysis
+    didn't find it; so is a defect overridden with a text, which also says how to treat it.
     """
 
     defect_overrides: Mapping[Defect, bool | str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """The options of a pipeline; without arguments the system's defaults."""
+    """The options of a pipeline; constructed without arguments, the system's defaults."""
 
     analysis: AnalysisOptions = AnalysisOptions()
     auto_crop: AutoCropOptions = AutoCropOptions()
@@ -79,7 +79,8 @@ def resolve(pipeline: Mapping[str, Any] | None) -> PipelineOptions:
 
     Args:
         pipeline: `{"analysisConfig": ..., "autoCropConfig": ..., "promptConfig": ..., "generationConfig": ...}`; None
-            if if neither the job nor its album names a pipeline, which gives the defaults.
+            if
+        neither the job nor its album names a pipeline, which gives the defaults.
 
     Raises:
         InvalidOptionsError: the JSON breaks a rule; the message has its path and the reason.
@@ -109,7 +110,7 @@ def check(pipeline: Mapping[str, Any]) -> None:
 
 
 def _places(value: Any, steps: list[str], path: str) -> Iterator[tuple[str, Any]]:
-    """Yield every place that a path names, with its concrete path; places that don't exist are skipped."""
+    """Yield each value to which a rule's path leads, with its concrete path; values that don't exist are skipped."""
     if not steps:
         yield path, value
         return
@@ -134,7 +135,7 @@ _DEFECT_NAMES = frozenset(defect.value for defect in Defect)
 
 
 def _reason(rule: Rule, value: Any) -> str | None:
-    """Say what is wrong with a value; None if nothing is."""
+    """Return the reason why a value breaks a rule; None if it doesn't."""
     found = _json_type(value)
     if found != rule.type and not (rule.type == "boolean or string" and found in {"boolean", "string"}):
         whole = rule.type == "integer" and found == "number" and float(value).is_integer()
@@ -173,7 +174,7 @@ def _article(noun: str) -> str:
 
 
 def _given(config: Mapping[str, Any], **names: str) -> dict[str, Any]:
-    """Return the values that a config gives, by our names; null and missing values are left to the defaults."""
+    """Return the values that a config contains, under our names; null and missing values are left to the defaults."""
     return {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
 
 

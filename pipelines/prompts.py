@@ -15,7 +15,7 @@ from pipelines.options import PipelineOptions, PromptOptions
 
 
 class Purpose(StrEnum):
-    """What is asked of a provider; several job types may ask the same."""
+    """What a provider is asked for; several job types may have the same purpose."""
 
     ENHANCE = "enhance"
     BLEND = "blend"
@@ -27,8 +27,8 @@ class Purpose(StrEnum):
 class Corrections:
     """Which defects to treat.
 
-    Defects in `allowed` are treated if they are measured, and as much as they are;
-    those in `forced` were asked for, and are treated even if they are hardly measurable.
+    Defects in `allowed` are treated if they are measured, as strongly as they are measured. Those in `forced` were
+    asked for, and are treated even if they are hardly measurable.
     """
 
     allowed: frozenset[Defect]
@@ -36,7 +36,7 @@ class Corrections:
 
 
 ALL_CORRECTIONS = Corrections(frozenset(Defect))
-"""Corrections of a picture that wasn't analyzed: whatever is measured when it is treated."""
+"""The corrections for a picture that wasn't analyzed: every defect that is measured when the picture is treated."""
 
 NO_CORRECTIONS = Corrections(frozenset())
 
@@ -61,9 +61,9 @@ _KEEP = "Keep subject, composition, framing and identity of people exactly as th
 
 
 def corrections(analysis: Analysis | None, options: PromptOptions) -> Corrections:
-    """Return what to treat: the defects that were found, changed by the overrides of the pipeline.
+    """Return the defects to treat: those that the analysis found, changed by the overrides of the pipeline.
 
-    The function is pure, so that a resumed job computes the same again from its row.
+    The result depends only on the arguments, so a resumed job gets the same from its stored analysis.
     """
     if options.skip_corrections:
         return NO_CORRECTIONS
@@ -76,11 +76,11 @@ def corrections(analysis: Analysis | None, options: PromptOptions) -> Correction
 def prompt_text(
     purpose: Purpose, analysis: Analysis | None, options: PipelineOptions, request: str | None = None
 ) -> str:
-    """Build the text for a remote model, which is also the row's `geminiPrompt`.
+    """Return the text for a remote model; it is also stored as the row's `geminiPrompt`.
 
     Args:
         purpose: what the job type asks for.
-        analysis: None if it was switched off; the model then judges by itself.
+        analysis: None if the pipeline switched it off; the model then judges by itself.
         options: the pipeline's options; its texts are quoted.
         request: what the user asked of a generate or modify job.
     """
@@ -118,5 +118,5 @@ def _correction_lines(analysis: Analysis | None, options: PromptOptions) -> Sequ
 
 
 def _quoted(text: str) -> str:
-    """Quote a text from outside as one JSON string, so that it can't end the quotation or begin a line."""
+    """Return a text from outside as one JSON string, so that it can't end the quotation or begin a line."""
     return json.dumps(text, ensure_ascii=False)

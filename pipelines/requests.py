@@ -37,7 +37,7 @@ def aspect_of(text: str | None) -> float | None:
 
 
 def check_input(key: str | None, url: str | None, user_id: str) -> None:
-    """Check the picture that a job's own row names.
+    """Check the picture that a job's own row names as its input.
 
     Raises:
         InvalidOptionsError: it names none.
@@ -50,7 +50,10 @@ def check_input(key: str | None, url: str | None, user_id: str) -> None:
 
 
 def reference_keys(config: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """Yield number and key of each reference picture of a pipeline that has a key; nothing for JSON of another form."""
+    """Yield number and key of each of a pipeline's reference pictures that has a key.
+
+    JSON of another form yields nothing.
+    """
     prompt_config: Any = config.get("promptConfig")
     references = prompt_config.get("referenceImages") if isinstance(prompt_config, dict) else None
     for number, reference in enumerate(references if isinstance(references, list) else []):
@@ -73,7 +76,7 @@ def check_references(config: Mapping[str, Any], owner_id: str | None) -> None:
 
 
 def ids_that_share(named: Iterable[tuple[str | None, str]]) -> list[str]:
-    """Return ids of users for whom another program may have written a key that a job names as its own user's.
+    """Return the ids of users to whom a key that a job uses may belong as well, because another program wrote it.
 
     There are nearly always none: the key must lie in a folder below the user's, and a user with such an id must exist.
 

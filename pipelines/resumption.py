@@ -1,4 +1,4 @@
-"""Where a run begins, and the outputs of the stages before."""
+"""The stage at which a run begins, and the stored outputs of the stages before it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ Left = Mapping[str, Mapping[str, Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where a run begins: its stages, at least one; outputs of stages before; the stage whose output is unreadable."""
+    """The stages that a run still has to run, at least one; outputs of the stages before; a stage whose output is bad.
+
+    A bad output is one that can't be read.
+    """
 
     stages: tuple[Stage, ...]
     outputs: tuple[Output, ...] = ()
@@ -21,7 +24,7 @@ class Resumption:
 
 
 def split(job_type: str, stage: str) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
-    """Return a job type's stages before one, and those from it on; for an unknown stage, all from the first on."""
+    """Return a job type's stages before `stage`, and those from `stage` on; for an unknown stage, none and all."""
     stages = JOB_TYPES[job_type].stages
     names = [one.name for one in stages]
     first = names.index(stage) if stage in names else 0
@@ -29,10 +32,11 @@ def split(job_type: str, stage: str) -> tuple[tuple[Stage, ...], tuple[Stage, ..
 
 
 def resume(job_type: str, stage: str, left: Left) -> Resumption:
-    """Rebuild the outputs of the stages before `stage`.
+    """Return where a run that should begin at `stage` really begins, with the outputs of the stages before.
 
-    Another program may have written them. An output that can't be read is discarded, and the run begins at its stage.
-    It also begins at a stage that has no stored output: an earlier worker, which didn't know the stage, never ran it.
+    Another program may have written the outputs. If one can't be read, it is discarded, and the run begins at its
+    stage. The run also begins at a stage that has no stored output: an earlier worker, which didn't know the stage,
+    never ran it.
     """
     before, stages = split(job_type, stage)
     outputs: list[Output] = []

@@ -16,10 +16,10 @@ from pipelines.providers.registry import PROVIDERS
 
 _PRICES_USD = {name: usd for one in PROVIDERS.values() for name, usd in one.prices.items()}
 _NEAR = 0.7
-"""How alike a name must be to a provider's to be taken for it."""
+"""How similar (0 to 1) a name in PROVIDER must be to a provider's name for the message to suggest that provider."""
 _KEYS = {one.name: one.key for one in PROVIDERS.values() if one.is_default and one.key is not None}
 
-if TYPE_CHECKING:  # bases from a registry aren't types for mypy: a provider's own settings are read by `Settings.of`
+if TYPE_CHECKING:  # mypy can't use base classes of a registry: `Settings.of` reads a provider's own settings
     _ProviderGroups = ProviderSettings
 else:
     _ProviderGroups = create_model(
@@ -80,7 +80,7 @@ class Settings(CoreSettings, _ProviderGroups):
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """The providers in the order in which they are asked, with the default filled in; never empty."""
+        """The names of the providers in the order in which they are asked, with the default filled in; never empty."""
         return self.provider or self._keyed() or (LOCAL.name,)
 
     def _keyed(self) -> tuple[str, ...]:

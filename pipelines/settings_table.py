@@ -22,7 +22,10 @@ _PREAMBLE: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One setting as texts without secrets, empty without a value; `is_set` if the environment gave the value."""
+    """One setting as texts without secrets; a text is empty if there is no value.
+
+    `is_set` is true if the environment gave the value.
+    """
 
     name: str
     value: str
@@ -32,7 +35,7 @@ class SettingRow:
 
 
 def describe(settings: Settings) -> list[SettingRow]:
-    """List every setting, with secrets and the passwords in URLs masked."""
+    """Return a row for every setting, with secrets and the passwords in URLs masked."""
     mask = SecretMask(settings.secrets())
     return [
         SettingRow(
@@ -47,7 +50,7 @@ def describe(settings: Settings) -> list[SettingRow]:
 
 
 def _names() -> list[str]:
-    """List the fields: first variables that other programs share; providers' settings last."""
+    """Return the names of all fields: variables that other programs share come first, providers' settings last."""
     named = [
         (group, name)
         for group in Settings.__mro__

@@ -13,18 +13,23 @@ from pipelines.providers.provider import StageProvider
 from pipelines.storage.storage import Storage
 
 INPUT_BYTES = 512_000_000
-"""Limit of the encoded pictures that the jobs of one process hold: at 25 MB each, enough for every lane."""
+"""The most bytes of encoded pictures that the jobs of one process hold: at 25 MB each, enough for every lane."""
 
 
 class Output(Protocol):
-    """The output of a stage: stored as JSON in the stage's checkpoint, and read back when a run resumes after it."""
+    """The output of a stage.
+
+    It is stored as JSON in the stage's checkpoint, and read again when a run resumes after the stage.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return all that later stages and people need of the output, as JSON."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Build the output from the JSON of `to_json`; refuse wrong values, which another program may have written.
+        """Build the output from the JSON of `to_json`.
+
+        Raise an error for a wrong value, which another program may have written.
 
         Raises:
             ValueError, TypeError, LookupError, AttributeError: it can't be read; the stage runs again.
@@ -64,7 +69,7 @@ class StageContext:
         return next((one for one in reversed(self.outputs) if isinstance(one, kind)), None)
 
     def after(self, output: Output | None) -> "StageContext":
-        """Return the context of the next stage."""
+        """Return the context of the next stage, with this stage's output added."""
         return self if output is None else replace(self, outputs=(*self.outputs, output))
 
 

@@ -1,4 +1,4 @@
-"""Check whether a picture that came is the one a request asked for; the same for every paid provider."""
+"""Check of whether the picture that came is what the request asked for; the same for every paid provider."""
 
 from dataclasses import dataclass
 
@@ -26,10 +26,13 @@ from pipelines.providers.colour_words import ask_for_colour
 log = structlog.get_logger(__name__)
 
 MOST_STRETCH = 1.03
-"""Largest factor between the ratio asked for and the picture's: models miss it by up to 1 % (21:9 is 1584 x 672)."""
+"""Largest factor between the ratio asked for and the picture's ratio.
+
+Models miss it by up to 1 % (21:9 is 1584 x 672).
+"""
 
 AKIN_LEVELS = 100
-"""Largest change of a channel's mean, of 256 levels, that correcting the brightness or colour of a picture makes."""
+"""Largest change of a channel's mean, of 256 levels, that a correction of brightness or colour makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Asked:
         long_side_px: long side of the size that is asked for; the tier's may be larger.
         ratio: width / height.
         prompt: the prompt, whose words may ask for a picture of one colour.
-        main: the picture to work on, as it is sent; None where there is only a prompt.
+        main: the picture to work on, as it is sent; None if there is only a prompt.
     """
 
     model: str
@@ -56,7 +59,7 @@ class Asked:
         Raises:
             WrongSizeError: it is smaller than nine tenths of what was asked for.
             WrongShapeError: its ratio is off by more than 3 %.
-            OneColourError: it is of one colour, and nothing asks for that.
+            OneColourError: it is of one colour, which neither the input nor the prompt asks for.
         """
         size = f"{came.width_px} x {came.height_px} pixels"
         if max(came.width_px, came.height_px) < LEAST_SIZE_FRACTION * self.long_side_px:
@@ -83,7 +86,7 @@ class Asked:
         return ask_for_colour(self.prompt.words, colour, has_picture=has_picture)
 
     async def require_picture(self, data: bytes, pixels: PixelPool, limits: DecodeLimits) -> Look | None:
-        """Examine a picture that came; return None if it can't be examined for a reason that isn't the picture's.
+        """Decode and check the picture that came; return None if a pixel child was lost, so that it wasn't checked.
 
         Raises:
             MissedRequestError: it isn't what was asked for, or exceeds the limits.
@@ -103,23 +106,24 @@ class Asked:
             raise BrokenAnswerError(
                 f"{self.model} answered with no usable picture: {error}", evidence=error.evidence
             ) from error
-        except PixelChildLostError as error:  # the picture is paid for, and is examined again when it is finished
+        except PixelChildLostError as error:  # the picture is paid for, and is decoded again when it is finished
             log.warning("answer_not_looked_at", model=self.model, error=str(error))
             return None
         self.require(came)
         return came
 
     def notes(self, came: Look | None, long_side_px: int) -> tuple[str, ...]:
-        """Return the notes for a job's treatments about a picture that will be enlarged to a tier's long side."""
+        """Return sentences for a job's treatments about a picture that has to be enlarged to a tier's long side."""
         if came is None or max(came.width_px, came.height_px) >= LEAST_SIZE_FRACTION * long_side_px:
             return ()
         return (f"enlarged from {came.width_px} x {came.height_px}: {self.model} makes no larger picture",)
 
 
 def _is_akin(sent: Colour, came: Colour) -> bool:
-    """Say whether correcting a picture of nearly one colour may have made another: brighter, or more neutral.
+    """Return whether a correction may have made the colour that came from the colour that was sent.
 
-    A black picture can't have become one of fog, nor a red one a grey card.
+    A correction makes a colour brighter or more neutral. Both pictures are of nearly one colour. No correction makes
+    fog of a black picture, or a grey card of a red one.
     """
     darker_levels = (sum(sent) - sum(came)) / len(sent)
     more_chroma_levels = (max(came) - min(came)) - (max(sent) - min(sent))

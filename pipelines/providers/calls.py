@@ -23,7 +23,7 @@ class Usage:
 class Answer(Generic[T_co]):
     """The answer of a provider: its value, what the call used, and the model.
 
-    `notes` say for people what was done ("denoised, sigma 14.8").
+    `notes` are sentences for people about what was done ("denoised, sigma 14.8").
     """
 
     value: T_co
@@ -37,4 +37,7 @@ LookAgain = Callable[[], Awaitable[None]]
 """Called just before the first byte is sent; raises ThrottledError if the call may no longer be made."""
 
 PreparedCall = Callable[[LookAgain], Awaitable[Answer[T]]]
-"""Sends a call whose pictures and prompt are ready: everything slow is done, and nothing has been sent yet."""
+"""A function that sends a call whose pictures and prompt are prepared.
+
+All slow work is done, and nothing is sent yet.
+"""

@@ -1,6 +1,6 @@
 """The catalogue of models: which provider a model belongs to, and whether it may be asked.
 
-No model replaces another.
+If a model can't be asked, no other model is asked in its place.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,12 @@ class ModelCatalogue:
     terms: Mapping[str, Any]
 
     def fault(self, use: ModelUse, model: str) -> str | None:  # noqa: PLR0911 - a table, one verdict each
-        """Say why a model that a pipeline names can't be asked; None if it can, or if no provider is paid here."""
+        """Return the reason why a model that a pipeline names can't be asked.
+
+        The result is None if it can, or if only the local engine is used.
+        """
         paid = self.terms["paid"]
-        if not paid:  # the local engine accepts any pipeline, and the row names the local engine as the model
+        if not paid:  # the local engine accepts a pipeline with any model, and its results name the local engine
             return None
         owner = self._owner(model)
         if owner is not None and owner not in self.terms["providers"]:
@@ -50,10 +53,10 @@ class ModelCatalogue:
         )
 
     def require_known(self, options: PipelineOptions, *, analyzes: bool = True) -> None:
-        """Check that every model that a pipeline names can be asked, before anything is paid.
+        """Check, before anything is paid, that every model that a pipeline names can be asked.
 
         Raises:
-            UnknownModelError: one can't; the message has the JSON path and the reason.
+            UnknownModelError: a model can't be asked; the message has the JSON path and the reason.
         """
         if analyzes and options.analysis.is_enabled and options.analysis.model is not None:
             self._require("analysisConfig.model: ", "analyze", options.analysis.model)
@@ -81,7 +84,7 @@ class ModelCatalogue:
         return named
 
     def require_price(self, use: ModelUse, variable: str, configured: str) -> None:
-        """Check that a configured model has a price, without which its calls aren't counted in budgets.
+        """Check that a configured model has a price. Without one its calls wouldn't be counted in budgets.
 
         Raises:
             ProviderNotConfiguredError: it has none; the message names the setting.
@@ -93,9 +96,11 @@ class ModelCatalogue:
             )
 
     def size_refusal(self, wished: str | None, long_side_px: int, *, is_of_words: bool) -> str | None:
-        """Say why no configured provider makes pictures of a tier's size without enlarging them; None if one does.
+        """Return the reason why every configured provider would have to enlarge its pictures for a tier.
 
-        A worker checks the same before it buys anything; this is for the submission of a job.
+        The result is None if one needn't.
+
+        A worker checks the same before it buys anything; this check is for the submission of a job.
 
         Args:
             wished: the model that a pipeline names.
@@ -109,7 +114,7 @@ class ModelCatalogue:
                 if is_of_words:
                     continue
                 return None
-            if buyer not in {None, name}:  # a provider skips models that aren't its own
+            if buyer not in {None, name}:  # a provider isn't asked for another provider's model
                 continue
             model = wished or drawn[name]
             reason = shortfall(model, sizes[name].get(model, sizes[name].get("")), long_side_px)
@@ -119,7 +124,7 @@ class ModelCatalogue:
         return "; ".join(reasons) or None
 
     def buyer(self, use: ModelUse, model: str) -> str | None:
-        """Return the provider that is asked for a model; None if no configured provider is paid for this use."""
+        """Return the provider that is asked for a model; None if no paid provider is configured for this use."""
         able = (one for one in self.terms["paid"] if use == "generate" or one in self.terms["analyzers"])
         return self._owner(model) or next(able, None)
 
@@ -134,7 +139,7 @@ class ModelCatalogue:
 
 
 def shortfall(model: str, made_px: int, long_side_px: int) -> str | None:
-    """Say why a model's largest picture can't fill a tier without being enlarged; None if it can."""
+    """Return the reason why a model's largest picture must be enlarged for a tier; None if it needn't be."""
     if made_px >= LEAST_SIZE_FRACTION * long_side_px:
         return None
     return (

@@ -1,7 +1,7 @@
-"""Whether a user's words ask for a picture of one colour, and for the colour that came.
+"""Whether a user's words ask for a picture of one colour, and whether that is the colour of the picture that came.
 
-The words ask for one colour if their first clause names nothing else than colours, words such as "plain", and the
-surface to colour. "A plain red square" does; "a black cat" and "put her before a plain white wall" don't.
+The words ask for one colour if their first clause names nothing but colours, words such as "plain", and the surface to
+colour. "A plain red square" does; "a black cat" and "put her before a plain white wall" don't.
 """
 
 import colorsys
@@ -52,7 +52,7 @@ page paper texture screen quadrat rechteck bild fläche seite blatt carré feuil
 _GROUND_WORDS: Final = """
 background backdrop wallpaper wall ground hintergrund hintergrundbild wand fond mur fondo pared
 """
-"""Words for a surface behind something; a surface by themselves, except in a picture that is to be changed."""
+"""Words for a surface behind something. They may be the whole picture, except if a picture is to be changed."""
 
 _PLAIN: Final = frozenset(_PLAIN_WORDS.split())
 _SURFACES: Final = frozenset(_SURFACE_WORDS.split())
@@ -73,11 +73,11 @@ _NEAR_TURN: Final = 35 / 360
 
 
 def ask_for_colour(words: str, colour: Colour, *, has_picture: bool) -> bool:
-    """Say whether words ask for a picture of exactly this one colour.
+    """Return whether words ask for a picture of exactly this one colour.
 
     Args:
         words: the user's own words; empty if there are none.
-        colour: the colour that came, sRGB.
+        colour: the colour of the picture that came, sRGB.
         has_picture: whether the words are to change a picture, so that a background is only a part of it.
     """
     text = _PARAMETER.sub(" ", words.lower())
@@ -99,7 +99,7 @@ def ask_for_colour(words: str, colour: Colour, *, has_picture: bool) -> bool:
 
 
 def _codes(text: str) -> Iterator[Colour]:
-    """Yield colours that are given by their number."""
+    """Yield the colours that a text gives by number, such as `#ff0000`."""
     for code in _COLOUR_CODE.findall(text):
         try:
             red, green, blue = ImageColor.getrgb(code)[:3]
@@ -119,7 +119,10 @@ def _colour_of(word: str) -> str | None:
 
 
 def _is_near(named: Colour, came: Colour) -> bool:
-    """Say whether one colour may be called by another's name: names are wide, and models are free in rendering them."""
+    """Return whether a colour may be called by the name of another one.
+
+    A name covers a wide range of colours, and models render a named colour freely.
+    """
     if max(abs(one - other) for one, other in zip(named, came, strict=True)) <= _NEAR_LEVELS:
         return True
     if max(came) < _DARK_LEVELS or any(max(one) - min(one) <= _ACHROMATIC_LEVELS for one in (named, came)):

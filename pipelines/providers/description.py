@@ -1,4 +1,7 @@
-"""Descriptions of providers: what must be known before one is opened. Cheap to import, as every command needs it."""
+"""Descriptions of providers: what must be known before one is opened.
+
+Every command imports this, so it imports little.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -44,8 +44,8 @@ class PriceTable:
     def units_usd(self, model: str, *, prompt: int = 0, output: int = 0, image: int = 0) -> Decimal | None:
         """Return the price of units in USD: of the prompt, of text that came back (thoughts too), and of pictures.
 
-        None if one of them has no price, or if there are no units: then the quoted price counts, so that no call is
-        free.
+        The result is None if a kind of units has no price, or if there are no units. Then the quoted price counts, so
+        that no call is free.
         """
         used = {"in": prompt, "out": output, "image_out": image}
         counted = {what: count for what, count in used.items() if count}

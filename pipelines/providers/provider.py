@@ -33,7 +33,7 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a call would be: the model to ask, its price by the table, and how many pictures it would make."""
+    """What a call would cost: the model to ask, its price by the table, and how many pictures the call would make."""
 
     model: str
     cost_usd: Decimal = Decimal(0)
@@ -52,15 +52,16 @@ def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
 
 
 class StageProvider(Protocol):
-    """What stages use: a provider that applies limits, budgets and fallback by itself.
+    """The interface through which stages call providers.
 
-    Every method raises only errors of `pipelines.errors`; cancelling a call
-    aborts it.
+    Limits, budgets and fallback to the next provider are behind it.
+
+    Every method raises only errors of `pipelines.errors`. Cancelling a call aborts it.
     """
 
     @property
     def is_paid(self) -> bool:
-        """Say whether a call can cost money."""
+        """Return whether a call can cost money."""
         ...
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
@@ -75,10 +76,10 @@ class StageProvider(Protocol):
 
 
 class Provider(Protocol):
-    """A provider that analyzes or makes pictures, in two steps: the gate decides between preparing and sending a call.
+    """A provider that analyzes or makes pictures. Each call has two steps, and the gate admits it between them.
 
-    Every method raises only errors of `pipelines.errors`; cancelling a call
-    aborts it.
+    A call is prepared, which may be slow, and then sent. Every method raises only errors of `pipelines.errors`.
+    Cancelling a call aborts it.
     """
 
     @property
@@ -88,41 +89,41 @@ class Provider(Protocol):
 
     @property
     def is_paid(self) -> bool:
-        """Say whether a call can cost money."""
+        """Return whether a call can cost money."""
         ...
 
     @property
     def identity(self) -> str:
-        """Identify the models and settings that pictures depend on: a result is reused only under the same identity.
+        """Return a text that names the models and settings on which pictures depend.
 
-        What a pipeline chooses is not part of it.
+        A result is reused only under the same identity. What a pipeline chooses isn't part of it.
         """
         ...
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:
-        """Return what an analysis would be and cost, before it is prepared.
+        """Return model and price of an analysis, before it is prepared.
 
         Raises:
-            ProviderNotConfiguredError: this provider can't analyze, or has no key.
+            ProviderNotConfiguredError: this provider can't analyze, or has no API key.
         """
         ...
 
     def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:
-        """Return what a picture would be and cost, before it is prepared.
+        """Return model and price of a picture, before it is prepared.
 
         Raises:
-            ProviderNotConfiguredError: this provider can't make such a picture, or has no key.
+            ProviderNotConfiguredError: this provider can't make such a picture, or has no API key.
         """
         ...
 
     async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
-        """Prepare the call that analyzes a picture."""
+        """Return the call that analyzes a picture, ready to be sent."""
         ...
 
     async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> PreparedCall[EncodedImage]:
-        """Prepare the call that makes a picture from `prompt` and `images`.
+        """Return the call that makes a picture from `prompt` and `images`, ready to be sent.
 
         Args:
             prompt: text for remote models, corrections for the local engine.
@@ -133,7 +134,7 @@ class Provider(Protocol):
         ...
 
     async def check(self) -> None:
-        """Check, without buying anything, whether the key and the configured models are valid.
+        """Check, without buying anything, whether the API key and the configured models are valid.
 
         Raises:
             ProviderNotConfiguredError: no call can succeed; the message says what to set.

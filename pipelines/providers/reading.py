@@ -1,6 +1,6 @@
-"""Tolerant parsing of providers' answers: fields other than the picture that can't be read are dropped and noted.
+"""Tolerant parsing of providers' answers: fields other than the picture that can't be read are dropped and logged.
 
-Answers are paid for when they come. Proxies, gateways and compatible servers change their form: a list around the
+An answer is paid for as soon as it comes. Proxies, gateways and compatible servers change its form: a list around the
 body, a number in place of a text, null in place of an object. None of this may lose the picture.
 """
 
@@ -19,7 +19,10 @@ import structlog
 log = structlog.get_logger(__name__)
 
 MOST_UNITS: Final = 10_000_000
-"""Largest number of units of one call that is believed: a larger one is an error, and would use up a day's budget."""
+"""The largest number of units of one call that is accepted.
+
+A larger one is an error, and would use up a day's budget.
+"""
 
 _MOST_NOTED: Final = 20
 _BASE64: Final = bytes.maketrans(b"-_", b"+/")
@@ -43,10 +46,10 @@ STATUS_BY_NAME: Final[dict[str, int]] = {
 
 
 class Reader:
-    """Reads values of one answer, and notes those that can't be read."""
+    """Reads values of one answer, and remembers the names of those that can't be read."""
 
     def __init__(self) -> None:
-        """Begin without notes."""
+        """Create a reader for one answer."""
         self.ignored: list[str] = []
 
     def text(self, value: Any, name: str) -> str | None:
@@ -92,7 +95,7 @@ class Reader:
         return found
 
     def note(self, name: str) -> None:
-        """Note a field that can't be read."""
+        """Remember the name of a field that can't be read, for `report`."""
         if name not in self.ignored and len(self.ignored) < _MOST_NOTED:
             self.ignored.append(name)
 
@@ -105,8 +108,8 @@ class Reader:
 def documents_of(body: bytes) -> list[Mapping[str, Any]]:
     """Return the JSON objects in a body: a single one, those in a list, or those of a sequence of events.
 
-    Empty if it has none, such as an HTML page or half an answer. Bytes that aren't UTF-8 are replaced, and line breaks
-    inside of a text are accepted.
+    The result is empty for a body without any, such as an HTML page or half an answer. Bytes that aren't UTF-8 are
+    replaced, and line breaks inside of a text are accepted.
     """
     text = body.decode(json.detect_encoding(body), errors="replace").lstrip("\ufeff")
     decoder, at, values = json.JSONDecoder(strict=False, parse_int=_whole_number), 0, []
@@ -136,7 +139,7 @@ _MOST_DIGITS: Final = 300
 
 
 def _whole_number(text: str) -> float:
-    """Read a JSON number. Python refuses integers with thousands of digits, and no count has as many."""
+    """Return the value of a JSON number. Python refuses integers with thousands of digits, and no count has as many."""
     return int(text) if len(text) <= _MOST_DIGITS else float("inf")
 
 
@@ -186,7 +189,7 @@ def _decoded(text: str) -> bytes:
 
 
 def what_came(body: bytes) -> str:
-    """Describe a body that contains no answer of the provider, in our words."""
+    """Return words that describe a body which contains no answer of the provider."""
     start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:
         return "an empty body"
@@ -220,13 +223,13 @@ class SaidError:
 
     @property
     def retry_delay(self) -> Any:
-        """The delay of its RetryInfo, by either name that proto JSON allows, else its own field; None without any."""
+        """The delay of the error's RetryInfo, by either name that proto JSON allows, or of its own field, or None."""
         info = self.detail("RetryInfo")
         return _first(info, _DELAY_NAMES) if _first(info, _DELAY_NAMES) is not None else self.wait
 
     @property
     def http_status(self) -> int | None:
-        """The status that the error itself gives, by number or by name; None if it gives none."""
+        """The status that the error itself gives, by number or by name; None if it gives neither."""
         for word in (self.code, self.status, self.kind):
             if word.isdecimal() and HTTPStatus.BAD_REQUEST <= int(word[:4]) < _NO_STATUS:
                 return int(word)

@@ -1,4 +1,4 @@
-"""HTTP requests to a remote provider, with translation of every error between the request and its answer."""
+"""HTTP requests to a remote provider. Every failure, from the request to its answer, is raised as an error of ours."""
 
 import ssl
 import time
@@ -28,10 +28,16 @@ CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
 """Time limits in seconds. Image models send nothing until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""
 
 REFUSED_WITHIN_S = 1.0
-"""A connection that is cut this soon after the request, without an answer, is a refusal: no model is as fast."""
+"""A connection that is closed this soon (seconds) after the request, without an answer, is a refusal.
+
+No model is as fast.
+"""
 
 BODY_BYTES_PER_PICTURE_BYTE = 2
-"""Base64 is a third longer than its picture, with line breaks by half; thoughts and texts come in addition."""
+"""How many bytes of a body are allowed per byte of its picture.
+
+Base64 is a third longer than its picture, with line breaks by half; thoughts and texts come in addition.
+"""
 
 PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, 499})
 """Status codes below 500 of temporary errors: google.rpc's ABORTED is 409, CANCELLED 499; the request isn't wrong."""
@@ -41,7 +47,7 @@ UNNAMED_STATUS = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 MAX_PICTURES = 6
-"""Most pictures of one call: the picture, a blend's source and three references fit. The models accept more."""
+"""Most pictures of one call: the picture, a blend's source, three references and one more. The models accept more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +65,13 @@ class Reply:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status says success; the body may say otherwise."""
+        """Whether the status means success; the body may contain an error nevertheless."""
         return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 @contextmanager
 def unsent() -> Iterator[None]:
-    """Mark errors inside of this block as never sent: such a call costs nothing and isn't counted."""
+    """Set `was_sent` to False on errors raised in this block: such a call costs nothing and isn't counted."""
     try:
         yield
     except StageError as error:
@@ -75,7 +81,7 @@ def unsent() -> Iterator[None]:
 
 @cache
 def trusted_roots() -> ssl.SSLContext:
-    """Return the TLS context of every client of this process: reading the roots takes 30 ms of CPU."""
+    """Return the TLS context that all clients of this process share: reading the roots takes 30 ms of CPU."""
     return httpx.create_ssl_context(trust_env=False)
 
 
@@ -85,13 +91,13 @@ class RemoteCaller:
     def __init__(
         self, name: str, base_url: str, headers: Mapping[str, str], *, max_picture_bytes: int = 100_000_000
     ) -> None:
-        """Prepare the client; nothing is connected yet. `headers` contain the key, and no URL ever does."""
+        """Prepare the client; nothing is connected yet. The API key is in `headers`, and never in a URL."""
         self._name = name
         self._base_url = base_url
         self._max_body_bytes = BODY_BYTES_PER_PICTURE_BYTE * max_picture_bytes
         self._quiet_until_s = float("-inf")
         self._http = httpx.AsyncClient(
-            # identity: a megabyte of gzip can unpack to a gigabyte, and pictures don't get smaller by it
+            # `identity`: a megabyte of gzip can unpack to a gigabyte, and compression doesn't make pictures smaller
             headers={**headers, "accept-encoding": "identity", "user-agent": "darkroom"},
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S, write=WRITE_S, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
@@ -101,23 +107,29 @@ class RemoteCaller:
         )
 
     def leave_alone(self, wait: timedelta) -> None:
-        """Send nothing for this long: other calls of this process were admitted before the 429 was recorded."""
+        """Send nothing for this long.
+
+        Calls that this process had admitted before the 429 was recorded are held back by it.
+        """
         self._quiet_until_s = max(self._quiet_until_s, time.monotonic() + wait.total_seconds())
 
     async def get(self, path: str) -> Reply:
-        """Send a GET for something free of charge, such as a model's name; raises as `post` does."""
+        """Send a GET request for something free of charge, such as a model's name; raises as `post` does."""
 
         async def look_again() -> None:
-            """Check only whether the provider has asked for a wait; nothing is bought."""
+            """Raise an error if the provider has asked callers to wait."""
             self._require_quiet_over()
 
         return await self._exchange("GET", f"{self._base_url}{path}", look_again)
 
     async def get_link(self, url: httpx.URL) -> Reply:
-        """Fetch what an answer of this server links to, even if the provider has asked for a wait: it is paid for."""
+        """Fetch the object to which an answer of this server links.
+
+        It is fetched even during a wait, because it is paid for.
+        """
 
         async def look_again() -> None:
-            """Check nothing."""
+            """Do nothing: this request is sent in any case."""
 
         return await self._exchange("GET", str(url), look_again)
 

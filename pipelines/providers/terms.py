@@ -1,4 +1,7 @@
-"""The terms of models, by which workers decide what may be asked and which `db upgrade` records for SQL functions."""
+"""The terms of models: which models may be asked.
+
+Workers use them, and `db upgrade` records them for the SQL functions.
+"""
 
 from collections.abc import Mapping
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pipelines.errors import ProviderUnavailableError, StageError, ThrottledError
 
 DEFAULT_RETRY_AFTER: Final = timedelta(seconds=20)
-"""Wait after a 429 that doesn't say how long: a third of the minute in which mostly the limit was exceeded."""
+"""Wait after a 429 that gives no time: a third of a minute, because most exceeded limits are limits per minute."""
 
 QUOTA_SPENT_RETRY_AFTER: Final = timedelta(minutes=5, seconds=1)
 """Wait after a refusal because the account is empty: slightly longer than the gate then stops all calls."""
@@ -56,11 +56,11 @@ def retry_wait(
     is_throttle: bool = True,
     now: datetime | None = None,
 ) -> timedelta | None:
-    """Return how long an answer asks callers to wait; None if it doesn't say.
+    """Return how long an answer asks callers to wait; None if it names no time.
 
-    Of several waits that are named explicitly, the longest counts, so that no call comes too soon. Headers that say
-    when a whole budget is available again come with every answer: they count only if an answer refuses because of a
-    rate and says nothing else.
+    Of several waits that are named explicitly, the longest counts, so that no call comes too soon. Headers about the
+    time at which a whole budget is available again come with every answer: they count only if an answer refuses because
+    of a rate and has no other wait.
 
     Args:
         headers: the answer's headers, names in lower case.
@@ -81,7 +81,7 @@ def retry_wait(
 
 
 def with_wait(error: StageError, wait: timedelta | None) -> StageError:
-    """Return a refusal with the wait that came with it, if one did."""
+    """Return a refusal with the wait that the answer asked for, if it asked for one."""
     if wait is None:
         return error
     if isinstance(error, ThrottledError | ProviderUnavailableError):
@@ -90,9 +90,10 @@ def with_wait(error: StageError, wait: timedelta | None) -> StageError:
 
 
 def _header_wait(text: str, headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """Read Retry-After: seconds, a duration such as `1m30s`, or a date, compared with the server's own clock if given.
+    """Return the wait of a Retry-After header: seconds, a duration such as `1m30s`, or a date.
 
-    If the header stands twice, because a proxy added its own, the longest wait counts.
+    A date is compared with the server's own clock if the answer has it. If the header stands twice, because a proxy
+    added its own, the longest wait counts.
     """
     text = text.strip().strip('"')
     numbers = [one.strip() for one in text.split(",")]
@@ -107,7 +108,7 @@ def _header_wait(text: str, headers: Mapping[str, str], now: datetime) -> timede
 
 
 def _date(text: str) -> datetime | None:
-    """Read an HTTP date; without a zone it is UTC."""
+    """Return the time of an HTTP date; a date without a zone is UTC."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -125,7 +126,7 @@ def _milliseconds(text: str) -> timedelta | None:
 
 
 def _from_now(number: float, now: datetime) -> timedelta:
-    """Read seconds, or a time in seconds or milliseconds since 1970."""
+    """Return the wait that a number means: seconds, or a time in seconds or milliseconds since 1970."""
     if number >= _EPOCH_MS:
         number /= 1000
     if number < _EPOCH_S:
@@ -134,7 +135,7 @@ def _from_now(number: float, now: datetime) -> timedelta:
 
 
 def _delay(value: Any) -> timedelta | None:
-    """Read RetryInfo's delay: `26s`, a number of seconds, or seconds and nanos separately."""
+    """Return the wait of RetryInfo's delay: `26s`, a number of seconds, or seconds and nanos separately."""
     if isinstance(value, Mapping):
         seconds, nanos = value.get("seconds", 0), value.get("nanos", 0)
         try:
@@ -154,14 +155,14 @@ def _words_wait(message: str) -> timedelta | None:
 
 
 def _length(text: str) -> timedelta | None:
-    """Read a text that is only a duration, such as `1m30.5s` or ISO 8601's `PT1M30S`."""
+    """Return the duration that a text consists of, such as `1m30.5s` or ISO 8601's `PT1M30S`; None for other texts."""
     bare = text.strip().removeprefix("PT")
     wait, end = _length_at(bare, 0)
     return wait if end == len(bare) else None
 
 
 def _length_at(text: str, start: int) -> tuple[timedelta | None, int]:
-    """Read the duration that begins at a place in a text; return it and where it ends."""
+    """Return the duration that begins at a place in a text, and the place where it ends."""
     total_s, end = 0.0, start
     place = start
     while (part := _PART.match(text, place)) is not None:
@@ -174,7 +175,10 @@ def _length_at(text: str, start: int) -> tuple[timedelta | None, int]:
 
 
 def _resets(headers: Mapping[str, str], now: datetime) -> list[timedelta]:
-    """Return when budgets are available again: of the spent ones, or of all if none says what it has left."""
+    """Return the waits until the provider's budgets are available again.
+
+    Only spent budgets count; if no header gives what is left of a budget, all count.
+    """
     spent, every = [], []
     for name, text in headers.items():
         match = _RESET.fullmatch(name)

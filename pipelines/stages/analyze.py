@@ -1,4 +1,4 @@
-"""Stage ANALYZING: find out what is in the original and what is wrong with it."""
+"""Stage ANALYZING: finds what is in the original and what is wrong with it."""
 
 from pipelines.analysis import Analysis
 from pipelines.imaging.header import read_header
@@ -8,7 +8,9 @@ from pipelines.stages.objects import read_input, room_for
 
 
 async def analyze(context: StageContext) -> Analysis | None:
-    """Return the original's analysis; None if the pipeline switched it off, but other bytes than a picture are refused.
+    """Return the original's analysis; None if the pipeline switched analyses off.
+
+    The original is read in both cases, so that bytes that aren't a picture are refused here.
 
     Raises:
         StageError: the object is missing, the picture is refused, or the provider failed.

@@ -1,4 +1,4 @@
-"""Stage CROPPING: decide which part of the original to keep, in whole pixels."""
+"""Stage CROPPING: decides which part of the original to keep, in whole pixels."""
 
 import re
 from typing import Final
@@ -15,7 +15,7 @@ from pipelines.stage import Stage, StageContext
 from pipelines.stages.objects import read_input, room_for
 
 BAR_TOLERANCE_FRACTION: Final = 0.02
-"""How much more than a black bar, as a fraction of the side, a model's estimate may remove and still mean the bar."""
+"""How much more than a black bar, as a fraction of the side, a crop may remove and still count as the bar's removal."""
 
 _SAYS_BLACK: Final = re.compile(
     r"\b(black|dark)\b.*\b(bar|bars|border|borders|strip|strips|band|bands)\b|\b(letter|pillar)-?box"
@@ -68,10 +68,10 @@ async def crop(context: StageContext) -> Crop:
 def _is_allowed(
     kept: PixelBox, between_bars: PixelBox, whole: PixelBox, reason: str | None, options: AutoCropOptions
 ) -> bool:
-    """Say whether the pipeline allows what a crop removes: black bars by measurement, anything else by its reason.
+    """Return whether the pipeline allows what a crop removes: always black bars, other parts by the crop's reason.
 
-    Where parts of a user interface must stay, a crop that removes more than measured bars needs a reason that is about
-    the picture: what a model calls a bar, or can't name, may be part of an interface.
+    If the pipeline keeps parts of a user interface, a crop that removes more than measured bars needs a reason that is
+    about the picture: what a model calls a bar, or can't name, may be a part of the interface.
     """
     if not options.allow_black_bar_removal and _takes_bars(kept, between_bars, whole):
         return False
@@ -85,7 +85,7 @@ def _is_allowed(
 
 
 def _takes_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> bool:
-    """Say whether a crop removes at least some of a measured bar."""
+    """Return whether a crop removes at least some of a measured bar."""
     return (
         (kept.x > 0 and between_bars.x > 0)
         or (kept.y > 0 and between_bars.y > 0)
@@ -95,7 +95,7 @@ def _takes_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> bool
 
 
 def _is_within_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> bool:
-    """Say whether a crop removes nothing but measured bars, within the tolerance, on each side that has one."""
+    """Return whether a crop removes nothing but measured bars, within the tolerance, on each side that has one."""
     across, down = BAR_TOLERANCE_FRACTION * whole.width, BAR_TOLERANCE_FRACTION * whole.height
     return (
         kept.x <= (between_bars.x and between_bars.x + across)

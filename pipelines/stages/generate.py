@@ -1,4 +1,4 @@
-"""Stage GENERATING: have the picture made by a provider, and store it under a key that contains its hash."""
+"""Stage GENERATING: lets a provider make the picture, and stores it under a key that contains its hash."""
 
 import hashlib
 
@@ -33,7 +33,10 @@ async def generate(context: StageContext) -> Generated:
 
 
 async def _make(context: StageContext, room: Held) -> Generated:
-    """Have the picture made from the job's pictures, or find that it was made already."""
+    """Return a picture of the job's pictures: one that was made already, or a new one from a provider.
+
+    The result is stored.
+    """
     job, prompt = context.job, _prompt(context)
     images, width_px, height_px = await _pictures(context)
     room.shrink(sum(len(image.data) for image in images))
@@ -60,7 +63,7 @@ async def _make(context: StageContext, room: Held) -> Generated:
 
 
 def _prompt(context: StageContext) -> Prompt:
-    """Return the prompt for the provider. Corrections follow from the same analysis as the text.
+    """Return the prompt for the provider. Its text and its corrections come from the same analysis.
 
     A job without a prompt stage uses the user's own words, and allows every correction.
     """
@@ -98,7 +101,10 @@ def _size_of_aspect(aspect: float, long_side_px: int) -> tuple[int, int]:
 
 
 async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px: int, height_px: int) -> FinishedImage:
-    """Decode and finish an answer. If a provider's picture is broken, the user isn't blamed for it."""
+    """Decode and finish an answer.
+
+    A provider's broken picture raises a provider's error, not one about the user's picture.
+    """
     image = answer.value
     if image.is_finished:
         return finished(image.data)

@@ -12,14 +12,15 @@ from pipelines.stage import StageContext
 
 READ_WAIT = wait_random_exponential(multiplier=0.5, max=5)
 READ_STOP = stop_after_delay(30)
-"""How long reading is repeated, so that a storage that is unreachable for seconds costs no job an attempt."""
+"""How long reading is repeated: a storage that is unreachable for some seconds costs no job an attempt."""
 
 
 @asynccontextmanager
 async def room_for(context: StageContext, pictures: int) -> AsyncIterator[Held]:
-    """Wait until the process has room in memory for this many pictures, each as large as the limit.
+    """Wait until the process has room in memory for this many pictures, each counted with the largest allowed size.
 
-    A stage asks for all its pictures at once, so that no two jobs wait for each other's second one.
+    A stage asks for the room of all its pictures at once; otherwise two jobs could wait for each other's second
+    picture.
     """
     async with context.inputs.hold(pictures * context.limits.max_bytes) as held:
         yield held

@@ -20,7 +20,7 @@ from pipelines.storage.storage import Storage
 log = structlog.get_logger(__name__)
 
 UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
-"""Wait between uploads of a picture that is made already, with full jitter, so as not to flood a recovering storage."""
+"""Wait between tries to upload a finished picture, with full jitter, so as not to overload a storage that recovers."""
 
 
 def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
@@ -42,7 +42,10 @@ def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
 
 
 async def store(context: StageContext, data: bytes, sha256: str) -> str:
-    """Store a picture and return its key. It is paid for, so uploading is repeated until the stage's deadline."""
+    """Store a picture and return its key.
+
+    The picture is paid for, so the upload is repeated until the stage's deadline.
+    """
 
     def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -57,7 +60,7 @@ async def store(context: StageContext, data: bytes, sha256: str) -> str:
 
 
 async def is_stored(storage: Storage, picture: Generated) -> bool:
-    """Say whether a picture is in storage as it was recorded.
+    """Return whether a picture is in storage as it was recorded.
 
     Raises:
         StorageUnavailableError: the storage doesn't answer.

@@ -14,7 +14,7 @@ from pipelines.storage.storage import Storage
 
 
 class Opener(Protocol):
-    """Opens the storage of a URL that has been checked."""
+    """A function that opens the storage of a URL, which has been checked."""
 
     def __call__(self, *, is_patient: bool) -> Storage:
         """Return the storage; see `open_storage`."""
@@ -66,15 +66,15 @@ BACKENDS: dict[str, Callable[[str, str | None], Opener]] = {
 
 
 def checked_opener(storage_url: str, public_url: str | None = None) -> Opener:
-    """Check the URL of a storage and return how to open it; `file:` creates its root folder, nothing else is touched.
+    """Check the URL of a storage; return a function that opens it. For `file:` the root folder is created.
 
     Args:
         storage_url: such as `file:///path`.
         public_url: prefix of the URLs written to rows; None leaves it to the backend.
 
     Raises:
-        ValueError: the scheme has no backend, the URL isn't complete, or its
-            folder can't be created; the message omits what could be a secret.
+        ValueError: the scheme has no backend, the URL isn't complete, or its folder can't be created; the message omits
+        what could be a secret.
     """
     scheme = urlsplit(storage_url).scheme
     if scheme not in BACKENDS:
@@ -83,7 +83,7 @@ def checked_opener(storage_url: str, public_url: str | None = None) -> Opener:
 
 
 def storage_place(storage_url: str) -> str:
-    """Name a storage for whoever operates it: its folder, or its bucket with host and port; never a secret."""
+    """Return a storage's folder, or its bucket with host and port, for messages to operators; never a secret."""
     parts = urlsplit(storage_url)
     if parts.scheme != "s3":
         return f"the files in {unquote(parts.path)}"
@@ -98,7 +98,7 @@ def open_storage(storage_url: str, public_url: str | None = None, *, is_patient:
     Args:
         storage_url: as in `checked_opener`.
         public_url: as in `checked_opener`.
-        is_patient: whether to wait for a server that doesn't answer, and ask again; otherwise it gets one call of 5 s.
+        is_patient: whether to repeat calls to a server that doesn't answer; otherwise a call is made once, with 5 s.
 
     Raises:
         ValueError: as `checked_opener` raises.

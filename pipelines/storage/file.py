@@ -31,13 +31,13 @@ from pipelines.storage.storage import (
 )
 
 MAX_THREADS = 8
-"""How many file operations run at a time, in threads of our own; asyncio's executor is shared by the whole process."""
+"""How many file operations run at a time, in threads of the storage's own; asyncio's are shared by the process."""
 
 TEMPORARY_PREFIX = "~put-"
 """Prefix of files that are being written. No key that we write contains a tilde, and such a file is never read."""
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
-"""Errors that mean a missing object: also a link or a folder in its place, and a name that is too long for a file."""
+"""Error numbers that mean a missing object: also if a link or folder is in its place, or its name is too long."""
 
 _CONTENT_TYPES = {
     "jpg": "image/jpeg",
@@ -58,11 +58,12 @@ class FileStorage(Storage):
     """
 
     def __init__(self, root: Path, public_url: str | None = None) -> None:
-        """Prepare the storage; touches nothing.
+        """Prepare the storage; nothing is read or written yet.
 
         Args:
-            root: an absolute path of an existing folder. If it is gone (unmounted),
-                no object counts as missing: the storage is unavailable.
+            root: an absolute path of an existing folder. If it is missing (unmounted), no object counts as missing: the
+                storage
+            is unavailable.
             public_url: prefix of the URLs written to rows; None gives `file:` URLs.
         """
         self._root = root
@@ -102,7 +103,7 @@ class FileStorage(Storage):
 
     @override
     async def presign(self, key: str, expires: timedelta) -> str:
-        check_expiry(expires)  # files have no temporary access: the URL is the same as the lasting one
+        check_expiry(expires)  # files have no URLs for a limited time: this one is the same as the lasting one
         return self.url(key)
 
     @override
@@ -110,7 +111,7 @@ class FileStorage(Storage):
         return
 
     def _put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
-        """Write, sync, rename, sync the folder: an object of a COMPLETED job must survive a power failure."""
+        """Write a file, sync it, rename it, and sync its folder: a stored object must survive a power failure."""
         check_object(key, data, content_type, sha256)
         with _translated(f"store {key}"), self._folder(key, is_made=True) as (folder, name):
             temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
@@ -202,7 +203,7 @@ class FileStorage(Storage):
 def _walk(folder: int, prefix: str, after: str) -> Iterator[ListedObject]:
     """Yield the objects below an open folder, ordered by key, without following links; skips folders before `after`."""
     with os.scandir(folder) as entries:
-        # a folder is sorted with its slash, like the keys in it: `a-b` comes before `a/c`
+        # A folder is sorted with its slash, as keys are: `a-b` comes before `a/c`
         found = sorted((f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries)
     for name in found:
         key = f"{prefix}{name}"
@@ -220,12 +221,12 @@ def _walk(folder: int, prefix: str, after: str) -> Iterator[ListedObject]:
                 if stat.S_ISREG(status.st_mode) and key_problem(key) is None:
                     yield ListedObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
         except OSError as error:
-            if error.errno not in _ABSENT:  # otherwise it was removed meanwhile
+            if error.errno not in _ABSENT:  # otherwise the folder was removed meanwhile
                 raise
 
 
 def _make_folder(parent: int, name: str) -> None:
-    """Create a folder durably; an existing one stays."""
+    """Create a folder so that it survives a power failure. If it exists, do nothing."""
     try:
         os.mkdir(name, dir_fd=parent)
     except FileExistsError:
@@ -245,5 +246,5 @@ def _translated(what: str, key: str | None = None) -> Iterator[None]:
 
 
 def _reason(error: OSError) -> str:
-    """Say what the system said, without its paths."""
+    """Return the system's message of an error, without its paths."""
     return os.strerror(error.errno) if error.errno else "the system refuses"

@@ -61,11 +61,11 @@ MAX_TRIES = 3
 CHUNK_BYTES = 256 * 1024
 
 SHA256_NAME = "sha256"
-"""Name of our own hash in an object's metadata: an ETag isn't an MD5 everywhere."""
+"""Name of our own hash in an object's metadata. The ETag can't be used, because some servers make it differently."""
 
 _MISSING_CODES = frozenset({"NoSuchKey", "NotFound", "404"})
 _UNNAMED_MISSING = "404"
-"""The code of a HEAD's 404, which has no body, so that the bucket may be missing just as well."""
+"""The error code of a HEAD request's 404, which has no body: the object or the whole bucket may be missing."""
 
 _CLIENT_CONFIG: dict[str, Any] = {
     # R2 and older servers answer boto3's default checksums with 501, and ranged answers of rclone's server fail them
@@ -92,14 +92,15 @@ class S3Storage(Storage):
     """
 
     def __init__(self, bucket: str, prefix: str, public_url: str, *, is_patient: bool = True) -> None:
-        """Prepare the storage; nothing is touched, not even the credentials.
+        """Prepare the storage; nothing is connected yet, and no credentials are read.
 
         Args:
             bucket: its name.
             prefix: prefix of every key in the bucket, without slashes at its ends; may be empty.
             public_url: prefix of the URLs written to rows; a row's URL is this and the key.
-            is_patient: whether to wait for a server that doesn't answer, and ask again, as a job can; a person at a
-                terminal can't.
+            is_patient: whether to repeat calls to a server that doesn't answer. Jobs do; for a person at a terminal a
+                call is
+            made once.
         """
         self._bucket = bucket
         self._config = _CLIENT_CONFIG if is_patient else _CLIENT_CONFIG | _IMPATIENT
@@ -158,7 +159,7 @@ class S3Storage(Storage):
             )
 
     def _get(self, key: str, max_bytes: int) -> bytes:
-        """Read a whole object; botocore repeats a request, but not one whose body broke off."""
+        """Read a whole object. botocore repeats a request that failed, but not one whose body was cut off."""
         tries = Retrying(
             retry=retry_if_exception_type(_BodyBrokenError),
             stop=stop_after_attempt(MAX_TRIES),
@@ -192,7 +193,7 @@ class S3Storage(Storage):
         return ObjectHead(key, answer["ContentLength"], sha256, content_type)
 
     def _require_bucket(self, error: MissingObjectError) -> None:
-        """Tell a missing bucket, which is a fault of the configuration, from a missing object, which ends a job."""
+        """Raise a configuration error if a missing object is missing because its whole bucket is."""
         cause = error.__cause__
         if not isinstance(cause, ClientError) or _code(cause) != _UNNAMED_MISSING:
             return
@@ -205,13 +206,14 @@ class S3Storage(Storage):
             raise StorageUnavailableError(f"can't look at the bucket: {_failure(failed)}") from failed
 
     def _delete(self, key: str) -> None:
-        # one by one, because batches need Content-MD5 on some servers
+        # Deleted one by one, because some servers require Content-MD5 for batches
         with contextlib.suppress(MissingObjectError):
             try:
                 with _translated(f"delete {key}", key):
                     self._opened().delete_object(**self._place(key))
             except StorageUnavailableError:
-                self._head(key)  # servers over a file system fail on what is only a folder: it is missing
+                # servers over a file system fail with another error if the key is a folder: then the object is missing
+                self._head(key)
                 raise
 
     def _list_objects(self, prefix: str, after: str, most: int) -> list[ListedObject]:
@@ -253,7 +255,7 @@ class S3Storage(Storage):
 
 
 class _BodyBrokenError(StorageUnavailableError):
-    """Raised when an answer began and wasn't complete; another try follows at once."""
+    """Raised when an answer's body was cut off; the request is repeated at once."""
 
 
 def _limited(key: str, body: Any, length: int | None, max_bytes: int) -> bytes:
@@ -277,9 +279,10 @@ def _limited(key: str, body: Any, length: int | None, max_bytes: int) -> bytes:
 
 
 def _recorded_sha256(answer: Mapping[str, Any], key: str) -> str | None:
-    """Return our own hash from an object's metadata, where names may be in any case and beside others.
+    """Return our own hash from an object's metadata, where names may be in any case and among others.
 
-    Another program may have a `sha256` too, in another form or of an earlier version. Ours is also part of the key.
+    Another program may have stored a `sha256` too, in another form or of an earlier version. Ours is also part of the
+    key.
     """
     for name, value in answer.get("Metadata", {}).items():
         if name.lower() == SHA256_NAME and names_content(key, str(value)):
@@ -316,7 +319,10 @@ def _code(error: ClientError) -> str:
 
 
 def _failure(error: BotoCoreError | HTTPError | OSError) -> str:
-    """Say what the object storage does instead of answering. Users read it, and botocore's own words hold URLs."""
+    """Return words for what the object storage does instead of answering, such as `refuses connections`.
+
+    Users read them, and botocore's own messages contain URLs.
+    """
     match error:
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             words = "doesn't answer in time"

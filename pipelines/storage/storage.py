@@ -11,7 +11,7 @@ from pipelines.errors import InvalidOptionsError, StorageUnavailableError
 from pipelines.keys import key_problem, read_problem
 
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
-"""Most bytes that `get` reads unless told otherwise: more than any picture that is decoded or that we make."""
+"""The most bytes that `get` reads by default: more than any picture that is decoded or that Darkroom makes."""
 
 _CONTENT_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+")
 
@@ -45,7 +45,7 @@ class ListedObject:
 class Storage(Protocol):
     """Objects by key. Darkroom writes, removes and lists keys that `pipelines.keys` builds, and reads any key of S3.
 
-    Any other key is refused before anything is touched.
+    Methods check the key first, and raise InvalidOptionsError for any other.
     """
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
@@ -76,7 +76,7 @@ class Storage(Protocol):
         ...
 
     async def head(self, key: str) -> ObjectHead:
-        """Describe an object without reading it.
+        """Return what is known about an object, without reading its bytes.
 
         Raises:
             InvalidOptionsError: the key is invalid.
@@ -95,11 +95,11 @@ class Storage(Protocol):
         ...
 
     async def list_objects(self, prefix: str, *, after: str = "", most: int = 1_000) -> list[ListedObject]:
-        """List objects in the order of their keys' bytes.
+        """Return the objects under a prefix, in the order of their keys' bytes.
 
         Args:
             prefix: folders with a closing slash, such as `users/`; objects elsewhere aren't listed.
-            after: list only keys greater than this one, the last of the page before.
+            after: list only keys greater than this one, which is the last key of the previous page.
             most: the size of a page; a page with fewer objects is the last one.
 
         Raises:
@@ -109,7 +109,7 @@ class Storage(Protocol):
         ...
 
     def url(self, key: str) -> str:
-        """Return the lasting URL for a row: the public prefix plus the key, percent-encoded where a URL needs it.
+        """Return the URL of an object that never expires, for its row: the public prefix and the key, percent-encoded.
 
         The object need not exist.
 
@@ -119,7 +119,7 @@ class Storage(Protocol):
         ...
 
     async def presign(self, key: str, expires: timedelta) -> str:
-        """Return a URL that reads the object until it expires. Never store or log it.
+        """Return a URL with which anybody can read the object until it expires. Never store or log it.
 
         Raises:
             InvalidOptionsError: the key is invalid.

@@ -39,10 +39,9 @@ def read_answer(reply: Reply, model: str = "") -> GenerateContentResponse:
 
 
 def picture_of(response: GenerateContentResponse) -> bytes:
-    """Return the picture of an answer: the last one that isn't a thought; if all are thoughts, the last one.
+    """Return the picture of an answer: the last one that isn't marked as a thought; if all are, the last one.
 
-    Every candidate is looked at, except those that ended by policy. If a picture can't be decoded, the next one is
-    taken.
+    Every candidate is searched, except those that ended by policy. If a picture can't be decoded, the next one is used.
 
     Raises:
         PolicyRefusedError: there is none, by policy.
@@ -65,7 +64,7 @@ def picture_of(response: GenerateContentResponse) -> bytes:
 
 
 def _pictures(response: GenerateContentResponse) -> Iterator[Part]:
-    """Yield the pictures, the best first: of each candidate the last that is no thought, then all others."""
+    """Yield the pictures, best first: the last one of each candidate that isn't a thought, then all others."""
     for is_thought in (False, True):
         for candidate in _allowed(response):
             yield from (part for part in reversed(candidate.parts) if part.picture and part.is_thought is is_thought)
@@ -122,7 +121,10 @@ _WORDS_INSIDE = {"defects": "colorCastType", "cropping": "cropReason"}
 
 
 def _with_readable_words(value: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Drop the texts of an analysis that aren't text: they are only for people, and the findings are still usable."""
+    """Remove from an analysis the texts that aren't strings.
+
+    They are only for people, and the findings are usable without.
+    """
     readable = {
         name: one
         for name, one in value.items()

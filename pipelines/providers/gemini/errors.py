@@ -43,7 +43,7 @@ POLICY_REASONS = frozenset(
     {"SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"}
     | {"PUP_LIMITED_DISABLED", "MODEL_ARMOR", "JAILBREAK", "ESCALATION"}
 )
-"""Finish reasons that another try doesn't change."""
+"""Finish reasons that stay the same when the request is sent again."""
 
 RECITATION_REASONS = frozenset({"RECITATION", "IMAGE_RECITATION"})
 
@@ -51,7 +51,7 @@ _NAME = re.compile(r"[A-Z][A-Z_]{0,39}")
 
 
 def refusal(reply: Reply, model: str, *, error: SaidError | None = None, now: datetime | None = None) -> StageError:
-    """Translate an error answer, by its status; if that is 200, by the error in its body.
+    """Return our error for an error answer, by its status; if that is 200, by the error in its body.
 
     Args:
         reply: the answer.
@@ -132,7 +132,7 @@ def retry_after(error: SaidError, told: timedelta | None, now: datetime) -> time
 
 
 def _is_over_for_today(violation: object) -> bool:
-    """Say whether a quota is spent until the end of its day: a daily quota, or the free tier's quota of zero."""
+    """Return whether a quota is spent until the end of its day: a daily quota, or the free tier's quota of zero."""
     if not isinstance(violation, dict):
         return False
     quota_id, value = str(violation.get("quotaId", "")), str(violation.get("quotaValue", "0"))
@@ -140,7 +140,7 @@ def _is_over_for_today(violation: object) -> bool:
 
 
 def change_after(response: GenerateContentResponse) -> Change:
-    """Say how to change the request, once, after an answer without usable content."""
+    """Return how the request has to be changed for its only repetition, after an answer without usable content."""
     reason = response.candidate.finish_reason
     if reason in RECITATION_REASONS:
         return Change(seed=random.getrandbits(31))  # not a secret
@@ -152,7 +152,7 @@ def change_after(response: GenerateContentResponse) -> Change:
 
 
 def recited_again(response: GenerateContentResponse) -> PolicyRefusedError | None:
-    """Return the policy refusal if a second answer is again a recitation; no third seed would help."""
+    """Return the policy refusal if the second answer is a recitation again; a third seed wouldn't help."""
     category = _name(response.candidate.finish_reason)
     if category not in RECITATION_REASONS:
         return None
@@ -164,7 +164,7 @@ def recited_again(response: GenerateContentResponse) -> PolicyRefusedError | Non
 
 
 def no_picture(response: GenerateContentResponse) -> StageError:
-    """Return the error that an answer without a picture means."""
+    """Return the error for an answer without a picture."""
     if refused := policy_refusal(response):
         return refused
     reason = _name(response.candidate.finish_reason)
@@ -193,5 +193,5 @@ def policy_refusal(response: GenerateContentResponse) -> PolicyRefusedError | No
 
 
 def _name(reason: str | None) -> str:
-    """Return a reason as a word that is safe in a row: new ones appear, and the text comes from outside."""
+    """Return a reason as a word that may be stored in a row: the text comes from outside, and new reasons appear."""
     return reason if reason and _NAME.fullmatch(reason) else "UNKNOWN" if reason else "MISSING"

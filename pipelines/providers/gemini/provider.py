@@ -54,14 +54,14 @@ GENERATION_TEMPERATURE = 1.0
 """The service's own default for image models; it is sent, so that the row can name it."""
 
 _PROMPT_UNITS = 1_500
-"""Units of a picture and our words, to estimate the price of an analysis before it is made."""
+"""Assumed units of a picture and our prompt, to estimate the price of an analysis before it is made."""
 
 
 class GeminiProvider:
     """Provider that calls the Gemini REST API. One per process: it owns the HTTP connections."""
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
-        """Store what calls need; without a key every quote raises an error. The caller owns the pool."""
+        """Store what calls need. Without an API key every quote raises an error. The caller closes the pool."""
         self._settings = own = settings.of(GeminiSettings)
         self._pixels = pixels
         self._limits = limits
@@ -118,7 +118,7 @@ class GeminiProvider:
         return Quote(model, self._prices.image_usd(model, long_side_px), images=1)
 
     async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
-        """Prepare the call that asks what is in a picture and what is wrong with it.
+        """Return the call that asks what is in a picture and what is wrong with it, ready to be sent.
 
         Raises:
             StageError: see `pipelines.providers.gemini.errors`.
@@ -128,7 +128,9 @@ class GeminiProvider:
     async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> PreparedCall[EncodedImage]:
-        """Prepare the call that makes a picture from pictures, the main one first, with margins to the nearest ratio.
+        """Return the call that makes a picture from pictures, ready to be sent.
+
+        The main picture comes first. Pictures get margins up to the nearest ratio that the model makes.
 
         Raises:
             StageError: see `pipelines.providers.gemini.errors`.
@@ -142,7 +144,10 @@ class GeminiProvider:
     async def _analysis(
         self, image: EncodedImage, options: AnalysisOptions, change: Change | None
     ) -> PreparedCall[Analysis]:
-        """Prepare an analysis; `change` is None for the first call, and no third call is made."""
+        """Return the call for an analysis.
+
+        `change` is None for the first call; a changed call is never changed again.
+        """
         model = self.quote_analysis(options).model
         picture = await self._outgoing(image, change or FIRST)
         temperature = ANALYSIS_TEMPERATURE if options.temperature is None else options.temperature
@@ -176,7 +181,7 @@ class GeminiProvider:
         aspect: float | None,
         change: Change | None,
     ) -> PreparedCall[EncodedImage]:
-        """Prepare a generation; `change` is None for the first call, and no third call is made."""
+        """Return the call for a picture. `change` is None for the first call; a changed call is never changed again."""
         model = self.quote_generation(prompt, long_side_px).model
         ratios, sizes = ratios_of(model), self._prices.sizes(model)
         pictures = [
@@ -191,7 +196,7 @@ class GeminiProvider:
             prompt.text,
             [picture.data for picture in pictures],
             ratio=ratio,
-            size=size if len(sizes) > 1 else None,  # a model with one size doesn't accept its name
+            size=size if len(sizes) > 1 else None,  # a model with only one size refuses a request that names it
             temperature=temperature,
             change=change or FIRST,
         )
@@ -224,10 +229,10 @@ class GeminiProvider:
         return send
 
     async def check(self) -> None:
-        """Ask for each configured model by its name.
+        """Request the description of each configured model, which costs nothing.
 
         Raises:
-            ProviderNotConfiguredError: the model doesn't exist (any more), it has no price, or the key isn't accepted.
+            ProviderNotConfiguredError: a model doesn't exist (any more) or has no price, or the key isn't accepted.
         """
         caller = self._require_key()
         for model in dict.fromkeys((self._settings.gemini_image_model, self._settings.gemini_analysis_model)):
@@ -286,10 +291,13 @@ class GeminiProvider:
             raise
 
     def _usage(self, model: str, used: UsageMetadata | None, *, images: int) -> Usage:
-        """Return what a call used; if the answer doesn't say all of it, the cost is taken from the table of prices."""
+        """Return what a call used.
+
+        If the answer doesn't give all of it, the cost is computed from the table of prices.
+        """
         if used is None or (images and not used.candidates):
             return Usage(images=images or None)
-        drawn = used.candidates if images else 0  # an image model that reports one sum counts it for pictures
+        drawn = used.candidates if images else 0  # an image model that reports one sum counts its pictures in it
         if used.drawn is not None:
             drawn = min(used.candidates, used.drawn)
         if images and not drawn:

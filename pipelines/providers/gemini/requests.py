@@ -17,7 +17,7 @@ RATIOS = {
 """Width / height that every image model makes, by `aspectRatio`; google-genai 3.4.0, imageresponseformat.py."""
 
 WIDE_RATIOS = RATIOS | {"1:4": 1 / 4, "4:1": 4.0, "1:8": 1 / 8, "8:1": 8.0}
-"""The same for gemini-nano-banana-2.1 and gemini-3.1-flash-image, which make more ratios; same source."""
+"""As RATIOS, for gemini-nano-banana-2.1 and gemini-3.1-flash-image, which make more ratios; same source."""
 
 WIDE_MODELS = ("gemini-nano-banana-2.1", "gemini-3.1-flash-image")
 

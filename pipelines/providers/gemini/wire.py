@@ -1,4 +1,4 @@
-"""The parts of Gemini's answers that we read. Everything is optional and untrusted, and other parts are ignored.
+"""The parts of Gemini's answers that Darkroom reads. Every part may be missing or wrong; all other parts are ignored.
 
 Source: Google's own client (google-genai 3.4.0) recorded on loopback, and public reports, read 2026-11-20.
 """
@@ -25,7 +25,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One candidate of an answer, and its finish reason; a blocked one has no parts."""
+    """One candidate of an answer, and its finish reason; a candidate that policy blocked has no parts."""
 
     parts: Sequence[Part] = ()
     finish_reason: str | None = None
@@ -95,7 +95,7 @@ def _candidate(value: Mapping[str, Any], reader: Reader) -> Candidate:
 
 
 def _pictures_in(value: Any, name: str, reader: Reader) -> list[Part]:
-    """Return the parts with a picture, in whatever way they are wrapped: not all ways are documented."""
+    """Return the parts with a picture, however they are nested, since not every form is documented."""
     found = [_part(one, reader) for one in mappings_in(value) if _either(one, "inlineData")]
     pictures = [part for part in found if part.picture]
     if pictures:
@@ -104,7 +104,7 @@ def _pictures_in(value: Any, name: str, reader: Reader) -> list[Part]:
 
 
 def _parts(content: Any, reader: Reader) -> Iterator[Mapping[str, Any]]:
-    """Yield the parts of a content, whether it holds them in a list or directly."""
+    """Yield the parts of a content, which has them in a list or directly."""
     if isinstance(content, list):
         reader.note("content")
     for one in content if isinstance(content, list) else [content]:
@@ -133,7 +133,10 @@ def _part(value: Mapping[str, Any], reader: Reader) -> Part:
 
 
 def _usage(value: Mapping[str, Any], reader: Reader) -> UsageMetadata | None:
-    """Return what was used if all of it can be read; otherwise None, since the price table is better than a part."""
+    """Return what was used if all of it can be read, else None.
+
+    The table of prices is better than an incomplete sum.
+    """
     names = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
     counts = [_either(value, name) for name in names]
     units = [reader.units(count, f"usageMetadata.{name}") for count, name in zip(counts, names, strict=True)]

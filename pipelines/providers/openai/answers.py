@@ -57,7 +57,7 @@ def read_answer(reply: Reply) -> Drawn:
 
 
 def _entries(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the objects in `data`, whatever surrounds them."""
+    """Return the objects in the list `data`, even if the list is inside other objects."""
     return [one for document in documents for one in mappings_in(document.get("data"))]
 
 
@@ -65,7 +65,7 @@ _URL = re.compile(r"\s*(?:https?:|data:)", re.IGNORECASE)
 
 
 def _bare_texts(documents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the texts that stand in place of the objects with base64 and link."""
+    """Return texts that stand directly in the list where objects with base64 or a link are expected."""
     places = [document.get(name) for document in documents for name in ("data", "images")]
     every = [one for place in places for one in (place if isinstance(place, list) else [place])]
     return [one for one in every if isinstance(one, str) and one.strip()]

@@ -25,14 +25,14 @@ POLICY_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
 POLICY_TYPE = "image_generation_user_error"
 """Type of a refusal by the safety system.
 
-An error of this type counts as one even without a code; a code decides first.
+An error of this type counts as such a refusal even without a code. If it has a code, the code decides.
 """
 
 SPENT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
 def refusal(reply: Reply, *, error: SaidError | None = None) -> StageError:
-    """Translate an error answer, by its status; if that is 200, by the error in its body.
+    """Return our error for an error answer, by its status; if that is 200, by the error in its body.
 
     Args:
         reply: the answer.

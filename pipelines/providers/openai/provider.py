@@ -47,7 +47,10 @@ RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
 """Width / height that gpt-image-1 makes, by its parameter `size`."""
 
 ONLY_BASE64 = "gpt-image"
-"""Models with this in their name answer in base64 and refuse to be asked for it; others send a link unless asked."""
+"""Models with this in their name always answer in base64 and refuse a request that asks for it.
+
+Others send a link unless the request asks for base64.
+"""
 
 LINK_COLUMN = "openai's link"
 LINK_TRIES, LINK_WAIT_S = 3, 1.0
@@ -57,7 +60,7 @@ class OpenAIProvider:
     """Provider that calls an OpenAI-compatible images API. One per process: it owns the HTTP connections."""
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
-        """Store what calls need; without a key every quote raises an error. The caller owns the pool."""
+        """Store what calls need. Without an API key every quote raises an error. The caller closes the pool."""
         self._settings = own = settings.of(OpenAISettings)
         self._models = ModelCatalogue(model_terms(settings))
         self._pixels = pixels
@@ -117,13 +120,15 @@ class OpenAIProvider:
         image: EncodedImage,  # noqa: ARG002 - never can
         options: AnalysisOptions,  # noqa: ARG002 - never can
     ) -> PreparedCall[Analysis]:
-        """Refuse, as `quote_analysis` does."""
+        """Raise the error that `quote_analysis` raises."""
         raise ProviderNotConfiguredError("openai is not configured to analyze: its images API can't")
 
     async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> PreparedCall[EncodedImage]:
-        """Prepare the call that asks for a picture: of pictures by `edits`, of words alone by `generations`.
+        """Return the call that asks for a picture, ready to be sent.
+
+        If there are pictures to work on, it calls `edits`, otherwise `generations`.
 
         Raises:
             StageError: our translation of an error answer.
@@ -140,7 +145,10 @@ class OpenAIProvider:
         *,
         asks_base64: bool,
     ) -> PreparedCall[EncodedImage]:
-        """Prepare a generation. If it is refused because it asks for base64, prepare it once more without."""
+        """Return the call for a picture.
+
+        If the server refuses it because it asks for base64, it is sent once more without that.
+        """
         model = self.quote_generation(prompt, long_side_px).model
         caller = self._require_key()
         pictures = [
@@ -178,7 +186,7 @@ class OpenAIProvider:
         return send
 
     async def check(self) -> None:
-        """Ask for the configured model by its name.
+        """Request the description of the configured model, which costs nothing.
 
         Raises:
             ProviderNotConfiguredError: the model doesn't exist, it has no price, or the key isn't accepted.
@@ -206,7 +214,9 @@ class OpenAIProvider:
         )
 
     def _read(self, caller: RemoteCaller, reply: Reply, model: str) -> Drawn:
-        """Parse an answer. If it asks for a wait, every call of this process to the provider waits.
+        """Parse an answer.
+
+        If it asks callers to wait, no call of this process is sent to the provider during that time.
 
         Raises:
             StageError: our translation of an error answer.
@@ -225,9 +235,9 @@ class OpenAIProvider:
             raise
 
     async def _picture(self, caller: RemoteCaller, drawn: Drawn) -> bytes:
-        """Return the picture of an answer, fetched if it is a link; the call was paid for in any case.
+        """Return the picture of an answer, fetched if the answer has a link. The call was paid for in any case.
 
-        A link to the server that was asked is fetched there; any other one only from public addresses.
+        A link to the server that was asked is fetched from it; any other link only from public addresses.
 
         Raises:
             BrokenAnswerError: the link leads to no picture.
@@ -264,7 +274,10 @@ class OpenAIProvider:
         return reply.body
 
     def _usage(self, drawn: Drawn, model: str) -> Usage:
-        """Return what a call used; if the answer doesn't say all of it, the cost is taken from the table of prices."""
+        """Return what a call used.
+
+        If the answer doesn't give all of it, the cost is computed from the table of prices.
+        """
         if drawn.input_units is None or drawn.output_units is None:
             return Usage(images=1)
         cost = self._prices.units_usd(model, prompt=drawn.input_units, image=drawn.output_units)
@@ -272,6 +285,6 @@ class OpenAIProvider:
 
 
 def _refuses_base64(reply: Reply) -> bool:
-    """Say whether a refusal names the parameter that asks for base64; some servers name it only in the message."""
+    """Return whether a refusal names the parameter that asks for base64; some servers name it only in the message."""
     error = error_in(documents_of(reply.body))
     return error is not None and (error.param == "response_format" or "response_format" in error.message)
