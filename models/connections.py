@@ -79,11 +79,14 @@ class ContentionError(Exception):
 
 
 DATABASE_ERRORS = (DatabaseLostError, ContentionError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
-"""All errors that work on the database may raise; any other error is a bug of ours."""
+"""Every error that work on the database is expected to raise; any other error is a bug of Darkroom's."""
 
 
 class PoolerFoundError(Exception):
-    """Raised when a connection leads to a pooler that the URL doesn't name: the session's id isn't the server's."""
+    """Raised when a connection leads to a pooler that the URL doesn't name.
+
+    It is detected by the process id that the connection was given, which differs from the server process's own.
+    """
 
 
 POOLER_SIGNS = (PoolerFoundError, asyncpg.ProtocolViolationError, *STATEMENT_LOST)
@@ -91,7 +94,7 @@ POOLER_SIGNS = (PoolerFoundError, asyncpg.ProtocolViolationError, *STATEMENT_LOS
 
 
 def is_raised(error: BaseException) -> bool:
-    """Say whether RAISE in a function or trigger caused an error, so that its SQLSTATE doesn't describe PostgreSQL.
+    """Return whether RAISE in a function or trigger caused an error, so that its SQLSTATE doesn't describe PostgreSQL.
 
     This is decided by the routine that PostgreSQL names; texts and SQLSTATEs are chosen by the application.
     """
@@ -99,17 +102,23 @@ def is_raised(error: BaseException) -> bool:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Say whether PostgreSQL itself cancelled the statement, by a time limit or an operator (SQLSTATE 57014)."""
+    """Return whether PostgreSQL cancelled the statement, at a time limit or for an operator (SQLSTATE 57014)."""
     return isinstance(error, asyncpg.QueryCanceledError) and not is_raised(error)
 
 
 def is_passing(error: BaseException) -> bool:
-    """Say whether reading the database failed for a temporary reason, which is logged without a traceback."""
+    """Return whether the database couldn't be read for a temporary reason.
+
+    Callers log such an error without a traceback.
+    """
     return isinstance(error, DatabaseLostError | ContentionError | OSError) or is_cancelled(error)
 
 
 def contention_of(error: BaseException) -> asyncpg.PostgresError | None:
-    """Return PostgreSQL's error if it is contention for locks, also if a transaction caught it; else None."""
+    """Return PostgreSQL's error if it says that another transaction holds a lock, or is the cause of a ContentionError.
+
+    The result is None for any other error, also for one with such a SQLSTATE that a trigger raised.
+    """
     if isinstance(error, ContentionError):
         return error.cause
     return error if isinstance(error, CONTENTION) and not is_raised(error) else None
@@ -151,14 +160,14 @@ def losses_translated() -> Iterator[None]:
 
 @asynccontextmanager
 async def session_losses_translated(connection: Connection) -> AsyncIterator[None]:
-    """Turn errors of a lost connection into DatabaseLostError, after a look at the state of the connection.
+    """Turn errors of a lost connection into DatabaseLostError, after a check of the connection's state.
 
-    A trigger may raise any SQLSTATE, so none of them proves that PostgreSQL is gone: the connection counts as lost if
-    it is closed, or if it can't be used for a write any more. Errors of the operating system come from the work
-    itself, except the driver's time limit for a statement, which is a TimeoutError without a number.
+    A trigger may raise any SQLSTATE, so no SQLSTATE proves that PostgreSQL is gone: the connection counts as lost if it
+    is closed, or if it can't be used for a write any more. Errors of the operating system come from the work itself,
+    except the driver's time limit for a statement, which is a TimeoutError without an errno.
 
     Args:
-        connection: the one that is worked on; in no transaction when the work is over.
+        connection: the connection that the work uses; it must be in no transaction when the work is over.
 
     Raises:
         DatabaseLostError: the connection is lost.
@@ -168,10 +177,10 @@ async def session_losses_translated(connection: Connection) -> AsyncIterator[Non
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if _is_told_to_end():  # the rollback met a lost connection, and its error replaced the cancellation
+        if _is_told_to_end():  # the rollback failed on a lost connection, and its error replaced the cancellation
             raise asyncio.CancelledError from error
         is_late = isinstance(error, TimeoutError) and error.errno is None
-        #  the driver gets out of step if a statement follows immediately on an error of PostgreSQL
+        # If a statement follows immediately on such an error, the driver may assign answers to the wrong statement.
         is_suspect = is_late or isinstance(error, (*CONNECTION_LOSS, asyncpg.InternalClientError))
         if await _is_lost(error, connection, is_suspect=is_suspect):
             raise DatabaseLostError(error) from error
@@ -188,7 +197,7 @@ def _is_told_to_end() -> bool:
 def _means_no_connection(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno not in OWN_LIMITS
-    #  raised by the pool while it closes; those that are also ValueErrors mean that the URL is wrong
+    # The pool raises InterfaceError while it closes. One that is also a ValueError means that the URL is wrong.
     return isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
 
 
@@ -199,7 +208,7 @@ async def _is_lost(error: Exception, connection: Connection, *, is_suspect: bool
 
 
 async def _is_usable(connection: Connection) -> bool:
-    """Say whether a connection answers, and its server accepts writes."""
+    """Return whether a connection answers, and its server accepts writes."""
     try:
         async with asyncio.timeout(PROBE_S):
             return await connection.execute(_PROBE) == "SELECT 1"
@@ -210,16 +219,16 @@ async def _is_usable(connection: Connection) -> bool:
 def _is_closed(connection: Connection) -> bool:
     try:
         return connection.is_closed()
-    except asyncpg.InterfaceError:  # the pool has already taken it back, because it was closed
+    except asyncpg.InterfaceError:  # the pool has taken the connection back already, because it was closed
         return True
 
 
 @asynccontextmanager
 async def lock_waits(connection: Connection, most_ms: int) -> AsyncIterator[None]:
-    """Limit how long statements of a transaction wait for a lock; the limit doesn't hold for its commit.
+    """Limit how long each statement of a transaction waits for a lock. The commit has no such limit.
 
-    Commits with a notification wait for each other in the whole server. Where many processes commit, that wait may be
-    longer, and no row is the cause.
+    Commits with a notification wait for each other in the whole server. If many processes commit, that wait may be
+    longer than the limit, although no row is locked.
     """
     await connection.execute(f"SET LOCAL lock_timeout = {most_ms}")
     yield

@@ -1,7 +1,7 @@
-"""Access to PostgreSQL: one pool of asyncpg connections, and the retry of statements that lost a lock.
+"""Access to PostgreSQL: one pool of asyncpg connections, and the retry of statements that met another's lock.
 
 `Database` raises only DatabaseLostError, ContentionError, or PostgreSQL's own error of a refusal. No other module
-decides which of them an error is.
+decides which of these three an error is.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 FIRST_BACKOFF_S = 0.02
 
 RAISED_RETRY_S = 1.0
-"""How long a statement is repeated if only a trigger says that it met a lock, because then no lock is waited for."""
+"""How long, in seconds, a statement is repeated if only a trigger reports a lock: then the lock isn't a real one."""
 
 
 class Database:
@@ -96,7 +96,8 @@ class Database:
         """Make a pool that has opened one connection."""
         pool = await asyncpg.create_pool(
             **self._arguments(self._url),
-            min_size=0,  # with a minimum, asyncpg reopens connections itself and logs a traceback for each failed try
+            # with a minimum, asyncpg reopens connections by itself and logs a traceback for each failed try
+            min_size=0,
             max_size=self._most_connections,
             init=partial(_prepare, behind_pooler=self._url.behind_pooler),
             reset=_leave_as_is,
@@ -110,7 +111,10 @@ class Database:
         return pool
 
     async def _go_behind_pooler(self, sign: Exception) -> None:
-        """Continue without prepared statements and session settings; work that runs on the old pool is repeated."""
+        """Stop using prepared statements and session settings, and replace the pool.
+
+        Work on the old pool is repeated.
+        """
         async with self._changing:
             if self._url.behind_pooler:
                 return
@@ -128,10 +132,10 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection that is in no transaction, so that each statement on it commits by itself.
+        """Yield a connection that is in no transaction, so that each statement on it commits by itself.
 
         Raises:
-            DatabaseLostError: no connection can be had.
+            DatabaseLostError: no connection could be opened.
             OSError: this machine lacks what another connection needs, such as open files.
         """
         pool = self._pool
@@ -145,7 +149,9 @@ class Database:
             await pool.release(connection)
 
     async def commit(self, name: str, work: Callable[[Connection], Awaitable[T]], *, retry_for_s: float = 30) -> T:
-        """Run work that writes and commits once. The crash tests know this commit by `name`.
+        """Run work that writes and commits once.
+
+        `name` is the failpoint of this commit, at which the crash tests end a process.
 
         `work` must be one statement or one transaction, so that it can be repeated. With `retry_for_s` 0 it isn't
         repeated.
@@ -164,7 +170,9 @@ class Database:
             return await _with_retries(named, retry_for_s)
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run work that reads, on a connection. It is tried again, with jitter, if it met a lock.
+        """Run work that reads, on a connection of the pool.
+
+        If another transaction's lock stops it, repeat it after a random pause.
 
         Raises:
             DatabaseLostError: PostgreSQL can't be used now.
@@ -225,8 +233,8 @@ class Database:
             arguments["server_settings"] = {
                 "application_name": "darkroom",
                 "lock_timeout": str(LOCK_TIMEOUT_MS),
-                #  whatever the database's default: in serializable mode our reads would make serializable producers
-                # fail
+                # This holds whatever the database's default is: in serializable mode our reads would make serializable
+                # producers fail.
                 "default_transaction_isolation": "read committed",
                 **arguments.get("server_settings", {}),
             }
@@ -267,14 +275,17 @@ async def _run_in_session(
     async with session_losses_translated(connection):
         if not behind_pooler:
             return await work(connection)
-        #  a pooler keeps no session, so the setting has to be made in the transaction
+        # A pooler keeps no session, so this setting has to be made again in each transaction.
         async with connection.transaction(isolation="read_committed"):
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
             return await work(connection)
 
 
 async def _with_retries(attempt_once: Callable[[], Awaitable[T]], retry_for_s: float) -> T:
-    """Try work again, with jitter, while it meets locks; only for RAISED_RETRY_S where merely a trigger says so."""
+    """Try work until no lock of another transaction stops it, with random pauses; raise the error after `retry_for_s`.
+
+    If only a trigger reports the lock, raise it after RAISED_RETRY_S.
+    """
     raised_until_s = time.monotonic() + RAISED_RETRY_S
 
     def may_win(error: BaseException) -> bool:
@@ -307,7 +318,8 @@ async def _prepare(connection: Connection, *, behind_pooler: bool) -> None:
         async with connection.transaction():  # the two round trips of a statement must reach the same session
             await prepare_connection(connection)
         return
-    #  without parameters nothing is prepared; a pooler invents the numbers by which its clients cancel
+    # Statements without parameters aren't prepared. The connection was given the process id by which it cancels
+    # statements; a pooler invents that id.
     if await connection.execute(f"SELECT 1 WHERE pg_backend_pid() = {connection.get_server_pid()}") != "SELECT 1":
         raise PoolerFoundError("the session's number isn't the server's")
     await prepare_connection(connection)
@@ -315,13 +327,16 @@ async def _prepare(connection: Connection, *, behind_pooler: bool) -> None:
 
 
 async def prepare_connection(connection: Connection) -> None:
-    """Let a connection return JSON as Python values."""
+    """Configure a connection to return JSON as Python values."""
     for name in ("json", "jsonb"):
         await connection.set_type_codec(name, encoder=json.dumps, decoder=_read_json, schema="pg_catalog")
 
 
 def _read_json(text: str) -> Any:
-    """Parse JSON. What PostgreSQL accepts and Python can't parse (nested too deep, too long a number) stays text."""
+    """Parse JSON.
+
+    Return it as text if PostgreSQL accepts it and Python can't parse it (nested too deep, too long a number).
+    """
     try:
         return json.loads(text)
     except (RecursionError, ValueError):
@@ -329,7 +344,7 @@ def _read_json(text: str) -> Any:
 
 
 async def _leave_as_is(_connection: Connection) -> None:
-    """Reset nothing when a connection returns to the pool.
+    """Skip the reset that asyncpg runs when a connection returns to the pool.
 
-    We set nothing on it, and resetting would cost as much as one of our statements.
+    Our code changes no session setting on these connections, and a reset would cost as much as one of our statements.
     """

@@ -1,4 +1,4 @@
-"""Database work that is repeated until it succeeds: how long each kind of failure is retried."""
+"""Work on the database that is repeated until it succeeds, and how long each kind of failure is retried."""
 
 import asyncio
 import math
@@ -17,38 +17,52 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 DATABASE_GONE_S = 0.5
-"""Seconds between tries while PostgreSQL is gone. The result in hand was paid for, so it is worth waiting."""
+"""Seconds between tries while PostgreSQL is unreachable. The result that waits was paid for, so it isn't given up."""
 
 CONTENTION_RETRY_S = 120.0
-"""How long a job's result waits for a row that another program holds; its lane is free meanwhile. After that the job
-waits without a claim, and the attempt isn't counted."""
+"""How long, in seconds, a job's result waits for a row that another program holds; other jobs use its lane meanwhile.
+
+After that the job goes back to the queue without a claim, and the attempt isn't counted.
+"""
 
 LANE_RETRY_S = 5.0
-"""How long such a wait keeps its lane, and how long one of its statements is repeated before the claim is prolonged."""
+"""How long, in seconds, such a wait keeps its lane, and how long one of its statements is repeated before the claim is
+
+prolonged.
+"""
 
 CANCELLED_RETRY_S = 2.0
-"""How long a statement is repeated that PostgreSQL cancels, such as by a role's statement_timeout under load."""
+"""How long, in seconds, a statement is repeated that PostgreSQL cancels, such as by a role's statement_timeout."""
 
 
 class Waiting(Protocol):
-    """A job that waits for rows which another program holds, and can give up its lane while it waits."""
+    """Interface of a job that waits for rows which another program holds, and can leave its lane while it waits."""
 
     def leave_lane(self) -> None:
-        """Give up the lane, so that another job runs meanwhile."""
+        """Leave the lane, so that another job runs meanwhile."""
 
     def take_lane(self) -> None:
-        """Take the lane again."""
+        """Use a lane again."""
 
 
 async def read_with_retries(database: Database, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run work that reads, as `Database.run` does; while PostgreSQL is gone, wait."""
+    """Run work that reads, as `Database.run` does. While PostgreSQL is unreachable, wait and repeat it."""
     return await with_database_retries(partial(database.run, work))
 
 
 async def commit_with_retries(
     database: Database, name: str, work: Callable[[Connection], Awaitable[T]], *, waiting: Waiting | None = None
 ) -> T:
-    """Commit as `Database.commit` does. While PostgreSQL is gone, wait; for rows that are held, wait without a lane."""
+    """Commit as `Database.commit` does.
+
+    While PostgreSQL is unreachable or another program holds the rows, wait and repeat it.
+
+    Args:
+        database: where the rows are.
+        name: name of the commit's failpoint.
+        work: one statement or one transaction.
+        waiting: the job that leaves its lane while rows are held; None for work that uses no lane.
+    """
     return await with_database_retries(partial(database.commit, name, work, retry_for_s=LANE_RETRY_S), waiting=waiting)
 
 
@@ -58,16 +72,16 @@ async def with_database_retries(
     contention_s: float | None = None,
     waiting: Waiting | None = None,
 ) -> T:
-    """Run `trip`, a call that only works on the database. While PostgreSQL is gone, wait and repeat it.
+    """Run `trip`, a call that only works on the database. While PostgreSQL is unreachable, wait and repeat it.
 
-    An OSError of the call means that this machine can't open a connection now. A call that meets locks or is cancelled
-    again and again fails in the end; at once if only a trigger says that it met a lock, because then no lock is
-    waited for.
+    An OSError of the call means that this machine can't open a connection now. A call that meets locks, or is
+    cancelled, again and again fails in the end; if only a trigger reports a lock, the call fails at once, because then
+    the lock isn't a real one.
 
     Args:
         trip: the call, which must be repeatable.
         contention_s: how long it may meet locks; None for CONTENTION_RETRY_S.
-        waiting: gives up its lane once the call has met locks for LANE_RETRY_S, until it is over.
+        waiting: the job that leaves its lane once the call has met locks for LANE_RETRY_S, until the call is over.
 
     Raises:
         DatabaseLostError, ContentionError, asyncpg.PostgresError: the last error of the call.
@@ -92,7 +106,7 @@ async def with_database_retries(
 
 
 def _retry_for_s(error: Exception, contention_s: float) -> float:
-    """Return for how many seconds a call that fails with an error is repeated."""
+    """Return for how many seconds a call that raised this error is repeated; infinity if PostgreSQL is unreachable."""
     if isinstance(error, DatabaseLostError | OSError):
         return math.inf
     if isinstance(error, ContentionError):

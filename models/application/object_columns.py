@@ -16,9 +16,10 @@ OBJECT_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "merch_webhook_events": ("payload",),
     "campaign_metrics_cache": ("metrics",),
 }
-"""Such columns by table, including columns of JSON. No other documented column of the twenty tables can hold a key.
+"""The columns that can hold an object's key or URL, by table, including JSON columns.
 
-Log entries (`error_logs`, `audit_logs`) mention keys, but their objects may be deleted. A table or column that isn't
-documented, such as `merch_order_items."imageR2Key"`, carts, galleries and audio, is always searched, whatever its name:
-an application may add such columns at any time, and one may name the picture of a paid order.
+No other documented column of the twenty tables can hold a key. Log entries (`error_logs`, `audit_logs`) mention keys,
+but the objects that they mention may be deleted. A table or column that isn't documented, such as
+`merch_order_items."imageR2Key"`, carts, galleries and audio, is always searched, whatever its name: an application may
+add such columns at any time, and one of them may name the picture of a paid order.
 """

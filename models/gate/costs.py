@@ -16,7 +16,7 @@ _COLUMNS: Final[Mapping[By, str]] = {
     "day": "date_trunc('day', c.started_at AT TIME ZONE 'utc')::date::text AS day",
 }
 
-#  A call costs what the provider said. If it said nothing and the call may have been paid, the price table's price
+# A call costs what the provider said. If it said nothing and the call may have been paid, the price table's price
 # counts.
 _COSTS: Final = """
 SELECT {columns}, count(*) AS calls, count(*) FILTER (WHERE c.outcome = 'answered') AS answered,
@@ -65,7 +65,10 @@ class SpentBudget:
 async def list_costs(
     connection: Connection, by: By, *, days: int, most: int, job_id: str | None = None
 ) -> list[CostLine]:
-    """Return calls, units and USD of the last days, of one job or all, by payer, model, day (UTC) or job."""
+    """Return calls, units and USD of the last `days` days, grouped by payer, model, day (UTC) or job.
+
+    With a `job_id`, only that job's calls are counted.
+    """
     return [_line(dict(row)) for row in await connection.fetch(_costs(by), days, most, job_id)]
 
 
@@ -88,7 +91,7 @@ def _line(row: dict[str, Any]) -> CostLine:
 async def nearly_spent_budgets(
     connection: Connection, budgets: Mapping[Any, float], fraction: float
 ) -> list[SpentBudget]:
-    """Return the budgets of all users together of which at least `fraction` is spent; not those of single users."""
+    """Return the budgets of which at least `fraction` is spent. Only budgets of all users together are looked at."""
     return [SpentBudget(**row) for row in await connection.fetch(_SPENT_BUDGETS, dict(budgets), fraction)]
 
 

@@ -1,4 +1,4 @@
-"""What operators do about provider calls: close a breaker, and note calls whose end nobody will ever know."""
+"""Operators' changes of provider calls: closing a breaker, acknowledging calls whose outcome will never be known."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,18 +8,18 @@ from typing import Any, Final
 from models.connections import Connection
 
 UNKNOWN: Final = "unknown"
-"""Outcome of a call that an operator has looked at. Like an open one it counts in full: it may have been paid."""
+"""Outcome of an acknowledged call. It counts in full, as an open call does, because it may have been paid."""
 
 _OPEN_AFTER: Final = "interval '15 minutes'"
-"""For so long a call may be in flight, as darkroom.is_in_flight has it."""
+"""How long a call may be in flight; darkroom.is_in_flight uses the same time."""
 
-# one whose own attempt still runs may be closed by it, however long it takes
+# A call whose attempt is still running may yet be closed by it, however long that takes.
 LEFT_OPEN: Final = f"""
 c.outcome = 'open' AND c.started_at < now() - {_OPEN_AFTER}
 AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                 WHERE q.job_id = c.job_id AND q.job_type = c.job_type AND q.status = 'processing'
                   AND q.attempts = c.attempt AND q.started_at <= c.started_at)"""
-"""Says in SQL, over `c`, that nobody will close a call any more."""
+"""SQL condition on a call `c`: it is open, and nothing will close it any more."""
 
 _LIST: Final = f"""
 SELECT c.id, c.started_at, c.provider, c.model, c.purpose, c.job_id, c.may_be_paid, c.quoted_usd
@@ -29,7 +29,7 @@ _COUNT: Final = f"SELECT count(*) FROM darkroom.provider_calls c WHERE {LEFT_OPE
 _STATE: Final = (
     f"SELECT c.job_id, c.outcome, {LEFT_OPEN} AS is_left_open FROM darkroom.provider_calls c WHERE c.id = $1"
 )
-# its price by the table stays counted, and of its provider it says nothing
+# The quoted price stays counted. `neutral`: the call says nothing about its provider's health.
 _CLOSE: Final = """
 SELECT darkroom.close_call(c.id, $2, c.may_be_paid, NULL, NULL, NULL, NULL, NULL, NULL, true, 'neutral', NULL, NULL,
                            '{}', $3)
@@ -44,7 +44,7 @@ FROM darkroom.lock_cell('provider', $1, 'epoch') l
 
 @dataclass(frozen=True, slots=True)
 class LeftOpen:
-    """A call whose worker died in it: nobody knows how it ended, and it may have been paid, by the price quoted."""
+    """An open call whose worker died before the answer. Its outcome is unknown, and it may have cost `quoted_usd`."""
 
     id: int
     started_at: datetime
@@ -58,7 +58,7 @@ class LeftOpen:
 
 @dataclass(frozen=True, slots=True)
 class CallState:
-    """A call's job and outcome; `is_left_open` says that nobody will close it any more."""
+    """A call's job and outcome. `is_left_open` says that the call is open and nothing will close it any more."""
 
     job_id: str
     outcome: str
@@ -66,7 +66,7 @@ class CallState:
 
 
 async def calls_left_open(connection: Connection, most: int) -> list[LeftOpen]:
-    """Return calls that nobody will close any more, oldest first."""
+    """Return the open calls that nothing will close any more, oldest first."""
     return [LeftOpen(**row) for row in await connection.fetch(_LIST, most)]
 
 
@@ -76,23 +76,23 @@ async def count_left_open(connection: Connection) -> int:
 
 
 async def call_state(connection: Connection, call_id: int) -> CallState | None:
-    """Look at a call; None if there is none."""
+    """Return the state of a call; None if there is no such call."""
     row = await connection.fetchrow(_STATE, call_id)
     return None if row is None else CallState(**row)
 
 
 async def acknowledge_call(connection: Connection, call_id: int, words: str) -> None:
-    """Close an open call as one whose end nobody knows; one that was closed meanwhile stays as it is.
+    """Close an open call with outcome UNKNOWN. A call that was closed meanwhile isn't changed.
 
-    It counts as before: against budgets, quotas and the paid calls of its job.
+    It counts as before against budgets, quotas and the paid calls of its job.
     """
     await connection.execute(_CLOSE, call_id, UNKNOWN, words)
 
 
 async def close_breaker(connection: Connection, provider: str) -> dict[str, Any] | None:
-    """Let a provider be called again, in the caller's transaction; return what its breaker held, None if it was closed.
+    """Close a provider's breaker, in the caller's transaction; return what it held, or None if it was closed already.
 
-    What the provider asked for itself, to be left alone for a while, stays.
+    A pause that the provider asked for by itself stays.
     """
     state = await connection.fetchval(_BREAKER, provider) or {}
     if "open_until" not in state:

@@ -12,7 +12,11 @@ from models.queue.claims import Claim, FencedError
 MOST_PROBLEM_CHARS = 500
 
 Verdict = Literal["answered", "failed", "throttled", "stopped", "neutral"]
-"""What a call's end says about its provider: it answers, fails, asks to be called less, refuses calls, or nothing."""
+"""What a call's end says about its provider.
+
+`answered`: it works; `failed`: it doesn't; `throttled`: it asks for fewer calls; `stopped`: it accepts no call;
+`neutral`: nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class CallPlan:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The call may be made. `warning` names a budget that is nearly spent, once per budget and period."""
+    """The gate admits the call. `warning` names a budget that is nearly spent, once per budget and period."""
 
     intent: int
     warning: str | None = None
@@ -50,7 +54,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The call may not be made now.
+    """The gate refuses the call for now.
 
     `kind` is `stopped` (by an operator: the kill switch, or a pause), `paused` (the provider asked for it), `breaker`,
     `quota` (a day's), `rate` (a minute's), `budget` or `concurrency`.
@@ -61,7 +65,10 @@ class Refused:
     wait_s: float
 
     def lasting(self) -> str:
-        """Return the reason, and for a budget the time until which it holds: a day's budget ends at midnight UTC."""
+        """Return the reason, and for a budget also the time until which the refusal lasts.
+
+        A day's budget ends at midnight UTC.
+        """
         if self.kind != "budget":
             return self.reason
         until = datetime.now(UTC) + timedelta(seconds=self.wait_s + 30)  # to the nearest minute
@@ -70,12 +77,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How a call ended. `outcome` is `answered` or an error's name; units are the provider's own.
+    """How a provider call ended.
 
-    `problem` says, in our words, what came back instead of what was asked for.
-
-    A call that was sent is counted in full, whatever came back. One that was never sent
-    is taken out of rates and budgets again.
+    `outcome` is `answered` or an error's name; units are the provider's own. `problem` says, in our words, what came
+    back instead of what was asked for. A call that was sent is counted in full, whatever came back. A call that was
+    never sent is removed from rates and budgets again.
     """
 
     outcome: str
@@ -123,7 +129,7 @@ async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Adm
 async def close_call(
     connection: Connection, intent: int, outcome: CallOutcome, rules: Mapping[str, Any] | None = None
 ) -> None:
-    """Record how a call ended, and what that says about its provider. No fence is needed. Repeating this is safe."""
+    """Record how a call ended, and what that says about its provider. Repeatable; it needs no claim."""
     await connection.execute(
         "SELECT darkroom.close_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         *(intent, outcome.outcome, outcome.may_be_paid, outcome.latency_ms, outcome.model),
@@ -136,7 +142,7 @@ async def close_call(
 async def provider_wait(
     connection: Connection, provider: str, rules: Mapping[str, Any], *, images: int = 1, is_paid: bool = True
 ) -> Refused | None:
-    """Say why no job may call a provider now; None if some may. Takes no lock."""
+    """Return the reason why no job may call a provider now; None if some job may. Takes no lock."""
     if is_paid:
         row = await connection.fetchrow(
             "SELECT * FROM darkroom.call_wait($1, NULL, 0.000001, $2, $3)", provider, images, dict(rules)
@@ -161,7 +167,10 @@ async def pause_left_s(connection: Connection, provider: str) -> float:
 
 
 async def paid_generations(connection: Connection, claim: Claim) -> list[PaidCall]:
-    """Return a job's generate calls of all attempts that may have been paid, oldest first, including open ones."""
+    """Return a job's generate calls of all attempts that may have been paid, oldest first.
+
+    Open calls are among them.
+    """
     rows = await connection.fetch(
         """
         SELECT outcome, problem FROM darkroom.provider_calls
@@ -176,9 +185,9 @@ async def paid_generations(connection: Connection, claim: Claim) -> list[PaidCal
 async def repeated_miss(
     connection: Connection, claim: Claim, provider: str, model: str, outcomes: Collection[str]
 ) -> str | None:
-    """Return what came back if a model ended two of a job's generate calls with the same one of these outcomes.
+    """Return what came back if two of a job's generate calls to one model ended with the same one of these outcomes.
 
-    None if no two calls, over all attempts, ended so.
+    The result is None if no two calls, over all attempts, ended with the same outcome.
     """
     problem: str | None = await connection.fetchval(
         """

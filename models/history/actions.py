@@ -10,7 +10,7 @@ from models.connections import Connection
 _INSERT: Final = """
 INSERT INTO darkroom.operator_actions (actor, action, target, before, after, reason) VALUES ($1, $2, $3, $4, $5, $6)
 """
-#  an audit log with a required column that we have no value for gets no rows of ours
+# Where the application's audit log has a required column that we have no value for, we write no rows into it.
 _HAS_AUDIT_LOGS: Final = """
 SELECT count(*) FILTER (WHERE o.is_ours) = 6
        AND NOT bool_or(NOT o.is_ours AND a.attnotnull
@@ -19,7 +19,7 @@ FROM pg_attribute a
 CROSS JOIN LATERAL (SELECT a.attname IN ('id', 'userId', 'action', 'targetId', 'metadata', 'createdAt')) o (is_ours)
 WHERE a.attrelid = to_regclass('public.audit_logs') AND a.attnum > 0 AND NOT a.attisdropped
 """
-#  the actor counts as a user if it is a user's e-mail or id; the name of an operating system account has no users row
+# The actor counts as a user if it is a user's e-mail or id. The name of an operating system account isn't in users.
 _INSERT_ADJUSTMENT: Final = """
 INSERT INTO public.audit_logs (id, "userId", action, "targetId", metadata, "createdAt")
 VALUES (darkroom.new_id(),
@@ -66,15 +66,15 @@ async def record_adjustment(
 ) -> None:
     """Record in the application's own audit log that an operator changed a user's tokens, in the change's transaction.
 
-    The row's user is the actor if that is a user, else the changed user; `targetId` is always the changed user.
-    Tables that another tool made may have no such log; `operator_actions` has the change in any case.
+    The row's user is the actor if the actor is a user, else the user whose tokens were changed; `targetId` is always
+    the latter. Tables that another tool made may have no such log; `operator_actions` records the change in any case.
 
     Args:
         connection: in the caller's transaction.
-        actor: who made the change.
+        actor: the operator who made the change.
         user_id: the user whose tokens were changed.
         change: what was changed, for the row's metadata.
-        reason: why.
+        reason: the operator's reason.
     """
     if await connection.fetchval(_HAS_AUDIT_LOGS):
         metadata = {**change, "actor": actor, "reason": reason}
@@ -82,10 +82,10 @@ async def record_adjustment(
 
 
 async def actions_about_job(connection: Connection, job_id: str) -> list[Action]:
-    """Return what operators did to a job, including the retry that created it."""
+    """Return what operators did to a job, including the retry that created this job."""
     return [Action(**row) for row in await connection.fetch(_ABOUT_JOB, job_id)]
 
 
 async def is_retried(connection: Connection, job_id: str) -> bool:
-    """Say whether an operator has retried a job before."""
+    """Return whether an operator has retried a job before. The retry made another job."""
     return bool(await connection.fetchval(_IS_RETRIED, job_id))

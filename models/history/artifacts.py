@@ -46,10 +46,9 @@ RETURNING job_id
 
 
 async def record_artifact(connection: Connection, claim: Claim, artifact: Artifact) -> None:
-    """Record what a claim has stored, under its fence. Repeating it is safe.
+    """Record the picture that a claim's attempt has stored, under the claim's fence. Repeatable.
 
-    Only the queue row is locked, and no other lock is waited for afterwards, so
-    the lock order is kept.
+    Only the queue row is locked, and no other lock is waited for afterwards, so the lock order is kept.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.

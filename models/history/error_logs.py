@@ -1,4 +1,4 @@
-"""Rows in error_logs, one for each failed attempt. If the row can't be written, the job isn't affected."""
+"""Rows in error_logs, one for each failed attempt. If a row can't be written, its job isn't affected."""
 
 import asyncio
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class FailedAttempt:
 
 
 async def log_failed_attempts(database: Database, failures: Sequence[FailedAttempt]) -> None:
-    """Write one row for each failure, in one statement. If that takes longer than TIMEOUT_S, log it only.
+    """Write one row for each failure, in one statement. Rows that can't be written within TIMEOUT_S are only logged.
 
     Never raises.
     """
@@ -59,7 +59,7 @@ async def log_failed_attempts(database: Database, failures: Sequence[FailedAttem
     rows = [_row(failure) for failure in failures]
     refused = await _written(database, rows)
     if refused is not None and len(rows) > 1 and isinstance(refused, asyncpg.PostgresError):
-        for row in rows:  # one row broke a rule of the application, so they are written one by one
+        for row in rows:  # one row broke a rule of the application's, so they are written one by one
             refused = await _written(database, [row])
             if refused is not None:
                 _complain(1, refused)
@@ -72,7 +72,7 @@ async def _written(database: Database, rows: list[dict[str, Any]]) -> Exception 
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await database.commit("log_error", lambda connection: connection.execute(_INSERT, rows))
-    except DATABASE_ERRORS as error:  # a lost error log row is only logged
+    except DATABASE_ERRORS as error:  # a row that can't be written is only logged
         return error
     return None
 
@@ -102,5 +102,8 @@ def _row(failure: FailedAttempt) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    """Return a text that PostgreSQL can store: answers of other programs may contain NULs and lone surrogates."""
+    """Return a text without what PostgreSQL can't store.
+
+    Texts of other programs may contain NULs and lone surrogates.
+    """
     return text.replace("\0", "").encode(errors="replace").decode()

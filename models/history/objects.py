@@ -41,9 +41,11 @@ SET job_type = excluded.job_type, job_id = excluded.job_id, sha256 = excluded.sh
 async def record_object(
     connection: Connection, key: str, *, job_type: str, job_id: str, sha256: str, size_bytes: int
 ) -> None:
-    """Record an object before it is uploaded; the caller commits before the upload. A later upload replaces the record.
+    """Record an object before its upload; the caller commits before the upload.
 
-    There is no fence: a late upload of a lost claim makes an object too, which must be found later.
+    A second upload to the key replaces the record.
+
+    There is no fence: an upload of a lost claim makes an object too, which must be found later.
     """
     await connection.execute(_RECORD, key, job_type, job_id, sha256, size_bytes)
 
@@ -51,13 +53,19 @@ async def record_object(
 async def record_object_with_retries(
     key: str, sha256: str, size_bytes: int, *, database: Database, job_type: str, job_id: str
 ) -> None:
-    """Record, and commit, what a running job is about to upload; while PostgreSQL is gone, wait."""
+    """Record, and commit, an object that a running job is about to upload.
+
+    While PostgreSQL is unreachable, wait and repeat it.
+    """
     work = partial(record_object, key=key, job_type=job_type, job_id=job_id, sha256=sha256, size_bytes=size_bytes)
     await with_database_retries(partial(database.commit, "record_object", work))
 
 
 async def forget_objects(connection: Connection, gone: Sequence[OwnObject]) -> None:
-    """Delete the records of objects that are gone or now belong to another program, unless they were uploaded again."""
+    """Delete the records of objects that were deleted or now belong to another program.
+
+    The record of an object that Darkroom has uploaded again since is kept.
+    """
     await connection.execute(
         """DELETE FROM darkroom.objects o USING unnest($1::text[], $2::timestamptz[]) g (key, written_at)
            WHERE o.key = g.key AND o.written_at = g.written_at""",
@@ -67,7 +75,7 @@ async def forget_objects(connection: Connection, gone: Sequence[OwnObject]) -> N
 
 
 async def own_object(connection: Connection, key: str) -> OwnObject | None:
-    """Return what is recorded of a key; None if Darkroom didn't store it."""
+    """Return what is recorded of the object with a key; None if Darkroom didn't store it."""
     row = await connection.fetchrow(
         "SELECT o.key, o.sha256, o.size_bytes, o.written_at FROM darkroom.objects o WHERE o.key = $1", key
     )

@@ -40,7 +40,7 @@ WHERE r.job_id = $1 AND r.job_type = $2 AND r.event = 'claimed' AND r.output IS 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """One event in a job's history; `host` and `pid` are the worker's, as long as its row is kept."""
+    """One event in a job's history. `host` and `pid` are the worker's; None once the worker's row is deleted."""
 
     at: datetime
     event: str
@@ -115,17 +115,20 @@ class TimedRun:
 
 
 async def stage_runs(connection: Connection, job_id: str, job_type: str | None = None) -> list[StageRun]:
-    """Return a job's history, oldest first; without a job type for a job whose row is gone."""
+    """Return the events of a job's history, oldest first. Give no job type for a job whose row is deleted."""
     return [StageRun(**row) for row in await connection.fetch(_RUNS, job_id, job_type)]
 
 
 async def provider_calls(connection: Connection, job_id: str, job_type: str | None = None) -> list[ProviderCall]:
-    """Return a job's provider calls in the order in which they were made; without a job type if its row is gone."""
+    """Return a job's provider calls in the order in which they were made.
+
+    Give no job type for a job whose row is deleted.
+    """
     return [ProviderCall(**row) for row in await connection.fetch(_CALLS, job_id, job_type)]
 
 
 async def refused_ends(connection: Connection, job_id: str) -> list[RefusedEnd]:
-    """Return what the database refused of a job's end."""
+    """Return the ends of a job of which the database refused the label, the refund, or both."""
     return [RefusedEnd(**row) for row in await connection.fetch(_REFUSED, job_id)]
 
 

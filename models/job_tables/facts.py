@@ -1,4 +1,4 @@
-"""The facts that SQL templates can ask for: of one job table, of all of them, or of the table of a job's type."""
+"""The pieces of SQL, called facts, that a template can ask for: about one job table, all, or a job type's table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -21,7 +21,10 @@ from models.job_tables.view import filled, row_of_the_view, rows_of_the_view
 
 
 def _balance_of(table: JobTable) -> Balance:
-    """Return the balance of a table whose jobs are paid from a balance of its own; others never ask."""
+    """Return the balance of a table whose jobs are paid from a balance of its own.
+
+    Templates ask this only of such tables.
+    """
     if not isinstance(table.money, Balance):
         raise KeyError(f"jobs of {table.name} aren't paid from a balance of its own")
     return table.money
@@ -84,7 +87,7 @@ def _pairs(changes: Iterable[tuple[JobStatus, JobStatus]]) -> str:
 
 
 def _others_paid(tables: Sequence[JobTable], array: str, row_type: str, fields: str) -> str:
-    """Return SQL that keeps of an array the jobs that are paid in tokens; empty where all jobs are."""
+    """Return PL/pgSQL that removes from an array the jobs that aren't paid in tokens; empty if all jobs are."""
     if all(isinstance(table.money, Tokens) for table in tables):
         return ""
     is_paid = _chosen_by_type(tables, "j.job_type", _OF_A_TYPE["is paid in tokens"])
@@ -96,7 +99,7 @@ def _others_paid(tables: Sequence[JobTable], array: str, row_type: str, fields: 
 
 
 def _payer_exists(tables: Sequence[JobTable], job_type: str, user: str) -> str:
-    """Return SQL that says whether the user who paid for a job still exists, by the job's type and the user's id."""
+    """Return a SQL condition that the user who paid for a job still exists, from the job's type and the user's id."""
 
     def is_there(table: JobTable) -> str:
         if not isinstance(table.money, Balance):
@@ -144,7 +147,7 @@ _CHOICES: Final[Mapping[str, Callable[[JobTable], bool]]] = {
 
 
 def is_chosen(table: JobTable, which: str) -> bool:
-    """Say whether a template's block applies to a table; `which` is the block's condition on its tables.
+    """Return whether a template's block applies to a table; `which` is the block's condition on its tables.
 
     Raises:
         KeyError: there is no such condition.

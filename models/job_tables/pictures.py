@@ -8,7 +8,7 @@ from models.job_state import JobStatus
 from models.job_tables.inputs import JobInputs, Picture, Pipeline
 from models.job_tables.table import Inputs, JobTable, StageColumn, Tokens
 
-#  The job's own pipeline comes before its album's. A pipeline with visibility LINK may be used by its owner and by
+# The job's own pipeline comes before its album's. A pipeline with visibility LINK may be used by its owner and by
 # users who showed its token when they submitted; on tables whose application checks share tokens itself, by everyone.
 _ENHANCEMENT: Final = """
 SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
@@ -115,7 +115,7 @@ PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, tru
 FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
 """
 
-#  with the token of a pipeline with visibility LINK if the old job was allowed to use it
+# With the token of a pipeline with visibility LINK if the old job was allowed to use it
 _ENHANCEMENT_AGAIN: Final = """
 SELECT darkroom.submit_enhancement(j."userId", j."imageId", j.tier::text, j."pipelineId", j."sourceImageId", NULL, (
     SELECT to_jsonb(p) ->> 'shareToken' FROM public.enhancement_pipelines p

@@ -39,14 +39,17 @@ def entering_checks(table: JobTable) -> str:
 
 
 def label_and_message(table: JobTable) -> str:
-    """Return the assignments of `label`, a state, and of `message` if it is given and there is a column for it."""
+    """Return SQL that assigns variable `label`, a status, to a row, and variable `message` unless it is NULL.
+
+    Without a column for messages, only the status is assigned.
+    """
     error = table.error_column
     message = f", {error} = coalesce(message, j.{error})" if error else ""
     return f"{table.status_column} = {as_label(table, 'label')}{message}"
 
 
 def pass_others(table: JobTable) -> str:
-    """Return PL/pgSQL that leaves a row as it is if the row isn't a job of ours."""
+    """Return PL/pgSQL that leaves a trigger function without a change if the row is another program's."""
     if not table.has_other_rows:
         return ""
     before, after = over(table.job_type, "OLD"), over(table.job_type, "NEW")
@@ -57,7 +60,7 @@ def pass_others(table: JobTable) -> str:
 
 
 def is_stale(table: JobTable) -> str:
-    """Return SQL that says whether an update left the time of the last write unchanged."""
+    """Return a SQL condition that an update left the time of the last write unchanged."""
     updated = table.updated_column
     return f"NEW.{updated} IS NOT DISTINCT FROM OLD.{updated}" if updated else "false"
 
@@ -86,15 +89,19 @@ def clear_stage(table: JobTable) -> str:
 
 
 def may_wait(table: JobTable) -> bool:
-    """Say whether a PENDING job of the table may have to wait for its producer, or until a time."""
+    """Return whether a PENDING job of the table may have to wait for its producer, or until a time."""
     return bool(table.held_labels or table.scheduled_at)
 
 
 def refuse_held(table: JobTable) -> str:
-    """Return PL/pgSQL that refuses to claim held jobs and to hold claimed jobs."""
+    """Return PL/pgSQL that refuses two changes of a status: claiming a held job, and holding a claimed job.
+
+    A held job is one whose label says that it waits for its producer.
+    """
     if not table.held_labels:
         return ""
-    #  read as JSON, as in every guard: a cached plan that knows the type of a field would outlast a change of the type
+    # The row is read as JSON, as in every guard: a cached plan with the column's type would fail after the type is
+    # changed
     field, held = quoted(table.status_column.strip('"')), listed(table.held_labels)
     return (
         f"IF after = 'PROCESSING' AND to_jsonb(OLD) ->> {field} IN ({held})\n"
@@ -105,7 +112,7 @@ def refuse_held(table: JobTable) -> str:
 
 
 def follow_waits(table: JobTable) -> str:
-    """Return PL/pgSQL that runs after an update, for jobs whose due time has changed."""
+    """Return PL/pgSQL that runs after an update and gives jobs whose due time has changed that time in the queue."""
     if not may_wait(table):
         return ""
     row = OF_A_ROW
@@ -121,7 +128,7 @@ def follow_waits(table: JobTable) -> str:
 
 
 def unpaid(table: JobTable) -> str:
-    """Return PL/pgSQL that counts a job without an account in the budget that all such jobs share."""
+    """Return PL/pgSQL that names the budget `anonymous` for a job without an account; all such jobs share it."""
     if table.is_unpaid is None:
         return "NULL;"
     is_unpaid = over(table.is_unpaid, "j")

@@ -8,7 +8,7 @@ from models.job_state import TERMINAL, JobStatus
 from models.job_tables.table import IdType, JobTable, StageColumn
 
 UNFINISHED: Final = (JobStatus.PENDING, JobStatus.PROCESSING)
-"""The statuses of an unfinished job, in the order in which SQL lists them."""
+"""The statuses of an unfinished job, in the order in which statements list them."""
 
 FINISHED: Final = tuple(sorted(TERMINAL))
 
@@ -32,7 +32,7 @@ def listed(texts: Iterable[str]) -> str:
 
 
 def types(table: JobTable) -> str:
-    """Return a table's job types as a list of SQL literals."""
+    """Return a table's job types as a comma-separated list of SQL literals."""
     return listed(table.job_types)
 
 
@@ -51,7 +51,7 @@ def labels(table: JobTable, statuses: Iterable[JobStatus]) -> str:
 
 
 def as_label(table: JobTable, state: str) -> str:
-    """Return SQL that gives the table's label for a status that an expression gives as text."""
+    """Return SQL that yields the table's label for a status; `state` is a SQL expression for the status as text."""
     if table.are_labels_ours:
         return f"{state}::{table.status_type}"
     cases = " ".join(f"WHEN {quoted(one)} THEN {label(table, one)}" for one in JobStatus)
@@ -59,9 +59,9 @@ def as_label(table: JobTable, state: str) -> str:
 
 
 def as_state(table: JobTable, written: str) -> str:
-    """Return SQL that gives the status, as text, for a label of the table; for a shared label, its first status.
+    """Return SQL that yields the status, as text, for a label of the table; for a shared label, its first status.
 
-    A label that the description doesn't know stays as it is, and no status has its name.
+    A label that the description doesn't know is yielded unchanged, and equals no status.
     """
     if table.are_labels_ours:
         return f"{written}::text"
@@ -101,7 +101,10 @@ def as_types(id_type: IdType, texts: str) -> str:
 
 
 def shown_stage(column: StageColumn, stage: str) -> str:
-    """Return the assignment of a stage, given as text. A column that has no label for the stage keeps its value."""
+    """Return the assignment to the stage column; `stage` is a SQL expression for the stage as text.
+
+    A column that has no label for the stage keeps its value.
+    """
     return (
         f"{column.name} = CASE WHEN {stage} IN ({listed(column.labels)}) "
         f"THEN {stage}::{column.type} ELSE j.{column.name} END"
@@ -109,12 +112,12 @@ def shown_stage(column: StageColumn, stage: str) -> str:
 
 
 def id_as_text(table: JobTable, alias: str) -> str:
-    """Return SQL that gives a row's id as text, as all other tables hold it."""
+    """Return SQL that yields a row's id as text, as all other tables hold it."""
     return f"{alias}.{table.id_column}" + ("::text" if table.id_type.of_text else "")
 
 
 def now(table: JobTable) -> str:
-    """Return SQL that gives the time now, in the form of the table's columns."""
+    """Return SQL that yields the present time, in the type of the table's columns of times."""
     return "darkroom.utc_now()" if table.time_type == "timestamp" else "now()"
 
 
@@ -126,13 +129,13 @@ def last_write(table: JobTable) -> str:
 
 
 def assigned(table: JobTable, assignments: Iterable[str], separator: str = ", ") -> str:
-    """Return assignments to a row and to the time of its last write; an assignment without effect if there is none."""
+    """Return assignments to a row and to its time of the last write, joined; one without effect if there is none."""
     parts = [*assignments, *touched(table)]
     return separator.join(parts or [f"{table.id_column} = j.{table.id_column}"])
 
 
 def touched(table: JobTable) -> tuple[str, ...]:
-    """Return the assignment of the time of the last write; none where there is no such column."""
+    """Return the assignment of the present time to the column of the last write; none if there is no such column."""
     return (f"{table.updated_column} = {now(table)}",) if table.updated_column else ()
 
 
@@ -146,5 +149,8 @@ def locked_row(table: JobTable, skip: str = "") -> str:
 
 
 def locked_job(table: JobTable, skip: str = "") -> str:
-    """Return the same as a CTE named `job`. Every write of a claim locks it before the queue row."""
+    """Return the statement of `locked_row` as a CTE named `job`.
+
+    Every write of a claim locks it before the queue row.
+    """
     return f"job AS MATERIALIZED ({locked_row(table, skip)})"

@@ -20,7 +20,7 @@ _Fact = Callable[[JobTable, str], str]
 
 
 def and_is_ours(table: JobTable, alias: str) -> str:
-    """Return a further condition, that a row is a job of ours; empty where every row is one."""
+    """Return a further SQL condition, that a row is a job of Darkroom's; empty where every row is one."""
     return f" AND ({over(table.job_type, alias)}) IS NOT NULL" if table.has_other_rows else ""
 
 
@@ -43,7 +43,7 @@ def _fragment(name: str) -> _Fact:
 
 
 def _silent(table: JobTable, alias: str) -> str:
-    """Return SQL: nobody has written the row since `silent`, a timestamp in UTC, and no claim has begun since."""
+    """Return a SQL condition: since `silent`, a UTC timestamp, nobody has written the row and no claim has begun."""
     conditions = [f"{over(last_write(table), alias)} < silent"]
     if table.started_column:
         cast = "" if table.time_type == "timestamp" else " AT TIME ZONE 'utc'"
@@ -62,9 +62,10 @@ def _resumed(table: JobTable, alias: str) -> str:
 
 
 def _new_reason(table: JobTable, _alias: str) -> str:
-    """Return SQL that says why row `n` changed.
+    """Return SQL that yields the reason why row `n` changed.
 
-    On a cancellation, a message that `o` had already is an earlier attempt's.
+    If a cancellation left the message as it was in the row before, `o`, the message belongs to an earlier attempt and
+    isn't the reason.
     """
     written = f"'set to ' || n.{table.status_column}"
     if table.error_column is None:
@@ -75,7 +76,7 @@ def _new_reason(table: JobTable, _alias: str) -> str:
 
 
 def waits_until(table: JobTable, alias: str) -> str:
-    """Return SQL that gives when a PENDING job is due: infinity while it waits for its producer, NULL for at once."""
+    """Return SQL that yields when a PENDING job is due: infinity while it waits for its producer, NULL for at once."""
     time = over(table.scheduled_at, alias) if table.scheduled_at else "NULL::timestamptz"
     if not table.held_labels:
         return time

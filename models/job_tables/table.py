@@ -1,7 +1,7 @@
-"""The description of a job table: everything that the queue needs to know about it.
+"""The description of a job table: everything that Darkroom needs to know about it.
 
-A fragment is SQL over `r`, the job's row; `rendering.over` rewrites it for the alias that a statement uses. Names of
-columns are written as in SQL, with their quotes.
+A fragment is a piece of SQL over `r`, the job's row; `rendering.over` rewrites it for the alias that a statement uses.
+Column names are written as in SQL, with their quotes.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,7 +42,10 @@ UUID: Final = IdType(
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A condition, as a fragment, for rows to enter. If it isn't true for one row, the whole statement is refused."""
+    """A condition, as a fragment, that each row must meet to be queued.
+
+    If one row doesn't, the whole statement is refused.
+    """
 
     must: str
     sqlstate: str
@@ -219,14 +222,14 @@ class JobTable:
 
     @property
     def are_labels_ours(self) -> bool:
-        """Whether each label is the name of its status, so that no translation is needed."""
+        """Whether each label equals the name of its status, so that no translation is needed."""
         return self.pending_labels == (JobStatus.PENDING,) and all(
             self.labels[status] == status for status in JobStatus
         )
 
     @property
     def states(self) -> Mapping[str, JobStatus]:
-        """The status for each label, in the order of `labels`; for a shared label, the first of its statuses."""
+        """The status of each label, in the order of `labels`; for a shared label, the first of its statuses."""
         return {
             **dict.fromkeys(self.pending_labels, JobStatus.PENDING),
             **{text: state for state, text in reversed(list(self.labels.items()))},

@@ -27,7 +27,7 @@ _LINE_CHARS: Final = 100
 
 
 def row_of_the_view(table: JobTable) -> str:
-    """Return the SELECT by which `darkroom.job_rows` shows the rows with given statuses, or all rows."""
+    """Return the SELECT by which view `darkroom.job_rows` shows the table's rows with given statuses, or all rows."""
     if table.are_labels_ours:
         is_asked_for = f"j.{table.status_column} OPERATOR(pg_catalog.=) ANY (statuses::{table.status_type}[])"
     else:
@@ -40,7 +40,7 @@ def row_of_the_view(table: JobTable) -> str:
 
 
 def rows_of_the_view(table: JobTable) -> str:
-    """Return the SELECT by which `darkroom.jobs_of` shows the rows with given ids, by the index of the primary key."""
+    """Return the SELECT by which function `darkroom.jobs_of` finds rows by id, through the primary key's index."""
     id_ = f"j.{table.id_column} OPERATOR(pg_catalog.=)"
     is_ours = f" AND {over(table.job_type, 'j')} IS NOT NULL" if table.has_other_rows else ""
     return f"{_shown(table)}\nWHERE {id_} ANY ({as_types(table.id_type, 'jobs_of.ids')}){is_ours}"

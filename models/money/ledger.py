@@ -82,10 +82,12 @@ async def lock_balance(connection: Connection, user_id: str) -> int:
 
 
 async def require_balance(connection: Connection, user_id: str, balance: int) -> None:
-    """Check that a balance is what was just written.
+    """Check that a balance was stored as it was written.
 
     Raises:
-        asyncpg.TriggeredDataChangeViolationError: a trigger or rule of the application's kept or changed it.
+        asyncpg.TriggeredDataChangeViolationError: a trigger or rule of the application's kept the old balance or
+            changed
+        the new one.
     """
     await connection.execute(_REQUIRE_BALANCE, user_id, balance)
 
@@ -101,11 +103,13 @@ async def add_tokens(
 ) -> LedgerRow:
     """Add to a balance and write the ledger's row, in the caller's transaction; return that row.
 
-    The user row is locked first and the balance after it, in the lock order. It is the caller who has to refuse a
-    balance below zero.
+    The user's row is locked first and the balance after it, in the lock order. The caller has to refuse a change that
+    would leave a balance below zero.
 
     Raises:
-        asyncpg.TriggeredDataChangeViolationError: a trigger or rule of the application's kept or changed one of them.
+        asyncpg.TriggeredDataChangeViolationError: a trigger or rule of the application's kept the balance or the
+            ledger's
+        row from being stored as written.
     """
     await connection.execute(_LOCK_USER, user_id)
     await connection.execute(_OPEN, user_id)
@@ -115,7 +119,7 @@ async def add_tokens(
     is_entered = row is not None and (row["userId"], row["amount"]) == (user_id, amount)
     await connection.execute(_REQUIRE_LEDGER, int(is_entered))
     await require_balance(connection, user_id, balance_after)
-    assert row is not None  # noqa: S101 - refused two lines above
+    assert row is not None  # noqa: S101 - _REQUIRE_LEDGER has failed otherwise
     return _ledger_row({**row, "balanceAfter": balance_after})
 
 
@@ -125,7 +129,7 @@ async def balance_of(connection: Connection, user_id: str) -> int:
 
 
 async def list_balances(connection: Connection, user_id: str | None, most: int) -> list[Balance]:
-    """Return users' balances, ordered by e-mail; of one user if it is given."""
+    """Return users' balances, ordered by e-mail; only the given user's if `user_id` isn't None."""
     return [Balance(**row) for row in await connection.fetch(_BALANCES, user_id, most)]
 
 
@@ -135,7 +139,7 @@ async def count_balances(connection: Connection, user_id: str | None) -> int:
 
 
 async def balances_by_email(connection: Connection, emails: list[str]) -> dict[str, int]:
-    """Return users' balances by e-mail."""
+    """Return the balances of the users with some e-mail addresses, by e-mail."""
     return {row["email"]: row["balance"] for row in await connection.fetch(_BY_EMAIL, emails)}
 
 

@@ -1,4 +1,4 @@
-"""Regeneration of tokens: for the next users in a chunk, for one user, and how much is due."""
+"""Regeneration of tokens: for the next chunk of users, for one user, and counts of what is due."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,12 +19,12 @@ FROM darkroom.due_regenerations($1) d
 
 
 async def regenerate_next(connection: Connection, at_utc: datetime, after: str, most: int) -> UserChunk:
-    """Give the users after `after` what they have earned by a time; the result counts `users` and `tokens`."""
+    """Add the tokens that are due at a time to the next users after `after`; the result counts `users` and `tokens`."""
     return UserChunk.of(await connection.fetchrow(_CHUNK, at_utc, after, most))
 
 
 async def regenerate_user(connection: Connection, user_id: str, at_utc: datetime) -> int:
-    """Give one user what was earned by a time; return the tokens.
+    """Add the tokens that are due at a time to one user's balance; return how many.
 
     Raises:
         asyncpg.LockNotAvailableError: another transaction holds the user's rows.
@@ -35,10 +35,10 @@ async def regenerate_user(connection: Connection, user_id: str, at_utc: datetime
 
 
 async def users_to_regenerate(connection: Connection, at_utc: datetime, after: str, most: int) -> Sequence[str]:
-    """Return the ids of the users after `after` who have earned tokens."""
+    """Return the ids of the next users after `after` to whom tokens are due."""
     return [row["user_id"] for row in await connection.fetch(_NEXT, at_utc, after, most)]
 
 
 async def count_regenerations(connection: Connection, at_utc: datetime) -> dict[str, int]:
-    """Count the `users` who have earned tokens by a time, and the `tokens`."""
+    """Count the `users` to whom tokens are due at a time, and the `tokens`."""
     return dict(await connection.fetchrow(_COUNT, at_utc) or {})

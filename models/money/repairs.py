@@ -1,4 +1,4 @@
-"""Repair of broken money promises, where no user loses a token by it, and payment of refunds that are owed."""
+"""Repairs of broken money promises by which no user loses a token, and payment of owed refunds."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,9 +55,12 @@ async def owed_refunds(connection: Connection) -> list[OwedRefund]:
 
 
 async def record_opening(connection: Connection, user_id: str) -> Repaired | None:
-    """Record the opening balance that makes balance and ledger agree, in the caller's transaction; None if one exists.
+    """Record the opening balance with which balance and ledger agree, in the caller's transaction.
 
-    It is computed only once the balance is locked.
+    It is computed while the balance is locked.
+
+    Returns:
+        The opening balance before and after; None if one was recorded already.
     """
     balance = await lock_balance(connection, user_id)
     opening = balance - await connection.fetchval(_LEDGER, user_id)
@@ -67,7 +70,7 @@ async def record_opening(connection: Connection, user_id: str) -> Repaired | Non
 
 
 async def pay_refund(connection: Connection, job_type: str, job_id: str, user_id: str) -> Repaired | None:
-    """Pay the refund that is missing at a job's end, in the caller's transaction; None if there is nothing to pay."""
+    """Pay the refund that is missing after a job's end, in the caller's transaction; None if no refund is missing."""
     if await refunded(connection, job_type, job_id) is not None:
         return None
     await connection.execute(_REFUND, job_type, job_id, user_id)
@@ -81,7 +84,11 @@ async def pay_owed(connection: Connection, job_type: str, job_id: str) -> Repair
 
 
 async def raise_balance(connection: Connection, user_id: str) -> Repaired | None:
-    """Raise a balance to what its opening and ledger say, in the caller's transaction; None if it isn't below that."""
+    """Raise a balance to the sum of its opening balance and its ledger, in the caller's transaction.
+
+    Returns:
+        The balance before and after; None if the balance isn't below that sum.
+    """
     balance = await lock_balance(connection, user_id)
     opening = await connection.fetchval(_OPENING, user_id)
     if opening is None:

@@ -14,7 +14,7 @@ INSERT INTO public.users (id, email, name, "updatedAt")
 VALUES (darkroom.new_id(), $1, coalesce($2, split_part($1, '@', 1)), darkroom.utc_now())
 ON CONFLICT (email) DO NOTHING RETURNING id
 """
-# what else the row holds, a password's hash for one, is the application's own
+# The row's other columns, such as a password's hash, are the application's own.
 _RECORDS: Final = """
 SELECT u.id, u.email, u.name, u."createdAt" AS created_at, coalesce(b.balance, 0) AS balance,
        coalesce(b.tier::text, 'FREE') AS tier
@@ -37,7 +37,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class UserRecord:
-    """A user as operators see one. `created_at` is UTC without a zone; without a balance row there are 0 tokens."""
+    """A user as operators see it. `created_at` is UTC without a zone. A user without a balance row has 0 tokens."""
 
     id: str
     email: str | None
@@ -48,19 +48,22 @@ class UserRecord:
 
 
 async def find_user(connection: Connection, email_or_id: str) -> User | None:
-    """Return a user by e-mail or id; None if there is none."""
+    """Return the user with an e-mail address or id; None if there is no such user."""
     row = await connection.fetchrow(_FIND, email_or_id)
     return None if row is None else User(row["id"], row["email"])
 
 
 async def make_user(connection: Connection, email: str, name: str | None = None) -> str | None:
-    """Make a user and return the id; None if there is one of that e-mail, whose beginning is the name without one."""
+    """Insert a user and return the id; None if a user with that e-mail exists.
+
+    The name defaults to the e-mail's first part.
+    """
     user_id: str | None = await connection.fetchval(_MAKE, email, name)
     return user_id
 
 
 async def list_users(connection: Connection, most: int, user_id: str | None = None) -> list[UserRecord]:
-    """Return users, the newest first, or the one of an id."""
+    """Return users, newest first; only the given user if `user_id` isn't None."""
     return [UserRecord(**row) for row in await connection.fetch(_RECORDS, user_id, most)]
 
 
@@ -70,5 +73,5 @@ async def count_users(connection: Connection) -> int:
 
 
 async def count_jobs_of(connection: Connection, user_id: str) -> dict[str, int]:
-    """Count a user's jobs by their states."""
+    """Count a user's jobs by their status."""
     return {row["status"]: row["count"] for row in await connection.fetch(_JOBS, user_id)}

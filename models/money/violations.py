@@ -16,7 +16,7 @@ FROM darkroom.money_violations v ORDER BY v.promise DESC, v.violation, v.user_id
 """
 _COUNT: Final = "SELECT count(*) FROM darkroom.money_violations"
 
-#  the id is made of tick and finding, so that an audit that runs again writes none twice
+# The id is made of tick and finding, so that an audit that is repeated writes no finding twice.
 _NUMBERED: Final = """
 SELECT f.* FROM (
     SELECT 'c' || left(md5(v.promise || coalesce(v.user_id, '') || coalesce(v.job_id, '') || v.finding || $1::text), 24)
@@ -47,7 +47,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A violation as an audit records it; `id` is the same each time the same audit finds it."""
+    """A violation as an audit records it; `id` is the same whenever the same audit finds it."""
 
     id: str
     promise: str

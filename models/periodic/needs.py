@@ -1,4 +1,4 @@
-"""Which columns that periodic tasks need are missing: another tool's tables may lack some."""
+"""Lookup of columns that a periodic task needs and that don't exist: tables that another tool made may lack some."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,12 +14,12 @@ WHERE NOT EXISTS (SELECT FROM pg_attribute a
 
 
 async def missing_columns(connection: Connection, names: Iterable[str]) -> Mapping[str, str]:
-    """Return those of `schema.table.column` that are missing, each with the missing thing: its table or itself."""
+    """Return the `schema.table.column` names that don't exist, each with what is missing: its table, or itself."""
     rows = await connection.fetch(_MISSING, sorted(set(names)))
     return {row["name"]: row["lacking"] for row in rows}
 
 
 def passed_over(needs: Iterable[str], missing: Mapping[str, str]) -> str | None:
-    """Say why a task is skipped; None if no column that it needs is missing."""
+    """Return the reason why a task is skipped; None if every column that it needs exists."""
     lacking = sorted({missing[name] for name in needs if name in missing})
     return f"passed over: {', '.join(lacking)} not there" if lacking else None

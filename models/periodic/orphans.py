@@ -12,7 +12,10 @@ from models.job_tables.rendering import UNFINISHED, as_id, labels, types
 from models.job_tables.table import JobTable
 
 PAGE: Final = 50_000
-"""How many of our rows a chunk reads. For nearly all of them, their job or picture decides, by primary key."""
+"""How many of Darkroom's records of objects a chunk reads.
+
+Whether an object is an orphan is nearly always decided by its own job or picture, which is found by primary key.
+"""
 
 APPLICATION_BRANCH: Final = "application_%"
 """Pattern, for SQL's LIKE, of the revisions of the branch that makes the application's tables."""
@@ -20,7 +23,7 @@ APPLICATION_BRANCH: Final = "application_%"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of our rows, in their order.
+    """Some of Darkroom's records of objects, in order of their keys.
 
     Attributes:
         named: keys that their own job or picture names, or whose job is unfinished.
@@ -33,8 +36,8 @@ class Page:
     last: Any
 
 
-#  Whether an object's own job or picture names it is found by primary keys. The result of a running job isn't written
-# to its row yet.
+# Whether an object's own job or picture names the object is looked up by primary keys. While a job runs, its row
+# doesn't name its result yet, so objects of unfinished jobs count as named.
 def _is_named_by(table: JobTable) -> str:
     has_key = f"j.{table.key_column} = p.key OR " if table.key_column else ""
     return f"""WHEN p.job_type IN ({types(table)}) THEN EXISTS (
@@ -57,7 +60,7 @@ WITH page AS MATERIALIZED (
 SELECT p.key, p.sha256, p.size_bytes, p.written_at, {_IS_NAMED} AS is_named FROM page p ORDER BY p.key
 """
 
-#  Objects from before darkroom.objects existed are known only by their artifact, until retention deletes that.
+# An object from before darkroom.objects existed is known only by its artifact, until retention deletes the artifact.
 _ARTIFACTS = f"""
 WITH page AS MATERIALIZED (
     SELECT a.job_type, a.job_id, a.key, a.sha256, a.bytes AS size_bytes, a.created_at AS written_at
@@ -93,7 +96,7 @@ def _page(rows: Sequence[Any], size: int, last: Any) -> Page:
 
 
 async def are_tables_ours(connection: Connection) -> bool:
-    """Say whether Darkroom made the application's tables; otherwise other programs may store objects as well."""
+    """Return whether Darkroom made the application's tables; otherwise other programs may store objects as well."""
     value: bool = await connection.fetchval(
         "SELECT EXISTS (SELECT FROM darkroom.alembic_version v WHERE v.version_num LIKE $1)", APPLICATION_BRANCH
     )
@@ -101,7 +104,7 @@ async def are_tables_ours(connection: Connection) -> bool:
 
 
 async def written_by_us(connection: Connection, keys: Collection[str]) -> set[str]:
-    """Return those of some keys that Darkroom recorded."""
+    """Return those keys that Darkroom recorded when it stored an object."""
     rows = await connection.fetch("SELECT o.key FROM darkroom.objects o WHERE o.key = ANY ($1)", list(keys))
     return {row["key"] for row in rows}
 
@@ -136,7 +139,10 @@ async def report_orphans(connection: Connection, found: Sequence[OwnObject], at:
 
 
 async def withdraw_reports(connection: Connection, keys: Collection[str]) -> None:
-    """Withdraw the reports of objects that a row names again; a later run has to report them anew."""
+    """Delete the reports of objects that a row names again.
+
+    A later run must report them anew before it removes them.
+    """
     await connection.execute(
         "DELETE FROM darkroom.orphans o WHERE o.key = ANY ($1) AND o.removed_at IS NULL", list(keys)
     )
@@ -145,7 +151,7 @@ async def withdraw_reports(connection: Connection, keys: Collection[str]) -> Non
 async def note_removed(
     connection: Connection, removed: Sequence[OwnObject], foreign: Sequence[OwnObject], at: datetime
 ) -> None:
-    """Record which orphans are removed, and delete the records of these and of objects that aren't ours any more."""
+    """Record which orphans were removed, and delete their records and those of objects that other programs own now."""
     await connection.execute(
         "UPDATE darkroom.orphans o SET removed_at = $2 WHERE o.key = ANY ($1)", [one.key for one in removed], at
     )
@@ -168,7 +174,7 @@ class ReportedOrphans:
 
 
 async def reported_orphans(connection: Connection) -> ReportedOrphans:
-    """Count the orphans that are reported."""
+    """Count the orphans that are reported and not removed yet."""
     row = await connection.fetchrow(_REPORTED)
     assert row is not None  # noqa: S101 - an aggregate without groups has one row
     return ReportedOrphans(**row)

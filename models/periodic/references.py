@@ -11,9 +11,12 @@ from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import FINISHED, labels, last_write
 
 SCAN_TIMEOUT_S = 600
-"""Time limit for searching one table. When it is exceeded, nothing is removed: the tick fails and names the table."""
+"""Time limit, in seconds, for searching one table. If it is exceeded, no object is removed: the tick fails with the
 
-#  Every column that holds text, JSON, a list of them, or a composite type. Views and partitions are left out: their
+table's name.
+"""
+
+# Columns whose type is text, JSON, an array of these, or composite. Views and partitions are left out, because their
 # tables are searched.
 _TEXT_COLUMNS = """
 SELECT c.relname::text AS table_name, a.attname::text AS column_name
@@ -29,9 +32,9 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f') A
 ORDER BY c.relname, a.attnum
 """
 
-#  The last part of an object's key consists of letters, digits, _ . = and -, and no other object has the same. It is
-# searched as a whole word, so that a key, a URL with any prefix and query, and JSON are found alike. In a URL's query
-# the slash and the equals sign may be percent-encoded, even twice. A full stop after the name may end a sentence.
+# The last part of an object's key consists of letters, digits, _ . = and -, and is unique. It is searched as a whole
+# word, so that it is found in a key, in a URL with any prefix and query, and in JSON. In a URL's query, the slash
+# before it and an equals sign in it may be percent-encoded, even twice. A full stop after it may end a sentence.
 _NAMES = """
 SELECT DISTINCT w.word
 FROM public.{table} r
@@ -48,7 +51,7 @@ WHERE {condition} AND w.word IN (SELECT unnest($1::text[]))
 
 
 class ScanTimeoutError(Exception):
-    """Raised when a table couldn't be searched in time, so that it isn't known which objects it names."""
+    """Raised when searching a table took too long, so that it is unknown which objects the table names."""
 
 
 async def named(
@@ -62,11 +65,11 @@ async def named(
     Args:
         connection: in a transaction, which will fail rather than see only a part of the rows.
         keys: keys that Darkroom wrote.
-        without: columns by table that aren't searched.
+        without: columns that aren't searched, by table.
 
     Raises:
-        asyncpg.PostgresError: a table can't be read as a whole, so that it isn't known which objects it names.
-        ScanTimeoutError: a table is too large, or is locked by another program.
+        asyncpg.PostgresError: a table can't be read as a whole, so it is unknown which objects it names.
+        ScanTimeoutError: a table is too large, or another program has locked it.
     """
     if not keys:
         return set()
@@ -85,7 +88,11 @@ async def named(
 
 
 async def finished_inputs(connection: Connection, keys: Collection[str], before: datetime) -> set[str]:
-    """Return the inputs whose jobs all ended before a time (UTC), and that nothing else names; raises as `named`."""
+    """Return the keys of inputs whose jobs all ended before a time (UTC) and that no other row names.
+
+    Raises:
+        asyncpg.PostgresError, ScanTimeoutError: as `named` raises them.
+    """
     if not keys:
         return set()
     await _require_every_row(connection)
@@ -104,7 +111,7 @@ async def finished_inputs(connection: Connection, keys: Collection[str], before:
 
 
 async def _require_every_row(connection: Connection) -> None:
-    """Let row-level security raise an error instead of hiding rows, until the end of the transaction."""
+    """Make row-level security raise an error instead of hiding rows, until the end of the transaction."""
     await connection.execute("SET LOCAL row_security TO off")
 
 

@@ -15,9 +15,9 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "verification_tokens": ("public.verification_tokens", "expires", "true"),
     "campaign_metrics_cache": ("public.campaign_metrics_cache", "expiresAt", "true"),
     "artifacts": ("darkroom.artifacts", "created_at", "true"),
-    #  kept until the job is over, because it may still need them, and some days longer for people to read
+    # Kept until the job is over, because it may still need them, and some days longer for people to read
     "checkpoints": ("darkroom.checkpoints", "at", _JOB_IS_OVER),
-    #  once a key is deleted, a second submission with it makes a new job
+    # Once a key is deleted, a second submission with it makes a new job
     "submissions": ("darkroom.submissions", "created_at", _JOB_IS_OVER),
     "pipeline_links": ("darkroom.pipeline_links", "at", _JOB_IS_OVER),
     "provider_calls": (
@@ -25,7 +25,7 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
         "started_at",
         "NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = t.job_id AND q.job_type = t.job_type)",
     ),
-    #  cells of days that are over; those of 'epoch' belong to no day: limits of providers, and budgets in total
+    # Cells of days that are over. Cells of day 'epoch' belong to no day: limits of providers, and budgets in total.
     "limits": (
         "darkroom.limits",
         "window_start",
@@ -33,7 +33,10 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
 }
 
-"""For each table its name with schema, its time column, and the SQL condition on `t` for rows that may be deleted."""
+"""The tables that retention cleans by default: name with schema, time column, and SQL condition for rows to delete.
+
+The condition is about `t`, the row.
+"""
 
 WEEKLY: Final[Mapping[str, tuple[str, str, str]]] = {
     "stage_runs": (
@@ -43,4 +46,7 @@ WEEKLY: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "ticks": ("darkroom.ticks_default", "tick_at", "t.status IN ('finished', 'failed')"),
 }
-"""Darkroom's logs with weekly partitions, in the form of TABLES; rows in a default partition are deleted one by one."""
+"""Darkroom's logs with weekly partitions, in the form of TABLES.
+
+Of a default partition, rows are deleted one by one.
+"""

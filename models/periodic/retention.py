@@ -9,7 +9,10 @@ from models.connections import Connection
 from models.job_tables.registry import JOB_TABLES
 
 BRIEF_LOCK_MS: Final = 150
-"""How long dropping a partition may wait for its table's lock; every worker that writes the table waits behind it."""
+"""How long, in ms, dropping a partition may wait for its table's lock.
+
+Every worker that writes the table waits behind it.
+"""
 
 WEEKS_AHEAD: Final = 5
 
@@ -24,14 +27,14 @@ class ForbiddenPolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which rows of a table are old enough to delete.
+    """Which rows of a table are old enough to be deleted.
 
     Attributes:
         table: the table with its schema.
         column: the column of the time from which rows are kept.
         age: how long rows are kept.
         where: SQL condition on `t`, the row, for rows that may be deleted.
-        is_ours: whether it is a default policy. Other policies are checked for tables that hold money.
+        is_ours: whether it is a default policy. Policies of operators are refused for tables that hold money.
     """
 
     table: str
@@ -43,14 +46,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows a chunk deleted, and the last one's time, as text, where the next chunk begins; None at the end."""
+    """How many rows a chunk deleted, and the time of the last one, as text; None after the last chunk."""
 
     deleted: int
     last: str | None
 
 
-#  From a table to every table of which a deletion also deletes or changes rows: by foreign keys, transitively where
-# they cascade, and between a table and its partitions. `is_kept` is decided by name, and only for the table itself by
+# Yields each table in which a deletion from a given table deletes or changes rows: by foreign keys (and further where
+# these cascade), and as its partition or parent. `is_kept` goes by a table's name; for the given table also by its
 # columns.
 _TAKES_ALONG = """
 WITH RECURSIVE reached (oid, path) AS (
@@ -107,7 +110,9 @@ async def require_allowed(connection: Connection, policy: Policy, kept: Iterable
 
 
 async def _boundary(connection: Connection, policy: Policy) -> str:
-    """Return `$1` as SQL in the column's own type: the application's columns are UTC without a zone.
+    """Return SQL that converts `$1`, a time, to the column's own type.
+
+    The application's columns are UTC without a zone.
 
     Raises:
         UnusablePolicyError: there is no such column, or it holds no time.
@@ -128,14 +133,21 @@ async def _boundary(connection: Connection, policy: Policy) -> str:
 
 
 async def prune(connection: Connection, policy: Policy, at: datetime, after: str | None, most: int) -> Pruned:
-    """Delete the oldest rows that are old enough and that nobody has locked.
+    """Delete the oldest rows that a policy allows to delete and that nobody has locked.
+
+    Args:
+        connection: where each call is one statement.
+        policy: which rows are old enough.
+        at: the tick's time, from which ages are counted.
+        after: the time at which the chunk before ended, as text; None for the first chunk.
+        most: the largest number of rows to delete.
 
     Raises:
         UnusablePolicyError: the table or the column is missing.
     """
     boundary = await _boundary(connection, policy)
     column = f't."{policy.column}"'
-    #  begin where the chunk before ended: the index still has entries for the rows that it deleted
+    # Begin where the previous chunk ended: the index still has entries of the rows that it deleted
     since = (
         f"AND {column} >= ($3::text)::timestamptz"
         if "timestamptz AT" not in boundary
@@ -160,7 +172,7 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
     )
     if row is None:
         raise AssertionError("unreachable: a SELECT without FROM has a row")
-    #  a trigger may silently keep rows; those aren't found again and again
+    # A trigger may silently keep the rows; then the task stops here instead of finding the same rows again
     is_stuck = row["deleted"] == 0 and row["last"] == after
     return Pruned(row["deleted"], row["last"] if row["found"] == most and not is_stuck else None)
 
@@ -168,7 +180,7 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
 async def next_rows(
     connection: Connection, policy: Policy, at: datetime, after: Sequence[str] | None, most: int
 ) -> list[list[str]]:
-    """Return the oldest rows that are old enough, after a given one, as three texts each: time, partition and place.
+    """Return the oldest rows that are old enough, after a given one, as three texts each: time, partition and ctid.
 
     Raises:
         UnusablePolicyError: the table or the column is missing.
@@ -189,7 +201,7 @@ async def next_rows(
 
 
 async def prune_rows(connection: Connection, policy: Policy, at: datetime, rows: Sequence[Sequence[str]]) -> int:
-    """Delete those rows of `next_rows` that are still old enough and that nobody has locked; return how many."""
+    """Delete those of the rows that `next_rows` returned that are still old enough and not locked; return how many."""
     boundary, column = await _boundary(connection, policy), f't."{policy.column}"'
     return len(
         await connection.fetch(
@@ -235,7 +247,10 @@ async def add_weeks(connection: Connection, log: str, at: datetime) -> int:
 
 
 async def drop_week(connection: Connection, log: str, before: datetime) -> str | None:
-    """Drop the oldest partition that ended before a time and that nothing unfinished refers to; return its name."""
+    """Drop the oldest partition that ended before a time and to which nothing unfinished refers; return its name.
+
+    The result is None if there is no such partition.
+    """
     await connection.execute(f"SET LOCAL lock_timeout = {BRIEF_LOCK_MS}")
     name: str | None = await connection.fetchval("SELECT darkroom.drop_week($1, $2)", log, before)
     return name

@@ -1,4 +1,4 @@
-"""The terms of regeneration, stored where the SQL functions read them."""
+"""The terms of token regeneration, recorded in darkroom.settings for the SQL functions."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from models.connections import Connection
 
 
 async def record_terms(connection: Connection, terms: Mapping[str, object]) -> bool:
-    """Store the terms of regeneration; return whether they are new."""
+    """Record the terms of token regeneration; return whether they differ from those recorded before."""
     changed = await connection.fetchval(
         """INSERT INTO darkroom.settings AS s (key, value) VALUES ('regeneration', $1::jsonb)
            ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now() WHERE s.value <> excluded.value

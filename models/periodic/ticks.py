@@ -15,7 +15,7 @@ Cursor = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A tick whose row this transaction has locked."""
+    """A tick whose row the caller's transaction has locked."""
 
     task: str
     at: datetime
@@ -25,7 +25,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleState:
-    """What is stored of a schedule: until when its ticks exist, an operator's changes, and its unfinished ticks."""
+    """What is stored of a schedule: until when its ticks were inserted, an operator's changes, unfinished ticks."""
 
     planned_until: datetime | None
     changes: dict[str, Any]
@@ -58,9 +58,9 @@ ON CONFLICT (key) DO UPDATE SET value = s.value || excluded.value, updated_at = 
 
 
 async def change_schedule(connection: Connection, name: str, *, is_paused: bool) -> bool:
-    """Record that an operator pauses a schedule or lets it continue; return whether it was paused before.
+    """Record that an operator pauses or resumes a schedule; return whether it was paused before.
 
-    In the caller's transaction, whose lock keeps two operators from doing it at once.
+    The caller's transaction holds a lock that keeps two operators from changing schedules at the same time.
     """
     key = f"schedule:{name}"
     was_paused = await connection.fetchval(_LOCK_CHANGES, key) is True
@@ -74,7 +74,7 @@ async def begin_schedule(connection: Connection, name: str, now: datetime) -> No
 
 
 async def lock_schedule(connection: Connection, name: str) -> datetime | None:
-    """Lock a schedule and return until when its ticks exist; None if another scheduler has locked it."""
+    """Lock a schedule and return until when its ticks were inserted; None if another scheduler has locked it."""
     value: datetime | None = await connection.fetchval(
         "SELECT planned_until FROM darkroom.schedules WHERE name = $1 FOR UPDATE SKIP LOCKED", name
     )
@@ -82,7 +82,10 @@ async def lock_schedule(connection: Connection, name: str) -> datetime | None:
 
 
 async def add_ticks(connection: Connection, name: str, times: Sequence[datetime], planned_until: datetime) -> int:
-    """Insert ticks, each once, and record until when they exist; return how many are new. The caller has the lock."""
+    """Insert ticks, each once, and record until when ticks were inserted; return how many are new.
+
+    The caller has locked the schedule.
+    """
     added = await connection.fetch(
         """INSERT INTO darkroom.ticks (task, tick_at) SELECT $1, at FROM unnest($2::timestamptz[]) at ORDER BY at
            ON CONFLICT DO NOTHING RETURNING 1""",
@@ -96,7 +99,7 @@ async def add_ticks(connection: Connection, name: str, times: Sequence[datetime]
 async def open_tick(connection: Connection, name: str, at: datetime) -> None:
     """Insert an extra tick at a time.
 
-    A tick of that time that has ended begins anew; an unfinished one isn't changed.
+    A tick of that time that has ended is run once more; an unfinished one isn't changed.
     """
     await connection.execute(
         """INSERT INTO darkroom.ticks AS t (task, tick_at) VALUES ($1, $2)
@@ -109,7 +112,8 @@ async def open_tick(connection: Connection, name: str, at: datetime) -> None:
     )
 
 
-#  Ticks are worked on in their order: this is the first unfinished one, or none while another scheduler has locked it.
+# Selects a task's first unfinished tick, because ticks run in their order; no row while another scheduler has locked
+# it.
 _LOCK = """
 SELECT t.tick_at, t.cursor, t.counts FROM darkroom.ticks t
 WHERE t.task = $1 AND t.status IN ('pending', 'running')
@@ -131,7 +135,10 @@ async def lock_tick(connection: Connection, name: str, at: datetime | None = Non
 
 
 async def save_progress(connection: Connection, tick: Tick, cursor: Cursor | None, counts: Mapping[str, int]) -> None:
-    """Record how far a tick has come, in its chunk's transaction. A cursor of None means that it has finished."""
+    """Record how far a tick has come, in the transaction of its chunk.
+
+    `cursor` None means that the tick has finished.
+    """
     await connection.execute(
         """UPDATE darkroom.ticks
            SET status = CASE WHEN $3::jsonb IS NULL THEN 'finished' ELSE 'running' END, cursor = $3, counts = $4,
@@ -168,7 +175,7 @@ class LastTick:
     """The last run of a periodic task.
 
     Attributes:
-        last_run: when its last finished tick finished, whether it succeeded or failed; None if none has.
+        last_run: when its last finished tick finished, with success or without; None if no tick has finished.
         last_counts: what that tick reported.
         last_duration_s: how long that tick took.
         last_error: the error of the tick that is being retried now; if none is, that of the last finished tick.
@@ -208,7 +215,7 @@ WHERE t.task = $1 AND t.tick_at = $2
 
 
 async def counts_at_end(connection: Connection, name: str, at: datetime) -> dict[str, int] | None:
-    """Return what a tick has counted once it has ended or its row is gone; None while it is worked on."""
+    """Return what a tick has counted once it has ended or its row is deleted; None while it is unfinished."""
     row = await connection.fetchrow(_END, name, at)
     if row is None:
         return {}

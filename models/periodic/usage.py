@@ -19,7 +19,7 @@ _WARN: Final = "SELECT darkroom.warn_of_usage($1, $2, $3)"
 
 
 async def roll_up_month(connection: Connection, first_day: date) -> tuple[int, int]:
-    """Compute one month; return how many rows changed in users' usage and in daily costs."""
+    """Compute usage and costs of one month; return how many rows changed in users' usage and in daily costs."""
     users: int = await connection.fetchval(_USAGE, first_day, timeout=TIMEOUT_S)
     days: int = await connection.fetchval(_COSTS, first_day, timeout=TIMEOUT_S)
     return users, days
@@ -31,6 +31,6 @@ async def users_past_limits(connection: Connection, first_day: date, limits: Usa
 
 
 async def warn_of_usage(connection: Connection, first_day: date, limits: UsageLimits, user_ids: Sequence[str]) -> int:
-    """Write the warnings for some users that don't exist yet; return how many."""
+    """Write the warnings for some users that don't exist yet; return how many were written."""
     warnings: int = await connection.fetchval(_WARN, first_day, limits, user_ids)
     return warnings

@@ -32,12 +32,12 @@ FROM public.vouchers v WHERE {_IS_OVER}
 
 
 async def vouchers_over(connection: Connection, at_utc: datetime, after: str, most: int) -> Sequence[str]:
-    """Return the ids of the vouchers after `after` that are over at a time."""
+    """Return the ids of the next vouchers after `after` whose date has passed or whose uses are spent at a time."""
     return [row["id"] for row in await connection.fetch(_NEXT, at_utc, most, after)]
 
 
 async def end_vouchers(connection: Connection, at_utc: datetime, ids: Sequence[str]) -> dict[str, int]:
-    """End those of some vouchers that are over and that nobody has locked; count `expired` and `depleted`."""
+    """Set the status of those vouchers that are over and not locked; return the counts `expired` and `depleted`."""
     return dict(await connection.fetchrow(_EXPIRE, at_utc, ids) or {})
 
 

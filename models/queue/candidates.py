@@ -12,7 +12,7 @@ from models.queue.transitions import JobRef
 
 @dataclass(frozen=True, slots=True)
 class CandidateJob:
-    """A job in the queue. `lease_token` is that of its claim; None if nobody has claimed it."""
+    """A job that housekeeping selected. `lease_token` is that of its claim; None if no worker has claimed it."""
 
     ref: JobRef
     user_id: str
@@ -28,7 +28,7 @@ class CandidateJob:
 
 
 CANDIDATE_COLUMNS = "q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.lease_token"
-"""The columns that a query over `q`, the queue, selects for a CandidateJob."""
+"""The columns, of the queue as `q`, that a query must select for a CandidateJob."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class LostClaim:
 
 @dataclass(frozen=True, slots=True)
 class OverdueJob:
-    """A job that hasn't finished within the maximum wait. `paused_s` seconds of its time were operators' pauses."""
+    """A job that hasn't finished within the maximum wait. Operators' pauses took `paused_s` seconds of its time."""
 
     job: CandidateJob
     created_at: datetime

@@ -21,9 +21,9 @@ OWN_TABLE: Final = "darkroom.checkpoints"
 def checkpoint(
     job_type: str, stage: str, output: Json | None, *, following: str, deadline_s: float, duration_ms: int
 ) -> Checkpoint:
-    """Return the transition that stores a stage's output and begins the next stage.
+    """Return the transition that stores a stage's output and begins stage `following`.
 
-    Parts of the output that neither a column nor darkroom.checkpoints keeps, such as measurements, go into the
+    Parts of the output that neither a column nor darkroom.checkpoints keeps, such as measurements, are stored in the
     job's history.
     """
     columns = table_of(job_type).checkpoint_columns.get(stage)
@@ -60,12 +60,12 @@ def completed(
 
 
 def has_columns(job_type: str, stage: str) -> bool:
-    """Say whether the job's row has columns for a stage's output."""
+    """Return whether the job's row has columns for a stage's output."""
     return stage in table_of(job_type).checkpoint_columns
 
 
 def outputs_left(job_type: str, row: Json, kept: Mapping[str, Json | None]) -> dict[str, Json | None]:
-    """Return the outputs of finished stages by stage name, as JSON; None for a stage that has no output.
+    """Return the stored outputs of finished stages by stage name, as JSON; None for a stage that has no output.
 
     Args:
         job_type: type of the job.
@@ -80,7 +80,7 @@ def outputs_left(job_type: str, row: Json, kept: Mapping[str, Json | None]) -> d
 
 
 def place_of(job_type: str, stage: str) -> str:
-    """Name the place where a stage's output is kept, for people."""
+    """Return words for the place where a stage's output is stored, for a message."""
     columns = table_of(job_type).checkpoint_columns.get(stage)
     return OWN_TABLE if columns is None else next(iter(columns))
 
@@ -89,7 +89,7 @@ _KEPT: Final = f"SELECT c.stage, c.output FROM {OWN_TABLE} c WHERE c.job_type = 
 
 
 async def load_kept(connection: Connection, claim: Claim) -> dict[str, Json | None]:
-    """Read a job's outputs in darkroom.checkpoints, by stage; None for a stage that has no output."""
+    """Return a job's outputs in darkroom.checkpoints, by stage; None for a stage that has no output."""
     return {row["stage"]: row["output"] for row in await connection.fetch(_KEPT, claim.job_type, claim.job_id)}
 
 
@@ -98,7 +98,7 @@ _LEFT: Final = f"SELECT c.stage, c.output, c.at FROM {OWN_TABLE} c WHERE c.job_i
 
 @dataclass(frozen=True, slots=True)
 class LeftOutput:
-    """The output of a stage for which the job's row has no column; None if the stage has no output."""
+    """The output of a stage for which the job's row has no column; `output` is None if the stage has none."""
 
     stage: str
     output: Json | None
@@ -113,7 +113,7 @@ async def left_outputs(connection: Connection, job_id: str) -> list[LeftOutput]:
 async def resumable_stages(
     connection: Connection, job_type: str, job_id: str, row: Json, stages: Sequence[str]
 ) -> set[str]:
-    """Return the finished stages of a job whose outputs are still there.
+    """Return the finished stages of a job whose outputs are still stored.
 
     Args:
         connection: any connection.
@@ -125,8 +125,8 @@ async def resumable_stages(
     table = table_of(job_type)
     history = await finished_stages(connection, job_id, job_type)
     kept = {row["stage"] for row in await connection.fetch(_KEPT, job_type, job_id)}
-    # The history may be deleted, or the job itself may have begun at a later stage. Then a stage whose output the row
-    # holds has finished, and so have all stages before it.
+    # The history may be deleted, or the job itself may have begun at a later stage. In both cases a stage whose output
+    # is in the job's row has finished, and so have all stages before it.
     held = [number for number, stage in enumerate(stages) if _is_held(table, stage, row)]
     before = stages[: held[-1] + 1] if held else ()
     return kept | {stage for stage in (*history, *before) if stage in table.checkpoint_columns}
@@ -140,7 +140,7 @@ def _is_held(table: JobTable, stage: str, row: Json) -> bool:
 async def carry(
     connection: Connection, job_type: str, job_id: str, new_id: str, stages: Sequence[str], following: str
 ) -> None:
-    """Copy the outputs of some stages of a job to a new job of the same type, which begins at stage `following`.
+    """Copy the outputs of some stages of a job to a new job of the same type, which then begins at stage `following`.
 
     The caller owns the transaction, and queues the new job at that stage.
     """

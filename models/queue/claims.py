@@ -1,4 +1,4 @@
-"""Claims: how a worker takes jobs, and asks for a wake-up when there were none to take."""
+"""Claims: how a worker claims jobs, and how it asks for a wake-up when there were none to claim."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from models.queue.pauses import HELD_AT_ONCE, RESUMED, hold_paused
 
 
 class ClaimLostError(Exception):
-    """Raised when another worker holds the job or it is over.
+    """Raised when another worker holds the job, or the job is over.
 
-    Nothing was written, and the caller must write no more.
+    Nothing was written, and the caller must write nothing more for the job.
     """
 
 
 class FencedError(ClaimLostError):
-    """Raised when the fence refused a write, because its claim is lost."""
+    """Raised when the fence refused a write, because the claim is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +67,25 @@ class Claim:
 
 
 TRIGGER_WAIT_MS = 100
-"""How long, in ms, a claim of many jobs waits for a lock that one of the application's triggers needs."""
+"""How long, in ms, a claim of many jobs waits for a lock that a trigger of the application's needs."""
 
 BRIEF_WAIT_MS = 1
-"""The same for a claim of one job after such a lock was met: many rows may be waiting for the same lock."""
+"""As TRIGGER_WAIT_MS, for a claim of one job after such a lock was met: many rows may be waiting for the same lock."""
 
 CLAIM_S = 5.0
 CLAIM_ONE_S = 1.0
-"""How long a claim of many jobs, and of one, may take. A slow trigger makes it fail, so that other jobs can start."""
+"""How long, in seconds, the statement that claims jobs may take. A slow trigger makes it fail, so that other jobs can
+
+start.
+"""
 
 _MOST = 2_147_483_647
-"""PostgreSQL's largest integer. A counter stops there, because incrementing it further would be an error."""
+"""PostgreSQL's largest integer. Counters stop at it, because incrementing them further would be an error."""
 
 
 def _locked(table: JobTable) -> str:
-    # A finished job is still queued only if its row was written while our triggers were off. No provider is paid for
-    # it.
+    # A finished job has a queue row only if its own row was written while our triggers were disabled. Its claim must
+    # not pay a provider again.
     return f"""{table.rows} AS MATERIALIZED (
         SELECT p.id FROM {table.name} j
         JOIN due p ON {as_id(table, "p.job_id")} = j.{table.id_column} AND p.job_type IN ({types(table)})
@@ -95,7 +98,7 @@ def _started(table: JobTable) -> str:
     if stage := table.stage_column:
         set_to.append(shown_stage(stage, "c.stage"))
     if run := table.run_column:
-        # a value that the producer wrote stays; one that an earlier claim wrote is replaced
+        # A value that the producer wrote is kept; a value that an earlier claim wrote is replaced
         set_to.append(f"""{run} = CASE WHEN coalesce(j.{run}, '') IN ('', c.earlier_token::text)
                                  THEN c.lease_token::text ELSE j.{run} END""")
     if started := table.started_column:
@@ -116,9 +119,9 @@ _ALL_STARTED = " UNION ALL ".join(f"SELECT * FROM started_{table.rows}" for tabl
 
 # Queue rows are locked first, then job rows, both with SKIP LOCKED, so a claim never waits and can't deadlock. A queue
 # row whose job row another program holds is postponed by a second; otherwise it would stay at the head of the queue for
-# as long as that program holds it. A worker process that was stopped claims nothing until its lease is renewed, because
-# the job would be rescued from it at once. The statement looks at `look_at` rows and claims up to $2. It returns a row
-# of NULLs if it claimed nothing.
+# as long as that program holds it. A worker process whose lease is over, as after it was stopped for a while, claims
+# nothing until the lease is renewed: its jobs would be rescued at once. The statement looks at `look_at` rows and
+# claims up to $2. It returns a row of NULLs if it claimed nothing.
 @lru_cache
 def _claim(look_at: int) -> str:
     """Build the claim statement. The limit is part of its text.
@@ -131,8 +134,8 @@ def _claim(look_at: int) -> str:
 
 
 def _claim_of(which: str, look_at: int, wait_ms: int = TRIGGER_WAIT_MS) -> str:
-    # The last column restores the usual lock_timeout, because the triggers that run after the statement, and the
-    # commit, may have to wait for other transactions.
+    # The last column restores the usual lock_timeout, because triggers that run after the statement, and the commit,
+    # may have to wait for other transactions.
     return f"""
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '{wait_ms}', true)),
@@ -192,10 +195,10 @@ async def claim(
 ) -> list[Claim]:
     """Claim up to `most` jobs of a queue, in the order of their positions. Each statement commits by itself.
 
-    There is one statement, unless locked rows were postponed: then the rows behind
-    them are looked at, more in each round, so that a program that locks many jobs
-    doesn't leave lanes idle. Rows of a job type or tier that an operator has paused
-    are taken out of the claims' index first, so that no claim meets them twice.
+    Normally one statement is run. If it met locked rows, which are postponed, further statements look at the rows
+    behind them, at more in each round, so that a program that locks many jobs doesn't leave lanes idle. Rows of a job
+    type or tier that an operator has paused are first taken out of the index that claims read, so that no claim reads
+    them twice.
 
     Args:
         connection: a connection that is in no transaction.
@@ -205,7 +208,7 @@ async def claim(
         deadlines_s: seconds after which a claim is taken from its worker, by stage name.
 
     Raises:
-        asyncpg.PostgresError: the database refused one of the rows, so none was claimed (`models.queue.refusals`).
+        asyncpg.PostgresError: the database refused one of the rows, so no job was claimed (`models.queue.refusals`).
     """
     claims: list[Claim] = []
     held = 0
@@ -217,7 +220,7 @@ async def claim(
             )
         except (PostgresError, TimeoutError):
             if claims and not connection.is_in_transaction():
-                return claims  # these are committed; the next call meets the refusal again
+                return claims  # these claims are committed, so they are returned; the next call meets the refusal again
             raise
         claims += [Claim.from_row(row) for row in rows if row["id"] is not None]
         if len(claims) == most:
@@ -265,14 +268,16 @@ WHERE q.id = (SELECT s.id FROM darkroom.job_queue s WHERE s.id = $1 AND s.lease_
 
 
 async def prolong(connection: Connection, held: Claim, at_least_s: float) -> None:
-    """Ensure that a claim's deadline is at least `at_least_s` seconds away. A lost or locked claim isn't changed."""
+    """Extend a claim's deadline to at least `at_least_s` seconds from now.
+
+    A claim that is lost or locked isn't changed.
+    """
     await connection.execute(_PROLONG, held.id, held.lease_token, at_least_s)
 
 
 # Ordered by id and with SKIP LOCKED, because many processes run this at once. Jobs that the database refused to start
 # are left out: they are tried again one by one (models/queue/refusals.py), so that they don't fail the next claim of
-# many jobs. The process that took rows out for a pause may have died since the pause ended, so such rows come back here
-# too.
+# many jobs. RESUMED is here because the process that took rows out for a pause may have died before it put them back.
 _WAKE = f"""
 WITH RECURSIVE {RESUMED},
     woken AS (
@@ -299,10 +304,12 @@ async def ready_queues(connection: Connection) -> set[str]:
 
 
 async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
-    """Ask the next producer to send a notification, after a claim found nothing. True if nobody had asked before.
+    """Ask the next producer to send a notification; call it after a claim found no job.
 
-    After True the caller must look once more, because a job that entered between look
-    and request caused no notification. Producers add jobs only to queue `default`.
+    Return whether nobody had asked before.
+
+    After True the caller must look for jobs once more, because a job that entered between look and request caused no
+    notification. Producers add jobs only to queue `default`.
     """
     return DEFAULT_QUEUE in queues and bool(await connection.fetchval("SELECT darkroom.ask_for_wake_up()"))
 

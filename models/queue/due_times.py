@@ -1,4 +1,4 @@
-"""When waiting jobs are due, as an operator changes it."""
+"""Changes of the time at which a waiting job is due, by operators."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from models.connections import Connection
 from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row
 
-# the end is that of models/queue/rescue.py
+# The time at which the job ends unfinished is computed as in models/queue/rescue.py.
 _PLACE: Final = """
 SELECT q.id, q.queue, q.status, q.paused_by, q.scheduled_at, q.scheduled_at = 'infinity' AS waits_for_producer,
        now() AS now, q.created_at + make_interval(secs => $3::float8 + darkroom.paused_s(
            darkroom.paused_times(q.queue, q.job_type, q.tier, $4), q.created_at)) AS ends_at
 FROM darkroom.job_queue q WHERE q.job_type = $1 AND q.job_id = $2 FOR UPDATE
 """
-# what the database refused to start is tried again by itself, as models/queue/refusals.py does it
+# A job that the database refused to start isn't claimed by this: models/queue/refusals.py tries it again.
 _NOW: Final = """
 UPDATE darkroom.job_queue q
 SET scheduled_at = now(), status = CASE WHEN q.refused_since IS NULL THEN 'pending' ELSE q.status END,
@@ -35,13 +35,13 @@ class Place:
 
     Attributes:
         id: of the queue row.
-        queue: in which it waits.
+        queue: the queue in which the job waits.
         status: pending, processing, or retrying, which waits for `scheduled_at`.
-        paused_by: the pause for which it has stepped aside.
-        scheduled_at: when it is due.
-        waits_for_producer: its producer hasn't finished it, and only that makes it due.
+        paused_by: name of the pause because of which the job can't be claimed.
+        scheduled_at: when the job is due.
+        waits_for_producer: whether the job is due only once its producer changes its label.
         now: the database's time.
-        ends_at: when the maximum wait ends it.
+        ends_at: when the maximum wait ends the job.
     """
 
     id: int
@@ -54,20 +54,20 @@ class Place:
     ends_at: datetime
 
     def at(self, when: datetime | timedelta) -> datetime:
-        """Return a moment that is given as such, or as a time from now on."""
+        """Return a given time unchanged, and a duration as the time that lies so far in the future."""
         return when if isinstance(when, datetime) else self.now + when
 
 
 async def lock_place(
     connection: Connection, job_type: str, job_id: str, *, max_wait_s: float, stops: Sequence[Sequence[str]]
 ) -> Place | None:
-    """Lock a job's row and then its queue row, in the caller's transaction; None if it has none: it is over.
+    """Lock a job's row and then its queue row, in the caller's transaction; None if the job has no queue row.
 
     Args:
         connection: in a transaction.
         job_type: of the job.
         job_id: of the job.
-        max_wait_s: from its submission to its end at the latest.
+        max_wait_s: the maximum wait, from submission on.
         stops: for each provider, the names of pauses that stop it: their time isn't counted.
     """
     await connection.execute(locked_row(table_of(job_type)), job_id)

@@ -16,12 +16,15 @@ _IS_ONE: Final[dict[Kind, str]] = {
     "user": "SELECT EXISTS (SELECT FROM public.users r WHERE r.id = $1)",
     "pipeline": "SELECT EXISTS (SELECT FROM public.enhancement_pipelines r WHERE r.id = $1)",
 }
-# an index on a text column sorts by its collation and can't find prefixes, so all rows are searched
+# An index on a text column is sorted by its collation and can't find prefixes, so all rows are read.
 _BEGINNING: Final = "SELECT r.id FROM {relation} r WHERE starts_with(r.id, $1) ORDER BY r.id LIMIT $2"
 
 
 async def ids_beginning(connection: Connection, kind: Kind, beginning: str, most: int) -> list[str]:
-    """Return the ids of a kind that begin with a text, in order. If the text itself is an id, return only that one."""
+    """Return up to `most` ids of a kind that begin with a text, in order.
+
+    If the text is an id, return only this one.
+    """
     if await connection.fetchval(_IS_ONE[kind], beginning):
         return [beginning]
     beginnings = _BEGINNING.format(relation=_RELATIONS[kind])

@@ -1,4 +1,4 @@
-"""What a claimed job works on: its inputs and the outputs of finished stages, read from the application's rows."""
+"""Reading of what a claimed job works on: its inputs, and the outputs of its finished stages."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ __all__ = ["JobInputs", "Picture", "Pipeline", "load_inputs", "lost_input", "rec
 
 
 async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
-    """Read a job's inputs and checkpoints; None if its row is gone."""
+    """Return a job's inputs and stored outputs; None if the job's row is deleted."""
     return await _load(connection, claim.job_type, claim.job_id, claim.id)
 
 
 async def lost_input(connection: Connection, job_type: str, job_id: str) -> str | None:
-    """Say which input of a finished job is deleted; None if none is."""
+    """Return the name of an input of a finished job that is deleted; None if none is."""
     inputs = await _load(connection, job_type, job_id, None)
     return None if inputs is None else inputs.lost
 
@@ -36,7 +36,9 @@ async def users_of(connection: Connection, ids: Sequence[str]) -> list[str]:
 
 
 async def record_pipeline(connection: Connection, claim: Claim, pipeline_id: str) -> None:
-    """Write the pipeline that a job uses into its row, which named none: its album's pipeline may change. Repeatable.
+    """Write the pipeline that a job uses into its row, which named none. Repeatable.
+
+    Otherwise a change of the album's pipeline would change what the job used.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.
@@ -52,7 +54,7 @@ def _record_pipeline(table: JobTable) -> str:
     if table.pipeline_column is None:
         raise ValueError(f"{table.name} has no column for the pipeline of a job")
     recorded = f"{table.pipeline_column} = coalesce(j.{table.pipeline_column}, $4)"
-    # locked like every write of a claim: first the job's row, then its queue row, which is the fence
+    # Rows are locked as in every write of a claim: first the job's row, then its queue row, which is the fence
     return f"""
 WITH {locked_job(table)},
     held AS MATERIALIZED (

@@ -32,7 +32,7 @@ SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.s
 FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.job_type = $2
 """
 _OURS: Final = "darkroom."
-"""Prefix of the columns that a statement returns beside the columns of the application's own table."""
+"""Prefix of the columns that a statement adds to the columns of the application's own table."""
 
 _STATUS: Final = "SELECT j.status FROM darkroom.jobs_of(ARRAY[$1::text]) j"
 _CANCEL: Final = "SELECT darkroom.cancel_job($1)"
@@ -56,7 +56,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as its row has it.
+    """A job as its row describes it.
 
     Times are UTC without a zone, as in the application's tables.
 
@@ -70,7 +70,7 @@ class Job:
         created_at: when it was submitted.
         updated_at: when its row was last written.
         started_at: when a worker first claimed it; None before.
-        completed_at: when it ended; None where the row doesn't say.
+        completed_at: when it ended; None where the row has no such time.
         error: why it ended without success.
         columns: the whole row by its table's own column names, and `jobType`, for printing.
     """
@@ -108,7 +108,7 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A job's status before and after a cancellation. Both are the same if it was cancelled or had ended before."""
+    """A job's status before and after a cancellation; both are the same if the job was over already."""
 
     before: str
     after: str

@@ -1,4 +1,4 @@
-"""A worker process in the database: its row, its lease, and the claims that it holds."""
+"""Rows of worker processes: the lease of each, and the claims that it holds."""
 
 from datetime import datetime
 from typing import Final
@@ -7,7 +7,7 @@ from uuid import UUID
 from models.connections import Connection
 
 REVISION: Final = "darkroom_0004"
-"""The newest schema revision that this release knows, compared by a test. A worker writes it into its row."""
+"""The newest schema revision that this release knows; a test compares it. A worker writes it into its row."""
 
 _RENEW = """
 INSERT INTO darkroom.workers AS w (id, host, pid, queues, lanes, lease_expires_at, connect_s, revision)
@@ -29,7 +29,8 @@ async def renew_lease(
 ) -> None:
     """Extend a process's lease to `lease_s` from now, by the database's clock. The first call inserts its row.
 
-    `connect_s` is how long its last connection took to open: after a pause of PostgreSQL it can't renew sooner.
+    `connect_s` is how long the process's last connection took to open. After a pause of PostgreSQL, the process can't
+    renew its lease sooner than that.
     """
     await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s, REVISION)
 

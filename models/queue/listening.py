@@ -22,7 +22,7 @@ HEARD_WITHIN_S: Final = 2.0
 async def listen(
     database: Database, channel: str, heard: Callable[[str], None], *, begun: Callable[[], None] | None = None
 ) -> None:
-    """Receive what is notified on a channel, until the connection ends.
+    """Receive notifications on a channel, until the connection ends.
 
     Args:
         database: a connection outside its pool is opened for this.
@@ -48,10 +48,10 @@ async def listen(
 
 
 async def cannot_listen(database: Database) -> bool:
-    """Say whether connections outside the pool receive no notifications.
+    """Return whether connections outside the pool receive no notifications.
 
-    If the URL names a pooler, the answer is yes. A pooler that was only detected may lend whole sessions, so it is
-    tried.
+    If the URL names a pooler, none arrive. A pooler that was only detected may lend whole sessions, so a notification
+    is sent to find out.
 
     Raises:
         DatabaseLostError: no connection can be opened.
@@ -68,7 +68,7 @@ async def cannot_listen(database: Database) -> bool:
 async def _hears(database: Database, connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
     channel, heard = f"darkroom_{uuid4().hex}", asyncio.Event()
     await connection.add_listener(channel, lambda *_notified: heard.set())
-    await database.fetch("SELECT pg_notify($1, '')", channel)  # from another session, as producers do
+    await database.fetch("SELECT pg_notify($1, '')", channel)  # sent from another session, as producers send theirs
     try:
         async with asyncio.timeout(HEARD_WITHIN_S):
             await heard.wait()

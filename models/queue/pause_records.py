@@ -1,4 +1,4 @@
-"""Reading and writing of operators' pauses, those in force and past ones, and which queues exist to be paused."""
+"""Rows of operators' pauses, present and past, and the names of the queues that can be paused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from models.connections import Connection
 
 _LOCK: Final = "SELECT FROM darkroom.settings s WHERE s.key = 'pauses' FOR UPDATE"
 _STATE: Final = "SELECT darkroom.setting('pauses') -> $1"
-# a pause in force keeps its beginning when another operator pauses the same thing again
+# A pause keeps its beginning when another operator pauses the same thing again
 _PAUSE: Final = """
 INSERT INTO darkroom.settings AS s (key, value)
 VALUES ('pauses', jsonb_build_object($1::text, jsonb_build_object('actor', $2::text, 'reason', $3::text, 'at', now())))
@@ -45,7 +45,10 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """An operator's pause. `name` is such as `tier:TIER_4K`, or `buying` for the kill switch of paid calls."""
+    """An operator's pause.
+
+    `name` is such as `tier:TIER_4K`, or `buying` for the kill switch, which stops paid calls.
+    """
 
     name: str
     paused_at: datetime
@@ -79,12 +82,15 @@ class Buying:
 
 
 async def lock_pauses(connection: Connection) -> None:
-    """Keep other operators from changing pauses until the caller's transaction ends."""
+    """Lock the pauses, so that no other operator changes any until the caller's transaction ends."""
     await connection.execute(_LOCK)
 
 
 async def pause_state(connection: Connection, name: str) -> dict[str, Any] | None:
-    """Return what is stored of a pause in force, for the record of operators' actions; None if there is none."""
+    """Return what is stored of a present pause, for the record of operators' actions.
+
+    The result is None if there is no such pause.
+    """
     state: dict[str, Any] | None = await connection.fetchval(_STATE, name)
     return state
 
@@ -102,23 +108,23 @@ async def end_pause(connection: Connection, name: str) -> None:
 
 
 async def remember_pause(connection: Connection, name: str) -> None:
-    """Record that a pause ends now, before it is removed, so that the maximum wait doesn't count its time."""
+    """Record that a pause ends now, before its row is deleted, so that the maximum wait doesn't count its time."""
     await connection.execute(_REMEMBER, name)
 
 
 async def switch_buying(connection: Connection, state: Buying) -> None:
-    """Set the kill switch, and record the pause that ends by it."""
+    """Set the kill switch. If that ends a stop of paid calls, record the stop as a past pause."""
     await remember_pause(connection, "buying")
     await connection.execute(_SWITCH, {"stopped": state.stopped, "reason": state.reason, "actor": state.actor})
 
 
 async def lasting_pauses(connection: Connection) -> list[LastingPause]:
-    """Return the pauses in force, oldest first."""
+    """Return the present pauses, oldest first."""
     return [LastingPause(**row) for row in await connection.fetch(_LASTING)]
 
 
 async def pauses_between(connection: Connection, names: Sequence[str], begin: datetime, end: datetime) -> list[Pause]:
-    """Return the pauses with the given names that were in force at any time between `begin` and `end`, oldest first."""
+    """Return the pauses with the given names that lasted at any time between `begin` and `end`, oldest first."""
     return [Pause(**row) for row in await connection.fetch(_BETWEEN, names, begin, end)]
 
 

@@ -1,4 +1,4 @@
-"""Queue rows of paused job types and tiers: taken out of the index that claims read, and put back after the pause."""
+"""Queue rows of paused job types and tiers: removed from the index that claims read, and put back after the pause."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,9 +6,10 @@ from typing import Final
 from models.connections import Connection
 
 HELD_AT_ONCE: Final = 2_000
-"""How many rows one statement looks at; it holds their locks for about ten milliseconds."""
+"""How many rows one statement reads; it holds their locks for about ten milliseconds."""
 
-# There are few names among many rows: the index is read once for each name, and rows of pauses in force aren't read.
+# There are few names of pauses among many rows, so the index is read once for each name, and not at all for present
+# pauses.
 RESUMED: Final = """names AS (
         (SELECT q.paused_by AS name FROM darkroom.job_queue q
          WHERE q.paused_by IS NOT NULL ORDER BY q.paused_by LIMIT 1)
@@ -25,7 +26,7 @@ RESUMED: Final = """names AS (
                 SELECT h.id FROM darkroom.job_queue h WHERE h.paused_by = over.name AND h.paused_by IS NOT NULL
                 ORDER BY h.paused_by LIMIT 1000 FOR UPDATE SKIP LOCKED) w LIMIT 1000))
         RETURNING q.queue)"""
-"""CTEs, for WITH RECURSIVE, that make claimable again up to a thousand rows whose pause is over."""
+"""CTEs, for WITH RECURSIVE, that make up to a thousand rows claimable again whose pause is over."""
 
 _HOLD: Final = f"""
 WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
@@ -47,21 +48,24 @@ SELECT (SELECT max(h.position) FROM head h) AS last, (SELECT count(*) FROM held)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How many rows were taken out, and the position up to which rows were read; None at the queue's end."""
+    """How many rows were removed from the index, and the position up to which rows were read.
+
+    The result is None at the queue's end.
+    """
 
     count: int
     last: int | None
 
 
 async def hold_paused(connection: Connection, queue: str, after: int = -1) -> Held:
-    """Take paused rows out of the claims' index, among the next HELD_AT_ONCE claimable rows after a position.
+    """Remove paused rows from the index that claims read, among the next HELD_AT_ONCE claimable rows after a position.
 
-    They keep their position. Locks only queue rows, with SKIP LOCKED, in a statement of its own.
+    The rows keep their position. Only queue rows are locked, with SKIP LOCKED, in one statement.
     """
     row = await connection.fetchrow(_HOLD, queue, after)
     return Held(0, None) if row is None else Held(row["held"], row["last"])
 
 
 async def let_go_on(connection: Connection) -> set[str]:
-    """Make claimable again up to a thousand rows whose pause is over; return their queues."""
+    """Make up to a thousand rows claimable again whose pause is over; return their queues."""
     return {row["queue"] for row in await connection.fetch(f"WITH RECURSIVE {RESUMED} SELECT queue FROM resumed")}

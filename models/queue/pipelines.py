@@ -1,4 +1,4 @@
-"""Pipelines, the settings by which pictures are treated: listing, reading and creating them, and a job's defaults."""
+"""Listing, reading and inserting of pipelines, and the defaults that a job takes from its pipeline or its album's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -113,13 +113,16 @@ async def insert_pipeline(connection: Connection, new: NewPipeline) -> Pipeline:
 async def default_tier(
     connection: Connection, pipeline_id: str | None, user_id: str | None = None, image_id: str | None = None
 ) -> str:
-    """Return the tier of a job that names none: its pipeline's, else that of the picture's album, else TIER_1K."""
+    """Return the tier of a job that names none: its pipeline's, else that of its picture's album, else TIER_1K."""
     tier: str = await connection.fetchval(_DEFAULT_TIER, user_id, image_id, pipeline_id)
     return tier
 
 
 async def wished_model(connection: Connection, pipeline_id: str | None, user_id: str, image_id: str) -> str | None:
-    """Return the model that a job's pipeline names, else that of its picture's album; None if neither names one."""
+    """Return the model that a job's pipeline names, else the model of its picture's album.
+
+    The result is None if neither names a model.
+    """
     model: str | None = await connection.fetchval(_MODEL, user_id, image_id, pipeline_id)
     return model
 

@@ -22,7 +22,7 @@ FROM darkroom.jobs_of($1::text[]) j LEFT JOIN darkroom.job_queue q ON q.job_id =
 class JobProgress:
     """A job's progress.
 
-    `status` is None when its row is gone; `elapsed_s` runs from its creation to its end, or to now.
+    `status` is None when the job's row is deleted; `elapsed_s` is counted from its creation to its end, or to now.
     """
 
     job_id: str
@@ -36,17 +36,17 @@ class JobProgress:
 
     @property
     def is_over(self) -> bool:
-        """Whether the job's state will never change again."""
+        """Whether the job is over: its status will never change again."""
         return self.status is None or self.status in TERMINAL
 
     @property
     def is_waiting(self) -> bool:
-        """No worker has it now, and one should."""
+        """Whether the job is due and no worker has claimed it yet."""
         return self.status == JobStatus.PENDING
 
 
 async def job_progress(connection: Connection, job_ids: Sequence[str]) -> list[JobProgress]:
-    """Read the progress of jobs once, in the order of the ids."""
+    """Return the progress of jobs, in the order of the ids."""
     found = {row["id"]: row for row in await connection.fetch(_PROGRESS, job_ids)}
     return [
         JobProgress(

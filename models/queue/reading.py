@@ -14,12 +14,12 @@ from models.queue.inputs import JobInputs, load_inputs
 
 @dataclass(frozen=True, slots=True)
 class JobRows:
-    """The rows behind a claimed job.
+    """The rows that the run of a claimed job needs.
 
     Attributes:
         inputs: what the job works on.
-        left: outputs of finished stages, by stage.
-        artifact: a picture that an earlier attempt bought and stored; None also if it wasn't asked for.
+        left: stored outputs of finished stages, by stage.
+        artifact: a picture that an earlier attempt bought and stored; None also if the caller didn't ask for it.
     """
 
     inputs: JobInputs
@@ -28,7 +28,7 @@ class JobRows:
 
 
 async def read_job(database: Database, claim: Claim, *, needs_kept: bool, needs_artifact: bool) -> JobRows:
-    """Read the rows behind a claimed job. While PostgreSQL is unreachable, wait.
+    """Return the rows that the run of a claimed job needs. While PostgreSQL is unreachable, wait and repeat it.
 
     Args:
         database: where the rows are.
@@ -37,7 +37,7 @@ async def read_job(database: Database, claim: Claim, *, needs_kept: bool, needs_
         needs_artifact: whether a picture may have been stored for the job already.
 
     Raises:
-        ClaimLostError: the job's row is gone.
+        ClaimLostError: the job's row is deleted.
     """
 
     async def read(connection: Connection) -> JobRows | None:

@@ -1,4 +1,4 @@
-"""Errors with which PostgreSQL refuses to write one job's row, and whether the row is the cause."""
+"""Refusals: errors with which PostgreSQL refuses to write one job's row, and whether that row is the cause."""
 
 from typing import Final, TypeAlias
 
@@ -9,15 +9,15 @@ from models.connections import Connection, ContentionError, contention_of
 MAX_WORDS_CHARS: Final = 500
 
 Refusal: TypeAlias = asyncpg.PostgresError | ContentionError
-"""Why the write of one job failed: PostgreSQL refused it, or a trigger on its row couldn't get a lock."""
+"""An error of a refused write of one job: PostgreSQL refused it, or a trigger on its row couldn't get a lock."""
 
 
 def is_of_a_row(error: BaseException) -> bool:
-    """Say whether a write that skips locked rows failed because of one of its rows, or a lock that a trigger needed.
+    """Return whether a write that skips locked rows failed because of one of its rows, or a lock that a trigger needs.
 
-    For a lock that a trigger needed, PostgreSQL gives the error a context, which names the trigger. Without a context
-    the write itself waited, for a lock on a table, which concerns all rows. The error may have been caught inside a
-    transaction, or translated by `Database`.
+    If a trigger got no lock, PostgreSQL's error has a context, which names the trigger. Without a context the write
+    itself waited, for a lock on a table, which concerns all rows. The error may have been caught inside a transaction,
+    or translated by `Database`.
     """
     contention = contention_of(error)
     if contention is not None:
@@ -38,5 +38,5 @@ def refusal_text(error: Refusal) -> str:
 
 
 async def settle_refused_end(connection: Connection, job_type: str, job_id: str) -> bool:
-    """Try once more to write the label and pay the refund that were refused; say whether both are done now."""
+    """Try once more to write the label and pay the refund that were refused; return whether both are done now."""
     return bool(await connection.fetchval("SELECT darkroom.settle_refused_end($1, $2)", job_type, job_id))

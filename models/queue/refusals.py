@@ -45,39 +45,42 @@ log = structlog.get_logger(__name__)
 FIRST_BACKOFF_S: Final = 2
 MOST_BACKOFF_S: Final = 300
 GENERAL_BACKOFF_S: Final = 15
-"""Seconds between tries of an error that may concern every row: once somebody repairs the cause, all can start."""
+"""Seconds between tries after an error that may concern every row: once its cause is removed, all jobs can start."""
 
 END_AFTER_S: Final = 3_600
-"""Seconds after which a job that is refused is ended, once it was refused END_AFTER_REFUSALS times."""
+"""Seconds after which a job that the database refuses to start is ended, if it was refused END_AFTER_REFUSALS times."""
 
 END_AFTER_REFUSALS: Final = 5
-"""Fewest refusals before a job is ended: while no worker runs, nothing is tried, and the time alone proves nothing."""
+"""How many refusals there must be before a job is ended: while no worker runs, time passes and nothing is tried."""
 
 GENERAL_CLASSES: Final = ("08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "F0")
 """SQLSTATE classes that may concern every row alike (missing rights, a missing function, a full disk, a timeout, ...).
 
-A job that is refused with one of these waits up to the maximum wait, in case somebody repairs the cause.
+A job that is refused with one of these waits up to the maximum wait, in case the cause is removed.
 """
 
 LOOK_S: Final = 0.5
-"""How long one look may claim row by row; jobs that it has claimed wait meanwhile to be started."""
+"""How long, in seconds, one look may claim row by row; jobs that it has claimed start only after it."""
 
 EMPTY_LOOK_S: Final = 1.5
-"""The same for a look at the queue's head that has claimed nothing yet."""
+"""As LOOK_S, for a look that has claimed no job yet."""
 
 RETRIED_AT_ONCE: Final = 10
 
 END_RETRY_S: Final = 10
-"""How long the end of a claim waits for a balance that another program holds, before the job is set aside."""
+"""How long, in seconds, a claim's end waits for a balance that another program holds, before the job is set aside."""
 
 LABEL_EVERY_S: Final = 3_600
 LABEL_FIRST_S: Final = 60
-"""Seconds until the first retry of a write that was refused because of a lock: locks are soon released."""
+"""Seconds until the first retry of a write that another transaction's lock prevented: locks are soon released."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The jobs that one look claimed. `refused` counts the rows it set aside; if there are any, look again at once."""
+    """The jobs that one look claimed.
+
+    `refused` counts the rows that it set aside; if it is above 0, look again at once.
+    """
 
     claims: list[Claim] = field(default_factory=list)
     refused: int = 0
@@ -116,7 +119,7 @@ async def claim_jobs(
 async def claim_refused(
     database: Database, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
 ) -> Claimed:
-    """Try to claim a few of the set-aside jobs that are due again. The arguments are those of `claim`."""
+    """Try to claim a few of the jobs that were set aside and are due again. The arguments are those of `claim`."""
     jobs = await _jobs(database, _DUE, queue)
     return await _claim_singly(database, jobs, worker_id, queue, most, deadlines_s)
 
@@ -139,7 +142,7 @@ async def _claim_singly(
     refused, wait_ms = 0, TRIGGER_WAIT_MS
     began_s = time.monotonic()
     for job in jobs:
-        # while nothing is claimed yet, no job waits to be started, and every row so far may have been refused
+        # As long as no job is claimed, none waits to be started, so the look may take longer
         if len(claims) == most or time.monotonic() > began_s + (LOOK_S if claims else empty_s):
             break
         try:
@@ -167,8 +170,9 @@ async def _claim_singly(
     return Claimed(claims, refused)
 
 
-# A row that another process has set aside meanwhile isn't due. If the job was claimed, its lease token matches, so
-# nobody works on it. A claim that ends in this way is written to the job's history, like any other release.
+# If another process has set the row aside meanwhile, the row isn't due. If the job is claimed and its lease token
+# matches, the claim is the caller's, so nobody else works on the job. The end of such a claim is written to the job's
+# history, like any other release.
 _SET_ASIDE = f"""
 WITH held AS MATERIALIZED (
         SELECT s.id, s.job_type, s.job_id, s.stage, s.attempts, s.worker_id FROM darkroom.job_queue s
@@ -198,13 +202,15 @@ async def set_aside(
     lease_token: UUID | None = None,
     event: str = "retried",
 ) -> None:
-    """Set aside a job whose row the database refuses to change. Only its queue row is written; it is tried again later.
+    """Set aside a job whose row the database refuses to change.
+
+    Its queue row gets the message and a time for the next try.
 
     Args:
         database: where the queue is.
         waiting: the job and its queue row.
         error: what PostgreSQL said.
-        lease_token: token of the claim that ends with this (not one that is already lost); None if it isn't claimed.
+        lease_token: token of the claim that ends with this; None if the job isn't claimed.
         event: the name of the claim's end in the job's history; `released` and `snoozed` use no attempt.
     """
     state, words = state_of(error), refusal_text(error)
@@ -215,7 +221,7 @@ async def set_aside(
         "set_aside",
         lambda c: c.fetchval(_SET_ASIDE, waiting.queue_id, lease_token, state, reason, most_s, given_back, event),
     )
-    if count == 1:  # logged once per job: later refusals show in `darkroom doctor` and `darkroom jobs explain`
+    if count == 1:  # logged once per job: `darkroom doctor` and `darkroom jobs explain` show later refusals
         log.error("job_set_aside", job_id=waiting.job_id, error=words)
 
 
@@ -232,7 +238,7 @@ SELECT darkroom.end_refused(
     ROW($1::text, $2::text, $3::text, 'FAILED', NULL, $4::text)::darkroom.change, NULL, $5, $6)
 """
 CHECK_CONSTRAINTS_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
-"""Statement that checks deferred constraints now. At the commit it would be too late to react to their error."""
+"""Statement that checks deferred constraints now, because an error at the commit would come too late to be handled."""
 
 
 async def end_refused(
@@ -248,8 +254,9 @@ async def end_refused(
 ) -> str | None:
     """End a job although the database refused to write its end. Return its label; None if `condition` doesn't hold.
 
-    First only the label is written, unless the end took too long. If that is refused too, the queue row is deleted
-    anyway, the refund is paid or recorded as owed, and `darkroom.refused_ends` keeps the label, which is tried hourly.
+    First the end is tried with the label only, unless the refused end took too long. If that is refused too, the queue
+    row is deleted anyway, the refund is paid or recorded as owed, and `darkroom.refused_ends` keeps the label, which is
+    tried again each hour.
 
     Args:
         database: where the queue is.
@@ -299,7 +306,7 @@ async def end_refused(
 
 
 def event_of(transition: Transition) -> str:
-    """Return the name, in a job's history, of the end of a claim after which the job continues."""
+    """Return the name that a transition after which the job continues has in the job's history."""
     match transition:
         case Released():
             return "released"
@@ -312,7 +319,7 @@ def event_of(transition: Transition) -> str:
 
 
 async def settle_refused(database: Database, held: Claim, transition: Transition, error: Exception) -> None:
-    """Finish a claim's transition that the database refused: end its job, or set the job aside.
+    """Finish the write of a transition that the database refused: end the job, or set it aside.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.
@@ -358,13 +365,16 @@ WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds'
 
 
 async def settle_refused_ends(database: Database) -> int:
-    """Try again, each hour and one by one, to write the refused labels and refunds; return how many are done."""
+    """Try, one by one, to write the labels and refunds that were refused; return how many are done now.
+
+    Each of them is tried once an hour.
+    """
     settled, lock_timeout_ms = 0, HOUSEKEEPING_LOCK_TIMEOUT_MS
     for row in await database.fetch(_UNSETTLED):
         settle = partial(_settle, key=(row["job_type"], row["job_id"]), lock_timeout_ms=lock_timeout_ms)
         try:
             settled += await database.commit("settle_refused", settle, retry_for_s=0)
-        except ContentionError:  # another program holds its row or its balance: the next pass tries again
+        except ContentionError:  # another program holds the job's row or balance: the next pass tries again
             lock_timeout_ms = BRIEF_LOCK_TIMEOUT_MS
         except asyncpg.PostgresError as error:
             log.error("house_write_refused", job_id=row["job_id"], error=str(error), error_type=type(error).__name__)  # noqa: TRY400 - the refusal is PostgreSQL's: our stack says nothing

@@ -31,7 +31,10 @@ from models.queue.transitions import (
 log = structlog.get_logger(__name__)
 
 DEADLINE_GRACE_S = 30
-"""Seconds after a stage's deadline at which its claim is rescued: normally the worker itself ends an overdue stage."""
+"""Seconds after a stage's deadline at which its claim is rescued.
+
+Normally the worker itself ends the stage before that.
+"""
 
 QUARANTINE_KILLS = 2
 """How many workers must die at the same stage of a job before the job is suspected of killing them."""
@@ -39,13 +42,13 @@ QUARANTINE_KILLS = 2
 MOST_AT_ONCE = 200
 
 PASS_S = 1.0
-"""How long one pass makes lost claims due again; meanwhile its other jobs wait."""
+"""How long, in seconds, one rescue pass makes lost claims due again before it ends other jobs."""
 
 ENDING_S = 0.5
-"""How long the pass then ends jobs, which may wait for balances that another program holds."""
+"""How long, in seconds, the pass then ends jobs, which may have to wait for balances that another program holds."""
 
 ADOPTION_S = 20.0
-"""How long adoption may take; jobs whose row a trigger keeps from being reset in that time are queued unchanged."""
+"""How long, in seconds, adoption may take. Jobs whose row couldn't be reset in that time are queued unchanged."""
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,7 +57,7 @@ Stops: TypeAlias = Sequence[Sequence[str]]
 
 @dataclass(slots=True)
 class Waits:
-    """How long a pass waits for each job's locks: only briefly, once it has waited without success."""
+    """How long a pass waits for the locks of each job: only briefly, after it has waited in vain once."""
 
     lock_timeout_ms: int = HOUSEKEEPING_LOCK_TIMEOUT_MS
 
@@ -71,7 +74,7 @@ _HAS_SIGNED_OFF = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.wor
 _IS_DEAD = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id AND w.lease_expires_at > now())"
 _IS_OVERDUE = f"q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now()"
 _IS_LOST = f"({_HAS_SIGNED_OFF} OR {_IS_DEAD} OR {_IS_OVERDUE})"
-"""As `_lost`, without the comparison of clocks: asked a moment later about a worker that may have come back since."""
+"""The condition of `_lost` without the comparison of clocks, to ask again about a worker that may have come back."""
 
 
 CONNECTS_TO_WAIT = 2
@@ -79,13 +82,16 @@ CONNECTS_TO_WAIT = 2
 
 
 def _may_come_back(settled_at: str) -> str:
-    """Render the SQL condition that a worker with slow connections had no time to renew since PostgreSQL returned."""
+    """Return the SQL condition that a worker had no time yet to renew its lease since PostgreSQL returned.
+
+    A worker whose connections take long to open gets more time.
+    """
     return f"""EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id
         AND clock_timestamp() < {settled_at} + make_interval(secs => {CONNECTS_TO_WAIT} * w.connect_s))"""
 
 
 def _lost(not_after: str, settled_at: str) -> str:
-    """Render the SQL condition of a lost claim: an expired lease counts only while our own session is old enough."""
+    """Return the SQL condition of a lost claim: an expired lease counts only while our own session is old enough."""
     is_silent = f"({_IS_DEAD} AND NOT {_may_come_back(settled_at)})"
     return f"({_HAS_SIGNED_OFF} OR (({is_silent} OR {_IS_OVERDUE}) AND clock_timestamp() < {not_after}))"
 
@@ -105,20 +111,18 @@ async def rescue_lost_claims(
 ) -> Rescued:
     """Make due again the claims of dead workers, and claims far past their stage's deadline.
 
-    A rescued claim has used its attempt. A job without attempts left ends, and so does
-    one that lost QUARANTINE_KILLS workers at the same stage; both are refunded.
-    Idempotent; any number of processes may run this at once.
+    A rescued claim has used its attempt. A job without attempts left ends, and so does a job that lost QUARANTINE_KILLS
+    workers at the same stage; both are refunded. Idempotent; any number of processes may run this at once.
 
     Args:
         database: where the queue is.
-        not_after: the database's time until which a lease that is over means that its
-            worker is dead, as `SessionAge` says; None if a lease that is over means nothing
-            yet. After a pause of PostgreSQL this time has passed, so no worker that
-            couldn't renew meanwhile is taken for dead. A worker that has signed off, or
-            whose death its supervisor saw, is dead at any time.
-        settled_at: the database's time by which workers with fast connections have
-            renewed since this process's session began; slow ones get longer. None means
-            long ago.
+        not_after: a lease that ended before this time of the database means that its worker is dead (`SessionAge`
+            computes
+        the time); None if no ended lease means that yet. After a pause of PostgreSQL the time is later than any lease
+        that couldn't be renewed during the pause. A worker that has signed off, or whose death its supervisor saw, is
+        dead in any case.
+        settled_at: the time of the database by which workers with fast connections have renewed their leases since this
+        process's session began; workers with slow connections get longer. None means long ago.
     """
     window = (not_after or NEVER, settled_at or NEVER)
     requeued = ended = 0
@@ -136,7 +140,7 @@ async def rescue_lost_claims(
             requeued += status == JobStatus.PENDING
             ended += status != JobStatus.PENDING
             failures.append(_failure(claim.job, "JobRescued", code, transition.reason))
-    await log_failed_attempts(database, failures)  # last, so that a locked log table delays no rescue
+    await log_failed_attempts(database, failures)  # written last, so that a locked log table delays no rescue
     return Rescued(requeued, ended)
 
 
@@ -144,9 +148,9 @@ _LostClaims: TypeAlias = list[tuple[LostClaim, str, Failed | Retried]]
 
 
 async def _lost_claims(database: Database, window: tuple[datetime, datetime]) -> tuple[_LostClaims, _LostClaims]:
-    """Return all lost claims: those whose jobs continue, and those whose jobs end, each with its transition.
+    """Return all lost claims, each with its transition: first those whose jobs continue, then those whose jobs end.
 
-    The order is random. If it were by age, rows that another program holds could stand first in every pass.
+    The order within both is random. If it were by age, rows that another program holds could stand first in every pass.
     """
     going_on: _LostClaims = []
     ending: _LostClaims = []
@@ -164,7 +168,7 @@ async def _lost_claims(database: Database, window: tuple[datetime, datetime]) ->
 
 
 def _failure(job: CandidateJob, kind: str, code: str, reason: str) -> FailedAttempt:
-    """Return the error log entry of an attempt that housekeeping ended; its worker is gone and writes none."""
+    """Return the error log entry of an attempt that housekeeping ended: its worker is dead and writes none."""
     named = (job.ref.job_type, job.ref.job_id, job.user_id, job.stage, job.attempts)
     return FailedAttempt(*named, reason, type=kind, code=code)
 
@@ -172,7 +176,7 @@ def _failure(job: CandidateJob, kind: str, code: str, reason: str) -> FailedAtte
 def _housekeeping_write(
     job: CandidateJob, transition: Failed | Released, condition: str, value: object
 ) -> Callable[..., Awaitable[str | None]]:
-    """Return the write of a transition that housekeeping makes, if `condition` still holds of the value $3."""
+    """Return a function that writes a transition of housekeeping, if `condition` still holds of the value $3."""
     return partial(record_without_claim, job_ref=job.ref, transition=transition, condition=condition, value=value)
 
 
@@ -186,10 +190,12 @@ async def _write(
     *,
     still: str = "true",
 ) -> str | None:
-    """Write one job's transition. If the database refuses it, the other jobs aren't affected.
+    """Write one job's transition. If the database refuses it, other jobs aren't affected.
+
+    Return the job's status or label.
 
     A refused end is recorded as such if `still` (SQL over `q`) holds, and its label is returned. A claim that can't be
-    made due again is set aside.
+    made due again is set aside. None if the condition no longer held, a row was locked, or the job was set aside.
     """
     try:
         return await database.commit(name, partial(work, lock_timeout_ms=waits.lock_timeout_ms), retry_for_s=0)
@@ -211,9 +217,9 @@ async def _settle_refused(
     still: str,
     waits: Waits,
 ) -> str | None:
-    """End a job, or set it aside, whose row the database refuses to change.
+    """End a job whose row the database refuses to change, or set it aside.
 
-    If that fails too, the next pass retries.
+    If that fails too, the next pass tries again.
     """
     token = job.lease_token
     label = None
@@ -229,7 +235,7 @@ async def _settle_refused(
         elif token is not None:
             await set_aside(database, job.ref, error, lease_token=token, event=event_of(transition))
     except ContentionError:
-        return None  # another program holds its balance: that is no refusal, and the next pass tries again
+        return None  # another program holds the job's balance, which is no refusal: the next pass tries again
     except asyncpg.PostgresError as again:
         error = again
     log.error("house_write_refused", job_id=job.ref.job_id, error=str(error), error_type=type(error).__name__)
@@ -260,7 +266,8 @@ async def _rescue(
         connection,
         claim.job.ref,
         transition,
-        # a claim that has moved on since was alive, and this verdict would name the wrong stage and count a kill there
+        # If the claim has moved to another stage since, its worker was alive, and this transition would count a kill at
+        # the wrong stage
         "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
         f" AND {_lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
         [str(claim.job.lease_token), not_after.isoformat(), claim.job.stage, settled_at.isoformat()],
@@ -272,7 +279,7 @@ _UNKNOWN = f"SELECT {CANDIDATE_COLUMNS} FROM darkroom.job_queue q WHERE q.lease_
 
 
 async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
-    """Release claims that their own worker doesn't know: the answer to its claim was lost in transit."""
+    """Release claims that their own worker doesn't know of, because the database's answer to its claim was lost."""
     waits = Waits()
     for job in map(CandidateJob.of, await database.fetch(_UNKNOWN, list(tokens))):
         released = Released(job.stage)
@@ -280,7 +287,7 @@ async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
         await _write(database, "release_unknown", job, released, release, waits)
 
 
-# Ids follow the order of submission, so only the oldest rows need to be read, without an index; more of them only
+# Ids follow the order of submission, so the oldest rows are read, without an index on age; more rows are read only
 # while pauses hold back older jobs. The pauses' times are computed once for all jobs of a queue, type and tier.
 _OLD = """
 WITH old AS MATERIALIZED (
@@ -321,9 +328,9 @@ async def _overdue(database: Database, max_wait_s: float, stops: Stops) -> Async
 
 
 async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> int:
-    """End and refund jobs that haven't finished within the maximum wait; return how many. Arguments: `overdue_jobs`.
+    """End and refund jobs that haven't finished within the maximum wait; return how many.
 
-    The reason that is stored says what the job waited for.
+    The arguments are those of `overdue_jobs`. The stored reason names what the job waited for.
     """
     failures, waits = [], Waits()
     async for late in _overdue(database, max_wait_s, stops):
@@ -364,7 +371,7 @@ async def adopt_jobs(
     Args:
         database: where the jobs are.
         max_wait_s: the largest age of a job; operators' pauses aren't counted.
-        silence_s: a PROCESSING row that was written more recently may be in another worker's hands.
+        silence_s: a PROCESSING row that was written more recently than this may still have another worker.
         stops: as in `overdue_jobs`.
     """
     values = (max_wait_s, silence_s, [list(names) for names in stops])

@@ -1,4 +1,4 @@
-"""Where a job's result lies, and what its picture is called."""
+"""Where the object of a job's result lies, and the name of the job's picture."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,14 +14,14 @@ _NAME: Final = "SELECT i.name FROM public.enhanced_images i WHERE i.id = $1"
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """What a job's row says of its result.
+    """What a job's row holds about its result.
 
     Attributes:
         job_id: of the job.
         status: a `JobStatus`.
         key: of the object; None where the row names none.
-        error: why it ended without success.
-        name: of the picture that was enhanced, as its owner calls it; None where no picture was.
+        error: why the job ended without success.
+        name: the file name that the enhanced picture's owner gave; None for a job without a picture.
     """
 
     job_id: str
@@ -36,6 +36,6 @@ async def result_row(connection: Connection, job_id: str) -> ResultRow | None:
     row = await connection.fetchrow(_RESULT, job_id)
     if row is None:
         return None
-    # looked for only where a job has a picture: another application's database may have no such table
+    # Read only for a job that has a picture: a database of another application may have no table of pictures
     name = None if row["imageId"] is None else await connection.fetchval(_NAME, row["imageId"])
     return ResultRow(row["id"], row["status"], row["key"], row["errorMessage"], name)

@@ -48,7 +48,7 @@ async def submit_again(connection: Connection, old: Job, model: str) -> str | No
 
 @cache
 def _keep(table: JobTable) -> str:
-    """Render the statement that copies the producer's columns that submitting doesn't take from the old job's row."""
+    """Return the statement that copies from the old job's row the producer's columns that submitting doesn't fill."""
     kept = ", ".join(f"{column} = o.{column}" for column in table.kept_columns)
     new, old = as_id(table, "$1"), as_id(table, "$2")
     return f"""
@@ -62,5 +62,5 @@ FROM kept WHERE q.job_id = kept.id AND q.job_type = $3
 
 
 async def begin_at(connection: Connection, new_id: str, stage: str | None, payload: Mapping[str, Any]) -> None:
-    """Let a queued job begin at a later stage, if one is named, and add entries to its payload."""
+    """Set the stage at which a queued job begins, if one is given, and add entries to its payload."""
     await connection.execute(_QUEUE, new_id, stage, payload)

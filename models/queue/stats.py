@@ -9,7 +9,7 @@ from uuid import UUID
 from models.connections import Connection
 from models.job_state import TERMINAL
 
-# a job that a pause covers counts as paused whether its row was taken out already or not; likewise for refused jobs
+# A job that a pause concerns counts as paused even if its row is still in the index; likewise for refused jobs.
 _QUEUES: Final = """
 SELECT q.queue, s.status, count(*)::integer AS count,
        round(extract(epoch FROM now() - min(q.created_at))::numeric, 1)::double precision AS oldest_wait_s,
@@ -95,10 +95,10 @@ async def queue_counts(connection: Connection) -> list[QueueCount]:
 
 
 async def count_left(connection: Connection, queues: Sequence[str], *, is_stopped: bool) -> int:
-    """Count the jobs of some queues that run, or will without an operator's word.
+    """Count the jobs of some queues that run, or will run without an operator's action.
 
-    Left out are those that wait for a pause to end, and those that the database refuses to start; with `is_stopped`,
-    which says that operators have stopped every provider, all that don't run.
+    Not counted are jobs that wait for a pause to end, and jobs that the database refuses to start. With `is_stopped`,
+    which means that operators have stopped every provider, only running jobs are counted.
     """
     return int(await connection.fetchval(_LEFT, list(queues), is_stopped))
 
@@ -109,7 +109,7 @@ async def ended_of_last_day(connection: Connection) -> dict[str, int]:
 
 
 async def live_workers(connection: Connection, queue: str | None = None) -> list[LiveWorker]:
-    """Return the worker processes whose lease hasn't expired; of one queue if it is given."""
+    """Return the worker processes whose lease hasn't expired; if a queue is given, only those that work on it."""
     return [LiveWorker(**row) for row in await connection.fetch(_LIVE, queue)]
 
 

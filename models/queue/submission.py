@@ -19,7 +19,7 @@ _SET_ASPECT: Final = """
 UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
 WHERE q.job_id = $1 AND q.job_type = 'generate'
 """
-# only the transaction that inserted the submission's row writes the aspect; later ones just read it
+# Only the transaction that inserted the submission's row writes the aspect; later submissions with the key read it.
 _FIRST_ASPECT: Final = """
 UPDATE darkroom.submissions s
 SET arguments = CASE WHEN s.created_at = now() THEN s.arguments || jsonb_build_object('aspect', $3::text)
@@ -148,9 +148,10 @@ async def submit_generation(connection: Connection, job: Generation) -> str:
 
 
 async def first_aspect(connection: Connection, job: Generation) -> str | None:
-    """Return the aspect of the first submission with a job's idempotency key, which may be in this transaction.
+    """Return the aspect of the first submission with a job's idempotency key, which may be the caller's own.
 
-    Empty if that submission named none. None if the job has no key, or was submitted before aspects were recorded.
+    The result is empty if that submission named no aspect; None if the job has no key, or was submitted before aspects
+    were recorded.
     """
     if job.idempotency_key is None:
         return None

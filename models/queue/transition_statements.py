@@ -22,19 +22,19 @@ from models.job_tables.rendering import (
 from models.job_tables.table import JobTable
 
 MAX_ERROR_CHARS = 2_000
-"""How many characters of an error message a row keeps: enough for every message of ours."""
+"""How many characters of an error message a row keeps; every message of ours is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The output of a stage, as JSON, that darkroom.checkpoints keeps; None if the stage has no output."""
+    """The output of a stage, as JSON, that darkroom.checkpoints keeps; `output` is None if the stage has none."""
 
     output: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A stage has finished, and the next one begins.
+    """Transition: a stage has finished, and the next one begins.
 
     `columns` are values for the job's own row, by column name, and `output` is the rest, which the history keeps.
     `kept` is set instead for a stage for which the row has no column.
@@ -51,7 +51,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The last stage has finished and its object is stored. `columns` hold the result.
+    """Transition: the last stage has finished and its object is stored. `columns` hold the result.
 
     `pipeline_id` is for `count_pipeline_use`, which runs after the commit.
     """
@@ -65,7 +65,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job ends without success. It is refunded if it was charged."""
+    """Transition: the job ends without success. It is refunded if it was charged."""
 
     stage: str
     reason: str
@@ -74,7 +74,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The attempt failed, and the job is retried after `delay`. `event` is `rescued` if its worker died."""
+    """Transition: the attempt failed, and the job is retried after `delay`. `event` is `rescued` if its worker died."""
 
     stage: str
     reason: str
@@ -85,7 +85,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The job can't run now for a reason outside of it. It waits `delay`, and the attempt isn't counted."""
+    """Transition: the job can't run now for a reason outside of it. It waits `delay`, and the attempt isn't counted."""
 
     stage: str
     reason: str
@@ -95,7 +95,10 @@ class Snoozed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The worker gives the job back before its end. It is due again at once, and the attempt isn't counted."""
+    """Transition: the worker gives the job back before its end.
+
+    The job is due at once, and the attempt isn't counted.
+    """
 
     stage: str
     duration_ms: int = 0
@@ -113,7 +116,7 @@ def transition_columns(transition: Transition) -> Mapping[str, Any]:
 
 
 def transition_values(transition: Transition) -> tuple[object, ...]:
-    """Return the parameters from $4 on, in the order in which `_Parts` names them."""
+    """Return the values of the statement's parameters from $4 on, in the order in which `_Parts` uses them."""
     match transition:
         case Checkpoint():
             return (
@@ -152,7 +155,7 @@ def _cut(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """The parts of the statement that differ between transitions: SQL over $4 and following."""
+    """The parts of the statement that differ between transitions, as SQL over the parameters from $4 on."""
 
     event: str
     job: tuple[str, ...]
@@ -164,7 +167,7 @@ class _Parts:
     returning: str = ""
 
 
-# The job waits again, until a time, or, without a delay, only for its turn.
+# The job waits again: until a time, or, without a delay, only until workers come to its position.
 _WAITS = """worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + {delay},
             status = CASE WHEN {delay} > interval '0' THEN 'retrying' ELSE 'pending' END,
             ready = {delay} <= interval '0'"""
@@ -182,7 +185,8 @@ def _parts(table: JobTable, kind: type) -> _Parts:
             notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END""",
             output="$6::jsonb",
             first_column=9,
-            # repeated after a lost answer: the claim lives on, and its stage has finished once
+            # If the statement is repeated after a lost answer, the claim still holds, and the stage must not finish
+            # twice
             history="WHERE held.stage = $4::text",
             returning=""", CASE WHEN held.notified_at < now() - interval '1 second'
                       THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END""",
@@ -225,7 +229,7 @@ def _parts(table: JobTable, kind: type) -> _Parts:
 
 
 def _failed_once(table: JobTable) -> tuple[str, ...]:
-    """Count a failed attempt, up to the largest integer. An attempt that only waited isn't counted."""
+    """Return assignments that count a failed attempt, up to the largest integer. A snoozed attempt isn't counted."""
     if table.retries_column is None:
         return ()
     retries = f"j.{table.retries_column}"
@@ -238,7 +242,7 @@ def _failed_once(table: JobTable) -> tuple[str, ...]:
 _NEXT = ",\n    "
 
 
-# for a stage whose output has no column; after a lost answer its checkpoint is written once more
+# For a stage whose output has no column. If the statement is repeated after a lost answer, it writes the same row again
 _KEEP = """,
     kept AS (
         INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
@@ -250,10 +254,10 @@ _KEEP = """,
 def transition_statement(
     table: JobTable, kind: type, columns: tuple[str, ...], condition: str, *, skip: str, keeps: bool = False
 ) -> str:
-    """Build the statement of a kind of transition. A checkpoint with `keeps` also writes darkroom.checkpoints.
+    """Return the statement of a kind of transition. With `keeps` it also writes darkroom.checkpoints.
 
-    Both locks are taken in CTEs of their own: PostgreSQL rechecks a condition after waiting only on rows that
-    it locks, so joining the fence without locking it would let a zombie write.
+    Both locks are taken in CTEs of their own: after waiting for a lock, PostgreSQL rechecks a condition only on rows
+    that it locks, so a fence that is joined without being locked would let a zombie write.
     """
     parts = _parts(table, kind)
     values = enumerate(columns, start=parts.first_column + keeps)

@@ -52,16 +52,19 @@ __all__ = [
 ]
 
 HOUSEKEEPING_LOCK_TIMEOUT_MS = 50
-"""How long housekeeping waits for the locks of one job, so that a program that holds a balance delays no others."""
+"""How long, in ms, housekeeping waits for the locks of one job.
+
+A program that holds one balance must not delay others.
+"""
 
 RECORD_S = 20.0
-"""How long a claim's own write may take: a trigger may be slow, and the job must end nevertheless."""
+"""How long, in seconds, a claim's own write may take. A trigger may be slow, and the job must end nevertheless."""
 
 HOUSEKEEPING_STATEMENT_S = 5.0
-"""How long a single write of housekeeping may take, because a trigger may be slow."""
+"""How long, in seconds, a single write of housekeeping may take. A trigger may be slow."""
 
 BRIEF_LOCK_TIMEOUT_MS = 1
-"""How long housekeeping waits after it has waited in vain once: a program that holds one balance may hold many."""
+"""As HOUSEKEEPING_LOCK_TIMEOUT_MS, after one wait in vain: a program that holds one balance may hold many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +116,11 @@ WHERE q.id = $2 AND q.job_id = $1 AND {condition} FOR UPDATE SKIP LOCKED
 
 
 async def _require_over(connection: Connection, job: JobRef, condition: str, value: object) -> None:
-    """Check that an end wasn't written because its claim is gone, and not because a trigger kept the job's row.
+    """Check that a write of an end found its claim lost; raise an error if it did because a trigger kept the job's row.
 
     Raises:
-        asyncpg.TriggeredDataChangeViolationError: the job's row is there and could have been ended.
+        asyncpg.TriggeredDataChangeViolationError: the claim isn't lost, so a trigger has kept the end from being
+            written.
     """
     async with connection.transaction():
         free = await connection.fetchval(locked_row(table_of(job.job_type), " SKIP LOCKED"), job.job_id)
@@ -135,10 +139,10 @@ async def record_without_claim(
     value: object,
     lock_timeout_ms: int = HOUSEKEEPING_LOCK_TIMEOUT_MS,
 ) -> JobStatus | None:
-    """Write a transition that no claim asks for (rescue, maximum wait), if `condition` still holds.
+    """Write a transition that no claim makes (rescue, maximum wait), if `condition` still holds.
 
-    The job row and the queue row are locked with SKIP LOCKED, and nothing waits for
-    longer than `lock_timeout_ms`, because other jobs follow.
+    The job row and the queue row are locked with SKIP LOCKED, and no lock is waited for longer than `lock_timeout_ms`,
+    because other jobs follow.
 
     Args:
         connection: a connection that is in no transaction.
@@ -181,7 +185,10 @@ WHERE NOT EXISTS (
 
 
 async def log_fenced(connection: Connection, claim: Claim, stage: str) -> None:
-    """Record in a job's history that a write came after its claim was lost; not if that write was committed before."""
+    """Record in a job's history that the fence refused a claim's write.
+
+    If the write was committed before, record nothing.
+    """
     await connection.execute(_FENCED, claim.job_type, claim.job_id, stage, claim.attempt, claim.worker_id)
 
 

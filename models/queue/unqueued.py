@@ -1,4 +1,4 @@
-"""Unfinished jobs without a queue row: young ones are adopted into the queue, and too old ones are ended.
+"""Unfinished jobs without a queue row: those young enough are adopted into the queue, the others are ended.
 
 Such jobs belonged to another worker, came with a restored backup, or lost their queue rows when the queue was
 truncated. `models.queue.rescue.adopt_jobs` queues the young ones. This module ends the old ones, and takes over the
@@ -32,11 +32,11 @@ _END: Final = "SELECT darkroom.end_left_behind($1, $2, $3, $4)"
 
 @dataclass(frozen=True, slots=True)
 class AdoptionTerms:
-    """Which unqueued jobs are young enough to adopt, and which ones no other worker runs any more.
+    """Which unqueued jobs are young enough to be adopted, and which ones no other worker runs any more.
 
     Attributes:
         max_wait_s: the largest age of a job, from its creation on; operators' pauses aren't counted.
-        silence_s: a row that was written more recently than this may be in another worker's hands.
+        silence_s: a PROCESSING row that was written more recently than this may still have another worker.
         stops: for each provider that may be asked, the names of the pauses that stop it.
     """
 
@@ -46,13 +46,16 @@ class AdoptionTerms:
 
     @classmethod
     def of(cls, max_wait_s: float, deadlines_s: Sequence[float], stops: Sequence[Sequence[str]]) -> "AdoptionTerms":
-        """Build the terms. A worker writes nothing for at most the longest stage's deadline and its grace period."""
+        """Return the terms for a maximum wait, the stages' deadlines, and pauses.
+
+        `silence_s` becomes the longest deadline and its grace period: no worker writes nothing for longer.
+        """
         return cls(max_wait_s, min(max(deadlines_s) + DEADLINE_GRACE_S, max_wait_s), stops)
 
 
 @dataclass(frozen=True, slots=True)
 class _UnqueuedJob:
-    """An unqueued job that is to be ended, as it was read. It isn't ended if its row has been written since."""
+    """An unqueued job that is to be ended, as it was read. If its row has been written since, it isn't ended."""
 
     job_type: str
     job_id: str
@@ -64,7 +67,7 @@ class _UnqueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class TakeOverCounts:
-    """How many jobs were adopted and ended, and how many were left because another worker may still run them."""
+    """How many jobs were adopted, how many ended, and how many left because another worker may still run them."""
 
     taken_in: int
     ended: int
@@ -137,7 +140,7 @@ WHERE NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.j
 async def take_over(database: Database, terms: AdoptionTerms, *, actor: str) -> TakeOverCounts:
     """Take over unfinished jobs of another worker, now and in future. The decision is stored in darkroom.settings.
 
-    Idempotent. On tables that Darkroom made, schedulers do this by themselves.
+    Idempotent. On tables that Darkroom made, schedulers do this without a command.
     """
     await database.commit("take_over", lambda connection: connection.execute(_PERMIT, actor))
     taken_in = ended = 0

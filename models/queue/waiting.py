@@ -49,17 +49,17 @@ WHERE (j.status = 'PROCESSING' OR (j.status = 'PENDING' AND j."createdAt" < dark
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """An unfinished job's place in the queue at one moment.
+    """An unfinished job's place in the queue, as read at time `now`.
 
     Attributes:
-        now: the database's time of that moment.
+        now: the database's time when it was read.
         queue: the queue in which it waits.
         job_type: such as `blend`.
         tier: a label of `EnhancementTier`.
         status: pending, processing, or retrying, which waits for `scheduled_at`.
         stage: the stage that runs, or the next one.
-        ready: whether it may be claimed, as far as its user's cap and pauses are concerned.
-        paused_by: name of the pause that holds it back.
+        ready: whether neither its user's cap nor a pause keeps it from being claimed.
+        paused_by: name of the pause because of which it can't be claimed.
         last_error: error of its last attempt, or of the refusal to start it.
         refused_since: since when the database refuses to start it; None if it doesn't.
         refusals: how often the database has refused.
@@ -102,7 +102,10 @@ class QueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class UnlabelledEnd:
-    """A job that is over although the database refuses to write its label. `now` and `tried_at` are the database's."""
+    """A job that is over although the database refuses to write its label.
+
+    `now` and `tried_at` are the database's times.
+    """
 
     label: str
     words: str
@@ -148,7 +151,7 @@ async def queued_job(connection: Connection, job_id: str) -> QueuedJob | None:
 
 
 async def unlabelled_end(connection: Connection, job_type: str, job_id: str) -> UnlabelledEnd | None:
-    """Return what is known of a job that is over without its label; None for any other job."""
+    """Return what is known of a job that is over without its label; None for a job that has its label."""
     row = await connection.fetchrow(_REFUSED_END, job_type, job_id)
     return None if row is None else UnlabelledEnd(**row)
 
@@ -162,7 +165,10 @@ async def unqueued_job(
     started_at: datetime | None,
     created_at: datetime,
 ) -> UnqueuedJob:
-    """Return the facts that decide what happens to an unfinished job without a queue row; times are from its row."""
+    """Return the facts that decide what happens to an unfinished job without a queue row.
+
+    The times are from its row.
+    """
     row = await connection.fetchrow(_UNQUEUED, updated_at, started_at, created_at, job_type, job_id)
     assert row is not None  # noqa: S101 - a SELECT without FROM returns a row
     return UnqueuedJob(**row)
@@ -176,6 +182,6 @@ async def jobs_outside_queue(connection: Connection) -> OutsideQueue:
 
 
 async def is_row_held(connection: Connection, job_type: str, job_id: str) -> bool:
-    """Say whether another transaction holds a job's row lock. Tries to take the lock, and releases it at once."""
+    """Return whether another transaction holds a job's row lock, by trying to lock the row; the lock isn't kept."""
     async with connection.transaction():
         return await connection.fetchval(locked_row(table_of(job_type), " SKIP LOCKED"), job_id) is None

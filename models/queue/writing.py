@@ -1,4 +1,4 @@
-"""Writing a claim's transition: fenced, and repeated while PostgreSQL is unreachable or its rows are locked."""
+"""Writes of a claim's transition: fenced, and repeated while PostgreSQL is unreachable or the rows are locked."""
 
 from functools import partial
 from typing import Final
@@ -10,19 +10,22 @@ from models.queue.claims import Claim, prolong
 from models.queue.transitions import Transition, record
 
 PROLONGED_S: Final = 30.0
-"""How many seconds a claim still has at least while its result waits for a row; more than the time between tries."""
+"""Seconds for which a claim is prolonged while its result waits for a locked row.
+
+Longer than the pause between tries.
+"""
 
 
 async def write(
     database: Database, claim: Claim, transition: Transition, *, waiting: Waiting, contention_s: float | None = None
 ) -> None:
-    """Write a transition under the claim's fence. While PostgreSQL is unreachable, wait.
+    """Write a transition under the claim's fence. While PostgreSQL is unreachable, wait and repeat it.
 
     For a row that another program holds, wait up to `contention_s`; the job keeps its lane for LANE_RETRY_S of that.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.
-        ContentionError, asyncpg.PostgresError: its row is held for longer, or the database refused the change.
+        ContentionError, asyncpg.PostgresError: its row was locked for longer, or the database refused the change.
     """
     name = f"record_{type(transition).__name__.lower()}"
 

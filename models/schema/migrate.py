@@ -43,7 +43,7 @@ ADVISORY_LOCK: Final = 0x6461726B726F6F6D
 """Key of the advisory lock ('darkroom' in ASCII) that lets one migration at a time run in a database."""
 
 TURN_TIMEOUT_S: Final = 600
-"""How long to wait for another migration of the same database."""
+"""How long, in seconds, to wait until another migration of the same database has ended."""
 
 LOCK_ATTEMPTS: Final = 6
 LOCK_CONFLICTS: Final = frozenset({"55P03", "40P01", "40001"})
@@ -55,10 +55,10 @@ UNREACHABLE: Final = frozenset({"57P03", "57P01", "57P02", "53300", "3D000"})
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:
-    """The state that an upgrade found, and what it did.
+    """What an upgrade found, and what it did.
 
     Attributes:
-        is_adopted: whether another tool made the application's tables, so that only our own schema was applied.
+        is_adopted: whether another tool made the application's tables, so that only Darkroom's own schema was applied.
         applied: revisions applied by this call, oldest first; empty if the database was at the newest.
         mode: the mode of money that is recorded now.
         mode_before: the mode that was recorded before this call; None at the first upgrade.
@@ -158,7 +158,7 @@ async def downgrade(engine_or_url: AsyncEngine | str, branch: str) -> None:
 
 
 async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
-    """Return what is wrong with a database, compared with what this release makes; empty if nothing is.
+    """Return the differences between a database and what this release makes; empty if there are none.
 
     A server that can't be reached is returned as a problem, not raised.
     """
@@ -184,7 +184,7 @@ async def wait_until_ready(
     poll_s: float = 1.0,
     on_wait: Callable[[Sequence[Problem]], None] | None = None,
 ) -> None:
-    """Return once a process may work on this database: wait for the migration, and for the server itself.
+    """Wait until a process may work on this database: until it is migrated, and the server can be reached.
 
     Args:
         engine_or_url: the database.
@@ -281,14 +281,15 @@ def _between(branch: tuple[str, ...], before: frozenset[str], after: frozenset[s
 
 
 def _record_opening_balances(connection: Connection, before: Recorded | None, mode: Mode) -> int:
-    #  while another program charged, Darkroom didn't see changes of balances: what was recorded before no longer holds
+    # While another program charged, Darkroom didn't see changes of balances, so the opening balances recorded before
+    # are wrong
     if before is not None and before.mode != "managed" and mode == "managed":
         connection.execute(text("DELETE FROM darkroom.opening_balances"))
     return connection.scalar(text("SELECT darkroom.record_opening_balances()")) or 0
 
 
 async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection], Result]) -> Result:
-    """Run in one transaction, after all other migrations of this database and in this process."""
+    """Run `run` in one transaction, after all other migrations of this database and of this process have ended."""
     retrying = AsyncRetrying(
         retry=retry_if_exception(
             lambda error: _sqlstate(error) in LOCK_CONFLICTS or isinstance(error, TableLockedError)
@@ -299,13 +300,13 @@ async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection],
 
     async def attempt() -> Result:
         async with _connected(engine) as plain:
-            #  every statement must see what an earlier migration committed while this one waited
+            # Every statement must see what another migration committed while this one waited
             connection = await plain.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
                 await connection.execute(text(f"SET LOCAL lock_timeout TO '{TURN_TIMEOUT_S}s'"))
                 await connection.execute(text("SET LOCAL statement_timeout TO 0"))
-                #  of the transaction, not of the session, because a transaction pooler would keep that one for other
-                # clients
+                # The lock belongs to the transaction: behind a transaction pooler, a session's lock would be kept for
+                # other clients
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
                 await connection.run_sync(session.set_timeouts)
                 return await connection.run_sync(run)
@@ -322,7 +323,9 @@ _alembic_in_use = threading.Lock()
 
 @asynccontextmanager
 async def _alembic_turn() -> AsyncIterator[None]:
-    """Hold the lock on alembic, whose `op` and `context` are global: two migrations in one process would mix them up.
+    """Hold the lock on alembic during the context.
+
+    Its `op` and `context` are global, so two migrations would mix them up.
 
     It is a threading lock that is polled, because an asyncio lock belongs to one event loop.
     """
@@ -349,7 +352,7 @@ async def _engine(engine_or_url: AsyncEngine | str) -> AsyncIterator[AsyncEngine
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Lend a connection. Only an error while it is opened means that the database can't be reached."""
+    """Yield a connection. Only an error raised while it is opened means that the database can't be reached."""
     with losses_translated():
         connection = await engine.connect()
     try:
@@ -365,7 +368,7 @@ def _is_unreachable(error: Exception) -> bool:
 
 
 def original_of(error: BaseException) -> BaseException:
-    """Return the driver's own error behind one that SQLAlchemy wrapped or that reports a lost database."""
+    """Return the driver's own error, which SQLAlchemy wrapped or from which a DatabaseLostError was raised."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error

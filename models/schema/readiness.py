@@ -1,7 +1,7 @@
 """A quick check, by one statement, whether a database is migrated, for commands that only read and change rows.
 
-`models.schema.migrate.check` compares everything, and takes a second of CPU for it and for importing alembic. Where
-this quick check fails, commands run the full one to say why.
+`models.schema.migrate.check` compares everything; with importing alembic it takes a second of CPU. Where this quick
+check fails, commands run the full one to learn why.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,9 @@ class Installed:
 
 
 async def quick_look(connection: Connection) -> Installed | None:
-    """Return what is recorded in a database of this release; None where a full check must say what is wrong.
+    """Return what `db upgrade` recorded, if the database has this release's schema.
+
+    The result is None if a full check must find out why not.
 
     Raises:
         asyncpg.PostgresError: the schema doesn't exist, or the role may not use it.
@@ -50,7 +52,7 @@ async def quick_look(connection: Connection) -> Installed | None:
 
 
 async def read_recorded(connection: Connection) -> Installed:
-    """Return what is recorded, whatever release migrated the database, which must be migrated."""
+    """Return what `db upgrade` recorded in a migrated database, whichever release migrated it."""
     row = await connection.fetchrow(_LOOK)
     assert row is not None  # noqa: S101 - an aggregate without groups has one row
     return _installed(row["recorded"])

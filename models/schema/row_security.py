@@ -1,4 +1,4 @@
-"""Protection against row-level security that is enabled while we work: hidden rows must not look deleted."""
+"""Protection against row-level security that is enabled while Darkroom works: hidden rows must not look deleted."""
 
 from typing import Final
 
@@ -12,7 +12,8 @@ WHERE NOT EXISTS (SELECT FROM pg_class c
                                       AND NOT r.rolsuper AND NOT r.rolbypassrls
                                       AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE')))))
 """
-"""Make PostgreSQL refuse a query of this session that row security would filter, unless a policy shows us all rows.
+"""Statement after which PostgreSQL refuses a query of this session that row security would filter.
 
-Only for a session of our own: behind a transaction pooler, other programs use the session next.
+It has no effect if a policy shows Darkroom's role all rows. It is only for a session of Darkroom's own: behind a
+transaction pooler, other programs use the session next.
 """

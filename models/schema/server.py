@@ -18,7 +18,7 @@ SELECT current_setting('max_connections')::int - current_setting('superuser_rese
         WHERE a.datid IS NOT NULL AND a.application_name IS DISTINCT FROM 'darkroom') AS others,
        (SELECT count(*) FROM darkroom.workers w WHERE w.lease_expires_at > now()) AS workers
 """
-#  prepared transactions hold a snapshot too, and don't appear among the sessions
+# Prepared transactions hold a snapshot too, and don't appear among the sessions
 _SNAPSHOTS: Final = """
 WITH held AS (
     SELECT format('process %s', a.pid) AS holder, a.application_name AS program, a.usename::text AS role,
@@ -136,7 +136,7 @@ async def oldest_snapshot(connection: Connection) -> OldestSnapshot:
 
 
 async def notify_queue(connection: Connection) -> NotifyQueue:
-    """Return how full the queue of notifications is. Asking also makes PostgreSQL empty a queue that stayed full."""
+    """Return how full the queue of notifications is. The query also makes PostgreSQL empty a queue that stayed full."""
     row = await connection.fetchrow(_NOTIFY_QUEUE)
     assert row is not None  # noqa: S101 - a SELECT without FROM returns a row
     return NotifyQueue(**row)

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 from models.connections import Connection
 
 Recorded = Literal["models", "regeneration", "installation", "buying"]
-"""The settings whose values Python uses unchanged; pauses and schedules have modules of their own."""
+"""The settings whose recorded values Python uses unchanged; pauses and schedules have modules of their own."""
 
 _SETTING: Final = "SELECT darkroom.setting($1)"
 _MONEY_MODE: Final = "SELECT darkroom.money_mode()"
@@ -24,7 +24,7 @@ async def money_mode(connection: Connection) -> str:
 
 
 async def is_managed(connection: Connection) -> bool:
-    """Say whether Darkroom manages the balances (mode managed)."""
+    """Return whether Darkroom manages the balances (mode managed)."""
     return await money_mode(connection) == "managed"
 
 

@@ -31,7 +31,7 @@ from models.job_tables.rendering import listed, quoted
 
 
 def _rule(number: int, rule: Rule) -> str:
-    """Return a rule as a row of VALUES; the first row also gives the columns their types."""
+    """Return a rule as a row of VALUES; the first row also casts, which sets the columns' types."""
     cast = "::numeric" if number == 1 else ""
     bounds = ", ".join("NULL" + cast if bound is None else str(bound) + cast for bound in (rule.least, rule.most))
     return f"({number}, {quoted(rule.path)}, {quoted(rule.type)}, {bounds})"

@@ -44,7 +44,7 @@ REQUIRED_COLUMNS: Mapping[str, str] = {
 }
 """The columns that the queue, the money, the stages and the periodic tasks read or write, by table.
 
-Other tables are optional: code that reads one first checks that it exists, and periodic tasks list theirs in
+Other tables are optional: code that reads one of them first checks that it exists, and periodic tasks list theirs in
 `Task.needs`.
 """
 
@@ -76,7 +76,7 @@ USABLE_TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], frozenset[str]], ...] 
     (sa.Integer, frozenset({"int4", "int8"})),
     (sa.Boolean, frozenset({"bool"})),
     (sa.Double, frozenset({"float8", "float4", "numeric"})),
-    #  in a column with a time zone, a value written as UTC would be read as the session's local time
+    # In a column with a time zone, a time that is written as UTC would be read as the session's local time
     (postgresql.TIMESTAMP, frozenset({"timestamp"})),
     (postgresql.JSONB, frozenset({"jsonb"})),
 )
@@ -91,7 +91,7 @@ COLUMNS = text("""
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
 """)
 
-#  an index that ON CONFLICT can use: over all rows, and checked at once
+# Indexes that ON CONFLICT can use: over all rows, and not deferrable
 UNIQUE = text("""
     SELECT relname, attname FROM pg_index
     JOIN pg_class ON pg_class.oid = indrelid
@@ -129,7 +129,7 @@ def require_usable_tables(connection: Connection, cost_column: str, mode: str) -
 
 
 def usability_faults(connection: Connection, cost_column: str) -> Iterator[str]:
-    """Name every table, column and label that Darkroom needs and that is missing or of an unusable type."""
+    """Yield a sentence for each table, column and label that Darkroom needs and that is missing or has a wrong type."""
     found = _found_columns(connection)
     labels: dict[str, set[str]] = {}
     for type_name, label in connection.execute(LABELS):
@@ -139,7 +139,10 @@ def usability_faults(connection: Connection, cost_column: str) -> Iterator[str]:
 
 
 def row_faults(connection: Connection, cost_column: str, mode: str) -> Iterator[str]:
-    """Say why Darkroom's rows can't be inserted. Also checked on databases that were usable before."""
+    """Yield a sentence for each reason why Darkroom's INSERTs would fail.
+
+    Also used on databases that were usable before.
+    """
     found = _found_columns(connection)
     yield from _insert_faults(found, cost_column, mode)
     yield from _unique_faults(connection, found, mode)

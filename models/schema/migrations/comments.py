@@ -21,8 +21,8 @@ _COMMENT: Final = re.compile(
     r"^COMMENT ON (TABLE|COLUMN|SEQUENCE|TYPE) darkroom\.(\S+) IS\s+'((?:[^']|'')*)';", re.MULTILINE
 )
 
-#  Partitions are left out, because they are created and dropped often. So are the columns of a sequence, which are
-# PostgreSQL's own, and the columns of a type, which its functions describe.
+# Partitions are left out, because they are created and dropped often. The columns of a sequence are PostgreSQL's own,
+# and the columns of a type are described by the functions that use it.
 _THERE: Final = text("""
     SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END,
            c.relname::text,
@@ -53,7 +53,7 @@ def wanted(cost_column: str) -> Mapping[Named, str]:
 
 
 def there(connection: Connection) -> dict[Named, str | None]:
-    """Return the comment that each object in our schema has; None where it has none."""
+    """Return the comment of each object in our schema; None where it has none."""
     return {(kind, name): words for kind, name, words in connection.execute(_THERE)}
 
 

@@ -24,7 +24,7 @@ UTC_NOW = "(now() AT TIME ZONE 'utc')"
 
 
 def enum(name: str) -> postgresql.ENUM:
-    """Return a type that create_enums has made, so that creating a table doesn't create it again."""
+    """Return an enum type that `create_enums` has made; creating a table with it doesn't create the type again."""
     return postgresql.ENUM(name=name, create_type=False)
 
 

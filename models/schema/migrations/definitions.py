@@ -36,7 +36,7 @@ class Definition:
 
     @property
     def digest(self) -> str:
-        """A hash of its text, by which a changed definition is found."""
+        """A hash of the definition's text; a changed definition is found by it."""
         return _digest(self.sql)
 
 

@@ -1,4 +1,4 @@
-"""Alembic's environment: runs the revisions on a connection that it is given, or on a developer's own URL.
+"""Alembic's environment: runs the revisions on the connection that Darkroom gives, or on a developer's own URL.
 
 A developer's command is `alembic -x url=postgresql+asyncpg://... revision --autogenerate ...`.
 """

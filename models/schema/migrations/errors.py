@@ -45,10 +45,10 @@ class UnusableSchemaError(MigrationError):
 
 
 class UnrelatedRelationsError(MigrationError):
-    """Raised when `public` holds relations of no application that Darkroom knows, and its tables weren't asked for."""
+    """Raised when `public` has another program's relations, and nobody asked to make the application's tables there."""
 
     def __init__(self, found: Sequence[str], would_be_made: Sequence[str]) -> None:
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004 - a few say which database it is
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004 - a few tell which database it is
         super().__init__(
             f"schema public holds {', '.join(found[:5])}{more}, and no table users of an application that Darkroom "
             f"could work for; these tables would be made beside them: {', '.join(would_be_made)}; run `darkroom db "
@@ -57,7 +57,7 @@ class UnrelatedRelationsError(MigrationError):
 
 
 class HiddenRowsError(MigrationError):
-    """Raised when row-level security hides rows from Darkroom, which would take them for deleted."""
+    """Raised when row-level security hides rows from Darkroom, which would treat them as deleted."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("; ".join(faults))
@@ -82,7 +82,10 @@ class DatabaseBusyError(MigrationError):
 
 
 class TableLockedError(MigrationError):
-    """Raised when an idle transaction holds a table's lock. Waiting for it would block everyone who comes later."""
+    """Raised when an idle transaction holds a table's lock.
+
+    Waiting for the lock would block every later transaction.
+    """
 
     def __init__(self, table: str, holders: Sequence[int]) -> None:
         pids = ", ".join(str(pid) for pid in holders)

@@ -65,7 +65,7 @@ _COLUMNS: Final = text("""
       AND NOT t.attisdropped
 """)
 
-#  Everything on which rights can be granted, except trigger functions, and the version table, which is only read.
+# Everything on which rights can be granted, except trigger functions, and the version table, which is only read.
 _OBJECTS: Final = text("""
     SELECT 'FUNCTION' AS kind, p.proname::text AS name, 'EXECUTE' AS privilege FROM pg_proc p
     WHERE p.pronamespace = to_regnamespace('darkroom') AND p.prorettype <> 'trigger'::regtype
@@ -114,7 +114,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """All grants before an upgrade, and all objects on which they could be."""
+    """All grants before an upgrade, and all objects on which rights can be granted."""
 
     grants: frozenset[Grant]
     objects: frozenset[tuple[str, str, str]]
@@ -137,7 +137,10 @@ def held(connection: Connection) -> Held:
 
 
 def restore_grants(connection: Connection, before: Held) -> None:
-    """Revoke new functions from PUBLIC, and restore earlier grants; roles with all rights keep having all."""
+    """Revoke rights on new functions from PUBLIC, and restore earlier grants.
+
+    A role that had all rights has all again.
+    """
     public = {grant.name for grant in before.grants if grant.kind == "FUNCTION" and grant.role == "PUBLIC"}
     for signature in connection.scalars(_ANYONES).all():
         if signature.partition("(")[0].removeprefix("darkroom.") not in public:
@@ -157,7 +160,7 @@ def restore_grants(connection: Connection, before: Held) -> None:
 
 
 def grant(connection: Connection, rights: Rights, role: str | None) -> None:
-    """Grant rights to a role, record it, and grant every recorded role the rights that it lacks now."""
+    """Grant rights to a role, record the role, and grant every recorded role the rights that it lacks now."""
     recorded = list(installation.value_of(connection, rights.key) or [])
     there = set(connection.scalars(text("SELECT rolname::text FROM pg_roles")))
     roles = [one for one in dict.fromkeys([*recorded, *([role] if role is not None else [])]) if one in there]
@@ -170,7 +173,7 @@ def grant(connection: Connection, rights: Rights, role: str | None) -> None:
 
 
 def lost(connection: Connection) -> Iterator[str]:
-    """Say which recorded roles may no longer call what an option of `db upgrade` granted them."""
+    """Yield a sentence for each recorded role that may no longer call what an option of `db upgrade` granted it."""
     for rights in (PRODUCERS, READERS):
         for role, function in _lacking(connection, rights, list(installation.value_of(connection, rights.key) or [])):
             yield f"role {role} was granted darkroom.{function} and may not call it: run darkroom db upgrade"

@@ -1,4 +1,4 @@
-"""What an installation has recorded about itself in `darkroom.settings`, including its triggers."""
+"""What `db upgrade` records about an installation in `darkroom.settings`, its triggers included."""
 
 import json
 import secrets
@@ -112,8 +112,8 @@ def settled_mode(connection: Connection, asked: str | None, *, is_adopted: bool)
         return mode or "managed"
     if mode is None or mode == known.mode:
         return known.mode
-    #  An entering trigger first reads the mode and then queues the job. A transaction between the two has to commit
-    # first, and later ones wait for this lock. Job tables are locked before the queue, as every program does.
+    # An entering trigger first reads the mode and then queues the job. This lock waits for a transaction that is
+    # between the two, and makes later ones wait. Job tables are locked before the queue, as in every program.
     for table in (*(table.name for table in JOB_TABLES), "darkroom.job_queue"):
         connection.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
     unfinished = connection.scalar(text("SELECT count(*) FROM darkroom.job_queue")) or 0

@@ -17,13 +17,16 @@ from models.schema.migrations.visibility import hidden_tables
 UPGRADE: Final = "run darkroom db upgrade"
 
 NO_REASON_TO_WAIT: Final = frozenset({"ahead", "object_differs", "left_over", "grant_lost"})
-"""Kinds of problems with which a process can work. Revisions expand before they contract, and a function that another
-release made keeps its name, arguments and result for one release."""
+"""Kinds of problems with which a process can work.
+
+Revisions expand before they contract, and a function that another release made keeps its name, arguments and result for
+one release.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that keeps a process from working on this database, or that an operator should know."""
+    """A difference that keeps a process from working on this database, or that an operator should know of."""
 
     kind: Literal[
         "unreachable",
@@ -64,14 +67,14 @@ def require_known_revisions(connection: Connection) -> None:
 
 
 def problems(connection: Connection) -> Iterator[Problem]:
-    """Find the problems of an installation. Where the role lacks rights, only that is found."""
+    """Yield the problems of an installation. If the role lacks rights, only that problem."""
     missing = missing_rights(connection)
     if missing:
         yield Problem("rights_missing", rights_message(connection, missing))
         return
     if hidden := list(hidden_tables(connection)):
         yield from (Problem("rows_hidden", one.message) for one in hidden)
-        return  # what the role may not see can't be compared
+        return  # without these rights nothing else can be compared
     revisions = list(_revision_problems(connection))
     yield from revisions
     if any(problem.kind in {"not_installed", "behind"} for problem in revisions):
@@ -85,7 +88,7 @@ def problems(connection: Connection) -> Iterator[Problem]:
     if state is None:
         yield Problem("not_recorded", f"mode, prices or cost column aren't recorded: {UPGRADE}")
         return
-    if not is_ahead:  # what a newer release made can't be compared with this one
+    if not is_ahead:  # what a newer release made can't be compared with what this one makes
         yield from _object_problems(connection, state.cost_column)
     unusable = [] if is_ahead else list(usability_faults(connection, state.cost_column))
     yield from (Problem("unusable", one) for one in unusable)

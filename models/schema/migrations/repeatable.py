@@ -44,16 +44,19 @@ FILES: Final = (
 KEPT_WHILE_OLD_WORKERS_LIVE: Final[Mapping[str, str]] = {
     "settle_failure": "its result is the application's enum, which the application couldn't rebuild",
 }
-"""Functions that workers of the release before call and this release doesn't make, and why they can't stay for good.
+"""Functions that workers of the previous release call and this release doesn't make, and why they must be dropped.
 
-They are dropped by the first `db upgrade` that finds no live worker of that release. Functions that disturb nobody are
-made by our SQL files for one more release (`warn_of_usage`, `unreferenced`).
+The first `db upgrade` that finds no live worker of the previous release drops them. Functions of the previous release
+that do no harm are still made by our SQL files, for one more release (`warn_of_usage`, `unreferenced`).
 """
 
 LEFT_BY_EARLIER: Final = frozenset(
     {"is_passing", "count_call", "judge", "lock_cells", "guard_status", "guard_identity", "settle_failure"}
 )
-"""Functions of releases that didn't record what they made. The list never grows: later releases record it."""
+"""Functions that were made by releases without a record of what they made.
+
+The list never grows: later releases record it.
+"""
 
 RECORD: Final = "objects"
 """The key in darkroom.settings of the record: label -> [hash of the text, hash of the catalog's entry]."""
@@ -77,7 +80,7 @@ _CATALOG: Final = text("""
     FROM pg_class c WHERE c.relnamespace = to_regnamespace('darkroom') AND c.relkind = 'v'
 """)
 
-#  The functions and views of ours that would have to be dropped with an object, since they name it; itself first.
+# Yields an object's name and, after it, the functions and views of ours that would have to be dropped with it.
 _DEPENDENT: Final = text("""
     WITH RECURSIVE dependent (class, object, depth) AS (
         SELECT CAST(CAST(:class AS text) AS regclass)::oid, CAST(:object AS oid), 0
@@ -139,7 +142,7 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
 
 
 def drop_obsolete(connection: Connection, cost_column: str) -> list[str]:
-    """Drop functions and views that an earlier release made and this one doesn't, once no trigger calls them."""
+    """Drop functions and views that an earlier release made and this one doesn't make, once no trigger calls them."""
     dropped = []
     for label in obsolete(connection, cost_column):
         for oid in catalog(connection).get(label, {}):
@@ -152,7 +155,7 @@ def drop_obsolete(connection: Connection, cost_column: str) -> list[str]:
 
 
 def obsolete(connection: Connection, cost_column: str) -> list[str]:
-    """Name objects that an earlier release made, this one doesn't, and no live worker of that release calls."""
+    """Return the labels of objects that only an earlier release makes, and that no live worker of it calls."""
     names = {one.label for one in wanted(cost_column)}
     by_us = {f"function darkroom.{name}" for name in LEFT_BY_EARLIER} | set(
         installation.value_of(connection, RECORD) or {}
@@ -165,7 +168,10 @@ def obsolete(connection: Connection, cost_column: str) -> list[str]:
 
 
 def catalog(connection: Connection) -> dict[str, dict[int, str]]:
-    """Return what exists: label -> oid -> hash of the catalog's entry; several oids are several signatures."""
+    """Return the functions and views that exist: label -> oid -> hash of the catalog's entry.
+
+    Several oids mean several signatures.
+    """
     found: dict[str, dict[int, str]] = {}
     with names_in_full(connection):
         for label, oid, digest in connection.execute(_CATALOG):
@@ -174,7 +180,7 @@ def catalog(connection: Connection) -> dict[str, dict[int, str]]:
 
 
 def differences(connection: Connection, cost_column: str) -> tuple[list[str], list[str]]:
-    """Name the functions and views that are missing, and those that differ from this release's."""
+    """Return the labels of functions and views that are missing, and of those that differ from this release's."""
     there = catalog(connection)
     record: Mapping[str, Sequence[str]] = installation.value_of(connection, RECORD) or {}
     missing = [one.label for one in wanted(cost_column) if one.label not in there]
@@ -187,7 +193,10 @@ def _differs(one: Definition, there: Mapping[str, Mapping[int, str]], record: Ma
 
 
 def _make(connection: Connection, due: Sequence[Definition], before: Mapping[str, Mapping[int, str]]) -> None:
-    """Replace all at once, or one by one if PostgreSQL refuses that; then drop other signatures of the same names."""
+    """Replace all definitions at once, or one by one if PostgreSQL refuses that.
+
+    Other signatures of the same names are dropped afterwards.
+    """
     try:
         with connection.begin_nested():
             execute_script(connection, "\n".join(one.sql for one in due))
@@ -197,7 +206,7 @@ def _make(connection: Connection, due: Sequence[Definition], before: Mapping[str
     there = catalog(connection)
     for one in due:
         old, now = set(before.get(one.label, {})), set(there.get(one.label, {}))
-        if len(now) > 1:  # several signatures of one name: it isn't known which one was replaced
+        if len(now) > 1:  # with several signatures of a name, it is unknown which one was replaced
             for oid in old & now:
                 _drop(connection, one.label, oid)
             if not now - old:
@@ -218,7 +227,9 @@ def _make_one(connection: Connection, definition: Definition) -> None:
 
 
 def _drop(connection: Connection, label: str, oid: int) -> None:
-    """Drop an object of ours, with our objects that name it; those that this release needs are made again later.
+    """Drop an object of ours, with the objects of ours that name it.
+
+    Those that this release needs are made again later.
 
     Raises:
         DependentObjectError: an object that isn't ours names it.

@@ -52,7 +52,7 @@ def require_role(connection: Connection, role: str | None) -> None:
 
 
 def has_relation(connection: Connection, name: str) -> bool:
-    """Say whether schema public holds a relation of that name."""
+    """Return whether schema public holds a relation of that name."""
     return connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"public.{name}"}) is not None
 
 
@@ -69,7 +69,7 @@ def require_nothing_in_the_way(connection: Connection) -> None:
         raise UnusableSchemaError(there)
 
 
-#  An extension's objects were made by CREATE EXTENSION, and don't show whose database it is.
+# Objects of an extension were made by CREATE EXTENSION, and say nothing about which program the database belongs to.
 _OTHERS: Final = text("""
     SELECT relname FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
@@ -80,10 +80,10 @@ _OTHERS: Final = text("""
 
 
 def require_nothing_of_others(connection: Connection) -> None:
-    """Refuse to make the application's tables beside another program's relations, unless that was asked for.
+    """Refuse to make the application's tables beside another program's relations, unless the caller asked for that.
 
     Raises:
-        UnrelatedRelationsError: names both.
+        UnrelatedRelationsError: names some of the relations, and the option that asks for it.
     """
     found = list(connection.scalars(_OTHERS))
     if found:

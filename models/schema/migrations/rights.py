@@ -7,17 +7,17 @@ from sqlalchemy import Connection, text
 from models.job_tables.registry import JOB_TABLES
 
 MOST_NAMED: Final = 3
-"""How many missing rights a message names; of the others it gives the number."""
+"""How many missing rights a message lists; it gives the number of the others."""
 
 _READ: Final = ("enhanced_images", "enhancement_pipelines", "user_token_balances")
-"""The application's tables that every job is computed from, or from which its user's balance is shown."""
+"""The application's tables that every job reads, or whose user's balance is shown."""
 
 _SCHEMAS = text("""
     SELECT format('USAGE on schema %I', nspname) FROM pg_namespace
     WHERE nspname IN ('darkroom', 'public') AND NOT has_schema_privilege(oid, 'USAGE') ORDER BY 1
 """)
 
-#  Every table, sequence and function of ours, except functions that only triggers call; the version table is only read.
+# Every table, sequence and function of ours, except functions that only triggers call; the version table is only read.
 _OBJECTS = text("""
     WITH wanted AS (
         SELECT c.oid, c.relname, c.relkind, w.what FROM pg_class c
@@ -59,7 +59,7 @@ def missing_rights(connection: Connection) -> list[str]:
 
 
 def rights_message(connection: Connection, missing: list[str]) -> str:
-    """Say in one line what a role lacks and what to do."""
+    """Return a line for operators that says what a role lacks and what to do."""
     role = connection.scalar(text("SELECT current_user"))
     more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
     named = ", ".join(missing[:MOST_NAMED])

@@ -6,7 +6,8 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-#  Owned by a column (identity, serial, OWNED BY), or called in a column's default. Partitions share their parent's.
+# A sequence numbers a column that owns it (identity, serial, OWNED BY), or whose default calls it. A partition uses its
+# parent's.
 _SEQUENCES: Final = text("""
     SELECT DISTINCT format('darkroom.%I', s.relname) AS sequence, format('darkroom.%I', t.relname) AS table_name,
            quote_ident(a.attname) AS column_name
@@ -25,12 +26,12 @@ _SEQUENCES: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class SequenceBehind:
-    """A sequence that would give a number that is used already.
+    """A sequence whose next number is used already.
 
     Attributes:
         sequence: its name, with the schema.
         column: the `table.column` that it numbers.
-        next_value: what it would give next.
+        next_value: the number that it would give next.
         highest: the highest number in the table.
     """
 
@@ -41,18 +42,18 @@ class SequenceBehind:
 
 
 def sequences_behind(connection: Connection) -> Iterator[SequenceBehind]:
-    """Compare every sequence of schema darkroom with the column that it numbers."""
+    """Yield the sequences of schema darkroom whose next number isn't above the highest in their column."""
     for sequence, table, column in connection.execute(_SEQUENCES).all():
         first = _next_value(connection, sequence)
-        #  an index, even a BRIN one, answers this query; in most tables it finds nothing
+        # An index, even a BRIN one, answers this query; for most tables it returns NULL
         highest = connection.scalar(text(f"SELECT max({column}) FROM {table} WHERE {column} >= :next"), {"next": first})
-        #  asked again, because other transactions have taken numbers since, and used them
+        # The sequence is read again, because other transactions have taken numbers and used them since
         if highest is not None and highest >= (now := _next_value(connection, sequence)):
             yield SequenceBehind(sequence, f"{table}.{column}", now, highest)
 
 
 def set_past_tables(connection: Connection) -> list[SequenceBehind]:
-    """Set every such sequence past its table's ids, in the caller's transaction; return those that were behind."""
+    """Move every such sequence past its table's ids, in the caller's transaction; return those that were behind."""
     found = list(sequences_behind(connection))
     for one in found:
         connection.execute(
@@ -63,7 +64,10 @@ def set_past_tables(connection: Connection) -> list[SequenceBehind]:
 
 
 def _next_value(connection: Connection, sequence: str) -> int:
-    """Return what a sequence would give next. If the role may use but not read it and it gave none yet, return 1."""
+    """Return the number that a sequence would give next.
+
+    If it gave none yet and the role may use it but not read it, return 1.
+    """
     if connection.scalar(text("SELECT has_sequence_privilege(:name, 'SELECT')"), {"name": sequence}):
         value = f"SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM {sequence}"
     else:

@@ -35,7 +35,7 @@ MODELS = HERE.parents[1]
 def alembic_config(connection: Connection | None = None) -> Config:
     """Return alembic's settings, without a file; `connection` is the one that env.py will run on."""
     config = Config()
-    #  alembic splits the setting at this separator; its default would be a comma or a space, which a path may contain
+    # Alembic splits the setting at this separator; its default would be a comma or a space, which a path may contain
     config.set_main_option("path_separator", "newline")
     config.set_main_option("script_location", _escaped(HERE))
     config.set_main_option("version_locations", "\n".join(_escaped(HERE / "versions" / name) for name in BRANCHES))
@@ -71,7 +71,7 @@ def stamped_revisions(connection: Connection) -> frozenset[str]:
 def upgrade_branch(connection: Connection, branch: str) -> None:
     """Apply a branch's revisions up to the newest, in the caller's transaction."""
     if branch_revisions(branch)[-1] in stamped_revisions(connection):
-        return  # alembic would read every revision only to find that nothing is to be done
+        return  # without this, alembic would read every revision only to find that nothing is to be applied
     command.upgrade(alembic_config(connection), f"{branch}@head")
 
 
@@ -84,14 +84,17 @@ def prepare(connection: Connection) -> None:
     """Set what revisions rely on until the end of the transaction, and create the version table's schema."""
     connection.execute(text("SET LOCAL search_path TO public"))  # unqualified names are the application's
     set_timeouts(connection)
-    #  IF NOT EXISTS needs the right to create a schema even where it exists already
+    # IF NOT EXISTS needs the right to create a schema even where it exists already
     if connection.scalar(text("SELECT to_regnamespace('darkroom')")) is None:
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
 
 
 @contextmanager
 def names_in_full(connection: Connection) -> Iterator[None]:
-    """Make the catalog write definitions with every schema, whatever the session's search_path, in a transaction."""
+    """Make the catalog name the schema of every object in definitions, whatever the session's search_path.
+
+    This holds inside the context, which must be in a transaction.
+    """
     path = connection.scalar(text("SELECT current_setting('search_path')"))
     setting = text("SELECT set_config('search_path', :path, true)")
     connection.execute(setting, {"path": "pg_catalog"})
@@ -100,7 +103,7 @@ def names_in_full(connection: Connection) -> Iterator[None]:
 
 
 def set_timeouts(connection: Connection) -> None:
-    """Limit the wait for a lock, but not the time of a statement, until the end of the transaction."""
+    """Limit waits for locks, and remove the limit of a statement's duration, until the end of the transaction."""
     connection.execute(text(f"SET LOCAL lock_timeout TO {LOCK_TIMEOUT_MS}"))
     connection.execute(text("SET LOCAL statement_timeout TO 0"))  # a role's own timeout may be meant for short requests
 

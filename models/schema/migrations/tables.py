@@ -1,6 +1,7 @@
-"""Our tables, columns and indexes as the revisions' text defines them, and the repair of missing or retyped ones.
+"""Our tables, columns and indexes as the revisions' SQL defines them, and the repair of missing or retyped ones.
 
-Revisions version them. This is for parts that somebody dropped afterwards, and columns that got another type.
+Revisions create and change them. The repair is for parts that somebody dropped afterwards, and for columns whose type
+somebody changed.
 """
 
 import re
@@ -30,7 +31,7 @@ _ADDED: Final = re.compile(r"ADD COLUMN (\w+) (.*?)(?=,\s*ADD |;|\Z)", re.DOTALL
 _TYPE: Final = re.compile(r"(.+?)(?= (?:NOT NULL|DEFAULT|PRIMARY KEY|GENERATED|CHECK)\b|$)")
 _DEFAULT: Final = re.compile(r" DEFAULT (.+?)(?= CHECK\b|$)")
 _IN_FULL: Final = (("timestamptz", "timestamp with time zone"), ("timestamp(3)", "timestamp(3) without time zone"))
-"""The names of some types in our files, and in the catalog."""
+"""For some types, the name in our files and the name in PostgreSQL's catalog."""
 
 _TYPES: Final = text("""
     SELECT 'column darkroom.' || c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod)
@@ -84,7 +85,7 @@ def missing(connection: Connection) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class Retyped:
-    """A column of ours that has got another type: its label, the type it should have, and the one it has."""
+    """A column of ours whose type somebody changed: its label, the type it should have, and the type it has."""
 
     label: str
     type: str
@@ -117,7 +118,7 @@ def _type_of(definition: str) -> str:
 
 
 def mend(connection: Connection) -> list[str]:
-    """Create missing parts, empty, and give columns their types back, in the caller's transaction.
+    """Create missing parts, without rows, and give columns their types back, in the caller's transaction.
 
     Returns:
         The labels of what was repaired.
@@ -134,7 +135,7 @@ def _given_types(connection: Connection) -> list[str]:
         table, _, name = one.label.removeprefix("column ").rpartition(".")
         column = f"ALTER COLUMN {name}"
         changes = [f"{column} TYPE {one.type} USING {name}::text::{one.type}"]
-        if one.default is not None:  # the default of the other type can't be cast to ours
+        if one.default is not None:  # the default has the other type, and can't be cast to ours
             changes = [f"{column} DROP DEFAULT", *changes, f"{column} SET DEFAULT {one.default}"]
         try:
             with connection.begin_nested():

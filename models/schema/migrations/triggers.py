@@ -16,12 +16,16 @@ from models.schema.migrations.session import execute_script, sql_of
 TRIGGERS_FILE: Final = "queue/triggers.sql"
 
 LOCK_TIMEOUT_MS: Final = 2_000
-"""How long producers may have to wait behind the migration for a table that another program holds."""
+"""How long, in ms, producers may have to wait behind the migration for a table that another program holds."""
 
 FIRST_TRY_MS: Final = 100
-"""How long the first try to lock several tables waits for each; programs that need a locked one wait as long."""
+"""How long, in ms, the first try to lock several tables waits for each.
 
-#  Transactions that hold a table's lock and are idle: queueing behind one would block everyone who comes later.
+Programs that need a locked one wait as long.
+"""
+
+# Transactions that hold a table's lock and are idle. Waiting in the lock's queue behind such a transaction would block
+# every later one.
 _IDLE_HOLDERS: Final = text("""
     SELECT DISTINCT a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -50,19 +54,21 @@ def due(connection: Connection, cost_column: str) -> list[Trigger]:
 
 
 def not_wanted(connection: Connection, cost_column: str) -> list[str]:
-    """Name the triggers that call functions of ours and that this release doesn't make."""
+    """Return the labels of triggers that call functions of ours and that this release doesn't make."""
     return sorted(installation.standing_triggers(connection).keys() - wanted(cost_column).keys())
 
 
 def lock_tables(connection: Connection, cost_column: str) -> None:
-    """Lock the tables whose triggers change, before any of our tables: producers lock theirs first, and then ours.
+    """Lock the tables whose triggers change.
+
+    The caller must have locked none of our own tables yet: producers lock the application's tables first, then ours.
 
     Raises:
         TableLockedError: an idle transaction holds one of the tables; the caller tries the whole upgrade again.
     """
     standing = installation.standing_triggers(connection)
     if not standing or installation.recorded(connection) is None:
-        return  # there are no triggers yet by which jobs could enter
+        return  # no triggers exist yet by which jobs could enter
     changing = due(connection, cost_column)
     dropping = {label.partition(".")[0] for label in not_wanted(connection, cost_column)}
     dropping |= {one.table for one in changing if one.is_constraint and one.label in standing}
@@ -79,7 +85,9 @@ def lock_tables(connection: Connection, cost_column: str) -> None:
 
 
 def _lock(connection: Connection, modes: Mapping[str, str], dropping: Collection[str], most_ms: int) -> bool:
-    """Lock all given tables, or none: no table stays locked while another one is waited for in vain.
+    """Lock all given tables and return True, or lock none and return False.
+
+    No table stays locked while another one is waited for in vain.
 
     Raises:
         DBAPIError: even the longest wait was in vain.
@@ -100,7 +108,7 @@ def _lock(connection: Connection, modes: Mapping[str, str], dropping: Collection
 
 
 def apply(connection: Connection, cost_column: str) -> list[str]:
-    """Make the triggers that are due, and drop those that aren't wanted; return the labels of both.
+    """Make the triggers that are missing or differ, and drop those that this release doesn't make; return their labels.
 
     Raises:
         TableLockedError: an idle transaction holds one of the tables; the caller tries the whole upgrade again.
@@ -126,7 +134,7 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
 
 
 def _require_free(connection: Connection, table: str, *, blocks_readers: bool) -> None:
-    """Wait, without queueing for its lock, until no idle transaction holds a table; most are between two statements.
+    """Wait, without queueing for its lock, until no idle transaction holds a table; most such waits end within moments.
 
     Programs that need a table that was locked before this one wait as long.
     """

@@ -1,4 +1,4 @@
-"""Checks whether row-level security hides rows from Darkroom's roles, which would take such rows for deleted."""
+"""Checks whether row-level security hides rows from Darkroom's roles, which would treat such rows as deleted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from models.application.tables import TABLES
 from models.job_tables.registry import JOB_TABLES
 
-#  The role of this session, and the owners of objects that run with their owner's rights: trigger functions and views.
+# The role of this session, and the owners of trigger functions and views, because these run with their owners' rights.
 _HIDDEN: Final = text("""
     WITH readers AS (
         SELECT oid FROM pg_roles WHERE rolname = current_user
@@ -35,7 +35,7 @@ class HiddenTable:
 
     @property
     def message(self) -> str:
-        """Say what is wrong and what to do, in one line."""
+        """Return a line for operators that says which rows are hidden from which role, and what to do."""
         return (
             f"row-level security hides rows of {self.table} from role {self.role}: ALTER ROLE {self.role} BYPASSRLS, "
             f"or CREATE POLICY darkroom ON {self.table} TO {self.role} USING (true) WITH CHECK (true)"
@@ -43,7 +43,7 @@ class HiddenTable:
 
 
 def hidden_tables(connection: Connection) -> Iterator[HiddenTable]:
-    """Find the tables that Darkroom uses and whose rows are hidden from it; none before the first upgrade."""
+    """Yield the tables that Darkroom uses and of which rows are hidden from it; none before the first upgrade."""
     if connection.scalar(text("SELECT to_regprocedure('darkroom.hidden_tables(oid, oid[])')")) is None:
         return
     for table, role in connection.execute(_HIDDEN, {"tables": [*TABLES, *(table.relation for table in JOB_TABLES)]}):

@@ -15,5 +15,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # A branch is taken down as a whole: darkroom_0001 drops everything in the schema, what stands here too.
+    # A branch is removed as a whole: darkroom_0001 drops everything in the schema, including what this revision made.
     pass

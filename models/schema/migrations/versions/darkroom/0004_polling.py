@@ -1,7 +1,8 @@
-"""Nothing but its number: functions that came after 0003, such as darkroom.job_status, are repeatable.
+"""Changes no table: the functions that came after 0003, such as darkroom.job_status, are repeatable.
 
-Whoever looks at revisions alone sees by it that they are to be made: embedded data is upgraded, and `db upgrade` of an
-earlier release, which would drop what it doesn't know, refuses a database that is newer than itself.
+The revision's number shows that these functions have to be made: the embedded database is upgraded because of it, and
+`db upgrade` of an earlier release, which would drop functions that it doesn't know, refuses a database with a revision
+that it doesn't know.
 """
 
 revision = "darkroom_0004"
@@ -15,5 +16,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # A branch is taken down as a whole: darkroom_0001 drops everything in the schema.
+    # A branch is removed as a whole: darkroom_0001 drops everything in the schema.
     pass
