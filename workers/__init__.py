@@ -1,1 +1,1 @@
-"""Processes, in which database rows and pictures meet: claim loop, gate, scheduler, operations, command line."""
+"""Processes, which use both database rows and pictures: claim loop, gate, scheduler, operations, command line."""

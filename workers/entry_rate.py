@@ -1,4 +1,7 @@
-"""The rate at which jobs enter the queue, as one worker sees it; above a limit, looking costs less than NOTIFY."""
+"""The rate at which jobs enter the queue, as one worker measures it.
+
+Above a limit, frequent looks cost less than NOTIFY.
+"""
 
 from collections import deque
 from typing import Final
@@ -7,7 +10,7 @@ WINDOW_S: Final = 0.4
 DENSE_COUNT: Final = 9
 """Jobs within the window from which on the rate counts as high: 22 a second.
 
-A NOTIFY makes commits wait for one lock.
+A NOTIFY makes all commits wait for one lock, so at a high rate workers look for jobs instead of asking for one.
 """
 
 DENSE_LOOK_S: Final = 0.02
@@ -18,14 +21,16 @@ class EntryRate:
     """Compares how many jobs have ever entered the queue with the number one window earlier."""
 
     def __init__(self) -> None:
-        """Begin without an earlier number."""
+        """Create the measurement, without any number yet."""
         self._seen: deque[tuple[float, int]] = deque()
 
     def is_dense(self, now_s: float, entered: int) -> bool:
-        """Note how many jobs have entered; say whether at least DENSE_COUNT may have entered within the last window.
+        """Store how many jobs have entered by now.
 
-        All jobs since the newest look that is at least a window old count as entered within it. A worker that
-        hasn't looked for long may therefore look often for one window, until it knows the rate.
+        Return whether at least DENSE_COUNT may have entered within the last window.
+
+        All jobs since the newest look that is at least a window old count as entered within it. A worker that hasn't
+        looked for long may therefore look often for one window, until it knows the rate.
 
         Args:
             now_s: time of a monotonic clock.

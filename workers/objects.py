@@ -1,4 +1,7 @@
-"""Objects that Darkroom stores and removes: each is recorded before it is stored, and only such ones are removed."""
+"""Objects that Darkroom stores and removes.
+
+Each is recorded before it is stored, and only recorded ones are removed.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from pipelines.settings import Settings
 from pipelines.storage.storage import MAX_OBJECT_BYTES, ListedObject, ObjectHead, Storage
 
 Fate = Literal["removed", "missing", "overwritten"]
-"""What happened to an object that was to be removed; one that another program has overwritten stays."""
+"""What happened to an object that was to be removed. An object that another program has overwritten isn't removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,10 @@ class OrphansMode:
 
 
 async def orphans_mode(connection: Connection, settings: Settings) -> OrphansMode:
-    """Return the mode for this database: as set by hand, else removal if Darkroom made the tables."""
+    """Return what happens to orphans in this database: what DARKROOM_ORPHANS says, else removal from own tables.
+
+    Without that setting, orphans are removed only if Darkroom made the application's tables.
+    """
     if settings.orphans is not None:
         is_set = settings.orphans == "delete"
         return OrphansMode(is_set, is_set, f"DARKROOM_ORPHANS={settings.orphans}")
@@ -49,7 +55,7 @@ Record = Callable[[str, str, int], Awaitable[None]]
 
 
 class RecordedStorage(Storage):
-    """A storage that records each object, and commits that, before it stores it."""
+    """A storage that records each object, in a transaction of its own, before it stores the object."""
 
     def __init__(self, storage: Storage, record: Record) -> None:
         """Wrap a storage, which the caller still owns and closes."""
@@ -122,14 +128,14 @@ async def remove_own(storage: Storage, one: OwnObject) -> Fate:
             return "overwritten"
     except MissingObjectError:
         return "missing"
-    except BadImageError:  # larger than any object that we store
+    except BadImageError:  # larger than any object that Darkroom stores
         return "overwritten"
     await storage.delete(one.key)
     return "removed"
 
 
 async def take_back(storage: Storage, database: Database, key: str) -> None:
-    """Remove an object that was just stored for a row that was then refused, so that no one has seen its key.
+    """Remove an object that was just stored for a row, because the database refused the row; nobody has seen its key.
 
     Raises:
         StorageUnavailableError: it may still be there; it will be found as an orphan.

@@ -1,4 +1,4 @@
-"""The outcome of work that may raise any error, for loops that continue and record it."""
+"""The result or error of work, for loops that must continue after any error and record it."""
 
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -7,10 +7,10 @@ T = TypeVar("T")
 
 
 async def outcome_of(work: Awaitable[T]) -> T | Exception:
-    """Run work that must not end the loop around it; return its result, or the error that it raised.
+    """Run work; return its result, or the error that it raised.
 
-    This is the only place in the loops of schedulers and workers that catches every error. An error in one pass, even
-    a bug of ours, must end neither the loop nor other loops; the caller records it, with its tick or its loop.
+    This is the only place in the loops of schedulers and workers that catches every error. An error in one pass, even a
+    bug of ours, must end neither the loop nor other loops; the caller records it, with its tick or its loop.
     """
     try:
         return await work

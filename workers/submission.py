@@ -49,7 +49,7 @@ class Picture:
 
     @property
     def content_type(self) -> str:
-        """Such as `image/jpeg`."""
+        """The picture's media type, such as `image/jpeg`."""
         return f"image/{self.format}"
 
 
@@ -72,9 +72,9 @@ def check_picture(name: str, data: bytes, settings: Settings) -> Picture:
 
 
 async def store_picture(runtime: Runtime, user_id: str, picture: Picture, *, image_id: str | None = None) -> str:
-    """Store a picture and then insert its row, so that no row is without its object; return the row's id.
+    """Store a picture and then insert its row, so that every row has its object; return the row's id.
 
-    `image_id` is an id of `new_id`; None makes one.
+    `image_id` is an id of `new_id`; None makes a new one.
 
     Raises:
         NotFoundError: the user doesn't exist.
@@ -225,7 +225,7 @@ def _require_size(settings: Settings, wished: str | None, tier: str, *, is_of_wo
     """Refuse a tier whose result would have to be enlarged, if DARKROOM_OVER_SIZE says so.
 
     Raises:
-        InvalidInputError: says which model makes which size.
+        InvalidInputError: the message says which model makes which size.
     """
     catalogue = ModelCatalogue(model_terms(settings))
     if reason := catalogue.size_refusal(wished, Tier(tier).long_side_px, is_of_words=is_of_words):
@@ -238,5 +238,5 @@ async def _put(runtime: Runtime, key: str, picture: Picture, *, job_type: str, j
 
 
 async def _delete_object(runtime: Runtime, key: str) -> None:
-    with contextlib.suppress(StageError):  # the orphan is found later; the caller must see the refusal
+    with contextlib.suppress(StageError):  # the orphan is found later; the caller must get the refusal
         await take_back(runtime.storage, runtime.database, key)

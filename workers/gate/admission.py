@@ -1,6 +1,6 @@
 """Calls of one job to one provider: whether each is admitted, and one changed repetition if the answer suggests it.
 
-A call is prepared before it is admitted, so that it is sent at once.
+A call is prepared before it is admitted, so that it can be sent at once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,22 +27,25 @@ log = structlog.get_logger(__name__)
 
 
 class CallingJob(Protocol):
-    """The running job that makes calls. When its process stops, the job's state decides how long it may continue."""
+    """Interface of the running job that makes calls.
+
+    When its process stops, its state decides how long it may continue.
+    """
 
     @property
     def claim(self) -> Claim:
-        """The claim to which its calls are recorded."""
+        """The claim for which the job's calls are recorded."""
 
     def calling(self) -> AbstractContextManager[None]:
         """Count a provider call as in flight while the block lasts."""
 
     def hold_answer(self) -> None:
-        """Note that a picture has come, which a process that stops still stores."""
+        """Record that a picture has come. A process that stops then still stores the picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a job asks of providers: `analyze` or `generate`, and a hash of what for."""
+    """What a job asks of a provider: `analyze` or `generate`, and a hash over all that is asked."""
 
     purpose: str
     call_hash: str
@@ -85,7 +88,7 @@ class Admission:
             RepeatedMissError: the model has missed twice in the same way.
             StageError: the provider may not be called now, or the call failed.
         """
-        if provider.is_paid:  # no pictures are prepared before a gate that is known to be closed
+        if provider.is_paid:  # if the gate would refuse the call anyway, no pictures are prepared
             await self._require_open(provider, quote)
         bought: StageError | None = None
         while True:
@@ -97,7 +100,8 @@ class Admission:
                 return await self._send(provider, asked, quote, send)
             except StageError as error:
                 if bought and isinstance(error, ThrottledError) and not isinstance(error, PassedOverError):
-                    raise bought from error  # a snooze costs no attempt: the first call would be bought over and over
+                    # a snooze costs no attempt, so the first call would be bought again and again
+                    raise bought from error
                 if isinstance(error, MissedRequestError):  # a second miss of its kind ends it at once
                     await self._require_no_repeated_miss(provider, quote)
                 if error.again is None:
@@ -118,7 +122,7 @@ class Admission:
         await require_no_repeated_miss(self._database, self._job.claim, provider.name, quote.model)
 
     async def _send(self, provider: Provider, asked: Asked, quote: Quote, send: PreparedCall[T]) -> Answer[T]:
-        """Ask the gate for a prepared call, send it at once, and record how it ended."""
+        """Ask the gate to admit a prepared call, send it at once, record how it ended, and return its answer."""
         rules = self._rules_of(provider)
         plan = CallPlan(
             provider=provider.name,

@@ -19,7 +19,7 @@ def call_outcome(error: StageError, *, is_paid: bool) -> CallOutcome:
     match error:
         case QuotaSpentError():
             verdict = "stopped"
-        case ThrottledError() if error.was_sent:  # otherwise the gate knows already
+        case ThrottledError() if error.was_sent:  # if the call wasn't sent, the gate knows of the wait already
             verdict = "throttled"
         case ProviderNotConfiguredError():
             verdict = "stopped"
@@ -41,7 +41,7 @@ def call_outcome(error: StageError, *, is_paid: bool) -> CallOutcome:
 
 
 def unexpected_outcome(error: Exception, *, may_be_paid: bool, has_left: bool) -> CallOutcome:
-    """Return how a call ended that was broken off by an error other than a provider's.
+    """Return the outcome of a call that was interrupted by an error other than a provider's.
 
     Args:
         error: the error.

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 async def check_providers(providers: Sequence[Provider]) -> None:
-    """Log what is wrong with each provider. Nothing is bought, and no job waits for it."""
+    """Log what is wrong with each provider. Nothing is bought, and no job waits for the check."""
     for provider in providers:
         try:
             async with asyncio.timeout(CHECK_S):

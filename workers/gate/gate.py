@@ -1,4 +1,4 @@
-"""The gate of a worker process: it gives each running job a provider, and says when none may be called."""
+"""The gate of a worker process: it gives each running job a provider, and tells whether none may be called."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from workers.gate.gated_provider import GatedProvider
 from workers.gate.rules import rules_of
 
 SHUT_LOOK_S: Final = 1.0
-"""Seconds for which the answer of a look at all providers is used again."""
+"""Seconds for which the result of the last check of all providers is used again."""
 
 
 class Gate:
@@ -57,7 +57,7 @@ class Gate:
         """Refuse a job whose picture no configured provider can make, before anything is bought for it.
 
         Raises:
-            ProviderNotConfiguredError: the message says why each can't.
+            ProviderNotConfiguredError: the message has each provider's reason.
         """
         prompt, refusals = Prompt.of_job("", NO_CORRECTIONS, job), []
         for provider in self._providers:
@@ -70,7 +70,7 @@ class Gate:
         raise ProviderNotConfiguredError("; ".join(refusals))
 
     async def is_shut(self) -> bool:
-        """Say whether no provider may be called now, so that no job needs to be claimed."""
+        """Return whether no provider may be called now, so that no job needs to be claimed."""
         now_s = time.monotonic()
         if now_s - self._looked_s >= SHUT_LOOK_S:
             self._looked_s = now_s

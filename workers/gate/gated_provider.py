@@ -1,4 +1,4 @@
-"""The provider that a running job sees: it sends each call to the first provider that can do it and may be called."""
+"""The provider that a running job calls: it passes each call to the first provider that can do it and may be called."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,10 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 ANALYSIS_S: Final = 60.0
-"""Seconds for two tries at an analysis, each of which takes seconds; the rest of the deadline is for measuring."""
+"""Seconds for two tries at an analysis, each of which takes seconds.
+
+The rest of the deadline is for the local engine.
+"""
 
 MOST_PAUSE_S: Final = 1.0
 """Longest random pause, in seconds, before the second try."""
@@ -56,7 +59,10 @@ class GatedProvider:
         return any(provider.is_paid for provider in self._providers)
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
-        """Analyze a picture. If no provider can or will, the local engine measures it, so that no attempt is used."""
+        """Return the analysis of a picture. If no provider gives one, the local engine measures the picture.
+
+        So no failure of a provider uses an attempt of the job.
+        """
         asked = Asked("analyze", hash_of_call([image], options))
 
         async def ask(providers: Sequence[Provider]) -> Answer[Analysis]:
@@ -86,7 +92,7 @@ class GatedProvider:
     async def generate(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> Answer[EncodedImage]:
-        """Have a picture made by the first provider that can and may."""
+        """Return a picture made by the first provider that can make it and may be called."""
         treated = [sorted(defects) for defects in (prompt.corrections.allowed, prompt.corrections.forced)]
         words = (prompt.purpose, prompt.text, prompt.model, prompt.temperature, *treated)
         return await self._ask(

@@ -1,4 +1,4 @@
-"""An admitted call, from its intent to its outcome: however it ends, its end is recorded."""
+"""Admitted calls, from intent to outcome: the end of each is recorded, however it ends."""
 
 import asyncio
 import time
@@ -21,20 +21,26 @@ from workers.gate.call_outcomes import call_outcome, unexpected_outcome
 log = structlog.get_logger(__name__)
 
 SENT_WITHIN_S: Final = 0.25
-"""Seconds; an admitted call that connects more slowly asks again, as another process may have got a 429 meanwhile."""
+"""After how many seconds an admitted call that is still connecting has to check for a pause once more.
+
+Another process may have got an HTTP status 429 meanwhile.
+"""
 
 CLOSE_RETRY_S: Final = 5.0
-"""How long recording an outcome waits for rows that others hold; the provider's answer waits for it."""
+"""Seconds for which recording an outcome waits for rows that others hold.
+
+The job gets the provider's answer only then.
+"""
 
 
 class OpenCall:
     """A committed intent, as a context manager: leaving the block closes the intent, with the error if there is one.
 
-    A crash in the block leaves the intent open: it is visible, and counts as paid.
+    If the process dies in the block, the intent stays open: operators see it, and it counts as paid.
     """
 
     def __init__(self, database: Database, provider: Provider, intent: int, rules: Mapping[str, Any]) -> None:
-        """Begin to measure how long the call takes.
+        """Store what closing the intent needs, and start measuring the call's duration.
 
         Args:
             database: where the intent is.
@@ -51,10 +57,12 @@ class OpenCall:
         self._answer: Answer[Any] | None = None
 
     async def look_again(self) -> None:
-        """Allow the call's first byte to be sent, unless the provider has been paused since the call was admitted.
+        """Raise an error if the provider was paused since the call was admitted.
+
+        Called just before the first byte is sent.
 
         Raises:
-            ThrottledError: connecting took long, and by now the provider has asked for a wait.
+            ThrottledError: connecting took long, and the provider has asked for a wait meanwhile.
         """
         if time.monotonic() - self._began_s >= SENT_WITHIN_S:
             name = self._provider.name
@@ -64,7 +72,7 @@ class OpenCall:
         self._has_left = True
 
     def answered(self, answer: Answer[Any]) -> None:
-        """Store the answer, with which the intent will be closed."""
+        """Store the answer, so that the intent is closed with it."""
         self._answer = answer
 
     async def __aenter__(self) -> Self:
@@ -83,12 +91,13 @@ class OpenCall:
         if self._answer is not None and error is None:
             answered = CallOutcome("answered", is_paid, 0, self._answer.model, verdict="answered")
             return answered, self._answer.usage
-        if isinstance(error, Exception):  # a bug of ours, or a lost database: a call that was sent may have been paid
+        # a bug of ours, or a lost database: if the call was sent, it may have been paid
+        if isinstance(error, Exception):
             return unexpected_outcome(error, may_be_paid=is_paid, has_left=self._has_left), Usage()
         return CallOutcome("cut_off", is_paid and self._has_left, 0, was_sent=self._has_left), Usage()
 
     async def _close(self, outcome: CallOutcome, usage: Usage) -> None:
-        """Close the intent; if the database fails, it stays open, which is seen and counted."""
+        """Close the intent. If the database fails, it stays open and counts as paid."""
         if outcome.verdict == "stopped" and self._provider.is_paid:
             log.error("provider_stopped", provider=self._provider.name, reason=outcome.reason)
         closing = replace(

@@ -1,8 +1,7 @@
 """The order in which providers are asked, which is that of PROVIDER.
 
-The next one is asked if one can't do it, isn't configured, has an open breaker or
-a spent budget, or if paid calls are stopped. For a rate that is used up, the job
-waits.
+The next provider is asked if a provider can't do what is asked, isn't configured, has an open breaker or a spent
+budget, or if paid calls are stopped. For a rate that is used up, the job waits.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,16 +22,16 @@ log = structlog.get_logger(__name__)
 async def first_answer(
     providers: Sequence[Provider], purpose: str, ask: Callable[[Provider], Awaitable[Answer[T]]]
 ) -> Answer[T]:
-    """Ask the providers in order; return the first answer.
+    """Call the providers in order; return the first answer.
 
     Args:
         providers: not empty.
         purpose: `analyze` or `generate`, for the log.
-        ask: function that asks one of them.
+        ask: function that calls one of them.
 
     Raises:
         ThrottledError: a provider can do it, but not now; with the shortest wait.
-        ProviderNotConfiguredError: none can do it; the message says why each can't.
+        ProviderNotConfiguredError: none can do it; the message has each provider's reason.
         StageError: the call to the first provider that can do it failed.
     """
     passed_over: list[PassedOverError] = []

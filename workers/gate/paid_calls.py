@@ -1,4 +1,4 @@
-"""Limits on a job's paid calls over all attempts: their number, and no third call for the same miss of a model."""
+"""Limits of a job's paid calls over all attempts: their number, and no third call after a model missed twice."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class TooManyPaidCallsError(PermanentError):
 
 
 class RepeatedMissError(ProviderNotConfiguredError):
-    """Raised when a model has missed twice in the same way: it isn't asked again, but another model may be."""
+    """Raised when a model has missed twice in the same way. It isn't asked again; another model may be."""
 
 
 async def require_no_repeated_miss(database: Database, claim: Claim, provider: str, model: str) -> None:
@@ -40,7 +40,7 @@ async def require_no_repeated_miss(database: Database, claim: Claim, provider: s
 
 
 async def require_calls_left(database: Database, claim: Claim, most: int) -> None:
-    """Refuse another generate call if as many may have been paid as a job is allowed.
+    """Refuse another generate call if as many calls as the job is allowed may have been paid.
 
     Raises:
         TooManyPaidCallsError: the message says what came back.
@@ -53,7 +53,7 @@ async def require_calls_left(database: Database, claim: Claim, most: int) -> Non
 
 
 def came_back(calls: Sequence[PaidCall]) -> str:
-    """Describe what calls brought, the most frequent result first."""
+    """Return words for what calls brought, the most frequent result first."""
     if not calls:
         return "nothing was asked"
     words = Counter(call.problem or _WITHOUT_WORDS.get(call.outcome, call.outcome) for call in calls)

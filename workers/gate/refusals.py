@@ -1,4 +1,4 @@
-"""Errors for a job whose provider may not be called now: it waits, or another provider is asked."""
+"""Errors for a job whose provider may not be called now: the job waits, or the next provider is asked."""
 
 import random
 from datetime import timedelta
@@ -8,27 +8,27 @@ from models.gate.provider_calls import Refused
 from pipelines.errors import PermanentError, StageError, ThrottledError
 
 PASSED_OVER: Final = frozenset({"stopped", "breaker", "quota", "budget"})
-"""Refusals after which the next provider is asked, because they last; other refusals end soon."""
+"""Refusals after which the next provider is asked, because they last long; other refusals end soon."""
 
 LONG_PAUSE_S: Final = 300.0
-"""If a provider asks for a longer wait than this, in seconds, the next one is asked too."""
+"""If a provider asks for a longer wait than this, in seconds, the next provider is asked."""
 
 JITTER_FRACTION: Final = 0.1
 LEAST_JITTER_S: Final = 1.0
 MOST_JITTER_S: Final = 60.0
-"""Limit, in seconds, of the jitter: jobs that wait for the same time are spread over a tenth of their wait."""
+"""The most seconds of jitter: jobs that wait for the same time are spread over a tenth of their wait."""
 
 
 class BudgetSpentError(PermanentError):
-    """Raised when a budget is spent, and by DARKROOM_OVER_BUDGET jobs don't wait for the next day."""
+    """Raised when a budget is spent, and DARKROOM_OVER_BUDGET says that jobs don't wait for the next day."""
 
 
 class PassedOverError(ThrottledError):
-    """Raised when a provider can't be called soon, so that another one should be asked."""
+    """Raised when a provider may not be called soon, so that the next provider should be asked."""
 
 
 def refusal_of(provider: str, refused: Refused, *, refuses_over_budget: bool) -> StageError:
-    """Translate a refusal of the gate into the error of the stage that asked.
+    """Return the stage's error for a refusal by the gate.
 
     Args:
         provider: its name.
@@ -45,7 +45,10 @@ def refusal_of(provider: str, refused: Refused, *, refuses_over_budget: bool) ->
 
 
 def throttled(message: str, wait: timedelta, evidence: str | None = None) -> ThrottledError:
-    """Return the error for a provider that asks for a wait; after a long one another provider is asked."""
+    """Return the error for a provider that asks for a wait.
+
+    If the wait is longer than LONG_PAUSE_S, it is PassedOverError, after which the next provider is asked.
+    """
     kind = PassedOverError if wait.total_seconds() > LONG_PAUSE_S else ThrottledError
     return kind(message, retry_after=_jittered(wait), evidence=evidence)
 

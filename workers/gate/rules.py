@@ -1,4 +1,4 @@
-"""The gate's rules for one provider, from settings, in the form that `darkroom.open_call` reads."""
+"""The gate's rules for one provider, made from the settings, as `darkroom.open_call` reads them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -40,11 +40,11 @@ async def repair_tokens(runtime: Runtime, *, actor: str, reason: str | None = No
     """Repair what can be repaired without taking a token from anybody; return the violations that were repaired.
 
     Missing opening balances are recorded, missing and owed refunds paid, and balances below their opening and ledger
-    raised; what the database still refuses stays unchanged. No ledger row is deleted or changed, and users keep tokens
-    that they have too many. Each repair is a transaction of its own, with its row of operator_actions. Idempotent.
+    raised. What the database still refuses stays unchanged. No ledger row is deleted or changed, and users keep surplus
+    tokens. Each repair is a transaction of its own, with its row of operator_actions. Idempotent.
     """
     repaired = []
-    for violation in _REPAIRS:  # a violation may be found only once an earlier one is repaired
+    for violation in _REPAIRS:  # in this order, because some violations are found only once an earlier kind is repaired
         for found in await _of_kind(runtime, violation):
             change = partial(_repair, found=found, actor=actor, reason=reason)
             with suppress(asyncpg.PostgresError):  # what the database refuses stays unchanged

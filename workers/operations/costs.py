@@ -14,7 +14,10 @@ from workers.process.runtime import Runtime
 async def list_costs(
     runtime: Runtime, by: By, *, days: int = 30, limit: int = 50, job_id: str | None = None
 ) -> list[CostLine]:
-    """Return calls, units and USD of the last days, of one job or all, by payer, model, day (UTC) or job."""
+    """Return calls, units and USD of the last `days` days, grouped by payer, model, day (UTC) or job.
+
+    With a `job_id`, only that job's calls are counted.
+    """
     return await runtime.database.run(
         lambda connection: costs.list_costs(connection, by, days=days, most=limit, job_id=job_id)
     )
@@ -26,7 +29,7 @@ async def count_costs(runtime: Runtime, by: By, *, days: int = 30, job_id: str |
 
 
 async def list_left_open(runtime: Runtime, *, limit: int = 50) -> list[LeftOpen]:
-    """Return provider calls during which the worker died, and that no operator has acknowledged."""
+    """Return the provider calls whose worker died before their end and that no operator has acknowledged."""
     return await runtime.database.run(lambda connection: calls_left_open(connection, limit))
 
 
@@ -36,10 +39,10 @@ async def count_left_open(runtime: Runtime) -> int:
 
 
 async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str | None = None) -> str:
-    """Record that an operator acknowledged a call whose end is unknown; return its job's id. It counts as before.
+    """Record that an operator acknowledged a call whose end is unknown; return its job's id. The call counts as before.
 
     Raises:
-        InvalidInputError: its end is known, or may be yet.
+        InvalidInputError: its end is known, or its worker may still record one.
         NotFoundError: there is no such call.
     """
 
@@ -73,7 +76,7 @@ async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str
 
 
 async def set_buying(runtime: Runtime, *, is_stopped: bool, actor: str, reason: str | None = None) -> Buying:
-    """Turn the kill switch on or off: no paid call is made from then on; free providers continue. Return its state."""
+    """Set the kill switch and return its state. While it is on, no paid call is made; free providers continue."""
     state = Buying(stopped=is_stopped, reason=reason, actor=actor)
 
     async def switch(connection: Connection) -> None:

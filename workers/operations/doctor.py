@@ -49,19 +49,19 @@ CHECK_S: Final = 5.0
 """How long each check may take."""
 
 HOST_S: Final = 6.0
-"""The same for checks that ask a host: its client gives up by itself after 5 s, with its own message."""
+"""As CHECK_S, for checks that connect to a host: their client gives up by itself after 5 s, with a better message."""
 
 NETWORKS_S: Final = 15.0
-"""How long loading a network in a child may take: it is this machine that works, and no host that is waited for."""
+"""How long, in seconds, loading a network in a pixel child may take; no host is waited for."""
 
 TOTAL_S: Final = 20.0
-"""How long all checks together may take; what hasn't been looked at by then is named."""
+"""How long, in seconds, all checks together may take; the checks that are left by then are named."""
 
 FIRST_S: Final = 1.0
-"""How long PostgreSQL may take to let us in before the broker and the storage are looked at without it."""
+"""How long, in seconds, connecting to PostgreSQL may take before broker and storage are checked without it."""
 
 CANCEL_S: Final = 1.0
-"""How long a check that took too long may take to end once it is cancelled."""
+"""How long, in seconds, a check that took too long may take to end once it is cancelled."""
 
 _LATE: Final = "look again when the database is less busy; a big or a locked table takes its time"
 _MONEY_LATE: Final = "`darkroom tokens audit` looks to the end, however long it takes"
@@ -73,7 +73,10 @@ Look: TypeAlias = Callable[[], Awaitable[Check | list[Check]]]
 
 
 async def examine(settings: Settings, services: Services) -> list[Check]:
-    """Look at everything, whatever is broken, for TOTAL_S at most; never raises for what it finds."""
+    """Run all checks, each of which may fail, within TOTAL_S; return what they found.
+
+    Faults are returned, never raised.
+    """
     doctor = _Doctor(settings, services)
     async with make_pixels() as pixels:
         here = asyncio.create_task(doctor.look_here(pixels))
@@ -92,7 +95,7 @@ async def examine(settings: Settings, services: Services) -> list[Check]:
 
 
 class _Doctor:
-    """Looks, each time for as long as is left."""
+    """Runs checks, each within the time that is left of TOTAL_S."""
 
     def __init__(self, settings: Settings, services: Services) -> None:
         self._settings = settings
@@ -101,30 +104,31 @@ class _Doctor:
         self._left_out: list[str] = []
 
     async def within(self, name: str, look: Look, limit_s: float | None = None) -> list[Check]:
-        """Return what a look found, or that it took too long; what there is no time for is named at the end.
+        """Run one check; return what it found, or that it took too long. If no time is left, remember its name.
 
         Args:
             name: of the check.
             look: the check.
-            limit_s: how long it may take; CHECK_S where none is given.
+            limit_s: how long it may take; None for CHECK_S.
         """
         limit_s = min(limit_s or CHECK_S, self._until_s - time.monotonic())
         if limit_s <= 0:
             self._left_out.append(name)
             return []
         task = asyncio.ensure_future(look())
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # of one that isn't waited for
+        # otherwise asyncio would log the error of a task that isn't awaited
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         await asyncio.wait({task}, timeout=limit_s)
         if task.done():
             found = task.result()
             return found if isinstance(found, list) else [found]
         task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_S)  # a connection may wait for a server that is silent
+        await asyncio.wait({task}, timeout=CANCEL_S)  # cancelling may wait for a server that doesn't answer
         advice = _MONEY_LATE if name == "money" else _LATE
         return [Check(name, "warn", f"not looked at to the end: it took more than {limit_s:.0f} s", advice)]
 
     async def look_here(self, pixels: PixelPool) -> list[Check]:
-        """Look at what needs no service of ours: providers, networks and settings."""
+        """Check what needs no service: providers, networks and settings."""
         settings = self._settings
         providers, networks = await asyncio.gather(
             self.within("provider", lambda: check_providers(settings, pixels), HOST_S),
@@ -133,7 +137,7 @@ class _Doctor:
         return [*providers, *networks, check_fetcher(settings), check_unbuilt(settings)]
 
     async def look_at_hosts(self, installation: str, database: Database | None) -> list[Check]:
-        """Look at the broker and the storage, at the same time."""
+        """Check the broker and the storage, at the same time."""
         broker, storage = await asyncio.gather(
             self.within("broker", lambda: check_broker(self._services, installation), HOST_S),
             self.within("storage", lambda: check_storage(self._settings, self._services, database), HOST_S),
@@ -141,7 +145,7 @@ class _Doctor:
         return [*broker, *storage]
 
     async def look_at_database(self, database: Database, here: "asyncio.Task[list[Check]]") -> list[Check]:
-        """Look at everything in the database, and at what is outside of it meanwhile."""
+        """Check the server, the schema and the tables, and at the same time the hosts outside."""
         settings, services = self._settings, self._services
         server: list[Check] = []
         ours: list[Check] = []
@@ -150,7 +154,7 @@ class _Doctor:
             server = await self._each(_of_the_server(database))
             ours = await self.within("migrations", lambda: check_migrations(services))
             is_migrated = not any(one.status == "fail" and one.name in _WITHOUT_THESE for one in ours)
-            # where that took too long, whatever held it up would hold up this too, and this has no limit
+            # If that took too long, reading the setting would take as long, and without a time limit
             is_quick = bool(ours) and not any(one.advice == _LATE for one in ours)
             installation = await database.run(_installation) if is_migrated and is_quick else None
             hosts = asyncio.create_task(self.look_at_hosts(installation or "", database if is_migrated else None))
@@ -195,12 +199,12 @@ def _of_our_tables(database: Database, settings: Settings, services: Services) -
         "retention": lambda: check_retention(database, settings),
         "tables of tasks": lambda: check_passed_over(database, settings),
         "orphans": lambda: check_orphans(database, settings),
-        "money": rows["money"],  # last: of all checks it reads most
+        "money": rows["money"],  # last, because it reads more than any other check
     }
 
 
 async def _open(database: Database, services: Services) -> list[Check]:
-    """Connect; return what was found where that is refused."""
+    """Open the database. Return no check if that succeeds, else what was found."""
     try:
         async with asyncio.timeout(HOST_S):
             await database.open()
@@ -216,6 +220,9 @@ async def _installation(connection: Connection) -> str | None:
 
 
 def plan(checks: Sequence[Check]) -> list[str]:
-    """Return what to do, in order and each thing once: failures first, and services before what depends on them."""
+    """Return the advice of all checks, each once, in the order to follow.
+
+    Failures come first, and services before what needs them.
+    """
     wanted = [one for status in ("fail", "warn") for one in checks if one.status == status and one.advice]
     return list(dict.fromkeys(f"{one.name}: {one.advice}" for one in wanted))

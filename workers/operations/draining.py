@@ -1,4 +1,4 @@
-"""Whether the jobs of some queues are done, for workers that end then."""
+"""Whether the jobs of some queues are done, for workers that drain the queues and then end."""
 
 import time
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from pipelines.settings import Settings
 from workers.operations.shut_providers import shut_providers
 
 PATIENCE_S: Final = 60.0
-"""How long PostgreSQL may be away before it is no longer waited for."""
+"""How long, in seconds, PostgreSQL may be unreachable before the error is raised."""
 
 
 class Draining:
-    """Looks at the queues from time to time."""
+    """Checks from time to time whether the jobs of some queues are done."""
 
     def __init__(self, settings: Settings, database: Database, queues: Sequence[str]) -> None:
-        """Prepare; nothing is opened, and each look has a connection of its own."""
+        """Store what the checks need. Each check opens a connection of its own."""
         self._settings = settings
         self._database = database
         self._queues = queues
         self._seen_s = time.monotonic()
 
     async def is_done(self) -> bool:
-        """Say whether no job runs or will run without an operator's action; False while that is unknown.
+        """Return whether no job runs or will run without an operator's action; False while that is unknown.
 
         Raises:
-            DatabaseLostError: PostgreSQL has been away for PATIENCE_S.
+            DatabaseLostError: PostgreSQL has been unreachable for LONGEST_OUTAGE_S.
         """
         try:
             left = await self._count()

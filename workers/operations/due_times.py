@@ -1,4 +1,4 @@
-"""When a waiting job is due: now, or at a time that an operator names."""
+"""Changes of when a waiting job is due: now, or at a time that an operator names."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -14,12 +14,12 @@ from workers.process.runtime import Runtime
 
 
 async def run_now(runtime: Runtime, job_id: str, *, actor: str, reason: str | None = None) -> datetime:
-    """Make a waiting job due at once and wake a worker; return since when it is due. Twice is as good as once.
+    """Make a waiting job due at once and wake a worker; return since when it is due. Idempotent.
 
     Raises:
-        JobNotWaitingError: it runs or is over.
+        JobNotWaitingError: the job runs or is over.
         NotFoundError: there is no such job.
-        OperationError: it waits for a pause to end, or for its producer.
+        OperationError: the job waits for a pause to end, or for its producer.
     """
 
     async def change(connection: Connection, place: Place) -> datetime:
@@ -39,12 +39,12 @@ async def run_now(runtime: Runtime, job_id: str, *, actor: str, reason: str | No
 async def reschedule(
     runtime: Runtime, job_id: str, at: datetime | timedelta, *, actor: str, reason: str | None = None
 ) -> datetime:
-    """Make a waiting job due at a time, given as such or from now on by the database's clock; return the time.
+    """Make a waiting job due at a time, or after a duration from the database's present time; return the time.
 
     Raises:
-        JobNotWaitingError: it runs or is over.
+        JobNotWaitingError: the job runs or is over.
         NotFoundError: there is no such job.
-        OperationError: the time is past, or the job would be ended before; or it waits for its producer.
+        OperationError: the time is past, or the maximum wait would end the job before; or it waits for its producer.
     """
 
     async def change(connection: Connection, place: Place) -> datetime:
@@ -67,7 +67,10 @@ async def reschedule(
 async def _changed(
     runtime: Runtime, job_id: str, change: Callable[[Connection, Place], Awaitable[datetime]]
 ) -> datetime:
-    """Change when a job is due, in the transaction that has locked it, and wake a worker."""
+    """Run `change` in a transaction that has locked the job's place in the queue, and wake a worker.
+
+    Return the new time.
+    """
     queue = ""
 
     async def locked(connection: Connection) -> datetime:

@@ -57,7 +57,7 @@ class JobRetriedError(OperationError):
 
 
 class JobNotWaitingError(OperationError):
-    """Only a job that waits can be given another time."""
+    """Raised when a job that isn't waiting is to be given another due time."""
 
     def __init__(self, job_id: str, status: str) -> None:
         super().__init__(f"job {job_id} is {status}; only jobs that wait can be given another time")
@@ -88,7 +88,7 @@ _ADVICE = {
 
 
 def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
-    """Translate a refusal of our SQL functions by its SQLSTATE; None for any other error."""
+    """Return our error for a refusal of our SQL functions, by its SQLSTATE; None for any other error."""
     state = error.sqlstate or ""
     ours = _BY_SQLSTATE.get(state)
     if ours is None:
@@ -101,10 +101,10 @@ def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise our own error where PostgreSQL refuses for a reason that an operator can act on.
+    """Replace PostgreSQL's refusals in the block by our own errors, where an operator can act on them.
 
     Raises:
-        OperationError: as in `operation_error`; any other error isn't translated.
+        OperationError: as in `operation_error`; any other error is raised unchanged.
     """
     try:
         yield

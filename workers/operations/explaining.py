@@ -1,4 +1,4 @@
-"""History of a job, in order, and why it waits, as facts; also for jobs whose row is gone."""
+"""A job's history in order, and why it waits, as facts; also for a job whose row is deleted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ from workers.process.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """A call that was closed; `is_late` if its job's claim was lost before."""
+    """The end of a call that was closed. `is_late`: its job's claim had been lost before."""
 
     call: ProviderCall
     is_late: bool
@@ -43,8 +43,8 @@ class OpenCall:
     """A call that isn't closed.
 
     Attributes:
-        call: as it was written down before it was made.
-        by: the job's place in the queue while a live worker waits for the answer; None where that worker died in it.
+        call: its record, written before it was made.
+        by: the job's place in the queue while a live worker waits for the answer; None if that worker died.
     """
 
     call: ProviderCall
@@ -81,7 +81,7 @@ class Event:
     Attributes:
         at: when, to the millisecond.
         event: what happened: for a stage the name in its history, otherwise such as `submitted` or `call_closed`.
-        fact: what is known of it.
+        fact: the record of it.
         stage: the stage in which it happened, if any.
         attempt: the attempt in which it happened, if any.
     """
@@ -166,12 +166,15 @@ async def _read(connection: Connection, job_id: str) -> _Records:
 
 
 def _place(event: Event) -> tuple[datetime, int]:
-    """Return the sort key of an event: by time; in one millisecond, submission first and the end last."""
+    """Return the sort key of an event: its time; within a millisecond, the submission comes first and the end last."""
     return event.at, _PLACES.get(event.event, 1)
 
 
 def _to_milliseconds(at: datetime) -> datetime:
-    """Round as PostgreSQL rounds the application's columns; otherwise a charge would come before its job."""
+    """Return a time rounded as PostgreSQL rounds the application's columns.
+
+    Otherwise a charge would precede its job.
+    """
     rounded = at + timedelta(microseconds=500)
     return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000)
 
@@ -180,9 +183,9 @@ _PLACES: Final = {"submitted": 0, "ended": 2}
 
 
 def _ends(job: Job | None, runs: Sequence[StageRun]) -> list[Event]:
-    """Return a job's submission and its end.
+    """Return the events of a job's submission and of its end.
 
-    History is written in the transaction of the end, which began before it.
+    The history row of the end has the time at which its transaction began, so the job's row decides.
     """
     if job is None:
         return []
@@ -194,12 +197,15 @@ def _ends(job: Job | None, runs: Sequence[StageRun]) -> list[Event]:
 
 
 def _aware(at: datetime) -> datetime:
-    """Add the time zone: the application's times are UTC without a zone, ours have one."""
+    """Return an application's time, which is UTC without a zone, with its zone."""
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at
 
 
 def _calls(calls: Sequence[ProviderCall], runs: Sequence[StageRun], queued: QueuedJob | None) -> list[Event]:
-    """Return each call's intent and its end; an answer that came after its claim was taken away is of no use."""
+    """Return two events for each call: its intent and its end.
+
+    An answer that came after its claim was lost is of no use.
+    """
     taken = {run.attempt: run.at for run in runs if run.event == "rescued"}
     events = []
     for call in calls:
@@ -215,14 +221,14 @@ def _calls(calls: Sequence[ProviderCall], runs: Sequence[StageRun], queued: Queu
 
 
 def _is_in_flight(call: ProviderCall, queued: QueuedJob | None) -> bool:
-    """Say whether the worker that has the job now began a call, and lives."""
+    """Return whether the job's present worker began a call and is alive."""
     if queued is None or queued.started_at is None or not queued.is_alive:
         return False
     return call.outcome == "open" and call.started_at >= queued.started_at
 
 
 def _refused(end: RefusedEnd) -> list[Refused]:
-    """Return what the database refused of an end: the label, the refund, or both."""
+    """Return an event for each part of an end that the database refused: the label, the refund, or both."""
     label = [Refused("label", end)] if end.label else []
     return [*label, Refused("refund", end)] if end.owed else label
 

@@ -7,7 +7,7 @@ from workers.operations.errors import OperationError
 from workers.process.runtime import Runtime
 
 MOST_NAMED: Final = 3
-"""How many ids the error message about an ambiguous beginning names."""
+"""How many ids the error message about an ambiguous beginning lists."""
 
 
 class AmbiguousIdError(OperationError):
@@ -20,7 +20,7 @@ class AmbiguousIdError(OperationError):
 
 
 async def whole_id(runtime: Runtime, kind: Kind, given: str) -> str:
-    """Return the id that is meant: the given one, or the only one that begins with it.
+    """Return the given id, or the only id that begins with the given text.
 
     A text with which no id begins is returned unchanged: the caller's lookup then reports that it isn't found.
 

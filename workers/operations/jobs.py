@@ -73,10 +73,10 @@ async def tokens_moved(runtime: Runtime, job_ids: Iterable[str]) -> tuple[int, i
 
 
 async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str | None = None) -> str:
-    """Cancel a job and return its status, CANCELLED; a job that is cancelled already stays so.
+    """Cancel a job and return its status, CANCELLED. Cancelling a cancelled job changes nothing.
 
     Raises:
-        JobNotCancellableError: it has ended otherwise.
+        JobNotCancellableError: the job has ended in another way.
         NotFoundError: there is no such job.
     """
 
@@ -104,5 +104,5 @@ async def cancel_job(runtime: Runtime, job_id: str, *, actor: str, reason: str |
 
 
 def job_not_found(job_id: str) -> NotFoundError:
-    """Return the error for an unknown job, which says where to look."""
+    """Return the error for an unknown job. Its message names the command that lists jobs."""
     return NotFoundError(f"job {job_id} not found; `darkroom jobs list` shows the newest")

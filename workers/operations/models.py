@@ -14,7 +14,7 @@ from workers.process.runtime import Runtime
 
 
 async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> None:
-    """Check that each model of a pipeline's JSON, which breaks no other rule, can be asked.
+    """Check that each model in a pipeline's JSON can be asked. The JSON must have passed all other rules.
 
     Raises:
         InvalidInputError: one can't; the message has the JSON path, the model and the reason.

@@ -20,7 +20,7 @@ class Overview:
 
 
 async def overview(runtime: Runtime) -> Overview:
-    """Read the state of an installation."""
+    """Return the state of an installation."""
 
     async def read(connection: Connection) -> Overview:
         return Overview(

@@ -34,11 +34,10 @@ async def set_paused(
     actor: str,
     reason: str | None = None,
 ) -> list[LastingPause]:
-    """Begin or end a pause; return the pauses in force. Idempotent.
+    """Begin or end a pause; return the present pauses. Idempotent.
 
-    A provider that is to go on is called at once, also where calls have failed and its breaker is open.
-
-    Jobs that run go on to their end; those that wait keep their turn, and their maximum wait stands still.
+    When the pause of a provider ends, its open breaker is closed too, so that it is called at once. A pause doesn't
+    stop running jobs. Waiting jobs keep their positions, and the pause isn't counted in their maximum wait.
 
     Raises:
         NotFoundError: there is no such queue, job type, tier or provider.
@@ -87,7 +86,10 @@ async def _close_breaker(connection: Connection, provider: str, actor: str, reas
 
 
 async def _move_rows(runtime: Runtime) -> None:
-    """Take out or put back the queue rows that the pause concerns; if this is interrupted, workers do the rest."""
+    """Remove queue rows of paused jobs from the index that claims read, or put them back.
+
+    Workers finish an interrupted move.
+    """
     while queues := await runtime.database.commit("let_go_on", let_go_on):
         for queue in queues:
             await runtime.wake(queue)

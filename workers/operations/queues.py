@@ -12,7 +12,7 @@ from workers.process.runtime import Runtime
 class QueueStats:
     """`queues` has a row for each queue and status with jobs in it, `workers` one for each live process.
 
-    `pauses` are those in force.
+    `pauses` are the present pauses.
     """
 
     queues: list[QueueCount]

@@ -1,4 +1,4 @@
-"""Results of jobs: the object of each, its file name, or why there is none."""
+"""Results of jobs: the object of each and its file name, or the reason why there is none."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,11 +9,14 @@ from workers.process.runtime import Runtime
 from workers.submission import read_result
 
 MOST_STEM_CHARS: Final = 60
-"""Of a name of at most 4 bytes a character: file systems take 255 bytes, and a number may follow."""
+"""Longest file name without its ending, in characters, of up to 4 bytes each.
+
+File systems allow 255 bytes, and a number and the ending follow.
+"""
 
 
 class NoResultError(OperationError):
-    """A job has no result that could be saved."""
+    """Raised when a job has no result that could be saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,8 @@ async def fetch_result(runtime: Runtime, job_id: str) -> Result:
     """Read a job's result from the storage.
 
     Raises:
-        NoResultError: there is no such job, it isn't over, ended without success, or its row names no object.
-        StorageRefusedError: the object isn't there, or the storage doesn't answer.
+        NoResultError: there is no such job, it isn't over, it ended without success, or its row names no object.
+        StorageRefusedError: the object is missing, or the storage doesn't answer.
     """
     row = await runtime.database.run(lambda connection: result_row(connection, job_id))
     if row is None:
@@ -45,7 +48,7 @@ async def fetch_result(runtime: Runtime, job_id: str) -> Result:
 
 
 def _stem(row: ResultRow) -> str:
-    """Return the name of a job's picture without its ending, as a file can have it; else the job's id.
+    """Return the name of a job's picture as a file name without its ending; the job's id if the name can't be used.
 
     The application may have called a picture anything: a path, nothing, control characters, a name that is too long.
     """

@@ -88,7 +88,9 @@ async def retry_jobs(
 
 
 async def rehearse_retries(runtime: Runtime, job_ids: Iterable[str], terms: RetryTerms) -> list[Retry]:
-    """Do what `retry_jobs` does, and roll it back: each user's jobs in one transaction, so that tokens are counted.
+    """Run `retry_jobs` and roll it back, to show what it would do.
+
+    Each user's jobs are in one transaction, so that the balance has to suffice for all of them.
 
     Raises:
         InvalidInputError: the model's name is empty or too long, or the model can't be asked.
@@ -156,7 +158,9 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
     """
     if old.status not in RETRYABLE and not (terms.redoes_completed and old.status == JobStatus.COMPLETED):
         raise JobNotRetryableError(old.id, old.status)
-    if terms.only_once:  # locked first: otherwise two operators with the same filter would both charge for it
+    # locked first: otherwise two operators with the same filter could both retry it, and its user would be charged
+    # twice
+    if terms.only_once:
         await lock_job(connection, old)
         if await is_retried(connection, old.id):
             raise JobRetriedError(old.id)
@@ -167,9 +171,10 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
     if terms.model is not None:
         payload["model"] = terms.model.strip()
     else:
-        payload.pop("model", None)  # of an earlier retry
+        payload.pop("model", None)  # the model of an earlier retry
     if old.status == JobStatus.COMPLETED:
-        payload["is_redone"] = True  # another picture is wanted: DARKROOM_REUSE_RESULTS must not give the old one
+        # the user wants another picture, so DARKROOM_REUSE_RESULTS must not return the old one
+        payload["is_redone"] = True
     else:
         payload.pop("is_redone", None)
     new_id = await submit_again(connection, old, payload.get("model", ""))

@@ -25,7 +25,7 @@ from workers.periodic.tasks.prune_records import policies
 from workers.process.runtime import Runtime
 
 NEAR: Final = 0.7
-"""How alike a name must be to a task's to be taken for it."""
+"""How similar (0 to 1) a name must be to a task's name for the message to suggest that task."""
 
 
 def periodic_engine(runtime: Runtime, clock: Clock | None = None) -> PeriodicEngine:
@@ -45,7 +45,7 @@ async def require_allowed_policies(database: Database, settings: Settings) -> No
     """Check that no retention policy of the settings can reach rows that are never deleted.
 
     Raises:
-        InvalidInputError: the message names the table, and how its rows are connected with those.
+        InvalidInputError: the message names the policy's table, and how its rows are connected with such rows.
     """
     for name, policy in policies(settings).items():
         try:
@@ -123,7 +123,7 @@ async def list_schedules(runtime: Runtime) -> list[ScheduleRow]:
 
 
 async def describe_orphans(runtime: Runtime) -> str:
-    """Say what collect-orphans does on this database, and why."""
+    """Return words for what collect-orphans does on this database, and why."""
     mode = await runtime.database.run(lambda connection: orphans_mode(connection, runtime.settings))
     deed = "removes what an earlier run reported" if mode.removes else "only reports"
     return f"collect-orphans {deed}: {mode.reason}"
@@ -132,14 +132,14 @@ async def describe_orphans(runtime: Runtime) -> str:
 async def run_schedule(
     runtime: Runtime, name: str, *, at: datetime | None = None, is_dry: bool = False, actor: str
 ) -> dict[str, int]:
-    """Make an extra tick of a task and work on it to its end; return its counts.
+    """Insert an extra tick of a task and work on it to its end; return its counts.
 
     Args:
         runtime: an open runtime.
         name: name of the task.
         at: the tick's time, aware, which the task uses as the current time; None for the database's time.
-        is_dry: count what the tick would do, and do nothing.
-        actor: who asks, for the record.
+        is_dry: only count what the tick would do.
+        actor: the operator, for the record.
 
     Raises:
         InvalidInputError: a retention policy reaches rows that are never deleted.

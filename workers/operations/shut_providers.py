@@ -15,9 +15,9 @@ class ShutProvider:
 
     Attributes:
         name: of the provider.
-        reason: why.
-        wait_s: when to ask again at the earliest, in seconds.
-        is_stopped: an operator has stopped it, by a pause or by the kill switch, until one resumes it.
+        reason: why it may not be called.
+        wait_s: after how many seconds it may be called at the earliest.
+        is_stopped: an operator has stopped it, by a pause or by the kill switch, until an operator resumes it.
     """
 
     name: str

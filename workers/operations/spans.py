@@ -8,7 +8,7 @@ _TENS_S: Final = 10
 
 
 def span(seconds: float) -> str:
-    """Write a duration in words: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    """Return a duration in words: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
     whole = round(max(0.0, float(seconds)))
     if whole < _TENS_S:
         return f"{max(0.0, float(seconds)):.1f} s"

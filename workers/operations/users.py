@@ -29,13 +29,13 @@ LOCAL_TOKENS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """The user for whom jobs will be submitted.
+    """The user who pays for jobs that are about to be submitted.
 
     Attributes:
         name: e-mail, or id where there is none.
         mode: who keeps the balances, as TOKENS names it.
         balance: in tokens; None where Darkroom doesn't keep it.
-        at: the database's time of this look.
+        at: the database's time when the balance was read.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Payer:
 
 
 async def find_user(runtime: Runtime, email_or_id: str) -> User:
-    """Find a user by e-mail, id, or the beginning of an id.
+    """Return a user by e-mail, id, or the beginning of an id.
 
     Raises:
-        AmbiguousIdError: several ids begin so.
-        NotFoundError: there is none.
+        AmbiguousIdError: several ids begin with the text.
+        NotFoundError: there is no such user.
     """
     user = await runtime.database.run(lambda connection: users.find_user(connection, email_or_id))
     if user is None and (user_id := await whole_id(runtime, "user", email_or_id)) != email_or_id:
@@ -70,11 +70,11 @@ async def count_users(runtime: Runtime) -> int:
 
 
 async def get_user(runtime: Runtime, email_or_id: str) -> tuple[UserRecord, dict[str, int]]:
-    """Return a user and how many jobs of each state they have.
+    """Return a user, and the user's number of jobs by status.
 
     Raises:
-        AmbiguousIdError: several ids begin so.
-        NotFoundError: there is none.
+        AmbiguousIdError: several ids begin with the text.
+        NotFoundError: there is no such user.
     """
     user = await find_user(runtime, email_or_id)
 
@@ -90,11 +90,11 @@ async def get_user(runtime: Runtime, email_or_id: str) -> tuple[UserRecord, dict
 async def create_user(
     runtime: Runtime, email: str, *, name: str | None = None, tokens: int = 0, actor: str
 ) -> UserRecord:
-    """Make a user in the application's own table, with tokens where Darkroom keeps the balances.
+    """Insert a user into the application's own table, with tokens if Darkroom keeps the balances; return the user.
 
     Raises:
-        InvalidInputError: the e-mail is none or taken, or the number of tokens is negative or too large.
-        OperationError: the application's table asks for more than Darkroom knows of its users.
+        InvalidInputError: the e-mail has no @ or is taken, or the number of tokens is negative or too large.
+        OperationError: the application's table requires columns for which Darkroom has no value.
         WrongModeError: tokens are wanted, and the application keeps the balances.
     """
     if not _EMAIL.fullmatch(email):
@@ -127,16 +127,18 @@ async def create_user(
 
 
 async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_needed: int = 0) -> User:
-    """Find the user who submits jobs; on embedded data create the local user, with enough tokens.
+    """Return the user who submits jobs.
+
+    On an embedded database the local user is created if missing, with enough tokens.
 
     Args:
         runtime: an open runtime.
-        email_or_id: None means the local user, on embedded data only.
-        tokens_needed: what the local user gets at least. Other users' balances aren't changed.
+        email_or_id: None means the local user, on an embedded database only.
+        tokens_needed: the least balance that the local user gets. Other users' balances aren't changed.
 
     Raises:
-        NotFoundError: there is no such user, and the data isn't embedded.
-        OperationError: no user is given, and the data isn't embedded.
+        NotFoundError: there is no such user, and the database isn't embedded.
+        OperationError: no user is given, and the database isn't embedded.
     """
     is_embedded = runtime.services.is_embedded
     if email_or_id is None and not is_embedded:
@@ -152,7 +154,7 @@ async def require_user(runtime: Runtime, email_or_id: str | None, *, tokens_need
 
 
 async def payer_of(runtime: Runtime, user: User) -> Payer:
-    """Return what a user has before jobs of theirs are submitted."""
+    """Return a user's name and balance, before the user's jobs are submitted."""
 
     async def read(connection: Connection) -> Payer:
         mode = await money_mode(connection)
@@ -170,7 +172,7 @@ async def _make(connection: Connection, email: str, needed: int) -> None:
 
 
 async def _top_up(connection: Connection, user_id: str, needed: int) -> None:
-    """Give the local user tokens again when the balance is too small."""
+    """Add LOCAL_TOKENS to the local user's balance if it is smaller than `needed`."""
     async with connection.transaction():
         if await is_managed(connection) and await balance_of(connection, user_id) < needed:
             await _give(connection, user_id, needed)

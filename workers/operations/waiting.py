@@ -1,4 +1,4 @@
-"""Why an unfinished job waits, as facts, which the command line puts into words."""
+"""Why an unfinished job waits, as facts. The command line turns them into words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,9 +63,9 @@ class Waiting:
 
     Attributes:
         kind: the kind of the reason.
-        until: when it ends by itself, as far as that is known.
-        by: what is known of the cause; for most kinds the job's own place in the queue.
-        now: the database's time of this look, from which `until` is counted.
+        until: when the wait ends by itself, as far as that is known.
+        by: the facts of the cause; for most kinds the job's own place in the queue.
+        now: the database's time when these were read, from which `until` is counted.
     """
 
     kind: Kind
@@ -75,7 +75,7 @@ class Waiting:
 
 
 async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list[Waiting]:
-    """Return why an unfinished job waits, the first reason first."""
+    """Return why an unfinished job waits; the reason that has to end first comes first."""
     if queued is None:
         return [await _unqueued(runtime, job)]
     now = queued.now
@@ -97,7 +97,7 @@ async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list
 
 
 async def first_waits(runtime: Runtime, job_ids: Sequence[str]) -> dict[str, Waiting]:
-    """Return what stands first in the way of each of some jobs; those that run or are over are left out."""
+    """Return the first reason why each of some jobs waits, by id; jobs that run or are over are left out."""
 
     async def read(connection: Connection) -> list[tuple[Job, QueuedJob | None]]:
         jobs = [job for job in await read_jobs(connection, job_ids) if job.status not in TERMINAL]
@@ -118,7 +118,7 @@ async def _pauses(runtime: Runtime, queued: QueuedJob) -> list[Waiting]:
 
 
 def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
-    """Return until when a job is postponed, by its own retry or because the database refuses to start it."""
+    """Return until when a job is postponed: by its own retry, or because the database refuses to start it."""
     if queued.refused_since is not None:
         return [Waiting("refused", queued.scheduled_at, queued, queued.now)]
     if queued.status != "retrying" or queued.scheduled_at <= queued.now:
@@ -131,7 +131,7 @@ def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
 
 
 async def _shut_providers(runtime: Runtime, now: datetime) -> Sequence[Waiting]:
-    """Return the reason that stands in providers; none if every provider may be called."""
+    """Return a reason to wait if no provider may be called; none if one may."""
     settings = runtime.settings
     shut = await runtime.database.run(lambda connection: shut_providers(connection, settings))
     if not shut:
@@ -142,7 +142,7 @@ async def _shut_providers(runtime: Runtime, now: datetime) -> Sequence[Waiting]:
 
 
 async def _unqueued(runtime: Runtime, job: Job) -> Waiting:
-    """Return why an unfinished job has no queue row."""
+    """Return what happens to an unfinished job that has no queue row."""
     database = runtime.database
     end = await database.run(lambda connection: unlabelled_end(connection, job.job_type, job.id))
     if end is not None:

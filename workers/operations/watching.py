@@ -1,4 +1,4 @@
-"""Following jobs until they end: woken by notifications, and by a clock where none arrives."""
+"""Watching of jobs until they end: jobs are read at each notification, and once a second where none arrives."""
 
 import asyncio
 import contextlib
@@ -21,36 +21,36 @@ log = structlog.get_logger(__name__)
 CHANNEL: Final = "darkroom_jobs"
 POLL_S: Final = 1.0
 GATHER_S: Final = 0.05
-"""After a notification, how long to wait for others before a look: a batch of jobs ends in bursts."""
+"""Seconds to wait for further notifications after one, before jobs are read: a batch of jobs ends in bursts."""
 
 PATIENCE_S: Final = 60.0
-"""How long PostgreSQL may be away before watching is given up."""
+"""How long, in seconds, PostgreSQL may be unreachable before the error is raised."""
 
 
 EXPLAIN_S: Final = 2.0
-"""How often to look why jobs wait: several statements for each."""
+"""Seconds between reads of why jobs wait, because each takes several statements."""
 
 EXPLAINED_AFTER_S: Final = 1.0
-"""A job that has been there for less is usually about to be claimed."""
+"""Seconds for which a new job's reason to wait isn't read: usually a worker is about to claim the job."""
 
 MOST_EXPLAINED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Where jobs are, in the order of their ids, and why they wait: those that wait, at most MOST_EXPLAINED of them."""
+    """The progress of jobs, in the order of their ids, and why jobs wait, for at most MOST_EXPLAINED of them."""
 
     jobs: Sequence[JobProgress]
     waits: Mapping[str, Waiting]
 
 
 async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[Look]:
-    """Yield where all jobs are, at once and then at every change or second, until all are over.
+    """Yield the progress of all jobs: at once, at every change, and once a second, until all are over.
 
-    A database that goes away is waited for.
+    While PostgreSQL is unreachable, wait.
 
     Raises:
-        DatabaseLostError: it stayed away for PATIENCE_S.
+        DatabaseLostError: it was unreachable for LONGEST_OUTAGE_S.
     """
     ids = list(job_ids)
     changed = asyncio.Event()
@@ -78,7 +78,7 @@ async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[
 
 
 class _Reasons:
-    """Why jobs wait, looked at every EXPLAIN_S."""
+    """Why jobs wait, read again every EXPLAIN_S."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -86,7 +86,7 @@ class _Reasons:
         self._found: Mapping[tuple[str, str | None], Waiting] = {}
 
     async def look(self, progress: Sequence[JobProgress]) -> dict[str, Waiting]:
-        """Return why jobs wait whose status hasn't changed since the reasons were read."""
+        """Return why jobs wait, except for jobs whose status has changed since the reasons were read."""
         if self._looked_s is None or time.monotonic() - self._looked_s > EXPLAIN_S:
             asked = [one for one in progress if not one.is_over and one.elapsed_s > EXPLAINED_AFTER_S]
             asked = sorted(asked, key=lambda one: not one.is_waiting)[:MOST_EXPLAINED]
@@ -99,7 +99,7 @@ class _Reasons:
 
 @contextlib.asynccontextmanager
 async def _listening(runtime: Runtime, ids: frozenset[str], changed: asyncio.Event) -> AsyncIterator[None]:
-    """Set `changed` for every notification about one of the jobs; without a connection the caller's clock serves."""
+    """Set `changed` at every notification about one of the jobs, in the context; without a connection never set it."""
     task = asyncio.create_task(_listen(runtime, ids, changed), name="listen")
     try:
         yield
@@ -111,13 +111,14 @@ async def _listening(runtime: Runtime, ids: frozenset[str], changed: asyncio.Eve
 
 async def _listen(runtime: Runtime, ids: frozenset[str], changed: asyncio.Event) -> None:
     def heard(payload: str) -> None:
-        with contextlib.suppress(ValueError, TypeError, KeyError):  # anyone may write to a channel
+        with contextlib.suppress(ValueError, TypeError, KeyError):  # any program may write to a channel
             if json.loads(payload)["id"] in ids:
                 changed.set()
 
     while True:
         try:
-            await listen(runtime.database, CHANNEL, heard, begun=changed.set)  # what ended before counts, too
+            # jobs may have ended before the connection listened, so they are read once more
+            await listen(runtime.database, CHANNEL, heard, begun=changed.set)
         except (DatabaseLostError, OSError) as error:
             log.debug("listen_failed", error=str(error))
         await asyncio.sleep(POLL_S)

@@ -1,4 +1,7 @@
-"""The engine of periodic tasks: makes ticks when they are due, and works on them in chunks. Any number may run."""
+"""The engine of periodic tasks: inserts ticks when they are due, and works on them in chunks.
+
+Any number of engines may run at once.
+"""
 
 import asyncio
 import math
@@ -26,13 +29,16 @@ from workers.periodic.task import Chunk, Task, Work
 log = structlog.get_logger(__name__)
 
 MOST_AT_ONCE: Final = 2
-"""How many tasks a scheduler works on at a time: it has few connections, and wake-ups and rescue come first."""
+"""How many tasks a scheduler works on at a time: it has few connections, and wake-ups and rescue need them first."""
 
 FIRST_SIZE: Final = 1_000
 SMALLEST_SIZE: Final = 100
 LARGEST_SIZE: Final = 10_000
 CHUNK_S: Final = (0.04, 0.08)
-"""Bounds, in seconds: a faster chunk is doubled, a slower one halved, because others wait that long for its rows."""
+"""Bounds, in seconds, of a chunk's duration: after a faster one the size is doubled, after a slower one halved.
+
+Other transactions wait that long for the chunk's rows.
+"""
 
 Clock = Callable[[], Awaitable[datetime]]
 
@@ -78,7 +84,10 @@ class PeriodicEngine:
         self._are_terms_recorded = False
 
     async def run_once(self) -> int:
-        """Make the ticks that are due, work on unfinished ones within their budgets of time; return how many chunks."""
+        """Insert the ticks that are due, work on unfinished ones within their budgets of time.
+
+        Return the number of chunks.
+        """
         await self._record_terms()
         states = await self._database.run(lambda connection: ticks.schedule_states(connection, list(self.tasks)))
         turn = asyncio.Semaphore(MOST_AT_ONCE)
@@ -90,7 +99,7 @@ class PeriodicEngine:
         return sum(await asyncio.gather(*(attend(task) for task in self.tasks.values())))
 
     async def run_extra(self, name: str, at: datetime) -> dict[str, int]:
-        """Make an extra tick of a task at a time, work on it to its end and return its counts.
+        """Insert an extra tick of a task at a time, work on it to its end and return its counts.
 
         Raises:
             Exception: the error that the task raised, which is also stored with the tick.
@@ -104,7 +113,7 @@ class PeriodicEngine:
                 raise progress.failure
             if progress is not None and progress.is_finished:
                 return progress.counts
-            if progress is None:  # a scheduler has locked it
+            if progress is None:  # a scheduler works on it
                 counts = await self._database.run(lambda connection: ticks.counts_at_end(connection, name, at))
                 if counts is not None:
                     return counts
@@ -132,7 +141,10 @@ class PeriodicEngine:
         return self.tasks[name].schedule.changed(self._settings.schedules.get(name), changes)
 
     async def _attend(self, task: Task, state: ticks.ScheduleState) -> int:
-        """Make one task's ticks and work on them, until its budget of time is used."""
+        """Insert one task's due ticks and work on its ticks, until its budget of time is used.
+
+        Return the number of chunks.
+        """
         try:
             schedule = self.schedule(task.name, state.changes)
         except InvalidScheduleError as error:
@@ -177,7 +189,8 @@ class PeriodicEngine:
         while time.monotonic() < until:
             began = time.monotonic()
             progress = await self._work(task)
-            if progress is None or progress.failure is not None:  # the tick has the error, and when it is tried again
+            # the tick's row has the error, and the time of the next try
+            if progress is None or progress.failure is not None:
                 break
             chunks += 1
             if task.rest_factor and not progress.is_finished:
@@ -185,7 +198,10 @@ class PeriodicEngine:
         return chunks
 
     async def _work(self, task: Task, at: datetime | None = None) -> Progress | None:
-        """Do the next chunk of a task's first unfinished tick, or of the one at a time; None if there is none."""
+        """Run the next chunk of a task's first unfinished tick, or of the tick at a time.
+
+        The result is None if there is no such tick.
+        """
         locked: ticks.Tick | None = None
 
         async def work(connection: Connection) -> Progress | None:
@@ -207,7 +223,7 @@ class PeriodicEngine:
 
         progress = await outcome_of(self._database.commit("tick_chunk", work))
         if isinstance(progress, Exception):
-            if is_cancelled(progress):  # a time limit of the role: a smaller chunk may be fast enough
+            if is_cancelled(progress):  # the role's time limit cancelled it: a smaller chunk may be fast enough
                 self._adapt(task.name, math.inf)
             if locked is None or _may_pass(progress):
                 raise progress
@@ -246,7 +262,7 @@ class PeriodicEngine:
             self._sizes[name] = min(size * 2, LARGEST_SIZE)
 
     async def _record_terms(self) -> None:
-        """Store the terms of regeneration once, where `darkroom.regenerate` reads them."""
+        """Record the terms of regeneration, once, for `darkroom.regenerate`."""
         if not self._are_terms_recorded:
             await self._database.commit(
                 "record_terms", lambda connection: record_terms(connection, self._settings.regeneration_terms())
@@ -258,5 +274,5 @@ class PeriodicEngine:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Say whether a chunk failed for an outside reason: the tick is unchanged, and is tried again."""
+    """Return whether a chunk failed for an outside reason, so that the tick is unchanged and is tried again."""
     return isinstance(error, DatabaseLostError | ContentionError) or is_cancelled(error)

@@ -1,4 +1,4 @@
-"""Chunks of many rows of which the database refuses one: other rows are treated, and that one is tried alone."""
+"""Chunks of many rows of which the database refuses one: the other rows are changed, and that row is tried alone."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -29,7 +29,9 @@ def log_refused(task: str, row: str, error: asyncpg.PostgresError) -> None:
 async def permitted(
     work: Work, write: Callable[[], Awaitable[T]], *, refused: Callable[[asyncpg.PostgresError], None] | None = None
 ) -> T | None:
-    """Write in the tick's transaction; return None, with nothing written, if the database refuses one of the rows.
+    """Run `write` in the tick's transaction.
+
+    Return None, with nothing written, if the database refuses one of the rows.
 
     Args:
         work: the tick's work.
@@ -54,7 +56,9 @@ async def permitted_rows(
     rows: Mapping[str, T],
     write: Callable[[Sequence[T]], Awaitable[Mapping[str, int]]],
 ) -> Mapping[str, int]:
-    """Write rows together, or one by one if the database refuses that; `refused` counts those refused alone.
+    """Write rows together, or one by one if the database refuses that.
+
+    Return the counts, and as `refused` the refused rows.
 
     Args:
         work: the tick's work.
@@ -78,16 +82,16 @@ async def refusable_chunk(
     next_users: Callable[[int], Awaitable[Sequence[str]]],
     counts: Mapping[str, int],
 ) -> UserChunk:
-    """Run a chunk; if the database refuses it, a small one; if that is refused too, postpone its users.
+    """Run a chunk; if the database refuses it, a smaller one; if that is refused too, postpone its users.
 
     Args:
         work: the tick's work.
-        chunk: function that treats the next users, as many as given.
+        chunk: function that works on the next users, as many as given.
         next_users: function that returns the ids of these users.
-        counts: what the chunk counts when nothing was done.
+        counts: what the chunk counts if nothing was done.
 
     Returns:
-        What the chunk did, or a chunk in which the next few users are `late`: each of them is treated alone later.
+        What the chunk did, or a chunk in which the next few users are `late`: each of them is tried alone later.
     """
     for size in dict.fromkeys((work.size, FEW)):
         done = await permitted(work, partial(chunk, size))

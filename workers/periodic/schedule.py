@@ -14,10 +14,10 @@ from config.periodic_terms import ScheduleTerms
 Missed = Literal["skip", "coalesce", "catch_up"]
 
 MOST_CAUGHT_UP: Final = 24
-"""How many ticks catching up makes at most: the newest of the missed ones."""
+"""How many missed ticks `catch_up` makes at most; they are the newest ones."""
 
 ON_TIME: Final = timedelta(minutes=5)
-"""How late a tick may begin and still count as on time: schedulers look once a second, restarts take longer."""
+"""How late a tick may begin and still count as on time: schedulers look once a second, but a restart takes longer."""
 
 MOST_LISTED: Final = 100_000
 """How many times of a gap are listed; of a longer gap only the newest times matter."""
@@ -27,7 +27,7 @@ _INTERVAL: Final = TypeAdapter(timedelta)
 
 
 class InvalidScheduleError(ValueError):
-    """Raised when a schedule can't be read; the message says which part, and what would be right."""
+    """Raised when a schedule can't be read; the message says which part, and what to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ class Schedule:
     def due(self, since: datetime, now: datetime) -> list[datetime]:
         """Return the times in (since, now], oldest first, at most MOST_LISTED.
 
-        If the clock is behind `since`, return the last time before now; its row says whether that was a tick already.
+        If the clock is behind `since`, return the last time before now. If that time's tick exists already, it isn't
+        inserted again.
 
         Raises:
             InvalidScheduleError: the schedule can't be read.
@@ -95,7 +96,7 @@ class Schedule:
         return found[::-1]
 
     def kept(self, due: list[datetime], now: datetime) -> list[datetime]:
-        """Return those of the due times that become ticks."""
+        """Return those of the due times that become ticks, by the rule for missed ticks."""
         if self.missed == "catch_up":
             return due[-MOST_CAUGHT_UP:]
         if self.missed == "skip":

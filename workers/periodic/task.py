@@ -18,8 +18,8 @@ class Work:
     Attributes:
         connection: in the transaction that will commit the chunk together with the tick's cursor.
         at: the tick's time, which the task uses as the current time.
-        cursor: what the chunk before returned; None for the first one.
-        size: how many rows to treat, which follows from how long earlier chunks took.
+        cursor: what the previous chunk returned; None for the first one.
+        size: how many rows to work on, which follows from how long earlier chunks took.
         settings: the settings.
         storage: where the objects are.
     """
@@ -33,7 +33,7 @@ class Work:
 
     @property
     def at_utc(self) -> datetime:
-        """The tick's time as the application's columns hold it: UTC without a zone."""
+        """The tick's time in the form of the application's columns: UTC without a zone."""
         return self.at.astimezone(UTC).replace(tzinfo=None)
 
 

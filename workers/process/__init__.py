@@ -1,1 +1,1 @@
-"""Processes: worker, supervisor and scheduler, how they are composed, and how they are woken."""
+"""Processes: worker, supervisor and scheduler, how they are composed, and how workers are woken."""

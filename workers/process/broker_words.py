@@ -1,4 +1,4 @@
-"""Why Redis or RabbitMQ can't be used, in our words: the libraries' own name classes, numbers and each other."""
+"""Messages for people about Redis and RabbitMQ, in place of the libraries' class names and error numbers."""
 
 import socket
 import ssl
@@ -19,25 +19,25 @@ _SYSTEM: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror, ss
 
 
 def broker_place(url: str) -> str:
-    """Name the broker of a URL by host and port, never with its password: `Redis at 127.0.0.1:6379`."""
+    """Return the broker of a URL by host and port, never with its password: `Redis at 127.0.0.1:6379`."""
     parts = urlsplit(url)
     title = _TITLES.get(parts.scheme, "the broker")
     if not parts.hostname:
         return f"{title} at {unquote(parts.path)}" if parts.path else title
     try:
         return f"{title} at {parts.hostname}:{parts.port or _PORTS.get(parts.scheme, '')}"
-    except ValueError:  # a port that is none
+    except ValueError:  # the URL's port isn't a number
         return f"{title} at {parts.hostname}"
 
 
 def broker_words(error: BaseException) -> str:
-    """Say what a broker does instead of taking or giving wake-ups, such as `refuses connections`."""
+    """Return words for what a broker does instead of carrying wake-ups, such as `refuses connections`."""
     causes = list(_causes(error))
     if any(isinstance(one, _LOGIN) for one in causes):
         return "refuses the login"
     for one in causes:
         if isinstance(one, NoPermissionError):
-            return f"refuses what wake-ups need: {one}"  # the server's words, which name the command
+            return f"refuses what wake-ups need: {one}"  # the server's own message, which names the command
         if isinstance(one, _SYSTEM):
             return loss_words(one)
     if any(isinstance(one, redis.TimeoutError) for one in causes):
@@ -48,7 +48,7 @@ def broker_words(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Return an error and all that it comes from; pika keeps some among the arguments of others."""
+    """Yield an error and all errors that caused it; pika keeps some of them among the arguments of others."""
     waiting, seen = [error], set()
     while waiting:
         one = waiting.pop(0)

@@ -1,7 +1,7 @@
 """The composition root of processes: creates the parts that the settings name. Every process opens the same Runtime.
 
 A part is created here, in `workers.process.runtime`, which needs no migrations, or in `workers.process.tools`, which
-makes pictures, and nowhere else. `darkroom doctor` creates the parts one by one, to say which of them fails.
+makes pictures, and nowhere else. `darkroom doctor` creates the parts one by one, to find out which of them fails.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ CONNECTION_LOOK_S = 0.5
 
 
 def migration_engine(services: Services) -> AsyncEngine:
-    """Return an engine for migrations: without a pooler, and keeping no connection; the caller disposes of it.
+    """Return an engine for migrations: without a pooler, and keeping no connection. The caller disposes of it.
 
     It also works through a transaction pooler, whether the URL says so or not.
     """
@@ -50,7 +50,7 @@ def make_broker(url: str, *, middleware: Sequence[Middleware] = (), lanes: wake_
     Args:
         url: of Redis or RabbitMQ.
         middleware: dramatiq's middleware, for a process that receives.
-        lanes: says whether a process that receives has room for a job.
+        lanes: tells whether a process that receives has room for a job.
     """
     return wake_up.make_broker(url, middleware=list(middleware), lanes=lanes)
 
@@ -86,7 +86,7 @@ async def require_usable(settings: Settings, services: Services, *, wait: bool) 
             try:
                 installed = await recorded(engine)
                 break
-            except (DatabaseLostError, DBAPIError):  # unreachable again since the look before
+            except (DatabaseLostError, DBAPIError):  # it became unreachable since the check before
                 if not wait:
                     raise
     finally:
@@ -137,7 +137,7 @@ async def open_runtime(
 
 
 async def warn_if_unheard(database: Database) -> None:
-    """Log, at a start, that producers' notifications don't arrive; if PostgreSQL is unreachable again, log nothing."""
+    """Log, at a start, that producers' notifications don't arrive. If PostgreSQL is unreachable again, log nothing."""
     with contextlib.suppress(DatabaseLostError):
         if await cannot_listen(database):
             log.warning("notify_unheard")

@@ -1,9 +1,8 @@
 """A worker's lease: a thread that renews it, checks which claims are lost, and watches the main event loop.
 
-It has an event loop and a connection of its own, so that neither a busy image
-nor another program's idle transaction delays its heartbeat. It opens that
-connection before the pool opens any, and while it has none it renews the lease
-over the pool.
+The thread has an event loop and a connection of its own, so that neither a busy picture nor another program's idle
+transaction delays its heartbeat. It opens that connection before the pool opens any. While it has no connection of its
+own, it renews the lease over the pool.
 """
 
 import asyncio
@@ -39,16 +38,16 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 CONNECT_S = 4.0
-"""Seconds that one try to connect may take: a packet lost while PostgreSQL was down is sent again after 1 and 3 s."""
+"""Seconds for one try to connect: a packet that was lost while PostgreSQL was down is sent again after 1 and 3 s."""
 
 BORROW_EVERY_S = 1.0
-"""Seconds between renewals over the pool while there is no connection of our own."""
+"""Seconds between renewals over the pool while the thread has no connection of its own."""
 
 STUCK_LOOP_S = 30.0
 STUCK_EXIT_CODE = 70
 BORROWED_LOOK_S = 0.05
 STOP_S = 2.0
-"""Seconds that signing off may take; a lease that isn't signed off expires by itself."""
+"""Seconds for removing the worker's row at the end. If the row isn't removed, the lease expires by itself."""
 
 RENEWALS_PER_LEASE = 3
 
@@ -57,7 +56,7 @@ class Run(Protocol):
     """Runs work on a connection to the database."""
 
     async def __call__(self, work: Callable[[Connection], Awaitable[T]], /) -> T:
-        """Return what the work returns."""
+        """Run work on a connection, and return what it returns."""
 
 
 class HeldClaims(Protocol):
@@ -70,7 +69,7 @@ class HeldClaims(Protocol):
         """Stop the jobs of claims that are lost."""
 
     def give_back(self, tokens: set[UUID]) -> None:
-        """Release claims that the database ascribes to this process and that it doesn't know, twice in a row."""
+        """Release claims that are this process's in the database and that it didn't know at two checks in a row."""
 
 
 class LeaseThread(threading.Thread):
@@ -108,29 +107,29 @@ class LeaseThread(threading.Thread):
         self._must_renew = True
 
     def begin(self, loop: asyncio.AbstractEventLoop, claims: HeldClaims) -> None:
-        """Begin the lease, with the pool open; from now on the process ends if this loop is blocked for STUCK_LOOP_S.
+        """Begin the lease, once the pool is open. Before this call the thread only holds its connection.
 
-        Until then the thread only holds its connection.
+        From this call on, the process ends if `loop` is blocked for STUCK_LOOP_S.
         """
         self._watched_at = time.monotonic()
         self._claims, self._main_loop = claims, loop
         self._wake()
 
     def stop(self) -> None:
-        """Sign the process off and end the thread; returns when it has ended, within seconds."""
+        """Remove the worker's row and end the thread; return when it has ended, within seconds."""
         self._stopping.set()
         self._wake()
         self.join(timeout=STOP_S)
 
     def _wake(self) -> None:
-        """End the wait between two heartbeats; called from other threads."""
+        """End the thread's wait between two heartbeats; called from other threads."""
         if self._own_loop is not None:
             with contextlib.suppress(RuntimeError):  # the thread has ended, and its event loop is closed
                 self._own_loop.call_soon_threadsafe(self._woken.set)
 
     @override
     def run(self) -> None:
-        """Send heartbeats until told to stop."""
+        """Renew the lease, again and again, until told to stop."""
         asyncio.run(self._beats())
 
     async def _beats(self) -> None:
@@ -166,7 +165,10 @@ class LeaseThread(threading.Thread):
             log.info("lease_connection_restored", lasted_s=round(lasted_s, 1))
 
     async def _get_by_without_connection(self, error: Exception) -> float:
-        """Renew over the pool while our own connection fails; return the seconds until that is tried again."""
+        """Renew the lease over the pool while no connection of its own can be opened.
+
+        Return the seconds until the next try.
+        """
         self._drop_connection()
         is_renewed = await self._beat_by_pool()
         if is_renewed is False:
@@ -181,7 +183,7 @@ class LeaseThread(threading.Thread):
             self._must_renew = True  # so that the time that the next connection took is recorded
 
     async def _beat_by_pool(self) -> bool | None:
-        """Renew on a connection of the pool, in the main event loop; None while there is no answer yet."""
+        """Renew the lease on a connection of the pool, in the main event loop; None as long as there is no answer."""
         loop, now_s = self._main_loop, time.monotonic()
         if loop is None or loop.is_closed():
             return False
@@ -190,7 +192,7 @@ class LeaseThread(threading.Thread):
                 return None
             self._borrowed_at = now_s
             self._borrowed = asyncio.run_coroutine_threadsafe(self._beat(self._database.run), loop)
-        # polled, because a future of another thread's loop has no event that ends with this wait
+        # Polled, because a future of another thread's event loop has no event to wait for that could end this wait
         while not self._borrowed.done() and time.monotonic() - now_s < BORROW_EVERY_S:  # noqa: ASYNC110 - see above
             await asyncio.sleep(BORROWED_LOOK_S)
         if not self._borrowed.done():  # not cancelled, because it would keep its connection nevertheless
@@ -199,7 +201,7 @@ class LeaseThread(threading.Thread):
         return not borrowed.cancelled() and borrowed.exception() is None
 
     def _report(self, error: Exception) -> None:
-        """Log at once, and then each minute, why the lease has no connection of its own, or another error."""
+        """Log the error that keeps the lease from being renewed: at once, and then each minute."""
         if not self._silence.is_due():
             return
         if is_passing(error):
@@ -209,7 +211,7 @@ class LeaseThread(threading.Thread):
 
     async def _beat(self, run: Run) -> None:
         claims = self._claims
-        # by the database's clock and row, since our clock may have jumped, or stopped in the middle of a renewal
+        # The database's clock and row are read, since our clock may have jumped, or stopped in the middle of a renewal
         now, until = await run(lambda connection: lease_state(connection, self._worker_id))
         if claims is not None:
             left = timedelta() if until is None else until - now
@@ -236,11 +238,12 @@ class LeaseThread(threading.Thread):
         self.has_begun.set()
 
     async def _compare(self, claims: HeldClaims, run: Run) -> None:
-        believed = claims.held_tokens()  # read first, so that a claim made meanwhile isn't taken for a lost one
+        believed = claims.held_tokens()  # read first, so that a claim made meanwhile doesn't count as lost
         recorded = await run(lambda connection: held_tokens(connection, self._worker_id))
         if lost := believed - recorded:
             claims.lose(lost)
-        # a single time may be a claim whose answer is in transit, or an end being recorded
+        # A token that is unknown only once may belong to a claim whose answer is in transit, or whose end is being
+        # recorded
         unknown = recorded - believed
         if twice := unknown & self._unknown:
             claims.give_back(twice)
@@ -269,7 +272,7 @@ class LeaseThread(threading.Thread):
         loop = self._main_loop
         if loop is None or loop.is_closed():
             return
-        # a process that was stopped as a whole isn't stuck: at most the time between two looks is counted
+        # A process that was stopped as a whole isn't stuck, so at most the time between two checks is counted
         now = time.monotonic()
         self._main_loop_stuck_s += min(now - self._watched_at, 2 * BEAT_S)
         self._watched_at = now

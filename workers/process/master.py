@@ -1,4 +1,4 @@
-"""The master process of a worker: dramatiq's command line, started by the supervisor, with which it ends."""
+"""The master process of a worker: dramatiq's command line, which the supervisor starts, and which ends with it."""
 
 import gc
 import logging
@@ -11,7 +11,10 @@ from workers.process.supervised import SUPERVISOR_FD, supervised
 
 
 def main() -> int:
-    """Run dramatiq; the worker that it forks ends with the supervisor and with this process."""
+    """Run dramatiq and return its exit code.
+
+    The worker that it forks ends with the supervisor and with this process.
+    """
     master, descriptor = os.getpid(), int(os.environ[SUPERVISOR_FD])
     supervised.watch(descriptor)
     ends_with_us, held = os.pipe()
@@ -22,7 +25,7 @@ def main() -> int:
             supervised.watch(descriptor, ends_with_us)
 
     os.register_at_fork(after_in_child=watch_in_worker)
-    gc.disable()  # what the worker imports isn't garbage: it enables this for itself. The master only waits
+    gc.disable()  # imported modules aren't garbage; the worker enables collection for itself, and the master only waits
     # dramatiq's messages about its worker's end are suppressed: the supervisor logs it in our words
     logging.getLogger("dramatiq.MainProcess").setLevel(logging.CRITICAL + 1)
     code = int(run_dramatiq())  # type: ignore[no-untyped-call]  # dramatiq left it untyped

@@ -8,7 +8,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 LEAST: Final = 64
-"""Files that a worker process opens by itself: connections, pipes of pixel children, event loop, modules."""
+"""Files that a worker process opens for itself: connections, pipes of pixel children, event loop, modules."""
 
 PER_LANE: Final = 4
 """Files that a job may hold at once: a provider's socket, a storage's, a picture's file, and one in reserve."""
@@ -19,7 +19,7 @@ class OpenFilesError(Exception):
 
 
 def require_open_files(lanes: int) -> None:
-    """Raise the limit as far as this process may if it is too low; log if that isn't enough.
+    """If the limit of open files is too low, raise it as far as this process may; log if that isn't enough.
 
     Args:
         lanes: jobs at once in one worker process; processes that are started later inherit the limit.

@@ -1,7 +1,7 @@
-"""Forwarding of worker processes' stderr, line by line: JSON is passed on, any other text is logged as an event.
+"""Forwarding of worker processes' stderr, line by line: JSON is forwarded unchanged, other text is logged as an event.
 
-Our own lines are JSON. A traceback of a process that dies, or a C library in a pixel child, writes plain text, and a
-log collector would take each of its lines for a broken record.
+Our own lines are JSON. A traceback of a process that dies, or a C library in a pixel child, writes plain text, of which
+a log collector would treat each line as a broken record.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import structlog
 
 PAUSE_S = 0.2
-"""Lines that aren't JSON and follow each other within this time, in seconds, are one text, such as a traceback."""
+"""Lines that aren't JSON count as one text, such as a traceback, if each follows within this many seconds."""
 
 CHUNK_BYTES = 65536
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 def pass_on(pipe: BinaryIO) -> None:
-    """Forward a worker's stderr until its end; runs in a thread of its own."""
+    """Forward a worker's stderr until its end. Runs in a thread of its own."""
     with pipe:
         _Output().read(pipe.fileno())
 

@@ -1,8 +1,8 @@
-"""Reaping of orphaned processes when this process is process 1, to which they become children.
+"""Reaping of orphaned processes when this process is process 1, whose children they become.
 
-In a container a command may be process 1, and then every process whose parent dies becomes its child: pixel children
-of a killed worker, or what `docker exec` leaves. No other process waits for them, and each one that isn't waited for
-stays in the process table.
+In a container a command may be process 1, and then every process whose parent dies becomes its child: pixel children of
+a killed worker, or processes that `docker exec` left. No other process waits for them, and a dead process for which
+nobody waits stays in the process table.
 """
 
 import ctypes
@@ -14,11 +14,11 @@ import time
 _PR_GET_CHILD_SUBREAPER = 37
 LOOK_S = 1.0
 SOON_S = 0.1
-"""Seconds until the next look after one that reaped an orphan: a killed worker leaves several at once."""
+"""Seconds until the next check after one that reaped an orphan: a killed worker leaves several at once."""
 
 
 def _adopts_orphans() -> bool:
-    """Say whether orphans become children of this process: it is process 1, or was made a subreaper."""
+    """Return whether orphans become children of this process: it is process 1, or was made a subreaper."""
     if os.getpid() == 1:
         return True
     if sys.platform != "linux":
@@ -36,25 +36,25 @@ class Reaper:
     """
 
     def __init__(self) -> None:
-        """Begin without known children."""
+        """Create a reaper that knows no children."""
         self.own: set[int] = set()
         self._first: int | None = None
         self._has_begun = False
         self._beginning = threading.Lock()
 
     def begin(self) -> None:
-        """Look for orphans from now on, in a thread, if they become children of this process."""
+        """Start a thread that reaps orphans, if orphans become children of this process."""
         with self._beginning:
             if not self._has_begun and _adopts_orphans():
                 threading.Thread(target=self._look_again_and_again, name="reaper", daemon=True).start()
             self._has_begun = True
 
     def look(self) -> list[int]:
-        """Reap children that were dead at the look before too; return their process ids.
+        """Reap children that were dead at the previous call too; return their process ids.
 
         Code of this process that starts a child waits for it at once, so a dead child that is still there at the next
-        look is an orphan. The kernel shows one dead child at a time, and /proc isn't used, since it may be another
-        namespace's.
+        call is an orphan. The kernel shows one dead child at a time, and /proc isn't used, since it may belong to
+        another namespace.
         """
         reaped = []
         while (dead := _dead_child()) is not None and dead not in self.own:
@@ -79,7 +79,7 @@ reaper = Reaper()
 def _dead_child() -> int | None:
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:  # there is no child
+    except ChildProcessError:  # this process has no child
         return None
     return None if found is None else found.si_pid
 
@@ -87,5 +87,5 @@ def _dead_child() -> int | None:
 def _reap(pid: int) -> list[int]:
     try:
         return [pid] if os.waitpid(pid, os.WNOHANG)[0] == pid else []
-    except ChildProcessError:  # other code waited for it after all
+    except ChildProcessError:  # other code has waited for it after all
         return []

@@ -1,4 +1,4 @@
-"""Recycling of a worker process: after a number of jobs, or at a size in memory, it is to be replaced by a new one."""
+"""Recycling of a worker process: after a number of jobs, or at a size in memory, it ends and another one is started."""
 
 import psutil
 
@@ -11,14 +11,14 @@ class Recycling:
     """Counts the jobs of this process and reads its memory use."""
 
     def __init__(self, settings: Settings) -> None:
-        """Store the limits; 0 means none."""
+        """Store the limits; 0 means no limit."""
         self._most_jobs = settings.max_jobs
         self._most_rss_mb = settings.max_rss_mb
         self._process = psutil.Process()
         self.jobs = 0
 
     def count_job(self) -> None:
-        """Note that a job's run is over."""
+        """Count a job whose run is over."""
         self.jobs += 1
 
     @property
@@ -27,9 +27,10 @@ class Recycling:
         return round(self._process.memory_info().rss / BYTES_PER_MB)
 
     def reason(self) -> str | None:
-        """Return the variable whose limit is reached; None if none is, and before the first job.
+        """Return the variable whose limit is reached; None if none is reached, or no job has run yet.
 
-        Otherwise a memory limit below what a process takes at its start would keep it from ever running a job.
+        Without that exception, a memory limit below what a process needs at its start would keep it from running any
+        job.
         """
         if not self.jobs:
             return None

@@ -6,14 +6,14 @@ EVERY_S = 60.0
 
 
 class RepeatedLine:
-    """Says when a log line about a lasting condition is due."""
+    """Decides when a log line about a lasting condition is due."""
 
     def __init__(self) -> None:
         self._said_s: float | None = None
         self._since_s = 0.0
 
     def is_due(self) -> bool:
-        """Say whether the line is due now; if so, it counts as logged."""
+        """Return whether the line is due now; if so, it counts as logged."""
         now_s = time.monotonic()
         if self._said_s is None:
             self._since_s = now_s
@@ -23,7 +23,7 @@ class RepeatedLine:
         return True
 
     def end(self) -> float | None:
-        """Note that the condition is over; return how many seconds it lasted, or None if nothing was logged."""
+        """End the condition; return how many seconds it lasted, or None if no line about it was logged."""
         if self._said_s is None:
             return None
         self._said_s = None

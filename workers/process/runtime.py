@@ -1,8 +1,8 @@
 """The runtime that every process and command uses, and those of its parts that are quick to import.
 
-Importing SQLAlchemy, alembic, boto3 and dramatiq takes longer than most commands run, so nothing here imports them at
-its top: `workers.process.compose` waits for migrations, and a storage in S3 and the broker are opened when they are
-first needed.
+Importing SQLAlchemy, alembic, boto3 and dramatiq takes longer than most commands run, so this module doesn't import
+them: `workers.process.compose` waits for migrations, and a storage in S3 and the broker are opened when they are first
+needed.
 """
 
 from dataclasses import dataclass, field
@@ -34,8 +34,7 @@ class ModeMismatchError(Exception):
 class Runtime:
     """What every process uses, once the database is open.
 
-    Workers add `workers.process.tools.Tools` and a claim loop, which commands
-    don't need to submit and show jobs.
+    Workers add `workers.process.tools.Tools` and a claim loop, which commands that submit and show jobs don't need.
 
     Attributes:
         settings: the settings.
@@ -63,7 +62,7 @@ class Runtime:
         return self._storage
 
     async def wake(self, queue: str = DEFAULT_QUEUE) -> None:
-        """Wake an idle worker. If the broker is down, workers still look once a second."""
+        """Send a wake-up for a queue. If the broker is down, workers find the jobs within a second all the same."""
         if self._sender is None:
             from workers.process.wake_up import WakeUpSender  # noqa: PLC0415 - dramatiq, redis and pika take 0.2 s
 
@@ -80,7 +79,7 @@ class Runtime:
 
 
 def make_database(settings: Settings, services: Services, *, most_connections: int) -> Database:
-    """Return the way to the database, not opened yet, with a pool of at most so many connections."""
+    """Return a `Database` that isn't opened yet, with a pool of at most so many connections."""
     return Database(
         parse_postgres_url(services.database_url, direct_url=settings.database_direct_url),
         direct_url=parse_postgres_url(services.database_direct_url),
@@ -89,7 +88,7 @@ def make_database(settings: Settings, services: Services, *, most_connections: i
 
 
 def make_direct_database(services: Services, *, most_connections: int) -> Database:
-    """Return the way to the database past the pooler, not opened yet, as migrations take it."""
+    """Return a `Database` that isn't opened yet and bypasses the pooler, as migrations need it."""
     return Database(parse_postgres_url(services.database_direct_url), most_connections=most_connections)
 
 
@@ -99,7 +98,7 @@ def make_storage(settings: Settings, services: Services, *, is_patient: bool = F
     Args:
         settings: the settings.
         services: where everything is.
-        is_patient: whether to wait for a server that doesn't answer, as processes do.
+        is_patient: whether calls to a server that doesn't answer are repeated, as processes need it.
 
     Raises:
         ValueError: STORAGE_URL has no backend or its folder can't be created.

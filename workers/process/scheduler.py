@@ -49,7 +49,10 @@ async def _open(settings: Settings, services: Services, stack: contextlib.AsyncE
 
 
 async def _unless_stopping(opening: Coroutine[Any, Any, Scheduler], stopping: asyncio.Event) -> Scheduler | None:
-    """Return the scheduler once it is open, or None if told to stop before: what it waits for may never come."""
+    """Return the scheduler once it is open, or None if the process is told to stop before that.
+
+    Opening waits for the database, which may never answer.
+    """
     opened, told = asyncio.create_task(opening), asyncio.create_task(stopping.wait())
     await asyncio.wait((opened, told), return_when=asyncio.FIRST_COMPLETED)
     told.cancel()

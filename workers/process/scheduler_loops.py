@@ -51,7 +51,7 @@ class Scheduler:
         self._session_age = SessionAge(runtime.settings.lease_s)
 
     def loops(self) -> tuple[Loop, ...]:
-        """Return every pass, by name."""
+        """Return all passes, with their names and intervals."""
         return (
             Loop("wake-ups", self._runtime.settings.poll_s, self.wake_for_waiting_jobs),
             Loop("rescue", 1.0, self.rescue),
@@ -66,7 +66,7 @@ class Scheduler:
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Run every loop until told to stop."""
+        """Run all loops until told to stop."""
         tasks = [asyncio.create_task(self._repeat(loop), name=loop.name) for loop in self.loops()]
         await stopping.wait()
         for task in tasks:
@@ -101,7 +101,10 @@ class Scheduler:
         return ended
 
     async def end_refused(self) -> int:
-        """End jobs that the database refuses to start, and retry refused ends; return how many were done."""
+        """End jobs that the database refuses to start, and write refused ends once more.
+
+        Return how many jobs were settled.
+        """
         ended = await end_refused_jobs(self._runtime.database)
         settled = await settle_refused_ends(self._runtime.database)
         if ended or settled:
@@ -118,13 +121,13 @@ class Scheduler:
         return adopted
 
     async def forget_workers(self) -> None:
-        """Remove the rows of processes that died long ago."""
+        """Delete the rows of processes that died more than an hour ago."""
         await self._runtime.database.commit("forget_workers", forget_dead_workers)
 
     async def look_at_database(self) -> list[str]:
-        """Log what has gone wrong with the database since the start; return it.
+        """Log what has gone wrong with the database since the start; return the kinds of the problems.
 
-        Asking how full the queue of notifications is also makes PostgreSQL empty one that stayed full.
+        Reading how full the queue of notifications is also makes PostgreSQL empty a queue that stayed full.
         """
         found = []
         used_fraction = (await self._runtime.database.run(notify_queue)).used_fraction
@@ -142,7 +145,7 @@ class Scheduler:
         return found
 
     async def beat(self) -> None:
-        """Read the database's clock once a second, until that fails, to know the age of our session.
+        """Read the database's clock once a second until that fails. The successful reads measure the session age.
 
         After a gap no job is rescued for some seconds.
         """
@@ -156,7 +159,7 @@ class Scheduler:
             self._session_age.break_off()
 
     async def listen(self) -> None:
-        """Wake workers when producers notify, as soon as they commit; until the connection is lost."""
+        """Wake workers at producers' notifications, which arrive when they commit, until the connection is lost."""
         sending: set[asyncio.Task[None]] = set()
 
         def heard(queue: str) -> None:

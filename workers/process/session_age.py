@@ -1,4 +1,4 @@
-"""The age of our own session with PostgreSQL: after a gap in it, no worker may be taken for dead at once.
+"""The session age: after a gap in our own database session, no worker may be treated as dead at once.
 
 The argument for each number is in docs/decisions/0073-rescue-after-a-restart.md.
 """
@@ -7,18 +7,23 @@ from datetime import datetime, timedelta
 
 BEAT_S = 1.0
 RECONNECT_S = 0.25
-"""Seconds after a failed heartbeat until the next try: PostgreSQL's return must be noticed at once."""
+"""Seconds between a failed heartbeat and the next try: PostgreSQL's return must be noticed at once."""
 
 MOST_GAP = timedelta(seconds=5)
-"""A longer pause between two heartbeats ends a session; half a lease if that is less. When PostgreSQL stops, two thirds
-of every live lease remain, so that after a pause in which others couldn't renew we can't take them for dead."""
+"""A longer pause between two heartbeats ends a session; half a lease if that is less.
+
+When PostgreSQL stops, two thirds of every live lease remain. So no worker is treated as dead after a pause in which it
+couldn't renew its lease.
+"""
 
 MOST_VALID_FOR = timedelta(seconds=3)
 """How long after a heartbeat a rescue may still begin; a third of a lease if that is less."""
 
 SETTLING = timedelta(seconds=3)
-"""How long after PostgreSQL's return no worker is rescued; a lease if that is less. Live workers try to connect four
-times a second, give up a try after 2 s, and first of all renew their leases."""
+"""How long after PostgreSQL's return no worker is rescued; a lease if that is less.
+
+Live workers try to connect four times a second, end a try after 2 s, and renew their leases before anything else.
+"""
 
 
 class SessionAge:
@@ -33,21 +38,21 @@ class SessionAge:
         self._last: datetime | None = None
 
     def beat(self, database_now: datetime) -> None:
-        """Note a successful heartbeat at a time of the database."""
+        """Record a successful heartbeat at a time of the database."""
         if self._since is None or self._last is None or database_now - self._last > self._gap:
             self._since = database_now
         self._last = database_now
 
     def break_off(self) -> None:
-        """Note that the session was lost."""
+        """Record that the session was lost."""
         self._since = None
 
     def settled_at(self) -> datetime | None:
-        """Return the database's time by which live workers have renewed since our session began, or None."""
+        """Return the database's time by which live workers have renewed since our session began; None without one."""
         return None if self._since is None else self._since + self._settling
 
     def rescue_not_after(self) -> datetime | None:
-        """Return the database's time until which a rescue is valid; None while live workers may not have renewed."""
+        """Return the database's time until which a rescue may begin; None before live workers had time to renew."""
         settled_at = self.settled_at()
         if settled_at is None or self._last is None or self._last < settled_at:
             return None

@@ -1,7 +1,7 @@
 """The end of processes whose supervisor is gone: they end within seconds, whatever they are doing.
 
-A pipe shows it: only the supervisor holds its writing end, so the kernel closes it however the supervisor dies. The
-end of a pipe is a state and not an event, so a process that begins to watch later sees it too. See
+They learn of it by a pipe: only the supervisor holds its writing end, so the kernel closes it however the supervisor
+dies. The end of a pipe is a state and not an event, so a process that begins to watch later sees it too. See
 docs/decisions/0131-a-pipe-tells-of-the-supervisors-end.md.
 """
 
@@ -19,10 +19,10 @@ SUPERVISOR_FD = "WORKER_SUPERVISOR_FD"
 """Environment variable: the descriptor of the pipe's reading end. Nothing is ever written to the pipe."""
 
 ORPHAN_S = 6.0
-"""Seconds that a process without a supervisor may take to release its jobs; then its whole process group is killed."""
+"""Seconds in which a process without a supervisor may release its jobs; then its whole process group is killed."""
 
 HEADLESS_S = 5.0
-"""Seconds that threads may outlast the main thread: dramatiq's event loop thread would do so forever."""
+"""Seconds that threads may outlive the main thread: dramatiq's event loop thread would never end by itself."""
 
 HEADLESS_EXIT_CODE = 71
 LOOK_S = 1.0
@@ -39,21 +39,24 @@ class Supervised:
     """
 
     def __init__(self) -> None:
-        """Prepare; nothing is watched yet."""
+        """Create the watcher; nothing is watched yet."""
         self.is_orphaned = False
         self.hurried_s: float | None = None
         self._hearers: list[Callable[[], None]] = []
         self._hearing = threading.RLock()  # a signal's handler may interrupt itself
 
     def when_hurried(self, hear: Callable[[], None]) -> None:
-        """Have a function called, in any thread, when this process must end soon; at once if it was told so already."""
+        """Register a function that is called when this process must end soon; called at once if that is so already.
+
+        It may be called in any thread.
+        """
         with self._hearing:
             self._hearers.append(hear)
             if self.hurried_s is not None:
                 hear()
 
     def hurry(self) -> None:
-        """Tell this process, once, to end soon, without the grace for provider calls."""
+        """Tell this process, once, to end soon: provider calls get no grace."""
         with self._hearing:
             if self.hurried_s is None:
                 self.hurried_s = time.monotonic()
@@ -61,7 +64,7 @@ class Supervised:
                     hear()
 
     def watch(self, *descriptors: int) -> None:
-        """Watch pipes in a thread of its own, which receives none of this process's signals."""
+        """Watch pipes, in a thread of its own that receives none of this process's signals."""
         signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             threading.Thread(target=self._watch, args=(descriptors,), name="supervised", daemon=True).start()
@@ -81,7 +84,7 @@ class Supervised:
                 log.error("worker_headless")
                 os._exit(HEADLESS_EXIT_CODE)
         self.is_orphaned = True
-        with contextlib.suppress(RuntimeError):  # the event loop of the function is closed: it ends already
+        with contextlib.suppress(RuntimeError):  # the function's event loop is closed, so the process ends already
             self.hurry()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(ORPHAN_S)

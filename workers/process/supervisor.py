@@ -1,7 +1,7 @@
-"""The supervisor: keeps worker processes running, each under its own dramatiq, and restarts them when they die.
+"""The supervisor: keeps worker processes running, each under a dramatiq master of its own, and restarts dead ones.
 
-dramatiq's master stops all of its processes when one of them is killed, so
-each worker has a master of its own, which is restarted with a backoff.
+dramatiq's master stops all of its processes when one of them is killed, so each worker has its own master, which is
+restarted with a backoff.
 """
 
 import asyncio
@@ -35,16 +35,16 @@ CODE_FOLDER = Path(__file__).resolve().parents[2]
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 10.0
 BROKER_LOOK_MS = 300
-"""Milliseconds that dramatiq's threads wait before they check whether to stop; stopping takes at least twice that."""
+"""Milliseconds between dramatiq's checks of whether to stop; stopping takes at least twice that."""
 
 HEALTHY_S = 30.0
 """A process that lived at least this long, in seconds, starts with the shortest backoff again."""
 
 FIRST_READY_S = 120.0
-"""How long processes that are to end once the work is done may take until they all work: they may wait for a server."""
+"""Seconds until all worker processes of a drain must work, or the drain ends: they may wait for a server."""
 
 KILL_AFTER_S = 10.0
-"""Seconds after the grace; a process that hasn't stopped by then is killed, and its claims are rescued."""
+"""Seconds after the grace at which a process that hasn't stopped is killed, and its claims are rescued."""
 
 READY_FD = "WORKER_READY_FD"
 """Environment variable: the descriptor to which a worker writes its id once it works, and which it keeps open."""
@@ -57,10 +57,10 @@ REFUSED_EXIT_CODE = 78
 USAGE_EXIT_CODE = 2
 
 LOOK_S = 1.0
-"""How often a supervisor looks whether the work is done."""
+"""Seconds between a supervisor's checks of whether the work is done."""
 
 LAST_LINES_S = 1.0
-"""Seconds that forwarding a process's last output may take after its end."""
+"""Seconds for forwarding a process's last output after its end."""
 
 SIGN_OFF_RETRY_S = 0.5
 """Seconds until recording a worker's death is tried again, while its lease may still be valid."""
@@ -70,7 +70,7 @@ SIGN_OFF_AT_STOP_S = 2.0
 
 
 def worker_environment(settings: Settings, services: Services) -> dict[str, str]:
-    """Return the environment of a worker: our own, with the services that this process has opened."""
+    """Return the environment of a worker: our own, with the URLs of the services that this process has opened."""
     return os.environ | {
         "DATABASE_URL": services.database_url,
         "DATABASE_DIRECT_URL": services.database_direct_url,
@@ -79,13 +79,13 @@ def worker_environment(settings: Settings, services: Services) -> dict[str, str]
         "STORAGE_URL": services.storage_url,
         "PROVIDER": ",".join(settings.providers),
         "dramatiq_worker_timeout": str(BROKER_LOOK_MS),
-        "PYTHONSAFEPATH": "1",  # `python -m` would look for our packages in the current folder first
+        "PYTHONSAFEPATH": "1",  # otherwise `python -m` would look for our packages in the current folder first
     }
 
 
 @dataclass(slots=True)
 class _Slot:
-    """A place for one worker process, and the process that currently has it."""
+    """A place for one worker process, and the process that is in it now."""
 
     number: int
     process: "subprocess.Popen[bytes] | None" = None
@@ -112,16 +112,17 @@ class WorkerProcesses:
         queues: Sequence[str] | None = None,
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare; nothing is started yet.
+        """Store what is needed; nothing is started yet.
 
         Args:
             settings: the settings.
             services: the services that this process has opened.
             processes: how many worker processes are kept running.
             lanes: jobs at once per process; None for DARKROOM_LANES.
-            queues: queues to take from; None for DARKROOM_QUEUES.
+            queues: queues to claim from; None for DARKROOM_QUEUES.
             on_refused: called, in a thread, when a worker can't work with this configuration, and has logged why. No
-                worker is started again, and the caller should stop.
+                worker is
+            started again, and the caller should stop.
         """
         self.environment = worker_environment(settings, services)
         self._database = make_database(settings, services, most_connections=1)
@@ -159,10 +160,10 @@ class WorkerProcesses:
         return [slot.process.pid for slot in self._slots if slot.process and slot.process.poll() is None]
 
     def stop(self, timeout_s: float | None = None) -> int:
-        """Stop all processes with SIGTERM and wait.
+        """Stop all processes with SIGTERM and wait for their end.
 
         Returns:
-            0; 1 if one had to be killed; 2 where one found that it can't work with this configuration.
+            0; 1 if one had to be killed; 2 if one found that it can't work with this configuration.
         """
         with self._starting:  # a process that is being started is stopped, too
             self._is_stopping.set()
@@ -186,7 +187,7 @@ class WorkerProcesses:
     def _hear_last_words(self) -> None:
         until_s = time.monotonic() + SIGN_OFF_AT_STOP_S
         for slot in self._slots:
-            if slot.listener is not None:  # a killed process holds its jobs until this thread has signed it off
+            if slot.listener is not None:  # a killed process holds its jobs until this thread has removed its row
                 slot.listener.join(max(0.0, until_s - time.monotonic()))
             if slot.output is not None:
                 slot.output.join(LAST_LINES_S)
@@ -200,14 +201,15 @@ class WorkerProcesses:
 
         Args:
             on_ready: called once every process works.
-            is_done: asked about once a second from then on, if it is given: the work is done, and nothing is to run
-                any more. Whoever gives it waits for an end, so processes that die again and again are stopped, too,
-                and so are those that don't all work FIRST_READY_S after the start.
+            is_done: if given, called about once a second from then on; once it returns True, all processes are stopped.
+                As the
+            caller expects an end, processes that die again and again are stopped too, and so are processes of which not
+            all work FIRST_READY_S after the start.
 
         Returns:
-            What `stop` does; at least 1 where, with `is_done`, the processes can't work.
+            What `stop` returns; at least 1 if `is_done` is given and the processes can't work.
         """
-        signals: list[int] = []  # an Event's own lock may be held by the very wait that a handler interrupts
+        signals: list[int] = []  # a list, because a handler may interrupt the very wait that holds an Event's own lock
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: signals.append(number))
         self.start()
@@ -242,7 +244,7 @@ class WorkerProcesses:
             *("--worker-shutdown-timeout", str(round((self._grace_s + KILL_AFTER_S) * 1000))),
         ]
         slot.started_s = time.monotonic()
-        heard, told = os.pipe()  # not stdout: dramatiq's master passes that on to its own stderr
+        heard, told = os.pipe()  # not stdout, which dramatiq's master forwards to its own stderr
         slot.process = self._launch(command, told)
         reaper.own.add(slot.process.pid)
         if slot.process.stderr is not None:
@@ -259,7 +261,8 @@ class WorkerProcesses:
         return subprocess.Popen(
             command,
             env=self.environment | {READY_FD: str(told), SUPERVISOR_FD: str(self._pipe[0])},
-            # with the lock of the embedded services, which must run until a worker without us has released its jobs
+            # The lock of the embedded services is passed too: they must run until a worker without a supervisor has
+            # released its jobs
             pass_fds=[told, self._pipe[0], *([] if self._users_lock is None else [self._users_lock])],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE if self._logs_json else None,
@@ -285,13 +288,13 @@ class WorkerProcesses:
                         with self._starting:
                             if not self._is_stopping.is_set():
                                 self._start(slot)
-                    except OSError as error:  # no process can be started now: it is tried again
+                    except OSError as error:  # no process can be started now, so it is tried again
                         slot.due_s = time.monotonic() + BACKOFF_MOST_S
                         log.exception("worker_not_started", error=str(error))
 
 
 def _backoff_s(slot: _Slot) -> float:
-    """Log how a slot's process ended, and return the seconds until another may follow."""
+    """Log how a place's process ended, and return the seconds until another one may be started."""
     code = slot.process.returncode if slot.process is not None else None
     if code == 0:
         log.info("worker_ended")
@@ -304,9 +307,9 @@ def _backoff_s(slot: _Slot) -> float:
 
 
 def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None:
-    """Wait until a process reports that it works, and then until it dies: the pipe ends with its last holder.
+    """Wait until a process reports that it works, and then until it dies, when the kernel closes its pipe.
 
-    Its lease is ended at once, so that its jobs are due again in a second and not when the lease expires.
+    Its lease is ended at once, so that its jobs are due again in a second, and not only when the lease expires.
     """
     with os.fdopen(heard, "rb") as pipe:
         worker_id = pipe.read(ID_BYTES)
@@ -321,7 +324,7 @@ def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None
 
 
 async def _sign_off(database: Database, worker_id: UUID, lease_s: float) -> None:
-    """Remove a dead worker's row; while PostgreSQL is unreachable, try again until the lease must have expired anyway.
+    """Delete a dead worker's row; while PostgreSQL is unreachable, try again until the lease must have expired anyway.
 
     Raises:
         DatabaseLostError: PostgreSQL was unreachable all the time.

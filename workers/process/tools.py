@@ -24,7 +24,7 @@ from workers.gate.gate import Gate
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a worker adds to its Runtime.
+    """What a worker needs in addition to its Runtime.
 
     Attributes:
         pixels: the pool of pixel children, which decode and encode.
@@ -34,7 +34,7 @@ class Tools:
         gate: the gate between running jobs and the providers.
         fetcher: fetches pictures by URL.
         models: the models that may be asked.
-        provider_identity: names the configured providers and models; a result is reused only under the same.
+        provider_identity: names the configured providers and models; a result is reused only under the same identity.
     """
 
     pixels: PixelPool
@@ -48,7 +48,7 @@ class Tools:
 
 
 def make_pixels() -> PixelPool:
-    """Return the pool of pixel children, none of them started yet; the caller enters it as a context."""
+    """Return the pool of pixel children, without starting one; the caller enters it as a context."""
     return PixelPool(imports=CHILD_IMPORTS)
 
 
@@ -59,11 +59,11 @@ def make_providers(settings: Settings, pixels: PixelPool) -> list[Provider]:
 
 @asynccontextmanager
 async def open_tools(settings: Settings, database: Database) -> AsyncIterator[Tools]:
-    """Open what makes pictures, and close it at the end.
+    """Open the tools; leaving the context closes them.
 
     Args:
         settings: the settings.
-        database: the open database, where the gate keeps calls and limits.
+        database: the open database, where the gate records calls and limits.
     """
     async with AsyncExitStack() as stack:
         pixels = await stack.enter_async_context(make_pixels())

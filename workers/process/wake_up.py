@@ -1,10 +1,8 @@
 """Wake-ups: messages that name a queue, sent when it has new jobs, and received by idle workers.
 
-dramatiq provides the processes, the threads and the choice of broker. For Redis
-the consumer is ours, because dramatiq's polls, and answers in 300 ms instead of
-3. A wake-up that is lost or doubled costs a second or an empty query. Its names
-in the broker are shared with processes of other versions, so they keep the words
-`bell` and `ring`.
+dramatiq provides the processes, the threads and the choice of broker. For Redis the consumer is ours, because
+dramatiq's own polls, and takes 300 ms instead of 3. A lost wake-up costs a second, a doubled one an empty query. Names
+in the broker are shared with processes of other releases, so they keep the words `bell` and `ring`.
 """
 
 import asyncio
@@ -34,11 +32,11 @@ MOST_WAITING = 64
 
 SEND_S = 1.0
 RABBIT_LIMITS = {"socket_timeout": "5", "stack_timeout": "5", "blocked_connection_timeout": "5"}
-"""Seconds, by pika's parameter names: until the host accepts a connection, greets, and accepts a message."""
+"""Time limits, in seconds, by pika's parameter names: for connecting, for RabbitMQ's greeting, and for sending."""
 
 LISTEN_S = 10.0
 DEAF_S = 60.0
-"""Seconds until a Redis that refuses its user to listen is asked again; the process uses its timer meanwhile."""
+"""Seconds until a Redis that refuses to let its user wait is asked again; the worker's timer finds jobs meanwhile."""
 
 log = structlog.get_logger(__name__)
 
@@ -53,11 +51,11 @@ def broker_queue(installation: str, queue: str) -> str:
 
 
 class WakeUpsRefusedError(Exception):
-    """Raised when the broker's user may not listen for wake-ups; a right is missing, so asking again doesn't help."""
+    """Raised when the broker's user may not wait for wake-ups. A right is missing, so trying again doesn't help."""
 
 
 class Lanes:
-    """Whether this process has room for a job; one without room leaves wake-ups to other processes."""
+    """Whether this process has a free lane. A process without a free lane leaves wake-ups to other processes."""
 
     def __init__(self) -> None:
         self._are_free = threading.Event()
@@ -80,7 +78,7 @@ class RedisWakeUps(Broker):
 
     def __init__(self, url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> None:
         super().__init__(middleware=middleware)
-        # a sender doesn't wait for a Redis that hangs; a listener blocks for as long as dramatiq asks
+        # A sender gives up on a Redis that hangs; a listener waits for as long as dramatiq asks
         self._sender = redis.Redis.from_url(url, socket_timeout=SEND_S, socket_connect_timeout=SEND_S)
         self._client = redis.Redis.from_url(
             url, socket_timeout=LISTEN_S, socket_connect_timeout=LISTEN_S, health_check_interval=30
@@ -89,7 +87,7 @@ class RedisWakeUps(Broker):
 
     @override
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1000) -> Consumer:
-        """Listen for the wake-ups of one queue; `timeout` is in milliseconds."""
+        """Return a consumer of one queue's wake-ups; `timeout` is in milliseconds."""
         return _Listener(self._client, queue_name, timeout / 1000, self._lanes)
 
     @override
@@ -140,7 +138,7 @@ class RedisWakeUps(Broker):
 
 
 class _Listener(Consumer):
-    """Blocks until a wake-up comes, while this process has a free lane."""
+    """Waits for wake-ups, while this process has a free lane."""
 
     def __init__(self, client: "redis.Redis", queue_name: str, timeout_s: float, lanes: Lanes) -> None:
         self._client = client
@@ -151,7 +149,7 @@ class _Listener(Consumer):
 
     @override
     def __next__(self) -> MessageProxy | None:
-        """Return the next wake-up, or None after the timeout or while all lanes are full.
+        """Return the next wake-up; None after the timeout, or while no lane is free.
 
         Raises:
             ConnectionClosed: Redis doesn't answer; dramatiq listens again some seconds later.
@@ -186,7 +184,8 @@ class _Listener(Consumer):
             raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
         if received is None:
             return None
-        return MessageProxy(dramatiq.Message.decode(cast("bytes", received[1])))  # no decode_responses: bytes
+        # bytes, because decode_responses is off
+        return MessageProxy(dramatiq.Message.decode(cast("bytes", received[1])))
 
     @override
     def ack(self, message: MessageProxy) -> None:
@@ -194,7 +193,7 @@ class _Listener(Consumer):
 
     @override
     def nack(self, message: MessageProxy) -> None:
-        """Do nothing: a wake-up that wasn't understood isn't kept."""
+        """Do nothing: a wake-up that can't be processed isn't kept."""
 
     @override
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
@@ -215,14 +214,14 @@ def _limited(url: str) -> str:
 
 
 def declare_wake_ups(broker: Broker, installation: str, queues: Iterable[str], wake: Callable[[], None]) -> None:
-    """Declare one actor per queue, which only calls `wake`; a running worker begins to listen."""
+    """Declare one dramatiq actor per queue, which only calls `wake`. A running worker then begins to listen."""
     for queue in queues:
         name = broker_queue(installation, queue)
         dramatiq.actor(broker=broker, actor_name=ACTOR_PREFIX + queue, queue_name=name)(wake)
 
 
 def send(broker: Broker, installation: str, queue: str) -> None:
-    """Send a wake-up to the workers of an installation's queue, once.
+    """Send one wake-up to the workers of an installation's queue.
 
     Raises:
         dramatiq.errors.BrokerError: the broker doesn't answer; workers find the jobs by looking.
@@ -242,7 +241,7 @@ class WakeUpSender:
     """Sends wake-ups for one installation, from an event loop."""
 
     def __init__(self, url: str, installation: str) -> None:
-        """Prepare; nothing is connected before the first wake-up."""
+        """Store the URL; the first wake-up opens the connection."""
         self._place = broker_place(url)
         self._broker = make_broker(url, middleware=[])
         self._installation = installation
@@ -260,10 +259,10 @@ class WakeUpSender:
 
 
 def receive(broker: Broker, installation: str, queue: str, *, timeout_ms: int) -> bool:
-    """Wait for one wake-up of an installation's queue and take it; return whether one came.
+    """Receive one wake-up of an installation's queue; return whether one came within the time.
 
     Raises:
-        WakeUpsRefusedError: the user of the URL may not listen.
+        WakeUpsRefusedError: the user of the URL may not wait for wake-ups.
         dramatiq.errors.BrokerError: the broker doesn't answer.
     """
     name = broker_queue(installation, queue)

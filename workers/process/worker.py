@@ -53,32 +53,32 @@ HUNG_EXIT_CODE = 70
 EVENT_LOOK_S = 0.02
 
 START_END_S = 1.0
-"""Seconds that an interrupted start may take to end."""
+"""Seconds for an interrupted start to end."""
 
 HURRIED_GRACE_S = 2.0
-"""Seconds for provider calls in flight without a supervisor, and after a second SIGTERM.
+"""Seconds that provider calls in flight get without a supervisor, or after a second SIGTERM.
 
-Together with ANSWER_S, for pictures that have come, it must leave 1.5 s of ORPHAN_S for signing off.
+Together with ANSWER_S, for pictures that have come, they must leave 1.5 s of ORPHAN_S for signing off.
 """
 
 RECORDING_S = 30.0
-"""Seconds beyond its stages' deadlines that a job may take before a process that is to be replaced ends anyway."""
+"""Seconds beyond its stages' deadlines that a job may take before a process that is being recycled ends anyway."""
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 ECHO_S = 1.0
-"""A signal that follows the first within this time, in seconds, is the same: a signal to the group arrives twice."""
+"""Seconds within which a second signal counts as the first one: a signal to the process group arrives twice."""
 
 
 class WorkerProcess:
     """Everything that one worker process runs on its event loop."""
 
     def __init__(self, settings: Settings, lanes: Lanes, *, end: Callable[[], None]) -> None:
-        """Prepare; nothing is opened yet.
+        """Store what is needed; nothing is opened yet.
 
         Args:
             settings: the settings.
-            lanes: told whether a lane is free.
+            lanes: set to whether a lane is free.
             end: function by which this process asks to be ended; `stop` is called then.
         """
         self.worker_id = uuid.uuid4()
@@ -105,7 +105,7 @@ class WorkerProcess:
             self._claim_loop.wake()
 
     async def start(self) -> None:
-        """Open everything, begin a lease, and begin to claim."""
+        """Open everything, begin the lease, and start claiming."""
         self._start_task = asyncio.current_task()
         await self._open()
         self._start_task = None
@@ -119,7 +119,7 @@ class WorkerProcess:
         database = make_database(settings, services, most_connections=settings.connections - 1)
         self._lease = lease = LeaseThread(settings, database, self.worker_id)
         lease.start()
-        await _once_set(lease.is_connected)  # before the pool uses up the last connections
+        await _once_set(lease.is_connected)  # waited for first, so that the pool doesn't use up the last connections
         opening = open_runtime(settings, services, installed=installed, database=database)
         runtime = await self._stack.enter_async_context(opening)
         if database.is_direct_behind_pooler:
@@ -165,7 +165,7 @@ class WorkerProcess:
         log.info("worker_stopped")
 
     def _recycle_if_due(self) -> None:
-        """Start a graceful stop if this process is due for recycling; the supervisor then starts another."""
+        """Recycle this process if a limit is reached: it stops gracefully, and the supervisor starts another one."""
         self._recycling.count_job()
         reason = self._recycling.reason()
         if reason is not None and self._claim_loop is not None and not self._claim_loop.is_stopping:
@@ -174,11 +174,11 @@ class WorkerProcess:
             self._recycle_task = asyncio.create_task(self._recycle(self._claim_loop), name="recycling")
 
     async def _recycle(self, claim_loop: ClaimLoop) -> None:
-        """Let running jobs finish, for as long as the deadlines of their stages allow; then end."""
+        """Claim no more, wait for running jobs as long as the deadlines of their stages allow, and then end."""
         deadlines_s = stage_deadlines(self._settings)
         longest_s = max(sum(deadlines_s[stage.name] for stage in one.stages) for one in JOB_TYPES.values())
         await claim_loop.finish(longest_s + RECORDING_S)
-        # no supervisor waits for this end, so no other process would end one that hangs in it
+        # The supervisor doesn't wait for this end, so it wouldn't kill this process if it hung in it
         kill = threading.Timer(self._settings.shutdown_grace_s + KILL_AFTER_S, os._exit, (HUNG_EXIT_CODE,))
         kill.daemon = True
         kill.start()
@@ -214,7 +214,7 @@ def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
 
 
 async def _once_set(event: threading.Event) -> None:
-    """Wait for another thread's event, without a thread that could outlive a process that is told to stop."""
+    """Wait for another thread's event without using a thread, which could outlive a process that is told to stop."""
     while not event.is_set():  # noqa: ASYNC110 - the event belongs to another thread
         await asyncio.sleep(EVENT_LOOK_S)
 
@@ -222,7 +222,7 @@ async def _once_set(event: threading.Event) -> None:
 def _end_process_if_failed(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
         log.error("claim_loop_failed", exc_info=task.exception())
-        os._exit(FAILED_START_EXIT_CODE)  # the supervisor starts another, and the claims are rescued
+        os._exit(FAILED_START_EXIT_CODE)  # the supervisor starts another process, and the claims are rescued
 
 
 class WorkerMiddleware(dramatiq.Middleware):
@@ -234,7 +234,10 @@ class WorkerMiddleware(dramatiq.Middleware):
 
     @override
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Start, and tell the supervisor; a start that fails ends the process."""
+        """Start the worker process's parts and tell the supervisor that it works.
+
+        If the start fails, end the process.
+        """
         threading.Thread(target=self._start, name="start", daemon=True).start()
 
     def _start(self) -> None:
@@ -250,7 +253,7 @@ class WorkerMiddleware(dramatiq.Middleware):
             log.error("worker_start_failed", exc_info=error)
             os._exit(FAILED_START_EXIT_CODE)
         if descriptor := os.environ.get(READY_FD):
-            os.write(int(descriptor), self._process.worker_id.bytes)  # and kept open while this process lives
+            os.write(int(descriptor), self._process.worker_id.bytes)  # kept open as long as this process lives
 
     @override
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
@@ -266,12 +269,12 @@ def _event_loop_thread() -> EventLoopThread:
 
 
 def make_worker_broker(settings: Settings, end: Callable[[], None]) -> Broker:
-    """Build the broker with our own middleware only: none of dramatiq's retries and time limits apply to jobs."""
+    """Return the broker with our own middleware only: none of dramatiq's retries and time limits apply to jobs."""
     lanes = Lanes()
     process = WorkerProcess(settings, lanes, end=end)
     services = embedded_services(settings)
     url = settings.broker_url or settings.redis_url
-    if url is None:  # the supervisor passes on what it opened; started by hand, open the embedded services here
+    if url is None:  # the supervisor passes the URLs on; without a supervisor, open the embedded services here
         url = services.__enter__().broker_url
     broker = make_broker(url, middleware=[AsyncIO(), WorkerMiddleware(process)], lanes=lanes)
     process.listen_on(broker)
@@ -279,10 +282,11 @@ def make_worker_broker(settings: Settings, end: Callable[[], None]) -> Broker:
 
 
 def _handle_end_signals() -> Callable[[], None]:
-    """Pass only the first signal that ends us to dramatiq's handler; in the main thread, after dramatiq has set it.
+    """Install a handler that passes only the first signal to end on to dramatiq's handler.
 
-    A second one in dramatiq's handler would end the main thread without grace, but not the process, since its event
-    loop has a thread that isn't a daemon. Here a second one only ends the grace for provider calls.
+    A second signal in dramatiq's handler would end the main thread without grace, but not the process, since its event
+    loop has a thread that isn't a daemon. With this handler a second signal only ends the grace for provider calls. It
+    must be called in the main thread, after dramatiq has set its own handler.
 
     Returns:
         A function that makes dramatiq end this process as a first signal does, without counting as one; for any thread.
@@ -291,7 +295,7 @@ def _handle_end_signals() -> Callable[[], None]:
     heard_s: float | None = None
 
     def end() -> None:
-        with contextlib.suppress(SystemExit):  # it has received one before
+        with contextlib.suppress(SystemExit):  # dramatiq has received a signal before
             if callable(handle):
                 handle(signal.SIGTERM, None)
 

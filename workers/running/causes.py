@@ -1,4 +1,4 @@
-"""Names of errors of attempts: in a job's row, and in the codes that error_logs counts."""
+"""Words for the errors of attempts: for a job's row, and as codes that error_logs counts."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pipelines.errors import PolicyRefusedError
 
 
 def what_lacks(error: Exception) -> str:
-    """Say what this machine or PostgreSQL refused, in words fit for a job's row: no path, no statement."""
+    """Return what this machine or PostgreSQL refused, in words fit for a job's row: no path, no statement."""
     if isinstance(error, MemoryError):
         return "not enough memory"
     if (name := _errno_name(error)) is not None:
@@ -21,7 +21,10 @@ def what_lacks(error: Exception) -> str:
 
 
 def error_code(error: Exception) -> str:
-    """Return the code by which error_logs counts an error: PostgreSQL's or a policy's name, else the error's type."""
+    """Return the code by which error_logs counts an error.
+
+    It is the name of PostgreSQL's error or of a policy, else the name of the error's type.
+    """
     if isinstance(error, PolicyRefusedError):
         return error.category
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
@@ -32,6 +35,6 @@ def error_code(error: Exception) -> str:
 
 
 def _errno_name(error: Exception) -> str | None:
-    """Return the operating system's name of its refusal, such as EMFILE; None for any other error."""
+    """Return the name of the operating system's error number, such as EMFILE; None if the error has none."""
     number = error.errno if isinstance(error, OSError) else None
     return None if number is None else errno.errorcode.get(number)

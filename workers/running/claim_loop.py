@@ -1,8 +1,7 @@
 """The claim loop: one per worker process, on one event loop, with up to `lanes` jobs as tasks.
 
-It looks for jobs when a lane is free and something woke it: a wake-up, a finished
-job, or a timer. Messages never contain a job, so a broker's time limits, retries and
-prefetching don't affect jobs.
+It looks for jobs when a lane is free and one of these woke it: a wake-up, a finished job, a timer. Messages never
+contain a job, so a broker's time limits, retries and prefetching don't affect jobs.
 """
 
 import asyncio
@@ -31,13 +30,13 @@ from workers.running.job import Ending, RunningJob
 log = structlog.get_logger(__name__)
 
 RELEASE_S = 2.0
-"""Seconds that jobs may take to release themselves once they are told to end."""
+"""Seconds that jobs get to release themselves once they are told to end."""
 
 LOOK_END_S = 1.0
-"""Seconds that a look that has begun may take when the process stops."""
+"""Seconds that a look in progress gets to end when the process stops."""
 
 ANSWER_S = 2.5
-"""Seconds beyond the grace of calls for a job whose picture has come: it is paid, and only has to be stored."""
+"""Seconds, beyond the grace of calls, for a job whose picture has come: it is paid, and only has to be stored."""
 
 DATABASE_GONE_S = 1.0
 """Seconds to wait after PostgreSQL didn't answer."""
@@ -62,16 +61,16 @@ class ClaimLoop:
         is_shut: Callable[[], Awaitable[bool]] | None = None,
         after_job: Callable[[], None] | None = None,
     ) -> None:
-        """Prepare the loop.
+        """Store what the loop needs.
 
         Args:
             settings: queues, lanes, intervals, stage deadlines.
             database: where the queue is.
             worker_id: the worker that claims.
             run_job: runs one claim to its recorded end; raises only for a bug of ours.
-            lanes: told whether a lane is free.
+            lanes: set to whether a lane is free.
             session_age: returns how long this process's database session has lasted.
-            is_shut: says whether no provider may be called now: then nothing is claimed.
+            is_shut: returns whether no provider may be called now: then nothing is claimed.
             after_job: called when the run of a job is over.
         """
         self._lanes = lanes
@@ -114,10 +113,11 @@ class ClaimLoop:
         self._loop.call_soon_threadsafe(stop)
 
     def give_back(self, tokens: set[UUID]) -> None:
-        """Release claims that this process doesn't run; may be called from any thread."""
+        """Release claims that this process doesn't run. May be called from any thread."""
 
         async def release() -> None:
-            # a job that records its end isn't among the held ones; one whose end was refused is left to its deadline
+            # A job that is recording its end isn't among the held ones. A job whose end couldn't be recorded is left to
+            # its deadline
             unknown = tokens - self._running.keys() - self._given_up
             if unknown:
                 log.warning("claims_released", count=len(unknown))
@@ -132,7 +132,7 @@ class ClaimLoop:
             self._woken.clear()
             self._next_look_s = self._settings.poll_s
             outcome = await outcome_of(self._look())
-            if isinstance(outcome, Exception):  # whatever it is, the jobs that run here aren't its cause
+            if isinstance(outcome, Exception):  # whatever the error is, running jobs aren't its cause
                 if is_passing(outcome):
                     log.warning("look_failed", error=str(outcome), error_type=type(outcome).__name__)
                 else:
@@ -154,11 +154,11 @@ class ClaimLoop:
         self._woken.set()
 
     async def finish(self, within_s: float) -> None:
-        """Claim no more, and return when no job runs, in a lane or outside of one, or after `within_s`."""
+        """Claim no more; return when no job runs or waits any more, or after `within_s`."""
         self.claim_no_more()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                if self._looking is not None:  # jobs that it claims have to be finished, too
+                if self._looking is not None:  # the jobs that it claims have to be finished, too
                     await asyncio.wait([self._looking])
                 if self._running:
                     await asyncio.wait(self._tasks())
@@ -169,7 +169,8 @@ class ClaimLoop:
         `end_grace` ends the grace early. However it ends, a picture that has come may still be stored.
         """
         self.claim_no_more()
-        if self._looking is not None:  # not cancelled, because a claim might be committed without our knowing
+        # not cancelled, because a claim could then be committed without this process knowing of it
+        if self._looking is not None:
             await asyncio.wait([self._looking], timeout=LOOK_END_S)
         for job in self._running.values():
             job.shut_down(has_grace=grace_s > 0)
@@ -188,7 +189,7 @@ class ClaimLoop:
             await asyncio.wait(self._tasks(), timeout=RELEASE_S)
 
     def end_grace(self, within_s: float) -> None:
-        """Let `stop` release provider calls in flight after `within_s`; may be called from any thread."""
+        """Release provider calls in flight after `within_s`, instead of after the grace of `stop`. For any thread."""
         with contextlib.suppress(RuntimeError):  # the event loop is closed, so no job runs any more
             self._loop.call_soon_threadsafe(self._loop.call_later, within_s, self._grace_over.set)
 
@@ -208,10 +209,10 @@ class ClaimLoop:
             if self._entry_rate.is_dense(time.monotonic(), entered):
                 self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
             elif await self._ask_for_wake_up():
-                await self._claim_all()  # a job that entered between the look and the request woke nobody
+                await self._claim_all()  # a job that entered between the look and the request caused no wake-up
 
     async def _look_around(self) -> None:
-        """Do, once a second, the housekeeping that any idle process does, so that no other process is needed for it."""
+        """Run the housekeeping of every idle worker: rescue lost claims and wake due jobs. So it needs no scheduler."""
         session_age = self._session_age()
         rescued = await rescue_lost_claims(self._database, session_age.rescue_not_after(), session_age.settled_at())
         if rescued.requeued or rescued.ended:
@@ -247,7 +248,7 @@ class ClaimLoop:
         self._lanes.set_free(self._free_lanes() > 0)
 
     def _let_go(self, job: RunningJob, task: "asyncio.Task[None]") -> None:
-        """Free the lane of a job whose task is over; a job that couldn't be recorded is left to its deadline."""
+        """Free the lane of a job whose task is over. A job whose end couldn't be recorded is left to its deadline."""
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._given_up.add(job.claim.lease_token)
             log.error("job_given_up", job_id=job.claim.job_id, exc_info=bug)
@@ -258,7 +259,7 @@ class ClaimLoop:
             self._after_job()
 
     def _free_lanes(self) -> int:
-        """Return how many more jobs may run. At most as many jobs as there are lanes may wait outside of one."""
+        """Return how many more jobs may run. At most as many jobs as there are lanes may wait without a lane."""
         if self._is_stopping:
             return 0
         lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())
@@ -266,7 +267,7 @@ class ClaimLoop:
 
 
 async def _all_or(other: "asyncio.Task[Any]", tasks: list["asyncio.Task[None]"], *, timeout_s: float) -> None:
-    """Wait until all tasks are over, or the other one is."""
+    """Wait until all tasks are over, or the other task is, or the time is."""
     every = asyncio.ensure_future(asyncio.wait(tasks))
     await asyncio.wait([every, other], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     every.cancel()

@@ -1,4 +1,7 @@
-"""Writing failed attempts to error_logs: without secrets, and without risk for the record of the job's end."""
+"""Writing of failed attempts to error_logs, without secrets.
+
+A failure of it doesn't affect the record of the job's end.
+"""
 
 import contextlib
 import traceback
@@ -21,7 +24,10 @@ class ErrorLog:
         self._mask = mask
 
     async def add(self, job: RunningJob, error: Exception) -> None:
-        """Write one row. If that fails or the job is told to end meanwhile, the attempt's own end is still recorded."""
+        """Write one row.
+
+        If that fails, or the job is told to end meanwhile, the attempt's end is recorded all the same.
+        """
         row = self._row(job, error)
         with contextlib.suppress(ToldToEndError), job.told_to_end():
             await log_failed_attempts(self._database, [row])

@@ -45,7 +45,7 @@ class RunningJob:
     )
 
     def __init__(self, claim: Claim) -> None:
-        """Begin at the stage that the claim names; the code that starts the run sets `task`."""
+        """Store the claim and begin at the stage that it names; the code that starts the run sets `task`."""
         self.claim = claim
         self.task: asyncio.Task[None] | None = None
         self._calls = 0
@@ -56,7 +56,7 @@ class RunningJob:
         self.begin(claim.stage)
 
     def begin(self, stage: str) -> None:
-        """Note that a stage begins: its time is counted from now, and no picture has come in it."""
+        """Begin a stage: count its time from now, and forget the picture of the stage before."""
         self.stage = stage
         self._began_s = time.monotonic()
         self._holds_answer = False
@@ -76,7 +76,7 @@ class RunningJob:
             self._calls -= 1
 
     def hold_answer(self) -> None:
-        """Note that a picture has come in this stage, which a process that stops still stores."""
+        """Record that a picture has come in this stage. A process that stops still stores it."""
         self._holds_answer = True
 
     @property
@@ -86,7 +86,10 @@ class RunningJob:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Keep the check for lost claims from interrupting a write, after which the claim is expected to be gone."""
+        """Tell, inside the block, that a write is in progress after which the claim is gone as expected.
+
+        A check for lost claims must not interrupt it.
+        """
         self._is_recording = True
         try:
             yield
@@ -95,20 +98,20 @@ class RunningJob:
 
     @property
     def can_be_lost(self) -> bool:
-        """Whether the claim must still be in the database, because the job isn't recording."""
+        """Whether a missing claim means that it was lost; not while the job records its end."""
         return not self._is_recording
 
     def leave_lane(self) -> None:
-        """Free the lane while a result waits for a row that another program holds."""
+        """Leave the lane to another job while a result waits for a row that another program holds."""
         self._has_left_lane = True
 
     def take_lane(self) -> None:
-        """Take a lane again."""
+        """Use a lane again."""
         self._has_left_lane = False
 
     @property
     def has_left_lane(self) -> bool:
-        """Whether the job has given up its lane to another job."""
+        """Whether the job waits without a lane."""
         return self._has_left_lane
 
     @property
@@ -122,7 +125,9 @@ class RunningJob:
             self.end(Ending.CLAIM_LOST)
 
     def shut_down(self, *, has_grace: bool) -> None:
-        """End the run because the process stops; after its stage if it has a picture, records or waits for a call.
+        """End the run because the process stops.
+
+        If it has a picture, records, or waits for a call, end it after its stage.
 
         Args:
             has_grace: whether provider calls in flight get time to answer.
@@ -133,14 +138,14 @@ class RunningJob:
             self.end(Ending.SHUTDOWN)
 
     def end(self, ending: Ending) -> None:
-        """Cancel whatever the task waits for, once, and store the reason."""
+        """Cancel the job's task, once, and store the reason."""
         if self._ending is None and self.task is not None:
             self._ending = ending
             self.task.cancel()
 
     @contextlib.contextmanager
     def told_to_end(self) -> Iterator[None]:
-        """Turn the cancellation by which `end` ends a job into an error of ours. No other code handles it.
+        """Turn the cancellation by which `end` ends a job into ToldToEndError. No other code handles that cancellation.
 
         Raises:
             ToldToEndError: `end` interrupted the block; code that follows may wait again.

@@ -27,12 +27,15 @@ DATABASE_LOST_DELAY: Final = timedelta(seconds=2)
 """How long a job waits after its stage found PostgreSQL unreachable; the attempt isn't counted."""
 
 HELD_DELAY: Final = timedelta(seconds=15)
-"""How long a job waits whose result couldn't be written because its row is held; its picture isn't bought again."""
+"""How long a job waits whose result couldn't be written, because another program holds its row.
+
+The picture is stored, and isn't bought again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimLost:
-    """Another worker holds the job, or it is over. `is_fenced` if a write of this claim was refused by the fence."""
+    """Another worker holds the job, or it is over. `is_fenced`: the fence refused a write of this claim."""
 
     stage: str
     is_fenced: bool = False
@@ -50,7 +53,9 @@ class Outcome:
 
 
 async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *, writes_end: bool = False) -> Outcome:
-    """Run steps and return their outcome, however they end. Nothing is written. Only others' cancellation is raised.
+    """Run steps and return their outcome, however they end. Nothing is written.
+
+    Only a cancellation that `RunningJob.end` didn't cause is raised.
 
     Args:
         job: the job whose steps they are.
@@ -74,7 +79,7 @@ async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *
 
 
 def _by_another_error(job: RunningJob, error: Exception, mask: SecretMask, *, writes_end: bool) -> Outcome:
-    """Translate an error that isn't a stage's own into what happens to the job."""
+    """Return the outcome for an error that isn't a stage's own."""
     is_refused = isinstance(error, asyncpg.PostgresError) and not is_cancelled(error)
     if isinstance(error, asyncpg.PostgresError | ContentionError) and (writes_end or is_refused):
         words = refusal_text(error)
@@ -85,7 +90,8 @@ def _by_another_error(job: RunningJob, error: Exception, mask: SecretMask, *, wr
         reason = f"the database refused the result of {job.stage}: {words}"
     elif isinstance(error, DatabaseLostError | ContentionError):
         log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
-        # if due at once, it would be claimed again and again where claims get a connection and stages get none
+        # If the job were due at once, it would be claimed again and again while claims get a connection and stages get
+        # none
         return Outcome(Snoozed(job.stage, "PostgreSQL can't be used now", DATABASE_LOST_DELAY, job.stage_ms))
     elif isinstance(error, OSError | MemoryError | asyncpg.PostgresError):
         log.warning("stage_lacked_resources", stage=job.stage, error=str(error), error_type=type(error).__name__)
@@ -97,7 +103,7 @@ def _by_another_error(job: RunningJob, error: Exception, mask: SecretMask, *, wr
 
 
 def _end_by(job: RunningJob, error: StageError, mask: SecretMask) -> Snoozed | Failed | Retried:
-    """Translate a stage's error into what happens to the job."""
+    """Return the end that follows from a stage's error."""
     claim, reason = job.claim, mask(str(error))
     if isinstance(error, ThrottledError):
         return Snoozed(job.stage, reason, max(error.retry_after, timedelta(seconds=1)), job.stage_ms)

@@ -1,4 +1,4 @@
-"""Preparation of a run: the rows behind its job are read and checked, and turned into what stages use."""
+"""Preparation of a run: reads and checks the rows that its job needs, and builds what stages use from them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Preparation:
 
         Raises:
             ClaimLostError: another worker holds the job, or it is over.
-            StageError: what the job is to work on can't be used, or no configured provider can make its picture.
+            StageError: an input of the job can't be used, or no configured provider can make its picture.
         """
         claim = running.claim
         before, stages = split(claim.job_type, claim.stage)
@@ -83,7 +83,8 @@ class Preparation:
             self._database,
             claim,
             needs_kept=not all(has_columns(claim.job_type, one.name) for one in before),
-            # an earlier attempt may have stored its picture already, and the job may have been set back since
+            # An earlier attempt may have stored its picture already, and the job may have been moved back to an earlier
+            # stage since
             needs_artifact=stages[0].output is Generated or stages[0].name != claim.stage or claim.attempt > 1,
         )
         inputs, pipeline = rows.inputs, rows.inputs.pipeline

@@ -23,13 +23,13 @@ from workers.running.outcomes import ClaimLost, End, Outcome, outcome_of, report
 log = structlog.get_logger(__name__)
 
 COUNT_TIMEOUT_S: Final = 5.0
-"""How long a lane is kept for counting the pipeline's use, whose row another program may hold."""
+"""Seconds for which a job keeps its lane to count its pipeline's use, whose row another program may hold."""
 
 MOST_TRIES: Final = 5
-"""Tries of one record: a refused result, a refused end, an interruption by a stop, a lost claim: each takes one."""
+"""Tries of one record: a refused result, a refused end, an interruption by a stop, and a lost claim each take one."""
 
 AGAIN_S: Final = 15.0
-"""Seconds between tries to write an end that the database refuses in every form: no right, no partition, a lock."""
+"""Seconds between tries to write an end that the database refuses in every form: a right is missing, a row locked."""
 
 
 class Recorder:
@@ -44,7 +44,7 @@ class Recorder:
     async def record(self, job: RunningJob, outcome: Outcome) -> None:
         """Write how a run ended, or, if that can't be written, another end. Raises only for a bug of ours.
 
-        It is repeated until something is written or the claim is lost: the result may be paid, and a rescue of the
+        Writing is repeated until something is written or the claim is lost: the result may be paid, and a rescue of the
         claim would use an attempt.
         """
         made = outcome.end
@@ -57,8 +57,8 @@ class Recorder:
     async def _tried(self, job: RunningJob, outcome: Outcome) -> End | None:
         """Write an end, or another one if it is refused; return what was written, None if every form is refused.
 
-        A result that the database refuses must not be made again and again, so its attempt counts as failed. Any other
-        end that is refused is settled by `settle_refused`.
+        If the database refuses a result, its attempt counts as failed, so that the picture isn't made without end. Any
+        other refused end is settled by `settle_refused`.
         """
         refusal: Refusal | None = None
         for number in range(MOST_TRIES):
@@ -75,7 +75,7 @@ class Recorder:
         return None
 
     async def _later(self, job: RunningJob, made: End) -> End:
-        """Wait outside of the lane, then return the end as it has to be written; the claim is prolonged meanwhile."""
+        """Wait AGAIN_S without a lane, with the claim prolonged; then return the end that is still to be written."""
         job.leave_lane()
         try:
             with contextlib.suppress(*DATABASE_ERRORS):
@@ -92,7 +92,8 @@ class Recorder:
             return
         work = partial(count_pipeline_use, pipeline_id=pipeline_id)
         try:
-            with job.recording():  # its claim is gone as expected, and the check for lost claims must not interrupt it
+            # the claim is gone as expected, and the check for lost claims must not interrupt this
+            with job.recording():
                 async with asyncio.timeout(COUNT_TIMEOUT_S):
                     await with_database_retries(partial(self._database.commit, "count_use", work))
         except DATABASE_ERRORS as error:  # only a count for people; the job is done and paid
@@ -101,7 +102,7 @@ class Recorder:
     async def _written(
         self, job: RunningJob, outcome: Outcome, refusal: Refusal | None, retry_for_s: float | None
     ) -> End:
-        """Write to error_logs what failed, write the end, and return it.
+        """Write the failed attempt to error_logs, write the end, and return the end.
 
         Args:
             job: the job.

@@ -4,10 +4,10 @@ import random
 from datetime import timedelta
 
 BASE_S = 1.0
-"""The longest delay of the first retry, in seconds."""
+"""The delay before a first retry is random, up to this many seconds."""
 
 CAP_S = 300.0
-"""The longest delay of any retry, in seconds."""
+"""The longest delay before any retry, in seconds."""
 
 
 def retry_delay(attempt: int) -> timedelta:

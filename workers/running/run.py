@@ -1,4 +1,4 @@
-"""The run of one claim: its remaining stages, each with its checkpoint, up to an outcome, which `record` writes.
+"""The run of one claim: its remaining stages, each with its checkpoint, up to an outcome, which `Recorder` writes.
 
 If the claim is lost meanwhile, the run's writes change nothing.
 """
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 class ProviderFor(Protocol):
-    """Returns the provider that one running job may call, whose calls are recorded to its claim."""
+    """A function that returns the provider for one running job; calls are recorded for the job's claim."""
 
     def __call__(self, job: RunningJob, *, most_paid_calls: int) -> StageProvider:
         """Return the provider."""
@@ -145,7 +145,7 @@ class StageRunner:
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Output | None:
-        """Run one stage; if PostgreSQL becomes unreachable during it, run it again under the same claim.
+        """Run one stage. If PostgreSQL becomes unreachable during it, run it again under the same claim.
 
         Calls that were already bought are counted.
 

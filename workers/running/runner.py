@@ -1,4 +1,4 @@
-"""Running one claim and recording its end."""
+"""The run of one claim and the record of its end."""
 
 import structlog
 

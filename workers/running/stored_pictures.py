@@ -11,7 +11,7 @@ from pipelines.storage.storage import Storage
 
 
 class StoredPictures:
-    """Finds and records stored pictures; each call is a transaction of its own."""
+    """Finds and records stored pictures; each method is a transaction of its own."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         """Store where rows and objects are; the caller owns both."""
@@ -19,12 +19,12 @@ class StoredPictures:
         self._storage = storage
 
     async def same(self, claim: Claim, input_hash: str) -> Generated | None:
-        """Return the picture that the same user already has from the same input, if any."""
+        """Return the picture that the same user already has from the same input; None if there is none."""
         artifact = await read_with_retries(self._database, partial(find_same, claim=claim, input_hash=input_hash))
         return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
 
     async def record(self, claim: Claim, picture: Generated) -> None:
-        """Record a stored picture, before anything else can fail: from then on it isn't bought again."""
+        """Record a stored picture before anything else can fail: once recorded, it isn't bought again."""
         work = partial(record_artifact, claim=claim, artifact=_artifact_of(picture))
         await with_database_retries(partial(self._database.commit, "record_artifact", work))
 

@@ -29,7 +29,7 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
         kind = "shared by link, the job came without its token," if pipeline.is_shared_by_link else "private"
         raise NotYoursError(f"pipeline {pipeline.id} is {kind} and not yours")
     config: dict[str, Any] = {} if pipeline is None else dict(pipeline.config)
-    if inputs.model is not None:  # of this one job, by an operator
+    if inputs.model is not None:  # an operator chose it for this one job
         config["generationConfig"] = {**(config.get("generationConfig") or {}), "model": inputs.model}
     options = resolve(config)
     if pipeline is not None:

@@ -22,7 +22,7 @@ from workers.services.server import START_TIMEOUT_S, Server, server_environment
 # Linux allows 107 bytes, macOS 103, for a socket's path; the longest of ours is PostgreSQL's.
 _SOCKET_PATH_LIMIT_BYTES: Final = 103
 _LONGEST_SOCKET_NAME: Final = ".s.PGSQL.5432"
-# The time for starting both, each up to its own limit, and for stopping the ones before
+# Time for stopping earlier servers and starting both, each up to its own limit
 _TURN_TIMEOUT_S: Final = 3 * START_TIMEOUT_S
 
 _GUARD: Final = f"{__package__}.guard"
@@ -35,10 +35,10 @@ _open_instances: "weakref.WeakSet[EmbeddedInstance]" = weakref.WeakSet()
 class EmbeddedInstance:
     """The embedded services in one folder; use it as a context manager, or call `open` and `close`.
 
-    Two lock files coordinate processes. Every user holds `users.lock` shared; servers are started and stopped only
-    while `turn.lock` is held exclusively. A user that leaves and can make its shared lock exclusive was the last, and
-    stops the servers. The kernel frees both locks when their process ends: after a kill -9 of every user a guard
-    stops the servers within seconds, and a user that comes before then finds them running.
+    Two lock files coordinate processes. Every user of the services holds `users.lock` shared; servers are started and
+    stopped only while `turn.lock` is held exclusively. A user that ends, and can make its shared lock exclusive, was
+    the last one, and stops the servers. The kernel frees both locks when their process ends: if every user was killed
+    with SIGKILL, a guard stops the servers within seconds, and a user that comes before then finds them running.
 
     Attributes:
         postgres: the server, for tests that crash it: `pid()`, `stop(immediately=True)`, `start()`, `restart()`.
@@ -46,7 +46,7 @@ class EmbeddedInstance:
     """
 
     def __init__(self, folder: Path, *, postgres_settings: Mapping[str, str] | None = None) -> None:
-        """Describe the instance; nothing is touched yet.
+        """Store where the services are; nothing is started or created yet.
 
         Args:
             folder: created if missing, readable by nobody else.
@@ -71,19 +71,19 @@ class EmbeddedInstance:
         return self._redis.url()
 
     def is_running(self) -> bool:
-        """Whether both servers run, whichever process started them; nothing is started or touched."""
+        """Whether both servers run, whichever process started them. Nothing is started or changed."""
         return self.postgres.is_running() and self.redis.is_running()
 
     @property
     def users_lock(self) -> int | None:
-        """The descriptor of the shared lock that makes this process a user; None while it isn't one."""
+        """The descriptor of the shared lock by which this process is a user of the services; None if it isn't."""
         return self._users_lock
 
     def open(self) -> None:
-        """Become a user: start both servers, or find them running, and return when both accept clients.
+        """Register as a user of the services, start both servers unless they run, and return when both accept clients.
 
         Raises:
-            EmbeddedServiceError: the folder, the disk or a server is the obstacle.
+            EmbeddedServiceError: the folder, the disk or a server prevents it.
         """
         try:
             for made in (self.folder.parent, self.folder):  # mkdir applies the mode only to the last part of a path
@@ -95,8 +95,8 @@ class EmbeddedInstance:
                 users = open_lock(self.folder / "users.lock")
                 try:
                     _share(users)
-                    _start_guard(self.folder)  # first, because this process may be killed at any moment
-                    self.redis.spawn()  # starts while PostgreSQL does
+                    _start_guard(self.folder)  # started first, because this process may be killed at any moment
+                    self.redis.spawn()  # it starts while PostgreSQL does
                     self.postgres.start()
                     self.redis.wait_ready()
                 except BaseException:
@@ -111,7 +111,7 @@ class EmbeddedInstance:
         _open_instances.add(self)
 
     def close(self) -> None:
-        """Stop being a user; the last one stops the servers. A second call does nothing.
+        """End this process's use of the services; the last user stops the servers. A second call does nothing.
 
         Raises:
             EmbeddedServiceError: a server doesn't stop.
@@ -136,7 +136,7 @@ class EmbeddedInstance:
         self.close()
 
     def _leave(self, users: int) -> None:
-        """Give up the shared lock, and stop the servers if no other process holds it; `turn.lock` is held."""
+        """Release the shared lock, and stop the servers if no other process holds it. The caller holds `turn.lock`."""
         try:
             if try_lock(users, exclusive=True):
                 self.stop_servers()
@@ -144,7 +144,7 @@ class EmbeddedInstance:
             os.close(users)
 
     def stop_servers(self) -> None:
-        """Stop running servers; `turn.lock` is held, and no user is left.
+        """Stop running servers. The caller holds `turn.lock`, and no user is left.
 
         Raises:
             EmbeddedServiceError: a server doesn't stop.
@@ -154,7 +154,7 @@ class EmbeddedInstance:
                 server.stop()
 
     def _forget(self) -> None:
-        """Close descriptors that a fork copied: the parent is the user, and its lock must end with it."""
+        """Close descriptors that a fork copied: the parent process is the user, and its lock must end with it."""
         if self._users_lock is not None:
             with suppress(OSError):
                 os.close(self._users_lock)
@@ -162,7 +162,7 @@ class EmbeddedInstance:
 
 
 def _start_guard(folder: Path) -> None:
-    """Start the guard unless it runs; `turn.lock` is held."""
+    """Start the guard unless it runs. The caller holds `turn.lock`."""
     if is_locked(folder / "guard.lock"):
         return
     with (
@@ -192,9 +192,9 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _sockets_folder(folder: Path) -> Path:
-    """Return the folder of the sockets: in the folder, or a short one under the temp folder if that path is too long.
+    """Return the folder of the sockets: in the folder, or a short path under the temp folder if that path is too long.
 
-    A link in the folder keeps the short one's name, so that processes with different TMPDIR find the same.
+    A link in the folder keeps the short path, so that processes with different TMPDIR find the same folder.
     """
     inside = folder / "sockets"
     if len(os.fsencode(inside / _LONGEST_SOCKET_NAME)) <= _SOCKET_PATH_LIMIT_BYTES:
@@ -233,6 +233,6 @@ def _link(link: Path, target: Path) -> None:
 
 
 def _share(users: int) -> None:
-    # an exclusive lock is taken only while `turn.lock` is held, which this process holds
+    # An exclusive lock is taken only while `turn.lock` is held, which this process holds now
     if not try_lock(users, exclusive=False):
         raise BlockingIOError("users.lock is locked by a program that isn't ours")

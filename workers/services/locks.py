@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-# Short compared with any start, long compared with the cost of a look
+# Short compared with a server's start, long compared with the cost of a check
 POLL_S: Final = 0.005
 
 
@@ -18,7 +18,7 @@ def open_lock(path: Path) -> int:
 
 
 def try_lock(descriptor: int, *, exclusive: bool) -> bool:
-    """Take the lock if no other process prevents it; a shared lock that is held becomes exclusive in the same call."""
+    """Try to take the lock; return whether it is held now. A shared lock that is held becomes exclusive in one step."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -27,14 +27,14 @@ def try_lock(descriptor: int, *, exclusive: bool) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Give up a lock and keep its file open."""
+    """Release a lock and keep its file open."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def is_locked(path: Path) -> bool:
-    """Say whether a process holds the lock exclusively.
+    """Return whether a process holds the lock exclusively.
 
-    This tries a shared lock, so that two processes that look at once don't take each other for the holder.
+    It is found out by trying a shared lock, so that two processes that do this at once don't disturb each other.
     """
     if not path.exists():
         return False
@@ -47,7 +47,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[int]:
-    """Hold the lock on `path` exclusively; yields its descriptor.
+    """Hold the lock on `path` exclusively in the context; yield its descriptor.
 
     Raises:
         TimeoutError: other processes held it all the time.
@@ -62,7 +62,10 @@ def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[int]:
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> bool:
-    """Wait for a condition, checked at once and then every few milliseconds; False when the time is over."""
+    """Wait until a condition holds, checked at once and then every few milliseconds.
+
+    Return False if the time is over.
+    """
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:

@@ -18,12 +18,12 @@ from workers.services.server import ask, failure_reason, server_environment
 USER: Final = "darkroom"
 DATABASE: Final = "darkroom"
 _SOCKET: Final = f".s.PGSQL.{DEFAULT_PORT}"
-# SSLRequest of PostgreSQL's protocol: 8 bytes long, code 80877103. It is answered with one byte before anyone logs in,
-# by a process forked for it, so a postmaster that is about to die, or hangs, gives none.
+# SSLRequest of PostgreSQL's protocol: 8 bytes long, code 80877103. A process forked for the connection answers it with
+# one byte before any login, so a postmaster that is about to die, or hangs, doesn't answer.
 _TLS_REQUEST: Final = struct.pack("!II", 8, 80877103)
 _INITDB_TIMEOUT_S: Final = 120
 
-# fsync and synchronous_commit stay on: people's jobs and money are in it, embedded or not.
+# fsync and synchronous_commit stay on, because the database holds people's jobs and money even if it is embedded.
 SETTINGS: Final = {
     "listen_addresses": "",
     "max_connections": "200",  # several commands, each with two worker processes and their pools
@@ -33,7 +33,8 @@ SETTINGS: Final = {
     "jit": "off",  # compiling costs more than any statement of ours takes
     "fsync": "on",
     "synchronous_commit": "on",
-    "unix_socket_permissions": "0777",  # the folder is the guard, and root's socket has another owner
+    # access is limited by the folder's mode, and a socket made by root has another owner
+    "unix_socket_permissions": "0777",
     "logging_collector": "off",
 }
 
@@ -70,7 +71,7 @@ class PostgresProgram:
     stop_now_signal: signal.Signals = signal.SIGQUIT
 
     def __init__(self, folder: Path, sockets: Path, settings: Mapping[str, str]) -> None:
-        """Describe the server; `settings` are added to `SETTINGS`."""
+        """Store the server's folders and settings; `settings` are added to `SETTINGS`."""
         self.data = folder / "postgres"
         self._new = folder / "postgres.new"
         self._sockets = sockets
@@ -89,7 +90,7 @@ class PostgresProgram:
         """
         run_as = postgres_user(postgres_programs() / "postgres", self.data)
         self._prefix = run_as.prefix
-        # a half-made folder of a killed initdb has this name, a finished one never
+        # An initdb that was killed leaves a folder with this name; a finished one never has it
         shutil.rmtree(self._new, ignore_errors=True)
         if not self.data.exists():
             self._new.mkdir(mode=0o700)
@@ -97,8 +98,8 @@ class PostgresProgram:
             self._make(lock)
             self._new.rename(self.data)
         run_as.take_over(self.data)
-        # With the lock in hand no process of ours lives, so the number in these files is somebody else's by now;
-        # PostgreSQL itself would refuse to start when any process has it.
+        # While this process holds the lock, no process of this server lives, so a process id in these files is another
+        # process's by now. PostgreSQL would refuse to start if any process has that id.
         for left in (self.data / "postmaster.pid", self._sockets / _SOCKET, self._sockets / f"{_SOCKET}.lock"):
             with suppress(FileNotFoundError):
                 left.unlink()
@@ -111,16 +112,16 @@ class PostgresProgram:
         return [*self._prefix, str(postgres_programs() / "postgres"), "-D", str(self.data), *options]
 
     def answers(self) -> bool:
-        """Whether it has finished recovery and listens."""
+        """Whether the server has finished recovery and listens."""
         try:
-            # the eighth line is the postmaster's own word on its state, which pg_ctl waits for as well
+            # The eighth line is the postmaster's own report of its state, for which pg_ctl waits as well
             state = (self.data / "postmaster.pid").read_text().split("\n")[7].strip()
         except (OSError, IndexError):
             return False
         return state == "ready" and bool(ask(self._sockets / _SOCKET, _TLS_REQUEST))
 
     def is_process(self, command_line: str) -> bool:
-        """Whether a command line is the postmaster's: it names the data folder; those of its children don't."""
+        """Whether a command line is the postmaster's: it names the data folder, and those of its children don't."""
         return f"-D {self.data}" in command_line
 
     def _make(self, lock: int) -> None:
@@ -134,7 +135,7 @@ class PostgresProgram:
             ],
             lock,
         )
-        # in single-user mode, since the socket may be used by clients as soon as it is there
+        # Run in single-user mode, since clients may use the socket as soon as it exists
         single = [str(programs / "postgres"), "--single", "-D", str(self._new), "-F", "postgres"]
         self._run(single, lock, f"CREATE DATABASE {DATABASE}\n")
 
@@ -150,7 +151,8 @@ class PostgresProgram:
                 timeout=_INITDB_TIMEOUT_S,
                 cwd="/",
                 env=server_environment(),
-                pass_fds=(lock,),  # who starts after we are killed waits until this has ended
+                # so that a process that starts the server after this one was killed waits until this program has ended
+                pass_fds=(lock,),
                 start_new_session=True,
                 check=False,
             )

@@ -37,7 +37,7 @@ class RedisProgram:
     stop_now_signal: signal.Signals = signal.SIGKILL
 
     def __init__(self, folder: Path, sockets: Path) -> None:
-        """Describe the server."""
+        """Store the server's folders."""
         self._folder = folder
         self._socket = sockets / "redis.sock"
 
@@ -67,5 +67,8 @@ class RedisProgram:
         return (ask(self._socket, b"PING\r\n") or b"").startswith(b"+PONG")
 
     def is_process(self, command_line: str) -> bool:
-        """Say yes: a single process holds its lock, so the process id is right; its title differs by version."""
+        """Return True: only one process holds the server's lock, so its process id is right.
+
+        Its title differs by version.
+        """
         return bool(command_line)

@@ -18,14 +18,14 @@ _PROBE_TIMEOUT_S: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
-    """Prefix of a command, and the user who then owns the data; None means the current user."""
+    """Words to put before a command, and the user who then owns the data; None means the current user."""
 
     prefix: tuple[str, ...] = ()
     owner_id: int | None = None
     group_id: int | None = None
 
     def take_over(self, folder: Path) -> None:
-        """Make the owner own a folder of ours and everything in it, if it doesn't yet."""
+        """Change the owner of one of our folders and everything in it, if it differs."""
         owner_id, group_id = (
             (self.owner_id, self.group_id) if self.owner_id is not None else (os.geteuid(), os.getegid())
         )
@@ -34,15 +34,15 @@ class RunAs:
         for parent, folders, files in os.walk(folder):
             for name in (*folders, *files):
                 os.lchown(os.path.join(parent, name), owner_id, group_id or -1)  # noqa: PTH118  (thousands of files)
-        os.lchown(folder, owner_id, group_id or -1)  # last: a walk that was cut off is done again
+        os.lchown(folder, owner_id, group_id or -1)  # last: a change that was interrupted is done again
 
 
 def postgres_user(program: Path, data: Path) -> RunAs:
-    """Find a user as whom PostgreSQL works here, by trying `program --version`.
+    """Return a user as whom PostgreSQL works here, found by trying `program --version`.
 
-    An ordinary user: as that user. Root: as the user who owns the data already, as `postgres`, or as `nobody`, keeping
-    only the right to enter closed folders (root's home, a virtual environment in it), so that no folder's permissions
-    have to be widened; else in a user namespace in which root has another id. PostgreSQL's programs look for each
+    An ordinary user: that user. Root: the user who owns the data already, `postgres`, or `nobody`, keeping only the
+    right to enter closed folders (root's home, a virtual environment in it), so that no folder's permissions have to be
+    widened; if none works, root in a user namespace in which it has another id. PostgreSQL's programs look for each
     other with access(2), which respects that right for another user than root only under `no_setuid_fixup`.
 
     Raises:
@@ -84,7 +84,7 @@ def _as_other_user(data: Path) -> list[RunAs]:
 
 def _in_user_namespace() -> list[RunAs]:
     unshare = shutil.which("unshare")
-    # outside the namespace it stays root, which owns all the folders: nothing changes hands
+    # Outside the namespace it stays root, which owns all the folders, so no owner has to be changed
     return [RunAs((unshare, "--user", "--map-user=65534", "--map-group=65534"))] if unshare else []
 
 

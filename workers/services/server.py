@@ -1,4 +1,4 @@
-"""An embedded server process, which outlives the process that started it: start, find, wait for, stop."""
+"""An embedded server process, which outlives the process that started it: its start, its end, and whether it runs."""
 
 import os
 import re
@@ -16,8 +16,9 @@ from workers.services.locks import exclusive_lock, is_locked, wait_until
 START_TIMEOUT_S: Final = 60.0  # replaying a long WAL after a crash takes its time
 _LOG_LIMIT_BYTES: Final = 5_000_000
 _PROBE_TIMEOUT_S: Final = 1.0
-# The shell puts the server in the background and leaves: init inherits it and reaps it, whoever stops it.
-# A server whose number can't be noted (a full disk) is ended again, since nobody could stop it later.
+# The shell starts the server in the background and ends, so init inherits the server and reaps it, whichever process
+# stops it. If the server's process id can't be written (a full disk), the server is killed again, since nobody could
+# stop it later.
 _DETACH: Final = 'pid=$1; shift; "$@" & echo $! >"$pid" || { kill $!; exit 1; }'
 _REASON: Final = re.compile(r"(?:(?:FATAL|PANIC):|initdb: error:) +(.*)(?:\n.*DETAIL: +(.*))?")
 
@@ -27,7 +28,7 @@ class Program(Protocol):
 
     name: str
     title: str
-    # seconds that each signal gets before the next one is sent
+    # Seconds after each signal before the next one is sent
     stop_signals: Sequence[tuple[signal.Signals, float]]
     stop_now_signal: signal.Signals
 
@@ -38,7 +39,7 @@ class Program(Protocol):
         """The command that runs the server in the foreground."""
 
     def answers(self) -> bool:
-        """Whether it accepts clients, found out by asking it."""
+        """Whether the server accepts clients, found out by a request."""
 
     def is_process(self, command_line: str) -> bool:
         """Whether a process with this command line is the server, and not another one with the same process id."""
@@ -53,7 +54,7 @@ class Server:
     """
 
     def __init__(self, program: Program, folder: Path) -> None:
-        """Describe the server; nothing is touched yet."""
+        """Store the server's program and folder; nothing is started or created yet."""
         self.program = program
         self.log_path = folder / f"{program.name}.log"
         self._lock_path = folder / f"{program.name}.lock"
@@ -61,11 +62,11 @@ class Server:
         self._log_offset = 0
 
     def is_running(self) -> bool:
-        """Whether any of its processes lives, ready or not."""
+        """Whether any process of the server lives, ready or not."""
         return is_locked(self._lock_path)
 
     def is_ready(self) -> bool:
-        """Whether it lives and accepts clients."""
+        """Whether the server lives and accepts clients."""
         return self.is_running() and self.program.answers()
 
     def pid(self) -> int | None:
@@ -80,7 +81,7 @@ class Server:
         return pid if self.program.is_process(command_line) else None
 
     def start(self) -> None:
-        """Start it if it isn't running, and return when it accepts clients. Only one caller at a time.
+        """Start the server if it isn't running; return when it accepts clients. Only one caller at a time.
 
         Raises:
             EmbeddedServiceError: it doesn't start; with the reason from its log.
@@ -89,10 +90,13 @@ class Server:
         self.wait_ready()
 
     def spawn(self) -> None:
-        """Start it without waiting, unless it is ready; first wait until processes of an earlier one have ended."""
+        """Start the server without waiting, unless it accepts clients.
+
+        First wait until processes of an earlier one have ended.
+        """
         if self.is_ready():
             return
-        # a starter that was killed meanwhile leaves a server that is about to be ready, or an initdb
+        # A starting process that was killed leaves a server that will soon be ready, or an initdb
         if not wait_until(lambda: self.is_ready() or not self.is_running(), timeout_s=START_TIMEOUT_S):
             raise self._not_ready()
         if self.is_running():
@@ -113,14 +117,15 @@ class Server:
                     cwd="/",
                     env=server_environment(),
                     pass_fds=(lock,),
-                    start_new_session=True,  # a terminal's Ctrl-C is for the command, which still needs its servers
+                    # a terminal's Ctrl-C is for the command, which needs its servers a little longer
+                    start_new_session=True,
                     check=False,
                 )
         if shell.returncode != 0:
             raise EmbeddedServiceError(f"cannot write {self._pid_path}; is the disk full?")
 
     def wait_ready(self) -> None:
-        """Wait until it accepts clients.
+        """Wait until the server accepts clients.
 
         Raises:
             EmbeddedServiceError: it ended instead, or the time limit is exceeded.
@@ -136,7 +141,7 @@ class Server:
             )
 
     def stop(self, *, immediately: bool = False) -> None:
-        """Stop it and return when none of its processes is left; `immediately` leaves recovery to the next start.
+        """Stop the server; return when none of its processes is left. `immediately` leaves recovery to the next start.
 
         Raises:
             EmbeddedServiceError: it survived every signal.
@@ -152,12 +157,12 @@ class Server:
         )
 
     def _ends(self, number: signal.Signals, timeout_s: float) -> bool:
-        """Send a signal and say whether none of its processes is left in time."""
+        """Send a signal and return whether all processes of the server have ended within the time."""
         is_told = False
 
         def is_gone() -> bool:
             nonlocal is_told
-            # a starter that was killed meanwhile leaves a server whose process id is written only now
+            # If the starting process was killed meanwhile, the server's process id may be written only now
             if not is_told and (pid := self.pid()) is not None:
                 is_told = True
                 with suppress(ProcessLookupError):
@@ -167,7 +172,7 @@ class Server:
         return wait_until(is_gone, timeout_s=timeout_s)
 
     def restart(self, *, immediately: bool = False) -> None:
-        """Stop it and start it again; for a caller that is its only user."""
+        """Stop the server and start it again; for a caller that is its only user."""
         self.stop(immediately=immediately)
         self.start()
 
@@ -187,7 +192,7 @@ def server_environment() -> dict[str, str]:
 def failure_reason(output: str) -> str:
     """Return the line of a server's output that says why it ended: the first fatal one, else the last.
 
-    Masks nothing.
+    Masks no secrets.
     """
     if found := _REASON.search(output):
         return "; ".join(part.strip() for part in found.groups() if part)
@@ -196,7 +201,7 @@ def failure_reason(output: str) -> str:
 
 
 def ask(socket_path: Path, request: bytes) -> bytes | None:
-    """Connect to a unix socket, send a request and return the first bytes of the answer; None if there is no answer."""
+    """Send a request to a unix socket and return the first bytes of the answer; None if there is no answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_PROBE_TIMEOUT_S)
         try:
@@ -208,10 +213,10 @@ def ask(socket_path: Path, request: bytes) -> bytes | None:
 
 
 def _command_line(pid: int) -> str:
-    """Return the words by which a process was started; empty where there is none. Read without psutil, slow to import.
+    """Return a process's command line; empty if it has none. Read without psutil, whose import is slow.
 
     Raises:
-        OSError: it ended, or its words can't be read.
+        OSError: the process ended, or its command line can't be read.
     """
     if Path("/proc/self").exists():
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()

@@ -33,9 +33,9 @@ class Services:
 
 @contextmanager
 def embedded_services(settings: Settings) -> Iterator[Services]:
-    """Hold the services for as long as the context lasts; a process may do so several times at once.
+    """Use the services for as long as the context lasts; yield their URLs. A process may do so several times at once.
 
-    With DATABASE_URL and REDIS_URL set, nothing is started, and their values are returned.
+    With DATABASE_URL and REDIS_URL set, nothing is started, and their values are used.
 
     Raises:
         EmbeddedServiceError: an embedded service can't be started.

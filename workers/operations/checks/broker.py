@@ -23,11 +23,14 @@ BROKER_FAILURES: Final = (DramatiqError, WakeUpsRefusedError, RedisError, AMQPEr
 """Errors of a broker that is unreachable, refuses us, or isn't a broker; ValueError means that its URL is wrong."""
 
 QUEUE: Final = "doctor"
-"""Name of a queue that no worker waits for, with the prefix of the others: rights by name hold for it too."""
+"""Name of a queue to which no worker listens.
+
+It begins like the others, so that a user's rights by name apply to it too.
+"""
 
 
 class UnheardError(TimeoutError):
-    """A wake-up that was sent didn't come."""
+    """Raised when a wake-up that was sent didn't arrive."""
 
 
 async def check_broker(services: Services, installation: str) -> Check:
@@ -63,8 +66,8 @@ def _receive(url: str, installation: str) -> None:
     """Receive the wake-up that was sent.
 
     Raises:
-        UnheardError: nothing came.
-        WakeUpsRefusedError, BrokerError: the broker doesn't let us wait.
+        UnheardError: none arrived.
+        WakeUpsRefusedError, BrokerError: the broker refuses to let this process wait.
     """
     broker = make_broker(url)
     try:

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one check. `advice` is empty if there is nothing to do."""
+    """What one check found. `advice` is empty if there is nothing to do."""
 
     name: str
     status: Literal["ok", "warn", "fail"]

@@ -10,7 +10,7 @@ from pipelines.settings import Settings
 from workers.operations.checks.check import Check
 
 NEAR: Final = 0.8
-"""Fraction of a limit from which on it is nearly used up: in a deploy, old and new processes run side by side."""
+"""Fraction of a limit from which on a warning is given: during a deploy, old and new processes run side by side."""
 
 
 async def check_connections(database: Database, settings: Settings) -> Check:
@@ -36,7 +36,7 @@ async def check_connections(database: Database, settings: Settings) -> Check:
 
 
 async def check_listening(database: Database) -> Check:
-    """Check whether producers' notifications arrive at once, or jobs are found only by a look a second later."""
+    """Check whether producers' notifications arrive; without them, workers find jobs up to a second later."""
     if not await cannot_listen(database):
         return Check("listening", "ok", "what producers notify is heard")
     message = "a transaction pooler is in between, so LISTEN hears nothing: jobs start up to a second later"

@@ -52,7 +52,10 @@ async def check_terms(database: Database, settings: Settings) -> Check:
 
 
 SNAPSHOT_WARN_S: Final = 300.0
-"""Age in seconds of a snapshot that is reported. No statement of ours lasts as long; reports and dumps may."""
+"""Age in seconds of a snapshot that is reported.
+
+Darkroom's statements are shorter; reports and dumps may take longer.
+"""
 
 
 async def check_snapshots(database: Database) -> Check:
@@ -74,7 +77,7 @@ async def check_snapshots(database: Database) -> Check:
 
 
 async def check_server(database: Database) -> Check:
-    """Report which PostgreSQL answers."""
+    """Return which PostgreSQL answers, with its version."""
     return Check("postgresql", "ok", f"PostgreSQL {await database.run(server_version)} answers")
 
 
@@ -103,13 +106,13 @@ _GROUPS: Final = {
     "rows_refused": "tables",
     "unusable": "tables",
 }
-"""Kinds of problems by the check that reports them; others are reported under migrations."""
+"""The check under which each kind of problem is reported; other kinds are reported under migrations."""
 
 MOST_NAMED: Final = 5
-"""How many problems of a group are named; the number of others follows, and `db check` names them all."""
+"""How many problems a check lists; it gives the number of the others, and `db check` lists all."""
 
 _ENDS_THE_LOOK: Final = frozenset({"unreachable", "not_installed", "behind", "not_recorded", "rows_hidden"})
-"""Kinds of problems behind which nothing else was looked at."""
+"""Kinds of problems after which nothing else was compared."""
 
 _ADVICE: Final = {"rows": "open the tables to the role, as it says", "tables": "change the tables, as it says"}
 
@@ -138,7 +141,7 @@ async def check_migrations(services: Services) -> list[Check]:
         ("tables", "they take every row of ours"),
     ):
         if not groups[name]:
-            if not is_fatal:  # else nobody has looked
+            if not is_fatal:  # otherwise triggers and objects weren't compared
                 checks.append(Check(name, "ok", good))
             continue
         status: Literal["warn", "fail"] = "fail" if is_fatal or name != "migrations" else "warn"

@@ -1,4 +1,7 @@
-"""Check of PostgreSQL's queue of notifications, which one listening session in a long transaction fills for all."""
+"""Check of PostgreSQL's queue of notifications. All programs share it, and one listening session can fill it.
+
+That session stays in a transaction for long.
+"""
 
 from typing import Final
 
@@ -7,11 +10,14 @@ from models.schema.server import ending_statement, notify_queue
 from workers.operations.checks.check import Check
 
 FULL_FRACTION: Final = 0.25
-"""Fraction from which on the check warns; at three quarters our notifications are left out; when full, commits fail."""
+"""Fraction from which on the check warns.
+
+From three quarters on Darkroom sends no notifications; when full, commits fail.
+"""
 
 
 async def check_notify_queue(database: Database) -> Check:
-    """Report how full the queue is, and which session has been idle in a transaction for longest."""
+    """Return how full the queue is, and which session has been idle in a transaction for longest."""
     queue = await database.run(notify_queue)
     if queue.used_fraction < FULL_FRACTION:
         return Check("notifications", "ok", f"the queue is {queue.used_fraction:.0%} full")

@@ -18,7 +18,10 @@ from workers.services.services import Services
 
 
 async def check_storage(settings: Settings, services: Services, database: Database | None) -> Check:
-    """Write, read and delete one object, which is recorded first; without a database only look for one."""
+    """Write, read and delete one object, which is recorded first.
+
+    Without a database only check that the storage answers.
+    """
     data = uuid.uuid4().bytes
     key = f"doctor/{data.hex()}.bin"
     scheme = services.storage_url.split(":", 1)[0]
@@ -50,7 +53,7 @@ async def _probe(storage: Storage, database: Database, key: str, data: bytes) ->
 
 
 async def check_orphans(database: Database, settings: Settings) -> Check:
-    """Report whether orphans are removed or only reported, why, and how many are reported."""
+    """Return whether orphans are removed or only reported, why, and how many are reported."""
     mode = await database.run(lambda connection: orphans_mode(connection, settings))
     reported = await database.run(reported_orphans)
     found = f"{reported.orphans:,} are reported, {reported.size_bytes / 1e6:,.1f} MB"

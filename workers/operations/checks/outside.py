@@ -14,7 +14,7 @@ PROVIDER_TIMEOUT_S: Final = 5.0
 
 
 async def check_providers(settings: Settings, pixels: PixelPool) -> list[Check]:
-    """Ask each provider for its configured models: nothing is bought."""
+    """Check that each provider knows its configured models. Nothing is bought."""
     return list(await asyncio.gather(*(_provider(provider) for provider in make_providers(settings, pixels))))
 
 

@@ -1,4 +1,4 @@
-"""Check for unfinished jobs without a queue row: another worker left them, or a restore, or a truncated queue."""
+"""Check for unfinished jobs without a queue row, from another worker, a restored backup, or a truncated queue."""
 
 import asyncpg
 
@@ -9,7 +9,7 @@ from workers.operations.checks.check import Check
 
 
 async def check_outside_the_queue(database: Database) -> Check:
-    """Count unfinished jobs that no worker will run; a failure where an operator has to allow their adoption."""
+    """Count unfinished jobs that no worker will run. If an operator has to allow their adoption, the check fails."""
     name = "jobs outside the queue"
     try:
         outside = await database.run(jobs_outside_queue)

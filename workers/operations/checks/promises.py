@@ -1,4 +1,4 @@
-"""Checks of settings that have no effect in this release, or can't have one on this database."""
+"""Checks of settings without effect: in this release, or on this database."""
 
 from models.database import Database
 from models.periodic.needs import missing_columns, passed_over

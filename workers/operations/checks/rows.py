@@ -1,4 +1,4 @@
-"""Checks that count rows with a fault by one query each: their names, messages and advice."""
+"""Checks that count faulty rows, by one query each: their names, messages and advice."""
 
 from dataclasses import dataclass
 from typing import Final, Literal

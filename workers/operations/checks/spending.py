@@ -14,7 +14,7 @@ LIMITING_FREE_USERS: Final = (
     *("free_user_day_calls", "user_day_calls", "user_day_usd"),
     *("day_calls", "day_usd", "total_calls", "total_usd"),
 )
-"""Budgets that limit what users of FREE jobs can have bought in a day."""
+"""Budgets of which any one limits what a day's FREE jobs may cost."""
 
 LIMITING_ANONYMOUS: Final = (
     *("anonymous_day_calls", "anonymous_day_usd"),

@@ -14,7 +14,7 @@ MOST_WRITTEN: Final = 1_000
 
 
 async def audit(work: Work) -> Chunk:
-    """Write every violation of I3 and I7 to error_logs; the tick's count serves as a metric."""
+    """Write every violation of the promises I3 and I7 to error_logs; return their number as the tick's count."""
     found = await violations.audit(work.connection, work.at, MOST_WRITTEN)
 
     async def write(some: Sequence[Finding]) -> Mapping[str, int]:

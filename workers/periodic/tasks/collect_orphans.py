@@ -1,7 +1,7 @@
 """Task collect-orphans: reports objects that no row names, and inputs of old jobs; a later run removes them.
 
-Objects of other programs are never looked at: objects that Darkroom stored are recorded in `darkroom.objects`, and the
-storage is listed only for inputs that a producer uploaded, and only if `DARKROOM_ORPHANS=delete` was set by hand.
+Objects of other programs are left alone: Darkroom records the objects that it stores in `darkroom.objects`, and it
+lists the storage only for inputs that a producer uploaded, and only if `DARKROOM_ORPHANS=delete` was set by hand.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ _BEGINNING: Final[Mapping[Phase, Any]] = {"objects": "", "artifacts": ["", ""], 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The orphans on a page. `over` are inputs that finished jobs name; `next_after` is None after the last page."""
+    """The orphans on a page. `over` are inputs of finished jobs; `next_after` is None after the last page."""
 
     looked_at: int
     named: Sequence[str]
@@ -54,7 +54,7 @@ class _Found:
 
 
 async def collect(work: Work) -> Chunk:
-    """Treat the next page of our objects while the tick is locked, so that no other run treats it too.
+    """Report or remove the orphans of the next page. The tick is locked, so no other run works on the page.
 
     Removing is idempotent: a chunk that is lost before its commit is done again.
     """
@@ -98,7 +98,7 @@ async def count(work: Work) -> Mapping[str, int]:
 
 
 def _place(work: Work) -> tuple[Phase, Any]:
-    if work.cursor is None or work.cursor.get("phase") not in PHASES:  # a tick of an older release begins anew
+    if work.cursor is None or work.cursor.get("phase") not in PHASES:  # a tick of an older release begins again
         return PHASES[0], _BEGINNING[PHASES[0]]
     return work.cursor["phase"], work.cursor["after"]
 
@@ -133,7 +133,7 @@ async def _look(work: Work, phase: Phase, after: Any) -> _Found:
 
 
 async def _look_at_inputs(work: Work, after: str) -> _Found:
-    """Return a page of inputs that producers uploaded; nothing unless an operator has asked for their removal."""
+    """Return a page of inputs that producers uploaded; an empty one unless an operator has asked for their removal."""
     if not (await orphans_mode(work.connection, work.settings)).covers_producers_inputs:
         return _Found(0, [], [], [], None)
     page = await work.storage.list_objects(INPUTS, after=after, most=work.size)

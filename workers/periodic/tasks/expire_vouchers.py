@@ -11,7 +11,7 @@ from workers.periodic.task import Chunk, Task, Work
 
 
 async def expire(work: Work) -> Chunk:
-    """End the next vouchers; one that is being redeemed now, or that is refused, waits for the next tick."""
+    """End the next vouchers. A voucher that is being redeemed now, or that is refused, waits for the next tick."""
     cursor = work.cursor or {"after": "", "is_small": False}
     size = FEW if cursor["is_small"] else work.size
     ids = await vouchers_over(work.connection, work.at_utc, cursor["after"], size)
@@ -23,7 +23,7 @@ async def expire(work: Work) -> Chunk:
 
     if size > FEW:
         counts = await permitted(work, partial(write, ids))
-        if counts is None:  # from here on in small chunks, so that not thousands are treated one by one
+        if counts is None:  # further chunks are small, so that not thousands of vouchers are tried one by one
             return Chunk({**cursor, "is_small": True}, {})
     else:
         counts = await permitted_rows(work, TASK.name, {id_: id_ for id_ in ids}, write)
@@ -31,7 +31,7 @@ async def expire(work: Work) -> Chunk:
 
 
 async def count(work: Work) -> Mapping[str, int]:
-    """Count what a tick would end."""
+    """Count the vouchers that a tick would end."""
     return await count_vouchers_over(work.connection, work.at_utc)
 
 

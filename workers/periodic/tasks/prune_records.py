@@ -28,11 +28,11 @@ REST_FACTOR: Final = 1.5
 """Rest after a chunk, as a multiple of its duration: deletions aren't urgent, and jobs come first."""
 
 ELSEWHERE: Final = frozenset({"temporary_objects"})
-"""Names in DARKROOM_RETENTION that another task, collect-orphans, carries out: inputs in storage."""
+"""Names in DARKROOM_RETENTION that aren't tables: task collect-orphans removes these inputs from the storage."""
 
 
 def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
-    """Return the policy of a setting: days for a table that we know, or a full policy for any other.
+    """Return the policy of a setting: a number of days for a table of TABLES or WEEKLY, or a full policy for any other.
 
     Raises:
         ForbiddenPolicyError: the table is never deleted from, or isn't known and its time column isn't named.
@@ -40,7 +40,8 @@ def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
     if table in KEPT_FOREVER:
         raise ForbiddenPolicyError(f"retention must not name {table}: its rows are kept for ever")
     if isinstance(terms, RetentionPolicy):
-        # a policy for a table that we know changes only its age: the condition for rows that may be deleted stays
+        # For a table that Darkroom knows, a policy changes only the age: the condition for rows that may be deleted
+        # stays
         name, column, where = {**TABLES, **WEEKLY}.get(table, (f"public.{table}", terms.column, terms.where))
         return Policy(name, column, timedelta(days=terms.days), where, is_ours=table in {**TABLES, **WEEKLY})
     if table not in {**TABLES, **WEEKLY}:

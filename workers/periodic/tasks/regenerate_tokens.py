@@ -1,4 +1,4 @@
-"""Task regenerate-tokens: gives users tokens again, an allowance a month, or a few at a time up to a cap."""
+"""Task regenerate-tokens: adds tokens to users' balances, an allowance a month, or a few at a time up to a cap."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -13,11 +13,11 @@ from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 MOST_LATE: Final = 10_000
-"""How many users with locked rows are remembered; further ones wait for the next tick."""
+"""How many users with locked rows are remembered; all others wait for the next tick."""
 
 
 async def regenerate(work: Work) -> Chunk:
-    """Give the next users what they have earned; then, one by one, those whose rows were locked."""
+    """Add the tokens that are due to the next users' balances; at the end, one by one, those whose rows were locked."""
     cursor = work.cursor or {"after": "", "late": []}
     if cursor["after"] is None:
         return await _regenerate_late(work, list(cursor["late"]))
@@ -42,19 +42,19 @@ async def _regenerate_late(work: Work, late: list[str]) -> Chunk:
             tokens = await regenerate_user(work.connection, user, work.at_utc)
         counts = {"users": int(tokens > 0), "tokens": tokens}
     except asyncpg.LockNotAvailableError:
-        counts["postponed"] = 1  # the next tick gives it: no interval is lost
+        counts["postponed"] = 1  # the next tick adds the tokens: no interval is lost
     except asyncpg.NoDataFoundError:
         counts["deleted"] = 1
     except asyncpg.PostgresError as error:
         if not is_of_a_row(error):
             raise
         log_refused(TASK.name, user, error)
-        counts["refused"] = 1  # no interval is lost here either, and the other users are treated
+        counts["refused"] = 1  # no interval is lost in this case either, and the other users' tokens are added
     return Chunk({"after": None, "late": late} if late else None, counts)
 
 
 async def count(work: Work) -> Mapping[str, int]:
-    """Count users who have earned tokens, and the tokens."""
+    """Count the users to whom tokens are due, and the tokens."""
     return await count_regenerations(work.connection, work.at_utc)
 
 

@@ -15,7 +15,7 @@ from workers.periodic.task import Chunk, Task, Work
 
 
 async def renew(work: Work) -> Chunk:
-    """Renew one period of the next users; begin again while a round has renewed any, because of missed periods."""
+    """Renew one period of each of the next users; after the last user begin again, if one had more missed periods."""
     cursor = work.cursor or {"after": "", "late": [], "renewed": 0}
     if cursor["after"] is None:
         return await _renew_late(work, list(cursor["late"]))
@@ -35,7 +35,10 @@ async def renew(work: Work) -> Chunk:
 
 
 async def _renew_late(work: Work, late: list[str]) -> Chunk:
-    """Wait for one user whose rows were locked; repeated while that user has further periods that are over."""
+    """Wait for one user whose rows were locked, and renew.
+
+    The chunk repeats while that user has more missed periods.
+    """
     done: UserChunk | None = None
     counts: Mapping[str, int] = {}
     try:
@@ -48,7 +51,7 @@ async def _renew_late(work: Work, late: list[str]) -> Chunk:
         if not is_of_a_row(error):
             raise
         log_refused(TASK.name, late[-1], error)
-        counts = {"refused": 1}  # the next tick tries it again, and the other users are treated
+        counts = {"refused": 1}  # the next tick tries it again, and the other users are renewed
     if done is not None:
         counts = done.counts
     if done is None or done.last is None:

@@ -1,4 +1,4 @@
-"""Task roll-up-usage: computes usage by user and month, and costs by day and provider, always anew from the sources."""
+"""Task roll-up-usage: computes usage by user and month, and costs by day and provider, each time from the records."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -10,7 +10,7 @@ from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 LATE_FACTS: Final = timedelta(days=3)
-"""How long into a month the month before is computed again, because its last jobs end in this one."""
+"""How long after a month's end the month is computed again, because its last jobs end in the next month."""
 
 
 def months(work: Work) -> list[date]:
