@@ -1,5 +1,5 @@
--- Cells of darkroom.limits: how each is found, locked and changed, even while another session's old snapshot makes
--- PostgreSQL keep every earlier version of its row.
+-- Cells of darkroom.limits: how each is found, locked and changed. It stays fast even while another session's old
+-- snapshot makes PostgreSQL keep every earlier version of a cell's row.
 --
 --   provider NAME            state: ceiling, in_flight, oldest_open, counted_at, paused_until, failures, open_until,
 --                            open_s, open_reason, probe, decreased_at
@@ -105,7 +105,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Whether a paid call is in flight. A call whose claim is gone is not: its worker has died or will soon cancel it.
+-- Whether a paid call is in flight. A call whose claim was lost is not: its worker has died, or will soon cancel it.
 -- After 15 minutes a call is not in flight either, whatever happened to it. A call that has ended is never in flight
 -- again.
 CREATE OR REPLACE FUNCTION darkroom.is_in_flight(call darkroom.provider_calls) RETURNS boolean
@@ -120,9 +120,10 @@ BEGIN
                       AND q.started_at <= call.started_at);
 END $$;
 
--- How many calls of a provider are in flight: the number kept in its cell, which may be too high (by calls of dead
--- workers), or a new count before the gate would close because of it. `kept` is the count that the cell should keep, or
--- NULL: counting begins at the oldest call that was in flight at the last count, and takes at most a fifth of the time.
+-- Return how many calls of a provider are in flight: the number kept in its cell, which may be too high (by calls of
+-- dead workers), or, before the gate would refuse a call because of it, a new count. `kept` is the count that the
+-- caller should store in the cell, or NULL. A new count begins at the oldest call that was in flight at the last count,
+-- and counting takes at most a fifth of the time.
 --
 -- OFFSET 0 keeps the planner from the index of open calls, where each call of the last minutes has left a dead entry.
 CREATE OR REPLACE FUNCTION darkroom.in_flight_now(provider text, state jsonb, ceiling numeric,

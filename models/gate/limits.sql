@@ -28,7 +28,7 @@ BEGIN
     RETURN 'user:' || user_id;
 END $$;
 
--- Say why the rate limits per minute or day, of requests or images, don't allow a call; NULL if they do.
+-- Return why the rate limits per minute or day, of requests or images, don't allow a call now; NULLs if they do.
 CREATE OR REPLACE FUNCTION darkroom.rate_wait(provider text, images integer, rules jsonb, at timestamptz,
                                    OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
@@ -51,7 +51,7 @@ BEGIN
                  ELSE (rules ->> 'images_per_day') || ' images' END);
         RETURN;
     END IF;
-    -- the call that has to leave the period of 60 s before another one fits
+    -- the call that has to be 60 s old before another one is allowed
     most := (rules ->> 'requests_per_minute')::integer;
     IF most IS NOT NULL THEN
         SELECT c.started_at INTO leaves FROM darkroom.provider_calls c
@@ -101,7 +101,7 @@ BEGIN
                                OR (k.who = 'free' AND is_free AND payer LIKE 'user:%'));
 END $$;
 
--- Say which budget a call of this price would exceed; NULL if none.
+-- Return which budget a call of this price would exceed, and for how long; NULLs if none.
 CREATE OR REPLACE FUNCTION darkroom.budget_wait(payer text, price numeric, budgets jsonb, at timestamptz, is_free boolean,
                                      OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
@@ -120,8 +120,8 @@ BEGIN
     END IF;
 END $$;
 
--- Say why a provider may not be called now; kind is NULL if it may. Locks nothing: open_call has locked the cells, and
--- stores in the provider's cell what `kept` has counted.
+-- Return why a provider may not be called now; kind is NULL if it may. It locks nothing: open_call has locked the
+-- cells, and stores the new count `kept` in the provider's cell.
 CREATE OR REPLACE FUNCTION darkroom.wait_of_call(provider text, payer text, price numeric, images integer, rules jsonb,
                                       is_free boolean,
                                       OUT wait_s float8, OUT kind text, OUT reason text, OUT kept jsonb)
@@ -137,7 +137,7 @@ DECLARE
     in_flight integer;
 BEGIN
     IF (buying ->> 'stopped')::boolean THEN
-        wait_s := 5; -- no longer, so that workers soon notice when the switch is turned back
+        wait_s := 5;  -- only a short time, so that workers soon notice when the kill switch is off again
         kind := 'stopped';
         reason := coalesce('buying is stopped: ' || nullif(buying ->> 'reason', ''), 'buying is stopped');
         RETURN;
@@ -187,8 +187,8 @@ BEGIN
     END IF;
 END $$;
 
--- Say why a provider may not be called now, for callers that only ask. With `payer` NULL, the answer is for the
--- provider as a whole and not for one payer.
+-- Return why a provider may not be called now, for callers that don't make the call. With `payer` NULL, the answer is
+-- for the provider as a whole and not for one payer.
 CREATE OR REPLACE FUNCTION darkroom.call_wait(provider text, payer text, price numeric, images integer, rules jsonb,
                                    OUT wait_s float8, OUT kind text, OUT reason text)
 LANGUAGE plpgsql VOLATILE
@@ -199,9 +199,8 @@ BEGIN
     FROM darkroom.wait_of_call(provider, payer, price, images, rules, false) w;
 END $$;
 
--- Record that a call is about to be made, under the claim's fence, if the gate admits it. `intent` is NULL if it
--- doesn't: then kind and reason say why and wait_s for how long; kind 'claim_lost' means that this claim may not buy
--- anything.
+-- Record that a call is about to be made, under the claim's fence, if the gate admits it. If it doesn't, `intent` is
+-- NULL, kind and reason tell why, and wait_s for how long; kind 'claim_lost' means that this claim may buy nothing.
 CREATE OR REPLACE FUNCTION darkroom.open_call(job_type text, job_id text, queue_id bigint, lease_token uuid, user_id text,
                                    attempt integer, provider text, model text, purpose text, may_be_paid boolean,
                                    price numeric, images integer, rules jsonb, input_hash text,
@@ -280,8 +279,8 @@ BEGIN
     END IF;
 END $$;
 
--- Return the state of a provider's cell after a call's end. `verdict`: answered, failed, throttled, stopped (no call
--- can succeed), neutral.
+-- Return the state of a provider's cell after a call's end. `verdict` is what the call says about the provider:
+-- answered, failed, throttled, stopped (no call can succeed) or neutral (nothing).
 CREATE OR REPLACE FUNCTION darkroom.judged(s jsonb, verdict text, retry_after_s float8, reason text, started_at timestamptz,
                                 rules jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
@@ -292,13 +291,15 @@ DECLARE
     failures integer := coalesce((s ->> 'failures')::integer, 0);
     open_s float8;
 BEGIN
-    IF verdict = 'answered' THEN -- the ceiling grows by one for each round of calls, and the breaker closes
+    -- the ceiling grows by one for as many answers as it allows calls, and the breaker closes
+    IF verdict = 'answered' THEN
         RETURN s - 'failures' - 'open_until' - 'open_s' - 'open_reason' - 'probe' || jsonb_build_object(
             'ceiling', least(ceiling + 1 / greatest(ceiling, 1), coalesce((rules ->> 'concurrency')::numeric, {{most concurrent}})));
     ELSIF verdict = 'throttled' THEN
         s := s || jsonb_build_object('paused_until', greatest((s ->> 'paused_until')::timestamptz,
                                                               at + make_interval(secs => retry_after_s)));
-        IF started_at > coalesce((s ->> 'decreased_at')::timestamptz, '-infinity') THEN -- once for all calls in flight
+        -- only once for all calls that were in flight
+        IF started_at > coalesce((s ->> 'decreased_at')::timestamptz, '-infinity') THEN
             s := s || jsonb_build_object('ceiling', greatest(1, ceiling / 2), 'decreased_at', at);
         END IF;
     ELSIF verdict = 'stopped' OR (verdict = 'failed' AND (s ? 'open_until'
@@ -313,7 +314,7 @@ BEGIN
     RETURN s;
 END $$;
 
--- Record how a call ended, settle what it counts, and judge its provider. Repeating it changes nothing.
+-- Record how a call ended, correct rates and budgets, and store what the call says about its provider. Repeatable.
 CREATE OR REPLACE FUNCTION darkroom.close_call(intent bigint, outcome text, may_be_paid boolean, latency_ms integer, model text,
                                     prompt_units integer, output_units integer, images integer, cost_usd numeric,
                                     was_sent boolean, verdict text, retry_after_s float8, reason text, rules jsonb,
@@ -345,7 +346,7 @@ BEGIN
     IF call.outcome <> 'open' THEN
         RETURN;
     END IF;
-    -- a call whose claim is gone may have been subtracted already, so the count may be too high but never too low
+    -- a call whose claim was lost may have been subtracted already, so the count may be too high but never too low
     was_in_flight := is_counted AND darkroom.is_in_flight(call);
     UPDATE darkroom.provider_calls c
     SET outcome = close_call.outcome, may_be_paid = close_call.may_be_paid, latency_ms = close_call.latency_ms,

@@ -1,9 +1,9 @@
--- The end of a subscription's period. Off unless DARKROOM_SUBSCRIPTIONS is on, as a payment webhook may do it
--- already.
+-- What happens at the end of a subscription's period. It is off unless DARKROOM_SUBSCRIPTIONS is on, because the
+-- application's payment webhook may do it already.
 
--- Return the day of the month on which periods begin. A short month may have moved one end of a period to an earlier
--- day, never both: no two months in a row are too short for the same day. A period that isn't a month (a trial) ends on
--- its day.
+-- Return the day of the month on which periods begin. In a short month a period begins or ends on an earlier day, but
+-- never does both: no two months in a row are too short for the same day. A period that isn't a month (a trial) ends on
+-- its own day.
 CREATE OR REPLACE FUNCTION darkroom.anchor_day(period_start timestamp, period_end timestamp) RETURNS integer
 LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM period_start),
@@ -12,8 +12,8 @@ RETURN CASE WHEN darkroom.months_after(period_start, greatest(extract(day FROM p
             ELSE extract(day FROM period_end) END::integer;
 
 -- Whether a subscription is a trial without a payment, such as a voucher's: no payment will renew it, so it ends with
--- its period. Read as JSON, because another tool's tables may have no id of a payment provider, and then no trial is
--- found.
+-- its period. The row is read as JSON, because another tool's tables may have no id of a payment provider; then no
+-- trial is found.
 CREATE OR REPLACE FUNCTION darkroom.is_bare_trial(status text, subscription jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN status = 'TRIALING' AND subscription ? 'stripeSubscriptionId'
@@ -41,23 +41,23 @@ LANGUAGE sql STABLE AS $$
     CROSS JOIN LATERAL (SELECT
         CASE WHEN s."downgradeTo" IS NULL THEN s."tokensPerMonth" ELSE coalesce(plan.tokens, t.allowance) END,
         CASE WHEN s."downgradeTo" IS NULL THEN s."maxRollover" ELSE coalesce(plan.rollover, 0) END) n (tokens, rollover)
-    -- as if it were settled on time: tokens that came after the period's end belong to the next one, and aren't counted
-    -- here
+    -- tokens are counted as if the period were settled on time: tokens that came after its end belong to the next one
     CROSS JOIN LATERAL (
-        -- as text: another tool's database may lack a label that Darkroom never writes
+        -- compared as text: another tool's database may lack a label that Darkroom never writes
         SELECT -coalesce(sum(tt.amount) FILTER (WHERE tt."createdAt" < s."currentPeriodEnd" AND tt.type::text IN
                    ({{spend types}}, 'SPEND_BOX_CREATION', 'REFUND')), 0),
                coalesce(sum(tt.amount) FILTER (WHERE tt."createdAt" >= s."currentPeriodEnd"
                    AND tt.source IS DISTINCT FROM 'subscription_period'), 0)
         FROM public.token_transactions tt
         WHERE tt."userId" = s."userId" AND tt."createdAt" >= s."currentPeriodStart") l (spent, later)
-    -- by the terms of the ended period, not by those of the next one
+    -- by the terms of the period that ended, not by those of the next one
     CROSS JOIN LATERAL (SELECT greatest(least(coalesce(b.balance, 0) - l.later,
         s."tokensPerMonth" + s."rolloverTokens" - l.spent), 0)) u (unused)
     WHERE s.status IN ('ACTIVE', 'TRIALING') AND s."currentPeriodEnd" <= at
 $$;
 
--- Renew or end one period each. The caller has locked users, subscriptions and balances, in the order of user ids.
+-- Renew or end one period of each user. The caller has locked users, subscriptions and balances, in the order of user
+-- ids.
 CREATE OR REPLACE FUNCTION darkroom.renew_periods(ids text[], at timestamp, OUT renewed integer, OUT ended integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -65,7 +65,7 @@ DECLARE
     booked record;
 BEGIN
     WITH due AS MATERIALIZED (
-        -- expired tokens may have been spent before the period was settled: no user owes them
+        -- expired tokens may have been spent before the period was settled; then no user has to pay them back
         SELECT d.*, greatest(d.tokens_per_month - (d.unused - d.carried), -d.balance)::integer AS amount,
                NOT d.is_ending AND NOT EXISTS (SELECT FROM darkroom.subscription_periods k
                    WHERE k.user_id = d.user_id AND k.period_start = d.period_start) AS is_new
@@ -121,8 +121,8 @@ BEGIN
     PERFORM darkroom.require_balances(booked.users, booked.expected);
 END $$;
 
--- Treat the next users in the order of ids, one period each. Users whose rows another transaction has locked are
--- returned in `late`; the caller then asks for each `alone`, and waits for the locks.
+-- Renew or end one period of each of the next users, in the order of ids. Users whose rows another transaction has
+-- locked are returned in `late`; the caller then calls this for each of them with `alone`, and waits for the locks.
 CREATE OR REPLACE FUNCTION darkroom.renew_chunk(at timestamp, after text, most integer, alone text DEFAULT NULL,
     OUT last text, OUT late text[], OUT renewed integer, OUT ended integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

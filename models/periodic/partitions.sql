@@ -1,9 +1,9 @@
--- Weekly partitions of our own logs: created ahead, dropped as a whole. Rows of other weeks go to the default
--- partition.
+-- Weekly partitions of our own logs: created in advance, dropped as a whole. Rows of weeks without a partition are in
+-- the default partition.
 
--- Create the partitions of this week and the following ones. A week of which the default partition holds rows is
--- skipped: its rows would have to be moved under locks; retention deletes them there when they are old. Returns how
--- many are new.
+-- Create the partitions of this week and the following ones. A week of which the default partition holds rows gets
+-- none: its rows would have to be moved under locks; retention deletes them where they are when they are old. Return
+-- how many are new.
 CREATE OR REPLACE FUNCTION darkroom.add_weeks(parent text, at timestamptz, weeks integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,8 +1,8 @@
 -- Unfinished jobs without a queue row: left by another worker, restored from a backup, inserted while our triggers were
 -- off, or from before the queue was truncated. Young ones are adopted and old ones ended, both without a new charge.
 
--- Whether Darkroom may adopt unfinished jobs without a queue row: on another tool's tables only after `db upgrade
--- --take-over`.
+-- Whether Darkroom may adopt unfinished jobs without a queue row. On another tool's tables it may only after `db
+-- upgrade --take-over`.
 CREATE OR REPLACE FUNCTION darkroom.takes_over() RETURNS boolean LANGUAGE sql STABLE
 RETURN NOT coalesce((darkroom.setting('is_adopted'))::boolean, false) OR darkroom.setting('take_over') IS NOT NULL;
 
@@ -12,8 +12,8 @@ LANGUAGE sql STABLE
 RETURN extract(epoch FROM darkroom.utc_now() - created)::float8
     - darkroom.paused_s(darkroom.paused_times({{default queue}}, job_type, tier, stops), created AT TIME ZONE 'utc');
 
--- Record as ours the charges and refunds of jobs that stand in the ledger in the form in which we write them: after a
--- restore of only the application's schema, no other record of them exists.
+-- Record the charges and refunds of jobs that are in the ledger and were written there by Darkroom: after a restore of
+-- only the application's schema, no other record of them exists.
 CREATE OR REPLACE FUNCTION darkroom.recognise_money(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -46,7 +46,7 @@ BEGIN
 END $$;
 
 -- Queue jobs whose rows the caller has locked, without charging them; jobs that were refunded are left to be ended. A
--- job in status PROCESSING waits again, as after a retry. Returns how many were queued.
+-- job in status PROCESSING waits again, as after a retry. Return how many were queued.
 CREATE OR REPLACE FUNCTION darkroom.take_in(jobs darkroom.entering[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -78,11 +78,11 @@ BEGIN
     BEGIN
         PERFORM darkroom.set_back(ids);
     EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
-        IF SQLSTATE = '57014' THEN -- a trigger is too slow, and the time limit is used up
+        IF SQLSTATE = '57014' THEN  -- a trigger is too slow, and the time limit has passed
             RETURN entered;
         END IF;
-        -- One by one. A row that the database refuses to reset is queued as it is, and set aside when it is claimed;
-        -- also if a trigger of the application doesn't get a lock.
+        -- One by one. A row that the database refuses to reset is queued unchanged, and its job is set aside when it is
+        -- claimed; also if a trigger of the application doesn't get a lock.
         PERFORM set_config('lock_timeout', '50', true);
         FOREACH one IN ARRAY ids LOOP
             BEGIN
@@ -111,7 +111,7 @@ BEGIN
 END $$;
 
 -- Return unfinished jobs without a queue row that have to end: older than the maximum wait, or already refunded. A row
--- that was written within the last `silence_s` seconds may still be in another worker's hands.
+-- that was written within the last `silence_s` seconds may still have another worker, and is left out.
 CREATE OR REPLACE FUNCTION darkroom.left_behind(max_wait_s float8, silence_s float8, stops jsonb, most integer)
 RETURNS TABLE (job_type text, job_id text, user_id text, status text, updated_at timestamp, is_refunded boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -121,7 +121,7 @@ SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     silent timestamp := darkroom.utc_now() - make_interval(secs => silence_s);
 BEGIN
-    PERFORM darkroom.require_jobs_shown(); -- a hidden queue row must not be taken for a missing one
+    PERFORM darkroom.require_jobs_shown();  -- a hidden queue row must not be treated as a missing one
     RETURN QUERY
     WITH found AS (
         --: each job table, UNION ALL between
@@ -144,8 +144,8 @@ BEGIN
     ORDER BY f.created, f.id LIMIT most;
 END $$;
 
--- End such a job: refunded if we charged it and didn't refund it yet, and only if its row is unchanged since it was
--- found. Returns its label; NULL if the row has changed or is locked.
+-- End one of these jobs. It is refunded if Darkroom charged it and hasn't refunded it yet. Return its label; NULL, with
+-- nothing done, if its row has changed since it was found or is locked.
 CREATE OR REPLACE FUNCTION darkroom.end_left_behind(of_type text, of_job text, found_at timestamp, reason text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -1,12 +1,12 @@
--- How jobs enter the queue: in the statement that inserts their rows, all rows or none.
+-- How jobs enter the queue: in the statement that inserts their rows; all rows of it are queued, or none.
 
--- Return how often a job is tried: once, and its retries. A producer may mean "without end" by the largest integer, and
--- one more than that doesn't fit into the column.
+-- Return the largest number of attempts of a job: one, and its retries. A producer may mean "without end" by the
+-- largest integer, and one more than that doesn't fit into the column.
 CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS integer LANGUAGE sql STABLE
 RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),
                   2147483646))::integer;
 
--- Ask the next producer to notify; false if one is asked already. A sequence that was set back is corrected by this.
+-- Ask the next producer to notify; false if one has been asked already. A sequence that was set back is corrected here.
 CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -39,7 +39,7 @@ BEGIN
 END $$;
 
 --: each job table whose jobs may wait
--- Set when jobs are due, as their rows say: at a time, or never while they wait for their producer.
+-- Set when jobs are due, according to their rows: at a time, or never while they wait for their producer.
 CREATE OR REPLACE FUNCTION darkroom.put_off_{{rows}}(ids text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -55,8 +55,8 @@ BEGIN
 END $$;
 
 --: end
--- Queue jobs, and wake an idle worker. This writes no row, and above READ COMMITTED reads none, that other producers
--- also write: one shared row would make their transactions fail.
+-- Queue jobs, and wake an idle worker. This writes no row that other producers write too, and above READ COMMITTED
+-- reads none: one shared row would make their transactions fail.
 CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -79,7 +79,8 @@ BEGIN
     RETURN entered;
 END $$;
 
--- Refuse ids that are too long before anything is charged: ids become parts of keys, indexes and notifications.
+-- Raise an error for ids that are too long, before anything is charged: ids become parts of keys, indexes and
+-- notifications.
 CREATE OR REPLACE FUNCTION darkroom.check_ids(column_name text, ids text[]) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -92,11 +93,11 @@ BEGIN
     END IF;
 END $$;
 
--- Let the jobs of one statement enter the queue, charged where Darkroom manages the money: all of them or none.
+-- Queue the jobs of one statement, and charge them if Darkroom manages the money: all of them or none.
 --
--- A serializable transaction that reads a whole small table conflicts with everyone who writes to it, so here and in
--- the
--- functions for producers rows are found by index (and no plan is JIT-compiled because index scans look expensive).
+-- A serializable transaction that reads a whole small table conflicts with every transaction that writes to it, so here
+-- and in the functions for producers, rows are found by index (and no plan is JIT-compiled, which PostgreSQL would do
+-- because it expects index scans to be expensive).
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -124,8 +125,8 @@ BEGIN
 END $$;
 
 --: each job table
--- BEFORE INSERT, once for the statement: check that the columns that entering reads exist. A migration of the
--- application may have dropped or renamed one, and producers are told which.
+-- BEFORE INSERT, once for the statement: raises an error that names a column that entering reads and that doesn't
+-- exist: a migration of the application may have dropped or renamed it.
 CREATE OR REPLACE FUNCTION darkroom.check_{{row}}_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -140,11 +141,11 @@ EXCEPTION WHEN undefined_column THEN
 END $$;
 
 --: end
--- BEFORE INSERT of a job that names no pipeline: it gets its album's, so that its row says from the beginning how it is
--- treated, whatever happens to the album. A pipeline that its user may not use, or only with a share token, is left to
--- the worker, which refuses it or looks for the token; so is every pipeline in a serializable transaction, because the
--- albums of unrelated users share index pages. Most pictures are in no album, so that is checked first, because ten
--- thousand rows may arrive at once. The same rule as in models/queue/inputs.py.
+-- BEFORE INSERT of a job that names no pipeline: writes its album's pipeline into the row, so that later changes of the
+-- album don't change how the job is treated. If its user may not use that pipeline, or only with a share token, the row
+-- is left to the worker, which refuses the job or checks the token. In a serializable transaction every row is left to
+-- the worker, because the albums of unrelated users share index pages. Most pictures are in no album, so that is
+-- checked first: ten thousand rows may arrive at once. models/queue/inputs.py has the same rule.
 CREATE OR REPLACE FUNCTION darkroom.fill_pipeline() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -184,9 +185,9 @@ BEGIN
 END $$;
 
 --: end
--- Delete queue rows whose job is gone or over (TRUNCATE and a restore fire no row trigger), and adopt jobs without a
--- queue row, where Darkroom may: see adopting.sql. Returns how many of each. A job is locked against its end, since a
--- job that is being cancelled would otherwise be queued again.
+-- Delete queue rows whose job is deleted or over (TRUNCATE and a restore fire no row trigger), and adopt jobs without a
+-- queue row where Darkroom may (adopting.sql). Return how many of each. A job is locked while it is adopted, since
+-- otherwise a job that is being cancelled could be queued again.
 CREATE OR REPLACE FUNCTION darkroom.adopt(most integer DEFAULT 1000, max_wait_s float8 DEFAULT 86400,
     silence_s float8 DEFAULT 630, stops jsonb DEFAULT '[]', OUT adopted integer, OUT dropped integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -196,7 +197,7 @@ DECLARE
     silent timestamp := darkroom.utc_now() - make_interval(secs => silence_s);
     fresh timestamp := darkroom.utc_now() - make_interval(secs => least(max_wait_s, 3e9));
 BEGIN
-    PERFORM darkroom.require_jobs_shown(); -- a hidden job must not be taken for a missing one
+    PERFORM darkroom.require_jobs_shown();  -- a hidden job must not be treated as a missing one
     adopted := 0;
     IF darkroom.takes_over() THEN
         --: each job table

@@ -1,5 +1,6 @@
--- Which keys and URLs of inputs no worker would read, as far as their text shows: the rules of pipelines/keys.py,
--- pipelines/fetching.py and pipelines/addresses.py; a test compares them. "Long" networks are those of IPv6.
+-- Which keys and URLs of inputs no worker would read, as far as their text tells. The rules are those of
+-- pipelines/keys.py, pipelines/fetching.py and pipelines/addresses.py; a test compares them. "Long" networks are those
+-- of IPv6.
 
 -- Encode an id for use as one part of an object's key.
 CREATE OR REPLACE FUNCTION darkroom.encoded_id(id text) RETURNS text
@@ -12,7 +13,7 @@ SET search_path = pg_catalog, pg_temp AS $$
           FROM regexp_matches(id, '([.][.]|^[.]|[^A-Za-z0-9_.-])|(.)', 'g') WITH ORDINALITY m (part, place)) e (encoded)
 $$;
 
--- Say why a worker can't read a key that another program wrote; NULL if it can.
+-- Return why a worker can't read a key that another program wrote; NULL if it can.
 CREATE OR REPLACE FUNCTION darkroom.key_fault(key text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN CASE
     WHEN octet_length(key) NOT BETWEEN 1 AND {{most key bytes}}
@@ -21,7 +22,7 @@ RETURN CASE
 END;
 
 -- Whether a key lies outside a user's prefixes: those that Darkroom writes to, and those of programs that put ids into
--- keys unencoded. With no user, no prefix matches.
+-- keys unencoded. Without a user, every key does.
 CREATE OR REPLACE FUNCTION darkroom.is_outside(user_id text, key text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN user_id IS NULL OR darkroom.key_fault(key) IS NOT NULL OR '/' || key || '/' LIKE '%//%' OR NOT EXISTS (
     SELECT FROM unnest('{users,mcp-generated,mcp-modified,mcp-input}'::text[]) k (kind)
@@ -38,8 +39,8 @@ RETURN CASE
          AND NOT address <<= ANY ({{refused long networks}})
 END;
 
--- Say why a worker wouldn't fetch a URL, without repeating the URL, which may hold a key. NULL if its text is fine:
--- where a host's name leads is found out only by the worker.
+-- Return why a worker wouldn't fetch a URL, without repeating the URL, which may contain a key. NULL if its text is
+-- allowed: to which address the host's name leads is found out only by the worker.
 CREATE OR REPLACE FUNCTION darkroom.url_fault(url text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -66,7 +67,7 @@ BEGIN
     IF parts[1] IS NOT NULL OR parts[2] ~ '^(0|[1-9][0-9]{0,2})([.](0|[1-9][0-9]{0,2})){3}$' THEN
         address := coalesce(parts[1], parts[2])::inet;
         IF address <<= '::ffff:0:0/96' THEN
-            address := substring(host(address) FROM '[^:]*$')::inet; -- judged as the IPv4 address that it contains
+            address := substring(host(address) FROM '[^:]*$')::inet;  -- treated as the IPv4 address that it contains
         END IF;
     ELSIF lower(rtrim(parts[2], '.')) ~ '(^|[.])localhost$' THEN
         address := '127.0.0.1';

@@ -9,7 +9,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     WITH RECURSIVE rules (nr, path, kind, least, most) AS (VALUES
         {{pipeline rules}}
     ),
-    -- every place that a rule's path names, step by step: an element of an array (x[]), a known defect (*), or a key
+    -- every value to which a rule's path leads, step by step: an element of an array (x[]), a known defect (*), or a
+    -- key
     walk (nr, steps, path, value, place) AS (
         SELECT nr, string_to_array(path, '.'), '', pipeline, '{}'::bigint[] FROM rules
         UNION ALL
@@ -56,13 +57,13 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY w.nr, w.place LIMIT 1
 $$;
 
--- Return the provider of a model by the model's name; NULL if the name doesn't tell.
+-- Return the provider of a model by the model's name; NULL if the name doesn't tell it.
 CREATE OR REPLACE FUNCTION darkroom.model_owner(terms jsonb, model text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN coalesce(terms -> 'names' ->> model, (
     SELECT p.value FROM jsonb_each_text(terms -> 'prefixes') p WHERE starts_with(model, p.key) LIMIT 1));
 
--- Say why a model can't be asked; NULL if it can, if nothing is bought in this installation, or if no terms are
--- recorded. `use` is analyze or generate. The same rule as in pipelines/providers/catalogue.py; a test compares them.
+-- Return why a model can't be asked; NULL if it can, if this installation buys nothing, or if no terms are recorded.
+-- `use` is analyze or generate. pipelines/providers/catalogue.py has the same rule; a test compares them.
 CREATE OR REPLACE FUNCTION darkroom.model_fault(terms jsonb, use text, model text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -106,9 +107,9 @@ SET search_path = pg_catalog, pg_temp AS $$
     FROM (SELECT darkroom.setting('models')) t (terms)
 $$;
 
--- Say why no provider makes pictures of a tier's size without enlarging them, where that is to be refused; NULL if one
--- does. `wished` is the model that a pipeline names; the local engine makes no pictures from words. The same rule as in
--- pipelines/providers/catalogue.py; a test compares them.
+-- Return why every provider would have to enlarge its pictures for a tier, if that is to be refused; NULL if one
+-- needn't. `wished` is the model that a pipeline names; the local engine makes no pictures from words.
+-- pipelines/providers/catalogue.py has the same rule; a test compares them.
 CREATE OR REPLACE FUNCTION darkroom.size_fault(terms jsonb, wished text, tier text, is_of_words boolean) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -125,7 +126,7 @@ BEGIN
     END IF;
     FOR provider IN SELECT jsonb_array_elements_text(terms -> 'providers') LOOP
         IF terms -> 'drawn' ? provider THEN
-            CONTINUE WHEN buyer <> provider; -- a provider isn't asked for another one's model
+            CONTINUE WHEN buyer <> provider;  -- a provider isn't asked for another provider's model
             model := coalesce(nullif(wished, ''), terms -> 'drawn' ->> provider);
             made_px := coalesce(terms -> 'sizes' -> provider ->> model, terms -> 'sizes' -> provider ->> '');
             IF made_px >= {{least size fraction}} * long_side_px THEN
@@ -141,7 +142,7 @@ BEGIN
     RETURN array_to_string(reasons, '; ');
 END $$;
 
--- Refuse a job whose result would have to be enlarged, if DARKROOM_OVER_SIZE says so.
+-- Raise an error for a job whose result would have to be enlarged, if DARKROOM_OVER_SIZE says so.
 CREATE OR REPLACE FUNCTION darkroom.check_size(wished text, tier text, is_of_words boolean) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,5 +1,5 @@
--- What the database refuses must not keep a job from ending, nor another program from ending it: refunds that can't be
--- paid are recorded as owed, and labels that can't be written are kept in darkroom.refused_ends.
+-- A write that the database refuses must not keep a job from ending, nor another program from ending it: refunds that
+-- can't be paid are recorded as owed, and labels that can't be written are kept in darkroom.refused_ends.
 
 -- Whether a SQLSTATE means contention for locks. A trigger of the application may raise it without contention, so
 -- callers test the locks where they can. Every other SQLSTATE is a refusal: when the server is gone, no function runs.
@@ -43,15 +43,15 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END $$;
 
--- Whether the statement has run for as long as the session's statement_timeout allows: then a cancellation was caused
+-- Whether the statement has run for as long as the session's statement_timeout allows. Then a cancellation was caused
 -- by that limit, whose clock starts a little before the statement's own.
 CREATE OR REPLACE FUNCTION darkroom.is_time_over() RETURNS boolean LANGUAGE sql VOLATILE
 RETURN current_setting('statement_timeout')::interval > interval '0'
     AND clock_timestamp() - statement_timestamp() >= 0.9 * current_setting('statement_timeout')::interval;
 
--- Check deferred constraints on balances and ledger now, while a refused refund can still be recorded as owed: at the
--- commit they would refuse whatever ended the job. Changes of another program that are pending on these tables are
--- checked as well; if those are refused, nothing changes here, and the program's own commit decides.
+-- Check deferred constraints on balances and ledger now, while a refused refund can still be recorded as owed; at the
+-- commit they would refuse the whole end of the job. Another program's pending changes of these tables are checked as
+-- well; if those are refused, nothing changes here, and that program's own commit decides.
 CREATE OR REPLACE FUNCTION darkroom.check_money_now() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -68,8 +68,9 @@ BEGIN
     END IF;
 END $$;
 
--- Refund jobs, and record as owed what the database refuses to pay: a balance at its largest value, a rule on balances
--- or ledger. Nearly always one set is enough; after a refusal it goes user by user, in lock order, and then job by job.
+-- Refund jobs, and record as owed the refunds that the database refuses to pay: a balance at its largest value, a rule
+-- on balances or ledger. Nearly always all jobs can be refunded together; after a refusal they are refunded user by
+-- user, in lock order, and then job by job.
 CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -79,11 +80,11 @@ DECLARE
     is_lost_race boolean;
     part record;
 BEGIN
-    -- a refund that can't be paid can be owed; with a hidden charge, user or debt not even that is possible
+    -- a refund that can't be paid can be owed; if a charge, user or debt is hidden, not even that can be recorded
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'darkroom.job_money', 'darkroom.refused_ends']
                                             ::regclass[]::oid[]);
-    -- asked first: most jobs that end without a charge return here, without a lock or a subtransaction, and users who
-    -- are owed nothing aren't waited for, or given a balance
+    -- this is checked first: most jobs that end without a charge return here, without a lock or a subtransaction, and
+    -- users to whom nothing is due aren't waited for, or given a balance
     ended := ARRAY(SELECT ROW(e.job_type, e.job_id, e.user_id, e.status, e.stage, e.reason)::darkroom.change
                    FROM unnest(ended) WITH ORDINALITY e
                    JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
@@ -99,13 +100,13 @@ BEGIN
         EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN -- OTHERS alone doesn't include these two
             words := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
             is_lost_race := darkroom.is_contention(SQLSTATE);
-            -- locks that others hold, a time limit and a cancellation while waiting are left to the caller
+            -- locks that others hold, a time limit, and a cancellation during a wait are left to the caller
             IF (is_lost_race OR SQLSTATE = '57014') AND NOT darkroom.lock_payees(ended)
                     OR SQLSTATE = '57014' AND darkroom.is_time_over() THEN
                 RAISE;
             END IF;
         END;
-        EXIT WHEN NOT is_lost_race; -- tried once more with every lock held: then only a rule can be the cause
+        EXIT WHEN NOT is_lost_race;  -- tried once more with every lock held: then only a rule can be the cause
     END LOOP;
     IF cardinality(ended) = 1 THEN
         PERFORM darkroom.owe(ended[1], words);
@@ -123,7 +124,7 @@ BEGIN
     END IF;
 END $$;
 
--- Record a refund that couldn't be paid; nothing is owed to a user who is gone, or for a charge that was refunded.
+-- Record a refund that couldn't be paid. Nothing is owed to a user who is deleted, or for a charge that was refunded.
 CREATE OR REPLACE FUNCTION darkroom.owe(ended darkroom.change, refusal text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -156,9 +157,9 @@ $$;
 -- Refunds that the database refused to pay, and that nobody has paid since.
 CREATE OR REPLACE VIEW darkroom.refunds_owed AS SELECT r.* FROM darkroom.refunds_unpaid() r;
 
--- Write a label into a job's row and nothing else, except the message where it is given. The row's triggers do the
--- rest. Returns the status that the row has now; NULL if there is no such row. Raises an error if the database refuses
--- it, even silently.
+-- Write a label into a job's row and nothing else, except the message if it is given. The row's triggers do the rest.
+-- Return the status that the row has now; NULL if there is no such row. Raises an error if the database refuses the
+-- label, even silently.
 CREATE OR REPLACE FUNCTION darkroom.write_label(of_type text, of_job text, label text, message text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -181,11 +182,11 @@ BEGIN
     RETURN written;
 END $$;
 
--- End a job although the database refused its end: only its label is tried, and if that is refused too, the job is over
--- without it. The caller has locked the job's row and then its queue row, and has made constraints immediate, because a
--- deferred one would fail at the commit. `wanted` is NULL for a failure that Darkroom decides. If the first try
--- exceeded the statement's time limit, nothing is tried or paid here, because that limit isn't repeated. Returns the
--- label.
+-- End a job although the database refused its end. First an end with only the label is tried; if that is refused too,
+-- the job is over without it. The caller has locked the job's row and then its queue row, and has made constraints
+-- immediate, because a deferred one would fail at the commit. `wanted` is NULL for a failure that Darkroom decides. If
+-- the first try exceeded the statement's time limit, nothing more is tried or paid here, because the limit would be
+-- exceeded again. Return the label.
 CREATE OR REPLACE FUNCTION darkroom.end_refused(ended darkroom.change, wanted text, refusal text,
                                                 tries_label boolean DEFAULT true)
 RETURNS text
@@ -197,7 +198,7 @@ DECLARE
     is_late boolean := NOT tries_label;
 BEGIN
     IF label IS NULL THEN
-        IF mode = 'producer' THEN -- the application's own charge, recorded before it is refunded or owed
+        IF mode = 'producer' THEN  -- the charge that the application made, recorded before it is refunded or owed
             INSERT INTO darkroom.job_money
             SELECT ended.job_type, ended.job_id, 'charge', j."tokensCost" FROM darkroom.jobs_of(ARRAY[ended.job_id]) j
             WHERE j.type = ended.job_type AND j."tokensCost" > 0 ON CONFLICT DO NOTHING;
@@ -210,14 +211,14 @@ BEGIN
     IF tries_label THEN
         BEGIN
             IF darkroom.write_label(ended.job_type, ended.job_id, label) IS NULL THEN
-                RETURN NULL; -- the row is gone, and its refund was handled when it was deleted
+                RETURN NULL;  -- the row is deleted, and the refund was paid or recorded then
             END IF;
             IF mode = 'producer' AND wanted IS NULL THEN
                 PERFORM darkroom.refund(ARRAY[ended]);
             END IF;
             RETURN label;
-        -- a trigger may be too slow for its role's time limit; the rows are locked, so contention comes from a rule or
-        -- from a balance, which the refund below tests by itself
+        -- a trigger may be too slow for its role's time limit; the rows are locked, so contention comes from a rule, or
+        -- from a balance, which the refund below checks by itself
         EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN
             is_late := SQLSTATE = '57014' AND darkroom.is_time_over();
             refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
@@ -238,7 +239,7 @@ BEGIN
     RETURN label;
 END $$;
 
--- Try once more what was refused at a job's end: its label, then its refund. True if nothing is left to be done.
+-- Try once more what was refused at a job's end: its label, then its refund. Return whether nothing is left to be done.
 CREATE OR REPLACE FUNCTION darkroom.settle_refused_end(of_type text, of_job text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -248,7 +249,7 @@ DECLARE
     refusal text;
 BEGIN
     PERFORM darkroom.require_jobs_shown();
-    -- outside of every block: a row that another transaction has locked is no refusal
+    -- outside of every block, because a row that another transaction has locked is no refusal
     CASE
     --: each job table
     WHEN of_type IN ({{types}}) THEN
@@ -258,7 +259,7 @@ BEGIN
     SELECT r.* INTO found_end FROM darkroom.refused_ends r WHERE r.job_type = of_type AND r.job_id = of_job;
     SELECT j.status INTO status_now FROM darkroom.jobs_of(ARRAY[of_job]) j WHERE j.type = of_type;
     IF status_now IN ('PENDING', 'PROCESSING') AND found_end.label IS NOT NULL THEN
-        BEGIN -- with the reason, which a rule on messages may refuse
+        BEGIN  -- with the reason, which a rule on messages may refuse
             status_now := darkroom.write_label(of_type, of_job, found_end.label, CASE
                 WHEN found_end.label IN ('FAILED', 'REFUNDED') THEN found_end.reason END);
         EXCEPTION WHEN OTHERS OR assert_failure OR query_canceled THEN

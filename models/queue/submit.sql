@@ -1,9 +1,9 @@
 -- The functions for producers in any language. Each runs with the migrating role's rights and checks its arguments.
 
 -- Submit a picture to be enhanced, or two to be blended, and return the job's id; a repeated idempotency key returns
--- the id of the first job. Without a tier a job has its pipeline's, else its album's default. A pipeline with
--- visibility LINK needs its share token; that it was shown is recorded beside the job, because the job's row has no
--- column for it.
+-- the id of the first job. A job without a tier gets its pipeline's, else its album's default. A pipeline with
+-- visibility LINK needs its share token. That the token was shown is recorded in darkroom.pipeline_links, because the
+-- job's row has no column for it.
 CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id text, tier text,
                                                        pipeline_id text DEFAULT NULL,
                                                        source_image_id text DEFAULT NULL,
@@ -107,8 +107,8 @@ BEGIN
     RETURN new_job;
 END $$;
 
--- Refuse a submission whose row a trigger or a rule of the application dropped or changed: its producer would wait for
--- a job that doesn't exist.
+-- Raise an error if a trigger or a rule of the application dropped or changed the row of a submission: its producer
+-- would wait for a job that doesn't exist.
 CREATE OR REPLACE FUNCTION darkroom.require_entered(job_id text, written_id text, written_status text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -118,8 +118,9 @@ BEGIN
     END IF;
 END $$;
 
--- Return the job id of an idempotency key: the one given, or that of the first submission. Waits for a first submission
--- that isn't committed yet. The same key with other arguments is a mistake of the producer, and is refused.
+-- Return the job id for an idempotency key: the given one, or that of the first submission with the key. Waits for a
+-- first submission that isn't committed yet. Raises an error if the key's first submission had other arguments, which
+-- is a mistake of the producer.
 CREATE OR REPLACE FUNCTION darkroom.reserve_submission(user_id text, idempotency_key text, job_type text, job_id text,
                                                        arguments jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -139,7 +140,8 @@ BEGIN
     INSERT INTO darkroom.submissions (user_id, idempotency_key, job_type, job_id, arguments)
     VALUES (user_id, idempotency_key, job_type, job_id, arguments) ON CONFLICT DO NOTHING;
     IF FOUND THEN
-        RETURN job_id; -- not read back: a serializable transaction would lock the page of other users' keys, too
+        -- not read back, because a serializable transaction would also lock the page of other users' keys
+        RETURN job_id;
     END IF;
     SELECT s.* INTO first FROM darkroom.submissions s
     WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key;
@@ -151,7 +153,7 @@ BEGIN
     RETURN first.job_id;
 END $$;
 
--- Refuse a picture that doesn't exist, or is another user's and not public.
+-- Raise an error for a picture that doesn't exist, or is another user's and not public.
 CREATE OR REPLACE FUNCTION darkroom.check_picture(user_id text, image_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -171,12 +173,13 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse a pipeline that doesn't exist, is another user's and private, or breaks a rule.
+-- Raise an error for a pipeline that doesn't exist, is another user's and private, or breaks a rule.
 CREATE OR REPLACE FUNCTION darkroom.check_pipeline(user_id text, pipeline_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    pipeline record; -- of fixed types: a cached plan that knows those of the columns would outlast a change of them
+    -- of fixed types, because a cached plan with the columns' types would fail in this session after a change of them
+    pipeline record;
     fault text;
 BEGIN
     SELECT p.visibility::text AS visibility, p."userId"::text AS owner, p."analysisConfig"::jsonb AS analysis,
@@ -206,7 +209,7 @@ DECLARE
     status_now text;
 BEGIN
     --: each job table
-    IF NOT FOUND THEN -- no table has a job of that id
+    IF NOT FOUND THEN  -- no table has a job with that id
         UPDATE {{table}} j SET {{status column}} = {{label from CANCELLED}} WHERE j.{{id column}} = {{id from job_id}}{{and is ours j}}
         RETURNING {{state j}} INTO status_now;
     END IF;
@@ -218,7 +221,7 @@ BEGIN
     END IF;
     RETURN status_now;
 EXCEPTION WHEN OTHERS OR assert_failure THEN
-    -- the next function meets a lock that another transaction holds again, and waits for it as this one did
+    -- the next function meets the lock of the other transaction too, and waits for it as this one did
     IF darkroom.is_contention(SQLSTATE) AND current_setting('transaction_isolation') <> 'read committed'
             OR NOT EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[job_id]) j) THEN
         RAISE;
@@ -245,7 +248,7 @@ BEGIN
     PERFORM 1 FROM darkroom.job_queue q WHERE q.job_type = job.type AND q.job_id = job_id FOR UPDATE;
     SELECT r.label INTO label FROM darkroom.refused_ends r WHERE r.job_type = job.type AND r.job_id = job_id;
     IF label IS NOT NULL OR job.status NOT IN ('PENDING', 'PROCESSING') THEN
-        RETURN coalesce(label, job.status); -- it is over
+        RETURN coalesce(label, job.status);  -- the job is over
     END IF;
     RETURN darkroom.end_refused(ROW(job.type, job_id, job.user_id, 'CANCELLED', NULL, 'cancelled')::darkroom.change,
                                 'CANCELLED', refusal, true);

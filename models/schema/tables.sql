@@ -1,15 +1,16 @@
--- Darkroom's own tables and types as revision darkroom_0001 made them. Databases that it made exist: this file doesn't
--- change any more, and what is new stands in the file of a later revision.
--- Nothing here is ever an extra column, index or constraint on the application's tables.
+-- Darkroom's own tables and types as revision darkroom_0001 made them. Databases that it made exist, so this file
+-- doesn't change any more; new parts are in the file of a later revision. None of it is an additional column, index or
+-- constraint on the application's tables.
 
--- What triggers must see: the money mode, prices, default retries, pauses.
+-- What triggers must read: the money mode, prices, default retries, pauses.
 CREATE TABLE darkroom.settings (
     key text PRIMARY KEY,
     value jsonb NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- One narrow row per unfinished job. The row is the fence: whoever locked it with its lease_token may write.
+-- One narrow row per unfinished job. The row is the fence: only a worker that has locked it with its lease_token may
+-- write.
 CREATE TABLE darkroom.job_queue (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job_type text NOT NULL,
@@ -35,7 +36,7 @@ CREATE TABLE darkroom.job_queue (
     deadline_at timestamptz,
     batch_id uuid,
     notified_at timestamptz,
-    -- the pause for which it stepped out of the claims' way
+    -- the pause because of which it can't be claimed
     paused_by text,
     CONSTRAINT job_queue_job_key UNIQUE (job_type, job_id),
     CONSTRAINT job_queue_claim_check CHECK (
@@ -64,7 +65,8 @@ CREATE TABLE darkroom.workers (
     started_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
--- What makes a charge and a refund single, and says what a refund pays back.
+-- Charges and refunds: by the key there is at most one of each per job, and the charge says how much a refund pays
+-- back.
 CREATE TABLE darkroom.job_money (
     job_type text NOT NULL,
     job_id text NOT NULL,
@@ -102,7 +104,7 @@ ALTER SEQUENCE darkroom.stage_runs_id_seq OWNED BY darkroom.stage_runs.id;
 CREATE INDEX stage_runs_job_idx ON darkroom.stage_runs (job_id, at);
 CREATE TABLE darkroom.stage_runs_default PARTITION OF darkroom.stage_runs DEFAULT;
 
--- The intent log: a row before a provider call, closed after it. A crash leaves it open.
+-- The intent log: a row is written before a provider call, and closed after it. A crash leaves it open.
 CREATE TABLE darkroom.provider_calls (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job_type text NOT NULL,
@@ -122,7 +124,7 @@ CREATE TABLE darkroom.provider_calls (
     output_units integer,
     images integer,
     cost_usd numeric(12, 6),
-    -- what the gate counted before the call: against whose budget, at which price, in whose calendar
+    -- what the gate counted before the call: the payer, the price, and the time zone of the provider's day
     payer text,
     quoted_usd numeric(12, 6) NOT NULL DEFAULT 0,
     quoted_images integer NOT NULL DEFAULT 0,
@@ -162,19 +164,20 @@ CREATE TABLE darkroom.submissions (
     PRIMARY KEY (user_id, idempotency_key)
 );
 
--- Armed by whoever looked and found nothing; the next producer disarms it and notifies.
+-- Requests for wake-ups, of an earlier release: set by a worker that found no job, cleared by the producer that
+-- notifies.
 CREATE TABLE darkroom.bells (
     queue text PRIMARY KEY,
     armed boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
--- Until when a periodic task's ticks have been made. The row is locked by whoever makes them.
+-- Until when a periodic task's ticks were inserted. A scheduler locks the row while it inserts them.
 CREATE TABLE darkroom.schedules (
     name text PRIMARY KEY,
     planned_until timestamptz NOT NULL
 );
 
--- A tick of a periodic task. Whoever locks the row works, and each chunk of the effect commits together with its cursor.
+-- A tick of a periodic task. A scheduler that locks the row works on it; each chunk commits together with its cursor.
 CREATE TABLE darkroom.ticks (
     task text NOT NULL,
     tick_at timestamptz NOT NULL,
@@ -234,7 +237,7 @@ CREATE TABLE darkroom.webhook_deliveries (
     last_error text
 );
 
--- A job that enters the queue, as the trigger functions hand it on.
+-- A job that enters the queue, as trigger functions pass it to each other.
 CREATE TYPE darkroom.entering AS (
     job_type text,
     job_id text,
@@ -246,7 +249,7 @@ CREATE TYPE darkroom.entering AS (
     created_at timestamptz
 );
 
--- What became of a job: a new status, or DELETED.
+-- A change of a job, as trigger functions pass it to each other: its new status, or DELETED.
 CREATE TYPE darkroom.change AS (
     job_type text,
     job_id text,
@@ -256,7 +259,7 @@ CREATE TYPE darkroom.change AS (
     reason text
 );
 
--- What operators paused and resumed; the pauses that last stand in darkroom.settings (pauses.sql).
+-- Operators' pauses that are over; present ones are in darkroom.settings (pauses.sql).
 CREATE TABLE darkroom.past_pauses (
     name text NOT NULL,
     paused_at timestamptz NOT NULL,
@@ -266,14 +269,15 @@ CREATE TABLE darkroom.past_pauses (
     PRIMARY KEY (name, paused_at)
 );
 
--- Where a month's end cut the anchor day off lastRegeneration. A row whose date the balance no longer has means nothing.
+-- The day of the month on which a balance regenerates, if a short month made lastRegeneration an earlier day. A row
+-- whose date isn't the balance's lastRegeneration any more is ignored.
 CREATE TABLE darkroom.regeneration_anchors (
     user_id text PRIMARY KEY,
     regenerated_at timestamp(3) NOT NULL,
     day integer NOT NULL CHECK (day BETWEEN 29 AND 31)
 );
 
--- What makes a period's tokens single, and the terms on which they were given.
+-- Periods of subscriptions whose tokens were given, at most once by the key, and the terms on which they were given.
 CREATE TABLE darkroom.subscription_periods (
     user_id text NOT NULL,
     period_start timestamp(3) NOT NULL,
@@ -282,7 +286,7 @@ CREATE TABLE darkroom.subscription_periods (
     PRIMARY KEY (user_id, period_start)
 );
 
--- Usage of a month by user, and cost of a day by provider, computed from the facts.
+-- Usage of a month by user, and cost of a day by provider, computed from the records.
 CREATE TABLE darkroom.usage_months (
     user_id text NOT NULL,
     month date NOT NULL,
@@ -309,7 +313,7 @@ CREATE TABLE darkroom.cost_days (
     PRIMARY KEY (day, provider)
 );
 
--- Which warnings a user has had: one per month, measure and threshold.
+-- The warnings that a user has been given: one per month, measure and threshold.
 CREATE TABLE darkroom.usage_warnings (
     user_id text NOT NULL,
     month date NOT NULL,
@@ -319,7 +323,7 @@ CREATE TABLE darkroom.usage_warnings (
     PRIMARY KEY (user_id, month, measure, percent)
 );
 
--- Objects that no row refers to: reported when they are found, removed by a later look that finds them still alone.
+-- Objects that no row names: reported when they are found, removed by a later run if still no row names them.
 CREATE TABLE darkroom.orphans (
     key text PRIMARY KEY,
     size_bytes bigint NOT NULL,

@@ -1,9 +1,9 @@
 -- Row-level security: a row that is hidden from Darkroom's role looks like a deleted one, so functions check that all
--- rows are shown before they act on a row that isn't there.
+-- rows are shown before they treat a row as missing.
 
--- Return those of some tables that hide rows from a role, or refuse it some: row-level security applies to the role
--- there, and no policy lets it read, insert, update and delete all rows. Only the expression `true` counts, because any
--- other depends on the row or on the session, and our functions run in every session.
+-- Return those of some tables that hide rows from a role, or keep it from writing some: row-level security applies to
+-- the role there, and no policy lets it read, insert, update and delete all rows. Only a policy whose expression is
+-- `true` counts, because any other depends on the row or on the session, and our functions run in every session.
 CREATE OR REPLACE FUNCTION darkroom.hidden_tables(reader oid, tables oid[]) RETURNS SETOF oid
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -28,8 +28,8 @@ WHERE c.oid = ANY (tables) AND c.relrowsecurity AND NOT r.rolsuper AND NOT r.rol
                                              coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true')])));
 END;
 
--- Refuse to continue where rows are hidden from the role that our functions run as. Nearly always this only reads each
--- table's entry in the catalog, which PostgreSQL keeps in memory.
+-- Raise an error if rows are hidden from the role with whose rights our functions run. Nearly always this only reads
+-- each table's entry in the catalog, which PostgreSQL keeps in memory.
 CREATE OR REPLACE FUNCTION darkroom.require_rows_shown(tables oid[]) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -48,7 +48,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Refuse to continue where rows of jobs or of money are hidden from the role that our functions run as: charging,
+-- Raise an error if rows of jobs or of money are hidden from the role with whose rights our functions run: charging,
 -- refunding, adopting and ending jobs depend on these tables.
 CREATE OR REPLACE FUNCTION darkroom.require_jobs_shown() RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER

@@ -1,8 +1,8 @@
 -- Charges and refunds: each at most once, by the primary key of job_money, in one transaction with balance and ledger.
 -- Lock order of all programs: job row, queue row, user row, balance row; rows of one kind by id.
 
--- Refuse bookings that a trigger or a rule of the application has silently dropped or changed: a balance that the
--- ledger doesn't explain would give tokens away, or take them.
+-- Raise an error if a trigger or a rule of the application has silently dropped or changed rows that were just written:
+-- a balance that the ledger doesn't explain would give tokens to users, or take them.
 CREATE OR REPLACE FUNCTION darkroom.require_booked(what text, wanted bigint, booked bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -13,8 +13,8 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse to continue if a balance isn't what was just written. Balances are read again, because a trigger may change
--- one after the statement that wrote it has returned it.
+-- Raise an error if a balance isn't what was just written. Balances are read again, because a trigger may change one
+-- after the statement that wrote it has returned it.
 CREATE OR REPLACE FUNCTION darkroom.require_balances(users text[], expected bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -25,7 +25,7 @@ BEGIN
         JOIN public.user_token_balances b ON b."userId" = e.user_id AND b.balance = e.balance));
 END $$;
 
--- Give users without a balance a balance of 0. If a rule prevents that, the code that adds to the balance notices it.
+-- Insert a balance of 0 for users without one. If a rule prevents that, the code that adds to the balance notices it.
 CREATE OR REPLACE FUNCTION darkroom.open_balances(users text[]) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -35,10 +35,10 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
     ORDER BY u.id ON CONFLICT DO NOTHING
 $$;
 
--- Return the balances of users, locked in the order of their ids, so that they can't change any more. A serializable
--- transaction locks the index page on which it looked for a row, and unrelated users share pages; the row that an
--- INSERT conflicts with is found without such a lock. So there a user without a balance gets one of 0, which is rolled
--- back if the caller refuses the statement.
+-- Return the balances of users, locked in the order of their ids, so that they can't change any more. In a serializable
+-- transaction, users without a balance get one of 0, which is rolled back if the caller refuses the statement: looking
+-- for a missing row would lock an index page, which unrelated users share; an INSERT that meets an existing row needs
+-- no such lock.
 CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[]) RETURNS TABLE (user_id text, balance bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -62,7 +62,8 @@ BEGIN
     END IF;
 END $$;
 
--- Subtract tokens from balances that the caller has locked and that suffice; refuse if a trigger changes the result.
+-- Subtract tokens from balances that the caller has locked and that are large enough; raise an error if a trigger
+-- changes the result.
 CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed bigint[], available bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -76,7 +77,7 @@ BEGIN
         WITH taken AS (
             INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
             SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
-            -- not computed from the excluded row, whose balance a trigger may set for new users
+            -- not computed from the row that exists already, whose balance a trigger may set for new users
             ON CONFLICT ("userId") DO UPDATE
             SET balance = b.balance - (takes ->> b."userId")::bigint, "updatedAt" = excluded."updatedAt"
             RETURNING b."userId", b.balance)
@@ -95,8 +96,8 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse to charge if a column that charging reads or writes is missing: a migration of the application may have
--- dropped or renamed one.
+-- Raise an error if a column that charging reads or writes is missing: a migration of the application may have dropped
+-- or renamed one.
 CREATE OR REPLACE FUNCTION darkroom.check_money_columns() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -111,9 +112,10 @@ EXCEPTION WHEN undefined_column THEN
         USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
--- Charge the jobs of one statement: all of them or none. In sets, because ten thousand may arrive at once. Here and in
--- the following functions that work in sets, plans are made anew for each call: one that was cached for an empty queue,
--- or for one job, reads whole tables for each of ten thousand (measured: 422 s instead of 0.9).
+-- Charge the jobs of one statement: all of them or none. All jobs are charged by one set of statements, because ten
+-- thousand may arrive at once. Here and in the following functions of this kind, plans are made anew for each call: a
+-- plan that was cached for an empty queue, or for one job, reads whole tables for each of ten thousand jobs (measured:
+-- 422 s instead of 0.9).
 CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -182,8 +184,8 @@ BEGIN
     PERFORM darkroom.take_tokens(users, needed, available);
 END $$;
 
--- Refund jobs, each once and by the amount of its charge. Jobs that were never charged, were refunded before, or whose
--- user is gone are left out. Only darkroom.refund calls this; it records the refunds that are refused here.
+-- Refund jobs, each once and by the amount of its charge. Jobs that were never charged, that were refunded before, or
+-- whose user is deleted are left out. Only darkroom.refund calls this, and records the refunds that are refused here.
 CREATE OR REPLACE FUNCTION darkroom.pay_back(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -194,7 +196,7 @@ DECLARE
     balances bigint[];
     booked record;
 BEGIN
-    -- a hidden charge or user must not be taken for a missing one
+    -- a hidden charge or user must not be treated as a missing one
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
                                               'darkroom.job_money']::regclass[]::oid[]);
     payees := ARRAY(SELECT u.id FROM public.users u WHERE u.id = ANY (SELECT e.user_id FROM unnest(ended) e)
@@ -246,9 +248,9 @@ BEGIN
     PERFORM darkroom.require_balances(booked.users, booked.expected);
 END $$;
 
--- Return the label of a failure that Darkroom decides itself, and in producer mode pay its refund: REFUNDED if the job
--- was charged, else FAILED. In managed mode the trigger of the statement that writes the label refunds, whoever writes
--- it.
+-- Return the label for a failure that Darkroom decides itself: REFUNDED if the job was charged, else FAILED. In
+-- producer mode, also pay the refund. In managed mode, the trigger of the statement that writes the label pays it,
+-- whichever program writes it.
 CREATE OR REPLACE FUNCTION darkroom.label_of_failure(failed_type text, failed_id text, payee text, reason text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -266,7 +268,7 @@ BEGIN
     WHEN 'producer' THEN
         SELECT j."tokensCost" INTO cost FROM darkroom.jobs_of(ARRAY[failed_id]) j WHERE j.type = failed_type;
         IF cost > 0 THEN
-            -- the application's own charge, recorded when we refund it
+            -- the charge that the application made, recorded before it is refunded
             INSERT INTO darkroom.job_money VALUES (failed_type, failed_id, 'charge', cost) ON CONFLICT DO NOTHING;
             PERFORM darkroom.refund(
                 ARRAY[ROW(failed_type, failed_id, payee, 'REFUNDED', NULL, reason)::darkroom.change]);
@@ -278,9 +280,9 @@ BEGIN
     RETURN 'FAILED';
 END $$;
 
--- BEFORE UPDATE or DELETE of a ledger row: the ledger is append-only while Darkroom manages the money. The row is read
--- as JSON: a cached plan that knows the type of a field would outlast that type in this session, and the application
--- may change it.
+-- BEFORE UPDATE or DELETE of a ledger row: raises an error while Darkroom manages the money, because the ledger is
+-- append-only. The row is read as JSON: a cached plan with a column's type would fail in this session after the
+-- application changes that type.
 CREATE OR REPLACE FUNCTION darkroom.guard_ledger() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -313,8 +315,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Record an opening balance for every user who has none recorded, because the balance is older than the trigger.
--- Returns how many were recorded.
+-- Record an opening balance for every user who has none recorded, because the balance is older than the trigger. Return
+-- how many were recorded.
 CREATE OR REPLACE FUNCTION darkroom.record_opening_balances() RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -359,12 +361,12 @@ JOIN darkroom.job_money c ON c.job_type = j.type AND c.job_id = j.id AND c.kind 
 LEFT JOIN darkroom.job_money r ON r.job_type = c.job_type AND r.job_id = c.job_id AND r.kind = 'refund'
 WHERE r.job_id IS NULL AND darkroom.money_mode() = 'managed'
   AND EXISTS (SELECT FROM public.users u WHERE u.id = j."userId") -- a job's row may outlast the user who paid for it
-  -- a refund that the database refused to pay is owed (darkroom.refunds_owed), and no violation
+  -- a refund that the database refused to pay is owed (darkroom.refunds_owed), which is no violation
   AND NOT EXISTS (SELECT FROM darkroom.refused_ends e
                   WHERE e.job_type = c.job_type AND e.job_id = c.job_id AND e.owed > 0)
 UNION ALL
--- A ledger row that another program wrote beside ours is found by the job's id alone: jobs of both tables may share an
--- id. Jobs that the application charged by itself aren't looked at.
+-- A ledger row that another program wrote in addition to ours is found by the job's id alone, because jobs of both
+-- tables may share an id. Jobs that the application charged by itself aren't checked.
 SELECT 'I3', 'ledger_doubled', t."userId"::text, min(c.job_type), t."sourceId"::text,
        format('%s %s rows in the ledger, %s recorded', count(DISTINCT t.id), s.kind, count(DISTINCT k.job_type))
 FROM public.token_transactions t

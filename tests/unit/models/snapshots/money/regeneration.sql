@@ -8,8 +8,8 @@ RETURN date_trunc('month', since) + make_interval(months => months)
         + make_interval(months => months + 1) - interval '1 day')::integer) - 1)
     + (since - date_trunc('day', since));
 
--- Return the terms of regeneration that `db upgrade` or a scheduler last recorded, one row per tier. Not a function
--- that is inlined, because then it would be evaluated for each row.
+-- Return the terms of regeneration that `db upgrade` or a scheduler last recorded, one row per tier. In a form that
+-- PostgreSQL doesn't inline, because it would then be evaluated for each row.
 CREATE OR REPLACE FUNCTION darkroom.regeneration_terms()
 RETURNS TABLE (tier text, policy text, allowance integer, interval_s integer, amount integer, cap integer,
                is_for_subscribers boolean)
@@ -29,9 +29,9 @@ BEGIN
     FROM (VALUES ('FREE', 10), ('BASIC', 20), ('STANDARD', 50), ('PREMIUM', 100)) d (tier, allowance);
 END $$;
 
--- Return what each balance has earned at a time: only whole intervals, and `until`, the end of the last of them.
--- Inlined into the calling query, so that its conditions reach the indexes; OFFSET 0 keeps results from being computed
--- again wherever they are used.
+-- Return the tokens that are due to each balance at a time: only for whole intervals. `until` is the end of the last of
+-- them. Inlined into the calling query, so that its conditions reach the indexes; OFFSET 0 keeps results from being
+-- computed again at each use.
 CREATE OR REPLACE FUNCTION darkroom.due_regenerations(at timestamp)
 RETURNS TABLE (user_id text, tier text, policy text, balance bigint, since timestamp, until timestamp, day integer,
                intervals bigint, tokens integer)
@@ -61,10 +61,10 @@ LANGUAGE sql STABLE AS $$
     WHERE b."lastRegeneration" < at AND n.intervals > 0
 $$;
 
--- Give balances what they have earned. The caller has locked the user rows and balances, in the order of user ids.
--- Planned once, for index scans, whatever the tables held when the session planned: planning anew would cost a small
--- chunk more than its work. The ledger row's id is made of the user and the beginning of the range, so a range is never
--- given twice.
+-- Add the tokens that are due to balances. The caller has locked the user rows and balances, in the order of user ids.
+-- Planned once, for index scans, whatever the tables held when the session planned: planning anew would cost more than
+-- the work of a small chunk. The ledger row's id is made of the user and the beginning of the interval, so an interval
+-- is never paid twice.
 CREATE OR REPLACE FUNCTION darkroom.regenerate_users(ids text[], at timestamp, OUT users integer, OUT tokens bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
@@ -72,7 +72,8 @@ DECLARE
     before bigint := (SELECT sum(b.balance) FROM public.user_token_balances b WHERE b."userId" = ANY (ids));
     booked record;
 BEGIN
-    -- none of these is joined with another: the planner doesn't know their sizes, and would take them for small
+    -- none of these is joined with another, because the planner doesn't know their sizes and would assume that they are
+    -- small
     WITH due AS MATERIALIZED (
         SELECT d.*, key.id, NOT EXISTS (SELECT FROM public.token_transactions l WHERE l.id = key.id) AS is_new
         FROM darkroom.due_regenerations(at) d
@@ -115,7 +116,7 @@ BEGIN
         WHERE b."userId" = ANY (ids)) - coalesce(before, 0));
 END $$;
 
--- Regenerate one user's tokens; return the tokens given now. The effect is the same as the periodic task's.
+-- Add the tokens that are due to one user's balance; return how many. The effect is the same as the periodic task's.
 CREATE OR REPLACE FUNCTION darkroom.regenerate_at(owner_id text, at timestamp) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -131,14 +132,14 @@ BEGIN
     RETURN (SELECT r.tokens FROM darkroom.regenerate_users(ARRAY[owner_id], at) r);
 END $$;
 
--- Give a user what the balance has earned until now. A producer may call this at any time. Returns the tokens given.
+-- Add the tokens that are due to a user's balance by now; return how many. A producer may call this at any time.
 CREATE OR REPLACE FUNCTION darkroom.regenerate(user_id text) RETURNS integer
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 RETURN darkroom.regenerate_at(user_id, clock_timestamp() AT TIME ZONE 'utc');
 
--- Treat the next users in the order of ids. They are found without locks, so that a sparse search holds none; users
--- whose rows another transaction has locked are returned in `late`.
+-- Add tokens for the next users in the order of ids. They are found without locks, so that a long search holds none;
+-- users whose rows another transaction has locked are returned in `late`.
 CREATE OR REPLACE FUNCTION darkroom.regenerate_chunk(at timestamp, after text, most integer,
     OUT last text, OUT late text[], OUT users integer, OUT tokens bigint)
 LANGUAGE plpgsql VOLATILE

@@ -1,6 +1,6 @@
 -- Functions of periodic tasks: usage and costs computed from jobs, calls and the ledger, and warnings of limits.
 
--- Compute a month of every user anew from its sources. Returns how many rows are new or different.
+-- Compute a month's usage of every user anew from the records. Return how many rows are new or different.
 CREATE OR REPLACE FUNCTION darkroom.roll_up_usage(first_day date) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
@@ -29,7 +29,7 @@ BEGIN
         SELECT f.user_id, sum(f.jobs) AS jobs, sum(f.pictures) AS pictures, sum(f.tokens) AS tokens,
                sum(f.calls) AS calls, sum(f.cost) AS cost, sum(f.bytes) AS bytes
         FROM facts f GROUP BY f.user_id
-        UNION ALL -- rows whose sources have been deleted since
+        UNION ALL -- rows whose records have been deleted since
         SELECT u.user_id, 0, 0, 0, 0, 0, 0 FROM darkroom.usage_months u
         WHERE u.month = first_day AND NOT EXISTS (SELECT FROM facts f WHERE f.user_id = u.user_id))
     INSERT INTO darkroom.usage_months AS u
@@ -46,7 +46,7 @@ BEGIN
     RETURN changed;
 END $$;
 
--- Compute the costs of a month by day and provider anew. Returns how many rows are new or different.
+-- Compute the costs of a month by day and provider anew. Return how many rows are new or different.
 CREATE OR REPLACE FUNCTION darkroom.roll_up_costs(first_day date) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
@@ -88,8 +88,8 @@ SET search_path = pg_catalog, pg_temp AS $$
                         AND w.percent = p.percent)
 $$;
 
--- Warn some of these users: one row of error_logs for each, once. A scheduler of the release before gives no users:
--- then all are warned.
+-- Warn some of these users: one row of error_logs for each, once. A scheduler of the previous release names no users,
+-- and then all are warned.
 CREATE OR REPLACE FUNCTION darkroom.warn_of_usage(first_day date, usage_limits jsonb, users text[] DEFAULT NULL)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -116,8 +116,8 @@ BEGIN
     RETURN warned;
 END $$;
 
--- Called by a scheduler of the release before when it collects orphans. It would delete objects that other programs
--- stored, so this function tells it that a row names every key.
+-- A scheduler of the previous release calls this when it collects orphans, to learn which keys no row names. It would
+-- delete objects that other programs stored, so the answer is that a row names every key.
 CREATE OR REPLACE FUNCTION darkroom.unreferenced(keys text[]) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$

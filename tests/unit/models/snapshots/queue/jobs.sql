@@ -1,4 +1,4 @@
--- All job tables as one, for people, for tools, and for lookups by id. Claims and transitions don't read it.
+-- All job tables as one, for people, for tools, and for lookups by id. Claims and transitions don't use it.
 
 -- Raise an error for a job of a type that no job table has.
 CREATE OR REPLACE FUNCTION darkroom.unknown_type(job_type text) RETURNS text
@@ -68,9 +68,9 @@ $$;
 -- Every job of every job table, for people and tools. Times are UTC, without a zone.
 CREATE OR REPLACE VIEW darkroom.jobs AS SELECT j.* FROM darkroom.job_rows() j;
 
--- What a program that polls may know of a job whose id it has: nothing of its user, its pictures, its prompt or its
--- pipeline, and nothing of other jobs. No row means that there is no such job. A job whose row's end was refused by the
--- database is shown with the status that it has, not with the one that its row still holds.
+-- Return what a program that polls may know of a job whose id it has: nothing about its user, its pictures, its prompt
+-- or its pipeline, and nothing about other jobs. No row means that there is no such job. If the database refused to
+-- write the job's end into its row, the job is shown with its real status, not with the row's old one.
 CREATE OR REPLACE FUNCTION darkroom.job_status(job_id text)
 RETURNS TABLE (id text, type text, status text, stage text, tier text, charged integer, refunded integer, error text,
                key text, url text, width bigint, height bigint, size_bytes bigint, created_at timestamptz,

@@ -5,8 +5,9 @@
 CREATE OR REPLACE FUNCTION darkroom.digest(value text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN encode(sha256(convert_to(value, 'UTF8')), 'hex');
 
--- Return the names of the arguments that differ from those of a key's first submission, NULL if none does. A submission
--- from before arguments were kept is compared with its job's row as far as possible; without a row it is accepted.
+-- Return the names of the arguments that differ from those of a key's first submission; NULL if none does. A submission
+-- from before arguments were recorded is compared with its job's row as far as possible; if that row is deleted, it is
+-- accepted.
 CREATE OR REPLACE FUNCTION darkroom.differing_arguments(first darkroom.submissions, job_type text, arguments jsonb)
 RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -36,13 +37,14 @@ BEGIN
     RETURN coalesce(differing, CASE WHEN first.job_type <> job_type THEN 'type' END);
 END $$;
 
--- Refuse a tier that doesn't exist.
+-- Raise an error for a tier that doesn't exist.
 CREATE OR REPLACE FUNCTION darkroom.check_tier(tier text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    -- from the catalog: a cached plan that names the type would outlast a change of it in this session
+    -- read from the catalog, because a cached plan that names the type would fail in this session after a change of the
+    -- type
     tiers text[] := ARRAY(SELECT e.enumlabel::text FROM pg_enum e JOIN pg_attribute a ON a.atttypid = e.enumtypid
                           WHERE a.attrelid = to_regclass('public.image_enhancement_jobs') AND a.attname = 'tier'
                           ORDER BY e.enumsortorder);
@@ -54,7 +56,7 @@ BEGIN
 END $$;
 
 -- Return the tier of a job that names none: its pipeline's, else the default of the user's album to which the picture
--- was added last, else TIER_1K. Read as JSON, because another tool's tables may lack these two columns.
+-- was added last, else TIER_1K. Rows are read as JSON, because another tool's tables may lack these two columns.
 CREATE OR REPLACE FUNCTION darkroom.default_tier(user_id text, image_id text, pipeline_id text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -72,8 +74,8 @@ BEGIN
     RETURN coalesce(tier, 'TIER_1K');
 END $$;
 
--- Return the pipeline of a job that names none: among the user's own albums that have one, that of the album to which
--- the picture was added last.
+-- Return the pipeline of a job that names none: of the user's own albums that have a pipeline, the album counts to
+-- which the picture was added last.
 CREATE OR REPLACE FUNCTION darkroom.album_pipeline(user_id text, image_id text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -82,7 +84,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY m."addedAt" DESC, a.id LIMIT 1
 $$;
 
--- Refuse a pipeline with visibility LINK, except to its owner and to users who show its share token.
+-- Raise an error for a pipeline with visibility LINK, unless the user is its owner or shows its share token.
 CREATE OR REPLACE FUNCTION darkroom.check_link(user_id text, pipeline_id text, token text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -102,7 +104,7 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.link_pipelines() RETURNS text LANGUAGE sql STABLE
 RETURN coalesce(darkroom.setting('link_pipelines') #>> '{}', 'owner');
 
--- Refuse a type, a prompt or an input that no worker would accept.
+-- Raise an error for a type, a prompt or an input that no worker would accept.
 CREATE OR REPLACE FUNCTION darkroom.check_generation(type text, prompt text, input_key text, input_url text)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -129,7 +131,7 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse an input key that isn't a valid key, or lies outside the user's prefixes.
+-- Raise an error for an input key that isn't valid, or lies outside the user's prefixes.
 CREATE OR REPLACE FUNCTION darkroom.check_input_key(user_id text, input_key text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -145,8 +147,8 @@ BEGIN
     END IF;
 END $$;
 
--- Refuse a pipeline with reference pictures that its jobs can't use: they must be its owner's, whoever uses the
--- pipeline, or at URLs that can be fetched. Called after the JSON is known to be valid.
+-- Raise an error for a pipeline with reference pictures that its jobs can't use: they must be its owner's, whichever
+-- user uses the pipeline, or at URLs that can be fetched. Called after the JSON is known to be valid.
 CREATE OR REPLACE FUNCTION darkroom.check_references(pipeline_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -173,7 +175,7 @@ BEGIN
         wrong.place, wrong.key USING ERRCODE = '42501';
 END $$;
 
--- Say what is wrong with the API key that a job names, and the SQLSTATE for it; NULLs if nothing is. Another tool's
+-- Return what is wrong with the API key that a job names, and the SQLSTATE for it; NULLs if nothing is. Another tool's
 -- tables may have no API keys at all, or none that can be deactivated.
 CREATE OR REPLACE FUNCTION darkroom.api_key_fault(user_id text, api_key_id text, OUT fault text, OUT state text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -198,8 +200,8 @@ BEGIN
     END IF;
 END $$;
 
--- Return the plan of a user: the one whose price is subscribed to, else the one with the name of the subscription's
--- tier, and without a subscription that of the balance's tier. NULL if none is known.
+-- Return the plan of a user: the plan of the subscribed price, else the plan named like the subscription's tier, and
+-- without a subscription the one named like the balance's tier. NULL if none is known.
 CREATE OR REPLACE FUNCTION darkroom.plan_of(user_id text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -217,7 +219,7 @@ BEGIN
             ORDER BY p."stripePriceId" = subscription ->> 'stripePriceId' DESC NULLS LAST, p.name LIMIT 1);
 END $$;
 
--- Refuse an API key that doesn't exist, isn't the user's, isn't active, or whose plan has no API access.
+-- Raise an error for an API key that doesn't exist, isn't the user's, isn't active, or whose plan has no API access.
 CREATE OR REPLACE FUNCTION darkroom.check_api_key(user_id text, api_key_id text) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,10 +1,10 @@
--- Small functions that all others use. Their names are bound when they are created, so that no search_path can redirect
--- them, and without a search_path of their own PostgreSQL can inline them.
+-- Small functions that all others use. Names in them are resolved when they are created, so that no search_path can
+-- redirect them, and without a search_path of their own PostgreSQL can inline them.
 --
 -- Functions that read the application's columns or types have a body in a string: PostgreSQL records no dependency for
--- it, so that the application's migrations aren't refused because of us. Their names are bound when they run, so they
--- have a search_path of their own, or, where they are inlined, name their operators' schema or are only called by our
--- functions.
+-- it, so that the application's migrations aren't refused because of us. Names in such a body are resolved when it
+-- runs, so these functions have a search_path of their own, or, where they are inlined, name their operators' schema or
+-- are only called by our functions.
 
 -- Return the time now in UTC, without a zone, as the application's columns hold it.
 CREATE OR REPLACE FUNCTION darkroom.utc_now() RETURNS timestamp LANGUAGE sql STABLE
@@ -20,7 +20,7 @@ RETURN (SELECT s.value FROM darkroom.settings s WHERE s.key = name);
 
 -- Return the mode of money: 'managed' (Darkroom charges and refunds), 'producer' (the application charges, Darkroom
 -- refunds the failures that it decides) or 'external' (Darkroom moves no tokens). If none is recorded, it is managed,
--- as on tables that we made.
+-- as on tables that Darkroom made.
 CREATE OR REPLACE FUNCTION darkroom.money_mode() RETURNS text LANGUAGE sql STABLE
 RETURN coalesce(darkroom.setting('mode') #>> '{}', 'managed');
 
@@ -35,13 +35,13 @@ CREATE OR REPLACE FUNCTION darkroom.is_terminal(status anyelement) RETURNS boole
 $$;
 
 -- Whether a notification can be queued. A full queue refuses the commit, so notifications are left out when it is
--- nearly full: every process that waits for one also looks by itself. Asking also lets PostgreSQL drop what all
+-- nearly full; every process that waits for one also looks by itself. Calling this also lets PostgreSQL remove what all
 -- listeners have read.
 CREATE OR REPLACE FUNCTION darkroom.may_notify() RETURNS boolean LANGUAGE sql VOLATILE
 RETURN pg_notification_queue_usage() < 0.75;
 
--- Refuse a change that a trigger or a rule of the application has silently undone: a claim or an end that isn't in the
--- row didn't happen.
+-- Raise an error for a change that a trigger or a rule of the application has silently undone: a claim or an end that
+-- isn't in the row didn't happen.
 CREATE OR REPLACE FUNCTION darkroom.refuse_change(job_id text, status text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -50,9 +50,9 @@ BEGIN
         USING ERRCODE = '27000';
 END $$;
 
--- Notify one change on channel darkroom_jobs, delivered when the transaction commits. PostgreSQL refuses a payload of
--- 8,000 bytes or more, so an id that is too long is left out, because half an id would name another job. Callers with
--- thousands of jobs use custom plans, which would mean a plan for each notification.
+-- Notify one change on channel darkroom_jobs; it is delivered when the transaction commits. PostgreSQL refuses a
+-- payload of 8,000 bytes or more, so an id that is too long is left out, because half an id would name another job.
+-- Callers with thousands of jobs set custom plans, so this function must not need a plan for each notification.
 CREATE OR REPLACE FUNCTION darkroom.notify_job(job_type text, job_id text, status text, stage text) RETURNS void
 LANGUAGE sql VOLATILE SET plan_cache_mode = auto
 RETURN (SELECT pg_notify('darkroom_jobs', CASE WHEN octet_length(m.payload) < 8000 THEN m.payload
