@@ -1,1 +1,1 @@
-"""The command line: it parses, calls operations and renders; it decides nothing about jobs."""
+"""The command line: it parses, calls operations and prints results; it decides nothing about jobs."""

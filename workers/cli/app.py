@@ -20,11 +20,11 @@ from workers.cli.leaving import signals_heard
 from workers.cli.printed import printed_output
 
 SERVICES = frozenset({"up", "worker", "scheduler"})
-"""Commands that run as services, whose output is a log."""
+"""Commands that run as services; their output is a log."""
 
 
 class Darkroom(LazyGroup):
-    """The program: all commands, and the options that `main` takes out of whatever was typed."""
+    """The program: all commands, and the options that `main` removes from the arguments before typer sees them."""
 
     sections = COMMANDS
     options = MappingProxyType(
@@ -44,11 +44,11 @@ class Darkroom(LazyGroup):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    # to look for plug-ins pydantic reads what every installed package says of itself
+    # By default pydantic reads the metadata of every installed package to look for plug-ins
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     given = list(sys.argv[1:] if arguments is None else arguments) or [STATUS]
     own = given[: given.index("--")] if "--" in given else given
-    is_debug = "--debug" in own  # wherever it stands, as one adds it after an error
+    is_debug = "--debug" in own  # accepted at any place, as people add it to a command after an error
     given = [one for one in own if one != "--debug"] + given[len(own) :]
     with signals_heard() as signals:
         try:
@@ -59,13 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str], *, is_debug: bool) -> int:
-    """Run one command, and report whatever it raises; return its exit code."""
+    """Run one command and return its exit code; if it raises an error, print the error first."""
     try:
         with printed_output():
             code = program().main(arguments, prog_name="darkroom", standalone_mode=False)
             sys.stdout.flush()
     except BrokenPipeError:
-        # whoever read us has left; the interpreter's own flush at exit must not complain either
+        # The reader of stdout has closed it; the interpreter's flush at exit must not fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except typer.Abort:
@@ -76,7 +76,7 @@ def _run(arguments: list[str], *, is_debug: bool) -> int:
 
 
 def program() -> Darkroom:
-    """Make the program's group of commands."""
+    """Return the program's group of commands."""
     completion_init()
     return Darkroom(
         name="darkroom",
@@ -86,7 +86,7 @@ def program() -> Darkroom:
 
 
 def _report(error: Exception, *, is_debug: bool, is_service: bool) -> int:
-    from workers.cli.reporting import explain, logged  # noqa: PLC0415 - needs every package that raises an error of its own
+    from workers.cli.reporting import explain, logged  # noqa: PLC0415 - needs every package with errors of its own
 
     mask = SecretMask()
     code, line = explain(error)
@@ -99,9 +99,9 @@ def _report(error: Exception, *, is_debug: bool, is_service: bool) -> int:
 
 
 def run() -> NoReturn:
-    """Run the command that was typed, as the program's entry point: it ends the process."""
+    """Run the command that was typed, and end the process with its exit code."""
     code = main()
-    gc.freeze()  # else the interpreter looks through all that was made once more: a quarter of a command's time
+    gc.freeze()  # otherwise the interpreter collects garbage at its end, which takes a quarter of a command's time
     sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""What is said of jobs that a command submits: what they cost and how to leave them, how they ended, and what to do."""
+"""Texts about the jobs that a command submits: their cost, how to leave the command, how jobs ended, and what to do."""
 
 import shlex
 import shutil
@@ -16,21 +16,21 @@ from workers.cli.progress import MANY
 from workers.operations.users import Payer
 
 MOST_NAMED: Final = 3
-"""Jobs or pictures that are named for an error that several have."""
+"""How many jobs or pictures are named for an error that several have."""
 
 MOST_ERRORS: Final = 20
-"""Different errors that a summary shows, the most frequent first."""
+"""How many different errors a summary shows; the most frequent come first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A picture that came to nothing.
+    """A picture without a saved result.
 
     Attributes:
-        name: what it is called.
+        name: the picture's name.
         job_id: its job, if it had one.
-        reason: why.
-        has_result: its job ended COMPLETED, so that the result is to be fetched, and not to be paid for again.
+        reason: why it has none.
+        has_result: its job ended COMPLETED, so its result can be fetched and needn't be paid for again.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Failed:
 
 
 def announce(count: int, noun: str, tier: str, tokens: int, payer: Payer, *, is_waiting: bool) -> None:
-    """Say on stderr what is about to be submitted, for whom and for how much, and how to leave it.
+    """Print to stderr what is about to be submitted, for which user and at which price, and how to leave the command.
 
     Args:
-        count: jobs.
-        noun: what each makes, such as `picture`.
+        count: number of jobs.
+        noun: what each job makes, such as `picture`.
         tier: a label of `EnhancementTier`.
         tokens: what all of them cost.
-        payer: whose jobs they are.
-        is_waiting: the command waits for the results.
+        payer: the user who pays.
+        is_waiting: whether the command waits for the results.
     """
     price = count_of(tokens, "token")
     if payer.balance is None:
@@ -62,13 +62,13 @@ def announce(count: int, noun: str, tier: str, tokens: int, payer: Payer, *, is_
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """Jobs that a command has submitted, as other commands can name them.
+    """Jobs that a command has submitted, and the arguments by which other commands can select them.
 
     Attributes:
         ids: of the jobs.
-        user: whose they are: an e-mail or an id.
+        user: who pays for them: an e-mail or an id.
         since: the database's time before the first of them was submitted.
-        out: where their results were to be written.
+        out: the folder to which their results were to be written.
     """
 
     ids: Sequence[str]
@@ -77,7 +77,7 @@ class Submitted:
     out: Path | None = None
 
     def terms(self, ids: Sequence[str] | None = None) -> str:
-        """Return the arguments that mean these jobs, or some of them: their ids, or a filter where they are many."""
+        """Return command arguments that select these jobs, or some: their ids, or a filter if there are many."""
         chosen = self.ids if ids is None else ids
         if len(chosen) <= MANY:
             return " ".join(chosen)
@@ -85,25 +85,25 @@ class Submitted:
         return f"--user {shlex.quote(self.user)} --since {moment}"
 
     def save_command(self, ids: Sequence[str] | None = None) -> str:
-        """Return the command that fetches their results, or those of some."""
+        """Return the command that saves the results of these jobs, or of some of them."""
         return f"darkroom jobs save {self.terms(ids)} --out {shlex.quote(str(self.out or 'DIR'))}"
 
     def note_left(self) -> None:
-        """Say, where the command is left before their end, that they stay, and how to go on."""
+        """Print that the submitted jobs continue after the command's end, and how to get their results."""
         if self.ids:
             what = count_of(len(self.ids), "job")
             note(f"left before the end of {what}; `darkroom jobs watch` follows those that aren't over")
             note(f"results: `{self.save_command()}`")
 
     def note_submitted(self) -> None:
-        """Print, after --no-wait, how to continue."""
+        """Print, after --no-wait, the commands by which to continue."""
         if self.ids:
             note("submitted; `darkroom jobs watch` follows them, and `darkroom up` works on them")
             note(f"results: `{self.save_command()}`")
 
 
 def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None) -> None:
-    """Say on stderr what failed, each error once with how often, an example and what to do about it."""
+    """Print to stderr which jobs failed: each error once, with its number of jobs, an example and what to do."""
     by_reason: dict[str, list[Failed]] = {}
     for one in failures:
         by_reason.setdefault(one.reason, []).append(one)
@@ -125,12 +125,12 @@ def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None
         retry = f"darkroom jobs retry {submitted.terms(ids)}"
         if len(ids) <= MANY:
             note(f"try them again: `{retry}`")
-        else:  # a filter also means what others of this user's programs have submitted since
+        else:  # a filter would also select what the user's other programs have submitted since
             note(f"try them again: `{retry} --limit {len(ids)} --dry-run` shows which jobs; without --dry-run it pays")
 
 
 def _wrapped(text: str) -> list[str]:
-    """Return a text in lines that a terminal needn't break within a word; elsewhere in one line."""
+    """Return a text in lines that fit the terminal, broken between words; in one line if stderr is no terminal."""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
     return textwrap.wrap(
         text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False

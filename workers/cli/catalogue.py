@@ -1,4 +1,7 @@
-"""Every command: its name, its line in the help, where it is, and examples of it. Adding one is a line here."""
+"""The list of commands: the name of each, its line in the help, its function, and examples.
+
+A new command is a line here.
+"""
 
 from typing import Final
 
@@ -6,7 +9,7 @@ from workers.cli.lazy import Command, Group, Sections
 
 _JOBS: Final = Group(
     "jobs",
-    "Look at jobs, and change what becomes of them.",
+    "List, watch, cancel and retry jobs.",
     (
         Command(
             "list",
@@ -32,7 +35,7 @@ _JOBS: Final = Group(
         ),
         Command(
             "explain",
-            "Tell what became of a job, in order, and why it waits now.",
+            "Print what happened to a job, in order, and why it waits now.",
             "workers.cli.explaining:explain",
             ("darkroom jobs explain cm3k9",),
         ),
@@ -67,7 +70,7 @@ _JOBS: Final = Group(
 )
 _QUEUE: Final = Group(
     "queue",
-    "What waits, what runs, who works, and what is paused.",
+    "Count jobs and workers, pause and resume.",
     (
         Command("stats", "Count jobs by queue and status.", "workers.cli.queues:stats", ("darkroom queue stats",)),
         Command(
@@ -78,7 +81,7 @@ _QUEUE: Final = Group(
         ),
         Command(
             "resume",
-            "Let what is paused go on.",
+            "End pauses, so that jobs are claimed or providers called again.",
             "workers.cli.queues:resume",
             ("darkroom queue resume --tier 4k", "darkroom queue resume --provider gemini"),
         ),
@@ -86,7 +89,7 @@ _QUEUE: Final = Group(
 )
 _PIPELINES: Final = Group(
     "pipelines",
-    "The ways in which pictures are treated.",
+    "List, create and copy pipelines: how pictures are treated.",
     (
         Command("list", "List pipelines, the newest first.", "workers.cli.pipelines:list_"),
         Command("show", "Show a pipeline.", "workers.cli.pipelines:show"),
@@ -101,7 +104,7 @@ _PIPELINES: Final = Group(
 )
 _USERS: Final = Group(
     "users",
-    "Whose jobs and tokens they are.",
+    "List and create users.",
     (
         Command("list", "List users, the newest first.", "workers.cli.users:list_"),
         Command(
@@ -120,7 +123,7 @@ _USERS: Final = Group(
 )
 _TOKENS: Final = Group(
     "tokens",
-    "What users have, and what became of it.",
+    "Balances and ledger of users, and the check of all money.",
     (
         Command(
             "balance", "Show a balance, or everyone's.", "workers.cli.tokens:balance", ("darkroom tokens balance",)
@@ -135,12 +138,12 @@ _TOKENS: Final = Group(
             ),
         ),
         Command("history", "Show a user's ledger, newest first.", "workers.cli.tokens:history"),
-        Command("audit", "Prove the promises of money for every user.", "workers.cli.tokens:audit"),
+        Command("audit", "Check the promises about money for every user.", "workers.cli.tokens:audit"),
     ),
 )
 _SCHEDULE: Final = Group(
     "schedule",
-    "Periodic tasks: when they run, what they did, and a run out of turn.",
+    "Periodic tasks: their schedules, last runs, and extra runs.",
     (
         Command("list", "Show every schedule, and how its task ran last.", "workers.cli.schedule:list_"),
         Command(
@@ -150,12 +153,12 @@ _SCHEDULE: Final = Group(
             ("darkroom schedule run collect-orphans --dry-run",),
         ),
         Command("pause", "Stop a task's ticks until it is resumed.", "workers.cli.schedule:pause"),
-        Command("resume", "Let a paused task go on.", "workers.cli.schedule:resume"),
+        Command("resume", "Resume the ticks of a paused task.", "workers.cli.schedule:resume"),
     ),
 )
 _DATABASE: Final = Group(
     "db",
-    "Bring a database to this version, and get to it.",
+    "Upgrade and check the database, or connect to it.",
     (
         Command(
             "upgrade",
@@ -163,7 +166,7 @@ _DATABASE: Final = Group(
             "workers.cli.database:upgrade",
             ("darkroom db upgrade", "TOKENS=producer darkroom db upgrade --grant webapp"),
         ),
-        Command("check", "Say what is wrong with the database.", "workers.cli.database:check"),
+        Command("check", "Check the database, and print what is wrong with it.", "workers.cli.database:check"),
         Command(
             "url",
             "Print the database's URL, with its password.",
@@ -185,7 +188,7 @@ _DATABASE: Final = Group(
 )
 
 STATUS: Final = "status"
-"""The command that `darkroom` alone is."""
+"""The command that `darkroom` without arguments runs."""
 
 VERSION: Final = "workers.cli.version:show"
 
@@ -266,6 +269,6 @@ COMMANDS: Final[Sections] = {
             ('eval "$(darkroom completion bash)"', "darkroom completion zsh --install"),
         ),
         Command("config", "Show every setting, its value and meaning.", "workers.cli.settings:config"),
-        Command("doctor", "Look whether all is well, and say what to do.", "workers.cli.doctor:doctor"),
+        Command("doctor", "Check the whole installation, and print what to do.", "workers.cli.doctor:doctor"),
     ),
 }

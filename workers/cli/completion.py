@@ -1,4 +1,4 @@
-"""The command completion: what makes a shell complete commands and options."""
+"""The command completion: prints the script with which a shell completes commands and options."""
 
 from enum import StrEnum
 from typing import Annotated, Final
@@ -10,11 +10,11 @@ from workers.cli.failures import DONE, CommandUsageError
 
 PROGRAM: Final = "darkroom"
 VARIABLE: Final = "_DARKROOM_COMPLETE"
-"""By this environment variable the shell's script asks the program for completions."""
+"""Environment variable through which that script asks the program for completions."""
 
 
 class Shell(StrEnum):
-    """A shell that can be made to complete."""
+    """A shell for which there is such a script."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -40,10 +40,10 @@ def completion(
 
 
 def _running_shell() -> Shell:
-    """Return the shell that this was called from.
+    """Return the shell from which this command was called.
 
     Raises:
-        CommandUsageError: there is none, or one that can't be made to complete.
+        CommandUsageError: there is none, or none for which there is a script.
     """
     name = _get_shell_name()
     if name not in list(Shell):

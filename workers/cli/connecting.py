@@ -1,4 +1,4 @@
-"""The commands db url and db psql: the way to the database for other programs."""
+"""The commands db url and db psql, which connect other programs to the database."""
 
 import os
 import shutil
@@ -56,9 +56,10 @@ def psql(
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:
-    """Run psql to its end; return its exit code, negative where a signal ended it.
+    """Run psql to its end; return its exit code, negative if a signal ended it.
 
-    A Ctrl-C reaches psql by itself, which cancels a statement; handlers, and not SIG_IGN, which psql would inherit.
+    A Ctrl-C also reaches psql, which cancels its statement, so it must not end this process. The signal is handled and
+    not set to SIG_IGN, because psql would inherit that.
     """
     with subprocess.Popen(command, env=environment) as process:
         handlers = {
@@ -75,7 +76,7 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
 
 
 def _program(settings: Settings) -> str:
-    """Return a psql: of an embedded PostgreSQL its own, else whichever the machine has.
+    """Return the path of psql: the embedded PostgreSQL's own if it is used, else the machine's.
 
     Raises:
         CommandError: there is none.

@@ -1,4 +1,4 @@
-"""The command costs: what provider calls cost, and the switch that stops buying."""
+"""The command costs: the costs of provider calls, and the kill switch."""
 
 from enum import StrEnum
 from functools import partial
@@ -21,11 +21,11 @@ from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
 
 MOST_CALL: Final = 2**63 - 1
-"""The largest number that a call can have: a bigint."""
+"""The largest number that a call can have: PostgreSQL's bigint."""
 
 
 class ByName(StrEnum):
-    """What costs are added up by."""
+    """What costs are grouped by."""
 
     USER = "user"
     MODEL = "model"

@@ -73,7 +73,7 @@ def upgrade(
     applied = ", ".join(result.applied) if result.applied else nothing
     typer.echo(f"applied: {applied}")
     if result.replaced:
-        more = f" and {len(result.replaced) - 5} more" if len(result.replaced) > 5 else ""  # noqa: PLR2004 - a line
+        more = f" and {len(result.replaced) - 5} more" if len(result.replaced) > 5 else ""  # noqa: PLR2004 - one line
         typer.echo(f"made anew: {', '.join(result.replaced[:5])}{more}")
     typer.echo(f"tables: {'of another tool, left as they are' if result.is_adopted else 'our own'}")
     typer.echo(f"mode of money: {result.mode}")
@@ -92,7 +92,7 @@ def upgrade(
 
 
 def check(*, as_json: Json = False) -> int:
-    """Say what is wrong with the database.
+    """Check the database, and print what is wrong with it.
 
     Exits 0 if it is what this version needs, else 1.
     """

@@ -1,4 +1,4 @@
-"""The command doctor: whether all is well."""
+"""The command doctor: checks the whole installation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,9 +22,9 @@ def doctor(
     shows_all: Annotated[bool, typer.Option("--all", help="Show also what is well.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Look whether all is well, and say what to do.
+    """Check the whole installation, and print what to do.
 
-    Looks at services, schema, triggers, money, clocks, leases, stuck and quarantined jobs, provider calls, budgets and
+    Checks services, schema, triggers, money, clocks, leases, stuck and quarantined jobs, provider calls, budgets and
     pauses for 20 s at most, shows what isn't well, and ends with a plan. Exits 1 if a check fails.
     """
     settings = open_settings(is_service=False)

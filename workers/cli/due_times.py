@@ -71,7 +71,7 @@ def _changed(
 
 
 def later(text: str) -> datetime | timedelta:
-    """Read a time with its zone, or a time from now on.
+    """Parse a time with its zone, or a duration from now on.
 
     Raises:
         CommandUsageError: it is neither.

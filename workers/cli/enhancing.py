@@ -1,4 +1,4 @@
-"""What `darkroom enhance` does once its arguments are good: read, submit, follow, write, report."""
+"""The work of `darkroom enhance`, after its arguments were checked: read, submit, watch, write, report."""
 
 import asyncio
 import sys
@@ -33,7 +33,7 @@ from workers.submission import Picture, check_picture, new_id, read_result, stor
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for, checked as far as it can be without a database."""
+    """The checked arguments of the command."""
 
     paths: tuple[Path, ...]
     tier: str | None
@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(slots=True)
 class _Item:
-    """One picture on its way; `reason` says why it goes no further."""
+    """One picture of the command. `reason` is why it can't be submitted or has no result."""
 
     path: Path
     job_id: str | None = None
@@ -59,10 +59,10 @@ class _Item:
 
 
 def run(request: Request) -> int:
-    """Enhance what was asked for; return the exit code.
+    """Enhance the pictures of a request; return the exit code.
 
     Raises:
-        OperationError: nothing could be submitted at all.
+        OperationError: no picture could be submitted.
     """
     return run_with_runtime(lambda runtime: _Enhancing(request, runtime).run(), submits=True)
 
@@ -89,13 +89,13 @@ class _Enhancing:
         async with OwnWorker(self._runtime, DEFAULT_QUEUE) as own_worker:
             if any(item.reason is None for item in self._items):
                 with ExitStack() as left:
-                    left.callback(self._note_left)  # whatever ends the work: these jobs are charged
+                    left.callback(self._note_left)  # the command may end in any way: these jobs are charged
                     await self._work(blend, own_worker)
                     left.pop_all()
             if self._request.is_json:
                 print_json([self._json(item) for item in self._items])
             else:
-                await self._print()  # before a worker of ours is stopped, which takes its time
+                await self._print()  # printed before this command's worker is stopped, which takes some time
         return FAILED if any(item.reason for item in self._items) else DONE
 
     async def _work(self, blend: Picture | None, own_worker: OwnWorker) -> None:
@@ -112,7 +112,7 @@ class _Enhancing:
         if self._is_many and count < len(self._items):
             note(f"{len(self._items) - count:,} others can't be used; the summary says why")
         if self._request.is_waiting:
-            await own_worker.start_if_needed()  # first: it comes up while pictures are stored
+            await own_worker.start_if_needed()  # first, so that the worker starts while pictures are stored
         await self._submit(user, tier, pipeline_id, blend)
         if self._request.is_waiting:
             await self._follow(own_worker)
@@ -123,7 +123,7 @@ class _Enhancing:
             submitted.note_left()
 
     def _submitted(self) -> Submitted | None:
-        """Return what was submitted so far; None where that hasn't begun."""
+        """Return the jobs that were submitted so far; None before the first submission."""
         if self._payer is None:
             return None
         ids = [item.job_id for item in self._items if item.job_id is not None]
@@ -178,7 +178,7 @@ class _Enhancing:
             item.row = rows.get(item.job_id or "", item.row)
 
     async def _fetch(self) -> None:
-        """Write every result into --out."""
+        """Write every result into the folder of --out."""
         folder = self._request.out
         if folder is None:
             return
@@ -201,7 +201,7 @@ class _Enhancing:
 
     @staticmethod
     def _json(item: _Item) -> dict[str, Any]:
-        """A job's row by its table's names; for a path without a job only `errorMessage`."""
+        """Return a job's row by its table's column names; for a picture without a job only `errorMessage`."""
         row: Mapping[str, Any] = item.row or {"errorMessage": item.reason}
         return {"input": str(item.path), "output": item.output, **row}
 
@@ -215,7 +215,7 @@ class _Enhancing:
             submitted.note_submitted()
 
     async def _print_summary(self, submitted: Submitted | None) -> None:
-        """Print how many came to what, what was paid, and each error once."""
+        """Print how many pictures ended in which way, what was paid, and each error once."""
         failed = [
             Failed(item.path.name, item.job_id, item.reason, has_result=_is_completed(item))
             for item in self._items
@@ -245,7 +245,7 @@ class _Enhancing:
             Column("size", _size, is_wide=True),
         ]
         print_table(submitted, columns, empty="")
-        for item in submitted:  # a line each, because a path has to be whole to be copied
+        for item in submitted:  # one line for each, because a path must be whole to be copied
             result = item.output or item.row.get("enhancedUrl")
             if item.reason is not None and item.output is None:
                 note(f"darkroom: {item.path}: job {item.job_id}: {item.reason}")
@@ -256,10 +256,10 @@ class _Enhancing:
 
 
 def read_picture(path: Path, settings: Settings) -> Picture:
-    """Read a picture, never more of it than the limit, and look at its header.
+    """Read a picture up to the size limit, and check its header.
 
     Raises:
-        OperationError: it can't be read, or no worker would take it.
+        OperationError: it can't be read, or no worker would accept it.
     """
     try:
         with path.open("rb") as file:

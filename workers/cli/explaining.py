@@ -18,7 +18,7 @@ def explain(
     *,
     as_json: Json = False,
 ) -> int:
-    """Tell what became of a job, in order, and why it waits now.
+    """Print what happened to a job, in order, and why it waits now.
 
     Every claim, stage, provider call, retry, rescue, pause, charge and refund; also of a job whose row is deleted.
     """

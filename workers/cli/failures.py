@@ -1,4 +1,4 @@
-"""Exit codes, and the errors that commands raise themselves. `workers.cli.reporting` puts all others into words."""
+"""Exit codes, and the errors that commands raise themselves. `workers.cli.reporting` has the messages of all others."""
 
 from typing import Final
 
@@ -7,16 +7,16 @@ FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 SIGNALLED: Final = 128
-"""Plus the signal's number, as shells count: 143 after SIGTERM."""
+"""The exit code after a signal is this plus the signal's number, as in shells: 143 after SIGTERM."""
 
 
 class CommandError(Exception):
-    """A command failed; the message is the line to print."""
+    """Raised when a command failed; the message is the line to print."""
 
     exit_code = FAILED
 
 
 class CommandUsageError(CommandError):
-    """A command was called in a way, or in an environment, that can't work."""
+    """Raised when a command was called in a way, or in an environment, in which it can't work."""
 
     exit_code = USAGE

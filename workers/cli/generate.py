@@ -12,7 +12,7 @@ from workers.cli.parameters import Json, Tier, TierName
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
 MAX_ASPECT: Final = 8
-"""No model makes a picture that is longer."""
+"""The largest ratio of the long side to the short side that a model makes."""
 
 _ASPECT: Final = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
 

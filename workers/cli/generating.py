@@ -1,4 +1,4 @@
-"""What `darkroom generate` and `modify` do once their arguments are good: submit, follow, write, report."""
+"""The work of `darkroom generate` and `modify`, after their arguments were checked: submit, watch, write, report."""
 
 import asyncio
 import sys
@@ -29,7 +29,7 @@ LABEL_CHARS = 40
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for; `path` None makes a picture of words alone."""
+    """The checked arguments of the command; `path` is None for a picture made from words."""
 
     prompt: str
     tier: str
@@ -42,12 +42,12 @@ class Request:
 
     @property
     def job_type(self) -> str:
-        """The row's type."""
+        """The job type in the form of the job's row: GENERATE or MODIFY."""
         return "GENERATE" if self.path is None else "MODIFY"
 
 
 def run(request: Request) -> int:
-    """Make what was asked for; return the exit code.
+    """Make the picture of a request; return the exit code.
 
     Raises:
         OperationError: it could not be submitted.
@@ -72,7 +72,7 @@ async def _run(request: Request, runtime: Runtime) -> int:
         submitted = Submitted([job_id], payer.name, payer.at, request.out)
         if request.is_waiting:
             with ExitStack() as left:
-                left.callback(submitted.note_left)  # whatever ends the wait: the job is charged
+                left.callback(submitted.note_left)  # the wait may end in any way: the job is charged
                 await _follow(request, runtime, job_id, own_worker)
                 left.pop_all()
         job = next(iter(await get_jobs(runtime, [job_id])), None)
@@ -97,7 +97,7 @@ async def _follow(request: Request, runtime: Runtime, job_id: str, own_worker: O
 
 
 async def _report(request: Request, runtime: Runtime, job_id: str, row: Mapping[str, Any]) -> int:
-    """Write the result where it is wanted, and say where it is."""
+    """Write the result into the folder of --out, and print where it is."""
     is_done = row.get("status") == "COMPLETED"
     output, reason = None, None if is_done or not request.is_waiting else row.get("errorMessage") or "it is gone"
     if is_done and request.out is not None:

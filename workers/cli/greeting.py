@@ -1,4 +1,4 @@
-"""What `darkroom up` says to a person once all of it works: where the data is, what runs, and how to stop."""
+"""The text that `darkroom up` prints for people once it works: where the data is, what runs, and how to stop."""
 
 from urllib.parse import urlsplit
 
@@ -16,11 +16,11 @@ def greet(settings: Settings, services: Services, *, processes: int, lanes: int,
     """Print the greeting.
 
     Args:
-        settings: as the environment says.
-        services: that are used.
-        processes: worker processes that run.
+        settings: of the environment.
+        services: the services in use.
+        processes: number of worker processes that run.
         lanes: jobs at once in each.
-        queues: from which they take.
+        queues: the queues from which they claim.
     """
     own = " (its own)" if services.is_embedded else ""
     print_fields(
@@ -40,6 +40,6 @@ def greet(settings: Settings, services: Services, *, processes: int, lanes: int,
 
 
 def _place(url: str) -> str:
-    """Return host and port of a URL, or the path of its socket; nothing else, as there may be a password."""
+    """Return host and port of a URL, or the path of its socket; nothing else, as the URL may contain a password."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] or parts.path

@@ -1,4 +1,4 @@
-"""The commands jobs list, show and cancel; the others about jobs have files of their own."""
+"""The commands jobs list, show and cancel; the other commands of group jobs have modules of their own."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -110,7 +110,10 @@ def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> 
 
 
 def _cancelled(job_id: str, job: Job) -> str:
-    """Say what became of a job; its row keeps the label of before where the database refuses another."""
+    """Return words for the result of a cancellation.
+
+    The job's row keeps its old label if the database refuses the new one.
+    """
     if job.status == "CANCELLED":
         return f"job {job_id} is CANCELLED"
     why = f"`darkroom jobs explain {job_id}` says why"
@@ -124,9 +127,9 @@ def change_jobs(
     *,
     as_json: bool,
 ) -> int:
-    """Apply an operation to each job, and print its result; a refusal is printed, and the other jobs follow.
+    """Run an operation on each job, and print its result. If it is refused for one job, print that and continue.
 
-    The verb is given what was typed, an id or its beginning, and returns the whole id.
+    `verb` is given what was typed, an id or its beginning, and returns the whole id.
     """
 
     async def work(runtime: Runtime) -> int:

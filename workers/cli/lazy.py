@@ -17,12 +17,12 @@ from typing_extensions import override
 
 HELP: Final = ("-h", "--help")
 NEAR: Final = 0.7
-"""How alike a word must be to a command's name to be taken for it: `lst` is `list`, and `frob` is nothing."""
+"""How similar (0 to 1) a word must be to a command's name to be suggested: `lst` suggests `list`, `frob` nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: its name, its one line in a group's help, and where it is.
+    """A command: its name, its one line in a group's help, and its function.
 
     Attributes:
         name: as people type it.
@@ -47,15 +47,15 @@ class Group:
 
 
 Sections: TypeAlias = Mapping[str, Sequence[Command | Group]]
-"""What a help lists, by the titles of its sections."""
+"""The entries of a help, by the titles of its sections."""
 
 
 class CheckedCommand(TyperCommand):
-    """A command whose errors know which command was called."""
+    """A command that adds itself to its usage errors, so that messages can name it."""
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.allow_extra_args = True  # they are refused here, in our words
+        ctx.allow_extra_args = True  # they are refused here, with our own message
         try:
             rest = super().parse_args(ctx, args)
         except UsageError as error:
@@ -73,7 +73,7 @@ class LazyGroup(TyperGroup):
     options: Mapping[str, str] = MappingProxyType({", ".join(HELP): "Show this help."})
 
     def __init__(self, **attributes: Any) -> None:
-        # typer imports pydantic for the value of any option of a group, that of --help included
+        # For the value of any option of a group, even --help's, typer imports pydantic
         super().__init__(rich_markup_mode=None, add_help_option=False, **attributes)
 
     @override
@@ -134,7 +134,7 @@ def _group(group: Group) -> LazyGroup:
 def function_at(place: str) -> Callable[..., int]:
     """Import the module of a place, `module:function`, and return the function."""
     module, _, name = place.partition(":")
-    gc.disable()  # what modules make stays, and looking through it for garbage is a sixth of an import's time
+    gc.disable()  # imported modules stay, and a garbage collection would take a sixth of the import's time
     try:
         function: Callable[..., int] = getattr(import_module(module), name)
     finally:
@@ -143,7 +143,7 @@ def function_at(place: str) -> Callable[..., int]:
 
 
 def _command(command: Command) -> Any:
-    """Import a command's module and make the command of its function."""
+    """Import a command's module and return typer's command for its function."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     examples = "\n".join(f"  {example}" for example in command.examples)
     epilog = f"\b\nExamples:\n{examples}" if examples else None

@@ -1,4 +1,4 @@
-"""How a command is left when a signal says so: in order, and for certain."""
+"""How a command ends after a signal: its services and workers are stopped in order, and no signal is lost."""
 
 import signal
 import sys
@@ -9,21 +9,21 @@ from types import FrameType
 from typing import Any, Final
 
 AGAIN_S: Final = 0.05
-"""How long after an interrupt that was swallowed it is sent again."""
+"""Seconds after which an interrupt that was swallowed is sent again."""
 
 cancels: Final[list[Callable[[], bool]]] = []
-"""What cancels the coroutine that runs, and returns whether it did: False if it was cancelled before."""
+"""Functions that cancel the running coroutine; each returns whether it did (False if it was cancelled before)."""
 
 
 @contextmanager
 def signals_heard() -> Iterator[list[int]]:
-    """Take SIGTERM and SIGHUP for a Ctrl-C as long as the context lasts; yield those that come.
+    """Handle SIGTERM and SIGHUP like a Ctrl-C during the context; yield the list of those received.
 
-    Embedded services and workers of ours are stopped in order then. Ctrl-C itself is ignored in a script's background,
-    where it is meant for others, and a SIGHUP that nohup has us ignore stays ignored.
+    So embedded services and workers of this command are stopped in order. A Ctrl-C itself stays ignored if it was, as
+    for a script's background process, and a SIGHUP stays ignored if nohup ignores it.
     """
     came: list[int] = []
-    # not looked at later, when a command may ignore it to end
+    # Read only now, because a command may ignore SIGINT later, while it ends
     ignores_interrupts = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
     def terminate(number: int, _frame: FrameType | None) -> None:
@@ -47,7 +47,7 @@ def signals_heard() -> Iterator[list[int]]:
             signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def note_swallowed(unraisable: Any) -> None:
-        """Interrupt again where a destructor or a callback of C code could not pass the interrupt on."""
+        """Interrupt again after a KeyboardInterrupt that a destructor or a callback of C code couldn't pass on."""
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             timer = threading.Timer(AGAIN_S, resend)
             timer.daemon = True

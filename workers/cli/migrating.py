@@ -1,4 +1,4 @@
-"""What a command asks of a database before it works on it, compared in full, and how it is brought to this version."""
+"""The full check of a database before a command works on it, and its migration."""
 
 from models.schema.migrate import UpgradeResult, check, upgrade
 from pipelines.job_types import require_known_stages
@@ -26,7 +26,7 @@ _REPAIRED_BY_UPGRADE = frozenset(
 
 
 async def require_migrated(settings: Settings, services: Services) -> None:
-    """Upgrade embedded data that isn't as this release makes it; a database of someone's own is never migrated unasked.
+    """Upgrade an embedded database that this release would change. Any other database is only checked, never migrated.
 
     Raises:
         CommandError: the database doesn't answer.
@@ -60,12 +60,13 @@ async def require_migrated(settings: Settings, services: Services) -> None:
 async def require_allowed(settings: Settings, services: Services) -> None:
     """Check, before a process starts, that it may work on this database with its configuration.
 
-    Only what stays wrong until somebody changes it is checked. For a server that doesn't answer, or a database that
+    Only faults that stay until somebody removes them are checked. For a server that doesn't answer, or a database that
     `db upgrade` hasn't migrated yet, the process itself waits.
 
     Raises:
-        CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't
-            take the rows that Darkroom writes.
+        CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't take the rows
+            that
+        Darkroom writes.
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
     """
     engine = migration_engine(services)
@@ -87,9 +88,9 @@ async def upgrade_database(
     *,
     with_application: bool = False,
 ) -> UpgradeResult:
-    """Bring the database to this version, with the settings' mode, prices, cost column, regeneration and models.
+    """Migrate the database to this release, with the settings' mode, prices, cost column, regeneration and models.
 
-    Embedded data is ours, whatever somebody else keeps beside it.
+    In an embedded database, the application's tables are made even if other relations are there.
 
     Raises:
         MigrationError: it was refused; nothing changed.

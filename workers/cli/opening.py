@@ -1,6 +1,6 @@
 """What a command opens before it works: settings, services, the database, the runtime.
 
-What takes long to import stands in `workers.cli.migrating`, and is imported once a command needs it.
+Modules that are slow to import are used only by `workers.cli.migrating`, which is imported when a command needs it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def known_settings() -> Settings:
-    """Read the environment, names of stages included.
+    """Return the settings of the environment, with the names of stages checked.
 
     Raises:
         SettingsError: a variable is unknown, malformed or missing.
@@ -37,7 +37,9 @@ def known_settings() -> Settings:
 
 
 def open_settings(*, is_service: bool) -> Settings:
-    """Read the environment and set up logging: a service says what it does, a command only what is wrong.
+    """Return the settings of the environment, and set up logging.
+
+    A service logs all events, other commands only errors.
 
     Raises:
         SettingsError: a variable is unknown, malformed or missing.
@@ -51,12 +53,13 @@ def open_settings(*, is_service: bool) -> Settings:
 
 
 def run_with_runtime(work: Callable[[Runtime], Awaitable[int]], *, submits: bool = False) -> int:
-    """Open everything, do a command's work, close everything; return the work's exit code.
+    """Open everything, run a command's work, close everything; return the work's exit code.
 
     Args:
-        work: of the command.
-        submits: the command makes jobs, so that everything is compared that their entering needs. Others look only
-            whether the database is migrated, which takes a tenth of the time.
+        work: the command's work.
+        submits: whether the command submits jobs. Then everything that jobs need is checked; for other commands it is
+            only
+        checked whether the database is migrated, which takes a tenth of the time.
 
     Raises:
         CommandError: the database isn't migrated or doesn't answer.
@@ -67,9 +70,10 @@ def run_with_runtime(work: Callable[[Runtime], Awaitable[int]], *, submits: bool
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine as asyncio.run does; a signal cancels it also where SIGINT is ignored.
+    """Run a coroutine as asyncio.run does, except that a signal cancels it even where SIGINT is ignored.
 
-    A KeyboardInterrupt raised wherever the event loop is at that moment would leave what it breaks off undone.
+    Cancelling lets the coroutine clean up; a KeyboardInterrupt, raised wherever the event loop is at that moment,
+    wouldn't.
 
     Raises:
         KeyboardInterrupt: a signal cancelled it.
@@ -82,7 +86,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
             if task is None or task.cancelling():
                 return False
             task.cancel()
-            loop.call_soon_threadsafe(lambda: None)  # wakes the loop where it waits
+            loop.call_soon_threadsafe(lambda: None)  # wakes the event loop if it waits
             return True
 
         cancels.append(cancel)
@@ -103,7 +107,7 @@ async def _run(
     require_storage(settings, services)
     if submits:
         await _migrating().require_migrated(settings, services)
-    most = min(settings.connections, MOST_BESIDE_WORKERS)  # one of which is kept for LISTEN
+    most = min(settings.connections, MOST_BESIDE_WORKERS)  # one of these is kept for LISTEN
     database = make_database(settings, services, most_connections=most - 1)
     await database.open()
     try:
@@ -115,14 +119,14 @@ async def _run(
     try:
         return await work(runtime)
     except asyncpg.InsufficientPrivilegeError:
-        await _migrating().require_migrated(settings, services)  # says which rights are missing
+        await _migrating().require_migrated(settings, services)  # its message names the missing rights
         raise
     finally:
         await runtime.aclose()
 
 
 async def _installed(settings: Settings, services: Services, database: Database) -> Installed:
-    """See that the database is migrated and in the mode that TOKENS names; return what it has recorded.
+    """Return what `db upgrade` recorded; check that the database is migrated, and in the mode that TOKENS names.
 
     Raises:
         CommandError: it isn't migrated.
@@ -130,7 +134,7 @@ async def _installed(settings: Settings, services: Services, database: Database)
     """
     try:
         installed = await database.run(quick_look)
-    except asyncpg.PostgresError:  # no such schema, or no right to look at it
+    except asyncpg.PostgresError:  # no such schema, or no right to read it
         installed = None
     if installed is None:
         await _migrating().require_migrated(settings, services)
@@ -141,14 +145,14 @@ async def _installed(settings: Settings, services: Services, database: Database)
 
 
 def _migrating() -> ModuleType:
-    """Import what migrates and compares a database, and all stages: seldom needed, and it takes half a second."""
-    from workers.cli import migrating  # noqa: PLC0415 - alembic, SQLAlchemy and the stages take longer than most work
+    """Import and return the module that migrates and compares a database; its import takes half a second."""
+    from workers.cli import migrating  # noqa: PLC0415 - alembic, SQLAlchemy and the stages are slow to import
 
     return migrating
 
 
 def require_storage(settings: Settings, services: Services) -> None:
-    """See that STORAGE_URL means a storage.
+    """Check that STORAGE_URL names a storage.
 
     Raises:
         CommandUsageError: it doesn't.

@@ -1,4 +1,4 @@
-"""How things are printed: JSON for programs, tables that fit the terminal for people."""
+"""Output of commands: JSON for programs, and tables that fit the terminal for people."""
 
 import json
 import sys
@@ -30,13 +30,13 @@ STATUS_STYLES: Final = {
 
 
 def console(*, is_error: bool = False) -> Console:
-    """Make a console for stdout, or for stderr; made anew for each command, so that it finds the streams of today."""
+    """Return a console for stdout, or for stderr. It is made at each call, so that it uses the present streams."""
     made = Console(stderr=is_error, highlight=False, emoji=False, markup=False)
     return made if made.is_terminal else Console(stderr=is_error, highlight=False, markup=False, width=PIPE_WIDTH)
 
 
 def cell(value: object) -> Text:
-    """Render a value; Text also keeps markup and control characters in other programs' texts from the terminal."""
+    """Return a value as Text, which keeps markup and control characters of other programs from the terminal."""
     if isinstance(value, Text):
         return value
     if value is None:
@@ -62,10 +62,10 @@ def _text(value: object) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a duration as people read it: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Return a duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
     if seconds is None:
         return "-"
-    if seconds < 9.95:  # noqa: PLR2004 - from here on it would be written with one digit more
+    if seconds < 9.95:  # noqa: PLR2004 - from here on rounding would give one digit more
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -75,7 +75,7 @@ def duration(seconds: float | None) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """Write how many there are of something: `1 picture`, `1,200 pictures`."""
+    """Return a number with its noun: `1 picture`, `1,200 pictures`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
@@ -85,17 +85,17 @@ def print_json(value: object) -> None:
 
 
 def fields_of(value: Any) -> dict[str, object]:
-    """Return the fields of a typed value by their names, in their order; values within it stay as they are."""
+    """Return the fields of a dataclass by name, in their order; values inside the fields stay as they are."""
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def chosen(value: Any, names: Iterable[str]) -> dict[str, object]:
-    """Return some fields of a typed value, by their names."""
+    """Return some fields of a dataclass, by name."""
     return {name: getattr(value, name) for name in names}
 
 
 def camel_case(value: Any) -> dict[str, object]:
-    """Return the fields of a typed value named as the application's columns are: `user_id` is `userId`."""
+    """Return the fields of a dataclass, named as the application's columns are: `user_id` is `userId`."""
     return {_camel(name): one for name, one in fields_of(value).items()}
 
 
@@ -105,7 +105,7 @@ def _camel(name: str) -> str:
 
 
 def note(text: str) -> None:
-    """Say something to a person, on stderr."""
+    """Print a line for people to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -129,10 +129,10 @@ def _plain(value: object) -> object:
 
 
 def _utc(value: datetime) -> datetime:
-    """The application's columns have no zone and hold UTC; ours have one."""
+    """Return a time with its zone. The application's columns hold UTC without a zone, ours have the zone."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def local_time(value: datetime) -> str:
-    """Write a time as people here read it."""
+    """Return a time in the local time zone, for people."""
     return f"{_utc(value).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -12,20 +12,20 @@ from workers.process.runtime import Runtime
 from workers.process.supervisor import WorkerProcesses
 
 LOOK_S: Final = 5.0
-"""How often to see whether others' workers still live: theirs may be stopped while we wait for them."""
+"""Seconds between checks of whether other worker processes still live: they may be stopped while the command waits."""
 
 STARTS: Final = "a worker of this command's own is starting"
-"""Why jobs wait that no worker takes yet."""
+"""The reason that is printed for jobs that wait while this command's own worker starts."""
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
 
 
 class OwnWorker:
-    """Starts one worker process when no live one takes from a queue; a context, which stops it."""
+    """A context that starts one worker process if no live one claims from a queue; leaving it stops the process."""
 
     def __init__(self, runtime: Runtime, queue: str) -> None:
-        """Prepare; nothing is started yet."""
+        """Store the queue; nothing is started yet."""
         self._runtime = runtime
         self._queue = queue
         self._workers: WorkerProcesses | None = None
@@ -38,7 +38,7 @@ class OwnWorker:
         """Check, at most every LOOK_S, whether a worker runs, and start one if none does.
 
         Raises:
-            CommandError: ours doesn't come up.
+            CommandError: the started worker doesn't begin to work.
         """
         now_s = time.monotonic()
         if self._is_refused:
@@ -55,7 +55,8 @@ class OwnWorker:
             self._start(now_s)
 
     def _start(self, now_s: float) -> None:
-        # What it says would run through our live table: its jobs' errors are in their rows, and shown from there.
+        # Its log lines would break the table that is drawn; its jobs' errors are in their rows, from which they are
+        # shown.
         os.environ.setdefault("LOG_LEVEL", "error")
         self._workers = WorkerProcesses(
             self._runtime.settings,
@@ -77,5 +78,5 @@ class OwnWorker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._workers is not None:
-            # shielded: a second Ctrl-C must not leave a process behind
+            # Shielded, because a second Ctrl-C must not leave a process behind
             await asyncio.shield(asyncio.to_thread(self._workers.stop, STOP_TIMEOUT_S))

@@ -16,7 +16,7 @@ _UNITS = {"min": "minutes", "h": "hours", "d": "days"}
 
 
 def moment(text: str) -> datetime:
-    """Read a time, as ISO 8601 (UTC without a zone) or as a while ago: 30min, 2h, 7d.
+    """Return the time that a text means: ISO 8601 (UTC without a zone), or a duration ago such as 30min, 2h, 7d.
 
     Raises:
         typer.BadParameter: it is neither.
@@ -26,7 +26,7 @@ def moment(text: str) -> datetime:
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         given = datetime.fromisoformat(text.strip())
         return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:  # no time at all, or none that a calendar has
+    except (ValueError, OverflowError) as error:  # no time, or one outside of the calendar
         raise typer.BadParameter(f"{text!r} is no time; give 2026-03-01T00:00:00Z, or a while ago: 2h, 7d") from error
 
 
@@ -68,10 +68,10 @@ PipelinesTier = Annotated[
 
 
 def require_known(statuses: list[str] | None, job_type: str | None) -> None:
-    """See that statuses and a job type are some.
+    """Check that statuses and a job type exist.
 
     Raises:
-        CommandUsageError: they aren't.
+        CommandUsageError: one doesn't.
     """
     for option, given, known in (
         *(("--status", one.upper(), [status.value for status in JobStatus]) for one in statuses or []),

@@ -1,4 +1,4 @@
-"""Standard output, whose write errors are reported differently from those of files, sockets and the database."""
+"""Standard output, whose write errors need messages different from those of files, sockets and the database."""
 
 import os
 import sys
@@ -10,11 +10,14 @@ from workers.cli.failures import CommandError
 
 
 class OutputError(CommandError):
-    """Standard output can't be written."""
+    """Raised when standard output can't be written."""
 
 
 class _Output:
-    """A stream that says in our words that it can't be written; a reader that has left passes as it is."""
+    """A stream that raises OutputError if it can't be written.
+
+    If its reader has closed it, the system's error stays.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -42,13 +45,13 @@ class _Output:
 
 @contextmanager
 def printed_output() -> Iterator[None]:
-    """Name refusals of stdout for as long as the context lasts."""
+    """Raise OutputError for write errors of stdout during the context."""
     before = sys.stdout
     sys.stdout = cast("TextIO", _Output(before))
     try:
         yield
     except OutputError:
-        # the interpreter's own flush at exit must not complain again
+        # The interpreter's flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), before.fileno())
         raise
     finally:

@@ -68,7 +68,7 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
             finally:
                 code = max(code, workers.stop())
     except KeyboardInterrupt:
-        pass  # told to stop before all was up
+        pass  # told to stop before everything worked
     return code
 
 
@@ -125,7 +125,7 @@ def _workers(
     except OpenFilesError as error:
         raise CommandUsageError(str(error)) from error
     names = _names(queues)
-    # dramatiq gives its processes a pipe for stderr, so they can't see the terminal that their lines end on
+    # dramatiq gives its processes a pipe for stderr, so they can't detect that their lines end on a terminal
     os.environ.setdefault("LOG_FORMAT", default_format(sys.stderr))
     return WorkerProcesses(
         settings,
@@ -138,7 +138,7 @@ def _workers(
 
 
 def _names(queues: str | None) -> list[str] | None:
-    """Return the queues that an option names; None where it isn't given."""
+    """Return the queues that an option names; None if it isn't given."""
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if names is not None and not names:
         raise CommandUsageError("--queues names no queue; give names, separated by commas")
@@ -146,7 +146,7 @@ def _names(queues: str | None) -> list[str] | None:
 
 
 def _prepare(settings: Settings, services: Services) -> None:
-    """Migrate embedded data; check that another database may be used, and leave waiting for it to the processes."""
+    """Migrate an embedded database; check that any other may be used. The processes themselves wait for it."""
     require_storage(settings, services)
     look = require_migrated if services.is_embedded else require_allowed
     run_async(look(settings, services))
@@ -157,7 +157,7 @@ def _announce() -> None:
 
 
 def _announce_later(workers: WorkerProcesses, announce: Callable[[], None]) -> None:
-    """Announce once the workers are ready; the scheduler, which is, must not wait for that."""
+    """Call `announce` once the workers are ready. The scheduler is ready already, and must not wait for them."""
 
     def wait() -> None:
         while not workers.wait_ready(READY_LOOK_S):

@@ -1,4 +1,4 @@
-"""Jobs on their way: a table or one line that is drawn anew on a terminal, few lines elsewhere."""
+"""Progress of jobs on a terminal, as a table or one line that is redrawn; elsewhere as few lines."""
 
 import time
 from collections import Counter
@@ -22,10 +22,13 @@ from workers.process.runtime import Runtime
 REFRESHES_PER_S: Final = 4
 
 MANY: Final = 10
-"""More jobs than these are followed by one line about all of them, and end in a summary."""
+"""More jobs than this are shown as one line about all of them, and end in a summary."""
 
 LINE_EVERY_S: Final = 60.0
-"""Where many jobs are followed without a terminal, a line comes at every tenth that is over, and so often at least."""
+"""Longest time, in seconds, between two lines about many jobs where stderr is no terminal.
+
+A line is also printed whenever another tenth of the jobs is over.
+"""
 
 TENTHS: Final = 10
 GAP: Final = 2
@@ -34,7 +37,7 @@ LEAST_COLUMN: Final = 10
 """Smallest width of a column, in characters, if its widest cell is in a row that isn't shown."""
 
 MOST_REASONS: Final = 3
-"""Why jobs wait, where they wait for different things."""
+"""How many different reasons to wait are shown."""
 
 
 async def follow_jobs(
@@ -47,16 +50,16 @@ async def follow_jobs(
     on_look: Callable[[], Awaitable[None]] | None = None,
     without_worker: str | None = None,
 ) -> Sequence[JobProgress]:
-    """Show jobs until all have ended; return where each ended, in the order given.
+    """Show the progress of jobs until all are over; return the final progress of each, in the order given.
 
     Args:
         runtime: open.
-        labels: what to call each job, by its id.
+        labels: the name of each job, by its id.
         screen: where to show it.
-        keeps_table: leave the last table standing; else it makes way for what the caller prints.
-        label_title: what the labels are.
+        keeps_table: whether the last table stays; otherwise it is removed before the caller prints.
+        label_title: title of the column of names.
         on_look: awaited after each look, at least once a second.
-        without_worker: what is said where no worker lives; None says how to start one.
+        without_worker: what is printed if no worker lives; None prints how to start one.
     """
     words = partial(_reason, max_wait_s=runtime.settings.max_wait_s, without_worker=without_worker)
     view = _View(labels, screen, label_title, words)
@@ -76,7 +79,7 @@ async def follow_jobs(
 
 
 class _View:
-    """What is shown; updated by the event loop, rendered by rich's own thread."""
+    """What is shown. The event loop updates it, and rich's own thread renders it."""
 
     def __init__(
         self, labels: Mapping[str, str], screen: Console, label_title: str, words: Callable[[Waiting], str]
@@ -105,7 +108,7 @@ class _View:
             self._say_if_changed(one)
 
     def _say_if_due(self) -> None:
-        """Print a line about all jobs when another tenth is over, or none has been printed for long."""
+        """Print a line about all jobs if another tenth is over, or none was printed for LINE_EVERY_S."""
         tenth = TENTHS * sum(one.is_over for one in self._look.jobs) // len(self._look.jobs)
         if self._line is None or tenth != self._line[0] or self._looked_s - self._line[1] >= LINE_EVERY_S:
             self._line = (tenth, self._looked_s)
@@ -140,14 +143,14 @@ class _View:
         return table
 
     def _label(self, job_id: str, parts: Sequence[Text]) -> Text:
-        """Return a job's label, cut where the terminal has no room for it beside the rest of its row."""
+        """Return a job's name, cut if the terminal has no room for it beside the rest of its row."""
         label = Text(self._labels[job_id])
         room = self._screen.width - sum(max(part.cell_len, LEAST_COLUMN) + GAP for part in parts)
         label.truncate(max(LEAST_COLUMN, min(LABEL_CHARS, room)), overflow="ellipsis")
         return label
 
     def _summary(self) -> str:
-        """Say how far all jobs are: `40% of 300: 118 done, 2 failed, 16 running, 164 waiting; about 3 min left`."""
+        """Return the state of all jobs: `40% of 300: 118 done, 2 failed, 16 running, 164 waiting; about 3 min left`."""
         jobs = self._look.jobs
         if not jobs:
             return ""
@@ -159,7 +162,7 @@ class _View:
         return f"{100 * over // len(jobs)}% of {count_of(len(jobs), 'job')}: {counted}{left}"
 
     def _left_s(self, over: int, count: int) -> float | None:
-        """Say how long the others take if they go on ending as they have since the first look; None if none has."""
+        """Return the seconds until all are over, at the rate since the first look; None if no job has ended since."""
         ended = over - (self._over_at_first or 0)
         if ended <= 0 or over == count:
             return None
@@ -167,13 +170,13 @@ class _View:
         return max(0.0, (self._looked_s - self._began_s) / ended * (count - over) - since_look_s)
 
     def _reasons(self) -> list[str]:
-        """Say why jobs wait, each reason once."""
+        """Return the reasons why jobs wait, each once."""
         found = dict.fromkeys(map(self._words, self._look.waits.values()))
         return [f"waits: {reason}" for reason in list(found)[:MOST_REASONS]]
 
 
 def _reason(wait: Waiting, *, max_wait_s: float, without_worker: str | None) -> str:
-    """Say why a job waits."""
+    """Return words for why a job waits."""
     if wait.kind == "no_worker" and without_worker is not None:
         return without_worker
     return waiting_words(wait, max_wait_s)
@@ -183,7 +186,7 @@ _GROUPS: Final = ("done", "failed", "cancelled", "running", "waiting")
 
 
 def _group(one: JobProgress) -> str:
-    """Return the state under which the summary counts a job; one whose row is deleted counts as failed."""
+    """Return the status under which the summary counts a job; a job whose row is deleted counts as failed."""
     match one.status:
         case "COMPLETED":
             return "done"
@@ -198,7 +201,7 @@ def _group(one: JobProgress) -> str:
 
 
 def _stage(one: JobProgress) -> str:
-    """Say where a job is: its stage, also while it waits to do that stage again."""
+    """Return the stage of a job; also while the job waits to run that stage again."""
     if one.is_over:
         return ""
     if one.is_waiting_for_retry:

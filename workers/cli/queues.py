@@ -93,7 +93,7 @@ def resume(
     *,
     as_json: Json = False,
 ) -> int:
-    """Let what is paused go on.
+    """End pauses, so that jobs are claimed or providers called again.
 
     A provider's breaker is closed, too, if calls have failed. What the provider itself asked for stays: a wait that it
     named, a quota, a budget.

@@ -1,4 +1,4 @@
-"""Every error as one line that says what to do. It is imported once there is an error to report."""
+"""Messages for all errors: one line each that says what to do. Imported only once there is an error to report."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 def explain(error: Exception) -> tuple[int, str]:
-    """Return the exit code for an error and the line that says what to do about it."""
+    """Return the exit code for an error, and the line that says what to do about it."""
     if isinstance(error, CommandError):
         return error.exit_code, str(error)
     for look in (_explain_usage, _explain_ours, _explain_database, _explain_system):
@@ -59,7 +59,7 @@ def _explain_ours(error: Exception) -> tuple[int, str] | None:
 
 
 def _explain_database(error: Exception) -> tuple[int, str] | None:
-    # SQLAlchemy keeps the driver's error in `orig`; to ask for its class would import it for every error
+    # SQLAlchemy keeps the driver's error in `orig`; checking the error's class would import SQLAlchemy for every error
     original = getattr(error, "orig", None)
     cause: BaseException = error if original is None else original.__cause__ or original
     is_lost = isinstance(cause, DatabaseLostError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
@@ -89,13 +89,13 @@ def _explain_system(error: Exception) -> tuple[int, str] | None:
     if not isinstance(error, OSError):
         return None
     text = str(error).strip().split("\n", 1)[0] or "it gives no reason"
-    if error.filename is None:  # a socket, a child, a limit of this machine's, or what is printed
+    if error.filename is None:  # a socket, a child process, a limit of this machine, or stdout
         return FAILED, f"the operating system refuses: {error.strerror or text}"
     return FAILED, f"{error.filename}: {error.strerror or text}; check the path and its rights"
 
 
 def database_place() -> str:
-    """Name the PostgreSQL that a command works on, never with its password."""
+    """Return host and database of the PostgreSQL that a command works on, never with its password."""
     url = os.environ.get("DATABASE_URL", "").strip()
     try:
         return f"PostgreSQL at {parse_postgres_url(url).place}" if url else "the embedded PostgreSQL"
@@ -104,10 +104,10 @@ def database_place() -> str:
 
 
 def logged(line: str, code: int) -> bool:
-    """Log why a service ended where its lines are JSON; return False where they are for a person."""
+    """If log lines are JSON, log why a service ended and return True; return False if they are for a person."""
     if (os.environ.get("LOG_FORMAT") or default_format(sys.stderr)) != "json":
         return False
-    if not structlog.is_configured():  # the settings themselves are what is wrong
+    if not structlog.is_configured():  # the settings themselves are the cause
         configure_logging(Settings(log_format="json"))
     log.error("command_failed", error=line, exit_code=code)
     return True

@@ -1,4 +1,4 @@
-"""Results in a folder of the caller's: tried before anything is paid, and written under names that are free."""
+"""Results in the folder of --out: it is tested before anything is paid, and files get names that aren't taken."""
 
 import itertools
 import os
@@ -9,24 +9,24 @@ from typing import Final
 from workers.cli.failures import CommandUsageError
 
 PROBE_BYTES: Final = 1_048_576
-"""What is written to try a folder: about as much as a small result."""
+"""Size of the file by which a folder is tested: about that of a small result."""
 
 
 OUT_WITHOUT_WAIT: Final = "--out needs the results; leave out --no-wait, or fetch them later by `darkroom jobs save`"
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder of --out, and see that a file can be written into it; none is left behind.
+    """Create the folder of --out, and check that a file can be written into it; the file is deleted again.
 
     Raises:
-        CommandUsageError: it can't be made or written to.
+        CommandUsageError: it can't be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(PROBE_BYTES))
             file.flush()
-            os.fsync(file.fileno())  # some file systems refuse what doesn't fit only now
+            os.fsync(file.fileno())  # some file systems report a full disk only here
     except (FileExistsError, NotADirectoryError) as error:
         raise CommandUsageError(f"--out {folder} is not a directory; name one, it is made if it is missing") from error
     except OSError as error:
@@ -36,16 +36,16 @@ def require_writable(folder: Path) -> None:
 
 
 def write_new(folder: Path, stem: str, data: bytes) -> Path:
-    """Write `<stem>.jpg` into a folder, with a number added until the name is free; return its path.
+    """Write `<stem>.jpg` into a folder, with a number added if the name is taken; return the file's path.
 
     Raises:
-        OSError: the folder can't be made or written to.
+        OSError: the folder can't be created, or the file can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         path = folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
         try:
-            file = path.open("xb")  # made by us or not at all: another run may write here, too
+            file = path.open("xb")  # fails if the file exists: another process may write here, too
         except FileExistsError:
             continue
         with file:

@@ -84,7 +84,7 @@ def retry(
 
 
 def _stage_named(text: str) -> str:
-    """Return a stage's name as rows have it.
+    """Return the name of a stage as rows have it; `text` may be in lower case.
 
     Raises:
         CommandUsageError: no job type has such a stage.
@@ -126,5 +126,5 @@ def _print_rehearsal(rehearsed: list[Retry], cost_column: str, *, as_json: bool)
 
 
 def _column(one: Retry, name: str) -> Any:
-    """Return what a job's row has in a column; None where there is no such job."""
+    """Return the value of a column of a job's row; None if there is no such job."""
     return None if one.old is None else one.old.columns.get(name)

@@ -69,7 +69,7 @@ def save(
 
 
 async def _save(runtime: Runtime, given: Sequence[str], folder: Path) -> tuple[dict[str, Path], list[Failed]]:
-    """Write every result that there is; return where each lies by its job's id, and what can't be had."""
+    """Write every result that exists; return the files by job id, and the jobs without a result."""
     saved: dict[str, Path] = {}
     failed: list[Failed] = []
     for beginning in dict.fromkeys(given):

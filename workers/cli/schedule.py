@@ -90,7 +90,7 @@ def pause(name: Name, reason: Reason = None, *, as_json: Json = False) -> int:
 
 
 def resume(name: Name, reason: Reason = None, *, as_json: Json = False) -> int:
-    """Let a paused task go on."""
+    """Resume the ticks of a paused task."""
     return _set_paused(name, reason, is_paused=False, as_json=as_json)
 
 

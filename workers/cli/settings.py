@@ -14,7 +14,7 @@ from workers.cli.parameters import Json
 from workers.cli.tables import Column, print_table
 
 WIDE_FROM: Final = 110
-"""Columns of the terminal from which four columns of words stand beside each other."""
+"""Width of the terminal, in characters, from which on four columns of text fit beside each other."""
 
 
 def config(*, as_json: Json = False) -> int:
@@ -27,7 +27,8 @@ def config(*, as_json: Json = False) -> int:
         print_json([asdict(row) for row in rows])
         return DONE
     screen = console()
-    if not screen.is_terminal or screen.width < WIDE_FROM:  # four columns would be a word wide each
+    # in a narrower terminal four columns would be a word wide each
+    if not screen.is_terminal or screen.width < WIDE_FROM:
         for row in rows:
             default = f"  (default {row.default})" if row.default != row.value and row.default else ""
             typer.secho(f"{row.name}={row.value}", bold=row.is_set, nl=False)

@@ -1,4 +1,4 @@
-"""The command status, which `darkroom` alone is too: the state of things in a few lines, and what comes next."""
+"""The command status, which `darkroom` without arguments also runs: the installation's state, and useful commands."""
 
 from typing import Final
 

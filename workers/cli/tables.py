@@ -1,7 +1,7 @@
-"""Tables for people: every column is shown, whatever the width of the terminal, and nothing in it is cut.
+"""Tables for people: every column is shown, however narrow the terminal is, and no value is cut.
 
-A table that fits is one line a row. Where it doesn't, long texts are wrapped, and columns for which there is no room
-stand below their row, each with its title. A file or a program gets one line a row, however long it is.
+If a table fits, each row is one line. Otherwise long texts are wrapped, and columns for which there is no room are
+printed below their row, each with its title. In a file or for a program, each row is one line, however long it is.
 """
 
 import sys
@@ -16,13 +16,13 @@ from workers.cli.output import cell, console, note
 
 GAP: Final = 2
 INDENT: Final = 4
-"""Before what stands below its row."""
+"""Characters of indentation for what is printed below a row."""
 
 LONG: Final = 20
-"""Rows from which a list ends with their number: its beginning may have left the screen."""
+"""Rows from which on a list ends with their number, because its beginning may have left the screen."""
 
 LEAST_TEXT: Final = 30
-"""So wide a text must be at least to stand beside the rest of its row."""
+"""Smallest width, in characters, at which a text is printed beside the rest of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Column:
 
     Attributes:
         title: of the column.
-        text: what a row has in it.
-        is_wide: it goes below its row before others do.
+        text: returns the column's text for a row.
+        is_wide: it is moved below its row before others are.
         is_number: it is aligned to the right.
         may_wrap: it holds sentences, which may take several lines.
     """
@@ -45,7 +45,7 @@ class Column:
 
 
 def column(name: str, title: str | None = None, **traits: bool) -> Column:
-    """A column that shows one value of a row by its name: a mapping's key or a value's attribute."""
+    """Return a column with one value of each row, by its name: a mapping's key or an object's attribute."""
     return Column(title or name, lambda row: _value(row, name), **traits)
 
 
@@ -54,7 +54,7 @@ def _value(row: Any, name: str) -> object:
 
 
 def print_table(rows: Iterable[Any], columns: Sequence[Column], *, empty: str) -> None:
-    """Print rows as a table, or a sentence where there are none."""
+    """Print rows as a table, or the sentence `empty` if there are none."""
     screen = console()
     cells = [[cell(one.text(row)) for one in columns] for row in rows]
     if not cells:
@@ -74,9 +74,10 @@ def print_table(rows: Iterable[Any], columns: Sequence[Column], *, empty: str) -
 
 
 def _layout(columns: Sequence[Column], widths: Sequence[int], room: int) -> tuple[list[int], list[int]]:
-    """Return the widths that columns get, and the places of those that stand beside each other.
+    """Return the widths of the columns, and the indexes of those that are printed beside each other.
 
-    Texts shrink first; then they go below, then wide columns, then the others, from the right. The first one stays.
+    First texts become narrower; then texts are moved below their row, then wide columns, then the others, from the
+    right. The first column is never moved.
     """
     beside = list(range(len(columns)))
     leaving = [
@@ -92,7 +93,7 @@ def _layout(columns: Sequence[Column], widths: Sequence[int], room: int) -> tupl
 
 
 def _shrunk(columns: Sequence[Column], widths: Sequence[int], beside: Sequence[int], room: int) -> list[int] | None:
-    """Return widths with which columns fit beside each other, their texts wrapped; None if they don't."""
+    """Return widths with which columns fit beside each other, with their texts wrapped; None if they don't fit."""
     given = list(widths)
     left = room - GAP * (len(beside) - 1) - sum(widths[place] for place in beside if not columns[place].may_wrap)
     texts = sorted((place for place in beside if columns[place].may_wrap), key=lambda place: widths[place])
@@ -108,7 +109,7 @@ def _shrunk(columns: Sequence[Column], widths: Sequence[int], beside: Sequence[i
 def _print_line(
     screen: Console, columns: Sequence[Column], widths: Sequence[int], parts: Sequence[tuple[int, Text]]
 ) -> None:
-    """Print a row, in as many lines as its tallest text has."""
+    """Print a row, in as many lines as its longest text takes."""
     if not screen.is_terminal:
         texts = [" ".join(text.plain.splitlines()) for _, text in parts]
         padded = [
@@ -131,7 +132,7 @@ def _print_line(
 
 
 def _print_below(screen: Console, columns: Sequence[Column], parts: Sequence[tuple[int, Text]]) -> None:
-    """Print what has no room beside the rest of its row: short values in one line, and each text in its own."""
+    """Print the columns for which there is no room beside the rest: short values in one line, each text in its own."""
     known = [(columns[place], text) for place, text in parts if text.plain not in {"", "-"}]
     short = [Text.assemble((f"{one.title} ", "dim"), text) for one, text in known if not one.may_wrap]
     texts = [Text.assemble((f"{one.title}: ", "dim"), text) for one, text in known if one.may_wrap]
@@ -142,20 +143,20 @@ def _print_below(screen: Console, columns: Sequence[Column], parts: Sequence[tup
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """Print names and values, one a line, leaving out what has no value."""
+    """Print names and values, one a line, without those that have no value."""
     known = [(name, value) for name, value in fields.items() if value is not None and value != ""]
     columns = [Column("", lambda row: Text(row[0], style="bold")), Column("", lambda row: row[1], may_wrap=True)]
     print_table(known, columns, empty="")
 
 
 async def note_count(shown: int, limit: int, noun: str, count: Callable[[], Awaitable[int]]) -> None:
-    """Say how many there are where a list is cut, or longer than a screen.
+    """Print how many rows there are in all, if a list is cut or longer than a screen.
 
     Args:
-        shown: rows that were printed.
-        limit: at most so many were asked for.
-        noun: what they are, in the plural.
-        count: counts them all.
+        shown: number of rows that were printed.
+        limit: the largest number that was asked for.
+        noun: what the rows are, in the plural.
+        count: counts all rows.
     """
     total = await count() if shown >= limit else shown
     if total > shown:

@@ -98,7 +98,7 @@ def audit(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Prove the promises of money for every user.
+    """Check the promises about money for every user.
 
     Names each violation, and each refund that the database refused to pay and that is owed. --repair records missing
     opening balances, pays missing and owed refunds and raises balances that are below their ledger; it never takes

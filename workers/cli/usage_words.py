@@ -1,4 +1,4 @@
-"""What is wrong with a command as it was typed, in our words."""
+"""Messages for usage errors: what is wrong with a command as it was typed."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -12,7 +12,7 @@ from workers.cli.lazy import NEAR
 
 
 def usage_words(error: typer.TyperException) -> str:
-    """Return one line: what is wrong, and where help is."""
+    """Return one line that says what is wrong, and where help is."""
     context = getattr(error, "ctx", None)
     place = "darkroom" if context is None else context.command_path
     return f"{_wrong(error, context)}; see `{place} --help`"
@@ -46,7 +46,7 @@ def _bad(error: BadParameter) -> str:
 
 
 def _named(parameter: Any) -> str:
-    """Name an option as it is typed, an argument as the help has it."""
+    """Return an option's name as it is typed, or an argument's name as in the help."""
     if parameter is None:
         return "a value"
     names = [name for name in parameter.opts if name.startswith("--")]

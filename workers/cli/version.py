@@ -1,4 +1,4 @@
-"""Which Darkroom this is."""
+"""The command version, and the version that is installed."""
 
 import importlib.metadata
 

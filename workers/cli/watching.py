@@ -50,7 +50,7 @@ def watch(
                 for one in progress
                 if one.status != "COMPLETED"
             )
-        elif screen.is_terminal:  # elsewhere its line says it
+        elif screen.is_terminal:  # without a terminal, the progress lines contain it
             for one in progress:
                 if one.error is not None and one.status != "COMPLETED":
                     note(f"darkroom: job {one.job_id}: {one.error}")

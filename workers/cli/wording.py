@@ -17,11 +17,11 @@ from workers.operations.spans import span
 from workers.operations.waiting import Unqueued, Waiting
 
 MOST_LEFT_CHARS: Final = 500
-"""Of what a stage left; the rest is in darkroom.checkpoints."""
+"""How many characters of a stage's output are printed; all of it is in darkroom.checkpoints."""
 
 
 def event_words(event: Event, job_id: str) -> str:
-    """Say what happened; of a retry it matters which of its two jobs is asked about."""
+    """Return a sentence for an event. For a retry it depends on `job_id`, which is the old job's or the new one's."""
     match event.fact:
         case Job() as job:
             text = _end(job) if event.event == "ended" else f"submitted: {job.job_type}, {job.tier}"
@@ -45,7 +45,7 @@ def event_words(event: Event, job_id: str) -> str:
 
 
 def _left(left: StoredObject | LeftOutput) -> str:
-    """Say what a job left in storage, or a stage for which the job's row has no column."""
+    """Return words for an object that a job stored, or for a stage's output for which the job's row has no column."""
     if isinstance(left, StoredObject):
         done = f"; {', '.join(left.treatments)}" if left.treatments else ""
         return f"stored {left.key} ({left.bytes:,} bytes){done}"
@@ -86,7 +86,7 @@ def _run(run: StageRun) -> str:
 
 
 def _call(fact: ProviderCall | OpenCall) -> str:
-    """Say what a call is for; for an open one, since when it is in flight, or that its worker is gone."""
+    """Return words for a call: its purpose, and for an open one since when it is in flight, or that its worker died."""
     call = fact.call if isinstance(fact, OpenCall) else fact
     whom = " ".join(dict.fromkeys(name for name in (call.provider, call.model) if name))
     price = f", {call.quoted_usd:.4f} USD by the table" if call.quoted_usd else ""
@@ -142,18 +142,18 @@ def _action(action: Action, job_id: str) -> str:
 
 
 def _named(pause: Pause) -> str:
-    """Name what a pause pauses: `tier TIER_4K`, or `buying` for the kill switch."""
+    """Return the name of what is paused: `tier TIER_4K`, or `buying` for the kill switch."""
     kind, _, value = pause.name.partition(":")
     return f"{kind} {value}" if value else "buying"
 
 
 def _paused(pause: Pause) -> str:
-    """Say what was paused, by whom and why."""
+    """Return words for what was paused, by which operator and why."""
     return f"{_named(pause)} paused by {pause.actor or 'an operator'}" + (f": {pause.reason}" if pause.reason else "")
 
 
 def waiting_words(waiting: Waiting, max_wait_s: float) -> str:
-    """Say why a job waits, and what ends it."""
+    """Return words for why a job waits, and for what ends the wait."""
     until_s = None if waiting.until is None else (waiting.until - waiting.now).total_seconds()
     match waiting.by:
         case QueuedJob() as queued:
