@@ -8,7 +8,7 @@ from typing import Final
 from workers.cli.failures import CommandError
 
 INSTALLED_FOLDER: Final = "share/darkroom/samples"
-"""Where an installation that isn't a checkout may keep the photographs, below its prefix."""
+"""Folder of the photographs, below the installation's prefix, if Darkroom isn't run from a checkout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +16,13 @@ class Part:
     """One job of the demo.
 
     Attributes:
-        name: what the job is called.
+        name: the job's name on the sheet.
         sample: the photograph's file, without `.jpg`.
         damage: what was done to it, as in `samples/README.md`, for people to read.
         user: who submits it; e-mails are made of it.
         tier: a label of `EnhancementTier`.
         second: the file of a blend's second picture.
-        is_missing: its object is taken away before the job is submitted.
+        is_missing: its object is deleted before the job is submitted.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Part:
 
     @property
     def email(self) -> str:
-        """Whose job it is."""
+        """The e-mail address of the job's user."""
         return f"{self.user}@demo.darkroom.local"
 
     @property
     def expected_status(self) -> str:
-        """How the job must end."""
+        """The status with which the job must end."""
         return "REFUNDED" if self.is_missing else "COMPLETED"
 
 
@@ -53,7 +53,7 @@ CAST: Final = (
     Part("blend", "dark", "a second picture's light", "emil", "TIER_1K", second="cast"),
     Part("missing", "noisy", "its object is missing", "finn", "TIER_2K", is_missing=True),
 )
-"""The most expensive first, so that the jobs that take longest begin first."""
+"""The demo's jobs, the most expensive first, so that the jobs that take longest begin first."""
 
 
 def samples_folder() -> Path:

@@ -1,4 +1,4 @@
-"""The command demo: enhances sample photographs with services and workers of its own."""
+"""The command demo: enhances sample photographs with its own services and workers."""
 
 from pathlib import Path
 from typing import Annotated

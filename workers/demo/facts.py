@@ -18,7 +18,7 @@ from workers.process.runtime import Runtime
 from workers.submission import Picture
 
 _MEANT_FOR: Final = {"gamma": "isDark", "castRed": "hasColorCast", "castBlue": "hasColorCast"}
-"""Measured figures that mean something only if their defect was found."""
+"""Measured figures that mean something only if a defect was found, by name, with that defect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One job of the demo, ended.
+    """One job of the demo, after its end.
 
     Attributes:
-        entry: as it was submitted.
+        entry: the job as it was submitted.
         job: its row.
-        stage_ms: how long each stage took; a stage that failed is there, too.
+        stage_ms: how long each stage took; a stage that failed is included.
         measures: what ANALYZING measured, by the engine's own names.
         treatments: what GENERATING did, in words.
         sha256: of the result, as GENERATING recorded it.
@@ -59,12 +59,12 @@ class Facts:
 
     @property
     def part(self) -> Part:
-        """The job's title: its name and its user."""
+        """The entry of the demo's list from which the job was made."""
         return self.entry.part
 
     @property
     def found(self) -> tuple[str, ...]:
-        """The defects found, by their names in `analysisResult`; a cast with its hue."""
+        """The defects found, by their names in `analysisResult`; a colour cast with its hue."""
         defects = (self.job["analysisResult"] or {}).get("defects", {})
         names = [name for name, is_there in defects.items() if is_there is True]
         hue = defects.get("colorCastType")
@@ -73,14 +73,14 @@ class Facts:
 
     @property
     def measured(self) -> str:
-        """What was measured, in one line; figures of a defect that wasn't found stay out."""
+        """What was measured, in one line, without figures of defects that weren't found."""
         defects = (self.job["analysisResult"] or {}).get("defects", {})
         shown = {name: value for name, value in self.measures.items() if defects.get(_MEANT_FOR.get(name, ""), True)}
         return ", ".join(f"{_words(name)} {value:.3g}{_unit(name)}" for name, value in shown.items())
 
     @property
     def done(self) -> str:
-        """What was done, in one line; for a job without success its reason."""
+        """What was done, in one line; for a job without success, the reason."""
         if self.job["status"] != "COMPLETED":
             return str(self.job["errorMessage"] or "nothing")
         crop = self.job["cropDimensions"]
@@ -89,7 +89,7 @@ class Facts:
 
     @property
     def sizes(self) -> str:
-        """The size before, and the size after."""
+        """The picture's size before and after, in pixels."""
         before = f"{self.entry.original.width_px} x {self.entry.original.height_px}"
         if self.job["enhancedWidth"] is None:
             return before
@@ -97,19 +97,19 @@ class Facts:
 
     @property
     def waited_s(self) -> float:
-        """How long it waited for its first claim."""
+        """Seconds that the job waited for its first claim."""
         started, created = self.job["processingStartedAt"], self.job["createdAt"]
         return 0.0 if started is None else max(0.0, (started - created).total_seconds())
 
     @property
     def total_s(self) -> float:
-        """From its creation to its end."""
+        """Seconds from the job's creation to its end."""
         ended = self.job["processingCompletedAt"] or self.job["updatedAt"]
         return max(0.0, float((ended - self.job["createdAt"]).total_seconds()))
 
 
 def _words(name: str) -> str:
-    """Return a figure's name as words: `meanLuma` is `mean luma`."""
+    """Return a figure's name as words: `meanLuma` becomes `mean luma`."""
     return re.sub(r"(?<=[a-z])[A-Z]", lambda found: f" {found[0].lower()}", name.removesuffix("Px")).replace("_", " ")
 
 
@@ -118,7 +118,7 @@ def _unit(name: str) -> str:
 
 
 async def collect(runtime: Runtime, entries: Sequence[Entry]) -> list[Facts]:
-    """Read the results of jobs, in their order; `problems` reports jobs whose row or object is gone."""
+    """Return the results of jobs, in their order; `problems` reports jobs whose row or object is missing."""
     ids = [entry.job_id for entry in entries]
     jobs = {job.id: job.columns for job in await get_jobs(runtime, ids)}
     runs = await runtime.database.run(lambda connection: timed_runs(connection, ids))
@@ -190,7 +190,7 @@ def _problems_of(settings: Settings, fact: Facts) -> list[str]:
 
 
 def _object_problems(fact: Facts) -> list[str]:
-    """Compare a result with its row, its key and its history."""
+    """Return the differences between a result and its row, its key and its history."""
     key, size_bytes = fact.job["enhancedR2Key"], fact.job["enhancedSizeBytes"]
     if fact.result is None:
         return [f"is COMPLETED, but object {key} can't be read"]

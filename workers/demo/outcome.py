@@ -8,14 +8,14 @@ from workers.demo.facts import Facts
 
 @dataclass(slots=True)
 class Outcome:
-    """The facts that the report prints.
+    """The outcome of the demo, as the report prints it.
 
     Attributes:
         home: the demo's own folder.
         facts: one for each job.
         before: balances by e-mail before anything was submitted.
         after: balances by e-mail at the end.
-        problems: what isn't as it must be.
+        problems: differences from the expected outcome, one line each.
         phases_s: how long each phase took, in order.
         sheet: the PNG.
         page: the HTML file.

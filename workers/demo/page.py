@@ -1,4 +1,4 @@
-"""The before/after page: one HTML file with a slider for every pair, which loads nothing from anywhere."""
+"""The before/after page: one HTML file with a slider for every pair, which needs no other file."""
 
 import base64
 import io
@@ -89,7 +89,7 @@ def _pair(fact: Facts, result: bytes) -> str:
     if fact.entry.second is not None:
         second = f'<div class="second"><img src="{_uri(fact.entry.second.data, LONG_SIDE_PX // 4)}" alt=""></div>'
     ratio = f"{original.width_px} / {original.height_px}"
-    # 85vh of height at most, by way of the width: a box with an aspect keeps it so
+    # The height is at most 85vh, set through the width, because the box has a fixed aspect
     fitted = f"aspect-ratio:{ratio};max-width:calc(85vh * {original.width_px / original.height_px:.4f})"
     return f"""<div class="pair" style="{fitted}">
 <img src="{_uri(original.data)}" alt="{name} before">
@@ -109,7 +109,7 @@ def _token_row(fact: Facts) -> str:
 
 
 def _uri(data: bytes, long_side_px: int = LONG_SIDE_PX) -> str:
-    """Return a picture of ours as a data URI: as it is where it is small enough, else scaled down."""
+    """Return a picture as a data URI, scaled down if it is larger than `long_side_px`."""
     picture = Image.open(io.BytesIO(data))
     if max(picture.size) > long_side_px:
         picture.draft("RGB", (long_side_px, long_side_px))

@@ -1,4 +1,4 @@
-"""The end of the demo on a terminal, and as one JSON object."""
+"""The report of the demo: printed for people, or as one JSON object."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -70,7 +70,7 @@ def _signed(amount: int) -> str:
 
 
 def _token_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """One row for each user: what they had, paid, got back, and have."""
+    """Return one row for each user: the tokens that they had, paid, were refunded, and have now."""
     by_email: dict[str, list[Facts]] = {}
     for fact in outcome.facts:
         by_email.setdefault(fact.part.email, []).append(fact)
@@ -138,7 +138,7 @@ def _object(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def _job_object(fact: Facts) -> dict[str, Any]:
-    """A job's row by its table's names, and beside it what the demo knows."""
+    """Return a job's row by its table's column names, with what the demo knows of the job."""
     return {
         "name": fact.part.name,
         "damage": fact.part.damage,

@@ -41,14 +41,17 @@ from workers.services.services import Services, embedded_services
 from workers.submission import Picture, check_picture, store_picture, submit_enhancement
 
 FOLDER: Final = "demo"
-"""Folder under DARKROOM_HOME; the user's own data is beside it and never touched."""
+"""Folder under DARKROOM_HOME; the user's own data is beside it and is never changed."""
 
 PROCESSES: Final = 2
 LANES: Final = 4
 """Jobs at once per process, so that all of the demo's jobs run at once."""
 
 PATIENCE_S: Final = 120.0
-"""Seconds that the demo's jobs may take; normally they take a few seconds, so a worker may not have started."""
+"""Seconds that the demo's jobs may take.
+
+Normally they take a few, so if they take longer, a worker may not have started.
+"""
 
 LEARNED_CPU_S: Final = 6.0
 """CPU seconds that networks may take for one picture; low, because seven jobs may share two cores."""
@@ -118,7 +121,7 @@ def _settings() -> Settings:
 
 @contextlib.contextmanager
 def _environment(settings: Settings) -> Iterator[None]:
-    """Set the environment so that processes that are started meanwhile have only the demo's settings."""
+    """Change the environment during the context, so that processes that are started have only the demo's settings."""
     before = dict(os.environ)
     for name in map(variable_name, Settings.model_fields):
         if name not in _HEEDED:
@@ -146,7 +149,7 @@ class _Demo:
     async def run(self, samples: Path, out: Path, *, is_json: bool) -> None:
 
         settings, services, outcome, clock = self._settings, self._services, self._outcome, self._clock
-        async with _Workers(settings, services) as workers:  # they wait for the migration, and come up meanwhile
+        async with _Workers(settings, services) as workers:  # they wait for the migration, and start meanwhile
             await require_migrated(settings, services)
             clock.lap("migration")
             async with open_runtime(settings, services, wait_for_migration=False) as runtime:
@@ -217,7 +220,7 @@ class _Demo:
         except BaseException:
             _ignore_interrupts()
             note("left before the end; what isn't over is cancelled")
-            await _cancel(runtime, list(labels))  # a later demo mustn't find these in its queue
+            await _cancel(runtime, list(labels))  # so that a later demo doesn't find these jobs in its queue
             raise
 
     async def _look(self, runtime: Runtime, entries: Sequence[Entry]) -> None:
@@ -230,7 +233,7 @@ class _Demo:
 
 
 class _Workers:
-    """The worker processes, which are told to stop once: a second SIGTERM would cut them short."""
+    """The worker processes. They are told to stop only once: a second SIGTERM would end them without grace."""
 
     def __init__(self, settings: Settings, services: Services) -> None:
 
@@ -238,13 +241,13 @@ class _Workers:
         self._stopping: asyncio.Task[int] | None = None
 
     def stop(self) -> asyncio.Task[int]:
-        """Stop them, without waiting for it; the task ends when they have."""
+        """Start stopping the processes; return the task, which ends when they have stopped."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(asyncio.to_thread(self._processes.stop, STOP_TIMEOUT_S))
         return self._stopping
 
     async def __aenter__(self) -> Self:
-        self._processes.start()  # not from another thread: they die with the one that starts them
+        self._processes.start()  # started in this thread, because they end with the thread that starts them
         return self
 
     async def __aexit__(
@@ -281,7 +284,7 @@ async def _scheduler(runtime: Runtime) -> AsyncIterator[None]:
 
 
 async def _take_away(runtime: Runtime, image_id: str) -> None:
-    """Remove a picture's object and leave its row, as a storage that lost it would."""
+    """Delete a picture's object and keep its row, as if the storage had lost the object."""
     key = await runtime.database.run(lambda connection: original_key(connection, image_id))
     if key is not None:
         await runtime.storage.delete(key)
@@ -290,12 +293,12 @@ async def _take_away(runtime: Runtime, image_id: str) -> None:
 async def _cancel(runtime: Runtime, job_ids: Sequence[str]) -> None:
 
     for job_id in job_ids:
-        with contextlib.suppress(OperationError):  # it has ended meanwhile
+        with contextlib.suppress(OperationError):  # the job has ended meanwhile
             await cancel_job(runtime, job_id, actor=os_user(), reason="the demo was left")
 
 
 async def _draw(facts: Sequence[Facts], out: Path) -> tuple[Path, Path]:
-    """Write the sheet and the page, side by side: Pillow lets go of the interpreter while it scales and encodes."""
+    """Write the sheet and the page at the same time, in threads: Pillow releases the interpreter while it works."""
     return await asyncio.gather(
         asyncio.to_thread(write_sheet, facts, out / "before-after.png"),
         asyncio.to_thread(write_page, facts, out / "before-after.html"),
@@ -303,5 +306,5 @@ async def _draw(facts: Sequence[Facts], out: Path) -> tuple[Path, Path]:
 
 
 def _short(tier: str) -> str:
-    """Return a tier as people type it."""
+    """Return a tier as people type it: `4k` for TIER_4K."""
     return TierName[tier].value

@@ -14,7 +14,7 @@ WIDTH_PX: Final = 1600
 MARGIN_PX: Final = 44
 PICTURE_WIDTH_PX: Final = 540
 PICTURE_HEIGHT_PX: Final = 450
-"""Largest height of a picture in pixels, so that portraits don't take half of the sheet."""
+"""Largest height of a picture, in pixels, so that a portrait doesn't fill half of the sheet."""
 
 GAP_PX: Final = 8
 GUTTER_PX: Final = 36
@@ -22,13 +22,13 @@ TEXT_LEFT_PX: Final = MARGIN_PX + 2 * PICTURE_WIDTH_PX + GAP_PX + GUTTER_PX
 TEXT_WIDTH_PX: Final = WIDTH_PX - MARGIN_PX - TEXT_LEFT_PX
 ROW_GAP_PX: Final = 40
 REFUSED_PX: Final = 120
-"""Height of a job without a result."""
+"""Height, in pixels, of a job without a result."""
 
 REASON_PX: Final = 560
-"""How far its reason begins before the column of words."""
+"""Distance, in pixels, of a refused job's reason from the beginning of the text column."""
 
 INSET_FRACTION: Final = 0.32
-"""Of the picture's width: a blend's second picture, in the corner of its first."""
+"""Width of a blend's second picture, in the corner of the first, as a fraction of the first one's width."""
 
 _BACKGROUND: Final = (22, 22, 24)
 _BEHIND: Final = (38, 38, 41)
@@ -82,7 +82,7 @@ def _summary(facts: Sequence[Facts]) -> str:
 
 
 class _Pen:
-    """Writes text in Pillow's own font, at any size."""
+    """Draws text in Pillow's own font, at any size."""
 
     def __init__(self, sheet: Image.Image) -> None:
         self._draw = ImageDraw.Draw(sheet)
@@ -95,7 +95,7 @@ class _Pen:
         self._draw.text(place, _drawable(text), colour, self.font(size_px))
 
     def label(self, place: tuple[int, int], text: str) -> None:
-        """Write on a dark tag, readable on any picture."""
+        """Draw a text on a dark background, readable on any picture."""
         x, y = place
         width_px = round(self._draw.textlength(text, self.font(_SMALL)))
         self._draw.rounded_rectangle((x, y, x + width_px + 20, y + 26), 4, (16, 16, 18))
@@ -108,7 +108,7 @@ class _Pen:
         self._draw.rectangle(box, outline=_INK, width=2)
 
     def wrapped(self, text: str, size_px: int, width_px: int) -> list[str]:
-        """Break a text into lines by words."""
+        """Return a text as lines of at most `width_px`, broken between words."""
         lines: list[str] = []
         font = self.font(size_px)
         for word in _drawable(text).split():
@@ -121,7 +121,7 @@ class _Pen:
 
 
 def _drawable(text: str) -> str:
-    """Leave out what the font has no glyph for, rather than draw boxes."""
+    """Return a text without characters that the font lacks, which would be drawn as boxes."""
     return text.replace("\u00b0", " degrees").replace("\u00b1", "+-").replace("\u2026", "...")
 
 
@@ -197,7 +197,7 @@ def _title(fact: Facts) -> str:
 
 
 def _draw_refused(pen: _Pen, fact: Facts, top: int) -> None:
-    """Draw a job without a result: its title, and why it has none."""
+    """Draw a job without a result: its title, and the reason."""
     pen.rule(top)
     pen.text((MARGIN_PX, top + 20), _title(fact), _HEADING, _INK)
     pen.text((MARGIN_PX, top + 60), f"{fact.job['status']}, {fact.part.tier}, {fact.part.user}", _BODY, _ACCENT)
@@ -208,7 +208,7 @@ def _draw_refused(pen: _Pen, fact: Facts, top: int) -> None:
 
 
 def _opened(data: bytes, width_px: int = PICTURE_WIDTH_PX) -> Image.Image:
-    """Decode a picture of ours; a large JPEG at a fraction of its size, which takes a fraction of the time."""
+    """Decode a picture; a large JPEG at a fraction of its size, which takes a fraction of the time."""
     picture = Image.open(io.BytesIO(data))
     picture.draft("RGB", (2 * width_px, 2 * width_px))
     return picture.convert("RGB")
@@ -221,7 +221,7 @@ def _fitted(picture: Image.Image) -> Image.Image:
 
 
 def _after(fact: Facts, before: Image.Image) -> Image.Image:
-    """Return the result at the original's size; what was cropped away stays empty, so that both lie alike."""
+    """Return the result at the original's scale. Cropped parts stay empty, so that both pictures lie alike."""
     picture = _opened(fact.result or b"")
     crop = fact.job["cropDimensions"] if fact.job["wasCropped"] else None
     if not crop:
