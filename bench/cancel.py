@@ -1,7 +1,7 @@
-"""Cancels of jobs whose call to a provider over HTTP hangs: to the terminal row, and to the hung-up call.
+"""Cancellation of jobs whose provider call over HTTP hangs: time until the terminal row, and until the call is aborted.
 
-By a plain UPDATE and by `darkroom.cancel_job`, a few jobs at a time, each at a random moment of its call. Goal: p95
-under 2 s.
+Jobs are cancelled by a plain UPDATE and by `darkroom.cancel_job`, a few at a time, each at a random moment of its call.
+Goal: p95 under 2 s.
 
     .venv/bin/python -m bench.cancel [CANCELS]
 """

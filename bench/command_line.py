@@ -1,7 +1,8 @@
-"""CPU seconds of commands, with the embedded services and workers running: user and system time of the whole command.
+"""CPU seconds (user and system) of commands, while the embedded services and workers run.
 
-Run it from the checkout: `python bench/command_line.py [--runs 9] [--against ANOTHER_CHECKOUT]`. With another checkout,
-which needs a virtual environment of its own in `.venv`, the two take turns, and their medians stand side by side.
+Run it from the checkout: `python bench/command_line.py [--runs 9] [--against ANOTHER_CHECKOUT]`. The other checkout
+needs a virtual environment of its own in `.venv`; its commands are run in turn with this one's, and the medians are
+printed side by side.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def program(checkout: Path) -> Path:
 
 @contextmanager
 def running(checkout: Path, home: Path) -> Iterator[None]:
-    """Keep `darkroom up` of a checkout running on a scratch home."""
+    """Run `darkroom up` of a checkout during the context, with a temporary DARKROOM_HOME."""
     environment = os.environ | {"DARKROOM_HOME": str(home)}
     up = subprocess.Popen(
         [program(checkout), "up", "--processes", "1"],
@@ -59,7 +60,7 @@ def running(checkout: Path, home: Path) -> Iterator[None]:
 
 
 def cpu_s(checkout: Path, home: Path, command: tuple[str, ...]) -> float:
-    """Run a command; return its CPU seconds, those of its children included."""
+    """Run a command; return its CPU seconds, including those of its children."""
     child = subprocess.Popen(
         [program(checkout), *command],
         env=os.environ | {"DARKROOM_HOME": str(home)},

@@ -1,8 +1,9 @@
-"""Enlargement and denoising by networks against Lanczos and the DCT domain: `python -m bench.enlargement [FOLDER...]`.
+"""Enlargement and denoising by networks, compared with Lanczos and the DCT domain.
 
-Without a folder: scikit-image's bundled photographs. Each is made small by area and by Lanczos, stored as PNG (or as
-JPEG of quality 90 with halved chroma, as phones do), enlarged again by the local engine, and compared with what it was.
-Then drawings, screens and text, drawn here; photographs with noise; and what a megapixel costs in a pixel child.
+`python -m bench.enlargement [FOLDER...]`; without a folder, scikit-image's bundled photographs are used. Each is shrunk
+by area and by Lanczos, stored as PNG (or as JPEG of quality 90 with halved chroma, as phones do), enlarged again by the
+local engine, and compared with the original. After that come drawings, screens and text, drawn by this program;
+photographs with noise; and the cost of a megapixel in a pixel child.
 """
 
 import argparse
@@ -46,13 +47,13 @@ SHRINKERS: dict[str, Callable[[Pixels, int, int], Pixels]] = {"area": by_area, "
 
 
 def truth_of(pixels: Pixels) -> Pixels:
-    """Return a picture cut to a multiple of four in width and height, so that shrinking doesn't shift it."""
+    """Return a picture cropped to multiples of four in width and height, so that shrinking doesn't shift it."""
     height, width = (side // 4 * 4 for side in pixels.shape[:2])
     return np.ascontiguousarray(pixels[:height, :width])
 
 
 def gain(truth: Pixels, factor: int, how: str, *, is_jpeg: bool = False) -> tuple[float, float]:
-    """Return the PSNR of Lanczos, and how much higher the local engine's is."""
+    """Return the PSNR of Lanczos, and by how much the local engine's is higher."""
     height, width = truth.shape[:2]
     small = SHRINKERS[how](truth, width // factor, height // factor)
     if is_jpeg:

@@ -1,6 +1,6 @@
-"""Jobs through real workers and a fake Gemini that fails three of ten calls: how jobs end, and what was sent.
+"""Jobs run by real workers against a fake Gemini that fails three of ten calls: how jobs end, and what was sent.
 
-`python -m bench.failing_gemini [--jobs 1000]`: prints what it saw, and ends with 1 if a promise is broken.
+`python -m bench.failing_gemini [--jobs 1000]` prints the results, and exits with 1 if a promise is broken.
 """
 
 import argparse
@@ -53,7 +53,7 @@ WHERE status <> 'COMPLETED' GROUP BY 1 ORDER BY 2 DESC
 
 
 def answer(request: dict) -> tuple[int, bytes, str]:  # type: ignore[type-arg]
-    """Refuse by policy the prompts that ask for it, on whichever call is answered."""
+    """Return the fake's answer to a request; prompts that ask for it are refused by policy at every call."""
     words = str([part.get("text") for content in request["contents"] for part in content["parts"]])
     return answered(reason="IMAGE_SAFETY") if REFUSED_WORDS in words else whole(request)
 
@@ -106,7 +106,7 @@ async def run_all(place: Ground, gemini: FakeGemini, count: int) -> list[str]:
 
 
 async def judged(database: Database, gemini: FakeGemini, count: int, took_s: float) -> list[str]:
-    """Print the results; return what is wrong with them."""
+    """Print the results; return the broken promises."""
     ends = {row["status"]: row["jobs"] for row in await database.fetch(ENDS, "enhance")}
     completed = ends.get("COMPLETED", 0)
     met = Counter(call.fault or "ok" for call in gemini.calls)

@@ -1,7 +1,7 @@
-"""Whether a live worker is taken for dead: with all cores busy, event loops blocked, PostgreSQL stopped.
+"""Check that no live worker is treated as dead: with all cores busy, event loops blocked, PostgreSQL stopped.
 
-At the default lease, with jobs in slow calls. Each job is claimed once, none is rescued, and all complete; ends with 1
-otherwise.
+The lease has its default length, and jobs are in slow calls. Each job must be claimed once, none rescued, and all
+complete; otherwise the program exits with 1.
 
     .venv/bin/python -m bench.false_rescue [SECONDS of load and of the stop, 60]
 """
@@ -25,7 +25,7 @@ PROCESSES = 2
 JOBS = 8
 CALL_S = 8
 BLOCKED = 3
-"""How many such jobs run at once in a process: they block it for 15 s, half of the watchdog's limit."""
+"""How many blocking jobs run at once in a process: together they block it for 15 s, half of the watchdog's limit."""
 BURNERS_PER_CORE = 4
 
 COUNTS = """
@@ -37,13 +37,13 @@ FROM public.mcp_generation_jobs j WHERE starts_with(j.id, $1)
 
 
 class FaultyWorkers(SlowWorkers):
-    """The same, with faults by the words of a prompt."""
+    """As SlowWorkers, with faults that a job's prompt names."""
 
     ENTRY_POINT = "tests.support.faulty_worker:main"
 
 
 async def submit(place: Ground, name: str, *, blocked: int = 0) -> None:
-    """Submit jobs, some of which block their worker's event loop for 5 s, and wait until all are claimed."""
+    """Submit jobs, of which `blocked` block their worker's event loop for 5 s, and wait until all are claimed."""
     connection = await place.connect()
     await connection.execute(GENERATIONS, f"{name}b", blocked, "loop is blocked")
     await connection.execute(GENERATIONS, f"{name}a", JOBS - blocked, "anything")
@@ -84,7 +84,7 @@ def stopped_postgresql(place: Ground) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def scene(place: Ground, name: str) -> AsyncIterator[str]:
-    """Wait, after a scenario, until its jobs are over; print its counts, and end if a promise is broken."""
+    """Wait, after the block, until the scenario's jobs are over; print its counts, and exit if a promise is broken."""
     began, prefix = time.monotonic(), name.split(maxsplit=1)[0]
     yield prefix
     connection = await place.connect()
@@ -106,7 +106,7 @@ async def main() -> None:
         os.environ |= {"SLOW_S": str(CALL_S), "SLOW_CALLS": str(place.settings.home / "calls"), "LOG_LEVEL": "error"}
         (place.settings.home / "calls").touch()
         with place.scheduler(), place.workers(PROCESSES, kind=FaultyWorkers):
-            await asyncio.sleep(place.settings.lease_s)  # a session younger than a lease rescues no job
+            await asyncio.sleep(place.settings.lease_s)  # a process with a younger session rescues no job
             async with scene(place, f"cores busy for {LASTS_S:g} s") as name:
                 with burners():
                     until_s = time.monotonic() + LASTS_S

@@ -1,4 +1,4 @@
-"""What benchmarks share: durable services of their own, rows, and workers without work."""
+"""Code that benchmarks share: durable services of their own, rows, and workers whose stages do nothing."""
 
 import asyncio
 import contextlib
@@ -112,7 +112,7 @@ class Ground:
 
 @contextlib.asynccontextmanager
 async def ground() -> AsyncIterator[Ground]:
-    """Start embedded services with durable settings in a folder of their own, and migrate their database."""
+    """Start embedded services with durable settings in a temporary folder, and migrate their database."""
     os.environ["LOG_LEVEL"] = "warning"
     with tempfile.TemporaryDirectory(prefix="dkb", dir="/tmp") as folder:
         settings = Settings(home=Path(folder))
@@ -132,7 +132,7 @@ async def until(condition: Callable[[], Awaitable[object]], what: str, *, within
 
 
 def percentiles(name: str, values_s: Sequence[float], unit: str = "s") -> str:
-    """Return one line of a table."""
+    """Return one line of a table with the percentiles of some values."""
     ordered = sorted(values_s)
     p50, p95, p99 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.5, 0.95, 0.99))
     return (

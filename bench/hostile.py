@@ -1,8 +1,8 @@
-"""Every hostile file as a job, through real workers: each ends as promised, within memory limits, without leaks.
+"""Jobs with every hostile file, run by real workers: each ends as promised, within memory limits, without leaks.
 
-Once with the local engine, and once with a fake Gemini, which examines the requests that are sent to it.
+They are run once with the local engine, and once with a fake Gemini, which examines the requests that it gets.
 
-`python -m bench.hostile`: prints what it saw, and ends with 1 if a promise is broken.
+`python -m bench.hostile` prints the results, and exits with 1 if a promise is broken.
 """
 # ruff: noqa: ASYNC240 - reading /proc and a log takes microseconds, and nothing else runs in this loop
 
@@ -35,7 +35,7 @@ OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 
 
 class Watch:
-    """Measures the largest memory of any worker process, ten times a second."""
+    """Measures, ten times a second, the memory of the largest worker process."""
 
     def __init__(self) -> None:
         self.peaks: dict[str, int] = {}
@@ -64,7 +64,7 @@ class Watch:
 
 
 class LookingGemini(FakeGemini):
-    """A fake Gemini that looks for canaries, marked texts of the files, in its requests, and stores nothing."""
+    """A fake Gemini that searches its requests for canaries (marked texts of the files), and keeps no request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ async def submitted(database: Database, storage, file: HostileFile) -> tuple[str
 
 
 async def complaint(database: Database, storage, file: HostileFile, user: str, job: str) -> str | None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Say what is wrong with how a file's job ended; None if nothing is."""
+    """Return what is wrong with the end of a file's job; None if nothing is."""
     row, balance = await job_row(database, job), await balance_of(database, user)
     if row["status"] == "COMPLETED":
         data = await storage.get(row["key"])
@@ -110,7 +110,7 @@ async def run_all(place: Ground, log_path: Path, environment: dict[str, str]) ->
     workers.environment |= {"LOG_LEVEL": "debug", "LOG_FORMAT": "json"} | environment
     with log_path.open("wb") as log:
         stderr = os.dup(2)
-        os.dup2(log.fileno(), 2)  # workers write where we do
+        os.dup2(log.fileno(), 2)  # so that this process's output is written where the workers' is
         try:
             workers.start()
             assert workers.wait_ready(60), "the workers didn't start"

@@ -1,8 +1,9 @@
-"""Processes left over by a `darkroom up` that is interrupted during its start, by SIGTERM and then SIGKILL.
+"""Search for processes left over by a `darkroom up` that is interrupted during its start, by SIGTERM and then SIGKILL.
 
-Each start has an embedded home of its own, so everything that it starts is its own: dramatiq's masters, workers, pixel
-children, PostgreSQL, Redis and their guard. Ten seconds after the supervisor's end each is looked for, by its session,
-by a variable in its environment, by its home on its command line, and by the locks of the servers.
+Each start has a temporary DARKROOM_HOME with embedded services, so all processes that it starts can be told from
+others: dramatiq's masters, workers, pixel children, PostgreSQL, Redis and their guard. Ten seconds after the
+supervisor's end they are searched for, by session, by a variable in their environment, by the folder on their command
+line, and by the locks of the servers.
 
     python -m bench.leftovers --starts 100 --seed 7
 """
@@ -114,7 +115,7 @@ def _clean_up(starts: Iterable[Start]) -> None:
 
 
 def main() -> int:
-    """Run all starts; return 1 if a process was left over from one."""
+    """Run all starts; return 1 if one of them left a process over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starts", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
@@ -124,13 +125,13 @@ def main() -> int:
         os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
         made = Path(folder) / "made"
         made.mkdir()
-        _whole_start(made)  # which makes the data
+        _whole_start(made)  # the first start creates the data
         ready_s = _whole_start(made)
         print(f"a whole start takes {ready_s:.1f} s", flush=True)
         for number in range(arguments.starts):
             start = Start(number, uuid4().hex, Path(folder) / str(number))
             start.home.mkdir()
-            if chance.random() < 0.9:  # else initdb runs, too
+            if chance.random() < 0.9:  # otherwise initdb runs, too
                 shutil.copytree(made / "embedded", start.home / "embedded", symlinks=True)
             start.run(chance.uniform(0, BEYOND_READY * ready_s), chance.choice([0, chance.uniform(0, LONGEST_STOP_S)]))
             waiting.append(start)
@@ -150,7 +151,7 @@ def _judge(start: Start) -> bool:
 
 
 def _whole_start(home: Path) -> float:
-    """Run one complete start and return its seconds until `ready`; most other starts use its data."""
+    """Run one complete start and return its seconds until `ready`; most later starts reuse its data."""
     with (home / "said.log").open("wb") as said:
         began_s = time.monotonic()
         supervisor = _up(home, "", said)

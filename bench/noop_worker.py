@@ -1,4 +1,4 @@
-"""Entry point of a worker whose stages do nothing, so that only the queue is measured; as workers.main."""
+"""Entry point of a worker whose stages do nothing, so that only the queue is measured. It replaces workers.main."""
 
 import pipelines.job_types as registry
 from pipelines.analysis import Analysis

@@ -1,8 +1,8 @@
-"""Cost of opening and closing a provider call, with a REPEATABLE READ transaction open and without one.
+"""Cost of opening and closing a provider call, with and without a REPEATABLE READ transaction that stays open.
 
-Under an old snapshot PostgreSQL removes no dead row version, so whatever finds a row by walking its dead versions gets
-slower with each call. Goal: the last calls cost what the first ones did. An INSERT of a job, a claim and a cancellation
-are measured beside it, every thousand calls.
+Under such an old snapshot PostgreSQL removes no dead row version, so a lookup that reads a row's dead versions gets
+slower with each call. Goal: the last calls cost as much as the first ones. An INSERT of a job, a claim and a
+cancellation are also measured, every thousand calls.
 
     .venv/bin/python -m bench.old_snapshot [CALLS] [BUYERS] [ROUNDS]
 """
@@ -59,7 +59,7 @@ class Times:
 
 
 async def timed(into: list[float], work: Awaitable[T]) -> T:
-    """Await work and store how long it took."""
+    """Await work and append its duration, in seconds, to `into`; return the work's result."""
     began = time.perf_counter()
     result = await work
     into.append(time.perf_counter() - began)
@@ -67,7 +67,7 @@ async def timed(into: list[float], work: Awaitable[T]) -> T:
 
 
 async def claims_of(database: Database, most: int) -> list[Claim]:
-    """Claim jobs as a worker that lives for an hour."""
+    """Claim jobs for a worker whose lease lasts an hour."""
     worker = uuid4()
     await database.run(
         lambda connection: renew_lease(
@@ -111,7 +111,7 @@ def table(name: str, times: Times) -> None:
 
 
 async def measure(*, is_held: bool, number: int) -> None:
-    """Open and close CALLS calls on services of their own, with an old snapshot open or without one."""
+    """Open and close CALLS calls on temporary services, with or without an old snapshot open."""
     async with ground() as place, AsyncExitStack() as stack:
         database = Database(parse_postgres_url(place.services.database_url), most_connections=BUYERS + 2)
         await database.open()
@@ -131,7 +131,7 @@ async def measure(*, is_held: bool, number: int) -> None:
 
 
 async def main() -> None:
-    """Print ms by thousands of calls: in turns without a snapshot and with one."""
+    """Print the ms of each thousand calls, in turn without a snapshot and with one."""
     print(f"{CALLS:,} calls by {BUYERS} buyers; median ms of each {BLOCK:,}")
     for number in range(1, ROUNDS + 1):
         for is_held in (False, True):

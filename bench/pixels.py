@@ -1,8 +1,9 @@
-"""CPU cost of decoding, resizing and encoding compared with its minimum, and cost of the local engine.
+"""CPU cost of decoding, resizing and encoding, compared with the least possible, and cost of the local engine.
 
-`python -m bench.pixels`: a photograph of 16 megapixels to 4096 pixels, CPU of the child against the three calls alone.
-Then analysis and treatment (noise, light, colour and blur, each treated) at several sizes, and the first analysis in a
-pool whose children are kept running; what networks cost is `bench/enlargement.py`'s. `--engine` measures these alone.
+`python -m bench.pixels` reduces a photograph of 16 megapixels to 4096 pixels, and compares the child's CPU with that of
+the three Pillow calls alone. Then it measures analysis and treatment (noise, light, colour and blur, each treated) at
+several sizes, and the first analysis in a pool whose children are kept running; `bench/enlargement.py` measures the
+networks. With `--engine` only the local engine is measured.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def alone(data: bytes) -> int:
 
 
 def in_process(data: bytes) -> int:
-    """Do the same steps as a pixel child, in this process."""
+    """Run in this process the steps that a pixel child runs; return the result's size."""
     pixels = decode(data, LIMITS, max_long_side_px=None).pixels
     width, height = fit_long_side(pixels.shape[1], pixels.shape[0], LONG_SIDE_PX)
     return len(encode_jpeg(resize(pixels, width, height)))
@@ -74,7 +75,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 
 async def ours(data: bytes) -> float:
-    """Return the CPU seconds of one picture, in the child and in our own process, pipes and pickles included."""
+    """Return the CPU seconds for one picture, in the child and in this process, including pipes and pickles."""
     size = fit_long_side(WIDTH_PX, HEIGHT_PX, LONG_SIDE_PX)
     async with PixelPool(size=1, nice=0) as pixels:
         await pixels.run(finish, data, LIMITS, *size)
@@ -103,7 +104,7 @@ def shrunk(data: bytes, side_px: int) -> tuple[bytes, float]:
 
 
 async def engine(data: bytes) -> None:
-    """Print what analysis and treatment take, and the first analysis of a pool whose children run already or don't."""
+    """Print what analysis and treatment take, and the first analysis of a pool with and without running children."""
     print("\nlocal engine, one child                    CPU s   s / megapixel   wall s")
     async with PixelPool(size=1, nice=0, imports=CHILD_IMPORTS) as pixels:
         await pixels.run(analysis_of, shrunk(data, 64)[0], LIMITS)

@@ -1,11 +1,12 @@
-"""What the local engine makes of sound and of damaged pictures: `python -m bench.quality [PHOTOGRAPHS] [--strips OUT]`.
+"""Results of the local engine for sound and for damaged pictures.
 
-PHOTOGRAPHS is where the photographs lie or are fetched to (`bench.photographs`);
-only those are used that nothing was fitted on. Each picture is a JPEG of
-quality 92 that goes through analysis, crop and treatment as a job does, and is
-compared with the truth. A sound picture's loss is against re-encoding alone:
-the same way, without any correction. What falls short is written to OUT as
-strips: truth, picture, result. docs/quality.md holds what this prints.
+`python -m bench.quality [PHOTOGRAPHS] [--strips OUT]`.
+
+PHOTOGRAPHS is the folder of the photographs, to which missing ones are downloaded (`bench.photographs`); only those are
+used on which nothing was fitted. Each picture is a JPEG of quality 92 that goes through analysis, crop and treatment as
+in a job, and is compared with the truth, the undamaged picture. A sound picture's loss is counted against re-encoding
+alone: the same steps without any correction. Results that miss their goal are written to OUT as strips: truth, picture,
+result. docs/quality.md contains what this program prints.
 """
 
 import argparse
@@ -43,7 +44,7 @@ USUAL_LIGHT = (
 """Held-out photographs in usual light: four sound pictures of other kinds are made of each, and one of one colour."""
 
 DAMAGED_PHOTOGRAPHS = USUAL_LIGHT[::2]
-"""Those that every kind of damage is done to."""
+"""The photographs to which every kind of damage is done."""
 
 GOALS: dict[str, tuple[str, Callable[[list[float]], bool]]] = {}
 
@@ -61,7 +62,10 @@ for _kind, _least in {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One picture: PSNR of what came in, of the result and, of a sound one, untreated; what was found and done."""
+    """The result for one picture: PSNR of the input, of the result and, if sound, of the re-encoded input.
+
+    It also names the defects that were found and the treatments.
+    """
 
     kind: str
     name: str
@@ -87,7 +91,7 @@ class Outcome:
 
 
 def enhance(data: bytes, long_side_px: int) -> tuple[damage.Pixels, Analysis, tuple[str, ...]]:
-    """Do what the stages of a job do, in this process."""
+    """Run the stages of a job in this process, and return the result, its analysis and its treatments."""
     analysis = analysis_of(data, LIMITS)
     box: PixelBox | None = None
     suggested = analysis.cropping.suggested_crop
@@ -107,7 +111,7 @@ def fitted_to(pixels: damage.Pixels, truth: damage.Pixels) -> damage.Pixels:
 
 
 def outcome(kind: str, name: str, truth: damage.Pixels, data: bytes, *, is_sound: bool) -> Outcome:
-    """Enhance a picture and hold it against the truth; a sound one also against itself, untreated."""
+    """Enhance a picture and compare it with the truth; a sound one also with itself, untreated."""
     seen = fitted_to(damage.from_bytes(data), truth)
     started = time.perf_counter()
     result, analysis, treatments = enhance(data, max(truth.shape[:2]))

@@ -1,4 +1,4 @@
-"""Known damage for photographs, and how far a picture is from its original."""
+"""Known kinds of damage to photographs, and measures of how far a picture is from its original."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ BUNDLED = {
     "retina.jpg": False,
     "moon.png": False,
 }
-"""Photographs in scikit-image's wheel, and whether the models were fitted on them (of the stereo pair, one was)."""
+"""The photographs in scikit-image's wheel, and whether the models were fitted on each (of the stereo pair, on one)."""
 
 
 def bundled_folder() -> Path:
@@ -64,18 +64,18 @@ def rounded(values: NDArray[np.floating]) -> Pixels:
 
 
 def in_light(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn sRGB, 0 to 1, into linear light."""
+    """Return sRGB values, 0 to 1, as linear light."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def from_light(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn linear light into sRGB, 0 to 1; what is over white clips, as in a camera."""
+    """Return linear light as sRGB, 0 to 1; values above white are clipped, as in a camera."""
     light = np.clip(light, 0, 1)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 def lit(pixels: Pixels, gains: tuple[float, float, float]) -> Pixels:
-    """Multiply each channel's light: a wrong exposure, or a wrong white balance."""
+    """Multiply the light of each channel, as a wrong exposure or a wrong white balance does."""
     return rounded(255 * from_light(in_light(pixels / 255) * np.array(gains)))
 
 
@@ -137,7 +137,7 @@ def pillarboxed(pixels: Pixels, fraction: float = 0.1) -> Pixels:
 
 
 def quartered(pixels: Pixels) -> Pixels:
-    """Shrink fourfold by area."""
+    """Shrink a picture fourfold by area."""
     return np.asarray(cv2.resize(pixels, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -182,7 +182,7 @@ def psnr(original: Pixels, other: Pixels) -> float:
 
 
 def ssim(original: Pixels, other: Pixels) -> float:
-    """Wang et al. 2004 on luma, with a Gaussian window of 1.5 px."""
+    """Return the structural similarity of two pictures' luma (Wang et al. 2004), with a Gaussian window of 1.5 px."""
     a, b = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY).astype(np.float64) for x in (original, other))
 
     def blur(x: NDArray[np.float64]) -> NDArray[np.float64]:

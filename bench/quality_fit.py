@@ -35,26 +35,26 @@ TARGET = Path(__file__).parent.parent / "pipelines/providers/local/coefficients.
 SIDE_PX = 560
 NO_PHOTOGRAPHS = {"autumn", "pastelhills", "string", "fossa", "retina", "text", "page", "coins", "starry_night"}
 NO_PHOTOGRAPHS |= {"hubble_deep_field", "moon"}
-"""Drawings and what has no usual light: sound pictures all the same, but nothing to damage."""
+"""Drawings, and pictures without usual light. They are sound pictures, but aren't damaged on purpose."""
 
 HEAVY = {"natural": 2.0, "part": 2.0, "golden_hour": 1.5, "sunset": 1.5, "low_key": 1.5, "stage_lights": 1.5}
-"""Kinds of sound pictures that count more: the commonest, and those that are most like damage."""
+"""The weights of kinds of sound pictures that count more: the commonest, and those most similar to damage."""
 
 TONED = ("sepia", "cyanotype", "interface", "chart", "line_art")
-"""Kinds that are known otherwise."""
+"""Kinds that other measures recognize as sound."""
 
 TREES = 60
 
 CURVES = {"gamma": (Curve.GAMMA,), "under": (Curve.LACK,), "over": (Curve.LIGHT, Curve.GAIN)}
-"""What each kind of damage by light would leave a comb of."""
+"""The combs that each kind of damage by light would leave in a histogram."""
 
 SHARES = (0.0, 0.005, 0.01, 0.02)
-"""Of sound pictures that are taken for damaged: what `--reach` asks about."""
+"""Fractions of sound pictures that are wrongly found damaged, for which `--reach` computes the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture's figures, what was done to it, and which photograph it is made of."""
+    """One picture: its figures, the damage done to it, and the photograph from which it is made."""
 
     kind: str
     is_sound: bool
@@ -66,7 +66,7 @@ class Row:
     amount: float
     pixels: damage.Pixels
     has_comb: tuple[bool, bool]
-    """Whether the damage is proved by its comb: before the picture was a JPEG, and afterwards."""
+    """Whether the comb proves the damage: before the picture was a JPEG, and afterwards."""
 
 
 def cast_of(gains: tuple[float, float, float]) -> tuple[float, float]:
@@ -93,7 +93,7 @@ def damaged(photo: damage.Pixels, rng: np.random.Generator) -> Iterator[tuple[st
 
 
 def pictures_of(photo: damage.Pixels, name: str, seed: int) -> Iterator[tuple[str, damage.Pixels, Any]]:
-    """Yield each picture that is made of a photograph, sound ones with None for what was done."""
+    """Yield each picture that is made from a photograph, and the damage done to it; None for a sound one."""
     rng = np.random.default_rng(seed)
     yield "natural", photo, None
     if name in NO_PHOTOGRAPHS:
@@ -157,7 +157,7 @@ def boosted(figures: Figures, labels: Figures, weights: Figures) -> Any:
 
 
 def unseen_scores(figures: Figures, rows: list[Row], found: str) -> tuple[Figures, Figures, Figures]:
-    """Return which rows are damaged so, their weights, and scores of five fits, none of which saw the photograph."""
+    """Return which rows have this damage, their weights, and scores by five fits without the row's photograph."""
     labels = np.array([row.kind == found for row in rows])
     weights = np.array([HEAVY.get(row.kind, 1.0) if row.is_sound or row.kind == found else 0.5 for row in rows])
     folds = np.array([row.photo % 5 for row in rows])
@@ -169,12 +169,12 @@ def unseen_scores(figures: Figures, rows: list[Row], found: str) -> tuple[Figure
 
 
 def judged(rows: list[Row]) -> Figures:
-    """Return which rows are sound and known by nothing else."""
+    """Return which rows are sound and recognized as sound by no other measure."""
     return np.array([row.is_sound and row.kind not in TONED for row in rows])
 
 
 def detector(figures: Figures, rows: list[Row], found: str, *, false_share: float) -> dict[str, Any]:
-    """Fit a score whose 0 lies where `false_share` of the sound pictures that a fit didn't see pass."""
+    """Fit a score that is above 0 for only `false_share` of the sound pictures that a fit didn't see."""
     labels, weights, unseen = unseen_scores(figures, rows, found)
     threshold = float(np.quantile(unseen[judged(rows)], 1 - false_share))
     by_kind: dict[str, list[bool]] = defaultdict(list)
@@ -201,7 +201,7 @@ def report_reach(rows: list[Row]) -> None:
 
 
 def exported(model: Any, threshold: float) -> dict[str, Any]:
-    """Turn scikit-learn's trees into complete ones: a branch that ends early asks nothing more."""
+    """Return scikit-learn's trees as complete trees: a branch that ends early is continued without questions."""
     asked, thresholds, answers = [], [], []
     for (predictor,) in model._predictors:  # noqa: SLF001 - it has no public form of its trees
         nodes, level = predictor.nodes, [0]
@@ -249,7 +249,7 @@ def fit_surplus(rows: list[Row]) -> dict[Score, dict[str, Any]]:
 def fit_cast(rows: list[Row]) -> dict[Score, dict[str, Any]]:
     answers = np.array([row.answers for row in rows])
     known = [p for p, row in enumerate(rows) if row.kind in {"cast", "weak cast", "natural"}]
-    # what has no cast counts little, or every estimate would be drawn towards none
+    # Pictures without a cast get low weights, or every estimate would be too close to none
     weights = np.array([{"cast": 1.0, "weak cast": 0.5, "natural": 0.2}[rows[place].kind] for place in known])
     values = np.array([rows[place].cast for place in known])
     models = {
@@ -269,7 +269,7 @@ def one_of(model: dict[str, Any], figures: Figures) -> float:
 
 
 def kept() -> dict[Score, dict[str, Any]]:
-    """Return the models that stand in the file."""
+    """Return the models that the file contains."""
     from pipelines.providers.local.coefficients import COEFFICIENTS  # noqa: PLC0415 - it is written here
 
     return {Score(name): dict(model) for name, model in COEFFICIENTS.items() if name in set(Score)}
@@ -302,7 +302,7 @@ def write(models: dict[Score, dict[str, Any]]) -> None:
     for score, model in models.items():
         lines.append(f'    "{score.value}": {{')
         for name, values in model.items():
-            digits = 3 if len(values) > 300 else 4  # trees by the hundred need fewer
+            digits = 3 if len(values) > 300 else 4  # large sets of trees need fewer digits
             inner = ",".join(f"{value:.{digits}g}" for value in values)
             lines.append(f'        "{name}": (')
             lines += ["            " + line for line in (wrapped(inner) if inner else [])]
@@ -312,7 +312,7 @@ def write(models: dict[Score, dict[str, Any]]) -> None:
 
 
 def wrapped(numbers: str, width: int = 108) -> list[str]:
-    """Break a list of numbers behind commas."""
+    """Return a list of numbers as lines, broken after commas."""
     lines = [""]
     for number in numbers.removesuffix(",").split(","):
         if len(lines[-1]) + len(number) + 1 > width:

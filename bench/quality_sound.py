@@ -1,7 +1,7 @@
-"""Pictures with which nothing is wrong, though they are dark, bright or coloured: made of photographs, or drawn.
+"""Pictures without a defect, although they are dark, bright or coloured: made from photographs, or drawn.
 
-Each function returns height x width x 3, sRGB, 0 to 1. Light is added and
-filtered in linear light. The parameters follow from a seed.
+Each function returns height x width x 3, sRGB, 0 to 1. Light is added and filtered in linear light. The parameters
+follow from a seed.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def stage_lights(photo: Values, rng: np.random.Generator) -> Values:
 
 
 def theatre(photo: Values, rng: np.random.Generator) -> Values:
-    """A lit part on black, not straight at its sides."""
+    """Return a lit part of the photograph on black, with uneven sides."""
     y, x = _grid(photo)
     edge = 0.25 + 0.03 * np.sin(y * rng.uniform(5, 9)) + 0.02 * np.sin(y * 31)
     return photo * 0.92 * ((x > edge) & (x < 1 - edge))[..., None] + 0.012
@@ -93,7 +93,7 @@ def underwater(photo: Values, rng: np.random.Generator) -> Values:
 
 
 def dusk(photo: Values, rng: np.random.Generator) -> Values:
-    """The blue hour: little light, blue, and lamps that are white or warm."""
+    """Return the photograph at dusk: little light, blue, with white or warm lamps."""
     light = in_light(photo) * np.array([0.10, 0.14, 0.26]) * rng.uniform(0.8, 1.4)
     lamps = np.zeros(photo.shape[:2])
     for _ in range(14):
@@ -119,7 +119,7 @@ def _grain(channel: Values, strength: float, size_px: float, rng: np.random.Gene
 
 
 def black_sky(photo: Values, rng: np.random.Generator) -> Values:
-    """A flat black sky over a straight horizon, and water that is lit."""
+    """Return the photograph under a flat black sky, with a straight horizon and lit water."""
     horizon = int(photo.shape[0] * rng.uniform(0.2, 0.35))
     picture = photo.copy()
     picture[:horizon] = 0.006
@@ -130,11 +130,11 @@ def black_table(photo: Values, rng: np.random.Generator) -> Values:
     return black_sky(photo[::-1], rng)[::-1]
 
 
-# ---- of one colour: no white tells of the light
+# ---- of one colour: no white shows the colour of the light
 
 
 def grey_mist(photo: Values, rng: np.random.Generator) -> Values:
-    """Without colour, and no brighter than a grey sky."""
+    """Return a picture without colour, no brighter than a grey sky."""
     return _unrounded(photo.mean(2, keepdims=True).repeat(3, 2) * rng.uniform(0.55, 0.75), rng)
 
 
@@ -143,7 +143,7 @@ def blue_haze(photo: Values, rng: np.random.Generator) -> Values:
 
 
 def flowers(photo: Values, rng: np.random.Generator) -> Values:
-    """Yellow to green, or red to yellow, and nothing else; what had no colour of its own lies in the shade."""
+    """Return a picture with only yellow to green, or red to yellow; parts that had no colour are in the shade."""
     colours = np.asarray(cv2.cvtColor(photo.astype(np.float32), cv2.COLOR_RGB2HSV))
     first = rng.uniform(10, 20)
     colours[..., 0] = first + colours[..., 0] / 360 * rng.uniform(45, 75)
@@ -153,7 +153,7 @@ def flowers(photo: Values, rng: np.random.Generator) -> Values:
 
 
 def _unrounded(picture: Values, rng: np.random.Generator) -> Values:
-    """Fill the comb that scaling 8 bits leaves, and that a camera wouldn't."""
+    """Fill the gaps in the histogram that scaling 8-bit values leaves, and that a camera wouldn't leave."""
     return np.clip(picture + rng.normal(0, 0.004, picture.shape), 0, 1)
 
 
@@ -266,7 +266,7 @@ def line_art(_: Values, rng: np.random.Generator) -> Values:
 
 
 def page(_: Values, rng: np.random.Generator) -> Values:
-    """A page of text as a scanner sees it: paper that isn't white, light that falls off, grain."""
+    """Return a scanned page of text: paper that isn't white, light that falls off, grain."""
     image = Image.new("L", (1400, 1800), 236)
     draw = ImageDraw.Draw(image)
     for row in range(50):
@@ -293,7 +293,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _grid(photo: Values) -> tuple[Values, Values]:
-    """Return y and x of every pixel, 0 to 1."""
+    """Return y and x of every pixel, from 0 to 1."""
     y, x = np.mgrid[0 : photo.shape[0], 0 : photo.shape[1]]
     return y / photo.shape[0], x / photo.shape[1]
 

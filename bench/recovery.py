@@ -1,7 +1,7 @@
-"""Seconds until jobs complete at their old rate again, after the loss of PostgreSQL, of Redis, and of every wake-up.
+"""Seconds until jobs complete at their earlier rate again after the loss of PostgreSQL, of Redis, and of all wake-ups.
 
-A producer inserts no-op jobs at a steady pace, and goes on when it can. The rate is back at the first moment from
-which a second holds 80 % of the median of the seconds before the fault.
+A producer inserts no-op jobs at a steady rate, as soon and as long as it can. The rate has recovered at the first
+moment after which a second has 80 % of the median of the seconds before the fault.
 
     .venv/bin/python -m bench.recovery [TIMES]
 """
@@ -41,7 +41,7 @@ async def produce(place: Ground) -> None:
             with losses_translated():
                 connection = connection or await place.connect()
             async with session_losses_translated(connection):
-                number += 1  # first: whether a statement that was cut off has committed isn't known
+                number += 1  # counted first, because an interrupted statement may have been committed
                 await connection.execute(JOBS, f"n{number}x", EACH)
         except DatabaseLostError:
             connection = None
@@ -49,7 +49,7 @@ async def produce(place: Ground) -> None:
 
 
 def back_after_s(completions: list[float], fault_s: float) -> float | None:
-    """Return seconds from the fault to the first second at the old rate; None if there is none yet."""
+    """Return the seconds from the fault to the first second at the earlier rate; None if there is none yet."""
     before = [at for at in completions if at < fault_s]
     seconds = [sum(fault_s - n - 1 <= at < fault_s - n for at in before) for n in range(int(BEFORE_S) - 1)]
     enough, now_s = BACK * statistics.median(seconds), time.time()
@@ -62,7 +62,7 @@ def back_after_s(completions: list[float], fault_s: float) -> float | None:
 
 
 async def recovered(place: Ground, fault: Callable[[], object]) -> tuple[float, float]:
-    """Make a fault; return how long it lasted itself, and how long until the rate was back, from its beginning."""
+    """Cause a fault; return how long it lasted, and how long after its beginning the rate had recovered."""
     await asyncio.sleep(BEFORE_S)
     fault_s = time.time()
     await asyncio.to_thread(fault)
@@ -79,7 +79,7 @@ async def recovered(place: Ground, fault: Callable[[], object]) -> tuple[float, 
 
 async def main() -> None:
     async with ground() as place:
-        os.environ["LOG_LEVEL"] = "error"  # what they wait for is meant to be gone
+        os.environ["LOG_LEVEL"] = "error"  # the services that workers wait for are missing on purpose
         servers = EmbeddedInstance(place.settings.home / EMBEDDED_FOLDER)
         faults = {
             "PostgreSQL, immediate restart": lambda: servers.postgres.restart(immediately=True),

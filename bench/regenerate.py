@@ -1,4 +1,4 @@
-"""Regeneration of 1,000,000 balances: our task in chunks against one statement, while users are charged.
+"""Regeneration of 1,000,000 balances while users are charged: by our task in chunks, and by one statement.
 
 .venv/bin/python -m bench.regenerate [BALANCES]
 """
@@ -64,7 +64,7 @@ async def load(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 async def charging(place: Ground, done: asyncio.Event) -> list[float]:
-    """Charge random users one after another; return how long each waited, in ms."""
+    """Charge random users one after another until `done`; return how long each charge took, in ms."""
     connection = await place.connect()
     waits = []
     while not done.is_set():

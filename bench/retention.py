@@ -1,4 +1,4 @@
-"""2,000,000 of 5,000,000 error_logs deleted while no-op jobs run, and a week of stage_runs dropped.
+"""Retention of large tables: 2,000,000 of 5,000,000 error_logs deleted while no-op jobs run, and a week dropped.
 
 .venv/bin/python -m bench.retention [ROWS]
 """
@@ -31,7 +31,7 @@ INSERT INTO darkroom.stage_runs (job_type, job_id, event, at)
 SELECT 'enhance', 'old' || n % 20000, 'finished', now() - interval '60 days' FROM generate_series(1, {count}) n
 """
 
-# what holds up other sessions: how long the oldest of them has waited for a lock
+# How long the oldest session that waits for a lock has waited: this shows what delays other sessions
 WAITING = """
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - waitstart)) * 1000, 0)::double precision FROM pg_locks
 WHERE NOT granted
@@ -39,7 +39,7 @@ WHERE NOT granted
 
 
 class Feeder:
-    """Keeps a backlog of no-op jobs, and counts those done."""
+    """Keeps a backlog of no-op jobs, and counts the jobs that are done."""
 
     def __init__(self, place: Ground) -> None:
         self.place, self.numbers, self.entered = place, itertools.count(), 0
@@ -95,7 +95,7 @@ async def main() -> None:
             done = asyncio.Event()
             watching = asyncio.create_task(longest_lock_wait_ms(place, done))
             now = await database.fetchval("SELECT clock_timestamp()")
-            # as a scheduler works: with its rests
+            # with the same pauses as in a scheduler
             await database.fetch("INSERT INTO darkroom.ticks (task, tick_at) VALUES ('prune-error_logs', $1)", now)
 
             async def prune() -> None:

@@ -1,12 +1,12 @@
 """`db upgrade` of this checkout, three times, while workers, a scheduler and a producer of an earlier commit run.
 
-The earlier commit makes the database and its processes (two workers whose stages do nothing, or fail); producers with a
-role of their own insert, submit and cancel throughout. Goal: no error in any log, no failed statement of a producer's,
-no lost job.
+The earlier commit creates the database and starts its processes (two workers whose stages do nothing, or fail);
+producers with a role of their own insert, submit and cancel throughout. Goal: no error in any log, no failed statement
+of a producer, no lost job.
 
     .venv/bin/python -m bench.rolling_upgrade [COMMIT]
 
-COMMIT is one whose stages have a StageName; those from c4acb30 on need another old side.
+COMMIT must be one whose stages have a StageName; commits from c4acb30 on need another worker for this benchmark.
 """
 
 import asyncio
@@ -128,7 +128,7 @@ async def upgrade_three_times(database_url: str) -> None:
 
 
 async def run_beside(database_url: str) -> None:
-    """Produce and upgrade while the processes of the earlier commit run, and compare what is there at the end."""
+    """Submit jobs and upgrade while the earlier commit's processes run, and compare the rows at the end."""
     jobs: set[str] = set()
     until_s = asyncio.get_running_loop().time() + LOAD_S
     producers = (produce(database_url, f"p{number}", jobs, until_s=until_s) for number in range(PRODUCERS))
@@ -169,7 +169,7 @@ def main() -> None:
             )
             try:
                 assert old.stdout is not None
-                # what it says before has another shape: structlog prints there until it is told where to
+                # Earlier lines have another form: structlog prints them before it is configured
                 url = next((line for line in old.stdout if line.startswith('"')), None)
                 assert url, log_path.read_text()
                 asyncio.run(run_beside(json.loads(url)))

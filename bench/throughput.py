@@ -1,7 +1,7 @@
-"""A backlog of no-op jobs of four stages, drained by two worker processes, against raw asyncpg doing the same writes.
+"""Throughput of no-op jobs of four stages with two worker processes, and of raw asyncpg with the same writes.
 
-Raw: claim, four checkpoints, completion as plain single-row UPDATEs of the job row by id, without queue, fence, ledger,
-history or notification; the usual upper limit of a system that commits each transition.
+Raw means: claim, four checkpoints and completion as plain single-row UPDATEs of the job row by id, without queue,
+fence, ledger, history or notification. That is the usual upper limit of a system that commits each transition.
 
     .venv/bin/python -m bench.throughput
 """

@@ -1,6 +1,6 @@
 """Twenty scheduler processes under random SIGKILLs: every tick takes effect exactly once (promise I8).
 
-`python -m bench.ticks --seed 7 --minutes 2`: prints what it saw, and ends with 1 if a promise is broken.
+`python -m bench.ticks --seed 7 --minutes 2` prints the results, and exits with 1 if a promise is broken.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from bench.ground import Ground, ground, run
 SCHEDULERS = 20
 USERS = 2_500
 TICK_S = 5
-"""How often users earn tokens here, one for each second."""
+"""Seconds between two ticks; in each tick a user earns one token for each second."""
 
 PERIOD = timedelta(seconds=TICK_S)
 SETTLED_WITHIN_S = 120
@@ -39,7 +39,7 @@ SELECT tick_at, status, finished_at, (counts ->> 'users')::integer AS users
 FROM darkroom.ticks WHERE task = 'regenerate-tokens' ORDER BY tick_at
 """
 
-# Each user's rows follow one another without a gap or an overlap, and give a token for each second.
+# Violations: each user's ledger rows must follow one another without a gap or an overlap, with one token per second.
 BROKEN = """
 WITH rows AS (
     SELECT t."userId", t.amount, t."balanceAfter", f.since, f.until,
@@ -68,7 +68,7 @@ class Fleet:
         self.processes: list[asyncio.subprocess.Process] = []
 
     async def start_all(self) -> None:
-        """Start every scheduler process, and wait until all work."""
+        """Start every scheduler process, and wait until all of them work."""
         self.processes = [await self.start() for _ in range(SCHEDULERS)]
         for process in self.processes:
             assert process.stdout is not None
@@ -92,7 +92,7 @@ class Fleet:
 
 
 async def kill_at_random(fleet: Fleet, dice: random.Random, seconds: float) -> int:
-    """Kill one process after another; return how many."""
+    """Kill one process after another at random; return how many were killed."""
     until = time.monotonic() + seconds
     kills = 0
     while time.monotonic() < until:
@@ -103,7 +103,7 @@ async def kill_at_random(fleet: Fleet, dice: random.Random, seconds: float) -> i
 
 
 async def settled(connection: "asyncpg.Connection[asyncpg.Record]", over: datetime) -> bool:
-    """Wait until every tick up to the last kill exists and has ended."""
+    """Wait until every tick up to the last kill exists and has ended; return whether that happened in time."""
     until = time.monotonic() + SETTLED_WITHIN_S
     while time.monotonic() < until:
         ticks = await connection.fetch(TICKS)
@@ -123,7 +123,8 @@ async def findings(connection: "asyncpg.Connection[asyncpg.Record]", start: date
     found = [
         f"tick {row['tick_at']:%T} is {row['status']}"
         for row in ticks
-        if row["status"] != "finished" and row["tick_at"] <= over  # a later one is in work when schedulers stop
+        # a later tick may be unfinished when the schedulers stop
+        if row["status"] != "finished" and row["tick_at"] <= over
     ]
     found += [
         f"no tick between {one['tick_at']:%T} and {other['tick_at']:%T}"
@@ -181,7 +182,7 @@ async def main() -> None:
         await connection.close()
     if not is_settled:
         found.append(f"ticks were still unfinished {SETTLED_WITHIN_S} s after the last kill")
-    if not set(codes) <= {0, 143, -signal.SIGTERM}:  # the last two: told to stop while it started
+    if not set(codes) <= {0, 143, -signal.SIGTERM}:  # the last two codes: told to stop while it started
         found.append(f"schedulers that were told to stop ended with {sorted(set(codes))}")
     print(f"{kills} SIGKILLs, {ticks} ticks, {rows:,} ledger rows, {tokens:,} tokens")
     print("\n".join(found) or "every tick once, in the rows and in its effect")
