@@ -19,7 +19,7 @@ from config.process_settings import ProcessSettings
 from config.provider_settings import ProviderSettings
 from config.service_settings import ServiceSettings
 from config.setting_group import PREFIX, SettingGroup
-from config.setting_words import finding_words
+from config.setting_message import setting_message
 
 SettingsT = TypeVar("SettingsT", bound=SettingGroup)
 
@@ -70,7 +70,7 @@ def _complaints(kind: type[SettingGroup], error: ValidationError, values: Mappin
     mask = SecretMask()
     complaints = []
     for detail in error.errors(include_url=False):
-        message = finding_words(detail)
+        message = setting_message(detail)
         if not detail["loc"]:
             complaints.append(message)
             continue

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from models.connections import DatabaseLostError, losses_translated
-from models.loss_words import loss_words
+from models.database_message import database_message
 from models.schema.migrations import comments, grants, installation, problems, repeatable, session, tables, triggers
 from models.schema.migrations.adoption import require_usable_tables
 from models.schema.migrations.errors import DatabaseBusyError, NotReadyError, RightsMissingError, TableLockedError
@@ -168,7 +168,7 @@ async def check(engine_or_url: AsyncEngine | str) -> list[Problem]:
     except (DatabaseLostError, DBAPIError, PostgresError) as error:
         if not _is_unreachable(error):
             raise
-        return [Problem("unreachable", f"PostgreSQL {loss_words(original_of(error))}")]
+        return [Problem("unreachable", f"PostgreSQL {database_message(original_of(error))}")]
 
 
 async def recorded(engine_or_url: AsyncEngine | str) -> Recorded | None:

@@ -25,8 +25,8 @@ from pipelines.keys import enhanced_key
 from pipelines.providers.local.learned import FAITHFUL, missing
 from pipelines.settings import Settings
 from workers.cli.app import main
-from workers.demo.cast import CAST
 from workers.demo.facts import Entry, Facts, _problems_of
+from workers.demo.jobs import DEMO_JOBS
 from workers.demo.page import write_page
 from workers.demo.sheet import WIDTH_PX, write_sheet
 from workers.submission import Picture
@@ -216,9 +216,9 @@ def make_facts(**job: Any) -> Facts:
         "processingCompletedAt": now + timedelta(seconds=3),
         "updatedAt": now + timedelta(seconds=3),
     }
-    part = next(part for part in CAST if part.tier == "TIER_2K" and not part.is_missing)
+    demo_job = next(demo_job for demo_job in DEMO_JOBS if demo_job.tier == "TIER_2K" and not demo_job.is_missing)
     return Facts(
-        entry=Entry(part, "cjob", Picture("dark.jpg", data, "jpeg", 60, 40)),
+        entry=Entry(demo_job, "cjob", Picture("dark.jpg", data, "jpeg", 60, 40)),
         job=row | job,
         stage_ms={"ANALYZING": 120, "GENERATING": 900},
         measures={"gamma": 2.04},

@@ -40,6 +40,6 @@ async def test_output_without_a_column_survives_a_kill_in_the_next_stage_and_is_
     assert await money_violations(fleet.database) == []
     await asyncio.to_thread(workers.stop, timeout_s=10)
     async with open_runtime(Settings(home=fleet.folder), fleet.services, wait_for_migration=False) as runtime:
-        story = await explain_job(runtime, job)
-    left = [event_words(event, job) for event in story.timeline if event.event == "left"]
+        explanation = await explain_job(runtime, job)
+    left = [event_words(event, job) for event in explanation.timeline if event.event == "left"]
     assert left == [f'CHECKING left {{"words": "{job_type} is sound"}}']

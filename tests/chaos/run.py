@@ -20,10 +20,10 @@ from tests.chaos.auditor import audit
 from tests.chaos.book import Book
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import Fleet
+from tests.chaos.other_programs import Buyer, Canceller, Dawdler, watch_queue
 from tests.chaos.plan import Options, plan
 from tests.chaos.programs import GONE, Producer, Program, PsqlProducer, World
 from tests.chaos.report import Report
-from tests.chaos.strangers import Buyer, Canceller, Dawdler, watch_queue
 
 USERS, PICTURES = 24, 4
 QUIET_USERS = 4

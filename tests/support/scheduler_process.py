@@ -1,4 +1,4 @@
-"""A scheduler's clockwork in a process that tests kill: python -m ... DATABASE_URL FOLDER; prints a line per look."""
+"""A periodic engine in a process that tests kill: python -m ... DATABASE_URL FOLDER; prints a line per pass."""
 
 import asyncio
 import sys
@@ -22,10 +22,10 @@ async def main(url: str, folder: str) -> None:
     database = Database(parse_postgres_url(url), most_connections=3)
     await database.open()
     tasks = [task for task in periodic_tasks(settings) if task.name == "regenerate-tokens"]
-    clockwork = engine.PeriodicEngine(database, FileStorage(Path(folder)), settings, tasks)
+    periodic_engine = engine.PeriodicEngine(database, FileStorage(Path(folder)), settings, tasks)
     while True:
         try:
-            await clockwork.run_once()
+            await periodic_engine.run_once()
         except Exception as error:
             if not isinstance(error, DatabaseLostError | ContentionError):
                 raise

@@ -32,7 +32,7 @@ from workers.process.wake_up import Lanes
 from workers.services.services import embedded_services
 
 DIED = 99
-PATIENCE_S = 60
+TIME_LIMIT_S = 60
 
 
 class InlinePixels:
@@ -80,7 +80,7 @@ async def work(settings: Settings, _job_id: str) -> None:
     """Be a worker until nothing is queued."""
     process = worker.WorkerProcess(settings, Lanes(), end=lambda: None)
     await process.start()
-    async with _open(settings) as runtime, asyncio.timeout(PATIENCE_S):
+    async with _open(settings) as runtime, asyncio.timeout(TIME_LIMIT_S):
         while await runtime.database.fetchval("SELECT count(*) FROM darkroom.job_queue"):  # noqa: ASYNC110 - rows
             await asyncio.sleep(0.02)
     await process.stop()
@@ -90,7 +90,7 @@ async def work_and_be_told_to_stop(settings: Settings, _job_id: str) -> None:
     """Be a worker that is told to stop in the middle of a call."""
     process = worker.WorkerProcess(settings.model_copy(update={"shutdown_grace_s": 0}), Lanes(), end=lambda: None)
     await process.start()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIME_LIMIT_S):
         while not calls_so_far():  # noqa: ASYNC110 - another process's file
             await asyncio.sleep(0.02)
     await process.stop()

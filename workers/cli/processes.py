@@ -15,7 +15,7 @@ from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.greeting import greet
 from workers.cli.migrating import require_allowed, require_migrated
 from workers.cli.opening import open_settings, require_storage, run_async
-from workers.operations.draining import Draining
+from workers.operations.drain import Drain
 from workers.process.open_files import OpenFilesError, require_open_files
 from workers.process.runtime import make_database
 from workers.process.scheduler import run
@@ -96,8 +96,8 @@ def worker(
             if not drains:
                 return workers.run_forever(_announce)
             database = make_database(settings, services, most_connections=1)
-            draining = Draining(settings, database, _names(queues) or settings.queues)
-            return workers.run_forever(_announce, lambda: run_async(draining.is_done()))
+            drain = Drain(settings, database, _names(queues) or settings.queues)
+            return workers.run_forever(_announce, lambda: run_async(drain.is_done()))
     except KeyboardInterrupt:
         return DONE
 

@@ -11,13 +11,13 @@ from config.log import configure_logging, default_format
 from config.postgres_url import parse_postgres_url
 from config.settings import SettingsError
 from models.connections import DatabaseLostError, contention_of, is_cancelled
-from models.loss_words import loss_words
+from models.database_message import database_message
 from models.schema.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
 from pipelines.errors import StageError, StorageUnavailableError
 from pipelines.settings import Settings
 from pipelines.storage.backends import storage_place
 from workers.cli.failures import FAILED, USAGE, CommandError
-from workers.cli.usage_words import usage_words
+from workers.cli.usage_message import usage_message
 from workers.operations.errors import OperationError
 from workers.process.runtime import ModeMismatchError
 from workers.services.errors import EmbeddedServiceError
@@ -39,7 +39,7 @@ def explain(error: Exception) -> tuple[int, str]:
 def _explain_usage(error: Exception) -> tuple[int, str] | None:
     if not isinstance(error, typer.TyperException):
         return None
-    return getattr(error, "exit_code", USAGE), usage_words(error)
+    return getattr(error, "exit_code", USAGE), usage_message(error)
 
 
 def _explain_ours(error: Exception) -> tuple[int, str] | None:
@@ -74,10 +74,8 @@ def _explain_database(error: Exception) -> tuple[int, str] | None:
     if isinstance(cause, asyncpg.InsufficientPrivilegeError):
         return FAILED, f"PostgreSQL refuses: {text}; use the role that ran `darkroom db upgrade`"
     if is_lost:
-        return (
-            FAILED,
-            f"{database_place()} {loss_words(cause)}; check DATABASE_URL and the server, or run `darkroom doctor`",
-        )
+        what = f"{database_place()} {database_message(cause)}"
+        return FAILED, f"{what}; check DATABASE_URL and the server, or run `darkroom doctor`"
     if isinstance(cause, asyncpg.PostgresError):
         is_late = is_cancelled(cause)
         advice = "give its role a longer statement_timeout, or try again" if is_late else "run `darkroom doctor`"

@@ -7,7 +7,7 @@ import typer
 
 from workers.cli.parameters import Json
 from workers.cli.results import require_writable
-from workers.demo.run import run
+from workers.demo.execution import run
 
 
 def demo(

@@ -12,7 +12,7 @@ from models.money.job_money import money_of_jobs
 from models.money.violations import list_violations
 from pipelines.errors import StageError
 from pipelines.settings import Settings
-from workers.demo.cast import Part
+from workers.demo.jobs import DemoJob
 from workers.operations.jobs import get_jobs
 from workers.process.runtime import Runtime
 from workers.submission import Picture
@@ -25,7 +25,7 @@ _MEANT_FOR: Final = {"gamma": "isDark", "castRed": "hasColorCast", "castBlue": "
 class Entry:
     """One job of the demo as it was submitted."""
 
-    part: Part
+    demo_job: DemoJob
     job_id: str
     original: Picture
     second: Picture | None = None
@@ -58,9 +58,9 @@ class Facts:
     result: bytes | None
 
     @property
-    def part(self) -> Part:
+    def demo_job(self) -> DemoJob:
         """The entry of the demo's list from which the job was made."""
-        return self.entry.part
+        return self.entry.demo_job
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -162,9 +162,11 @@ async def _result(runtime: Runtime, key: str | None) -> bytes | None:
 async def problems(runtime: Runtime, entries: Sequence[Entry], facts: Sequence[Facts]) -> list[str]:
     """Return every difference from the expected results, one line each."""
     known = {fact.entry.job_id for fact in facts}
-    found = [f"{entry.part.name}: job {entry.job_id} has no row" for entry in entries if entry.job_id not in known]
+    found = [f"{entry.demo_job.name}: job {entry.job_id} has no row" for entry in entries if entry.job_id not in known]
     for fact in facts:
-        found += [f"{fact.part.name}: job {fact.entry.job_id} {text}" for text in _problems_of(runtime.settings, fact)]
+        found += [
+            f"{fact.demo_job.name}: job {fact.entry.job_id} {text}" for text in _problems_of(runtime.settings, fact)
+        ]
     for one in await runtime.database.run(list_violations):
         whose = " ".join(
             f"{name} {value}" for name, value in (("job_id", one.job_id), ("user_id", one.user_id)) if value
@@ -175,10 +177,10 @@ async def problems(runtime: Runtime, entries: Sequence[Entry], facts: Sequence[F
 
 def _problems_of(settings: Settings, fact: Facts) -> list[str]:
     job, found = fact.job, []
-    price = settings.prices[fact.part.tier]
-    if job["status"] != fact.part.expected_status:
+    price = settings.prices[fact.demo_job.tier]
+    if job["status"] != fact.demo_job.expected_status:
         reason = f" ({job['errorMessage']})" if job["errorMessage"] else ""
-        found.append(f"is {job['status']}{reason}, expected {fact.part.expected_status}")
+        found.append(f"is {job['status']}{reason}, expected {fact.demo_job.expected_status}")
     if fact.charged != price:
         found.append(f"was charged {fact.charged} tokens, expected {price}")
     refund = 0 if job["status"] == "COMPLETED" else price

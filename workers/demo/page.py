@@ -37,12 +37,12 @@ def write_page(facts: Sequence[Facts], path: Path) -> Path:
 
 def _summary(facts: Sequence[Facts]) -> str:
     done = sum(fact.job["status"] == "COMPLETED" for fact in facts)
-    users = len({fact.part.user for fact in facts})
+    users = len({fact.demo_job.user for fact in facts})
     return f"{len(facts)} jobs of {users} users, {done} of them completed."
 
 
 def _article(fact: Facts) -> str:
-    title = escape(f"{fact.part.name}: {fact.part.damage}")
+    title = escape(f"{fact.demo_job.name}: {fact.demo_job.damage}")
     kind = "" if fact.result is not None else ' class="refused"'
     pair = "" if fact.result is None else _pair(fact, fact.result)
     rows = "\n".join(
@@ -51,7 +51,7 @@ def _article(fact: Facts) -> str:
         if value
     )
     return f"""<article{kind}>
-<div class="head"><h2>{title}</h2><p>{escape(fact.part.tier)}, {escape(fact.part.user)}</p></div>
+<div class="head"><h2>{title}</h2><p>{escape(fact.demo_job.tier)}, {escape(fact.demo_job.user)}</p></div>
 {pair}
 <table class="facts"><tbody>
 {rows}
@@ -78,7 +78,7 @@ def _fields(fact: Facts) -> dict[str, str]:
 def _pair(fact: Facts, result: bytes) -> str:
     """Render the result over the original, with cropped parts uncovered, so that both have the same scale."""
     original = fact.entry.original
-    name = escape(fact.part.name, quote=True)
+    name = escape(fact.demo_job.name, quote=True)
     crop = fact.job["cropDimensions"] if fact.job["wasCropped"] else None
     place = ""
     if crop:
@@ -102,8 +102,8 @@ def _pair(fact: Facts, result: bytes) -> str:
 
 
 def _token_row(fact: Facts) -> str:
-    part = fact.part
-    cells = "".join(f"<td>{escape(text)}</td>" for text in (part.user, part.name, part.tier))
+    demo_job = fact.demo_job
+    cells = "".join(f"<td>{escape(text)}</td>" for text in (demo_job.user, demo_job.name, demo_job.tier))
     numbers = "".join(f'<td class="number">{amount}</td>' for amount in (fact.charged, fact.refunded))
     return f"<tr>{cells}{numbers}</tr>"
 

@@ -35,8 +35,8 @@ def _print_times(facts: Sequence[Facts]) -> None:
         return Column(stage, lambda fact: _stage_time(fact, stage), is_number=True)
 
     columns = [
-        Column("job", lambda fact: fact.part.name),
-        Column("tier", lambda fact: fact.part.tier, is_wide=True),
+        Column("job", lambda fact: fact.demo_job.name),
+        Column("tier", lambda fact: fact.demo_job.tier, is_wide=True),
         Column("queued", lambda fact: duration(fact.waited_s), is_wide=True, is_number=True),
         *map(time_of, STAGES),
         Column("total", lambda fact: duration(fact.total_s), is_number=True),
@@ -73,12 +73,12 @@ def _token_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """Return one row for each user: the tokens that they had, paid, were refunded, and have now."""
     by_email: dict[str, list[Facts]] = {}
     for fact in outcome.facts:
-        by_email.setdefault(fact.part.email, []).append(fact)
+        by_email.setdefault(fact.demo_job.email, []).append(fact)
     return [
         {
             "user": email.partition("@")[0],
             "email": email,
-            "jobs": ", ".join(f"{fact.part.name} {fact.part.tier}" for fact in own),
+            "jobs": ", ".join(f"{fact.demo_job.name} {fact.demo_job.tier}" for fact in own),
             "before": outcome.before[email],
             "charged": sum(fact.charged for fact in own),
             "refunded": sum(fact.refunded for fact in own),
@@ -90,7 +90,7 @@ def _token_rows(outcome: Outcome) -> list[dict[str, Any]]:
 
 def _print_treatments(screen: Console, facts: Sequence[Facts]) -> None:
     for fact in facts:
-        screen.print(Text.assemble((fact.part.name, "bold"), f": {fact.part.damage}"))
+        screen.print(Text.assemble((fact.demo_job.name, "bold"), f": {fact.demo_job.damage}"))
         lines = {"found": ", ".join(fact.found), "measured": fact.measured}
         lines["done" if fact.job["status"] == "COMPLETED" else "failed"] = fact.done
         for label, text in lines.items():
@@ -140,9 +140,9 @@ def _object(outcome: Outcome) -> Mapping[str, Any]:
 def _job_object(fact: Facts) -> dict[str, Any]:
     """Return a job's row by its table's column names, with what the demo knows of the job."""
     return {
-        "name": fact.part.name,
-        "damage": fact.part.damage,
-        "email": fact.part.email,
+        "name": fact.demo_job.name,
+        "damage": fact.demo_job.damage,
+        "email": fact.demo_job.email,
         **fact.job,
         "stagesMs": dict(fact.stage_ms),
         "measures": dict(fact.measures),

@@ -76,7 +76,7 @@ def _summary(facts: Sequence[Facts]) -> str:
     done = sum(fact.job["status"] == "COMPLETED" for fact in facts)
     charged, refunded = sum(fact.charged for fact in facts), sum(fact.refunded for fact in facts)
     return (
-        f"{len(facts)} jobs of {len({fact.part.user for fact in facts})} users, {done} completed; "
+        f"{len(facts)} jobs of {len({fact.demo_job.user for fact in facts})} users, {done} completed; "
         f"{charged} tokens charged, {refunded} paid back"
     )
 
@@ -177,7 +177,7 @@ def _lines(fact: Facts) -> list[_Line]:
     pen = _Pen(Image.new("RGB", (1, 1)))
     lines = [_Line(line, _HEADING, _INK, 36) for line in pen.wrapped(_title(fact), _HEADING, TEXT_WIDTH_PX)]
     tokens = f"{fact.charged} tokens" if fact.charged else "no tokens"
-    lines += [_Line(f"{fact.part.tier}, {tokens}, {fact.part.user}", _BODY, _ACCENT, 26)]
+    lines += [_Line(f"{fact.demo_job.tier}, {tokens}, {fact.demo_job.user}", _BODY, _ACCENT, 26)]
     lines += [_Line(f"{fact.sizes}, {fact.total_s:.1f} s", _BODY, _MUTED, 26)]
     for label, text, size_px in (
         ("found", ", ".join(fact.found), _BODY),
@@ -193,14 +193,14 @@ def _lines(fact: Facts) -> list[_Line]:
 
 
 def _title(fact: Facts) -> str:
-    return f"{fact.part.name}: {fact.part.damage}"
+    return f"{fact.demo_job.name}: {fact.demo_job.damage}"
 
 
 def _draw_refused(pen: _Pen, fact: Facts, top: int) -> None:
     """Draw a job without a result: its title, and the reason."""
     pen.rule(top)
     pen.text((MARGIN_PX, top + 20), _title(fact), _HEADING, _INK)
-    pen.text((MARGIN_PX, top + 60), f"{fact.job['status']}, {fact.part.tier}, {fact.part.user}", _BODY, _ACCENT)
+    pen.text((MARGIN_PX, top + 60), f"{fact.job['status']}, {fact.demo_job.tier}, {fact.demo_job.user}", _BODY, _ACCENT)
     tokens = f"{fact.charged} tokens charged, {fact.refunded} paid back"
     pen.text((TEXT_LEFT_PX - REASON_PX, top + 24), tokens, _BODY, _INK)
     for number, line in enumerate(pen.wrapped(fact.done, _SMALL, REASON_PX + TEXT_WIDTH_PX)[:3]):

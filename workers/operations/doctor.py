@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from config.postgres_url import parse_postgres_url
 from models.connections import Connection, ContentionError, DatabaseLostError
 from models.database import Database
-from models.loss_words import loss_words
+from models.database_message import database_message
 from models.schema.settings import recorded_setting
 from pipelines.imaging.pool import PixelPool
 from pipelines.settings import Settings
@@ -210,7 +210,7 @@ async def _open(database: Database, services: Services) -> list[Check]:
             await database.open()
     except REFUSALS as error:
         place = parse_postgres_url(services.database_url).text(with_password=False)
-        return [Check("postgresql", "fail", f"{place} {loss_words(error)}", "check DATABASE_URL and the server")]
+        return [Check("postgresql", "fail", f"{place} {database_message(error)}", "check DATABASE_URL and the server")]
     return []
 
 

@@ -23,7 +23,7 @@ POLL_S: Final = 1.0
 GATHER_S: Final = 0.05
 """Seconds to wait for further notifications after one, before jobs are read: a batch of jobs ends in bursts."""
 
-PATIENCE_S: Final = 60.0
+LONGEST_OUTAGE_S: Final = 60.0
 """How long, in seconds, PostgreSQL may be unreachable before the error is raised."""
 
 
@@ -63,7 +63,7 @@ async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[
                 progress = await runtime.database.run(lambda connection: job_progress(connection, ids))
                 waits = await why.look(progress)
             except DatabaseLostError:
-                if time.monotonic() - seen_s > PATIENCE_S:
+                if time.monotonic() - seen_s > LONGEST_OUTAGE_S:
                     raise
                 await asyncio.sleep(POLL_S)
                 continue

@@ -21,7 +21,7 @@ from dramatiq.errors import BrokerError, ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from typing_extensions import override
 
-from workers.process.broker_words import broker_place, broker_words
+from workers.process.broker_message import broker_message, broker_place
 
 ACTOR_PREFIX = "ring_"
 KEY_PREFIX = "darkroom:bell:"
@@ -251,7 +251,7 @@ class WakeUpSender:
         try:
             await asyncio.to_thread(send, self._broker, self._installation, queue)
         except BrokerError as error:
-            log.warning("bell_failed", queue=queue, error=f"{self._place} {broker_words(error)}")
+            log.warning("bell_failed", queue=queue, error=f"{self._place} {broker_message(error)}")
 
     def close(self) -> None:
         """Close the connection."""

@@ -7,7 +7,7 @@ import pytest
 from pipelines.settings import load_settings
 from tests.support.builders import claim_jobs, make_job
 from tests.support.calling import Arrange, Darkroom
-from workers.operations.draining import Draining
+from workers.operations.drain import Drain
 
 LATER = "UPDATE darkroom.job_queue SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 hour'"
 REFUSED = "UPDATE darkroom.job_queue SET refused_since = now(), refusals = 1"
@@ -39,7 +39,7 @@ def test_drain_leaves_what_waits_for_an_operator(
         assert darkroom(*words).code == 0
 
     def look(db):
-        return Draining(load_settings(), db, ["default"]).is_done()
+        return Drain(load_settings(), db, ["default"]).is_done()
 
     assert arrange(look) is is_done
 
@@ -52,7 +52,7 @@ def test_drain_waits_for_a_job_that_runs_whatever_is_paused(
     arrange(claim_jobs)
     assert darkroom(*words).code == 0
 
-    assert not arrange(lambda db: Draining(load_settings(), db, ["default"]).is_done())
+    assert not arrange(lambda db: Drain(load_settings(), db, ["default"]).is_done())
 
 
 def test_drain_ends_with_code_0_once_all_jobs_but_the_paused_are_over(

@@ -1,4 +1,4 @@
-"""`darkroom jobs explain`: a job's story, and why it waits now."""
+"""`darkroom jobs explain`: a job's explanation, and why it waits now."""
 
 import asyncio
 import re
@@ -95,23 +95,25 @@ def test_timeline_holds_everything_in_order(darkroom: Darkroom, arrange: Arrange
     job_id = arrange(live_through_much)
     darkroom("jobs", "retry", job_id, "--reason", "once more")
 
-    story = explain(darkroom, job_id)
+    explanation = explain(darkroom, job_id)
 
-    events = [event["event"] for event in story["timeline"]]
+    events = [event["event"] for event in explanation["timeline"]]
     assert events[:2] == ["submitted", "charge"]
     assert events[2:-4] == [
         *("claimed", "call_intended", "rescued", "call_closed"),
         *("claimed", "call_open", "snoozed", "claimed", "retried", "claimed"),
     ]
     assert sorted(events[-4:]) == ["ended", "failed", "operator", "refund"]
-    text = "\n".join(event["text"] for event in story["timeline"])
+    text = "\n".join(event["text"] for event in explanation["timeline"])
     assert "too late: its claim had been taken away" in text
     assert "0.0500 USD" in text
     assert "never closed" in text
     assert "refunded 2 tokens; balance 100" in text
     assert "tried again by" in text
-    assert [event["at"] for event in story["timeline"]] == sorted(event["at"] for event in story["timeline"])
-    assert (story["status"], story["waits"]) == ("REFUNDED", [])
+    assert [event["at"] for event in explanation["timeline"]] == sorted(
+        event["at"] for event in explanation["timeline"]
+    )
+    assert (explanation["status"], explanation["waits"]) == ("REFUNDED", [])
 
 
 async def buy(database: Database) -> str:
@@ -143,10 +145,10 @@ def test_deleted_job_is_explained_by_what_is_left(darkroom: Darkroom, arrange: A
     arrange(lambda db: db.fetch("DELETE FROM public.users"))
     arrange(lambda db: db.fetch("DELETE FROM darkroom.provider_calls"))
 
-    story = explain(darkroom, job_id)
+    explanation = explain(darkroom, job_id)
 
-    assert story["status"] is None
-    assert [event["event"] for event in story["timeline"]].count("claimed") == 4
+    assert explanation["status"] is None
+    assert [event["event"] for event in explanation["timeline"]].count("claimed") == 4
 
 
 def test_job_whose_history_is_gone_is_explained_too(darkroom: Darkroom, arrange: Arrange) -> None:

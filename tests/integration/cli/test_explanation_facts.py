@@ -202,12 +202,12 @@ def test_end_without_its_label_is_a_fact_of_both_timeline_and_waits(arrange, wit
 
     arrange(refuse)
 
-    story = with_runtime(lambda runtime: explain_job(runtime, job_id))
+    explanation = with_runtime(lambda runtime: explain_job(runtime, job_id))
 
-    refused = [event.fact for event in story.timeline if event.event == "refused"]
+    refused = [event.fact for event in explanation.timeline if event.event == "refused"]
     assert [one.part for one in refused if isinstance(one, Refused)] == ["label", "refund"]
     assert isinstance(refused[0].end, RefusedEnd)
-    (wait,) = story.waits
+    (wait,) = explanation.waits
     assert wait.kind == "end_refused"
     assert isinstance(wait.by, UnlabelledEnd)
     assert (wait.by.label, wait.by.words, wait.by.owed) == ("FAILED", "not so", 2)
@@ -233,7 +233,7 @@ def test_answer_after_a_rescue_is_late_and_one_before_it_is_not(arrange, with_ru
 
     arrange(call)
 
-    story = with_runtime(lambda runtime: explain_job(runtime, job_id))
+    explanation = with_runtime(lambda runtime: explain_job(runtime, job_id))
 
-    ends = [event.fact for event in story.timeline if isinstance(event.fact, CallEnd)]
+    ends = [event.fact for event in explanation.timeline if isinstance(event.fact, CallEnd)]
     assert [one.is_late for one in ends] == [False, True]

@@ -48,9 +48,9 @@ async def run_every_task(database: Database, folder: Path) -> set[str]:
     """Run each periodic task once, with all that can be switched on; return those that had nothing to work on."""
     settings = Settings(subscriptions=True, regeneration="drip", drip_subscribers=True, usage_limits={"jobs": 1})
     await require_allowed_policies(database, settings)
-    clockwork = PeriodicEngine(database, FileStorage(folder), settings, periodic_tasks(settings))
+    engine = PeriodicEngine(database, FileStorage(folder), settings, periodic_tasks(settings))
     now = await database.fetchval("SELECT clock_timestamp()")
-    return {name for name in clockwork.tasks if not await clockwork.run_extra(name, now)}
+    return {name for name in engine.tasks if not await engine.run_extra(name, now)}
 
 
 async def run_jobs(database: Database) -> None:

@@ -36,8 +36,8 @@ def storage(tmp_path: Path) -> FileStorage:
 
 
 @pytest.fixture
-def make_clockwork(database: Database, storage: FileStorage, clock: PlayedClock):
-    """Make a process's clockwork, with settings by field name."""
+def make_engine(database: Database, storage: FileStorage, clock: PlayedClock):
+    """Make a process's engine, with settings by field name."""
 
     def make(own_database: Database = database, **fields: object) -> PeriodicEngine:
         settings = Settings(**fields)  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ async def own_database(own_instance: EmbeddedInstance) -> AsyncIterator[Database
 
 
 @pytest.fixture
-def clockwork(own_database: Database, storage) -> PeriodicEngine:
+def periodic_engine(own_database: Database, storage) -> PeriodicEngine:
     return PeriodicEngine(own_database, storage, Settings(), periodic_tasks(Settings()))
 
 
@@ -61,7 +61,7 @@ async def kill_in_the_middle(
         await asyncio.to_thread(instance.postgres.start)
 
 
-async def test_regeneration_goes_on_where_it_was(own_instance, own_database, clockwork):
+async def test_regeneration_goes_on_where_it_was(own_instance, own_database, periodic_engine):
     await own_database.fetch(
         """INSERT INTO public.users (id, "updatedAt") SELECT 'u' || n, now() FROM generate_series(1, 3000) n"""
     )
@@ -75,10 +75,10 @@ async def test_regeneration_goes_on_where_it_was(own_instance, own_database, clo
     async def is_under_way() -> bool:
         return await own_database.fetchval(given) >= 500
 
-    await kill_in_the_middle(own_instance, clockwork.run_extra("regenerate-tokens", now), is_under_way)
+    await kill_in_the_middle(own_instance, periodic_engine.run_extra("regenerate-tokens", now), is_under_way)
     assert 500 <= await own_database.fetchval(given) < 3000
 
-    counts = await clockwork.run_extra("regenerate-tokens", now)
+    counts = await periodic_engine.run_extra("regenerate-tokens", now)
 
     assert counts == {"users": 3000, "tokens": 30000}
     assert await own_database.fetchval(given) == 3000
@@ -86,7 +86,7 @@ async def test_regeneration_goes_on_where_it_was(own_instance, own_database, clo
     assert await money_violations(own_database) == []
 
 
-async def test_retention_goes_on_where_it_was(own_instance, own_database, clockwork):
+async def test_retention_goes_on_where_it_was(own_instance, own_database, periodic_engine):
     now = await own_database.fetchval("SELECT clock_timestamp()")
     # two rows of each age: a chunk that goes on by time must not pass over its neighbour
     await own_database.fetch(
@@ -104,13 +104,13 @@ async def test_retention_goes_on_where_it_was(own_instance, own_database, clockw
     async def is_under_way() -> bool:
         return await own_database.fetchval(left) <= 9_500
 
-    await kill_in_the_middle(own_instance, clockwork.run_extra("prune-error_logs", now), is_under_way)
+    await kill_in_the_middle(own_instance, periodic_engine.run_extra("prune-error_logs", now), is_under_way)
     after_the_kill = await own_database.fetchval(left)
     done = await own_database.fetchval("SELECT (counts ->> 'deleted')::integer FROM darkroom.ticks")
     assert len(young) < after_the_kill <= 9_500
     assert done == 10_000 - after_the_kill  # the cursor's count and its deletions are one commit
 
-    counts = await clockwork.run_extra("prune-error_logs", now)
+    counts = await periodic_engine.run_extra("prune-error_logs", now)
 
     assert counts == {"deleted": old}
     assert await own_database.fetch(kept_ids, now) == young

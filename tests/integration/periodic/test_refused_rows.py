@@ -16,27 +16,27 @@ LATER = START + timedelta(days=40)
 
 
 @pytest.mark.parametrize("kind", [*STATEMENTS, "deferred", "40001"])
-async def test_user_who_is_refused_keeps_no_other_from_regeneration(database, make_clockwork, kind):
+async def test_user_who_is_refused_keeps_no_other_from_regeneration(database, make_engine, kind):
     users = sorted([await make_user(database, balance=5) for _ in range(4)])
     for user in users:
         await set_last(database, user, START)
     await refuse(database, kind, f"NEW.\"userId\" = '{users[1]}'", table="user_token_balances")
-    clockwork = make_clockwork(regeneration="monthly")
+    engine = make_engine(regeneration="monthly")
 
-    counts = await clockwork.run_extra("regenerate-tokens", LATER)
+    counts = await engine.run_extra("regenerate-tokens", LATER)
 
     assert [await balance_of(database, user) for user in users] == [15, 5, 15, 15]
     assert (counts["users"], counts["refused"]) == (3, 1)
 
 
 @pytest.mark.parametrize("kind", ["raise", "assert", "deferred"])
-async def test_user_who_is_refused_keeps_no_other_from_the_next_period(database, make_clockwork, kind):
+async def test_user_who_is_refused_keeps_no_other_from_the_next_period(database, make_engine, kind):
     users = sorted([await make_user(database, balance=5) for _ in range(3)])
     for user in users:
         await make_subscription(database, user, START, START + timedelta(days=31))
     await refuse(database, kind, f"NEW.\"userId\" = '{users[0]}'", table="subscriptions")
 
-    counts = await make_clockwork(subscriptions=True).run_extra("renew-subscriptions", LATER)
+    counts = await make_engine(subscriptions=True).run_extra("renew-subscriptions", LATER)
 
     before, *after = [await balance_of(database, user) for user in users]
     assert before == 5
@@ -44,15 +44,15 @@ async def test_user_who_is_refused_keeps_no_other_from_the_next_period(database,
     assert (counts["renewed"], counts["refused"]) == (2, 1)
 
 
-async def refused_rows(database, make_clockwork, name, at=LATER, **settings):
+async def refused_rows(database, make_engine, name, at=LATER, **settings):
     """Run a task; return its counts, and what the log says of rows that were refused."""
     with structlog.testing.capture_logs() as lines:
-        counts = await make_clockwork(**settings).run_extra(name, at)
+        counts = await make_engine(**settings).run_extra(name, at)
     return counts, [line for line in lines if line["event"] == "periodic_row_refused"]
 
 
 @pytest.mark.parametrize(("kind", "count"), [("deferred", 4), ("40001", 120)])
-async def test_voucher_that_is_refused_keeps_no_other_from_its_end(database, make_clockwork, kind, count):
+async def test_voucher_that_is_refused_keeps_no_other_from_its_end(database, make_engine, kind, count):
     await database.fetch(
         """INSERT INTO public.vouchers (id, code, type, value, "expiresAt", "updatedAt")
            SELECT 'v' || n, 'v' || n, 'FIXED_TOKENS', 5, '2020-01-01', now() FROM generate_series(1, $1) n""",
@@ -60,7 +60,7 @@ async def test_voucher_that_is_refused_keeps_no_other_from_its_end(database, mak
     )
     await refuse(database, kind, "NEW.id = 'v2'", table="vouchers")
 
-    counts, lines = await refused_rows(database, make_clockwork, "expire-vouchers")
+    counts, lines = await refused_rows(database, make_engine, "expire-vouchers")
 
     left = await database.fetch("SELECT id FROM public.vouchers WHERE status = 'ACTIVE'")
     assert [row["id"] for row in left] == ["v2"]
@@ -73,7 +73,7 @@ async def test_voucher_that_is_refused_keeps_no_other_from_its_end(database, mak
 
 
 @pytest.mark.parametrize(("kind", "count"), [("assert", 4), ("57014", 1_203), ("no row", 1_203)])
-async def test_record_that_is_refused_keeps_no_other_from_its_deletion(database, make_clockwork, kind, count):
+async def test_record_that_is_refused_keeps_no_other_from_its_deletion(database, make_engine, kind, count):
     await database.fetch(
         """INSERT INTO public.error_logs (id, "timestamp", message, environment)
            SELECT 'e' || n, '2027-01-01'::timestamp + n / 100 * interval '1 s', 'x', 'BACKEND'
@@ -82,7 +82,7 @@ async def test_record_that_is_refused_keeps_no_other_from_its_deletion(database,
     )
     await refuse(database, kind, "OLD.id = 'e2'", table="error_logs", events="DELETE")
 
-    counts, lines = await refused_rows(database, make_clockwork, "prune-error_logs")
+    counts, lines = await refused_rows(database, make_engine, "prune-error_logs")
 
     rows = await database.fetch("SELECT id FROM public.error_logs")
     assert [row["id"] for row in rows] == ["e2"]
@@ -90,12 +90,12 @@ async def test_record_that_is_refused_keeps_no_other_from_its_deletion(database,
     assert ["public.error_logs" in line["row"] for line in lines] == [True] * (kind != "no row")
 
 
-async def test_finding_that_is_refused_keeps_no_other_from_the_audits_log(database, make_clockwork, damage):
+async def test_finding_that_is_refused_keeps_no_other_from_the_audits_log(database, make_engine, damage):
     users = [await make_user(database, balance=10) for _ in range(3)]
     await database.fetch("UPDATE public.user_token_balances SET balance = 11")
     await refuse(database, "25006", f"NEW.\"userId\" = '{users[1]}'", table="error_logs", events="INSERT")
 
-    counts, lines = await refused_rows(database, make_clockwork, "audit-ledger")
+    counts, lines = await refused_rows(database, make_engine, "audit-ledger")
 
     rows = await database.fetch("""SELECT "userId" FROM public.error_logs WHERE "errorType" = 'LedgerViolation'""")
     assert {row["userId"] for row in rows} == {users[0], users[2]}
@@ -103,14 +103,14 @@ async def test_finding_that_is_refused_keeps_no_other_from_the_audits_log(databa
     assert [users[1] in line["row"] for line in lines] == [True]
 
 
-async def test_warning_that_is_refused_keeps_no_other_from_theirs_and_the_usage_from_its_sum(database, make_clockwork):
+async def test_warning_that_is_refused_keeps_no_other_from_theirs_and_the_usage_from_its_sum(database, make_engine):
     users = [await make_user(database) for _ in range(3)]
     for user in users:
         await make_job(database, user_id=user)
     now = await database.fetchval("SELECT clock_timestamp()")
     await refuse(database, "40P01", f"NEW.\"userId\" = '{users[1]}'", table="error_logs", events="INSERT")
 
-    counts, lines = await refused_rows(database, make_clockwork, "roll-up-usage", now, usage_limits={"jobs": 1})
+    counts, lines = await refused_rows(database, make_engine, "roll-up-usage", now, usage_limits={"jobs": 1})
 
     rows = await database.fetch("""SELECT DISTINCT "userId" FROM public.error_logs""")
     assert {row["userId"] for row in rows} == {users[0], users[2]}

@@ -34,18 +34,18 @@ async def add_errors(database, *days: float) -> None:
         )
 
 
-async def test_rows_older_than_the_policy_go_and_no_others(database, make_clockwork):
+async def test_rows_older_than_the_policy_go_and_no_others(database, make_engine):
     await add_errors(database, 29.9, 30.1, 400)
 
-    counted = await make_clockwork().count("prune-error_logs", NOW)
-    counts = await make_clockwork().run_extra("prune-error_logs", NOW)
+    counted = await make_engine().count("prune-error_logs", NOW)
+    counts = await make_engine().run_extra("prune-error_logs", NOW)
 
     rows = await database.fetch("SELECT message FROM public.error_logs")
     assert counted == counts == {"deleted": 2}
     assert [row["message"] for row in rows] == ["29.9"]
 
 
-async def test_many_rows_go_in_chunks(database, make_clockwork):
+async def test_many_rows_go_in_chunks(database, make_engine):
     await database.fetch(
         """INSERT INTO public.error_logs (id, "timestamp", message, environment)
            SELECT 'e' || n, $1::timestamp - n % 7 * interval '1 hour', 'x', 'BACKEND'
@@ -53,26 +53,26 @@ async def test_many_rows_go_in_chunks(database, make_clockwork):
         at(40),
     )
 
-    counts = await make_clockwork().run_extra("prune-error_logs", NOW)
+    counts = await make_engine().run_extra("prune-error_logs", NOW)
 
     assert counts == {"deleted": 5000}
 
 
-async def test_locked_row_is_left_for_the_next_tick(database, database_url, make_clockwork):
+async def test_locked_row_is_left_for_the_next_tick(database, database_url, make_engine):
     await add_errors(database, 40, 41)
     foreign = await asyncpg.connect(database_url)
     await foreign.execute("BEGIN")
     await foreign.execute("SELECT FROM public.error_logs WHERE message = '41' FOR UPDATE")
 
-    first = await make_clockwork().run_extra("prune-error_logs", NOW)
+    first = await make_engine().run_extra("prune-error_logs", NOW)
     await foreign.execute("COMMIT")
     await foreign.close()
-    second = await make_clockwork().run_extra("prune-error_logs", NOW + timedelta(hours=1))
+    second = await make_engine().run_extra("prune-error_logs", NOW + timedelta(hours=1))
 
     assert (first["deleted"], second["deleted"]) == (1, 1)
 
 
-async def test_cells_of_days_long_over_go_and_those_of_no_day_and_of_late_stay(database, make_clockwork):
+async def test_cells_of_days_long_over_go_and_those_of_no_day_and_of_late_stay(database, make_engine):
     now = datetime.now(UTC)
     ages = {"epoch": None, "old": 36, "recent": 34, "yesterday": 1}
     for name, days in ages.items():
@@ -81,15 +81,15 @@ async def test_cells_of_days_long_over_go_and_those_of_no_day_and_of_late_stay(d
             "INSERT INTO darkroom.limits (scope, name, window_start) VALUES ('budget', $1, $2)", name, start
         )
 
-    counts = await make_clockwork().run_extra("prune-limits", now)
+    counts = await make_engine().run_extra("prune-limits", now)
     left = {row["name"] for row in await database.fetch("SELECT name FROM darkroom.limits")}
-    await make_clockwork(retention={"limits": 0}).run_extra("prune-limits", now)
+    await make_engine(retention={"limits": 0}).run_extra("prune-limits", now)
 
     assert (counts["deleted"], left) == (1, {"epoch", "recent", "yesterday"})
     assert {row["name"] for row in await database.fetch("SELECT name FROM darkroom.limits")} == {"epoch", "yesterday"}
 
 
-async def test_unprocessed_webhooks_and_living_sessions_stay(database, make_clockwork):
+async def test_unprocessed_webhooks_and_living_sessions_stay(database, make_engine):
     user_id = await make_user(database)
     for processed in (True, False):
         await database.fetch(
@@ -116,18 +116,18 @@ async def test_unprocessed_webhooks_and_living_sessions_stay(database, make_cloc
 
     tables = ("merch_webhook_events", "sessions", "verification_tokens", "campaign_metrics_cache")
     for table in tables:
-        assert await make_clockwork().run_extra(f"prune-{table}", NOW) == {"deleted": 1}
+        assert await make_engine().run_extra(f"prune-{table}", NOW) == {"deleted": 1}
 
     assert not await database.fetchval("SELECT processed FROM public.merch_webhook_events")
 
 
-async def test_policy_for_a_table_of_the_applications_own(database, make_clockwork):
+async def test_policy_for_a_table_of_the_applications_own(database, make_engine):
     await database.fetch("CREATE TABLE public.visits (seen timestamptz, done boolean)")
     await database.fetch("INSERT INTO public.visits VALUES ($1, true), ($1, false)", NOW - timedelta(days=11))
 
-    clockwork = make_clockwork(retention={"visits": {"column": "seen", "days": 10, "where": "t.done"}})
+    engine = make_engine(retention={"visits": {"column": "seen", "days": 10, "where": "t.done"}})
 
-    assert await clockwork.run_extra("prune-visits", NOW) == {"deleted": 1}
+    assert await engine.run_extra("prune-visits", NOW) == {"deleted": 1}
 
 
 PARTITIONED = """
@@ -143,7 +143,7 @@ CREATE TABLE public.page_views_new () INHERITS (public.page_views);
 
 @pytest.mark.parametrize("is_guarded", [False, True], ids=["all at once", "one by one"])
 @pytest.mark.parametrize(("ddl", "suffix"), [(PARTITIONED, "_old"), (INHERITED, "")], ids=["partitions", "inheritance"])
-async def test_row_at_the_same_place_of_another_partition_stays(database, make_clockwork, ddl, suffix, is_guarded):
+async def test_row_at_the_same_place_of_another_partition_stays(database, make_engine, ddl, suffix, is_guarded):
     await run(database, ddl)
     if is_guarded:
         await refuse(database, "raise", "OLD.id = 'old1'", table=f"page_views{suffix}", events="DELETE")
@@ -153,7 +153,7 @@ async def test_row_at_the_same_place_of_another_partition_stays(database, make_c
     await database.fetch(add.format("_new"), "new", new)
     policy = {"column": "at", "days": 30}
 
-    counts = await make_clockwork(retention={"page_views": policy}).run_extra("prune-page_views", NOW)
+    counts = await make_engine(retention={"page_views": policy}).run_extra("prune-page_views", NOW)
 
     kept = {row["id"] for row in await database.fetch("SELECT id FROM public.page_views")}
     assert kept == {f"new{n}" for n in range(1, 61)} | ({"old1"} if is_guarded else set())
@@ -179,7 +179,7 @@ def test_policy_without_a_column_for_an_unknown_table_is_refused_at_start():
         periodic_tasks(Settings(retention={"visits": 3}))
 
 
-async def test_week_is_dropped_whole_once_no_unfinished_job_refers_to_it(database, make_clockwork):
+async def test_week_is_dropped_whole_once_no_unfinished_job_refers_to_it(database, make_engine):
     now = await database.fetchval("SELECT clock_timestamp()")
     long_ago = now - timedelta(days=70)
     await database.fetch("SELECT darkroom.add_weeks('stage_runs', $1, 2)", long_ago)
@@ -190,22 +190,22 @@ async def test_week_is_dropped_whole_once_no_unfinished_job_refers_to_it(databas
     weeks = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'darkroom.stage_runs'::regclass"
     before = await database.fetchval(weeks)
 
-    held = await make_clockwork().run_extra("prune-stage_runs", now)
+    held = await make_engine().run_extra("prune-stage_runs", now)
     await database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = $1", job_id)
-    counted = await make_clockwork().count("prune-stage_runs", now + timedelta(hours=1))
-    freed = await make_clockwork().run_extra("prune-stage_runs", now + timedelta(hours=1))
+    counted = await make_engine().count("prune-stage_runs", now + timedelta(hours=1))
+    freed = await make_engine().run_extra("prune-stage_runs", now + timedelta(hours=1))
 
     assert (held["weeks_dropped"], counted["weeks_dropped"], freed["weeks_dropped"]) == (1, 1, 1)
     assert await database.fetchval(weeks) == before - 2
     assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs WHERE job_id = 'finished long ago'") == 0
 
 
-async def test_coming_weeks_exist_and_the_default_partition_stays_empty(database, make_clockwork):
+async def test_coming_weeks_exist_and_the_default_partition_stays_empty(database, make_engine):
     now = await database.fetchval("SELECT clock_timestamp()")
     await make_job(database)
     await claim_jobs(database)
     for log in ("stage_runs", "ticks"):
-        await make_clockwork().run_extra(f"prune-{log}", now + timedelta(days=20))
+        await make_engine().run_extra(f"prune-{log}", now + timedelta(days=20))
 
     assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs") > 0
     assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs_default") == 0
@@ -217,23 +217,23 @@ async def test_coming_weeks_exist_and_the_default_partition_stays_empty(database
         assert name is not None
 
 
-async def test_week_whose_rows_the_default_partition_caught_is_passed_over_and_pruned_by_row(database, make_clockwork):
+async def test_week_whose_rows_the_default_partition_caught_is_passed_over_and_pruned_by_row(database, make_engine):
     insert = "INSERT INTO darkroom.stage_runs (job_type, job_id, event, at) VALUES ('enhance', 'x', 'claimed', $1)"
     for days in (40, 1):
         await database.fetch(insert, NOW - timedelta(days=days))
 
-    counts = await make_clockwork().run_extra("prune-stage_runs", NOW)
+    counts = await make_engine().run_extra("prune-stage_runs", NOW)
 
     assert counts["deleted"] == 1
     assert await database.fetchval("SELECT count(*) FROM darkroom.stage_runs_default") == 1
 
 
-async def test_unfinished_tick_keeps_its_row(database, make_clockwork):
+async def test_unfinished_tick_keeps_its_row(database, make_engine):
     insert = "INSERT INTO darkroom.ticks (task, tick_at, status) VALUES ('x', $1, $2)"
     await database.fetch(insert, NOW - timedelta(days=900), "running")
     await database.fetch(insert, NOW - timedelta(days=901), "finished")
 
-    assert (await make_clockwork().run_extra("prune-ticks", NOW))["deleted"] == 1
+    assert (await make_engine().run_extra("prune-ticks", NOW))["deleted"] == 1
 
 
 def refused_names():
@@ -270,7 +270,7 @@ TIED = {
 
 
 @pytest.mark.parametrize("ddl", TIED.values(), ids=TIED)
-async def test_policy_that_reaches_money_deletes_nothing_and_no_scheduler_starts_with_it(database, make_clockwork, ddl):
+async def test_policy_that_reaches_money_deletes_nothing_and_no_scheduler_starts_with_it(database, make_engine, ddl):
     async with database.connection() as connection:
         await connection.execute(ddl)
     fields = {"retention": {"old": {"column": "seen", "days": 1}}}
@@ -278,7 +278,7 @@ async def test_policy_that_reaches_money_deletes_nothing_and_no_scheduler_starts
     with pytest.raises(InvalidInputError, match=r"DARKROOM_RETENTION: retention .*public\.old"):
         await require_allowed_policies(database, Settings(**fields))
     with pytest.raises(ForbiddenPolicyError, match=r"public\.old"):
-        await make_clockwork(**fields).run_extra("prune-old", NOW)
+        await make_engine(**fields).run_extra("prune-old", NOW)
 
 
 async def test_known_table_that_takes_users_along_is_refused_too(database):
@@ -302,7 +302,7 @@ async def test_default_policies_and_one_that_only_refers_to_users_are_allowed(da
 
 
 @pytest.mark.parametrize(("status", "is_kept"), [("PENDING", True), ("PROCESSING", True), ("CANCELLED", False)])
-async def test_submission_is_forgotten_once_its_job_is_long_over(database, make_clockwork, status, is_kept):
+async def test_submission_is_forgotten_once_its_job_is_long_over(database, make_engine, status, is_kept):
     user = await make_user(database)
     image = await make_image(database, user)
     submit = "SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K', idempotency_key => 'key')"
@@ -311,49 +311,49 @@ async def test_submission_is_forgotten_once_its_job_is_long_over(database, make_
     await database.fetch("DELETE FROM darkroom.job_queue")
     await database.fetch("UPDATE darkroom.submissions SET created_at = $1", NOW - timedelta(days=401))
 
-    counts = await make_clockwork().run_extra("prune-submissions", NOW)
+    counts = await make_engine().run_extra("prune-submissions", NOW)
 
     assert counts == {"deleted": 0 if is_kept else 1}
-    assert (await make_clockwork(retention={"submissions": 500}).count("prune-submissions", NOW))["deleted"] == 0
+    assert (await make_engine(retention={"submissions": 500}).count("prune-submissions", NOW))["deleted"] == 0
 
 
-async def test_queued_submission_is_kept_even_where_the_job_is_gone(database, make_clockwork):
+async def test_queued_submission_is_kept_even_where_the_job_is_gone(database, make_engine):
     user = await make_user(database)
     image = await make_image(database, user)
     submit = "SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K', idempotency_key => 'key')"
     await database.fetchval(submit, user, image)
     await database.fetch("UPDATE darkroom.submissions SET created_at = $1", NOW - timedelta(days=401))
 
-    assert await make_clockwork().run_extra("prune-submissions", NOW) == {"deleted": 0}
+    assert await make_engine().run_extra("prune-submissions", NOW) == {"deleted": 0}
 
     await database.fetch("DELETE FROM public.image_enhancement_jobs")
-    assert await make_clockwork().run_extra("prune-submissions", NOW + timedelta(hours=1)) == {"deleted": 1}
+    assert await make_engine().run_extra("prune-submissions", NOW + timedelta(hours=1)) == {"deleted": 1}
 
 
 @pytest.mark.parametrize(("status", "is_kept"), [("PENDING", True), ("PROCESSING", True), ("FAILED", False)])
-async def test_what_a_stage_left_is_kept_until_its_job_is_long_over(database, make_clockwork, status, is_kept):
+async def test_what_a_stage_left_is_kept_until_its_job_is_long_over(database, make_engine, status, is_kept):
     job = await make_job(database)
     await set_status(database, job, status)
     insert = "INSERT INTO darkroom.checkpoints (job_type, job_id, stage, at) VALUES ('enhance', $1, $2, $3)"
     await database.fetch(insert, job, "CHECKING", NOW - timedelta(days=31))
     await database.fetch(insert, job, "SHARPENING", NOW - timedelta(days=29))
 
-    counts = await make_clockwork().run_extra("prune-checkpoints", NOW)
+    counts = await make_engine().run_extra("prune-checkpoints", NOW)
 
     assert counts == {"deleted": 0 if is_kept else 1}
     rows = await database.fetch("SELECT stage FROM darkroom.checkpoints")
     assert "SHARPENING" in {row["stage"] for row in rows}
 
 
-async def test_policy_for_a_table_that_is_gone_is_passed_over_and_says_so(database, make_clockwork):
+async def test_policy_for_a_table_that_is_gone_is_passed_over_and_says_so(database, make_engine):
     await database.fetch("DROP TABLE public.sessions")
     await database.fetch('ALTER TABLE public.merch_webhook_events RENAME COLUMN "createdAt" TO created')
-    clockwork = make_clockwork(retention={"typo": {"column": "seen", "days": 1}})
+    engine = make_engine(retention={"typo": {"column": "seen", "days": 1}})
 
     with structlog.testing.capture_logs() as logs:
         for name in ("prune-sessions", "prune-merch_webhook_events", "prune-typo"):
             for day in range(2):
-                assert await clockwork.run_extra(name, NOW + timedelta(days=day)) == {}
+                assert await engine.run_extra(name, NOW + timedelta(days=day)) == {}
 
     said = [(log["task"], log["reason"]) for log in logs if log["event"] == "task_passed_over"]
     assert said == [

@@ -44,7 +44,7 @@ async def effects(database: Database) -> None:
 
 @pytest.fixture
 def process(database, storage, clock):
-    """Make a scheduler process's clockwork for tasks of the test's own."""
+    """Make a scheduler process's engine for tasks of the test's own."""
 
     def make(*tasks: Task, own_database: Database = database) -> PeriodicEngine:
         from pipelines.settings import Settings  # noqa: PLC0415
@@ -54,9 +54,9 @@ def process(database, storage, clock):
     return make
 
 
-async def begun(clockwork: PeriodicEngine, clock) -> None:
+async def begun(engine: PeriodicEngine, clock) -> None:
     """Look for the first time, by which a schedule begins."""
-    await clockwork.run_once()
+    await engine.run_once()
     assert clock.now
 
 
@@ -153,13 +153,13 @@ async def test_killed_processes_lose_and_double_nothing(database, database_url, 
     [("skip", [40]), ("coalesce", [40]), ("catch_up", list(range(17, 41)))],
 )
 async def test_missed_ticks_follow_the_policy(database, process, clock, effects, missed, minutes):
-    clockwork = process(counting_task(1, missed=missed))
-    await begun(clockwork, clock)
+    engine = process(counting_task(1, missed=missed))
+    await begun(engine, clock)
     start = clock.now
 
     clock.now = start + timedelta(minutes=40, seconds=2)
     for _ in range(2):
-        await clockwork.run_once()
+        await engine.run_once()
 
     assert [at for at, _ in await effects_of(database)] == [start + timedelta(minutes=minute) for minute in minutes]
 
@@ -167,23 +167,23 @@ async def test_missed_ticks_follow_the_policy(database, process, clock, effects,
 async def test_skipped_tick_that_is_late_is_not_made_up(database, process, clock, effects):
     task = counting_task(1)
     hourly = Task("count", Schedule("0 * * * *", missed="skip"), task.chunk, task.count)
-    clockwork = process(hourly)
-    await begun(clockwork, clock)
+    engine = process(hourly)
+    await begun(engine, clock)
 
     clock.now += timedelta(hours=3, minutes=30)
-    await clockwork.run_once()
+    await engine.run_once()
 
     assert await effects_of(database) == []
 
 
 async def test_clock_set_back_makes_no_tick_twice(database, process, clock, effects):
-    clockwork = process(counting_task(1))
-    await begun(clockwork, clock)
+    engine = process(counting_task(1))
+    await begun(engine, clock)
     start = clock.now
 
     for minutes in (3, 1, 2, 3, 4):
         clock.now = start + timedelta(minutes=minutes)
-        await clockwork.run_once()
+        await engine.run_once()
 
     expected = [start + timedelta(minutes=minutes) for minutes in (1, 2, 3, 4)]
     assert [at for at, _ in await effects_of(database)] == expected
@@ -199,16 +199,16 @@ async def test_failed_chunk_keeps_what_was_committed_and_is_tried_again(database
             raise ValueError("out of order")
         return done
 
-    clockwork = process(Task("count", task.schedule, chunk, task.count))
-    await begun(clockwork, clock)
+    engine = process(Task("count", task.schedule, chunk, task.count))
+    await begun(engine, clock)
     clock.now += timedelta(minutes=1)
 
-    await clockwork.run_once()
+    await engine.run_once()
     (row,) = await database.fetch("SELECT status, error, failures FROM darkroom.ticks")
     assert (row["status"], row["error"], row["failures"]) == ("running", "ValueError: out of order", 1)
     is_broken = False
     await database.fetch("UPDATE darkroom.ticks SET retry_at = clock_timestamp()")
-    await clockwork.run_once()
+    await engine.run_once()
 
     assert [number for _, number in await effects_of(database)] == [0, 1, 2]
     assert await ticks_of(database, "count") == [(clock.now, "finished")]
@@ -223,11 +223,11 @@ async def test_hopeless_tick_is_over_and_the_next_one_runs(database, process, cl
             raise ValueError("out of order")
         return await task.chunk(work)
 
-    clockwork = process(Task("count", task.schedule, chunk, task.count))
-    await begun(clockwork, clock)
+    engine = process(Task("count", task.schedule, chunk, task.count))
+    await begun(engine, clock)
     clock.now += timedelta(minutes=2)
     for _ in range(6):
-        await clockwork.run_once()
+        await engine.run_once()
         await database.fetch("UPDATE darkroom.ticks SET retry_at = NULL")
 
     assert [status for _, status in await ticks_of(database, "count")] == ["failed", "finished"]
@@ -236,13 +236,13 @@ async def test_hopeless_tick_is_over_and_the_next_one_runs(database, process, cl
 async def test_tick_keeps_to_its_budget_and_goes_on_later(database, storage, clock, effects):
     from pipelines.settings import Settings  # noqa: PLC0415
 
-    clockwork = PeriodicEngine(database, storage, Settings(tick_budget_s=0.001), [counting_task(6)], clock=clock)
-    await begun(clockwork, clock)
+    engine = PeriodicEngine(database, storage, Settings(tick_budget_s=0.001), [counting_task(6)], clock=clock)
+    await begun(engine, clock)
     clock.now += timedelta(minutes=1)
 
     looks = 0
     while not await effects_of(database) or (await ticks_of(database, "count"))[0][1] != "finished":
-        await clockwork.run_once()
+        await engine.run_once()
         looks += 1
 
     assert looks > 1
@@ -250,22 +250,22 @@ async def test_tick_keeps_to_its_budget_and_goes_on_later(database, storage, clo
 
 
 async def test_operator_changes_and_pauses_a_schedule_while_it_runs(database, process, clock, effects):
-    clockwork = process(counting_task(1, missed="coalesce"))
-    await begun(clockwork, clock)
+    engine = process(counting_task(1, missed="coalesce"))
+    await begun(engine, clock)
     start = clock.now
     change = """INSERT INTO darkroom.settings (key, value) VALUES ('schedule:count', $1)
                 ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 
     await database.fetch(change, {"paused": True})
     clock.now = start + timedelta(minutes=5)
-    await clockwork.run_once()
+    await engine.run_once()
     assert await effects_of(database) == []
     await database.fetch(change, {"schedule": "*/10 * * * *"})
     clock.now = start + timedelta(minutes=9)
-    await clockwork.run_once()
+    await engine.run_once()
     assert await effects_of(database) == []
     clock.now = start + timedelta(minutes=11)
-    await clockwork.run_once()
+    await engine.run_once()
 
     assert [at for at, _ in await effects_of(database)] == [start + timedelta(minutes=10)]
 

@@ -20,7 +20,7 @@ async def make_voucher(database, *, expires=None, most=None, uses=0) -> str:
     return voucher_id
 
 
-async def test_vouchers_end_by_date_and_by_uses(database, make_clockwork):
+async def test_vouchers_end_by_date_and_by_uses(database, make_engine):
     day = timedelta(days=1)
     expected = {
         await make_voucher(database): "ACTIVE",
@@ -29,15 +29,15 @@ async def test_vouchers_end_by_date_and_by_uses(database, make_clockwork):
         await make_voucher(database, expires=NOW + day, most=3, uses=3): "DEPLETED",
     }
 
-    counted = await make_clockwork().count("expire-vouchers", NOW)
-    counts = await make_clockwork().run_extra("expire-vouchers", NOW)
+    counted = await make_engine().count("expire-vouchers", NOW)
+    counts = await make_engine().run_extra("expire-vouchers", NOW)
 
     rows = await database.fetch("SELECT id, status::text FROM public.vouchers")
     assert counted == counts == {"expired": 1, "depleted": 1}
     assert {row["id"]: row["status"] for row in rows} == expected
 
 
-async def test_usage_is_computed_from_the_facts_and_again_to_the_same(database, make_clockwork):
+async def test_usage_is_computed_from_the_facts_and_again_to_the_same(database, make_engine):
     now = await database.fetchval("SELECT clock_timestamp()")
     user_id = await make_user(database, balance=100)
     job_id = await make_job(database, user_id=user_id, tier="TIER_2K")
@@ -57,9 +57,9 @@ async def test_usage_is_computed_from_the_facts_and_again_to_the_same(database, 
             cost,
         )
 
-    clockwork = make_clockwork(usage_limits={"tokens": 18, "cost_usd": 0.05, "jobs": 100})
-    first = await clockwork.run_extra("roll-up-usage", now)
-    second = await clockwork.run_extra("roll-up-usage", now + timedelta(hours=1))
+    engine = make_engine(usage_limits={"tokens": 18, "cost_usd": 0.05, "jobs": 100})
+    first = await engine.run_extra("roll-up-usage", now)
+    second = await engine.run_extra("roll-up-usage", now + timedelta(hours=1))
 
     (row,) = await database.fetch("SELECT * FROM darkroom.usage_months WHERE jobs > 0")
     assert (row["jobs"], row["pictures"], row["tokens"], row["provider_calls"]) == (2, 1, 15, 2)
@@ -75,12 +75,12 @@ async def test_usage_is_computed_from_the_facts_and_again_to_the_same(database, 
     assert (first["users"], first["warnings"], second["users"], second["warnings"]) == (1, 3, 0, 0)
 
 
-async def test_audit_writes_each_violation_once(database, make_clockwork, damage):
+async def test_audit_writes_each_violation_once(database, make_engine, damage):
     user_id = await make_user(database, balance=10)
     await database.fetch('UPDATE public.user_token_balances SET balance = 11 WHERE "userId" = $1', user_id)
 
     for _twice in range(2):
-        counts = await make_clockwork().run_extra("audit-ledger", NOW)
+        counts = await make_engine().run_extra("audit-ledger", NOW)
 
     (row,) = await database.fetch("""SELECT * FROM public.error_logs WHERE "errorType" = 'LedgerViolation'""")
     assert counts == {"violations": 1}

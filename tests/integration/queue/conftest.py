@@ -13,7 +13,7 @@ __all__ = ["damage", "promises"]
 Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 Eventually = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 
-PATIENCE_S = 20
+TIME_LIMIT_S = 20
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def eventually() -> Eventually:
     """Wait until a condition holds, and fail if it doesn't within seconds."""
 
     async def wait(condition: Callable[[], Awaitable[object]]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIME_LIMIT_S):
             while not await condition():  # noqa: ASYNC110 - rows have no event to wait for
                 await asyncio.sleep(0.02)
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from workers.operations.checks.check import Check
 from workers.process import wake_up
-from workers.process.broker_words import broker_place, broker_words
+from workers.process.broker_message import broker_message, broker_place
 from workers.process.compose import make_broker
 from workers.process.wake_up import WakeUpsRefusedError
 from workers.services.services import Services
@@ -47,7 +47,7 @@ async def check_broker(services: Services, installation: str) -> Check:
                 await asyncio.to_thread(step, services.broker_url, installation)
         except BROKER_FAILURES as error:
             is_ours = isinstance(error, WakeUpsRefusedError | UnheardError)
-            said = str(error) if is_ours else f"{broker_place(services.broker_url)} {broker_words(error)}"
+            said = str(error) if is_ours else f"{broker_place(services.broker_url)} {broker_message(error)}"
             return Check("broker", "fail", f"{scheme} {what}: {said}", advice)
     took_ms = 1000 * (time.monotonic() - started_s)
     return Check("broker", "ok", f"{scheme} delivered a wake-up in {took_ms:.0f} ms")

@@ -10,7 +10,7 @@ from pipelines.errors import BadImageError, StageError, StorageUnavailableError
 from pipelines.storage.s3 import S3Storage
 from workers.cli.reporting import explain
 from workers.operations.checks.broker import check_broker
-from workers.process.broker_words import broker_place
+from workers.process.broker_message import broker_place
 from workers.services.services import Services
 
 NOT_OURS = re.compile(

@@ -22,8 +22,8 @@ from workers.cli.opening import run_async
 from workers.cli.output import console, note
 from workers.cli.parameters import TierName
 from workers.cli.progress import follow_jobs
-from workers.demo.cast import CAST, Part, samples_folder
 from workers.demo.facts import Entry, Facts, collect, problems
+from workers.demo.jobs import DEMO_JOBS, DemoJob, samples_folder
 from workers.demo.outcome import Outcome
 from workers.demo.page import write_page
 from workers.demo.report import print_report
@@ -47,7 +47,7 @@ PROCESSES: Final = 2
 LANES: Final = 4
 """Jobs at once per process, so that all of the demo's jobs run at once."""
 
-PATIENCE_S: Final = 120.0
+TIME_LIMIT_S: Final = 120.0
 """Seconds that the demo's jobs may take.
 
 Normally they take a few, so if they take longer, a worker may not have started.
@@ -165,31 +165,31 @@ class _Demo:
 
     async def _submit_all(self, runtime: Runtime, samples: Path) -> list[Entry]:
         """Create users, give them the tokens that they lack, and submit their jobs."""
-        users = {part.user: await self._user(runtime, part) for part in CAST}
-        emails = sorted({part.email for part in CAST})
+        users = {demo_job.user: await self._user(runtime, demo_job) for demo_job in DEMO_JOBS}
+        emails = sorted({demo_job.email for demo_job in DEMO_JOBS})
         self._outcome.before = await runtime.database.run(lambda connection: balances_by_email(connection, emails))
-        return [await self._submit(runtime, part, users[part.user], samples) for part in CAST]
+        return [await self._submit(runtime, demo_job, users[demo_job.user], samples) for demo_job in DEMO_JOBS]
 
     @staticmethod
-    async def _user(runtime: Runtime, part: Part) -> User:
+    async def _user(runtime: Runtime, demo_job: DemoJob) -> User:
 
-        user = await require_user(runtime, part.email)
-        needed = sum(runtime.settings.prices[other.tier] for other in CAST if other.user == part.user)
+        user = await require_user(runtime, demo_job.email)
+        needed = sum(runtime.settings.prices[other.tier] for other in DEMO_JOBS if other.user == demo_job.user)
         if await runtime.database.run(lambda connection: balance_of(connection, user.id)) < needed:
-            await grant_tokens(runtime, part.email, GRANTED_TOKENS, actor=os_user(), reason="darkroom demo")
+            await grant_tokens(runtime, demo_job.email, GRANTED_TOKENS, actor=os_user(), reason="darkroom demo")
         return user
 
-    async def _submit(self, runtime: Runtime, part: Part, user: User, samples: Path) -> Entry:
+    async def _submit(self, runtime: Runtime, demo_job: DemoJob, user: User, samples: Path) -> Entry:
 
-        original = self._read(samples, part.sample)
-        second = None if part.second is None else self._read(samples, part.second)
+        original = self._read(samples, demo_job.sample)
+        second = None if demo_job.second is None else self._read(samples, demo_job.second)
         image_id = await store_picture(runtime, user.id, original)
         second_id = None if second is None else await store_picture(runtime, user.id, second)
-        if part.is_missing:
+        if demo_job.is_missing:
             await _take_away(runtime, image_id)
-        asked = Enhancement(user.id, image_id, part.tier, source_image_id=second_id)
+        asked = Enhancement(user.id, image_id, demo_job.tier, source_image_id=second_id)
         job_id = await submit_enhancement(runtime, asked)
-        return Entry(part, job_id, original, second)
+        return Entry(demo_job, job_id, original, second)
 
     def _read(self, samples: Path, stem: str) -> Picture:
 
@@ -198,14 +198,14 @@ class _Demo:
 
     @staticmethod
     async def _follow(runtime: Runtime, entries: Sequence[Entry], *, is_json: bool) -> None:
-
-        labels = {entry.job_id: f"{entry.part.name}, {entry.part.user}, {_short(entry.part.tier)}" for entry in entries}
-        until_s = time.monotonic() + PATIENCE_S
+        jobs = {entry.job_id: entry.demo_job for entry in entries}
+        labels = {job_id: f"{job.name}, {job.user}, {_short(job.tier)}" for job_id, job in jobs.items()}
+        until_s = time.monotonic() + TIME_LIMIT_S
 
         async def give_up() -> None:
             if time.monotonic() > until_s:
                 raise CommandError(
-                    f"the demo's jobs aren't over after {PATIENCE_S:g} s; LOG_LEVEL=info darkroom demo shows why"
+                    f"the demo's jobs aren't over after {TIME_LIMIT_S:g} s; LOG_LEVEL=info darkroom demo shows why"
                 )
 
         try:

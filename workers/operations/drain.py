@@ -10,11 +10,11 @@ from models.queue.stats import count_left
 from pipelines.settings import Settings
 from workers.operations.shut_providers import shut_providers
 
-PATIENCE_S: Final = 60.0
+LONGEST_OUTAGE_S: Final = 60.0
 """How long, in seconds, PostgreSQL may be unreachable before the error is raised."""
 
 
-class Draining:
+class Drain:
     """Checks from time to time whether the jobs of some queues are done."""
 
     def __init__(self, settings: Settings, database: Database, queues: Sequence[str]) -> None:
@@ -33,7 +33,7 @@ class Draining:
         try:
             left = await self._count()
         except DATABASE_ERRORS:
-            if time.monotonic() - self._seen_s > PATIENCE_S:
+            if time.monotonic() - self._seen_s > LONGEST_OUTAGE_S:
                 raise
             return False
         self._seen_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""Messages for people that say why PostgreSQL can't be used, in place of the driver's class names and numbers."""
+"""The message for people when PostgreSQL can't be used, in place of the driver's class names and error numbers."""
 
 import socket
 import ssl
@@ -8,10 +8,10 @@ import asyncpg
 from models.connections import DatabaseLostError
 
 
-def loss_words(error: BaseException) -> str:
-    """Say what PostgreSQL does instead of answering, such as `refuses connections`.
+def database_message(error: BaseException) -> str:
+    """Return what PostgreSQL does instead of answering, such as `refuses connections`, for a sentence about it.
 
-    PostgreSQL's own message is kept.
+    If PostgreSQL sent a message of its own, that message is returned.
     """
     cause = error.__cause__ if isinstance(error, DatabaseLostError) and error.__cause__ is not None else error
     match cause:

@@ -12,7 +12,7 @@ INSTALLED_FOLDER: Final = "share/darkroom/samples"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DemoJob:
     """One job of the demo.
 
     Attributes:
@@ -44,14 +44,14 @@ class Part:
         return "REFUNDED" if self.is_missing else "COMPLETED"
 
 
-CAST: Final = (
-    Part("letterboxed", "letterboxed", "black bars of 10 %", "dora", "TIER_4K"),
-    Part("noisy", "noisy", "noise of sigma 16", "clara", "TIER_2K"),
-    Part("blurred", "blurred", "a blur of 1.5 px", "emil", "TIER_1K"),
-    Part("cast", "cast", "light too blue", "ben", "TIER_2K"),
-    Part("dark", "dark", "a quarter of the light", "ada", "FREE"),
-    Part("blend", "dark", "a second picture's light", "emil", "TIER_1K", second="cast"),
-    Part("missing", "noisy", "its object is missing", "finn", "TIER_2K", is_missing=True),
+DEMO_JOBS: Final = (
+    DemoJob("letterboxed", "letterboxed", "black bars of 10 %", "dora", "TIER_4K"),
+    DemoJob("noisy", "noisy", "noise of sigma 16", "clara", "TIER_2K"),
+    DemoJob("blurred", "blurred", "a blur of 1.5 px", "emil", "TIER_1K"),
+    DemoJob("cast", "cast", "light too blue", "ben", "TIER_2K"),
+    DemoJob("dark", "dark", "a quarter of the light", "ada", "FREE"),
+    DemoJob("blend", "dark", "a second picture's light", "emil", "TIER_1K", second="cast"),
+    DemoJob("missing", "noisy", "its object is missing", "finn", "TIER_2K", is_missing=True),
 )
 """The demo's jobs, the most expensive first, so that the jobs that take longest begin first."""
 
@@ -64,7 +64,7 @@ def samples_folder() -> Path:
     """
     checkout = Path(__file__).resolve().parents[2] / "samples"
     for folder in (checkout, Path(sysconfig.get_path("data")) / INSTALLED_FOLDER):
-        if all((folder / f"{part.sample}.jpg").is_file() for part in CAST):
+        if all((folder / f"{demo_job.sample}.jpg").is_file() for demo_job in DEMO_JOBS):
             return folder
     raise CommandError(
         f"the sample photographs are not in {checkout}; run the demo from a checkout, or try `darkroom enhance PATH`"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-_WORDS: Final = {
+_MESSAGES: Final = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a smaller number",
@@ -29,7 +29,7 @@ _WORDS: Final = {
 """Our message for each type of pydantic error; `{...}` is filled from the error's context."""
 
 
-def finding_words(detail: Mapping[str, Any]) -> str:
+def setting_message(detail: Mapping[str, Any]) -> str:
     """Return our message for one of the errors of a pydantic.ValidationError."""
     if detail["type"] == "value_error":  # one of our own validators raised it, so its message is ours
         return str(detail["msg"]).removeprefix("Value error, ")
@@ -37,4 +37,4 @@ def finding_words(detail: Mapping[str, Any]) -> str:
         name: f"{value:,.10g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
         for name, value in detail.get("ctx", {}).items()
     }
-    return _WORDS.get(detail["type"], "can't be used").format(**terms)
+    return _MESSAGES.get(detail["type"], "can't be used").format(**terms)

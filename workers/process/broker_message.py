@@ -10,7 +10,7 @@ import redis
 from pika.exceptions import AuthenticationError, ProbableAccessDeniedError, ProbableAuthenticationError
 from redis.exceptions import NoPermissionError
 
-from models.loss_words import loss_words
+from models.database_message import database_message
 
 _TITLES: Final = {"redis": "Redis", "rediss": "Redis", "unix": "Redis", "amqp": "RabbitMQ", "amqps": "RabbitMQ"}
 _PORTS: Final = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
@@ -30,7 +30,7 @@ def broker_place(url: str) -> str:
         return f"{title} at {parts.hostname}"
 
 
-def broker_words(error: BaseException) -> str:
+def broker_message(error: BaseException) -> str:
     """Return words for what a broker does instead of carrying wake-ups, such as `refuses connections`."""
     causes = list(_causes(error))
     if any(isinstance(one, _LOGIN) for one in causes):
@@ -39,7 +39,7 @@ def broker_words(error: BaseException) -> str:
         if isinstance(one, NoPermissionError):
             return f"refuses what wake-ups need: {one}"  # the server's own message, which names the command
         if isinstance(one, _SYSTEM):
-            return loss_words(one)
+            return database_message(one)
     if any(isinstance(one, redis.TimeoutError) for one in causes):
         return "doesn't answer in time"
     if any(isinstance(one, redis.ResponseError) for one in causes):

@@ -7,11 +7,11 @@ import typer
 from pydantic import ValidationError
 from typer._click.exceptions import BadOptionUsage, BadParameter, MissingParameter, NoSuchOption
 
-from config.setting_words import finding_words
+from config.setting_message import setting_message
 from workers.cli.lazy import NEAR
 
 
-def usage_words(error: typer.TyperException) -> str:
+def usage_message(error: typer.TyperException) -> str:
     """Return one line that says what is wrong, and where help is."""
     context = getattr(error, "ctx", None)
     place = "darkroom" if context is None else context.command_path
@@ -40,7 +40,7 @@ def _bad(error: BadParameter) -> str:
     if isinstance(cause, ValidationError):
         detail = cause.errors(include_url=False)[0]
         given = detail["input"]
-        words = finding_words(detail).rstrip(".")
+        words = setting_message(detail).rstrip(".")
         return f"{_named(error.param)} {words}" if repr(given) in words else f"{_named(error.param)} {given!r}: {words}"
     return f"{_named(error.param)}: {error.message.strip().rstrip('.')}"
 
