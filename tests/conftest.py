@@ -1,4 +1,4 @@
-"""What every test may ask for: real services, and a migrated database of its own."""
+"""Fixtures for all tests: real services, and a migrated database for each test."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Strangers' pictures, from the row to its end, by a real worker with the local engine."""
+"""Jobs with users' broken pictures and names, run to their end by a real worker with the local engine."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: how many a process holds, and what it does when it can't have them."""
+"""Connections to PostgreSQL: how many a process holds, and what it does when it gets none."""
 
 import asyncio
 import os

@@ -1,7 +1,7 @@
-"""A process may die before and after each commit, call and object write: what is left is always taken to its end.
+"""A process that dies before or after any commit, call or object write leaves a job that another process finishes.
 
-The names are enumerated by a first, undisturbed run of each path. Then one
-process for each of them dies there, and another carries on.
+The failpoints are listed by a first, undisturbed run of each path. Then one process for each of them dies there, and
+another process continues.
 """
 
 import asyncio

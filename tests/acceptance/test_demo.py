@@ -1,4 +1,4 @@
-"""`darkroom demo` as a person runs it, and what it says of outcomes that aren't as they must be."""
+"""`darkroom demo` as a person runs it, and the problems that it reports if its jobs don't end as expected."""
 
 import hashlib
 import io

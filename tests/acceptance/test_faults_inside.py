@@ -1,4 +1,4 @@
-"""What a worker does when its own parts fail: pixel children, its event loop, its calls, its clock, its database."""
+"""A worker whose own parts fail: pixel children, event loop, calls, clock, database."""
 
 import asyncio
 import contextlib

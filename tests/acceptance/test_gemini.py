@@ -1,4 +1,4 @@
-"""Real workers against a Gemini that fails: every job ends, nothing is bought too early, and the key stays a secret."""
+"""Real workers with a fake Gemini that fails: every job ends, no call is made too early, and no log has the API key."""
 
 import asyncio
 import base64

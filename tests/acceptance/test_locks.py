@@ -1,4 +1,4 @@
-"""The locks hold what is needed, each its part, and no address; set-up resolves nothing."""
+"""The two lock files name every package that is needed and no index; `make` installs exactly these packages."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Real workers before pipelines that name models: bought as named, or the job ends refunded before anything is paid."""
+"""Jobs whose pipelines name models: the named model is asked, or the job is refunded before anything is paid."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A stage that an application's rows have no column for: its output survives the death of the next stage's process."""
+"""A stage whose output has no column: the output is kept when the process of the next stage dies."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Real workers against a Gemini that answers oddly: no good picture is lost, and no wrong one is delivered."""
+"""Real workers with a fake Gemini that answers oddly: no good picture is lost, and no wrong one is delivered."""
 
 import time
 

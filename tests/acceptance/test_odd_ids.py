@@ -1,4 +1,4 @@
-"""Ids that can't stand in a key as they are, from the row to the file that `--out` writes."""
+"""Ids with characters that a key can't contain, from the row to the file that `--out` writes."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""The examples of docs/producers.md run as they stand there, against a database and a worker."""
+"""The examples of docs/producers.md, run unchanged against a database and a worker."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a worker looks at before it starts, and what its supervisor does as the parent of orphans."""
+"""What a worker checks before it starts, and what its supervisor does as the parent of orphaned processes."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Real workers on databases that refuse something of one job: the others go on, and that job ends."""
+"""Real workers on databases that refuse to write one job: the other jobs complete, and that job ends."""
 
 import contextlib
 import os

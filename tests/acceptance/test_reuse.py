@@ -1,4 +1,4 @@
-"""DARKROOM_REUSE_RESULTS: the same user's same picture, pipeline, model and tier is bought once."""
+"""DARKROOM_REUSE_RESULTS: a user's second job with the same picture, pipeline, model and tier buys nothing."""
 
 from pipelines.settings import Settings
 from tests.support.builders import balance_of, job_row, make_image, make_job, make_user

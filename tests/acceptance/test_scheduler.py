@@ -1,4 +1,4 @@
-"""What a scheduler process does by itself."""
+"""What a scheduler process does without workers and without commands."""
 
 import asyncio
 import os

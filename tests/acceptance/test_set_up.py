@@ -1,4 +1,4 @@
-"""`make` sets up exactly what is locked, whatever the index offers, and mends what broke."""
+"""`make` installs exactly the locked packages, whatever the index offers, and repairs a broken installation."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What becomes of processes whose supervisor is gone."""
+"""Processes whose supervisor has died: they end, and release their jobs."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the operating system refuses to a stage is that attempt's failure, and PostgreSQL isn't blamed for it."""
+"""A stage to which the operating system refuses something: the attempt fails, and the error doesn't name PostgreSQL."""
 
 from tests.acceptance.test_faults_inside import FaultyWorkers, ended, events
 from tests.support.builders import balance_of, job_row, make_generation

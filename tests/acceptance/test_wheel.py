@@ -1,4 +1,4 @@
-"""The built wheel in an empty environment, run from a folder that holds modules of our names."""
+"""The built wheel in an empty environment, run from a folder that has modules with the names of ours."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What holds when worker processes are killed, stopped, cut off and told to go."""
+"""Worker processes that are killed, stopped, disconnected or told to end: no job is lost or paid twice."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What the layout promises, held against the files."""
+"""Rules about the layout of the repository, checked against its files."""
 
 import ast
 import importlib.metadata

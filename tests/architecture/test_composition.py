@@ -1,4 +1,4 @@
-"""One composition root makes every part of a process, and everybody else is given it."""
+"""The composition root makes every part of a process, and other code gets the parts as arguments."""
 
 import ast
 from pathlib import Path

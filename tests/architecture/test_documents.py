@@ -1,4 +1,4 @@
-"""What the documents name is there, and they use the words of the glossary."""
+"""Files and names in documents exist, and documents use the words of the glossary."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Four places catch whatever comes, each with its reason. All others name what they can do something about."""
+"""Only four places catch every error, each with its reason; all others name the errors that they handle."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""No module of ours needs itself: imports make no circle, those of annotations and those inside functions included."""
+"""No module of ours imports itself, directly or through others; imports inside functions count, too."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter

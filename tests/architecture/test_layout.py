@@ -1,4 +1,4 @@
-"""Tests stand where they run: those of a package in the folder of its name, and without a server."""
+"""Where tests stand: those of a package in the folder with its name, if they need no server."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""A value has one place: no two modules give the same name the same text, table or set."""
+"""A value is defined once: no two modules give the same name the same text, table or set."""
 
 import ast
 from collections import defaultdict

@@ -1,1 +1,1 @@
-"""Chaos: real processes, real services and every fault that one machine can make; then an audit from outside."""
+"""Chaos runs: real processes, real services and every fault that one machine can cause; then an audit of the tables."""

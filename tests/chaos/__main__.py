@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --seed 7 --minutes 45 --jobs 10000`: one run; exit 1 if a promise was broken."""
+"""`python -m tests.chaos --seed 7 --minutes 45 --jobs 10000`: runs once; exits with 1 if a promise was broken."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""Job tables that a run is given besides today's two: a module says how an application uses its own.
+"""Job tables that a run gets in addition to today's two: a module describes how an application uses its own.
 
 `python -m tests.chaos --tables tests.integration.third_table.orders`: the module's ADDED is an AddedTables.
 """

@@ -1,6 +1,6 @@
-"""The audit: every promise as a query over tables, and every picture as an object. Nothing of Darkroom's code.
+"""The audit: each promise is a query over tables, and every picture is read. It uses no code of Darkroom's.
 
-A query returns the violations: what broke (a job, a user, a worker), and how.
+A query returns the violations: whose promise was broken (a job's, a user's, a worker's), and how.
 """
 
 import hashlib

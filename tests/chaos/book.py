@@ -1,4 +1,4 @@
-"""What the programs of a run did and saw: the memory that no fault touches, and what the audit believes."""
+"""The record of what the programs of a run did and saw. No fault affects it, and the audit relies on it."""
 
 from collections import Counter
 from dataclasses import dataclass, field

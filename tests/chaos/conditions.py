@@ -1,4 +1,4 @@
-"""Databases as they are found: high isolation levels, a role with few rights, refusals, rows from elsewhere."""
+"""Databases in several conditions: high isolation levels, a role with few rights, refusals, rows of other programs."""
 
 import asyncio
 import dataclasses

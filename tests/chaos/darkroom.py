@@ -1,4 +1,4 @@
-"""`darkroom worker` and `darkroom scheduler` with the seams of a chaos run: `python -m tests.chaos.darkroom worker`."""
+"""`darkroom worker` and `darkroom scheduler` with a chaos run's faults: `python -m tests.chaos.darkroom worker`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What an audit rests on, as tables of a schema of our own: a log of statuses, and what the programs wrote down."""
+"""The tables from which an audit is made, in a schema of their own: a log of statuses, and the programs' records."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Programs that change what Darkroom works on: cancellers, a buyer of tokens, and one that dawdles."""
+"""Programs that change what Darkroom works on: cancellers, a buyer of tokens, and one that holds locks for long."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""When which fault is made: all of it follows from the seed."""
+"""The plan of a run: which fault is caused when. All of it follows from the seed."""
 
 import random
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Programs beside Darkroom, as an application has them: what they share, and the producers."""
+"""Programs that use the tables beside Darkroom, as an application's do: their common code, and the producers."""
 
 import asyncio
 import contextlib

@@ -1,8 +1,7 @@
-"""A Gemini over HTTP that is slow, fails, and counts: `python -m tests.chaos.provider --count FILE --seed N`.
+"""A fake Gemini over HTTP that is slow, fails, and counts: `python -m tests.chaos.provider --count FILE --seed N`.
 
-Pictures are made once for each size and colour: what is under test is who
-buys them. Every call and every answer that was sent whole is a line of the
-count file, which nobody else writes.
+Pictures are made once for each size and colour, because the test is about which calls are made. Every call and every
+answer that was sent completely is a line of the count file, which no other program writes.
 """
 
 import argparse

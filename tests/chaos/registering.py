@@ -1,4 +1,4 @@
-"""Telling a process of Darkroom about job tables that no release has. It imports nothing that reads the registries."""
+"""Registration of job tables that no release has, in a process of Darkroom's. It imports no user of the registries."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""What a run showed: a table for people, JSON for machines."""
+"""The report of a run: a table for people, JSON for programs."""
 
 import json
 import statistics

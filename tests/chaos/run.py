@@ -1,4 +1,4 @@
-"""One run: start everything, let programs and faults at it, wait until the queue is empty, and audit."""
+"""One run: starts everything, runs programs and faults, waits until the queue is empty, and audits."""
 
 import asyncio
 import contextlib

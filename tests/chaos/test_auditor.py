@@ -1,4 +1,4 @@
-"""The auditor names what is planted: a check that can't fail would be worth nothing."""
+"""The auditor finds violations that a test wrote on purpose: a check that can't fail would be useless."""
 
 import hashlib
 import itertools

@@ -1,4 +1,4 @@
-"""A short run with every kind of fault: no promise is broken. The long one is `make chaos`."""
+"""A short run with every kind of fault breaks no promise. `make chaos` runs a long one."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A worker process with the seams of a chaos run: an entry point for dramatiq, like workers.main."""
+"""A worker process with the faults of a chaos run: an entry point for dramatiq, like workers.main."""
 
 from tests.chaos import registering, seams
 

@@ -1,4 +1,4 @@
-"""Fixtures of contract suites."""
+"""Fixtures of the contract suites."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What every registered provider keeps to, each against a fake server of its own; a new one is found by its name."""
+"""Rules that every registered provider keeps, each against its own fake server, found by the provider's name."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What every storage backend has to do. A backend joins with a line in BACKENDS."""
+"""Rules that every storage backend keeps. A backend is added by a line in BACKENDS."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What docs/producers.md lists is what the code has."""
+"""The lists in docs/producers.md are those of the code."""
 
 import json
 import re

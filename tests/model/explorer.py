@@ -1,4 +1,4 @@
-"""A breadth-first walk over every state that a machine can reach, with the shortest way to what it finds broken."""
+"""A breadth-first search over every state that a machine can reach; it finds the shortest way to a broken promise."""
 
 import gc
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Darkroom as a machine: from a state, every step that anyone can take. Each step is one commit or one event.
+"""Darkroom as a state machine: from a state, every step that any program can make. A step is one commit or one event.
 
-A write of a claim is one step, though it is several statements' worth of work: models/queue/transitions.py locks the
-job row and then the queue row, and writes only what it found locked. Variants override one method.
+A write of a claim is one step, though it consists of several statements: models/queue/transitions.py locks the job row
+and then the queue row, and writes only what it found locked. Variants override one method.
 """
 
 from collections.abc import Callable, Iterator

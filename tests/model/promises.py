@@ -1,4 +1,4 @@
-"""I1 to I7 of the design, as predicates over states and steps. Each returns what it found broken, or None."""
+"""The promises I1 to I7 as functions over states and steps. Each returns what it found broken, or None."""
 
 from collections.abc import Callable
 

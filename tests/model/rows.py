@@ -1,4 +1,4 @@
-"""What the database does with whatever is written: models/money/money.sql, entering.sql and changes.sql."""
+"""The database's triggers in the model: those of models/money/money.sql, entering.sql and changes.sql."""
 
 from tests.model.state import (
     ANSWERED,

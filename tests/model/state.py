@@ -1,6 +1,6 @@
-"""What the model knows of the world: one job with its queue row, its claims, its money and its pictures.
+"""The state in the model: one job with its queue row, its claims, its money and its pictures.
 
-A worker is a process with one job at a time, and a claim is told by who made it: its lease token is current for as
+A worker is a process with one job at a time, and a claim is identified by its worker: its lease token is current as
 long as the queue row names that worker. Time isn't counted: whatever may happen late may happen at any step.
 """
 

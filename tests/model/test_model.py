@@ -1,4 +1,4 @@
-"""The model of a job's life: it breaks no promise wherever it can get, and what is broken on purpose is caught."""
+"""The model of a job's life: no reachable state breaks a promise, and each fault that is built in is found."""
 
 from functools import lru_cache
 

@@ -1,4 +1,4 @@
-"""Machines with one thing wrong, and the promise that each breaks. The first six are those of the design's proof."""
+"""Machines with one fault each, and the promise that it breaks. The first six are those of the design's proof."""
 
 from collections.abc import Iterator
 

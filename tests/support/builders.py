@@ -1,4 +1,4 @@
-"""Rows for tests, each as a foreign producer would insert it."""
+"""Builders of rows for tests; they insert rows as other programs do."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A process that buys as often as the gate lets it, each call for a claim of its own: run by `test_gate.py`."""
+"""A process that makes as many calls as the gate admits, each for its own claim; run by `test_gate.py`."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a called command leaves, and the types of the fixtures that call it."""
+"""The result of a called command, and the types of the fixtures that call it."""
 
 import json
 from collections.abc import Callable

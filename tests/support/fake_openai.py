@@ -1,4 +1,4 @@
-"""An OpenAI-compatible images API to test against: a real HTTP server, with answers by script."""
+"""A fake OpenAI-compatible images API to test against: a real HTTP server, with answers by script."""
 
 import base64
 import io

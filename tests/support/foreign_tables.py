@@ -1,4 +1,4 @@
-"""The application's tables as another tool might have made them: built from the recorded facts, none of our code."""
+"""The application's tables as another tool might have made them: built from the documented facts, without our code."""
 
 import json
 from collections.abc import Iterator

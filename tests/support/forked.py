@@ -1,9 +1,8 @@
-"""Workers forked from a process that has imported everything: a start takes a fraction of a second instead of two.
+"""Workers forked from a process that has imported everything, so that they start in a fraction of a second.
 
-`ForkedWorkers` are for tests of what jobs become, not of processes: everything
-from the claim loop inwards is the real thing, pixel children too; what lacks
-is dramatiq's command line and its broker, whose wake-ups a short poll
-replaces. `PreloadedWorkers` lack nothing but the imports.
+`ForkedWorkers` are for tests of jobs, not of processes: everything from the claim loop inwards is real, pixel children
+too; dramatiq's command line and its broker are missing, and frequent looks replace wake-ups. In `PreloadedWorkers` only
+the imports are missing.
 """
 
 import asyncio

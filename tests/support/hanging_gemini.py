@@ -1,4 +1,4 @@
-"""A Gemini that takes every call and never answers, and notes when the caller hangs up."""
+"""A fake Gemini that accepts every call, never answers, and records when the caller closes the connection."""
 
 import asyncio
 import time

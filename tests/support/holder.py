@@ -1,4 +1,4 @@
-"""A command that uses the embedded services in a folder of its own process; driven by lines on its stdin."""
+"""A process that uses the embedded services in a folder; tests control it by lines on its stdin."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Files that strangers send, made by code: every one with what has to become of it."""
+"""Hostile files, made by code, each with the result that is expected for it."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""Pictures for tests: honest ones, and what strangers send."""
+"""Pictures for tests: ordinary and hostile ones."""
 
 import io
 import struct

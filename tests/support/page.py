@@ -1,4 +1,4 @@
-"""The examples and tables of docs/producers.md and README.md, as they stand there."""
+"""The examples and tables of docs/producers.md and README.md, read from the files."""
 
 import re
 from pathlib import Path

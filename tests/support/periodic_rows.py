@@ -1,4 +1,4 @@
-"""Rows of periodic tasks' tests, and the oracles: each policy in ten lines, step by step instead of closed form."""
+"""Rows for tests of periodic tasks, and simple computations of the expected result, step by step."""
 
 import calendar
 from datetime import datetime, timedelta

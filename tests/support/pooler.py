@@ -1,4 +1,4 @@
-"""A real PgBouncer that lends sessions by the transaction, in front of the tests' PostgreSQL."""
+"""A real PgBouncer in transaction mode, in front of the tests' PostgreSQL."""
 
 import contextlib
 import os

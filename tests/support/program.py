@@ -1,4 +1,4 @@
-"""The program `darkroom` as a process of its own, with what it says."""
+"""The program `darkroom` as a process of its own, with its output."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What holds in the database after every test of a folder whose conftest takes these fixtures."""
+"""Checks of the database after every test, in folders whose conftest uses these fixtures."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The life of a claim as a worker process composes it, around a provider of the test's own."""
+"""The run of a claim, composed as in a worker process, around a provider of the test's own."""
 
 from pathlib import Path
 from typing import Any

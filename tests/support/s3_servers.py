@@ -1,4 +1,4 @@
-"""Two S3-compatible servers for tests: moto for semantics, rclone for what is signed."""
+"""Two S3-compatible servers for tests: moto for the semantics, rclone for signatures."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""The one provider of tests: it answers what a test says, and passes the contract suite as every provider does."""
+"""The one provider of tests: it answers what a test's script says, and passes the contract suite."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,8 +1,7 @@
-"""A worker whose provider takes its time: an entry point for dramatiq, like workers.main.
+"""A worker with a slow provider: an entry point for dramatiq, like workers.main.
 
-The stages are the real ones. Its provider answers with a grey picture after
-SLOW_S seconds, and writes a line per call to the file SLOW_CALLS, so that a
-test can count what was bought. An object takes SLOW_PUT_S seconds to be stored.
+The stages are the real ones. The provider answers with a grey picture after SLOW_S seconds, and writes a line per call
+to the file SLOW_CALLS, so that a test can count the calls. Storing an object takes SLOW_PUT_S seconds.
 """
 
 import asyncio

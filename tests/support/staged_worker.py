@@ -1,7 +1,7 @@
-"""A worker whose job types have one stage more, whose output has no column: an entry point for dramatiq.
+"""A worker whose job types have an additional stage, whose output has no column: an entry point for dramatiq.
 
-What a new stage takes: this file's `check` and CHECK, and a place in a job type's tuple. The stage behind it kills its
-process when it begins for the first time, and notes what it was given when it begins again.
+This is what a new stage needs: this file's `check` and CHECK, and a place in a job type's tuple. The next stage kills
+its process when it begins for the first time, and records the output that it got when it begins again.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A provider as stages see it, with nothing between preparing a call and sending it."""
+"""A provider as stages use it, without a gate between preparing a call and sending it."""
 
 
 class Ungated:

@@ -1,8 +1,7 @@
-"""What a process does that is to die: one path through Darkroom, with its failpoints listened to.
+"""A process that is to die: it runs one path of Darkroom's, and ends at a failpoint.
 
-Forked from a server that has imported everything, so that hundreds of deaths
-take seconds. Reads go through a read-only transaction here: a write that
-isn't named fails, and so would its test.
+It is forked from a server that has imported everything, so that hundreds of deaths take seconds. Reads use a read-only
+transaction, so that a write without a failpoint fails, and its test with it.
 """
 
 import asyncio

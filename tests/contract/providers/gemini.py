@@ -1,4 +1,4 @@
-"""The fake Gemini, as the contract suite asks for it."""
+"""The fake Gemini, in the form that the contract suite uses."""
 
 from tests.support.fake_gemini.server import FakeGemini
 

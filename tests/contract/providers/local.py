@@ -1,4 +1,4 @@
-"""The local engine asks no server and is never paid."""
+"""The local engine needs no fake server, because it asks none and costs nothing."""
 
 import contextlib
 from typing import ClassVar

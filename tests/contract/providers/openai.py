@@ -1,4 +1,4 @@
-"""The fake images API, as the contract suite asks for it."""
+"""The fake images API, in the form that the contract suite uses."""
 
 from tests.support.fake_openai import FakeOpenAI, failure
 

@@ -1,4 +1,4 @@
-"""The tests' own provider, whose script is its server."""
+"""The tests' own provider needs no fake server: its script decides what it answers."""
 
 import contextlib
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What the contract suite asks of a provider's fake server: `tests/contract/providers/NAME.py` has a FakeServer."""
+"""What the contract suite needs of a provider's fake server: `tests/contract/providers/NAME.py` has a FakeServer."""
 
 from collections.abc import Mapping
 from importlib import import_module

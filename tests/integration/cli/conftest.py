@@ -1,4 +1,4 @@
-"""The command line as a person calls it, in this process, against a database of the test's own."""
+"""The command line as a person calls it, in this process, with a database for each test."""
 
 import asyncio
 import json
@@ -167,7 +167,7 @@ def at_home(command: Darkroom, embedded_home: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(scope="session")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A JPEG that passes the door."""
+    """Return a JPEG that decodes."""
     from PIL import Image  # noqa: PLC0415 - only a few tests need it
 
     path = tmp_path_factory.mktemp("pictures") / "holiday.jpg"

@@ -1,4 +1,4 @@
-"""`darkroom tokens audit`: every kind of violation is named, and repaired only where nobody loses a token."""
+"""`darkroom tokens audit` names every kind of violation, and repairs those where no user loses a token."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Provider calls in an operator's hands: those left open by dead workers, and breakers."""
+"""Commands about provider calls: those left open by dead workers, and breakers."""
 
 from decimal import Decimal
 

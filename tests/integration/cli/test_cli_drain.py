@@ -1,4 +1,4 @@
-"""`darkroom worker --drain`: what it waits for, what it leaves, and that it ends."""
+"""`darkroom worker --drain`: which jobs it waits for, which it leaves, and that it ends."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""`darkroom jobs run-now` and `jobs reschedule`: which jobs they move, and which they refuse in words."""
+"""`darkroom jobs run-now` and `jobs reschedule`: which jobs get another due time, and which are refused."""
 
 from datetime import UTC, datetime, timedelta
 

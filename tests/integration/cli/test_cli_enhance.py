@@ -1,4 +1,4 @@
-"""`darkroom enhance`: what it refuses early, what it submits, what it waits for and writes."""
+"""`darkroom enhance`: what it refuses early, what it submits, what it waits for and what it writes."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Errors in our words: where it is, what it does, what to do; no class, no library's text, never a password."""
+"""Messages of errors: they name the host, what happened and what to do; no class, no library's text, no password."""
 
 import os
 import re

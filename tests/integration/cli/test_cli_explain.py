@@ -1,4 +1,4 @@
-"""`darkroom jobs explain`: a job's explanation, and why it waits now."""
+"""`darkroom jobs explain`: a job's history, and why it waits now."""
 
 import asyncio
 import re

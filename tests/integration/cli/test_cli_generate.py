@@ -1,4 +1,4 @@
-"""generate, modify and costs, as a person calls them."""
+"""The commands generate, modify and costs, as a person calls them."""
 
 from datetime import UTC, datetime
 

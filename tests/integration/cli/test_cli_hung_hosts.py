@@ -1,4 +1,4 @@
-"""A host that takes connections and never answers is waited for 5 s, whatever it should have been."""
+"""A host that accepts connections and never answers is waited for 5 s, whichever service it should be."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Ids by their beginnings, and lists that say how many there are."""
+"""Ids given by their first characters, and lists that print their total number."""
 
 import pytest
 

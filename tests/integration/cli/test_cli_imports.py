@@ -1,4 +1,4 @@
-"""What a command imports: as little as it needs, because people and programs call many of them."""
+"""Commands import as little as they need, because people and programs call many of them."""
 
 import os
 import subprocess

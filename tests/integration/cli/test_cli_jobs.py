@@ -1,4 +1,4 @@
-"""`darkroom jobs` on real rows: lists, details, cancel, retry, watch."""
+"""`darkroom jobs` on real rows: list, show, cancel, retry, watch."""
 
 from typing import Any
 

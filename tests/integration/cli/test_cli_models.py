@@ -1,4 +1,4 @@
-"""Models that operators name: refused by their name at once, or taken as named."""
+"""Models that operators name: unknown ones are refused at once, known ones are asked unchanged."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`darkroom pipelines`: made, shown, copied, and held against the rules."""
+"""`darkroom pipelines`: create, show and copy, with every rule checked."""
 
 import json
 from pathlib import Path

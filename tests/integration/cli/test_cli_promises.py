@@ -1,4 +1,4 @@
-"""Settings that nothing carries out, and policies that can't be: said at start and by `doctor`."""
+"""Settings without effect and forbidden retention policies: reported at a start and by `doctor`."""
 
 import subprocess
 import sys

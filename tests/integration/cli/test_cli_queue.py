@@ -1,4 +1,4 @@
-"""`darkroom queue pause` and `resume`, through the program."""
+"""`darkroom queue pause` and `resume`, called through the program."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What operators see of jobs that the database refuses to start or to end, and how they end them."""
+"""Commands that show jobs which the database refuses to start or to end, and commands that end them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`darkroom jobs retry`: what is bought again, by whom it is paid, and which jobs a filter means."""
+"""`darkroom jobs retry`: what is bought again, which user pays, and which jobs a filter selects."""
 
 import asyncio
 from datetime import timedelta

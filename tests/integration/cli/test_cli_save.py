@@ -1,4 +1,4 @@
-"""`darkroom jobs save`: results of jobs that ended while nobody waited."""
+"""`darkroom jobs save`: results of jobs that ended while no command waited for them."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Leaving: Ctrl-C and SIGTERM, sent to real processes."""
+"""Commands that end on Ctrl-C and SIGTERM, sent to real processes."""
 
 import signal
 import subprocess

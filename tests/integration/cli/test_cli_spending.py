@@ -1,4 +1,4 @@
-"""What doctor and explain say of what is bought for nothing, and of what slows everything down."""
+"""What doctor and explain report about purchases without a limit, and about old transactions."""
 
 import asyncio
 

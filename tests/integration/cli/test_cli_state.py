@@ -1,4 +1,4 @@
-"""`queue stats`, `doctor`, `config`, `db`: what the program says about its state."""
+"""`queue stats`, `doctor`, `config` and `db`: what the program prints about its state."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""`darkroom` alone: the state of things in ten lines, and what comes next."""
+"""`darkroom` without arguments: the installation's state in ten lines, and useful commands."""
 
 from pathlib import Path
 

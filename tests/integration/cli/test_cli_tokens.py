@@ -1,4 +1,4 @@
-"""`darkroom tokens`: balances and their ledger, through the program."""
+"""`darkroom tokens`: balances and their ledger, called through the program."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Embedded data that another release made is brought to this one by whatever needs it, without being asked."""
+"""An embedded database that another release made is upgraded by any command that needs it, without a question."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""Why a job waits and what became of it, as facts: what the command line and pages put into words."""
+"""The facts about a job's history and its waiting, which the command line turns into words."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Folders with data made once, and processes that share them."""
+"""Fixtures: folders with data that is made once, and processes that share them."""
 
 import os
 import shutil

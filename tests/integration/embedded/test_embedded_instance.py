@@ -1,4 +1,4 @@
-"""Embedded services: real servers, shared by real processes, killed for real."""
+"""Embedded services: real servers, shared and killed by real processes."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""What jobs of tier FREE may have bought: they cost no token, so a budget of their own bounds them."""
+"""What jobs of tier FREE may buy: they cost no token, so a budget of their own limits them."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The provider's gate: what it lets through, for the whole fleet."""
+"""The provider's gate: which calls it admits, counted over all processes."""
 
 import asyncio
 import json

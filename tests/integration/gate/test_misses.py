@@ -1,4 +1,4 @@
-"""What paid calls brought: no third call for the same miss, and a job that used its calls up says what came."""
+"""Calls that miss the request: there is no third call after the same miss, and the job's error names what came."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The gate beside a transaction that stays open: PostgreSQL keeps every row version, and no call may walk them all."""
+"""The gate beside a transaction that stays open: PostgreSQL keeps every row version, and no call may read them all."""
 
 import json
 

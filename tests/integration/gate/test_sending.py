@@ -1,4 +1,4 @@
-"""From admission to the first byte: what a gate lets through leaves at once, or is looked at again."""
+"""From admission to the first byte: an admitted call is sent at once, or checked once more."""
 
 import asyncio
 from datetime import timedelta

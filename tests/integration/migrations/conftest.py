@@ -1,4 +1,4 @@
-"""A throwaway PostgreSQL of these tests' own, with one database per test."""
+"""Fixtures: a temporary PostgreSQL for these tests, with one database per test."""
 
 import asyncio
 import importlib.util

@@ -1,4 +1,4 @@
-"""The application migrates its own tables, on a database where Darkroom works: nothing of ours is in its way."""
+"""The application migrates its own tables while Darkroom works: no object of ours prevents a migration."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""The application's tables as PostgreSQL holds them, fact by fact."""
+"""The application's tables in PostgreSQL, compared with the documented schema fact by fact."""
 
 import asyncio
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""Everything in schema darkroom says what it is, to whoever looks at it with psql or another tool."""
+"""Every object of schema darkroom has a comment, which psql and other tools show."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""`db upgrade` and `db check` on databases that are ours."""
+"""`db upgrade` and `db check` on databases whose tables Darkroom made."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Cells of rates and budgets that an older release counted: an upgrade keeps them, and counting goes on from there."""
+"""Cells of rates and budgets from an older release: an upgrade keeps them, and counting continues from them."""
 
 import asyncpg
 from alembic import command

@@ -1,4 +1,4 @@
-"""Functions, views, triggers and tables of ours: whatever somebody changes or drops is named, and made again."""
+"""Functions, views, triggers and tables of ours that somebody changed or dropped: they are reported, and made again."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What `db check` and `doctor` say of a role that may not do what a worker does."""
+"""What `db check` and `doctor` report about a role that lacks a worker's rights."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""Tables that were usable once and can't take a row of ours any more: named by `db check`, refused by `db upgrade`."""
+"""Tables that became unable to take a row of ours: `db check` names them, `db upgrade` refuses them."""
 
 import pytest
 

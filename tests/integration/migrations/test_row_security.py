@@ -1,4 +1,4 @@
-"""Row-level security on tables that Darkroom works on: it works, or is refused by the table's name; nothing is lost."""
+"""Row-level security on tables that Darkroom uses: Darkroom works, or refuses and names the table."""
 
 import asyncio
 import os

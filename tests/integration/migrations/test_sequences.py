@@ -1,4 +1,4 @@
-"""Sequences that a cut-over by logical replication left at their start."""
+"""Sequences that are behind their tables after a switch by logical replication."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""Tables of another tool that lack what Darkroom doesn't ask for: adopted, every periodic task runs, jobs run."""
+"""Tables of another tool with only the required columns: they are adopted, periodic tasks and jobs run."""
 
 from pathlib import Path
 from uuid import uuid4

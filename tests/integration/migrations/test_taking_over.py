@@ -1,4 +1,4 @@
-"""Tables of another tool, or of a restore, with unfinished jobs in them: left alone until they are taken over."""
+"""Unfinished jobs in tables of another tool, or of a restore: they aren't changed before `--take-over`."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Databases that hold something else: nothing is made beside it unasked, and nobody makes his tables in our schema."""
+"""Databases with another program's relations: no table is made beside them unless an option asks for it."""
 
 import asyncpg
 import pytest

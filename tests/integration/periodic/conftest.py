@@ -1,4 +1,4 @@
-"""What the tests of periodic tasks share: a clock to play with, and a look at the money afterwards."""
+"""Fixtures of the tests of periodic tasks: a clock that tests set, and a check of the money afterwards."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""PostgreSQL killed in the middle of a tick: it goes on where it was, and nothing is done twice."""
+"""PostgreSQL is killed during a tick: the tick continues where it was, and nothing is done twice."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Objects that no row names: only those that Darkroom wrote are ever removed, reported first, on both storages."""
+"""Objects that no row names: only Darkroom's own are removed, after a report, on both storages."""
 
 import hashlib
 from collections.abc import AsyncIterator, Iterator
@@ -72,13 +72,13 @@ class Collector:
 
     def __init__(self, database, storage, **fields) -> None:
         settings = Settings(**fields)
-        self._clockwork = PeriodicEngine(database, storage, settings, periodic_tasks(settings))
+        self._engine = PeriodicEngine(database, storage, settings, periodic_tasks(settings))
 
     async def run(self, at: datetime = NOW) -> dict[str, int]:
-        return await self._clockwork.run_extra("collect-orphans", at)
+        return await self._engine.run_extra("collect-orphans", at)
 
     async def count(self) -> dict[str, int]:
-        return await self._clockwork.count("collect-orphans", NOW)
+        return await self._engine.count("collect-orphans", NOW)
 
     async def run_twice(self) -> dict[str, int]:
         """Report and then remove; return the second run's counts."""

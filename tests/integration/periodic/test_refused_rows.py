@@ -1,4 +1,4 @@
-"""One row that the database refuses keeps no periodic task from the others, and is named."""
+"""A row that the database refuses doesn't keep a periodic task from other rows, and is logged."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Tokens earned back, equal to the token with an oracle that walks from interval to interval."""
+"""Regenerated tokens are exactly those of a simple computation, step by step from interval to interval."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

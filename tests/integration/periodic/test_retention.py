@@ -1,4 +1,4 @@
-"""What is deleted, and what never is (I11)."""
+"""Which rows retention deletes, and which it never deletes (promise I11)."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The end of a subscription's period, equal to the token with an oracle that goes month by month."""
+"""Renewed subscriptions give exactly the tokens of a simple computation, month by month."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Ticks: each once, in the rows and in its effect, whoever runs and whoever dies (I8)."""
+"""Ticks: each takes effect once, whichever schedulers run and die (promise I8)."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Vouchers, usage and the ledger's audit."""
+"""The periodic tasks for vouchers, usage and the ledger's audit."""
 
 from datetime import UTC, datetime, timedelta
 

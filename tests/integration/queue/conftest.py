@@ -1,4 +1,4 @@
-"""What the queue's tests share: other programs' connections, and a look at the promises after each test."""
+"""Fixtures of the queue's tests: connections of other programs, and a check of the promises after each test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

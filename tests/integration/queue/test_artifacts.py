@@ -1,4 +1,4 @@
-"""What was bought and stored is written down under the claim's fence, and found by whoever takes the job over."""
+"""A bought picture is recorded under the claim's fence, and the job's next worker finds it."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
-"""The real SQL with one thing taken out: each time an auditor that sees only tables catches it, and the whole passes.
+"""The real SQL with one part removed: each time the auditor, which reads only tables, finds the broken promise.
 
-What is broken here is broken in tests/model/variants.py, too, where every order of events is tried and not only one.
+Unchanged, the SQL breaks none. tests/model/variants.py has the same faults, for every order of events.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What stages leave: in columns where a job's row has some, else in darkroom.checkpoints, under the claim's fence."""
+"""Outputs of stages: kept in columns of the job's row if it has some, else in darkroom.checkpoints, under the fence."""
 
 import pytest
 

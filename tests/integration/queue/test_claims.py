@@ -1,4 +1,4 @@
-"""Taking jobs, and what a worker may do with one that it holds."""
+"""Claiming jobs, and what a worker may do with a claim."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

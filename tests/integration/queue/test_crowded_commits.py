@@ -1,4 +1,4 @@
-"""Commits with a message wait for each other in the whole server: that is nobody's refusal, however many there are."""
+"""Commits with a notification wait for each other in the whole server: such a wait is never treated as a refusal."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""How a job enters the queue, whoever inserts it: in the producer's own statement, all rows or none."""
+"""How a job enters the queue, whichever program inserts it: in the producer's own statement, all rows or none."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Each failed attempt leaves a row in error_logs, and nothing that befalls the row befalls a job."""
+"""Each failed attempt has a row in error_logs, and a failure of that write doesn't affect the job."""
 
 import asyncio
 from contextlib import asynccontextmanager

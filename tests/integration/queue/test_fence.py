@@ -1,4 +1,4 @@
-"""The fence: who lost a claim writes nothing, on both job tables, whatever it tries (I2)."""
+"""The fence: a worker whose claim was lost writes nothing, in both job tables (promise I2)."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Rows that another program wrote into: a run begins where they can be read, and no JSON crashes it."""
+"""Checkpoints that another program wrote: a run begins at the stage whose output can't be read, and never crashes."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What an application's own role, and sessions of any setting, may do to the tables, and what they may not."""
+"""What an application's own role, with any session settings, may do to the tables, and what it may not."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""One idempotency key is one job: the same arguments give it again, others are refused by name."""
+"""One idempotency key makes one job: the same arguments return it, other arguments are refused by name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which keys and URLs no worker would read: SQL's rules and the workers' own agree, as far as a text alone tells."""
+"""Which keys and URLs no worker would read: SQL's rules agree with the workers', as far as the text tells."""
 
 from itertools import product
 from random import Random

@@ -1,4 +1,4 @@
-"""Producers at each isolation level: those who share nothing never fail because of us, and wake-ups stay rare."""
+"""Producers at each isolation level: if they share no rows, Darkroom makes none fail, and wake-ups stay rare."""
 
 import asyncio
 from contextlib import asynccontextmanager

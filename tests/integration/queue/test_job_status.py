@@ -1,4 +1,4 @@
-"""What a program may ask of a job by darkroom.job_status, and what a role that may only poll learns besides."""
+"""darkroom.job_status: what a program learns about a job, and what a role that may only poll can't do."""
 
 from datetime import UTC, datetime
 

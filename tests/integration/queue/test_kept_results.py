@@ -1,4 +1,4 @@
-"""A result in hand is recorded in the end, however long the database takes nothing of it."""
+"""A finished result is recorded in the end, however long the database refuses the write."""
 
 import asyncio
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""A write that the fence refused stands in the job's history; one whose answer was lost doesn't stand there twice."""
+"""A write that the fence refused is in the job's history; a repeated write whose answer was lost isn't there twice."""
 
 import asyncio
 

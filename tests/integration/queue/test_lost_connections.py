@@ -1,4 +1,4 @@
-"""Only errors of the database's own connection mean a lost database."""
+"""Only errors of the database's own connection count as a lost database."""
 
 import asyncio
 import errno

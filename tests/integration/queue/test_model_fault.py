@@ -1,4 +1,4 @@
-"""Which models may be asked: SQL's rule for producers and the workers' own give the same answers, word for word."""
+"""Which models may be asked: SQL's rule for producers and the workers' rule give the same answers, word for word."""
 
 from decimal import Decimal
 from itertools import product

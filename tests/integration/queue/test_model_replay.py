@@ -1,4 +1,4 @@
-"""Every kind of step of the model, taken by the real code: both must agree, or the model proves nothing."""
+"""Every kind of step of the model (tests/model), made with the real code: model and code must agree."""
 
 import random
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Money: single, exact, and visible when it is not (I3, I4, I7)."""
+"""Money: each charge and refund once and exact, and every violation found (promises I3, I4, I7)."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""PostgreSQL's queue of notifications is full because one session listens and dawdles: jobs go on all the same."""
+"""PostgreSQL's queue of notifications is full, because a listening session stays in a transaction: jobs still run."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Operators' pauses: claims pass over what is paused, others don't feel it, and no maximum wait counts it."""
+"""Operators' pauses: paused jobs aren't claimed, others are, and the maximum wait doesn't count the time."""
 
 import asyncio
 from datetime import timedelta

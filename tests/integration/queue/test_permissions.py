@@ -1,4 +1,4 @@
-"""Whose key and whose pipeline a job may use, asked again when it runs: nothing is bought for what isn't theirs."""
+"""Which keys and pipelines a job may use, checked again when it runs, before anything is bought."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The rules of a pipeline's JSON in SQL give the verdicts of pipelines/options.py, at the same places."""
+"""The rules of a pipeline's JSON in SQL find the same faults, at the same paths, as pipelines/options.py."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The hot statements find their rows by index, whatever the planner knows of the tables."""
+"""The frequent statements find their rows by index, whatever statistics the planner has."""
 
 import json
 from uuid import uuid4

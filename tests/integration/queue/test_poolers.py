@@ -1,4 +1,4 @@
-"""What a connection does that finds a pooler in between, or is told of one."""
+"""Connections through a pooler: one that the URL names, and one that is detected."""
 
 import asyncpg
 import pytest

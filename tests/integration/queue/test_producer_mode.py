@@ -1,4 +1,4 @@
-"""Applications that charge for themselves: Darkroom pays back the failures that it decides, and nothing else."""
+"""Applications that charge for themselves (mode producer): Darkroom refunds only the failures that it decides."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""Workers against programs that cancel, delete and dawdle: nobody deadlocks, every job ends, the money is exact."""
+"""Workers beside programs that cancel, delete and hold locks: no deadlock, every job ends, the money is exact."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Jobs that the database itself refuses to end, and what they must not do to others."""
+"""Jobs whose end the database refuses: they don't affect other jobs."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What the house does for jobs that nobody holds any more, and for those that wait too long."""
+"""Housekeeping: jobs that no live worker holds, and jobs that wait too long."""
 
 import asyncio
 from datetime import timedelta

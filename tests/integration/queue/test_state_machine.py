@@ -1,4 +1,4 @@
-"""What the database accepts of a status, from anyone, against models/job_state.py; and what never changes."""
+"""Which changes of a status the database accepts, compared with models/job_state.py, and what never changes."""
 
 import asyncpg
 import pytest

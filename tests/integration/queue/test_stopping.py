@@ -1,4 +1,4 @@
-"""A claim loop that is told to stop: what it still claims, what it waits for, and what it ends."""
+"""A claim loop that is told to stop: what it still claims, what it waits for, and what it releases."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The SQL functions for producers: submit and cancel, with the errors that any language can tell apart."""
+"""The SQL functions for producers: submit and cancel, and their SQLSTATEs."""
 
 import asyncio
 

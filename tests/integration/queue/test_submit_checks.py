@@ -1,4 +1,4 @@
-"""What submit_generation refuses at once: whatever a worker would refuse without looking at anything, uncharged."""
+"""What submit_generation refuses, without a charge: what a worker would refuse without reading a picture."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""A job of a type that no table has is an error wherever a guess stood: no other table's rules are taken for it."""
+"""A job of a type that no table has is an error everywhere; no other table's rules are used for it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

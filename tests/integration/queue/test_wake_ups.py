@@ -1,4 +1,4 @@
-"""Bells of several installations on one broker, and a broker's user with too few rights."""
+"""Wake-ups of several installations on one broker, and a broker's user with too few rights."""
 
 from urllib.parse import urlsplit
 from uuid import uuid4

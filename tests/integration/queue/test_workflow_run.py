@@ -1,4 +1,4 @@
-"""workflowRunId: a copy of the claim's token for people to read, and never in place of what a producer wrote."""
+"""workflowRunId: a copy of the claim's token for people, which never replaces what a producer wrote."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The queue's fixtures, for databases that refuse something."""
+"""The queue's fixtures, for databases that refuse some writes."""
 
 from tests.integration.queue.conftest import connect, eventually, foreign
 from tests.support.promises import damage, promises

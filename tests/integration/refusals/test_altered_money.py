@@ -1,4 +1,4 @@
-"""A rule of the application's that silently keeps or changes what we book: refused, or owed, and never half booked."""
+"""A rule of the application's that silently changes a booking: it is refused, or owed, and never half done."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Unfinished jobs without a queue row: taken in as a retry, or ended, in bounded time, and refunded at most once."""
+"""Unfinished jobs without a queue row: queued as a retry, or ended in limited time; refunded at most once."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A trigger may raise any SQLSTATE: none stops the queue, keeps a job from its end, or a sweep from the other jobs."""
+"""A trigger that raises any SQLSTATE: the queue continues, its job ends, and other jobs are rescued."""
 
 import asyncio
 from functools import partial

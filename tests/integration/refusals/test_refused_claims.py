@@ -1,4 +1,4 @@
-"""One row that the database refuses to start stops nobody else's job, is tried again and ends in bounded time."""
+"""A job that the database refuses to start: other jobs run, and it is tried again and ends in limited time."""
 
 import asyncio
 import time

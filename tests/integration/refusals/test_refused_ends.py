@@ -1,4 +1,4 @@
-"""Every job can end, whatever the database refuses: its label waits, and its refund is paid once or owed."""
+"""A job whose end the database refuses: it ends, its label is written later, and its refund is paid once or owed."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The database of an application that has the third table, too."""
+"""Fixtures: the database of an application that has the third job table, too."""
 
 import asyncio
 

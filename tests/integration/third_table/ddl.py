@@ -1,7 +1,7 @@
-"""The third table and what stands beside it, as their application makes them.
+"""The third table and the application's tables around it.
 
-Apart from the descriptions, so that a conftest may import it: those are registered when they are imported, and pytest
-imports every conftest whatever it is to run.
+They are separate from the descriptions, so that a conftest may import them: descriptions are registered when they are
+imported, and pytest imports every conftest, whichever tests run.
 """
 
 TABLES = """

@@ -1,8 +1,8 @@
 """A job table that no release has: other labels, bigint ids, times with a zone, and money of its own.
 
 A plugin of pytest (`-p tests.integration.third_table.frames`) and of chaos runs (`--tables
-tests.integration.third_table.orders`): it registers the descriptions, their job types and a stage before anything of
-ours asks for the registries. A release would add each in a file and a line.
+tests.integration.third_table.orders`): it registers the descriptions, their job types and a stage before other code
+reads the registries. A release would add each in a file and a line.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What jobs of the third table live through; run by test_third_table.py with its plugin."""
+"""Jobs of the third table from submission to their end; run by test_third_table.py with its plugin."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A described job table that no release has works in all that models do, and nothing else changes for it."""
+"""A described job table that no release has works with all of models, and nothing else has to change for it."""
 
 import subprocess
 import sys

@@ -1,1 +1,1 @@
-"""A Gemini to develop and test against: a real HTTP server that Google's own SDK accepts."""
+"""A fake Gemini to develop and test against: a real HTTP server, with which Google's own SDK works."""

@@ -1,4 +1,4 @@
-"""`python -m tests.support.fake_gemini --port PORT [--failures 0.3] [--fault NAME ...]`: serve until interrupted."""
+"""`python -m tests.support.fake_gemini --port PORT [--failures 0.3] [--fault NAME ...]`: serves until interrupted."""
 
 import argparse
 import contextlib

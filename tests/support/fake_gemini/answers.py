@@ -1,4 +1,4 @@
-"""What a working Gemini answers: an analysis, or a picture derived from the one it was sent."""
+"""The answers of a working Gemini: an analysis, or a picture made from the one that it was sent."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Answers in forms that Google's own service doesn't give and proxies, gateways and other versions do."""
+"""Answers in forms that Google's own service doesn't use, but proxies, gateways and other versions do."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The server: /v1 and /v1beta, a thread per connection, and faults by script or by chance."""
+"""The fake server: /v1 and /v1beta, a thread per connection, with faults by script or by chance."""
 
 import contextlib
 import json

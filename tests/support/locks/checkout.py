@@ -1,4 +1,4 @@
-"""A checkout of nothing but what set-up reads, and `make` in it with a pip configuration of its own."""
+"""A checkout of only the files that set-up reads, in which `make` runs with a pip configuration of its own."""
 
 import os
 import shutil

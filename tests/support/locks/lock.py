@@ -1,4 +1,4 @@
-"""The two lock files: what they name for this Python, and how the resolved whole is split between them."""
+"""The two lock files: which packages they name for this Python, and how all packages are divided between them."""
 
 import re
 import tomllib

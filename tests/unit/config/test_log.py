@@ -1,4 +1,4 @@
-"""Lines go to one stream in one format, and no secret is in them."""
+"""Log lines are written to one stream in one format, without secrets."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""PostgreSQL URLs in the shapes that other programs write."""
+"""PostgreSQL URLs in the forms that other programs write."""
 
 import ssl
 from pathlib import Path

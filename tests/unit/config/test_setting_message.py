@@ -1,4 +1,4 @@
-"""Every setting: what is wrong with a value is said in our words, and names that there aren't are refused."""
+"""Every setting: a wrong value gets a message in our words, and unknown names are refused."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The environment is read whole, exactly, and complained about by name."""
+"""Reading the settings from the environment, and messages that name the variable."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The SQL of `db upgrade` as it is for today's job tables: reviewers read these files, and not templates."""
+"""The SQL of `db upgrade`, rendered for today's job tables, for reviewers, who read it instead of templates."""
 
 from pathlib import Path
 

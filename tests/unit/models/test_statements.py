@@ -1,4 +1,4 @@
-"""What workers say to the database, as it is sent: reviewers read SQL, and not the Python that puts it together."""
+"""The statements that workers send, for reviewers, who read SQL instead of the Python that builds it."""
 
 from collections.abc import Iterator
 from pathlib import Path

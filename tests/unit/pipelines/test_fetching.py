@@ -1,4 +1,4 @@
-"""The fetcher against URLs that point inside, servers that lie, and names that change."""
+"""The fetcher against URLs of internal addresses, servers that lie, and names whose address changes."""
 
 import asyncio
 import gzip
@@ -105,7 +105,7 @@ async def test_forbidden_url_opens_no_connection(decides: str) -> None:
             assert isinstance(refused.value, FetchRefusedError) or is_unknown, url
             assert listener.connections == 0, url
             assert "inputImageUrl" in str(refused.value)
-            assert "127.0.0.1" not in str(refused.value), "the message tells a stranger what lies inside"
+            assert "127.0.0.1" not in str(refused.value), "the message tells an outsider what lies inside"
 
         for host in ("127.0.0.1", "[::1]"):  # and these would have been counted
             assert await fetch(PictureFetcher(allow_loopback=True), listener.url(host=host)) == PICTURE

@@ -1,4 +1,4 @@
-"""What a stage says of itself, and what the environment may say instead."""
+"""Deadlines of stages: their defaults, and the settings that replace them."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Where a run begins: whatever stands in a row's own columns may be another program's."""
+"""The stage at which a run begins: the columns of a job's row may have been written by another program."""
 
 from dataclasses import dataclass, replace
 

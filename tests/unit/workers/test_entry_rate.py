@@ -1,4 +1,4 @@
-"""When a worker looks often instead of asking to be woken."""
+"""When a worker looks often for jobs instead of asking for a wake-up."""
 
 from workers.entry_rate import DENSE_COUNT, WINDOW_S, EntryRate
 

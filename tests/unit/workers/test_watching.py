@@ -1,4 +1,4 @@
-"""Watching jobs: a cancellation ends it, whatever comes in at the same moment."""
+"""Watching of jobs: a cancellation ends it, whatever arrives at the same moment."""
 
 import asyncio
 from collections.abc import Callable

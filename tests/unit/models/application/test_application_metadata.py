@@ -1,4 +1,4 @@
-"""The metadata's own rules, without a database."""
+"""Rules of the tables' metadata, without a database."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The columns that can name an object are declared once, and none of the documented ones is forgotten."""
+"""The list of columns that can name an object is complete for the documented tables."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a template of SQL may say, and what it is refused for."""
+"""What a SQL template may contain, and what is refused."""
 
 import pytest
 

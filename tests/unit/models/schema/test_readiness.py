@@ -1,4 +1,4 @@
-"""What the quick look at a database knows by heart, held against the migrations."""
+"""The constants of the quick check of a database, compared with the migrations."""
 
 from models.schema.migrations.session import BRANCHES, branch_revisions
 from models.schema.readiness import HEADS, OWN_HEAD

@@ -1,4 +1,4 @@
-"""The door against every hostile file, in real children: a refusal in our words, or clean pixels, and nothing else."""
+"""Decoding of every hostile file in real pixel children: an error of ours, or clean pixels, and nothing else."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Files that viewers show though something about them is odd, and broken ones that look sound."""
+"""Files that viewers show although something is odd about them, and broken ones that look sound."""
 
 import io
 import struct

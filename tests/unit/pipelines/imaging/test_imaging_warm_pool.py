@@ -1,4 +1,4 @@
-"""Children that are started ahead of their work, and kept so."""
+"""Pixel children that are started in advance, and kept running."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Large WebP by libwebp's plain decoder: the same pixels as Pillow's, in a child's memory."""
+"""Large WebP files, decoded by libwebp's simple decoder: the same pixels as Pillow's, within a child's memory."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Which words ask for a picture of one colour, and for which."""
+"""Which words ask for a picture of one colour, and for which colour."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Bodies as proxies and gateways change them: the picture is found, and an error is the error that it is."""
+"""Bodies that proxies and gateways have changed: the picture is found, and an error is found as that error."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone, wherever and however it says so."""
+"""How long a provider asks callers to wait, in every place and form."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What a pipeline lets a crop take: black bars are those that are measured, whatever a model calls them."""
+"""What a pipeline allows a crop to remove: black bars are those that are measured, whatever a model calls them."""
 
 import numpy as np
 import pytest

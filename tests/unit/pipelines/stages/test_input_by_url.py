@@ -1,4 +1,4 @@
-"""MODIFY jobs whose input is a URL: fetched, through the same door, and refused where it points inside."""
+"""MODIFY jobs whose input is a URL: fetched and decoded like an object; refused if the address is internal."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A storage that is down for a while costs no attempt, and no picture that is made already."""
+"""A storage that is unreachable for a while costs no attempt, and no picture that is made already."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The command line's own small things: durations, cells, names of files, exit codes, the time to --help."""
+"""Small parts of the command line: durations, cells, names of files, exit codes, the time of --help."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ def test_duration_reads_as_people_write_it(seconds: float | None, text: str) -> 
     assert duration(seconds) == text
 
 
-def test_cell_shows_a_strangers_markup_and_escapes_as_text() -> None:
+def test_cell_shows_another_programs_markup_and_escapes_as_text() -> None:
     assert cell("[red]x[/red]").plain == "[red]x[/red]"
     assert "\x07" not in cell("bell\x07").plain
 

@@ -1,4 +1,4 @@
-"""Tables: every column is there at every width, nothing is cut, and a file gets one line a row."""
+"""Tables: every column is shown at every width, nothing is cut, and a file gets one line a row."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every command and option: what is wrong with a call is said in our words, with exit code 2, and nothing is done."""
+"""Every command and option: a wrong call gets a message in our words and exit code 2, and nothing is done."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What worker processes write to stderr is passed on as one JSON object per line."""
+"""Text that worker processes write to stderr is forwarded as one JSON object per line."""
 
 import contextlib
 import io

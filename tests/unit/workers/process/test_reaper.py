@@ -1,4 +1,4 @@
-"""Reaping orphans, in a process that was made their parent as process 1 is."""
+"""Reaping of orphans, in a process that was made their parent, as process 1 is."""
 
 import contextlib
 import ctypes

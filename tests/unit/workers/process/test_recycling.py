@@ -1,4 +1,4 @@
-"""When a worker process has had its time."""
+"""When a worker process is recycled."""
 
 from pipelines.settings import Settings
 from workers.process.recycling import Recycling

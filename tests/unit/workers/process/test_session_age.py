@@ -1,4 +1,4 @@
-"""Who may rescue, and from when on."""
+"""The session age: which process may rescue jobs, and from when on."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Services named by the environment pass through; the embedded ones are looked for in the right places."""
+"""Services named by the environment are used as named; programs of embedded ones are searched in the right places."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A fake Gemini of each test's own."""
+"""Fixtures: a fake Gemini for each test."""
 
 import pytest
 

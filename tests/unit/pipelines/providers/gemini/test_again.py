@@ -1,4 +1,4 @@
-"""What Gemini is asked a second time, and how differently: once, and never a third time."""
+"""When Gemini is asked a second time, and how the request differs; it is never asked a third time."""
 
 import pytest
 

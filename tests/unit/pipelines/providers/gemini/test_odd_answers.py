@@ -1,4 +1,4 @@
-"""A picture that was bought isn't lost to what stands beside it, and an error in a 200 is the error that it is."""
+"""Answers with odd parts: the picture is found, and an error in a 200 is treated as that error."""
 
 import io
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""A model's analysis is a stranger's text: what is hostile is refused or made harmless."""
+"""A model's analysis is untrusted text: what is hostile in it is refused or made harmless."""
 
 import json
 import math

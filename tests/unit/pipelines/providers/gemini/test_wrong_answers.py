@@ -1,4 +1,4 @@
-"""A picture is wrong when it misses what the request asked this model for; no limit of uploads refuses one."""
+"""A picture is wrong if it misses what the request asked the model for; limits of uploads don't apply to it."""
 
 from dataclasses import replace
 

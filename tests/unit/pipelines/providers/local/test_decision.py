@@ -1,4 +1,4 @@
-"""Sound pictures are left as they are, and damage as cameras make it is found and undone."""
+"""Sound pictures stay as they are, and damage as cameras make it is found and treated."""
 
 import numpy as np
 import pytest

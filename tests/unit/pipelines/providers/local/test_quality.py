@@ -1,4 +1,4 @@
-"""What must be seen, on photographs that the models were not fitted on."""
+"""The quality that the issue requires, on photographs to which no model was fitted."""
 
 import numpy as np
 import pytest

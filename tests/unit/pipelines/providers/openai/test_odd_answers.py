@@ -1,4 +1,4 @@
-"""Answers of servers that are compatible with OpenAI's images API in their own way."""
+"""Answers of servers that differ from OpenAI's images API."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The openai provider against a real HTTP server: what is sent, what is taken, and what each refusal means."""
+"""The openai provider against a real HTTP server: requests, answers, and the meaning of each refusal."""
 
 import io
 import logging
