@@ -26,9 +26,9 @@ After that the job goes back to the queue without a claim, and the attempt isn't
 """
 
 LANE_RETRY_S = 5.0
-"""How long, in seconds, such a wait keeps its lane, and how long one of its statements is repeated before the claim is
+"""How long, in seconds, such a wait keeps its lane.
 
-prolonged.
+It is also how long one of its statements is repeated before the claim is prolonged.
 """
 
 CANCELLED_RETRY_S = 2.0

@@ -5,9 +5,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from config.address_terms import NAT64, PUBLIC_IPV6, REFUSED_IPV4, REFUSED_IPV6
 
 _IPV4_REFUSED = tuple(map(IPv4Network, REFUSED_IPV4))
-"""Networks that are refused in addition to those that `ipaddress` calls not global, because Python 3.11.7 calls some of
+"""Networks that are refused in addition to those that `ipaddress` calls not global.
 
-them global.
+Python 3.11.7 calls some of them global.
 """
 
 _IPV6_PUBLIC = IPv6Network(PUBLIC_IPV6)
@@ -15,7 +15,7 @@ _IPV6_REFUSED = tuple(map(IPv6Network, REFUSED_IPV6))
 _NAT64 = IPv6Network(NAT64)
 
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
-"""The values that bits 64 to 95 of an ISATAP address may have. Its last 32 bits are an IPv4 address (RFC 5214)."""
+"""The two values of an ISATAP address's bits 64 to 95. Its last 32 bits are an IPv4 address (RFC 5214)."""
 
 
 def is_public(text: str) -> bool:

@@ -18,7 +18,7 @@ DENSE_LOOK_S: Final = 0.02
 
 
 class EntryRate:
-    """Compares how many jobs have ever entered the queue with the number one window earlier."""
+    """Compares the number of jobs that have ever entered the queue with that number a window (WINDOW_S) earlier."""
 
     def __init__(self) -> None:
         """Create the measurement, without any number yet."""

@@ -11,9 +11,9 @@ from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import FINISHED, labels, last_write
 
 SCAN_TIMEOUT_S = 600
-"""Time limit, in seconds, for searching one table. If it is exceeded, no object is removed: the tick fails with the
+"""Time limit, in seconds, for searching one table.
 
-table's name.
+If it is exceeded, no object is removed: the tick fails, and its error names the table.
 """
 
 # Columns whose type is text, JSON, an array of these, or composite. Views and partitions are left out, because their

@@ -74,9 +74,9 @@ BRIEF_WAIT_MS = 1
 
 CLAIM_S = 5.0
 CLAIM_ONE_S = 1.0
-"""How long, in seconds, the statement that claims jobs may take. A slow trigger makes it fail, so that other jobs can
+"""How long, in seconds, the statement that claims jobs may take.
 
-start.
+If a trigger is slow, the statement fails, and the jobs are claimed one by one, so that the others can start.
 """
 
 _MOST = 2_147_483_647

@@ -187,7 +187,7 @@ WHERE NOT EXISTS (
 async def log_fenced(connection: Connection, claim: Claim, stage: str) -> None:
     """Record in a job's history that the fence refused a claim's write.
 
-    If the write was committed before, record nothing.
+    If the same write was committed before and only its answer was lost, record nothing.
     """
     await connection.execute(_FENCED, claim.job_type, claim.job_id, stage, claim.attempt, claim.worker_id)
 

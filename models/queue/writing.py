@@ -12,7 +12,7 @@ from models.queue.transitions import Transition, record
 PROLONGED_S: Final = 30.0
 """Seconds for which a claim is prolonged while its result waits for a locked row.
 
-Longer than the pause between tries.
+They are more than the pause between tries.
 """
 
 

@@ -28,9 +28,9 @@ CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
 """Time limits in seconds. Image models send nothing until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""
 
 REFUSED_WITHIN_S = 1.0
-"""A connection that is closed this soon (seconds) after the request, without an answer, is a refusal.
+"""If a connection is closed within this many seconds after the request, without an answer, it counts as a refusal.
 
-No model is as fast.
+No model answers so fast.
 """
 
 BODY_BYTES_PER_PICTURE_BYTE = 2

@@ -1,6 +1,6 @@
-"""The terms of models: which models may be asked.
+"""The terms of models: the facts by which it is decided which models may be asked.
 
-Workers use them, and `db upgrade` records them for the SQL functions.
+Workers decide by them, and `db upgrade` records them for the SQL functions.
 """
 
 from collections.abc import Mapping

@@ -65,7 +65,7 @@ async def list_users(runtime: Runtime, *, limit: int = 50) -> list[UserRecord]:
 
 
 async def count_users(runtime: Runtime) -> int:
-    """Count the users that `list_users` lists."""
+    """Count all users."""
     return await runtime.database.run(users.count_users)
 
 

@@ -145,7 +145,9 @@ class Scheduler:
         return found
 
     async def beat(self) -> None:
-        """Read the database's clock once a second until that fails. The successful reads measure the session age.
+        """Read the database's clock once a second until that fails.
+
+        Each read is a heartbeat that extends the session age.
 
         After a gap no job is rescued for some seconds.
         """

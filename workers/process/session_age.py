@@ -10,7 +10,7 @@ RECONNECT_S = 0.25
 """Seconds between a failed heartbeat and the next try: PostgreSQL's return must be noticed at once."""
 
 MOST_GAP = timedelta(seconds=5)
-"""A longer pause between two heartbeats ends a session; half a lease if that is less.
+"""The longest pause between two heartbeats that doesn't end a session; half a lease if that is less.
 
 When PostgreSQL stops, two thirds of every live lease remain. So no worker is treated as dead after a pause in which it
 couldn't renew its lease.

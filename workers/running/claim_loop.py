@@ -99,7 +99,7 @@ class ClaimLoop:
             self._loop.call_soon_threadsafe(self._woken.set)
 
     def held_tokens(self) -> set[UUID]:
-        """Return the lease tokens of claims that can be lost; may be called from any thread."""
+        """Return the lease tokens of running jobs that aren't recording their end; may be called from any thread."""
         return {token for token, job in list(self._running.items()) if job.can_be_lost}
 
     def lose(self, tokens: set[UUID]) -> None:

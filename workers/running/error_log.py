@@ -1,6 +1,6 @@
 """Writing of failed attempts to error_logs, without secrets.
 
-A failure of it doesn't affect the record of the job's end.
+If it fails, the record of the job's end isn't affected.
 """
 
 import contextlib

@@ -67,8 +67,8 @@ class RedisProgram:
         return (ask(self._socket, b"PING\r\n") or b"").startswith(b"+PONG")
 
     def is_process(self, command_line: str) -> bool:
-        """Return True: only one process holds the server's lock, so its process id is right.
+        """Return True for every command line, which differs by version.
 
-        Its title differs by version.
+        Only one process can hold the server's lock, so its process id is the server's.
         """
         return bool(command_line)

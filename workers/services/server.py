@@ -92,7 +92,7 @@ class Server:
     def spawn(self) -> None:
         """Start the server without waiting, unless it accepts clients.
 
-        First wait until processes of an earlier one have ended.
+        If processes of an earlier server still live, wait first until they have ended.
         """
         if self.is_ready():
             return
@@ -192,7 +192,7 @@ def server_environment() -> dict[str, str]:
 def failure_reason(output: str) -> str:
     """Return the line of a server's output that says why it ended: the first fatal one, else the last.
 
-    Masks no secrets.
+    Secrets in it aren't masked.
     """
     if found := _REASON.search(output):
         return "; ".join(part.strip() for part in found.groups() if part)

@@ -141,7 +141,7 @@ def usability_faults(connection: Connection, cost_column: str) -> Iterator[str]:
 def row_faults(connection: Connection, cost_column: str, mode: str) -> Iterator[str]:
     """Yield a sentence for each reason why Darkroom's INSERTs would fail.
 
-    Also used on databases that were usable before.
+    It is also used on databases that were usable before.
     """
     found = _found_columns(connection)
     yield from _insert_faults(found, cost_column, mode)

@@ -14,7 +14,7 @@ from models.schema.migrations.session import execute_script, sql_of
 FILE: Final = "schema/comments.sql"
 """File of comments on tables, columns, sequences and types.
 
-Those on functions and views stand above their definition.
+The comment of a function or view is above its definition.
 """
 
 _COMMENT: Final = re.compile(

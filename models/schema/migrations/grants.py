@@ -139,7 +139,7 @@ def held(connection: Connection) -> Held:
 def restore_grants(connection: Connection, before: Held) -> None:
     """Revoke rights on new functions from PUBLIC, and restore earlier grants.
 
-    A role that had all rights has all again.
+    A role that had all rights on the objects of a kind gets all rights on the new ones too.
     """
     public = {grant.name for grant in before.grants if grant.kind == "FUNCTION" and grant.role == "PUBLIC"}
     for signature in connection.scalars(_ANYONES).all():

@@ -53,10 +53,7 @@ that do no harm are still made by our SQL files, for one more release (`warn_of_
 LEFT_BY_EARLIER: Final = frozenset(
     {"is_passing", "count_call", "judge", "lock_cells", "guard_status", "guard_identity", "settle_failure"}
 )
-"""Functions that were made by releases without a record of what they made.
-
-The list never grows: later releases record it.
-"""
+"""Functions of releases that didn't record yet what they made. Later releases record it, so the list never grows."""
 
 RECORD: Final = "objects"
 """The key in darkroom.settings of the record: label -> [hash of the text, hash of the catalog's entry]."""

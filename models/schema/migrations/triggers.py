@@ -21,7 +21,7 @@ LOCK_TIMEOUT_MS: Final = 2_000
 FIRST_TRY_MS: Final = 100
 """How long, in ms, the first try to lock several tables waits for each.
 
-Programs that need a locked one wait as long.
+Meanwhile other programs wait for the tables that this try has locked already.
 """
 
 # Transactions that hold a table's lock and are idle. Waiting in the lock's queue behind such a transaction would block
@@ -136,7 +136,7 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
 def _require_free(connection: Connection, table: str, *, blocks_readers: bool) -> None:
     """Wait, without queueing for its lock, until no idle transaction holds a table; most such waits end within moments.
 
-    Programs that need a table that was locked before this one wait as long.
+    Meanwhile other programs wait for the tables that the migration has locked already.
     """
     wanted_lock = {"name": f'public."{table}"', "blocks_readers": blocks_readers}
     until_s = time.monotonic() + LOCK_TIMEOUT_MS / 1000

@@ -29,7 +29,7 @@ from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
 YOUNGEST: Final = timedelta(days=1)
-"""Younger objects may still be in use: an object is stored first, and its key written to a row afterwards."""
+"""The least age of an orphan. The key of a younger object may not be in its row yet: an object is stored first."""
 
 MOST_REMOVED: Final = 2_000
 """How many objects one chunk removes, so that its transaction is short; the next chunk continues after them."""

@@ -28,7 +28,7 @@ REST_FACTOR: Final = 1.5
 """Rest after a chunk, as a multiple of its duration: deletions aren't urgent, and jobs come first."""
 
 ELSEWHERE: Final = frozenset({"temporary_objects"})
-"""Names in DARKROOM_RETENTION that aren't tables: task collect-orphans removes these inputs from the storage."""
+"""Names in DARKROOM_RETENTION that mean no table but inputs in storage, which task collect-orphans removes."""
 
 
 def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
