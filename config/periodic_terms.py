@@ -73,7 +73,7 @@ class RetentionPolicy(BaseModel):
 
 
 class ScheduleTerms(BaseModel):
-    """When a periodic task runs. What isn't given keeps the task's default."""
+    """When a periodic task runs. A field that isn't given has the task's default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 

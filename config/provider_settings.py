@@ -28,7 +28,7 @@ class ProviderSettings(SettingGroup):
     )
     provider_limits: _ProviderLimits = Field(
         default={},
-        description="Limits of a provider for the whole fleet, PROVIDER/NAME=number,...: requests_per_minute, "
+        description="Limits of a provider for all processes together, PROVIDER/NAME=number,...: requests_per_minute, "
         "requests_per_day, images_per_minute, images_per_day, concurrency (64), breaker_failures (5), breaker_s (10)",
     )
     budgets: _Budgets = Field(

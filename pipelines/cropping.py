@@ -61,7 +61,7 @@ class CropSuggestion(BaseModel):
 def crop_box(
     suggestion: CropSuggestion, width_px: int, height_px: int, *, min_fraction: float = MIN_CROP_FRACTION
 ) -> PixelBox:
-    """Turn a suggested crop into whole pixels of an image.
+    """Return a suggested crop as whole pixels of an image.
 
     The box is never empty and never leaves the image: edges are rounded
     outwards, then clipped.

@@ -99,7 +99,7 @@ PERFORM darkroom.check_ids('imageId', ARRAY(SELECT n."imageId" FROM entering_row
 PERFORM darkroom.check_ids('sourceImageId',
                            ARRAY(SELECT n."sourceImageId" FROM entering_rows n WHERE n.status = 'PENDING'));
 IF darkroom.setting('models') ->> 'over_size' = 'refuse' THEN
-    -- an operator who tries a job once more may name another model
+    -- an operator who retries a job may name another model
     PERFORM darkroom.check_size(s.model, s.tier, false)
     FROM (SELECT DISTINCT n.tier::text AS tier, coalesce(nullif(current_setting('darkroom.model', true), ''),
                                                          p."generationConfig" ->> 'model') AS model

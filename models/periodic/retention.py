@@ -161,7 +161,7 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
             ORDER BY {column} LIMIT $2 FOR UPDATE SKIP LOCKED),
         gone AS (
             DELETE FROM {policy.table} t
-            WHERE t.ctid = ANY (ARRAY(SELECT due.place FROM due))  -- finds the rows; several partitions have such a one
+            WHERE t.ctid = ANY (ARRAY(SELECT due.place FROM due))  -- found fast; partitions may share ctids
               AND (t.tableoid, t.ctid) IN (SELECT due.part, due.place FROM due) RETURNING 1)
         SELECT (SELECT count(*) FROM due) AS found, (SELECT count(*) FROM gone) AS deleted,
                (SELECT max(due.at)::text FROM due) AS last

@@ -48,7 +48,7 @@ class AdoptionTerms:
     def of(cls, max_wait_s: float, deadlines_s: Sequence[float], stops: Sequence[Sequence[str]]) -> "AdoptionTerms":
         """Return the terms for a maximum wait, the stages' deadlines, and pauses.
 
-        `silence_s` becomes the longest deadline and its grace period: no worker writes nothing for longer.
+        `silence_s` becomes the longest deadline and its grace period: a job's worker writes at least that often.
         """
         return cls(max_wait_s, min(max(deadlines_s) + DEADLINE_GRACE_S, max_wait_s), stops)
 

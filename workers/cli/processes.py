@@ -146,7 +146,7 @@ def _names(queues: str | None) -> list[str] | None:
 
 
 def _prepare(settings: Settings, services: Services) -> None:
-    """Migrate an embedded database; check that any other may be used. The processes themselves wait for it."""
+    """Migrate an embedded database; check that Darkroom may use any other. The processes wait for its migration."""
     require_storage(settings, services)
     look = require_migrated if services.is_embedded else require_allowed
     run_async(look(settings, services))

@@ -78,8 +78,9 @@ def pause(
 ) -> int:
     """Stop claiming jobs of a queue, type or tier, or calling a provider.
 
-    For the whole fleet, within a second. Running jobs finish; waiting ones keep their turn, and their maximum wait
-    stands still. Where PROVIDER names several, the next provider is asked in place of a paused one.
+    It holds for all processes within a second. Running jobs finish; waiting jobs keep their positions, and the pause
+    isn't counted in their maximum wait. Where PROVIDER names several, the next provider is asked in place of a paused
+    one.
     """
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=True, as_json=as_json)
 

@@ -102,7 +102,7 @@ def database_place() -> str:
 
 
 def logged(line: str, code: int) -> bool:
-    """If log lines are JSON, log why a service ended and return True; return False if they are for a person."""
+    """Log why a service ended, if its log lines are JSON; return whether they are."""
     if (os.environ.get("LOG_FORMAT") or default_format(sys.stderr)) != "json":
         return False
     if not structlog.is_configured():  # the settings themselves are the cause

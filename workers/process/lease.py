@@ -165,7 +165,7 @@ class LeaseThread(threading.Thread):
             log.info("lease_connection_restored", lasted_s=round(lasted_s, 1))
 
     async def _get_by_without_connection(self, error: Exception) -> float:
-        """Renew the lease over the pool while it has no connection of its own; return the seconds until the next try."""
+        """Renew the lease over the pool while it has no connection of its own; return the seconds to wait then."""
         self._drop_connection()
         is_renewed = await self._beat_by_pool()
         if is_renewed is False:

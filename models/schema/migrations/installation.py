@@ -74,7 +74,7 @@ def record(connection: Connection, key: str, value: object) -> None:
 
 
 def record_installation(connection: Connection) -> None:
-    """Give the installation its id, if it has none."""
+    """Record a new id of this installation, if none is recorded."""
     if not value_of(connection, "installation"):
         record(connection, "installation", secrets.token_hex(8))
 

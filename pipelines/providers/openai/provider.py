@@ -93,7 +93,7 @@ class OpenAIProvider:
         return self._settings.openai_image_model
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - never can
-        """Refuse, because the images API can't analyze a picture.
+        """Raise an error, because the images API can't analyze a picture.
 
         Raises:
             ProviderNotConfiguredError: always.

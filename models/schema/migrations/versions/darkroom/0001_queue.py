@@ -40,7 +40,7 @@ BEGIN
     LOOP
         EXECUTE format('DROP %s IF EXISTS darkroom.%I CASCADE', found.kind, found.relname);
     END LOOP;
-    -- named before the first is dropped: one that goes by CASCADE has no name left
+    -- all are listed before the first is dropped, because one that is dropped by CASCADE can't be named afterwards
     FOREACH routine IN ARRAY ARRAY(SELECT oid::regprocedure::text FROM pg_proc
                                    WHERE pronamespace = 'darkroom'::regnamespace) LOOP
         EXECUTE format('DROP ROUTINE IF EXISTS %s CASCADE', routine);
