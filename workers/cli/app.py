@@ -29,9 +29,9 @@ class Darkroom(LazyGroup):
     sections = COMMANDS
     options = MappingProxyType(
         {
-            "--debug": "Show the traceback of an error; with any command.",
-            "-h, --help": "Show help; of any group and command.",
-            "--version": "Show which Darkroom this is.",
+            "--debug": "Show the traceback of an error. May be added to any command.",
+            "-h, --help": "Show this help. May be added to any group and command.",
+            "--version": "Show the version of Darkroom.",
         }
     )
 
@@ -80,7 +80,7 @@ def program() -> Darkroom:
     completion_init()
     return Darkroom(
         name="darkroom",
-        help="Drain image jobs out of an application's own PostgreSQL tables. Start with `darkroom demo`.",
+        help="Run the image jobs of an application's own PostgreSQL tables. Begin with `darkroom demo`.",
         context_settings={"help_option_names": list(HELP)},
     )
 

@@ -9,7 +9,7 @@ from workers.cli.lazy import Command, Group, Sections
 
 _JOBS: Final = Group(
     "jobs",
-    "List, watch, cancel and retry jobs.",
+    "List, follow, save, explain, cancel and retry jobs.",
     (
         Command(
             "list",
@@ -70,7 +70,7 @@ _JOBS: Final = Group(
 )
 _QUEUE: Final = Group(
     "queue",
-    "Count jobs and workers, pause and resume.",
+    "Show the queue and the workers; pause and resume.",
     (
         Command("stats", "Count jobs by queue and status.", "workers.cli.queues:stats", ("darkroom queue stats",)),
         Command(
@@ -89,27 +89,39 @@ _QUEUE: Final = Group(
 )
 _PIPELINES: Final = Group(
     "pipelines",
-    "List, create and copy pipelines: how pictures are treated.",
+    "List, show, make and copy pipelines: how pictures are treated.",
     (
-        Command("list", "List pipelines, the newest first.", "workers.cli.pipelines:list_"),
-        Command("show", "Show a pipeline.", "workers.cli.pipelines:show"),
+        Command(
+            "list",
+            "List pipelines, the newest first.",
+            "workers.cli.pipelines:list_",
+            ("darkroom pipelines list --visibility public",),
+        ),
+        Command("show", "Show a pipeline.", "workers.cli.pipelines:show", ("darkroom pipelines show cm3k9",)),
         Command(
             "create",
             "Make a pipeline.",
             "workers.cli.pipelines:create",
-            ("darkroom pipelines create 'Warm portraits' --config warm.json --user ada@example.com",),
+            ("darkroom pipelines create 'Warm portraits' --config warm.json",),
         ),
-        Command("fork", "Copy a pipeline for another owner.", "workers.cli.pipelines:fork"),
+        Command(
+            "fork",
+            "Copy a pipeline for another owner.",
+            "workers.cli.pipelines:fork",
+            ("darkroom pipelines fork cm3k9 --user ada@example.com --name Mine",),
+        ),
     ),
 )
 _USERS: Final = Group(
     "users",
-    "List and create users.",
+    "List, show and make users.",
     (
-        Command("list", "List users, the newest first.", "workers.cli.users:list_"),
+        Command(
+            "list", "List users, the newest first.", "workers.cli.users:list_", ("darkroom users list --limit 10",)
+        ),
         Command(
             "show",
-            "Show a user, with tokens and jobs.",
+            "Show a user, the balance, and how many jobs the user has.",
             "workers.cli.users:show",
             ("darkroom users show ada@example.com",),
         ),
@@ -123,10 +135,13 @@ _USERS: Final = Group(
 )
 _TOKENS: Final = Group(
     "tokens",
-    "Balances and ledger of users, and the check of all money.",
+    "Show, change and check what users pay with.",
     (
         Command(
-            "balance", "Show a balance, or everyone's.", "workers.cli.tokens:balance", ("darkroom tokens balance",)
+            "balance",
+            "Show the balance of a user, or of all users.",
+            "workers.cli.tokens:balance",
+            ("darkroom tokens balance", "darkroom tokens balance ada@example.com"),
         ),
         Command(
             "grant",
@@ -137,28 +152,53 @@ _TOKENS: Final = Group(
                 "darkroom tokens grant ada@example.com -- -5",
             ),
         ),
-        Command("history", "Show a user's ledger, newest first.", "workers.cli.tokens:history"),
-        Command("audit", "Check the promises about money for every user.", "workers.cli.tokens:audit"),
+        Command(
+            "history",
+            "Show the ledger of a user, newest row first.",
+            "workers.cli.tokens:history",
+            ("darkroom tokens history ada@example.com",),
+        ),
+        Command(
+            "audit",
+            "Compare balances, ledger and jobs of all users.",
+            "workers.cli.tokens:audit",
+            ("darkroom tokens audit", "darkroom tokens audit --repair --reason 'backup restored'"),
+        ),
     ),
 )
 _SCHEDULE: Final = Group(
     "schedule",
-    "Periodic tasks: their schedules, last runs, and extra runs.",
+    "List, run, pause and resume periodic tasks.",
     (
-        Command("list", "Show every schedule, and how its task ran last.", "workers.cli.schedule:list_"),
+        Command(
+            "list",
+            "Show when each periodic task runs, and what its last run did.",
+            "workers.cli.schedule:list_",
+            ("darkroom schedule list",),
+        ),
         Command(
             "run",
-            "Run a task now, as a tick of its own.",
+            "Run a periodic task now.",
             "workers.cli.schedule:run",
             ("darkroom schedule run collect-orphans --dry-run",),
         ),
-        Command("pause", "Stop a task's ticks until it is resumed.", "workers.cli.schedule:pause"),
-        Command("resume", "Resume the ticks of a paused task.", "workers.cli.schedule:resume"),
+        Command(
+            "pause",
+            "Stop running a periodic task until it is resumed.",
+            "workers.cli.schedule:pause",
+            ("darkroom schedule pause collect-orphans",),
+        ),
+        Command(
+            "resume",
+            "Let a paused periodic task run again.",
+            "workers.cli.schedule:resume",
+            ("darkroom schedule resume collect-orphans",),
+        ),
     ),
 )
 _DATABASE: Final = Group(
     "db",
-    "Upgrade and check the database, or connect to it.",
+    "Upgrade, check and open the database.",
     (
         Command(
             "upgrade",
@@ -166,7 +206,12 @@ _DATABASE: Final = Group(
             "workers.cli.database:upgrade",
             ("darkroom db upgrade", "TOKENS=producer darkroom db upgrade --grant webapp"),
         ),
-        Command("check", "Check the database, and print what is wrong with it.", "workers.cli.database:check"),
+        Command(
+            "check",
+            "Say what is wrong with the database.",
+            "workers.cli.database:check",
+            ("darkroom db check && darkroom worker",),
+        ),
         Command(
             "url",
             "Print the database's URL, with its password.",
@@ -181,8 +226,9 @@ _DATABASE: Final = Group(
         ),
         Command(
             "sql",
-            "Print the functions, views and triggers that db upgrade makes, rendered for every job table.",
+            "Print the SQL of the functions, views and triggers that db upgrade makes.",
             "workers.cli.database:sql",
+            ("darkroom db sql > darkroom.sql",),
         ),
     ),
 )
@@ -196,7 +242,7 @@ COMMANDS: Final[Sections] = {
     "Pictures": (
         Command(
             "demo",
-            "Enhance sample photographs through services and workers of the demo's own.",
+            "Enhance sample photographs by services and workers that the demo starts itself.",
             "workers.demo.command:demo",
             ("darkroom demo", "darkroom demo --out /tmp/demo"),
         ),
@@ -211,13 +257,13 @@ COMMANDS: Final[Sections] = {
         ),
         Command(
             "generate",
-            "Make a picture of words, and wait for it.",
+            "Make a picture from words, and wait for it.",
             "workers.cli.generate:generate",
             ("darkroom generate 'a lighthouse at dawn' --aspect 16:9 --out pictures",),
         ),
         Command(
             "modify",
-            "Change a picture by words, and wait for it.",
+            "Change a picture as words say, and wait for it.",
             "workers.cli.generate:modify",
             ("darkroom modify holiday.jpg 'make it evening' --out pictures",),
         ),
@@ -225,8 +271,9 @@ COMMANDS: Final[Sections] = {
     "Jobs, users and money": (
         Command(
             STATUS,
-            "Show the state of things, and the next commands; so does `darkroom` alone.",
+            "Show what runs and what waits, and the next commands.",
             "workers.cli.status:status",
+            ("darkroom status",),
         ),
         _JOBS,
         _QUEUE,
@@ -257,18 +304,28 @@ COMMANDS: Final[Sections] = {
             "workers.cli.processes:worker",
             ("darkroom worker --processes 4", "darkroom worker --drain"),
         ),
-        Command("scheduler", "Run a scheduler.", "workers.cli.processes:scheduler"),
+        Command("scheduler", "Run a scheduler.", "workers.cli.processes:scheduler", ("darkroom scheduler",)),
         _SCHEDULE,
     ),
     "Installation": (
         _DATABASE,
         Command(
             "completion",
-            "Print what makes a shell complete commands and options.",
+            "Print a script that makes a shell complete commands and options.",
             "workers.cli.completion:completion",
             ('eval "$(darkroom completion bash)"', "darkroom completion zsh --install"),
         ),
-        Command("config", "Show every setting, its value and meaning.", "workers.cli.settings:config"),
-        Command("doctor", "Check the whole installation, and print what to do.", "workers.cli.doctor:doctor"),
+        Command(
+            "config",
+            "Show every setting, its value and its meaning.",
+            "workers.cli.settings:config",
+            ("darkroom config", "darkroom config --json"),
+        ),
+        Command(
+            "doctor",
+            "Check the whole installation, and say what to do about each finding.",
+            "workers.cli.doctor:doctor",
+            ("darkroom doctor", "darkroom doctor --all"),
+        ),
     ),
 }

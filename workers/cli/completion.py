@@ -22,14 +22,16 @@ class Shell(StrEnum):
 
 
 def completion(
-    shell: Annotated[Shell | None, typer.Argument(help="The shell; the one that runs this without.")] = None,
+    shell: Annotated[
+        Shell | None,
+        typer.Argument(metavar="SHELL", help="The shell. Without it, the one from which the command is run."),
+    ] = None,
     *,
-    installs: Annotated[bool, typer.Option("--install", help="Write it into the shell's own files.")] = False,
+    installs: Annotated[
+        bool, typer.Option("--install", help="Write the script into the shell's start-up files.")
+    ] = False,
 ) -> int:
-    """Print what makes a shell complete commands and options.
-
-    With --install it is written where the shell reads it at its start.
-    """
+    """Print a script that makes a shell complete commands and options."""
     wanted = (shell or _running_shell()).value
     if installs:
         _, path = install(shell=wanted, prog_name=PROGRAM, complete_var=VARIABLE)

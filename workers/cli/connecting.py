@@ -23,7 +23,7 @@ from workers.services.services import EMBEDDED_FOLDER, embedded_services
 def url() -> int:
     """Print the database's URL, with its password.
 
-    As psql and every driver of PostgreSQL read it: without what only other libraries know.
+    psql and all drivers of PostgreSQL can read it.
     """
     settings = open_settings(is_service=False)
     place = settings.database_url
@@ -38,12 +38,15 @@ def url() -> int:
 
 def psql(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- ARGUMENTS...]", help="For psql, such as -- --csv -f report.sql.")
+        list[str] | None,
+        typer.Argument(
+            metavar="ARGUMENT", help="Passed on to psql; write -- before options, as in -- --csv -f report.sql."
+        ),
     ] = None,
 ) -> int:
     """Open the database in psql.
 
-    An embedded PostgreSQL runs for as long as psql does.
+    An embedded PostgreSQL that doesn't run is started, and stopped when psql ends.
     """
     settings = open_settings(is_service=False)
     program = _program(settings)

@@ -33,12 +33,17 @@ class ByName(StrEnum):
     JOB = "job"
 
 
-OfJob = Annotated[str | None, typer.Option("--job", metavar="ID", help="Of one job only: its id, or its beginning.")]
+OfJob = Annotated[
+    str | None,
+    typer.Option("--job", metavar="JOB_ID", help="Only calls of this job, given by its id or the beginning of it."),
+]
 
 
 def costs(
-    by: Annotated[ByName, typer.Option("--by", help="Add up by who pays, model, day or job.")] = ByName.MODEL,
-    days: Annotated[int, typer.Option("--days", min=1, max=4000, help="Of the last so many days.")] = 30,
+    by: Annotated[ByName, typer.Option("--by", help="What the calls are added up by; days are UTC's.")] = ByName.MODEL,
+    days: Annotated[
+        int, typer.Option("--days", metavar="N", min=1, max=4000, help="Only calls of the last N days.")
+    ] = 30,
     job: OfJob = None,
     limit: Limit = 50,
     acknowledge: Annotated[
@@ -48,20 +53,25 @@ def costs(
             metavar="CALL",
             min=1,
             max=MOST_CALL,
-            help="Note that you looked at a call left open; may be repeated.",
+            help="Record that you looked at this call, whose number --open shows. May be repeated.",
         ),
     ] = None,
     reason: Reason = None,
     *,
-    is_open: Annotated[bool, typer.Option("--open", help="List calls whose worker died in them.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Buy nothing more; free work goes on.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Buy again.")] = False,
+    is_open: Annotated[
+        bool, typer.Option("--open", help="List calls whose worker died before the answer came.")
+    ] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Turn the kill switch on: no paid call is made, and jobs that need one wait.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Turn the kill switch off.")] = False,
     as_json: Json = False,
 ) -> int:
     """Show what provider calls cost; --stop and --resume turn the kill switch.
 
-    A call whose worker died in it is left open: it may have been paid, and counts so. Once you have compared it with
-    the provider's bill, --acknowledge keeps `doctor` and --open from naming it. It counts as before.
+    A call whose worker died before the answer came stays open. It may have been paid, and budgets count it as paid.
+    Once you have compared it with the provider's bill, record that by --acknowledge: `doctor` and --open no longer name
+    it. Budgets still count it.
     """
     if sum((stop, resume, is_open, acknowledge is not None)) > 1:
         raise CommandUsageError("--stop, --resume, --open and --acknowledge exclude each other; give one")

@@ -24,31 +24,41 @@ from workers.services.services import embedded_services
 def upgrade(
     grant: Annotated[
         str | None,
-        typer.Option("--grant", metavar="ROLE", help="Let a role submit, cancel and poll by our SQL functions."),
+        typer.Option(
+            "--grant",
+            metavar="ROLE",
+            help="Let this role submit, cancel and poll jobs by the functions of schema darkroom.",
+        ),
     ] = None,
     grant_read: Annotated[
-        str | None, typer.Option("--grant-read", metavar="ROLE", help="Let a role poll: call darkroom.job_status.")
+        str | None,
+        typer.Option(
+            "--grant-read",
+            metavar="ROLE",
+            help="Let this role call darkroom.job_status to poll jobs, and nothing else.",
+        ),
     ] = None,
     *,
     with_application: Annotated[
         bool,
         typer.Option(
-            "--with-application", help="Make the application's tables also beside relations of somebody else in public."
+            "--with-application",
+            help="Make the application's tables even where schema public has relations of another program.",
         ),
     ] = False,
     takes_over: Annotated[
         bool,
         typer.Option(
             "--take-over",
-            help="Take in the unfinished jobs of the worker that was here before; end those past the maximum wait.",
+            help="Queue unfinished jobs that another worker left, and end those past the maximum wait.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> int:
     """Bring the database to this version.
 
-    TOKENS says who charges; on tables of another tool it must be set the first time. There, jobs that another worker
-    left are left alone until --take-over.
+    The first upgrade of a database whose tables another tool made needs TOKENS, which says who charges. Unfinished jobs
+    that another worker left there are left alone until --take-over.
     """
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
@@ -94,7 +104,7 @@ def upgrade(
 def check(*, as_json: Json = False) -> int:
     """Check the database, and print what is wrong with it.
 
-    Exits 0 if it is what this version needs, else 1.
+    The exit code is 0 if the database is as this version needs it, else 1.
     """
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
@@ -113,12 +123,12 @@ def check(*, as_json: Json = False) -> int:
 
 def sql(
     table: Annotated[
-        str | None, typer.Option("--table", metavar="NAME", help="Only what names this job table, or is made for it.")
+        str | None, typer.Option("--table", metavar="NAME", help="Only the statements about this job table.")
     ] = None,
 ) -> int:
-    """Print the functions, views and triggers that db upgrade makes, rendered for every job table.
+    """Print the SQL of the functions, views and triggers that db upgrade makes.
 
-    Needs no database.
+    The SQL is rendered for each job table. No database is needed.
     """
     chosen = {name: one for one in JOB_TABLES for name in (one.name, one.relation)}
     if table is not None and table not in chosen:

@@ -19,13 +19,13 @@ from workers.services.services import embedded_services
 
 def doctor(
     *,
-    shows_all: Annotated[bool, typer.Option("--all", help="Show also what is well.")] = False,
+    shows_all: Annotated[bool, typer.Option("--all", help="Show also the checks that found nothing wrong.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Check the whole installation, and print what to do.
+    """Check the whole installation, and say what to do about each finding.
 
     Checks services, schema, triggers, money, clocks, leases, stuck and quarantined jobs, provider calls, budgets and
-    pauses for 20 s at most, shows what isn't well, and ends with a plan. Exits 1 if a check fails.
+    pauses, for 20 s at most. The exit code is 1 if a check fails, and 0 if there are only warnings.
     """
     settings = open_settings(is_service=False)
     try:

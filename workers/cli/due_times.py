@@ -24,7 +24,7 @@ _UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 def run_now(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
     """Make waiting jobs due at once.
 
-    That is jobs that wait for a retry or for their time. A worker is woken for them.
+    The jobs are those that wait for a retry or for a time. A worker is woken for them.
     """
 
     async def change(runtime: Runtime, job_id: str) -> datetime:
@@ -36,7 +36,10 @@ def run_now(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) ->
 def reschedule(
     job_ids: JobIds,
     at: Annotated[
-        str, typer.Option("--at", metavar="TIME", help="2026-03-01T09:00:00+01:00, or from now on: +30min, +2h, +1d.")
+        str,
+        typer.Option(
+            "--at", metavar="TIME", help="2026-03-01T09:00:00+01:00, or a time from now: +30s, +30min, +2h, +1d."
+        ),
     ],
     reason: Reason = None,
     *,
@@ -44,7 +47,7 @@ def reschedule(
 ) -> int:
     """Make waiting jobs due at a time.
 
-    Jobs that run or are over keep theirs, and nothing waits for longer than DARKROOM_MAX_WAIT_S.
+    Refused for jobs that run or have ended. No job waits for longer than DARKROOM_MAX_WAIT_S, whatever its time.
     """
     when = later(at)
 

@@ -7,33 +7,45 @@ import typer
 
 from workers.cli.enhancing import Request, run
 from workers.cli.failures import CommandUsageError
-from workers.cli.parameters import Json, PipelinesTier
+from workers.cli.parameters import Json, NoWait, Out, Payer, PipelinesTier
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
-Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Pictures: JPEG, PNG, WebP or GIF.")]
+Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Files of pictures: JPEG, PNG, WebP or GIF.")]
+PipelineOfJobs = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="ID",
+        help="The pipeline that says how pictures are treated, given by its id or the beginning of it.",
+    ),
+]
+ShareToken = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline-token", metavar="TOKEN", help="The share token of a pipeline that its owner shares by link."
+    ),
+]
+Blend = Annotated[
+    str | None,
+    typer.Option("--blend", metavar="PATH", help="A second picture, which is blended into each of the others."),
+]
 
 
 def enhance(
     paths: Paths,
     tier: PipelinesTier = None,
-    pipeline: Annotated[str | None, typer.Option("--pipeline", metavar="ID", help="How to treat them.")] = None,
-    pipeline_token: Annotated[
-        str | None,
-        typer.Option("--pipeline-token", metavar="TOKEN", help="Of a pipeline that its owner has shared by link."),
-    ] = None,
-    blend: Annotated[str | None, typer.Option("--blend", metavar="PATH", help="A second picture for each.")] = None,
-    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Write results there as NAME.jpg.")] = None,
-    user: Annotated[
-        str | None,
-        typer.Option("--user", metavar="EMAIL", help="Whose jobs these are; may be left out on embedded data."),
-    ] = None,
+    pipeline: PipelineOfJobs = None,
+    pipeline_token: ShareToken = None,
+    blend: Blend = None,
+    out: Out = None,
+    user: Payer = None,
     *,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only submit; a worker takes them when one runs.")] = False,
+    no_wait: NoWait = False,
     as_json: Json = False,
 ) -> int:
     """Enhance pictures, and wait for the results.
 
-    Workers that run are used; where none does, one runs for as long as it is needed.
+    Running workers do the jobs. Where no worker runs, the command starts one, which ends with the command.
     """
     for path in [*paths, *([blend] if blend else [])]:
         if Path(path).is_dir():

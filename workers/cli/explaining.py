@@ -20,7 +20,8 @@ def explain(
 ) -> int:
     """Print what happened to a job, in order, and why it waits now.
 
-    Every claim, stage, provider call, retry, rescue, pause, charge and refund; also of a job whose row is deleted.
+    Prints every claim, stage, provider call, retry, rescue, pause, charge and refund, also those of a job whose row is
+    deleted.
     """
 
     async def work(runtime: Runtime) -> int:

@@ -8,7 +8,7 @@ import typer
 
 from workers.cli.failures import CommandUsageError
 from workers.cli.generating import Request, run
-from workers.cli.parameters import Json, Tier, TierName
+from workers.cli.parameters import Json, NoWait, Out, Payer, Tier, TierName
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
 MAX_ASPECT: Final = 8
@@ -16,25 +16,23 @@ MAX_ASPECT: Final = 8
 
 _ASPECT: Final = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
 
-Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What is asked for, in words.")]
-Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Write the result there.")]
-User = Annotated[
-    str | None, typer.Option("--user", metavar="EMAIL", help="Whose job it is; may be left out on embedded data.")
-]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Only submit; a worker takes it when one runs.")]
+Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the picture shall show, in words.")]
+Change = Annotated[str, typer.Argument(metavar="PROMPT", help="How the picture is changed, in words.")]
 
 
 def generate(
     prompt: Prompt,
     tier: Tier = TierName.TIER_1K,
-    aspect: Annotated[str, typer.Option("--aspect", metavar="W:H", help="Width to height, such as 16:9.")] = "1:1",
+    aspect: Annotated[
+        str, typer.Option("--aspect", metavar="W:H", help=f"Width to height, from 1:{MAX_ASPECT} to {MAX_ASPECT}:1.")
+    ] = "1:1",
     out: Out = None,
-    user: User = None,
+    user: Payer = None,
     *,
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> int:
-    """Make a picture of words, and wait for it."""
+    """Make a picture from words, and wait for it."""
     sides = _ASPECT.fullmatch(aspect)
     if sides is None or not 1 / MAX_ASPECT <= int(sides[1]) / int(sides[2]) <= MAX_ASPECT:
         raise CommandUsageError(f"--aspect {aspect} is no W:H between 1:{MAX_ASPECT} and {MAX_ASPECT}:1, such as 16:9")
@@ -42,16 +40,16 @@ def generate(
 
 
 def modify(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A picture: JPEG, PNG, WebP or GIF.")],
-    prompt: Prompt,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The file of a picture: JPEG, PNG, WebP or GIF.")],
+    prompt: Change,
     tier: Tier = TierName.TIER_1K,
     out: Out = None,
-    user: User = None,
+    user: Payer = None,
     *,
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> int:
-    """Change a picture by words, and wait for it."""
+    """Change a picture as words say, and wait for it."""
     return _run(prompt, tier, Path(path), None, out, user, no_wait=no_wait, as_json=as_json)
 
 

@@ -65,7 +65,7 @@ def show(
 ) -> int:
     """Show all that is known about a job.
 
-    That is its row, its place in the queue, its history, its provider calls and its money.
+    Prints its row, its queue row, its charges and refunds, its provider calls and its history.
     """
 
     async def work(runtime: Runtime) -> int:
@@ -98,7 +98,7 @@ _MONEY: Final = ("kind", "amount", "at")
 def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
     """Cancel jobs that haven't ended.
 
-    Each is refunded at once, and a running one stops within 2 s.
+    Each job is refunded at once where Darkroom has charged it. A worker that runs the job stops within 2 s.
     """
 
     async def verb(runtime: Runtime, job_id: str) -> str:

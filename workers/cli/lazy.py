@@ -1,6 +1,7 @@
 """Command groups that know their commands by name, and import a command's module when it is called."""
 
 import gc
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,6 +17,12 @@ from typer.main import get_command
 from typing_extensions import override
 
 HELP: Final = ("-h", "--help")
+_TYPE: Final = re.compile(r" <[\w\[\] ]+>$")
+_RANGES: Final = (
+    (re.compile(r"(\d+)<=x<=9223372036854775807"), r"at least \1"),
+    (re.compile(r"(\d+)<=x<=(\d+)"), r"\1 to \2"),
+    (re.compile(r"x>=(\d+)"), r"at least \1"),
+)
 NEAR: Final = 0.7
 """How similar (0 to 1) a word must be to a command's name to be suggested: `lst` suggests `list`, `frob` nothing."""
 
@@ -51,7 +58,23 @@ Sections: TypeAlias = Mapping[str, Sequence[Command | Group]]
 
 
 class CheckedCommand(TyperCommand):
-    """A command that adds itself to its usage errors, so that messages can name it."""
+    """A command whose errors know which command was called, and whose help has no types of Python's."""
+
+    @override
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    @override
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        records: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
+        for one in self.get_params(ctx):
+            if record := one.get_help_record(ctx):
+                name = _TYPE.sub("", record[0]).replace("<list[", "<").replace("]>", ">")
+                records[one.param_type_name].append((name, _range_in_words(record[1])))
+        for title, lines in (("Arguments", records["argument"]), ("Options", records["option"])):
+            if lines:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -123,6 +146,12 @@ class LazyGroup(TyperGroup):
             return super().shell_complete(ctx, incomplete)
         found = [one for ones in self.sections.values() for one in ones if one.name.startswith(incomplete)]
         return [CompletionItem(one.name, help=one.summary) for one in found]
+
+
+def _range_in_words(text: str) -> str:
+    for pattern, words in _RANGES:
+        text = pattern.sub(words, text)
+    return text
 
 
 def _group(group: Group) -> LazyGroup:

@@ -30,24 +30,74 @@ def moment(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is no time; give 2026-03-01T00:00:00Z, or a while ago: 2h, 7d") from error
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the tables' column names.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")]
-JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="A job's id, or its beginning.")]
-JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID...", help="Jobs by their ids, or beginnings of ids.")]
-PipelineId = Annotated[str, typer.Argument(metavar="PIPELINE_ID", help="A pipeline's id, or its beginning.")]
-Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the record of operators' actions.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of a table; fields have the names of the tables' columns.")
+]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Show at most N rows.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The id of a job, or the beginning of one.")]
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="The ids of jobs, or the beginnings of ids.")]
+PipelineId = Annotated[
+    str, typer.Argument(metavar="PIPELINE_ID", help="The id of a pipeline, or the beginning of one.")
+]
+Reason = Annotated[
+    str | None,
+    typer.Option(
+        "--reason", metavar="TEXT", help="Why you do this. It is kept with the action in darkroom.operator_actions."
+    ),
+]
 
 
 Statuses = Annotated[
-    list[str] | None, typer.Option("--status", help="PENDING, PROCESSING, COMPLETED, ...; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help=f"Only jobs of this status: {', '.join(JobStatus)}. May be repeated.",
+    ),
 ]
-OfUser = Annotated[str | None, typer.Option("--user", help="E-mail or id.")]
-JobType = Annotated[str | None, typer.Option("--type", help="enhance, blend, generate or modify.")]
+OfUser = Annotated[
+    str | None, typer.Option("--user", metavar="USER", help="Only jobs of this user, given by e-mail or id.")
+]
+JobType = Annotated[
+    str | None,
+    typer.Option("--type", metavar="TYPE", help="Only jobs of this type: enhance, blend, generate or modify."),
+]
 Since = Annotated[
     datetime | None,
-    typer.Option("--since", parser=moment, metavar="TIME", help="Created since: 2026-03-01T00:00:00Z, 2h, 7d."),
+    typer.Option(
+        "--since",
+        parser=moment,
+        metavar="TIME",
+        help="Only jobs created since 2026-03-01T00:00:00Z (UTC without a zone), or for 30min, 2h or 7d.",
+    ),
 ]
-ErrorText = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="The error message holds this.")]
+ErrorText = Annotated[
+    str | None,
+    typer.Option(
+        "--error", metavar="TEXT", help="Only jobs whose error message contains this text, in upper or lower case."
+    ),
+]
+
+
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Write each result to this folder as NAME.jpg. Without it, results stay in the storage.",
+    ),
+]
+Payer = Annotated[
+    str | None,
+    typer.Option(
+        "--user",
+        metavar="USER",
+        help="The user who pays, given by e-mail or id. Needed unless PostgreSQL is embedded, where a local user pays.",
+    ),
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Submit and end at once; workers do the jobs as soon as some run.")
+]
 
 
 class TierName(StrEnum):
@@ -59,11 +109,18 @@ class TierName(StrEnum):
     TIER_4K = "4k"
 
 
-_TIER_HELP = "How large, and at what price: 1024, 2048, 4096 px."
+_TIER_HELP = (
+    "The size and the price of a result. Its long side is 1024 px for free and 1k, 2048 px for 2k, 4096 px for 4k; "
+    "DARKROOM_PRICES has the prices in tokens."
+)
 Tier = Annotated[TierName, typer.Option("--tier", case_sensitive=False, help=_TIER_HELP)]
 PipelinesTier = Annotated[
     TierName | None,
-    typer.Option("--tier", case_sensitive=False, help=f"{_TIER_HELP} The pipeline's without it, else 1k."),
+    typer.Option(
+        "--tier",
+        case_sensitive=False,
+        help=f"{_TIER_HELP} Without it, the tier of the pipeline, or 1k where no pipeline is given.",
+    ),
 ]
 
 

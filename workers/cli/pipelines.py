@@ -21,7 +21,12 @@ from workers.operations.users import find_user
 from workers.process.runtime import Runtime
 
 MOST_CONFIG_CHARS = 1_000_000
-Owner = Annotated[str | None, typer.Option("--user", help="Its owner: e-mail or id. Nobody's without: for everyone.")]
+Owner = Annotated[
+    str | None,
+    typer.Option(
+        "--user", metavar="USER", help="The owner, given by e-mail or id. Without it, the pipeline belongs to nobody."
+    ),
+]
 
 
 class Visibility(StrEnum):
@@ -33,8 +38,13 @@ class Visibility(StrEnum):
 
 
 def list_(
-    user: Annotated[str | None, typer.Option("--user", help="Of this owner only: e-mail or id.")] = None,
-    visibility: Annotated[Visibility | None, typer.Option("--visibility", case_sensitive=False)] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="USER", help="Only pipelines of this owner, given by e-mail or id."),
+    ] = None,
+    visibility: Annotated[
+        Visibility | None, typer.Option("--visibility", case_sensitive=False, help="Only pipelines that are this.")
+    ] = None,
     limit: Limit = 50,
     *,
     as_json: Json = False,
@@ -79,28 +89,35 @@ def show(pipeline_id: PipelineId, *, as_json: Json = False) -> int:
 
 
 def create(
-    name: Annotated[str, typer.Argument(help="For people.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that users see.")],
     config: Annotated[
         str | None,
         typer.Option(
             "--config",
             metavar="FILE",
-            help="JSON with analysisConfig, autoCropConfig, promptConfig, generationConfig; - reads stdin. "
-            "What is missing is the system's default.",
+            help="A JSON file with the objects analysisConfig, autoCropConfig, promptConfig and generationConfig; - is "
+            "standard input. An object that is missing has the default values.",
         ),
     ] = None,
     user: Owner = None,
     tier: Tier = TierName.TIER_1K,
     visibility: Annotated[
-        Visibility | None, typer.Option("--visibility", case_sensitive=False, help="private; public if nobody's.")
+        Visibility | None,
+        typer.Option(
+            "--visibility",
+            case_sensitive=False,
+            help="Who may use it. Without it, private; public where no --user is given.",
+        ),
     ] = None,
-    description: Annotated[str | None, typer.Option("--description")] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", metavar="TEXT", help="A description that users see.")
+    ] = None,
     *,
     as_json: Json = False,
 ) -> int:
     """Make a pipeline.
 
-    Its JSON is held against every rule first.
+    A pipeline that breaks a rule is refused, and the rule is named.
     """
     configs = {} if config is None else _read_config(config)
     seen_by = visibility or (Visibility.PUBLIC if user is None else Visibility.PRIVATE)
@@ -126,13 +143,16 @@ def create(
 def fork(
     pipeline_id: PipelineId,
     user: Owner = None,
-    name: Annotated[str | None, typer.Option("--name", help="The copy's name.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="The name of the copy. Without it, the name of the original."),
+    ] = None,
     *,
     as_json: Json = False,
 ) -> int:
     """Copy a pipeline for another owner.
 
-    The copy is PRIVATE; reference pictures of the first owner stay behind.
+    The copy is private. Reference pictures of the first owner aren't copied.
     """
 
     async def work(runtime: Runtime) -> int:

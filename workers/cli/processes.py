@@ -25,22 +25,32 @@ from workers.services.services import Services, embedded_services
 READY_LOOK_S = 60.0
 
 Processes = Annotated[
-    int | None, typer.Option("--processes", min=1, help="Worker processes; DARKROOM_PROCESSES where it isn't given.")
+    int | None,
+    typer.Option(
+        "--processes", metavar="N", min=1, help="How many worker processes run. Without it, as DARKROOM_PROCESSES says."
+    ),
 ]
 Lanes = Annotated[
-    int | None, typer.Option("--lanes", min=1, help="Jobs at once per process; DARKROOM_LANES where it isn't given.")
+    int | None,
+    typer.Option(
+        "--lanes",
+        metavar="N",
+        min=1,
+        help="How many jobs each process runs at once. Without it, as DARKROOM_LANES says.",
+    ),
 ]
 Queues = Annotated[
     str | None,
-    typer.Option("--queues", metavar="A,B", help="Queues to take from; DARKROOM_QUEUES where it isn't given."),
+    typer.Option("--queues", metavar="A,B", help="Queues whose jobs are claimed. Without it, as DARKROOM_QUEUES says."),
 ]
 
 
 def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) -> int:
     """Run workers, a scheduler and the services.
 
-    Services that a variable names are used, the others are embedded. Prints `ready` once all of it works, after where
-    everything is on a terminal, and stops in order on Ctrl-C or SIGTERM.
+    PostgreSQL, Redis and the storage are those of DATABASE_URL, REDIS_URL and STORAGE_URL; those that aren't set are
+    embedded. Prints `ready` when everything works, and on a terminal also where the data is.
+    Ctrl-C and SIGTERM stop it.
     """
     settings = open_settings(is_service=True)
     is_seen = sys.stdout.isatty()
@@ -77,16 +87,16 @@ def worker(
     lanes: Lanes = None,
     queues: Queues = None,
     *,
-    drains: Annotated[bool, typer.Option("--drain", help="End once the jobs of the queues are done.")] = False,
+    drains: Annotated[bool, typer.Option("--drain", help="End when the jobs of the queues are done.")] = False,
 ) -> int:
     """Run worker processes.
 
-    Each that dies is started again. Prints `ready` once they work.
+    A worker process that dies is started again. Prints `ready` when the worker processes work.
 
-    With --drain they end in order, with exit code 0, once no job of their queues is left that runs or will: jobs that
-    wait for a retry or their time are waited for. Jobs that wait for an operator are left: those that are paused, that
-    need a provider while every one is stopped, or that the database refuses to start. What becomes of each job doesn't
-    matter; the exit code is 1 where the workers can't work.
+    With --drain the workers end, with exit code 0, when no job of their queues runs or waits for a retry or a time.
+    Jobs that only an operator can let go on are left waiting: jobs that are paused, jobs that need a provider while all
+    providers are stopped, and jobs that the database refuses to start. Jobs that fail don't change the exit code; it is
+    1 where the workers can't work.
     """
     settings = open_settings(is_service=True)
     try:
@@ -105,7 +115,8 @@ def worker(
 def scheduler() -> int:
     """Run a scheduler.
 
-    It sends wake-ups, rescues, adopts, and runs periodic tasks; any number may run. Prints `ready` once it works.
+    A scheduler sends wake-ups, takes jobs back from dead workers, queues jobs that have no queue row, and runs periodic
+    tasks. Several may run at once. Prints `ready` when it works.
     """
     settings = open_settings(is_service=True)
     try:

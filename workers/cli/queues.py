@@ -17,16 +17,30 @@ from workers.operations.queues import queue_stats
 from workers.operations.shut_providers import shut_providers
 from workers.process.runtime import Runtime
 
-Queues = Annotated[list[str] | None, typer.Option("--queue", help="A queue; may be repeated.")]
-Types = Annotated[list[str] | None, typer.Option("--type", help="enhance, blend, generate or modify.")]
-Tiers = Annotated[list[TierName] | None, typer.Option("--tier", case_sensitive=False, help="A tier.")]
-Providers = Annotated[list[str] | None, typer.Option("--provider", help="A name that PROVIDER takes.")]
+Queues = Annotated[
+    list[str] | None, typer.Option("--queue", metavar="NAME", help="Jobs of this queue. May be repeated.")
+]
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type", metavar="TYPE", help="Jobs of this type: enhance, blend, generate or modify. May be repeated."
+    ),
+]
+Tiers = Annotated[
+    list[TierName] | None, typer.Option("--tier", case_sensitive=False, help="Jobs of this tier. May be repeated.")
+]
+Providers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider", metavar="NAME", help="Calls to this provider: gemini, local or openai. May be repeated."
+    ),
+]
 
 
 def stats(*, as_json: Json = False) -> int:
     """Count jobs by queue and status.
 
-    Names the live workers, too, with their lease, and what is paused.
+    Shows also the live workers with what is left of their leases, and what is paused.
     """
 
     async def work(runtime: Runtime) -> int:
@@ -78,9 +92,9 @@ def pause(
 ) -> int:
     """Stop claiming jobs of a queue, type or tier, or calling a provider.
 
-    It holds for all processes within a second. Running jobs finish; waiting jobs keep their positions, and the pause
-    isn't counted in their maximum wait. Where PROVIDER names several, the next provider is asked in place of a paused
-    one.
+    The pause holds for all workers within a second. Running jobs finish. Waiting jobs keep their positions, and the
+    pause doesn't count in their maximum wait. Where PROVIDER names several providers, the next one is called instead
+    of a paused one.
     """
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=True, as_json=as_json)
 
@@ -96,8 +110,8 @@ def resume(
 ) -> int:
     """End pauses, so that jobs are claimed or providers called again.
 
-    A provider's breaker is closed, too, if calls have failed. What the provider itself asked for stays: a wait that it
-    named, a quota, a budget.
+    With --provider, the provider's breaker is closed, too. A wait that the provider asked for, a quota and a budget
+    stay in force.
     """
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=False, as_json=as_json)
 

@@ -20,7 +20,12 @@ from workers.process.runtime import Runtime
 
 
 def retry(
-    job_ids: Annotated[list[str] | None, typer.Argument(metavar="JOB_ID", help="Jobs by id, or give a filter.")] = None,
+    job_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="JOB_ID", help="The ids of jobs, or their beginnings. Without ids, give --status or another filter."
+        ),
+    ] = None,
     status: Statuses = None,
     user: OfUser = None,
     job_type: JobType = None,
@@ -29,19 +34,27 @@ def retry(
     limit: Limit = 50,
     stage: Annotated[
         str | None,
-        typer.Option("--from-stage", metavar="STAGE", help="Start here, with what the old job has finished."),
+        typer.Option(
+            "--from-stage",
+            metavar="STAGE",
+            help="Begin at this stage, with the outputs that the old job has of the stages before.",
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Of the generation, for the new jobs only.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="The model that makes the new jobs' pictures.")
+    ] = None,
     reason: Reason = None,
     *,
-    redo: Annotated[bool, typer.Option("--redo", help="COMPLETED jobs, too.")] = False,
-    is_dry: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and do nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Retry COMPLETED jobs, too.")] = False,
+    is_dry: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what it would cost, and do nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Submit finished jobs once more, as new ones.
 
-    FAILED, REFUNDED and CANCELLED jobs, with --redo COMPLETED ones; each new job has its own charge. A filter means
-    FAILED and REFUNDED jobs unless --status says otherwise, and leaves out what was retried before.
+    Jobs that are FAILED, REFUNDED or CANCELLED can be retried, and with --redo COMPLETED ones. Each new job is charged
+    anew. Filters choose among FAILED and REFUNDED jobs, or those of --status, and leave out jobs retried before.
     """
     is_filter = any(one is not None for one in (status, user, job_type, since, error))
     if bool(job_ids) == is_filter:

@@ -24,10 +24,12 @@ from workers.process.runtime import Runtime
 
 
 def save(
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Write results there as NAME.jpg.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Write each result to this folder as NAME.jpg.")],
     job_ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="JOB_ID", help="Jobs by id, or give --user and --since."),
+        typer.Argument(
+            metavar="JOB_ID", help="The ids of jobs, or their beginnings. Without ids, give --user or --since."
+        ),
     ] = None,
     user: OfUser = None,
     since: Since = None,
@@ -36,8 +38,8 @@ def save(
 ) -> int:
     """Fetch the results of finished jobs.
 
-    Each is written under its picture's name, or its job's id; a number is added where the name is taken. Exits 1 if
-    one can't be saved, because its job isn't finished or failed.
+    A result's file has the name of the job's picture, or the job's id where it has none. A number is added where that
+    name is taken. The exit code is 1 if a result can't be saved, as when its job isn't finished or has failed.
     """
     if bool(job_ids) == (user is not None or since is not None):
         raise CommandUsageError("name jobs by their ids, or choose them by --user and --since: one of the two")

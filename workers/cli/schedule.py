@@ -15,7 +15,7 @@ from workers.operations.actions import os_user
 from workers.operations.schedule import describe_orphans, list_schedules, run_schedule, set_paused
 from workers.process.runtime import Runtime
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the task, as `schedule list` shows it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a periodic task, as `schedule list` shows it.")]
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -29,7 +29,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def list_(*, as_json: Json = False) -> int:
-    """Show every schedule, and how its task ran last."""
+    """Show when each periodic task runs, and what its last run did."""
 
     async def work(runtime: Runtime) -> int:
         rows = await list_schedules(runtime)
@@ -61,15 +61,18 @@ def list_(*, as_json: Json = False) -> int:
 def run(
     name: Name,
     at: Annotated[
-        str | None, typer.Option("--at", metavar="TIME", help="The tick's time, ISO 8601; UTC without a zone.")
+        str | None,
+        typer.Option(
+            "--at", metavar="TIME", help="The time that the task takes for now, in ISO 8601; UTC without a zone."
+        ),
     ] = None,
     *,
-    is_dry: Annotated[bool, typer.Option("--dry-run", help="Count what it would do, and do nothing.")] = False,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Run a task now, as a tick of its own.
+    """Run a periodic task now.
 
-    What has been done already isn't done again.
+    The run is an extra tick beside those of the schedule. What is done already isn't done again.
     """
     moment = _moment(at)
 
@@ -85,12 +88,12 @@ def run(
 
 
 def pause(name: Name, reason: Reason = None, *, as_json: Json = False) -> int:
-    """Stop a task's ticks until it is resumed."""
+    """Stop running a periodic task until it is resumed."""
     return _set_paused(name, reason, is_paused=True, as_json=as_json)
 
 
 def resume(name: Name, reason: Reason = None, *, as_json: Json = False) -> int:
-    """Resume the ticks of a paused task."""
+    """Let a paused periodic task run again."""
     return _set_paused(name, reason, is_paused=False, as_json=as_json)
 
 

@@ -18,9 +18,9 @@ WIDE_FROM: Final = 110
 
 
 def config(*, as_json: Json = False) -> int:
-    """Show every setting, its value and meaning.
+    """Show every setting, its value and its meaning.
 
-    Secrets are masked.
+    The values of secrets are masked.
     """
     rows = describe(known_settings())
     if as_json:

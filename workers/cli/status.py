@@ -21,9 +21,9 @@ _NEXT: Final = ("darkroom enhance PICTURE --out DIR", "darkroom jobs list", "dar
 
 
 def status() -> int:
-    """Show the state of things, and the next commands; so does `darkroom` alone.
+    """Show what runs and what waits, and the next commands.
 
-    Starts nothing: embedded services that don't run are left alone.
+    `darkroom` alone does the same. Embedded services that don't run aren't started.
     """
     settings = known_settings()
     if settings.is_embedded and not EmbeddedInstance(settings.home / EMBEDDED_FOLDER).is_running():

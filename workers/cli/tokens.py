@@ -15,16 +15,18 @@ from workers.operations.audit import audit_tokens, list_owed_refunds, repair_tok
 from workers.operations.tokens import count_balances, count_transactions, grant_tokens, list_balances, list_transactions
 from workers.process.runtime import Runtime
 
-User = Annotated[str, typer.Argument(metavar="USER", help="E-mail or id.")]
+User = Annotated[str, typer.Argument(metavar="USER", help="The user, given by e-mail or id.")]
 
 
 def balance(
-    user: Annotated[str | None, typer.Argument(metavar="USER", help="E-mail or id; everyone's without.")] = None,
+    user: Annotated[
+        str | None, typer.Argument(metavar="USER", help="The user, given by e-mail or id. Without it, all users.")
+    ] = None,
     limit: Limit = 50,
     *,
     as_json: Json = False,
 ) -> int:
-    """Show a balance, or everyone's."""
+    """Show the balance of a user, or of all users."""
 
     async def work(runtime: Runtime) -> int:
         balances = await list_balances(runtime, user, limit=limit)
@@ -42,14 +44,16 @@ def balance(
 
 def grant(
     user: User,
-    amount: Annotated[int, typer.Argument(help="Tokens to add; to take some away: -- -5.")],
+    amount: Annotated[
+        int, typer.Argument(metavar="AMOUNT", help="How many tokens are added. To take 5 away, write -- -5.")
+    ],
     reason: Reason = None,
     *,
     as_json: Json = False,
 ) -> int:
     """Add tokens to a balance.
 
-    Writes a ledger row (EARN_ADMIN_ADJUSTMENT); in mode managed only.
+    Writes a ledger row (EARN_ADMIN_ADJUSTMENT). Refused unless Darkroom keeps the balances (TOKENS=managed).
     """
 
     async def work(runtime: Runtime) -> int:
@@ -64,7 +68,7 @@ def grant(
 
 
 def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
-    """Show a user's ledger, newest first."""
+    """Show the ledger of a user, newest row first."""
 
     async def work(runtime: Runtime) -> int:
         rows = await list_transactions(runtime, user, limit=limit)
@@ -94,15 +98,15 @@ def audit(
     reason: Reason = None,
     *,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Set right what can be without taking a token from anybody.")
+        bool, typer.Option("--repair", help="Correct what can be corrected without taking tokens from a user.")
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Check the promises about money for every user.
+    """Compare balances, ledger and jobs of all users.
 
-    Names each violation, and each refund that the database refused to pay and that is owed. --repair records missing
-    opening balances, pays missing and owed refunds and raises balances that are below their ledger; it never takes
-    tokens and never touches a ledger row. Exits 1 while violations or owed refunds remain.
+    Names each violation, and each refund that is owed because the database refused it. --repair records missing opening
+    balances, pays missing and owed refunds and raises balances that are below their ledger; it never takes tokens and
+    changes no ledger row. The exit code is 1 while violations or owed refunds remain.
     """
 
     async def work(runtime: Runtime) -> int:

@@ -39,11 +39,13 @@ def list_(limit: Limit = 50, *, as_json: Json = False) -> int:
 
 
 def show(
-    user: Annotated[str, typer.Argument(metavar="USER", help="E-mail, id, or the beginning of an id.")],
+    user: Annotated[
+        str, typer.Argument(metavar="USER", help="The user, given by e-mail, id, or the beginning of an id.")
+    ],
     *,
     as_json: Json = False,
 ) -> int:
-    """Show a user, with tokens and jobs."""
+    """Show a user, the balance, and how many jobs the user has."""
 
     async def work(runtime: Runtime) -> int:
         found, jobs = await users.get_user(runtime, user)
@@ -58,17 +60,22 @@ def show(
 
 
 def create(
-    email: Annotated[str, typer.Argument(metavar="EMAIL", help="By which the user is named from then on.")],
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address of the new user.")],
     name: Annotated[
-        str | None, typer.Option("--name", help="The beginning of the e-mail where it isn't given.")
+        str | None,
+        typer.Option(
+            "--name", metavar="NAME", help="The user's name. Without it, the part of the e-mail address before the @."
+        ),
     ] = None,
-    tokens: Annotated[int, typer.Option("--tokens", help="So many at once, where Darkroom keeps the balances.")] = 0,
+    tokens: Annotated[
+        int, typer.Option("--tokens", metavar="N", help="The tokens that the user begins with (TOKENS=managed only).")
+    ] = 0,
     *,
     as_json: Json = False,
 ) -> int:
     """Make a user.
 
-    For data of Darkroom's own, to try things. An application makes its users itself, with whatever belongs to them.
+    This is for trying Darkroom without an application. An application makes its users itself.
     """
 
     async def work(runtime: Runtime) -> int:

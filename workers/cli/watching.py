@@ -20,14 +20,16 @@ from workers.process.runtime import Runtime
 def watch(
     job_ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="JOB_ID", help="Jobs by id; all unfinished ones without."),
+        typer.Argument(
+            metavar="JOB_ID", help="The ids of jobs, or their beginnings. Without ids, all unfinished jobs."
+        ),
     ] = None,
     *,
     as_json: Json = False,
 ) -> int:
     """Follow jobs until they end.
 
-    Exits 1 unless all of them end COMPLETED.
+    Shows the status of each, and why it waits. The exit code is 1 unless all of them end COMPLETED.
     """
 
     async def work(runtime: Runtime) -> int:

@@ -12,15 +12,15 @@ from workers.demo.execution import run
 
 def demo(
     out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="Write the before/after sheet and page there.")
+        str, typer.Option("--out", metavar="DIR", help="Write the before/after sheet and the page to this folder.")
     ] = "demo-output",
     *,
     as_json: Json = False,
 ) -> int:
-    """Enhance sample photographs through services and workers of the demo's own.
+    """Enhance sample photographs by services and workers that the demo starts itself.
 
-    Five damaged photographs, a blend, and one job that must be refunded, by several users in all four tiers. Ends with
-    a before/after sheet as PNG and as a page with sliders. Never touches data of yours.
+    Several users submit jobs of all four tiers: five damaged photographs, a blend, and a job that must end refunded.
+    The results are shown on a before/after sheet (PNG) and on a page with sliders (HTML). Your data isn't touched.
     """
     folder = Path(out)
     require_writable(folder)
