@@ -118,6 +118,14 @@ def sql():
     return "\n".join(path.read_text() for path in files)
 
 
+def test_every_decision_is_in_the_index_once():
+    index = (ROOT / "docs/decisions/README.md").read_text()
+    records = sorted(path.name for path in (ROOT / "docs/decisions").glob("0*.md"))
+
+    assert sorted(LINK.findall(index)) == sorted([*records, "../glossary.md"])
+    assert [name for number, name in re.findall(r"\[(\d+)\]\(([^)]+)", index) if not name.startswith(number)] == []
+
+
 def retired_words() -> list[str]:
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", GLOSSARY.read_text().split("| not | but |")[1], flags=re.MULTILINE)
     return [word for row in rows if "---" not in row for word in row.split(", ")]
