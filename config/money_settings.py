@@ -28,13 +28,14 @@ class MoneySettings(SettingGroup):
     tokens: Literal["managed", "producer", "external"] | None = contract_field(
         "TOKENS",
         None,
-        "Who moves tokens: managed (Darkroom charges and refunds), producer (the application charges, Darkroom "
+        "Who charges and refunds tokens: managed (Darkroom charges and refunds), producer (the application charges, "
+        "Darkroom "
         "refunds the jobs that it fails) or external (the application does both). Unset: as `darkroom db upgrade` "
         "recorded it",
     )
     prices: _Prices = Field(
         default=PRICES_TOKENS,
-        description="Tokens an enhancement costs by tier, TIER=tokens,...; tiers not named keep their default",
+        description="Tokens that an enhancement costs, TIER=tokens,...; other tiers keep their default",
     )
     cost_column: ColumnName = Field(
         default="tokensCost",
@@ -42,13 +43,15 @@ class MoneySettings(SettingGroup):
     )
     regeneration: Literal["monthly", "drip", "off"] = Field(
         default="monthly",
-        description="How users earn tokens back (TOKENS=managed only): monthly (an allowance), drip (a few at a "
-        "time up to a cap) or off",
+        description="How users get new tokens (TOKENS=managed only): monthly (an allowance), drip (a few at a time, "
+        "up to "
+        "a cap) or off",
     )
     allowances: TokensByTier = Field(
         default=ALLOWANCES_TOKENS,
-        description="Tokens a month by tier of the balance, TIER=tokens,...: what monthly regeneration gives, and a "
-        "downgrade to a tier without a plan",
+        description="Tokens a month, TIER=tokens,... by the tier of the balance: monthly regeneration gives them, and "
+        "so "
+        "does a downgrade to a tier without a plan",
     )
     drip_intervals: DripIntervals = Field(
         default=DRIP_INTERVALS_S, description="Seconds between two tokens of drip regeneration, TIER=seconds,..."

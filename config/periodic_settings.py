@@ -14,8 +14,9 @@ class PeriodicSettings(SettingGroup):
 
     retention: RetentionDays = Field(
         default=RETENTION_DAYS,
-        description="Days that finished records are kept, table=days,...; those not named keep their default. As "
-        'JSON, other tables of the application too: {"table": {"column": "createdAt", "days": 90, "where": "done"}}. '
+        description="Days for which finished records are kept, table=days,...; other tables keep their default. As "
+        'JSON, it may name other tables of the application, too: {"table": {"column": "createdAt", "days": 90, '
+        '"where": "done"}}. '
         "Money, audit rows and unfinished jobs are never deleted",
     )
     schedules: Schedules = Field(
@@ -26,16 +27,18 @@ class PeriodicSettings(SettingGroup):
     )
     tick_budget_s: PositiveSeconds = Field(
         default=20,
-        description="Seconds a scheduler works on one tick before it turns to other due ticks; later it continues",
+        description="Seconds for which a scheduler works on one tick before it turns to other due ticks; it continues "
+        "later",
     )
     usage_limits: UsageLimits = Field(
         default={},
-        description="What a user may use a month, measure=number,...; passing 80 % and 100 % writes a warning to "
-        f"error_logs. Measures: {', '.join(USAGE_MEASURES)}",
+        description="What a user may use in a month, measure=number,...; at 80 % and at 100 % a warning is written to "
+        f"error_logs, and nothing is refused. Measures: {', '.join(USAGE_MEASURES)}",
     )
     orphans: Literal["report", "delete"] | None = Field(
         default=None,
-        description="What collect-orphans does with objects that Darkroom wrote and no row names: report them, or "
-        "delete those that an earlier run reported. delete set by hand also covers inputs of finished jobs that a "
-        "producer uploaded. Unset: delete on tables that Darkroom made, report on another tool's",
+        description="What the periodic task collect-orphans does with objects that Darkroom wrote and no row names: "
+        "report them, or delete those that an earlier run reported. If this is set to delete, inputs of finished jobs "
+        "that a producer uploaded are deleted, too. Unset: delete on tables that Darkroom made, report on another "
+        "tool's",
     )

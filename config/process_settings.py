@@ -20,52 +20,58 @@ class ProcessSettings(SettingGroup):
     """How workers and schedulers run."""
 
     lanes: PositiveInt = Field(
-        default=16, description="Jobs in flight per worker process; they wait for providers most of their time"
+        default=16, description="Jobs that each worker process runs at once; most of the time they wait for providers"
     )
     processes: PositiveInt = Field(
-        default=2, description="Worker processes that `darkroom worker` keeps running; one per core"
+        default=2, description="Worker processes that `darkroom worker` keeps running; set it to the number of cores"
     )
     queues: Names = Field(
         default=(DEFAULT_QUEUE,),
         min_length=1,
-        description="Queues this worker takes jobs from, separated by commas; so far all jobs enter the queue default",
+        description="Queues whose jobs this worker claims, separated by commas; so far all jobs enter the queue "
+        "default",
     )
     lease_s: Annotated[float, Field(ge=3, allow_inf_nan=False)] = Field(
         default=15,
-        description="Seconds without a heartbeat after which a worker's jobs are rescued; three heartbeats fall in "
-        "them, so at least 3; a shorter lease rescues sooner and tolerates shorter interruptions",
+        description="Seconds without a heartbeat after which a worker's jobs are rescued, at least 3; a heartbeat is "
+        "sent "
+        "three times in this time. With a shorter lease jobs are rescued sooner, and from living workers more easily",
     )
     poll_s: PositiveSeconds = Field(
-        default=1, description="Seconds between looks for work without a wake-up: the longest delay without a broker"
+        default=1,
+        description="Seconds after which a worker looks for jobs without a wake-up: the longest delay of a job where "
+        "wake-ups get lost",
     )
     max_wait_s: PositiveSeconds = Field(
         default=86_400,
-        description="Seconds after which a job that isn't finished ends refunded, operator pauses not counted",
+        description="Seconds after which a job that isn't finished ends, refunded; operators' pauses aren't counted",
     )
     shutdown_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=25,
-        description="Seconds that provider calls in flight get after SIGTERM; below the platform's kill delay (30)",
+        description="Seconds that provider calls in flight have to end after SIGTERM; less than the time after which "
+        "the "
+        "platform kills the process, often 30",
     )
     max_jobs: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Jobs after which a worker process claims no more, finishes what it runs and is replaced, against "
-        "memory that libraries lose; 0: never",
+        description="Jobs after which a worker process is recycled: it claims no more, finishes what it runs and is "
+        "replaced, which frees memory that libraries leak; 0: never",
     )
     max_rss_mb: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="Resident memory of a worker process, its pixel children not counted, in MB of 1,000,000 bytes, at "
-        "which it is replaced in the same way after a job; it takes about 200 from its start; 0: never",
+        "which it is recycled in the same way; a new process takes about 200; 0: never",
     )
     stage_deadlines: _StageDeadlines = Field(
         default={},
-        description="Seconds a stage may take, NAME=seconds,...; stages not named keep their default. Claims "
-        "30 s past it are rescued; GENERATING must outlast the provider's slowest answer (300 s)",
+        description="Seconds that a stage may take, NAME=seconds,...; other stages keep their default. A job that is "
+        "30 s past it is rescued. GENERATING must last longer than the slowest answer of a provider (300 s)",
     )
     max_retries: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="Attempts after the first for jobs whose table has no maxRetries column"
+        default=3, description="Attempts after the first one, for jobs whose table has no column maxRetries"
     )
     user_caps: _UserCaps = Field(
         default={},
-        description="Running jobs a user may have, by tier of the balance, FREE=2,...; not named: no cap. Not carried "
-        "out yet: a worker that starts with it warns, and `darkroom doctor` fails",
+        description="How many jobs of a user may run at once, by the tier of the user's balance, FREE=2,.... It has no "
+        "effect yet: a worker that starts with it warns, and `darkroom doctor` fails",
     )

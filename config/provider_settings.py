@@ -28,7 +28,7 @@ class ProviderSettings(SettingGroup):
     )
     provider_limits: _ProviderLimits = Field(
         default={},
-        description="Limits of a provider for all processes together, PROVIDER/NAME=number,...: requests_per_minute, "
+        description="Limits of a provider for all workers together, PROVIDER/NAME=number,...: requests_per_minute, "
         "requests_per_day, images_per_minute, images_per_day, concurrency (64), breaker_failures (5), breaker_s (10)",
     )
     budgets: _Budgets = Field(
@@ -39,12 +39,13 @@ class ProviderSettings(SettingGroup):
     )
     max_answer_bytes: Annotated[int, Field(ge=40_000_000)] = Field(
         default=100_000_000,
-        description="Largest encoded picture accepted from a provider, in bytes: it is paid for, so the limit of "
-        "uploads doesn't apply; at least 40,000,000 (a 4K picture as PNG)",
+        description="Largest file of a picture that is accepted from a provider, in bytes, at least 40,000,000 (a 4K "
+        "picture as PNG). DARKROOM_MAX_IMAGE_BYTES doesn't hold for it, since it is paid for",
     )
     max_answer_pixels: Annotated[int, Field(ge=20_000_000)] = Field(
         default=64_000_000,
-        description="Largest picture accepted from a provider, in pixels; at least 20,000,000 (4K of any ratio)",
+        description="Largest picture that is accepted from a provider, in pixels, at least 20,000,000 (4K of any "
+        "ratio)",
     )
     over_size: Literal["enlarge", "refuse"] = Field(
         default="enlarge",

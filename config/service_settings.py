@@ -28,8 +28,8 @@ class ServiceSettings(SettingGroup):
     database_url: PostgresUrlText | None = contract_field(
         "DATABASE_URL",
         None,
-        "PostgreSQL, postgresql://user:password@host:port/name; also host= sockets and sslmode; may be a "
-        "transaction pooler. Unset: an embedded PostgreSQL under DARKROOM_HOME",
+        "PostgreSQL, postgresql://user:password@host:port/name; host= may name a socket, sslmode works, and so "
+        "does a transaction pooler. Unset: an embedded PostgreSQL under DARKROOM_HOME",
     )
     database_direct_url: PostgresUrlText | None = contract_field(
         "DATABASE_DIRECT_URL",
@@ -47,20 +47,23 @@ class ServiceSettings(SettingGroup):
     storage_url: StorageUrlText | None = contract_field(
         "STORAGE_URL",
         None,
-        "Where pictures are kept: file:///path, or s3://bucket/prefix with the standard AWS variables and "
+        "Where pictures are stored: file:///path, or s3://bucket/prefix with the standard AWS variables and "
         "AWS_ENDPOINT_URL_S3. Unset: files under DARKROOM_HOME",
     )
     storage_public_url: PublicUrlText | None = contract_field(
         "STORAGE_PUBLIC_URL",
         None,
-        "Prefix of the URLs written to rows; required with s3:, since presigned URLs expire. Unset: file: URLs",
+        "Beginning of the URLs that are written to rows; required with s3:, since presigned URLs expire. Unset: "
+        "file: URLs",
     )
     home: AbsolutePath = Field(
-        default=Path("~/.darkroom"), description="Folder of the embedded services' data and of pictures kept as files"
+        default=Path("~/.darkroom"),
+        description="Folder of the data of embedded services, and of pictures that are stored as files",
     )
     connections: Annotated[int, Field(ge=LEAST_CONNECTIONS)] = Field(
         default=5,
-        description="PostgreSQL connections a process may hold at once, its lease or LISTEN included, at least "
+        description="PostgreSQL connections that a process may hold at once, with that of its lease or LISTEN, at "
+        "least "
         f"{LEAST_CONNECTIONS}; schedulers and commands take at most {MOST_BESIDE_WORKERS} of them",
     )
 
