@@ -125,7 +125,7 @@ async def database_url(services: EmbeddedInstance, template: str) -> AsyncIterat
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """The way to this test's database, as workers have it."""
+    """This test's database, opened as workers open it."""
     database = Database(parse_postgres_url(database_url), most_connections=20)
     await database.open()
     yield database

@@ -137,7 +137,7 @@ async def balance_of(database: Database, user_id: str) -> int | None:
 
 
 async def money_violations(database: Database) -> list[str]:
-    """Return every breach of I3, I4 and I7 that the database can see."""
+    """Return every violation of I3, I4 and I7 that a query over the database finds."""
     rows = await database.fetch("SELECT promise, finding FROM darkroom.money_violations")
     return [f"{row['promise']}: {row['finding']}" for row in rows]
 
@@ -154,7 +154,7 @@ async def make_balance(database: Database, user_id: str, balance: int) -> None:
 
 
 def make_artifact(**changes: Any) -> Artifact:
-    """Return a stored picture as it is written down; `changes` are fields by name."""
+    """Return an artifact, the record of a stored picture; `changes` are fields by name."""
     made = Artifact("f" * 64, "users/u/enhanced/i/j-0.jpg", "0" * 64, 10, 4, 3, "model-1", 0.4, ["denoised"])
     return replace(made, **changes)
 
@@ -176,7 +176,7 @@ async def make_pipeline(database: Database, user_id: str | None, *, visibility: 
 
 
 async def make_worker(database: Database, *, lease_s: float = 60) -> UUID:
-    """Insert a worker whose lease lasts so long, or has been over for so long if negative; return its id."""
+    """Insert a worker whose lease lasts so long, or expired so long ago if it is negative; return its id."""
     worker_id = uuid4()
     await database.run(
         lambda connection: renew_lease(

@@ -36,7 +36,7 @@ def drawn(size, *, usage=None):
 
 
 class FakeOpenAI(ThreadingHTTPServer):
-    """Serves on loopback; a context, which serves in a thread of its own."""
+    """A server on loopback. It is a context manager, and serves in a thread of its own."""
 
     daemon_threads = True
 

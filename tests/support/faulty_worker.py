@@ -20,14 +20,14 @@ from workers.process import lease, worker
 
 
 def compute(seconds):
-    """Keep the event loop from moving, without ever letting go of the processor."""
+    """Block the event loop by computing, without a pause."""
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
         pass
 
 
 def refuse(error):
-    """Fail as the operating system does where it refuses something."""
+    """Raise the error of the operating system for something that it refuses."""
     raise error
 
 

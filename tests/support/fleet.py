@@ -38,7 +38,7 @@ class SlowWorkers(PreloadedWorkers):
 
 
 class Fleet:
-    """Worker processes of one test, its storage, and the calls its provider was asked for."""
+    """The worker processes of one test, its storage, and the calls that its provider got."""
 
     def __init__(self, database: Database, services: Services, folder: Path) -> None:
         self.database = database
@@ -67,7 +67,7 @@ class Fleet:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What any process of Darkroom needs to work on this test's services."""
+        """The environment by which any process of Darkroom uses this test's services."""
         return {
             "DATABASE_URL": self.services.database_url,
             "REDIS_URL": self.services.redis_url,

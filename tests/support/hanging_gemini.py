@@ -15,7 +15,7 @@ class HangingCall:
 
 
 class HangingGemini:
-    """Serves on loopback, in the event loop of whoever opens it as a context."""
+    """A server on loopback, in the event loop of the test that opens it as a context manager."""
 
     def __init__(self):
         self.calls: list[HangingCall] = []
@@ -28,7 +28,7 @@ class HangingGemini:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def call_of(self, word: str, *, hung_up: bool = False, within_s: float = 20) -> HangingCall:
-        """Wait for the last call whose body has `word`, and for its caller to hang up if asked."""
+        """Wait for the last call whose body has `word` and, if asked, until its caller closes the connection."""
 
         def found():
             calls = [call for call in self.calls if word.encode() in call.body]

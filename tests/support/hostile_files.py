@@ -41,7 +41,7 @@ class HostileFile:
 
 
 def corpus(*, with_heavy: bool = True) -> list[HostileFile]:
-    """Return all files, the same ones each time; names are unique.
+    """Return all files, equal in each call; names are unique.
 
     Args:
         with_heavy: also those that take seconds each.
@@ -118,7 +118,7 @@ def _odd_shapes() -> Iterator[HostileFile]:
 
 
 def _telling() -> Iterator[HostileFile]:
-    """A canary in every place that metadata has."""
+    """A text to be searched for in every field of metadata."""
     yield HostileFile("canaries.jpg", telling_jpeg(), "accepted")
     yield HostileFile("canaries.png", telling_png(), "accepted")
     exif = Image.Exif()
@@ -164,7 +164,7 @@ def _polyglots() -> Iterator[HostileFile]:
 
 
 def _no_pictures() -> Iterator[HostileFile]:
-    """What isn't of the allow-list, whatever it is called."""
+    """Files of formats that aren't accepted, whatever their names are."""
     for kind in ("TIFF", "BMP", "ICO", "PPM", "TGA", "PCX", "DDS", "SGI", "JPEG2000", "AVIF", "PDF", "EPS", "ICNS"):
         picture = photo(64, 64)
         yield HostileFile(f"a {kind} called.jpg", encoded(picture, kind), "refused")
@@ -217,7 +217,7 @@ def _flipped() -> Iterator[HostileFile]:
 
 
 def _lying() -> Iterator[HostileFile]:
-    """Headers that claim what the file hasn't."""
+    """Headers that claim what the file doesn't contain."""
     for width, height in ((12_000, 12_000), (65_535, 65_535), (3000, 3000), (65_535, 1000)):
         yield HostileFile(f"jpeg claiming {width} x {height}", jpeg_claiming(width, height), "refused")
     png = encoded(photo(), "PNG")

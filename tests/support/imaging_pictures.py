@@ -85,7 +85,7 @@ def swapped_profile() -> bytes:
 
 
 def telling_jpeg() -> bytes:
-    """A JPEG with a canary in every place that metadata has."""
+    """A JPEG with a text to be searched for in every field of metadata."""
     exif = Image.Exif()
     exif[0x010E] = CANARY.decode()
     exif.get_ifd(0x8825)[29] = CANARY.decode()

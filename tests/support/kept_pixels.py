@@ -11,7 +11,7 @@ from pipelines.imaging.pool import PixelPool
 
 
 class KeptPool(PixelPool):
-    """A pool of one test's own, whose children are the earlier tests'."""
+    """A pool of one test, whose children are those of earlier tests."""
 
     kept: ClassVar[list[PixelChild]] = []
 

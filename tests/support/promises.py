@@ -12,7 +12,7 @@ __all__ = ["damage", "promises"]
 
 @pytest.fixture
 def damage() -> None:
-    """Ask for this to break promises on purpose: what follows a test isn't looked at."""
+    """A test that breaks promises on purpose takes this fixture, so that nothing is checked after it."""
 
 
 @pytest.fixture(autouse=True)

@@ -86,7 +86,7 @@ class ScriptedProvider:
 
     @property
     def sent(self):
-        """How many calls have left."""
+        """How many calls were sent."""
         return len(self.calls)
 
     @property

@@ -14,4 +14,4 @@ class Ungated:
 
 
 async def let_through():
-    """Look at nothing."""
+    """Admit the call without a look."""

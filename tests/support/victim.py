@@ -35,7 +35,7 @@ TIME_LIMIT_S = 60
 
 
 class InlinePixels:
-    """Pixel work without children: starting one takes longer than the rest of a life here."""
+    """Pixel work without children, since starting one takes longer than all else in this process."""
 
     def __init__(self, **_options: object) -> None:
         pass
@@ -76,7 +76,7 @@ def calls_so_far() -> int:
 
 
 async def work(settings: Settings, _job_id: str) -> None:
-    """Be a worker until nothing is queued."""
+    """Run jobs as a worker does until nothing is queued."""
     process = worker.WorkerProcess(settings, Lanes(), end=lambda: None)
     await process.start()
     async with _open(settings) as runtime, asyncio.timeout(TIME_LIMIT_S):
@@ -86,7 +86,7 @@ async def work(settings: Settings, _job_id: str) -> None:
 
 
 async def work_and_be_told_to_stop(settings: Settings, _job_id: str) -> None:
-    """Be a worker that is told to stop in the middle of a call."""
+    """Run jobs as a worker that gets SIGTERM during a call."""
     process = worker.WorkerProcess(settings.model_copy(update={"shutdown_grace_s": 0}), Lanes(), end=lambda: None)
     await process.start()
     async with asyncio.timeout(TIME_LIMIT_S):
@@ -115,7 +115,7 @@ async def cancel(settings: Settings, job_id: str) -> None:
 
 
 async def end_overdue(settings: Settings, _job_id: str) -> None:
-    """End what has waited for too long, as schedulers do."""
+    """End jobs past their maximum wait, as schedulers do."""
     async with _open(settings) as runtime:
         await end_overdue_jobs(runtime.database, 0.001)
 
@@ -134,7 +134,7 @@ async def _open(settings: Settings) -> AsyncIterator[Runtime]:
 
 
 def live(path: str, job_id: str, environment: dict[str, str], *, die_at: tuple[str, int] | None, passed: str) -> None:
-    """Take a path, and die at a place, the n-th time that it is passed; without one write down what was passed."""
+    """Go a path, and end the process when a failpoint is passed for the n-th time; without one, record all of them."""
     os.environ.update(environment)
     stand_in("tests.support.victim:open_crashing")
     tools.PixelPool = InlinePixels
@@ -156,7 +156,7 @@ def live(path: str, job_id: str, environment: dict[str, str], *, die_at: tuple[s
 
 
 async def _found_ready(_engine: Any, **_options: Any) -> None:
-    """Find the database migrated, as the test made it: to compare it with this release takes half of a life here."""
+    """Accept the database as migrated, since comparing it with this release takes half of this process's time."""
 
 
 def _read_only_reads() -> None:

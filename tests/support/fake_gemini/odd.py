@@ -46,7 +46,7 @@ _WHOLE = {}
 
 
 def _whole(request):
-    """Return the body of a whole answer, made once for what is asked the same."""
+    """Return the body of a complete answer; it is made once for equal requests."""
     asked = json.dumps(request["generationConfig"], sort_keys=True)
     if asked not in _WHOLE:
         _WHOLE[asked] = whole(request)[1]
@@ -54,7 +54,7 @@ def _whole(request):
 
 
 def changed(change):
-    """Make an answer of the whole one, changed as a value."""
+    """Make an answer that is the complete one with changed values."""
 
     def answer(request):
         value = json.loads(_whole(request))

@@ -58,7 +58,7 @@ def whole(request):
 
 
 def _thoughts_first(reply):
-    """Put a draft before what is answered."""
+    """Put a draft before the parts of an answer."""
     code, body, kind = reply
     value = json.loads(body)
     draft = answers.inline_part(Image.new("RGB", (64, 64), "red"), "PNG", thought=True)
@@ -111,7 +111,7 @@ class Call:
 
 
 class FakeGemini(ThreadingHTTPServer):
-    """Serves on loopback; a context, which serves in a thread of its own."""
+    """A server on loopback. It is a context manager, and serves in a thread of its own."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -144,7 +144,7 @@ class FakeGemini(ThreadingHTTPServer):
         return sorted((wait for wait in waits if 0 < wait < RETRY_AFTER_S), reverse=True)
 
     def meet(self, version, model, request, headers):
-        """Write a call down and return the fault that it meets."""
+        """Record a call, and return the fault that it is answered with."""
         purpose = "analyze" if request.get("generationConfig", {}).get("responseMimeType") else "generate"
         with self._lock:
             fault = self._scripted.pop(0) if self._scripted else None
