@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from config.setting_types import ColumnName, PositiveInt, PositiveSeconds, json_value, number_by_name
+from config.setting_types import ColumnName, PositiveInt, PositiveNumber, json_value, number_by_name
 
 RETENTION_DAYS: Final = {
     "error_logs": 30,
@@ -104,6 +104,6 @@ DripAmounts = Annotated[
 ]
 DripIntervals = Annotated[Mapping[str, PositiveInt], BeforeValidator(number_by_name(DRIP_INTERVALS_S, only_known=True))]
 UsageLimits = Annotated[
-    Mapping[UsageMeasure, PositiveSeconds],
+    Mapping[UsageMeasure, PositiveNumber],
     BeforeValidator(number_by_name({})),
 ]

@@ -7,14 +7,14 @@ from pydantic import BeforeValidator, Field
 
 from config.gate_terms import BUDGETS, RATES, WARNING_FRACTION
 from config.setting_group import SettingGroup
-from config.setting_types import PositiveSeconds, number_by_name
+from config.setting_types import PositiveNumber, number_by_name
 
 _Budgets = Annotated[
     Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
     BeforeValidator(number_by_name({}, allowed=BUDGETS)),
 ]
 _ProviderLimits = Annotated[
-    Mapping[str, PositiveSeconds], BeforeValidator(number_by_name({}, allowed=RATES, after_slash=True))
+    Mapping[str, PositiveNumber], BeforeValidator(number_by_name({}, allowed=RATES, after_slash=True))
 ]
 
 

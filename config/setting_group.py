@@ -1,13 +1,15 @@
 """The base of all groups of settings: names of variables, where values come from, and which values are secrets."""
 
+import re
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from typing_extensions import override
 
 from config.masking import url_password
 
 PREFIX: Final = "DARKROOM_"
+_HEADER_VALUE: Final = re.compile(r"[!-~]+")
 
 Group = TypeVar("Group", bound="SettingGroup")
 
@@ -28,6 +30,14 @@ class SettingGroup(BaseModel):
         hide_input_in_errors=True,
         defer_build=True,  # a single group is never instantiated, and building all validators would slow each command
     )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _goes_into_a_header(cls, value: Any) -> Any:
+        """Refuse a key that no request could carry, before the first call does."""
+        if isinstance(value, SecretStr) and not _HEADER_VALUE.fullmatch(value.get_secret_value()):
+            raise ValueError("must be of ASCII letters, digits and signs, without spaces: it is sent in a header")
+        return value
 
     @classmethod
     def variable_of(cls, field_name: str) -> str:

@@ -14,7 +14,10 @@ from config.postgres_url import parse_postgres_url
 
 Number = int | float
 PositiveInt = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MOST_S = 1_000_000_000
+"""The longest time that a setting may name, 31 years in seconds: sums of more leave the range of dates."""
+PositiveSeconds = Annotated[float, Field(gt=0, le=MOST_S, allow_inf_nan=False)]
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -23,8 +23,13 @@ from config.setting_message import setting_message
 
 SettingsT = TypeVar("SettingsT", bound=SettingGroup)
 
-_PLACE: Final = re.compile(r"(?!constrained-|function-)[a-z][a-z0-9_-]*|[A-Z][A-Z0-9_]*|\d+")
-"""Pattern of the parts of a pydantic error's location that a message shows: numbers, and names that the value has."""
+_PLACE: Final = re.compile(
+    r"(?!constrained-|function-)[a-z][a-z0-9_-]*|[A-Z][A-Z0-9_]*|\d+|[a-zA-Z0-9._-]+/[a-zA-Z0-9_]+"
+)
+"""Pattern of the parts of a pydantic error's location that a message shows: numbers, and names that people wrote."""
+
+_URL_WITHOUT_SECRETS: Final = re.compile(r"file:[a-zA-Z0-9._/-]*|[a-z][a-z0-9+]*://[a-zA-Z0-9._-]*/?")
+"""URLs that a message may show: a folder, or a scheme and a host, in which no password and no key can stand."""
 
 NEAR: Final = 0.8
 """How similar (0 to 1) an unknown name must be to a setting's name for a message to suggest that setting.
@@ -68,22 +73,25 @@ def read_settings(kind: type[SettingsT], environ: Mapping[str, str]) -> Settings
 
 def _complaints(kind: type[SettingGroup], error: ValidationError, values: Mapping[str, str]) -> list[str]:
     mask = SecretMask()
-    complaints = []
+    complaints: dict[str, list[str]] = {}  # by what is complained of: of a value with several forms, each has its own
     for detail in error.errors(include_url=False):
         message = setting_message(detail)
         if not detail["loc"]:
-            complaints.append(message)
+            complaints[message] = []
             continue
         variable, *inside = map(str, detail["loc"])
         field = {kind.variable_of(known): known for known in kind.model_fields}.get(variable, variable)
-        is_shown = "url" not in field and not _holds_secret(kind.model_fields[field].annotation)
+        is_shown = not _holds_secret(kind.model_fields[field].annotation) and (
+            "url" not in field or _URL_WITHOUT_SECRETS.fullmatch(values.get(field, "")) is not None
+        )
         given = f"={values[field]!r}" if is_shown else ""
         named = [part for part in inside if _PLACE.fullmatch(part)]  # the other parts are names of our types
         where = f" ({'.'.join(named)})" if named else ""
-        complaint = mask(f"{kind.variable_of(field)}{given}{where}: {message}").replace("\n", " ")
-        if complaint not in complaints:
-            complaints.append(complaint)
-    return complaints
+        found = complaints.setdefault(mask(f"{kind.variable_of(field)}{given}{where}"), [])
+        if message not in found:
+            found.append(message)
+    lines = [f"{what}: {', or '.join(found)}" if found else what for what, found in complaints.items()]
+    return [mask(line).replace("\n", " ") for line in lines]
 
 
 def _holds_secret(annotation: Any) -> bool:

@@ -1,15 +1,25 @@
 """The full check of a database before a command works on it, and its migration."""
 
+from config.settings import SettingsError
+from models.periodic.retention import ForbiddenPolicyError
 from models.schema.migrate import UpgradeResult, check, upgrade
 from pipelines.job_types import require_known_stages
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
 from workers.cli.failures import CommandError, CommandUsageError
 from workers.cli.reporting import database_place
+from workers.periodic.registry import UnknownScheduleError, periodic_tasks
+from workers.periodic.schedule import InvalidScheduleError
 from workers.process.compose import migration_engine, require_usable
 from workers.services.services import Services
 
-__all__ = ["require_allowed", "require_known_stages", "require_migrated", "upgrade_database"]
+__all__ = [
+    "require_allowed",
+    "require_known_schedules",
+    "require_known_stages",
+    "require_migrated",
+    "upgrade_database",
+]
 
 _REPAIRED_BY_UPGRADE = frozenset(
     {
@@ -23,6 +33,22 @@ _REPAIRED_BY_UPGRADE = frozenset(
         "sequence_behind",
     }
 )
+
+
+def require_known_schedules(settings: Settings) -> None:
+    """Check the names and times in DARKROOM_SCHEDULES and DARKROOM_RETENTION: only the periodic tasks know them.
+
+    Raises:
+        SettingsError: a name isn't a task's, a schedule can't be read, or it isn't said what a table's age is.
+    """
+    try:
+        periodic_tasks(settings)
+    except UnknownScheduleError as error:
+        raise SettingsError(str(error)) from None
+    except InvalidScheduleError as error:
+        raise SettingsError(f"DARKROOM_SCHEDULES: {error}") from None
+    except ForbiddenPolicyError as error:
+        raise SettingsError(f"DARKROOM_RETENTION: {error}") from None
 
 
 async def require_migrated(settings: Settings, services: Services) -> None:

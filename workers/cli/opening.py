@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def known_settings() -> Settings:
-    """Return the settings of the environment, with the names of stages checked.
+    """Return the settings of the environment, with the names of stages and of periodic tasks checked.
 
     Raises:
         SettingsError: a variable is unknown, malformed or missing.
@@ -33,6 +33,8 @@ def known_settings() -> Settings:
     settings = load_settings()
     if settings.stage_deadlines:
         _migrating().require_known_stages(settings)
+    if settings.model_fields_set & {"schedules", "retention"}:
+        _migrating().require_known_schedules(settings)
     return settings
 
 

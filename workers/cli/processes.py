@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from config.log import default_format
+from config.process_settings import require_queues
 from pipelines.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.greeting import greet
@@ -153,6 +154,10 @@ def _names(queues: str | None) -> list[str] | None:
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if names is not None and not names:
         raise CommandUsageError("--queues names no queue; give names, separated by commas")
+    try:
+        require_queues(names or ())
+    except ValueError as error:
+        raise CommandUsageError(f"--queues {queues}: {error}") from error
     return names
 
 

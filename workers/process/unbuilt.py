@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import structlog
 
-from config.job_terms import DEFAULT_QUEUE
 from pipelines.settings import Settings, variable_name
 
 log = structlog.get_logger(__name__)
@@ -15,10 +14,6 @@ def unbuilt_settings(settings: Settings) -> Mapping[str, str]:
     found = {}
     if settings.user_caps:
         found["user_caps"] = f"{variable_name('user_caps')} has no effect yet: no user's running jobs are bounded"
-    if further := [name for name in settings.queues if name != DEFAULT_QUEUE]:
-        found["queues"] = f"{variable_name('queues')} names {', '.join(further)}, which no job enters yet"
-        if DEFAULT_QUEUE not in settings.queues:
-            found["queues"] += f"; without {DEFAULT_QUEUE} this worker takes no job at all"
     return found
 
 

@@ -104,8 +104,8 @@ class EmbeddedInstance:
                     raise
         except (OSError, UnicodeError) as error:
             raise EmbeddedServiceError(
-                f"cannot use {self.folder} for the embedded services: {error}; set DARKROOM_HOME to a folder of yours "
-                "with room, or DATABASE_URL and REDIS_URL"
+                f"cannot use {self.folder} for the embedded services: {_reason(error)}; set DARKROOM_HOME to a folder "
+                "of yours with room, or DATABASE_URL and REDIS_URL"
             ) from error
         self._users_lock = users
         _open_instances.add(self)
@@ -230,6 +230,13 @@ def _link(link: Path, target: Path) -> None:
             return
     link.unlink(missing_ok=True)
     link.symlink_to(target)
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    """Say why a folder can't be used, without the error's number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _share(users: int) -> None:

@@ -65,13 +65,25 @@ def test_what_is_wrong_is_said(darkroom: Darkroom, arguments, code, words):
     assert words in ran.err
 
 
-def test_schedule_that_does_not_parse_is_refused(darkroom: Darkroom, monkeypatch):
-    monkeypatch.setenv("DARKROOM_SCHEDULES", '{"audit-ledger": "whenever"}')
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("DARKROOM_SCHEDULES", '{"audit-ledger": "whenever"}', "schedule 'whenever'"),
+        ("DARKROOM_SCHEDULES", '{"audit-legder": "PT15M"}', "names audit-legder; known are"),
+        ("DARKROOM_SCHEDULES", '{"audit-ledger": {"time_zone": "Mars/X"}}', "'Mars/X'"),
+        ("DARKROOM_RETENTION", "visits=3", "retention of visits: name its time column"),
+    ],
+)
+def test_schedule_and_retention_that_no_scheduler_takes_are_refused_by_every_command(
+    darkroom: Darkroom, monkeypatch, variable, value, words
+):
+    monkeypatch.setenv(variable, value)
 
-    ran = darkroom("schedule", "list")
+    ran = darkroom("jobs", "list")
 
-    assert ran.code != 0
-    assert "whenever" in ran.err
+    assert ran.code == 2
+    assert variable in ran.err
+    assert words in ran.err
 
 
 @pytest.mark.parametrize(

@@ -30,15 +30,16 @@ def test_settings_without_environment_are_embedded_and_local() -> None:
 def test_settings_constructed_by_field_name_ignore_the_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_LANES", "3")
 
-    assert Settings(queues=("gpu",)).lanes == 16
+    assert Settings(processes=1).lanes == 16
     assert load_settings().lanes == 3
 
 
 @pytest.mark.parametrize(
     ("name", "text", "field", "value"),
     [
-        ("DARKROOM_QUEUES", "a, b", "queues", ("a", "b")),
-        ("DARKROOM_QUEUES", '["a", "b"]', "queues", ("a", "b")),
+        ("PROVIDER", "openai, local", "providers", ("openai", "local")),
+        ("PROVIDER", '["openai", "local"]', "providers", ("openai", "local")),
+        ("DARKROOM_QUEUES", "default", "queues", ("default",)),
         ("DARKROOM_STAGE_DEADLINES", "GENERATING=600", "stage_deadlines.GENERATING", 600),
         ("DARKROOM_STAGE_DEADLINES", '{"CROPPING": 1.5}', "stage_deadlines.CROPPING", 1.5),
         ("DARKROOM_PRICES", "TIER_2K=7", "prices.TIER_2K", 7),
@@ -73,6 +74,12 @@ def test_settings_text_becomes_the_value(name: str, text: str, field: str, value
         ({"DARKROOM_POLL_S": "inf"}, ["DARKROOM_POLL_S", "finite"]),
         ({"DARKROOM_QUEUES": "a,,b"}, ["DARKROOM_QUEUES", "not a name"]),
         ({"DARKROOM_QUEUES": "a,a"}, ["DARKROOM_QUEUES", "twice"]),
+        ({"DARKROOM_QUEUES": "fast,default"}, ["DARKROOM_QUEUES='fast,default'", "no queue fast;", "queue default"]),
+        ({"DARKROOM_SUBSCRIPTIONS": "maybe"}, ["DARKROOM_SUBSCRIPTIONS='maybe'", "on or off"]),
+        ({"DARKROOM_MODEL_PRICES": "gpt-image-1/1K=x"}, ["(gpt-image-1/1K): must be a number"]),
+        ({"DARKROOM_RETENTION": "stage_runs=x"}, ["(stage_runs): must be a whole number, or must be a JSON object"]),
+        ({"GEMINI_API_KEY": "hunter2\nhunter2"}, ["GEMINI_API_KEY: must be of ASCII"]),
+        ({"OPENAI_API_KEY": "hunter2 \u043a"}, ["OPENAI_API_KEY: must be of ASCII"]),
         ({"DARKROOM_PRICES": "TIER_9K=3"}, ["DARKROOM_PRICES", "TIER_1K"]),
         ({"DARKROOM_PRICES": "TIER_1K=-3"}, ["DARKROOM_PRICES", "TIER_1K"]),
         ({"DARKROOM_PRICES": "TIER_1K"}, ["DARKROOM_PRICES", "name=number"]),
@@ -84,7 +91,10 @@ def test_settings_text_becomes_the_value(name: str, text: str, field: str, value
         ({"STORAGE_URL": "file://srv/x"}, ["STORAGE_URL", "file:///"]),
         ({"STORAGE_URL": "/srv/x"}, ["STORAGE_URL", "s3://"]),
         ({"STORAGE_URL": "s3://bucket/x"}, ["STORAGE_PUBLIC_URL"]),
-        ({"GEMINI_BASE_URL": "http://example.com"}, ["GEMINI_BASE_URL", "https"]),
+        ({"GEMINI_BASE_URL": "http://example.com"}, ["GEMINI_BASE_URL='http://example.com'", "https"]),
+        ({"GEMINI_BASE_URL": "http://example.com/hunter2"}, ["GEMINI_BASE_URL: must"]),
+        ({**EXTERNAL, "REDIS_URL": "http://hunter2:hunter2"}, ["REDIS_URL: must"]),
+        ({**EXTERNAL, "REDIS_URL": "hunter2hunter2"}, ["REDIS_URL: must"]),
         ({**EXTERNAL, "BROKER_URL": "kafka://h"}, ["BROKER_URL", "amqp://"]),
         ({**EXTERNAL, "DATABASE_URL": "mysql://u:hunter2hunter2@h/d"}, ["DATABASE_URL", "postgresql://"]),
         ({**EXTERNAL, "REDIS_URL": ""}, ["DATABASE_URL is set", "REDIS_URL is not"]),

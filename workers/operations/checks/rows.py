@@ -33,7 +33,7 @@ ROW_CHECKS: Final = (
         "queues of workers",
         "no worker waits at a queue that no job enters",
         "{count} times a live worker takes from a queue that no job enters yet, one is {example}",
-        "start workers without --queues and DARKROOM_QUEUES: every job is in queue default",
+        "stop them, and start workers of this release: every job enters queue default",
         "fail",
     ),
     RowCheck(
