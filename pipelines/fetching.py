@@ -16,6 +16,7 @@ from typing_extensions import override
 from config.job_terms import MAX_URL_CHARS, PORTS
 from pipelines.addresses import is_loopback, is_public
 from pipelines.errors import BadImageError, PermanentError, StageError, TransientError
+from pipelines.network_words import network_words
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Function from host and port to all addresses of the host."""
@@ -160,9 +161,9 @@ class PictureFetcher:
         except TimeoutError as error:
             raise FetchFailedError(f"inputImageUrl wasn't fetched within {self._deadline_s:g} s") from error
         except httpcore.TimeoutException as error:
-            raise FetchFailedError(f"inputImageUrl doesn't answer ({type(error).__name__})") from error
+            raise FetchFailedError("inputImageUrl doesn't answer in time") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            raise FetchFailedError(f"inputImageUrl can't be reached ({type(error).__name__})") from error
+            raise FetchFailedError(f"inputImageUrl can't be reached: {network_words(error)}") from error
 
     async def _follow(self, text: str, max_bytes: int) -> bytes:
         url = checked_url(text, self._ports)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import cache
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -22,6 +23,7 @@ from pipelines.errors import (
     StageError,
     ThrottledError,
 )
+from pipelines.network_words import network_words
 from pipelines.providers.calls import LookAgain
 
 CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
@@ -181,11 +183,13 @@ class RemoteCaller:
         except httpx.HTTPError as error:
             if sent_s is None:
                 with unsent():
-                    raise ProviderUnavailableError(f"{self._name} can't be reached: {type(error).__name__}") from error
+                    where = urlsplit(self._base_url).hostname
+                    why = f"{self._name} can't be reached at {where}: {network_words(error)}"
+                    raise ProviderUnavailableError(why) from error
             if not is_answered and time.monotonic() - sent_s < REFUSED_WITHIN_S:
-                raise ProviderUnavailableError(f"{self._name} cut the connection: {type(error).__name__}") from error
+                raise ProviderUnavailableError(f"{self._name} cut the connection: {network_words(error)}") from error
             raise ProviderTimedOutError(
-                f"{self._name} was asked and gave no whole answer: {type(error).__name__}"
+                f"{self._name} was asked and gave no whole answer: {network_words(error)}"
             ) from error
         return Reply(response.status_code, body, dict(response.headers))
 

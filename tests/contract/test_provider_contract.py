@@ -47,7 +47,7 @@ from workers.operations.checks.outside import check_providers
 LIMITS = DecodeLimits()
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
 PICTURE = EncodedImage(encoded(photo(300, 200), "JPEG"))
-SECRET = "a-secret-of-one-provider's own"
+SECRET = "a-secret-of-one-provider's-own"
 LOOKS_SECRET = re.compile(r"key|secret|token|password|credential")
 PRICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/(?:1K|2K|4K|in|out|image_out)")
 

@@ -7,7 +7,7 @@ from workers.cli.opening import run_with_runtime
 from workers.cli.output import print_json
 from workers.cli.parameters import JobId, Json
 from workers.cli.tables import column, print_table
-from workers.cli.wording import event_words, waiting_words
+from workers.cli.wording import event_words, over_words, waiting_words
 from workers.operations.explaining import explain_job
 from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
@@ -53,7 +53,7 @@ def explain(
         if known.job is None:
             typer.echo(f"job {whole} is deleted; this is what is left of it")
         elif not waits:
-            typer.echo(f"job {whole} is {known.job.status}: it is over")
+            typer.echo(f"job {whole} is {known.job.status}: {over_words(known.job)}")
         else:
             typer.echo(f"job {whole} is {known.job.status}:")
             print_table(waits, [column("text", "because", may_wrap=True)], empty="")

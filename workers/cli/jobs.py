@@ -23,6 +23,7 @@ from workers.cli.parameters import (
     require_known,
 )
 from workers.cli.tables import Column, column, note_count, print_fields, print_table
+from workers.cli.wording import outcome_words
 from workers.operations.actions import os_user
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
@@ -186,10 +187,11 @@ def _print_details(details: JobDetails) -> None:
             column("started_at", "at"),
             column("provider"),
             column("purpose"),
-            column("outcome"),
+            Column("outcome", lambda call: outcome_words(call.outcome)),
             column("model", is_wide=True),
             column("latency_ms", "ms", is_number=True),
             column("cost_usd", "USD", is_number=True, is_wide=True),
+            column("problem", may_wrap=True),
         ]
         print_table(details.calls, columns, empty="")
     typer.secho("\nhistory", bold=True)

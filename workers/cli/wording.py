@@ -5,6 +5,7 @@ from typing import Final
 
 from models.history.actions import Action
 from models.history.timeline import ProviderCall, StageRun, StoredObject
+from models.job_state import JobStatus
 from models.money.job_money import MoneyMove
 from models.queue.checkpoints import LeftOutput
 from models.queue.job_rows import Job
@@ -64,6 +65,13 @@ def _end(job: Job) -> str:
     return "ended " + job.status + (f": {job.error}" if job.error else "")
 
 
+def over_words(job: Job) -> str:
+    """Say of a job that is over what can be done now."""
+    if job.status == JobStatus.COMPLETED:
+        return f"it is over; `darkroom jobs save {job.id} --out DIR` fetches its result"
+    return f"it is over; once its cause is mended, `darkroom jobs retry {job.id}` submits it again as a new job"
+
+
 _SAYS: Final = {
     "claimed": "claimed by {who}",
     "started": "{stage} began",
@@ -106,8 +114,13 @@ def _call_end(end: CallEnd) -> str:
     paid = "" if call.may_be_paid or not cost else " (not paid)"
     took = "" if call.latency_ms is None else f" in {span(call.latency_ms / 1000)}"
     late = "; too late: its claim had been taken away" if end.is_late else ""
-    problem = f"; {call.problem}" if call.problem else ""
-    return f"call {call.id}: {call.outcome}{took}{cost}{paid}{late}{problem}"
+    problem = f": {call.problem}" if call.problem else ""
+    return f"call {call.id}: {outcome_words(call.outcome)}{took}{cost}{paid}{late}{problem}"
+
+
+def outcome_words(outcome: str) -> str:
+    """Say how a call ended; its record has the error's type, which the call's problem says in plain words."""
+    return "failed" if outcome.endswith("Error") else outcome
 
 
 def _refused(refused: Refused) -> str:

@@ -35,7 +35,7 @@ def call_outcome(error: StageError, *, is_paid: bool) -> CallOutcome:
         was_sent=error.was_sent,
         verdict=verdict,
         retry_after_s=error.retry_after.total_seconds() if isinstance(error, ThrottledError) else None,
-        reason=type(error).__name__,
+        reason=str(error),
         problem=str(error),
     )
 

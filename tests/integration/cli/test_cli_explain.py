@@ -15,8 +15,10 @@ from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_ca
 from models.queue.checkpoints import checkpoint
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import Failed, Retried, Snoozed, record
+from pipelines.errors import RequestRejectedError
 from tests.support.builders import claim_jobs, make_job, make_user, make_worker, set_status
 from tests.support.calling import Arrange, Darkroom
+from workers.gate.call_outcomes import call_outcome
 
 
 def explain(darkroom: Darkroom, job_id: str) -> Any:
@@ -114,6 +116,7 @@ def test_timeline_holds_everything_in_order(darkroom: Darkroom, arrange: Arrange
         event["at"] for event in explanation["timeline"]
     )
     assert (explanation["status"], explanation["waits"]) == ("REFUNDED", [])
+    assert f"once its cause is mended, `darkroom jobs retry {job_id}`" in darkroom("jobs", "explain", job_id).out
 
 
 async def buy(database: Database) -> str:
@@ -138,6 +141,28 @@ def test_call_is_in_flight_while_its_worker_lives_and_then_never_closed(darkroom
 
     assert re.search(r"generate by gemini m-1; in flight for \d\.\d s, by worker here pid 1$", waiting)
     assert lost.endswith("never closed: no worker waits for its answer any more, and it may have been paid")
+
+
+async def be_refused_by_provider(database: Database) -> str:
+    await make_job(database)
+    (claim,) = await claim_jobs(database)
+    plan = CallPlan("gemini", "analyze", may_be_paid=True, model="m-1")
+    opened = await database.run(lambda connection: open_call(connection, claim, plan))
+    assert isinstance(opened, Admitted)
+    refused = call_outcome(RequestRejectedError("gemini 400: the request was rejected"), is_paid=True)
+    await database.run(lambda connection: close_call(connection, opened.intent, refused, {}))
+    return claim.job_id
+
+
+def test_call_that_failed_is_told_in_plain_words(darkroom: Darkroom, arrange: Arrange) -> None:
+    job_id = arrange(be_refused_by_provider)
+
+    (text,) = (one["text"] for one in explain(darkroom, job_id)["timeline"] if one["event"] == "call_closed")
+    shown = darkroom("jobs", "show", job_id).out
+
+    assert re.fullmatch(r"call \d+: failed in 0.0 s: gemini 400: the request was rejected", text)
+    assert "Error" not in shown
+    assert "gemini 400: the request was rejected" in shown
 
 
 def test_deleted_job_is_explained_by_what_is_left(darkroom: Darkroom, arrange: Arrange) -> None:
