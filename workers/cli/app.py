@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -13,11 +14,12 @@ from typer._completion_classes import completion_init
 from typing_extensions import override
 
 from config.masking import SecretMask
+from workers.cli.arguments import require_text
 from workers.cli.catalogue import COMMANDS, STATUS, VERSION
 from workers.cli.failures import DONE, INTERRUPTED, SIGNALLED
 from workers.cli.lazy import HELP, LazyGroup, function_at
 from workers.cli.leaving import signals_heard
-from workers.cli.printed import printed_output
+from workers.cli.printed import open_closed_streams, printed_output, report_written
 
 SERVICES = frozenset({"up", "worker", "scheduler"})
 """Commands that run as services; their output is a log."""
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = given[: given.index("--")] if "--" in given else given
     is_debug = "--debug" in own  # accepted at any place, as people add it to a command after an error
     given = [one for one in own if one != "--debug"] + given[len(own) :]
-    with signals_heard() as signals:
+    with signals_heard() as signals, report_written():
         try:
             code = _run(given, is_debug=is_debug)
         except (KeyboardInterrupt, typer.Abort):
@@ -62,6 +64,7 @@ def _run(arguments: list[str], *, is_debug: bool) -> int:
     """Run one command and return its exit code; if it raises an error, print the error first."""
     try:
         with printed_output():
+            require_text(arguments)
             code = program().main(arguments, prog_name="darkroom", standalone_mode=False)
             sys.stdout.flush()
     except BrokenPipeError:
@@ -94,12 +97,14 @@ def _report(error: Exception, *, is_debug: bool, is_service: bool) -> int:
         sys.stderr.write(mask("".join(traceback.format_exception(error))))
     line = " ".join(mask(line).split())
     if not (is_service and logged(line, code)):
-        sys.stderr.write(f"darkroom: {line}\n")
+        with suppress(OSError):
+            sys.stderr.write(f"darkroom: {line}\n")
     return code
 
 
 def run() -> NoReturn:
     """Run the command that was typed, and end the process with its exit code."""
+    open_closed_streams()
     code = main()
     gc.freeze()  # otherwise the interpreter collects garbage at its end, which takes a quarter of a command's time
     sys.exit(code)

@@ -43,6 +43,30 @@ class _Output:
         return getattr(self._stream, name)
 
 
+def open_closed_streams() -> None:
+    """Open on the null device whatever of stdin, stdout and stderr the caller has closed.
+
+    Otherwise there is nothing to print to, and the next file that is opened would be taken for it by every child.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+@contextmanager
+def report_written() -> Iterator[None]:
+    """See to it that a stderr which can't be written to changes no exit code, as nothing can be said about it."""
+    try:
+        yield
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 @contextmanager
 def printed_output() -> Iterator[None]:
     """Raise OutputError for write errors of stdout during the context."""

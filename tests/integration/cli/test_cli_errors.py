@@ -112,3 +112,27 @@ def test_output_that_cannot_be_written_is_what_fails(arguments: tuple[str, ...],
 
     assert ran.returncode == 1
     assert ran.stderr == "darkroom: what was to be printed can't be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("jobs", "show", "\udcff"), ("jobs", "list", "--error", "\udcff"), ("enhance", "b\udcff.jpg"), ("\udcff",)],
+    ids=repr,
+)
+def test_argument_that_is_no_text_is_a_usage_error(command: Darkroom, arguments: tuple[str, ...]) -> None:
+    ran = command(*arguments)
+
+    assert ran.code == 2
+    assert r"\xff" in ran.err
+    assert "is not UTF-8 text" in ran.err
+
+
+def test_closed_and_full_streams_change_no_exit_code(tmp_path: Path) -> None:
+    environment = os.environ | {"DARKROOM_HOME": str(tmp_path)}
+
+    def code(redirection: str, arguments: str) -> int:
+        line = f"exec {PROGRAM} {arguments} {redirection}"
+        return subprocess.run(["sh", "-c", line], env=environment, check=False).returncode
+
+    assert [code(">&-", "--version"), code("<&- >&- 2>&-", "--version")] == [0, 0]
+    assert [code("2>&-", "nosuch"), code("2>/dev/full", "nosuch")] == [2, 2]
