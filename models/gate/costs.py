@@ -33,6 +33,10 @@ _SPENT_BUDGETS: Final = """
 SELECT b.label, trim_scale(round(b.spent, 2)) AS spent, b.spent >= b.most AS is_spent
 FROM darkroom.budget_lines('', $1, now()) b WHERE b.spent >= b.most * $2::float8::numeric ORDER BY b.is_day
 """
+# as darkroom.budget_wait gives its reason
+_TOTAL_BUDGETS: Final = """
+SELECT format('the %s is spent', b.label) FROM darkroom.budget_lines('', $1, now()) b WHERE NOT b.is_day
+"""
 _ANONYMOUS: Final = """
 SELECT count(*) FROM darkroom.provider_calls c
 WHERE c.provider = ANY ($1) AND c.started_at > now() - interval '7 days' AND c.is_free AND c.payer = 'anonymous'
@@ -93,6 +97,11 @@ async def nearly_spent_budgets(
 ) -> list[SpentBudget]:
     """Return the budgets of which at least `fraction` is spent. Only budgets of all users together are looked at."""
     return [SpentBudget(**row) for row in await connection.fetch(_SPENT_BUDGETS, dict(budgets), fraction)]
+
+
+async def total_budget_reasons(connection: Connection, budgets: Mapping[Any, float]) -> frozenset[str]:
+    """Return the reasons for which the gate refuses a call that a budget without a period doesn't cover."""
+    return frozenset(row[0] for row in await connection.fetch(_TOTAL_BUDGETS, dict(budgets)))
 
 
 async def count_anonymous_free_calls(connection: Connection, providers: Sequence[str]) -> int:

@@ -22,13 +22,6 @@ CROSS JOIN LATERAL (
                 THEN 'paused' WHEN q.refused_since IS NOT NULL THEN 'refused' ELSE q.status END AS status) s
 GROUP BY q.queue, s.status ORDER BY q.queue, s.status
 """
-_LEFT: Final = """
-SELECT count(*) FROM (SELECT coalesce(darkroom.setting('pauses'), '{}') AS now) p
-CROSS JOIN darkroom.job_queue q
-WHERE q.queue = ANY ($1) AND (q.status = 'processing' OR (
-    NOT $2 AND q.refused_since IS NULL AND q.scheduled_at < 'infinity' AND NOT p.now ? ('queue:' || q.queue)
-    AND darkroom.pause_of(q.job_type, q.tier, p.now) IS NULL))
-"""
 _LIVE: Final = """
 SELECT w.id, w.host, w.pid, w.queues, w.lanes,
        (SELECT count(*) FROM darkroom.job_queue q WHERE q.worker_id = w.id AND q.status = 'processing')::integer
@@ -92,15 +85,6 @@ class Capacity:
 async def queue_counts(connection: Connection) -> list[QueueCount]:
     """Count the jobs in the queues, by queue and status."""
     return [QueueCount(**row) for row in await connection.fetch(_QUEUES)]
-
-
-async def count_left(connection: Connection, queues: Sequence[str], *, is_stopped: bool) -> int:
-    """Count the jobs of some queues that run, or will run without an operator's action.
-
-    Not counted are jobs that wait for a pause to end, and jobs that the database refuses to start. With `is_stopped`,
-    which means that operators have stopped every provider, only running jobs are counted.
-    """
-    return int(await connection.fetchval(_LEFT, list(queues), is_stopped))
 
 
 async def ended_of_last_day(connection: Connection) -> dict[str, int]:

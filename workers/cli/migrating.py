@@ -33,6 +33,8 @@ _REPAIRED_BY_UPGRADE = frozenset(
         "sequence_behind",
     }
 )
+_LASTING = frozenset({"rights_missing", "rows_hidden", "rows_refused"})
+"""Problems that neither `db upgrade` nor waiting mends."""
 
 
 def require_known_schedules(settings: Settings) -> None:
@@ -100,10 +102,10 @@ async def require_allowed(settings: Settings, services: Services) -> None:
         problems = [problem for problem in await check(engine) if problem.kind != "ahead"]
     finally:
         await engine.dispose()
+    if lasting := [problem.message for problem in problems if problem.kind in _LASTING]:
+        raise CommandUsageError("; ".join(lasting))
     if not problems:
         await require_usable(settings, services, wait=False)
-    elif problems[0].kind in {"rights_missing", "rows_hidden", "rows_refused"}:
-        raise CommandUsageError("; ".join(problem.message for problem in problems))
 
 
 async def upgrade_database(

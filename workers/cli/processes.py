@@ -95,9 +95,10 @@ def worker(
     A worker process that dies is started again. Prints `ready` when the worker processes work.
 
     With --drain the workers end, with exit code 0, when no job of their queues runs or waits for a retry or a time.
-    Jobs that only an operator can let go on are left waiting: jobs that are paused, jobs that need a provider while all
-    providers are stopped, and jobs that the database refuses to start. Jobs that fail don't change the exit code; it is
-    1 where the workers can't work.
+    Jobs that only an operator can let go on are left waiting, and the log names them (drain_left_jobs): jobs that are
+    paused, jobs that need a provider while all providers are stopped, jobs that wait for a spent budget without a
+    period, and jobs that the database refuses to start. Jobs that fail don't change the exit code; it is 1 where the
+    workers can't work.
     """
     settings = open_settings(is_service=True)
     try:
@@ -108,7 +109,9 @@ def worker(
                 return workers.run_forever(_announce)
             database = make_database(settings, services, most_connections=1)
             drain = Drain(settings, database, _names(queues) or settings.queues)
-            return workers.run_forever(_announce, lambda: run_async(drain.is_done()))
+            code = workers.run_forever(_announce, lambda: run_async(drain.is_done()))
+            drain.log_left()
+            return code
     except KeyboardInterrupt:
         return DONE
 

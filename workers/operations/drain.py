@@ -4,11 +4,16 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
+
 from models.connections import DATABASE_ERRORS, Connection
 from models.database import Database
-from models.queue.stats import count_left
+from models.gate.costs import total_budget_reasons
+from models.queue.left import Left, jobs_left
 from pipelines.settings import Settings
 from workers.operations.shut_providers import shut_providers
+
+log = structlog.get_logger(__name__)
 
 LONGEST_OUTAGE_S: Final = 60.0
 """How long, in seconds, PostgreSQL may be unreachable before the error is raised."""
@@ -23,6 +28,7 @@ class Drain:
         self._database = database
         self._queues = queues
         self._seen_s = time.monotonic()
+        self._left: Sequence[Left] = ()
 
     async def is_done(self) -> bool:
         """Return whether no job runs or will run without an operator's action; False while that is unknown.
@@ -31,22 +37,30 @@ class Drain:
             DatabaseLostError: PostgreSQL has been unreachable for LONGEST_OUTAGE_S.
         """
         try:
-            left = await self._count()
+            self._left = await self._look()
         except DATABASE_ERRORS:
             if time.monotonic() - self._seen_s > LONGEST_OUTAGE_S:
                 raise
             return False
         self._seen_s = time.monotonic()
-        return not left
+        return all(one.why is not None for one in self._left)
 
-    async def _count(self) -> int:
+    def log_left(self) -> None:
+        """Log which jobs the last look found that wait for an operator, and why."""
+        for one in self._left:
+            if one.why is not None:
+                log.info("drain_left_jobs", reason=one.why, jobs=one.count, job_ids=list(one.job_ids))
+
+    async def _look(self) -> Sequence[Left]:
         connection = await self._database.connect_direct()
         try:
-            return await self._database.run_direct(connection, self._left)
+            return await self._database.run_direct(connection, self._jobs_left)
         finally:
             connection.terminate()
 
-    async def _left(self, connection: Connection) -> int:
+    async def _jobs_left(self, connection: Connection) -> Sequence[Left]:
         shut = await shut_providers(connection, self._settings)
         is_stopped = len(shut) == len(self._settings.providers) and all(one.is_stopped for one in shut)
-        return await count_left(connection, self._queues, is_stopped=is_stopped)
+        stopped = "; ".join(f"{one.name}: {one.reason}" for one in shut) if is_stopped else None
+        spent = await total_budget_reasons(connection, self._settings.budgets)
+        return await jobs_left(connection, self._queues, stopped=stopped, spent=spent)
