@@ -65,6 +65,9 @@ class UpgradeResult:
         opening_balances: how many opening balances were recorded by this call.
         sequences: sequences that this call moved past the ids in their tables.
         replaced: functions, views, triggers and parts of tables that this call made or dropped, by their labels.
+        producers: roles that may submit by a grant of `db upgrade`.
+        readers: roles that may poll by one.
+        still_callable: functions that the role of `revoke_role` may call all the same.
     """
 
     is_adopted: bool
@@ -74,6 +77,9 @@ class UpgradeResult:
     opening_balances: int
     sequences: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+    producers: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
+    still_callable: tuple[str, ...] = ()
 
 
 async def upgrade(
@@ -89,6 +95,7 @@ async def upgrade(
     fetch_allow_loopback: bool | None = None,
     grant_role: str | None = None,
     grant_read_role: str | None = None,
+    revoke_role: str | None = None,
     with_application: bool = False,
 ) -> UpgradeResult:
     """Migrate a database to this release, and record its triggers' settings. Idempotent; several processes may run it.
@@ -109,6 +116,7 @@ async def upgrade(
         fetch_allow_loopback: whether workers may fetch from loopback addresses; None keeps the recorded value.
         grant_role: a role to allow submitting, cancelling and polling by our SQL functions.
         grant_read_role: a role to allow polling.
+        revoke_role: a role to take back from what an earlier upgrade allowed it, before anything is granted.
         with_application: make the application's tables even where `public` holds relations of another program.
 
     Raises:
@@ -120,6 +128,7 @@ async def upgrade(
         UnrelatedRelationsError: `public` holds another program's relations, and no application.
         NewerDatabaseError: a newer Darkroom has migrated this database.
         RoleNotFoundError: the role doesn't exist.
+        RoleNotGrantedError: no upgrade granted rights to the role to take them from.
         UnsupportedServerError: PostgreSQL is older than 14.
         DatabaseBusyError: another program held a lock for too long, several times.
     """
@@ -133,6 +142,7 @@ async def upgrade(
             cost_column=cost_column,
             grant_role=grant_role,
             grant_read_role=grant_read_role,
+            revoke_role=revoke_role,
             with_application=with_application,
         )
         installation.record(connection, "max_retries", max_retries)
@@ -218,6 +228,7 @@ def _upgrade(
     cost_column: str,
     grant_role: str | None,
     grant_read_role: str | None,
+    revoke_role: str | None,
     with_application: bool,
 ) -> UpgradeResult:
     require_server(connection)
@@ -252,6 +263,7 @@ def _upgrade(
     installation.record(connection, "is_adopted", is_adopted)
     installation.record_installation(connection)
     grants.restore_grants(connection, held)
+    still_callable = () if revoke_role is None else grants.revoke(connection, revoke_role)
     grants.grant(connection, grants.PRODUCERS, grant_role)
     grants.grant(connection, grants.READERS, grant_read_role)
     opening_balances = _record_opening_balances(connection, before, now_mode)
@@ -268,6 +280,9 @@ def _upgrade(
         opening_balances=opening_balances,
         sequences=tuple(one.sequence for one in sequences),
         replaced=(*replaced, *changed, *dropped),
+        producers=grants.recorded_roles(connection, grants.PRODUCERS),
+        readers=grants.recorded_roles(connection, grants.READERS),
+        still_callable=still_callable,
     )
 
 

@@ -204,7 +204,11 @@ _DATABASE: Final = Group(
             "upgrade",
             "Bring the database to this version.",
             "workers.cli.database:upgrade",
-            ("darkroom db upgrade", "TOKENS=producer darkroom db upgrade --grant webapp"),
+            (
+                "darkroom db upgrade",
+                "TOKENS=producer darkroom db upgrade --grant webapp",
+                "darkroom db upgrade --revoke webapp",
+            ),
         ),
         Command(
             "check",

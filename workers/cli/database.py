@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from models.job_tables.registry import JOB_TABLES
+from models.schema.migrate import UpgradeResult
 from models.schema.migrate import check as find_problems
 from models.schema.migrations.grants import PRODUCERS, READERS
 from models.schema.rendered import rendered_files, statements_about
@@ -38,6 +39,10 @@ def upgrade(
             help="Let this role call darkroom.job_status to poll jobs, and nothing else.",
         ),
     ] = None,
+    revoke: Annotated[
+        str | None,
+        typer.Option("--revoke", metavar="ROLE", help="Take from a role what --grant and --grant-read gave it."),
+    ] = None,
     *,
     with_application: Annotated[
         bool,
@@ -60,9 +65,13 @@ def upgrade(
     The first upgrade of a database whose tables another tool made needs TOKENS, which says who charges. Unfinished jobs
     that another worker left there are left alone until --take-over.
     """
+    if revoke is not None and revoke == grant:
+        raise CommandUsageError(f"--grant and --revoke name role {revoke}: give one of the two")
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
-        result = run_async(upgrade_database(settings, services, grant, grant_read, with_application=with_application))
+        result = run_async(
+            upgrade_database(settings, services, grant, grant_read, revoke, with_application=with_application)
+        )
         taken = run_async(take_over_jobs(settings, services, actor=os_user())) if takes_over else None
     if as_json:
         print_json(
@@ -73,12 +82,26 @@ def upgrade(
                 "opening_balances": result.opening_balances,
                 "granted": grant,
                 "granted_read": grant_read,
+                "revoked": revoke,
+                "still_callable": result.still_callable,
+                "producers": result.producers,
+                "readers": result.readers,
                 "sequences": result.sequences,
                 "replaced": result.replaced,
                 "taken_over": None if taken is None else asdict(taken),
             }
         )
         return DONE
+    _print_upgrade(result)
+    _print_rights(result, revoke)
+    if taken is not None:
+        typer.echo(f"taken over: {taken.taken_in:,} jobs taken in, {taken.ended:,} ended")
+        if taken.left:
+            typer.echo(f"left for now: {taken.left:,} that another worker may still hold; a scheduler looks again")
+    return DONE
+
+
+def _print_upgrade(result: UpgradeResult) -> None:
     nothing = "no revision" if result.replaced else "nothing, all was there"
     applied = ", ".join(result.applied) if result.applied else nothing
     typer.echo(f"applied: {applied}")
@@ -91,14 +114,19 @@ def upgrade(
         typer.echo(f"opening balances recorded: {result.opening_balances:,}")
     if result.sequences:
         typer.echo(f"sequences set past their tables: {', '.join(result.sequences)}")
-    for role, rights in ((grant, PRODUCERS), (grant_read, READERS)):
-        if role is not None:
+
+
+def _print_rights(result: UpgradeResult, revoked: str | None) -> None:
+    if revoked is not None:
+        typer.echo(f"revoked from {revoked}: what was granted to it")
+    if result.still_callable:
+        typer.echo(
+            f"{revoked} may still call {', '.join(result.still_callable)}: "
+            "PUBLIC, a role that it belongs to or somebody else's grant gives it the right"
+        )
+    for roles, rights in ((result.producers, PRODUCERS), (result.readers, READERS)):
+        for role in roles:
             typer.echo(f"granted to {role}: {', '.join(rights.functions)}")
-    if taken is not None:
-        typer.echo(f"taken over: {taken.taken_in:,} jobs taken in, {taken.ended:,} ended")
-        if taken.left:
-            typer.echo(f"left for now: {taken.left:,} that another worker may still hold; a scheduler looks again")
-    return DONE
 
 
 def check(*, as_json: Json = False) -> int:

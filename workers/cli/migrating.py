@@ -113,6 +113,7 @@ async def upgrade_database(
     services: Services,
     grant_role: str | None = None,
     grant_read_role: str | None = None,
+    revoke_role: str | None = None,
     *,
     with_application: bool = False,
 ) -> UpgradeResult:
@@ -137,6 +138,7 @@ async def upgrade_database(
             models=model_terms(settings),
             grant_role=grant_role,
             grant_read_role=grant_read_role,
+            revoke_role=revoke_role,
             with_application=with_application or services.is_embedded,
         )
     finally:

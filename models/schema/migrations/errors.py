@@ -122,6 +122,14 @@ class RoleNotFoundError(MigrationError):
         super().__init__(f"there is no role {role!r} to grant to: create it first, or correct the name")
 
 
+class RoleNotGrantedError(MigrationError):
+    """Raised when rights are to be taken from a role that none were granted to."""
+
+    def __init__(self, role: str, granted: Sequence[str]) -> None:
+        there = f"rights were granted to {', '.join(granted)}" if granted else "no role has any"
+        super().__init__(f"db upgrade granted no rights to role {role!r}; {there}")
+
+
 class RightsMissingError(MigrationError):
     """Raised when the role of DATABASE_URL lacks rights that Darkroom needs; the message names them."""
 

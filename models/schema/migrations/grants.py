@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from models.schema.migrations import installation
+from models.schema.migrations.errors import RoleNotGrantedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,20 @@ _LACKING: Final = text("""
     JOIN pg_proc p ON p.pronamespace = 'darkroom'::regnamespace AND p.proname = ANY (:functions)
     WHERE r.rolname = ANY (:roles) AND NOT has_function_privilege(r.oid, p.oid, 'EXECUTE')
     ORDER BY 1, 2
+""")
+
+_REVOCATIONS: Final = text("""
+    SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM %I', p.oid::regprocedure, r.rolname) FROM pg_roles r
+    JOIN pg_proc p ON p.pronamespace = 'darkroom'::regnamespace AND p.proname = ANY (:functions)
+    WHERE r.rolname = :role
+""")
+
+_CALLABLE: Final = text("""
+    SELECT DISTINCT p.proname::text FROM pg_roles r
+    JOIN pg_proc p ON p.pronamespace = 'darkroom'::regnamespace AND p.proname = ANY (:functions)
+    WHERE r.rolname = :role AND has_schema_privilege(r.oid, p.pronamespace, 'USAGE')
+      AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
+    ORDER BY 1
 """)
 
 _ANYONES: Final = text("""
@@ -170,6 +185,37 @@ def grant(connection: Connection, rights: Rights, role: str | None) -> None:
             connection.execute(text(f"SELECT darkroom.{rights.grant}(:role)"), {"role": one})
     if roles or recorded:
         installation.record(connection, rights.key, roles)
+
+
+def recorded_roles(connection: Connection, rights: Rights) -> tuple[str, ...]:
+    """Return the roles that an option of `db upgrade` granted rights to, in that order."""
+    return tuple(installation.value_of(connection, rights.key) or ())
+
+
+def revoke(connection: Connection, role: str) -> tuple[str, ...]:
+    """Take back what `db upgrade` granted a role, and take it off the record, also where the role is gone.
+
+    The role keeps what was granted by hand beyond these functions, and USAGE on the schema with it.
+
+    Returns:
+        the functions that it may call all the same, because PUBLIC or a role that it belongs to may.
+
+    Raises:
+        RoleNotGrantedError: no rights are recorded for the role.
+    """
+    recorded = {rights: recorded_roles(connection, rights) for rights in (PRODUCERS, READERS)}
+    if not any(role in roles for roles in recorded.values()):
+        raise RoleNotGrantedError(role, sorted(set().union(*recorded.values())))
+    for rights, roles in recorded.items():
+        installation.record(connection, rights.key, [one for one in roles if one != role])
+    named = {"role": role, "functions": list(PRODUCERS.functions + READERS.functions)}
+    for statement in connection.scalars(_REVOCATIONS, named).all():
+        connection.execute(text(_escaped(statement)))
+    quoted = connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
+    is_there = connection.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role})
+    if is_there and not any(grant.role == quoted for grant in held(connection).grants):
+        connection.execute(text(_escaped(f"REVOKE USAGE ON SCHEMA darkroom FROM {quoted}")))
+    return tuple(connection.scalars(_CALLABLE, named))
 
 
 def lost(connection: Connection) -> Iterator[str]:

@@ -260,6 +260,26 @@ def test_db_upgrade_for_a_role_that_is_not_there_is_a_usage_error(darkroom: Dark
     assert "there is no role 'nosuch'" in ran.err
 
 
+def test_db_upgrade_says_who_has_rights_and_takes_them_away(darkroom: Darkroom, arrange: Arrange) -> None:
+    arrange(lambda db: db.fetch("CREATE ROLE cli_shop"))
+    try:
+        granted = darkroom("db", "upgrade", "--grant", "cli_shop")
+        again = darkroom("db", "upgrade")
+        both = darkroom("db", "upgrade", "--grant", "cli_shop", "--revoke", "cli_shop")
+        revoked = darkroom("db", "upgrade", "--revoke", "cli_shop")
+        refused = darkroom("db", "upgrade", "--revoke", "cli_shop")
+    finally:
+        arrange(lambda db: db.fetch("DROP OWNED BY cli_shop"))
+        arrange(lambda db: db.fetch("DROP ROLE cli_shop"))
+
+    assert "granted to cli_shop: submit_enhancement, " in granted.out
+    assert again.out == granted.out
+    assert (both.code, both.out) == (2, "")
+    assert revoked.out.endswith("revoked from cli_shop: what was granted to it\n")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == "darkroom: db upgrade granted no rights to role 'cli_shop'; no role has any\n"
+
+
 def test_empty_database_of_anothers_is_never_migrated_unasked(
     darkroom: Darkroom, arrange: Arrange, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
