@@ -57,7 +57,8 @@ def announce(count: int, noun: str, tier: str, tokens: int, payer: Payer, *, is_
         price += f" of a balance of {payer.balance:,}" + (": not enough for all" if tokens > payer.balance else "")
     note(f"{count_of(count, noun)} at tier {TierName[tier].value} for {payer.name}: {price}")
     if is_waiting:
-        note("Ctrl-C leaves them in the queue and says how to fetch their results later")
+        them, their = ("it", "its result") if count == 1 else ("them", "their results")
+        note(f"Ctrl-C leaves {them} in the queue and says how to fetch {their} later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +89,42 @@ class Submitted:
         """Return the command that saves the results of these jobs, or of some of them."""
         return f"darkroom jobs save {self.terms(ids)} --out {shlex.quote(str(self.out or 'DIR'))}"
 
-    def note_left(self) -> None:
-        """Print that the submitted jobs continue after the command's end, and how to get their results."""
+    def note_left(self, unsubmitted: Sequence[str] = (), *, has_workers: bool) -> None:
+        """Print that the submitted jobs continue after the command's end, and how to get their results.
+
+        Args:
+            unsubmitted: names of the pictures that weren't submitted yet.
+            has_workers: whether other workers run than this command's own, which ends with the command.
+        """
         if self.ids:
             what = count_of(len(self.ids), "job")
-            note(f"left before the end of {what}; `darkroom jobs watch` follows those that aren't over")
+            which = "those that aren't over"
+            note(f"left before the end of {what}; {_follows(which, has_workers=has_workers)}")
             note(f"results: `{self.save_command()}`")
+        if unsubmitted:
+            note(f"not submitted, and not charged: {count_of(len(unsubmitted), 'picture')}: {_named(unsubmitted)}")
 
-    def note_submitted(self) -> None:
+    def note_results(self, ids: Sequence[str]) -> None:
+        """Print, if no --out was given, the command that saves the results in a folder."""
+        if ids:
+            note(f"results: `{self.save_command(ids)}`")
+
+    def note_submitted(self, *, has_workers: bool) -> None:
         """Print, after --no-wait, the commands by which to continue."""
         if self.ids:
-            note("submitted; `darkroom jobs watch` follows them, and `darkroom up` works on them")
+            note(f"submitted; {_follows('them', has_workers=has_workers)}")
             note(f"results: `{self.save_command()}`")
+
+
+def _follows(which: str, *, has_workers: bool) -> str:
+    if has_workers:
+        return f"`darkroom jobs watch` follows {which}"
+    return f"no worker runs: `darkroom up` works on {which}, and `darkroom jobs watch` follows"
+
+
+def _named(names: Sequence[str]) -> str:
+    others = f" and {len(names) - MOST_NAMED:,} others" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + others
 
 
 def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None) -> None:
@@ -109,9 +134,7 @@ def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None
         by_reason.setdefault(one.reason, []).append(one)
     ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     for reason, ones in ordered[:MOST_ERRORS]:
-        names = ", ".join(one.name for one in ones[:MOST_NAMED])
-        others = f" and {len(ones) - MOST_NAMED:,} others" if len(ones) > MOST_NAMED else ""
-        note("\n".join(_wrapped(f"{len(ones):,} x {reason}: {names}{others}")))
+        note("\n".join(_wrapped(f"{len(ones):,} x {reason}: {_named([one.name for one in ones])}")))
         if job_id := next((one.job_id for one in ones if one.job_id), None):
             note(f"    `darkroom jobs explain {job_id}`")
     if len(ordered) > MOST_ERRORS:

@@ -1,9 +1,8 @@
 """The commands jobs run-now and jobs reschedule."""
 
-import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -11,14 +10,11 @@ from models.queue.job_rows import Job
 from workers.cli.failures import CommandUsageError
 from workers.cli.jobs import change_jobs
 from workers.cli.output import local_time
-from workers.cli.parameters import JobIds, Json, Reason
+from workers.cli.parameters import JobIds, Json, Reason, span
 from workers.operations import due_times
 from workers.operations.actions import os_user
 from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
-
-_FROM_NOW: Final = re.compile(r"\+(\d{1,6})\s*(s|min|h|d)")
-_UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
 
 def run_now(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
@@ -38,7 +34,7 @@ def reschedule(
     at: Annotated[
         str,
         typer.Option(
-            "--at", metavar="TIME", help="2026-03-01T09:00:00+01:00, or a time from now: +30s, +30min, +2h, +1d."
+            "--at", metavar="TIME", help="2026-03-01T09:00:00+01:00, or a time from now: +30s, +30m, +2h, +1d."
         ),
     ],
     reason: Reason = None,
@@ -80,8 +76,9 @@ def later(text: str) -> datetime | timedelta:
         CommandUsageError: it is neither.
     """
     try:
-        if found := _FROM_NOW.fullmatch(text.strip()):
-            return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        sign, _, rest = text.strip().partition("+")
+        if not sign and (from_now := span(rest)) is not None:
+            return from_now
         given = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise CommandUsageError(f"--at {text!r} is no time; give 2026-03-01T09:00:00+01:00, or +2h") from error

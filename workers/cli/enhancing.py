@@ -17,6 +17,7 @@ from models.queue.submission import Enhancement
 from pipelines.settings import Settings
 from workers.cli.batches import Failed, Submitted, announce, note_failures
 from workers.cli.failures import DONE, FAILED
+from workers.cli.leaving import finished
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import console, count_of, duration, note, print_json
 from workers.cli.own_worker import STARTS, OwnWorker
@@ -75,6 +76,7 @@ class _Enhancing:
         self._is_many = len(self._items) > MANY
         self._began_s = time.monotonic()
         self._payer: Payer | None = None
+        self._has_workers = False  # others than this command's own, which ends with it
 
     async def run(self) -> int:
         settings = self._runtime.settings
@@ -111,8 +113,9 @@ class _Enhancing:
         announce(count, "picture", tier, needed, self._payer, is_waiting=self._request.is_waiting)
         if self._is_many and count < len(self._items):
             note(f"{len(self._items) - count:,} others can't be used; the summary says why")
-        if self._request.is_waiting:
-            await own_worker.start_if_needed()  # first, so that the worker starts while pictures are stored
+        self._has_workers = await own_worker.has_others()
+        if self._request.is_waiting and not self._has_workers:
+            await own_worker.start_if_needed()  # first: it comes up while pictures are stored
         await self._submit(user, tier, pipeline_id, blend)
         if self._request.is_waiting:
             await self._follow(own_worker)
@@ -120,7 +123,8 @@ class _Enhancing:
 
     def _note_left(self) -> None:
         if (submitted := self._submitted()) is not None:
-            submitted.note_left()
+            unsubmitted = [item.path.name for item in self._items if item.job_id is None and item.reason is None]
+            submitted.note_left(unsubmitted, has_workers=self._has_workers)
 
     def _submitted(self) -> Submitted | None:
         """Return the jobs that were submitted so far; None before the first submission."""
@@ -132,19 +136,21 @@ class _Enhancing:
     async def _submit(self, user: User, tier: str, pipeline_id: str | None, blend: Picture | None) -> None:
         source_id = None if blend is None else await store_picture(self._runtime, user.id, blend)
         for item in self._items:
-            if item.reason is not None:
-                continue
-            try:
-                picture = read_picture(item.path, self._runtime.settings)
+            if item.reason is None:
                 asked = Enhancement(
                     *(user.id, new_id(), tier, pipeline_id),
                     source_image_id=source_id,
                     pipeline_token=self._request.pipeline_token,
                 )
-                item.job_id = await submit_picture(self._runtime, picture, asked)
-            except OperationError as error:
-                self._refuse(item, str(error))
+                await finished(self._submit_one(item, asked))  # a job that is charged has to be named
         await self._read_rows()
+
+    async def _submit_one(self, item: _Item, asked: Enhancement) -> None:
+        try:
+            picture = read_picture(item.path, self._runtime.settings)
+            item.job_id = await submit_picture(self._runtime, picture, asked)
+        except OperationError as error:
+            self._refuse(item, str(error))
 
     async def _follow(self, own_worker: OwnWorker) -> None:
         labels = {item.job_id: item.path.name for item in self._items if item.job_id is not None}
@@ -212,7 +218,9 @@ class _Enhancing:
         elif submitted is not None and submitted.ids:
             self._print_each(submitted)
         if submitted is not None and not self._request.is_waiting:
-            submitted.note_submitted()
+            submitted.note_submitted(has_workers=self._has_workers)
+        elif submitted is not None and self._request.out is None:
+            submitted.note_results([item.job_id for item in self._items if item.job_id and _is_completed(item)])
 
     async def _print_summary(self, submitted: Submitted | None) -> None:
         """Print how many pictures ended in which way, what was paid, and each error once."""

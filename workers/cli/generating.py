@@ -62,7 +62,8 @@ async def _run(request: Request, runtime: Runtime) -> int:
     payer = await payer_of(runtime, user)
     announce(1, "picture", request.tier, cost, payer, is_waiting=request.is_waiting)
     async with OwnWorker(runtime, DEFAULT_QUEUE) as own_worker:
-        if request.is_waiting:
+        has_workers = await own_worker.has_others()
+        if request.is_waiting and not has_workers:
             await own_worker.start_if_needed()
         key = None if picture is None else await store_input(runtime, user.id, picture)
         asked = Generation(
@@ -72,13 +73,14 @@ async def _run(request: Request, runtime: Runtime) -> int:
         submitted = Submitted([job_id], payer.name, payer.at, request.out)
         if request.is_waiting:
             with ExitStack() as left:
-                left.callback(submitted.note_left)  # the wait may end in any way: the job is charged
+                # whatever ends the wait: the job is charged
+                left.callback(lambda: submitted.note_left(has_workers=has_workers))
                 await _follow(request, runtime, job_id, own_worker)
                 left.pop_all()
         job = next(iter(await get_jobs(runtime, [job_id])), None)
         code = await _report(request, runtime, job_id, {} if job is None else job.columns)
     if not request.is_waiting and not request.is_json:
-        submitted.note_submitted()
+        submitted.note_submitted(has_workers=has_workers)
     return code
 
 

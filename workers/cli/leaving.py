@@ -1,15 +1,19 @@
 """How a command ends after a signal: its services and workers are stopped in order, and no signal is lost."""
 
+import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
 AGAIN_S: Final = 0.05
 """Seconds after which an interrupt that was swallowed is sent again."""
+
+FINISH_S: Final = 1.0
+"""How long what is begun may go on after a Ctrl-C."""
 
 cancels: Final[list[Callable[[], bool]]] = []
 """Functions that cancel the running coroutine; each returns whether it did (False if it was cancelled before)."""
@@ -63,3 +67,15 @@ def signals_heard() -> Iterator[list[int]]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+async def finished(work: Coroutine[Any, Any, None]) -> None:
+    """Run what shouldn't be broken off in the middle: after a Ctrl-C it has FINISH_S to end, and is cancelled then."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=FINISH_S)
+        task.cancel()
+        await asyncio.wait({task})
+        raise

@@ -34,6 +34,10 @@ class OwnWorker:
         self._is_refused = False
         self._looked_s: float | None = None
 
+    async def has_others(self) -> bool:
+        """Return whether live workers take from the queue, before this command has one of its own."""
+        return bool(await self._runtime.database.run(lambda connection: live_workers(connection, self._queue)))
+
     async def start_if_needed(self) -> None:
         """Check, at most every LOOK_S, whether a worker runs, and start one if none does.
 
@@ -51,7 +55,7 @@ class OwnWorker:
         if self._looked_s is not None and now_s - self._looked_s < LOOK_S:
             return
         self._looked_s = now_s
-        if not await self._runtime.database.run(lambda connection: live_workers(connection, self._queue)):
+        if not await self.has_others():
             self._start(now_s)
 
     def _start(self, now_s: float) -> None:

@@ -11,23 +11,31 @@ from models.job_state import JobStatus
 from models.job_tables.registry import JOB_TABLES
 from workers.cli.failures import CommandUsageError
 
-_AGO = re.compile(r"(\d{1,6})\s*(min|h|d)")
-_UNITS = {"min": "minutes", "h": "hours", "d": "days"}
+_SPAN = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)")
+_UNITS = {"s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def span(text: str) -> timedelta | None:
+    """Read a span of time, such as 90s, 30m, 30min, 2h or 7d; return None if the text is none."""
+    found = _SPAN.fullmatch(text.strip())
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
 
 
 def moment(text: str) -> datetime:
-    """Return the time that a text means: ISO 8601 (UTC without a zone), or a duration ago such as 30min, 2h, 7d.
+    """Return the time that a text means: ISO 8601 (UTC without a zone), or a duration ago such as 30m, 2h, 7d.
 
     Raises:
         typer.BadParameter: it is neither.
     """
     try:
-        if ago := _AGO.fullmatch(text.strip()):
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if (ago := span(text)) is not None:
+            return datetime.now(UTC) - ago
         given = datetime.fromisoformat(text.strip())
         return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
     except (ValueError, OverflowError) as error:  # no time, or one outside of the calendar
-        raise typer.BadParameter(f"{text!r} is no time; give 2026-03-01T00:00:00Z, or a while ago: 2h, 7d") from error
+        raise typer.BadParameter(
+            f"{text!r} is no time; give 2026-03-01T00:00:00Z, or a while ago: 30m, 2h, 7d"
+        ) from error
 
 
 Json = Annotated[
@@ -68,7 +76,7 @@ Since = Annotated[
         "--since",
         parser=moment,
         metavar="TIME",
-        help="Only jobs created since 2026-03-01T00:00:00Z (UTC without a zone), or for 30min, 2h or 7d.",
+        help="Only jobs created since 2026-03-01T00:00:00Z (UTC without a zone), or for 30m, 2h or 7d.",
     ),
 ]
 ErrorText = Annotated[

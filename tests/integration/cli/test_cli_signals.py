@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builders import make_job
+from models.database import Database
+from tests.support.builders import make_job, make_user
 from tests.support.calling import Arrange, Darkroom
+from tests.support.fleet import eventually
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
 OLDER = """UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - interval '1 min'"""
@@ -93,3 +95,40 @@ def test_up_says_ready_once_and_stops_with_code_0(start: Start, darkroom: Darkro
 
     assert (process.returncode, out) == (0, "")
     assert darkroom("queue", "stats", "--json").json["workers"] == []
+
+
+STANDS_STILL = """DO $$ BEGIN
+    CREATE FUNCTION public.stand_still() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(60); RETURN new; END';
+    CREATE TRIGGER stand_still BEFORE INSERT ON public.enhanced_images
+        FOR EACH ROW WHEN (new.name = 'b.jpg') EXECUTE FUNCTION public.stand_still();
+END $$"""
+STANDING = """SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event = 'PgSleep' AND query LIKE '%enhanced_images%'"""
+
+
+def test_enhance_that_is_left_while_it_submits_names_what_is_charged_and_what_is_not(
+    start: Start, arrange: Arrange, errors: Path, picture: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")]
+    for path in paths:
+        path.write_bytes(picture.read_bytes())
+    user_id = arrange(make_user)
+
+    async def stands(database: Database) -> None:
+        await eventually(lambda: database.fetchval(STANDING), within_s=20)
+
+    arrange(lambda db: db.fetch(STANDS_STILL))
+    try:
+        process = start("enhance", *map(str, paths), "--user", user_id, "--no-wait")
+        arrange(stands)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    finally:
+        arrange(lambda db: db.fetch("DROP FUNCTION public.stand_still CASCADE"))
+
+    said = errors.read_text()
+    (job,) = arrange(lambda db: db.fetch("SELECT id FROM public.image_enhancement_jobs"))
+    assert process.returncode == 130
+    assert f"`darkroom jobs save {job['id']} --out DIR`" in said
+    assert said.endswith("not submitted, and not charged: 2 pictures: b.jpg, c.jpg\n")

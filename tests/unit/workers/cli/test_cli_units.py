@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,10 +17,12 @@ import pytest
 from config.settings import SettingsError
 from models.schema.migrations.errors import DatabaseBusyError, ModeRequiredError
 from workers.cli.app import main
+from workers.cli.due_times import later
 from workers.cli.failures import CommandUsageError
 from workers.cli.leaving import signals_heard
 from workers.cli.opening import run_async
 from workers.cli.output import cell, duration
+from workers.cli.parameters import moment
 from workers.cli.reporting import explain
 from workers.cli.results import require_writable, write_new
 from workers.operations.errors import NotFoundError
@@ -43,6 +45,15 @@ HEAVY = ("asyncpg", "cv2", "numpy", "sqlalchemy", "dramatiq", "PIL", "pydantic")
 )
 def test_duration_reads_as_people_write_it(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("text", "span"), [("90s", 90), ("5m", 300), ("5min", 300), ("2h", 7200), ("1d", 86400)])
+def test_time_is_given_by_the_same_units_from_now_on_and_ago(text: str, span: int) -> None:
+    before = datetime.now(UTC)
+    ago = moment(text)
+
+    assert before - ago <= timedelta(seconds=span) <= datetime.now(UTC) - ago
+    assert later(f"+{text}") == timedelta(seconds=span)
 
 
 def test_cell_shows_another_programs_markup_and_escapes_as_text() -> None:

@@ -126,3 +126,11 @@ def test_provider_that_there_is_not_is_refused_before_anything_is_opened(
     assert (code, captured.out) == (2, "")
     assert "there is no provider gemnii (did you mean gemini?)" in captured.err
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("name", NAMES, ids=" ".join)
+def test_help_names_no_type_of_python(capsys: pytest.CaptureFixture[str], name: list[str]) -> None:
+    assert main([*name, "--help"]) == 0
+
+    shown = capsys.readouterr().out
+    assert not re.search(r"<[^|>]*>|list\[|[{}]", shown), shown
