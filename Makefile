@@ -42,10 +42,11 @@ lint: $(READY_DEV) $(READY) ## correct format and lint where that is possible, t
 # pip installs exactly what a lock names. If it resolved dependencies, it could choose releases that are newer than the
 # lock; if it built a package from source, it would download build tools that the lock doesn't name.
 LOCKED := --no-deps --require-hashes --only-binary :all:
-# $(call install,ARGUMENTS) runs pip, then writes the target, which is the step's stamp. For each package pip warns of every
-# folder in its configuration that doesn't exist; these lines are left out, and all others are shown.
-install = { $(PIP) install --quiet --disable-pip-version-check $(1) && touch $@; } 2>&1 \
-	| { grep -v "^WARNING: Location .* is ignored: it is neither a file nor a directory" || :; } >&2; test -e $@
+# For each package pip warns of every folder in its configuration that doesn't exist; these lines are left out, and all
+# others are shown.
+SHOWN := { grep -v "^WARNING: Location .* is ignored: it is neither a file nor a directory" || :; } >&2
+# $(call install,ARGUMENTS) runs pip, then writes the target, which is the step's stamp.
+install = { $(PIP) install --quiet --disable-pip-version-check $(1) && touch $@; } 2>&1 | $(SHOWN); test -e $@
 export PIP_USER := 0
 
 # This file says where the environment was made, and by which Python. An environment that was moved, or whose Python has
@@ -123,7 +124,8 @@ COMPILE := $(RESOLVE) pyproject.toml --group build --group local --group learned
 lock: ## write the locks anew from pyproject.toml, then try to install them: UPGRADE
 	@echo "lock: get uv and today's pip"
 	@rm -rf $(LOCK) && "$(PYTHON)" -m venv $(LOCK)
-	@$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip packaging uv
+	@$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip packaging uv 2>&1 | $(SHOWN); \
+		test -e $(LOCK)/bin/uv
 	@echo "lock: resolve"
 	@cat requirements.lock requirements-dev.lock > $(LOCK)/all.txt
 	@$(COMPILE) --group dev $(if $(UPGRADE),--upgrade) --output-file $(LOCK)/all.txt

@@ -136,7 +136,7 @@ async def test_python_example_says_that_the_user_has_too_few_tokens(with_picture
 
     assert (done.returncode, done.stderr) == (
         1,
-        "not charged: too few tokens for user u-1: needed 5, available 3 (needed 5, available 3)\n",
+        "not charged: too few tokens for user u-1: needed 5, available 3\n",
     )
 
 
