@@ -58,16 +58,15 @@ def make_providers(settings: Settings, pixels: PixelPool) -> list[Provider]:
 
 
 @asynccontextmanager
-async def open_tools(settings: Settings, database: Database) -> AsyncIterator[Tools]:
-    """Open the tools; leaving the context closes them.
+async def open_tools(settings: Settings, database: Database, pixels: PixelPool) -> AsyncIterator[Tools]:
+    """Open the tools, beside the pool of pixel children; leaving the context closes them.
 
     Args:
         settings: the settings.
         database: the open database, where the gate records calls and limits.
+        pixels: the pool of pixel children, which the caller closes.
     """
     async with AsyncExitStack() as stack:
-        pixels = await stack.enter_async_context(make_pixels())
-        pixels.keep_warm(settings.warm_children)
         providers = make_providers(settings, pixels)
         for provider in providers:
             stack.push_async_callback(provider.aclose)

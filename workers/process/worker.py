@@ -36,7 +36,7 @@ from workers.process.recycling import Recycling
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.process.supervised import supervised
 from workers.process.supervisor import KILL_AFTER_S, READY_FD, REFUSED_EXIT_CODE
-from workers.process.tools import Tools, open_tools
+from workers.process.tools import Tools, make_pixels, open_tools
 from workers.process.unbuilt import warn_of_unbuilt
 from workers.process.wake_up import Lanes, declare_wake_ups
 from workers.running.claim_loop import ClaimLoop
@@ -114,6 +114,8 @@ class WorkerProcess:
         settings = self._settings
         name_process(worker_id=str(self.worker_id))
         warn_of_unbuilt(settings)
+        pixels = await self._stack.enter_async_context(make_pixels())
+        pixels.keep_warm(settings.warm_children)  # first, so that they are ready before the database may be
         services = self._stack.enter_context(embedded_services(settings))
         installed = await require_usable(settings, services, wait=True)
         database = make_database(settings, services, most_connections=settings.connections - 1)
@@ -124,7 +126,7 @@ class WorkerProcess:
         runtime = await self._stack.enter_async_context(opening)
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
-        tools = await self._stack.enter_async_context(open_tools(settings, runtime.database))
+        tools = await self._stack.enter_async_context(open_tools(settings, runtime.database, pixels))
         runner = _make_runner(runtime, tools)
         worker_id = self.worker_id
         claim_loop = ClaimLoop(
