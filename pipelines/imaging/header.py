@@ -84,13 +84,12 @@ _BRANDS: tuple[tuple[frozenset[bytes], str], ...] = (
     (frozenset({b"jxl "}), "JPEG XL"),
     (frozenset({b"jp2 ", b"jpx ", b"jpm ", b"mjp2"}), "JPEG 2000"),
     (frozenset({b"crx "}), "camera raw"),
-    (
-        frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
-        | frozenset({b"mif1", b"mif2", b"msf1", b"miaf", b"MiHB", b"MiHA", b"MiHE", b"MiPr"}),
-        "HEIC",
-    ),
+    (frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}), "HEIC"),
 )
-"""Brands of ISO base media files that hold pictures (mp4ra.org, read 2026-11-28), the surest first."""
+"""Brands that say how pictures in an ISO base media file are encoded (mp4ra.org, read 2026-11-28)."""
+
+_BRANDS_OF_ANY_PICTURE = frozenset({b"mif1", b"mif2", b"msf1", b"miaf", b"MiHB", b"MiHA", b"MiHE", b"MiPr"})
+"""Brands of the same list that only say that a file holds pictures; without another brand these are HEIC."""
 
 
 def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -191,14 +190,14 @@ def _refused_name(data: bytes) -> str:
 
 
 def _name_of_brands(data: bytes) -> str:
-    """Name an ISO base media file by its major brand, else by those that it says to be compatible with."""
+    """Return the name of an ISO base media file's format: by its major brand, else by its compatible brands."""
     size = min(int.from_bytes(data[:4], "big"), 512)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, size - 3, 4))]
     for brand in brands:
         for known, name in _BRANDS:
             if brand in known:
                 return name
-    return "a video"
+    return "a video" if _BRANDS_OF_ANY_PICTURE.isdisjoint(brands) else "HEIC"
 
 
 def _png_size_px(data: bytes) -> tuple[int, int]:

@@ -32,16 +32,17 @@ def denoised(pixels: NDArray[np.uint8], sigma: float, effort: Effort) -> tuple[N
         noisy_share = min(1.0, (TRAINED_SIGMA / max(sigma, 1.0)) ** 2)
         mixture = cv2.addWeighted(pixels, noisy_share, calm, 1 - noisy_share, 0)
         with Run(DENOISING, np.asarray(mixture, np.uint8), effort) as run:
+            result = calm.copy()
             for tile in run.tiles():
                 was, made = run.of_tile(tile)
                 # the network enlarges at once: its result is halved again
                 half = np.asarray(cv2.resize(made, was.shape[1::-1], interpolation=cv2.INTER_AREA), np.float32)
                 top, left = tile[:2]
-                part = calm[top : top + half.shape[0], left : left + half.shape[1]]
+                part = result[top : top + half.shape[0], left : left + half.shape[1]]
                 part[:] = _mixed(half[: part.shape[0], : part.shape[1]], part)
     except NetworkUnavailableError as error:
-        return in_strips(pixels, lambda strip: noise.denoised(strip, sigma)), f"in the DCT domain ({error})"
-    return calm, f"by a network ({DENOISING.name}) and in the DCT domain"
+        return calm, f"in the DCT domain ({error})"
+    return result, f"by a network ({DENOISING.name}) and in the DCT domain"
 
 
 def _mixed(learned: NDArray[np.float32], classical: NDArray[np.uint8]) -> NDArray[np.uint8]:

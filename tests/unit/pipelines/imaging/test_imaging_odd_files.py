@@ -299,6 +299,8 @@ def test_animation_with_an_empty_first_frame_shows_its_first_visible_one(kind):
     [
         (b"avif", b"mif1", "AVIF"),
         (b"avio", b"avif", "AVIF"),
+        (b"mif1", b"avifmiaf", "AVIF"),
+        (b"msf1", b"isomavis", "AVIF"),
         (b"miaf", b"mif1heic", "HEIC"),
         (b"mif2", b"", "HEIC"),
         (b"heim", b"", "HEIC"),
