@@ -1,7 +1,7 @@
-"""What a JPEG's bytes show of its soundness: an end that is missing, and a hole in the middle.
+"""Checks of a JPEG's bytes for a missing end, a hole in the middle, and a lack of memory.
 
-libjpeg fills what is missing with grey and calls it a picture. Pillow keeps its warnings to itself; OpenCV's decoder
-lets libjpeg write them to standard error, which is where they are read here.
+libjpeg fills missing pixels with grey and only warns. Pillow drops its warnings; OpenCV's decoder lets libjpeg write
+them to standard error, where they are read here.
 """
 
 import contextlib
@@ -18,9 +18,14 @@ from pipelines.imaging.header import BYTES_PER_PIXEL, START_OF_SCAN, jpeg_segmen
 END = b"\xff\xd9"
 
 HOLE_BYTES = 64
-"""So long a run of one byte comes from a bad card or an upload that was resumed wrongly, or from a flat picture."""
+"""A run of so many equal bytes comes from a bad card, an upload that was resumed wrongly, or a flat picture."""
 
 _RUNS = (bytes(HOLE_BYTES), b"\xff" * HOLE_BYTES)
+
+PADDING_BYTES = 4
+"""A scan may end in so many bytes of zeros and ones, which look like padding where the end marker is missing."""
+
+_HUFFMAN_TABLES = 0xC4
 
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _MISSING = b"premature end"
@@ -28,34 +33,51 @@ _MOST_WARNING_BYTES = 4_096
 
 
 def with_its_end(data: bytes) -> bytes:
-    """Return a JPEG whose first picture has an end marker; the same bytes where it has one.
+    """Return a JPEG with an end marker behind its first picture; `data` itself where it has one.
 
     Raises:
-        OSError: pixels are missing, at its end or in a hole.
+        OSError: pixels are missing, at the end or in a hole.
     """
+    if _has_impossible_zeros(data):
+        raise OSError("pixels are missing: there is a hole of zeros in them")
     found = _scans(data)
     if found is None:
-        return data  # no pixels at all: the decoder says so
+        return data  # it has no pixels, which the decoder reports
     start, end, is_complete = found
     content = data[start:end] if end is not None else data[start:].rstrip(b"\0\xff")
     has_hole = any(content.find(run) >= 0 for run in _RUNS)
     if end is not None and not has_hole:
         return data
-    whole = data if end is not None else data[:start] + content + END
-    warning = _warning(whole)
-    # what follows the pixels where the end should be is a phone's trailer; beside a hole it is what the hole displaced
+    whole, warning = (data, _warning(data)) if end is not None else _ended(data)
+    # without a hole, bytes behind the pixels are a phone's trailer; with one, they are pixels that the hole displaced
     if _MISSING in warning or (has_hole and warning) or (end is None and not is_complete):
         raise OSError(f"pixels are missing: {warning.decode(errors='replace').strip() or 'a scan is cut off'}")
     return whole
 
 
+def _ended(data: bytes) -> tuple[bytes, bytes]:
+    """Return a JPEG without an end marker with one, and libjpeg's first warning about it.
+
+    Zeros and ones at its end are left out as padding, unless the last scan lacks some of them.
+    """
+    kept = len(data.rstrip(b"\0\xff"))
+    whole = data[:kept] + END
+    warning = _warning(whole)
+    if _MISSING in warning:
+        for more in range(1, PADDING_BYTES + 1):
+            longer = data[: kept + more] + END
+            if not _warning(longer):
+                return longer, b""
+    return whole, warning
+
+
 def _scans(data: bytes) -> tuple[int, int | None, bool] | None:
     """Return where the first picture's scans begin and end, and whether they hold every bit of every coefficient.
 
-    The end is None where the marker is missing; nothing is returned for a picture without scans.
+    The end is None where the marker is missing. None is returned for a picture without scans.
     """
     first, last, missing = None, 2, set[tuple[int, int]]()
-    with contextlib.suppress(struct.error, IndexError):  # cut off within a segment
+    with contextlib.suppress(struct.error, IndexError):  # it is cut off within a segment
         for marker, at in jpeg_segments(data):
             last = at
             if marker in _PROGRESSIVE:
@@ -69,8 +91,58 @@ def _scans(data: bytes) -> tuple[int, int | None, bool] | None:
     return first, end if end >= 0 else None, not missing
 
 
+def _has_impossible_zeros(data: bytes) -> bool:
+    """Return whether a scan holds a run of zeros, other than at its end, that its Huffman tables rule out.
+
+    An encoder writes so many zeros for flat parts only, and only where both codes of zeros alone mean "as before": no
+    difference of DC, and the end of a block's AC (ITU-T T.81, F.1.2 and G.1.2). libjpeg decodes any other run without
+    a warning if it needs about as many blocks for it as were there.
+    """
+    if _RUNS[0] not in data:
+        return False
+    codes_of_zeros: dict[int, int] = {}  # by class and number of the table: 0x00 is the first for DC, 0x10 for AC
+    scan: tuple[int, bool] | None = None
+    with contextlib.suppress(struct.error, IndexError):  # it is cut off within a segment
+        for marker, at in jpeg_segments(data):
+            if scan is not None and _has_zeros_within(data[scan[0] : at - 2], may_have_zeros=scan[1]):
+                return True
+            scan = None
+            if marker == _HUFFMAN_TABLES:
+                codes_of_zeros |= _codes_of_zeros(data, at)
+            elif marker == START_OF_SCAN:
+                (length,) = struct.unpack_from(">H", data, at)
+                scan = at + length, _may_have_zeros(data, at, codes_of_zeros)
+    return scan is not None and _has_zeros_within(data[scan[0] :].partition(END)[0], may_have_zeros=scan[1])
+
+
+def _has_zeros_within(content: bytes, *, may_have_zeros: bool) -> bool:
+    """Return whether a scan that may not have a run of zeros has one before its end."""
+    return not may_have_zeros and _RUNS[0] in content.rstrip(b"\0\xff")
+
+
+def _codes_of_zeros(data: bytes, at: int) -> dict[int, int]:
+    """Return the symbol that a code of zeros alone stands for, by table: its first one (ITU-T T.81, B.2.4.2 and C)."""
+    end, symbols = at + struct.unpack_from(">H", data, at)[0], {}
+    at += 2
+    while at < end:
+        symbols[data[at]] = data[at + 17]
+        at += 17 + sum(data[at + 1 : at + 17])
+    return symbols
+
+
+def _may_have_zeros(data: bytes, at: int, codes_of_zeros: dict[int, int]) -> bool:
+    """Return whether a long run of zeros in a scan can be flat parts of the picture (ITU-T T.81, B.2.3)."""
+    count = data[at + 2]
+    tables = [data[at + 4 + 2 * n] for n in range(count)]
+    start, stop, approximation = data[at + 3 + 2 * count : at + 6 + 2 * count]
+    dc_is_zero = all(codes_of_zeros.get(table >> 4, 0) == 0 for table in tables)
+    ends_block = all(codes_of_zeros.get(0x10 | table & 0x0F, 0) & 0x0F == 0 for table in tables)
+    is_refined = approximation >> 4 > 0
+    return (start > 0 or is_refined or dc_is_zero) and (stop == 0 or ends_block)
+
+
 def _finished_by(data: bytes, at: int) -> set[tuple[int, int]]:
-    """Return the coefficients, by component, whose last bit a scan brings (ITU-T T.81, B.2.3 and G.1.1.1)."""
+    """Return the coefficients, by component, whose last bit a scan holds (ITU-T T.81, B.2.3 and G.1.1.1)."""
     count = data[at + 2]
     components = [data[at + 3 + 2 * n] for n in range(count)]
     start, stop, approximation = data[at + 3 + 2 * count : at + 6 + 2 * count]
@@ -80,7 +152,7 @@ def _finished_by(data: bytes, at: int) -> set[tuple[int, int]]:
 
 
 def _warning(data: bytes) -> bytes:
-    """Decode at an eighth, and return what libjpeg complains of: its first warning, or nothing."""
+    """Decode at an eighth of the size, and return libjpeg's first warning; empty without one."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     saved = os.dup(2)
@@ -98,7 +170,7 @@ def _warning(data: bytes) -> bytes:
 
 
 def is_out_of_memory(data: bytes) -> bool:
-    """Say whether a progressive JPEG that failed needs more memory than this process may have.
+    """Return whether a progressive JPEG that couldn't be decoded needs more memory than this process may have.
 
     libjpeg keeps every coefficient of such a picture, 2 bytes each; Pillow reports a lack of memory as broken data.
     """

@@ -89,6 +89,14 @@ def test_jpeg_without_its_end_marker_is_shown(options, behind):
     assert np.array_equal(pixels_of(data[:-2] + behind), pixels_of(data))
 
 
+@pytest.mark.parametrize("ending", [b"\0", b"\xff\0"], ids=["zero", "stuffed"])
+def test_jpeg_without_its_end_marker_whose_last_bytes_are_zeros_is_shown(ending):
+    pictures = (encoded(grained(48, 32 + n), "JPEG", quality=90, progressive=True) for n in range(400))
+    data = next(one for one in pictures if one[:-2].endswith(ending))
+
+    assert np.array_equal(pixels_of(data[:-2]), pixels_of(data))
+
+
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 2}])
 @pytest.mark.parametrize("filler", [b"\0", b"\xff"], ids=["zeros", "ones"])
 @pytest.mark.parametrize(("start", "length"), [(0.4, 0.25), (0.7, 0.3), (0.5, 0.05)])
@@ -99,6 +107,17 @@ def test_jpeg_with_a_hole_is_refused(options, filler, start, length):
 
     with pytest.raises(BadImageError, match="truncated or broken"):
         pixels_of(bytes(data))
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("length", [128, 512])
+def test_jpeg_with_a_small_hole_anywhere_is_refused(options, length):
+    data = encoded(grained(160, 120), "JPEG", quality=88, **options)
+    first = data.index(b"\xff\xda") + 14
+
+    for at in range(first, len(data) - length - 8, 331):
+        with pytest.raises(BadImageError, match="truncated or broken"):
+            pixels_of(data[:at] + bytes(length) + data[at + length :])
 
 
 @pytest.mark.parametrize("cut", [0.35, 0.6, 0.9])
