@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipelines.imaging.profiles import linear_to_srgb, srgb_to_linear
+
 Pixels = NDArray[np.uint8]
 
 BUNDLED = {
@@ -63,36 +65,25 @@ def rounded(values: NDArray[np.floating]) -> Pixels:
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
-def in_light(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sRGB values, 0 to 1, as linear light."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def from_light(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return linear light as sRGB, 0 to 1; values above white are clipped, as in a camera."""
-    light = np.clip(light, 0, 1)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-
-
 def lit(pixels: Pixels, gains: tuple[float, float, float]) -> Pixels:
-    """Multiply the light of each channel, as a wrong exposure or a wrong white balance does."""
-    return rounded(255 * from_light(in_light(pixels / 255) * np.array(gains)))
+    """Multiply each channel's light: a wrong exposure, or a wrong white balance."""
+    return rounded(255 * linear_to_srgb(srgb_to_linear(pixels / 255) * np.array(gains)))
 
 
 def sensor_noise(
     pixels: Pixels, *, filled: float, photons: float, read_noise: float, smear_px: float = 0, seed: int = 0
 ) -> Pixels:
     """Add the noise of few photons and of reading out, in a picture that fills a fraction of the sensor's range."""
-    rng, light = np.random.default_rng(seed), in_light(pixels / 255) * filled
+    rng, light = np.random.default_rng(seed), srgb_to_linear(pixels / 255) * filled
     noisy_light = rng.poisson(light * photons) / photons + rng.normal(0, read_noise, light.shape)
     if smear_px:
         noisy_light = np.asarray(cv2.GaussianBlur(noisy_light, (0, 0), smear_px))
-    return rounded(255 * from_light(noisy_light / filled))
+    return rounded(255 * linear_to_srgb(noisy_light / filled))
 
 
 def through_lens(pixels: Pixels, kernel: NDArray[np.float64]) -> Pixels:
     """Blur light by a kernel."""
-    return rounded(255 * from_light(cv2.filter2D(in_light(pixels / 255), -1, kernel / kernel.sum())))
+    return rounded(255 * linear_to_srgb(cv2.filter2D(srgb_to_linear(pixels / 255), -1, kernel / kernel.sum())))
 
 
 def defocused(pixels: Pixels, radius_px: int = 3) -> Pixels:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from bench.quality_damage import from_light, in_light
+from pipelines.imaging.profiles import linear_to_srgb, srgb_to_linear
 
 Values = NDArray[np.float64]
 Make = Callable[[Values, np.random.Generator], Values]
@@ -21,18 +21,18 @@ def low_key(photo: Values, rng: np.random.Generator) -> Values:
     y, x = _grid(photo)
     cy, cx, sy, sx = *rng.uniform(0.35, 0.65, 2), *rng.uniform(0.22, 0.4, 2)
     spot = np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)[..., None]
-    return from_light(in_light(photo) * (spot * rng.uniform(0.9, 1.2) + rng.uniform(0, 0.02)))
+    return linear_to_srgb(srgb_to_linear(photo) * (spot * rng.uniform(0.9, 1.2) + rng.uniform(0, 0.02)))
 
 
 def stage_lights(photo: Values, rng: np.random.Generator) -> Values:
     y, x = _grid(photo)
-    grey = in_light(photo).mean(2, keepdims=True)
+    grey = srgb_to_linear(photo).mean(2, keepdims=True)
     lamps = np.array([[2.0, 0.2, 0.35], [0.25, 0.25, 2.2], [1.9, 1.1, 0.2], [0.2, 1.6, 0.7], [1.5, 0.2, 1.7]])
     light = np.full((*photo.shape[:2], 3), 0.01)
     for lamp in rng.permutation(lamps)[:2]:
         cy, cx, size = rng.uniform(0.3, 0.7), rng.uniform(0.15, 0.85), rng.uniform(0.16, 0.3)
         light += np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / size**2)[..., None] * lamp
-    return from_light(grey * light)
+    return linear_to_srgb(grey * light)
 
 
 def theatre(photo: Values, rng: np.random.Generator) -> Values:
@@ -43,10 +43,10 @@ def theatre(photo: Values, rng: np.random.Generator) -> Values:
 
 
 def golden_hour(photo: Values, rng: np.random.Generator) -> Values:
-    light = in_light(photo)
+    light = srgb_to_linear(photo)
     lit = np.clip(light.mean(2, keepdims=True) * rng.uniform(1.6, 2.4), 0, 1)
     warm, cool = np.array([1.3, 0.85, rng.uniform(0.42, 0.6)]), np.array([0.7, 0.72, 0.9])
-    return from_light(light * (lit * warm + (1 - lit) * cool))
+    return linear_to_srgb(light * (lit * warm + (1 - lit) * cool))
 
 
 def silhouette(photo: Values, rng: np.random.Generator) -> Values:
@@ -71,7 +71,9 @@ def split_toned(photo: Values, _: np.random.Generator) -> Values:
 
 def high_key(photo: Values, rng: np.random.Generator) -> Values:
     floor = rng.uniform(0.3, 0.5)
-    return np.clip(floor + (1 - floor) * from_light(in_light(photo) * rng.uniform(1.2, 1.6)) ** 0.85, 0, 0.995)
+    return np.clip(
+        floor + (1 - floor) * linear_to_srgb(srgb_to_linear(photo) * rng.uniform(1.2, 1.6)) ** 0.85, 0, 0.995
+    )
 
 
 def on_white(photo: Values, rng: np.random.Generator) -> Values:
@@ -89,18 +91,18 @@ def fog(photo: Values, rng: np.random.Generator) -> Values:
 def underwater(photo: Values, rng: np.random.Generator) -> Values:
     depth = np.linspace(rng.uniform(1.0, 1.5), 0.6, photo.shape[0])[:, None, None]
     veil = np.array([0.02, 0.2, 0.18]) * (1 - np.exp(-depth * 0.8))
-    return from_light(in_light(photo) * np.exp(-depth * np.array([1.4, 0.35, 0.4])) + veil)
+    return linear_to_srgb(srgb_to_linear(photo) * np.exp(-depth * np.array([1.4, 0.35, 0.4])) + veil)
 
 
 def dusk(photo: Values, rng: np.random.Generator) -> Values:
-    """Return the photograph at dusk: little light, blue, with white or warm lamps."""
-    light = in_light(photo) * np.array([0.10, 0.14, 0.26]) * rng.uniform(0.8, 1.4)
+    """The blue hour: little light, blue, and lamps that are white or warm."""
+    light = srgb_to_linear(photo) * np.array([0.10, 0.14, 0.26]) * rng.uniform(0.8, 1.4)
     lamps = np.zeros(photo.shape[:2])
     for _ in range(14):
         y, x = rng.integers(photo.shape[0] // 3, photo.shape[0] - 8), rng.integers(8, photo.shape[1] - 8)
         cv2.circle(lamps, (int(x), int(y)), int(rng.integers(2, 5)), 1.6, -1)
     glow = cv2.GaussianBlur(lamps, (0, 0), 1) + 2 * cv2.GaussianBlur(lamps, (0, 0), 14)
-    return from_light(light + glow[..., None] * np.array([1, 0.8, 0.5]))
+    return linear_to_srgb(light + glow[..., None] * np.array([1, 0.8, 0.5]))
 
 
 def black_and_white_film(photo: Values, rng: np.random.Generator) -> Values:

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 
 class ByteBudget:
-    """Bounds the bytes held at a time, first come, first served.
+    """A semaphore that limits the bytes held at a time, first come, first served.
 
     Order is kept even where a later, smaller request would fit: otherwise a
-    large picture would wait behind small ones for ever. For one event loop.
+    large picture would wait behind small ones for ever. A budget is used from
+    one event loop.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -20,12 +21,12 @@ class ByteBudget:
 
     @property
     def free_bytes(self) -> int:
-        """How many bytes are free."""
+        """Return how many bytes are free."""
         return self._free_bytes
 
     @asynccontextmanager
     async def hold(self, wanted_bytes: int) -> AsyncIterator["Held"]:
-        """Hold bytes for the length of a block; more than the whole budget means all of it, alone."""
+        """Hold bytes for the length of a block; who wants more than the whole budget gets all of it, alone."""
         held = Held(self, min(max(0, wanted_bytes), self._total_bytes))
         await self._acquire(held.counted_bytes)
         try:
@@ -44,7 +45,7 @@ class ByteBudget:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.release(counted_bytes)  # granted and cancelled in the same moment
+                self.release(counted_bytes)  # the bytes were granted in the moment in which the task was cancelled
             else:
                 self._waiting.remove(entry)
                 self._grant()  # a later task in the queue may fit
@@ -63,14 +64,14 @@ class ByteBudget:
 
 
 class Held:
-    """Bytes held: asked for at their most, and given back as soon as it is known that they are fewer."""
+    """Bytes that a task holds. It asks for the most that it may need, and returns what it turns out not to need."""
 
     def __init__(self, budget: ByteBudget, counted_bytes: int) -> None:
         self._budget = budget
         self.counted_bytes = counted_bytes
 
     def shrink(self, needed_bytes: int) -> None:
-        """Keep no more than so many."""
+        """Return to the budget all but `needed_bytes`."""
         surplus_bytes = max(0, self.counted_bytes - needed_bytes)
         self.counted_bytes -= surplus_bytes
         self._budget.release(surplus_bytes)

@@ -1,8 +1,8 @@
-"""The program of a pixel child: limits first, then one pure function after the other.
+"""The program of a pixel child: it limits itself first, and then runs one pure function after the other.
 
-Started as a file, in isolated mode and with an empty environment, by
-`pipelines.imaging.pool`, so until its parent has sent `sys.path` it may
-import the standard library only. A message is 8 bytes of length, big-endian,
+`pipelines.imaging.pool` starts it as a file, in isolated mode and with an
+empty environment, so until its parent has sent `sys.path` it may import the
+standard library only. A message is 8 bytes of length, big-endian,
 and a pickle. Requests are trusted; answers are not (see `pool`).
 """
 
@@ -21,12 +21,12 @@ from typing import Any, BinaryIO
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
-"""Numbers of prctl(2) on Linux, include/uapi/linux/prctl.h."""
+"""These two are options of prctl(2) on Linux, from include/uapi/linux/prctl.h."""
 
 LENGTH_BYTES = 8
 MAX_TRACEBACK_CHARS = 4000
 CV_NO_MEMORY = -4
-"""`cv::Error::StsNoMem`, OpenCV 5.0."""
+"""OpenCV 5.0 calls this code `cv::Error::StsNoMem`."""
 
 WARM_IMPORTS = ("numpy", "PIL.Image", "PIL.ImageCms", "cv2", "pipelines.imaging.decode", "pipelines.imaging.encode")
 
@@ -46,7 +46,7 @@ def main() -> None:
         del request, arguments
         _send(answers, answer)
         if answer[0] == "memory":
-            return  # its address space is in pieces: the next task gets a fresh child
+            return  # its address space is fragmented, so the next task gets a fresh child
         del answer
 
 
@@ -91,7 +91,7 @@ def _attempt(work: Callable[..., tuple[Any, ...]], *arguments: Any) -> tuple[Any
 
 def _failure(error: Exception) -> tuple[Any, ...]:
     """Turn an error into an answer: one that a function declares, too little memory, or a fault."""
-    ours = sys.modules.get("pipelines.errors")  # who raises one of these has imported it
+    ours = sys.modules.get("pipelines.errors")  # a function that raises one of these has imported the module
     if ours is not None and isinstance(error, ours.StageError):
         return "refused", type(error).__module__, type(error).__qualname__, str(error), error.evidence
     if getattr(error, "code", None) == CV_NO_MEMORY:
@@ -100,7 +100,7 @@ def _failure(error: Exception) -> tuple[Any, ...]:
 
 
 def _warm_up(imports: tuple[str, ...]) -> tuple[Any, ...]:
-    """Import what pixel work needs, once, so that tasks don't."""
+    """Import what pixel work needs, so that no task has to wait for it."""
     for module in (*WARM_IMPORTS, *imports):
         importlib.import_module(module)
     sys.modules["cv2"].setNumThreads(1)
@@ -118,13 +118,13 @@ def _limit_cpu(cpu_s: float) -> None:
 
 
 def _call(module: str, name: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, ...]:
-    """Run one function."""
+    """Import a function by its name and run it."""
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return "result", function(*arguments[0], **arguments[1])
 
 
 def _read(stream: BinaryIO) -> Any:
-    """Read one message; None when the parent has closed its end."""
+    """Read one message; return None when the parent has closed its end."""
     length = _read_exactly(stream, LENGTH_BYTES)
     if length is None:
         return None

@@ -1,4 +1,4 @@
-"""Decoding of untrusted bytes to pixels in sRGB. Runs inside a pixel child, never in a worker's own process."""
+"""Decoding of untrusted bytes to pixels in sRGB. It runs in a pixel child, never in a worker's own process."""
 
 import io
 import struct
@@ -19,17 +19,20 @@ from pipelines.imaging.opening import load_first_visible, open_picture
 from pipelines.imaging.orientation import LYING, orientation_of
 
 DRAFT_MARGIN = 2.0
-"""A JPEG is decoded at least this much larger than wanted: the rest of the way is Lanczos."""
+"""A JPEG is decoded at least this many times as large as wanted; Lanczos shrinks it the rest of the way."""
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 GROUND_PX = 256
 LEAST_CONTRAST = 16
 LOST_FRACTION = 0.95
-"""A drawing of which so much differs from white by less than `LEAST_CONTRAST` levels is looked at on black."""
+"""A drawing on transparency is laid on black where this fraction of it differs from white by less than
+`LEAST_CONTRAST` levels. It is judged on a copy with a long side of about `GROUND_PX`."""
 
 _SAME_LEVELS = 1
+"""A transform that moves no channel by more levels than this is sRGB to sRGB."""
+
 _BROKEN_PICTURE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)
-"""What Pillow's parsers raise on broken input: its documentation names OSError, its issues the others."""
+"""Pillow's parsers raise these on broken input: its documentation names OSError, its issues name the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +59,14 @@ def decode(
 
     Args:
         data: the encoded picture; its format is found by content.
-        limits: checked on the header, before any pixel is decoded.
+        limits: what the picture may have; the header is checked against them before any pixel is decoded.
         box: what to keep, in pixels of the oriented original; parts outside
             of the picture are clipped.
         max_long_side_px: shrink what is kept to a long side of at most this;
             never enlarges. Much faster and smaller than to resize later.
 
     Raises:
-        BadImageError: refused or broken; the message has limit and value found.
+        BadImageError: the picture is refused or broken; the message has the limit and the value found.
     """
     header = read_header(data, limits)
     with _guarded(limits):
@@ -85,7 +88,7 @@ def decode(
 
 @contextmanager
 def _guarded(limits: DecodeLimits) -> Iterator[None]:
-    """Make Pillow strict: a bomb is an error, a truncated file is one, other warnings are silence."""
+    """Make Pillow strict: a bomb or a truncated file is an error, and other warnings are ignored."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.MAX_IMAGE_PIXELS = limits.max_pixels
     with warnings.catch_warnings():
@@ -100,7 +103,7 @@ def _guarded(limits: DecodeLimits) -> Iterator[None]:
 def _decode(
     data: bytes, header: ImageHeader, limits: DecodeLimits, box: PixelBox | None, max_long_side_px: int | None
 ) -> DecodedImage:
-    """Open, orient, crop, shrink and convert; Pillow's errors pass."""
+    """Open, orient, crop, shrink and convert a picture; errors of Pillow go to the caller."""
     with open_picture(data, header) as image:
         original_px = image.size
         check_size(*original_px, limits)
@@ -126,7 +129,7 @@ def _decode(
 
 
 def _draft(image: Image.Image, box: PixelBox | None, max_long_side_px: int) -> None:
-    """Let libjpeg decode at 1/2, 1/4 or 1/8 where that is still large enough."""
+    """Tell libjpeg to decode at 1/2, 1/4 or 1/8 where that is still large enough."""
     longest = max(box.width, box.height) if box else max(image.size)
     factor = DRAFT_MARGIN * max_long_side_px / longest
     if factor < 1:
@@ -134,7 +137,11 @@ def _draft(image: Image.Image, box: PixelBox | None, max_long_side_px: int) -> N
 
 
 def _clipped(box: PixelBox | None, width_px: int, height_px: int) -> PixelBox:
-    """Keep a box inside of the picture; a box wholly outside is refused."""
+    """Return the part of a box that lies inside of the picture; without a box, the whole picture.
+
+    Raises:
+        BadImageError: the box lies wholly outside.
+    """
     if box is None:
         return PixelBox(0, 0, width_px, height_px)
     if box.x >= width_px or box.y >= height_px:
@@ -143,7 +150,7 @@ def _clipped(box: PixelBox | None, width_px: int, height_px: int) -> PixelBox:
 
 
 def _unoriented(box: PixelBox, orientation: int, width_px: int, height_px: int) -> PixelBox:
-    """Map a box of the oriented picture to the pixels as stored."""
+    """Return where a box of the oriented picture lies in the pixels as stored."""
     from_right = width_px - box.right
     from_bottom = height_px - box.bottom
     upright = {
@@ -164,7 +171,7 @@ def _unoriented(box: PixelBox, orientation: int, width_px: int, height_px: int) 
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Bring a loaded picture into L, LA, RGB, RGBA or CMYK, which resize and convert without loss."""
+    """Convert a loaded picture to L, LA, RGB, RGBA or CMYK, which can be resized and converted without loss."""
     mode = image.mode
     if mode.startswith("I"):
         return _scaled_to_8_bits(image)
@@ -194,7 +201,7 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _cut(image: Image.Image, box: PixelBox, scale: tuple[float, float], target_px: tuple[int, int]) -> Image.Image:
-    """Crop to a box of the stored original and shrink, in one resampling; untouched where there is nothing to do."""
+    """Crop to a box of the stored original and shrink, in one resampling; return `image` if nothing is to be done."""
     profile = image.info.get("icc_profile")
     if scale == (1.0, 1.0) and target_px == (box.width, box.height):
         if target_px == image.size:
@@ -213,7 +220,7 @@ def _cut(image: Image.Image, box: PixelBox, scale: tuple[float, float], target_p
 
 
 def _srgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Convert to sRGB on one colour, strip by strip: every step here looks at one pixel alone."""
+    """Convert to sRGB on a ground of one colour, strip by strip: each pixel is converted by itself."""
     transform = _profile_transform(image)
     ground = _ground(image)
     width_px, height_px = image.size
@@ -234,7 +241,7 @@ def _srgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _ground(image: Image.Image) -> tuple[int, int, int]:
-    """Return what goes underneath transparency: white, or black where nothing could be seen on white."""
+    """Return the colour that goes underneath transparency: white, or black where nothing could be seen on white."""
     if image.mode not in {"LA", "RGBA"}:
         return WHITE
     small = image.reduce(max(1, max(image.size) // GROUND_PX))  # a thumbnail would hold the picture three times
@@ -245,7 +252,7 @@ def _ground(image: Image.Image) -> tuple[int, int, int]:
 
 
 def _profile_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
-    """Return the way from the embedded profile to sRGB, or None where the picture is sRGB or its profile broken."""
+    """Return the transform from the embedded profile to sRGB; None if the picture is sRGB or its profile is broken."""
     profile = image.info.get("icc_profile")
     if not profile:
         return None
@@ -257,11 +264,11 @@ def _profile_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
         )
         return None if mode == "RGB" and _changes_nothing(transform) else transform
     except (ImageCms.PyCMSError, *_BROKEN_PICTURE):
-        return None  # a picture with a broken profile is looked at as sRGB everywhere else, too
+        return None  # other viewers also take a picture with a broken profile for sRGB
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Say whether a transform is sRGB to sRGB, as for most photographs: it would cost time and rounding."""
+    """Return whether a transform is sRGB to sRGB, as for most photographs; applying it would cost time and rounding."""
     levels = np.linspace(0, 255, 9).astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
     converted = np.asarray(ImageCms.applyTransform(Image.fromarray(grid), transform))

@@ -25,19 +25,19 @@ _ALLOWED_GLOBALS = frozenset(
         ("numpy._core.numeric", "_frombuffer"),
     }
 )
-"""What pickled numpy arrays and scalars name, numpy 2.4."""
+"""Pickles of arrays and scalars name these globals in numpy 2.4."""
 
 
 class ChildGoneError(Exception):
-    """The other end of a pipe is closed."""
+    """Raised when the other end of a pipe is closed."""
 
 
 class DeadlineError(Exception):
-    """The other end did not answer in time."""
+    """Raised when the other end of a pipe doesn't read or answer in time."""
 
 
 class ForeignAnswerError(Exception):
-    """An answer holds something that may not cross."""
+    """Raised when an answer is too large, or holds something that a child may not send."""
 
 
 def send(pipe: int, message: Any, deadline: float) -> None:
@@ -46,11 +46,11 @@ def send(pipe: int, message: Any, deadline: float) -> None:
     Args:
         pipe: a file descriptor.
         message: anything that can be pickled.
-        deadline: on the clock of `time.monotonic`.
+        deadline: when the message must be written, in seconds of `time.monotonic`.
 
     Raises:
         ChildGoneError: the other process has closed the pipe.
-        DeadlineError: the reader is too slow.
+        DeadlineError: the reader didn't take it in time.
     """
     body = pickle.dumps(message, protocol=5)
     for part in (len(body).to_bytes(LENGTH_BYTES, "big"), body):
@@ -67,9 +67,9 @@ def receive(pipe: int, deadline: float) -> Any:
     """Read one message from a non-blocking pipe.
 
     Raises:
-        ChildGoneError: the writer is gone in the middle.
-        DeadlineError: it isn't whole in time.
-        ForeignAnswerError: it is too large, or holds types that may not cross.
+        ChildGoneError: the writer ended before the message was whole.
+        DeadlineError: the message isn't whole in time.
+        ForeignAnswerError: the message is too large, or holds types that a child may not send.
     """
     size = int.from_bytes(_read_exactly(pipe, LENGTH_BYTES, deadline), "big")
     if size > MAX_ANSWER_BYTES:
@@ -102,11 +102,14 @@ def _wait(pipe: int, events: int, deadline: float) -> None:
 
 
 class _AnswerUnpickler(pickle.Unpickler):
-    """Takes plain values, numpy arrays and classes of ours: a taken-over decoder must not run code in the worker."""
+    """Unpickles plain values, numpy arrays and classes of ours only.
+
+    A decoder that a hostile picture has taken over must not run code in the worker.
+    """
 
     @override
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """Resolve a class that may cross.
+        """Return a class that a child may send.
 
         Raises:
             pickle.UnpicklingError: any other name, above all every function.
@@ -117,4 +120,4 @@ class _AnswerUnpickler(pickle.Unpickler):
             found = super().find_class(module_name, global_name)
             if isinstance(found, type) and found.__module__ == module_name:
                 return found
-        raise pickle.UnpicklingError(f"{module_name}.{global_name} may not cross from a pixel child")
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} may not come from a pixel child")

@@ -1,4 +1,4 @@
-"""The last step of every picture: a provider's answer is decoded, and resized to exactly the promised size."""
+"""The last step of every picture: a provider's answer is decoded, and resized to exactly the size that was ordered."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,12 @@ class FinishedImage:
 
 
 def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> FinishedImage:
-    """Decode an answer like any untrusted picture, and make it exactly the size asked for. Run it in a child.
+    """Decode an answer like any untrusted picture, and resize it to exactly the size asked for. Run it in a child.
 
-    An answer of another aspect is cut to ours around its middle first.
+    An answer of another aspect ratio is first cut to ours around its middle.
 
     Raises:
-        BadImageError: the answer is no picture, or a refused one.
+        BadImageError: the answer is no picture, or one that is refused.
     """
     pixels = decode(data, limits).pixels
     height, width = pixels.shape[:2]
@@ -34,6 +34,6 @@ def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> 
 
 
 def finished(data: bytes) -> FinishedImage:
-    """Return a picture of our own encoder as it is; limits are for what others made."""
+    """Return a picture of our own encoder as it is; the limits of untrusted pictures don't apply to it."""
     header = read_header(data, DecodeLimits(max_bytes=len(data), max_pixels=MAX_SIDE_PX**2))
     return FinishedImage(data, header.width_px, header.height_px)

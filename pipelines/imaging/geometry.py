@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 STRIP_ROWS = 256
-"""Rows converted at a time: one whole picture in memory per step would break the child's limit at 64 megapixels."""
+"""So many rows are converted at a time: a step that holds a whole picture of 64 megapixels exceeds a child's memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelBox:
-    """A box in pixels of the oriented original, `x` and `y` its left and top edges."""
+    """A box in pixels of the oriented original; `x` and `y` are its left and top edges."""
 
     x: int
     y: int
@@ -16,7 +16,7 @@ class PixelBox:
     height: int
 
     def __post_init__(self) -> None:
-        """Refuse an empty box and one that starts outside.
+        """Refuse a box that is empty or begins outside of the picture.
 
         Raises:
             ValueError: a side is under 1, or an edge is negative.
@@ -26,19 +26,19 @@ class PixelBox:
 
     @property
     def right(self) -> int:
-        """The first column that isn't in the box."""
+        """Return the first column to the right of the box."""
         return self.x + self.width
 
     @property
     def bottom(self) -> int:
-        """The first row that isn't in the box."""
+        """Return the first row below the box."""
         return self.y + self.height
 
 
 def fit_long_side(width_px: int, height_px: int, long_side_px: int) -> tuple[int, int]:
     """Return the width and height with exactly this long side and the aspect kept, each at least 1.
 
-    Enlarges as well as shrinks. 20,000 x 1 at 1,024 is 1,024 x 1.
+    A size may be enlarged or shrunk. 20,000 x 1 at 1,024 is 1,024 x 1.
     """
     longest = max(width_px, height_px)
     return _scaled(width_px, long_side_px, longest), _scaled(height_px, long_side_px, longest)
@@ -52,5 +52,5 @@ def fit_within(width_px: int, height_px: int, long_side_px: int) -> tuple[int, i
 
 
 def _scaled(side_px: int, numerator: int, denominator: int) -> int:
-    """Scale a side in whole numbers, halves upwards."""
+    """Scale a side in whole numbers, rounding halves up; return at least 1."""
     return max(1, (2 * side_px * numerator + denominator) // (2 * denominator))

@@ -1,7 +1,8 @@
-"""What a picture says about itself in its first bytes, read without any decoder.
+"""Reading of a picture's header: its format and size, without any decoder.
 
-Pure Python over a few bytes, so that it may run in the worker's own process:
-it refuses what is too large before a child is asked, and prices the rest.
+This is pure Python over a few bytes, so that it may run in the worker's own
+process: it refuses what is too large before a child is asked, and estimates
+how much memory the rest needs.
 """
 
 import contextlib
@@ -13,10 +14,10 @@ from dataclasses import dataclass
 from pipelines.errors import BadImageError
 
 BYTES_PER_PIXEL = 4
-"""Pillow keeps RGB, RGBA and CMYK alike in 4 bytes a pixel."""
+"""Pillow keeps a pixel of RGB, RGBA or CMYK in 4 bytes."""
 
 MAX_SIDE_PX = 65_535
-"""What JPEG can say at most; a PNG may claim 2**31, and 64,000,000 x 1 is no photograph."""
+"""A JPEG's side has at most so many pixels. A PNG may claim 2**31, but 64,000,000 x 1 is no photograph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """A format of the allow-list and the size that the header claims, before orientation."""
+    """A picture's format, which is one of those accepted, and the size that its header claims, before orientation."""
 
     format: str
     width_px: int
@@ -45,12 +46,12 @@ class ImageHeader:
 
     @property
     def decoded_bytes(self) -> int:
-        """An estimate of what the decoder holds at its peak: the pixels twice."""
+        """Return an estimate of the bytes that the decoder holds at its peak: the pixels twice."""
         return 2 * BYTES_PER_PIXEL * self.width_px * self.height_px
 
 
-# Signatures of formats that users send instead of those that we accept: only
-# so that the refusal names the thing. Source: the `file` magic database, 5.45.
+# Signatures of formats that users send although they aren't accepted, so that a
+# refusal can name the format. Source: the `file` magic database, 5.45.
 _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"II*\x00", "TIFF or camera raw"),
     (0, b"MM\x00*", "TIFF or camera raw"),
@@ -97,11 +98,11 @@ def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
 
     Args:
         data: the encoded picture, whatever its name or declared type.
-        limits: what it may cost.
+        limits: what the picture may have.
 
     Raises:
-        BadImageError: empty, too long, not of the allow-list (JPEG, PNG, WEBP,
-            GIF, MPO), or claims more than a limit. The message has both numbers.
+        BadImageError: the picture is empty, too long, none of JPEG, PNG, WebP,
+            GIF and MPO, or claims more than a limit. The message has both numbers.
     """
     if not data:
         raise BadImageError("picture is empty: 0 bytes")
@@ -119,9 +120,9 @@ def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
 
 
 def _check_jpeg(data: bytes, limits: DecodeLimits) -> None:
-    """Refuse too many scans, and a size that so few bytes can't hold."""
+    """Refuse a JPEG that has too many scans, or that claims more pixels than its bytes can hold."""
     scans = 0
-    with contextlib.suppress(struct.error):  # cut off: the decoder says so
+    with contextlib.suppress(struct.error):  # it is cut off, which the decoder reports
         scans = sum(marker == START_OF_SCAN for marker, _ in jpeg_segments(data))
     if scans > limits.max_scans:
         raise BadImageError(f"picture has {scans:,} scans; the limit is {limits.max_scans:,}")
@@ -136,7 +137,7 @@ def check_size(width_px: int, height_px: int, limits: DecodeLimits) -> None:
     """Refuse a size that is empty or over the limits.
 
     Raises:
-        BadImageError: names the value found and the limit.
+        BadImageError: the message has the value found and the limit.
     """
     if width_px < 1 or height_px < 1:
         raise BadImageError(f"picture is {width_px} x {height_px} pixels; the least is 1 x 1")
@@ -150,13 +151,14 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NO_LENGTH = frozenset({0x01, 0xD8})
 START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
-_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart: those are pixels
-"""Markers of JPEG: ITU-T T.81, table B.1."""
+_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # stuffed bytes and restarts belong to the pixels
+"""JPEG's markers are listed in ITU-T T.81, table B.1."""
 
 _BITS_PER_BLOCK = {0xC0: 2, 0xC1: 2, 0xC2: 1}
-"""The least that 8 x 8 pixels take: a Huffman code each for DC and end of block, in a progressive one DC alone.
+"""The fewest bits that 8 x 8 pixels take, by start of frame: a Huffman code each for DC and end of block; in a
+progressive JPEG, one for DC alone.
 
-libjpeg fills what is missing with grey and calls it a picture, so a lie about the size has to be found here."""
+libjpeg fills what is missing with grey and reports no error, so a false size has to be found here."""
 
 
 def _format_of(data: bytes) -> tuple[str, Callable[[bytes], tuple[int, int]]]:
@@ -173,7 +175,7 @@ def _format_of(data: bytes) -> tuple[str, Callable[[bytes], tuple[int, int]]]:
 
 
 def _refused_name(data: bytes) -> str:
-    """Say what bytes are that aren't accepted."""
+    """Return the name of a format that isn't accepted."""
     for offset, magic, name in _REFUSED:
         if data.startswith(magic, offset):
             return name
@@ -226,10 +228,10 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Walk the first picture's segments (ITU-T T.81, B.1.1): markers, and where each one's length stands.
+    """Yield the marker of each segment of the first picture, and where its length stands (ITU-T T.81, B.1.1).
 
     Thumbnails inside of segments and whatever follows the picture's end (a
-    second picture, a phone's video) are not looked at.
+    second picture, a phone's video) are left out.
     """
     at = 2
     while (found := _NEXT_MARKER.search(data, at)) and (marker := data[found.end() - 1]) != _END_OF_IMAGE:
@@ -240,7 +242,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _webp_size_px(data: bytes) -> tuple[int, int]:
-    """Read VP8X, VP8L or VP8 (RFC 9649): Pillow's reader allocates the canvas before it says a size."""
+    """Read the size from VP8X, VP8L or VP8 (RFC 9649); Pillow's reader would allocate the canvas first."""
     chunk = data[12:16]
     if chunk == b"VP8X":
         canvas = data[24:30]

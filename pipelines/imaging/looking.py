@@ -1,4 +1,4 @@
-"""A look at a whole picture: its size, and whether it is one colour. Runs inside a pixel child."""
+"""A look at a whole picture: its size, and whether it is one colour. It runs in a pixel child."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,14 @@ from pipelines.imaging.encode import resize_long_side
 from pipelines.imaging.header import DecodeLimits
 
 LOOK_SIDE_PX = 1024
-"""A look at a 4K JPEG takes a tenth of a second at this size, and a star of three pixels is still seen."""
+"""Pictures are looked at with this long side: a 4K JPEG takes 0.1 s, and a star of three pixels is still seen."""
 
 ONE_COLOUR_LEVELS = 8
-"""Of 256: by so much JPEG and faint noise make one colour differ, after the mean of nine pixels."""
+"""JPEG and faint noise make the pixels of one colour differ by up to so many levels of 256, averaged over 3 x 3."""
 
 PALE_LEVELS = 40
-"""Of 256: a picture that differs so little asks for nothing that differs more: fog, a sheet of paper, a grey card."""
+"""Where a picture's pixels differ by at most so many levels of 256, its result may be one colour: fog, a sheet of
+paper, a grey card."""
 
 Colour = tuple[int, int, int]
 
@@ -41,7 +42,7 @@ def look(data: bytes, limits: DecodeLimits) -> Look:
     """Decode a whole picture at a reduced size; return its size and whether it is of one colour.
 
     Raises:
-        BadImageError: refused or broken.
+        BadImageError: the picture is refused or broken.
     """
     decoded = decode(data, limits, max_long_side_px=LOOK_SIDE_PX)
     is_plain = spread_levels(decoded.pixels) <= ONE_COLOUR_LEVELS

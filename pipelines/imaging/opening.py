@@ -1,4 +1,4 @@
-"""Open a user's file: damage is mended where viewers mend it too, and the profile of its colours is kept."""
+"""Opening of a user's file: damage that viewers mend is mended, and the profile of its colours is found."""
 
 import io
 
@@ -25,29 +25,30 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "MPO")
 """Without an explicit list Pillow tries forty decoders and starts Ghostscript for PostScript."""
 
 MOST_FRAMES = 16
-"""How many frames of an animation are looked at for one that shows something."""
+"""So many frames of an animation are searched for the first that shows something."""
 
 LEAST_ALPHA = 13
-"""Opacity below which a pixel counts as invisible: a twentieth."""
+"""A pixel whose opacity of 255 is lower than this, a twentieth, counts as invisible."""
 
 _DEEP_PIXELS = 24_000_000
 """A picture of 16 bits a sample takes 8 bytes a pixel; larger ones are cut to 8 bits by Pillow, profile or not."""
 
 _NEARLY_LINEAR = 0.3
-"""What light the middle level means: 0.21 in sRGB, 0.5 in linear light, whose shadows 8 bits can't hold."""
+"""The light that the middle level means from which a curve counts as nearly linear. It is 0.21 in sRGB and 0.5 in
+linear light, whose shadows 8 bits can't hold."""
 
 _ADOBE_INTEROP = "R03"
-"""Interoperability index of Adobe RGB (DCF 2.0, section 4.8)."""
+"""EXIF's interoperability index of Adobe RGB (DCF 2.0, section 4.8)."""
 
 
 def open_picture(data: bytes, header: ImageHeader) -> Image.Image:
-    """Open a picture by the reader that can hold it, with `icc_profile` in its `info` as its colours are meant.
+    """Open a picture with the reader for its format and size; `info["icc_profile"]` holds the profile of its colours.
 
-    Nothing is decoded yet but what no lazy reader can do.
+    Pixels are decoded later, except of a large WebP and of 16 bits in linear light.
 
     Raises:
         BadImageError: the picture is HDR.
-        OSError: pixels are missing, or no reader knows it.
+        OSError: pixels are missing, or no reader can open it.
     """
     if header.format == "WEBP" and header.width_px * header.height_px > LARGE_PIXELS:
         return open_large_webp(data, header.width_px, header.height_px)
@@ -69,10 +70,10 @@ def open_picture(data: bytes, header: ImageHeader) -> Image.Image:
 
 
 def load_first_visible(image: Image.Image) -> None:
-    """Load the first frame that shows something; of a picture without transparency that is the first.
+    """Load the first frame that shows something, which without transparency is the first one.
 
     Raises:
-        BadImageError: nothing can be seen, in as many frames as are looked at.
+        TransparentImageError: nothing can be seen in the first MOST_FRAMES frames.
     """
     for number in range(MOST_FRAMES):
         if number:
@@ -96,7 +97,7 @@ def _greatest_alpha(image: Image.Image) -> int:
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
-    """Say whether EXIF tells Adobe RGB, as cameras do that embed no profile."""
+    """Return whether EXIF declares Adobe RGB, as cameras do that embed no profile."""
     try:
         index = image.getexif().get_ifd(ExifTags.IFD.Interop).get(1)
     except BROKEN_METADATA:
@@ -106,7 +107,11 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
 
 
 def _with_shadows(image: Image.Image, data: bytes, profile: bytes) -> Image.Image | None:
-    """Decode 16 bits in nearly linear light and encode them as sRGB before they are cut to 8; None for other curves."""
+    """Decode 16 bits in nearly linear light, and encode them with sRGB's curve before they are cut to 8 bits.
+
+    Returns:
+        The picture; None where its curve isn't nearly linear.
+    """
     image.info["icc_profile"] = profile
     curve = tone_curve(profile)
     if curve is None or curve[len(curve) // 2] < _NEARLY_LINEAR:
@@ -120,7 +125,7 @@ def _with_shadows(image: Image.Image, data: bytes, profile: bytes) -> Image.Imag
     if decoded is None or decoded.dtype != np.uint16:
         return None
     samples = np.asarray(decoded, np.uint16)
-    levels = np.round(255 * linear_to_srgb(np.clip(curve, 0, 1))).astype(np.uint8)
+    levels = np.round(255 * linear_to_srgb(curve)).astype(np.uint8)
     bands = [levels[samples]] if samples.ndim == 2 else [levels[samples[..., at]] for at in (2, 1, 0)]  # noqa: PLR2004 - rows and columns
     if samples.ndim == 3 and samples.shape[2] == 4:  # noqa: PLR2004 - BGR and alpha
         bands.append((samples[..., 3] >> 8).astype(np.uint8))

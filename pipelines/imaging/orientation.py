@@ -8,10 +8,10 @@ from PIL import ExifTags, Image
 from pipelines.imaging.header import DecodeLimits, read_header
 
 LYING = frozenset({5, 6, 7, 8})
-"""EXIF orientations that swap width and height (EXIF 2.32, tag 274)."""
+"""These EXIF orientations swap width and height (EXIF 2.32, tag 274)."""
 
 BROKEN_METADATA = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, ArithmeticError)
-"""What Pillow's reader of EXIF raises on broken input: its documentation names none, its issues these."""
+"""Pillow's reader of EXIF raises these on broken input: its documentation names none, its issues name these."""
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -37,7 +37,7 @@ def oriented_size(data: bytes, limits: DecodeLimits) -> tuple[int, int]:
         with Image.open(io.BytesIO(data), formats=[header.format]) as image:
             orientation = orientation_of(image)
     except (OSError, SyntaxError, ValueError):
-        orientation = 1  # what can't be read can't turn the picture, for the decoder neither
+        orientation = 1  # the decoder doesn't turn a picture either whose EXIF can't be read
     if orientation in LYING:
         return header.height_px, header.width_px
     return header.width_px, header.height_px

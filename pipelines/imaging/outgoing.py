@@ -15,10 +15,10 @@ from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.looking import Colour, mean_colour, spread_levels
 
 MAX_SIDE_PX = 3072
-"""Larger ones are shrunk by the model anyway (its documentation, read 2026-11)."""
+"""Models shrink larger pictures anyway (Gemini's documentation, read 2026-11)."""
 
 MAX_BYTES = 5_000_000
-"""Five of these, as base64, stay under the 20 MB that a whole request may have; one alone may have 7 MB."""
+"""A picture that is sent has at most so many bytes: a request may have 20 MB, and one picture in it 7 MB, as base64."""
 
 QUALITIES = (92, 85, 75)
 LEAST_SIDE_PX = 16
@@ -27,9 +27,15 @@ LEAST_SIDE_PX = 16
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A JPEG that may be sent to a provider, and the name of the ratio that it has; None if none was asked for.
+    """A JPEG that may be sent to a provider.
 
-    `spread_levels` is by how many levels of 256 its pixels differ at most, and `mean_colour` is their mean.
+    Attributes:
+        data: the encoded picture.
+        ratio: the name of its aspect ratio; None if none was asked for.
+        width_px: of the picture as it is sent, margins included.
+        height_px: likewise.
+        spread_levels: by how many levels of 256 the pixels without margins differ at most.
+        mean_colour: the mean of these pixels.
     """
 
     data: bytes = field(repr=False)
@@ -49,9 +55,13 @@ def outgoing(
 ) -> Outgoing:
     """Decode a picture and encode it anew, for sending to a provider. Run it in a pixel child.
 
-    With `ratios` it gets the nearest of them by margins around it, its edges
-    drawn out, so that nothing is lost: the answer is cut back around its
-    middle (`finishing.finish`).
+    Args:
+        data: the picture as its user uploaded it.
+        limits: the limits of untrusted pictures.
+        box: what to keep; None keeps all.
+        ratios: aspect ratios by name. The picture gets the nearest of them by margins that repeat its edges, so that
+            nothing is lost; `finishing.finish` cuts the answer back around its middle.
+        max_side_px: the longest side of what is sent.
 
     Raises:
         BadImageError: the picture can't be decoded.
@@ -73,12 +83,12 @@ def outgoing(
 
 
 def nearest_ratio(aspect: float, ratios: Mapping[str, float]) -> str:
-    """Return the name of the ratio that is the least stretch away from a width / height."""
+    """Return the name of the ratio to which a width / height has to be stretched least."""
     return min(ratios, key=lambda name: abs(math.log(ratios[name] / aspect)))
 
 
 def _padded(pixels: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
-    """Add margins, the same on both sides, until width / height is as asked."""
+    """Add equal margins on two opposite sides, until width / height is `ratio`."""
     height, width = pixels.shape[:2]
     across, down = max(0, round(height * ratio) - width), max(0, round(width / ratio) - height)
     edges = (down // 2, down - down // 2, across // 2, across - across // 2)

@@ -26,28 +26,35 @@ log = structlog.get_logger(__name__)
 PROGRAM = Path(__file__).with_name("child.py")
 
 START_S = 60.0
-"""A child imports numpy and OpenCV in 0.3 s; a cold disk under load takes many times that."""
+"""Seconds that a child may take to start: it imports numpy and OpenCV in 0.5 s, and on a cold disk under load in many
+times that."""
 
 WARM_LOOK_S = 5.0
 """Seconds between checks of an idle child that is kept running; one that was killed is replaced within this time."""
 
 FIRST_WAIT_S, MOST_DOUBLINGS = 1.0, 6
-"""Between two tries to start a child ahead of its work: a second, doubled after each that fails, up to a minute."""
+"""Seconds between two tries to start a child ahead of its work, and how often a failure doubles them: up to 64 s."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 _BUSY_FRACTION = 0.5
-"""A child that got less CPU than this share of its wall clock was kept waiting: not the picture's fault."""
+"""A child that missed its deadline with less CPU than this fraction of it was kept waiting by the machine."""
 
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ")
 
 
 class PixelFunctionError(PermanentError):
-    """A pixel function failed in a way that it doesn't declare; `evidence` has its traceback."""
+    """Raised when a pixel function fails in a way that it doesn't declare; `evidence` has its traceback."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """What every child of a pool may take; `nice` is 0 to 19. `imports` are modules that it imports at its start."""
+    """Limits and imports of every child of a pool.
+
+    Attributes:
+        memory_bytes: its address space.
+        nice: how much it gives way to other processes, 0 to 19.
+        imports: modules that it imports at its start, beside decoding and encoding.
+    """
 
     memory_bytes: int
     nice: int
@@ -56,7 +63,7 @@ class ChildLimits:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """One call on its way through a child."""
+    """One call of a function in a child, and the future that gets its result."""
 
     module: str
     name: str
@@ -71,7 +78,7 @@ class Task:
     def of(
         cls, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, wall_s: float, cpu_s: float
     ) -> Self:
-        """Describe a call by the function's name.
+        """Return the call of a function, which the child imports by its name.
 
         Raises:
             ValueError: a child couldn't import the function by that name.
@@ -83,16 +90,15 @@ class Task:
 
     @override
     def __str__(self) -> str:
-        """Name the function."""
+        """Return the function's full name."""
         return f"{self.module}.{self.name}"
 
 
 class PixelChild:
-    """A process that runs one task at a time, started when needed and again after its end.
+    """A process that runs one task at a time. It is started when a task needs it, and again after its end.
 
-    One that is kept running starts at once, and again as soon as it has ended, so that no task waits for its imports.
-
-    `submit` comes from one thread at a time; `abort` and `close` from any.
+    One that is kept warm starts at once, and again as soon as it has ended, so that no task waits for its imports.
+    `submit` is called from one thread at a time; `abort` and `close` from any.
     """
 
     def __init__(self, limits: ChildLimits, *, is_kept_warm: bool = False) -> None:
@@ -104,13 +110,13 @@ class PixelChild:
         self._is_closed = False
         self._lock = threading.Lock()
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        # a daemon, so that a pool that nobody closed can't hold up the end of the interpreter
+        # a daemon thread, so that a pool that nobody closed can't delay the end of the interpreter
         self._thread = threading.Thread(target=self._serve, name="pixel-child", daemon=True)
         self._thread.start()
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None while no process runs."""
+        """Return the process id, or None while no process runs."""
         process = self._process
         return process.pid if process and process.returncode is None else None
 
@@ -127,7 +133,7 @@ class PixelChild:
                 self._process.kill()
 
     def close(self) -> None:
-        """Kill the process and end the thread; doesn't wait. Idempotent."""
+        """Kill the process and end the thread, without waiting. Idempotent."""
         with self._lock:
             self._is_closed = True
             if self._process:
@@ -147,11 +153,11 @@ class PixelChild:
                 task.future.set_exception(error)
             else:
                 task.future.set_result(result)
-            del task  # its pictures, while this thread waits
+            del task  # or its pictures would be held while this thread waits
         self._end_process()
 
     def _next_task(self) -> Task | None:
-        """Wait for a task, and keep the process running meanwhile; None when the child is closed."""
+        """Wait for a task, and keep the process running meanwhile if it is to be warm; return None once closed."""
         while self._is_kept_warm:
             wait_s = self._warm_up()
             try:
@@ -161,10 +167,10 @@ class PixelChild:
         return self._inbox.get()
 
     def _warm_up(self) -> float:
-        """Start the process if it doesn't run; return after how many seconds to look again.
+        """Start the process if it doesn't run; return after how many seconds to check again.
 
-        A machine that refuses (no memory, no files, too many processes) may give way later. Tasks that come meanwhile
-        try by themselves and fail for themselves.
+        A machine that refuses (no memory, no files, too many processes) may allow it later. A task that comes meanwhile
+        tries by itself, and fails by itself.
         """
         left_s = self._start_after_s - time.monotonic()
         if left_s > 0 or not self._inbox.empty():
@@ -222,7 +228,7 @@ class PixelChild:
                 raise PixelFunctionError(f"{task} gave an answer that can't be taken")
 
     def _living_process(self, task: Task | None) -> subprocess.Popen[bytes]:
-        """Return the running process, or a new one: that a child died while idle is no task's failure.
+        """Return the running process, or start one: no task fails because a child died while it was idle.
 
         Args:
             task: for which the process is needed; None starts it ahead of any.
@@ -268,14 +274,14 @@ class PixelChild:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    """Start the program: isolated, by path, with nothing of the worker's environment that could be a secret."""
+    """Start the program by its path, isolated, and without any of the worker's variables that may be secret."""
     environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
     process = subprocess.Popen(
         [sys.executable, "-I", str(PROGRAM)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # decoders chat about hostile pictures; what matters comes as an answer
+        stderr=subprocess.DEVNULL,  # decoders print warnings about hostile pictures; what matters comes as an answer
         bufsize=0,
         env=environment | one_thread,
     )
@@ -303,7 +309,7 @@ def _number(pipe: IO[bytes] | None) -> int:
 
 
 def _cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process has used, 0 when it is gone."""
+    """Return the CPU seconds that a process has used; 0 when it has ended."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
@@ -312,7 +318,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _declared(module: str, name: str, message: str, evidence: Any) -> StageError:
-    """Rebuild an error of our tree; one that needs more than a message becomes PermanentError."""
+    """Rebuild an error that a function declares; one that needs more than a message becomes PermanentError."""
     evidence = None if evidence is None else str(evidence)
     found = getattr(sys.modules.get(module, errors), name, None)
     if isinstance(found, type) and issubclass(found, StageError):
@@ -328,7 +334,7 @@ def _ended(task: Task, code: int, limits: ChildLimits) -> StageError:
     if code == -signal.SIGXCPU:
         return BadImageError(f"picture needs more CPU than the limit of {task.cpu_s:g} s")
     if -code in _CRASHES:
-        # RLIMIT_AS also ends here: a C++ library that can't allocate aborts
+        # a C++ library that can't allocate under RLIMIT_AS aborts, too
         return BadImageError(
             f"picture crashed its decoder ({_ending(code)}) within the limit of {limits.memory_bytes:,} bytes of memory"
         )
@@ -336,7 +342,7 @@ def _ended(task: Task, code: int, limits: ChildLimits) -> StageError:
 
 
 def _late(task: Task, spent_s: float) -> StageError:
-    """Say what caused a missed deadline: the picture, if the child was computing all the time."""
+    """Return the error for a missed deadline: it is the picture's fault if the child was computing all the time."""
     if spent_s >= _BUSY_FRACTION * task.wall_s:
         return BadImageError(f"picture needs more time than the limit of {task.wall_s:g} s ({spent_s:.1f} s of it CPU)")
     return PixelChildLostError(

@@ -1,4 +1,4 @@
-"""What surrounds the pixels of a PNG: which chunks its picture needs, and which colours they are meant to be.
+"""The chunks of a PNG: removal of those that its picture doesn't need, and the profile of its colours.
 
 Source: PNG specification, third edition (W3C, 2025-06-24), sections 5 and 11; ITU-T H.273 (2021) for cICP.
 """
@@ -14,27 +14,28 @@ from pipelines.imaging.profiles import BT709, BT2020, DISPLAY_P3, Chromaticities
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MAX_PROFILE_BYTES = 1_000_000
-"""Unpacked; Pillow refuses a picture whose profile unpacks past one mebibyte, and no honest RGB profile is so long."""
+"""An unpacked profile may have so many bytes. Pillow refuses a picture whose profile unpacks past one mebibyte, and no
+honest RGB profile is so long."""
 
 _NEEDED = frozenset(
-    {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}  # pixels, and those of an animation
-    | {b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"eXIf"}  # their colours, and which side is up
+    {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}  # the pixels, and those of an animation
+    | {b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"eXIf"}  # their colours and orientation
 )
 
 _DISPLAY_GAMMA = 0.45455
 _GAMMA_TOLERANCE = 0.02
-"""A gAMA this near to 1/2.2 is what everybody writes beside sRGB pixels; viewers show it as it is."""
+"""Programs write a gAMA this near to 1/2.2 beside sRGB pixels, and viewers show these as they are."""
 
 _PRIMARIES = {1: BT709, 9: BT2020, 12: DISPLAY_P3}
 _SRGB_LIKE = frozenset({1, 6, 13, 14, 15})
 _LINEAR = 8
 _HDR = {16: "PQ", 18: "HLG"}
-"""Codes of H.273, tables 2 and 3."""
+"""These codes are from H.273: primaries from table 2, transfer characteristics from table 3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One chunk as it stands in the file; `is_intact` says that its checksum is right."""
+    """One chunk as it stands in the file."""
 
     kind: bytes
     body: memoryview = field(repr=False)
@@ -43,17 +44,17 @@ class Chunk:
 
     @property
     def is_intact(self) -> bool:
-        """The checksum is that of the chunk's content."""
+        """Return whether the checksum is that of the chunk's content."""
         return zlib.crc32(self.body, zlib.crc32(self.kind)) == self.checksum
 
     @property
     def is_critical(self) -> bool:
-        """The picture can't be decoded without it."""
+        """Return whether the picture can't be decoded without this chunk."""
         return not self.kind[0] & 0x20
 
 
 def chunks(data: bytes) -> Iterator[Chunk]:
-    """Walk the chunks of a PNG up to its end, or up to where it was cut off."""
+    """Yield the chunks of a PNG up to its end, or up to where it was cut off."""
     view, at = memoryview(data), len(SIGNATURE)
     while at + 12 <= len(view):
         (length,) = struct.unpack_from(">I", view, at)
@@ -69,9 +70,9 @@ def chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def without_the_unneeded(data: bytes) -> bytes:
-    """Return a PNG without what viewers pass over: texts of any length, broken chunks that it can do without.
+    """Return a PNG without what viewers ignore: texts of any length, and broken chunks that the picture doesn't need.
 
-    A file that is cut off stays so: its decoder says it.
+    A file that is cut off stays so, and its decoder reports it.
     """
     kept, end = [data[: len(SIGNATURE)]], len(SIGNATURE)
     is_same = True
@@ -89,7 +90,7 @@ def _is_too_long(chunk: Chunk) -> bool:
 
 
 def _unpacked_profile(body: memoryview) -> bytes | None:
-    """Unpack an embedded profile; None where it is broken or too long."""
+    """Unpack an embedded profile; return None where it is broken or too long."""
     _, _, rest = bytes(body).partition(b"\0")
     unpacking = zlib.decompressobj()
     try:
@@ -105,12 +106,13 @@ def bit_depth(data: bytes) -> int:
 
 
 def profile_of(data: bytes) -> bytes | None:
-    """Return the ICC profile of a PNG's pixels, built where another chunk tells their colours; None means sRGB.
+    """Return the ICC profile of a PNG's pixels; None means sRGB.
 
-    cICP goes before iCCP, iCCP before sRGB, and sRGB before gAMA and cHRM (PNG, 12.1).
+    It is built where another chunk than iCCP declares the colours. cICP has precedence over iCCP, iCCP over sRGB, and
+    sRGB over gAMA and cHRM (PNG, 12.1).
 
     Raises:
-        BadImageError: the picture is HDR: its levels mean light that sRGB can't show.
+        BadImageError: the picture is HDR, so its levels mean light that sRGB can't show.
     """
     told = {chunk.kind: chunk.body for chunk in chunks(data) if chunk.kind in _NEEDED and chunk.is_intact}
     if b"cICP" in told and len(told[b"cICP"]) == 4:  # noqa: PLR2004 - PNG, 11.3.2.6
@@ -131,7 +133,7 @@ def profile_of(data: bytes) -> bytes | None:
 
 
 def _chromaticities(body: memoryview | None) -> Chromaticities:
-    """Read cHRM (white, red, green, blue as x and y, times 100,000); BT.709 where there is none that makes sense."""
+    """Read cHRM (white, red, green, blue as x and y, times 100,000); return BT.709 where it is missing or senseless."""
     if body is None or len(body) != 32:  # noqa: PLR2004 - PNG, 11.3.2.1
         return BT709
     numbers = [number / 100_000 for number in struct.unpack(">8I", body)]

@@ -1,7 +1,7 @@
-"""Pixel work in child processes that can be killed: CPU, memory and wall limits, and a byte budget.
+"""Pixel work in child processes that can be killed, with limits of CPU, memory, wall clock and decoded bytes.
 
 A decoder of untrusted bytes may loop, use up memory or crash. It does so in a child
-that holds no secret (empty environment), and the worker lives.
+that holds no secret (empty environment), and the worker goes on.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from pipelines.imaging.pixel_child import ChildLimits, PixelChild, Task
 R = TypeVar("R")
 
 MEMORY_BYTES = 1024 * 1024 * 1024
-"""Address space of one child, so that its resident memory stays under 1 GB whatever it is fed."""
+"""Address space of one child, so that its resident memory stays under 1 GB whatever picture it gets."""
 
 BUDGET_BYTES = 1024 * 1024 * 1024
 """Decoded bytes in flight over all children: two pictures of 64 megapixels, or any number of ordinary ones."""
 
 TASK_BYTES = 64 * 1024 * 1024
-"""What a task is counted as when it doesn't say."""
+"""A task that doesn't name its decoded bytes is counted as so many."""
 
 CPU_S = 30.0
-"""CPU of one task: 64 megapixels decode in 2 s; the rest is for treatment at 4K."""
+"""CPU seconds of one task: 64 megapixels are decoded in 2 s, and the rest is for treatment at 4K."""
 
 WALL_S = 120.0
-"""Wall clock of one task: room for a machine four times as busy as it has cores."""
+"""Seconds of wall clock for one task: enough for a machine with four times as much work as it has cores."""
 
 
 class PixelPool:
@@ -82,13 +82,13 @@ class PixelPool:
 
     @property
     def child_pids(self) -> tuple[int, ...]:
-        """The process ids of the children that live, for `doctor` and tests."""
+        """Return the process ids of the children that live, for `doctor` and tests."""
         return tuple(pid for child in self._children if (pid := child.pid) is not None)
 
     def keep_warm(self, count: int) -> None:
-        """Start children now, each in its own thread, and anew whenever one of them has ended; doesn't wait.
+        """Start children now, each in its own thread, and again whenever one of them has ended; don't wait for them.
 
-        A child that can't be started is logged, and tried again after a while.
+        That a child can't be started is logged, and tried again after a while.
 
         Args:
             count: how many; never more than the pool's size. The others start when all of these are busy.
@@ -112,14 +112,15 @@ class PixelPool:
         counted in `wall_s`.
 
         Args:
-            function: at the top level of an importable module, pure; its
-                result is made of plain values, numpy arrays and classes of
-                `pipelines`.
+            function: a pure function at the top level of an importable
+                module, whose result is made of plain values, numpy arrays
+                and classes of `pipelines`.
             *args: anything that can be pickled.
             wall_s: after so long the child is killed.
             cpu_s: CPU seconds, rounded up to a whole one.
-            task_bytes: what it will hold decoded, such as
-                `ImageHeader.decoded_bytes`; more than the whole budget runs alone.
+            task_bytes: how many decoded bytes it will hold, such as
+                `ImageHeader.decoded_bytes`; a task of more than the whole
+                budget runs alone.
             **kwargs: anything that can be pickled.
 
         Raises:
@@ -128,7 +129,7 @@ class PixelPool:
             PixelChildLostError: the child was killed from outside, or the
                 machine gave it no time.
             PixelFunctionError: the function failed in a way that it doesn't declare.
-            StageError: whatever else of our tree the function raised.
+            StageError: any other error of `pipelines.errors` that the function raised.
             RuntimeError: the pool is closed.
         """
         if self._is_closed:
@@ -171,9 +172,9 @@ def _core_count() -> int:
 
 
 async def _settled(future: asyncio.Future[Any]) -> None:
-    """Wait until a killed child is reaped: milliseconds, in which no second cancellation may free its slot."""
+    """Wait the milliseconds until a killed child is reaped; a second cancellation meanwhile must not free its slot."""
     while not future.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({future})
     if not future.cancelled():
-        future.exception()  # no other code reads it
+        future.exception()  # nobody else retrieves it, which asyncio would log

@@ -1,4 +1,4 @@
-"""Small ICC profiles: made for pictures that tell their colours by other means, and read for those in linear light.
+"""Small ICC profiles: built for pictures that declare their colours by other means, and read for linear light.
 
 Source: ICC.1:2001-04 (version 2.4), sections 6.1, 6.2, 6.5.3 and 6.5.14; Bradford adaptation as in annex E.
 """
@@ -20,7 +20,7 @@ _HEADER_BYTES = 128
 
 @dataclass(frozen=True, slots=True)
 class Chromaticities:
-    """The x and y of three primaries and of white, CIE 1931."""
+    """The CIE 1931 coordinates x and y of three primaries and of white."""
 
     red: Point
     green: Point
@@ -29,7 +29,7 @@ class Chromaticities:
 
     @property
     def is_a_triangle(self) -> bool:
-        """The primaries span colours, and white has a luminance."""
+        """Return whether the primaries span colours, and white has a luminance."""
         (rx, ry), (gx, gy), (bx, by) = self.red, self.green, self.blue
         area = abs((gx - rx) * (by - ry) - (bx - rx) * (gy - ry)) / 2
         return area > 0.01 and min(ry, gy, by, self.white[1]) > 0.001  # noqa: PLR2004 - a hundredth of the diagram
@@ -39,19 +39,20 @@ BT709 = Chromaticities((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 BT2020 = Chromaticities((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 DISPLAY_P3 = Chromaticities((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 ADOBE_RGB = Chromaticities((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
-"""ITU-R BT.709 and BT.2020, SMPTE EG 432-1 with white D65, Adobe RGB (1998)."""
+"""Primaries of ITU-R BT.709 and BT.2020, of SMPTE EG 432-1 with white D65, and of Adobe RGB (1998)."""
 
 ADOBE_GAMMA = 563 / 256
 
 
 def srgb_to_linear(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Decode sRGB levels, 0 to 1, to linear light (IEC 61966-2-1)."""
+    """Decode sRGB levels to linear light, both 0 to 1 (IEC 61966-2-1)."""
     return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004 - the standard's
 
 
 def linear_to_srgb(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Encode linear light, 0 to 1, as sRGB levels (IEC 61966-2-1)."""
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055)  # noqa: PLR2004 - the standard's
+    """Encode linear light as sRGB levels, both 0 to 1 (IEC 61966-2-1); what lies outside clips."""
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)  # noqa: PLR2004 - the standard's
 
 
 def matrix_profile(primaries: Chromaticities, gamma: float | None) -> bytes:
@@ -78,14 +79,14 @@ def with_srgb_curve(profile: bytes) -> bytes:
 
 
 def tone_curve(profile: bytes) -> NDArray[np.float64] | None:
-    """Return what light 65,536 even levels mean, 0 to 1; None where the channels have no curve in common."""
+    """Return the light, 0 to 1, that 65,536 even levels mean; None where the channels don't share a curve."""
     tags = _tags(profile)
     curves = {tags.get(name) for name in (b"rTRC", b"gTRC", b"bTRC")} if b"rTRC" in tags else {tags.get(b"kTRC")}
     if len(curves) != 1 or (curve := curves.pop()) is None:
         return None
     levels = np.linspace(0, 1, 65_536)
     if curve[:4] != b"curv":
-        return None  # parametric curves are written by version 4 for sRGB-like encodings, which 8 bits hold
+        return None  # profiles of version 4 have parametric curves for encodings like sRGB, whose shadows 8 bits hold
     (count,) = struct.unpack_from(">I", curve, 8)
     if count == 0:
         return levels
@@ -147,7 +148,7 @@ def _xyz(tag: bytes) -> list[float]:
 
 
 def _tags(profile: bytes) -> Mapping[bytes, bytes]:
-    """Return a profile's tags by name; none where its table is broken."""
+    """Return a profile's tags by name; an empty mapping where its table is broken."""
     try:
         (count,) = struct.unpack_from(">I", profile, _HEADER_BYTES)
         entries = [struct.unpack_from(">4sII", profile, _HEADER_BYTES + 4 + 12 * n) for n in range(min(count, 100))]

@@ -1,6 +1,7 @@
-"""WebP too large for Pillow, whose reader keeps two canvases and a copy of each frame: 20 bytes a pixel at its peak.
+"""Decoding of WebP pictures that are too large for Pillow's reader.
 
-libwebp's plain decoder, by OpenCV, takes 3 to 8. RFC 9649 has the container.
+That reader keeps two canvases and a copy of each frame, 20 bytes a pixel at its peak; libwebp's plain decoder, which
+OpenCV calls, takes 3 to 8. The container is described in RFC 9649.
 """
 
 import struct
@@ -16,18 +17,17 @@ from pipelines.imaging.child import CV_NO_MEMORY
 from pipelines.imaging.geometry import STRIP_ROWS
 
 LARGE_PIXELS = 16_000_000
-"""From here on Pillow's way would come near a child's limit: 64 megapixels take it 1.3 GB, OpenCV's 0.5."""
-
+"""Larger pictures are decoded by OpenCV: of 64 megapixels it takes 0.5 GB, and Pillow 1.3 GB, over a child's limit."""
 
 _CHUNK = struct.Struct("<4sI")
 _FRAME_HEAD_BYTES = 16
 _ALPHA = 0x10
-"""`cv::Error::StsNoMem`, OpenCV 5.0."""
+"""The flag of VP8X that says that a picture has an alpha channel (RFC 9649, 2.7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The first frame: its own chunks, and where it lies on the canvas."""
+    """The first frame: its own chunks, and its place on the canvas."""
 
     chunks: bytes
     x: int
@@ -37,19 +37,19 @@ class _Frame:
 
 
 def open_large_webp(data: bytes, width_px: int, height_px: int) -> Image.Image:
-    """Decode the first frame of a WebP, with its profile and EXIF in `info`, as Pillow leaves them.
+    """Decode the first frame of a WebP, with its profile and EXIF in `info`, as Pillow does.
 
     Args:
-        data: the file, its header checked.
+        data: the file; its header has been checked.
         width_px: of the canvas, as the header says.
         height_px: likewise.
 
     Returns:
-        RGB or RGBA, as stored: not oriented, not converted.
+        A picture in RGB or RGBA as stored, neither oriented nor converted.
 
     Raises:
-        OSError: broken or truncated.
-        MemoryError: it doesn't fit.
+        OSError: the file is broken or truncated.
+        MemoryError: the picture doesn't fit into memory.
     """
     chunks = list(_chunks(data, 12))
     frame = _first_frame(chunks, width_px, height_px)
@@ -68,10 +68,10 @@ def open_large_webp(data: bytes, width_px: int, height_px: int) -> Image.Image:
 
 
 def _first_frame(chunks: list[tuple[bytes, memoryview]], width_px: int, height_px: int) -> _Frame:
-    """Find the picture, or the first one of an animation (ANMF: RFC 9649, 2.7.1.1)."""
+    """Return the picture, or the first one of an animation (ANMF: RFC 9649, 2.7.1.1)."""
     for kind, body in chunks:
         if kind == b"ANMF":
-            # places are counted in twos, sizes from one
+            # places are stored halved, and sizes less one
             x, y, width, height = (int.from_bytes(body[at : at + 3], "little") for at in (0, 3, 6, 9))
             inner = list(_chunks(bytes(body), _FRAME_HEAD_BYTES))
             return _Frame(_picture_chunks(inner, width + 1, height + 1), 2 * x, 2 * y, width + 1, height + 1)
@@ -94,7 +94,7 @@ def _picture_chunks(chunks: list[tuple[bytes, memoryview]], width_px: int, heigh
 def _pixels(frame: _Frame) -> NDArray[np.uint8]:
     """Decode one frame into height x width x 3 or 4, RGB.
 
-    libwebp refuses a picture whose size isn't the one that VP8X claims, before it takes memory.
+    libwebp refuses a picture whose size isn't the one that VP8X claims, before it allocates memory.
     """
     file = b"RIFF" + struct.pack("<I", 4 + len(frame.chunks)) + b"WEBP" + frame.chunks
     try:
@@ -106,17 +106,17 @@ def _pixels(frame: _Frame) -> NDArray[np.uint8]:
     if decoded is None or decoded.shape[:2] != (frame.height_px, frame.width_px):
         raise OSError("libwebp refused it")
     pixels = np.asarray(decoded, np.uint8)
-    for top in range(0, frame.height_px, STRIP_ROWS):  # in place: a second copy would be 256 MB
+    for top in range(0, frame.height_px, STRIP_ROWS):  # in place, since a second copy would take 256 MB
         strip = pixels[top : top + STRIP_ROWS]
         strip[..., [0, 2]] = strip[..., [2, 0]]
     return pixels
 
 
 def _chunks(data: bytes, at: int) -> Iterator[tuple[bytes, memoryview]]:
-    """Walk RIFF chunks from an offset.
+    """Yield the RIFF chunks from an offset on, as kind and content.
 
     Raises:
-        OSError: one is cut off.
+        OSError: a chunk is cut off.
     """
     view = memoryview(data)
     while at + _CHUNK.size <= len(view):

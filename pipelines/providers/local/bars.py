@@ -9,42 +9,42 @@ from numpy.typing import NDArray
 from pipelines.imaging.geometry import PixelBox
 
 MIN_BAR_FRACTION = 0.01
-"""A bar narrower than this of its side is left: a frame's own edge may be as dark."""
+"""A bar narrower than this fraction of its side isn't cut off, since a picture's own edge may be as dark."""
 
 MAX_BAR_FRACTION = 0.37
-"""Two bars wider than this leave less than a quarter: more likely a picture on black than a picture with bars."""
+"""Two bars wider than this fraction of their side leave little of it: that is more likely a subject on black."""
 
 NARROW_FRACTION = 0.1
-"""A bar without a twin is cut off up to this of its side: what is wider may be a sky, a table or a margin."""
+"""A bar without a twin is cut off up to this fraction of its side; a wider one may be a sky, a table or a margin."""
 
 TWIN_FRACTION = 0.7
-"""Two bars of which the narrower has this of the wider are a pair."""
+"""Two bars are a pair if the narrower one has at least this fraction of the wider one's width."""
 
 _USED_INSIDE = 0.15
-"""Part of a picture that may have its bars' colour, within two levels: from there on it is a colour of the picture."""
+"""Bars stay if more than this fraction of the picture has their colour, within two levels: the picture uses it."""
 
 BLACK_UP_TO = 40
-"""Levels: video black is 16, and a photographed screen's a little more."""
+"""A bar's level is at most this: video black is 16, and that of a photographed screen is a little more."""
 
 _RING = 14
-"""Levels by which JPEG rings into the block of a bar that touches the picture, at quality 75 and better."""
+"""JPEG of quality 75 and better changes the block of a bar that touches the picture by up to so many levels."""
 
 _STEP = 10
-"""Levels from bar to picture that count as a step."""
+"""A rise by so many levels from bar to picture counts as a step."""
 
 _STRONG_VOTE = 0.35
-"""Of the most votes for a row, what makes another row a candidate."""
+"""A row is a candidate for the edge with this fraction of the most votes that a row has."""
 
 _FAINT_STEP = 3
-"""Levels that count as a step where the other side's bar says where it must be."""
+"""A rise by so many levels counts as a step where the bar opposite shows where the edge must be."""
 
 _NEAR_PX = 9
-"""How far from where the picture has surely begun the step is looked for: a JPEG block and one."""
+"""The step is searched within so many rows of where the picture has surely begun: a JPEG block and one row."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """One side's bar: how wide, and in which part of the columns its edge is a clear step, 0 to 1."""
+    """One side's bar: its width, and the fraction of the columns in which its edge is a clear step."""
 
     width_px: int
     clarity: float
@@ -70,7 +70,7 @@ def picture_box(luma: NDArray[np.uint8]) -> PixelBox | None:
     """
     height, width = luma.shape
     top, left, bottom, right = 0, 0, height, width
-    for _ in range(2):  # bars on all four sides: the second look sees rows without the bars at their ends
+    for _ in range(2):  # of bars on all four sides, the second pass finds those whose rows ended in other bars
         inner = luma[:, left:right]
         top, end = _pair(inner)
         bottom = height - end
@@ -85,7 +85,7 @@ def picture_box(luma: NDArray[np.uint8]) -> PixelBox | None:
 
 
 def _is_used(luma: NDArray[np.uint8], left: int, top: int, right: int, bottom: int) -> bool:
-    """Say whether the picture between bars uses the bars' colour; by counts, since luma may have 64 million pixels."""
+    """Return whether the picture between bars uses their colour, by counts, since luma may have 64 million pixels."""
     inside = _level_counts(luma[top:bottom, left:right])
     outside = (_level_counts(luma) - inside).cumsum()
     black = int(np.searchsorted(outside, outside[-1] / 2))
@@ -97,8 +97,8 @@ def _level_counts(luma: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _pair(luma: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return the widths of the bars at the first and the last rows, 0 where there is none."""
-    if min(luma.shape) < 16:  # noqa: PLR2004 - nothing to tell a bar from
+    """Return the widths of the bars at the first and at the last rows; 0 means no bar."""
+    if min(luma.shape) < 16:  # noqa: PLR2004 - too small to have bars
         return 0, 0
     first, last = _bar(luma), _bar(luma[::-1])
     if first.width_px + last.width_px > 2 * MAX_BAR_FRACTION * luma.shape[0]:
@@ -116,7 +116,7 @@ def _pair(luma: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _echoes(luma: NDArray[np.uint8], width_px: int) -> bool:
-    """Say whether the first rows hold a bar exactly as wide as the one opposite, though the picture begins dark."""
+    """Return whether the first rows hold a bar exactly as wide as the one opposite, though the picture begins dark."""
     rows = luma[: width_px + 1].astype(np.int16)
     black = float(np.median(rows[0]))
     bar = rows[: max(1, width_px - _NEAR_PX)]
@@ -145,14 +145,14 @@ def _bar(luma: NDArray[np.uint8]) -> _Bar:
     if not is_step.any():
         return _NONE
     votes = np.bincount(steepest[is_step], weights=rises.max(0)[is_step], minlength=rises.shape[0])
-    # the outermost of the strong: a picture's own first rows may rise more steeply than its edge
+    # the outermost candidate, since a picture's own first rows may rise more steeply than its edge
     edge = int(np.argmax(votes >= _STRONG_VOTE * votes.max()))
     at_edge = is_step & (np.abs(steepest - edge) <= 1)
     return _Bar(_past_soft_row(near, edge, at_edge, black) + low, float(at_edge.mean()))
 
 
 def _past_soft_row(near: NDArray[np.int16], edge: int, columns: NDArray[np.bool_], black: float) -> int:
-    """Step over a first row that is half bar, as scaling leaves it."""
+    """Return where the picture begins, behind a first row that is half bar, as scaling leaves it."""
     if edge + 2 >= near.shape[0]:
         return edge
     here, next_row = near[edge + 1, columns] - black, near[edge + 2, columns] - black

@@ -7,14 +7,13 @@ from numpy.typing import NDArray
 from pipelines.providers.local.light import small_copy
 
 STRENGTH = 0.7
-"""Of the way to the source's statistics: the whole way looks like a filter, not like light."""
+"""A picture goes this fraction of the way to the source's statistics: the whole way looks like a filter."""
 
 MAX_STRETCH = 1.6
 """A channel's spread grows or shrinks at most by this, or flat areas break into bands."""
 
 MAX_SHIFT = (18.0, 13.0, 16.0)
-"""Of L, a and b, in their own units: a night shot doesn't turn noon black, nor
-a face green."""
+"""The means of L, a and b move by at most so much, so that a night shot doesn't turn noon black, or a face green."""
 
 
 def blended(pixels: NDArray[np.uint8], source: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -25,7 +24,7 @@ def blended(pixels: NDArray[np.uint8], source: NDArray[np.uint8]) -> NDArray[np.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
-        source: of any size, likewise.
+        source: likewise, of any size.
     """
     own, other = (_statistics(small_copy(picture)) for picture in (pixels, source))
     stretch = np.clip(other[1] / np.maximum(own[1], 1.0), 1 / MAX_STRETCH, MAX_STRETCH)

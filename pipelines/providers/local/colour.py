@@ -11,26 +11,26 @@ from pipelines.providers.local.light import LIGHT, highest_of, levels_of, lowest
 from pipelines.providers.local.scores import Score, fitted, verdict
 
 SIDE_PX = 256
-"""Casts are measured on a copy this small: colour needs no detail."""
+"""Casts are measured on a copy with this long side, since colour needs no detail."""
 
 ANSWERS = 11
-"""Estimators of the light's colour."""
+"""So many estimators tell the colour of the light."""
 
 MAX_CAST = 1.3
-"""Natural logarithm of the strongest gain over green that is undone: a lamp's light is about 0.9."""
+"""Natural logarithm of the strongest gain over green that is undone; that of a lamp's light is about 0.9."""
 
 _CLIPPING_FROM, _CLIPPED_FROM = 240, 252
-"""Levels between which a channel counts more and more as clipped: JPEG rings around 255."""
+"""Between these levels a channel counts more and more as clipped, since JPEG changes 255 by a few levels."""
 
 _WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
-"""Of linear red, green and blue in luminance (ITU-R BT.709)."""
+"""Weights of linear red, green and blue in luminance (ITU-R BT.709)."""
 
 _NEUTRAL = 0.12
 """Distance from grey, in natural logarithms of linear light, up to which no colour is visible."""
 
 _WHITE_APART = 0.4
-"""Natural logarithm by which white may miss the cast's colour. Of strong casts that are found 88 % keep within it, of
-sound pictures of one main colour every second: what ends the red of a flower says nothing of its blue."""
+"""The colour of white may differ from the cast's by this natural logarithm. White does so in 88 % of the strong casts
+that are found, and in half of the sound pictures with one main colour, in which channels end independently."""
 
 _HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "magenta")
 _HUE_DEGREES = (0, 30, 60, 120, 180, 230, 275, 310)
@@ -40,19 +40,19 @@ Pair = NDArray[np.float64]
 
 
 def cast_answers(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Ask every classical estimator for the light's colour.
+    """Compute the colour of the light by every classical estimator.
 
     Grey world and shades of grey (Finlayson and Trezzi 2004), white patch
     (Land 1977), grey edge (van de Weijer, Gevers, Gijsenij 2007), the
-    brightest pixels, the darkest, and those next to neutral. Alone each is
-    fooled by its own kind of picture.
+    brightest pixels, the darkest, and those next to neutral are used. Each of
+    them alone errs on some kind of picture.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
 
     Returns:
-        Red and blue of ANSWERS estimators by turns, in natural logarithms of
-        linear light, and then where each channel ends.
+        Red and blue over green by each of the ANSWERS estimators, as natural
+        logarithms of linear light, and then where each channel ends.
     """
     small = small_copy(pixels, SIDE_PX)
     usable, ratios = _usable(small), _ratios(small)
@@ -84,12 +84,13 @@ def cast_answers(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def evidence_of(pixels: NDArray[np.uint8], answers: NDArray[np.float64], estimate: Pair) -> NDArray[np.float64]:
-    """Measure how far a picture bears out that all of it has one cast, whichever hue the cast has.
+    """Measure how far a picture supports that all of it has one cast, whichever hue the cast has.
 
-    A cast leaves nothing bright neutral and little on the other side of grey;
-    it is the same in each part of a picture and at each brightness, and leaves
-    black black. Once it is gone there are hues on all sides. Light that
-    belongs to a scene fails one of these, and a toned picture the last.
+    Under a cast nothing bright is neutral, and little lies on the other side
+    of grey. A cast is the same in each part of a picture and at each
+    brightness, and leaves black black. Once it is removed there are hues on
+    all sides. Light that belongs to a scene fails at least one of these
+    tests, and a toned picture fails the last.
     """
     small = small_copy(pixels, SIDE_PX)
     usable, ratios = _usable(small), _ratios(small)
@@ -137,11 +138,11 @@ def evidence_of(pixels: NDArray[np.uint8], answers: NDArray[np.float64], estimat
 
 
 _THIRDS = ((0.1, 0.35), (0.35, 0.65), (0.65, 1.1))
-"""Parts of the range up to white: shadows, middle, highlights."""
+"""Parts of the range up to white: shadows, middle and highlights."""
 
 
 def _channel_ends(small: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return where each channel ends against green, and how abruptly: white that has clipped ends all three."""
+    """Return where each channel ends compared with green, and how abruptly; white that has clipped ends all three."""
     levels = small.reshape(-1, 3)
     quantiles = np.percentile(levels, [50, 95, 99, 99.9], axis=0)
     light = np.log(LIGHT[quantiles.astype(np.int32)] + 0.001)
@@ -153,7 +154,7 @@ def _channel_ends(small: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _medians_by_part(along: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the median of each of sixteen parts of a picture, where there is enough to see."""
+    """Return the median of each of sixteen parts of a picture that has enough usable pixels."""
     height, width = along.shape
     medians = []
     for row in range(4):
@@ -166,7 +167,7 @@ def _medians_by_part(along: NDArray[np.float32], usable: NDArray[np.bool_]) -> N
 
 
 def estimated_cast(answers: NDArray[np.float64]) -> Pair:
-    """Weigh the estimators' answers."""
+    """Return the cast that the estimators' answers make likely, weighed by the fitted scores."""
     return np.array([fitted(Score.CAST_RED).of(answers), fitted(Score.CAST_BLUE).of(answers)])
 
 
@@ -174,8 +175,8 @@ def colour_cast(pixels: NDArray[np.uint8]) -> tuple[float, tuple[float, float]]:
     """Estimate a picture's cast.
 
     Returns:
-        How sure it is (a score; above 0 is treated), and red and blue over
-        green, as natural logarithms of linear light.
+        How sure it is (a score; a cast above 0 is treated), and red and blue
+        over green, as natural logarithms of linear light.
     """
     answers = cast_answers(pixels)
     cast = estimated_cast(answers)
@@ -187,10 +188,10 @@ def colour_cast(pixels: NDArray[np.uint8]) -> tuple[float, tuple[float, float]]:
 
 
 def _white_bears(answers: NDArray[np.float64], cast: Pair) -> bool:
-    """Say whether the ends of the channels bear a cast out, as white does that a cast has coloured.
+    """Return whether the ends of the channels confirm a cast, as those of a white under it do.
 
-    A channel that clipped would end higher than it does, so that it excuses
-    what it alone makes too small.
+    A channel that clipped would end higher if it hadn't, so a difference that
+    this explains doesn't count against the cast.
     """
     red, blue = answers[2 * ANSWERS : 2 * ANSWERS + 2] - cast
     red_clipped, green_clipped, blue_clipped = answers[-3:] >= _CLIPPED_FROM / 255
@@ -202,11 +203,12 @@ def _white_bears(answers: NDArray[np.float64], cast: Pair) -> bool:
 
 
 def balanced(pixels: NDArray[np.uint8], cast: tuple[float, float]) -> NDArray[np.uint8]:
-    """Take a cast's gains away in linear light, luminance kept (height x width x 3, uint8, sRGB).
+    """Undo a cast's gains in linear light, and keep the luminance (height x width x 3, uint8, sRGB).
 
-    A channel that clipped was brighter than its level says: it is raised to
-    the brightest other, and a clipped pixel that comes out almost neutral is
-    made neutral. Else a white wall by lamp light would turn turquoise.
+    A channel that clipped was brighter than its level shows, so it is raised
+    to the brightest other one, and a clipped pixel that comes out almost
+    neutral is made neutral. Otherwise a white wall by lamp light would turn
+    turquoise.
     """
     gains = np.array([np.exp(cast[0]), 1.0, np.exp(cast[1])])
     scale = (float(gains @ _WEIGHTS) / gains).astype(np.float32)
@@ -224,12 +226,12 @@ def balanced(pixels: NDArray[np.uint8], cast: tuple[float, float]) -> NDArray[np
 
 
 def is_grey(small: NDArray[np.uint8]) -> bool:
-    """Say whether a picture has no colour at all: then it has no cast either."""
+    """Return whether a picture has no colour at all, and therefore no cast."""
     return float((highest_of(small) - lowest_of(small)).mean()) < 1.5  # noqa: PLR2004 - JPEG's rounding
 
 
 def hue_name(cast: tuple[float, float]) -> str:
-    """Name a cast's hue."""
+    """Return the name of a cast's hue."""
     gains = np.array([np.exp(cast[0]), 1.0, np.exp(cast[1])]) ** (1 / 2.2)
     hue, _, _ = colorsys.rgb_to_hsv(*(float(gain) for gain in gains / gains.max()))
     distances = [min(abs(hue * 360 - degrees), 360 - abs(hue * 360 - degrees)) for degrees in _HUE_DEGREES]
@@ -237,9 +239,9 @@ def hue_name(cast: tuple[float, float]) -> str:
 
 
 def _usable(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which pixels have kept their colour: neither clipped nor black."""
-    usable = (highest_of(small) < 250) & (highest_of(small) > 24)  # noqa: PLR2004 - JPEG rings around 255
-    return usable if usable.sum() >= 200 else np.ones_like(usable)  # noqa: PLR2004 - too few to say anything
+    """Return which pixels show their colour, being neither clipped nor black."""
+    usable = (highest_of(small) < 250) & (highest_of(small) > 24)  # noqa: PLR2004 - JPEG changes 255 by a few levels
+    return usable if usable.sum() >= 200 else np.ones_like(usable)  # noqa: PLR2004 - fewer prove nothing
 
 
 def _ratios(small: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -249,7 +251,7 @@ def _ratios(small: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _from_grey(ratios: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return how far colours are from grey, alike for every hue."""
+    """Return how far colours are from grey, by a measure that is the same for every hue."""
     red, blue = ratios[..., 0], ratios[..., 1]
     return np.sqrt((red**2 + blue**2 + (red - blue) ** 2) / 2)
 
@@ -260,5 +262,5 @@ def _of_light(rgb: NDArray[np.float32]) -> Pair:
 
 
 def _of_levels(rgb: NDArray[np.float32]) -> Pair:
-    """Turn levels' ratios into those of light: sRGB's curve is about a power of 2.3."""
+    """Convert ratios of levels to those of light, for which sRGB's curve is about a power of 2.3."""
     return 2.3 * _of_light(np.asarray(rgb))

@@ -1,8 +1,9 @@
-"""The comb that a stretched range leaves in a histogram: evidence of what was done to a picture, and by how much.
+"""The comb that a stretched range leaves in a histogram, which proves what was done to a picture, and by how much.
 
-Where 8 bits were multiplied or bent, some levels are never reached and others
-twice. The gaps lie where the curve puts them, so that the curve can be looked
-for. Resampling and coarse JPEG fill them: without a comb nothing is proved.
+Where 8 bits were multiplied or bent by a curve, some levels are never reached
+and others twice. The curve determines where these gaps lie, so that it can be
+found by them. Resampling and coarse JPEG fill the gaps, so that a missing comb
+proves nothing.
 """
 
 from dataclasses import dataclass
@@ -13,37 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imaging.header import START_OF_SCAN, jpeg_segments
-from pipelines.providers.local.light import from_light, in_light
+from pipelines.imaging.profiles import linear_to_srgb, srgb_to_linear
 
 CLEAR_FROM = 20.0
-"""Of `Comb.height`: of 200 sound pictures the clearest that wasn't drawn had 24, and nine in ten under 17."""
+"""A comb is clear from this `Comb.height` on. Of 200 sound pictures that weren't drawn nine in ten have less than 17,
+and the highest has 24."""
 
 ALONE_FROM = 1.6
-"""Of `Comb.prominence`: what a histogram's own raggedness resembles, it resembles at many amounts alike."""
+"""A comb is clear from this `Comb.prominence` on; a histogram's own raggedness resembles combs of many amounts."""
 
 _PEAK_WIDTH = 0.05
-"""Of an amount, as a natural logarithm, to both sides."""
+"""A peak reaches so far to both sides of its amount, as a natural logarithm."""
 
 _NEAR = 0.3
-"""Natural logarithm up to which an amount is like another."""
+"""Two amounts are alike up to this difference of their natural logarithms."""
 
 _TOP = 250
-"""Levels from here on hold what has clipped."""
+"""Levels from this one on hold what has clipped, and are left out."""
 
 COARSE_FROM = 26.0
-"""Mean step of a JPEG's luma from which its own steps show in the histogram; quality 75 has 29, 85 has 17."""
+"""From this mean step on, the steps of a JPEG's luma show in the histogram. Quality 75 has 29, and 85 has 17."""
 
 _QUANTIZATION = 0xDB
 
 _REACHED = 0.96
-"""Part of full light that a level may have come from: what was white before is a heap and no comb."""
+"""Levels from up to this fraction of full light form a comb; what was white before forms a heap."""
 
 _STRUCTURE = 0.03
-"""Part of a level's count by which a photograph's histogram is ragged by itself."""
+"""A photograph's histogram is ragged by itself, by this fraction of a level's count."""
 
 
 class Curve(StrEnum):
-    """What may have stretched a range."""
+    """The kinds of curves that may have stretched a range."""
 
     GAMMA = "gamma"
     LIGHT = "light"
@@ -53,7 +55,7 @@ class Curve(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Comb:
-    """The best amount of one curve: how high its peak is, and how many times as high as any at another amount."""
+    """The amount of one curve with the highest peak, that peak's height, and its ratio to the next peak's height."""
 
     amount: float
     height: float
@@ -61,19 +63,19 @@ class Comb:
 
     @property
     def is_clear(self) -> bool:
-        """Whether it can't be chance."""
+        """Return whether the comb is too clear to be chance."""
         return self.height >= CLEAR_FROM and self.prominence >= ALONE_FROM
 
 
 def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None, *, are_alike: bool = False) -> Comb:
-    """Look for the comb of a curve.
+    """Find the comb of a curve in counts of levels.
 
     Args:
         counts: of the levels of a picture that wasn't resampled, channels x 256.
         curve: GAMMA is a power of sRGB values, LIGHT a gain in linear light, GAIN a gain of sRGB values, and LACK
             what linear light was divided by.
-        near: look at amounts like this one only, because other evidence says so.
-        are_alike: whether the channels repeat each other, as those of a picture of one hue do: then they count as one.
+        near: an amount that other evidence names; only amounts like it are tried.
+        are_alike: whether the channels repeat each other, as those of a picture of one hue do, and count as one.
     """
     amounts, lowest, phases = _phases(curve)
     total, highest = np.zeros(len(amounts)), np.zeros(len(amounts))
@@ -82,19 +84,19 @@ def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None
         height = np.abs(phases @ ragged) ** 2 / (np.abs(phases) @ ragged**2 + 20)
         total += height
         highest = np.maximum(highest, height)
-    # one channel alone may have been stretched by a white balance
+    # a channel that is stretched alone may have been stretched by a white balance
     heights = total / len(counts) if are_alike else np.minimum(total, 3 * (total - highest))
     if near is not None:
         heights = np.where(np.abs(np.log(amounts / near)) < _NEAR, heights, 0)
     best = int(heights.argmax())
     others = heights[np.abs(np.log(amounts / amounts[best])) > _PEAK_WIDTH]
-    # where other evidence says the amount, it needn't be told from others
+    # an amount that other evidence names needn't stand out among others
     prominence = heights[best] / max(others.max(), 1e-9) if near is None else np.inf
     return Comb(float(amounts[best]), float(heights[best]), float(prominence))
 
 
 def _raggedness(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each level's count is from its neighbours', in deviations that chance would have."""
+    """Return how far each level's count is from its neighbours', in standard deviations of chance."""
     near = (np.roll(counts, 1) + np.roll(counts, -1) + np.roll(counts, 2) + np.roll(counts, -2)) / 4
     ragged = (counts - near) / np.sqrt(1.25 * near + 1 + (_STRUCTURE * near) ** 2)
     ragged[near < 60] = 0  # noqa: PLR2004 - too few pixels to have a shape
@@ -103,27 +105,27 @@ def _raggedness(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _phases(curve: Curve) -> tuple[NDArray[np.float64], int, NDArray[np.complex128]]:
-    """Return the amounts that are tried, the lowest level that tells, and where each level lies between two sources."""
+    """Return the amounts to try, the lowest level to use, and where each level lies between two source levels."""
     levels = np.arange(256) / 255
     if curve is Curve.GAMMA:
         amounts, lowest = np.arange(1.6, 3.3, 0.02), 80
         sources = levels[None] ** (1 / amounts[:, None])
     elif curve is Curve.LIGHT:
         amounts, lowest = np.arange(1.5, 3.3, 0.02), 30
-        sources = from_light(in_light(levels)[None] / amounts[:, None])
+        sources = linear_to_srgb(srgb_to_linear(levels)[None] / amounts[:, None])
     elif curve is Curve.GAIN:
         amounts, lowest = np.arange(1.4, 2.2, 0.01), 20
         sources = levels[None] / amounts[:, None]
     else:
         amounts, lowest = np.exp(np.arange(0.33, 1.7, 0.006)), 25
-        light = in_light(levels)[None] * amounts[:, None]
-        sources = np.where(light < _REACHED, from_light(light), np.nan)
+        light = srgb_to_linear(levels)[None] * amounts[:, None]
+        sources = np.where(light < _REACHED, linear_to_srgb(light), np.nan)
     phases = np.exp(2j * np.pi * 255 * sources)[:, lowest:_TOP]
     return amounts, lowest, np.nan_to_num(phases)
 
 
 def is_coarse_jpeg(data: bytes) -> bool:
-    """Say whether a file is a JPEG so coarse, about quality 75 or less, that it makes combs of its own."""
+    """Return whether a file is a JPEG so coarse, of about quality 75 or less, that it leaves combs of its own."""
     if not data.startswith(b"\xff\xd8"):
         return False
     for marker, at in jpeg_segments(data):

@@ -1,4 +1,4 @@
-"""Noise taken out by a trained network and in the DCT domain at once, as far as a network may be used."""
+"""Removal of noise by a trained network and in the DCT domain together, or in the DCT domain alone."""
 
 import cv2
 import numpy as np
@@ -9,15 +9,16 @@ from pipelines.providers.local.learned import DENOISING, Effort, NetworkUnavaila
 from pipelines.providers.local.strips import in_strips
 
 NETWORK_SHARE = 0.5
-"""Of the result; the rest is the classical one's. They err in different places: together they are better than each."""
+"""This fraction of the result is the network's, and the rest the DCT domain's. They err in different places, so that
+together they are better than each alone."""
 
 TRAINED_SIGMA = 5.5
-"""Levels, as `noise` measures them. Stronger noise than it was trained for the network leaves in: it is given a mixture
-of the noisy and the calm picture, in which the noise is about as strong as this."""
+"""The network removes noise of up to this sigma, in levels as `noise` measures them. Of stronger noise it leaves some,
+so it gets a mixture of the noisy and the denoised picture, whose noise is about this strong."""
 
 
 def denoised(pixels: NDArray[np.uint8], sigma: float, effort: Effort) -> tuple[NDArray[np.uint8], str]:
-    """Take noise out of a picture.
+    """Remove noise from a picture.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
@@ -25,7 +26,7 @@ def denoised(pixels: NDArray[np.uint8], sigma: float, effort: Effort) -> tuple[N
         effort: what networks may cost.
 
     Returns:
-        The picture, and by what means, for people.
+        The picture, and by what means noise was removed, in words for people.
     """
     calm = in_strips(pixels, lambda strip: noise.denoised(strip, sigma))
     try:
@@ -35,7 +36,7 @@ def denoised(pixels: NDArray[np.uint8], sigma: float, effort: Effort) -> tuple[N
             result = calm.copy()
             for tile in run.tiles():
                 was, made = run.of_tile(tile)
-                # the network enlarges at once: its result is halved again
+                # this network enlarges twofold, too, so its result is halved again
                 half = np.asarray(cv2.resize(made, was.shape[1::-1], interpolation=cv2.INTER_AREA), np.float32)
                 top, left = tile[:2]
                 part = result[top : top + half.shape[0], left : left + half.shape[1]]

@@ -1,4 +1,4 @@
-"""The local engine: its settings, and the names that it answers to."""
+"""The description of the local engine: its settings, and the models that it has."""
 
 from typing import Annotated, Final
 
@@ -9,7 +9,7 @@ from pipelines.providers.description import ProviderDescription
 
 
 class LocalSettings(ProviderSettings):
-    """What the local engine may take."""
+    """Limits of the local engine."""
 
     learned_cpu_s: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = Field(
         default=20,

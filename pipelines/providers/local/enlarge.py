@@ -1,4 +1,4 @@
-"""Enlargement: by a trained network as far as that is better than Lanczos, which is measured on each picture."""
+"""Enlargement by a trained network, as far as it is better than Lanczos, which is measured on each picture."""
 
 import math
 from typing import Final
@@ -11,29 +11,29 @@ from pipelines.imaging.encode import resize
 from pipelines.providers.local.learned import FAITHFUL, INVENTING, Effort, NetworkUnavailableError, Run
 
 MOST_STEPS: Final = 2
-"""Twofold each. What is enlarged more than fourfold gets the rest from Lanczos: there is nothing left to be found."""
+"""The network enlarges so many times, twofold each. Lanczos does the rest, since further steps find no more detail."""
 
 LEAST_FACTOR: Final = 1.2
-"""What is enlarged less is left to Lanczos: shrunk again by so much, a network's result is no better for its cost."""
+"""Lanczos does enlargements by less than this: a network's twofold result, shrunk to it, isn't worth its cost."""
 
 PULL_COMPRESSED: Final = 0.5
-"""How much a compressed picture's result is pulled towards what it shows when it is shrunk again; others' is wholly.
-The rest of the difference is JPEG's own noise."""
+"""The result of a compressed picture is corrected by this fraction of the difference that shrinking it again shows;
+that of others is corrected wholly. The rest of a compressed picture's difference is JPEG's own noise."""
 
 _CONTEXT_PX: Final = 2
-"""Around a tile: what the pull's interpolation sees."""
+"""The interpolation of that correction needs so many pixels around a tile."""
 
 _WINDOW_PX: Final = 192
 _WINDOWS: Final = 4
-"""A picture is judged by so many parts of itself, those with the most detail: 0.2 s, whatever its size."""
+"""A picture is judged by so many windows of this side, those with the most detail, in 0.2 s whatever its size."""
 
 _RIM_PX: Final = 8
-"""Of a window, what its edges could have changed."""
+"""The edges of a window may change so many pixels, which aren't judged."""
 
 SMOOTH_FROM_DB: Final = 36.0
 SMOOTH_DB: Final = 40.0
-"""PSNR of Lanczos on the judged parts from which a network's share falls, and at which it is none: nobody would see
-what it finds, and what it makes up is worse. Of 18 photographs two are over 36 (moon, retina), the next is at 34."""
+"""Between these PSNRs of Lanczos on the judged windows a network's share falls to none: nobody would see the detail
+that it finds, and what it invents is worse. Of 18 photographs two are over 36 (moon, retina), and the next is at 34."""
 
 _LEAST_SHARE: Final = 0.05
 _LEAST_SIDE_PX: Final = 32
@@ -49,18 +49,18 @@ def enlarged(
     is_compressed: bool,
     model: str | None = None,
 ) -> tuple[NDArray[np.uint8], str | None]:
-    """Resample to an exact size; enlarge by networks where they are there, affordable and better.
+    """Resample to an exact size; enlarge by networks where they are installed, affordable and better.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
         width_px: of the result, at least 1.
         height_px: of the result, at least 1.
         effort: what networks may cost.
-        is_compressed: whether the picture came with losses, as JPEG has them.
-        model: the network that a pipeline names; any other name than INVENTING's leaves the choice to us.
+        is_compressed: whether the picture was stored with losses, as JPEG does.
+        model: the network that a pipeline names; with any other name than INVENTING's the choice is made here.
 
     Returns:
-        The picture, and how it was enlarged, for people; None if it wasn't.
+        The picture, and how it was enlarged, in words for people; None if it wasn't.
     """
     before = pixels.shape[1::-1]
     factor = max(width_px / before[0], height_px / before[1])
@@ -91,7 +91,7 @@ def enlarged(
 
 
 def _note(factor: float, networks: list[str], why_not: str | None) -> str:
-    """Say how a picture was enlarged, and if a network would have been expected, why it wasn't taken."""
+    """Return in words how a picture was enlarged, and why no network was used where one would have been expected."""
     if not networks:
         return f"enlarged {factor:.2g}x by Lanczos ({why_not})"
     steps = f"{networks[0]}, {len(networks)} steps" if len(networks) > 1 else networks[0]
@@ -102,14 +102,14 @@ def _note(factor: float, networks: list[str], why_not: str | None) -> str:
 def _twofold(pixels: NDArray[np.uint8], effort: Effort, *, share: float, is_compressed: bool) -> NDArray[np.uint8]:
     """Enlarge twofold by the faithful network.
 
-    The result is pulled towards the picture that was given, so that shrunk again it is that picture: flat colours
-    stay as they are, to the level.
+    The result is corrected so that it is the given picture when it is shrunk again. Flat colours stay exactly as
+    they are.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
-        effort: what it may cost.
-        share: of the network; the rest is Lanczos'.
-        is_compressed: whether the picture holds a compression's noise.
+        effort: what networks may still cost.
+        share: the fraction of the result that is the network's; the rest is Lanczos'.
+        is_compressed: whether the picture has a compression's noise.
 
     Raises:
         NetworkUnavailableError: the network can't be used for this picture.
@@ -130,11 +130,11 @@ def _twofold(pixels: NDArray[np.uint8], effort: Effort, *, share: float, is_comp
 
 
 def _network_share(pixels: NDArray[np.uint8], effort: Effort, *, is_compressed: bool) -> float:
-    """Return how much of the network's difference from Lanczos to take, 0 to 1.
+    """Return which fraction of the network's difference from Lanczos to use, 0 to 1.
 
-    Parts of the picture are halved and enlarged again in both ways. The share is the one that comes nearest to what
-    they were (least squares): small where the network would only make up detail or sharpen grain. It falls further
-    where Lanczos alone is all but exact.
+    Windows of the picture are halved and enlarged again in both ways. The fraction is the one whose mixture comes
+    nearest to the windows as they were (least squares). It is small where the network would only invent detail or
+    sharpen grain, and smaller where Lanczos alone is almost exact.
 
     Raises:
         NetworkUnavailableError: the network can't be used for this picture.
@@ -163,7 +163,7 @@ def _network_share(pixels: NDArray[np.uint8], effort: Effort, *, is_compressed: 
 
 
 def _detailed_windows(pixels: NDArray[np.uint8]) -> list[tuple[int, int]]:
-    """Return top and left of the windows in which most is lost by halving."""
+    """Return top and left of the windows that lose most by being halved."""
     height, width = pixels.shape[:2]
     half = cv2.resize(pixels, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
     lost = cv2.absdiff(pixels, np.asarray(cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8))
@@ -176,7 +176,7 @@ def _detailed_windows(pixels: NDArray[np.uint8]) -> list[tuple[int, int]]:
 
 
 def _starts(side_px: int) -> range:
-    """Return where windows begin along a side: side by side, and none that is cut off unless the side is shorter."""
+    """Return where windows begin along a side. They lie next to each other, and only a single one may be cut off."""
     return range(0, max(1, side_px - _WINDOW_PX + 1), _WINDOW_PX)
 
 

@@ -1,15 +1,14 @@
-"""Evidence that a picture's exposure was damaged, which a dark or bright subject doesn't show, and the way back."""
+"""Evidence that a picture's exposure was damaged, which dark and bright subjects don't show, and its correction."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imaging.geometry import STRIP_ROWS
+from pipelines.imaging.profiles import linear_to_srgb, srgb_to_linear
 from pipelines.providers.local.light import (
     LIGHT,
-    from_light,
     highest_of,
-    in_light,
     level_counts,
     levels_of,
     lowest_of,
@@ -21,54 +20,58 @@ _BANDS = ((8, 30), (30, 70), (70, 130), (130, 190), (190, 240))
 _MIDDLE_BAND = 2
 
 WHITE_LEVEL = 245
-"""Where an underexposed picture's white goes: the end of the range, with room for what is whiter."""
+"""An underexposed picture's white is raised to this level, which leaves room for what is whiter."""
 
 MAX_GAIN = 8.0
-"""Three stops: what needs more has no levels left to show."""
+"""Light is raised by at most this gain, three stops: a picture that lacks more has too few levels left."""
 
 OVER_GAIN = 2.2
-"""Overexposure can't be measured exactly, since what was clipped is lost: in linear light, a little over a stop."""
+"""Overexposure without a comb is taken for this gain of linear light, a little over a stop: what clipped is lost, so
+that it can't be measured."""
 
 _SHOULDER = 0.88
-"""Level, 0 to 1, from which an overexposed picture's highlights rise again to white, which stays white."""
+"""From this level on, 0 to 1, an overexposed picture's highlights rise again to white, which stays white."""
 
 _CLIPS_FROM = 253
-"""Level from which a channel counts as clipped where single pixels are looked at."""
+"""From this level on a channel of a single pixel counts as clipped."""
 
 _PALE_FROM, _WHITE_FROM = 140, 200
-"""Levels of the lowest channel between which a colour counts more and more as nearly white."""
+"""Between these levels of its lowest channel a colour counts more and more as nearly white."""
 
 _SHADOW_LEVELS = 10.0
-"""Under so many levels a shadow is coarse."""
+"""Shadows under this level are coarse."""
 
 _SHADOW_COLOUR = 0.7
-"""Of a coarse shadow's colour, how much is kept: at two levels of 255 most of it is rounding."""
+"""This fraction of a coarse shadow's colour is kept: at two levels of 255 most of it is rounding."""
 
 _SHADOW_BLUR_PX = 1.0
 _REACH_ROWS = 8
-"""Rows beyond a strip that its blur sees: four sigmas."""
+"""So many rows beyond a strip affect its blur: eight sigmas."""
 
 
 def white_level(pixels: NDArray[np.uint8]) -> int:
-    """Return the level that all but a thousandth of the pixels stay under in every channel."""
+    """Return the level that all but a thousandth of the pixels don't exceed in any channel."""
     below = np.cumsum(np.bincount(highest_of(pixels[::2, ::2]).ravel(), minlength=256))
     return int(np.searchsorted(below, 0.999 * below[-1]))
 
 
 def ends_apart(pixels: NDArray[np.uint8]) -> float:
-    """Return how far the channels' brightest thousandths lie apart: the natural logarithm of their linear light."""
+    """Return how far the ends of the channels lie apart, as a natural logarithm of linear light.
+
+    A channel ends at the level that all but a thousandth of its pixels don't exceed.
+    """
     ends = np.percentile(pixels[::2, ::2].reshape(-1, 3), 99.9, axis=0)
     return float(np.ptp(np.log(LIGHT[ends.astype(np.int32)] + 0.001)))
 
 
 def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Describe how light is spread.
+    """Compute the figures that describe how light is spread.
 
-    Where black and white lie and how abruptly light ends there; how bright the
-    middle is against white, which a smaller exposure doesn't change and a dark
-    scene does; local contrast against brightness, and saturation, both of
-    which a gamma multiplies; channels that clip alone; and the comb that a
-    stretched range leaves in the histogram.
+    They are: where black and white lie and how abruptly light ends there; how
+    bright the middle is compared with white, which a smaller exposure doesn't
+    change and a dark scene does; local contrast compared with brightness, and
+    saturation, both of which a gamma multiplies; channels that clip alone; and
+    the comb that a stretched range leaves in the histogram.
 
     Args:
         pixels: the picture, height x width x 3, uint8, sRGB.
@@ -92,15 +95,15 @@ def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDA
 
 
 def highlight_figures(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Describe how a picture ends at white, which tells a surplus of light from what is bright on purpose.
+    """Compute how a picture ends at white, which distinguishes a surplus of light from what is bright on purpose.
 
-    How much clips in one, two and three channels; what lies beside it: a
-    surplus leaves coloured rims, whose channels clip one after the other; how
-    low the channels are that didn't clip; and how steeply levels are heaped
-    towards the end of the range.
+    The figures are: how much clips in one, two and three channels; the pixels
+    beside it, since a surplus leaves coloured rims, whose channels clip one
+    after the other; how low the channels are that didn't clip; and how steeply
+    levels accumulate towards the end of the range.
 
     Args:
-        pixels: the picture, height x width x 3, uint8, sRGB, not resampled: averages don't clip.
+        pixels: the picture, height x width x 3, uint8, sRGB, not resampled, since averages don't clip.
     """
     clipped = np.count_nonzero(pixels >= _CLIPS_FROM, axis=2)
     lowest = lowest_of(pixels)
@@ -128,7 +131,7 @@ def highlight_figures(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _ends(small: NDArray[np.uint8], white: float, white_at_full_size: int) -> list[float]:
-    """Return where the brightest pixels lie, how abruptly they end there, and how much is black."""
+    """Return how bright the brightest pixels are, how abruptly light ends there, and how much is black."""
     highest = highest_of(small)
     return [
         white / 255,
@@ -136,7 +139,7 @@ def _ends(small: NDArray[np.uint8], white: float, white_at_full_size: int) -> li
         float(np.percentile(highest, 99)) / white,
         float(np.percentile(highest, 95)) / white,
         float((highest >= 0.96 * white).mean()) ** 0.5,
-        float((highest <= 4).mean()) ** 0.5,  # noqa: PLR2004 - JPEG rings around 0
+        float((highest <= 4).mean()) ** 0.5,  # noqa: PLR2004 - JPEG changes 0 by a few levels
         float(np.log(np.percentile(lowest_of(small), 1) + 2)),
     ]
 
@@ -158,10 +161,10 @@ def _middle(luma: NDArray[np.float32], white: float) -> list[float]:
 
 
 def _contrasts(luma: NDArray[np.float32]) -> list[float]:
-    """Return local contrast against brightness (Weber), by brightness, and how much is flat."""
+    """Return local contrast relative to brightness (Weber), contrast at each brightness, and how much is flat."""
     local = np.asarray(cv2.blur(luma, (7, 7)), np.float32)
     spread = np.sqrt(np.maximum(cv2.blur(luma * luma, (7, 7)) - local * local, 0))
-    inside = (local > 8) & (local < 225)  # noqa: PLR2004 - clipped ends say nothing
+    inside = (local > 8) & (local < 225)  # noqa: PLR2004 - clipped ends have no contrast of their own
     weber = np.percentile((spread / np.maximum(local, 2))[inside], [25, 50, 90]) if inside.any() else np.full(3, 0.1)
     bands = [spread[(local >= low) & (local < high)] for low, high in _BANDS]
     typical = [float(np.log(np.median(band) + 0.5)) if band.size > 100 else None for band in bands]  # noqa: PLR2004
@@ -172,7 +175,7 @@ def _contrasts(luma: NDArray[np.float32]) -> list[float]:
 
 
 def _saturations(small: NDArray[np.uint8], white: float) -> list[float]:
-    """Return how saturated what isn't black is, what is bright is, and whether there is colour at all."""
+    """Return how saturated all pixels but black ones are, how saturated bright ones are, and whether all is grey."""
     highest = highest_of(small).astype(np.float32)
     saturation = (highest - lowest_of(small)) / np.maximum(highest, 1)
     seen, bright = saturation[highest > 24], saturation[highest > 0.5 * white]  # noqa: PLR2004 - black has no hue
@@ -182,8 +185,8 @@ def _saturations(small: NDArray[np.uint8], white: float) -> list[float]:
 
 
 def _clippings(small: NDArray[np.uint8]) -> list[float]:
-    """Return how much clips in all channels, in some, how that stands to what is nearly clipped, and that itself."""
-    clipped = np.count_nonzero(small >= 250, axis=2)  # noqa: PLR2004 - JPEG rings around 255
+    """Return how much clips in all channels, and in some; its ratio to what nearly clips, and how much nearly clips."""
+    clipped = np.count_nonzero(small >= 250, axis=2)  # noqa: PLR2004 - JPEG changes 255 by a few levels
     every, some = float((clipped == 3).mean()), float(((clipped > 0) & (clipped < 3)).mean())  # noqa: PLR2004 - channels
     highest = highest_of(small)
     near = float(((highest >= 225) & (highest < 250)).mean())  # noqa: PLR2004 - the last tenth
@@ -202,7 +205,7 @@ def darkening_gamma(figures: NDArray[np.float64]) -> tuple[float, float]:
     """Estimate a gamma that darkened a picture.
 
     Returns:
-        How sure it is (a score; above 0 is treated) and the gamma, 1 to 3.
+        How sure it is (a score; a picture above 0 is treated) and the gamma, 1 to 3.
     """
     gamma = float(np.exp(fitted(Score.GAMMA).of(figures)))
     return verdict(Score.DARK).of(figures), min(max(gamma, 1.0), 3.0)
@@ -219,36 +222,40 @@ def underexposure(figures: NDArray[np.float64], white: int) -> tuple[float, floa
 
 
 def overexposure(figures: NDArray[np.float64], highlights: NDArray[np.float64]) -> float:
-    """Return how sure it is that a picture was overexposed; above 0 is treated."""
+    """Return how sure it is that a picture was overexposed; one above 0 is treated."""
     return verdict(Score.OVEREXPOSED).of(np.concatenate([figures, highlights]))
 
 
 def exposed(pixels: NDArray[np.uint8], gain: float) -> NDArray[np.uint8]:
-    """Give more light, highlights protected: what would pass white nears it along a shoulder, all channels alike."""
-    light = in_light(np.arange(256) / 255) * gain
+    """Raise the light by a gain, and protect highlights: what would exceed white approaches it along a smooth shoulder.
+
+    All channels follow the same curve.
+    """
+    light = srgb_to_linear(np.arange(256) / 255) * gain
     knee = 0.85
     over = np.maximum(light - knee, 0)
     soft = np.where(light <= knee, light, knee + (1 - knee) * (1 - np.exp(-over / (1 - knee))))
-    return _with_soft_shadows(pixels, from_light(soft))
+    return _with_soft_shadows(pixels, linear_to_srgb(soft))
 
 
 def brightened(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
-    """Undo a gamma on all channels (height x width x 3, uint8, sRGB)."""
+    """Undo a gamma on all channels (pixels are height x width x 3, uint8, sRGB)."""
     return _with_soft_shadows(pixels, (np.arange(256) / 255) ** (1 / gamma))
 
 
 def calmed(pixels: NDArray[np.uint8], gain: float = OVER_GAIN) -> NDArray[np.uint8]:
-    """Take light away; highlights rise along a smooth shoulder to white, since what has clipped was white.
+    """Lower the light by a gain; highlights rise along a smooth shoulder to white, since what clipped was white.
 
-    The channels of what is nearly white lose the same share of their light,
-    told by the highest: each by itself, they would tear it into colours. Of a
-    colour that clipped in one channel only, each is lowered by itself.
+    The channels of a pixel that is nearly white lose the same share of their
+    light, which follows from the highest one, or the pixel would become
+    coloured. In a colour that clipped in one channel only, each channel is
+    lowered by itself.
     """
     levels = np.arange(256) / 255
-    lowered = from_light(in_light(levels) / gain)
+    lowered = linear_to_srgb(srgb_to_linear(levels) / gain)
     t = np.clip((levels - _SHOULDER) / (1 - _SHOULDER), 0, 1)
     curve = lowered + (1 - lowered[255]) * t * t * (3 - 2 * t)
-    shares = (in_light(curve) / np.maximum(in_light(levels), 1e-6)).astype(np.float32)
+    shares = (srgb_to_linear(curve) / np.maximum(srgb_to_linear(levels), 1e-6)).astype(np.float32)
     result = np.empty_like(pixels)
     for top in range(0, pixels.shape[0], STRIP_ROWS):
         strip = pixels[top : top + STRIP_ROWS]
@@ -262,17 +269,17 @@ def calmed(pixels: NDArray[np.uint8], gain: float = OVER_GAIN) -> NDArray[np.uin
 
 
 def _with_soft_shadows(pixels: NDArray[np.uint8], table: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Brighten by a table, without tearing the deepest shadows into coloured steps.
+    """Brighten by a table, without coloured steps in the deepest shadows.
 
-    They hold a few levels only: there the neighbourhood's mean is brightened,
-    which has levels in between.
+    These have only a few levels, so the neighbourhood's mean is brightened
+    there, which has levels in between.
     """
     result = mapped(pixels, table)
     for top in range(0, pixels.shape[0], STRIP_ROWS):
         low, high = max(0, top - _REACH_ROWS), top + STRIP_ROWS + _REACH_ROWS
         strip = pixels[low:high].astype(np.float32)
         inside = slice(top - low, top - low + min(STRIP_ROWS, pixels.shape[0] - top))
-        # what is brighter than a shadow counts as its brightest level, or it would shine into it
+        # what is brighter than a shadow counts as its brightest level, or it would brighten the shadow
         soft = np.asarray(cv2.GaussianBlur(np.minimum(strip, _SHADOW_LEVELS), (0, 0), _SHADOW_BLUR_PX))
         grey = soft @ np.array([0.299, 0.587, 0.114], np.float32)
         soft = grey[..., None] + _SHADOW_COLOUR * (soft - grey[..., None])

@@ -1,4 +1,4 @@
-"""The kind of a picture: a photograph, or a drawing, screen or toned picture, whose light and colours are intended."""
+"""The kind of a picture. The light and colours of drawings, screens and toned pictures are intended."""
 
 import cv2
 import numpy as np
@@ -7,23 +7,24 @@ from numpy.typing import NDArray
 from pipelines.providers.local.light import highest_of, lowest_of
 
 FLAT_FRACTION = 0.5
-"""Of the pixels that are neither black nor white: how many equal their neighbours in a drawing."""
+"""In a drawing at least this fraction of the pixels that are neither black nor white equal their neighbours."""
 
 FEW_COLOURS = 0.5
-"""Of the same pixels: how many have one of the eight commonest colours in a drawing."""
+"""In a drawing at least this fraction of the same pixels have one of the eight commonest colours."""
 
 MIDDLE_FRACTION = 0.10
-"""Fewer pixels between black and white than this are a drawing's edges."""
+"""If a smaller fraction of the pixels lies between black and white, they are the edges of a drawing."""
 
 WHITE_FRACTION = 0.5
-"""Paper, a page or a product's ground: so much white isn't an exposure's doing."""
+"""From this fraction of white on a picture is paper, a page or a product on white; no exposure makes so much white."""
 
 ONE_HUE_SPREAD = 0.035
-"""Spread of colour around the tone's own curve, in parts of the range, up to which a picture is toned."""
+"""A picture is toned if its colours are spread by less than four times this around the tone's own curve, in parts of
+their mean chroma."""
 
 
 def is_drawn(pixels: NDArray[np.uint8]) -> bool:
-    """Say whether a picture was drawn, printed or shown on a screen: few colours, and flat ones.
+    """Return whether a picture was drawn, printed or shown on a screen, so that its colours are few and flat.
 
     Args:
         pixels: height x width x 3, uint8, sRGB, at its own size, since scaling blurs flat colours' edges.
@@ -35,7 +36,7 @@ def is_drawn(pixels: NDArray[np.uint8]) -> bool:
     here, right, below = part[:-1:step, :-1:step], part[:-1:step, 1::step], part[1::step, :-1:step]
     rows, columns = min(here.shape[0], below.shape[0]), min(here.shape[1], right.shape[1])
     here, right, below = here[:rows, :columns], right[:rows, :columns], below[:rows, :columns]
-    between = (highest_of(here) > 5) & (lowest_of(here) < 250)  # noqa: PLR2004 - JPEG rings around black and white
+    between = (highest_of(here) > 5) & (lowest_of(here) < 250)  # noqa: PLR2004 - JPEG changes black and white by a few levels
     if between.mean() < MIDDLE_FRACTION or (lowest_of(here) >= 250).mean() >= WHITE_FRACTION:  # noqa: PLR2004
         return True
     steps = highest_of(np.maximum(cv2.absdiff(here, right), cv2.absdiff(here, below)))
@@ -47,7 +48,7 @@ def is_drawn(pixels: NDArray[np.uint8]) -> bool:
 
 
 def is_toned(small: NDArray[np.uint8]) -> bool:
-    """Say whether a picture is monochrome and toned: each brightness has one colour, as in sepia.
+    """Return whether a picture is monochrome and toned, so that each brightness has one colour, as in sepia.
 
     Args:
         small: a small copy, height x width x 3, uint8, sRGB.

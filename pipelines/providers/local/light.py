@@ -1,33 +1,24 @@
-"""Linear light and small copies: where exposure and white balance happen, and the size at which they are measured."""
+"""Conversion to linear light, in which exposure and white balance are corrected, and small copies to measure them."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.imaging.profiles import linear_to_srgb, srgb_to_linear
+
 SIDE_PX = 384
-"""Light is measured on a small copy: faster, and noise has averaged out."""
+"""Light is measured on a copy with this long side, which is faster, and in which noise has averaged out."""
 
 
-def in_light(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn sRGB into linear light, both 0 to 1 (IEC 61966-2-1)."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004 - the standard's
-
-
-def from_light(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn linear light into sRGB, both 0 to 1; what is over white clips."""
-    light = np.clip(light, 0, 1)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)  # noqa: PLR2004 - the standard's
-
-
-LIGHT = in_light(np.arange(256) / 255).astype(np.float32)
+LIGHT = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
 """Linear light of each level."""
 
 
-_LEVELS = np.round(from_light(np.arange(4097) / 4096) * 255).astype(np.uint8)
+_LEVELS = np.round(linear_to_srgb(np.arange(4097) / 4096) * 255).astype(np.uint8)
 
 
 def levels_of(light: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Turn linear light, 0 to 1, into levels; finer than a level everywhere but in the deepest black."""
+    """Convert linear light, 0 to 1, to levels, by a table that is finer than a level except in the deepest black."""
     return _LEVELS[np.clip(np.round(light * 4096), 0, 4096).astype(np.int32)]
 
 
@@ -41,13 +32,13 @@ def small_copy(pixels: NDArray[np.uint8], side_px: int = SIDE_PX) -> NDArray[np.
 
 
 def mapped(pixels: NDArray[np.uint8], table: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Send each level through a table of 256 values 0 to 1, one for all channels or 256 x 3."""
+    """Replace each level by a table's value, 0 to 1; the table has 256 values for all channels, or 256 x 3."""
     rounded = np.clip(np.round(table * 255), 0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(pixels, rounded if rounded.ndim == 1 else rounded.reshape(1, 256, 3)), np.uint8)
 
 
 def highest_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return each pixel's highest channel; faster than a maximum along an axis of three."""
+    """Return each pixel's highest channel; this is faster than a maximum along an axis of three."""
     return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 

@@ -14,39 +14,41 @@ from pipelines.providers.local.kind import is_drawn, is_toned
 from pipelines.providers.local.light import SIDE_PX, level_counts, small_copy
 
 LOW_RESOLUTION_PX = 800
-"""A long side under this can't fill the smallest tier without inventing a fifth of its pixels."""
+"""A picture with a shorter long side has a low resolution: the smallest tier enlarges it by more than a quarter."""
 
 DETAIL_PX = 2048
-"""Side of the middle in which noise and edges are measured, at the picture's own scale."""
+"""Noise and edges are measured in the middle of a picture, up to this side, at its own scale."""
 
 SMALL_DOUBT = 2.0
-"""Sureness lost for each halving below the size that light is measured at: local contrast is another there."""
+"""Sureness falls by this with each halving below the size at which light is measured, since local contrast differs."""
 
 LEAST_CAST = 0.55
-"""Natural logarithm, in linear light: a cast weaker than this may as well be the light of the scene, and stays."""
+"""A cast weaker than this natural logarithm of linear light may be the light of the scene, and stays."""
 
 LEAST_GAIN = 1.35
-"""A white that lacks less light than this may be the scene's own."""
+"""A white that lacks a smaller gain than this may be the scene's own, and stays."""
 
 LEAST_GAMMA = 1.4
+"""A weaker gamma than this stays."""
 
 COMB_SURENESS = 3.0
-"""What a clear comb adds to a sureness."""
+"""A clear comb raises a sureness by this."""
 
 GAMMA_DOUBT, LACK_DOUBT, SURPLUS_DOUBT = 1.0, 1.5, 0.3
-"""What is taken off a sureness without a comb, for then it is a likeness: stage light resembles a gamma, and fog and
-dusk have a low white as a lack of light has."""
+"""Without a comb a sureness is lowered by this, since the picture only resembles damaged ones: stage light resembles a
+gamma, and fog and dusk have a low white, as a lack of light has."""
 
 UNPROVED = -1.0
-"""The largest score without its evidence. The evidence for a lack of light is a white that is neutral among
-colours: where all is grey, or of one hue, fog and blue dusk end as abruptly, and only a comb proves anything."""
+"""The largest score where evidence is missing. For a lack of light it is a white that is neutral among colours.
+Where all is grey or of one hue, fog and blue dusk end as abruptly, and only a comb proves anything."""
 
 NEUTRAL_WHITE = 0.7
-"""Natural logarithm, in linear light, within which the channels of a neutral white end. Of the photographs that a fit
-found to lack light three in four keep within it; flowers end 1.5 and more apart."""
+"""The channels of a neutral white end within this natural logarithm of linear light. So do three in four of the
+photographs that a fit found to lack light; those of flowers end 1.5 and more apart."""
 
 FAINT_COMB, FAINT_PROMINENCE, SAME_GAMMA = 12.0, 1.3, 0.12
-"""A comb too faint to prove a gamma lifts the doubt where it says the same as the likeness, as a natural logarithm."""
+"""A comb of this height and prominence is too faint to prove a gamma. It removes the doubt where its gamma differs by
+less than SAME_GAMMA, a natural logarithm, from the one that the other figures make likely."""
 
 CLIPPED_WHITE = 250
 """A white under this level has not clipped."""
@@ -55,23 +57,23 @@ SRGB_POWER = 2.3
 """A gain of sRGB values is about this power of it in linear light."""
 
 SURE_FROM = 1.0
-"""Sureness from which a defect is treated in full; under it in part."""
+"""From this sureness on a defect is treated in full, and below it in part."""
 
 LEAST_SHARE = 0.75
-"""What a defect that was just found is treated by, of the whole way."""
+"""This fraction of a correction is made where a defect is only just found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """How a picture's light was recorded. A sureness above 0 is a defect.
+    """How a picture's light was recorded. A sureness above 0 means a defect.
 
     Attributes:
-        dark_sureness: that a gamma darkened it.
-        gamma: which one, from 1.
-        under_sureness: that it got too little light.
-        light_gain: what lacks, in linear light, from 1.
-        over_sureness: that it got so much light that channels clipped.
-        over_gain: how much too much, in linear light.
+        dark_sureness: how sure it is that a gamma darkened it.
+        gamma: that gamma, at least 1.
+        under_sureness: how sure it is that it got too little light.
+        light_gain: the gain of linear light that it lacks, at least 1.
+        over_sureness: how sure it is that it got so much light that channels clipped.
+        over_gain: the gain of linear light that it got too much.
     """
 
     dark_sureness: float
@@ -83,31 +85,31 @@ class Light:
 
     @property
     def is_underexposed(self) -> bool:
-        """Whether light was lacking, rather than bent by a gamma."""
+        """Return whether light was lacking, rather than bent by a gamma."""
         return self.under_sureness > 0 and self.light_gain >= LEAST_GAIN and self.under_sureness >= self.dark_sureness
 
     @property
     def is_darkened(self) -> bool:
-        """Whether a gamma darkened it."""
+        """Return whether a gamma darkened it."""
         return self.dark_sureness > 0 and self.gamma >= LEAST_GAMMA and not self.is_underexposed
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """A picture's figures. A sureness above 0 is a defect.
+    """A picture's figures. A sureness above 0 means a defect.
 
     Attributes:
         light: how its light was recorded.
-        cast_sureness: that it has a colour cast.
-        cast: its red and blue over green, as natural logarithms in linear light.
-        noisy_sureness: that there is noise, and not texture.
-        noise_sigma: of luma, in levels.
-        edge_width_px: of the sharpest edges, as a Gaussian's sigma; None without edges.
-        long_side_px: of the picture.
-        mean_luma: of the small copy's channels, 0 to 1.
+        cast_sureness: how sure it is that it has a colour cast.
+        cast: the cast's red and blue over green, as natural logarithms of linear light.
+        noisy_sureness: how sure it is that it has noise, and not texture.
+        noise_sigma: the noise of its luma, in levels.
+        edge_width_px: the width of its sharpest edges, as a Gaussian's sigma; None without edges.
+        long_side_px: its long side.
+        mean_luma: the mean of the small copy's channels, 0 to 1.
         is_grey: whether it has no colour.
         is_toned: whether it has one hue only, as sepia has.
-        is_drawn: whether it was drawn, printed or shown on a screen, so that its light and colours are meant so.
+        is_drawn: whether it was drawn, printed or shown on a screen, so that its light and colours are intended.
     """
 
     light: Light
@@ -124,17 +126,17 @@ class Measures:
 
     @property
     def is_blurred(self) -> bool:
-        """Whether the sharpest edges are wide, as far as noise lets anyone see."""
+        """Return whether the sharpest edges are wide; under noise that can't be measured, and isn't assumed."""
         width = self.edge_width_px
         return width is not None and width >= sharpness.BLURRED_FROM and self.noisy_sureness <= 0
 
     @property
     def cast_strength(self) -> float:
-        """How far the cast's gains are from neutral, in natural logarithms."""
+        """Return how far the cast's gains are from neutral, as a natural logarithm."""
         return math.hypot(*self.cast)
 
     def found(self) -> frozenset[Defect]:
-        """Return the defects."""
+        """Return the defects that the figures show."""
         is_dark = self.light.is_underexposed or self.light.is_darkened
         is_coloured = not self.is_grey and not self.is_toned
         judged = {
@@ -166,7 +168,7 @@ class Measures:
 
 
 def share_of(sureness: float) -> float:
-    """Return how much of the way to what was measured a defect is treated: the surer, the more."""
+    """Return which fraction of a measured defect is corrected; it grows with the sureness."""
     return min(1.0, LEAST_SHARE + (1 - LEAST_SHARE) * max(sureness, 0.0) / SURE_FROM)
 
 
@@ -174,11 +176,11 @@ def light_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Light:
     """Measure how a picture's light was recorded.
 
     Args:
-        pixels: height x width x 3, uint8, sRGB, without bars, as it was decoded: resampling fills combs.
-        is_coarse: whether its file makes combs of its own, see `is_coarse_jpeg`.
+        pixels: height x width x 3, uint8, sRGB, without bars, as decoded, since resampling fills combs.
+        is_coarse: whether its file leaves combs of its own (`is_coarse_jpeg`).
     """
     step = max(1, max(pixels.shape[:2]) // DETAIL_PX)
-    pixels = np.ascontiguousarray(pixels[::step, ::step])  # pixels that are left out take no level with them
+    pixels = np.ascontiguousarray(pixels[::step, ::step])  # leaving out pixels keeps the gaps between levels
     small = small_copy(pixels)
     figures = exposure.exposure_figures(pixels, small)
     white, counts = exposure.white_level(pixels), level_counts(pixels)
@@ -206,7 +208,7 @@ def measure(pixels: NDArray[np.uint8], light: Light) -> Measures:
     luma, chroma = np.ascontiguousarray(ycc[..., 0]), np.ascontiguousarray(ycc[..., 1])
     noisy_sureness, noise_sigma = noise.noise_of(noise.noise_figures(luma, chroma))
     small = small_copy(pixels)
-    # a gamma multiplies casts, too: look at colour as it will be
+    # a gamma multiplies casts, too, so colour is measured as it will be
     is_darkened = light.dark_sureness > max(0.0, light.under_sureness)
     cast_sureness, cast = colour.colour_cast(exposure.brightened(small, light.gamma) if is_darkened else small)
     return Measures(
@@ -229,7 +231,7 @@ def _small_doubt(small: NDArray[np.uint8]) -> float:
 
 
 def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64], *, has_colours: bool) -> tuple[float, float]:
-    """Return how sure it is that a gamma darkened a picture, and which: its comb's, where it left a clear one."""
+    """Return how sure it is that a gamma darkened a picture, and the gamma: that of its comb where this is clear."""
     sureness, gamma = exposure.darkening_gamma(figures)
     comb = comb_of(counts, Curve.GAMMA, are_alike=not has_colours)
     if comb.is_clear:
@@ -243,7 +245,7 @@ def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64], *, has
 def _underexposure(
     counts: NDArray[np.float64], figures: NDArray[np.float64], white: int, *, is_witnessed: bool
 ) -> tuple[float, float]:
-    """Return how sure it is that light lacked, and how much: its comb's, where it left one at what white says."""
+    """Return how sure it is that light lacked, and how much: its comb's amount where a clear one confirms white's."""
     sureness, gain = exposure.underexposure(figures, white)
     if gain < LEAST_GAIN:
         return sureness, gain
@@ -256,7 +258,7 @@ def _underexposure(
 def _overexposure(
     counts: NDArray[np.float64], sureness: float, white: int, *, has_colours: bool
 ) -> tuple[float, float]:
-    """Return how sure it is that a picture got too much light, and how much: a clear comb's, or what is usual."""
+    """Return how sure it is that a picture got too much light, and how much: a clear comb's, else the usual gain."""
     if white < CLIPPED_WHITE:
         return min(sureness, UNPROVED), exposure.OVER_GAIN
     light, gain = (comb_of(counts, curve, are_alike=not has_colours) for curve in (Curve.LIGHT, Curve.GAIN))
@@ -273,7 +275,7 @@ def _likeness(sureness: float, doubt: float, *, has_colours: bool) -> float:
 
 
 def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the part where noise and edges are measured: enough to know, and within a child's memory."""
+    """Return the part in which noise and edges are measured, which is large enough and fits into a child's memory."""
     height, width = pixels.shape[:2]
     top, left = max(0, (height - DETAIL_PX) // 2), max(0, (width - DETAIL_PX) // 2)
     return np.ascontiguousarray(pixels[top : top + DETAIL_PX, left : left + DETAIL_PX])

@@ -1,4 +1,4 @@
-"""Noise: how much there is, told from texture, and taken out in the DCT domain."""
+"""Noise: its measurement, which distinguishes it from texture, and its removal in the DCT domain."""
 
 from typing import Any
 
@@ -9,42 +9,43 @@ from numpy.typing import NDArray
 from pipelines.providers.local.scores import Score, fitted
 
 _MASK = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
-"""Immerkaer's operator (Fast Noise Variance Estimation, 1996): blind to edges, and keeps sigma of white noise."""
+"""Immerkaer's operator (Fast Noise Variance Estimation, 1996). It ignores edges, and keeps the sigma of white noise."""
 
 _BLOCK = 8
 _THRESHOLD = 2.5
-"""Times sigma: what is smaller is noise. Yu and Sapiro, DCT image denoising, IPOL 2011, have 3; a little grain
-left looks better than wax, and costs no PSNR."""
+"""Coefficients smaller than sigma times this are noise. Yu and Sapiro (DCT image denoising, IPOL 2011) have 3; a little
+grain that stays looks better than wax, and costs no PSNR."""
 
 _GRAIN = 0.12
-"""Part of the noise that stays: skin without any looks like wax."""
+"""This fraction of the noise stays, since skin without any looks like wax."""
 
 _CHUNK_ROWS = 64
-"""Rows of blocks transformed at a time: bounds memory."""
+"""So many rows of blocks are transformed at a time, which limits memory."""
 
 
 def noise_figures(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Describe what the smoothest parts of a picture hold.
+    """Compute figures of the smoothest parts of a picture.
 
-    Noise is about as strong everywhere and at every scale; texture grows with
-    scale and is missing somewhere.
+    Noise is about equally strong everywhere and at every scale; texture grows
+    with scale and is missing somewhere.
 
     Args:
         luma: height x width, uint8.
         chroma: height x width, uint8, one chroma channel.
 
     Returns:
-        Percentiles of block deviations (log), their ratio to the next scale,
-        and the same of chroma. The second is the log of sigma in levels.
+        Logarithms: percentiles of the blocks' deviations, deviations at the
+        next scale, and a percentile of chroma's. The second figure is the
+        logarithm of sigma in levels.
     """
     fine = _deviations(luma.astype(np.float32), 16)
-    # averaging four pixels halves white noise: doubled again, it stays what it was
+    # averaging four pixels halves white noise, so it is doubled again
     half = _halved(luma) * 2
     coarse = _deviations(half, 8)
     height, width = min(fine.shape[0], coarse.shape[0]), min(fine.shape[1], coarse.shape[1])
     fine, coarse = fine[:height, :width], coarse[:height, :width]
     level = cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA)
-    usable = (level > 12) & (level < 243)  # noqa: PLR2004 - clipping eats noise
+    usable = (level > 12) & (level < 243)  # noqa: PLR2004 - clipping removes noise
     if usable.sum() < 20:  # noqa: PLR2004 - too few blocks to rank
         usable = np.ones_like(usable)
     fine, coarse = fine[usable], coarse[usable]
@@ -55,15 +56,15 @@ def noise_figures(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> NDArray
 
 
 def noise_of(figures: NDArray[np.float64]) -> tuple[float, float]:
-    """Return how sure it is that a picture is noisy (above 0 is treated) and luma's sigma in levels."""
+    """Return how sure it is that a picture is noisy (one above 0 is treated), and luma's sigma in levels."""
     return fitted(Score.NOISY).of(figures), float(np.exp(figures[1]) - 0.2)
 
 
 def denoised(pixels: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
-    """Take noise out of a picture (height x width x 3, uint8, sRGB).
+    """Remove noise from a picture (height x width x 3, uint8, sRGB).
 
-    Luma at full size; chroma at half, where eyes and JPEG have little to
-    lose, with a sigma of its own.
+    Luma is treated at full size, and chroma at half, with a sigma of its own:
+    neither eyes nor JPEG keep finer colour.
     """
     ycc = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)
     height, width = pixels.shape[:2]
@@ -97,9 +98,9 @@ def _deviations(channel: NDArray[np.float32], block: int) -> NDArray[np.float32]
 
 
 def _thresholded(channel: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Drop every DCT coefficient under the threshold from overlapping blocks, and average what they say."""
+    """Set every DCT coefficient under the threshold to zero in overlapping blocks, and average the blocks."""
     height, width = channel.shape
-    step = 3 if height * width <= 1_500_000 else 4  # noqa: PLR2004 - pixels; finer overlap costs time in squares
+    step = 3 if height * width <= 1_500_000 else 4  # noqa: PLR2004 - pixels; a finer overlap costs quadratic time
     pad = ((_BLOCK, _BLOCK + (-height) % step), (_BLOCK, _BLOCK + (-width) % step))
     padded = np.pad(channel, pad, mode="symmetric") if min(height, width) >= _BLOCK else np.pad(channel, pad, "edge")
     total, weight = np.zeros_like(padded), np.zeros_like(padded)

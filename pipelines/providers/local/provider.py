@@ -1,4 +1,4 @@
-"""The local engine as a provider: it works offline and free of charge, and refuses what it can't do."""
+"""The local engine as a provider, which works offline and free of charge, and refuses what it can't do."""
 
 import time
 from collections.abc import Sequence
@@ -22,19 +22,20 @@ from pipelines.stages.generate import GENERATE
 NAME = LOCAL.name
 
 CHILD_IMPORTS = ("pipelines.providers.local.work",)
-"""What a pixel child imports at its start, so that no picture waits for it."""
+"""A pixel child imports these at its start, so that no picture waits for them."""
 
 NETWORK_FRACTION = 0.5
-"""Of the stage's deadline, counted from its start: a picture that waited longer for a child is enlarged by Lanczos."""
+"""Networks must have ended after this fraction of the stage's deadline, counted from its start. A picture that waited
+longer for a child is enlarged by Lanczos."""
 
 INVENTING_FRACTION = 0.3
-"""Of the stage's deadline, what INVENTING may take of CPU where a pipeline names it."""
+"""Where a pipeline names INVENTING, it may take this fraction of the stage's deadline as CPU."""
 
 _FREE = Usage(images=1, cost_usd=Decimal(0))
 
 
 def open_local(settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> "LocalProvider":
-    """Open the local engine as settings say; the caller owns the pool."""
+    """Return the local engine with the limits in settings; the caller owns the pool."""
     return LocalProvider(
         pixels,
         limits,
@@ -57,10 +58,10 @@ class LocalProvider:
         """Store the pool, which the caller owns, and the limits of pictures.
 
         Args:
-            pixels: where to work.
+            pixels: the pool whose children do the work.
             limits: the limits of pictures that are decoded.
             learned_cpu_s: CPU seconds that networks may take for one picture, by their published speed; 0 uses none.
-            deadline_s: what the stage GENERATING may take.
+            deadline_s: seconds that the stage GENERATING may take.
         """
         self._pixels = pixels
         self._limits = limits
@@ -74,12 +75,12 @@ class LocalProvider:
 
     @property
     def is_paid(self) -> bool:
-        """Return False: it costs CPU only."""
+        """Return False, since it costs CPU only."""
         return LOCAL.is_paid
 
     @property
     def identity(self) -> str:
-        """Return what it enlarges with unless a pipeline names a network."""
+        """Return the name of what enlarges pictures unless a pipeline names a network."""
         return FAITHFUL.name if self._learned_cpu_s > 0 and missing(FAITHFUL) is None else "Lanczos"
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - figures need none
@@ -87,11 +88,11 @@ class LocalProvider:
         return Quote(NAME)
 
     def quote_generation(self, prompt: Prompt, long_side_px: int) -> Quote:  # noqa: ARG002 - every size is free
-        """Return that it is free.
+        """Return a quote with a price of 0.
 
         Raises:
-            ProviderNotConfiguredError: asked for a picture from text, for a change in words, or for a network by its
-                name that isn't installed.
+            ProviderNotConfiguredError: a picture from text is asked for, a change in words, or a network by its name
+                that isn't installed.
         """
         if prompt.purpose in {Purpose.GENERATE, Purpose.MODIFY}:
             raise ProviderNotConfiguredError(
@@ -117,7 +118,7 @@ class LocalProvider:
     async def prepare_generation(
         self, prompt: Prompt, images: Sequence[EncodedImage], long_side_px: int, aspect: float | None
     ) -> PreparedCall[EncodedImage]:
-        """Prepare nothing, as `prepare_analysis`."""
+        """Prepare nothing, because the local engine sends no request."""
 
         async def treat(_look_again: LookAgain) -> Answer[EncodedImage]:
             return await self.generate(prompt, images, long_side_px, aspect)
@@ -125,7 +126,7 @@ class LocalProvider:
         return treat
 
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:  # noqa: ARG002 - figures need none
-        """Measure a picture.
+        """Measure a picture in a pixel child.
 
         Raises:
             BadImageError: the picture can't be decoded.
@@ -141,7 +142,7 @@ class LocalProvider:
         long_side_px: int,
         aspect: float | None,  # noqa: ARG002 - follows from the picture
     ) -> Answer[EncodedImage]:
-        """Treat a picture; a second one, in a blend, lends its palette and light.
+        """Treat a picture in a pixel child; in a blend it gets the palette and light of the second picture.
 
         Raises:
             ProviderNotConfiguredError: see `quote_generation`.
@@ -176,12 +177,12 @@ class LocalProvider:
         return Answer(picture, model, _FREE, notes=result.treatments)
 
     async def check(self) -> None:
-        """Do nothing: it needs nothing."""
+        """Do nothing, since the local engine needs no key and no network."""
 
     async def aclose(self) -> None:
-        """Do nothing: the pool is the caller's."""
+        """Do nothing, since the caller owns the pool."""
 
 
 def _network_named(prompt: Prompt) -> str | None:
-    """Return the network of ours that a pipeline names; None for another provider's model, or none."""
+    """Return the network that a pipeline names; None if it names no model, or another provider's."""
     return prompt.model if prompt.model == INVENTING.name else None

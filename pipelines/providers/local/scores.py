@@ -1,4 +1,4 @@
-"""Small fitted models over a picture's figures: one number each, from coefficients in a file of their own."""
+"""Small fitted models, each of which computes one score from a picture's figures and the coefficients beside it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from pipelines.providers.local.coefficients import COEFFICIENTS
 
 MAX_DEVIATION = 3.0
-"""A figure further from what was seen than so many deviations counts as that far: no model extrapolates."""
+"""A figure further than so many deviations from the mean counts as that far, so that no model extrapolates."""
 
 DEPTH = 3
-"""Questions that a tree asks about a picture's figures."""
+"""A tree compares so many of a picture's figures with thresholds, one after the other."""
 
 
 class Score(StrEnum):
-    """The models, by their names in the file."""
+    """The models, by their names in `coefficients`."""
 
     DARK = "dark"
     GAMMA = "gamma"
@@ -34,10 +34,10 @@ class FittedScore:
     """A polynomial over standardized figures.
 
     Attributes:
-        mean: of each figure over the photographs it was fitted on.
-        scale: deviation of each figure.
-        squared: indices of the figures whose products count, too.
-        weights: constant, figures, products in row order.
+        mean: the mean of each figure over the photographs it was fitted on.
+        scale: the deviation of each figure.
+        squared: the indices of the figures whose products are terms, too.
+        weights: of the constant, the figures, and the products in row order.
     """
 
     mean: NDArray[np.float64]
@@ -52,15 +52,15 @@ class FittedScore:
 
 @dataclass(frozen=True, slots=True)
 class BoostedScore:
-    """Trees whose answers are added up: evidence counts together with other evidence, not alone.
+    """Decision trees whose answers are added up, so that evidence counts together with other evidence.
 
-    Each tree asks three questions, the next by the answer to the last; a
-    figure over the threshold goes right.
+    Each tree makes three comparisons, and each decides which is the next. A
+    figure over its threshold leads to the right.
 
     Attributes:
-        start: what the answers are added to.
-        figures: trees x 7, the figure that each question is about, in breadth-first order.
-        thresholds: trees x 7.
+        start: the number to which the answers are added.
+        figures: trees x 7, the index of the figure of each comparison, in breadth-first order.
+        thresholds: trees x 7, in the same order.
         answers: trees x 8, from left to right.
     """
 
@@ -90,7 +90,7 @@ def terms(
 
 @cache
 def fitted(score: Score) -> FittedScore:
-    """Return an estimate's model; `bench/quality_fit.py` fits them and says how."""
+    """Return the model of an estimate; `bench/quality_fit.py` fits it."""
     model = COEFFICIENTS[score]
     squared = tuple(int(index) for index in model["squared"])
     return FittedScore(np.array(model["mean"]), np.array(model["scale"]), squared, np.array(model["weights"]))
@@ -98,7 +98,7 @@ def fitted(score: Score) -> FittedScore:
 
 @cache
 def verdict(score: Score) -> BoostedScore:
-    """Return the model that says how sure a defect is; above 0 it is treated."""
+    """Return the model that computes how sure a defect is; a defect above 0 is treated."""
     model = COEFFICIENTS[score]
     inner = 2**DEPTH - 1
     return BoostedScore(

@@ -1,38 +1,39 @@
-"""Blur: how wide the sharpest edges are, and a deconvolution of just that."""
+"""Blur: the width of the sharpest edges, and a deconvolution of a blur of that width."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 MIN_EDGES = 60
-"""Fewer strong edges than this say nothing about sharpness."""
+"""Sharpness isn't measured in a picture with fewer strong edges than this."""
 
 BLURRED_FROM = 0.92
-"""Edge width in pixels from which a picture counts as blurred. Of 137 undamaged photographs 95 % lie under 0.65,
-of those enlarged twofold 90 % under 0.94, of those blurred by 1.5 px 98 % over it."""
+"""From this edge width in pixels on a picture counts as blurred. Of 137 undamaged photographs 95 % lie under 0.65; of
+the same enlarged twofold 90 % lie under 0.94; of the same blurred by 1.5 px 98 % lie over 0.92."""
 
 _REBLUR_PX = 1.0
+"""Edges are blurred once more by this sigma to measure their width."""
 
 MAX_BOOST = 3.0
-"""How much any frequency is raised: more helps a Gaussian's blur a little, and gives a lens's blur white rims."""
+"""No frequency is raised by more than this: more helps a Gaussian's blur little, and gives a lens's blur white rims."""
 
 _FLAT_LEVELS = 1.0
-"""Contrast in levels under which a neighbourhood stays as it is; from twice as much on it is fully restored."""
+"""A neighbourhood with less contrast than this, in levels, stays as it is; with twice as much it is fully restored."""
 
 
 def edge_width(luma: NDArray[np.uint8]) -> float | None:
     """Measure the width of the sharpest quarter of the strong edges, in pixels (a Gaussian's sigma).
 
-    An edge blurred once more loses the less contrast the wider it was: the
-    ratio of its gradients gives its width (Zhuo and Sim, Defocus map
-    estimation from a single image, 2011). The sharpest quarter, because a
-    soft background is no defect.
+    An edge that is blurred once more loses less contrast the wider it was, so
+    the ratio of its gradients gives its width (Zhuo and Sim, Defocus map
+    estimation from a single image, 2011). The sharpest quarter is used, since
+    a soft background is no defect.
 
     Args:
         luma: height x width, uint8.
 
     Returns:
-        None if there are too few edges to say.
+        The width; None if there are too few edges to measure it.
     """
     sharp = luma.astype(np.float32)
     before, after = _gradient(sharp), _gradient(np.asarray(cv2.GaussianBlur(sharp, (0, 0), _REBLUR_PX), np.float32))
@@ -45,21 +46,21 @@ def edge_width(luma: NDArray[np.uint8]) -> float | None:
 
 
 def blur_sigma(width_px: float) -> float:
-    """Return the sigma in pixels of the blur that explains an edge width; fitted on blurs of 1 to 2.5 px."""
+    """Return the sigma in pixels of the blur that explains an edge width, as fitted on blurs of 1 to 2.5 px."""
     return float(np.clip(1.3 * width_px, 0.8, 3.0))
 
 
 def deblurred(pixels: NDArray[np.uint8], sigma: float, noise: float) -> NDArray[np.uint8]:
     """Undo a Gaussian blur on luma, as far as noise allows (height x width x 3, uint8, sRGB).
 
-    A Wiener filter whose signal falls with the square of frequency, as
-    photographs do (Field 1987); result limited to what is near each pixel, so
-    that edges get no halo.
+    This is a Wiener filter whose signal falls with the square of frequency, as
+    that of photographs does (Field 1987). The result is limited to the levels
+    near each pixel, so that edges get no halo.
 
     Args:
         pixels: the blurred picture.
-        sigma: of the blur, in pixels.
-        noise: sigma in levels of what must not be amplified.
+        sigma: the sigma of the blur, in pixels.
+        noise: the sigma, in levels, of the noise that must not be amplified.
     """
     ycc = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)
     luma = ycc[..., 0].astype(np.float32)
@@ -80,7 +81,7 @@ def deblurred(pixels: NDArray[np.uint8], sigma: float, noise: float) -> NDArray[
     around = np.ones((5, 5), np.uint8)
     slack = 8.0
     low, high = cv2.erode(luma, around) - slack, cv2.dilate(luma, around) + slack
-    # where nothing is drawn, there is only JPEG's grid to sharpen
+    # in flat parts there is only JPEG's grid to sharpen
     mean = cv2.blur(luma, (7, 7))
     contrast = np.sqrt(np.maximum(cv2.blur(luma * luma, (7, 7)) - mean * mean, 0))
     share = np.clip((contrast - _FLAT_LEVELS) / _FLAT_LEVELS, 0, 1)

@@ -1,4 +1,4 @@
-"""Large pictures are treated strip by strip: whole, a 4K picture in floats is past a child's memory."""
+"""Treatment of large pictures strip by strip, since a whole 4K picture in floats exceeds a child's memory."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRIP_PIXELS = 3_000_000
+"""A strip has about so many pixels."""
+
 STRIP_MARGIN_ROWS = 32
-"""Beyond a strip, what its treatment sees: more than any treatment reaches, and a multiple of every block."""
+"""A treatment gets so many rows beyond its strip: more than any treatment needs, and a multiple of every block."""
 
 
 def in_strips(
     pixels: NDArray[np.uint8], treatment: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 ) -> NDArray[np.uint8]:
-    """Treat a picture, in strips if it is large."""
+    """Return a picture treated in strips if it is large, else at once."""
     height, width = pixels.shape[:2]
     rows = max(256, STRIP_PIXELS // width)
     if rows >= height:

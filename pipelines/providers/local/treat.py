@@ -1,4 +1,4 @@
-"""Treatment of each measured defect, as much as was measured, in the order that does least harm."""
+"""Treatment of each defect by as much as was measured, in the order that does least harm."""
 
 import math
 
@@ -17,7 +17,7 @@ FORCED_GAMMA = 1.6
 FORCED_GAIN = 1.25
 FORCED_NOISE = 6.0
 FORCED_BLUR_PX = 0.9
-"""What a forced correction gets at least or, where nothing was measured, exactly: visible, and mild."""
+"""A forced correction is at least this strong. Where nothing was measured it is exactly so, visible and mild."""
 
 
 def treat(
@@ -25,17 +25,17 @@ def treat(
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Treat a picture at its own size.
 
-    Noise first, before brightening or sharpening could raise it; light before
-    colour, as it was measured; sharpness last.
+    Noise is treated first, before brightening or sharpening could raise it;
+    light before colour, in the order of measurement; sharpness last.
 
     Args:
         pixels: height x width x 3, uint8, sRGB, without bars.
         measures: of the same pixels.
         corrections: which defects may be and which must be treated.
-        effort: what networks may cost.
+        effort: what networks may still cost.
 
     Returns:
-        The picture (the same pixels when nothing was done), and what was done, for people.
+        The picture (the same pixels when nothing was done), and what was done, in words for people.
     """
     wanted = (measures.found() & corrections.allowed) | corrections.forced
     done = []
@@ -66,10 +66,7 @@ def treat(
 
 
 def noise_to_remove(measures: Measures, corrections: Corrections) -> float | None:
-    """Return the strength of the noise that was found or has to be treated, as luma's sigma in levels, or None.
-
-    Whatever takes noise out, this says whether and how much.
-    """
+    """Return the strength of the noise that was found or has to be treated, as luma's sigma in levels, or None."""
     if Defect.HAS_NOISE in corrections.forced:
         return max(measures.noise_sigma, FORCED_NOISE)
     if Defect.HAS_NOISE in measures.found() & corrections.allowed:
@@ -78,7 +75,7 @@ def noise_to_remove(measures: Measures, corrections: Corrections) -> float | Non
 
 
 def _brightened(pixels: NDArray[np.uint8], light: Light) -> tuple[NDArray[np.uint8], str]:
-    """Give the light that lacked, or undo the gamma that darkened; by a mild gamma where neither was found."""
+    """Raise the light that lacked, or undo the gamma that darkened; undo a mild gamma where neither was found."""
     if light.is_underexposed:
         gain = light.light_gain ** share_of(light.under_sureness)
         return exposure.exposed(pixels, gain), f"light raised by {gain:.2f}"

@@ -1,4 +1,4 @@
-"""The local engine's two tasks, as pure functions for a pixel child, each of which decodes once."""
+"""The local engine's tasks, as pure functions for a pixel child, each of which decodes the picture once."""
 
 from dataclasses import dataclass, field, replace
 
@@ -24,24 +24,24 @@ from pipelines.providers.local.measure import Light, Measures, light_of, measure
 from pipelines.providers.local.treat import treat
 
 BLACK_BARS = "black bars"
-"""The reason for a crop, for people to read."""
+"""The reason that people read for a crop."""
 
 MEASURED_SIDE_PX = 2048
-"""Noise and blur are measured at this size at most: what larger ones have vanishes in every tier but one."""
+"""Noise and blur are measured at this size at most: those of larger pictures vanish in every tier but the largest."""
 
 LOSSLESS = frozenset({"PNG", "GIF"})
-"""Formats of `decode` that hold a picture as it was; what of WebP is lossless counts as compressed."""
+"""Formats of `decode` that store a picture without losses. WebP isn't among them, though it may be lossless."""
 
 OF_LIGHT = frozenset({Defect.IS_DARK, Defect.IS_OVEREXPOSED})
-"""Defects that are proved by levels, which shrinking mixes."""
+"""Defects whose proof lies in single levels, which shrinking mixes."""
 
 _DARK_SCENE, _BRIGHT_SCENE = 0.2, 0.75
-"""Mean luma: what a viewer calls low light, or bright."""
+"""A scene whose mean luma is under the first is in low light; one over the second is bright."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enhanced:
-    """A finished picture: JPEG, its size in pixels, and what was done to it."""
+    """A finished picture as JPEG, its size in pixels, and what was done to it, in words for people."""
 
     data: bytes = field(repr=False)
     width_px: int
@@ -100,14 +100,15 @@ def enhanced(
 ) -> Enhanced:
     """Decode, crop, measure, treat, scale and encode a picture.
 
-    Treated at the smaller of its own size and the result's: noise never
-    meets a resampling upwards, and nothing is treated that will be shrunk away.
+    A picture is treated at the smaller of its own size and the result's, so
+    that noise is removed before it is enlarged, and nothing is treated that
+    shrinking removes.
 
     Args:
         data: the original's bytes.
         box: what to keep; None keeps all.
         source: the bytes of the picture whose palette and light it gets, or None.
-        long_side_px: of the result.
+        long_side_px: the long side of the result.
         corrections: which defects to treat.
         limits: the limits of pictures that are decoded.
         effort: what networks may cost; None allows what one picture may cost by default.
@@ -139,15 +140,15 @@ def _decoded(
 ) -> tuple[DecodedImage, Light | None]:
     """Decode a picture at the size that it is treated at, and measure its light where anything may be treated.
 
-    Where light may be, it is measured before the picture is shrunk, as its analysis did: what proves
-    that light was recorded wrongly is lost in shrinking, and the two would disagree.
+    Where light may be treated, it is measured before the picture is shrunk, as its analysis did: shrinking removes
+    the proof that light was recorded wrongly, so that the two would disagree.
     """
     wanted = corrections.allowed | corrections.forced
     side_px = None if wanted & OF_LIGHT else long_side_px
     decoded = decode(data, limits, box=box, max_long_side_px=side_px)
     if not wanted:
         return decoded, None
-    # bars that stay by the owner's wish would count as darkness; treated with the rest they stay black
+    # bars that the owner wants to keep would count as darkness; treated with the rest they stay black
     part = _part(decoded.pixels, picture_box(_luma(decoded.pixels)))
     light = light_of(part, is_coarse=is_coarse_jpeg(data))
     return replace(decoded, pixels=_shrunk(decoded.pixels, long_side_px)), light
