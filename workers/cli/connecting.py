@@ -6,7 +6,7 @@ import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -18,6 +18,9 @@ from workers.services.errors import EmbeddedServiceError
 from workers.services.instance import EmbeddedInstance
 from workers.services.postgres import postgres_programs
 from workers.services.services import EMBEDDED_FOLDER, embedded_services
+
+CONNECT_S: Final = 5
+"""How long psql waits for the server to let it in, where PGCONNECT_TIMEOUT or the URL doesn't say."""
 
 
 def url() -> int:
@@ -52,7 +55,8 @@ def psql(
     program = _program(settings)
     with embedded_services(settings) as services:
         place = parse_postgres_url(services.database_direct_url)
-        environment = os.environ | ({} if place.password is None else {"PGPASSWORD": place.password})
+        limit = {"PGCONNECT_TIMEOUT": str(CONNECT_S)}  # libpq itself waits for ever for a host that doesn't answer
+        environment = limit | os.environ | ({} if place.password is None else {"PGPASSWORD": place.password})
         command = [program, replace(place, password=None).text(), *(arguments or [])]
         code = _run(command, environment)
     return code if code >= 0 else SIGNALLED - code

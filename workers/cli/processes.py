@@ -1,5 +1,6 @@
 """Commands that run until they are told to stop: up, worker, scheduler."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -109,7 +110,7 @@ def worker(
                 return workers.run_forever(_announce)
             database = make_database(settings, services, most_connections=1)
             drain = Drain(settings, database, _names(queues) or settings.queues)
-            code = workers.run_forever(_announce, lambda: run_async(drain.is_done()))
+            code = workers.run_forever(_announce, lambda: asyncio.run(drain.is_done()))
             drain.log_left()
             return code
     except KeyboardInterrupt:

@@ -75,7 +75,8 @@ async def require_usable(settings: Settings, services: Services, *, wait: bool) 
             return
         first = problems[0]
         if first.kind == "unreachable":
-            log.warning("connection_awaited", error=first.message)
+            place = parse_postgres_url(services.database_direct_url).place
+            log.warning("connection_awaited", error=first.message.replace("PostgreSQL", f"PostgreSQL at {place}", 1))
         else:
             log.info("migration_awaited", problem=first.message)
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -201,10 +202,10 @@ class WorkerProcesses:
 
         Args:
             on_ready: called once every process works.
-            is_done: if given, called about once a second from then on; once it returns True, all processes are stopped.
-                As the
-            caller expects an end, processes that die again and again are stopped too, and so are processes of which not
-            all work FIRST_READY_S after the start.
+            is_done: if given, called about once a second from then on, in a thread of its own, so that a signal is
+                heard at once however long the call takes. When it returns True, all processes are stopped. As the
+                caller expects an end, processes that die again and again are stopped too, and so are processes of which
+                not all work FIRST_READY_S after the start.
 
         Returns:
             What `stop` returns; at least 1 if `is_done` is given and the processes can't work.
@@ -215,19 +216,20 @@ class WorkerProcesses:
         self.start()
         threading.Thread(target=self._announce, args=(on_ready,), daemon=True).start()
         has_failed = False
-        next_look_s = 0.0
         began_s = time.monotonic()
+        look: Future[bool] | None = None
         try:
             while not signals:
                 time.sleep(0.1)
-                if is_done is None or time.monotonic() < next_look_s:
+                if is_done is None:
                     continue
                 has_failed = not self.pids and all(slot.backoff_s >= BACKOFF_MOST_S for slot in self._slots)
                 is_ready = self.wait_ready(0)
                 has_failed = has_failed or (not is_ready and time.monotonic() - began_s > FIRST_READY_S)
-                if has_failed or (is_ready and is_done()):
+                if is_ready and look is None:
+                    look = _asked_until_true(is_done)
+                if has_failed or (look is not None and look.done() and look.result()):
                     break
-                next_look_s = time.monotonic() + LOOK_S
         finally:
             code = self.stop()
         return max(code, int(has_failed))
@@ -304,6 +306,24 @@ def _backoff_s(slot: _Slot) -> float:
     slot.backoff_s = BACKOFF_FIRST_S if lived_s > HEALTHY_S else min(BACKOFF_MOST_S, slot.backoff_s * 2)
     log.warning("worker_died", exit_code=code, restart_in_s=slot.backoff_s)
     return slot.backoff_s
+
+
+def _asked_until_true(is_done: Callable[[], bool]) -> Future[bool]:
+    """Ask in a daemon thread, LOOK_S after each answer, until the answer is True or PostgreSQL is lost."""
+    answer: Future[bool] = Future()
+
+    def ask() -> None:
+        try:
+            while not is_done():
+                time.sleep(LOOK_S)
+            answer.set_result(True)
+        except DATABASE_ERRORS as error:
+            answer.set_exception(error)
+        finally:
+            answer.cancel()  # where a fault of ours has ended it, so that nobody waits for an answer
+
+    threading.Thread(target=ask, name="drain", daemon=True).start()
+    return answer
 
 
 def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None:

@@ -19,6 +19,7 @@ from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.errors import BrokerError, ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.exceptions import AMQPConnectionError
 from typing_extensions import override
 
 from workers.process.broker_message import broker_message, broker_place
@@ -200,10 +201,27 @@ class _Listener(Consumer):
         """Do nothing: the next look of any worker finds the jobs."""
 
 
+class _RabbitWakeUps(RabbitmqBroker):
+    """dramatiq's broker, but a host that can't be connected to is asked once, and not six times in a row."""
+
+    def _opened(self) -> Any:
+        """Return this thread's connection, opened if there is none.
+
+        Raises:
+            dramatiq.errors.ConnectionClosed: it can't be opened; dramatiq tries again only what pika itself raises.
+        """
+        try:
+            return super().connection
+        except (AMQPConnectionError, AMQPConnectorException) as error:
+            raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
+
+    connection = property(_opened, None, cast("property", RabbitmqBroker.connection).fdel)
+
+
 def make_broker(url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> Broker:
     """Return the broker that a URL names: Redis (redis://, rediss://, unix://) or RabbitMQ (amqp://, amqps://)."""
     if url.startswith("amqp"):
-        return RabbitmqBroker(url=_limited(url), middleware=middleware, confirm_delivery=False)
+        return _RabbitWakeUps(url=_limited(url), middleware=middleware, confirm_delivery=False)
     return RedisWakeUps(url, middleware=middleware, lanes=lanes)
 
 
@@ -231,10 +249,7 @@ def send(broker: Broker, installation: str, queue: str) -> None:
     message: dramatiq.Message[Any] = dramatiq.Message(
         queue_name=name, actor_name=ACTOR_PREFIX + queue, args=(), kwargs={}, options={}
     )
-    try:
-        broker.enqueue(message)
-    except AMQPConnectorException as error:  # a host that doesn't greet; dramatiq doesn't translate this error
-        raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
+    broker.enqueue(message)
 
 
 class WakeUpSender:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -65,12 +66,44 @@ def test_doctor_names_every_host_that_never_answers(
     assert "word" not in ran.out
 
 
+def test_psql_does_not_wait_for_a_host_that_never_answers(
+    command: Darkroom, hung: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:word@{hung}/name")
+    monkeypatch.setenv("REDIS_URL", f"redis://{hung}")
+    monkeypatch.setenv("PROVIDER", "local")
+    monkeypatch.setattr("workers.cli.connecting.CONNECT_S", 2)  # libpq takes no less
+
+    with in_time():
+        assert command("db", "psql").code == 2
+
+
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_broker_that_never_answers_refuses_a_wake_up(hung: str, scheme: str) -> None:
     broker = make_broker(f"{scheme}://{hung}/")
 
     with in_time(), pytest.raises(BrokerError):
         wake_up.send(broker, "installation", "default")
+
+
+def test_rabbitmq_that_cannot_be_connected_to_is_asked_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked: list[str] = []
+
+        def refuse() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, address = server.accept()
+                    asked.append(address)
+                    client.close()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        broker = make_broker(f"amqp://127.0.0.1:{server.getsockname()[1]}/")
+
+        with pytest.raises(BrokerError):
+            wake_up.send(broker, "installation", "default")
+
+        assert len(asked) == 1
 
 
 def test_storage_that_never_answers_refuses_a_command(hung: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,11 @@ import pytest
 from config.tiers import PRICES_TOKENS
 from models.schema.migrate import check, upgrade
 from models.schema.migrations.errors import UnusableSchemaError
+from pipelines.settings import Settings
 from tests.support.rules import run
+from workers.cli.failures import CommandUsageError
+from workers.cli.migrating import require_allowed
+from workers.services.services import Services
 
 BALANCES_KEY = "user_token_balances.userId has no unique index"
 
@@ -40,3 +44,18 @@ async def test_table_that_cannot_take_our_rows_is_named_until_it_can(database, d
 
     await run(database, 'CREATE UNIQUE INDEX "other name" ON public.user_token_balances ("userId") INCLUDE (balance)')
     assert BALANCES_KEY not in " ".join(problem.message for problem in await check(database_url))
+
+
+async def test_table_that_cannot_take_our_rows_stops_a_start_whatever_else_an_upgrade_would_mend(
+    database, database_url
+):
+    await run(database, "DROP TRIGGER darkroom_enter ON public.image_enhancement_jobs")
+    await run(database, "ALTER TABLE public.token_transactions ALTER metadata SET NOT NULL")
+    kinds = [problem.kind for problem in await check(database_url)]
+    assert kinds[0] != "rows_refused"
+    services = Services(
+        database_url, database_url, "redis://nowhere", "redis://nowhere", "file:///x", is_embedded=False
+    )
+
+    with pytest.raises(CommandUsageError, match=r"token_transactions\.metadata is NOT NULL"):
+        await require_allowed(Settings(), services)

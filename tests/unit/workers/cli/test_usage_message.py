@@ -134,3 +134,9 @@ def test_help_names_no_type_of_python(capsys: pytest.CaptureFixture[str], name: 
 
     shown = capsys.readouterr().out
     assert not re.search(r"<[^|>]*>|list\[|[{}]", shown), shown
+
+
+def test_option_of_another_program_is_told_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no option -c; what is for the other program comes after --" in said(
+        capsys, "db", "psql", "-c", "SELECT 1"
+    )
