@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real services, and a migrated database for each test."""
+"""Fixtures for every test: real services, and a migrated database of its own."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Job tables that a run gets in addition to today's two: a module describes how an application uses its own.
+"""Additional job tables of a run: a module says how an application uses them.
 
 `python -m tests.chaos --tables tests.integration.third_table.orders`: the module's ADDED is an AddedTables.
 """

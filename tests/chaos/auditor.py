@@ -1,6 +1,6 @@
-"""The audit: each promise is a query over tables, and every picture is read. It uses no code of Darkroom's.
+"""The audit after a run: each promise is a query over tables, and each result is read. None of Darkroom's code is used.
 
-A query returns the violations: whose promise was broken (a job's, a user's, a worker's), and how.
+A query returns the violations: what broke (a job, a user, a worker), and how.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The record of what the programs of a run did and saw. No fault affects it, and the audit relies on it."""
+"""A record of what the programs of a run did and saw, kept outside of all that faults reach; the audit uses it."""
 
 from collections import Counter
 from dataclasses import dataclass, field

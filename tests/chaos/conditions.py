@@ -1,4 +1,4 @@
-"""Databases in several conditions: high isolation levels, a role with few rights, refusals, rows of other programs."""
+"""Conditions of the database in a run: high isolation levels, a role with few rights, refusals, others' rows."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""The tables from which an audit is made, in a schema of their own: a log of statuses, and the programs' records."""
+"""Tables for the audit in a schema of their own: a log of statuses, and the records of the programs."""
 
 import json
 from collections.abc import Sequence

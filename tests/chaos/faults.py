@@ -1,4 +1,4 @@
-"""The faults of a run: each is one method, which causes it and records it in the book."""
+"""The faults of a run: each is one method, and is recorded in the book."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The plan of a run: which fault is caused when. All of it follows from the seed."""
+"""The times of the faults, which follow from the seed."""
 
 import random
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Programs that use the tables beside Darkroom, as an application's do: their common code, and the producers."""
+"""Programs of an application that run during a chaos run: their common code, and the producers."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Registration of job tables that no release has, in a process of Darkroom's. It imports no user of the registries."""
+"""Registers job tables that no release has in a process of Darkroom. It imports nothing that reads the registries."""
 
 import importlib
 import os

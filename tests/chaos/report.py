@@ -1,4 +1,4 @@
-"""The report of a run: a table for people, JSON for programs."""
+"""The report of a run: a table for people, and JSON."""
 
 import json
 import statistics

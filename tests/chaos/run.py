@@ -1,4 +1,4 @@
-"""One run: starts everything, runs programs and faults, waits until the queue is empty, and audits."""
+"""One run: starts everything, lets programs work and makes faults, waits until the queue is empty, and audits."""
 
 import asyncio
 import contextlib

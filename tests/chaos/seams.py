@@ -1,6 +1,7 @@
-"""Faults inside a worker or a scheduler: storage that fails, and a clock that jumps.
+"""Faults inside a worker or a scheduler: a storage that fails, and a clock that jumps.
 
-A control file names the present faults; each process reads it before it uses its storage or its clock.
+A control file says what is wrong now; each process looks at it before it
+believes its storage or its clock.
 """
 
 import errno

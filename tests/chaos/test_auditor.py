@@ -1,4 +1,4 @@
-"""The auditor finds violations that a test wrote on purpose: a check that can't fail would be useless."""
+"""The auditor names each fault that a test makes, so that no check passes whatever happens."""
 
 import hashlib
 import itertools

@@ -1,4 +1,4 @@
-"""A worker process with the faults of a chaos run: an entry point for dramatiq, like workers.main."""
+"""A worker process with the faults of a chaos run; an entry point for dramatiq, as `workers.main` is."""
 
 from tests.chaos import registering, seams
 

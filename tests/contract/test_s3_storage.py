@@ -1,4 +1,4 @@
-"""What only S3 storage has: signatures, objects of other programs, servers that fail."""
+"""What only S3 can show: signatures, other programs' objects, servers that fail."""
 
 import asyncio
 import hashlib

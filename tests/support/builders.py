@@ -1,4 +1,4 @@
-"""Builders of rows for tests; they insert rows as other programs do."""
+"""Rows for tests, inserted as a program of the application inserts them."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A process that makes as many calls as the gate admits, each for its own claim; run by `test_gate.py`."""
+"""A process that makes as many paid calls as the gate admits, each for a claim of its own; `test_gate.py` runs it."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The result of a called command, and the types of the fixtures that call it."""
+"""The result of a command that a test has called, and the types of the fixtures that call commands."""
 
 import json
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""A worker with real faults: an entry point for dramatiq, like workers.main.
+"""A worker with real faults; an entry point for dramatiq, as `workers.main` is.
 
 A text-to-image job meets the faults that its prompt names, in real pixel children and on the real event loop; with
-`once` in the prompt only the first time. STUCK_LOOP_S shortens the watchdog's time limit.
+`once` in the prompt only the first time. STUCK_LOOP_S sets after how long the event loop counts as stuck.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""URLs that must open no connection; `{port}` is that of a listener that counts connections."""
+"""URLs that must open no connection. `{port}` is replaced by the port of a listener that counts connections."""
 # ruff: noqa: RUF001, S104 - digits of other scripts and the unspecified address are what is tested
 
 HOSTS = (

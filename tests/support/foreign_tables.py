@@ -1,4 +1,4 @@
-"""The application's tables as another tool might have made them: built from the documented facts, without our code."""
+"""The application's tables as another tool makes them: built from the recorded schema, by none of Darkroom's code."""
 
 import json
 from collections.abc import Iterator

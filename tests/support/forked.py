@@ -1,8 +1,9 @@
-"""Workers forked from a process that has imported everything, so that they start in a fraction of a second.
+"""Workers forked from a process that has imported everything: a start takes a fraction of a second instead of two.
 
-`ForkedWorkers` are for tests of jobs, not of processes: everything from the claim loop inwards is real, pixel children
-too; dramatiq's command line and its broker are missing, and frequent looks replace wake-ups. In `PreloadedWorkers` only
-the imports are missing.
+`ForkedWorkers` are for tests of jobs, not of processes: everything
+from the claim loop inwards is real, pixel children too; missing
+are dramatiq's command line and its broker, whose wake-ups a short poll
+replaces. `PreloadedWorkers` are complete, but don't import anything themselves.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A fake Gemini that accepts every call, never answers, and records when the caller closes the connection."""
+"""A fake Gemini that accepts every call and never answers, and records when the caller closes the connection."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""A process that uses the embedded services in a folder; tests control it by lines on its stdin."""
+"""A process that uses embedded services as a command does; a test controls it by lines on its standard input."""
 
 import os
 import signal

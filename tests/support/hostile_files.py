@@ -1,4 +1,4 @@
-"""Hostile files, made by code, each with the result that is expected for it."""
+"""Files as hostile users send them, made by code, each with the outcome that its job must have."""
 
 import io
 import random

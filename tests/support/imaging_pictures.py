@@ -1,4 +1,4 @@
-"""Pictures for tests: ordinary and hostile ones."""
+"""Pictures for tests: sound ones, and hostile ones as users may send them."""
 
 import io
 import struct

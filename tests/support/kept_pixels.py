@@ -1,4 +1,4 @@
-"""Pixel children that are kept between tests: starting one takes longer than most tests of a provider or a stage."""
+"""Pixel children that several tests use, since starting one takes longer than most tests of a provider or a stage."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import ClassVar

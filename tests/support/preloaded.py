@@ -1,7 +1,7 @@
-"""What the fork server imports and computes once for all of its children.
+"""Imports and results that the fork server prepares once for all of its children.
 
-A process that starts compares the database with what this release makes, and opens its providers. Rendering the SQL and
-importing the providers takes longer than most tests, and gives every process the same.
+A process that starts compares the database with what this release makes, and opens its providers. To render the one
+and import the others takes longer than most lives of tests, and gives each of them the same.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""Checks of the database after every test, in folders whose conftest uses these fixtures."""
+"""Fixtures that check the database after every test of the folders whose conftest imports them."""
 
 from collections.abc import AsyncIterator
 

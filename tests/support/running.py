@@ -1,4 +1,4 @@
-"""The run of a claim, composed as in a worker process, around a provider of the test's own."""
+"""Runs of claimed jobs, put together as in a worker process, with a provider of the test's own."""
 
 from pathlib import Path
 from typing import Any

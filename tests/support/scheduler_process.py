@@ -1,4 +1,4 @@
-"""A periodic engine in a process that tests kill: python -m ... DATABASE_URL FOLDER; prints a line per pass."""
+"""A scheduler's engine in a process that tests kill: python -m ... DATABASE_URL FOLDER; prints a line for each look."""
 
 import asyncio
 import sys

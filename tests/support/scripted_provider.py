@@ -1,4 +1,4 @@
-"""The one provider of tests: it answers what a test's script says, and passes the contract suite."""
+"""The provider of tests: it gives the answers that a test sets, and passes the contract suite as all providers do."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

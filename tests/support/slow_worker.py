@@ -1,7 +1,8 @@
-"""A worker with a slow provider: an entry point for dramatiq, like workers.main.
+"""A worker with a slow provider; an entry point for dramatiq, as `workers.main` is.
 
-The stages are the real ones. The provider answers with a grey picture after SLOW_S seconds, and writes a line per call
-to the file SLOW_CALLS, so that a test can count the calls. Storing an object takes SLOW_PUT_S seconds.
+The stages are the real ones. Its provider answers with a grey picture after
+SLOW_S seconds, and writes a line per call to the file SLOW_CALLS, so that a
+test can count what was bought. An object takes SLOW_PUT_S seconds to be stored.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
-"""A worker whose job types have an additional stage, whose output has no column: an entry point for dramatiq.
+"""A worker with an additional stage, whose output has no column; an entry point for dramatiq.
 
-This is what a new stage needs: this file's `check` and CHECK, and a place in a job type's tuple. The next stage kills
-its process when it begins for the first time, and records the output that it got when it begins again.
+The next stage kills its process when it begins for the first time, and records what it is given when it begins again.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""A process that is to die: it runs one path of Darkroom's, and ends at a failpoint.
+"""A process that is ended at a failpoint: it goes one path through Darkroom.
 
-It is forked from a server that has imported everything, so that hundreds of deaths take seconds. Reads use a read-only
-transaction, so that a write without a failpoint fails, and its test with it.
+It is forked from a server that has imported everything, so that hundreds of runs
+take seconds. Reads use a read-only transaction here, so that a write without a
+name fails.
 """
 
 import asyncio
