@@ -1,4 +1,4 @@
-"""Programs that change what Darkroom works on: cancellers, a buyer of tokens, and one that holds locks for long."""
+"""Other programs of a run: they cancel, buy tokens, hold transactions open, write statuses and delete rows."""
 
 import asyncio
 import contextlib
