@@ -9,7 +9,7 @@ line between two repetitions. In a block `{{fact}}` is a fact of its table, `{{f
 and `{{fact from X}}` is built from the text X. A line that holds only a fact is left out where the fact is empty.
 Outside of blocks `{{fact}}` is a fact of all tables, and `{{fact of X}}` is chosen by the job type X, with an error
 for a type that no table has. `models.job_tables.facts` defines the facts; the caller gives values of config, such as
-`{{default tier}}`.
+`{{default tier}}`, which may stand anywhere.
 """
 
 import re
@@ -35,24 +35,24 @@ def render(template: str, tables: Sequence[JobTable], terms: Mapping[str, str] |
         KeyError: the template asks for a fact that doesn't exist.
         ValueError: the syntax of a block or a fact is wrong.
     """
-    text = _filled(
-        _BLOCK.sub(lambda found: _repeated(found, tables), template), lambda found: _of_all(found, tables, terms or {})
-    )
+    terms = terms or {}
+    repeated = _BLOCK.sub(lambda found: _repeated(found, tables, terms), template)
+    text = _filled(repeated, lambda found: _of_all(found, tables, terms))
     if (left := re.search(r"--: .*|\{\{.*", text)) is not None:
         raise ValueError(f"{left[0][:80]!r} is neither a block nor a fact")
     return text
 
 
-def _repeated(block: re.Match[str], tables: Sequence[JobTable]) -> str:
+def _repeated(block: re.Match[str], tables: Sequence[JobTable], terms: Mapping[str, str]) -> str:
     chosen = [table for table in tables if facts.is_chosen(table, (block["which"] or "").strip())]
     between = f"{block['indent']}{block['between']}\n" if block["between"] else ""
-    return between.join(_of_table(block["body"], table) for table in chosen)
+    return between.join(_of_table(block["body"], table, terms) for table in chosen)
 
 
-def _of_table(body: str, table: JobTable) -> str:
+def _of_table(body: str, table: JobTable, terms: Mapping[str, str]) -> str:
     def one(found: re.Match[str]) -> str:
-        if (found["subject"] or "").startswith("of "):
-            return found[0]
+        if found["name"] in terms or (found["subject"] or "").startswith("of "):
+            return found[0]  # of all tables: `_of_all` inserts it
         return facts.fact(table, found["name"], found["subject"])
 
     return _filled(body, one)

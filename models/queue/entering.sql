@@ -100,7 +100,7 @@ END $$;
 -- because it expects index scans to be expensive).
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
 DECLARE
     mode text;
     negative record;
