@@ -6,8 +6,8 @@ MOST_CONCURRENT: Final = 64
 FIRST_CONCURRENT: Final = 16
 """How many calls to a provider may be in flight at first.
 
-The limit grows by one once as many calls were answered as it allows at a time, and is halved when the provider answers
-with HTTP status 429.
+The limit doubles each time that as many calls were answered as it allows at a time. The first HTTP status 429 halves
+it. From then on it grows by one instead of doubling, and each further 429 halves it.
 """
 
 BREAKER_FAILURES: Final = 5
@@ -29,7 +29,8 @@ BUDGETS: Final = frozenset(
 """The budgets that DARKROOM_BUDGETS may name."""
 
 RATES: Final = frozenset(
-    {"requests_per_minute", "requests_per_day", "images_per_minute", "images_per_day", "concurrency"}
+    {"requests_per_minute", "requests_per_day", "images_per_minute", "images_per_day"}
+    | {"concurrency", "first_concurrency"}
     | {"breaker_failures", "breaker_s"}
 )
 """The limits of a provider that DARKROOM_PROVIDER_LIMITS may name."""

@@ -35,7 +35,7 @@ def rules_of(settings: Settings, provider: str) -> Mapping[str, Any]:
         "breaker_s": BREAKER_S,
         **whole,
         "concurrency": most,
-        "first_concurrency": min(FIRST_CONCURRENT, most),
+        "first_concurrency": min(whole.get("first_concurrency", FIRST_CONCURRENT), most),
         "zone": PROVIDERS[provider].quota_zone,
         "budgets": dict(settings.budgets),
         "warning_fraction": settings.budget_warning_fraction,

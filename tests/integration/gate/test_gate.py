@@ -175,6 +175,29 @@ async def test_throttle_pauses_everyone_and_halves_concurrency_once(database):
     assert (await cell(database, "provider", "gemini"))["state"]["ceiling"] == pytest.approx(50.02)
 
 
+async def test_concurrency_doubles_with_each_round_of_answered_calls(database):
+    rules = {"first_concurrency": 2, "concurrency": 9}
+    in_flight = []
+    for _ in range(4):
+        opened = []
+        while isinstance(one := await attempt(database, **rules), Admitted):
+            opened.append(one)
+        in_flight.append(len(opened))
+        for one in opened:
+            await close(database, one, rules=rules)
+
+    assert in_flight == [2, 4, 8, 9]
+
+
+async def test_lowered_concurrency_holds_for_the_next_call(database):
+    for _ in range(3):
+        await close(database, await attempt(database))  # the ceiling has grown
+    opened = [await attempt(database, first_concurrency=1, concurrency=1) for _ in range(2)]
+
+    assert isinstance(opened[0], Admitted)
+    assert opened[1].kind == "concurrency"
+
+
 async def test_breaker_opens_probes_with_one_call_and_closes(database):
     for _ in range(3):
         await close(database, await attempt(database), "failed", reason="down")

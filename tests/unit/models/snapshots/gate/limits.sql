@@ -179,8 +179,9 @@ BEGIN
     IF kind IS NOT NULL THEN
         RETURN;
     END IF;
-    ceiling := floor(coalesce((cell.state ->> 'ceiling')::numeric, (rules ->> 'first_concurrency')::numeric,
-                              16));
+    ceiling := floor(least(coalesce((cell.state ->> 'ceiling')::numeric, (rules ->> 'first_concurrency')::numeric,
+                                    16),
+                           (rules ->> 'concurrency')::numeric)); -- a limit that was lowered holds for the next call
     SELECT f.* INTO in_flight, kept FROM darkroom.in_flight_now(provider, cell.state, ceiling) f;
     IF in_flight >= ceiling THEN
         wait_s := 1;
@@ -293,10 +294,12 @@ DECLARE
     failures integer := coalesce((s ->> 'failures')::integer, 0);
     open_s float8;
 BEGIN
-    -- the ceiling grows by one for as many answers as it allows calls, and the breaker closes
     IF verdict = 'answered' THEN
+        -- The breaker closes, and the ceiling grows: it doubles when as many calls were answered as it allows at a time.
+        -- Once the provider has refused a call for its rate, it grows by one instead.
         RETURN s - 'failures' - 'open_until' - 'open_s' - 'open_reason' - 'probe' || jsonb_build_object(
-            'ceiling', least(ceiling + 1 / greatest(ceiling, 1), coalesce((rules ->> 'concurrency')::numeric, 64)));
+            'ceiling', least(ceiling + CASE WHEN s ? 'decreased_at' THEN 1 / greatest(ceiling, 1) ELSE 1 END,
+                             coalesce((rules ->> 'concurrency')::numeric, 64)));
     ELSIF verdict = 'throttled' THEN
         s := s || jsonb_build_object('paused_until', greatest((s ->> 'paused_until')::timestamptz,
                                                               at + make_interval(secs => retry_after_s)));
