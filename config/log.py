@@ -1,5 +1,6 @@
-"""Logging: structlog for our events, the standard library's loggers routed through it, secrets masked, on stderr."""
+"""Logging: our events by structlog, other libraries' by the standard library, in one format, with secrets masked."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -7,7 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 from typing_extensions import override
@@ -35,18 +36,43 @@ _SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
 )
 
 
+_HOST: Final = socket.gethostname()
+
 _process_fields: dict[str, str] = {}
 
 log = structlog.get_logger(__name__)
 
 
+class _Lines:
+    """Logger of structlog that writes finished lines to the stream of a handler, one at a time.
+
+    Our own events don't become records of the standard library, which would take as long as all else. The handler's
+    lock is used, because the standard library releases it in a forked process.
+    """
+
+    def __init__(self, handler: "logging.StreamHandler[TextIO]") -> None:
+        self._handler = handler
+
+    def write(self, line: str) -> None:
+        """Write a line. A stream that can't take it, such as one on a full disk, must not fail the work it is about."""
+        self._handler.acquire()
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                self._handler.stream.write(line + "\n")
+                self._handler.flush()
+        finally:
+            self._handler.release()
+
+    debug = info = warning = error = critical = write
+
+
 class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Formatter that masks secrets in the finished line, so that no field, traceback or library's line is left out."""
+    """Formatter of other libraries' records, which masks secrets as our own lines do."""
 
     def __init__(self, mask: SecretMask, renderers: list[structlog.typing.Processor]) -> None:
         super().__init__(
             foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
-            processors=[_value_mask(mask), structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
         self._mask = mask
 
@@ -70,26 +96,21 @@ def configure_logging(settings: CoreSettings, *, stream: TextIO | None = None) -
     """
     stream = sys.stderr if stream is None else stream
     log_format = settings.log_format or default_format(stream)
+    mask = secret_mask(settings)
+    renderers = _renderers(mask, log_format, colors=log_format == "console" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        _MaskingFormatter(
-            secret_mask(settings), _renderers(log_format, colors=log_format == "console" and stream.isatty())
-        )
-    )
+    handler.setFormatter(_MaskingFormatter(mask, renderers))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.getLogger(SILENT_LOGGER).setLevel(logging.CRITICAL)
+    lines = _Lines(handler)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*_SHARED, *renderers, _line_mask(mask)],
+        logger_factory=lambda *_: lines,
+        wrapper_class=structlog.make_filtering_bound_logger(root.level),
         cache_logger_on_first_use=False,  # loggers that are made at import time must use a configuration made later
     )
     _warn_of_dropped_parameters(settings)
@@ -119,15 +140,20 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceb
 
 
 def _process_named(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {"host": socket.gethostname(), "pid": os.getpid(), **_process_fields, **event}
+    return {"host": _HOST, "pid": os.getpid(), **_process_fields, **event}
 
 
-def _renderers(log_format: str, *, colors: bool) -> list[structlog.typing.Processor]:
+def _renderers(mask: SecretMask, log_format: str, *, colors: bool) -> list[structlog.typing.Processor]:
     if log_format == "console":
         # the default formatter prints the local variables of every frame when rich is installed, and they may hold keys
         plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
-    return [_process_named, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        return [_value_mask(mask), structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+    return [
+        _value_mask(mask),
+        _process_named,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(default=str),
+    ]
 
 
 def _value_mask(mask: SecretMask) -> structlog.typing.Processor:
@@ -138,6 +164,15 @@ def _value_mask(mask: SecretMask) -> structlog.typing.Processor:
 
     def processor(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {name: mask(value) if isinstance(value, str) else value for name, value in event.items()}
+
+    return processor
+
+
+def _line_mask(mask: SecretMask) -> structlog.typing.Processor:
+    """Mask the finished line, so that no nested field and no traceback is left out."""
+
+    def processor(_logger: object, _method: str, line: Any) -> str:
+        return mask(line)
 
     return processor
 

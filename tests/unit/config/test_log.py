@@ -1,5 +1,6 @@
 """Log lines are written to one stream in one format, without secrets."""
 
+import errno
 import io
 import json
 import logging
@@ -139,6 +140,57 @@ def test_log_json_names_the_process_and_its_worker(monkeypatch: pytest.MonkeyPat
 
     line = json.loads(stream.getvalue())
     assert (line["worker_id"], line["host"], line["pid"]) == ("w1", socket.gethostname(), os.getpid())
+
+
+class FullDisk(io.StringIO):
+    """A stream that takes nothing."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_log_to_a_full_disk_fails_nothing() -> None:
+    configure_logging(Settings(log_format="json"), stream=FullDisk())
+
+    structlog.get_logger("test").info("job_claimed")
+
+
+def test_log_line_of_a_process_forked_while_a_thread_writes_is_written() -> None:
+    said = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False, timeout=30)
+
+    assert said.returncode == 0
+    assert '"event": "written_by_child"' in said.stderr
+
+
+FORKED = """
+import os, sys, threading
+from config.log import configure_logging
+from pipelines.settings import Settings
+import structlog
+
+class Slow:
+    def __init__(self): self.inside, self.go_on = threading.Event(), threading.Event()
+    def write(self, text):
+        if "by_parent" in text: self.inside.set(); self.go_on.wait(20)
+        sys.stderr.write(text)
+    def flush(self): sys.stderr.flush()
+    def isatty(self): return False
+
+stream = Slow()
+configure_logging(Settings(log_format="json"), stream=stream)
+log = structlog.get_logger("test")
+thread = threading.Thread(target=lambda: log.info("written_by_parent"))
+thread.start()
+stream.inside.wait(20)
+child = os.fork()
+if child == 0:
+    log.info("written_by_child")
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+stream.go_on.set()
+thread.join()
+sys.exit(status)
+"""
 
 
 UNCAUGHT = """
