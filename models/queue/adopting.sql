@@ -111,8 +111,10 @@ BEGIN
 END $$;
 
 -- Return unfinished jobs without a queue row that have to end: older than the maximum wait, or already refunded. A row
--- that was written within the last `silence_s` seconds may still have another worker, and is left out.
-CREATE OR REPLACE FUNCTION darkroom.left_behind(max_wait_s float8, silence_s float8, stops jsonb, most integer)
+-- that was written within the last `silence_s` seconds may still have another worker, and is left out. Only the jobs of
+-- `ids` are read; all jobs if it is NULL.
+CREATE OR REPLACE FUNCTION darkroom.left_behind(max_wait_s float8, silence_s float8, stops jsonb, most integer,
+                                                ids text[] DEFAULT NULL)
 RETURNS TABLE (job_type text, job_id text, user_id text, status text, updated_at timestamp, is_refunded boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -128,7 +130,7 @@ BEGIN
         (SELECT {{type j}} AS type, {{id j}} AS id, {{user j}} AS owner, {{tier j}} AS tier,
                 {{state j}} AS status, {{last write j}} AS updated, {{created j}} AS created
          FROM {{table}} j
-         WHERE {{is unfinished j}} AND {{is silent j}}
+         WHERE {{is unfinished j}} AND {{is silent j}} AND (ids IS NULL OR j.{{id column}} = ANY ({{ids from ids}}))
            AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                            WHERE q.job_id = {{id j}} AND q.job_type IN ({{types}})))
         --: end

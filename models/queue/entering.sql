@@ -187,9 +187,11 @@ END $$;
 --: end
 -- Delete queue rows whose job is deleted or over (TRUNCATE and a restore fire no row trigger), and adopt jobs without a
 -- queue row where Darkroom may (adopting.sql). Return how many of each. A job is locked while it is adopted, since
--- otherwise a job that is being cancelled could be queued again.
+-- otherwise a job that is being cancelled could be queued again. Only the jobs of `ids`, and the queue rows with ids
+-- above `after_id` and up to `last_id`, are read; all of them where these are NULL.
 CREATE OR REPLACE FUNCTION darkroom.adopt(most integer DEFAULT 1000, max_wait_s float8 DEFAULT 86400,
-    silence_s float8 DEFAULT 630, stops jsonb DEFAULT '[]', OUT adopted integer, OUT dropped integer)
+    silence_s float8 DEFAULT 630, stops jsonb DEFAULT '[]', ids text[] DEFAULT NULL, after_id bigint DEFAULT 0,
+    last_id bigint DEFAULT NULL, OUT adopted integer, OUT dropped integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan AS $$
@@ -199,7 +201,7 @@ DECLARE
 BEGIN
     PERFORM darkroom.require_jobs_shown();  -- a hidden job must not be treated as a missing one
     adopted := 0;
-    IF darkroom.takes_over() THEN
+    IF coalesce(cardinality(ids), 1) > 0 AND darkroom.takes_over() THEN
         --: each job table
         adopted := adopted + darkroom.take_in(ARRAY(
             SELECT ROW({{type j}}, {{id j}}, {{user j}}, {{tier j}},
@@ -208,6 +210,7 @@ BEGIN
                        least({{created j}} AT TIME ZONE 'utc', now()))::darkroom.entering
             FROM {{table}} j
             WHERE ({{is pending j}} OR ({{is processing j}} AND {{is silent j}}))
+              AND (ids IS NULL OR j.{{id column}} = ANY ({{ids from ids}}))
               AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                               WHERE q.job_id = {{id j}} AND q.job_type IN ({{types}}))
               AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
@@ -221,6 +224,7 @@ BEGIN
     DELETE FROM darkroom.job_queue d WHERE d.id IN (
         SELECT q.id FROM darkroom.job_queue q
         WHERE q.job_type IN ({{all types}}) -- rows of other types are left to the release that knows them
+          AND q.id > after_id AND (last_id IS NULL OR q.id <= last_id)
           --: each job table
           AND NOT EXISTS (SELECT FROM {{table}} j
                           WHERE j.{{id column}} = {{id from q.job_id}} AND q.job_type IN ({{types}})

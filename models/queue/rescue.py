@@ -19,6 +19,7 @@ from models.job_state import JobStatus
 from models.queue.candidates import CANDIDATE_COLUMNS, CandidateJob, LostClaim, OverdueJob
 from models.queue.refusal import Refusal, is_of_a_row
 from models.queue.refusals import CHECK_CONSTRAINTS_NOW, end_refused, event_of, long_refused, set_aside
+from models.queue.sweep import Page
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
     HOUSEKEEPING_LOCK_TIMEOUT_MS,
@@ -360,8 +361,19 @@ async def end_refused_jobs(database: Database) -> int:
     return len(failures)
 
 
+MOST_ADOPTED = 1_000
+"""How many jobs of each table one statement adopts, and how many queue rows it deletes."""
+
+_ADOPT = f"SELECT adopted, dropped FROM darkroom.adopt({MOST_ADOPTED}, $1, $2, $3, $4, $5, $6)"
+
+
 async def adopt_jobs(
-    database: Database, *, max_wait_s: float = 86_400, silence_s: float = 630, stops: Stops = ()
+    database: Database,
+    *,
+    max_wait_s: float = 86_400,
+    silence_s: float = 630,
+    stops: Stops = (),
+    page: Page | None = None,
 ) -> tuple[int, int]:
     """Queue unfinished jobs without a queue row, and delete queue rows without a job; return how many of each.
 
@@ -373,14 +385,16 @@ async def adopt_jobs(
         max_wait_s: the largest age of a job; operators' pauses aren't counted.
         silence_s: a PROCESSING row that was written more recently than this may still have another worker.
         stops: as in `overdue_jobs`.
+        page: which jobs and queue rows to look at; None for all of them, which takes seconds where a million wait.
     """
-    values = (max_wait_s, silence_s, [list(names) for names in stops])
+    where = (None, 0, None) if page is None else (list(page.job_ids), page.after_id, page.last_id)
+    values = (max_wait_s, silence_s, [list(names) for names in stops], *where)
 
     async def adopt(connection: Connection) -> tuple[int, int]:
         async with connection.transaction():
             await connection.execute(CHECK_CONSTRAINTS_NOW)
             await connection.execute(f"SET LOCAL statement_timeout = {ADOPTION_S * 1000:.0f}")
-            row = await connection.fetchrow("SELECT adopted, dropped FROM darkroom.adopt(1000, $1, $2, $3)", *values)
+            row = await connection.fetchrow(_ADOPT, *values)
             return (row["adopted"], row["dropped"]) if row else (0, 0)
 
     return await database.commit("adopt", adopt)

@@ -19,14 +19,15 @@ from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
 from models.queue.refusals import CHECK_CONSTRAINTS_NOW
-from models.queue.rescue import DEADLINE_GRACE_S, adopt_jobs
+from models.queue.rescue import DEADLINE_GRACE_S, MOST_ADOPTED, adopt_jobs
+from models.queue.sweep import Page
 from models.queue.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSEKEEPING_LOCK_TIMEOUT_MS, HOUSEKEEPING_STATEMENT_S
 
 log = structlog.get_logger(__name__)
 
 MOST_AT_ONCE: Final = 200
 
-_FOUND: Final = "SELECT * FROM darkroom.left_behind($1, $2, $3, $4) WHERE darkroom.takes_over()"
+_FOUND: Final = "SELECT * FROM darkroom.left_behind($1, $2, $3, $4, $5) WHERE darkroom.takes_over()"
 _END: Final = "SELECT darkroom.end_left_behind($1, $2, $3, $4)"
 
 
@@ -74,17 +75,31 @@ class TakeOverCounts:
     left: int
 
 
-async def adopt_unqueued_jobs(database: Database, terms: AdoptionTerms) -> tuple[int, int]:
-    """Queue young jobs without a queue row, and delete queue rows without a job, as `adopt_jobs` does."""
-    return await adopt_jobs(database, max_wait_s=terms.max_wait_s, silence_s=terms.silence_s, stops=terms.stops)
+async def adopt_unqueued_jobs(database: Database, terms: AdoptionTerms, page: Page | None = None) -> tuple[int, int]:
+    """Queue young jobs without a queue row, and delete queue rows without a job, as `adopt_jobs` does.
+
+    All of a page; without a page as many as one statement takes, so that the caller repeats it.
+    """
+    all_adopted = all_dropped = 0
+    while True:
+        adopted, dropped = await adopt_jobs(
+            database, max_wait_s=terms.max_wait_s, silence_s=terms.silence_s, stops=terms.stops, page=page
+        )
+        all_adopted, all_dropped = all_adopted + adopted, all_dropped + dropped
+        if page is None or max(adopted, dropped) < MOST_ADOPTED:
+            return all_adopted, all_dropped
 
 
-async def end_unqueued_jobs(database: Database, terms: AdoptionTerms) -> int:
+async def end_unqueued_jobs(database: Database, terms: AdoptionTerms, page: Page | None = None) -> int:
     """End, one by one, unqueued jobs that are too old or were already refunded. Return how many were ended.
 
-    Jobs that Darkroom charged are refunded, each once: a refund that stands in the ledger isn't paid again.
+    Jobs that Darkroom charged are refunded, each once: a refund that stands in the ledger isn't paid again. Without a
+    page all jobs are looked at.
     """
-    values = (terms.max_wait_s, terms.silence_s, [list(names) for names in terms.stops], MOST_AT_ONCE)
+    if page is not None and not page.job_ids:
+        return 0
+    job_ids = None if page is None else list(page.job_ids)
+    values = (terms.max_wait_s, terms.silence_s, [list(names) for names in terms.stops], MOST_AT_ONCE, job_ids)
     failures, lock_timeout_ms = [], HOUSEKEEPING_LOCK_TIMEOUT_MS
     for left in [_UnqueuedJob(**row) for row in await database.fetch(_FOUND, *values)]:
         reason = _reason(left, terms.max_wait_s)

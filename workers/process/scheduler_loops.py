@@ -13,6 +13,7 @@ from models.queue.leases import forget_dead_workers
 from models.queue.listening import WAKE_UP_CHANNEL, listen
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
+from models.queue.sweep import Sweep
 from models.queue.unqueued import adopt_unqueued_jobs, end_unqueued_jobs
 from models.schema.migrate import check
 from models.schema.server import notify_queue, server_time
@@ -49,6 +50,7 @@ class Scheduler:
         self._runtime = runtime
         self._periodic_engine = periodic_engine(runtime)
         self._session_age = SessionAge(runtime.settings.lease_s)
+        self._sweep = Sweep()
 
     def loops(self) -> tuple[Loop, ...]:
         """Return all passes, with their names and intervals."""
@@ -112,10 +114,11 @@ class Scheduler:
         return ended + settled
 
     async def adopt(self) -> int:
-        """Adopt unfinished jobs that have no queue row, or end them; return how many were adopted."""
+        """Adopt unfinished jobs of the next page that have no queue row, or end them; return how many were adopted."""
         terms = adoption_terms(self._runtime.settings)
-        adopted, dropped = await adopt_unqueued_jobs(self._runtime.database, terms)
-        ended = await end_unqueued_jobs(self._runtime.database, terms)
+        page = await self._sweep.next_page(self._runtime.database)
+        adopted, dropped = await adopt_unqueued_jobs(self._runtime.database, terms, page)
+        ended = await end_unqueued_jobs(self._runtime.database, terms, page)
         if adopted or dropped or ended:
             log.info("jobs_adopted", adopted=adopted, dropped=dropped, ended=ended)
         return adopted

@@ -10,6 +10,7 @@ from models.history.actions import _IS_RETRIED
 from models.job_tables.registry import JOB_TABLES
 from models.queue.claims import _WAKE, _claim
 from models.queue.rescue import _CANDIDATES
+from models.queue.sweep import _statements
 from models.queue.transitions import (
     HELD,
     Checkpoint,
@@ -108,6 +109,19 @@ async def test_look_for_lost_claims_does_not_read_what_waits(crowded):
     now = await crowded.fetchval("SELECT now()")
 
     assert "job_queue" not in await sequential_scans(crowded, _CANDIDATES, now, now, 0)
+
+
+async def test_page_of_a_sweep_reads_no_table_as_a_whole(crowded, foreign):
+    for table in ("image_enhancement_jobs", "mcp_generation_jobs"):  # written one after the other, as by workers
+        await foreign.execute("SET session_replication_role = replica")
+        await foreign.execute(
+            f"""UPDATE public.{table} j SET "updatedAt" = now() + s.n * interval '1 ms'
+                FROM (SELECT id, row_number() OVER () AS n FROM public.{table}) s WHERE s.id = j.id"""
+        )
+    await crowded.fetch("ANALYZE")
+
+    for statement in _statements():
+        assert await sequential_scans(crowded, statement, None, "", 100) == set()
 
 
 INSERT_PAID = """

@@ -13,8 +13,9 @@ from models.periodic.orphans import object_page
 from models.periodic.references import finished_inputs, named
 from models.queue.claims import ClaimLostError, wake_due
 from models.queue.inputs import load_inputs
-from models.queue.rescue import rescue_lost_claims
+from models.queue.rescue import adopt_jobs, rescue_lost_claims
 from models.queue.resuming import begin_at
+from models.queue.sweep import Sweep
 from models.queue.transitions import Checkpoint, Completed, Failed, Released, Retried, record
 from models.schema.migrate import check
 from tests.support.builders import (
@@ -299,7 +300,7 @@ async def test_job_whose_queue_row_is_gone_is_taken_in_without_a_new_charge(data
     order = await make_order(database)
     await database.fetch("DELETE FROM darkroom.job_queue")
 
-    adopted = await database.fetchval("SELECT adopted FROM darkroom.adopt()")
+    adopted, _ = await adopt_jobs(database, page=await Sweep().next_page(database))
 
     assert adopted == 1
     assert (await queue_row(database, order))["job_type"] == "frame"
@@ -446,7 +447,7 @@ async def test_held_job_that_is_taken_in_goes_on_waiting(database):
     order = await make_order(database, state="draft")
     await database.fetch("DELETE FROM darkroom.job_queue")
 
-    assert await database.fetchval("SELECT adopted FROM darkroom.adopt()") == 1
+    assert await adopt_jobs(database, page=await Sweep().next_page(database)) == (1, 0)
 
     assert await queue_row(database, order) is not None
     assert await claimable(database) == []

@@ -120,8 +120,10 @@ BEGIN
 END $$;
 
 -- Return unfinished jobs without a queue row that have to end: older than the maximum wait, or already refunded. A row
--- that was written within the last `silence_s` seconds may still have another worker, and is left out.
-CREATE OR REPLACE FUNCTION darkroom.left_behind(max_wait_s float8, silence_s float8, stops jsonb, most integer)
+-- that was written within the last `silence_s` seconds may still have another worker, and is left out. Only the jobs of
+-- `ids` are read; all jobs if it is NULL.
+CREATE OR REPLACE FUNCTION darkroom.left_behind(max_wait_s float8, silence_s float8, stops jsonb, most integer,
+                                                ids text[] DEFAULT NULL)
 RETURNS TABLE (job_type text, job_id text, user_id text, status text, updated_at timestamp, is_refunded boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -137,7 +139,7 @@ BEGIN
                 j.status::text AS status, j."updatedAt" AS updated, j."createdAt" AS created
          FROM public.image_enhancement_jobs j
          WHERE j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" < silent
-                AND coalesce(j."processingStartedAt" < silent, true)
+                AND coalesce(j."processingStartedAt" < silent, true) AND (ids IS NULL OR j.id = ANY (ids))
            AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                            WHERE q.job_id = j.id AND q.job_type IN ('enhance', 'blend')))
         UNION ALL
@@ -145,7 +147,7 @@ BEGIN
                 j.status::text AS status, j."updatedAt" AS updated, j."createdAt" AS created
          FROM public.mcp_generation_jobs j
          WHERE j.status IN ('PENDING', 'PROCESSING') AND j."updatedAt" < silent
-                AND coalesce(j."processingStartedAt" < silent, true)
+                AND coalesce(j."processingStartedAt" < silent, true) AND (ids IS NULL OR j.id = ANY (ids))
            AND NOT EXISTS (SELECT FROM darkroom.job_queue q
                            WHERE q.job_id = j.id AND q.job_type IN ('generate', 'modify')))
         )
