@@ -275,16 +275,17 @@ async def prolong(connection: Connection, held: Claim, at_least_s: float) -> Non
     await connection.execute(_PROLONG, held.id, held.lease_token, at_least_s)
 
 
-# Ordered by id and with SKIP LOCKED, because many processes run this at once. Jobs that the database refused to start
-# are left out: they are tried again one by one (models/queue/refusals.py), so that they don't fail the next claim of
-# many jobs. RESUMED is here because the process that took rows out for a pause may have died before it put them back.
+# Ordered by id and with SKIP LOCKED, because many processes run this at once. The ids are an array, because a plan that
+# was made for an empty queue may run a subquery anew for each row. Jobs that the database refused to start are left
+# out: they are tried again one by one (models/queue/refusals.py), so that they don't fail the next claim of many jobs.
+# RESUMED is here because the process that took rows out for a pause may have died before it put them back.
 _WAKE = f"""
 WITH RECURSIVE {RESUMED},
     woken AS (
         UPDATE darkroom.job_queue q SET status = 'pending', ready = true
-        WHERE q.id IN (SELECT w.id FROM darkroom.job_queue w
-                       WHERE w.status = 'retrying' AND w.scheduled_at <= now() AND w.refused_since IS NULL
-                       ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+        WHERE q.id = ANY (ARRAY(SELECT w.id FROM darkroom.job_queue w
+                                WHERE w.status = 'retrying' AND w.scheduled_at <= now() AND w.refused_since IS NULL
+                                ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED))
         RETURNING q.queue)
 SELECT queue FROM woken UNION SELECT queue FROM resumed
 """
