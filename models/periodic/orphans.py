@@ -141,7 +141,7 @@ async def report_orphans(connection: Connection, found: Sequence[OwnObject], at:
 async def withdraw_reports(connection: Connection, keys: Collection[str]) -> None:
     """Delete the reports of objects that a row names again.
 
-    A later run must report them anew before it removes them.
+    If such an object becomes an orphan again, a later run reports it anew before another one removes it.
     """
     await connection.execute(
         "DELETE FROM darkroom.orphans o WHERE o.key = ANY ($1) AND o.removed_at IS NULL", list(keys)

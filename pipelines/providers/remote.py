@@ -109,10 +109,7 @@ class RemoteCaller:
         )
 
     def leave_alone(self, wait: timedelta) -> None:
-        """Send nothing for this long.
-
-        Calls that this process had admitted before the 429 was recorded are held back by it.
-        """
+        """Hold back all calls of this process for a time, also those that were admitted before the 429 was recorded."""
         self._quiet_until_s = max(self._quiet_until_s, time.monotonic() + wait.total_seconds())
 
     async def get(self, path: str) -> Reply:
