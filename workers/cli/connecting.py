@@ -43,7 +43,7 @@ def psql(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ARGUMENT", help="Passed on to psql; write -- before options, as in -- --csv -f report.sql."
+            metavar="-- ARGUMENTS", help="Passed on to psql, as in `darkroom db psql -- --csv -f report.sql`."
         ),
     ] = None,
 ) -> int:

@@ -25,7 +25,7 @@ def _wrong(error: typer.TyperException, context: Any) -> str:
         case BadParameter():
             return _bad(error)
         case NoSuchOption():
-            if any(str(one.metavar).startswith("[--") for one in _options(context)):
+            if any(str(one.metavar).lstrip("[").startswith("-- ") for one in _options(context)):
                 return f"there is no option {error.option_name}; what is for the other program comes after --"
             near = get_close_matches(error.option_name, error.possibilities or (), n=1, cutoff=NEAR)
             return f"there is no option {error.option_name}" + (f"; did you mean {near[0]}?" if near else "")
