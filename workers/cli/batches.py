@@ -112,7 +112,7 @@ class Submitted:
     def note_submitted(self, *, has_workers: bool) -> None:
         """Print, after --no-wait, the commands by which to continue."""
         if self.ids:
-            note(f"submitted; {_follows('them', has_workers=has_workers)}")
+            note(f"submitted; {_follows('it' if len(self.ids) == 1 else 'them', has_workers=has_workers)}")
             note(f"results: `{self.save_command()}`")
 
 
