@@ -18,7 +18,7 @@ def orientation_of(image: Image.Image) -> int:
     """Return EXIF's orientation, 1 to 8, whatever type of number it was written as; 1 where it makes no sense."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if isinstance(value, tuple | list) and len(value) == 1:
+        if isinstance(value, tuple | list | bytes) and len(value) == 1:
             value = value[0]
         number = float(value) if isinstance(value, numbers.Real) else 0.0
     except BROKEN_METADATA:

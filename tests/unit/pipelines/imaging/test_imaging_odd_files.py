@@ -238,13 +238,14 @@ def test_sixteen_bits_with_an_everyday_curve_are_as_before():
 @pytest.mark.parametrize(
     ("kind", "value", "behind"),
     [
+        (1, b"\6\0\0\0", b""),
         (3, struct.pack(">HH", 6, 0), b""),
         (4, struct.pack(">I", 6), b""),
         (5, struct.pack(">I", 26), struct.pack(">II", 6, 1)),
         (11, struct.pack(">f", 6.0), b""),
         (12, struct.pack(">I", 26), struct.pack(">d", 6.0)),
     ],
-    ids=["short", "long", "rational", "float", "double"],
+    ids=["byte", "short", "long", "rational", "float", "double"],
 )
 def test_orientation_of_any_number_type_turns_the_picture_for_every_reader(kind, value, behind):
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHI", 1, 0x0112, kind, 1) + value + bytes(4) + behind
