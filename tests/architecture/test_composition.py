@@ -8,7 +8,7 @@ MAKERS = {
     "workers/process/compose.py": {"create_async_engine"},
     "workers/process/runtime.py": {"Database", "open_storage"},
     "workers/process/tools.py": {"PixelPool", "open_providers", "LocalProvider", "Gate"},
-    "workers/process/wake_up.py": {"RedisWakeUps", "_RabbitWakeUps"},
+    "workers/process/wake_up.py": {"RedisWakeUps", "RabbitWakeUps"},
 }
 """The files in workers that make something which is opened and closed, and what each of them makes."""
 

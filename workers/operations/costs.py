@@ -56,7 +56,7 @@ async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str
             if call.outcome == UNKNOWN:
                 return call.job_id
             if call.outcome != "open":
-                raise InvalidInputError(f"call {call_id} isn't open: it ended as {call.outcome}")
+                raise InvalidInputError(f"call {call_id} isn't open: it has ended")
             if not call.is_left_open:
                 raise InvalidInputError(
                     f"call {call_id} may be in flight; look again a quarter of an hour after it began"

@@ -201,7 +201,7 @@ class _Listener(Consumer):
         """Do nothing: the next look of any worker finds the jobs."""
 
 
-class _RabbitWakeUps(RabbitmqBroker):
+class RabbitWakeUps(RabbitmqBroker):
     """dramatiq's broker, but a host that can't be connected to is asked once, and not six times in a row."""
 
     def _opened(self) -> Any:
@@ -221,7 +221,7 @@ class _RabbitWakeUps(RabbitmqBroker):
 def make_broker(url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> Broker:
     """Return the broker that a URL names: Redis (redis://, rediss://, unix://) or RabbitMQ (amqp://, amqps://)."""
     if url.startswith("amqp"):
-        return _RabbitWakeUps(url=_limited(url), middleware=middleware, confirm_delivery=False)
+        return RabbitWakeUps(url=_limited(url), middleware=middleware, confirm_delivery=False)
     return RedisWakeUps(url, middleware=middleware, lanes=lanes)
 
 

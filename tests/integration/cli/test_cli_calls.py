@@ -72,7 +72,7 @@ def test_call_whose_end_may_be_known_yet_is_left_to_its_worker(darkroom: Darkroo
     assert [ran.code for ran in (fresh, long, ended)] == [1, 1, 2]
     assert "may be in flight" in fresh.err
     assert "may be in flight" in long.err
-    assert darkroom("costs", "--acknowledge", str(in_flight)).err.endswith("isn't open: it ended as answered\n")
+    assert darkroom("costs", "--acknowledge", str(in_flight)).err.endswith("isn't open: it has ended\n")
     assert "call 999999 not found" in darkroom("costs", "--acknowledge", "999999").err
 
 

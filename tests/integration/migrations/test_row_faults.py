@@ -53,9 +53,8 @@ async def test_table_that_cannot_take_our_rows_stops_a_start_whatever_else_an_up
     await run(database, "ALTER TABLE public.token_transactions ALTER metadata SET NOT NULL")
     kinds = [problem.kind for problem in await check(database_url)]
     assert kinds[0] != "rows_refused"
-    services = Services(
-        database_url, database_url, "redis://nowhere", "redis://nowhere", "file:///x", is_embedded=False
-    )
+    urls = (database_url, database_url, "redis://nowhere", "redis://nowhere", "file:///x")
+    services = Services(*urls, is_embedded=False)
 
     with pytest.raises(CommandUsageError, match=r"token_transactions\.metadata is NOT NULL"):
         await require_allowed(Settings(), services)
