@@ -177,6 +177,21 @@ def test_rehearsal_changes_nothing_and_counts_tokens_over_all_jobs(darkroom: Dar
     assert "1 of 1 would be tried again, for 2 tokens" in darkroom("jobs", "retry", jobs[0], "--dry-run").out
 
 
+def test_rehearsal_of_a_filter_names_what_the_filter_retries(darkroom: Darkroom, arrange: Arrange) -> None:
+    user_id = arrange(lambda db: make_user(db, balance=100))
+    wanted = {arrange(lambda db: make_job(db, user_id=user_id, status=one)) for one in ("FAILED", "REFUNDED")}
+    arrange(lambda db: make_job(db, user_id=user_id, status="CANCELLED"))
+    which = ("jobs", "retry", "--user", user_id, "--since", "1h")
+
+    rehearsed = darkroom(*which, "--dry-run", "--json")
+    before = len(darkroom("jobs", "list", "--json").json)
+    retried = darkroom(*which)
+
+    assert (rehearsed.code, before) == (0, 3)
+    assert {row["id"] for row in rehearsed.json} == wanted
+    assert {line.split()[1] for line in retried.out.splitlines()} == wanted
+
+
 def test_filter_means_failures_of_its_kind_and_each_only_once(darkroom: Darkroom, arrange: Arrange) -> None:
     user_id = arrange(make_user)
     meant = arrange(lambda db: make_failed(db, user_id=user_id, error="gemini: 503 UNAVAILABLE"))

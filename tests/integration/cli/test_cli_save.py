@@ -7,7 +7,7 @@ import pytest
 
 from models.database import Database
 from pipelines.storage.file import FileStorage
-from tests.support.builders import make_generation, make_job
+from tests.support.builders import make_generation, make_job, make_user
 from tests.support.calling import Arrange, Darkroom
 
 KEY = "users/x/enhanced/x.jpg"
@@ -99,6 +99,23 @@ def test_what_has_no_result_is_named_and_the_others_are_saved(
     assert lines[2].startswith(f"darkroom: job {lost}: ")
     assert lines[3].startswith("darkroom: job nosuch: there is no such job")
     assert stored
+
+
+def test_many_are_counted_and_none_that_a_filter_means_is_left_out(
+    darkroom: Darkroom, arrange: Arrange, stored: bytes, tmp_path: Path
+) -> None:
+    user_id = arrange(make_user)
+
+    async def make(database: Database) -> None:
+        for number in range(60):  # more than `jobs list` shows
+            key = KEY if number < 2 else "lost"
+            await make_job(database, user_id=user_id, status="COMPLETED", enhancedR2Key=key)
+
+    arrange(make)
+    ran = darkroom("jobs", "save", "--user", user_id, "--out", str(tmp_path / "out"))
+
+    assert (ran.code, ran.out) == (1, f"2 results saved in {tmp_path / 'out'}, 58 can't be saved\n")
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [stored] * 2
 
 
 def test_neither_or_both_ways_to_name_jobs_is_a_usage_error(darkroom: Darkroom, tmp_path: Path) -> None:
