@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,10 @@ def test_rehearsal_changes_nothing_and_counts_tokens_over_all_jobs(darkroom: Dar
 
 def test_rehearsal_of_a_filter_names_what_the_filter_retries(darkroom: Darkroom, arrange: Arrange) -> None:
     user_id = arrange(lambda db: make_user(db, balance=100))
-    wanted = {arrange(lambda db: make_job(db, user_id=user_id, status=one)) for one in ("FAILED", "REFUNDED")}
-    arrange(lambda db: make_job(db, user_id=user_id, status="CANCELLED"))
+    failed, refunded, _ = [
+        arrange(partial(make_job, user_id=user_id, status=one)) for one in ("FAILED", "REFUNDED", "CANCELLED")
+    ]
+    wanted = {failed, refunded}
     which = ("jobs", "retry", "--user", user_id, "--since", "1h")
 
     rehearsed = darkroom(*which, "--dry-run", "--json")
