@@ -3,7 +3,8 @@
 import pipelines.job_types as registry
 from pipelines.analysis import Analysis
 from pipelines.job import Crop, Generated, PromptText
-from pipelines.stage import Stage, StageContext
+from pipelines.stage import Stage
+from pipelines.stage_context import StageContext
 from workers.process import worker
 
 RESULT = Generated("bench/none", "https://example.test/none", 1, 1, 1, "0" * 64, "none")

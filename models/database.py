@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
-import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from config.failpoints import failpoint
+from config.logger import EventLogger
 from config.postgres_url import PostgresUrl
 from models.connections import (
     CONTENTION,
@@ -36,7 +36,7 @@ from models.schema.row_security import REFUSE_FILTERED_ROWS
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 FIRST_BACKOFF_S = 0.02
 

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
-import structlog
-
+from config.logger import EventLogger
 from models.connections import DATABASE_ERRORS, Connection, ContentionError, DatabaseLostError, is_cancelled
 from models.database import Database
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 DATABASE_GONE_S = 0.5
 """Seconds between tries while PostgreSQL is unreachable. The result that waits was paid for, so it isn't given up."""

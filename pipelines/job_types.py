@@ -1,16 +1,15 @@
-"""The registry of job types, one line each; a test finds stages that no job type uses."""
+"""The registry of stages and job types, one line each; a test finds stages that no job type uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from config.process_settings import ProcessSettings
 from config.settings import SettingsError
+from pipelines.analysis import Analysis
+from pipelines.job import Crop, Generated, PromptText
 from pipelines.prompts import Purpose
-from pipelines.stage import Stage
-from pipelines.stages.analyze import ANALYZE
-from pipelines.stages.crop import CROP
-from pipelines.stages.generate import GENERATE
-from pipelines.stages.prompt import PROMPT
+from pipelines.stage import Stage, StageFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,13 @@ class JobType:
     purpose: Purpose = Purpose.ENHANCE
 
 
+ANALYZE: Final = Stage("ANALYZING", StageFunction("pipelines.stages.analyze:analyze"), output=Analysis, deadline_s=120)
+CROP: Final = Stage("CROPPING", StageFunction("pipelines.stages.crop:crop"), output=Crop, deadline_s=60)
+PROMPT: Final = Stage("PROMPTING", StageFunction("pipelines.stages.prompt:prompt"), output=PromptText, deadline_s=30)
+GENERATE: Final = Stage(
+    "GENERATING", StageFunction("pipelines.stages.generate:generate"), output=Generated, deadline_s=420
+)
+
 JOB_TYPES = {
     job_type.name: job_type
     for job_type in (
@@ -38,6 +44,13 @@ JOB_TYPES = {
     )
 }
 """The job types by name, as in `job_queue.job_type`."""
+
+
+def import_stages() -> None:
+    """Import the functions of all stages, so that the first job of a process doesn't wait for that."""
+    for stage in (stage for job_type in JOB_TYPES.values() for stage in job_type.stages):
+        if isinstance(stage.run, StageFunction):
+            stage.run.imported()
 
 
 def stage_names() -> tuple[str, ...]:

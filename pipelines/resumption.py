@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.job_types import JOB_TYPES
-from pipelines.stage import Output, Stage
+from pipelines.output import Output
+from pipelines.stage import Stage
 
 Left = Mapping[str, Mapping[str, Any] | None]
 """The stored outputs of finished stages, by name, as JSON; None for a stage that has no output."""

@@ -1,76 +1,34 @@
-"""Stages: their interface, the context that they are given, and their outputs."""
+"""Stages, as far as they are known before they run. Commands need their names and deadlines, so imports are few."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, TypeVar
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
-from pipelines.fetching import PictureFetcher
-from pipelines.imaging.budget import ByteBudget
-from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.pool import PixelPool
-from pipelines.job import Generated, Job
-from pipelines.providers.provider import StageProvider
-from pipelines.storage.storage import Storage
+from pipelines.output import Output
 
-INPUT_BYTES = 512_000_000
-"""The most bytes of encoded pictures that the jobs of one process hold: at 25 MB each, enough for every lane."""
-
-
-class Output(Protocol):
-    """The output of a stage.
-
-    It is stored as JSON in the stage's checkpoint, and read again when a run resumes after the stage.
-    """
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all that later stages and people need of the output, as JSON."""
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Build the output from the JSON of `to_json`.
-
-        Raise an error for a wrong value, which another program may have written.
-
-        Raises:
-            ValueError, TypeError, LookupError, AttributeError: it can't be read; the stage runs again.
-        """
-
-
-OutputT = TypeVar("OutputT", bound=Output)
+if TYPE_CHECKING:
+    from pipelines.stage_context import StageContext
 
 
 @dataclass(frozen=True, slots=True)
-class StageContext:
-    """What a stage works with: the job, the outputs of finished stages, and interfaces to storage and providers.
+class StageFunction:
+    """The function of a stage. It is imported when it is called, because all that makes pictures is imported with it.
 
-    `outputs` are those of finished stages, in order; a stage that was switched off has none.
-    `limits` are those of users' pictures, `answer_limits` those of providers' answers.
-    `inputs` bounds the encoded pictures that a process holds, over all its jobs.
-    `provider_identity` names the configured providers and models, in order. `find_same` returns the picture that the
-    same user already has for the same input hash; without it nothing is reused.
-    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim.
+    Attributes:
+        place: `module:function`.
     """
 
-    job: Job
-    outputs: tuple[Output, ...]
-    provider: StageProvider
-    storage: Storage
-    pixels: PixelPool
-    limits: DecodeLimits
-    fetcher: PictureFetcher = field(default_factory=PictureFetcher)
-    provider_identity: str = ""
-    inputs: ByteBudget = field(default_factory=lambda: ByteBudget(INPUT_BYTES))
-    answer_limits: DecodeLimits = field(default_factory=lambda: DecodeLimits(max_bytes=100_000_000))
-    find_same: Callable[[str], Awaitable[Generated | None]] | None = None
-    earlier: Generated | None = None
+    place: str
 
-    def output(self, kind: type[OutputT]) -> OutputT | None:
-        """Return the newest output of a type; None if no finished stage has one."""
-        return next((one for one in reversed(self.outputs) if isinstance(one, kind)), None)
+    def __call__(self, context: "StageContext") -> Awaitable[Output | None]:
+        """Do the stage's work and return its output; return None if the job's pipeline has switched the stage off."""
+        return self.imported()(context)
 
-    def after(self, output: Output | None) -> "StageContext":
-        """Return the context of the next stage, with this stage's output added."""
-        return self if output is None else replace(self, outputs=(*self.outputs, output))
+    def imported(self) -> Callable[["StageContext"], Awaitable[Output | None]]:
+        """Import the function, and return it."""
+        function: Callable[[StageContext], Awaitable[Output | None]] = resolve_name(self.place)
+        return function
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +44,7 @@ class Stage:
     """
 
     name: str
-    run: Callable[[StageContext], Awaitable[Output | None]]
+    run: Callable[["StageContext"], Awaitable[Output | None]]
     output: type[Output]
     deadline_s: float
     queue: str = "default"

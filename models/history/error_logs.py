@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import structlog
 
 from config.job_terms import MAX_EVIDENCE_CHARS
+from config.logger import EventLogger
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 TIMEOUT_S = 1.0
 """How long the end of a job waits for its error log row: the table may be locked, or a trigger on it slow."""

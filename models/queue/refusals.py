@@ -13,8 +13,8 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
-import structlog
 
+from config.logger import EventLogger
 from models.connections import (
     LOCK_TIMEOUT_MS,
     Connection,
@@ -40,7 +40,7 @@ from models.queue.transitions import (
     Transition,
 )
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 FIRST_BACKOFF_S: Final = 2
 MOST_BACKOFF_S: Final = 300

@@ -10,8 +10,8 @@ from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
-import structlog
 
+from config.logger import EventLogger
 from models.connections import Connection, ContentionError
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
@@ -29,7 +29,7 @@ from models.queue.transitions import (
     record_without_claim,
 )
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 DEADLINE_GRACE_S = 30
 """Seconds after a stage's deadline at which its claim is rescued.

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Final
 
 import asyncpg
-import structlog
 
+from config.logger import EventLogger
 from models.connections import Connection, ContentionError, lock_waits
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
@@ -23,7 +23,7 @@ from models.queue.rescue import DEADLINE_GRACE_S, MOST_ADOPTED, adopt_jobs
 from models.queue.sweep import Page
 from models.queue.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSEKEEPING_LOCK_TIMEOUT_MS, HOUSEKEEPING_STATEMENT_S
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 MOST_AT_ONCE: Final = 200
 

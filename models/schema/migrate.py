@@ -36,6 +36,7 @@ from models.schema.migrations.requirements import (
 )
 from models.schema.migrations.search_path import keep_role_out_of_our_schema
 from models.schema.migrations.sequences import set_past_tables
+from models.schema.readiness import REVISIONS
 
 Result = TypeVar("Result")
 
@@ -240,7 +241,7 @@ def _upgrade(
     keep_role_out_of_our_schema(connection)
     stamped = session.stamped_revisions(connection)
     before = installation.recorded(connection)
-    application, darkroom = (session.branch_revisions(branch) for branch in session.BRANCHES)
+    application, darkroom = REVISIONS["application"], REVISIONS["darkroom"]
     is_adopted = stamped.isdisjoint(application) and has_relation(connection, "users")
     now_mode = installation.settled_mode(connection, mode, is_adopted=is_adopted)
     if not is_adopted:

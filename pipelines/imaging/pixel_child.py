@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 import psutil
-import structlog
 from typing_extensions import override
 
+from config.logger import EventLogger
 from pipelines import errors
 from pipelines.errors import BadImageError, PermanentError, PixelChildLostError, StageError
 from pipelines.imaging import exchange
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 PROGRAM = Path(__file__).with_name("child.py")
 

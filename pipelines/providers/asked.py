@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import structlog
-
 from config.job_terms import LEAST_SIZE_FRACTION
+from config.logger import EventLogger
 from pipelines.errors import (
     AnswerTooLargeError,
     BadImageError,
@@ -23,7 +22,7 @@ from pipelines.job import Prompt
 from pipelines.prompts import Purpose
 from pipelines.providers.colour_words import ask_for_colour
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 MOST_STRETCH = 1.03
 """Largest factor between the ratio asked for and the picture's ratio.

@@ -14,9 +14,9 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
-import structlog
+from config.logger import EventLogger
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 MOST_UNITS: Final = 10_000_000
 """The largest number of units of one call that is accepted.

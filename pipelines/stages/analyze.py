@@ -3,7 +3,7 @@
 from pipelines.analysis import Analysis
 from pipelines.imaging.header import read_header
 from pipelines.providers.provider import EncodedImage
-from pipelines.stage import Stage, StageContext
+from pipelines.stage_context import StageContext
 from pipelines.stages.objects import read_input, room_for
 
 
@@ -23,6 +23,3 @@ async def analyze(context: StageContext) -> Analysis | None:
             return None
         answer = await context.provider.analyze(EncodedImage(data), context.job.options.analysis)
         return answer.value
-
-
-ANALYZE = Stage("ANALYZING", analyze, output=Analysis, deadline_s=120)

@@ -11,7 +11,7 @@ from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Crop
 from pipelines.options import AutoCropOptions
 from pipelines.providers.local.work import box_between_bars
-from pipelines.stage import Stage, StageContext
+from pipelines.stage_context import StageContext
 from pipelines.stages.objects import read_input, room_for
 
 BAR_TOLERANCE_FRACTION: Final = 0.02
@@ -103,6 +103,3 @@ def _is_within_bars(kept: PixelBox, between_bars: PixelBox, whole: PixelBox) -> 
         and whole.right - kept.right <= ((bar := whole.right - between_bars.right) and bar + across)
         and whole.bottom - kept.bottom <= ((bar := whole.bottom - between_bars.bottom) and bar + down)
     )
-
-
-CROP = Stage("CROPPING", crop, output=Crop, deadline_s=60)

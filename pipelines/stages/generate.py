@@ -13,7 +13,7 @@ from pipelines.job import Crop, Generated, Prompt, PromptText
 from pipelines.prompts import ALL_CORRECTIONS, Purpose, corrections, prompt_text
 from pipelines.providers.calls import Answer
 from pipelines.providers.provider import EncodedImage
-from pipelines.stage import Stage, StageContext
+from pipelines.stage_context import StageContext
 from pipelines.stages.objects import read_input, read_references, read_source, room_for
 from pipelines.stages.results import hash_of, is_stored, reuse, store
 
@@ -116,6 +116,3 @@ async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px:
         )
     except BadImageError as error:
         raise BrokenAnswerError(f"{answer.model} answered with no usable picture: {error}") from error
-
-
-GENERATE = Stage("GENERATING", generate, output=Generated, deadline_s=420)

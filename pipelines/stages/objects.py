@@ -8,7 +8,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from pipelines import keys
 from pipelines.errors import MissingObjectError, StorageUnavailableError
 from pipelines.imaging.budget import Held
-from pipelines.stage import StageContext
+from pipelines.stage_context import StageContext
 
 READ_WAIT = wait_random_exponential(multiplier=0.5, max=5)
 READ_STOP = stop_after_delay(30)

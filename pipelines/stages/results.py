@@ -5,19 +5,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from config.logger import EventLogger
 from pipelines import keys
 from pipelines.errors import BadImageError, MissingObjectError, StorageUnavailableError
 from pipelines.imaging.encode import JPEG_CONTENT_TYPE
 from pipelines.job import Generated, Job
 from pipelines.prompts import Purpose
 from pipelines.providers.provider import EncodedImage
-from pipelines.stage import StageContext
+from pipelines.stage_context import StageContext
 from pipelines.storage.storage import Storage
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
 """Wait between tries to upload a finished picture, with full jitter, so as not to overload a storage that recovers."""

@@ -63,7 +63,8 @@ def test_every_setting_is_read_by_something_that_carries_it_out():
 
 def test_every_stage_on_disk_is_in_a_job_type():
     on_disk = {path.stem for path in (ROOT / "pipelines/stages").glob("*.py")} - {"__init__", "objects", "results"}
-    registered = {stage.run.__module__.rsplit(".", 1)[-1] for kind in JOB_TYPES.values() for stage in kind.stages}
+    functions = {stage.run.imported() for kind in JOB_TYPES.values() for stage in kind.stages}
+    registered = {function.__module__.rsplit(".", 1)[-1] for function in functions}
 
     assert on_disk == registered
 

@@ -7,8 +7,7 @@ long as the queue row names that worker. Time isn't counted: whatever may happen
 from typing import NamedTuple
 
 from models.job_state import LABEL_CHANGES, TERMINAL, TRANSITIONS, JobStatus
-from pipelines.stages.analyze import ANALYZE
-from pipelines.stages.generate import GENERATE
+from pipelines.job_types import ANALYZE, GENERATE
 
 STATUSES = tuple(status.value for status in JobStatus)
 PENDING, PROCESSING, COMPLETED, FAILED, REFUNDED, CANCELLED = STATUSES

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from config.postgres_url import parse_postgres_url
 from models.schema.migrations import repeatable, session, tables, triggers
+from pipelines.job_types import import_stages
 from pipelines.providers.gemini import provider as gemini
 from pipelines.providers.local import provider as local
 from pipelines.providers.openai import provider as openai
@@ -19,8 +20,7 @@ from tests.support import forked, victim
 
 __all__ = ["anyio", "forked", "gemini", "local", "openai", "victim"]
 
-for branch in session.BRANCHES:
-    session.branch_revisions(branch)
+import_stages()
 tables.parts()
 repeatable.wanted(session.OUR_COST_COLUMN)
 triggers.wanted(session.OUR_COST_COLUMN)

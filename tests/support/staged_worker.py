@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipelines.job_types import JOB_TYPES, JobType
-from pipelines.stage import Stage, StageContext
+from pipelines.stage import Stage
+from pipelines.stage_context import StageContext
 from tests.support import slow_worker
 
 

@@ -1,25 +1,30 @@
 """Commands about the schema: db upgrade, db check, db sql."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.job_tables.registry import JOB_TABLES
-from models.schema.migrate import UpgradeResult
-from models.schema.migrate import check as find_problems
-from models.schema.migrations.grants import PRODUCERS, READERS
-from models.schema.rendered import rendered_files, statements_about
 from workers.cli.failures import DONE, FAILED, CommandUsageError
-from workers.cli.migrating import upgrade_database
+from workers.cli.lazy import later
 from workers.cli.opening import open_settings, run_async
 from workers.cli.output import print_json
 from workers.cli.parameters import Json
 from workers.cli.reporting import database_place
 from workers.operations.actions import os_user
 from workers.operations.taking_over import take_over_jobs
-from workers.process.compose import migration_engine
 from workers.services.services import embedded_services
+
+if TYPE_CHECKING:
+    from models.schema.migrate import UpgradeResult
+
+find_problems = later("models.schema.migrate:check")
+granted_functions = later("workers.cli.migrating:granted_functions")
+migration_engine = later("workers.process.compose:migration_engine")
+rendered_files = later("models.schema.rendered:rendered_files")
+statements_about = later("models.schema.rendered:statements_about")
+upgrade_database = later("workers.cli.migrating:upgrade_database")
 
 
 def upgrade(
@@ -101,7 +106,7 @@ def upgrade(
     return DONE
 
 
-def _print_upgrade(result: UpgradeResult) -> None:
+def _print_upgrade(result: "UpgradeResult") -> None:
     nothing = "no revision" if result.replaced else "nothing, all was there"
     applied = ", ".join(result.applied) if result.applied else nothing
     typer.echo(f"applied: {applied}")
@@ -116,7 +121,7 @@ def _print_upgrade(result: UpgradeResult) -> None:
         typer.echo(f"sequences set past their tables: {', '.join(result.sequences)}")
 
 
-def _print_rights(result: UpgradeResult, revoked: str | None) -> None:
+def _print_rights(result: "UpgradeResult", revoked: str | None) -> None:
     if revoked is not None:
         typer.echo(f"revoked from {revoked}: what was granted to it")
     if result.still_callable:
@@ -124,9 +129,8 @@ def _print_rights(result: UpgradeResult, revoked: str | None) -> None:
             f"{revoked} may still call {', '.join(result.still_callable)}: "
             "PUBLIC, a role that it belongs to or somebody else's grant gives it the right"
         )
-    for roles, rights in ((result.producers, PRODUCERS), (result.readers, READERS)):
-        for role in roles:
-            typer.echo(f"granted to {role}: {', '.join(rights.functions)}")
+    for role, functions in granted_functions(result):
+        typer.echo(f"granted to {role}: {', '.join(functions)}")
 
 
 def check(*, as_json: Json = False) -> int:

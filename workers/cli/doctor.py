@@ -7,14 +7,17 @@ from typing import Annotated
 import typer
 
 from workers.cli.failures import DONE, FAILED
+from workers.cli.lazy import later
 from workers.cli.opening import open_settings, run_async
 from workers.cli.output import print_json
 from workers.cli.parameters import Json
 from workers.cli.tables import Column, print_table
 from workers.operations.checks.check import Check
-from workers.operations.doctor import examine, plan
 from workers.services.errors import EmbeddedServiceError
 from workers.services.services import embedded_services
+
+examine = later("workers.operations.doctor:examine")
+plan = later("workers.operations.doctor:plan")
 
 
 def doctor(

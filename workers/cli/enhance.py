@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.enhancing import Request, run
 from workers.cli.failures import CommandUsageError
+from workers.cli.lazy import later
 from workers.cli.parameters import Json, NoWait, Out, Payer, PipelinesTier
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
+
+Request = later("workers.cli.enhancing:Request")
+run = later("workers.cli.enhancing:run")
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="Files of pictures: JPEG, PNG, WebP or GIF.")]
 PipelineOfJobs = Annotated[
@@ -56,7 +59,7 @@ def enhance(
         raise CommandUsageError("--pipeline-token is of a pipeline; name it with --pipeline")
     if out is not None:
         require_writable(Path(out))
-    return run(
+    code: int = run(
         Request(
             paths=tuple(map(Path, paths)),
             tier=None if tier is None else tier.name,
@@ -69,3 +72,4 @@ def enhance(
             is_json=as_json,
         )
     )
+    return code

@@ -7,9 +7,12 @@ from typing import Annotated, Final
 import typer
 
 from workers.cli.failures import CommandUsageError
-from workers.cli.generating import Request, run
+from workers.cli.lazy import later
 from workers.cli.parameters import Json, NoWait, Out, Payer, Tier, TierName
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
+
+Request = later("workers.cli.generating:Request")
+run = later("workers.cli.generating:run")
 
 MAX_ASPECT: Final = 8
 """The largest ratio of the long side to the short side that a model makes."""
@@ -70,4 +73,5 @@ def _run(
         raise CommandUsageError(OUT_WITHOUT_WAIT)
     if out is not None:
         require_writable(Path(out))
-    return run(Request(prompt, tier.name, path, aspect, None if out is None else Path(out), user, not no_wait, as_json))
+    request = Request(prompt, tier.name, path, aspect, None if out is None else Path(out), user, not no_wait, as_json)
+    return int(run(request))

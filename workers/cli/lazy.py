@@ -160,15 +160,27 @@ def _group(group: Group) -> LazyGroup:
     return made
 
 
-def function_at(place: str) -> Callable[..., int]:
+def function_at(place: str) -> Callable[..., Any]:
     """Import the module of a place, `module:function`, and return the function."""
     module, _, name = place.partition(":")
     gc.disable()  # imported modules stay, and a garbage collection would take a sixth of the import's time
     try:
-        function: Callable[..., int] = getattr(import_module(module), name)
+        function: Callable[..., Any] = getattr(import_module(module), name)
     finally:
         gc.enable()
     return function
+
+
+def later(place: str) -> Callable[..., Any]:
+    """Return a function that imports the one at a place, `module:function`, when it is called.
+
+    A command's module uses it for work whose modules take long to import, since the command's help imports it too.
+    """
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        return function_at(place)(*arguments, **named)
+
+    return call
 
 
 def _command(command: Command) -> Any:

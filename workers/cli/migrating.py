@@ -1,9 +1,11 @@
 """The full check of a database before a command works on it, and its migration."""
 
+from collections.abc import Sequence
+
 from config.settings import SettingsError
 from models.periodic.retention import ForbiddenPolicyError
 from models.schema.migrate import UpgradeResult, check, upgrade
-from pipelines.job_types import require_known_stages
+from models.schema.migrations.grants import PRODUCERS, READERS
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
 from workers.cli.failures import CommandError, CommandUsageError
@@ -12,14 +14,6 @@ from workers.periodic.registry import UnknownScheduleError, periodic_tasks
 from workers.periodic.schedule import InvalidScheduleError
 from workers.process.compose import migration_engine, require_usable
 from workers.services.services import Services
-
-__all__ = [
-    "require_allowed",
-    "require_known_schedules",
-    "require_known_stages",
-    "require_migrated",
-    "upgrade_database",
-]
 
 _REPAIRED_BY_UPGRADE = frozenset(
     {
@@ -106,6 +100,15 @@ async def require_allowed(settings: Settings, services: Services) -> None:
         raise CommandUsageError("; ".join(lasting))
     if not problems:
         await require_usable(settings, services, wait=False)
+
+
+def granted_functions(result: UpgradeResult) -> list[tuple[str, Sequence[str]]]:
+    """Return the roles that have rights after an upgrade, each with the functions that it may call."""
+    return [
+        (role, rights.functions)
+        for roles, rights in ((result.producers, PRODUCERS), (result.readers, READERS))
+        for role in roles
+    ]
 
 
 async def upgrade_database(

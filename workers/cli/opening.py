@@ -1,11 +1,10 @@
 """What a command opens before it works: settings, services, the database, the runtime.
 
-Modules that are slow to import are used only by `workers.cli.migrating`, which is imported when a command needs it.
+Modules that are slow to import are imported when a command calls what is in them.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from types import ModuleType
 from typing import Any, TypeVar
 
 import asyncpg
@@ -17,11 +16,16 @@ from models.schema.readiness import Installed, quick_look, read_recorded
 from pipelines.settings import Settings, load_settings
 from pipelines.storage.backends import checked_opener
 from workers.cli.failures import CommandUsageError
+from workers.cli.lazy import later
 from workers.cli.leaving import cancels
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.services.services import Services, embedded_services
 
 T = TypeVar("T")
+
+require_known_stages = later("pipelines.job_types:require_known_stages")
+require_known_schedules = later("workers.cli.migrating:require_known_schedules")
+require_migrated = later("workers.cli.migrating:require_migrated")
 
 
 def known_settings() -> Settings:
@@ -32,9 +36,9 @@ def known_settings() -> Settings:
     """
     settings = load_settings()
     if settings.stage_deadlines:
-        _migrating().require_known_stages(settings)
+        require_known_stages(settings)
     if settings.model_fields_set & {"schedules", "retention"}:
-        _migrating().require_known_schedules(settings)
+        require_known_schedules(settings)
     return settings
 
 
@@ -108,7 +112,7 @@ async def _run(
 ) -> int:
     require_storage(settings, services)
     if submits:
-        await _migrating().require_migrated(settings, services)
+        await require_migrated(settings, services)
     most = min(settings.connections, MOST_BESIDE_WORKERS)  # one of these is kept for LISTEN
     database = make_database(settings, services, most_connections=most - 1)
     await database.open()
@@ -121,7 +125,7 @@ async def _run(
     try:
         return await work(runtime)
     except asyncpg.InsufficientPrivilegeError:
-        await _migrating().require_migrated(settings, services)  # its message names the missing rights
+        await require_migrated(settings, services)  # its message names the missing rights
         raise
     finally:
         await runtime.aclose()
@@ -139,18 +143,11 @@ async def _installed(settings: Settings, services: Services, database: Database)
     except asyncpg.PostgresError:  # no such schema, or no right to read it
         installed = None
     if installed is None:
-        await _migrating().require_migrated(settings, services)
+        await require_migrated(settings, services)
         installed = await database.run(read_recorded)
     if settings.tokens is not None and installed.mode != settings.tokens:
         raise ModeMismatchError(settings.tokens, installed.mode)
     return installed
-
-
-def _migrating() -> ModuleType:
-    """Import and return the module that migrates and compares a database; its import takes half a second."""
-    from workers.cli import migrating  # noqa: PLC0415 - alembic, SQLAlchemy and the stages are slow to import
-
-    return migrating
 
 
 def require_storage(settings: Settings, services: Services) -> None:

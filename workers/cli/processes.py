@@ -15,16 +15,19 @@ from config.process_settings import require_queues
 from pipelines.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.greeting import greet
-from workers.cli.migrating import require_allowed, require_migrated
+from workers.cli.lazy import later
 from workers.cli.opening import open_settings, require_storage, run_async
 from workers.operations.drain import Drain
 from workers.process.open_files import OpenFilesError, require_open_files
 from workers.process.runtime import make_database
-from workers.process.scheduler import run
 from workers.process.supervisor import WorkerProcesses
 from workers.services.services import Services, embedded_services
 
 READY_LOOK_S = 60.0
+
+require_allowed = later("workers.cli.migrating:require_allowed")
+require_migrated = later("workers.cli.migrating:require_migrated")
+run_scheduler = later("workers.process.scheduler:run")
 
 Processes = Annotated[
     int | None,
@@ -76,7 +79,7 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
 
             workers.start()
             try:
-                code = run(settings, services, on_ready=lambda: _announce_later(workers, announce))
+                code = run_scheduler(settings, services, on_ready=lambda: _announce_later(workers, announce))
             finally:
                 code = max(code, workers.stop())
     except KeyboardInterrupt:
@@ -127,7 +130,7 @@ def scheduler() -> int:
     try:
         with embedded_services(settings) as services:
             _prepare(settings, services)
-            return run(settings, services, on_ready=_announce)
+            return int(run_scheduler(settings, services, on_ready=_announce))
     except KeyboardInterrupt:
         return DONE
 

@@ -4,10 +4,10 @@ import os
 import sys
 
 import asyncpg
-import structlog
 import typer
 
-from config.log import configure_logging, default_format
+from config.log import configure_logging, default_format, is_configured
+from config.logger import EventLogger
 from config.postgres_url import parse_postgres_url
 from config.settings import SettingsError
 from models.connections import DatabaseLostError, contention_of, is_cancelled
@@ -22,7 +22,7 @@ from workers.operations.errors import OperationError
 from workers.process.runtime import ModeMismatchError
 from workers.services.errors import EmbeddedServiceError
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 def explain(error: Exception) -> tuple[int, str]:
@@ -105,7 +105,7 @@ def logged(line: str, code: int) -> bool:
     """Log why a service ended, if its log lines are JSON; return whether they are."""
     if (os.environ.get("LOG_FORMAT") or default_format(sys.stderr)) != "json":
         return False
-    if not structlog.is_configured():  # the settings themselves are the cause
+    if not is_configured():  # the settings themselves are the cause
         configure_logging(Settings(log_format="json"))
     log.error("command_failed", error=line, exit_code=code)
     return True

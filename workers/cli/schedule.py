@@ -7,13 +7,18 @@ from typing import Annotated
 import typer
 
 from workers.cli.failures import DONE
+from workers.cli.lazy import later
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import duration, note, print_json
 from workers.cli.parameters import Json, Reason
 from workers.cli.tables import Column, column, print_table
 from workers.operations.actions import os_user
-from workers.operations.schedule import describe_orphans, list_schedules, run_schedule, set_paused
 from workers.process.runtime import Runtime
+
+describe_orphans = later("workers.operations.schedule:describe_orphans")
+list_schedules = later("workers.operations.schedule:list_schedules")
+run_schedule = later("workers.operations.schedule:run_schedule")
+set_paused = later("workers.operations.schedule:set_paused")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a periodic task, as `schedule list` shows it.")]
 

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from workers.cli.lazy import later
 from workers.cli.parameters import Json
 from workers.cli.results import require_writable
-from workers.demo.execution import run
+
+run = later("workers.demo.execution:run")
 
 
 def demo(
@@ -24,4 +26,4 @@ def demo(
     """
     folder = Path(out)
     require_writable(folder)
-    return run(folder.absolute(), is_json=as_json)
+    return int(run(folder.absolute(), is_json=as_json))

@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import structlog
-
 from config.failpoints import failpoint
+from config.logger import EventLogger
 from models.database import Database
 from models.gate.provider_calls import CallPlan, Refused, open_call, provider_wait
 from models.queue.claims import Claim
@@ -23,7 +22,7 @@ from workers.gate.refusals import PassedOverError, refusal_of, throttled
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 class CallingJob(Protocol):

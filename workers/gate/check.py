@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
+from config.logger import EventLogger
 from pipelines.errors import ProviderNotConfiguredError, StageError
 from pipelines.providers.provider import Provider
 
 CHECK_S = 30.0
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 async def check_providers(providers: Sequence[Provider]) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-import structlog
-
+from config.logger import EventLogger
 from pipelines.analysis import Analysis
 from pipelines.errors import (
     BrokenAnswerError,
@@ -26,7 +25,7 @@ from workers.gate.order import first_answer
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 ANALYSIS_S: Final = 60.0
 """Seconds for two tries at an analysis, each of which takes seconds.

@@ -8,8 +8,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-import structlog
-
+from config.logger import EventLogger
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 from models.gate.provider_calls import CallOutcome, close_call, pause_left_s
@@ -18,7 +17,7 @@ from pipelines.providers.calls import Answer, Usage
 from pipelines.providers.provider import Provider
 from workers.gate.call_outcomes import call_outcome, unexpected_outcome
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 SENT_WITHIN_S: Final = 0.25
 """After how many seconds an admitted call that is still connecting has to check for a pause once more.

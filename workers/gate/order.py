@@ -7,8 +7,7 @@ budget, or if paid calls are stopped. For a rate that is used up, the job waits.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-import structlog
-
+from config.logger import EventLogger
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.providers.calls import Answer
 from pipelines.providers.provider import Provider
@@ -16,7 +15,7 @@ from workers.gate.refusals import PassedOverError
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 async def first_answer(

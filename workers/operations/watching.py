@@ -8,15 +8,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
+from config.logger import EventLogger
 from models.connections import DatabaseLostError
 from models.queue.listening import listen
 from models.queue.progress import JobProgress, job_progress
 from workers.operations.waiting import Waiting, first_waits
 from workers.process.runtime import Runtime
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 CHANNEL: Final = "darkroom_jobs"
 POLL_S: Final = 1.0

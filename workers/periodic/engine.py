@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import structlog
-
+from config.logger import EventLogger
 from models.connections import Connection, ContentionError, DatabaseLostError, is_cancelled
 from models.database import Database
 from models.periodic import ticks
@@ -26,7 +25,7 @@ from workers.outcome import outcome_of
 from workers.periodic.schedule import InvalidScheduleError, Schedule
 from workers.periodic.task import Chunk, Task, Work
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 MOST_AT_ONCE: Final = 2
 """How many tasks a scheduler works on at a time: it has few connections, and wake-ups and rescue need them first."""

@@ -6,14 +6,14 @@ from functools import partial
 from typing import Final, TypeVar
 
 import asyncpg
-import structlog
 
+from config.logger import EventLogger
 from models.money.chunks import UserChunk
 from models.queue.refusal import is_of_a_row, refusal_text
 from models.queue.refusals import CHECK_CONSTRAINTS_NOW
 from workers.periodic.task import Work
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-import structlog
 from dramatiq import Middleware
 from dramatiq.broker import Broker
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from config.logger import EventLogger
 from config.postgres_url import parse_postgres_url
 from config.service_settings import MOST_BESIDE_WORKERS
 from models.connections import DatabaseLostError
@@ -29,7 +29,7 @@ from workers.process.repeated_line import RepeatedLine
 from workers.process.runtime import ModeMismatchError, Runtime, make_database, make_storage
 from workers.services.services import Services
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 CONNECTION_LOOK_S = 0.5
 """Seconds between tries of a process that starts to get a connection from PostgreSQL."""

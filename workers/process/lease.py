@@ -18,10 +18,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
-import structlog
 from typing_extensions import override
 
 from config.failpoints import failpoint
+from config.logger import EventLogger
 from models.connections import Connection, is_passing
 from models.database import Database
 from models.queue.leases import held_tokens, lease_state, renew_lease, sign_off
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 CONNECT_S = 4.0
 """Seconds for one try to connect: a packet that was lost while PostgreSQL was down is sent again after 1 and 3 s."""

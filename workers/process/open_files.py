@@ -3,9 +3,9 @@
 import resource
 from typing import Final
 
-import structlog
+from config.logger import EventLogger
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 LEAST: Final = 64
 """Files that a worker process opens for itself: connections, pipes of pixel children, event loop, modules."""

@@ -10,14 +10,14 @@ import select
 import sys
 from typing import BinaryIO
 
-import structlog
+from config.logger import EventLogger
 
 PAUSE_S = 0.2
 """Lines that aren't JSON count as one text, such as a traceback, if each follows within this many seconds."""
 
 CHUNK_BYTES = 65536
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 def pass_on(pipe: BinaryIO) -> None:

@@ -6,8 +6,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
-
+from config.logger import EventLogger
 from pipelines.settings import Settings
 from workers.operations.schedule import require_allowed_policies
 from workers.process.compose import open_runtime, warn_if_unheard
@@ -16,7 +15,7 @@ from workers.process.scheduler_loops import Scheduler
 from workers.process.unbuilt import warn_of_unbuilt
 from workers.services.services import Services
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 def run(settings: Settings, services: Services, on_ready: Callable[[], None]) -> int:

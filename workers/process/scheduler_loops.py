@@ -5,8 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import structlog
-
+from config.logger import EventLogger
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.claims import ready_queues, wake_due
 from models.queue.leases import forget_dead_workers
@@ -26,7 +25,7 @@ from workers.process.compose import migration_engine
 from workers.process.runtime import Runtime
 from workers.process.session_age import BEAT_S, RECONNECT_S, SessionAge
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

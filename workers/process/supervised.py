@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-import structlog
+from config.logger import EventLogger
 
 SUPERVISOR_FD = "WORKER_SUPERVISOR_FD"
 """Environment variable: the descriptor of the pipe's reading end. Nothing is ever written to the pipe."""
@@ -27,7 +27,7 @@ HEADLESS_S = 5.0
 HEADLESS_EXIT_CODE = 71
 LOOK_S = 1.0
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 class Supervised:

@@ -18,8 +18,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-import structlog
-
+from config.logger import EventLogger
 from models.connections import DATABASE_ERRORS, DatabaseLostError
 from models.database import Database
 from models.queue.leases import sign_off
@@ -30,7 +29,7 @@ from workers.process.runtime import make_database
 from workers.process.supervised import SUPERVISOR_FD
 from workers.services.services import Services
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 CODE_FOLDER = Path(__file__).resolve().parents[2]
 BACKOFF_FIRST_S = 0.2

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-import structlog
-
+from config.logger import EventLogger
 from pipelines.settings import Settings, variable_name
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 def unbuilt_settings(settings: Settings) -> Mapping[str, str]:

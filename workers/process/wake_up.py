@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dramatiq
 import redis
-import structlog
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.errors import BrokerError, ConnectionClosed
@@ -22,6 +21,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPConnectionError
 from typing_extensions import override
 
+from config.logger import EventLogger
 from workers.process.broker_message import broker_message, broker_place
 
 ACTOR_PREFIX = "ring_"
@@ -39,7 +39,7 @@ LISTEN_S = 10.0
 DEAF_S = 60.0
 """Seconds until a Redis that refuses to let its user wait is asked again; the worker's timer finds jobs meanwhile."""
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 def broker_queue(installation: str, queue: str) -> str:

@@ -18,7 +18,6 @@ from contextlib import AsyncExitStack
 from types import FrameType
 
 import dramatiq
-import structlog
 from dramatiq.asyncio import EventLoopThread
 from dramatiq.broker import Broker
 from dramatiq.middleware import AsyncIO
@@ -26,8 +25,9 @@ from dramatiq.worker import Worker
 from typing_extensions import override
 
 from config.log import configure_logging, log_uncaught, name_process, secret_mask
+from config.logger import EventLogger
 from models.schema.migrations.errors import MigrationError
-from pipelines.job_types import JOB_TYPES, require_known_stages, stage_deadlines
+from pipelines.job_types import JOB_TYPES, import_stages, require_known_stages, stage_deadlines
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
@@ -45,7 +45,7 @@ from workers.running.run import StageRunner
 from workers.running.runner import Runner
 from workers.services.services import embedded_services
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 FAILED_START_EXIT_CODE = 75
 HUNG_EXIT_CODE = 70
@@ -321,6 +321,7 @@ def main() -> None:
     end = _handle_end_signals()
     settings = load_settings()
     require_known_stages(settings)
+    import_stages()
     configure_logging(settings)
     log_uncaught()
     dramatiq.set_broker(make_worker_broker(settings, end))

@@ -12,8 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
-import structlog
-
+from config.logger import EventLogger
 from models.connections import is_passing
 from models.database import Database
 from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, wake_due
@@ -27,7 +26,7 @@ from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.job import Ending, RunningJob
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 RELEASE_S = 2.0
 """Seconds that jobs get to release themselves once they are told to end."""

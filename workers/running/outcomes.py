@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Final, TypeAlias
 
 import asyncpg
-import structlog
 
+from config.logger import EventLogger
 from config.masking import SecretMask
 from models.connections import ContentionError, DatabaseLostError, is_cancelled
 from models.queue.claims import ClaimLostError, FencedError
@@ -21,7 +21,7 @@ from workers.running.causes import what_lacks
 from workers.running.job import Ending, RunningJob, ToldToEndError
 from workers.running.retry import retry_delay
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 DATABASE_LOST_DELAY: Final = timedelta(seconds=2)
 """How long a job waits after its stage found PostgreSQL unreachable; the attempt isn't counted."""

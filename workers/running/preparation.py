@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import structlog
-
+from config.logger import EventLogger
 from models.database import Database
 from models.database_retries import commit_with_retries, read_with_retries
 from models.history.artifacts import Artifact
@@ -15,14 +14,15 @@ from models.queue.reading import read_job
 from models.queue.resuming import begin_at
 from pipelines.analysis import Analysis
 from pipelines.job import Generated, Job
+from pipelines.output import Output
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.requests import ids_that_share, reference_keys, require_unshared
 from pipelines.resumption import resume, split
-from pipelines.stage import Output, Stage
+from pipelines.stage import Stage
 from workers.running.job import RunningJob
 from workers.running.translation import build_job
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

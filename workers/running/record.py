@@ -5,8 +5,7 @@ import contextlib
 from functools import partial
 from typing import Final
 
-import structlog
-
+from config.logger import EventLogger
 from config.masking import SecretMask
 from models.connections import DATABASE_ERRORS
 from models.database import Database
@@ -20,7 +19,7 @@ from workers.running.error_log import ErrorLog
 from workers.running.job import RunningJob
 from workers.running.outcomes import ClaimLost, End, Outcome, outcome_of, report
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 COUNT_TIMEOUT_S: Final = 5.0
 """Seconds for which a job keeps its lane to count its pipeline's use, whose row another program may hold."""

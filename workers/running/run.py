@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-import structlog
-
+from config.logger import EventLogger
 from config.masking import SecretMask
 from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
@@ -24,9 +23,11 @@ from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Generated, Job
+from pipelines.output import Output
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.providers.provider import StageProvider
-from pipelines.stage import INPUT_BYTES, Output, Stage, StageContext
+from pipelines.stage import Stage
+from pipelines.stage_context import INPUT_BYTES, StageContext
 from pipelines.storage.storage import Storage
 from workers.objects import RecordedStorage
 from workers.running.job import RunningJob
@@ -34,7 +35,7 @@ from workers.running.outcomes import End, Outcome, outcome_of
 from workers.running.preparation import Preparation, Prepared
 from workers.running.stored_pictures import StoredPictures, generated_of
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 class ProviderFor(Protocol):

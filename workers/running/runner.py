@@ -2,11 +2,12 @@
 
 import structlog
 
+from config.logger import EventLogger
 from workers.running.job import RunningJob
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 class Runner:

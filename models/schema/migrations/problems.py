@@ -11,8 +11,9 @@ from models.schema.migrations.adoption import row_faults, usability_faults
 from models.schema.migrations.errors import NewerDatabaseError
 from models.schema.migrations.rights import missing_rights, rights_message
 from models.schema.migrations.sequences import sequences_behind
-from models.schema.migrations.session import BRANCHES, branch_revisions, stamped_revisions
+from models.schema.migrations.session import stamped_revisions
 from models.schema.migrations.visibility import hidden_tables
+from models.schema.readiness import REVISIONS
 
 UPGRADE: Final = "run darkroom db upgrade"
 
@@ -100,10 +101,9 @@ def problems(connection: Connection) -> Iterator[Problem]:
 
 def _revision_problems(connection: Connection) -> Iterator[Problem]:
     stamped = stamped_revisions(connection)
-    known = {branch: branch_revisions(branch) for branch in BRANCHES}
-    for revision in sorted(stamped - {one for revisions in known.values() for one in revisions}):
+    for revision in sorted(stamped - {one for revisions in REVISIONS.values() for one in revisions}):
         yield Problem("ahead", f"revision {revision} is unknown here: a newer Darkroom migrated this database")
-    for branch, revisions in known.items():
+    for branch, revisions in REVISIONS.items():
         at = [revision for revision in revisions if revision in stamped]
         if at and at[-1] != revisions[-1]:
             yield Problem("behind", f"branch {branch} is at {at[-1]}, not at {revisions[-1]}: {UPGRADE}")

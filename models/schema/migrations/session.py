@@ -1,64 +1,30 @@
-"""The database session in which migrations run, and its use by alembic."""
+"""The database session in which migrations run. Alembic is imported by `revisions`, once a revision is applied."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import cast
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from asyncpg import PostgresError
 from sqlalchemy import Connection, text
 from sqlalchemy.engine.interfaces import AdaptedConnection
 
 from models.job_tables.registry import JOB_TABLES
 from models.job_tables.template import render
+from models.schema.readiness import REVISIONS
 from models.schema.terms import TERMS
 
 SCHEMA = "darkroom"
-BRANCHES = ("application", "darkroom")
-"""The branches in the order of application, because our triggers need the application's tables."""
-
 OUR_COST_COLUMN = "tokensCost"
 """The cost's column in the tables that we make, and in our SQL files; a setting renames it for other tables."""
 
 LOCK_TIMEOUT_MS = 5_000
 """How long a migration may wait for a table's lock, because everyone who comes later waits behind it."""
 
-HERE = Path(__file__).resolve().parent
-MODELS = HERE.parents[1]
+MODELS = Path(__file__).resolve().parents[2]
 """The folder of this package, in which SQL files stand beside the modules that use them."""
-
-
-def alembic_config(connection: Connection | None = None) -> Config:
-    """Return alembic's settings, without a file; `connection` is the one that env.py will run on."""
-    config = Config()
-    # Alembic splits the setting at this separator; its default would be a comma or a space, which a path may contain
-    config.set_main_option("path_separator", "newline")
-    config.set_main_option("script_location", _escaped(HERE))
-    config.set_main_option("version_locations", "\n".join(_escaped(HERE / "versions" / name) for name in BRANCHES))
-    if connection is not None:
-        config.attributes["connection"] = connection
-    return config
-
-
-def _escaped(path: Path) -> str:
-    return str(path).replace("%", "%%")
-
-
-@cache
-def _revisions() -> ScriptDirectory:
-    """Return alembic's view of the revision files; alembic executes them to read them."""
-    return ScriptDirectory.from_config(alembic_config())
-
-
-@cache
-def branch_revisions(branch: str) -> tuple[str, ...]:
-    """Return a branch's revisions, oldest first."""
-    revisions = _revisions().iterate_revisions(f"{branch}@head", f"{branch}@base")
-    return tuple(reversed([revision.revision for revision in revisions]))
 
 
 def stamped_revisions(connection: Connection) -> frozenset[str]:
@@ -69,15 +35,14 @@ def stamped_revisions(connection: Connection) -> frozenset[str]:
 
 
 def upgrade_branch(connection: Connection, branch: str) -> None:
-    """Apply a branch's revisions up to the newest, in the caller's transaction."""
-    if branch_revisions(branch)[-1] in stamped_revisions(connection):
-        return  # without this, alembic would read every revision only to find that nothing is to be applied
-    command.upgrade(alembic_config(connection), f"{branch}@head")
+    """Apply a branch's revisions up to the newest, in the caller's transaction; alembic is imported only for that."""
+    if REVISIONS[branch][-1] not in stamped_revisions(connection):
+        resolve_name("models.schema.migrations.revisions:upgrade")(connection, branch)
 
 
 def downgrade_branch(connection: Connection, branch: str) -> None:
     """Remove one branch, in the caller's transaction."""
-    command.downgrade(alembic_config(connection), f"{branch}@base")
+    resolve_name("models.schema.migrations.revisions:downgrade")(connection, branch)
 
 
 def prepare(connection: Connection) -> None:

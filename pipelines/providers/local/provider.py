@@ -9,6 +9,7 @@ from pipelines.errors import ProviderNotConfiguredError
 from pipelines.imaging.header import DecodeLimits, read_header
 from pipelines.imaging.pool import CPU_S, WALL_S, PixelPool
 from pipelines.job import Prompt
+from pipelines.job_types import GENERATE
 from pipelines.options import AnalysisOptions
 from pipelines.prompts import Purpose
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
@@ -17,7 +18,6 @@ from pipelines.providers.local.description import LOCAL, LocalSettings
 from pipelines.providers.local.learned import FAITHFUL, INVENTING, OVERRUN, Effort, missing
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.settings import Settings
-from pipelines.stages.generate import GENERATE
 
 NAME = LOCAL.name
 

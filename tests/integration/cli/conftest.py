@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import structlog
 
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from pipelines.settings import load_settings
+from tests.support import logging_restored as logging_fixtures
 from tests.support.calling import Arrange, Darkroom, Ran
 from workers.cli.app import main
 from workers.services.instance import EmbeddedInstance
@@ -38,13 +37,7 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value
 """
 
 
-@pytest.fixture
-def logging_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
-    structlog.reset_defaults()
+logging_restored = logging_fixtures.logging_restored
 
 
 @pytest.fixture

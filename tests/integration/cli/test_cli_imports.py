@@ -1,5 +1,6 @@
 """Commands import as little as they need, because people and programs call many of them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from tests.support.calling import Arrange, Darkroom
 from workers.cli.catalogue import COMMANDS
 from workers.cli.lazy import Command, Group
 
-HEAVY = ("alembic", "sqlalchemy", "boto3", "botocore", "dramatiq", "redis", "pika", "PIL", "numpy", "cv2", "httpx")
-ANY_WORK = (*HEAVY, "asyncpg", "pydantic", "structlog", "rich")
+HEAVY = (
+    *("alembic", "sqlalchemy", "boto3", "botocore", "dramatiq", "redis", "pika"),
+    *("PIL", "numpy", "cv2", "httpx", "structlog", "psutil", "cronsim"),
+)
+ANY_WORK = (*HEAVY, "asyncpg", "pydantic", "rich")
 
 
 def imported(names: tuple[str, ...], *arguments: str) -> tuple[int, str]:
@@ -63,6 +67,23 @@ def commands() -> list[tuple[str, Command]]:
         else:
             found.append((one.name, one))
     return found
+
+
+def imported_by_each(names: tuple[str, ...]) -> dict[str, list[str]]:
+    """Import the modules of all commands in one process; return which of these packages each imported first."""
+    program = (
+        "import json, sys; from workers.cli.lazy import function_at; first = {}\n"
+        "for name, place in json.loads(sys.argv[1]):\n"
+        "    before = set(sys.modules); function_at(place)\n"
+        f"    if new := [one for one in {names!r} if one in sys.modules and one not in before]: first[name] = new\n"
+        "print(json.dumps(first))"
+    )
+    places = json.dumps([(name, entry.place) for name, entry in commands()])
+    return json.loads(subprocess.check_output([sys.executable, "-c", program, places], text=True))
+
+
+def test_help_of_a_command_imports_nothing_for_pictures_migrations_or_brokers() -> None:
+    assert imported_by_each(HEAVY) == {}
 
 
 @pytest.mark.parametrize(("name", "entry"), commands(), ids=[name for name, _ in commands()])

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from models.application.tables import TABLES, metadata
-from models.schema.migrations import session
+from models.schema.migrations import revisions
 from tests.support.foreign_tables import SCHEMA
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
@@ -168,7 +168,7 @@ def _type(column: sa.Column[object]) -> str:
 
 
 async def test_a_developers_own_command_runs_on_a_url(url: str, installed: asyncpg.Connection) -> None:
-    config = session.alembic_config()
+    config = revisions.alembic_config()
     config.stdout = StringIO()
     config.cmd_opts = Namespace(x=[f"url={url}"])
     await asyncio.to_thread(command.check, config)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from models.schema import migrate
-from models.schema.migrations import session
+from models.schema.migrations import revisions, session
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -46,7 +46,7 @@ FROM darkroom.provider_calls WHERE job_id = 'j1'
 def to_first_revision(connection: Connection) -> None:
     session.prepare(connection)
     session.upgrade_branch(connection, "application")
-    command.upgrade(session.alembic_config(connection), "darkroom_0001")
+    command.upgrade(revisions.alembic_config(connection), "darkroom_0001")
 
 
 async def test_counted_cells_and_calls_on_their_way_count_on_after_an_upgrade(url: str, db: asyncpg.Connection) -> None:

@@ -14,10 +14,10 @@ from models.job_tables import registry
 from models.job_tables.inputs import JobInputs
 from models.job_tables.table import BIGINT, INTEGER, UUID, Balance, Check, Inputs, JobTable
 from pipelines.imaging.orientation import oriented_size
-from pipelines.job_types import JOB_TYPES, JobType
+from pipelines.job_types import GENERATE, JOB_TYPES, JobType
 from pipelines.prompts import Purpose
-from pipelines.stage import Stage, StageContext
-from pipelines.stages.generate import GENERATE
+from pipelines.stage import Stage
+from pipelines.stage_context import StageContext
 from pipelines.stages.objects import read_input, room_for
 
 FRAMES = JobTable(

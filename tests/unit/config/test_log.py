@@ -8,27 +8,19 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
 from config.log import configure_logging, name_process
+from config.logger import EventLogger
 from config.masking import SecretMask
 from pipelines.settings import Settings
 
 KEY = "AIza" + "Zq-_9" * 7
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def configured(log_format: str, **settings: Any) -> io.StringIO:
@@ -75,7 +67,7 @@ def test_log_secrets_of_every_way_in_are_masked(log_format: str, monkeypatch: py
         log_format, gemini_api_key="my-own-key-1", database_url="postgres://u:hunter2hunter2@h/d", redis_url="redis://h",
         log_level="debug",
     )  # fmt: skip
-    log = structlog.get_logger("test").bind(job_id="j1")
+    log = EventLogger("test").bind(job_id="j1")
 
     log.info("stage_completed", url=f"https://x?key={KEY}", password="hunter2hunter2", raw='wJalr"XUtnFEMI')
     logging.getLogger("foreign").warning("calling with %s", "my-own-key-1")
@@ -102,8 +94,8 @@ def test_log_json_is_one_object_per_line_with_fields() -> None:
     stream = configured("json")
 
     structlog.contextvars.bind_contextvars(job_id="j1")
-    structlog.get_logger("test").info("job_claimed", attempt=2)
-    structlog.get_logger("test").debug("not_shown")
+    EventLogger("test").info("job_claimed", attempt=2)
+    EventLogger("test").debug("not_shown")
     structlog.contextvars.clear_contextvars()
     logging.getLogger("dramatiq").warning("from %s", "outside")
 
@@ -124,7 +116,7 @@ def test_log_dropped_url_parameters_are_warned_of() -> None:
 def test_log_without_a_format_is_json_away_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(Settings())
 
-    structlog.get_logger("test").info("job_claimed")
+    EventLogger("test").info("job_claimed")
 
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -136,7 +128,7 @@ def test_log_json_names_the_process_and_its_worker(monkeypatch: pytest.MonkeyPat
     stream = configured("json")
     name_process(worker_id="w1")
 
-    structlog.get_logger("test").info("job_claimed")
+    EventLogger("test").info("job_claimed")
 
     line = json.loads(stream.getvalue())
     assert (line["worker_id"], line["host"], line["pid"]) == ("w1", socket.gethostname(), os.getpid())

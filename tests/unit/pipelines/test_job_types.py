@@ -6,9 +6,8 @@ import pytest
 
 from config.settings import SettingsError
 from pipelines import job_types
-from pipelines.job_types import JOB_TYPES, JobType, require_known_stages, stage_deadlines, stage_names
+from pipelines.job_types import GENERATE, JOB_TYPES, JobType, require_known_stages, stage_deadlines, stage_names
 from pipelines.settings import Settings
-from pipelines.stages.generate import GENERATE
 
 
 def test_stage_that_no_setting_names_keeps_its_own_deadline():

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 
 from models.application import enums
 from models.application.columns import metadata
 from models.application.tables import TABLES
-from models.schema.migrations import session
 from models.schema.migrations.adoption import (
     FILLED_COLUMNS,
     OUR_COST_COLUMN,
@@ -87,9 +85,3 @@ def test_filled_tables_are_required_and_both_job_tables_have_the_cost() -> None:
         "image_enhancement_jobs",
         "mcp_generation_jobs",
     ]
-
-
-def test_each_branch_has_one_base_and_one_head_of_its_own() -> None:
-    script = ScriptDirectory.from_config(session.alembic_config())
-    assert sorted(script.get_heads()) == sorted(session.branch_revisions(branch)[-1] for branch in session.BRANCHES)
-    assert sorted(script.get_bases()) == sorted(session.branch_revisions(branch)[0] for branch in session.BRANCHES)

@@ -13,7 +13,7 @@ from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Job
 from pipelines.options import resolve
 from pipelines.prompts import Purpose
-from pipelines.stage import StageContext
+from pipelines.stage_context import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
 from tests.support.imaging_pictures import CANARY, telling_jpeg

@@ -23,7 +23,7 @@ from pipelines.job_types import JOB_TYPES
 from pipelines.options import AnalysisOptions, resolve
 from pipelines.prompts import Purpose
 from pipelines.providers.local.provider import LocalProvider
-from pipelines.stage import StageContext
+from pipelines.stage_context import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
 from tests.support.scripted_provider import ScriptedProvider

@@ -12,7 +12,7 @@ from pipelines.job import Job
 from pipelines.options import resolve
 from pipelines.prompts import Purpose
 from pipelines.providers.local.provider import LocalProvider
-from pipelines.stage import StageContext
+from pipelines.stage_context import StageContext
 from pipelines.stages import generate as generating
 from pipelines.stages import objects, results
 from pipelines.storage.file import FileStorage

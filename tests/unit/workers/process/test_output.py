@@ -3,12 +3,10 @@
 import contextlib
 import io
 import json
-import logging
 import os
 import threading
 
 import pytest
-import structlog
 
 from config.log import configure_logging
 from pipelines.settings import Settings
@@ -22,15 +20,10 @@ ValueError: no
 
 
 @pytest.fixture
-def said():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def said(logging_restored):
     stream = io.StringIO()
     configure_logging(Settings(log_format="json"), stream=stream)
-    yield lambda *chunks: passed_on(stream, *chunks)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    return lambda *chunks: passed_on(stream, *chunks)
 
 
 def passed_on(stream, *chunks):

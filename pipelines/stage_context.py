@@ -1,0 +1,54 @@
+"""The context in which a stage runs: the job, outputs of earlier stages, and interfaces to storage and providers."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from pipelines.fetching import PictureFetcher
+from pipelines.imaging.budget import ByteBudget
+from pipelines.imaging.header import DecodeLimits
+from pipelines.imaging.pool import PixelPool
+from pipelines.job import Generated, Job
+from pipelines.output import Output
+from pipelines.providers.provider import StageProvider
+from pipelines.storage.storage import Storage
+
+INPUT_BYTES = 512_000_000
+"""The most bytes of encoded pictures that the jobs of one process hold: at 25 MB each, enough for every lane."""
+
+
+OutputT = TypeVar("OutputT", bound=Output)
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What a stage works with: the job, the outputs of finished stages, and interfaces to storage and providers.
+
+    `outputs` are those of finished stages, in order; a stage that was switched off has none.
+    `limits` are those of users' pictures, `answer_limits` those of providers' answers.
+    `inputs` bounds the encoded pictures that a process holds, over all its jobs.
+    `provider_identity` names the configured providers and models, in order. `find_same` returns the picture that the
+    same user already has for the same input hash; without it nothing is reused.
+    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim.
+    """
+
+    job: Job
+    outputs: tuple[Output, ...]
+    provider: StageProvider
+    storage: Storage
+    pixels: PixelPool
+    limits: DecodeLimits
+    fetcher: PictureFetcher = field(default_factory=PictureFetcher)
+    provider_identity: str = ""
+    inputs: ByteBudget = field(default_factory=lambda: ByteBudget(INPUT_BYTES))
+    answer_limits: DecodeLimits = field(default_factory=lambda: DecodeLimits(max_bytes=100_000_000))
+    find_same: Callable[[str], Awaitable[Generated | None]] | None = None
+    earlier: Generated | None = None
+
+    def output(self, kind: type[OutputT]) -> OutputT | None:
+        """Return the newest output of a type; None if no finished stage has one."""
+        return next((one for one in reversed(self.outputs) if isinstance(one, kind)), None)
+
+    def after(self, output: Output | None) -> "StageContext":
+        """Return the context of the next stage, with this stage's output added."""
+        return self if output is None else replace(self, outputs=(*self.outputs, output))
