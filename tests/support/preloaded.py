@@ -9,6 +9,7 @@ import gc
 import anyio._backends._asyncio
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from config import log_lines
 from config.postgres_url import parse_postgres_url
 from models.schema.migrations import repeatable, session, tables, triggers
 from pipelines.job_types import import_stages
@@ -18,7 +19,7 @@ from pipelines.providers.openai import provider as openai
 from pipelines.providers.remote import trusted_roots
 from tests.support import forked, victim
 
-__all__ = ["anyio", "forked", "gemini", "local", "openai", "victim"]
+__all__ = ["anyio", "forked", "gemini", "local", "log_lines", "openai", "victim"]
 
 import_stages()
 tables.parts()

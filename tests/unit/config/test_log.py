@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -208,3 +209,39 @@ def test_log_of_what_nobody_caught_is_json_too() -> None:
     assert [error["event"] for error in errors] == ["error_uncaught"] * 2
     assert "ValueError: in a thread" in errors[0]["exception"]
     assert "ValueError: at the end" in errors[1]["exception"]
+
+
+UNUSED = """
+import sys
+from config.log import configure_logging
+from config.logger import EventLogger
+from pipelines.settings import Settings
+configure_logging(Settings(log_format="json"))
+print("structlog" in sys.modules)
+EventLogger("test").info("job_claimed", attempt=2)
+"""
+
+
+def test_structlog_is_imported_with_the_first_event_and_set_up_for_it() -> None:
+    ran = subprocess.run([sys.executable, "-c", UNUSED], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "False\n"
+    line = json.loads(ran.stderr)
+    assert (line["event"], line["attempt"], line["level"]) == ("job_claimed", 2, "info")
+
+
+def test_first_events_of_several_threads_are_all_lines_of_one_format() -> None:
+    stream = configured("json")
+    together = threading.Barrier(8)
+
+    def claim(number: int) -> None:
+        together.wait(10)
+        EventLogger(f"test.{number}").info("job_claimed", attempt=number)
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert sorted(json.loads(line)["attempt"] for line in stream.getvalue().splitlines()) == list(range(8))
