@@ -4,8 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
+from config.logger import EventLogger
 from models.connections import DATABASE_ERRORS, Connection
 from models.database import Database
 from models.gate.costs import total_budget_reasons
@@ -13,7 +12,7 @@ from models.queue.left import Left, jobs_left
 from pipelines.settings import Settings
 from workers.operations.shut_providers import shut_providers
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 LONGEST_OUTAGE_S: Final = 60.0
 """How long, in seconds, PostgreSQL may be unreachable before the error is raised."""
