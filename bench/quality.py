@@ -224,10 +224,15 @@ def report_damage(outcomes: list[Outcome]) -> None:
             f"| {kind} | {len(these)} | {before:.1f} | {after:.1f} | {statistics.median(gains):+.1f} "
             f"| {min(gains):+.1f} | {treated} | {goal} | {'yes' if met else 'no'} |"
         )
-    chromas = [o.white_chroma for o in outcomes if o.white_chroma is not None and "cast" not in o.kind]
-    if chromas:
-        spread = f"median {statistics.median(chromas):.0f}, worst {max(chromas):.0f} levels"
-        print(f"\nWhites that had clipped, spread of their channels: {spread}.")
+    for whose, are_treated in (("where a cast was removed", True), ("elsewhere", False)):
+        chromas = [
+            o.white_chroma
+            for o in outcomes
+            if o.white_chroma is not None and any("cast removed" in done for done in o.treatments) == are_treated
+        ]
+        if chromas:
+            spread = f"median {statistics.median(chromas):.0f}, worst {max(chromas):.0f} levels"
+            print(f"\nWhites that had clipped, spread of their channels {whose}: {spread}.")
     print("\n| worse by more than 1 dB | before | after | found | done |\n|---|---|---|---|---|")
     for o in sorted(outcomes, key=lambda o: o.gain):
         if o.gain < -1 and o.kind not in {"letterbox", "pillarbox"}:
