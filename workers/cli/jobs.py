@@ -6,6 +6,7 @@ from typing import Final
 import typer
 
 from models.queue.job_rows import Job, JobFilter
+from workers.cli.call_outcomes import outcome_words
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import chosen, duration, fields_of, note, print_json
@@ -23,7 +24,6 @@ from workers.cli.parameters import (
     require_known,
 )
 from workers.cli.tables import Column, column, note_count, print_fields, print_table
-from workers.cli.wording import outcome_words
 from workers.operations.actions import os_user
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id

@@ -12,6 +12,7 @@ from models.queue.job_rows import Job
 from models.queue.pause_records import Pause
 from models.queue.waiting import QueuedJob, UnlabelledEnd
 from models.schema.server import IdleSession
+from workers.cli.call_outcomes import outcome_words
 from workers.operations.explaining import CallEnd, Event, OpenCall, Refused
 from workers.operations.shut_providers import ShutProvider
 from workers.operations.spans import span
@@ -116,11 +117,6 @@ def _call_end(end: CallEnd) -> str:
     late = "; too late: its claim had been taken away" if end.is_late else ""
     problem = f": {call.problem}" if call.problem else ""
     return f"call {call.id}: {outcome_words(call.outcome)}{took}{cost}{paid}{late}{problem}"
-
-
-def outcome_words(outcome: str) -> str:
-    """Say how a call ended; its record has the error's type, which the call's problem says in plain words."""
-    return "failed" if outcome.endswith("Error") else outcome
 
 
 def _refused(refused: Refused) -> str:
