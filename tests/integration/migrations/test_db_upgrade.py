@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from models.schema import migrate
-from models.schema.migrations import comments, repeatable, session, triggers
+from models.schema.migrations import comments, repeatable, revisions, session, triggers
 from models.schema.migrations.errors import (
     DatabaseBusyError,
     InvalidSettingError,
@@ -126,9 +126,9 @@ async def test_downgrade_leaves_nothing_and_upgrade_works_again(url: str, db: as
 
 
 async def test_each_sql_file_is_applied_by_a_revision_or_is_repeatable() -> None:
-    revisions = (session.HERE / "versions" / "darkroom").glob("*.py")
+    files = (revisions.HERE / "versions" / "darkroom").glob("*.py")
     appliers = (Path(module.__file__) for module in (repeatable, triggers, comments))
-    text = "".join(path.read_text() for path in (*revisions, *appliers))
+    text = "".join(path.read_text() for path in (*files, *appliers))
     there = [path.relative_to(session.MODELS) for path in sorted(session.MODELS.rglob("*.sql"))]
     assert [path for path in there if f'"{path}"' not in text] == []
     assert there
@@ -324,7 +324,7 @@ async def test_wait_until_ready_gives_up_in_time_and_says_why(url: str) -> None:
 
 async def test_a_path_with_spaces_and_percent_signs_is_no_obstacle(tmp_path: Path, url: str) -> None:
     folder = tmp_path / "a b, 100%:c"
-    shutil.copytree(session.HERE.parent, folder / "models")
+    shutil.copytree(session.MODELS, folder / "models")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", UPGRADE, url, cwd=folder, env={"PYTHONPATH": ""}, stderr=asyncio.subprocess.PIPE
     )
