@@ -12,12 +12,13 @@ from pathlib import Path
 import structlog
 
 from config.log import configure_logging, name_process
+from config.logger import EventLogger
 from pipelines.settings import Settings
 
 LINES = 5_000
 ROUNDS = 7
 
-log = structlog.get_logger(__name__)
+log = EventLogger(__name__)
 
 
 def cpu_us() -> float:

@@ -1,14 +1,11 @@
 """The loggers of Darkroom's events. They import structlog with the first event, because most commands log none."""
 
-import threading
 from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any, Final
 
 before_first_event: Final[list[Callable[[], None]]] = []
 """The function that configures structlog, once `config.log.configure_logging` has put it here; empty afterwards."""
-
-_LOCK: Final = threading.RLock()
 
 
 class EventLogger:
@@ -21,11 +18,10 @@ class EventLogger:
 
     def __getattr__(self, method: str) -> Any:
         """Return a method of the structlog logger; the first call of all loggers configures structlog."""
-        if before_first_event:
-            with _LOCK:  # another thread's first event waits until structlog is set up
-                for set_up in before_first_event:
-                    set_up()
-                before_first_event.clear()
+        if before_first_event:  # without a lock, which a forked process might never get: doing it twice does no harm
+            for set_up in tuple(before_first_event):
+                set_up()
+            before_first_event.clear()
         if self._logger is None:
             self._logger = resolve_name("structlog:get_logger")(self._name)
         return getattr(self._logger, method)

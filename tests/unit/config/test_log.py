@@ -145,7 +145,7 @@ class FullDisk(io.StringIO):
 def test_log_to_a_full_disk_fails_nothing() -> None:
     configure_logging(Settings(log_format="json"), stream=FullDisk())
 
-    structlog.get_logger("test").info("job_claimed")
+    EventLogger("test").info("job_claimed")
 
 
 def test_log_line_of_a_process_forked_while_a_thread_writes_is_written() -> None:
@@ -158,8 +158,8 @@ def test_log_line_of_a_process_forked_while_a_thread_writes_is_written() -> None
 FORKED = """
 import os, sys, threading
 from config.log import configure_logging
+from config.logger import EventLogger
 from pipelines.settings import Settings
-import structlog
 
 class Slow:
     def __init__(self): self.inside, self.go_on = threading.Event(), threading.Event()
@@ -171,7 +171,7 @@ class Slow:
 
 stream = Slow()
 configure_logging(Settings(log_format="json"), stream=stream)
-log = structlog.get_logger("test")
+log = EventLogger("test")
 thread = threading.Thread(target=lambda: log.info("written_by_parent"))
 thread.start()
 stream.inside.wait(20)
