@@ -57,7 +57,7 @@ class PromptOptions:
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How to generate; `retry_attempts` limits how many calls of a job may be paid for."""
+    """How the result is generated. `retry_attempts` is the most paid provider calls for one job, the first included."""
 
     model: str | None = None
     temperature: float | None = None

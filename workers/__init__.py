@@ -1,1 +1,1 @@
-"""Processes, which use both database rows and pictures: claim loop, gate, scheduler, operations, command line."""
+"""All code that uses both database rows and pictures: processes, claim loop, gate, operations, command line."""

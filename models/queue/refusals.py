@@ -365,9 +365,9 @@ WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds'
 
 
 async def settle_refused_ends(database: Database) -> int:
-    """Try, one by one, to write the labels and refunds that were refused; return how many are done now.
+    """Try again to write labels and refunds that the database refused; return how many were written.
 
-    Each of them is tried once an hour.
+    Each is tried on its own. One that was tried less than an hour ago is left out.
     """
     settled, lock_timeout_ms = 0, HOUSEKEEPING_LOCK_TIMEOUT_MS
     for row in await database.fetch(_UNSETTLED):

@@ -53,10 +53,10 @@ class ModelCatalogue:
         )
 
     def require_known(self, options: PipelineOptions, *, analyzes: bool = True) -> None:
-        """Check, before anything is paid, that every model that a pipeline names can be asked.
+        """Check, before anything is paid, that a configured provider has every model that a pipeline names.
 
         Raises:
-            UnknownModelError: a model can't be asked; the message has the JSON path and the reason.
+            UnknownModelError: no provider has a model, or it has no price; the message has the JSON path.
         """
         if analyzes and options.analysis.is_enabled and options.analysis.model is not None:
             self._require("analysisConfig.model: ", "analyze", options.analysis.model)
@@ -74,7 +74,7 @@ class ModelCatalogue:
 
         Raises:
             ProviderNotConfiguredError: the model is another provider's.
-            UnknownModelError: the model can't be asked.
+            UnknownModelError: no configured provider has the model, or it has no price.
         """
         if named is None:
             return configured

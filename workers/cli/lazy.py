@@ -46,7 +46,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of commands, and its one line in the help of the program."""
+    """A group of commands, and its line in the program's help, which is shown without importing the commands."""
 
     name: str
     summary: str

@@ -14,7 +14,7 @@ from workers.process.runtime import Runtime
 
 
 async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> None:
-    """Check that each model in a pipeline's JSON can be asked. The JSON must have passed all other rules.
+    """Check that a configured provider has each model in a pipeline's JSON, which has passed all other rules.
 
     Raises:
         InvalidInputError: one can't; the message has the JSON path, the model and the reason.
@@ -26,7 +26,9 @@ async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> 
 
 
 async def require_known_models_of(runtime: Runtime, pipeline_id: str) -> None:
-    """Check that each model of a pipeline can be asked. A missing or invalid pipeline is left to the SQL functions.
+    """Check that a configured provider has each model of a pipeline.
+
+    A missing or invalid pipeline is left to the SQL functions.
 
     Raises:
         InvalidInputError: one can't; the message names the pipeline, the model and the reason.
@@ -43,7 +45,7 @@ async def require_known_models_of(runtime: Runtime, pipeline_id: str) -> None:
 
 
 async def require_known_model(runtime: Runtime, model: str) -> None:
-    """Check that a model can be asked for pictures.
+    """Check that a configured provider makes pictures by a model.
 
     Raises:
         InvalidInputError: it can't; the message has the reason.

@@ -73,7 +73,7 @@ class HeldClaims(Protocol):
 
 
 class LeaseThread(threading.Thread):
-    """Renews one process's lease while its main event loop runs."""
+    """Renews one process's lease, and ends the process if its main event loop hangs."""
 
     def __init__(self, settings: Settings, database: Database, worker_id: UUID) -> None:
         """Prepare the thread.

@@ -1,8 +1,7 @@
-"""The runtime that every process and command uses, and those of its parts that are quick to import.
+"""The runtime: the database, the storage and the broker that every process and command uses.
 
-Importing SQLAlchemy, alembic, boto3 and dramatiq takes longer than most commands run, so this module doesn't import
-them: `workers.process.compose` waits for migrations, and a storage in S3 and the broker are opened when they are first
-needed.
+SQLAlchemy, alembic, boto3 and dramatiq take longer to import than most commands take to run, so this module doesn't
+import them. What needs them is in `workers.process.compose`, or is imported when it is first used.
 """
 
 from dataclasses import dataclass, field

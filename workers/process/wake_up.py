@@ -63,14 +63,14 @@ class Lanes:
         self._are_free.set()
 
     def set_free(self, are_free: bool) -> None:  # noqa: FBT001 - a plain setter
-        """Set whether a lane is free."""
+        """Record whether this process has a free lane."""
         if are_free:
             self._are_free.set()
         else:
             self._are_free.clear()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until a lane is free; False if none is after `timeout_s`."""
+        """Wait until this process has a free lane; return False if it has none after `timeout_s`."""
         return self._are_free.wait(timeout_s)
 
 

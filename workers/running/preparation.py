@@ -71,7 +71,7 @@ class Preparation:
         self._models = models
 
     async def prepare(self, running: RunningJob) -> Prepared:
-        """Return what a claim's run works on, and its remaining stages.
+        """Return the inputs of a claimed job, and the stages that it still has to run.
 
         Raises:
             ClaimLostError: another worker holds the job, or it is over.

@@ -52,10 +52,10 @@ class FittedScore:
 
 @dataclass(frozen=True, slots=True)
 class BoostedScore:
-    """Decision trees whose answers are added up, so that evidence counts together with other evidence.
+    """Decision trees of depth 3 whose answers are added up.
 
-    Each tree makes three comparisons, and each decides which is the next. A
-    figure over its threshold leads to the right.
+    A tree has seven comparisons of figures with thresholds, of which a picture passes three. A figure over its
+    threshold leads to the right.
 
     Attributes:
         start: the number to which the answers are added.

@@ -18,9 +18,10 @@ from workers.services.services import Services
 
 
 async def check_storage(settings: Settings, services: Services, database: Database | None) -> Check:
-    """Write, read and delete one object, which is recorded first.
+    """Write, read and delete one object.
 
-    Without a database only check that the storage answers.
+    The object is recorded in the database first, so that it is found as an orphan if the check dies. Without a
+    database only check that the storage answers.
     """
     data = uuid.uuid4().bytes
     key = f"doctor/{data.hex()}.bin"

@@ -1,4 +1,4 @@
-"""Checks of providers and of the rules for fetching URLs."""
+"""Checks that providers answer, and of the settings that say which URLs may be fetched."""
 
 import asyncio
 from typing import Final
