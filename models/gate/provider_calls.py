@@ -134,9 +134,14 @@ async def close_call(
         "SELECT darkroom.close_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         *(intent, outcome.outcome, outcome.may_be_paid, outcome.latency_ms, outcome.model),
         *(outcome.prompt_units, outcome.output_units, outcome.images, outcome.cost_usd),
-        *(outcome.was_sent, outcome.verdict, outcome.retry_after_s, outcome.reason, dict(rules or {})),
-        None if outcome.problem is None else outcome.problem.replace("\0", "")[:MOST_PROBLEM_CHARS],
+        *(outcome.was_sent, outcome.verdict, outcome.retry_after_s, _stored(outcome.reason), dict(rules or {})),
+        _stored(outcome.problem),
     )
+
+
+def _stored(text: str | None) -> str | None:
+    """Return a text as a row can hold it: without the character that PostgreSQL refuses, and cut."""
+    return None if text is None else text.replace("\0", "")[:MOST_PROBLEM_CHARS]
 
 
 async def provider_wait(

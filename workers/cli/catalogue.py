@@ -212,7 +212,7 @@ _DATABASE: Final = Group(
         ),
         Command(
             "check",
-            "Say what is wrong with the database.",
+            "Check the database, and print what is wrong with it.",
             "workers.cli.database:check",
             ("darkroom db check && darkroom worker",),
         ),

@@ -13,9 +13,6 @@ PASSED_OVER: Final = frozenset({"stopped", "breaker", "quota", "budget"})
 LONG_PAUSE_S: Final = 300.0
 """If a provider asks for a longer wait than this, in seconds, the next provider is asked."""
 
-BREAKER_LOOK_S: Final = 30.0
-"""After so long a job that an open breaker puts off looks again at the latest: an operator may have closed it."""
-
 JITTER_FRACTION: Final = 0.1
 LEAST_JITTER_S: Final = 1.0
 MOST_JITTER_S: Final = 60.0
@@ -41,8 +38,7 @@ def refusal_of(provider: str, refused: Refused, *, refuses_over_budget: bool) ->
     message = f"{provider}: {refused.reason}"
     if refused.kind == "budget" and refuses_over_budget:
         return BudgetSpentError(message)
-    wait_s = min(refused.wait_s, BREAKER_LOOK_S) if refused.kind == "breaker" else refused.wait_s
-    wait = timedelta(seconds=wait_s)
+    wait = timedelta(seconds=refused.wait_s)
     if refused.kind in PASSED_OVER:
         return PassedOverError(f"{provider}: {refused.lasting()}", retry_after=_jittered(wait))
     return throttled(message, wait)
