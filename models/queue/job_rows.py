@@ -14,7 +14,7 @@ from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import as_state, as_types, id_as_text, last_write, over
 from models.job_tables.row_facts import OF_A_ROW
 from models.job_tables.table import JobTable
-from models.queue.refusals import CHECK_CONSTRAINTS_NOW
+from models.queue.refusal import CHECK_CONSTRAINTS_NOW
 
 _IDS: Final = """
 SELECT j.type, j.id FROM darkroom.jobs j

@@ -8,6 +8,9 @@ from models.connections import Connection, ContentionError, contention_of
 
 MAX_WORDS_CHARS: Final = 500
 
+CHECK_CONSTRAINTS_NOW: Final = "SET CONSTRAINTS ALL IMMEDIATE"
+"""Statement that checks deferred constraints now, because an error at the commit would come too late to be handled."""
+
 Refusal: TypeAlias = asyncpg.PostgresError | ContentionError
 """An error of a refused write of one job: PostgreSQL refused it, or a trigger on its row couldn't get a lock."""
 

@@ -27,7 +27,7 @@ from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row
 from models.queue.candidates import CANDIDATE_COLUMNS, RefusedJob
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
-from models.queue.refusal import Refusal, is_of_a_row, refusal_text, settle_refused_end, state_of
+from models.queue.refusal import CHECK_CONSTRAINTS_NOW, Refusal, is_of_a_row, refusal_text, settle_refused_end, state_of
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
     HOUSEKEEPING_LOCK_TIMEOUT_MS,
@@ -237,8 +237,6 @@ _END = """
 SELECT darkroom.end_refused(
     ROW($1::text, $2::text, $3::text, 'FAILED', NULL, $4::text)::darkroom.change, NULL, $5, $6)
 """
-CHECK_CONSTRAINTS_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
-"""Statement that checks deferred constraints now, because an error at the commit would come too late to be handled."""
 
 
 async def end_refused(

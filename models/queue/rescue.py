@@ -17,8 +17,8 @@ from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
 from models.queue.candidates import CANDIDATE_COLUMNS, CandidateJob, LostClaim, OverdueJob
-from models.queue.refusal import Refusal, is_of_a_row
-from models.queue.refusals import CHECK_CONSTRAINTS_NOW, end_refused, event_of, long_refused, set_aside
+from models.queue.refusal import CHECK_CONSTRAINTS_NOW, Refusal, is_of_a_row
+from models.queue.refusals import end_refused, event_of, long_refused, set_aside
 from models.queue.sweep import Page
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,

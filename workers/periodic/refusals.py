@@ -9,8 +9,7 @@ import asyncpg
 
 from config.logger import EventLogger
 from models.money.chunks import UserChunk
-from models.queue.refusal import is_of_a_row, refusal_text
-from models.queue.refusals import CHECK_CONSTRAINTS_NOW
+from models.queue.refusal import CHECK_CONSTRAINTS_NOW, is_of_a_row, refusal_text
 from workers.periodic.task import Work
 
 log = EventLogger(__name__)

@@ -6,8 +6,7 @@ from typing import Final
 import asyncpg
 
 from models.money.regeneration import count_regenerations, regenerate_next, regenerate_user, users_to_regenerate
-from models.queue.refusal import is_of_a_row
-from models.queue.refusals import CHECK_CONSTRAINTS_NOW
+from models.queue.refusal import CHECK_CONSTRAINTS_NOW, is_of_a_row
 from workers.periodic.refusals import log_refused, refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work

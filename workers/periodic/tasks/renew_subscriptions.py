@@ -7,8 +7,7 @@ import asyncpg
 
 from models.money.chunks import UserChunk
 from models.money.subscriptions import count_renewals, renew_next, renew_user, users_to_renew
-from models.queue.refusal import is_of_a_row
-from models.queue.refusals import CHECK_CONSTRAINTS_NOW
+from models.queue.refusal import CHECK_CONSTRAINTS_NOW, is_of_a_row
 from workers.periodic.refusals import log_refused, refusable_chunk
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
