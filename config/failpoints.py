@@ -1,8 +1,8 @@
 """Failpoints: named places at which a test may end a process, before and after each commit, call and object write.
 
-In production `on_pass` is None, and passing a failpoint costs one comparison. The crash tests
-(tests/acceptance/test_crash_points.py) set `on_pass` in a process of their own and end that process at a failpoint with
-`os._exit`, so that no clean-up code runs.
+`on_pass` is the function that each failpoint calls. In production it is None, and a failpoint costs one comparison. The
+crash tests (tests/acceptance/test_crash_points.py) set `on_pass` in a process of their own and end that process at a
+failpoint with `os._exit`, so that no clean-up code runs.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ on_pass: Callable[[str], None] | None = None
 
 @contextmanager
 def failpoint(name: str) -> Iterator[None]:
-    """Pass failpoint `before NAME`, run the context's block, and pass `after NAME` if the block raised nothing."""
+    """Pass failpoint `before NAME`, run the `with` block, and pass `after NAME` if the block raised nothing."""
     if on_pass is not None:
         on_pass(f"before {name}")
     yield

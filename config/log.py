@@ -34,10 +34,10 @@ log = EventLogger(__name__)
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """A handler that imports structlog, and sets it up, with the first line that it writes."""
+    """A handler that imports structlog, and sets it up, when it writes its first line."""
 
     def __init__(self, settings: CoreSettings, stream: TextIO) -> None:
-        """Store the stream, and what the lines look like."""
+        """Store the stream, the format of the lines, and the mask for secrets."""
         super().__init__(stream)
         self._format = settings.log_format or default_format(stream)
         self._mask = secret_mask(settings)

@@ -1,4 +1,4 @@
-"""The lines of the log, made by structlog. This module is imported with the first line that a process writes."""
+"""The lines of the log, made by structlog. A process imports this module when it writes its first line."""
 
 import contextlib
 import logging
@@ -24,15 +24,18 @@ _SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
 class _Lines:
     """Logger of structlog that writes finished lines to the stream of a handler, one at a time.
 
-    Our own events don't become records of the standard library, which would take as long as all else. The handler's
-    lock is used, because the standard library releases it in a forked process.
+    Our own events don't become records of the standard library, because that would double the time that a line takes.
+    Lines are written under the handler's lock, because the standard library releases that lock in a forked process.
     """
 
     def __init__(self, handler: "logging.StreamHandler[TextIO]") -> None:
         self._handler = handler
 
     def write(self, line: str) -> None:
-        """Write a line. A stream that can't take it, such as one on a full disk, must not fail the work it is about."""
+        """Write a line.
+
+        If the stream can't take the line, as on a full disk, the work that the line reports must not fail.
+        """
         self._handler.acquire()
         try:
             with contextlib.suppress(OSError, ValueError):
@@ -45,7 +48,7 @@ class _Lines:
 
 
 class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Formatter of other libraries' records, which masks secrets as our own lines do."""
+    """Formatter of other libraries' records. It masks secrets, as is done in our own lines."""
 
     def __init__(self, mask: SecretMask, renderers: list[structlog.typing.Processor]) -> None:
         super().__init__(
@@ -73,7 +76,8 @@ def set_up(
         handler: the handler of the root logger, whose level is that of the log.
         mask: replaces secrets.
         log_format: `console` or `json`.
-        process_fields: fields of every JSON line of this process; fields that are added to it later are in later lines.
+        process_fields: fields of every JSON line of this process; a field that is added to this mapping later is in
+            later lines.
         colors: whether lines for a console are coloured.
     """
     renderers = _renderers(mask, log_format, process_fields, colors=colors)
@@ -119,7 +123,7 @@ def _value_mask(mask: SecretMask) -> structlog.typing.Processor:
 
 
 def _line_mask(mask: SecretMask) -> structlog.typing.Processor:
-    """Return a structlog processor that masks the finished line: nested fields and tracebacks, too."""
+    """Return a structlog processor that masks the finished line, with its nested fields and tracebacks."""
 
     def processor(_logger: object, _method: str, line: Any) -> str:
         return mask(line)

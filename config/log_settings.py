@@ -6,7 +6,7 @@ from config.setting_group import SettingGroup, contract_field
 
 
 class LogSettings(SettingGroup):
-    """How log lines are written, and from which level on."""
+    """The format of log lines, and the lowest level that is written."""
 
     log_format: Literal["console", "json"] | None = contract_field(
         "LOG_FORMAT", None, "console or json. Unset: console on a terminal, json elsewhere"

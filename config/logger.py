@@ -1,4 +1,4 @@
-"""The loggers of Darkroom's events. They import structlog with the first event, because most commands log none."""
+"""The loggers of Darkroom's events. They import structlog at the first event, because most commands log no event."""
 
 from collections.abc import Callable
 from pkgutil import resolve_name
@@ -17,7 +17,10 @@ class EventLogger:
         self._logger: Any = None
 
     def __getattr__(self, method: str) -> Any:
-        """Return a method of the structlog logger; the first call of all loggers configures structlog."""
+        """Return a method of the structlog logger.
+
+        The first such call in a process, by any logger, configures structlog.
+        """
         if before_first_event:  # without a lock, which a forked process might never get: doing it twice does no harm
             for set_up in tuple(before_first_event):
                 set_up()

@@ -38,10 +38,10 @@ line is looked through.
 
 
 class SecretMask:
-    """Replaces secrets in a text: those of known forms, and the given secrets literally."""
+    """Replaces secrets in a text: texts in the known forms of keys, and the given secrets wherever they occur."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """Store the secrets to mask; those too short to differ from ordinary words are left out."""
+        """Store the secrets to mask, without those that are too short to differ from ordinary words."""
         forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), unquote(secret))}
         long_enough = (form for form in forms if len(form) >= SHORTEST_SECRET_CHARACTERS)
         self._literals = sorted(long_enough, key=len, reverse=True)  # a secret may be a part of another one

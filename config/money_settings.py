@@ -1,4 +1,4 @@
-"""Settings of users' tokens: who moves them, what jobs cost, and how users get new ones."""
+"""Settings of users' tokens: who charges and refunds, what jobs cost, and how users get new tokens."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal

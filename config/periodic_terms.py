@@ -63,7 +63,10 @@ TableName = Annotated[str, AfterValidator(_table)]
 
 
 class RetentionPolicy(BaseModel):
-    """How long a table's rows are kept: `days` after `column`, and only rows for which the SQL text `where` holds."""
+    """How long a table's rows are kept: `days` days after the time in `column`.
+
+    Only rows for which the SQL condition `where` holds are deleted.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 

@@ -1,4 +1,4 @@
-"""Rules for a pipeline's JSON: one table, from which Python's check and the producers' SQL function are made."""
+"""Rules for a pipeline's JSON: one table, from which the check in Python and the producers' SQL function are made."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,7 +54,7 @@ CONFIGS: Final = tuple(rule.path for rule in RULES if "." not in rule.path)
 
 
 class Defect(StrEnum):
-    """The defects that `analysisResult.defects` may hold, by their names there."""
+    """The defects of a picture, by their names in `analysisResult.defects`."""
 
     IS_DARK = "isDark"
     IS_BLURRY = "isBlurry"

@@ -49,7 +49,7 @@ class PostgresUrl:
 
     Attributes:
         host: name, address, or the absolute folder of a unix socket; None leaves it to the driver.
-        sslmode: libpq's word, or None for libpq's own default (`prefer`, nothing on a socket).
+        sslmode: libpq's word; None means libpq's default, which is `prefer`, and no TLS on a unix socket.
         behind_pooler: the server may be a transaction pooler, where prepared statements and LISTEN don't last.
         dropped: names of the parameters that were not understood and are not passed on.
     """
@@ -112,7 +112,7 @@ class PostgresUrl:
         return f"{self.host or 'the default host'}:{self.port}"
 
     def text(self, *, with_password: bool = True) -> str:
-        """Return the URL in the form that libpq and psql read; without the password where people will see it."""
+        """Return the URL in the form that libpq and psql read, without the password if the text is for people."""
         login = quote(self.user or "", safe="")
         if self.password is not None:
             login += ":" + (quote(self.password, safe="") if with_password else "***")

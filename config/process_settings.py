@@ -17,10 +17,10 @@ _UserCaps = Annotated[
 
 
 def require_queues(names: Sequence[str]) -> None:
-    """See that jobs enter all of these queues: a worker at another one would take nothing, and nobody would notice.
+    """Check that jobs enter each of these queues: a worker of any other would claim nothing, and nobody would notice.
 
     Raises:
-        ValueError: no job enters one of them.
+        ValueError: there is a queue among them that no job enters.
     """
     unknown = [name for name in names if name != DEFAULT_QUEUE]
     if unknown:

@@ -34,7 +34,7 @@ class SettingGroup(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _goes_into_a_header(cls, value: Any) -> Any:
-        """Refuse a key that no request could carry, before the first call does."""
+        """Refuse an API key that can't be sent in an HTTP header, so that the first call doesn't fail by it."""
         if isinstance(value, SecretStr) and not _HEADER_VALUE.fullmatch(value.get_secret_value()):
             raise ValueError("must be of ASCII letters, digits and signs, without spaces: it is sent in a header")
         return value
@@ -46,7 +46,7 @@ class SettingGroup(BaseModel):
         return alias if isinstance(alias, str) else PREFIX + field_name.upper()
 
     def of(self, group: type[Group]) -> Group:
-        """Return these settings typed as one of the groups that they are composed of.
+        """Return these same settings, typed as one of the groups that they consist of.
 
         Raises:
             TypeError: these settings don't include that group.

@@ -25,7 +25,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 def names(value: object) -> object:
-    """Parse `a,b` or a JSON list into a tuple of distinct names, in the given order."""
+    """Parse `a,b` or a JSON list into a tuple of the names, each once, in the given order."""
     if isinstance(value, str):
         value = json_value(value) if value.lstrip().startswith("[") else value.split(",")
     if not isinstance(value, list | tuple):
@@ -56,7 +56,7 @@ def number_by_name(
         only_known: refuse names that `defaults` doesn't hold.
         forbidden: names that are always refused.
         allowed: if given, all other names are refused.
-        after_slash: names have the form `WHAT/NAME`, and `allowed` holds for the NAME.
+        after_slash: names have the form `WHAT/NAME`, and only the NAME has to be in `allowed`.
     """
 
     def read(value: object) -> object:

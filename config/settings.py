@@ -48,7 +48,7 @@ class SettingsError(Exception):
 class CoreSettings(
     ServiceSettings, ProcessSettings, PictureSettings, MoneySettings, PeriodicSettings, LogSettings, ProviderSettings
 ):
-    """The settings of every subject except those of single providers."""
+    """All settings except those of single providers."""
 
 
 def read_settings(kind: type[SettingsT], environ: Mapping[str, str]) -> SettingsT:
