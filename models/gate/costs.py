@@ -1,4 +1,4 @@
-"""Costs of provider calls, and the budgets that they are counted in."""
+"""Costs of provider calls, and the budgets in which they are counted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,12 +95,12 @@ def _line(row: dict[str, Any]) -> CostLine:
 async def nearly_spent_budgets(
     connection: Connection, budgets: Mapping[Any, float], fraction: float
 ) -> list[SpentBudget]:
-    """Return the budgets of which at least `fraction` is spent. Only budgets of all users together are looked at."""
+    """Return the budgets of which at least `fraction` is spent, among those of all users together."""
     return [SpentBudget(**row) for row in await connection.fetch(_SPENT_BUDGETS, dict(budgets), fraction)]
 
 
 async def total_budget_reasons(connection: Connection, budgets: Mapping[Any, float]) -> frozenset[str]:
-    """Return the reasons for which the gate refuses a call that a budget without a period doesn't cover."""
+    """Return, for each budget without a period, the reason that the gate gives when this budget is spent."""
     return frozenset(row[0] for row in await connection.fetch(_TOTAL_BUDGETS, dict(budgets)))
 
 

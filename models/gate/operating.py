@@ -44,7 +44,10 @@ FROM darkroom.lock_cell('provider', $1, 'epoch') l
 
 @dataclass(frozen=True, slots=True)
 class LeftOpen:
-    """An open call whose worker died before the answer. Its outcome is unknown, and it may have cost `quoted_usd`."""
+    """An open call whose worker died before the answer came. Its outcome is unknown.
+
+    The call may have cost `quoted_usd`.
+    """
 
     id: int
     started_at: datetime
@@ -58,7 +61,10 @@ class LeftOpen:
 
 @dataclass(frozen=True, slots=True)
 class CallState:
-    """A call's job and outcome. `is_left_open` says that the call is open and nothing will close it any more."""
+    """A call's job and outcome.
+
+    `is_left_open` says that the call is open, and that no process will close it any more.
+    """
 
     job_id: str
     outcome: str
@@ -66,7 +72,7 @@ class CallState:
 
 
 async def calls_left_open(connection: Connection, most: int) -> list[LeftOpen]:
-    """Return the open calls that nothing will close any more, oldest first."""
+    """Return the open calls that no process will close any more, oldest first."""
     return [LeftOpen(**row) for row in await connection.fetch(_LIST, most)]
 
 
@@ -84,15 +90,17 @@ async def call_state(connection: Connection, call_id: int) -> CallState | None:
 async def acknowledge_call(connection: Connection, call_id: int, words: str) -> None:
     """Close an open call with outcome UNKNOWN. A call that was closed meanwhile isn't changed.
 
-    It counts as before against budgets, quotas and the paid calls of its job.
+    It still counts against budgets, quotas and the paid calls of its job, as it did while it was open.
     """
     await connection.execute(_CLOSE, call_id, UNKNOWN, words)
 
 
 async def close_breaker(connection: Connection, provider: str) -> dict[str, Any] | None:
-    """Close a provider's breaker, in the caller's transaction; return what it held, or None if it was closed already.
+    """Close a provider's breaker, in the caller's transaction.
 
-    A pause that the provider asked for by itself stays.
+    Return the breaker's state before, or None if it was already closed.
+
+    If the provider itself asked not to be called for a time, that wait stays.
     """
     state = await connection.fetchval(_BREAKER, provider) or {}
     if "open_until" not in state:

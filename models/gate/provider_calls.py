@@ -46,7 +46,10 @@ class CallPlan:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The gate admits the call. `warning` names a budget that is nearly spent, once per budget and period."""
+    """The gate admits the call.
+
+    `warning` names a budget that is nearly spent; each budget is named once in a period.
+    """
 
     intent: int
     warning: str | None = None
@@ -57,7 +60,7 @@ class Refused:
     """The gate refuses the call for now.
 
     `kind` is `stopped` (by an operator: the kill switch, or a pause), `paused` (the provider asked for it), `breaker`,
-    `quota` (a day's), `rate` (a minute's), `budget` or `concurrency`.
+    `quota` (the calls of a day are spent), `rate` (those of a minute are), `budget` or `concurrency`.
     """
 
     kind: str
@@ -81,7 +84,7 @@ class CallOutcome:
 
     `outcome` is `answered` or an error's name; units are the provider's own. `problem` says, in our words, what came
     back instead of what was asked for. A call that was sent is counted in full, whatever came back. A call that was
-    never sent is removed from rates and budgets again.
+    never sent is taken out of rates and budgets, which counted it when it was opened.
     """
 
     outcome: str
@@ -108,7 +111,7 @@ class PaidCall:
 
 
 async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Admitted | Refused:
-    """Record that a call is about to be made, under the claim's fence, if the gate admits it, in one transaction.
+    """If the gate admits a call, record it, before it is made. Gate, fence and record are one transaction.
 
     Raises:
         FencedError: the claim is lost; the call must not be made.
@@ -190,9 +193,9 @@ async def paid_generations(connection: Connection, claim: Claim) -> list[PaidCal
 async def repeated_miss(
     connection: Connection, claim: Claim, provider: str, model: str, outcomes: Collection[str]
 ) -> str | None:
-    """Return what came back if two of a job's generate calls to one model ended with the same one of these outcomes.
+    """Return what came back last if two generate calls of a job to one model had the same one of these outcomes.
 
-    The result is None if no two calls, over all attempts, ended with the same outcome.
+    The calls of all attempts are compared. The result is None if no two of them ended alike.
     """
     problem: str | None = await connection.fetchval(
         """

@@ -87,5 +87,5 @@ async def actions_about_job(connection: Connection, job_id: str) -> list[Action]
 
 
 async def is_retried(connection: Connection, job_id: str) -> bool:
-    """Return whether an operator has retried a job before. The retry made another job."""
+    """Return whether an operator has already retried this job, so that another job exists that was made from it."""
     return bool(await connection.fetchval(_IS_RETRIED, job_id))

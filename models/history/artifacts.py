@@ -48,7 +48,7 @@ RETURNING job_id
 async def record_artifact(connection: Connection, claim: Claim, artifact: Artifact) -> None:
     """Record the picture that a claim's attempt has stored, under the claim's fence. Repeatable.
 
-    Only the queue row is locked, and no other lock is waited for afterwards, so the lock order is kept.
+    This locks only the queue row and waits for no other lock afterwards, so the lock order is kept.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.
@@ -73,7 +73,7 @@ async def find_artifact(connection: Connection, claim: Claim) -> Artifact | None
 
 
 async def find_same(connection: Connection, claim: Claim, input_hash: str) -> Artifact | None:
-    """Return the newest picture that a job of the same user and type has made from the same input, if any."""
+    """Return the newest picture that a job of the same user and type has made with the same input hash, if any."""
     row = await connection.fetchrow(
         f"""SELECT {_COLUMNS} FROM darkroom.artifacts a
             WHERE a.input_hash = $1 AND a.user_id = $2 AND a.job_type = $3 ORDER BY a.created_at DESC LIMIT 1""",

@@ -102,8 +102,8 @@ def _row(failure: FailedAttempt) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    """Return a text without what PostgreSQL can't store.
+    """Return a text without the characters that PostgreSQL can't store.
 
-    Texts of other programs may contain NULs and lone surrogates.
+    Other programs' texts may contain such characters: NULs and lone surrogates.
     """
     return text.replace("\0", "").encode(errors="replace").decode()

@@ -45,7 +45,7 @@ async def record_object(
 
     A second upload to the key replaces the record.
 
-    There is no fence: an upload of a lost claim makes an object too, which must be found later.
+    This has no fence: if a worker uploads after its claim was lost, there is an object too, and it must be found later.
     """
     await connection.execute(_RECORD, key, job_type, job_id, sha256, size_bytes)
 

@@ -40,7 +40,10 @@ WHERE r.job_id = $1 AND r.job_type = $2 AND r.event = 'claimed' AND r.output IS 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """One event in a job's history. `host` and `pid` are the worker's; None once the worker's row is deleted."""
+    """One event in a job's history.
+
+    `host` and `pid` are the worker's; both are None once the worker's row is deleted.
+    """
 
     at: datetime
     event: str
@@ -56,7 +59,7 @@ class StageRun:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """A provider call for a job, recorded before it was made; `finished_at` is None until it is closed."""
+    """A provider call for a job, recorded before the call was made; `finished_at` is None until the call is closed."""
 
     id: int
     started_at: datetime
@@ -80,7 +83,7 @@ class RefusedEnd:
 
     Attributes:
         refused_at: when it was refused.
-        label: the label that the job's row should have; None if it has it.
+        label: the label that is still to be written into the job's row; None if the row has it.
         reason: why the job ended.
         words: PostgreSQL's message.
         owed: tokens that are still to be refunded.

@@ -14,7 +14,7 @@ from models.job_tables.inputs import JobInputs
 
 @dataclass(frozen=True, slots=True)
 class IdType:
-    """A type of ids. Outside of the job table itself, a job's id is always text.
+    """A type of ids. Everywhere but in the job table itself, a job's id is text.
 
     `of_text` is SQL that casts `{id}`, a text, to the type, and gives NULL where the text isn't an id of this type, so
     that the id of another table causes no error. None for text itself.
@@ -44,7 +44,7 @@ UUID: Final = IdType(
 class Check:
     """A condition, as a fragment, that each row must meet to be queued.
 
-    If one row doesn't, the whole statement is refused.
+    If one row of a statement doesn't meet it, the whole statement is refused.
     """
 
     must: str
@@ -97,7 +97,8 @@ class Inputs:
     """How the inputs of a job are read.
 
     Attributes:
-        select: one statement for a job: $1 is its id as text, $2 the id of its queue row, NULL for a job that is over.
+        select: one statement that reads a job: $1 is the job's id as text; $2 is the id of its queue row, or NULL if
+            the job is over.
         load: builds the inputs from the row of that statement.
     """
 
@@ -115,9 +116,9 @@ class JobTable:
         row: the singular noun for its rows in names of ours, such as `guard_enhancement`.
         job_types: the types of its jobs; a type belongs to one table.
         user: fragment: the user's id, as text.
-        job_type: fragment: the type; NULL for a row that isn't ours, where there may be such rows.
+        job_type: fragment: the type; NULL for a row of another program, if the table has any.
         tier: fragment: the tier, as text.
-        cost: fragment: tokens; NULL where the application's users pay in another way.
+        cost: fragment: tokens; NULL if the application's users pay in another way.
         max_attempts: fragment: the largest number of attempts.
         created: fragment: the time of creation, a timestamp in UTC.
         first_stage: fragment: the stage at which a job begins.
@@ -125,7 +126,8 @@ class JobTable:
         inputs: how a job's inputs are read.
         result: columns that hold a result, each with the fact of the stored picture that it holds: `url`, `key`,
             `width_px`, `height_px`, `size_bytes`, `model` or `temperature`.
-        retrying_label: label of a PENDING job after a failed attempt; None where it is the label of any PENDING job.
+        retrying_label: label of a PENDING job after a failed attempt; None if such a job has the label of every PENDING
+            job.
         held_labels: labels of a PENDING job that waits for its producer: it is charged and queued, and not due until
             the producer writes another label of PENDING.
         scheduled_at: fragment, a timestamptz: a PENDING job isn't due before this time; NULL means at once.
@@ -143,19 +145,20 @@ class JobTable:
         completed_column: the column of when the job was completed.
         updated_column: the column of when the row was last written.
         frozen: columns that must not change while a job is unfinished.
-        checks: conditions for each row to enter.
+        checks: conditions that each row must meet to be queued.
         entering: PL/pgSQL that runs before a statement's rows enter, over `entering_rows n`; it raises errors to
-        refuse. fill_function: function of a trigger that completes each row before it is inserted.
+            refuse them.
+        fill_function: function of a trigger that completes each row before it is inserted.
         is_unpaid: fragment: the job has no account, and is counted in the provider's budget for all such jobs.
         money: what its jobs are paid from; None where nobody pays.
         shown: fragments for the columns `imageId` and `sourceImageId` of the view of all jobs.
-        key_column: the column of `result` which holds the object's key; None where another table's row names the
-        object. object_columns: every column that can hold an object's key or URL, including JSON.
+        key_column: the column of `result` that holds the object's key; None if another table's row names the
+            object.
+        object_columns: every column that can hold an object's key or URL, including JSON.
         input_columns: those of `object_columns` that name an input, which is no longer needed long after the job's end.
-        checkpoint_columns: for each stage whose output has columns, these columns, each with the key of the output's
-        JSON
-            that it holds. The first holds the output's value; another program may have written what can't be read.
-            Outputs of other stages are kept in darkroom.checkpoints.
+        checkpoint_columns: for each stage whose output has columns, these columns, each with the key in the output's
+            JSON whose value it holds. The first column holds the output's main value; another program may have written
+            into it what can't be read. Outputs of other stages are kept in darkroom.checkpoints.
         json_columns: the columns of type jsonb that a transition writes.
         pipeline_column: the column in which the pipeline that a job uses is recorded.
         again: one statement that submits a new job like job $1 (its id as text), and returns the new job's id; empty

@@ -12,7 +12,7 @@ class UserChunk:
 
     Attributes:
         last: the last user of this chunk, after whom the next chunk begins; None when no users are left.
-        late: users whose rows another transaction had locked, and who were skipped.
+        late: users who were skipped because another transaction had locked their rows.
         counts: what was done, by the names under which the tick counts it.
     """
 

@@ -25,7 +25,7 @@ Kind = Literal["charge", "refund"]
 
 @dataclass(frozen=True, slots=True)
 class MoneyMove:
-    """A charge or a refund; `balance` is the user's balance after it, if the ledger has it."""
+    """A charge or a refund; `balance` is the user's balance after it; None if the ledger doesn't have that."""
 
     kind: Kind
     amount: int
@@ -34,7 +34,7 @@ class MoneyMove:
 
 
 async def money_of_job(connection: Connection, job_id: str, job_type: str | None = None) -> list[MoneyMove]:
-    """Return a job's charges and refunds, oldest first; without a job type for a job whose row is gone."""
+    """Return a job's charges and refunds, oldest first. `job_type` is None for a job whose row is deleted."""
     return [MoneyMove(**row) for row in await connection.fetch(_OF_JOB, job_id, job_type)]
 
 

@@ -64,7 +64,7 @@ class LedgerRow:
         id: the row's id.
         amount: tokens added, negative where they were taken.
         balance_after: the user's balance after this entry.
-        reason: why an operator made it.
+        reason: the reason that an operator gave for it; None for other entries.
         columns: the whole row by its table's own column names, for printing.
     """
 
@@ -76,7 +76,7 @@ class LedgerRow:
 
 
 async def lock_balance(connection: Connection, user_id: str) -> int:
-    """Lock a user's row and then the balance, in the lock order; return the balance, 0 where there is none."""
+    """Lock a user's row and then the balance, in the lock order; return the balance, 0 if there is no balance row."""
     await connection.execute(_LOCK_USER, user_id)
     return int(await connection.fetchval(_LOCK_BALANCE, user_id) or 0)
 
@@ -86,8 +86,7 @@ async def require_balance(connection: Connection, user_id: str, balance: int) ->
 
     Raises:
         asyncpg.TriggeredDataChangeViolationError: a trigger or rule of the application's kept the old balance or
-            changed
-        the new one.
+            changed the new one.
     """
     await connection.execute(_REQUIRE_BALANCE, user_id, balance)
 
@@ -108,8 +107,7 @@ async def add_tokens(
 
     Raises:
         asyncpg.TriggeredDataChangeViolationError: a trigger or rule of the application's kept the balance or the
-            ledger's
-        row from being stored as written.
+            ledger's row from being stored as written.
     """
     await connection.execute(_LOCK_USER, user_id)
     await connection.execute(_OPEN, user_id)

@@ -1,4 +1,4 @@
-"""Regeneration of tokens: for the next chunk of users, for one user, and counts of what is due."""
+"""Regeneration of tokens: for the next chunk of users, for one user, and how much of it is due."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,7 +19,10 @@ FROM darkroom.due_regenerations($1) d
 
 
 async def regenerate_next(connection: Connection, at_utc: datetime, after: str, most: int) -> UserChunk:
-    """Add the tokens that are due at a time to the next users after `after`; the result counts `users` and `tokens`."""
+    """Add the tokens that are due at time `at` to the balances of the next users after `after`.
+
+    The result counts `users` and `tokens`.
+    """
     return UserChunk.of(await connection.fetchrow(_CHUNK, at_utc, after, most))
 
 

@@ -1,4 +1,4 @@
-"""Repairs of broken money promises by which no user loses a token, and payment of owed refunds."""
+"""Repairs of broken money promises, which take no token from any user, and payment of owed refunds."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,9 +55,9 @@ async def owed_refunds(connection: Connection) -> list[OwedRefund]:
 
 
 async def record_opening(connection: Connection, user_id: str) -> Repaired | None:
-    """Record the opening balance with which balance and ledger agree, in the caller's transaction.
+    """Record, in the caller's transaction, the opening balance that makes the balance and the sum of the ledger agree.
 
-    It is computed while the balance is locked.
+    It is computed under the lock of the balance.
 
     Returns:
         The opening balance before and after; None if one was recorded already.
@@ -70,7 +70,10 @@ async def record_opening(connection: Connection, user_id: str) -> Repaired | Non
 
 
 async def pay_refund(connection: Connection, job_type: str, job_id: str, user_id: str) -> Repaired | None:
-    """Pay the refund that is missing after a job's end, in the caller's transaction; None if no refund is missing."""
+    """Pay the refund that is missing after a job's end, in the caller's transaction.
+
+    Return None if no refund is missing.
+    """
     if await refunded(connection, job_type, job_id) is not None:
         return None
     await connection.execute(_REFUND, job_type, job_id, user_id)
@@ -78,7 +81,7 @@ async def pay_refund(connection: Connection, job_type: str, job_id: str, user_id
 
 
 async def pay_owed(connection: Connection, job_type: str, job_id: str) -> Repaired | None:
-    """Pay a refund that is owed, in the caller's transaction; None if the database still refuses it."""
+    """Pay a refund that is owed, in the caller's transaction; return None if the database refuses it again."""
     await settle_refused_end(connection, job_type, job_id)
     return await _refund(connection, job_type, job_id)
 

@@ -37,5 +37,8 @@ async def users_to_renew(connection: Connection, at_utc: datetime, after: str, m
 
 
 async def count_renewals(connection: Connection, at_utc: datetime) -> dict[str, int]:
-    """Count the subscriptions that would be `renewed` and `ended`; a missed period after the first isn't counted."""
+    """Count the subscriptions that would be `renewed` and `ended`.
+
+    One whose next periods are over too is counted once.
+    """
     return dict(await connection.fetchrow(_COUNT, at_utc) or {})

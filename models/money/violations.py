@@ -35,7 +35,7 @@ ON CONFLICT (id) DO NOTHING
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A violation of a money promise: which promise, in which way, the user, and what was found."""
+    """A violation of a money promise: the promise, how it is broken, the user, and the numbers that were found."""
 
     promise: str
     violation: str
@@ -76,12 +76,12 @@ async def count_violations(connection: Connection) -> int:
 
 
 async def audit(connection: Connection, at: datetime, most: int) -> Findings:
-    """Return up to `most` violations, and their number, for the audit of a tick."""
+    """Return up to `most` violations, and the number of all violations, for the audit of a tick."""
     rows = await connection.fetch(_NUMBERED, at.isoformat(), most, timeout=TIMEOUT_S)
     first = [Finding(row["id"], row["promise"], row["user_id"], row["job_id"], row["finding"]) for row in rows]
     return Findings(first, rows[0]["violations"] if rows else 0)
 
 
 async def write_findings(connection: Connection, at: datetime, findings: Sequence[Finding]) -> None:
-    """Write what an audit found into the application's error log, each violation once."""
+    """Write what an audit found into the application's error log, each violation only if it isn't there already."""
     await connection.execute(_WRITE, at.isoformat(), [asdict(one) for one in findings])

@@ -14,7 +14,7 @@ WHERE NOT EXISTS (SELECT FROM pg_attribute a
 
 
 async def missing_columns(connection: Connection, names: Iterable[str]) -> Mapping[str, str]:
-    """Return the `schema.table.column` names that don't exist, each with what is missing: its table, or itself."""
+    """Return the `schema.table.column` names that don't exist, each with the name of the missing table or column."""
     rows = await connection.fetch(_MISSING, sorted(set(names)))
     return {row["name"]: row["lacking"] for row in rows}
 

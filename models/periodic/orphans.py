@@ -26,7 +26,7 @@ class Page:
     """Some of Darkroom's records of objects, in order of their keys.
 
     Attributes:
-        named: keys that their own job or picture names, or whose job is unfinished.
+        named: keys that the row of their own job or picture names, and keys whose job is unfinished.
         unnamed: the other keys.
         last: where the next page begins; None after the last one.
     """
@@ -75,13 +75,16 @@ FROM page p ORDER BY p.job_type, p.job_id
 
 
 async def object_page(connection: Connection, after: str, before: datetime, size: int = PAGE) -> Page:
-    """Return the next objects that were stored before a time, ordered by key."""
+    """Return the next page of the objects that were stored before a time, ordered by key."""
     rows = await connection.fetch(_OBJECTS, after, before, size, timeout=600)
     return _page(rows, size, rows[-1]["key"] if rows else None)
 
 
 async def artifact_page(connection: Connection, after: Sequence[str], before: datetime, size: int = PAGE) -> Page:
-    """Return the next pictures that only an artifact records, stored before a time, ordered by type and job."""
+    """Return the next page of the pictures that were stored before a time and that only an artifact records.
+
+    They are ordered by job type and job.
+    """
     rows = await connection.fetch(_ARTIFACTS, *after, before, size, timeout=600)
     return _page(rows, size, [rows[-1]["job_type"], rows[-1]["job_id"]] if rows else None)
 
@@ -141,7 +144,7 @@ async def report_orphans(connection: Connection, found: Sequence[OwnObject], at:
 async def withdraw_reports(connection: Connection, keys: Collection[str]) -> None:
     """Delete the reports of objects that a row names again.
 
-    If such an object becomes an orphan again, a later run reports it anew before another one removes it.
+    If such an object becomes an orphan again, one run has to report it anew before a later run may remove it.
     """
     await connection.execute(
         "DELETE FROM darkroom.orphans o WHERE o.key = ANY ($1) AND o.removed_at IS NULL", list(keys)

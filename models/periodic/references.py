@@ -51,7 +51,7 @@ WHERE {condition} AND w.word IN (SELECT unnest($1::text[]))
 
 
 class ScanTimeoutError(Exception):
-    """Raised when searching a table took too long, so that it is unknown which objects the table names."""
+    """Raised when the search of a table took too long, so that nobody knows which objects the table names."""
 
 
 async def named(
@@ -63,7 +63,7 @@ async def named(
     object too many than to remove one that an order shows.
 
     Args:
-        connection: in a transaction, which will fail rather than see only a part of the rows.
+        connection: in a transaction; from this call on, its statements fail if row-level security would hide rows.
         keys: keys that Darkroom wrote.
         without: columns that aren't searched, by table.
 

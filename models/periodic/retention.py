@@ -22,7 +22,10 @@ class UnusablePolicyError(Exception):
 
 
 class ForbiddenPolicyError(ValueError):
-    """Raised when a policy's deletions could reach rows that are never deleted; the message says by which tables."""
+    """Raised when a policy's deletions could reach rows that must never be deleted.
+
+    The message names the tables on the way.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Policy:
         table: the table with its schema.
         column: the column of the time from which rows are kept.
         age: how long rows are kept.
-        where: SQL condition on `t`, the row, for rows that may be deleted.
+        where: SQL condition over `t`, the row; only rows that meet it may be deleted.
         is_ours: whether it is a default policy. Policies of operators are refused for tables that hold money.
     """
 
@@ -46,7 +49,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows a chunk deleted, and the time of the last one, as text; None after the last chunk."""
+    """How many rows a chunk deleted, and the time of the last of them, as text.
+
+    The time is None if no rows are left for another chunk.
+    """
 
     deleted: int
     last: str | None
@@ -90,7 +96,7 @@ async def require_allowed(connection: Connection, policy: Policy, kept: Iterable
         kept: bare names of tables of which retention must not delete or change a row; job tables are added.
 
     Raises:
-        ForbiddenPolicyError: they can; the message says by which tables.
+        ForbiddenPolicyError: deletions can reach such rows; the message names the tables by which they do.
     """
     never = [*kept, *(table.relation for table in JOB_TABLES)]
     for row in await connection.fetch(_TAKES_ALONG, policy.table, never):
@@ -139,7 +145,7 @@ async def prune(connection: Connection, policy: Policy, at: datetime, after: str
         connection: where each call is one statement.
         policy: which rows are old enough.
         at: the tick's time, from which ages are counted.
-        after: the time at which the chunk before ended, as text; None for the first chunk.
+        after: the time of the last row of the chunk before, as text; None for the first chunk.
         most: the largest number of rows to delete.
 
     Raises:

@@ -6,7 +6,7 @@ from models.connections import Connection
 
 
 async def record_terms(connection: Connection, terms: Mapping[str, object]) -> bool:
-    """Record the terms of token regeneration; return whether they differ from those recorded before."""
+    """Record the terms of token regeneration; return whether they differ from what was recorded until then."""
     changed = await connection.fetchval(
         """INSERT INTO darkroom.settings AS s (key, value) VALUES ('regeneration', $1::jsonb)
            ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now() WHERE s.value <> excluded.value

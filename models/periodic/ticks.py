@@ -25,7 +25,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleState:
-    """What is stored of a schedule: until when its ticks were inserted, an operator's changes, unfinished ticks."""
+    """What is stored of a schedule: until when its ticks were inserted, operators' changes, whether a tick is due."""
 
     planned_until: datetime | None
     changes: dict[str, Any]
@@ -99,7 +99,7 @@ async def add_ticks(connection: Connection, name: str, times: Sequence[datetime]
 async def open_tick(connection: Connection, name: str, at: datetime) -> None:
     """Insert an extra tick at a time.
 
-    A tick of that time that has ended is run once more; an unfinished one isn't changed.
+    If there is a tick of that time: one that has ended is run once more, and an unfinished one isn't changed.
     """
     await connection.execute(
         """INSERT INTO darkroom.ticks AS t (task, tick_at) VALUES ($1, $2)
@@ -178,7 +178,7 @@ class LastTick:
         last_run: when its last finished tick finished, with success or without; None if no tick has finished.
         last_counts: what that tick reported.
         last_duration_s: how long that tick took.
-        last_error: the error of the tick that is being retried now; if none is, that of the last finished tick.
+        last_error: the error of the tick that is being retried now; if no tick is, the error of the last finished tick.
     """
 
     last_run: datetime | None
@@ -215,7 +215,7 @@ WHERE t.task = $1 AND t.tick_at = $2
 
 
 async def counts_at_end(connection: Connection, name: str, at: datetime) -> dict[str, int] | None:
-    """Return what a tick has counted once it has ended or its row is deleted; None while it is unfinished."""
+    """Return what a tick counted; None as long as it is unfinished; empty if its row is deleted."""
     row = await connection.fetchrow(_END, name, at)
     if row is None:
         return {}

@@ -31,6 +31,6 @@ async def users_past_limits(connection: Connection, first_day: date, limits: Usa
 
 
 async def warn_of_usage(connection: Connection, first_day: date, limits: UsageLimits, user_ids: Sequence[str]) -> int:
-    """Write the warnings for some users that don't exist yet; return how many were written."""
+    """Write those warnings for some users that haven't been written before; return how many this call wrote."""
     warnings: int = await connection.fetchval(_WARN, first_day, limits, user_ids)
     return warnings

@@ -32,7 +32,7 @@ FROM public.vouchers v WHERE {_IS_OVER}
 
 
 async def vouchers_over(connection: Connection, at_utc: datetime, after: str, most: int) -> Sequence[str]:
-    """Return the ids of the next vouchers after `after` whose date has passed or whose uses are spent at a time."""
+    """Return the ids of the next vouchers after `after` that are over at a time: expired, or without a use left."""
     return [row["id"] for row in await connection.fetch(_NEXT, at_utc, most, after)]
 
 

@@ -1,4 +1,4 @@
-"""Jobs that a housekeeping pass selects. Each later write checks again that the job is still in the selected state."""
+"""Jobs that a housekeeping pass selects. Each later write checks that the reason for selecting the job still holds."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,7 +33,7 @@ CANDIDATE_COLUMNS = "q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts,
 
 @dataclass(frozen=True, slots=True)
 class LostClaim:
-    """A claim whose worker is dead or too slow.
+    """A claim whose worker is dead, or which its worker held far past the stage's deadline.
 
     `kills` counts the job's earlier claims that were lost at this stage.
     """
@@ -51,7 +51,7 @@ class LostClaim:
 
 @dataclass(frozen=True, slots=True)
 class OverdueJob:
-    """A job that hasn't finished within the maximum wait. Operators' pauses took `paused_s` seconds of its time."""
+    """A job that hasn't finished within the maximum wait. It was paused by operators for `paused_s` seconds."""
 
     job: CandidateJob
     created_at: datetime

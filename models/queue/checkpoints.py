@@ -21,7 +21,7 @@ OWN_TABLE: Final = "darkroom.checkpoints"
 def checkpoint(
     job_type: str, stage: str, output: Json | None, *, following: str, deadline_s: float, duration_ms: int
 ) -> Checkpoint:
-    """Return the transition that stores a stage's output and begins stage `following`.
+    """Return the transition that stores a stage's output, and after which stage `following` begins.
 
     Parts of the output that neither a column nor darkroom.checkpoints keeps, such as measurements, are stored in the
     job's history.
@@ -140,9 +140,9 @@ def _is_held(table: JobTable, stage: str, row: Json) -> bool:
 async def carry(
     connection: Connection, job_type: str, job_id: str, new_id: str, stages: Sequence[str], following: str
 ) -> None:
-    """Copy the outputs of some stages of a job to a new job of the same type, which then begins at stage `following`.
+    """Copy the outputs of some stages of a job to a new job of the same type.
 
-    The caller owns the transaction, and queues the new job at that stage.
+    The caller owns the transaction, and queues the new job at stage `following`.
     """
     await connection.execute(_carry(table_of(job_type), stages), job_id, new_id, following)
     await connection.execute(_CARRY_KEPT, job_type, job_id, new_id, list(stages))

@@ -1,4 +1,4 @@
-"""Claims: how a worker claims jobs, and how it asks for a wake-up when there were none to claim."""
+"""Claims: how a worker claims jobs, and how it asks for a wake-up if there was no job to claim."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -195,10 +195,10 @@ async def claim(
 ) -> list[Claim]:
     """Claim up to `most` jobs of a queue, in the order of their positions. Each statement commits by itself.
 
-    Normally one statement is run. If it met locked rows, which are postponed, further statements look at the rows
-    behind them, at more in each round, so that a program that locks many jobs doesn't leave lanes idle. Rows of a job
-    type or tier that an operator has paused are first taken out of the index that claims read, so that no claim reads
-    them twice.
+    Normally one statement is run. Rows that it finds locked are left for later; if there were any, further statements
+    look at the rows behind them, each at more rows than the one before, so that a program that locks many jobs doesn't
+    leave lanes idle. Rows of a job type or tier that an operator has paused are first taken out of the index that
+    claims read, so that no claim reads them twice.
 
     Args:
         connection: a connection that is in no transaction.
@@ -305,18 +305,16 @@ async def ready_queues(connection: Connection) -> set[str]:
 
 
 async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
-    """Ask the next producer to send a notification; call it after a claim found no job.
+    """Request a notification from the next producer that submits a job. Call this after a claim found no job.
 
-    Return whether nobody had asked before.
-
-    After True the caller must look for jobs once more, because a job that entered between look and request caused no
-    notification. Producers add jobs only to queue `default`.
+    Return True if no other request was open. The caller must then look for jobs once more, because a job that entered
+    the queue between its look and this request caused no notification. Producers add jobs only to queue `default`.
     """
     return DEFAULT_QUEUE in queues and bool(await connection.fetchval("SELECT darkroom.ask_for_wake_up()"))
 
 
 async def entered_jobs(connection: Connection) -> int:
-    """Return how many jobs have ever entered the queue, including those of transactions that were rolled back."""
+    """Return how many jobs have ever entered the queue, including jobs whose transaction was rolled back."""
     return int(
         await connection.fetchval("SELECT coalesce(pg_sequence_last_value('darkroom.job_queue_position_seq'), 0)")
     )

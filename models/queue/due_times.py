@@ -37,7 +37,7 @@ class Place:
         id: of the queue row.
         queue: the queue in which the job waits.
         status: pending, processing, or retrying, which waits for `scheduled_at`.
-        paused_by: name of the pause because of which the job can't be claimed.
+        paused_by: name of the pause that keeps the job from being claimed; None if none does.
         scheduled_at: when the job is due.
         waits_for_producer: whether the job is due only once its producer changes its label.
         now: the database's time.
@@ -54,7 +54,7 @@ class Place:
     ends_at: datetime
 
     def at(self, when: datetime | timedelta) -> datetime:
-        """Return a given time unchanged, and a duration as the time that lies so far in the future."""
+        """Return the time that is meant: a time as it is given, a duration added to `now`."""
         return when if isinstance(when, datetime) else self.now + when
 
 
@@ -68,7 +68,8 @@ async def lock_place(
         job_type: of the job.
         job_id: of the job.
         max_wait_s: the maximum wait, from submission on.
-        stops: for each provider, the names of pauses that stop it: their time isn't counted.
+        stops: for each provider, the names of the pauses that stop it; their time doesn't count towards the maximum
+            wait.
     """
     await connection.execute(locked_row(table_of(job_type)), job_id)
     row = await connection.fetchrow(_PLACE, job_type, job_id, max_wait_s, [list(names) for names in stops])

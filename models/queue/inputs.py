@@ -18,7 +18,7 @@ async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
 
 
 async def lost_input(connection: Connection, job_type: str, job_id: str) -> str | None:
-    """Return the name of an input of a finished job that is deleted; None if none is."""
+    """Return the name of a deleted input of a finished job; None if no input is deleted."""
     inputs = await _load(connection, job_type, job_id, None)
     return None if inputs is None else inputs.lost
 
@@ -36,9 +36,9 @@ async def users_of(connection: Connection, ids: Sequence[str]) -> list[str]:
 
 
 async def record_pipeline(connection: Connection, claim: Claim, pipeline_id: str) -> None:
-    """Write the pipeline that a job uses into its row, which named none. Repeatable.
+    """Write the pipeline of a job's album into the job's row, which named no pipeline. Repeatable.
 
-    Otherwise a change of the album's pipeline would change what the job used.
+    Without this, a later change of the album's pipeline would change which pipeline the job seems to have used.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.

@@ -1,4 +1,4 @@
-"""Jobs as rows of the application's tables and of the queue: found by a filter, read by their ids, cancelled."""
+"""Jobs as rows of the application's tables and of the queue: search by a filter, reading by id, cancellation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,8 @@ class JobFilter:
     """Which jobs an operator selects. A field that isn't given excludes no job.
 
     `since` is the earliest creation time; `error` is a text that the error message contains, in upper or lower case.
-    `leaves_out_retried` is for retrying many jobs: jobs that an operator has retried already aren't selected again.
+    With `leaves_out_retried`, jobs that an operator has already retried aren't selected; the retry of many jobs uses
+    it.
     """
 
     statuses: Sequence[str] = ()
@@ -108,7 +109,7 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A job's status before and after a cancellation; both are the same if the job was over already."""
+    """A job's status before and after a cancellation; both are the same if the job was already over before."""
 
     before: str
     after: str
@@ -193,8 +194,8 @@ async def queue_row(connection: Connection, job: Job) -> QueueRow | None:
 async def cancel_job(connection: Connection, job_id: str) -> Cancelled | None:
     """Cancel a job, in the caller's transaction. Return None if there is no such job.
 
-    The application's deferred constraints are checked at once. If one of them refuses the new label, the job can still
-    be cancelled without writing the label into its row.
+    The application's deferred constraints are checked in this call and not at the commit, so that the caller learns of
+    a refused label, and can cancel the job without writing the label into its row.
     """
     await connection.execute(CHECK_CONSTRAINTS_NOW)
     before = await connection.fetchval(_STATUS, job_id)

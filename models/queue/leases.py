@@ -27,10 +27,10 @@ async def renew_lease(
     lease_s: float,
     connect_s: float = 0.0,
 ) -> None:
-    """Extend a process's lease to `lease_s` from now, by the database's clock. The first call inserts its row.
+    """Extend a process's lease to `lease_s` from now, by the database's clock.
 
-    `connect_s` is how long the process's last connection took to open. After a pause of PostgreSQL, the process can't
-    renew its lease sooner than that.
+    The first call inserts the process's row. `connect_s` is how long the process's last connection took to open. When
+    PostgreSQL returns after a stop, the process needs at least that long to renew its lease.
     """
     await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s, REVISION)
 

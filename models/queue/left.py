@@ -1,4 +1,4 @@
-"""Which jobs of some queues run or will, and which wait for an operator."""
+"""Which jobs of some queues run or will run by themselves, and which wait for an operator."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Left:
     """Unfinished jobs that wait for the same reason.
 
     Attributes:
-        why: what an operator has to end; None for jobs that run, or will without an operator's word.
+        why: what keeps them waiting until an operator ends it; None for jobs that run, or will run without an operator.
         count: how many there are.
         job_ids: the first MOST_NAMED of them.
     """
@@ -47,12 +47,15 @@ class Left:
 async def jobs_left(
     connection: Connection, queues: Sequence[str], *, stopped: str | None, spent: Collection[str]
 ) -> list[Left]:
-    """Return the unfinished jobs of some queues by what they wait for, those that run or will first.
+    """Return the unfinished jobs of some queues grouped by what they wait for.
+
+    The group of jobs that run, or will run, comes first.
 
     Args:
         connection: to the database.
         queues: which are looked at.
-        stopped: why no provider may be called until an operator says so; None if one may, or will by itself.
+        stopped: why no provider may be called until an operator says so; None if one may be called now, or
+            may be again without an operator.
         spent: the reasons for which the gate refuses calls until an operator raises a budget: a job that was put off
             for one of them is tried again each hour, and put off again.
     """

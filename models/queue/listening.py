@@ -1,4 +1,4 @@
-"""LISTEN: receiving PostgreSQL's notifications, and finding out whether a connection can receive any.
+"""LISTEN: how PostgreSQL's notifications are received, and the check whether a connection can receive any.
 
 Behind a pooler that lends sessions for a single transaction, no notification arrives.
 """
@@ -28,7 +28,7 @@ async def listen(
         database: a connection outside its pool is opened for this.
         channel: name of the channel.
         heard: called with each payload.
-        begun: called once every later notification will be received.
+        begun: called once, at the moment from which every notification is received.
 
     Raises:
         DatabaseLostError: no connection can be opened, or it ended before it listened.
@@ -50,8 +50,8 @@ async def listen(
 async def cannot_listen(database: Database) -> bool:
     """Return whether connections outside the pool receive no notifications.
 
-    If the URL names a pooler, none arrive. A pooler that was only detected may lend whole sessions, so a notification
-    is sent to find out.
+    If the URL names a pooler, none arrive. A pooler that was only detected may lend a connection for a whole
+    session; so this function sends a notification and looks whether it arrives.
 
     Raises:
         DatabaseLostError: no connection can be opened.

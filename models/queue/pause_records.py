@@ -61,8 +61,8 @@ class Pause:
 class LastingPause:
     """A pause that is in force, and how many jobs wait for it.
 
-    `jobs` is None for a provider and for `buying`, the kill switch: only when a job runs does it show whether it
-    needs them.
+    `jobs` is None if a provider is paused or the kill switch (`buying`) is on: whether a job needs the provider, or a
+    paid call, is known only when it runs.
     """
 
     name: str
@@ -108,7 +108,7 @@ async def end_pause(connection: Connection, name: str) -> None:
 
 
 async def remember_pause(connection: Connection, name: str) -> None:
-    """Record that a pause ends now, before its row is deleted, so that the maximum wait doesn't count its time."""
+    """Record that a pause ends now, before its row is deleted, so that its time isn't part of the maximum wait."""
     await connection.execute(_REMEMBER, name)
 
 

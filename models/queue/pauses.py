@@ -48,9 +48,9 @@ SELECT (SELECT max(h.position) FROM head h) AS last, (SELECT count(*) FROM held)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How many rows were removed from the index, and the position up to which rows were read.
+    """How many rows were removed from the index, and the last position that was read.
 
-    The result is None at the queue's end.
+    `last` is None if there were no more rows to read.
     """
 
     count: int
@@ -67,5 +67,5 @@ async def hold_paused(connection: Connection, queue: str, after: int = -1) -> He
 
 
 async def let_go_on(connection: Connection) -> set[str]:
-    """Make up to a thousand rows claimable again whose pause is over; return their queues."""
+    """Make claimable again up to a thousand rows whose pause is over; return the rows' queues."""
     return {row["queue"] for row in await connection.fetch(f"WITH RECURSIVE {RESUMED} SELECT queue FROM resumed")}

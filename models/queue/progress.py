@@ -41,7 +41,7 @@ class JobProgress:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the job is due and no worker has claimed it yet."""
+        """Whether no worker has claimed the job yet, although it is due."""
         return self.status == JobStatus.PENDING
 
 

@@ -19,7 +19,8 @@ class JobRows:
     Attributes:
         inputs: what the job works on.
         left: stored outputs of finished stages, by stage.
-        artifact: a picture that an earlier attempt bought and stored; None also if the caller didn't ask for it.
+        artifact: a picture that an earlier attempt bought and stored; None if there is none, or `needs_artifact` was
+            False.
     """
 
     inputs: JobInputs
@@ -33,7 +34,8 @@ async def read_job(database: Database, claim: Claim, *, needs_kept: bool, needs_
     Args:
         database: where the rows are.
         claim: the claim of the job.
-        needs_kept: whether an earlier stage has no columns, so that darkroom.checkpoints has to be read.
+        needs_kept: whether the job's row has no columns for the output of some earlier stage, so that
+            darkroom.checkpoints has to be read.
         needs_artifact: whether a picture may have been stored for the job already.
 
     Raises:

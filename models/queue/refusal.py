@@ -18,9 +18,9 @@ Refusal: TypeAlias = asyncpg.PostgresError | ContentionError
 def is_of_a_row(error: BaseException) -> bool:
     """Return whether a write that skips locked rows failed because of one of its rows, or a lock that a trigger needs.
 
-    If a trigger got no lock, PostgreSQL's error has a context, which names the trigger. Without a context the write
-    itself waited, for a lock on a table, which concerns all rows. The error may have been caught inside a transaction,
-    or translated by `Database`.
+    If a trigger got no lock, PostgreSQL's error has a context, which names the trigger. If it has none, the write
+    itself waited in vain for the lock of a whole table, so no single row is the cause. `error` may be PostgreSQL's own
+    error, or the one into which `Database` translated it.
     """
     contention = contention_of(error)
     if contention is not None:
@@ -41,5 +41,8 @@ def refusal_text(error: Refusal) -> str:
 
 
 async def settle_refused_end(connection: Connection, job_type: str, job_id: str) -> bool:
-    """Try once more to write the label and pay the refund that were refused; return whether both are done now."""
+    """Try once more to write a job's label and pay its refund, of which the database refused at least one.
+
+    Return whether the job has both after this call.
+    """
     return bool(await connection.fetchval("SELECT darkroom.settle_refused_end($1, $2)", job_type, job_id))

@@ -79,7 +79,7 @@ LABEL_FIRST_S: Final = 60
 class Claimed:
     """The jobs that one look claimed.
 
-    `refused` counts the rows that it set aside; if it is above 0, look again at once.
+    `refused` counts the rows that the look set aside; if it is above 0, the caller looks again at once.
     """
 
     claims: list[Claim] = field(default_factory=list)
@@ -252,9 +252,9 @@ async def end_refused(
 ) -> str | None:
     """End a job although the database refused to write its end. Return its label; None if `condition` doesn't hold.
 
-    First the end is tried with the label only, unless the refused end took too long. If that is refused too, the queue
-    row is deleted anyway, the refund is paid or recorded as owed, and `darkroom.refused_ends` keeps the label, which is
-    tried again each hour.
+    First only the label is written, unless the refused end took too long. If the label alone is refused too, the queue
+    row is deleted without it, the refund is paid or recorded as owed, and `darkroom.refused_ends` keeps the label;
+    `settle_refused_ends` tries to write it each hour.
 
     Args:
         database: where the queue is.
@@ -263,7 +263,7 @@ async def end_refused(
         error: what PostgreSQL said.
         condition: SQL over `q` (the locked queue row), with `$3` for `value`.
         value: what `condition` compares with.
-        waits: wait for locks, as a claim's own write does; otherwise rows that are locked are left to the next pass.
+        waits: whether to wait for locks, as a claim's own write does; if False, locked rows are left to the next pass.
         lock_timeout_ms: how long to wait for a balance if `waits` is false.
     """
     skip = "" if waits else " SKIP LOCKED"
@@ -304,7 +304,7 @@ async def end_refused(
 
 
 def event_of(transition: Transition) -> str:
-    """Return the name that a transition after which the job continues has in the job's history."""
+    """Return the name, in the job's history, of a transition after which the job continues."""
     match transition:
         case Released():
             return "released"
@@ -363,9 +363,10 @@ WHERE r.tried_at < now() - interval '{LABEL_EVERY_S} seconds'
 
 
 async def settle_refused_ends(database: Database) -> int:
-    """Try again to write labels and refunds that the database refused; return how many were written.
+    """Try again to write the labels and refunds of ends that the database refused; return how many ends got both.
 
-    Each is tried on its own. One that was tried less than an hour ago is left out.
+    Each end is tried by itself, so that one that is refused again doesn't stop the others. An end is left out if its
+    last try was less than an hour ago, or, after a single try, less than a minute ago. A call tries up to 200 ends.
     """
     settled, lock_timeout_ms = 0, HOUSEKEEPING_LOCK_TIMEOUT_MS
     for row in await database.fetch(_UNSETTLED):

@@ -58,14 +58,14 @@ Stops: TypeAlias = Sequence[Sequence[str]]
 
 @dataclass(slots=True)
 class Waits:
-    """How long a pass waits for the locks of each job: only briefly, after it has waited in vain once."""
+    """How long a pass waits for the locks of each job: after its first wait in vain, only briefly."""
 
     lock_timeout_ms: int = HOUSEKEEPING_LOCK_TIMEOUT_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """How many lost claims one rescue pass made due again, and how many jobs it ended."""
+    """How many lost claims one rescue pass made due again, and how many jobs the pass ended."""
 
     requeued: int = 0
     ended: int = 0
@@ -117,13 +117,11 @@ async def rescue_lost_claims(
 
     Args:
         database: where the queue is.
-        not_after: a lease that ended before this time of the database means that its worker is dead (`SessionAge`
-            computes
-        the time); None if no ended lease means that yet. After a pause of PostgreSQL the time is later than any lease
-        that couldn't be renewed during the pause. A worker that has signed off, or whose death its supervisor saw, is
-        dead in any case.
-        settled_at: the time of the database by which workers with fast connections have renewed their leases since this
-        process's session began; workers with slow connections get longer. None means long ago.
+        not_after: the time of the database's clock until which this process may rescue claims, as
+            `SessionAge.rescue_not_after` computes it; None if its session is too young to rescue any. Claims of a
+            worker that has signed off, or whose death its supervisor saw, are rescued in any case.
+        settled_at: the time of the database's clock by which workers with fast connections have renewed their leases
+            since this process's session began; workers with slow connections get longer. None means long ago.
     """
     window = (not_after or NEVER, settled_at or NEVER)
     requeued = ended = 0
@@ -151,7 +149,8 @@ _LostClaims: TypeAlias = list[tuple[LostClaim, str, Failed | Retried]]
 async def _lost_claims(database: Database, window: tuple[datetime, datetime]) -> tuple[_LostClaims, _LostClaims]:
     """Return all lost claims, each with its transition: first those whose jobs continue, then those whose jobs end.
 
-    The order within both is random. If it were by age, rows that another program holds could stand first in every pass.
+    The order within both is random. If jobs were ordered by age, rows that another program has locked could come first
+    in every pass.
     """
     going_on: _LostClaims = []
     ending: _LostClaims = []
@@ -220,7 +219,7 @@ async def _settle_refused(
 ) -> str | None:
     """End a job whose row the database refuses to change, or set it aside.
 
-    If that fails too, the next pass tries again.
+    If the database refuses that too, the next pass tries again.
     """
     token = job.lease_token
     label = None
@@ -280,7 +279,7 @@ _UNKNOWN = f"SELECT {CANDIDATE_COLUMNS} FROM darkroom.job_queue q WHERE q.lease_
 
 
 async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
-    """Release claims that their own worker doesn't know of, because the database's answer to its claim was lost."""
+    """Release claims that their own worker doesn't know of, because the database's answer to the claim got lost."""
     waits = Waits()
     for job in map(CandidateJob.of, await database.fetch(_UNKNOWN, list(tokens))):
         released = Released(job.stage)
@@ -375,7 +374,7 @@ async def adopt_jobs(
     stops: Stops = (),
     page: Page | None = None,
 ) -> tuple[int, int]:
-    """Queue unfinished jobs without a queue row, and delete queue rows without a job; return how many of each.
+    """Queue unfinished jobs without a queue row, and delete queue rows without a job; return both counts.
 
     On tables that another tool made, nothing is queued before `db upgrade --take-over`. Nobody is charged. Jobs that
     are too old are left to `models.queue.unqueued`.
@@ -385,7 +384,7 @@ async def adopt_jobs(
         max_wait_s: the largest age of a job; operators' pauses aren't counted.
         silence_s: a PROCESSING row that was written more recently than this may still have another worker.
         stops: as in `overdue_jobs`.
-        page: which jobs and queue rows to look at; None for all of them, which takes seconds where a million wait.
+        page: which jobs and queue rows to look at; None means all of them, which takes seconds if a million jobs wait.
     """
     where = (None, 0, None) if page is None else (list(page.job_ids), page.after_id, page.last_id)
     values = (max_wait_s, silence_s, [list(names) for names in stops], *where)

@@ -1,4 +1,4 @@
-"""Moves a claim back to an earlier stage, when the stored outputs of later stages can't be used."""
+"""Moves a claim back to an earlier stage, if the stored outputs of later stages can't be used."""
 
 from models.connections import Connection
 from models.job_tables.registry import table_of

@@ -62,5 +62,5 @@ FROM kept WHERE q.job_id = kept.id AND q.job_type = $3
 
 
 async def begin_at(connection: Connection, new_id: str, stage: str | None, payload: Mapping[str, Any]) -> None:
-    """Set the stage at which a queued job begins, if one is given, and add entries to its payload."""
+    """Add entries to a queued job's payload, and set the stage at which it begins if `stage` isn't None."""
     await connection.execute(_QUEUE, new_id, stage, payload)

@@ -93,7 +93,7 @@ async def ended_of_last_day(connection: Connection) -> dict[str, int]:
 
 
 async def live_workers(connection: Connection, queue: str | None = None) -> list[LiveWorker]:
-    """Return the worker processes whose lease hasn't expired; if a queue is given, only those that work on it."""
+    """Return the worker processes whose lease hasn't expired; if a queue is given, only those that claim from it."""
     return [LiveWorker(**row) for row in await connection.fetch(_LIVE, queue)]
 
 

@@ -120,7 +120,7 @@ async def original_key(connection: Connection, image_id: str) -> str | None:
 
 
 async def submit_enhancement(connection: Connection, job: Enhancement) -> str:
-    """Submit a job for a picture; return its id, which is the same for the same idempotency key.
+    """Submit a job for a picture; return the job's id. A second call with the same idempotency key returns the same id.
 
     Raises:
         asyncpg.PostgresError: the submission is refused; `workers.operations.errors` translates it.
@@ -148,7 +148,7 @@ async def submit_generation(connection: Connection, job: Generation) -> str:
 
 
 async def first_aspect(connection: Connection, job: Generation) -> str | None:
-    """Return the aspect of the first submission with a job's idempotency key, which may be the caller's own.
+    """Return the aspect of the first submission with a job's idempotency key, which may be the caller's own submission.
 
     The result is empty if that submission named no aspect; None if the job has no key, or was submitted before aspects
     were recorded.

@@ -1,6 +1,6 @@
-"""A sweep over all unfinished jobs and all queue rows, page by page, to find those that have no counterpart.
+"""A sweep, page by page, to find unfinished jobs without a queue row and queue rows without an unfinished job.
 
-A look at all of them takes seconds where a million jobs wait. A page is read by index: unfinished jobs in the order of
+A look at all of them takes seconds if a million jobs wait. A page is read by index: unfinished jobs in the order of
 their last write, queue rows in the order of their ids.
 """
 
@@ -26,7 +26,7 @@ class Page:
     Attributes:
         job_ids: jobs that had no queue row.
         after_id: queue rows with a greater id belong to this page.
-        last_id: the last of its queue rows; None if it ends with the queue.
+        last_id: the greatest id of a queue row of this page; None if the page goes on to the end of the queue.
     """
 
     job_ids: tuple[str, ...]
@@ -36,7 +36,10 @@ class Page:
 
 @dataclass(slots=True)
 class Sweep:
-    """Where the next look begins. Each part of the sweep begins again when it has reached its end."""
+    """Where the next look begins. Its parts are one for each label of each job table, and one for the queue rows.
+
+    A part that has reached its end begins again from its beginning, whether or not the others have.
+    """
 
     page_rows: int = PAGE_ROWS
     _last_jobs: dict[str, tuple[datetime, str]] = field(default_factory=dict)
@@ -73,8 +76,8 @@ def _statements() -> tuple[str, ...]:
 def _page(table: JobTable, text: str) -> str:
     """Render the look at $3 jobs of one label after the last write $1 (NULL at first) and the id $2.
 
-    Jobs without a last write aren't in that order: those that have no queue row come with the first page. A table
-    without a column for the last write is read in the order of its ids.
+    Jobs whose last write isn't known have no place in that order: those among them without a queue row are on the first
+    page. A table without a column for the last write is read in the order of its ids.
     """
     kind, job_id = table.time_type, id_as_text(table, "j")
     at = f"j.{table.updated_column}" if table.updated_column else f"'epoch'::{kind}"

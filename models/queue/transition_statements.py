@@ -36,8 +36,8 @@ class Kept:
 class Checkpoint:
     """Transition: a stage has finished, and the next one begins.
 
-    `columns` are values for the job's own row, by column name, and `output` is the rest, which the history keeps.
-    `kept` is set instead for a stage for which the row has no column.
+    `columns` are the parts of the stage's output that the job's own row stores, by column name; `output` is the rest,
+    which the history keeps. If the row has no column for the stage, `kept` is set in place of `columns`.
     """
 
     finished: str
@@ -85,7 +85,10 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """Transition: the job can't run now for a reason outside of it. It waits `delay`, and the attempt isn't counted."""
+    """Transition: the job can't run now, and not because of itself.
+
+    It waits for `delay`, and the attempt isn't counted.
+    """
 
     stage: str
     reason: str

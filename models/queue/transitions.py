@@ -116,7 +116,7 @@ WHERE q.id = $2 AND q.job_id = $1 AND {condition} FOR UPDATE SKIP LOCKED
 
 
 async def _require_over(connection: Connection, job: JobRef, condition: str, value: object) -> None:
-    """Check that a write of an end found its claim lost; raise an error if it did because a trigger kept the job's row.
+    """Check that the fence refused a write of an end because the claim is lost, and not because a trigger kept the row.
 
     Raises:
         asyncpg.TriggeredDataChangeViolationError: the claim isn't lost, so a trigger has kept the end from being
@@ -141,8 +141,8 @@ async def record_without_claim(
 ) -> JobStatus | None:
     """Write a transition that no claim makes (rescue, maximum wait), if `condition` still holds.
 
-    The job row and the queue row are locked with SKIP LOCKED, and no lock is waited for longer than `lock_timeout_ms`,
-    because other jobs follow.
+    The job row and the queue row are locked with SKIP LOCKED, and other locks are waited for at most `lock_timeout_ms`,
+    because the caller has further jobs to write.
 
     Args:
         connection: a connection that is in no transaction.
@@ -187,7 +187,7 @@ WHERE NOT EXISTS (
 async def log_fenced(connection: Connection, claim: Claim, stage: str) -> None:
     """Record in a job's history that the fence refused a claim's write.
 
-    If the same write was committed before and only its answer was lost, record nothing.
+    If the claim is lost because this same write was committed before, and only the answer got lost, record nothing.
     """
     await connection.execute(_FENCED, claim.job_type, claim.job_id, stage, claim.attempt, claim.worker_id)
 

@@ -33,7 +33,7 @@ _END: Final = "SELECT darkroom.end_left_behind($1, $2, $3, $4)"
 
 @dataclass(frozen=True, slots=True)
 class AdoptionTerms:
-    """Which unqueued jobs are young enough to be adopted, and which ones no other worker runs any more.
+    """Which unqueued jobs are young enough to be adopted, and how to tell that no other worker runs them any more.
 
     Attributes:
         max_wait_s: the largest age of a job, from its creation on; operators' pauses aren't counted.
@@ -78,7 +78,8 @@ class TakeOverCounts:
 async def adopt_unqueued_jobs(database: Database, terms: AdoptionTerms, page: Page | None = None) -> tuple[int, int]:
     """Queue young jobs without a queue row, and delete queue rows without a job, as `adopt_jobs` does.
 
-    All of a page; without a page as many as one statement takes, so that the caller repeats it.
+    All jobs and queue rows of a page are done. Without a page, one call does no more than one statement takes, and the
+    caller repeats it until nothing is left.
     """
     all_adopted = all_dropped = 0
     while True:
@@ -93,8 +94,8 @@ async def adopt_unqueued_jobs(database: Database, terms: AdoptionTerms, page: Pa
 async def end_unqueued_jobs(database: Database, terms: AdoptionTerms, page: Page | None = None) -> int:
     """End, one by one, unqueued jobs that are too old or were already refunded. Return how many were ended.
 
-    Jobs that Darkroom charged are refunded, each once: a refund that stands in the ledger isn't paid again. Without a
-    page all jobs are looked at.
+    Jobs that Darkroom charged are refunded, each once: a refund that the ledger has already isn't paid again. If `page`
+    is None, all jobs are looked at.
     """
     if page is not None and not page.job_ids:
         return 0
@@ -153,7 +154,9 @@ WHERE NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.j
 
 
 async def take_over(database: Database, terms: AdoptionTerms, *, actor: str) -> TakeOverCounts:
-    """Take over unfinished jobs of another worker, now and in future. The decision is stored in darkroom.settings.
+    """Take over the unfinished jobs that another worker left, now and in future.
+
+    The decision is stored in darkroom.settings.
 
     Idempotent. On tables that Darkroom made, schedulers do this without a command.
     """

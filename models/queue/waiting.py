@@ -59,8 +59,8 @@ class QueuedJob:
         status: pending, processing, or retrying, which waits for `scheduled_at`.
         stage: the stage that runs, or the next one.
         ready: whether neither its user's cap nor a pause keeps it from being claimed.
-        paused_by: name of the pause because of which it can't be claimed.
-        last_error: error of its last attempt, or of the refusal to start it.
+        paused_by: name of the pause that keeps it from being claimed; None if none does.
+        last_error: error of its last attempt, or with which the database last refused to start it.
         refused_since: since when the database refuses to start it; None if it doesn't.
         refusals: how often the database has refused.
         scheduled_at: when it is due.
@@ -70,10 +70,10 @@ class QueuedJob:
         host: host of the worker that has claimed it.
         pid: process id of that worker.
         is_alive: whether that worker's lease is valid; None without a worker.
-        before_it: how many jobs are claimed before it.
-        users_running: how many jobs of its user run.
+        before_it: how many jobs workers will claim before it.
+        users_running: how many jobs of its user run now.
         lanes: how many jobs the live workers of its queue can run at a time.
-        running: how many jobs of its queue run.
+        running: how many jobs of its queue run now.
     """
 
     now: datetime

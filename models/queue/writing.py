@@ -21,7 +21,8 @@ async def write(
 ) -> None:
     """Write a transition under the claim's fence. While PostgreSQL is unreachable, wait and repeat it.
 
-    For a row that another program holds, wait up to `contention_s`; the job keeps its lane for LANE_RETRY_S of that.
+    If another program holds a row, wait up to `contention_s` for it; after the first LANE_RETRY_S the job leaves its
+    lane.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.
