@@ -21,8 +21,8 @@ _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 def is_public(text: str) -> bool:
     """Return whether we may connect to an address that a resolver returned.
 
-    IPv4 addresses inside of IPv6 ones are extracted: mapped, 6to4, NAT64 and
-    ISATAP addresses count as the IPv4 address; IPv4-compatible and Teredo ones are refused.
+    An IPv6 address that is mapped, 6to4, NAT64 or ISATAP counts as the IPv4
+    address that it contains; IPv4-compatible and Teredo addresses are refused.
 
     Args:
         text: an IPv4 or IPv6 address. An address with a zone is link-local and refused, as is any other text.

@@ -71,8 +71,8 @@ class Analysis(BaseModel):
     """The analysis of one picture.
 
     `source` ("local" or a model's name) is the row's `analysisSource`, and
-    `measures` are the local engine's figures, for people. Both stay outside
-    of the JSON, and `measures` is empty after a resume.
+    `measures` are the local engine's figures, for people. Neither is part
+    of that JSON, and `measures` is empty if the analysis was read from a checkpoint.
     """
 
     model_config = JSON_FORM
@@ -93,7 +93,7 @@ class Analysis(BaseModel):
     def of_result(cls, value: Mapping[str, Any], *, source: str) -> Self:
         """Build an analysis from `analysisResult`, or from a model's answer.
 
-        Unknown keys are dropped and strings cut; a crop is clamped to the picture.
+        Unknown keys are dropped, and strings that are too long are cut; a crop is clamped to the picture.
 
         Raises:
             pydantic.ValidationError: a flag isn't a bool, a number isn't finite, or a defect is missing.

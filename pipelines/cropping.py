@@ -39,7 +39,7 @@ class CropSuggestion(BaseModel):
     def _clamp(cls, value: Any) -> Any:
         """Clamp numbers into the picture.
 
-        Other values are returned unchanged, and the strict field types refuse them.
+        Values that aren't numbers are returned unchanged; the strict types of the fields refuse them afterwards.
         """
         if not isinstance(value, Mapping):
             return value

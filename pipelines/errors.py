@@ -11,11 +11,11 @@ class StageError(Exception):
     """Raised when a stage couldn't make its output.
 
     The message is ours and fit for a row's `errorMessage`: what was tried, on which thing, what came back. `evidence`
-    is text from outside (a provider's answer, a decoder's message): it is filtered, cut, and written to error_logs
-    only.
+    is text from outside (a provider's answer, a decoder's message): it is filtered and cut, and written only to
+    error_logs.
 
-    A provider's errors carry more: `was_sent` is False if the call was never sent, `usage` is what a refused answer
-    says that it used, and `again` prepares one further, changed call that may succeed at once.
+    A provider's errors have more: `was_sent` is False if the call was never sent; `usage` is what the call used, as the
+    provider's answer says; and `again` prepares one further, changed call, which may succeed at once.
     """
 
     was_sent: bool = True
@@ -28,7 +28,7 @@ class StageError(Exception):
 
 
 class PermanentError(StageError):
-    """Raised when another try can't succeed: the job ends and is refunded."""
+    """Raised when another attempt can't succeed: the job ends and is refunded."""
 
 
 class BadImageError(PermanentError):
@@ -58,12 +58,12 @@ class InvalidOptionsError(PermanentError):
 class UnknownModelError(PermanentError):
     """Raised when a model that a pipeline or an operator names has no price, or belongs to no configured provider.
 
-    No other model is asked in its place. The message names the model, and what to do.
+    No other model is used in its place. The message names the model, and says what to do.
     """
 
 
 class ProviderNotConfiguredError(PermanentError):
-    """Raised when no configured provider can do this: a key is missing, or only the local engine is configured."""
+    """Raised when no configured provider can do a call: a key is missing, or only the local engine is configured."""
 
 
 class NoSuchModelError(ProviderNotConfiguredError):
@@ -87,7 +87,7 @@ class PolicyRefusedError(PermanentError):
 
 
 class TransientError(StageError):
-    """Raised when another try may succeed: an attempt is used, and the next one follows after a backoff.
+    """Raised when another attempt may succeed: this attempt counts, and the next one follows after a backoff.
 
     `is_paid` says whether a provider may have charged for the failed call
     (answered, timed out, or cut off after it was sent). `retry_after` is the wait
@@ -102,7 +102,7 @@ class TransientError(StageError):
 
 
 class ProviderUnavailableError(TransientError):
-    """Raised when the provider refused with 500 or 503, or wasn't reached, so that nothing was paid."""
+    """Raised when nothing was paid, because the provider answered with a status such as 503, or wasn't reached."""
 
 
 class ProviderTimedOutError(TransientError):
@@ -128,15 +128,15 @@ class MissedRequestError(BrokenAnswerError):
 
 
 class WrongSizeError(MissedRequestError):
-    """Raised when the picture is much smaller than the size asked for."""
+    """Raised when the picture that came is much smaller than the size asked for."""
 
 
 class WrongShapeError(MissedRequestError):
-    """Raised when the picture's ratio of width to height isn't the one asked for."""
+    """Raised when the ratio of width to height of the picture that came isn't the one asked for."""
 
 
 class OneColourError(MissedRequestError):
-    """Raised when the picture is of one colour, which neither the input nor the prompt asks for."""
+    """Raised when the picture that came is of one colour, although neither the input nor the prompt asks for that."""
 
 
 class AnswerTooLargeError(MissedRequestError):
@@ -148,11 +148,11 @@ MISSES = (WrongSizeError, WrongShapeError, OneColourError, AnswerTooLargeError)
 
 
 class StorageUnavailableError(TransientError):
-    """Raised when the object storage doesn't answer, or refuses for a reason that doesn't lie in the request."""
+    """Raised when the object storage doesn't answer, or refuses, and the request isn't the reason."""
 
 
 class PixelChildLostError(TransientError):
-    """Raised when a pixel child ended during its work for a reason that doesn't lie in the picture."""
+    """Raised when a pixel child ended during its work, and the picture isn't the reason."""
 
 
 class ThrottledError(StageError):
@@ -164,4 +164,4 @@ class ThrottledError(StageError):
 
 
 class QuotaSpentError(ThrottledError):
-    """Raised when the provider accepts no call until its account is paid or its quota renewed: all calls to it wait."""
+    """Raised when the provider accepts no call until its account is paid or its quota is renewed; all calls wait."""

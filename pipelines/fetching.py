@@ -1,4 +1,7 @@
-"""Fetching of external URLs. For each redirect, the address is checked when the connection is made."""
+"""Fetching of external URLs.
+
+When a connection is made, also for a redirect, the address that it leads to is checked.
+"""
 
 import asyncio
 import re
@@ -44,7 +47,7 @@ _USER_NAME = re.compile(r"[^/?#]*//[^/?#]*@")
 
 
 class FetchRefusedError(PermanentError):
-    """Raised when a URL isn't fetched, or its answer is no picture and won't change.
+    """Raised when a URL may not be fetched, or its server gave an answer that another try wouldn't change.
 
     The message never contains the answer.
     """
@@ -58,8 +61,8 @@ class _PublicBackend(httpcore.AnyIOBackend):
     """Network backend that connects to public addresses only.
 
     It resolves a host once, checks *all* its addresses, and connects to a checked
-    one, because a second resolution could return another address. The server's
-    name and certificate are still checked by the URL, since only the address is replaced.
+    one, because a second resolution could return another address. The certificate is
+    still checked against the host name of the URL, since only the address is replaced.
     """
 
     def __init__(self, resolve: Resolve, *, allow_loopback: bool) -> None:
@@ -115,8 +118,8 @@ async def resolved(host: str, port: int) -> list[str]:
 class PictureFetcher:
     """Fetches pictures that users name by a URL.
 
-    No proxy, cookie, login or redirect is used except those handled here, because
-    httpcore doesn't read the environment. Each redirect opens a new connection.
+    No proxy, cookie or login is used, because httpcore doesn't read the environment, and
+    only the redirects that this class follows. Each redirect opens a new connection.
     """
 
     def __init__(
@@ -143,7 +146,8 @@ class PictureFetcher:
             column: where the URL comes from, for messages.
 
         Raises:
-            FetchRefusedError: the URL, its address or a redirect's is refused, or the answer is final.
+            FetchRefusedError: the URL, or the address of its host or of a redirect's host, is refused, or another try
+                would get the same answer.
             BadImageError: more than `max_bytes`.
             FetchFailedError: the server wasn't reached, broke off, was too slow, or out of order.
         """
@@ -213,14 +217,15 @@ class PictureFetcher:
 
 
 def checked_url(text: str, ports: Collection[int] | None = PORTS) -> httpx.URL:
-    """Return a URL whose form is allowed. Where its host leads is not checked here.
+    """Return a URL, if its form is allowed. The address of its host isn't checked here.
 
     Args:
         text: the URL as the user wrote it.
         ports: the allowed ports, named or implied; None allows every port.
 
     Raises:
-        FetchRefusedError: names the rule that the URL breaks, never the URL, which may contain a key.
+        FetchRefusedError: the form isn't allowed; the message names the rule, and never the URL, which may contain a
+            key.
     """
     if len(text) > MAX_URL_CHARS:
         raise FetchRefusedError(
@@ -251,7 +256,7 @@ def checked_url(text: str, ports: Collection[int] | None = PORTS) -> httpx.URL:
 async def _body(answer: httpcore.Response, max_bytes: int) -> bytes:
     """Return a response's body, read up to the limit.
 
-    Raise an error unless the response is complete, plain and successful.
+    Raise an error unless the response is complete, uncompressed and successful.
     """
     if answer.status != HTTPStatus.OK:
         if answer.status in _PASSING or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -16,8 +16,8 @@ class Job:
 
     `input_key` is the original's key, `input_url` its URL if it has no key, and
     `source_key` the key of a blend's second picture. `image_id` names the
-    original's row and becomes part of the result's key; jobs whose table has no
-    picture rows have none, and some have the user's `prompt`. `aspect` is the
+    original's row and becomes part of the result's key; it is None for a job
+    whose table has no picture rows. `prompt` is the user's own, if there is one. `aspect` is the
     width / height that a picture made from words should have. `purpose` is what
     the job's type asks of a provider.
     """
@@ -96,7 +96,7 @@ class PromptText:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a provider is asked for: text for remote models, corrections for the local engine.
+    """What a provider is to do, as a text for remote models and as corrections for the local engine.
 
     `model` and `temperature` are a pipeline's choices for remote models; `words` are the texts that the user and the
     pipeline's owner wrote.
@@ -122,7 +122,7 @@ class Generated:
     """The finished picture in storage: what is written to the row of a COMPLETED job.
 
     `treatments` says for people what was done ("denoised sigma 14.8").
-    `input_hash` identifies what it was made from: 64 hex digits.
+    `input_hash` is the hash of all that the picture depends on: 64 hex digits.
     """
 
     key: str

@@ -19,7 +19,7 @@ class JobType:
     Attributes:
         name: its name in rows of the queue.
         stages: its stages in order, at least one.
-        purpose: what its stages ask of a provider.
+        purpose: what its stages ask a provider to do.
     """
 
     name: str
@@ -47,7 +47,7 @@ JOB_TYPES = {
 
 
 def import_stages() -> None:
-    """Import the functions of all stages, so that the first job of a process doesn't wait for that."""
+    """Import the functions of all stages, so that the first job of a process doesn't wait for the imports."""
     for stage in (stage for job_type in JOB_TYPES.values() for stage in job_type.stages):
         if isinstance(stage.run, StageFunction):
             stage.run.imported()

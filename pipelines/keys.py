@@ -65,7 +65,7 @@ def enhanced_key(user_id: str, image_id: str, job_id: str, sha256: str) -> str:
     Args:
         user_id: the job's owner.
         image_id: the enhanced image's row.
-        job_id: the job. If three long ids would make the key too long, its hash is used instead.
+        job_id: the job. If the three ids together make the key too long, a hash of this id is used in its place.
         sha256: hash of the encoded result, 64 hex digits.
 
     Raises:
@@ -108,9 +108,9 @@ def input_key(user_id: str, job_id: str, extension: str) -> str:
 def user_prefixes(user_id: str) -> tuple[str, ...]:
     """Return the prefixes of a user's objects, each with its closing slash. No other user has the same prefixes.
 
-    First come those that Darkroom writes to, then those of programs that put ids into keys unencoded. An id that
-    contains a slash or an equals sign has none of the latter: such a prefix would lie in another user's folder, or
-    could be the encoding of another user's id.
+    First come those that Darkroom writes to, then those of programs that put ids into keys unencoded. If the id
+    contains a slash or an equals sign, only the former are returned: an unencoded prefix would lie in another user's
+    folder, or could be the encoding of another user's id.
     """
     encoded = encoded_id(user_id)
     parts = [encoded]
@@ -140,7 +140,7 @@ def is_under(key: str, prefix: str) -> bool:
 def ids_below(key: str, user_id: str) -> tuple[str, ...]:
     """Return the longer ids, beginning with a user's id and a slash, to whose users a key may belong as well.
 
-    With users `a` and `a/b`, another program would write `users/a/b/x.jpg` for either.
+    If there are users `a` and `a/b`, the key `users/a/b/x.jpg` of another program may belong to either of them.
     """
     for prefix in user_prefixes(user_id):
         if is_under(key, prefix):
@@ -151,7 +151,7 @@ def ids_below(key: str, user_id: str) -> tuple[str, ...]:
 
 
 def check_readable(key: str, where: str) -> str:
-    """Return a key from a row, if an object may have it.
+    """Return a key that a row names, if an object can have this key.
 
     Args:
         key: as the row has it.
@@ -185,7 +185,7 @@ def key_problem(key: str) -> str | None:
 
 
 def read_problem(key: str) -> str | None:
-    """Return the reason why no object can have a key, which another program wrote; None if one can.
+    """Return the reason why no object can have a key that another program wrote; None if an object can.
 
     S3 accepts 1 to 1,024 bytes of UTF-8. A part that is `.` or `..` is refused, because servers over a file system, and
     URLs, would read another object.

@@ -9,7 +9,7 @@ import httpx
 
 
 def network_words(error: BaseException) -> str:
-    """Say why a request to a host came to nothing, such as `it refuses connections`."""
+    """Return why a request to a host got no answer, such as `it refuses connections`."""
     for cause in _causes(error):
         match cause:
             case ConnectionRefusedError():
@@ -27,7 +27,10 @@ def network_words(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Return an error's causes, the first one first; of several attempts to connect the first one counts."""
+    """Return an error's causes, the earliest first.
+
+    Of several attempts to connect, only the first one's error is followed.
+    """
     cause = error.__cause__ or error.__context__
     if cause is not None:
         yield from _causes(cause)

@@ -11,7 +11,7 @@ from pipelines.errors import InvalidOptionsError
 
 @dataclass(frozen=True, slots=True)
 class AnalysisOptions:
-    """Whether and how to analyze; None leaves the choice to the provider."""
+    """Whether and how to analyze. A value of None leaves the choice to the provider."""
 
     is_enabled: bool = True
     model: str | None = None
@@ -20,7 +20,7 @@ class AnalysisOptions:
 
 @dataclass(frozen=True, slots=True)
 class AutoCropOptions:
-    """Whether to crop, and what.
+    """Whether to crop, and what may be cropped.
 
     A crop that would remove less than `min_crop_ratio` of the area (0 to 1)
     isn't done.
@@ -43,7 +43,7 @@ class ReferenceImage:
 
 @dataclass(frozen=True, slots=True)
 class PromptOptions:
-    """What the prompt asks for, per defect.
+    """What the prompt asks for, for each defect.
 
     A defect that is overridden with False isn't treated. A defect overridden with True is treated even if the analysis
     didn't find it; so is a defect overridden with a text, which also says how to treat it.
@@ -66,7 +66,7 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """The options of a pipeline; constructed without arguments, the system's defaults."""
+    """The options of a pipeline. Without arguments, they are the system's defaults."""
 
     analysis: AnalysisOptions = AnalysisOptions()
     auto_crop: AutoCropOptions = AutoCropOptions()
@@ -79,8 +79,7 @@ def resolve(pipeline: Mapping[str, Any] | None) -> PipelineOptions:
 
     Args:
         pipeline: `{"analysisConfig": ..., "autoCropConfig": ..., "promptConfig": ..., "generationConfig": ...}`; None
-            if
-        neither the job nor its album names a pipeline, which gives the defaults.
+            if neither the job nor its album names a pipeline, which gives the defaults.
 
     Raises:
         InvalidOptionsError: the JSON breaks a rule; the message has its path and the reason.

@@ -27,8 +27,8 @@ class Purpose(StrEnum):
 class Corrections:
     """Which defects to treat.
 
-    Defects in `allowed` are treated if they are measured, as strongly as they are measured. Those in `forced` were
-    asked for, and are treated even if they are hardly measurable.
+    A defect in `allowed` is treated if it is measured in the picture, the more strongly the stronger it is. A defect in
+    `forced` was asked for by the pipeline, and is treated even if it is hardly measurable.
     """
 
     allowed: frozenset[Defect]
@@ -63,7 +63,7 @@ _KEEP = "Keep subject, composition, framing and identity of people exactly as th
 def corrections(analysis: Analysis | None, options: PromptOptions) -> Corrections:
     """Return the defects to treat: those that the analysis found, changed by the overrides of the pipeline.
 
-    The result depends only on the arguments, so a resumed job gets the same from its stored analysis.
+    The result depends only on the arguments, so a resumed job gets the same result from its stored analysis.
     """
     if options.skip_corrections:
         return NO_CORRECTIONS

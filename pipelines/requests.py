@@ -40,8 +40,8 @@ def check_input(key: str | None, url: str | None, user_id: str) -> None:
     """Check the picture that a job's own row names as its input.
 
     Raises:
-        InvalidOptionsError: it names none.
-        NotYoursError: its key is outside of its user's prefixes.
+        InvalidOptionsError: the row names no picture.
+        NotYoursError: the picture's key is outside of the prefixes of the job's user.
     """
     if key is None and url is None:
         raise InvalidOptionsError("the job needs an input picture, and its row names neither a key nor a URL of one")
@@ -50,7 +50,7 @@ def check_input(key: str | None, url: str | None, user_id: str) -> None:
 
 
 def reference_keys(config: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """Yield number and key of each of a pipeline's reference pictures that has a key.
+    """Yield the number and the key of those of a pipeline's reference pictures that have a key.
 
     JSON of another form yields nothing.
     """
@@ -66,7 +66,7 @@ def check_references(config: Mapping[str, Any], owner_id: str | None) -> None:
     """Check the keys of a pipeline's reference pictures.
 
     Raises:
-        NotYoursError: one is outside of its pipeline owner's prefixes.
+        NotYoursError: a key is outside of the prefixes of the pipeline's owner.
     """
     for number, key in reference_keys(config):
         if owner_id is None or not keys.is_users(key, owner_id):
@@ -78,7 +78,8 @@ def check_references(config: Mapping[str, Any], owner_id: str | None) -> None:
 def ids_that_share(named: Iterable[tuple[str | None, str]]) -> list[str]:
     """Return the ids of users to whom a key that a job uses may belong as well, because another program wrote it.
 
-    There are nearly always none: the key must lie in a folder below the user's, and a user with such an id must exist.
+    Nearly always there is no such user: one exists only if the key lies in a folder below the user's own, and another
+    user's id is made of these folders' names.
 
     Args:
         named: keys, each with the id of the user to whom it should belong.
@@ -90,7 +91,7 @@ def require_unshared(user_ids: Iterable[str]) -> None:
     """Check that no user has one of the ids that share a job's keys.
 
     Raises:
-        NotYoursError: one has.
+        NotYoursError: there is such a user.
     """
     for user_id in user_ids:
         raise NotYoursError(f"a key of this job may be user {user_id}'s and not yours")

@@ -14,9 +14,9 @@ Left = Mapping[str, Mapping[str, Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """The stages that a run still has to run, at least one; outputs of the stages before; a stage whose output is bad.
+    """The stages that a run still has to run, at least one, and the outputs of the stages before them.
 
-    A bad output is one that can't be read.
+    `discarded` names a stage whose stored output can't be read; None if there is none.
     """
 
     stages: tuple[Stage, ...]
@@ -33,11 +33,11 @@ def split(job_type: str, stage: str) -> tuple[tuple[Stage, ...], tuple[Stage, ..
 
 
 def resume(job_type: str, stage: str, left: Left) -> Resumption:
-    """Return where a run that should begin at `stage` really begins, with the outputs of the stages before.
+    """Return the stages of a run that should begin at `stage`, and the outputs of the stages before the run begins.
 
-    Another program may have written the outputs. If one can't be read, it is discarded, and the run begins at its
-    stage. The run also begins at a stage that has no stored output: an earlier worker, which didn't know the stage,
-    never ran it.
+    Another program may have written the outputs. If an output can't be read, it is discarded, and the run begins at
+    the stage that makes this output. The run also begins at a stage that has no stored output: an earlier worker, which
+    didn't know the stage, never ran it.
     """
     before, stages = split(job_type, stage)
     outputs: list[Output] = []

@@ -84,7 +84,7 @@ class Settings(CoreSettings, _ProviderGroups):
         return self.provider or self._keyed() or (LOCAL.name,)
 
     def _keyed(self) -> tuple[str, ...]:
-        """The first default provider whose key is set, if PROVIDER is unset; empty if there is none."""
+        """If PROVIDER is unset, the first of the default providers whose API key is set; empty if none has one."""
         return tuple(name for name, key in _KEYS.items() if getattr(self, key) is not None)[:1]
 
 

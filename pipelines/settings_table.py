@@ -62,7 +62,7 @@ def _names() -> list[str]:
 
 
 def env_example() -> str:
-    """Return the text of `.env.example`: each variable commented out with its default, below its meaning."""
+    """Return the text of `.env.example`: each variable's meaning, and then a commented-out line with its default."""
     entries = [
         textwrap.fill(row.meaning, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
         + f"\n#{row.name}={row.default}\n"

@@ -1,4 +1,4 @@
-"""Stages, as far as they are known before they run. Commands need their names and deadlines, so imports are few."""
+"""Stages: their names, deadlines and functions. A function is imported when it is first called: commands call none."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StageFunction:
-    """The function of a stage. It is imported when it is called, because all that makes pictures is imported with it.
+    """The function of a stage.
+
+    It is imported when it is first called, because this also imports all modules that make pictures.
 
     Attributes:
         place: `module:function`.

@@ -26,7 +26,7 @@ class StageContext:
 
     `outputs` are those of finished stages, in order; a stage that was switched off has none.
     `limits` are those of users' pictures, `answer_limits` those of providers' answers.
-    `inputs` bounds the encoded pictures that a process holds, over all its jobs.
+    `inputs` limits the bytes of encoded pictures that all jobs of a process hold together.
     `provider_identity` names the configured providers and models, in order. `find_same` returns the picture that the
     same user already has for the same input hash; without it nothing is reused.
     `earlier` is a picture that an earlier attempt bought and stored before it lost its claim.
@@ -46,7 +46,7 @@ class StageContext:
     earlier: Generated | None = None
 
     def output(self, kind: type[OutputT]) -> OutputT | None:
-        """Return the newest output of a type; None if no finished stage has one."""
+        """Return the output of the latest finished stage that has one of a type; None if no finished stage has."""
         return next((one for one in reversed(self.outputs) if isinstance(one, kind)), None)
 
     def after(self, output: Output | None) -> "StageContext":

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 class ByteBudget:
     """A semaphore that limits the bytes held at a time, first come, first served.
 
-    Order is kept even where a later, smaller request would fit: otherwise a
-    large picture would wait behind small ones for ever. A budget is used from
+    A task that comes later waits even if its smaller request would fit: otherwise
+    small pictures could keep a large one waiting for ever. A budget is used from
     one event loop.
     """
 
@@ -26,7 +26,10 @@ class ByteBudget:
 
     @asynccontextmanager
     async def hold(self, wanted_bytes: int) -> AsyncIterator["Held"]:
-        """Hold bytes for the length of a block; who wants more than the whole budget gets all of it, alone."""
+        """Hold bytes for the length of a block.
+
+        A task that wants more than the whole budget gets the whole, when all is free.
+        """
         held = Held(self, min(max(0, wanted_bytes), self._total_bytes))
         await self._acquire(held.counted_bytes)
         try:
@@ -64,7 +67,10 @@ class ByteBudget:
 
 
 class Held:
-    """Bytes that a task holds. It asks for the most that it may need, and returns what it turns out not to need."""
+    """Bytes that a task holds.
+
+    A task asks for the most that it may need, and returns what it doesn't need in the end.
+    """
 
     def __init__(self, budget: ByteBudget, counted_bytes: int) -> None:
         self._budget = budget

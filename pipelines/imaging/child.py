@@ -1,9 +1,10 @@
-"""The program of a pixel child: it limits itself first, and then runs one pure function after the other.
+"""The program of a pixel child: it limits its own memory and rights, and then runs one pure function after another.
 
 `pipelines.imaging.pool` starts it as a file, in isolated mode and with an
 empty environment, so until its parent has sent `sys.path` it may import the
 standard library only. A message is 8 bytes of length, big-endian,
-and a pickle. Requests are trusted; answers are not (see `pool`).
+and a pickle. The child trusts requests; the
+parent doesn't trust answers (see `pool`).
 """
 
 import contextlib
@@ -90,7 +91,7 @@ def _attempt(work: Callable[..., tuple[Any, ...]], *arguments: Any) -> tuple[Any
 
 
 def _failure(error: Exception) -> tuple[Any, ...]:
-    """Turn an error into an answer: one that a function declares, too little memory, or a fault."""
+    """Turn an error into an answer with its kind: declared by the function, too little memory, or a fault."""
     ours = sys.modules.get("pipelines.errors")  # a function that raises one of these has imported the module
     if ours is not None and isinstance(error, ours.StageError):
         return "refused", type(error).__module__, type(error).__qualname__, str(error), error.evidence
@@ -100,7 +101,7 @@ def _failure(error: Exception) -> tuple[Any, ...]:
 
 
 def _warm_up(imports: tuple[str, ...]) -> tuple[Any, ...]:
-    """Import what pixel work needs, so that no task has to wait for it."""
+    """Import what pixel work needs, so that no task has to wait for these imports."""
     for module in (*WARM_IMPORTS, *imports):
         importlib.import_module(module)
     sys.modules["cv2"].setNumThreads(1)

@@ -41,9 +41,9 @@ class DecodedImage:
 
     Attributes:
         pixels: height x width x 3, uint8, sRGB, oriented, alpha on white, writable.
-        format: what the bytes were: JPEG, PNG, WEBP, GIF or MPO.
-        width_px: of the oriented original, whatever was cropped or shrunk.
-        height_px: of the oriented original.
+        format: the format of the bytes: JPEG, PNG, WEBP, GIF or MPO.
+        width_px: width of the oriented original, before any crop or shrinking.
+        height_px: height of the same.
     """
 
     pixels: NDArray[np.uint8]
@@ -59,14 +59,15 @@ def decode(
 
     Args:
         data: the encoded picture; its format is found by content.
-        limits: what the picture may have; the header is checked against them before any pixel is decoded.
-        box: what to keep, in pixels of the oriented original; parts outside
-            of the picture are clipped.
+        limits: how large the picture may be; the header is checked against them before any pixel is decoded.
+        box: the part to keep, in pixels of the oriented original; what lies
+            outside of the picture is clipped.
         max_long_side_px: shrink what is kept to a long side of at most this;
-            never enlarges. Much faster and smaller than to resize later.
+            never enlarges. This is much faster, and takes
+            less memory, than to resize afterwards.
 
     Raises:
-        BadImageError: the picture is refused or broken; the message has the limit and the value found.
+        BadImageError: the picture is refused or broken; if it exceeds a limit, the message has the limit and the value.
     """
     header = read_header(data, limits)
     with _guarded(limits):
@@ -129,7 +130,7 @@ def _decode(
 
 
 def _draft(image: Image.Image, box: PixelBox | None, max_long_side_px: int) -> None:
-    """Tell libjpeg to decode at 1/2, 1/4 or 1/8 where that is still large enough."""
+    """Tell libjpeg to decode at 1/2, 1/4 or 1/8 of the size, if that is still large enough."""
     longest = max(box.width, box.height) if box else max(image.size)
     factor = DRAFT_MARGIN * max_long_side_px / longest
     if factor < 1:
@@ -201,7 +202,10 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _cut(image: Image.Image, box: PixelBox, scale: tuple[float, float], target_px: tuple[int, int]) -> Image.Image:
-    """Crop to a box of the stored original and shrink, in one resampling; return `image` if nothing is to be done."""
+    """Crop an image to a box of its pixels as stored, and shrink it, in one resampling.
+
+    Return `image` if nothing changes.
+    """
     profile = image.info.get("icc_profile")
     if scale == (1.0, 1.0) and target_px == (box.width, box.height):
         if target_px == image.size:
@@ -268,7 +272,10 @@ def _profile_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Return whether a transform is sRGB to sRGB, as for most photographs; applying it would cost time and rounding."""
+    """Return whether a transform changes no colour, as is so for most photographs, which have an sRGB profile.
+
+    To apply such a transform would take time, and lose precision by rounding.
+    """
     levels = np.linspace(0, 255, 9).astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
     converted = np.asarray(ImageCms.applyTransform(Image.fromarray(grid), transform))

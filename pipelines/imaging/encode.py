@@ -24,7 +24,8 @@ def encode_jpeg(pixels: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> by
     A fresh image is built from the pixels alone, so nothing of the upload
     (EXIF, GPS, XMP, comments, trailers) can travel along. Without a profile a
     JPEG means sRGB. It is neither optimised nor progressive: at 4096 x 4096
-    these take 2 and 3 times as long (321, 641, 1,025 ms) and save 2 and 4 %.
+    a plain JPEG takes 321 ms, an optimised one 641 ms and a progressive one
+    1,025 ms, and they are only 2 and 4 % smaller.
 
     Args:
         pixels: height x width x 3, uint8, sRGB; sides of 1 to 65,535.
@@ -58,7 +59,7 @@ def resize(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[
 
 
 def resize_long_side(pixels: NDArray[np.uint8], long_side_px: int) -> NDArray[np.uint8]:
-    """Resample to an exact long side with the aspect kept; no side becomes 0.
+    """Resample to an exact long side and keep the aspect; each side of the result is at least 1.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.

@@ -19,7 +19,7 @@ class FinishedImage:
 def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> FinishedImage:
     """Decode an answer like any untrusted picture, and resize it to exactly the size asked for. Run it in a child.
 
-    An answer of another aspect ratio is first cut to ours around its middle.
+    If the answer has another aspect ratio, it is first cut equally on two opposite sides.
 
     Raises:
         BadImageError: the answer is no picture, or one that is refused.
@@ -34,6 +34,6 @@ def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> 
 
 
 def finished(data: bytes) -> FinishedImage:
-    """Return a picture of our own encoder as it is; the limits of untrusted pictures don't apply to it."""
+    """Return a picture that our own encoder made, unchanged; the limits of untrusted pictures don't apply to it."""
     header = read_header(data, DecodeLimits(max_bytes=len(data), max_pixels=MAX_SIDE_PX**2))
     return FinishedImage(data, header.width_px, header.height_px)

@@ -16,7 +16,7 @@ class PixelBox:
     height: int
 
     def __post_init__(self) -> None:
-        """Refuse a box that is empty or begins outside of the picture.
+        """Refuse a box that is empty, or whose left or top edge is negative.
 
         Raises:
             ValueError: a side is under 1, or an edge is negative.
@@ -36,9 +36,9 @@ class PixelBox:
 
 
 def fit_long_side(width_px: int, height_px: int, long_side_px: int) -> tuple[int, int]:
-    """Return the width and height with exactly this long side and the aspect kept, each at least 1.
+    """Return the width and height that keep the aspect and have exactly this long side, each at least 1.
 
-    A size may be enlarged or shrunk. 20,000 x 1 at 1,024 is 1,024 x 1.
+    The result may be larger or smaller than the given size: 20,000 x 1 with long side 1,024 gives 1,024 x 1.
     """
     longest = max(width_px, height_px)
     return _scaled(width_px, long_side_px, longest), _scaled(height_px, long_side_px, longest)

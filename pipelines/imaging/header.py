@@ -1,8 +1,8 @@
 """Reading of a picture's header: its format and size, without any decoder.
 
 This is pure Python over a few bytes, so that it may run in the worker's own
-process: it refuses what is too large before a child is asked, and estimates
-how much memory the rest needs.
+process: it refuses pictures that are too large before a child gets them, and
+estimates how much memory the decoding of the others needs.
 """
 
 import contextlib
@@ -25,10 +25,11 @@ class DecodeLimits:
     """Limits of a picture that is decoded.
 
     Attributes:
-        max_bytes: length of the encoded picture.
-        max_pixels: width times height of its first frame.
-        max_scans: passes of a progressive JPEG; real encoders write about ten,
-            and each one costs a walk over the whole picture.
+        max_bytes: largest length of the encoded picture that is accepted.
+        max_pixels: largest width times height of its first frame that is accepted.
+        max_scans: largest number of scans of a progressive JPEG that is accepted;
+            real encoders write about ten, and for each scan the decoder goes over
+            the whole picture.
     """
 
     max_bytes: int = 25_000_000
@@ -109,7 +110,7 @@ def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
 
     Raises:
         BadImageError: the picture is empty, too long, none of JPEG, PNG, WebP,
-            GIF and MPO, or claims more than a limit. The message has both numbers.
+            GIF and MPO, or claims more than a limit; then the message has the claim and the limit.
     """
     if not data:
         raise BadImageError("picture is empty: 0 bytes")
@@ -182,7 +183,7 @@ def _format_of(data: bytes) -> tuple[str, Callable[[bytes], tuple[int, int]]]:
 
 
 def _refused_name(data: bytes) -> str:
-    """Return the name of a format that isn't accepted."""
+    """Return the name, for a message, of a format that isn't accepted."""
     for offset, magic, name in _REFUSED:
         if data.startswith(magic, offset):
             return name

@@ -33,7 +33,7 @@ _MOST_WARNING_BYTES = 4_096
 
 
 def with_its_end(data: bytes) -> bytes:
-    """Return a JPEG with an end marker behind its first picture; `data` itself where it has one.
+    """Return a JPEG with an end marker behind its first picture; `data` itself if it has that marker already.
 
     Raises:
         OSError: pixels are missing, at the end or in a hole.
@@ -58,7 +58,7 @@ def with_its_end(data: bytes) -> bytes:
 def _ended(data: bytes) -> tuple[bytes, bytes]:
     """Return a JPEG without an end marker with one, and libjpeg's first warning about it.
 
-    Zeros and ones at its end are left out as padding, unless the last scan lacks some of them.
+    Bytes 00 and FF at the end of the file are left out as padding, unless the last scan lacks some of them.
     """
     kept = len(data.rstrip(b"\0\xff"))
     whole = data[:kept] + END
@@ -74,7 +74,7 @@ def _ended(data: bytes) -> tuple[bytes, bytes]:
 def _scans(data: bytes) -> tuple[int, int | None, bool] | None:
     """Return where the first picture's scans begin and end, and whether they hold every bit of every coefficient.
 
-    The end is None where the marker is missing. None is returned for a picture without scans.
+    A scan's end is None if no marker follows it. The whole result is None for a picture without scans.
     """
     first, last, missing = None, 2, set[tuple[int, int]]()
     with contextlib.suppress(struct.error, IndexError):  # it is cut off within a segment

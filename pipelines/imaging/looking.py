@@ -1,4 +1,4 @@
-"""A look at a whole picture: its size, and whether it is one colour. It runs in a pixel child."""
+"""The size of a whole picture, and whether it is of one colour. It runs in a pixel child."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Look:
     Attributes:
         width_px: of the oriented picture.
         height_px: of the oriented picture.
-        one_colour: the colour that all of it is, in sRGB; None if it has more than one.
+        one_colour: the colour of the whole picture, in sRGB; None if it has more than one colour.
     """
 
     width_px: int
@@ -57,7 +57,7 @@ def mean_colour(pixels: NDArray[np.uint8]) -> Colour:
 
 
 def spread_levels(pixels: NDArray[np.uint8]) -> int:
-    """Return by how many levels of 256 a picture's pixels differ at most, in the channel where they differ most.
+    """Return by how many levels, of 256, a picture's pixels differ at most; the channel that differs most counts.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.

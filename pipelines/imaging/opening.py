@@ -1,4 +1,4 @@
-"""Opening of a user's file: damage that viewers mend is mended, and the profile of its colours is found."""
+"""Opening of a user's file: repair of damage that viewers repair too, and the search for the profile of its colours."""
 
 import io
 
@@ -44,7 +44,7 @@ _ADOBE_INTEROP = "R03"
 def open_picture(data: bytes, header: ImageHeader) -> Image.Image:
     """Open a picture with the reader for its format and size; `info["icc_profile"]` holds the profile of its colours.
 
-    Pixels are decoded later, except of a large WebP and of 16 bits in linear light.
+    Pixels are decoded later, except those of a large WebP and those of a picture with 16 bits in linear light.
 
     Raises:
         BadImageError: the picture is HDR.

@@ -15,7 +15,7 @@ BROKEN_METADATA = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexE
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return EXIF's orientation, 1 to 8, whatever type of number it was written as; 1 where it makes no sense."""
+    """Return EXIF's orientation, 1 to 8, whatever type of number it is written as; 1 if EXIF has no valid one."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
         if isinstance(value, tuple | list | bytes) and len(value) == 1:

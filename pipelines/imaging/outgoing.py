@@ -33,7 +33,7 @@ class Outgoing:
         data: the encoded picture.
         ratio: the name of its aspect ratio; None if none was asked for.
         width_px: of the picture as it is sent, margins included.
-        height_px: likewise.
+        height_px: of the picture as it is sent, margins included.
         spread_levels: by how many levels of 256 the pixels without margins differ at most.
         mean_colour: the mean of these pixels.
     """
@@ -59,8 +59,8 @@ def outgoing(
         data: the picture as its user uploaded it.
         limits: the limits of untrusted pictures.
         box: what to keep; None keeps all.
-        ratios: aspect ratios by name. The picture gets the nearest of them by margins that repeat its edges, so that
-            nothing is lost; `finishing.finish` cuts the answer back around its middle.
+        ratios: aspect ratios by name. The picture is brought to the nearest of them by margins that repeat its edges,
+            so that no part of it is cut off; `finishing.finish` cuts the answer back around its middle.
         max_side_px: the longest side of what is sent.
 
     Raises:
@@ -83,7 +83,7 @@ def outgoing(
 
 
 def nearest_ratio(aspect: float, ratios: Mapping[str, float]) -> str:
-    """Return the name of the ratio to which a width / height has to be stretched least."""
+    """Return the name of the ratio that is nearest to a width / height."""
     return min(ratios, key=lambda name: abs(math.log(ratios[name] / aspect)))
 
 

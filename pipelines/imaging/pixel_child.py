@@ -52,7 +52,7 @@ class ChildLimits:
 
     Attributes:
         memory_bytes: its address space.
-        nice: how much it gives way to other processes, 0 to 19.
+        nice: how much it gives way to other processes, from 0 (not at all) to 19.
         imports: modules that it imports at its start, beside decoding and encoding.
     """
 
@@ -97,7 +97,8 @@ class Task:
 class PixelChild:
     """A process that runs one task at a time. It is started when a task needs it, and again after its end.
 
-    One that is kept warm starts at once, and again as soon as it has ended, so that no task waits for its imports.
+    A child that is kept warm is started before any task comes, and again as soon as it has ended, so that no task waits
+    for its imports.
     `submit` is called from one thread at a time; `abort` and `close` from any.
     """
 
@@ -169,8 +170,8 @@ class PixelChild:
     def _warm_up(self) -> float:
         """Start the process if it doesn't run; return after how many seconds to check again.
 
-        A machine that refuses (no memory, no files, too many processes) may allow it later. A task that comes meanwhile
-        tries by itself, and fails by itself.
+        If the machine lacks memory, open files or processes, the start may succeed later. A task that comes before that
+        tries to start the process again, and fails if that fails.
         """
         left_s = self._start_after_s - time.monotonic()
         if left_s > 0 or not self._inbox.empty():
@@ -274,7 +275,7 @@ class PixelChild:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    """Start the program by its path, isolated, and without any of the worker's variables that may be secret."""
+    """Start the program by its path, in isolated mode, without the worker's environment, which may contain secrets."""
     environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
     process = subprocess.Popen(
@@ -318,7 +319,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _declared(module: str, name: str, message: str, evidence: Any) -> StageError:
-    """Rebuild an error that a function declares; one that needs more than a message becomes PermanentError."""
+    """Rebuild an error that a function declares. An error that can't be built from a message becomes PermanentError."""
     evidence = None if evidence is None else str(evidence)
     found = getattr(sys.modules.get(module, errors), name, None)
     if isinstance(found, type) and issubclass(found, StageError):
@@ -342,7 +343,7 @@ def _ended(task: Task, code: int, limits: ChildLimits) -> StageError:
 
 
 def _late(task: Task, spent_s: float) -> StageError:
-    """Return the error for a missed deadline: it is the picture's fault if the child was computing all the time."""
+    """Return the error for a missed deadline. If the child was computing all the time, the picture is the reason."""
     if spent_s >= _BUSY_FRACTION * task.wall_s:
         return BadImageError(f"picture needs more time than the limit of {task.wall_s:g} s ({spent_s:.1f} s of it CPU)")
     return PixelChildLostError(

@@ -54,7 +54,7 @@ class Chunk:
 
 
 def chunks(data: bytes) -> Iterator[Chunk]:
-    """Yield the chunks of a PNG up to its end, or up to where it was cut off."""
+    """Yield the chunks of a PNG up to its end, or up to the point at which the file was cut off."""
     view, at = memoryview(data), len(SIGNATURE)
     while at + 12 <= len(view):
         (length,) = struct.unpack_from(">I", view, at)
@@ -108,11 +108,11 @@ def bit_depth(data: bytes) -> int:
 def profile_of(data: bytes) -> bytes | None:
     """Return the ICC profile of a PNG's pixels; None means sRGB.
 
-    It is built where another chunk than iCCP declares the colours. cICP has precedence over iCCP, iCCP over sRGB, and
-    sRGB over gAMA and cHRM (PNG, 12.1).
+    If another chunk than iCCP declares the colours, a profile is built from it. cICP has precedence over iCCP, iCCP
+    over sRGB, and sRGB over gAMA and cHRM (PNG, 12.1).
 
     Raises:
-        BadImageError: the picture is HDR, so its levels mean light that sRGB can't show.
+        BadImageError: the picture is HDR, so its levels stand for light that sRGB can't show.
     """
     told = {chunk.kind: chunk.body for chunk in chunks(data) if chunk.kind in _NEEDED and chunk.is_intact}
     if b"cICP" in told and len(told[b"cICP"]) == 4:  # noqa: PLR2004 - PNG, 11.3.2.6
@@ -133,7 +133,10 @@ def profile_of(data: bytes) -> bytes | None:
 
 
 def _chromaticities(body: memoryview | None) -> Chromaticities:
-    """Read cHRM (white, red, green, blue as x and y, times 100,000); return BT.709 where it is missing or senseless."""
+    """Read cHRM (white, red, green, blue as x and y, times 100,000).
+
+    Return BT.709's values if the chunk is missing or invalid.
+    """
     if body is None or len(body) != 32:  # noqa: PLR2004 - PNG, 11.3.2.1
         return BT709
     numbers = [number / 100_000 for number in struct.unpack(">8I", body)]

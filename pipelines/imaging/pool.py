@@ -39,8 +39,8 @@ class PixelPool:
     One pool per process, used from one event loop, which may run in any
     thread: each child belongs to a thread of its own that starts it, speaks
     to it over pipes and reaps it, so nothing here needs asyncio's child
-    watchers, and the kernel's parent-death signal (which follows the
-    *thread* that forked) lasts as long as the pool.
+    watchers. The kernel kills a child when the *thread* that forked it ends;
+    these threads last as long as the pool.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class PixelPool:
         return tuple(pid for child in self._children if (pid := child.pid) is not None)
 
     def keep_warm(self, count: int) -> None:
-        """Start children now, each in its own thread, and again whenever one of them has ended; don't wait for them.
+        """Start children now, each in its own thread, and start each again whenever it has ended.
 
-        That a child can't be started is logged, and tried again after a while.
+        This returns at once. If a child can't be started, that is logged, and the start is tried again after a while.
 
         Args:
             count: how many; never more than the pool's size. The others start when all of these are busy.
@@ -172,7 +172,10 @@ def _core_count() -> int:
 
 
 async def _settled(future: asyncio.Future[Any]) -> None:
-    """Wait the milliseconds until a killed child is reaped; a second cancellation meanwhile must not free its slot."""
+    """Wait until a killed child is reaped, which takes milliseconds, even if the waiting task is cancelled again.
+
+    Otherwise the child's place in the pool would be free too early.
+    """
     while not future.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({future})

@@ -60,7 +60,7 @@ def matrix_profile(primaries: Chromaticities, gamma: float | None) -> bytes:
 
     Args:
         primaries: of the pixels.
-        gamma: the exponent that makes linear light of a level; None means sRGB's curve.
+        gamma: the exponent that turns a level into linear light; None means sRGB's curve.
     """
     return _profile(_columns_in_d50(primaries), gamma)
 
@@ -79,7 +79,7 @@ def with_srgb_curve(profile: bytes) -> bytes:
 
 
 def tone_curve(profile: bytes) -> NDArray[np.float64] | None:
-    """Return the light, 0 to 1, that 65,536 even levels mean; None where the channels don't share a curve."""
+    """Return the linear light, 0 to 1, of 65,536 evenly spaced levels; None if the channels don't share a curve."""
     tags = _tags(profile)
     curves = {tags.get(name) for name in (b"rTRC", b"gTRC", b"bTRC")} if b"rTRC" in tags else {tags.get(b"kTRC")}
     if len(curves) != 1 or (curve := curves.pop()) is None:

@@ -42,7 +42,7 @@ def open_large_webp(data: bytes, width_px: int, height_px: int) -> Image.Image:
     Args:
         data: the file; its header has been checked.
         width_px: of the canvas, as the header says.
-        height_px: likewise.
+        height_px: of the canvas, as the header says.
 
     Returns:
         A picture in RGB or RGBA as stored, neither oriented nor converted.
@@ -79,7 +79,7 @@ def _first_frame(chunks: list[tuple[bytes, memoryview]], width_px: int, height_p
 
 
 def _picture_chunks(chunks: list[tuple[bytes, memoryview]], width_px: int, height_px: int) -> bytes:
-    """Return the chunks of one still picture, with a VP8X before them that claims the size expected."""
+    """Return the chunks of one still picture, preceded by a VP8X chunk that claims the expected size."""
     picture = [(kind, body) for kind, body in chunks if kind in {b"ALPH", b"VP8 ", b"VP8L"}][:2]
     if not picture or picture[-1][0] == b"ALPH":
         raise OSError("there is no picture in it")

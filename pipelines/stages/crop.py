@@ -35,8 +35,8 @@ _SAYS_PICTURE: Final = re.compile(
 async def crop(context: StageContext) -> Crop:
     """Return the part to keep.
 
-    Nothing is cropped if no crop is suggested, if the pipeline doesn't want it,
-    or if it would remove less than the pipeline's minimum.
+    Nothing is cropped if no crop is suggested, if the pipeline forbids the crop,
+    or if the crop would remove less than the pipeline's minimum.
 
     Raises:
         StageError: the object is missing or the picture is refused.
@@ -68,7 +68,7 @@ async def crop(context: StageContext) -> Crop:
 def _is_allowed(
     kept: PixelBox, between_bars: PixelBox, whole: PixelBox, reason: str | None, options: AutoCropOptions
 ) -> bool:
-    """Return whether the pipeline allows what a crop removes: always black bars, other parts by the crop's reason.
+    """Return whether the pipeline allows what a crop removes: bars always, other parts depending on the crop's reason.
 
     If the pipeline keeps parts of a user interface, a crop that removes more than measured bars needs a reason that is
     about the picture: what a model calls a bar, or can't name, may be a part of the interface.

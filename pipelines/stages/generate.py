@@ -19,7 +19,7 @@ from pipelines.stages.results import hash_of, is_stored, reuse, store
 
 
 async def generate(context: StageContext) -> Generated:
-    """Return the finished and stored picture: with exactly the tier's long side, and the aspect of the part kept.
+    """Return the finished and stored picture: with exactly the tier's long side, and the aspect of what the crop kept.
 
     Raises:
         StageError: an object is missing, a picture is refused, the provider or the storage failed.
@@ -33,9 +33,9 @@ async def generate(context: StageContext) -> Generated:
 
 
 async def _make(context: StageContext, room: Held) -> Generated:
-    """Return a picture of the job's pictures: one that was made already, or a new one from a provider.
+    """Return the picture made of the job's pictures: an earlier one with the same input hash, or else a new one.
 
-    The result is stored.
+    The returned picture is stored.
     """
     job, prompt = context.job, _prompt(context)
     images, width_px, height_px = await _pictures(context)
@@ -103,7 +103,7 @@ def _size_of_aspect(aspect: float, long_side_px: int) -> tuple[int, int]:
 async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px: int, height_px: int) -> FinishedImage:
     """Decode and finish an answer.
 
-    A provider's broken picture raises a provider's error, not one about the user's picture.
+    If the provider's picture is broken, the error says that the provider failed, and not that the user's picture did.
     """
     image = answer.value
     if image.is_finished:

@@ -17,7 +17,7 @@ READ_STOP = stop_after_delay(30)
 
 @asynccontextmanager
 async def room_for(context: StageContext, pictures: int) -> AsyncIterator[Held]:
-    """Wait until the process has room in memory for this many pictures, each counted with the largest allowed size.
+    """Wait until the process has room in memory for so many pictures, each counted with the largest allowed size.
 
     A stage asks for the room of all its pictures at once; otherwise two jobs could wait for each other's second
     picture.

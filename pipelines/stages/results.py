@@ -26,7 +26,8 @@ UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
 def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
     """Return the hash of all inputs of a picture: job type, tier, pipeline, words, pictures, providers and models.
 
-    The prompt isn't included: an analysis may phrase the same in other words, and the picture would be bought twice.
+    The text for the model isn't included: a second analysis may word it otherwise, and the picture would be bought
+    twice.
     """
     job = context.job
     asked = {

@@ -14,7 +14,7 @@ from pipelines.storage.storage import Storage
 
 
 class Opener(Protocol):
-    """A function that opens the storage of a URL, which has been checked."""
+    """A function that opens the storage of a URL that has been checked."""
 
     def __call__(self, *, is_patient: bool) -> Storage:
         """Return the storage; see `open_storage`."""
@@ -73,8 +73,8 @@ def checked_opener(storage_url: str, public_url: str | None = None) -> Opener:
         public_url: prefix of the URLs written to rows; None leaves it to the backend.
 
     Raises:
-        ValueError: the scheme has no backend, the URL isn't complete, or its folder can't be created; the message omits
-        what could be a secret.
+        ValueError: the scheme has no backend, the URL isn't complete, or its folder can't be created; the message
+            leaves out what could be a secret.
     """
     scheme = urlsplit(storage_url).scheme
     if scheme not in BACKENDS:
@@ -98,7 +98,8 @@ def open_storage(storage_url: str, public_url: str | None = None, *, is_patient:
     Args:
         storage_url: as in `checked_opener`.
         public_url: as in `checked_opener`.
-        is_patient: whether to repeat calls to a server that doesn't answer; otherwise a call is made once, with 5 s.
+        is_patient: whether to repeat calls to a server that doesn't answer; otherwise each call is made once, with a
+            time limit of 5 s.
 
     Raises:
         ValueError: as `checked_opener` raises.

@@ -62,8 +62,7 @@ class FileStorage(Storage):
 
         Args:
             root: an absolute path of an existing folder. If it is missing (unmounted), no object counts as missing: the
-                storage
-            is unavailable.
+                storage is unavailable.
             public_url: prefix of the URLs written to rows; None gives `file:` URLs.
         """
         self._root = root
@@ -201,7 +200,10 @@ class FileStorage(Storage):
 
 
 def _walk(folder: int, prefix: str, after: str) -> Iterator[ListedObject]:
-    """Yield the objects below an open folder, ordered by key, without following links; skips folders before `after`."""
+    """Yield the objects below an open folder, ordered by key.
+
+    Links aren't followed; folders before `after` are skipped.
+    """
     with os.scandir(folder) as entries:
         # A folder is sorted with its slash, as keys are: `a-b` comes before `a/c`
         found = sorted((f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries)
@@ -226,7 +228,7 @@ def _walk(folder: int, prefix: str, after: str) -> Iterator[ListedObject]:
 
 
 def _make_folder(parent: int, name: str) -> None:
-    """Create a folder so that it survives a power failure. If it exists, do nothing."""
+    """Create a folder, so that it survives a power failure, unless it exists."""
     try:
         os.mkdir(name, dir_fd=parent)
     except FileExistsError:
@@ -236,7 +238,7 @@ def _make_folder(parent: int, name: str) -> None:
 
 @contextlib.contextmanager
 def _translated(what: str, key: str | None = None) -> Iterator[None]:
-    """Translate the system's errors into ours; with a key, a missing file is MissingObjectError."""
+    """Translate the system's errors into ours. If a key is given, a missing file becomes MissingObjectError."""
     try:
         yield
     except OSError as error:

@@ -98,9 +98,8 @@ class S3Storage(Storage):
             bucket: its name.
             prefix: prefix of every key in the bucket, without slashes at its ends; may be empty.
             public_url: prefix of the URLs written to rows; a row's URL is this and the key.
-            is_patient: whether to repeat calls to a server that doesn't answer. Jobs do; for a person at a terminal a
-                call is
-            made once.
+            is_patient: whether to repeat calls to a server that doesn't answer. Jobs repeat them; for a person at a
+                terminal each call is made once.
         """
         self._bucket = bucket
         self._config = _CLIENT_CONFIG if is_patient else _CLIENT_CONFIG | _IMPATIENT
@@ -193,7 +192,7 @@ class S3Storage(Storage):
         return ObjectHead(key, answer["ContentLength"], sha256, content_type)
 
     def _require_bucket(self, error: MissingObjectError) -> None:
-        """Raise a configuration error if a missing object is missing because its whole bucket is."""
+        """Raise a configuration error if an object is missing because the whole bucket is missing."""
         cause = error.__cause__
         if not isinstance(cause, ClientError) or _code(cause) != _UNNAMED_MISSING:
             return
@@ -245,7 +244,10 @@ class S3Storage(Storage):
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def _opened(self) -> Any:
-        """Return the client, which all threads share; created in a thread, since it may have to fetch credentials."""
+        """Return the client, which all threads share.
+
+        It is created in a thread, since that may have to fetch credentials.
+        """
         with self._opening:
             if self._client is None:
                 session = boto3.session.Session()
@@ -279,10 +281,10 @@ def _limited(key: str, body: Any, length: int | None, max_bytes: int) -> bytes:
 
 
 def _recorded_sha256(answer: Mapping[str, Any], key: str) -> str | None:
-    """Return our own hash from an object's metadata, where names may be in any case and among others.
+    """Return our own hash from an object's metadata, whose names may be in upper or lower case.
 
-    Another program may have stored a `sha256` too, in another form or of an earlier version. Ours is also part of the
-    key.
+    Another program may have stored a `sha256` there too, in another form or of an earlier version of the object. Ours
+    is recognized by the key, of which it is a part.
     """
     for name, value in answer.get("Metadata", {}).items():
         if name.lower() == SHA256_NAME and names_content(key, str(value)):
@@ -292,7 +294,7 @@ def _recorded_sha256(answer: Mapping[str, Any], key: str) -> str | None:
 
 @contextlib.contextmanager
 def _translated(what: str, key: str | None = None) -> Iterator[None]:
-    """Translate boto3's errors into ours; with a key, a missing object is MissingObjectError.
+    """Translate boto3's errors into ours. If a key is given, a missing object becomes MissingObjectError.
 
     The messages are ours: botocore's contain URLs, and a server's may contain anything.
     """

@@ -23,8 +23,9 @@ class ObjectHead:
     Attributes:
         key: its key.
         size_bytes: its length.
-        sha256: 64 hex digits, as given to `put`; computed if the backend stored none.
-        content_type: as given to `put`; by the key's extension if the backend stores none.
+        sha256: 64 hex digits, as given to `put`; computed from the bytes if the backend
+            stored no hash.
+        content_type: as given to `put`; derived from the key's extension if the backend doesn't store it.
     """
 
     key: str
@@ -35,7 +36,7 @@ class ObjectHead:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object in a listing; `modified_at` is aware, and is when it was last stored."""
+    """An object in a listing; `modified_at` is an aware time: when the object was last stored."""
 
     key: str
     size_bytes: int
@@ -45,7 +46,7 @@ class ListedObject:
 class Storage(Protocol):
     """Objects by key. Darkroom writes, removes and lists keys that `pipelines.keys` builds, and reads any key of S3.
 
-    Methods check the key first, and raise InvalidOptionsError for any other.
+    Each method checks its key first, and raises InvalidOptionsError for a key that it may not use.
     """
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
@@ -109,7 +110,7 @@ class Storage(Protocol):
         ...
 
     def url(self, key: str) -> str:
-        """Return the URL of an object that never expires, for its row: the public prefix and the key, percent-encoded.
+        """Return the URL, for an object's row, that never expires: the public prefix and the key, percent-encoded.
 
         The object need not exist.
 
@@ -193,7 +194,7 @@ def check_expiry(expires: timedelta) -> None:
     """Check how long a presigned URL may live.
 
     Raises:
-        ValueError: not between a second and MAX_PRESIGN.
+        ValueError: it isn't between a second and MAX_PRESIGN, both included.
     """
     if not timedelta(seconds=1) <= expires <= MAX_PRESIGN:
         raise ValueError(f"a presigned URL may live 1 second to {MAX_PRESIGN.days} days, not {expires}")
