@@ -1,4 +1,4 @@
-"""Check of whether the picture that came is what the request asked for; the same for every paid provider."""
+"""Check whether the picture that came is what the request asked for; it is the same for every paid provider."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ class Asked:
         long_side_px: long side of the size that is asked for; the tier's may be larger.
         ratio: width / height.
         prompt: the prompt, whose words may ask for a picture of one colour.
-        main: the picture to work on, as it is sent; None if there is only a prompt.
+        main: the picture to be changed, as it is sent; None if the request has only a prompt.
     """
 
     model: str
@@ -85,7 +85,9 @@ class Asked:
         return ask_for_colour(self.prompt.words, colour, has_picture=has_picture)
 
     async def require_picture(self, data: bytes, pixels: PixelPool, limits: DecodeLimits) -> Look | None:
-        """Decode and check the picture that came; return None if a pixel child was lost, so that it wasn't checked.
+        """Decode and check the picture that came.
+
+        Return None if a pixel child was lost, so that the picture wasn't checked.
 
         Raises:
             MissedRequestError: it isn't what was asked for, or exceeds the limits.
@@ -112,16 +114,16 @@ class Asked:
         return came
 
     def notes(self, came: Look | None, long_side_px: int) -> tuple[str, ...]:
-        """Return sentences for a job's treatments about a picture that has to be enlarged to a tier's long side."""
+        """Return sentences, for a job's treatments, about a picture that has to be enlarged to the tier's long side."""
         if came is None or max(came.width_px, came.height_px) >= LEAST_SIZE_FRACTION * long_side_px:
             return ()
         return (f"enlarged from {came.width_px} x {came.height_px}: {self.model} makes no larger picture",)
 
 
 def _is_akin(sent: Colour, came: Colour) -> bool:
-    """Return whether a correction may have made the colour that came from the colour that was sent.
+    """Return whether a correction may have turned the colour that was sent into the colour that came.
 
-    A correction makes a colour brighter or more neutral. Both pictures are of nearly one colour. No correction makes
+    Both pictures are of nearly one colour. A correction makes a colour brighter or more neutral. No correction makes
     fog of a black picture, or a grey card of a red one.
     """
     darker_levels = (sum(sent) - sum(came)) / len(sent)

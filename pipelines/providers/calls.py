@@ -21,7 +21,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T_co]):
-    """The answer of a provider: its value, what the call used, and the model.
+    """The answer of a provider: the picture or analysis, what the call used, and the model.
 
     `notes` are sentences for people about what was done ("denoised, sigma 14.8").
     """

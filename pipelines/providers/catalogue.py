@@ -1,6 +1,6 @@
-"""The catalogue of models: which provider a model belongs to, and whether it may be asked.
+"""The catalogue of models: which provider a model belongs to, and whether calls may use the model.
 
-If a model can't be asked, no other model is asked in its place.
+If calls can't use a model, no other model is used in its place.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _WHAT: Final = {"analyze": "an analysis", "generate": "a picture"}
 
 @dataclass(frozen=True, slots=True)
 class ModelCatalogue:
-    """The models that may be asked, as `pipelines.providers.terms` describes them.
+    """The models that calls may use, as `pipelines.providers.terms` describes them.
 
     The SQL functions `darkroom.model_fault` and `darkroom.size_fault` implement the same rules.
     """
@@ -25,9 +25,9 @@ class ModelCatalogue:
     terms: Mapping[str, Any]
 
     def fault(self, use: ModelUse, model: str) -> str | None:  # noqa: PLR0911 - a table, one verdict each
-        """Return the reason why a model that a pipeline names can't be asked.
+        """Return the reason why calls can't use a model that a pipeline names.
 
-        The result is None if it can, or if only the local engine is used.
+        The result is None if they can, or if only the local engine is configured.
         """
         paid = self.terms["paid"]
         if not paid:  # the local engine accepts a pipeline with any model, and its results name the local engine
@@ -64,11 +64,11 @@ class ModelCatalogue:
             self._require("generationConfig.model: ", "generate", options.generation.model)
 
     def chosen(self, provider: str, use: ModelUse, named: str | None, configured: str) -> str:
-        """Return the model that a provider will be asked for: the one that is named, else the configured one.
+        """Return the model that a call to a provider will use: the one that is named, else the configured one.
 
         Args:
-            provider: the provider that will be asked.
-            use: what it is asked for.
+            provider: the provider to which the call will go.
+            use: what the call is for.
             named: the model that a pipeline or an operator names; None leaves it to the provider.
             configured: the provider's model by its setting.
 
@@ -96,11 +96,10 @@ class ModelCatalogue:
             )
 
     def size_refusal(self, wished: str | None, long_side_px: int, *, is_of_words: bool) -> str | None:
-        """Return the reason why every configured provider would have to enlarge its pictures for a tier.
+        """Return the reason why the pictures of every configured provider would have to be enlarged for a tier.
 
-        The result is None if one needn't.
-
-        A worker checks the same before it buys anything; this check is for the submission of a job.
+        The result is None if there is a provider whose pictures needn't be. This check is for the submission of a job;
+        a worker checks the same before it buys anything.
 
         Args:
             wished: the model that a pipeline names.
@@ -124,7 +123,7 @@ class ModelCatalogue:
         return "; ".join(reasons) or None
 
     def buyer(self, use: ModelUse, model: str) -> str | None:
-        """Return the provider that is asked for a model; None if no paid provider is configured for this use."""
+        """Return the provider to which calls with a model go; None if no paid provider is configured for this use."""
         able = (one for one in self.terms["paid"] if use == "generate" or one in self.terms["analyzers"])
         return self._owner(model) or next(able, None)
 

@@ -1,7 +1,7 @@
 """Whether a user's words ask for a picture of one colour, and whether that is the colour of the picture that came.
 
-The words ask for one colour if their first clause names nothing but colours, words such as "plain", and the surface to
-colour. "A plain red square" does; "a black cat" and "put her before a plain white wall" don't.
+The words ask for one colour if their first clause has no other words than colours, words such as "plain", and the
+surface that gets the colour. "A plain red square" does; "a black cat" and "put her before a plain white wall" don't.
 """
 
 import colorsys
@@ -73,12 +73,13 @@ _NEAR_TURN: Final = 35 / 360
 
 
 def ask_for_colour(words: str, colour: Colour, *, has_picture: bool) -> bool:
-    """Return whether words ask for a picture of exactly this one colour.
+    """Return whether words ask for a picture of one colour, and `colour` may be called by its name.
 
     Args:
         words: the user's own words; empty if there are none.
         colour: the colour of the picture that came, sRGB.
-        has_picture: whether the words are to change a picture, so that a background is only a part of it.
+        has_picture: whether the words are to change a picture, in which case a background's colour says nothing about
+            the whole picture.
     """
     text = _PARAMETER.sub(" ", words.lower())
     named = list(_codes(text))

@@ -1,4 +1,4 @@
-"""Descriptions of providers: what must be known before one is opened.
+"""Descriptions of providers: what must be known before a provider is opened.
 
 Every command imports this, so it imports little.
 """
@@ -23,10 +23,10 @@ class ProviderDescription:
             limits of users' pictures. It is imported only when it is called, since that takes half a second.
         settings: the group of its own settings; no other provider has settings of the same names.
         key: the setting that holds its API key; None if it needs none.
-        is_default: whether it is asked where PROVIDER is unset and its key is set.
+        is_default: whether calls go to it if PROVIDER is unset and its API key is set.
         is_paid: whether a call can cost money.
         analyzes: whether it can analyze a picture.
-        model_settings: the settings that name the models it asks, by what it asks them for; empty if it asks none.
+        model_settings: the settings that name its models, by what calls use them for; empty if no setting names any.
         models: names of models that are always its own, whatever the settings say.
         prefixes: prefixes of its models' names, by which a model that no setting names is assigned to a provider.
         prices: USD, the defaults of DARKROOM_MODEL_PRICES: `MODEL/1K`, `/2K`, `/4K` for a picture of that size,

@@ -15,14 +15,17 @@ _MILLION = Decimal(1_000_000)
 class PriceTable:
     """Prices in USD by `MODEL/what`.
 
-    A call to a model without a price counts `unknown_usd`, if it may be made at all.
+    For a call that uses a model without a price, `unknown_usd` is counted, if such calls may be made at all.
     """
 
     prices: Mapping[str, float]
     unknown_usd: float | None = None
 
     def sizes(self, model: str) -> tuple[str, ...]:
-        """Return the sizes that a model makes, smallest first; all sizes if the table has none for it."""
+        """Return the sizes that a model makes, smallest first.
+
+        If the table has no price for a picture of this model, all sizes are returned.
+        """
         return tuple(size for size in SIZES_PX if f"{model}/{size}" in self.prices) or tuple(SIZES_PX)
 
     def size_for(self, model: str, long_side_px: int) -> str:
@@ -44,8 +47,8 @@ class PriceTable:
     def units_usd(self, model: str, *, prompt: int = 0, output: int = 0, image: int = 0) -> Decimal | None:
         """Return the price of units in USD: of the prompt, of text that came back (thoughts too), and of pictures.
 
-        The result is None if a kind of units has no price, or if there are no units. Then the quoted price counts, so
-        that no call is free.
+        The result is None if a kind of units has no price, or if there are no units. In these cases the caller counts
+        the quoted price, so that no call is free.
         """
         used = {"in": prompt, "out": output, "image_out": image}
         counted = {what: count for what, count in used.items() if count}

@@ -1,4 +1,4 @@
-"""The interface of providers: what they offer, what they are given, and what stages see of them."""
+"""The interface of providers: their methods, the values that these take and return, and the part that stages call."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class EncodedImage:
     Attributes:
         data: the encoded bytes, including metadata; a provider that sends the
             picture on decodes and encodes it anew first.
-        box: the part that is used, in pixels of the oriented picture; None means
-            all of it. Cropping while decoding avoids a further lossy encoding.
+        box: the part of the picture that is used, in pixels of the oriented picture;
+            None means the whole picture. Cropping while decoding avoids a further lossy encoding.
         is_finished: True only if our own encoder made it at the size asked for;
             never for a picture from outside.
     """
@@ -43,7 +43,7 @@ class Quote:
 def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
     """Return a hash over a call's pictures and words, 64 hex digits: equal for calls that ask for the same.
 
-    `words` must have the same `repr` in each process, so they must not be sets.
+    `words` must have the same `repr` in each process, so none of them may be a set.
     """
     whole = hashlib.sha256(repr(words).encode())
     for image in images:
@@ -54,7 +54,7 @@ def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
 class StageProvider(Protocol):
     """The interface through which stages call providers.
 
-    Limits, budgets and fallback to the next provider are behind it.
+    Its implementation applies limits and budgets, and falls back to the next provider.
 
     Every method raises only errors of `pipelines.errors`. Cancelling a call aborts it.
     """
@@ -96,7 +96,7 @@ class Provider(Protocol):
     def identity(self) -> str:
         """Return a text that names the models and settings on which pictures depend.
 
-        A result is reused only under the same identity. What a pipeline chooses isn't part of it.
+        A result is reused only under the same identity. The model that a pipeline chooses isn't part of the text.
         """
         ...
 

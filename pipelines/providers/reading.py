@@ -1,7 +1,7 @@
-"""Tolerant parsing of providers' answers: fields other than the picture that can't be read are dropped and logged.
+"""Tolerant parsing of providers' answers: a field that can't be read is dropped and logged, unless it is the picture.
 
-An answer is paid for as soon as it comes. Proxies, gateways and compatible servers change its form: a list around the
-body, a number in place of a text, null in place of an object. None of this may lose the picture.
+An answer is paid for as soon as it comes. Proxies, gateways and compatible servers change an answer's form: a list
+around the body, a number in place of a text, null in place of an object. None of this may lose the picture.
 """
 
 import base64
@@ -60,7 +60,7 @@ class Reader:
         return None
 
     def units(self, value: Any, name: str) -> int | None:
-        """Return a whole number of units, even if it is written as text; None if there is no plausible one."""
+        """Return a whole number of units, even if it is written as text; None if the value isn't a plausible number."""
         if value is None:
             return None
         if isinstance(value, str) and value.strip().isdecimal() and len(value) < len(str(MOST_UNITS)) + 2:
@@ -156,10 +156,10 @@ def mappings_in(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def picture_bytes(text: str) -> bytes:
-    """Decode base64 in any form: of either alphabet, padded or not, with line breaks, or in a data URI.
+    """Decode base64 in any form: standard or URL alphabet, padded or not, with line breaks, or in a data URI.
 
-    Other whitespace, line breaks that were escaped twice, and percent-encoding are removed only if nothing else helps,
-    because that is slow.
+    Other whitespace, line breaks that were escaped twice, and percent-encoding are removed only if the text can't be
+    decoded otherwise, because that is slow.
 
     Raises:
         ValueError: the text isn't base64, or is empty. Python's own decoder would drop unknown characters.
@@ -203,7 +203,7 @@ class SaidError:
     """An error as a provider reports it; every text may be empty.
 
     `code`, `status` and `kind` name it (429, RESOURCE_EXHAUSTED, rate_limit_error); `details` are google.rpc's, and
-    `wait` is the wait that it asks for, if a field of its own has one.
+    `wait` is the wait that the error asks for in a field of its own; None if it has no such field.
     """
 
     message: str = ""

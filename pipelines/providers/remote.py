@@ -88,7 +88,10 @@ def trusted_roots() -> ssl.SSLContext:
 
 
 class RemoteCaller:
-    """HTTP client of a provider: no proxies of the environment, no redirects (they would get the key), one pool."""
+    """HTTP client of a provider, with one pool of connections.
+
+    It uses no proxies of the environment, and follows no redirects, whose servers would get the API key.
+    """
 
     def __init__(
         self, name: str, base_url: str, headers: Mapping[str, str], *, max_picture_bytes: int = 100_000_000
@@ -109,11 +112,14 @@ class RemoteCaller:
         )
 
     def leave_alone(self, wait: timedelta) -> None:
-        """Hold back all calls of this process for a time, also those that were admitted before the 429 was recorded."""
+        """Hold back all calls of this process for a time, also those that the gate has admitted already."""
         self._quiet_until_s = max(self._quiet_until_s, time.monotonic() + wait.total_seconds())
 
     async def get(self, path: str) -> Reply:
-        """Send a GET request for something free of charge, such as a model's name; raises as `post` does."""
+        """Send a GET request for something free of charge, such as a model's name.
+
+        It raises the errors that `post` raises.
+        """
 
         async def look_again() -> None:
             """Raise an error if the provider has asked callers to wait."""
@@ -124,7 +130,7 @@ class RemoteCaller:
     async def get_link(self, url: httpx.URL) -> Reply:
         """Fetch the object to which an answer of this server links.
 
-        It is fetched even during a wait, because it is paid for.
+        The object is fetched even during a wait, because it is paid for.
         """
 
         async def look_again() -> None:
@@ -142,8 +148,8 @@ class RemoteCaller:
 
         Raises:
             ThrottledError: the provider has asked for a wait; nothing was sent.
-            ProviderUnavailableError: the server wasn't reached or the request not completely sent; or it was sent and
-                the connection cut at once.
+            ProviderUnavailableError: the server wasn't reached, or the request wasn't sent completely, or the
+                connection was cut at once after the request.
             ProviderTimedOutError: the request was sent, and no complete answer came; it may have been paid.
             AnswerTooLargeError: the answer exceeds the limit.
             BrokenAnswerError: the answer is compressed.

@@ -1,6 +1,6 @@
-"""The terms of models: the facts by which it is decided which models may be asked.
+"""The terms of models: the facts that decide which models calls may use.
 
-Workers decide by them, and `db upgrade` records them for the SQL functions.
+Workers read them here, and `db upgrade` records them for the SQL functions.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,11 @@ def model_terms(settings: Settings) -> dict[str, object]:
     """Return the terms that `pipelines.providers.catalogue` and `darkroom.model_fault` read, in the form of JSON.
 
     `names` and `prefixes` say which provider a model belongs to, configured models first. `generate` and `analyze`
-    are the models that have a price for that use and those that a setting names; `unpriced` are the latter without a
-    price. `unknown_usd` is what a call without a price counts, or None if models that only a pipeline names are
-    refused then. `drawn` are the models of pictures that are asked unless one is named, and `sizes` the longest sides
-    that models make, by provider; under the empty name that of models that aren't listed. `over_size` is the setting.
+    are the models that have a price for that use, and those that a setting names; `unpriced` are the models that a
+    setting names and that have no price. `unknown_usd` is counted for a call without a price; if it is None, a model
+    without a price that only a pipeline names is refused. `drawn` has, by provider, the model that makes pictures if no
+    other is named; `sizes` has, by provider, the longest side that each model makes, and under the empty name the one
+    for models that aren't listed. `over_size` is the setting DARKROOM_OVER_SIZE.
     """
     named = {
         one.name: {use: str(getattr(settings, field)) for use, field in one.model_settings.items()}

@@ -1,4 +1,4 @@
-"""How long a provider asks callers to wait: by a header, by its error's message, or by a detail of the error.
+"""How long a provider asks callers to wait, as a header, the error's message or a detail of the error says.
 
 Sources: RFC 9110 (Retry-After); OpenAI's rate limit guide (x-ratelimit-*) and its clients (retry-after-ms);
 google.rpc's RetryInfo; public reports of messages such as "Please retry in 6.9s" and "try again in 1m30s"; 2026-11.
@@ -58,9 +58,9 @@ def retry_wait(
 ) -> timedelta | None:
     """Return how long an answer asks callers to wait; None if it names no time.
 
-    Of several waits that are named explicitly, the longest counts, so that no call comes too soon. Headers about the
-    time at which a whole budget is available again come with every answer: they count only if an answer refuses because
-    of a rate and has no other wait.
+    Of several waits that are named explicitly, the longest counts, so that no call comes too soon. Every answer has
+    headers with the time at which a whole budget is available again: they count only if the answer refuses because of a
+    rate and names no other wait.
 
     Args:
         headers: the answer's headers, names in lower case.
@@ -92,8 +92,8 @@ def with_wait(error: StageError, wait: timedelta | None) -> StageError:
 def _header_wait(text: str, headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """Return the wait of a Retry-After header: seconds, a duration such as `1m30s`, or a date.
 
-    A date is compared with the server's own clock if the answer has it. If the header stands twice, because a proxy
-    added its own, the longest wait counts.
+    A date is compared with the time of the server's clock, if the answer has that. If the answer has the header twice,
+    because a proxy added one, the longest wait counts.
     """
     text = text.strip().strip('"')
     numbers = [one.strip() for one in text.split(",")]
@@ -177,7 +177,7 @@ def _length_at(text: str, start: int) -> tuple[timedelta | None, int]:
 def _resets(headers: Mapping[str, str], now: datetime) -> list[timedelta]:
     """Return the waits until the provider's budgets are available again.
 
-    Only spent budgets count; if no header gives what is left of a budget, all count.
+    Only spent budgets count. If no header says how much of a budget is left, all budgets count.
     """
     spent, every = [], []
     for name, text in headers.items():

@@ -41,11 +41,11 @@ def read_answer(reply: Reply, model: str = "") -> GenerateContentResponse:
 def picture_of(response: GenerateContentResponse) -> bytes:
     """Return the picture of an answer: the last one that isn't marked as a thought; if all are, the last one.
 
-    Every candidate is searched, except those that ended by policy. If a picture can't be decoded, the next one is used.
+    Every candidate is searched, except those that ended by policy. A picture whose base64 can't be decoded is skipped.
 
     Raises:
-        PolicyRefusedError: there is none, by policy.
-        BrokenAnswerError: there is none, or it isn't base64.
+        PolicyRefusedError: there is no picture, because of the provider's policy.
+        BrokenAnswerError: there is no picture, or none is base64.
         RequestRejectedError: the model doesn't accept this prompt.
     """
     if response.block_reason in POLICY_REASONS and (refused := policy_refusal(response)):
@@ -74,8 +74,8 @@ def analysis_of(response: GenerateContentResponse, model: str) -> Analysis:
     """Return the analysis of an answer, from the first candidate that has one.
 
     Raises:
-        PolicyRefusedError: there is none, by policy.
-        BrokenAnswerError: there is none that fits the schema.
+        PolicyRefusedError: there is no analysis, because of the provider's policy.
+        BrokenAnswerError: there is no analysis that fits the schema.
     """
     if response.block_reason in POLICY_REASONS and (refused := policy_refusal(response)):
         raise refused
@@ -123,7 +123,7 @@ _WORDS_INSIDE = {"defects": "colorCastType", "cropping": "cropReason"}
 def _with_readable_words(value: dict[str, Any], reader: Reader) -> dict[str, Any]:
     """Remove from an analysis the texts that aren't strings.
 
-    They are only for people, and the findings are usable without.
+    These texts are only for people, and the rest of the analysis is usable without them.
     """
     readable = {
         name: one

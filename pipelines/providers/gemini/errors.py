@@ -121,7 +121,7 @@ def _bad_request(error: SaidError, where: str, evidence: str) -> StageError:
 
 
 def retry_after(error: SaidError, told: timedelta | None, now: datetime) -> timedelta:
-    """Return how long to wait after a 429: as the answer says, or for a day's quota until midnight of its zone."""
+    """Return how long to wait after a 429: as the answer says, or, if a day's quota is spent, until its midnight."""
     wait = DEFAULT_RETRY_AFTER if told is None else told
     violations = error.detail("QuotaFailure").get("violations")
     if any(map(_is_over_for_today, violations if isinstance(violations, list) else [])):
@@ -140,7 +140,7 @@ def _is_over_for_today(violation: object) -> bool:
 
 
 def change_after(response: GenerateContentResponse) -> Change:
-    """Return how the request has to be changed for its only repetition, after an answer without usable content."""
+    """Return how to change a request before it is sent for a second and last time, after an unusable answer."""
     reason = response.candidate.finish_reason
     if reason in RECITATION_REASONS:
         return Change(seed=random.getrandbits(31))  # not a secret
@@ -152,7 +152,10 @@ def change_after(response: GenerateContentResponse) -> Change:
 
 
 def recited_again(response: GenerateContentResponse) -> PolicyRefusedError | None:
-    """Return the policy refusal if the second answer is a recitation again; a third seed wouldn't help."""
+    """Return the policy refusal if the second answer is a recitation too.
+
+    A third call with another seed wouldn't help.
+    """
     category = _name(response.candidate.finish_reason)
     if category not in RECITATION_REASONS:
         return None

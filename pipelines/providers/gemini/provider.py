@@ -88,7 +88,7 @@ class GeminiProvider:
 
     @property
     def identity(self) -> str:
-        """Return the model that makes pictures unless a pipeline names one."""
+        """Return the name of the model that makes pictures unless a pipeline names another one."""
         return self._settings.gemini_image_model
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:
@@ -96,7 +96,7 @@ class GeminiProvider:
 
         Raises:
             ProviderNotConfiguredError: there is no key, or the model is another provider's.
-            UnknownModelError: the pipeline's model can't be asked.
+            UnknownModelError: calls can't use the model that the pipeline names.
         """
         self._require_key()
         model = self._models.chosen(NAME, "analyze", options.model, self._settings.gemini_analysis_model)
@@ -106,9 +106,9 @@ class GeminiProvider:
         """Return model and price of a picture.
 
         Raises:
-            ProviderNotConfiguredError: there is no key, the model is another provider's, or by setting its pictures
-                are too small for the tier.
-            UnknownModelError: the model that is named can't be asked.
+            ProviderNotConfiguredError: there is no key, the model is another provider's, or its pictures are too
+                small for the tier and a setting forbids to enlarge them.
+            UnknownModelError: calls can't use the model that the pipeline names.
         """
         self._require_key()
         model = self._models.chosen(NAME, "generate", prompt.model, self._settings.gemini_image_model)

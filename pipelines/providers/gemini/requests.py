@@ -75,7 +75,7 @@ def ratios_of(model: str) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How the second call differs from the first; `max_side_px` is the longest side of the pictures that are sent."""
+    """How a second call differs from the first; `max_side_px` is the longest side of the pictures that are sent."""
 
     seed: int | None = None
     continuation_token: str | None = None

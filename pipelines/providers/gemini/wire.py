@@ -1,4 +1,4 @@
-"""The parts of Gemini's answers that Darkroom reads. Every part may be missing or wrong; all other parts are ignored.
+"""The fields of Gemini's answers that Darkroom reads. Each may be missing or wrong; all other fields are ignored.
 
 Source: Google's own client (google-genai 3.4.0) recorded on loopback, and public reports, read 2026-11-20.
 """
@@ -35,7 +35,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class UsageMetadata:
-    """What a call used, in Google's tokens; `drawn` are those of pictures, None if the answer doesn't separate them."""
+    """What a call used, in Google's tokens.
+
+    `drawn` are the tokens of pictures; None if the answer doesn't count them separately.
+    """
 
     prompt: int
     candidates: int
@@ -135,7 +138,7 @@ def _part(value: Mapping[str, Any], reader: Reader) -> Part:
 def _usage(value: Mapping[str, Any], reader: Reader) -> UsageMetadata | None:
     """Return what was used if all of it can be read, else None.
 
-    The table of prices is better than an incomplete sum.
+    If a part is missing, the price by the table is closer to the truth than the sum of the other parts.
     """
     names = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
     counts = [_either(value, name) for name in names]

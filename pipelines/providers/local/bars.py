@@ -44,7 +44,7 @@ _NEAR_PX = 9
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """One side's bar: its width, and the fraction of the columns in which its edge is a clear step."""
+    """The bar on one side: its width, and the fraction of the columns in which the bar's edge is a clear step."""
 
     width_px: int
     clarity: float
@@ -58,9 +58,10 @@ def picture_box(luma: NDArray[np.uint8]) -> PixelBox | None:
 
     A bar is black and even over its whole length, and ends in one straight
     step. A night sky is dark but ends nowhere; a dark subject's outline isn't
-    straight. A wide bar has a twin on the other side, and no bar has a colour
-    that the picture uses, too: a black sky over the sea has neither, and the
-    margins of a dark screen have its background's colour.
+    straight. A wide bar has a second one of its width on the other side, and a bar's colour
+    isn't used in the picture itself. So a black sky over the sea isn't taken for a bar,
+    and neither are the margins of a dark screen, which have the colour of its
+    background.
 
     Args:
         luma: height x width, uint8, of the oriented original at full size.
@@ -85,7 +86,10 @@ def picture_box(luma: NDArray[np.uint8]) -> PixelBox | None:
 
 
 def _is_used(luma: NDArray[np.uint8], left: int, top: int, right: int, bottom: int) -> bool:
-    """Return whether the picture between bars uses their colour, by counts, since luma may have 64 million pixels."""
+    """Return whether the picture between bars uses their colour.
+
+    Levels are counted, since luma may have 64 million pixels.
+    """
     inside = _level_counts(luma[top:bottom, left:right])
     outside = (_level_counts(luma) - inside).cumsum()
     black = int(np.searchsorted(outside, outside[-1] / 2))
@@ -116,7 +120,10 @@ def _pair(luma: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _echoes(luma: NDArray[np.uint8], width_px: int) -> bool:
-    """Return whether the first rows hold a bar exactly as wide as the one opposite, though the picture begins dark."""
+    """Return whether the first rows hold a bar exactly as wide as the one on the opposite side.
+
+    Its edge may be faint, because the picture begins dark.
+    """
     rows = luma[: width_px + 1].astype(np.int16)
     black = float(np.median(rows[0]))
     bar = rows[: max(1, width_px - _NEAR_PX)]

@@ -19,12 +19,13 @@ MAX_SHIFT = (18.0, 13.0, 16.0)
 def blended(pixels: NDArray[np.uint8], source: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give a picture the source's mean and spread in CIELAB, within limits.
 
-    Reinhard et al., Color transfer between images, 2001. Black and white stay
-    anchored, so that no haze appears.
+    Reinhard et al., Color transfer between images, 2001. Black stays black and
+    white stays white, so that no haze appears.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
-        source: likewise, of any size.
+        source: the picture whose palette is taken, height x width x 3, uint8, sRGB,
+            of any size.
     """
     own, other = (_statistics(small_copy(picture)) for picture in (pixels, source))
     stretch = np.clip(other[1] / np.maximum(own[1], 1.0), 1 / MAX_STRETCH, MAX_STRETCH)

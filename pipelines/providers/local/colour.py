@@ -44,8 +44,8 @@ def cast_answers(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
     Grey world and shades of grey (Finlayson and Trezzi 2004), white patch
     (Land 1977), grey edge (van de Weijer, Gevers, Gijsenij 2007), the
-    brightest pixels, the darkest, and those next to neutral are used. Each of
-    them alone errs on some kind of picture.
+    brightest pixels, the darkest, and those next to neutral are used. Each
+    estimator alone errs on some kind of picture.
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
@@ -84,10 +84,10 @@ def cast_answers(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def evidence_of(pixels: NDArray[np.uint8], answers: NDArray[np.float64], estimate: Pair) -> NDArray[np.float64]:
-    """Measure how far a picture supports that all of it has one cast, whichever hue the cast has.
+    """Measure how much speaks for one cast over the whole picture, whichever hue the cast has.
 
-    Under a cast nothing bright is neutral, and little lies on the other side
-    of grey. A cast is the same in each part of a picture and at each
+    Under a cast nothing bright is neutral, and few colours lie on the side of
+    grey that is opposite to the cast. A cast is the same in each part of a picture and at each
     brightness, and leaves black black. Once it is removed there are hues on
     all sides. Light that belongs to a scene fails at least one of these
     tests, and a toned picture fails the last.
@@ -142,7 +142,10 @@ _THIRDS = ((0.1, 0.35), (0.35, 0.65), (0.65, 1.1))
 
 
 def _channel_ends(small: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return where each channel ends compared with green, and how abruptly; white that has clipped ends all three."""
+    """Return where each channel ends compared with green, and how abruptly.
+
+    If white has clipped, all three end with it.
+    """
     levels = small.reshape(-1, 3)
     quantiles = np.percentile(levels, [50, 95, 99, 99.9], axis=0)
     light = np.log(LIGHT[quantiles.astype(np.int32)] + 0.001)
@@ -188,7 +191,7 @@ def colour_cast(pixels: NDArray[np.uint8]) -> tuple[float, tuple[float, float]]:
 
 
 def _white_bears(answers: NDArray[np.float64], cast: Pair) -> bool:
-    """Return whether the ends of the channels confirm a cast, as those of a white under it do.
+    """Return whether the ends of the channels confirm a cast: under a cast, white ends each channel at another level.
 
     A channel that clipped would end higher if it hadn't, so a difference that
     this explains doesn't count against the cast.

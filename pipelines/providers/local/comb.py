@@ -2,7 +2,7 @@
 
 Where 8 bits were multiplied or bent by a curve, some levels are never reached
 and others twice. The curve determines where these gaps lie, so that it can be
-found by them. Resampling and coarse JPEG fill the gaps, so that a missing comb
+found by them. Resampling and coarse JPEG fill the gaps, so if no comb is found, that
 proves nothing.
 """
 
@@ -96,7 +96,7 @@ def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None
 
 
 def _raggedness(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each level's count is from its neighbours', in standard deviations of chance."""
+    """Return how far each level's count is from the counts of its neighbours, in standard deviations of chance."""
     near = (np.roll(counts, 1) + np.roll(counts, -1) + np.roll(counts, 2) + np.roll(counts, -2)) / 4
     ragged = (counts - near) / np.sqrt(1.25 * near + 1 + (_STRUCTURE * near) ** 2)
     ragged[near < 60] = 0  # noqa: PLR2004 - too few pixels to have a shape

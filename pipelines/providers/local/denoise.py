@@ -22,11 +22,11 @@ def denoised(pixels: NDArray[np.uint8], sigma: float, effort: Effort) -> tuple[N
 
     Args:
         pixels: height x width x 3, uint8, sRGB.
-        sigma: of luma, in levels.
-        effort: what networks may cost.
+        sigma: the deviation of luma's noise, in levels.
+        effort: the time that networks may take.
 
     Returns:
-        The picture, and by what means noise was removed, in words for people.
+        The picture, and the method that removed the noise, in words for people.
     """
     calm = in_strips(pixels, lambda strip: noise.denoised(strip, sigma))
     try:

@@ -1,4 +1,7 @@
-"""Enlargement by a trained network, as far as it is better than Lanczos, which is measured on each picture."""
+"""Enlargement by a trained network, to the degree to which it is better than Lanczos.
+
+Each picture is measured for this.
+"""
 
 import math
 from typing import Final
@@ -57,7 +60,8 @@ def enlarged(
         height_px: of the result, at least 1.
         effort: what networks may cost.
         is_compressed: whether the picture was stored with losses, as JPEG does.
-        model: the network that a pipeline names; with any other name than INVENTING's the choice is made here.
+        model: the network that a pipeline names; only INVENTING's name has an effect; with any other, this
+            function chooses.
 
     Returns:
         The picture, and how it was enlarged, in words for people; None if it wasn't.
@@ -102,7 +106,7 @@ def _note(factor: float, networks: list[str], why_not: str | None) -> str:
 def _twofold(pixels: NDArray[np.uint8], effort: Effort, *, share: float, is_compressed: bool) -> NDArray[np.uint8]:
     """Enlarge twofold by the faithful network.
 
-    The result is corrected so that it is the given picture when it is shrunk again. Flat colours stay exactly as
+    The result is corrected, so that it gives the original picture again when it is shrunk. Flat colours stay exactly as
     they are.
 
     Args:
@@ -176,7 +180,10 @@ def _detailed_windows(pixels: NDArray[np.uint8]) -> list[tuple[int, int]]:
 
 
 def _starts(side_px: int) -> range:
-    """Return where windows begin along a side. They lie next to each other, and only a single one may be cut off."""
+    """Return where windows begin along a side.
+
+    They lie next to each other; a window is cut off only if it is the only one.
+    """
     return range(0, max(1, side_px - _WINDOW_PX + 1), _WINDOW_PX)
 
 

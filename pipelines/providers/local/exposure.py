@@ -1,4 +1,4 @@
-"""Evidence that a picture's exposure was damaged, which dark and bright subjects don't show, and its correction."""
+"""Evidence of a damaged exposure, which pictures of dark or bright subjects don't show, and the correction of it."""
 
 import cv2
 import numpy as np
@@ -222,7 +222,7 @@ def underexposure(figures: NDArray[np.float64], white: int) -> tuple[float, floa
 
 
 def overexposure(figures: NDArray[np.float64], highlights: NDArray[np.float64]) -> float:
-    """Return how sure it is that a picture was overexposed; one above 0 is treated."""
+    """Return how sure it is that a picture was overexposed; a picture with a value above 0 is treated."""
     return verdict(Score.OVEREXPOSED).of(np.concatenate([figures, highlights]))
 
 
@@ -246,9 +246,9 @@ def brightened(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
 def calmed(pixels: NDArray[np.uint8], gain: float = OVER_GAIN) -> NDArray[np.uint8]:
     """Lower the light by a gain; highlights rise along a smooth shoulder to white, since what clipped was white.
 
-    The channels of a pixel that is nearly white lose the same share of their
-    light, which follows from the highest one, or the pixel would become
-    coloured. In a colour that clipped in one channel only, each channel is
+    All channels of a pixel that is nearly white lose the same share of their
+    light, so that the pixel doesn't become coloured; its highest channel decides
+    the share. In a colour that clipped in one channel only, each channel is
     lowered by itself.
     """
     levels = np.arange(256) / 255
@@ -269,10 +269,10 @@ def calmed(pixels: NDArray[np.uint8], gain: float = OVER_GAIN) -> NDArray[np.uin
 
 
 def _with_soft_shadows(pixels: NDArray[np.uint8], table: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Brighten by a table, without coloured steps in the deepest shadows.
+    """Replace each level by a brighter one from a lookup table, without coloured steps in the deepest shadows.
 
-    These have only a few levels, so the neighbourhood's mean is brightened
-    there, which has levels in between.
+    The deepest shadows have only a few levels. There the table is applied to the
+    mean of the pixels around, since means also lie between those levels.
     """
     result = mapped(pixels, table)
     for top in range(0, pixels.shape[0], STRIP_ROWS):

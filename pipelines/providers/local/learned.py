@@ -51,10 +51,10 @@ class Network:
         exit: the name of its output.
         scale: how many times larger than the input its output is.
         margin_px: how many pixels around a tile it needs.
-        uses_margin: whether its output lacks the margin; otherwise `Run.of_tile` cuts it off.
+        uses_margin: whether its output already lacks the margin; if it doesn't, `Run.of_tile` cuts the margin off.
         tile_px: the side of a tile; larger tiles are a little faster and take more memory.
         memory_bytes: the most that a tile takes, together with the weights.
-        is_half: whether it is computed with 16 bits between its layers, where that is as good and faster.
+        is_half: whether numbers between its layers have 16 bits; this is set if the result is as good and comes faster.
         s_per_megapixel: CPU seconds per million pixels of input (`bench/enlargement.py`, a core with AVX-512, 2026-11).
     """
 
@@ -119,8 +119,10 @@ class Effort:
     """The time that networks may still take for one picture.
 
     Attributes:
-        left_s: CPU seconds, counted by their published speed, so that the same picture always gets the same treatment.
-        until_s: when they must have ended, in seconds of `time.monotonic`, which a machine's processes share.
+        left_s: CPU seconds, counted by the networks' speed as `Network` has it and not by a clock, so that the same
+            picture always gets the same treatment.
+        until_s: the time at which networks must have ended, in seconds of `time.monotonic`, which a machine's processes
+            share.
     """
 
     left_s: float = LEARNED_CPU_S
@@ -176,7 +178,7 @@ def _weights(network: Network) -> Path | None:
 
 
 class _Loaded:
-    """A network in memory, with allocators of its own: ncnn's would keep memory that the next picture needs."""
+    """A network in memory, with its own allocators: those of ncnn would keep memory that the next picture needs."""
 
     def __init__(self, network: Network) -> None:
         """Load ncnn and the weights.
@@ -221,7 +223,7 @@ class Run:
             network: the network to run.
             pixels: height x width x 3, uint8, sRGB.
             effort: what networks may still cost.
-            context_px: how many pixels around a tile its caller needs, too.
+            context_px: how many pixels around a tile the caller needs as well.
         """
         self.network = network
         self.height, self.width = pixels.shape[:2]

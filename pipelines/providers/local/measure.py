@@ -71,9 +71,9 @@ class Light:
         dark_sureness: how sure it is that a gamma darkened it.
         gamma: that gamma, at least 1.
         under_sureness: how sure it is that it got too little light.
-        light_gain: the gain of linear light that it lacks, at least 1.
+        light_gain: the factor by which it got too little linear light, at least 1.
         over_sureness: how sure it is that it got so much light that channels clipped.
-        over_gain: the gain of linear light that it got too much.
+        over_gain: the factor by which it got too much linear light.
     """
 
     dark_sureness: float
@@ -126,7 +126,10 @@ class Measures:
 
     @property
     def is_blurred(self) -> bool:
-        """Return whether the sharpest edges are wide; under noise that can't be measured, and isn't assumed."""
+        """Return whether the sharpest edges are wide.
+
+        The edges of a noisy picture can't be measured: then the result is False.
+        """
         width = self.edge_width_px
         return width is not None and width >= sharpness.BLURRED_FROM and self.noisy_sureness <= 0
 
@@ -177,7 +180,7 @@ def light_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Light:
 
     Args:
         pixels: height x width x 3, uint8, sRGB, without bars, as decoded, since resampling fills combs.
-        is_coarse: whether its file leaves combs of its own (`is_coarse_jpeg`).
+        is_coarse: whether the compression of the picture's file makes combs by itself (`is_coarse_jpeg`).
     """
     step = max(1, max(pixels.shape[:2]) // DETAIL_PX)
     pixels = np.ascontiguousarray(pixels[::step, ::step])  # leaving out pixels keeps the gaps between levels
@@ -231,7 +234,7 @@ def _small_doubt(small: NDArray[np.uint8]) -> float:
 
 
 def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64], *, has_colours: bool) -> tuple[float, float]:
-    """Return how sure it is that a gamma darkened a picture, and the gamma: that of its comb where this is clear."""
+    """Return how sure it is that a gamma darkened a picture, and the gamma, which a clear comb gives exactly."""
     sureness, gamma = exposure.darkening_gamma(figures)
     comb = comb_of(counts, Curve.GAMMA, are_alike=not has_colours)
     if comb.is_clear:
@@ -245,7 +248,7 @@ def _darkening(counts: NDArray[np.float64], figures: NDArray[np.float64], *, has
 def _underexposure(
     counts: NDArray[np.float64], figures: NDArray[np.float64], white: int, *, is_witnessed: bool
 ) -> tuple[float, float]:
-    """Return how sure it is that light lacked, and how much: its comb's amount where a clear one confirms white's."""
+    """Return how sure it is that light lacked, and how much: as a clear comb says if it confirms what white says."""
     sureness, gain = exposure.underexposure(figures, white)
     if gain < LEAST_GAIN:
         return sureness, gain
@@ -258,7 +261,7 @@ def _underexposure(
 def _overexposure(
     counts: NDArray[np.float64], sureness: float, white: int, *, has_colours: bool
 ) -> tuple[float, float]:
-    """Return how sure it is that a picture got too much light, and how much: a clear comb's, else the usual gain."""
+    """Return how sure it is that a picture got too much light, and the factor: a clear comb's, else the usual one."""
     if white < CLIPPED_WHITE:
         return min(sureness, UNPROVED), exposure.OVER_GAIN
     light, gain = (comb_of(counts, curve, are_alike=not has_colours) for curve in (Curve.LIGHT, Curve.GAIN))

@@ -26,8 +26,8 @@ _CHUNK_ROWS = 64
 def noise_figures(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Compute figures of the smoothest parts of a picture.
 
-    Noise is about equally strong everywhere and at every scale; texture grows
-    with scale and is missing somewhere.
+    Noise is about equally strong everywhere and at every scale; texture is the
+    stronger the larger the scale, and some parts of a picture have none.
 
     Args:
         luma: height x width, uint8.
@@ -56,7 +56,7 @@ def noise_figures(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> NDArray
 
 
 def noise_of(figures: NDArray[np.float64]) -> tuple[float, float]:
-    """Return how sure it is that a picture is noisy (one above 0 is treated), and luma's sigma in levels."""
+    """Return how sure it is that a picture is noisy (above 0 it is treated), and the sigma of luma in levels."""
     return fitted(Score.NOISY).of(figures), float(np.exp(figures[1]) - 0.2)
 
 

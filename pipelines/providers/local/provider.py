@@ -80,7 +80,7 @@ class LocalProvider:
 
     @property
     def identity(self) -> str:
-        """Return the name of what enlarges pictures unless a pipeline names a network."""
+        """Return the name of the method by which pictures are enlarged unless a pipeline names a network."""
         return FAITHFUL.name if self._learned_cpu_s > 0 and missing(FAITHFUL) is None else "Lanczos"
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - figures need none
@@ -91,8 +91,8 @@ class LocalProvider:
         """Return a quote with a price of 0.
 
         Raises:
-            ProviderNotConfiguredError: a picture from text is asked for, a change in words, or a network by its name
-                that isn't installed.
+            ProviderNotConfiguredError: the job asks for a picture from text, or for a change in words, or the
+                pipeline names a network that isn't installed.
         """
         if prompt.purpose in {Purpose.GENERATE, Purpose.MODIFY}:
             raise ProviderNotConfiguredError(

@@ -36,7 +36,7 @@ class FittedScore:
     Attributes:
         mean: the mean of each figure over the photographs it was fitted on.
         scale: the deviation of each figure.
-        squared: the indices of the figures whose products are terms, too.
+        squared: the indices of the figures whose products with each other are terms as well.
         weights: of the constant, the figures, and the products in row order.
     """
 
@@ -98,7 +98,7 @@ def fitted(score: Score) -> FittedScore:
 
 @cache
 def verdict(score: Score) -> BoostedScore:
-    """Return the model that computes how sure a defect is; a defect above 0 is treated."""
+    """Return the model that computes how sure a defect is; a defect with a score above 0 is treated."""
     model = COEFFICIENTS[score]
     inner = 2**DEPTH - 1
     return BoostedScore(

@@ -24,8 +24,8 @@ _FLAT_LEVELS = 1.0
 def edge_width(luma: NDArray[np.uint8]) -> float | None:
     """Measure the width of the sharpest quarter of the strong edges, in pixels (a Gaussian's sigma).
 
-    An edge that is blurred once more loses less contrast the wider it was, so
-    the ratio of its gradients gives its width (Zhuo and Sim, Defocus map
+    If an edge is blurred once more, it loses the less contrast the wider it was.
+    So the ratio of its gradients before and after gives its width (Zhuo and Sim, Defocus map
     estimation from a single image, 2011). The sharpest quarter is used, since
     a soft background is no defect.
 

@@ -1,4 +1,4 @@
-"""Treatment of each defect by as much as was measured, in the order that does least harm."""
+"""Treatment of each defect, as strongly as it was measured, in the order that does least harm."""
 
 import math
 
@@ -30,9 +30,9 @@ def treat(
 
     Args:
         pixels: height x width x 3, uint8, sRGB, without bars.
-        measures: of the same pixels.
-        corrections: which defects may be and which must be treated.
-        effort: what networks may still cost.
+        measures: the figures of the same pixels.
+        corrections: which defects may be treated, and which must be.
+        effort: the time that networks may still take.
 
     Returns:
         The picture (the same pixels when nothing was done), and what was done, in words for people.
@@ -66,7 +66,7 @@ def treat(
 
 
 def noise_to_remove(measures: Measures, corrections: Corrections) -> float | None:
-    """Return the strength of the noise that was found or has to be treated, as luma's sigma in levels, or None."""
+    """Return the strength of the noise to be removed, as luma's sigma in levels; None if none is to be removed."""
     if Defect.HAS_NOISE in corrections.forced:
         return max(measures.noise_sigma, FORCED_NOISE)
     if Defect.HAS_NOISE in measures.found() & corrections.allowed:
@@ -75,7 +75,7 @@ def noise_to_remove(measures: Measures, corrections: Corrections) -> float | Non
 
 
 def _brightened(pixels: NDArray[np.uint8], light: Light) -> tuple[NDArray[np.uint8], str]:
-    """Raise the light that lacked, or undo the gamma that darkened; undo a mild gamma where neither was found."""
+    """Raise the light that lacked, or undo the gamma that darkened; if neither was found, undo a mild gamma."""
     if light.is_underexposed:
         gain = light.light_gain ** share_of(light.under_sureness)
         return exposure.exposed(pixels, gain), f"light raised by {gain:.2f}"

@@ -107,7 +107,7 @@ def enhanced(
     Args:
         data: the original's bytes.
         box: what to keep; None keeps all.
-        source: the bytes of the picture whose palette and light it gets, or None.
+        source: the bytes of the picture whose palette and light the result gets; None if there is none.
         long_side_px: the long side of the result.
         corrections: which defects to treat.
         limits: the limits of pictures that are decoded.
@@ -140,8 +140,8 @@ def _decoded(
 ) -> tuple[DecodedImage, Light | None]:
     """Decode a picture at the size that it is treated at, and measure its light where anything may be treated.
 
-    Where light may be treated, it is measured before the picture is shrunk, as its analysis did: shrinking removes
-    the proof that light was recorded wrongly, so that the two would disagree.
+    If light may be treated, it is measured before the picture is shrunk, as in the picture's analysis: shrinking
+    removes the proof that light was recorded wrongly, so that this measurement would disagree with the analysis.
     """
     wanted = corrections.allowed | corrections.forced
     side_px = None if wanted & OF_LIGHT else long_side_px

@@ -16,7 +16,10 @@ NAME = OPENAI.name
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One answer: `data` is its picture, or `link` the picture's URL; units are None where they can't be read."""
+    """One answer: either `data` is its picture, or `link` is the picture's URL.
+
+    Units are None if they can't be read.
+    """
 
     data: bytes | None = field(default=None, repr=False)
     link: str | None = None

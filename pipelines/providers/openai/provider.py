@@ -89,7 +89,7 @@ class OpenAIProvider:
 
     @property
     def identity(self) -> str:
-        """Return the model that makes pictures unless a pipeline names one."""
+        """Return the name of the model that makes pictures unless a pipeline names another one."""
         return self._settings.openai_image_model
 
     def quote_analysis(self, options: AnalysisOptions) -> Quote:  # noqa: ARG002 - never can
@@ -104,9 +104,9 @@ class OpenAIProvider:
         """Return model and price of a picture.
 
         Raises:
-            ProviderNotConfiguredError: there is no key, the model is another provider's, or by setting its pictures
-                are too small for the tier.
-            UnknownModelError: the model that is named can't be asked.
+            ProviderNotConfiguredError: there is no key, the model is another provider's, or its pictures are too
+                small for the tier and a setting forbids to enlarge them.
+            UnknownModelError: calls can't use the model that the pipeline names.
         """
         self._require_key()
         model = self._models.chosen(NAME, "generate", prompt.model, self._settings.openai_image_model)
@@ -147,7 +147,8 @@ class OpenAIProvider:
     ) -> PreparedCall[EncodedImage]:
         """Return the call for a picture.
 
-        If the server refuses it because it asks for base64, it is sent once more without that.
+        If the server refuses the request because it asks for base64, the request is sent once more without asking for
+        that.
         """
         model = self.quote_generation(prompt, long_side_px).model
         caller = self._require_key()
@@ -216,7 +217,7 @@ class OpenAIProvider:
     def _read(self, caller: RemoteCaller, reply: Reply, model: str) -> Drawn:
         """Parse an answer.
 
-        If it asks callers to wait, no call of this process is sent to the provider during that time.
+        If the answer asks callers to wait, this process sends no call to the provider during that time.
 
         Raises:
             StageError: our translation of an error answer.
