@@ -1,4 +1,4 @@
-"""What is looked at in the arguments of every command, before one of them runs."""
+"""Checks of the arguments of every command, made before the command runs."""
 
 import os
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from workers.cli.failures import CommandUsageError
 
 
 def require_text(arguments: Sequence[str]) -> None:
-    """See that every argument is text, as JSON and PostgreSQL have it; a file's name may be other bytes.
+    """Check that every argument is text that JSON and PostgreSQL can store, since a file's name may be other bytes.
 
     Raises:
-        CommandUsageError: one isn't.
+        CommandUsageError: an argument isn't such text.
     """
     for one in arguments:
         try:

@@ -28,9 +28,9 @@ class Failed:
 
     Attributes:
         name: the picture's name.
-        job_id: its job, if it had one.
-        reason: why it has none.
-        has_result: its job ended COMPLETED, so its result can be fetched and needn't be paid for again.
+        job_id: its job's id, if it had a job.
+        reason: why it has no saved result.
+        has_result: whether its job ended COMPLETED, so that its result can be fetched without paying again.
     """
 
     name: str
@@ -46,7 +46,7 @@ def announce(count: int, noun: str, tier: str, tokens: int, payer: Payer, *, is_
         count: number of jobs.
         noun: what each job makes, such as `picture`.
         tier: a label of `EnhancementTier`.
-        tokens: what all of them cost.
+        tokens: what all the jobs cost together.
         payer: the user who pays.
         is_waiting: whether the command waits for the results.
     """
@@ -68,7 +68,7 @@ class Submitted:
     Attributes:
         ids: of the jobs.
         user: who pays for them: an e-mail or an id.
-        since: the database's time before the first of them was submitted.
+        since: the database's time just before the first of them was submitted.
         out: the folder to which their results were to be written.
     """
 
@@ -78,7 +78,7 @@ class Submitted:
     out: Path | None = None
 
     def terms(self, ids: Sequence[str] | None = None) -> str:
-        """Return command arguments that select these jobs, or some: their ids, or a filter if there are many."""
+        """Return command arguments that select these jobs, or some of them: ids, or a filter if there are many."""
         chosen = self.ids if ids is None else ids
         if len(chosen) <= MANY:
             return " ".join(chosen)
@@ -94,7 +94,7 @@ class Submitted:
 
         Args:
             unsubmitted: names of the pictures that weren't submitted yet.
-            has_workers: whether other workers run than this command's own, which ends with the command.
+            has_workers: whether workers run besides this command's own one, which ends with the command.
         """
         if self.ids:
             what = count_of(len(self.ids), "job")
@@ -110,7 +110,7 @@ class Submitted:
             note(f"results: `{self.save_command(ids)}`")
 
     def note_submitted(self, *, has_workers: bool) -> None:
-        """Print, after --no-wait, the commands by which to continue."""
+        """Print, after --no-wait, the commands that follow the jobs and save their results."""
         if self.ids:
             note(f"submitted; {_follows('it' if len(self.ids) == 1 else 'them', has_workers=has_workers)}")
             note(f"results: `{self.save_command()}`")
@@ -128,7 +128,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None) -> None:
-    """Print to stderr which jobs failed: each error once, with its number of jobs, an example and what to do."""
+    """Print to stderr which jobs failed: each error once, with its number of jobs, one of them, and what to do."""
     by_reason: dict[str, list[Failed]] = {}
     for one in failures:
         by_reason.setdefault(one.reason, []).append(one)
@@ -153,7 +153,7 @@ def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None
 
 
 def _wrapped(text: str) -> list[str]:
-    """Return a text in lines that fit the terminal, broken between words; in one line if stderr is no terminal."""
+    """Return a text in lines that fit the terminal, broken between words; if stderr is no terminal, as one line."""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
     return textwrap.wrap(
         text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False

@@ -2,5 +2,5 @@
 
 
 def outcome_words(outcome: str) -> str:
-    """Say how a call ended; its record has the error's type, which the call's problem says in plain words."""
+    """Return how a call ended; `failed` if its record has an error's type instead. Other words name the error."""
     return "failed" if outcome.endswith("Error") else outcome

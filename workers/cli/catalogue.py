@@ -1,6 +1,6 @@
 """The list of commands: the name of each, its line in the help, its function, and examples.
 
-A new command is a line here.
+A new command needs an entry here.
 """
 
 from typing import Final

@@ -14,7 +14,7 @@ VARIABLE: Final = "_DARKROOM_COMPLETE"
 
 
 class Shell(StrEnum):
-    """A shell for which there is such a script."""
+    """A shell for which `darkroom completion` has a script."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -45,7 +45,7 @@ def _running_shell() -> Shell:
     """Return the shell from which this command was called.
 
     Raises:
-        CommandUsageError: there is none, or none for which there is a script.
+        CommandUsageError: no shell called it, or one for which `darkroom completion` has no script.
     """
     name = _get_shell_name()
     if name not in list(Shell):

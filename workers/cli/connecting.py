@@ -49,7 +49,7 @@ def psql(
 ) -> int:
     """Open the database in psql.
 
-    An embedded PostgreSQL that doesn't run is started, and stopped when psql ends.
+    An embedded PostgreSQL that doesn't run is started for psql, and stopped when psql ends.
     """
     settings = open_settings(is_service=False)
     program = _program(settings)
@@ -65,8 +65,8 @@ def psql(
 def _run(command: list[str], environment: dict[str, str]) -> int:
     """Run psql to its end; return its exit code, negative if a signal ended it.
 
-    A Ctrl-C also reaches psql, which cancels its statement, so it must not end this process. The signal is handled and
-    not set to SIG_IGN, because psql would inherit that.
+    A Ctrl-C reaches psql too, which then cancels its statement and goes on, so the Ctrl-C must not end this process.
+    This process handles the signal and doesn't ignore it (SIG_IGN), because psql would inherit that.
     """
     with subprocess.Popen(command, env=environment) as process:
         handlers = {
@@ -86,7 +86,7 @@ def _program(settings: Settings) -> str:
     """Return the path of psql: the embedded PostgreSQL's own if it is used, else the machine's.
 
     Raises:
-        CommandError: there is none.
+        CommandError: no psql was found.
     """
     found = shutil.which("psql")
     if settings.is_embedded or found is None:

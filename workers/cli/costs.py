@@ -70,8 +70,8 @@ def costs(
     """Show what provider calls cost; --stop and --resume turn the kill switch.
 
     A call whose worker died before the answer came stays open. It may have been paid, and budgets count it as paid.
-    Once you have compared it with the provider's bill, record that by --acknowledge: `doctor` and --open no longer name
-    it. Budgets still count it.
+    Once you have compared it with the provider's bill, record that by --acknowledge: then `doctor` and --open no longer
+    name the call, but budgets still count it.
     """
     if sum((stop, resume, is_open, acknowledge is not None)) > 1:
         raise CommandUsageError("--stop, --resume, --open and --acknowledge exclude each other; give one")

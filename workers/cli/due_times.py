@@ -20,7 +20,8 @@ from workers.process.runtime import Runtime
 def run_now(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
     """Make waiting jobs due at once.
 
-    The jobs are those that wait for a retry or for a time. A worker is woken for them.
+    These are jobs that wait for the pause before a retry to end, or for a later time at which they become due. A
+    wake-up is sent for them.
     """
 
     async def change(runtime: Runtime, job_id: str) -> datetime:
@@ -43,7 +44,8 @@ def reschedule(
 ) -> int:
     """Make waiting jobs due at a time.
 
-    Refused for jobs that run or have ended. No job waits for longer than DARKROOM_MAX_WAIT_S, whatever its time.
+    Refused for jobs that run or have ended, and for a time that is later than the end of the job's maximum wait
+    (DARKROOM_MAX_WAIT_S).
     """
     when = later(at)
 

@@ -48,7 +48,7 @@ def enhance(
 ) -> int:
     """Enhance pictures, and wait for the results.
 
-    Running workers do the jobs. Where no worker runs, the command starts one, which ends with the command.
+    Workers that run already do the jobs. If no worker runs, the command starts one, which ends with the command.
     """
     for path in [*paths, *([blend] if blend else [])]:
         if Path(path).is_dir():

@@ -127,7 +127,7 @@ class _Enhancing:
             submitted.note_left(unsubmitted, has_workers=self._has_workers)
 
     def _submitted(self) -> Submitted | None:
-        """Return the jobs that were submitted so far; None before the first submission."""
+        """Return the jobs that this command has submitted so far; None before the first."""
         if self._payer is None:
             return None
         ids = [item.job_id for item in self._items if item.job_id is not None]
@@ -223,7 +223,7 @@ class _Enhancing:
             submitted.note_results([item.job_id for item in self._items if item.job_id and _is_completed(item)])
 
     async def _print_summary(self, submitted: Submitted | None) -> None:
-        """Print how many pictures ended in which way, what was paid, and each error once."""
+        """Print how many pictures have a result and how many have none, what was paid, and each error once."""
         failed = [
             Failed(item.path.name, item.job_id, item.reason, has_result=_is_completed(item))
             for item in self._items
@@ -267,7 +267,7 @@ def read_picture(path: Path, settings: Settings) -> Picture:
     """Read a picture up to the size limit, and check its header.
 
     Raises:
-        OperationError: it can't be read, or no worker would accept it.
+        OperationError: the file can't be read, or no worker would accept the picture.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Exit codes, and the errors that commands raise themselves. `workers.cli.reporting` has the messages of all others."""
+"""Exit codes, and the errors that commands raise themselves. `workers.cli.reporting` has messages for all errors."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The text that `darkroom up` prints for people once it works: where the data is, what runs, and how to stop."""
+"""The text that `darkroom up` prints for people once everything runs: where the data is, what runs, and how to stop."""
 
 from urllib.parse import urlsplit
 

@@ -99,7 +99,7 @@ _MONEY: Final = ("kind", "amount", "at")
 def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> int:
     """Cancel jobs that haven't ended.
 
-    Each job is refunded at once where Darkroom has charged it. A worker that runs the job stops within 2 s.
+    A job that Darkroom has charged is refunded at once. A worker that runs a cancelled job stops running it within 2 s.
     """
 
     async def verb(runtime: Runtime, job_id: str) -> str:
@@ -128,7 +128,7 @@ def change_jobs(
     *,
     as_json: bool,
 ) -> int:
-    """Run an operation on each job, and print its result. If it is refused for one job, print that and continue.
+    """Run an operation on each job, and print its result. If a job's operation is refused, print why and continue.
 
     `verb` is given what was typed, an id or its beginning, and returns the whole id.
     """

@@ -33,9 +33,9 @@ class Command:
 
     Attributes:
         name: as people type it.
-        summary: the first line of the function's docstring; a test compares.
+        summary: the first line of the function's docstring; a test checks that they agree.
         place: `module:function`.
-        examples: calls of it, each a line of its help.
+        examples: command lines that call it, each shown in its help.
     """
 
     name: str
@@ -58,7 +58,7 @@ Sections: TypeAlias = Mapping[str, Sequence[Command | Group]]
 
 
 class CheckedCommand(TyperCommand):
-    """A command whose errors know which command was called, and whose help has no types of Python's."""
+    """A command whose errors name the command that was called, and whose help shows no types of Python's."""
 
     @override
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -90,7 +90,7 @@ class CheckedCommand(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """A group whose help, completion and errors import none of its commands."""
+    """A group that imports none of its commands to show its help, to complete a name or to report an error."""
 
     sections: Sections = MappingProxyType({})
     options: Mapping[str, str] = MappingProxyType({", ".join(HELP): "Show this help."})
@@ -172,9 +172,10 @@ def function_at(place: str) -> Callable[..., Any]:
 
 
 def later(place: str) -> Callable[..., Any]:
-    """Return a function that imports the one at a place, `module:function`, when it is called.
+    """Return a function that, when called, imports the function at a place, `module:function`, and calls it.
 
-    A command's module uses it for work whose modules take long to import, since the command's help imports it too.
+    A command's module uses it for work whose modules take long to import, since showing the command's help imports the
+    command's module too.
     """
 
     def call(*arguments: Any, **named: Any) -> Any:

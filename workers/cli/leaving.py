@@ -1,4 +1,4 @@
-"""How a command ends after a signal: its services and workers are stopped in order, and no signal is lost."""
+"""How a command ends after a signal: it stops its workers and services before it ends, and no signal is lost."""
 
 import asyncio
 import signal
@@ -23,8 +23,8 @@ cancels: Final[list[Callable[[], bool]]] = []
 def signals_heard() -> Iterator[list[int]]:
     """Handle SIGTERM and SIGHUP like a Ctrl-C during the context; yield the list of those received.
 
-    So embedded services and workers of this command are stopped in order. A Ctrl-C itself stays ignored if it was, as
-    for a script's background process, and a SIGHUP stays ignored if nohup ignores it.
+    So the command stops its workers and embedded services before it ends. A Ctrl-C stays ignored if this process was
+    started with it ignored, as a script's background process is, and so does a SIGHUP, as under nohup.
     """
     came: list[int] = []
     # Read only now, because a command may ignore SIGINT later, while it ends
@@ -70,7 +70,7 @@ def signals_heard() -> Iterator[list[int]]:
 
 
 async def finished(work: Coroutine[Any, Any, None]) -> None:
-    """Run what shouldn't be broken off in the middle: after a Ctrl-C it has FINISH_S to end, and is cancelled then."""
+    """Run work that shouldn't be interrupted: after a Ctrl-C it may continue for FINISH_S, and is then cancelled."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

@@ -32,10 +32,10 @@ _LASTING = frozenset({"rights_missing", "rows_hidden", "rows_refused"})
 
 
 def require_known_schedules(settings: Settings) -> None:
-    """Check the names and times in DARKROOM_SCHEDULES and DARKROOM_RETENTION: only the periodic tasks know them.
+    """Check DARKROOM_SCHEDULES and DARKROOM_RETENTION against the periodic tasks, which reading the settings can't.
 
     Raises:
-        SettingsError: a name isn't a task's, a schedule can't be read, or it isn't said what a table's age is.
+        SettingsError: a name isn't a task's, a schedule can't be read, or a table's time column isn't named.
     """
     try:
         periodic_tasks(settings)
@@ -52,7 +52,7 @@ async def require_migrated(settings: Settings, services: Services) -> None:
 
     Raises:
         CommandError: the database doesn't answer.
-        CommandUsageError: it isn't migrated.
+        CommandUsageError: a database that isn't embedded isn't migrated.
         MigrationError: the embedded database can't be migrated.
     """
     engine = migration_engine(services)
@@ -82,8 +82,8 @@ async def require_migrated(settings: Settings, services: Services) -> None:
 async def require_allowed(settings: Settings, services: Services) -> None:
     """Check, before a process starts, that it may work on this database with its configuration.
 
-    Only faults that stay until somebody removes them are checked. For a server that doesn't answer, or a database that
-    `db upgrade` hasn't migrated yet, the process itself waits.
+    Only faults that stay until somebody removes them are checked. If the server doesn't answer, or `db upgrade` hasn't
+    migrated the database yet, this check passes, and the process waits after its start.
 
     Raises:
         CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't take the rows
@@ -125,7 +125,7 @@ async def upgrade_database(
     In an embedded database, the application's tables are made even if other relations are there.
 
     Raises:
-        MigrationError: it was refused; nothing changed.
+        MigrationError: the migration was refused, and the database wasn't changed.
     """
     engine = migration_engine(services)
     try:

@@ -1,6 +1,6 @@
 """What a command opens before it works: settings, services, the database, the runtime.
 
-Modules that are slow to import are imported when a command calls what is in them.
+Modules that are slow to import are imported only when a command calls one of their functions.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ def known_settings() -> Settings:
 def open_settings(*, is_service: bool) -> Settings:
     """Return the settings of the environment, and set up logging.
 
-    A service logs all events, other commands only errors.
+    A command that runs processes logs all events; other commands log only errors.
 
     Raises:
         SettingsError: a variable is unknown, malformed or missing.

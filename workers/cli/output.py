@@ -30,13 +30,13 @@ STATUS_STYLES: Final = {
 
 
 def console(*, is_error: bool = False) -> Console:
-    """Return a console for stdout, or for stderr. It is made at each call, so that it uses the present streams."""
+    """Return a new console for what sys.stdout, or sys.stderr, is at this moment."""
     made = Console(stderr=is_error, highlight=False, emoji=False, markup=False)
     return made if made.is_terminal else Console(stderr=is_error, highlight=False, markup=False, width=PIPE_WIDTH)
 
 
 def cell(value: object) -> Text:
-    """Return a value as Text, which keeps markup and control characters of other programs from the terminal."""
+    """Return a value as Text, so that markup and control characters in it don't act on the terminal."""
     if isinstance(value, Text):
         return value
     if value is None:
@@ -129,7 +129,7 @@ def _plain(value: object) -> object:
 
 
 def _utc(value: datetime) -> datetime:
-    """Return a time with its zone. The application's columns hold UTC without a zone, ours have the zone."""
+    """Return a time with its zone. The application's columns have UTC without a zone; Darkroom's have a zone."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 

@@ -1,4 +1,4 @@
-"""A worker process that a command starts itself, while it needs one and no other runs."""
+"""A worker process that a command starts itself if it needs one and no other worker runs."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ STOP_TIMEOUT_S: Final = 10.0
 
 
 class OwnWorker:
-    """A context that starts one worker process if no live one claims from a queue; leaving it stops the process."""
+    """A context that starts a worker process if no live worker claims from a queue; its end stops that process."""
 
     def __init__(self, runtime: Runtime, queue: str) -> None:
         """Store the queue; nothing is started yet."""
@@ -35,7 +35,7 @@ class OwnWorker:
         self._looked_s: float | None = None
 
     async def has_others(self) -> bool:
-        """Return whether live workers take from the queue, before this command has one of its own."""
+        """Return whether live workers claim from the queue; only called before this command starts its own one."""
         return bool(await self._runtime.database.run(lambda connection: live_workers(connection, self._queue)))
 
     async def start_if_needed(self) -> None:

@@ -16,7 +16,7 @@ _UNITS = {"s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "
 
 
 def span(text: str) -> timedelta | None:
-    """Read a span of time, such as 90s, 30m, 30min, 2h or 7d; return None if the text is none."""
+    """Read a span of time, such as 90s, 30m, 30min, 2h or 7d; return None if the text isn't one."""
     found = _SPAN.fullmatch(text.strip())
     return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
 
@@ -136,7 +136,7 @@ def require_known(statuses: list[str] | None, job_type: str | None) -> None:
     """Check that statuses and a job type exist.
 
     Raises:
-        CommandUsageError: one doesn't.
+        CommandUsageError: a status or the job type doesn't exist.
     """
     for option, given, known in (
         *(("--status", one.upper(), [status.value for status in JobStatus]) for one in statuses or []),

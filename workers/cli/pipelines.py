@@ -117,7 +117,7 @@ def create(
 ) -> int:
     """Make a pipeline.
 
-    A pipeline that breaks a rule is refused, and the rule is named.
+    If its options break a rule, it isn't made, and the error names the rule.
     """
     configs = {} if config is None else _read_config(config)
     seen_by = visibility or (Visibility.PUBLIC if user is None else Visibility.PRIVATE)

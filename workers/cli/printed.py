@@ -16,7 +16,7 @@ class OutputError(CommandError):
 class _Output:
     """A stream that raises OutputError if it can't be written.
 
-    If its reader has closed it, the system's error stays.
+    If the program that reads the stream has closed it, BrokenPipeError is raised unchanged.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -46,7 +46,8 @@ class _Output:
 def open_closed_streams() -> None:
     """Open on the null device whatever of stdin, stdout and stderr the caller has closed.
 
-    Otherwise there is nothing to print to, and the next file that is opened would be taken for it by every child.
+    Otherwise printing fails, and the next file that is opened gets the closed stream's descriptor, so that every child
+    process would take that file for the stream.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -57,7 +58,7 @@ def open_closed_streams() -> None:
 
 @contextmanager
 def report_written() -> Iterator[None]:
-    """See to it that a stderr which can't be written to changes no exit code, as nothing can be said about it."""
+    """Keep the exit code unchanged if stderr can't be written to, because no message could explain another one."""
     try:
         yield
     finally:

@@ -54,7 +54,7 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
     """Run workers, a scheduler and the services.
 
     PostgreSQL, Redis and the storage are those of DATABASE_URL, REDIS_URL and STORAGE_URL; those that aren't set are
-    embedded. Prints `ready` when everything works, and on a terminal also where the data is.
+    embedded. Prints `ready` once everything runs, and on a terminal also where the data is.
     Ctrl-C and SIGTERM stop it.
     """
     settings = open_settings(is_service=True)
@@ -96,13 +96,13 @@ def worker(
 ) -> int:
     """Run worker processes.
 
-    A worker process that dies is started again. Prints `ready` when the worker processes work.
+    When a worker process dies, another one is started. Prints `ready` once every worker process can claim jobs.
 
-    With --drain the workers end, with exit code 0, when no job of their queues runs or waits for a retry or a time.
-    Jobs that only an operator can let go on are left waiting, and the log names them (drain_left_jobs): jobs that are
-    paused, jobs that need a provider while all providers are stopped, jobs that wait for a spent budget without a
-    period, and jobs that the database refuses to start. Jobs that fail don't change the exit code; it is 1 where the
-    workers can't work.
+    With --drain the workers end, with exit code 0, once no job of their queues runs, is due or will become due by
+    itself, as before a retry. Jobs that only an operator can let go on are left waiting, and the log names them
+    (drain_left_jobs): jobs that are paused, jobs that need a provider when all providers are stopped, jobs whose budget
+    is spent and isn't one for a day, and jobs that the database refuses to start. Jobs that fail don't change the exit
+    code; it is 1 if the workers can't work.
     """
     settings = open_settings(is_service=True)
     try:
@@ -124,7 +124,7 @@ def scheduler() -> int:
     """Run a scheduler.
 
     A scheduler sends wake-ups, takes jobs back from dead workers, queues jobs that have no queue row, and runs periodic
-    tasks. Several may run at once. Prints `ready` when it works.
+    tasks. Several schedulers may run at once. Prints `ready` once it runs.
     """
     settings = open_settings(is_service=True)
     try:
@@ -169,7 +169,7 @@ def _names(queues: str | None) -> list[str] | None:
 
 
 def _prepare(settings: Settings, services: Services) -> None:
-    """Migrate an embedded database; check that Darkroom may use any other. The processes wait for its migration."""
+    """Migrate an embedded database; check that Darkroom may use any other, whose migration the processes await."""
     require_storage(settings, services)
     look = require_migrated if services.is_embedded else require_allowed
     run_async(look(settings, services))

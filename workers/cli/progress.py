@@ -1,4 +1,4 @@
-"""Progress of jobs on a terminal, as a table or one line that is redrawn; elsewhere as few lines."""
+"""Progress of jobs: on a terminal as a table or one line that is redrawn, otherwise as a few lines."""
 
 import time
 from collections import Counter
@@ -59,7 +59,7 @@ async def follow_jobs(
         keeps_table: whether the last table stays; otherwise it is removed before the caller prints.
         label_title: title of the column of names.
         on_look: awaited after each look, at least once a second.
-        without_worker: what is printed if no worker lives; None prints how to start one.
+        without_worker: what is printed if no worker is alive; None prints how to start a worker.
     """
     words = partial(_reason, max_wait_s=runtime.settings.max_wait_s, without_worker=without_worker)
     view = _View(labels, screen, label_title, words)
@@ -108,7 +108,7 @@ class _View:
             self._say_if_changed(one)
 
     def _say_if_due(self) -> None:
-        """Print a line about all jobs if another tenth is over, or none was printed for LINE_EVERY_S."""
+        """Print a line about all jobs if another tenth of them is over, or no line was printed for LINE_EVERY_S."""
         tenth = TENTHS * sum(one.is_over for one in self._look.jobs) // len(self._look.jobs)
         if self._line is None or tenth != self._line[0] or self._looked_s - self._line[1] >= LINE_EVERY_S:
             self._line = (tenth, self._looked_s)
@@ -162,7 +162,7 @@ class _View:
         return f"{100 * over // len(jobs)}% of {count_of(len(jobs), 'job')}: {counted}{left}"
 
     def _left_s(self, over: int, count: int) -> float | None:
-        """Return the seconds until all are over, at the rate since the first look; None if no job has ended since."""
+        """Return the seconds until all are over, at the rate since the first look; None if none has ended since it."""
         ended = over - (self._over_at_first or 0)
         if ended <= 0 or over == count:
             return None
@@ -201,7 +201,7 @@ def _group(one: JobProgress) -> str:
 
 
 def _stage(one: JobProgress) -> str:
-    """Return the stage of a job; also while the job waits to run that stage again."""
+    """Return the stage that a job runs, or that it waits to run again; empty if it has none."""
     if one.is_over:
         return ""
     if one.is_waiting_for_retry:

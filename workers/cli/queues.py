@@ -40,7 +40,7 @@ Providers = Annotated[
 def stats(*, as_json: Json = False) -> int:
     """Count jobs by queue and status.
 
-    Shows also the live workers with what is left of their leases, and what is paused.
+    Also shows the live workers, how many seconds of its lease each has left, and what is paused.
     """
 
     async def work(runtime: Runtime) -> int:
@@ -92,8 +92,8 @@ def pause(
 ) -> int:
     """Stop claiming jobs of a queue, type or tier, or calling a provider.
 
-    The pause holds for all workers within a second. Running jobs finish. Waiting jobs keep their positions, and the
-    pause doesn't count in their maximum wait. Where PROVIDER names several providers, the next one is called instead
+    All workers obey the pause within a second. Running jobs finish. Waiting jobs keep their positions, and the time of
+    the pause doesn't count in their maximum wait. If PROVIDER names several providers, the next one is called instead
     of a paused one.
     """
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=True, as_json=as_json)
@@ -110,8 +110,8 @@ def resume(
 ) -> int:
     """End pauses, so that jobs are claimed or providers called again.
 
-    With --provider, the provider's breaker is closed, too. A wait that the provider asked for, a quota and a budget
-    stay in force.
+    With --provider, the provider's breaker is closed too. A wait that the provider asked for, a spent quota and a spent
+    budget still keep it from being called.
     """
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=False, as_json=as_json)
 

@@ -102,7 +102,7 @@ def database_place() -> str:
 
 
 def logged(line: str, code: int) -> bool:
-    """Log why a service ended, if its log lines are JSON; return whether they are."""
+    """Log why `up`, `worker` or `scheduler` ended, if its log lines are JSON; return whether it was logged."""
     if (os.environ.get("LOG_FORMAT") or default_format(sys.stderr)) != "json":
         return False
     if not is_configured():  # the settings themselves are the cause

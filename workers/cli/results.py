@@ -1,4 +1,4 @@
-"""Results in the folder of --out: it is tested before anything is paid, and files get names that aren't taken."""
+"""Results in the folder of --out, which is tested before anything is paid; files get names that no other file has."""
 
 import itertools
 import os

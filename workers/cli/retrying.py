@@ -53,8 +53,9 @@ def retry(
 ) -> int:
     """Submit finished jobs once more, as new ones.
 
-    Jobs that are FAILED, REFUNDED or CANCELLED can be retried, and with --redo COMPLETED ones. Each new job is charged
-    anew. Filters choose among FAILED and REFUNDED jobs, or those of --status, and leave out jobs retried before.
+    Jobs that are FAILED, REFUNDED or CANCELLED can be retried, and with --redo also COMPLETED ones. Each new job is
+    charged. Filters select only jobs that are FAILED or REFUNDED, or that have the statuses of --status, and that no
+    operator has retried before.
     """
     is_filter = any(one is not None for one in (status, user, job_type, since, error))
     if bool(job_ids) == is_filter:

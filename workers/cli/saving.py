@@ -38,8 +38,9 @@ def save(
 ) -> int:
     """Fetch the results of finished jobs.
 
-    A result's file has the name of the job's picture, or the job's id where it has none. A number is added where that
-    name is taken. The exit code is 1 if a result can't be saved, as when its job isn't finished or has failed.
+    A result's file has the name of the job's picture, or the job's id if the picture has no name. If the folder already
+    has such a file, a number is added. The exit code is 1 if a result can't be saved, as when its job isn't finished or
+    has failed.
     """
     if bool(job_ids) == (user is not None or since is not None):
         raise CommandUsageError("name jobs by their ids, or choose them by --user and --since: one of the two")

@@ -77,7 +77,7 @@ def run(
 ) -> int:
     """Run a periodic task now.
 
-    The run is an extra tick beside those of the schedule. What is done already isn't done again.
+    The run is an extra tick beside those of the schedule. What earlier ticks have done isn't done again.
     """
     moment = _moment(at)
 

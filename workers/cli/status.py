@@ -23,7 +23,7 @@ _NEXT: Final = ("darkroom enhance PICTURE --out DIR", "darkroom jobs list", "dar
 def status() -> int:
     """Show what runs and what waits, and the next commands.
 
-    `darkroom` alone does the same. Embedded services that don't run aren't started.
+    `darkroom` alone does the same. The command doesn't start embedded services that aren't running.
     """
     settings = known_settings()
     if settings.is_embedded and not EmbeddedInstance(settings.home / EMBEDDED_FOLDER).is_running():

@@ -32,9 +32,9 @@ class Column:
     Attributes:
         title: of the column.
         text: returns the column's text for a row.
-        is_wide: it is moved below its row before others are.
-        is_number: it is aligned to the right.
-        may_wrap: it holds sentences, which may take several lines.
+        is_wide: whether it is moved below its row before other columns are.
+        is_number: whether it is aligned to the right.
+        may_wrap: whether it has sentences, which may take several lines.
     """
 
     title: str
@@ -76,8 +76,8 @@ def print_table(rows: Iterable[Any], columns: Sequence[Column], *, empty: str) -
 def _layout(columns: Sequence[Column], widths: Sequence[int], room: int) -> tuple[list[int], list[int]]:
     """Return the widths of the columns, and the indexes of those that are printed beside each other.
 
-    First texts become narrower; then texts are moved below their row, then wide columns, then the others, from the
-    right. The first column is never moved.
+    If the columns don't fit, first those with sentences become narrower. If that isn't enough, they are moved below
+    their row, then wide columns, then the others, from the right, until the rest fits. The first column is never moved.
     """
     beside = list(range(len(columns)))
     leaving = [
@@ -132,7 +132,7 @@ def _print_line(
 
 
 def _print_below(screen: Console, columns: Sequence[Column], parts: Sequence[tuple[int, Text]]) -> None:
-    """Print the columns for which there is no room beside the rest: short values in one line, each text in its own."""
+    """Print the columns for which a row has no room: short values together in one line, each long text in its own."""
     known = [(columns[place], text) for place, text in parts if text.plain not in {"", "-"}]
     short = [Text.assemble((f"{one.title} ", "dim"), text) for one, text in known if not one.may_wrap]
     texts = [Text.assemble((f"{one.title}: ", "dim"), text) for one, text in known if one.may_wrap]
@@ -154,9 +154,9 @@ async def note_count(shown: int, limit: int, noun: str, count: Callable[[], Awai
 
     Args:
         shown: number of rows that were printed.
-        limit: the largest number that was asked for.
+        limit: how many rows the command was asked to print at most.
         noun: what the rows are, in the plural.
-        count: counts all rows.
+        count: function that counts all rows.
     """
     total = await count() if shown >= limit else shown
     if total > shown:

@@ -53,7 +53,8 @@ def grant(
 ) -> int:
     """Add tokens to a balance.
 
-    Writes a ledger row (EARN_ADMIN_ADJUSTMENT). Refused unless Darkroom keeps the balances (TOKENS=managed).
+    Writes a ledger row (EARN_ADMIN_ADJUSTMENT). The command is refused unless Darkroom keeps the balances
+    (TOKENS=managed).
     """
 
     async def work(runtime: Runtime) -> int:
@@ -106,7 +107,7 @@ def audit(
 
     Names each violation, and each refund that is owed because the database refused it. --repair records missing opening
     balances, pays missing and owed refunds and raises balances that are below their ledger; it never takes tokens and
-    changes no ledger row. The exit code is 1 while violations or owed refunds remain.
+    changes no ledger row. The exit code is 1 if violations or owed refunds remain.
     """
 
     async def work(runtime: Runtime) -> int:

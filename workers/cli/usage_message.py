@@ -12,7 +12,7 @@ from workers.cli.lazy import NEAR
 
 
 def usage_message(error: typer.TyperException) -> str:
-    """Return one line that says what is wrong, and where help is."""
+    """Return one line that says what is wrong, and which command shows help."""
     context = getattr(error, "ctx", None)
     place = "darkroom" if context is None else context.command_path
     return f"{_wrong(error, context)}; see `{place} --help`"

@@ -75,7 +75,7 @@ def create(
 ) -> int:
     """Make a user.
 
-    This is for trying Darkroom without an application. An application makes its users itself.
+    The command is for trying Darkroom without an application, which would make its users itself.
     """
 
     async def work(runtime: Runtime) -> int:

@@ -23,7 +23,10 @@ MOST_LEFT_CHARS: Final = 500
 
 
 def event_words(event: Event, job_id: str) -> str:
-    """Return a sentence for an event. For a retry it depends on `job_id`, which is the old job's or the new one's."""
+    """Return a sentence for an event in the history of the job `job_id`.
+
+    The sentence for a retry names the other job: the old one or the new one.
+    """
     match event.fact:
         case Job() as job:
             text = _end(job) if event.event == "ended" else f"submitted: {job.job_type}, {job.tier}"
@@ -67,7 +70,7 @@ def _end(job: Job) -> str:
 
 
 def over_words(job: Job) -> str:
-    """Say of a job that is over what can be done now."""
+    """Return words for what an operator can do now about a job that is over."""
     if job.status == JobStatus.COMPLETED:
         return f"it is over; `darkroom jobs save {job.id} --out DIR` fetches its result"
     return f"it is over; once its cause is mended, `darkroom jobs retry {job.id}` submits it again as a new job"
@@ -95,7 +98,7 @@ def _run(run: StageRun) -> str:
 
 
 def _call(fact: ProviderCall | OpenCall) -> str:
-    """Return words for a call: its purpose, and for an open one since when it is in flight, or that its worker died."""
+    """Return words for a call: its purpose and, if it is open, since when it is in flight or that its worker died."""
     call = fact.call if isinstance(fact, OpenCall) else fact
     whom = " ".join(dict.fromkeys(name for name in (call.provider, call.model) if name))
     price = f", {call.quoted_usd:.4f} USD by the table" if call.quoted_usd else ""
