@@ -1,1 +1,1 @@
-"""All code that uses both database rows and pictures: processes, claim loop, gate, operations, command line."""
+"""The layer that may use both database rows and pictures: processes, claim loop, gate, operations, command line."""

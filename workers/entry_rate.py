@@ -1,6 +1,6 @@
 """The rate at which jobs enter the queue, as one worker measures it.
 
-Above a limit, frequent looks cost less than NOTIFY.
+If it is above a limit, frequent looks cost less than notifications.
 """
 
 from collections import deque

@@ -38,7 +38,7 @@ class OrphansMode:
 
 
 async def orphans_mode(connection: Connection, settings: Settings) -> OrphansMode:
-    """Return what happens to orphans in this database: what DARKROOM_ORPHANS says, else removal from own tables.
+    """Return what happens to orphans in this database: what DARKROOM_ORPHANS says or, if it isn't set, the default.
 
     Without that setting, orphans are removed only if Darkroom made the application's tables.
     """

@@ -132,7 +132,7 @@ async def submit_enhancement(runtime: Runtime, job: Enhancement) -> str:
     """Submit a job for a stored picture, and wake workers; return the job's id, the same for the same idempotency key.
 
     Raises:
-        InvalidInputError: the pipeline breaks a rule or names a model that can't be asked, an id is too long, the key
+        InvalidInputError: the pipeline breaks a rule or names an unknown model, an id is too long, the key
             was used with other arguments, or by setting no model makes the tier's size.
         NotFoundError: user, picture or pipeline doesn't exist.
         NotYoursError: picture or pipeline is another user's and not public, or the share token is wrong.

@@ -21,8 +21,9 @@ def demo(
 ) -> int:
     """Enhance sample photographs by services and workers that the demo starts itself.
 
-    Several users submit jobs of all four tiers: five damaged photographs, a blend, and a job that must end refunded.
-    The results are shown on a before/after sheet (PNG) and on a page with sliders (HTML). Your data isn't touched.
+    Several users submit jobs of all four tiers: five damaged photographs, a blend, and a job that is made to fail, so
+    that it must end refunded. The results are shown on a before/after sheet (PNG) and on a page with sliders (HTML).
+    Your data isn't touched.
     """
     folder = Path(out)
     require_writable(folder)

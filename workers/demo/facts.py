@@ -73,7 +73,7 @@ class Facts:
 
     @property
     def measured(self) -> str:
-        """What was measured, in one line, without figures of defects that weren't found."""
+        """What was measured, in one line, without the figures of defects that weren't found."""
         defects = (self.job["analysisResult"] or {}).get("defects", {})
         shown = {name: value for name, value in self.measures.items() if defects.get(_MEANT_FOR.get(name, ""), True)}
         return ", ".join(f"{_words(name)} {value:.3g}{_unit(name)}" for name, value in shown.items())

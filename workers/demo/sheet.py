@@ -221,7 +221,7 @@ def _fitted(picture: Image.Image) -> Image.Image:
 
 
 def _after(fact: Facts, before: Image.Image) -> Image.Image:
-    """Return the result at the original's scale. Cropped parts stay empty, so that both pictures lie alike."""
+    """Return the result at the original's scale, its cropped parts empty, so that both pictures lie alike."""
     picture = _opened(fact.result or b"")
     crop = fact.job["cropDimensions"] if fact.job["wasCropped"] else None
     if not crop:

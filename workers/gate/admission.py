@@ -28,7 +28,7 @@ log = EventLogger(__name__)
 class CallingJob(Protocol):
     """Interface of the running job that makes calls.
 
-    When its process stops, its state decides how long it may continue.
+    When its process stops, the job's state decides how long the job may continue.
     """
 
     @property
@@ -36,7 +36,7 @@ class CallingJob(Protocol):
         """The claim for which the job's calls are recorded."""
 
     def calling(self) -> AbstractContextManager[None]:
-        """Count a provider call as in flight while the block lasts."""
+        """Count a provider call as in flight until the block ends."""
 
     def hold_answer(self) -> None:
         """Record that a picture has come. A process that stops then still stores the picture."""
@@ -68,7 +68,7 @@ class Admission:
             database: where calls are recorded and limits are kept.
             rules: the rules of each provider, by name.
             job: the job that makes the calls.
-            most_paid_calls: limit of its paid generations, over all attempts.
+            most_paid_calls: how many paid generations the job may have over all its attempts, the first included.
             refuses_over_budget: whether a spent budget ends the job instead of making it wait.
         """
         self._database = database

@@ -46,7 +46,7 @@ def unexpected_outcome(error: Exception, *, may_be_paid: bool, has_left: bool) -
     Args:
         error: the error.
         may_be_paid: whether the provider charges for calls.
-        has_left: whether its first byte may have been sent; otherwise the call surely wasn't sent.
+        has_left: whether the call's first byte may have been sent.
     """
     name = type(error).__name__
     return CallOutcome(

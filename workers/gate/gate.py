@@ -1,4 +1,4 @@
-"""The gate of a worker process: it gives each running job a provider, and tells whether none may be called."""
+"""The gate of a worker process: it gives each running job a provider, and tells whether no provider may be called."""
 
 import time
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Gate:
         Args:
             database: where calls are recorded and limits are kept.
             providers: in the order in which they are asked; not empty.
-            measuring: the provider that analyzes when no other gives a usable analysis.
+            measuring: the provider that analyzes a picture if no other gives a usable analysis.
             settings: limits and budgets.
         """
         self._database = database

@@ -60,7 +60,7 @@ class GatedProvider:
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:
         """Return the analysis of a picture. If no provider gives one, the local engine measures the picture.
 
-        So no failure of a provider uses an attempt of the job.
+        So no provider's failure to analyze uses an attempt of the job.
         """
         asked = Asked("analyze", hash_of_call([image], options))
 

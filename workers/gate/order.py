@@ -1,7 +1,7 @@
 """The order in which providers are asked, which is that of PROVIDER.
 
 The next provider is asked if a provider can't do what is asked, isn't configured, has an open breaker or a spent
-budget, or if paid calls are stopped. For a rate that is used up, the job waits.
+budget, or if paid calls are stopped. If a provider's rate is used up, the job waits instead.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,7 +29,7 @@ async def first_answer(
         ask: function that calls one of them.
 
     Raises:
-        ThrottledError: a provider can do it, but not now; with the shortest wait.
+        ThrottledError: a provider can do it, but not now; the error has the shortest wait of such providers.
         ProviderNotConfiguredError: none can do it; the message has each provider's reason.
         StageError: the call to the first provider that can do it failed.
     """

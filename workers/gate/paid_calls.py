@@ -1,4 +1,4 @@
-"""Limits of a job's paid calls over all attempts: their number, and no third call after a model missed twice."""
+"""Limits of a job's paid calls over all attempts: their number, and no third call of a model that missed twice."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class TooManyPaidCallsError(PermanentError):
 
 
 class RepeatedMissError(ProviderNotConfiguredError):
-    """Raised when a model has missed twice in the same way. It isn't asked again; another model may be."""
+    """Raised when a model has missed twice in the same way. The job doesn't call it again; it may call another."""
 
 
 async def require_no_repeated_miss(database: Database, claim: Claim, provider: str, model: str) -> None:

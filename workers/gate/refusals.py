@@ -20,7 +20,7 @@ MOST_JITTER_S: Final = 60.0
 
 
 class BudgetSpentError(PermanentError):
-    """Raised when a budget is spent, and DARKROOM_OVER_BUDGET says that jobs don't wait for the next day."""
+    """Raised when a budget is spent, and DARKROOM_OVER_BUDGET says that jobs then fail and don't wait."""
 
 
 class PassedOverError(ThrottledError):

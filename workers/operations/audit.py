@@ -39,9 +39,10 @@ async def list_owed_refunds(runtime: Runtime) -> list[OwedRefund]:
 async def repair_tokens(runtime: Runtime, *, actor: str, reason: str | None = None) -> list[Violation]:
     """Repair what can be repaired without taking a token from anybody; return the violations that were repaired.
 
-    Missing opening balances are recorded, missing and owed refunds paid, and balances below their opening and ledger
-    raised. What the database still refuses stays unchanged. No ledger row is deleted or changed, and users keep surplus
-    tokens. Each repair is a transaction of its own, with its row of operator_actions. Idempotent.
+    Missing opening balances are recorded, missing and owed refunds paid, and balances raised that are below the sum of
+    opening balance and ledger. What the database refuses again stays unchanged. No ledger row is deleted or changed,
+    and users keep surplus tokens. Each repair is a transaction of its own, with its row of operator_actions.
+    Idempotent.
     """
     repaired = []
     for violation in _REPAIRS:  # in this order, because some violations are found only once an earlier kind is repaired

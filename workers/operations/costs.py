@@ -39,10 +39,10 @@ async def count_left_open(runtime: Runtime) -> int:
 
 
 async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str | None = None) -> str:
-    """Record that an operator acknowledged a call whose end is unknown; return its job's id. The call counts as before.
+    """Record that an operator acknowledged a call left open; return its job's id. Budgets still count it as paid.
 
     Raises:
-        InvalidInputError: its end is known, or its worker may still record one.
+        InvalidInputError: the call's end is known, or its worker may still record it.
         NotFoundError: there is no such call.
     """
 
@@ -76,7 +76,7 @@ async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str
 
 
 async def set_buying(runtime: Runtime, *, is_stopped: bool, actor: str, reason: str | None = None) -> Buying:
-    """Set the kill switch and return its state. While it is on, no paid call is made; free providers continue."""
+    """Turn the kill switch on or off and return its state. If it is on, only calls that aren't paid are made."""
     state = Buying(stopped=is_stopped, reason=reason, actor=actor)
 
     async def switch(connection: Connection) -> None:

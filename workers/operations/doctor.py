@@ -104,7 +104,7 @@ class _Doctor:
         self._left_out: list[str] = []
 
     async def within(self, name: str, look: Look, limit_s: float | None = None) -> list[Check]:
-        """Run one check; return what it found, or that it took too long. If no time is left, remember its name.
+        """Run one check; return what it found, or that it took too long. If no time is left, only note its name.
 
         Args:
             name: of the check.

@@ -30,7 +30,7 @@ class Drain:
         self._left: Sequence[Left] = ()
 
     async def is_done(self) -> bool:
-        """Return whether no job runs or will run without an operator's action; False while that is unknown.
+        """Return whether no job runs or will run without an operator's action; False if that isn't known yet.
 
         Raises:
             DatabaseLostError: PostgreSQL has been unreachable for LONGEST_OUTAGE_S.
@@ -45,7 +45,7 @@ class Drain:
         return all(one.why is not None for one in self._left)
 
     def log_left(self) -> None:
-        """Log which jobs the last look found that wait for an operator, and why."""
+        """Log which jobs wait for an operator, and why, as the last check has found."""
         for one in self._left:
             if one.why is not None:
                 log.info("drain_left_jobs", reason=one.why, jobs=one.count, job_ids=list(one.job_ids))

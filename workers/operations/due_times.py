@@ -14,7 +14,7 @@ from workers.process.runtime import Runtime
 
 
 async def run_now(runtime: Runtime, job_id: str, *, actor: str, reason: str | None = None) -> datetime:
-    """Make a waiting job due at once and wake a worker; return since when it is due. Idempotent.
+    """Make a waiting job due at once and wake a worker; return since when the job is due. Idempotent.
 
     Raises:
         JobNotWaitingError: the job runs or is over.

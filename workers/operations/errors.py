@@ -40,7 +40,7 @@ class WrongModeError(OperationError):
 
 
 class JobNotRetryableError(OperationError):
-    """Raised when a job that hasn't ended without success is to be retried."""
+    """Raised when a job is to be retried that hasn't ended, or has ended COMPLETED."""
 
     def __init__(self, job_id: str, status: str) -> None:
         super().__init__(

@@ -65,7 +65,7 @@ async def get_job(runtime: Runtime, job_id: str) -> JobDetails:
 
 
 async def tokens_moved(runtime: Runtime, job_ids: Iterable[str]) -> tuple[int, int]:
-    """Return how many tokens jobs were charged, and how many of these were refunded."""
+    """Return how many tokens were charged for jobs, and how many of those tokens were refunded."""
     ids = list(job_ids)
     moves = await runtime.database.run(lambda connection: money_of_jobs(connection, ids))
     charged = sum(amount for (_, kind), amount in moves.items() if kind == "charge")

@@ -1,4 +1,8 @@
-"""Check of models that an operator names, against those of the environment and those recorded by `db upgrade`."""
+"""Check of models that an operator names: a configured provider must know them.
+
+They are looked up among the models of this process's settings and among those that `db upgrade` recorded. No provider
+is called.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +18,10 @@ from workers.process.runtime import Runtime
 
 
 async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> None:
-    """Check that a configured provider has each model in a pipeline's JSON, which has passed all other rules.
+    """Check that a configured provider knows each model in a pipeline's JSON, which has passed all other rules.
 
     Raises:
-        InvalidInputError: one can't; the message has the JSON path, the model and the reason.
+        InvalidInputError: none knows a model; the message has the JSON path, the model and the reason.
     """
     try:
         await _require(runtime, resolve(configs))
@@ -26,12 +30,12 @@ async def require_known_models(runtime: Runtime, configs: Mapping[str, Any]) -> 
 
 
 async def require_known_models_of(runtime: Runtime, pipeline_id: str) -> None:
-    """Check that a configured provider has each model of a pipeline.
+    """Check that a configured provider knows each model of a pipeline.
 
     A missing or invalid pipeline is left to the SQL functions.
 
     Raises:
-        InvalidInputError: one can't; the message names the pipeline, the model and the reason.
+        InvalidInputError: none knows a model; the message names the pipeline, the model and the reason.
     """
     configs = await runtime.database.run(lambda connection: read_configs(connection, pipeline_id))
     if configs is None:
@@ -48,7 +52,7 @@ async def require_known_model(runtime: Runtime, model: str) -> None:
     """Check that a configured provider makes pictures by a model.
 
     Raises:
-        InvalidInputError: it can't; the message has the reason.
+        InvalidInputError: no configured provider does; the message has the reason.
     """
     try:
         await _require(runtime, PipelineOptions(generation=GenerationOptions(model=model)))

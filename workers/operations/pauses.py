@@ -1,4 +1,4 @@
-"""Operators' pauses of a queue, job type, tier or provider, which hold for all processes."""
+"""Operators' pauses of a queue, job type, tier or provider; all processes obey them."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -88,7 +88,7 @@ async def _close_breaker(connection: Connection, provider: str, actor: str, reas
 async def _move_rows(runtime: Runtime) -> None:
     """Remove queue rows of paused jobs from the index that claims read, or put them back.
 
-    Workers finish an interrupted move.
+    If this process ends before the move is finished, workers finish it.
     """
     while queues := await runtime.database.commit("let_go_on", let_go_on):
         for queue in queues:

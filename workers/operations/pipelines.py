@@ -65,7 +65,7 @@ async def create_pipeline(
         actor: who creates it.
 
     Raises:
-        InvalidInputError: a rule is broken, or a model can't be asked; the message has the JSON path and the reason.
+        InvalidInputError: a rule is broken, or no provider knows a model; the message has the JSON path and the reason.
         NotFoundError: the owner doesn't exist.
     """
     require_valid(configs, user_id)
@@ -85,7 +85,7 @@ async def fork_pipeline(
     Reference pictures under the first owner's prefix aren't copied, since the copy's jobs couldn't read them.
 
     Raises:
-        InvalidInputError: it breaks a rule by now, or a model can't be asked any more.
+        InvalidInputError: the pipeline breaks a rule of this version, or no provider knows a model any more.
         NotFoundError: the pipeline or the new owner doesn't exist.
         NotYoursError: it is PRIVATE and another user's.
     """

@@ -38,7 +38,7 @@ class RetryTerms:
         from_stage: begin at this stage, with the checkpoints of the old job; None begins at the first.
         model: model of the generation, for the new jobs only; None leaves it to their pipeline.
         redoes_completed: whether COMPLETED jobs are retried too.
-        only_once: refuse jobs that an operator has retried before, even at this moment.
+        only_once: whether jobs that an operator has retried before are refused, even if that happens at this moment.
     """
 
     from_stage: str | None = None
@@ -49,7 +49,7 @@ class RetryTerms:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The retry of one job: `new_id`, or the error that refused it; a successful rehearsal has neither.
+    """The retry of one job: `new_id`, or the error that refused it; neither if a dry run finds nothing wrong.
 
     `old` is None if there is no such job.
     """
@@ -65,7 +65,7 @@ async def retry_jobs(
 ) -> AsyncIterator[Retry]:
     """Submit finished jobs once more; yield the result of each, in the order of the ids.
 
-    Each is a transaction of its own, and a refused one doesn't affect the others.
+    Each job is retried in a transaction of its own, and a refused retry doesn't affect the others.
 
     Raises:
         InvalidInputError: the model's name is empty or too long, or the model can't be asked.
@@ -88,7 +88,7 @@ async def retry_jobs(
 
 
 async def rehearse_retries(runtime: Runtime, job_ids: Iterable[str], terms: RetryTerms) -> list[Retry]:
-    """Run `retry_jobs` and roll it back, to show what it would do.
+    """Do what `retry_jobs` does and roll it back, for a dry run.
 
     Each user's jobs are in one transaction, so that the balance has to suffice for all of them.
 
@@ -151,9 +151,9 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
     """Submit a job like an old one, in the caller's transaction; return the new job's id.
 
     Raises:
-        InvalidInputError: one of its inputs is deleted, or a stage before the one to begin at isn't finished.
-        JobNotRetryableError: it is unfinished, or COMPLETED and not to be redone.
-        JobRetriedError: it was retried before, and is to be retried only once.
+        InvalidInputError: an input of the old job is deleted, or it hasn't finished the stages before the first one.
+        JobNotRetryableError: the old job is unfinished, or COMPLETED and not to be redone.
+        JobRetriedError: the old job was retried before, and is to be retried only once.
         asyncpg.PostgresError: the submission is refused; `operation_error` translates it.
     """
     if old.status not in RETRYABLE and not (terms.redoes_completed and old.status == JobStatus.COMPLETED):
@@ -188,10 +188,10 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
 
 
 async def _stages_before(connection: Connection, old: Job, stage: str | None) -> Sequence[str]:
-    """Return the stages before the one to begin at, all of which the old job has finished.
+    """Return the stages before the one at which the new job begins; the old job has finished all of them.
 
     Raises:
-        InvalidInputError: it hasn't finished them, or there is no such stage.
+        InvalidInputError: the old job hasn't finished them, or there is no such stage.
     """
     if stage is None:
         return ()

@@ -61,14 +61,14 @@ class ScheduleRow:
     """A schedule, and how its task last ran.
 
     Attributes:
-        name: name of the task.
+        name: the task's name.
         schedule: such as `*/15 * * * *`.
         time_zone: the time zone of the schedule.
         missed: the rule for ticks that were missed while no scheduler ran.
         paused: whether an operator has paused it.
         last_run: when its last tick ended.
         next_run: when the next tick is due; None while the schedule is paused or can't be read.
-        last_counts: what the last tick counted.
+        last_counts: what the last tick counted, by name.
         last_duration_s: how long the last tick took.
         last_error: what is wrong with the schedule or the tick, or which table or column that the task needs is
         missing.

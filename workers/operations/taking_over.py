@@ -10,12 +10,12 @@ from workers.services.services import Services
 
 
 def adoption_terms(settings: Settings) -> AdoptionTerms:
-    """Return the terms on which schedulers adopt, and end, jobs without a queue row."""
+    """Return the conditions on which schedulers adopt, or end, jobs without a queue row."""
     return AdoptionTerms.of(settings.max_wait_s, list(stage_deadlines(settings).values()), stops_of(settings))
 
 
 async def take_over_jobs(settings: Settings, services: Services, *, actor: str) -> TakeOverCounts:
-    """Take over unfinished jobs of the worker that ran here before, and record who did it.
+    """Queue the unfinished jobs that another worker than Darkroom's left in these tables; record who asked for it.
 
     Raises:
         OSError, asyncpg.PostgresError: the database doesn't answer or refuses.

@@ -13,7 +13,7 @@ from workers.process.runtime import Runtime
 
 
 async def list_balances(runtime: Runtime, email_or_id: str | None = None, *, limit: int = 50) -> list[Balance]:
-    """Return balances, ordered by e-mail; of one user if it is given. A user without a balance row has 0.
+    """Return balances, ordered by e-mail; only of one user if a user is given. A user without a balance row has 0.
 
     Raises:
         NotFoundError: the user doesn't exist.

@@ -32,9 +32,9 @@ class Payer:
     """The user who pays for jobs that are about to be submitted.
 
     Attributes:
-        name: e-mail, or id where there is none.
+        name: the e-mail, or the id if there is none.
         mode: who keeps the balances, as TOKENS names it.
-        balance: in tokens; None where Darkroom doesn't keep it.
+        balance: in tokens; None if Darkroom doesn't keep the balances.
         at: the database's time when the balance was read.
     """
 
@@ -95,7 +95,7 @@ async def create_user(
     Raises:
         InvalidInputError: the e-mail has no @ or is taken, or the number of tokens is negative or too large.
         OperationError: the application's table requires columns for which Darkroom has no value.
-        WrongModeError: tokens are wanted, and the application keeps the balances.
+        WrongModeError: the user is to have tokens, and the application keeps the balances.
     """
     if not _EMAIL.fullmatch(email):
         raise InvalidInputError(f"{email!r} is no e-mail address")

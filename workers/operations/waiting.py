@@ -41,10 +41,10 @@ class Unqueued:
     """What happens to an unfinished job without a queue row.
 
     Attributes:
-        is_processing: whether its row says that a worker has it.
+        is_processing: whether the job's row says PROCESSING.
         takes_over: whether schedulers adopt jobs that another worker left on these tables, without an operator's
         command.
-        ends_because: why a scheduler ends it; None if one adopts it.
+        ends_because: why a scheduler will end the job; None if a scheduler will adopt it.
         max_wait_s: the maximum wait.
     """
 
@@ -75,7 +75,7 @@ class Waiting:
 
 
 async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list[Waiting]:
-    """Return why an unfinished job waits; the reason that has to end first comes first."""
+    """Return why an unfinished job waits; the first one is the reason that has to end before the others matter."""
     if queued is None:
         return [await _unqueued(runtime, job)]
     now = queued.now
@@ -131,7 +131,7 @@ def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
 
 
 async def _shut_providers(runtime: Runtime, now: datetime) -> Sequence[Waiting]:
-    """Return a reason to wait if no provider may be called; none if one may."""
+    """Return a reason to wait if no provider may be called; no reason if any provider may."""
     settings = runtime.settings
     shut = await runtime.database.run(lambda connection: shut_providers(connection, settings))
     if not shut:

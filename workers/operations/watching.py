@@ -1,4 +1,4 @@
-"""Watching of jobs until they end: jobs are read at each notification, and once a second where none arrives."""
+"""Watching of jobs until they end: jobs are read at each notification, and once a second if none arrives."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ class Look:
 async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[Look]:
     """Yield the progress of all jobs: at once, at every change, and once a second, until all are over.
 
-    While PostgreSQL is unreachable, wait.
+    If PostgreSQL is unreachable, wait until it answers.
 
     Raises:
         DatabaseLostError: it was unreachable for LONGEST_OUTAGE_S.

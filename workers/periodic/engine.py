@@ -83,7 +83,7 @@ class PeriodicEngine:
         self._are_terms_recorded = False
 
     async def run_once(self) -> int:
-        """Insert the ticks that are due, work on unfinished ones within their budgets of time.
+        """Insert the ticks that are due, and work on unfinished ones within each task's limit of time.
 
         Return the number of chunks.
         """
@@ -140,7 +140,7 @@ class PeriodicEngine:
         return self.tasks[name].schedule.changed(self._settings.schedules.get(name), changes)
 
     async def _attend(self, task: Task, state: ticks.ScheduleState) -> int:
-        """Insert one task's due ticks and work on its ticks, until its budget of time is used.
+        """Insert one task's due ticks and work on its ticks, until its limit of time is reached.
 
         Return the number of chunks.
         """
@@ -273,5 +273,5 @@ class PeriodicEngine:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Return whether a chunk failed for an outside reason, so that the tick is unchanged and is tried again."""
+    """Return whether a chunk failed for a reason that may pass; then the tick is unchanged and is tried again."""
     return isinstance(error, DatabaseLostError | ContentionError) or is_cancelled(error)

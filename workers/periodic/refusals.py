@@ -81,13 +81,13 @@ async def refusable_chunk(
     next_users: Callable[[int], Awaitable[Sequence[str]]],
     counts: Mapping[str, int],
 ) -> UserChunk:
-    """Run a chunk; if the database refuses it, a smaller one; if that is refused too, postpone its users.
+    """Run a chunk; if the database refuses it, run a smaller one; if it refuses that too, postpone that one's users.
 
     Args:
         work: the tick's work.
         chunk: function that works on the next users, as many as given.
         next_users: function that returns the ids of these users.
-        counts: what the chunk counts if nothing was done.
+        counts: the counts of a chunk in which nothing was done.
 
     Returns:
         What the chunk did, or a chunk in which the next few users are `late`: each of them is tried alone later.

@@ -82,8 +82,8 @@ class Schedule:
     def due(self, since: datetime, now: datetime) -> list[datetime]:
         """Return the times in (since, now], oldest first, at most MOST_LISTED.
 
-        If the clock is behind `since`, return the last time before now. If that time's tick exists already, it isn't
-        inserted again.
+        If `now` is before `since`, because a clock was set back, return the last time before now. If that time's tick
+        exists already, the caller doesn't insert it again.
 
         Raises:
             InvalidScheduleError: the schedule can't be read.

@@ -19,7 +19,7 @@ class Work:
         connection: in the transaction that will commit the chunk together with the tick's cursor.
         at: the tick's time, which the task uses as the current time.
         cursor: what the previous chunk returned; None for the first one.
-        size: how many rows to work on, which follows from how long earlier chunks took.
+        size: how many rows to work on; it is computed from how long earlier chunks took.
         settings: the settings.
         storage: where the objects are.
     """
@@ -55,9 +55,9 @@ class Task:
         chunk: function that does the next part of the work. A chunk that was lost before its commit runs again, in
             another transaction.
         count: function that returns what a tick at `work.at` would count, and writes nothing.
-        rest_factor: how long to rest after a chunk, as a multiple of its duration, so that jobs come first.
+        rest_factor: how long to wait after a chunk, as a multiple of its duration, so that jobs aren't slowed down.
         moves_money: whether it runs in mode managed only.
-        is_on: whether the settings ask for it.
+        is_on: whether the settings switch it on.
         needs: columns of the application's that the task reads and that another tool's tables may lack, as
             `schema.table.column`; without one of them the task is skipped.
     """

@@ -38,7 +38,7 @@ CONNECTION_LOOK_S = 0.5
 def migration_engine(services: Services) -> AsyncEngine:
     """Return an engine for migrations: without a pooler, and keeping no connection. The caller disposes of it.
 
-    It also works through a transaction pooler, whether the URL says so or not.
+    If the URL leads to a transaction pooler, the engine works nevertheless, whether the URL says so or not.
     """
     url, arguments = parse_postgres_url(services.database_direct_url).sqlalchemy_arguments()
     return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
@@ -66,7 +66,7 @@ async def require_usable(settings: Settings, services: Services, *, wait: bool) 
     Raises:
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
         RightsMissingError: the role lacks rights; only with `wait`.
-        DatabaseLostError, DBAPIError: the server doesn't answer; only without `wait`.
+        DatabaseLostError, DBAPIError: the server doesn't answer; not raised with `wait`.
     """
     engine, waiting = migration_engine(services), RepeatedLine()
 
@@ -114,7 +114,7 @@ async def open_runtime(
         settings: the settings.
         services: where everything is.
         wait_for_migration: wait for `darkroom db upgrade` and for connections, as workers and schedulers do.
-        installed: what `require_usable` returned; None calls it.
+        installed: what `require_usable` returned; if None, `require_usable` is called here.
         database: opened here, and closed at the end; None makes one with the few connections of a command or a
             scheduler, of which one is kept for LISTEN.
 
@@ -138,7 +138,7 @@ async def open_runtime(
 
 
 async def warn_if_unheard(database: Database) -> None:
-    """Log, at a start, that producers' notifications don't arrive. If PostgreSQL is unreachable again, log nothing."""
+    """At a start, log if producers' notifications can't arrive; if PostgreSQL is unreachable, log nothing."""
     with contextlib.suppress(DatabaseLostError):
         if await cannot_listen(database):
             log.warning("notify_unheard")

@@ -1,8 +1,8 @@
 """A worker's lease: a thread that renews it, checks which claims are lost, and watches the main event loop.
 
-The thread has an event loop and a connection of its own, so that neither a busy picture nor another program's idle
-transaction delays its heartbeat. It opens that connection before the pool opens any. While it has no connection of its
-own, it renews the lease over the pool.
+The thread has an event loop and a connection of its own, so that neither work on a picture nor another program's idle
+transaction delays its heartbeat. It opens that connection before the worker's pool of connections opens any.
+While it has no connection of its own, it renews the lease over the pool.
 """
 
 import asyncio
@@ -60,16 +60,16 @@ class Run(Protocol):
 
 
 class HeldClaims(Protocol):
-    """The claims that a process believes it holds. Called from any thread."""
+    """The claims that a process believes it holds. Its methods may be called from any thread."""
 
     def held_tokens(self) -> set[UUID]:
-        """Return their lease tokens."""
+        """Return the lease tokens of these claims."""
 
     def lose(self, tokens: set[UUID]) -> None:
-        """Stop the jobs of claims that are lost."""
+        """Stop the jobs whose claims have these lease tokens, because the claims are lost."""
 
     def give_back(self, tokens: set[UUID]) -> None:
-        """Release claims that are this process's in the database and that it didn't know at two checks in a row."""
+        """Release claims that the database says this process holds, and that it didn't know at two checks in a row."""
 
 
 class LeaseThread(threading.Thread):
@@ -107,7 +107,7 @@ class LeaseThread(threading.Thread):
         self._must_renew = True
 
     def begin(self, loop: asyncio.AbstractEventLoop, claims: HeldClaims) -> None:
-        """Begin the lease, once the pool is open. Before this call the thread only holds its connection.
+        """Begin the lease; called once the pool is open. Before this call the thread only keeps its connection open.
 
         From this call on, the process ends if `loop` is blocked for STUCK_LOOP_S.
         """
@@ -116,7 +116,7 @@ class LeaseThread(threading.Thread):
         self._wake()
 
     def stop(self) -> None:
-        """Remove the worker's row and end the thread; return when it has ended, within seconds."""
+        """Delete the worker's row and end the thread; return when the thread has ended, which takes seconds at most."""
         self._stopping.set()
         self._wake()
         self.join(timeout=STOP_S)
@@ -165,7 +165,7 @@ class LeaseThread(threading.Thread):
             log.info("lease_connection_restored", lasted_s=round(lasted_s, 1))
 
     async def _get_by_without_connection(self, error: Exception) -> float:
-        """Renew the lease over the pool while it has no connection of its own; return the seconds to wait then."""
+        """Renew the lease over the pool, for want of its own connection; return the seconds until the next try."""
         self._drop_connection()
         is_renewed = await self._beat_by_pool()
         if is_renewed is False:
@@ -180,7 +180,7 @@ class LeaseThread(threading.Thread):
             self._must_renew = True  # so that the time that the next connection took is recorded
 
     async def _beat_by_pool(self) -> bool | None:
-        """Renew the lease on a connection of the pool, in the main event loop; None as long as there is no answer."""
+        """Renew the lease on a connection of the pool, in the main event loop; None if it hasn't answered yet."""
         loop, now_s = self._main_loop, time.monotonic()
         if loop is None or loop.is_closed():
             return False

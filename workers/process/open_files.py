@@ -19,7 +19,7 @@ class OpenFilesError(Exception):
 
 
 def require_open_files(lanes: int) -> None:
-    """If the limit of open files is too low, raise it as far as this process may; log if that isn't enough.
+    """If the limit of open files is too low, raise it as far as this process may; if it is too low still, log that.
 
     Args:
         lanes: jobs at once in one worker process; processes that are started later inherit the limit.

@@ -1,7 +1,7 @@
 """Forwarding of worker processes' stderr, line by line: JSON is forwarded unchanged, other text is logged as an event.
 
-Our own lines are JSON. A traceback of a process that dies, or a C library in a pixel child, writes plain text, of which
-a log collector would treat each line as a broken record.
+Our own lines are JSON. A process that dies with a traceback, or a C library in a pixel child, writes plain text, and a
+log collector would treat each line of that text as a broken record.
 """
 
 import json

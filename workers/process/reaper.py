@@ -18,7 +18,7 @@ SOON_S = 0.1
 
 
 def _adopts_orphans() -> bool:
-    """Return whether orphans become children of this process: it is process 1, or was made a subreaper."""
+    """Return whether orphans become children of this process, because it is process 1 or was made a subreaper."""
     if os.getpid() == 1:
         return True
     if sys.platform != "linux":
@@ -50,7 +50,7 @@ class Reaper:
             self._has_begun = True
 
     def look(self) -> list[int]:
-        """Reap children that were dead at the previous call too; return their process ids.
+        """Reap children that were dead already at the previous call of `look`; return their process ids.
 
         Code of this process that starts a child waits for it at once, so a dead child that is still there at the next
         call is an orphan. The kernel shows one dead child at a time, and /proc isn't used, since it may belong to

@@ -29,8 +29,8 @@ class Recycling:
     def reason(self) -> str | None:
         """Return the variable whose limit is reached; None if none is reached, or no job has run yet.
 
-        Without that exception, a memory limit below what a process needs at its start would keep it from running any
-        job.
+        If a process could be recycled before its first job, a memory limit below what it needs at its start would keep
+        it from running any job.
         """
         if not self.jobs:
             return None

@@ -1,4 +1,4 @@
-"""A log line about a lasting condition: due at once, and then once a minute while the condition lasts."""
+"""A log line about a lasting condition: due when the condition begins, and then once a minute until it ends."""
 
 import time
 

@@ -1,7 +1,7 @@
 """The runtime: the database, the storage and the broker that every process and command uses.
 
 SQLAlchemy, alembic, boto3 and dramatiq take longer to import than most commands take to run, so this module doesn't
-import them. What needs them is in `workers.process.compose`, or is imported when it is first used.
+import them. Code that needs them is in `workers.process.compose`, or is imported when it is first used.
 """
 
 from dataclasses import dataclass, field
@@ -33,13 +33,13 @@ class ModeMismatchError(Exception):
 class Runtime:
     """What every process uses, once the database is open.
 
-    Workers add `workers.process.tools.Tools` and a claim loop, which commands that submit and show jobs don't need.
+    Workers also have `workers.process.tools.Tools` and a claim loop; commands that submit or show jobs don't.
 
     Attributes:
         settings: the settings.
         services: where everything is.
         database: the open database.
-        installation: the id that `db upgrade` recorded, which distinguishes its wake-ups from those of other databases.
+        installation: the id that `db upgrade` recorded, which tells its wake-ups from those of other databases.
     """
 
     settings: Settings
@@ -78,7 +78,7 @@ class Runtime:
 
 
 def make_database(settings: Settings, services: Services, *, most_connections: int) -> Database:
-    """Return a `Database` that isn't opened yet, with a pool of at most so many connections."""
+    """Return a `Database` that isn't opened yet; its pool has at most the given number of connections."""
     return Database(
         parse_postgres_url(services.database_url, direct_url=settings.database_direct_url),
         direct_url=parse_postgres_url(services.database_direct_url),
@@ -97,7 +97,7 @@ def make_storage(settings: Settings, services: Services, *, is_patient: bool = F
     Args:
         settings: the settings.
         services: where everything is.
-        is_patient: whether calls to a server that doesn't answer are repeated, as processes need it.
+        is_patient: whether a call is repeated if the storage's server doesn't answer, as processes need it.
 
     Raises:
         ValueError: STORAGE_URL has no backend or its folder can't be created.

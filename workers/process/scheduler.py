@@ -48,7 +48,7 @@ async def _open(settings: Settings, services: Services, stack: contextlib.AsyncE
 
 
 async def _unless_stopping(opening: Coroutine[Any, Any, Scheduler], stopping: asyncio.Event) -> Scheduler | None:
-    """Return the scheduler once it is open, or None if the process is told to stop before that.
+    """Return the scheduler once its runtime is open, or None if the process is told to stop before that.
 
     Opening waits for the database, which may never answer.
     """

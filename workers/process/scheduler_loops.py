@@ -75,7 +75,7 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wake_for_waiting_jobs(self) -> set[str]:
-        """Make claimable the jobs whose time has come, and wake workers for every queue with claimable jobs."""
+        """Let workers claim the jobs whose time has come, and send a wake-up for every queue with jobs to claim."""
         database = self._runtime.database
         await database.commit("wake", wake_due)
         queues = await database.run(ready_queues)
@@ -102,9 +102,9 @@ class Scheduler:
         return ended
 
     async def end_refused(self) -> int:
-        """End jobs that the database refuses to start, and write refused ends once more.
+        """End jobs that the database has refused for an hour to start, and write refused ends once more.
 
-        Return how many jobs were settled.
+        Return how many jobs this call has ended or settled.
         """
         ended = await end_refused_jobs(self._runtime.database)
         settled = await settle_refused_ends(self._runtime.database)
@@ -113,7 +113,7 @@ class Scheduler:
         return ended + settled
 
     async def adopt(self) -> int:
-        """Adopt unfinished jobs of the next page that have no queue row, or end them; return how many were adopted."""
+        """Adopt, or end, the unfinished jobs without a queue row on the next page; return how many were adopted."""
         terms = adoption_terms(self._runtime.settings)
         page = await self._sweep.next_page(self._runtime.database)
         adopted, dropped = await adopt_unqueued_jobs(self._runtime.database, terms, page)
@@ -127,9 +127,9 @@ class Scheduler:
         await self._runtime.database.commit("forget_workers", forget_dead_workers)
 
     async def look_at_database(self) -> list[str]:
-        """Log what has gone wrong with the database since the start; return the kinds of the problems.
+        """Log what is wrong with the database now; return the kinds of the problems.
 
-        Reading how full the queue of notifications is also makes PostgreSQL empty a queue that stayed full.
+        It reads how full the queue of notifications is. That also makes PostgreSQL empty a queue that stayed full.
         """
         found = []
         used_fraction = (await self._runtime.database.run(notify_queue)).used_fraction
@@ -149,9 +149,7 @@ class Scheduler:
     async def beat(self) -> None:
         """Read the database's clock once a second until that fails.
 
-        Each read is a heartbeat that extends the session age.
-
-        After a gap no job is rescued for some seconds.
+        Each read extends the session age. After a gap between reads no job is rescued for some seconds.
         """
         try:
             while True:
@@ -163,7 +161,7 @@ class Scheduler:
             self._session_age.break_off()
 
     async def listen(self) -> None:
-        """Wake workers at producers' notifications, which arrive when they commit, until the connection is lost."""
+        """Send a wake-up at each notification, which arrives when a producer commits, until the connection is lost."""
         sending: set[asyncio.Task[None]] = set()
 
         def heard(queue: str) -> None:

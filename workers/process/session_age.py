@@ -27,7 +27,7 @@ Live workers try to connect four times a second, end a try after 2 s, and renew 
 
 
 class SessionAge:
-    """The age of a process's session with PostgreSQL, from heartbeats with the database's clock once a second."""
+    """The age of a process's session with PostgreSQL, known from reading the database's clock once a second."""
 
     def __init__(self, lease_s: float) -> None:
         lease = timedelta(seconds=lease_s)
@@ -38,7 +38,7 @@ class SessionAge:
         self._last: datetime | None = None
 
     def beat(self, database_now: datetime) -> None:
-        """Record a successful heartbeat at a time of the database."""
+        """Record that the database's clock was read, and its time."""
         if self._since is None or self._last is None or database_now - self._last > self._gap:
             self._since = database_now
         self._last = database_now
@@ -48,11 +48,11 @@ class SessionAge:
         self._since = None
 
     def settled_at(self) -> datetime | None:
-        """Return the database's time by which live workers have renewed since our session began; None without one."""
+        """Return the database's time by which every live worker has renewed its lease; None without a session."""
         return None if self._since is None else self._since + self._settling
 
     def rescue_not_after(self) -> datetime | None:
-        """Return the database's time until which a rescue may begin; None before live workers had time to renew."""
+        """Return the database's time until which a rescue may begin; None if workers had no time to renew yet."""
         settled_at = self.settled_at()
         if settled_at is None or self._last is None or self._last < settled_at:
             return None

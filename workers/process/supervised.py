@@ -1,6 +1,6 @@
 """The end of processes whose supervisor is gone: they end within seconds, whatever they are doing.
 
-They learn of it by a pipe: only the supervisor holds its writing end, so the kernel closes it however the supervisor
+They learn of it by a pipe, whose writing end only the supervisor holds: the kernel closes it however the supervisor
 dies. The end of a pipe is a state and not an event, so a process that begins to watch later sees it too. See
 docs/decisions/0131-a-pipe-tells-of-the-supervisors-end.md.
 """
@@ -46,7 +46,7 @@ class Supervised:
         self._hearing = threading.RLock()  # a signal's handler may interrupt itself
 
     def when_hurried(self, hear: Callable[[], None]) -> None:
-        """Register a function that is called when this process must end soon; called at once if that is so already.
+        """Register a function that is called when this process must end soon, or at once if it must already.
 
         It may be called in any thread.
         """

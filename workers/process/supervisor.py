@@ -1,7 +1,7 @@
 """The supervisor: keeps worker processes running, each under a dramatiq master of its own, and restarts dead ones.
 
 dramatiq's master stops all of its processes when one of them is killed, so each worker has its own master, which is
-restarted with a backoff.
+restarted after a pause that grows.
 """
 
 import asyncio
@@ -150,7 +150,7 @@ class WorkerProcesses:
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
 
     def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until each process has reported that it works; False if one hasn't in time."""
+        """Wait until each process has reported that it works; return False if one hasn't in time."""
         until_s = time.monotonic() + timeout_s
         return all(slot.is_ready.wait(max(0.0, until_s - time.monotonic())) for slot in self._slots)
 
@@ -163,7 +163,7 @@ class WorkerProcesses:
         """Stop all processes with SIGTERM and wait for their end.
 
         Returns:
-            0; 1 if one had to be killed; 2 if one found that it can't work with this configuration.
+            0 if all ended by themselves, 1 if one had to be killed, 2 if one can't work with this configuration.
         """
         with self._starting:  # a process that is being started is stopped, too
             self._is_stopping.set()
@@ -308,7 +308,7 @@ def _backoff_s(slot: _Slot) -> float:
 
 
 def _asked_until_true(is_done: Callable[[], bool]) -> Future[bool]:
-    """Ask in a daemon thread, LOOK_S after each answer, until the answer is True or PostgreSQL is lost."""
+    """Call `is_done` in a daemon thread, LOOK_S after each answer, until it returns True or PostgreSQL is lost."""
     answer: Future[bool] = Future()
 
     def ask() -> None:
@@ -328,7 +328,7 @@ def _asked_until_true(is_done: Callable[[], bool]) -> Future[bool]:
 def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None:
     """Wait until a process reports that it works, and then until it dies, when the kernel closes its pipe.
 
-    Its lease is ended at once, so that its jobs are due again in a second, and not only when the lease expires.
+    The dead process's lease is ended at once, so that its jobs are due again in a second, before the lease expires.
     """
     with os.fdopen(heard, "rb") as pipe:
         worker_id = pipe.read(ID_BYTES)
@@ -343,7 +343,7 @@ def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None
 
 
 async def _sign_off(database: Database, worker_id: UUID, lease_s: float) -> None:
-    """Delete a dead worker's row; while PostgreSQL is unreachable, try again until the lease must have expired anyway.
+    """Delete a dead worker's row; if PostgreSQL is unreachable, try again until the lease must have expired.
 
     Raises:
         DatabaseLostError: PostgreSQL was unreachable all the time.

@@ -1,4 +1,4 @@
-"""The part of the composition root that makes pictures: pixel children, providers, the gate, and what they need.
+"""The part of the composition root for what makes pictures: pixel children, providers, the gate, and their needs.
 
 It is separate from `workers.process.compose`, because importing it takes half a second, and most commands need none
 of it.
@@ -28,13 +28,13 @@ class Tools:
 
     Attributes:
         pixels: the pool of pixel children, which decode and encode.
-        limits: limits of users' pictures.
-        answer_limits: limits of providers' pictures.
+        limits: how large a user's picture may be.
+        answer_limits: how large a provider's picture may be.
         providers: the providers, in the order of PROVIDER.
         gate: the gate between running jobs and the providers.
         fetcher: fetches pictures by URL.
-        models: the models that may be asked.
-        provider_identity: names the configured providers and models; a result is reused only under the same identity.
+        models: the models that calls may name.
+        provider_identity: the identity of the configured providers; results are reused only under the same identity.
     """
 
     pixels: PixelPool

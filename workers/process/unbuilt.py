@@ -1,4 +1,4 @@
-"""Settings that are read and checked but have no effect in this release; a process that starts with one warns."""
+"""Settings that are read and checked but have no effect in this release; each process warns of them at its start."""
 
 from collections.abc import Mapping
 
@@ -17,6 +17,6 @@ def unbuilt_settings(settings: Settings) -> Mapping[str, str]:
 
 
 def warn_of_unbuilt(settings: Settings) -> None:
-    """Log a warning for each such setting; called once by each process that starts."""
+    """Log a warning for each setting that has no effect; each process calls this once, at its start."""
     for name, reason in unbuilt_settings(settings).items():
         log.warning("setting_without_effect", setting=variable_name(name), reason=reason)

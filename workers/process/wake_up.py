@@ -1,7 +1,8 @@
 """Wake-ups: messages that name a queue, sent when it has new jobs, and received by idle workers.
 
 dramatiq provides the processes, the threads and the choice of broker. For Redis the consumer is ours, because
-dramatiq's own polls, and takes 300 ms instead of 3. A lost wake-up costs a second, a doubled one an empty query. Names
+dramatiq's own polls, and takes 300 ms instead of 3. A lost wake-up delays jobs by a second, a doubled one causes a look
+that finds none. Names
 in the broker are shared with processes of other releases, so they keep the words `bell` and `ring`.
 """
 
@@ -43,7 +44,7 @@ log = EventLogger(__name__)
 
 
 def broker_queue(installation: str, queue: str) -> str:
-    """Return the name, in both brokers, of a queue's wake-ups.
+    """Return the name that a queue's wake-ups have in Redis and in RabbitMQ.
 
     `installation` is the id that `db upgrade` recorded: several installations may share one Redis or RabbitMQ, and must
     not receive each other's wake-ups.
@@ -70,7 +71,7 @@ class Lanes:
             self._are_free.clear()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until this process has a free lane; return False if it has none after `timeout_s`."""
+        """Wait until this process has a free lane; return False if it still has none after `timeout_s`."""
         return self._are_free.wait(timeout_s)
 
 
@@ -202,7 +203,7 @@ class _Listener(Consumer):
 
 
 class RabbitWakeUps(RabbitmqBroker):
-    """dramatiq's broker, but a host that can't be connected to is asked once, and not six times in a row."""
+    """dramatiq's broker, except that connecting to a host is tried once, and not six times in a row."""
 
     def _opened(self) -> Any:
         """Return this thread's connection, opened if there is none.
@@ -232,7 +233,7 @@ def _limited(url: str) -> str:
 
 
 def declare_wake_ups(broker: Broker, installation: str, queues: Iterable[str], wake: Callable[[], None]) -> None:
-    """Declare one dramatiq actor per queue, which only calls `wake`. A running worker then begins to listen."""
+    """Declare one dramatiq actor per queue, which only calls `wake`. A worker that runs then begins to listen."""
     for queue in queues:
         name = broker_queue(installation, queue)
         dramatiq.actor(broker=broker, actor_name=ACTOR_PREFIX + queue, queue_name=name)(wake)

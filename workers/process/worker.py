@@ -78,8 +78,8 @@ class WorkerProcess:
 
         Args:
             settings: the settings.
-            lanes: set to whether a lane is free.
-            end: function by which this process asks to be ended; `stop` is called then.
+            lanes: told whether any lane of this process is free.
+            end: function that makes dramatiq end this process, for which dramatiq calls `stop`.
         """
         self.worker_id = uuid.uuid4()
         self._settings = settings
@@ -96,7 +96,7 @@ class WorkerProcess:
         self._end = end
 
     def listen_on(self, broker: Broker) -> None:
-        """Listen for this broker's wake-ups, once `start` knows the installation."""
+        """Store the broker; `start` begins to listen for its wake-ups once it knows the installation."""
         self._broker = broker
 
     def wake(self) -> None:
@@ -150,7 +150,7 @@ class WorkerProcess:
         log.info("worker_started", worker_id=str(worker_id), lanes=settings.lanes, queues=list(settings.queues))
 
     async def stop(self) -> None:
-        """Interrupt a start, release every job, sign off and close everything."""
+        """Interrupt `start` if it still runs, release every job, delete the worker's row and close everything."""
         supervised.when_hurried(self._hurry)
         if self._recycle_task is not None:
             self._recycle_task.cancel()
@@ -176,7 +176,7 @@ class WorkerProcess:
             self._recycle_task = asyncio.create_task(self._recycle(self._claim_loop), name="recycling")
 
     async def _recycle(self, claim_loop: ClaimLoop) -> None:
-        """Claim no more, wait for running jobs as long as the deadlines of their stages allow, and then end."""
+        """Claim no more jobs, wait for running ones as long as their stages' deadlines allow, and end the process."""
         deadlines_s = stage_deadlines(self._settings)
         longest_s = max(sum(deadlines_s[stage.name] for stage in one.stages) for one in JOB_TYPES.values())
         await claim_loop.finish(longest_s + RECORDING_S)

@@ -1,4 +1,4 @@
-"""Words for the errors of attempts: for a job's row, and as codes that error_logs counts."""
+"""The errors of attempts, in words for a job's row, and as codes for error_logs."""
 
 import errno
 import os
@@ -21,9 +21,10 @@ def what_lacks(error: Exception) -> str:
 
 
 def error_code(error: Exception) -> str:
-    """Return the code by which error_logs counts an error.
+    """Return the code of an error in error_logs.
 
-    It is the name of PostgreSQL's error or of a policy, else the name of the error's type.
+    It is the provider's policy that refused, PostgreSQL's SQLSTATE, the operating system's name of the error, or else
+    the name of the error's type.
     """
     if isinstance(error, PolicyRefusedError):
         return error.category

@@ -1,6 +1,6 @@
 """The claim loop: one per worker process, on one event loop, with up to `lanes` jobs as tasks.
 
-It looks for jobs when a lane is free and one of these woke it: a wake-up, a finished job, a timer. Messages never
+If a lane is free, it looks for jobs at each wake-up, after each finished job, and when a timer ends. Messages never
 contain a job, so a broker's time limits, retries and prefetching don't affect jobs.
 """
 
@@ -67,9 +67,9 @@ class ClaimLoop:
             database: where the queue is.
             worker_id: the worker that claims.
             run_job: runs one claim to its recorded end; raises only for a bug of ours.
-            lanes: set to whether a lane is free.
+            lanes: told whether any lane of this process is free.
             session_age: returns how long this process's database session has lasted.
-            is_shut: returns whether no provider may be called now: then nothing is claimed.
+            is_shut: returns whether no provider may be called now, so that no job is claimed.
             after_job: called when the run of a job is over.
         """
         self._lanes = lanes
@@ -98,7 +98,7 @@ class ClaimLoop:
             self._loop.call_soon_threadsafe(self._woken.set)
 
     def held_tokens(self) -> set[UUID]:
-        """Return the lease tokens of running jobs that aren't recording their end; may be called from any thread."""
+        """Return the lease tokens of running jobs whose end isn't being written; may be called from any thread."""
         return {token for token, job in list(self._running.items()) if job.can_be_lost}
 
     def lose(self, tokens: set[UUID]) -> None:
@@ -112,7 +112,7 @@ class ClaimLoop:
         self._loop.call_soon_threadsafe(stop)
 
     def give_back(self, tokens: set[UUID]) -> None:
-        """Release claims that this process doesn't run. May be called from any thread."""
+        """Release those of the claims whose jobs this process doesn't run. May be called from any thread."""
 
         async def release() -> None:
             # A job that is recording its end isn't among the held ones. A job whose end couldn't be recorded is left to
@@ -153,7 +153,7 @@ class ClaimLoop:
         self._woken.set()
 
     async def finish(self, within_s: float) -> None:
-        """Claim no more; return when no job runs or waits any more, or after `within_s`."""
+        """Claim no more jobs; return when no claimed job runs or waits without a lane, or after `within_s`."""
         self.claim_no_more()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -165,7 +165,7 @@ class ClaimLoop:
     async def stop(self, grace_s: float) -> None:
         """Claim no more; give provider calls in flight their grace, and release all other jobs at once.
 
-        `end_grace` ends the grace early. However it ends, a picture that has come may still be stored.
+        `end_grace` ends the grace early. However the grace ends, a picture that a call has brought may still be stored.
         """
         self.claim_no_more()
         # not cancelled, because a claim could then be committed without this process knowing of it
@@ -211,7 +211,7 @@ class ClaimLoop:
                 await self._claim_all()  # a job that entered between the look and the request caused no wake-up
 
     async def _look_around(self) -> None:
-        """Run the housekeeping of every idle worker: rescue lost claims and wake due jobs. So it needs no scheduler."""
+        """Do an idle worker's housekeeping, for which no scheduler is needed: rescue, and make due jobs claimable."""
         session_age = self._session_age()
         rescued = await rescue_lost_claims(self._database, session_age.rescue_not_after(), session_age.settled_at())
         if rescued.requeued or rescued.ended:
@@ -247,7 +247,7 @@ class ClaimLoop:
         self._lanes.set_free(self._free_lanes() > 0)
 
     def _let_go(self, job: RunningJob, task: "asyncio.Task[None]") -> None:
-        """Free the lane of a job whose task is over. A job whose end couldn't be recorded is left to its deadline."""
+        """Free the lane of a job whose task is over. A job without a recorded end is rescued after its deadline."""
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._given_up.add(job.claim.lease_token)
             log.error("job_given_up", job_id=job.claim.job_id, exc_info=bug)
@@ -258,7 +258,7 @@ class ClaimLoop:
             self._after_job()
 
     def _free_lanes(self) -> int:
-        """Return how many more jobs may run. At most as many jobs as there are lanes may wait without a lane."""
+        """Return how many more jobs may run. At most as many jobs as the process has lanes may wait without a lane."""
         if self._is_stopping:
             return 0
         lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())
@@ -266,7 +266,7 @@ class ClaimLoop:
 
 
 async def _all_or(other: "asyncio.Task[Any]", tasks: list["asyncio.Task[None]"], *, timeout_s: float) -> None:
-    """Wait until all tasks are over, or the other task is, or the time is."""
+    """Wait until all tasks are over, or until the other task is over or the time has passed, whichever comes first."""
     every = asyncio.ensure_future(asyncio.wait(tasks))
     await asyncio.wait([every, other], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     every.cancel()

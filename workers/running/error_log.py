@@ -1,6 +1,6 @@
 """Writing of failed attempts to error_logs, without secrets.
 
-If it fails, the record of the job's end isn't affected.
+If a write fails, the job's end is recorded all the same.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from workers.running.job import RunningJob, ToldToEndError
 
 
 class ErrorLog:
-    """Writes errors of attempts; `mask` masks secrets in every text that is stored of an error."""
+    """Writes errors of attempts; `mask` masks secrets in every text of an error before it is stored."""
 
     def __init__(self, database: Database, mask: SecretMask) -> None:
         """Store where to write; the caller owns the database."""

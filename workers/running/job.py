@@ -1,4 +1,4 @@
-"""A running job: its claim, how far its run has come, and how it is told to end."""
+"""A running job: its claim, how far its run has come, and how the run is told to end."""
 
 import asyncio
 import contextlib
@@ -68,7 +68,7 @@ class RunningJob:
 
     @contextlib.contextmanager
     def calling(self) -> Iterator[None]:
-        """Count a provider call as in flight while the block lasts."""
+        """Count a provider call as in flight until the block ends."""
         self._calls += 1
         try:
             yield
@@ -76,19 +76,19 @@ class RunningJob:
             self._calls -= 1
 
     def hold_answer(self) -> None:
-        """Record that a picture has come in this stage. A process that stops still stores it."""
+        """Record that a call of this stage has brought a picture, which a process that stops still stores."""
         self._holds_answer = True
 
     @property
     def holds_answer(self) -> bool:
-        """Whether a picture has come in this stage."""
+        """Whether a call of this stage has brought a picture."""
         return self._holds_answer
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Tell, inside the block, that a write is in progress after which the claim is gone as expected.
+        """Mark the job, until the block ends, as one whose end is written; after that its claim is gone as expected.
 
-        A check for lost claims must not interrupt it.
+        A check for lost claims must not interrupt the write.
         """
         self._is_recording = True
         try:
@@ -98,11 +98,11 @@ class RunningJob:
 
     @property
     def can_be_lost(self) -> bool:
-        """Whether a missing claim means that it was lost; not while the job records its end."""
+        """Whether a missing claim is a lost one; it isn't if the job's end is being written."""
         return not self._is_recording
 
     def leave_lane(self) -> None:
-        """Leave the lane to another job while a result waits for a row that another program holds."""
+        """Free the lane for another job, because this job's result waits for a row that another program holds."""
         self._has_left_lane = True
 
     def take_lane(self) -> None:
@@ -120,14 +120,14 @@ class RunningJob:
         return self._ends_after_stage
 
     def lose_claim(self) -> None:
-        """End the run, unless it is recording: then the fence decides."""
+        """End the run, unless its end is being written: then the fence decides whether the write takes effect."""
         if self.can_be_lost:
             self.end(Ending.CLAIM_LOST)
 
     def shut_down(self, *, has_grace: bool) -> None:
         """End the run because the process stops.
 
-        If it has a picture, records, or waits for a call, end it after its stage.
+        A run that has a picture, writes its end or waits for a call with grace ends after its stage; others at once.
 
         Args:
             has_grace: whether provider calls in flight get time to answer.
@@ -148,7 +148,7 @@ class RunningJob:
         """Turn the cancellation by which `end` ends a job into ToldToEndError. No other code handles that cancellation.
 
         Raises:
-            ToldToEndError: `end` interrupted the block; code that follows may wait again.
+            ToldToEndError: `end` interrupted the block; the code that follows may await again.
             asyncio.CancelledError: `end` wasn't called: the event loop cancelled the task.
         """
         try:

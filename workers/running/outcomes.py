@@ -46,7 +46,7 @@ End: TypeAlias = Completed | Failed | Retried | Snoozed | Released | ClaimLost
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended, before it is written. `error` is what failed in it, for error_logs; None if nothing did."""
+    """How a run ended, before it is written. `error` is what ended it, for error_logs; None without an error."""
 
     end: End
     error: Exception | None = None
@@ -55,12 +55,12 @@ class Outcome:
 async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *, writes_end: bool = False) -> Outcome:
     """Run steps and return their outcome, however they end. Nothing is written.
 
-    Only a cancellation that `RunningJob.end` didn't cause is raised.
+    The only error that is raised is a cancellation that `RunningJob.end` didn't cause.
 
     Args:
         job: the job whose steps they are.
         steps: the stages of its run, or the record of its end.
-        mask: masks secrets in reasons.
+        mask: function that masks secrets in reasons.
         writes_end: whether the steps write the end of the run, so that an error of the database concerns the end.
     """
     try:

@@ -31,9 +31,9 @@ class Prepared:
 
     Attributes:
         job: the job as its stages see it.
-        stages: the remaining stages, at least one.
-        outputs: outputs of the stages before.
-        earlier: a picture that an earlier attempt stored.
+        stages: the stages still to run, at least one.
+        outputs: outputs of the finished stages.
+        earlier: a picture that an earlier attempt stored, if there is one.
         pipeline_id: the pipeline whose settings the job uses.
         is_redone: whether a completed job is done once more, so that no earlier picture may be its result.
     """
@@ -62,8 +62,8 @@ class Preparation:
         Args:
             database: where the rows are; the caller owns it.
             deadlines_s: stage deadlines by DARKROOM_STAGE_DEADLINES.
-            check_job: refuses a job whose picture no configured provider makes.
-            models: the models that may be asked.
+            check_job: function that refuses a job whose picture no configured provider can make.
+            models: the models that calls may name.
         """
         self._database = database
         self._deadlines_s = deadlines_s

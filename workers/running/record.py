@@ -1,4 +1,4 @@
-"""Recording of how a run ended: `Recorder.record` is the only function that writes an end."""
+"""Recording of how runs end: `Recorder.record` is the only function that writes a run's end."""
 
 import asyncio
 import contextlib
@@ -41,10 +41,10 @@ class Recorder:
         self._errors = ErrorLog(database, mask)
 
     async def record(self, job: RunningJob, outcome: Outcome) -> None:
-        """Write how a run ended, or, if that can't be written, another end. Raises only for a bug of ours.
+        """Write how a run ended or, if the database refuses that, another end. Raises only for a bug of ours.
 
-        Writing is repeated until something is written or the claim is lost: the result may be paid, and a rescue of the
-        claim would use an attempt.
+        Writing is repeated until something is written or the claim is lost: the provider may have been paid for the
+        result, and a rescue of the claim would use an attempt.
         """
         made = outcome.end
         while (end := await self._tried(job, outcome)) is None:
@@ -54,10 +54,10 @@ class Recorder:
         await self._count_use(job, end)
 
     async def _tried(self, job: RunningJob, outcome: Outcome) -> End | None:
-        """Write an end, or another one if it is refused; return what was written, None if every form is refused.
+        """Write an end, or another if it is refused; return the written one, or None if all are.
 
-        If the database refuses a result, its attempt counts as failed, so that the picture isn't made without end. Any
-        other refused end is settled by `settle_refused`.
+        If the database refuses a result, its attempt counts as failed, so that the picture isn't made again and
+        again. Any other refused end is settled by `settle_refused`.
         """
         refusal: Refusal | None = None
         for number in range(MOST_TRIES):
@@ -74,7 +74,7 @@ class Recorder:
         return None
 
     async def _later(self, job: RunningJob, made: End) -> End:
-        """Wait AGAIN_S without a lane, with the claim prolonged; then return the end that is still to be written."""
+        """Free the lane, prolong the claim and wait AGAIN_S; then return the end that is still to be written."""
         job.leave_lane()
         try:
             with contextlib.suppress(*DATABASE_ERRORS):

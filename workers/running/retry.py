@@ -11,7 +11,7 @@ CAP_S = 300.0
 
 
 def retry_delay(attempt: int) -> timedelta:
-    """Return how long to wait after a failed attempt: exponential, with full jitter.
+    """Return how long to wait after a failed attempt: a random part of a time that doubles with each (full jitter).
 
     Full jitter spreads jobs that failed at the same moment best (AWS
     Architecture Blog, "Exponential Backoff And Jitter", 2015).

@@ -39,7 +39,7 @@ log = EventLogger(__name__)
 
 
 class ProviderFor(Protocol):
-    """A function that returns the provider for one running job; calls are recorded for the job's claim."""
+    """A function that returns the provider for one running job; that provider records calls for the job's claim."""
 
     def __call__(self, job: RunningJob, *, most_paid_calls: int) -> StageProvider:
         """Return the provider."""
@@ -146,12 +146,12 @@ class StageRunner:
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Output | None:
-        """Run one stage. If PostgreSQL becomes unreachable during it, run it again under the same claim.
+        """Run one stage. If PostgreSQL becomes unreachable during it, run the stage again under the same claim.
 
-        Calls that were already bought are counted.
+        Paid calls of the earlier run of the stage count towards the job's limit.
 
         Raises:
-            StageError: it failed, or exceeded its deadline.
+            StageError: the stage failed, or exceeded its deadline.
             DatabaseLostError: PostgreSQL was unreachable for a part of the time, and the deadline is exceeded.
         """
         deadline_s = stage.deadline_of(self._deadlines_s)

@@ -24,7 +24,7 @@ class StoredPictures:
         return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
 
     async def record(self, claim: Claim, picture: Generated) -> None:
-        """Record a stored picture before anything else can fail: once recorded, it isn't bought again."""
+        """Record a stored picture, before anything else can fail, so that it isn't bought again."""
         work = partial(record_artifact, claim=claim, artifact=_artifact_of(picture))
         await with_database_retries(partial(self._database.commit, "record_artifact", work))
 
@@ -45,7 +45,7 @@ def _artifact_of(picture: Generated) -> Artifact:
 
 
 def generated_of(artifact: Artifact, url: str) -> Generated:
-    """Build a stored picture from its record and the URL that its key has now."""
+    """Build the stage's picture from the record of a stored one, with the URL that its key has now."""
     return Generated(
         key=artifact.key,
         url=url,

@@ -1,4 +1,4 @@
-"""Translation of rows into the job that stages see, with a check that its user may use everything it names."""
+"""Translation of rows into the job that stages see, and check that its user may use all that the job names."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
 
     Raises:
         NotYoursError: a picture, pipeline, reference key or API key isn't the user's to use.
-        MissingObjectError: an input of it is deleted.
+        MissingObjectError: an input of the job is deleted.
         InvalidOptionsError: the pipeline's JSON or the prompt breaks a rule.
     """
     picture, source, pipeline = inputs.picture, inputs.source, inputs.pipeline

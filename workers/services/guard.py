@@ -1,7 +1,7 @@
 """The guard: a process that stops embedded services without users, in case the last user was killed.
 
-There is one guard per folder. The process that opens the services starts it, and it ends a few seconds after the
-services. See docs/decisions/0132-a-guard-stops-services-without-users.md.
+There is one guard per folder. The process that opens the services starts the guard, which ends a few seconds after
+the services. See docs/decisions/0132-a-guard-stops-services-without-users.md.
 """
 
 import os

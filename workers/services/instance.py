@@ -162,7 +162,7 @@ class EmbeddedInstance:
 
 
 def _start_guard(folder: Path) -> None:
-    """Start the guard unless it runs. The caller holds `turn.lock`."""
+    """Start the guard if it doesn't run yet. The caller holds `turn.lock`."""
     if is_locked(folder / "guard.lock"):
         return
     with (
@@ -216,7 +216,7 @@ def _make_private(sockets: Path) -> None:
     """Create the folder of the sockets with mode 0700, because any process that reaches a socket is admitted.
 
     Raises:
-        EmbeddedServiceError: it exists and belongs to another user or is open to others.
+        EmbeddedServiceError: the folder exists already, and belongs to another user or lets other users in.
     """
     sockets.mkdir(mode=0o700, exist_ok=True)
     found = sockets.lstat()

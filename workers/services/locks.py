@@ -50,7 +50,7 @@ def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[int]:
     """Hold the lock on `path` exclusively in the context; yield its descriptor.
 
     Raises:
-        TimeoutError: other processes held it all the time.
+        TimeoutError: other processes held the lock until the time was over.
     """
     descriptor = open_lock(path)
     try:
@@ -64,7 +64,7 @@ def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[int]:
 def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> bool:
     """Wait until a condition holds, checked at once and then every few milliseconds.
 
-    Return False if the time is over.
+    Return whether it held before the time was over.
     """
     deadline = time.monotonic() + timeout_s
     while not condition():

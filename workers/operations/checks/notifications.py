@@ -1,6 +1,6 @@
 """Check of PostgreSQL's queue of notifications. All programs share it, and one listening session can fill it.
 
-That session stays in a transaction for long.
+A session does so if it stays in a transaction for long.
 """
 
 from typing import Final

@@ -20,8 +20,8 @@ from workers.services.services import Services
 async def check_storage(settings: Settings, services: Services, database: Database | None) -> Check:
     """Write, read and delete one object.
 
-    The object is recorded in the database first, so that it is found as an orphan if the check dies. Without a
-    database only check that the storage answers.
+    Before the object is stored, it is recorded in the database, so that it is found as an orphan if this process dies
+    before it deletes the object. If there is no database, only check that the storage answers.
     """
     data = uuid.uuid4().bytes
     key = f"doctor/{data.hex()}.bin"

@@ -9,7 +9,7 @@ from workers.operations.checks.check import Check
 
 
 async def check_outside_the_queue(database: Database) -> Check:
-    """Count unfinished jobs that no worker will run. If an operator has to allow their adoption, the check fails."""
+    """Count unfinished jobs without a queue row. If their adoption needs an operator's permission, the check fails."""
     name = "jobs outside the queue"
     try:
         outside = await database.run(jobs_outside_queue)

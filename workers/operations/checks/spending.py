@@ -23,7 +23,7 @@ LIMITING_ANONYMOUS: Final = (
 
 
 async def check_models(database: Database, settings: Settings) -> Check:
-    """Check that the recorded models, by which `submit_enhancement` refuses jobs, are those of the environment."""
+    """Check that the recorded models, against which `submit_enhancement` checks jobs, are those of the environment."""
     terms = model_terms(settings)
     recorded = await database.run(lambda connection: recorded_setting(connection, "models"))
     if recorded == terms or (recorded is None and not terms["paid"]):

@@ -11,7 +11,10 @@ from workers.periodic.task import Chunk, Task, Work
 
 
 async def expire(work: Work) -> Chunk:
-    """End the next vouchers. A voucher that is being redeemed now, or that is refused, waits for the next tick."""
+    """End the next vouchers.
+
+    A voucher that a user redeems at this moment, or whose change the database refuses, is left to the next tick.
+    """
     cursor = work.cursor or {"after": "", "is_small": False}
     size = FEW if cursor["is_small"] else work.size
     ids = await vouchers_over(work.connection, work.at_utc, cursor["after"], size)

@@ -35,7 +35,7 @@ def policy_of(table: str, terms: int | RetentionPolicy) -> Policy:
     """Return the policy of a setting: a number of days for a table of TABLES or WEEKLY, or a full policy for any other.
 
     Raises:
-        ForbiddenPolicyError: the table is never deleted from, or isn't known and its time column isn't named.
+        ForbiddenPolicyError: the table is never deleted from, or isn't known and the policy names no time column.
     """
     if table in KEPT_FOREVER:
         raise ForbiddenPolicyError(f"retention must not name {table}: its rows are kept for ever")

@@ -16,7 +16,7 @@ MOST_LATE: Final = 10_000
 
 
 async def regenerate(work: Work) -> Chunk:
-    """Add the tokens that are due to the next users' balances; at the end, one by one, those whose rows were locked."""
+    """Add the tokens that are due to the next users' balances; last, one by one, to those whose rows were locked."""
     cursor = work.cursor or {"after": "", "late": []}
     if cursor["after"] is None:
         return await _regenerate_late(work, list(cursor["late"]))

@@ -14,7 +14,7 @@ from workers.periodic.task import Chunk, Task, Work
 
 
 async def renew(work: Work) -> Chunk:
-    """Renew one period of each of the next users; after the last user begin again, if one had more missed periods."""
+    """Renew one period of each of the next users; after the last, begin again if any has more missed periods."""
     cursor = work.cursor or {"after": "", "late": [], "renewed": 0}
     if cursor["after"] is None:
         return await _renew_late(work, list(cursor["late"]))
@@ -34,7 +34,7 @@ async def renew(work: Work) -> Chunk:
 
 
 async def _renew_late(work: Work, late: list[str]) -> Chunk:
-    """Wait for one user whose rows were locked, and renew.
+    """Wait until one user's rows, which were locked, are free, and renew the user's subscription.
 
     The chunk repeats while that user has more missed periods.
     """

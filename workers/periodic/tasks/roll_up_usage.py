@@ -1,4 +1,4 @@
-"""Task roll-up-usage: computes usage by user and month, and costs by day and provider, each time from the records."""
+"""Task roll-up-usage: computes usage by user and month, and costs by day and provider, each time from all records."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
