@@ -1,4 +1,4 @@
-"""A scheduler's look for jobs without a queue row, beside many that wait: a page of a sweep, against a look at all.
+"""Time of a scheduler's search for jobs without a queue row when many jobs wait: one page of them, and all at once.
 
 .venv/bin/python -m bench.adoption [JOBS, 1000000 by default]
 """

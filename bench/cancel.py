@@ -1,6 +1,7 @@
-"""Cancellation of jobs whose provider call over HTTP hangs: time until the terminal row, and until the call is aborted.
+"""Cancellation of jobs whose provider call over HTTP hangs: time until its row is terminal, and its call aborted.
 
-Jobs are cancelled by a plain UPDATE and by `darkroom.cancel_job`, a few at a time, each at a random moment of its call.
+Some jobs are cancelled by a plain UPDATE, others by `darkroom.cancel_job`, a few at a time, each at a random moment of
+its call.
 Goal: p95 under 2 s.
 
     .venv/bin/python -m bench.cancel [CANCELS]

@@ -1,8 +1,8 @@
-"""CPU seconds (user and system) of commands, while the embedded services and workers run.
+"""CPU seconds (user and system) of commands, measured when the embedded services and workers run already.
 
 Run it from the checkout: `python bench/command_line.py [--runs 9] [--against ANOTHER_CHECKOUT]`. The other checkout
-needs a virtual environment of its own in `.venv`; its commands are run in turn with this one's, and the medians are
-printed side by side.
+needs a virtual environment of its own in `.venv`; its commands are run in turn with this checkout's, and the medians of
+both are printed side by side.
 """
 
 import argparse

@@ -53,7 +53,7 @@ def truth_of(pixels: Pixels) -> Pixels:
 
 
 def gain(truth: Pixels, factor: int, how: str, *, is_jpeg: bool = False) -> tuple[float, float]:
-    """Return the PSNR of Lanczos, and by how much the local engine's is higher."""
+    """Return the PSNR of Lanczos's result, and how much higher that of the local engine's result is."""
     height, width = truth.shape[:2]
     small = SHRINKERS[how](truth, width // factor, height // factor)
     if is_jpeg:
@@ -140,7 +140,7 @@ NOISES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def noise_gain(truth: Pixels, hurt: Callable[[Pixels], Pixels]) -> tuple[float, float, float]:
-    """Return the noisy picture's PSNR, and its gain by the DCT domain alone and with the network."""
+    """Return the noisy picture's PSNR, and its gain by denoising in the DCT domain alone, and with the network."""
     noisy = damage.through_jpeg(hurt(truth), 92, 0)
     ycc = cv2.cvtColor(noisy, cv2.COLOR_RGB2YCrCb)
     luma, chroma = (np.ascontiguousarray(ycc[..., index]) for index in (0, 1))
@@ -152,7 +152,7 @@ def noise_gain(truth: Pixels, hurt: Callable[[Pixels], Pixels]) -> tuple[float, 
 
 
 def work(network_name: str, side_px: int) -> tuple[float, float]:
-    """Return CPU and wall seconds of one pass over a square picture. Runs in a pixel child."""
+    """Return CPU and wall seconds that a network takes for a square picture. Runs in a pixel child."""
     pixels = np.random.default_rng(0).integers(0, 255, (side_px, side_px, 3), np.uint8)
     effort, before = Effort(1e9), (time.process_time(), time.perf_counter())
     if network_name == DENOISING.name + " denoising":

@@ -53,7 +53,7 @@ WHERE status <> 'COMPLETED' GROUP BY 1 ORDER BY 2 DESC
 
 
 def answer(request: dict) -> tuple[int, bytes, str]:  # type: ignore[type-arg]
-    """Return the fake's answer to a request; prompts that ask for it are refused by policy at every call."""
+    """Return the fake's answer to a request. A prompt that asks to be refused by policy is refused at every call."""
     words = str([part.get("text") for content in request["contents"] for part in content["parts"]])
     return answered(reason="IMAGE_SAFETY") if REFUSED_WORDS in words else whole(request)
 
@@ -106,7 +106,7 @@ async def run_all(place: Ground, gemini: FakeGemini, count: int) -> list[str]:
 
 
 async def judged(database: Database, gemini: FakeGemini, count: int, took_s: float) -> list[str]:
-    """Print the results; return the broken promises."""
+    """Print the results; return which promises they break."""
     ends = {row["status"]: row["jobs"] for row in await database.fetch(ENDS, "enhance")}
     completed = ends.get("COMPLETED", 0)
     met = Counter(call.fault or "ok" for call in gemini.calls)

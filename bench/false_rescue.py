@@ -1,7 +1,7 @@
 """Check that no live worker is treated as dead: with all cores busy, event loops blocked, PostgreSQL stopped.
 
-The lease has its default length, and jobs are in slow calls. Each job must be claimed once, none rescued, and all
-complete; otherwise the program exits with 1.
+The lease has its default length, and jobs are in slow calls. Each job must be claimed once, never be rescued, and
+end COMPLETED; otherwise the program exits with 1.
 
     .venv/bin/python -m bench.false_rescue [SECONDS of load and of the stop, 60]
 """
@@ -43,7 +43,7 @@ class FaultyWorkers(SlowWorkers):
 
 
 async def submit(place: Ground, name: str, *, blocked: int = 0) -> None:
-    """Submit jobs, of which `blocked` block their worker's event loop for 5 s, and wait until all are claimed."""
+    """Submit jobs; the first `blocked` block their worker's event loop for 5 s; wait until all are claimed."""
     connection = await place.connect()
     await connection.execute(GENERATIONS, f"{name}b", blocked, "loop is blocked")
     await connection.execute(GENERATIONS, f"{name}a", JOBS - blocked, "anything")

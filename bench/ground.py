@@ -1,4 +1,4 @@
-"""Code that benchmarks share: durable services of their own, rows, and workers whose stages do nothing."""
+"""Code that benchmarks share: temporary services that keep data durably, rows, and workers whose stages do nothing."""
 
 import asyncio
 import contextlib
@@ -132,7 +132,7 @@ async def until(condition: Callable[[], Awaitable[object]], what: str, *, within
 
 
 def percentiles(name: str, values_s: Sequence[float], unit: str = "s") -> str:
-    """Return one line of a table with the percentiles of some values."""
+    """Return a table's line with the percentiles of some values."""
     ordered = sorted(values_s)
     p50, p95, p99 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.5, 0.95, 0.99))
     return (

@@ -1,6 +1,6 @@
 """Jobs with every hostile file, run by real workers: each ends as promised, within memory limits, without leaks.
 
-They are run once with the local engine, and once with a fake Gemini, which examines the requests that it gets.
+The jobs are run once with the local engine, and once with a fake Gemini, which examines the requests that it gets.
 
 `python -m bench.hostile` prints the results, and exits with 1 if a promise is broken.
 """

@@ -1,7 +1,7 @@
 """Idle latency: how long a job waits from its INSERT to PROCESSING when nothing else runs.
 
-It is measured from before the INSERT is sent until the notification of PROCESSING arrives, with one worker process and
-one scheduler. Jobs come one at a time, at random moments. Goal: p50 under 20 ms.
+The wait is measured from before the INSERT is sent until the notification of PROCESSING arrives, with one worker
+process and one scheduler. Jobs come one at a time, at random moments. Goal: p50 under 20 ms.
 
     .venv/bin/python -m bench.idle_latency
 """

@@ -1,8 +1,8 @@
 """CPU and memory that the largest pictures take in a pixel child: `python -m bench.largest [KIND...]`.
 
-Each kind of file has 63 megapixels, and a pixel child of its own without networks. It is analyzed, made into a result
-of 1024 px with and without corrections, likewise of 4096 px, and into one of 4096 px with each treatment forced. Memory
-is the most that the child held, resident and as address space, of which it may have MEMORY_BYTES.
+Each kind of file has 63 megapixels, and a pixel child of its own without networks. The child analyzes it, and makes
+results of 1024 px and of 4096 px, each with and without corrections, and one of 4096 px with every treatment forced.
+Memory is the most that the child held, resident and as address space; the address space is limited to MEMORY_BYTES.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def picture() -> Image.Image:
 
 
 def without_grain(image: Image.Image) -> Image.Image:
-    """Return squares of the picture's colours: as PNG, a picture with grain has more bytes than an upload may have."""
+    """Return squares of the picture's colours, because a PNG of a picture with grain exceeds the limit of bytes."""
     return image.resize((image.width // 64, image.height // 64)).resize(image.size, Image.Resampling.NEAREST)
 
 

@@ -151,7 +151,7 @@ def _judge(start: Start) -> bool:
 
 
 def _whole_start(home: Path) -> float:
-    """Run one complete start and return its seconds until `ready`; most later starts reuse its data."""
+    """Run one start to its end and return its seconds until `ready`; most later starts reuse its data."""
     with (home / "said.log").open("wb") as said:
         began_s = time.monotonic()
         supervisor = _up(home, "", said)

@@ -1,4 +1,4 @@
-"""CPU time of one log line: written as JSON at level info, and suppressed because the level is warning.
+"""CPU time of one log line: written as JSON if the level is info, and not written if the level is warning.
 
 Goal: a job's lines under 100 us together.
 
@@ -22,7 +22,7 @@ log = EventLogger(__name__)
 
 
 def cpu_us() -> float:
-    """Return the least CPU time of a line, of several rounds."""
+    """Return the CPU time of a line in the fastest of several rounds."""
     least = float("inf")
     for _ in range(ROUNDS):
         began = time.process_time()

@@ -1,6 +1,6 @@
 """Cost of opening and closing a provider call, with and without a REPEATABLE READ transaction that stays open.
 
-Under such an old snapshot PostgreSQL removes no dead row version, so a lookup that reads a row's dead versions gets
+Under such an old snapshot PostgreSQL removes no dead row version, so a statement that reads all versions of a row gets
 slower with each call. Goal: the last calls cost as much as the first ones. An INSERT of a job, a claim and a
 cancellation are also measured, every thousand calls.
 
@@ -111,7 +111,7 @@ def table(name: str, times: Times) -> None:
 
 
 async def measure(*, is_held: bool, number: int) -> None:
-    """Open and close CALLS calls on temporary services, with or without an old snapshot open."""
+    """Open and close CALLS calls on temporary services, with or without a transaction that keeps an old snapshot."""
     async with ground() as place, AsyncExitStack() as stack:
         database = Database(parse_postgres_url(place.services.database_url), most_connections=BUYERS + 2)
         await database.open()
@@ -131,7 +131,7 @@ async def measure(*, is_held: bool, number: int) -> None:
 
 
 async def main() -> None:
-    """Print the ms of each thousand calls, in turn without a snapshot and with one."""
+    """Print the ms of each thousand calls, alternately without an old snapshot and with one."""
     print(f"{CALLS:,} calls by {BUYERS} buyers; median ms of each {BLOCK:,}")
     for number in range(1, ROUNDS + 1):
         for is_held in (False, True):

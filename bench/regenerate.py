@@ -1,4 +1,4 @@
-"""Regeneration of 1,000,000 balances while users are charged: by our task in chunks, and by one statement.
+"""Regeneration of 1,000,000 balances while users are charged: by the periodic task in chunks, and by one statement.
 
 .venv/bin/python -m bench.regenerate [BALANCES]
 """

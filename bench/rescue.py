@@ -1,6 +1,6 @@
 """Time from the death of a worker with jobs in a provider call to the next claim of those jobs, at the default lease.
 
-Two cases are measured. Heard: the worker gets SIGKILL, and its supervisor sees the death and records it. Lease: the
+Two cases are measured. `heard`: the worker gets SIGKILL, and its supervisor sees the death and records it. `lease`: the
 worker is stopped (SIGSTOP), so that no process notices it, and only its lease can expire. Goal: p99 under 20 s.
 
     .venv/bin/python -m bench.rescue [DEATHS] [PROCESSES]

@@ -1,4 +1,4 @@
-"""Retention of large tables: 2,000,000 of 5,000,000 error_logs deleted while no-op jobs run, and a week dropped.
+"""Retention of large tables: 2,000,000 of 5,000,000 error_logs deleted while no-op jobs run, and a week's rows dropped.
 
 .venv/bin/python -m bench.retention [ROWS]
 """

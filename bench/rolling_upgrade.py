@@ -6,7 +6,8 @@ of a producer, no lost job.
 
     .venv/bin/python -m bench.rolling_upgrade [COMMIT]
 
-COMMIT must be one whose stages have a StageName; commits from c4acb30 on need another worker for this benchmark.
+COMMIT must be one whose stages have a StageName. From c4acb30 on, a commit needs another worker for this benchmark
+than earlier ones.
 """
 
 import asyncio
@@ -92,7 +93,7 @@ def old_tree(folder: Path) -> Path:
 
 
 async def produce(database_url: str, name: str, jobs: set[str], *, until_s: float) -> None:
-    """Insert, submit and cancel on one connection until a time; every statement has to work."""
+    """Insert, submit and cancel on one connection until a given time; every statement has to succeed."""
     connection = await asyncpg.connect(database_url, user="producer")
     number = 0
     while asyncio.get_running_loop().time() < until_s:
