@@ -22,9 +22,10 @@ class EventLogger:
         The first such call in a process, by any logger, configures structlog.
         """
         if before_first_event:  # without a lock, which a forked process might never get: doing it twice does no harm
-            for set_up in tuple(before_first_event):
+            done = tuple(before_first_event)
+            for set_up in done:
                 set_up()
-            before_first_event.clear()
+            before_first_event[:] = [one for one in before_first_event if one not in done]
         if self._logger is None:
             self._logger = resolve_name("structlog:get_logger")(self._name)
         return getattr(self._logger, method)

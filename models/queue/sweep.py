@@ -48,15 +48,16 @@ class Sweep:
     async def next_page(self, database: Database) -> Page:
         """Look at the next page of each part."""
         job_ids: list[str] = []
+        last_jobs: dict[str, tuple[datetime, str]] = {}
         for statement in _statements():
-            at, job_id = self._last_jobs.pop(statement, (None, ""))
+            at, job_id = self._last_jobs.get(statement, (None, ""))
             rows = await database.fetch(statement, at, job_id, self.page_rows)
             job_ids += [row["id"] for row in rows if row["is_unqueued"]]
             if sum(row["at"] is not None for row in rows) >= self.page_rows:
-                self._last_jobs[statement] = (rows[-1]["at"], rows[-1]["id"])
+                last_jobs[statement] = (rows[-1]["at"], rows[-1]["id"])
         after_id = self._last_queue_id
         last_id = await database.fetchval(_QUEUE_PAGE, after_id, self.page_rows - 1)
-        self._last_queue_id = last_id or 0
+        self._last_jobs, self._last_queue_id = last_jobs, last_id or 0  # only now: a look that fails is repeated
         return Page(tuple(job_ids), after_id, last_id)
 
 

@@ -27,6 +27,12 @@ PADDING_BYTES = 4
 
 _HUFFMAN_TABLES = 0xC4
 
+GRADIENT_BAND = 2
+"""A progressive scan of at most so many coefficients may hold the same ones for each block of a gradient."""
+
+_MINUS_ONE = 0x01
+"""The symbol of a coefficient of 1 or -1 behind no zeros (ITU-T T.81, F.1.2.2); a bit 0 behind its code means -1."""
+
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _MISSING = b"premature end"
 _MOST_WARNING_BYTES = 4_096
@@ -94,9 +100,9 @@ def _scans(data: bytes) -> tuple[int, int | None, bool] | None:
 def _has_impossible_zeros(data: bytes) -> bool:
     """Return whether a scan holds a run of zeros, other than at its end, that its Huffman tables rule out.
 
-    An encoder writes so many zeros for flat parts only, and only where both codes of zeros alone mean "as before": no
-    difference of DC, and the end of a block's AC (ITU-T T.81, F.1.2 and G.1.2). libjpeg decodes any other run without
-    a warning if it needs about as many blocks for it as were there.
+    An encoder writes so many zeros only for parts that are flat or darken evenly: each block is one step of DC, and a
+    code of zeros alone that ends its AC (ITU-T T.81, F.1.2 and G.1.2). libjpeg decodes any other run without a warning
+    if it needs about as many blocks for it as were there.
     """
     if _RUNS[0] not in data:
         return False
@@ -134,11 +140,11 @@ def _may_have_zeros(data: bytes, at: int, codes_of_zeros: dict[int, int]) -> boo
     """Return whether a long run of zeros in a scan can be flat parts of the picture (ITU-T T.81, B.2.3)."""
     count = data[at + 2]
     tables = [data[at + 4 + 2 * n] for n in range(count)]
-    start, stop, approximation = data[at + 3 + 2 * count : at + 6 + 2 * count]
-    dc_is_zero = all(codes_of_zeros.get(table >> 4, 0) == 0 for table in tables)
-    ends_block = all(codes_of_zeros.get(0x10 | table & 0x0F, 0) & 0x0F == 0 for table in tables)
-    is_refined = approximation >> 4 > 0
-    return (start > 0 or is_refined or dc_is_zero) and (stop == 0 or ends_block)
+    start, stop = data[at + 3 + 2 * count : at + 5 + 2 * count]
+    symbols = {codes_of_zeros.get(0x10 | table & 0x0F, 0) for table in tables}
+    # zeros may also be a step of -1 in the coefficients of a narrow band, which a diagonal gradient repeats
+    is_gradient = start > 0 and stop - start < GRADIENT_BAND and symbols == {_MINUS_ONE}
+    return stop == 0 or all(symbol & 0x0F == 0 for symbol in symbols) or is_gradient
 
 
 def _finished_by(data: bytes, at: int) -> set[tuple[int, int]]:

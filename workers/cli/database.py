@@ -134,7 +134,7 @@ def _print_rights(result: "UpgradeResult", revoked: str | None) -> None:
 
 
 def check(*, as_json: Json = False) -> int:
-    """Say what is wrong with the database.
+    """Check the database, and print what is wrong with it.
 
     The exit code is 0 if the database is as this version needs it, else 1.
     """

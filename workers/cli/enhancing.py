@@ -91,7 +91,7 @@ class _Enhancing:
         async with OwnWorker(self._runtime, DEFAULT_QUEUE) as own_worker:
             if any(item.reason is None for item in self._items):
                 with ExitStack() as left:
-                    left.callback(self._note_left)  # the command may end in any way: these jobs are charged
+                    left.callback(self._note_left, own_worker)  # the command may end in any way: these jobs are charged
                     await self._work(blend, own_worker)
                     left.pop_all()
             if self._request.is_json:
@@ -121,10 +121,10 @@ class _Enhancing:
             await self._follow(own_worker)
             await self._fetch()
 
-    def _note_left(self) -> None:
+    def _note_left(self, own_worker: OwnWorker) -> None:
         if (submitted := self._submitted()) is not None:
             unsubmitted = [item.path.name for item in self._items if item.job_id is None and item.reason is None]
-            submitted.note_left(unsubmitted, has_workers=self._has_workers)
+            submitted.note_left(unsubmitted, has_workers=self._has_workers and not own_worker.is_started)
 
     def _submitted(self) -> Submitted | None:
         """Return the jobs that this command has submitted so far; None before the first."""

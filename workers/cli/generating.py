@@ -74,7 +74,7 @@ async def _run(request: Request, runtime: Runtime) -> int:
         if request.is_waiting:
             with ExitStack() as left:
                 # whatever ends the wait: the job is charged
-                left.callback(lambda: submitted.note_left(has_workers=has_workers))
+                left.callback(lambda: submitted.note_left(has_workers=has_workers and not own_worker.is_started))
                 await _follow(request, runtime, job_id, own_worker)
                 left.pop_all()
         job = next(iter(await get_jobs(runtime, [job_id])), None)

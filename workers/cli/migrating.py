@@ -87,8 +87,7 @@ async def require_allowed(settings: Settings, services: Services) -> None:
 
     Raises:
         CommandUsageError: the role lacks rights, row-level security hides rows from it, or a table can't take the rows
-            that
-        Darkroom writes.
+            that Darkroom writes.
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
     """
     engine = migration_engine(services)

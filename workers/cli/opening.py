@@ -64,8 +64,7 @@ def run_with_runtime(work: Callable[[Runtime], Awaitable[int]], *, submits: bool
     Args:
         work: the command's work.
         submits: whether the command submits jobs. Then everything that jobs need is checked; for other commands it is
-            only
-        checked whether the database is migrated, which takes a tenth of the time.
+            only checked whether the database is migrated, which takes a tenth of the time.
 
     Raises:
         CommandError: the database isn't migrated or doesn't answer.

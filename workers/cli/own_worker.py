@@ -34,6 +34,11 @@ class OwnWorker:
         self._is_refused = False
         self._looked_s: float | None = None
 
+    @property
+    def is_started(self) -> bool:
+        """Whether this command has started a worker of its own, which ends with it."""
+        return self._workers is not None
+
     async def has_others(self) -> bool:
         """Return whether live workers claim from the queue; only called before this command starts its own one."""
         return bool(await self._runtime.database.run(lambda connection: live_workers(connection, self._queue)))

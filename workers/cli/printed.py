@@ -51,8 +51,9 @@ def open_closed_streams() -> None:
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)
+            null = os.open(os.devnull, os.O_RDWR)  # it may get the closed stream's own descriptor
             os.dup2(null, number)
+            os.set_inheritable(number, True)  # noqa: FBT003 - the standard library's own
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 

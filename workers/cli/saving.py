@@ -1,6 +1,7 @@
 """The command jobs save."""
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ from workers.cli.progress import MANY
 from workers.cli.results import require_writable, write_new
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
-from workers.operations.jobs import count_jobs, get_jobs, list_jobs
+from workers.operations.jobs import get_jobs, list_jobs
 from workers.operations.results import fetch_result
 from workers.operations.users import find_user
 from workers.process.runtime import Runtime
@@ -52,7 +53,7 @@ def save(
         if not ids:
             user_id = None if user is None else (await find_user(runtime, user)).id
             wanted = JobFilter(user_id=user_id, since=since)
-            found = await list_jobs(runtime, wanted, limit=await count_jobs(runtime, wanted))
+            found = await list_jobs(runtime, wanted, limit=sys.maxsize)  # new jobs must displace none
             ids = [job.id for job in reversed(found)]
         saved, failed = await _save(runtime, ids, folder)
         if as_json:

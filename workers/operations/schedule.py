@@ -71,7 +71,7 @@ class ScheduleRow:
         last_counts: what the last tick counted, by name.
         last_duration_s: how long the last tick took.
         last_error: what is wrong with the schedule or the tick, or which table or column that the task needs is
-        missing.
+            missing.
     """
 
     name: str

@@ -43,7 +43,7 @@ class Unqueued:
     Attributes:
         is_processing: whether the job's row says PROCESSING.
         takes_over: whether schedulers adopt jobs that another worker left on these tables, without an operator's
-        command.
+            command.
         ends_because: why a scheduler will end the job; None if a scheduler will adopt it.
         max_wait_s: the maximum wait.
     """

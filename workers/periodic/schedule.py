@@ -38,8 +38,7 @@ class Schedule:
         when: such as `*/15 * * * *` or `PT15M`; intervals are counted from 1970, so that every scheduler agrees.
         time_zone: an IANA name; cron times are local there, also across a change to summer time.
         missed: the rule for ticks that were missed while no scheduler ran: `skip` them, `coalesce` them into the
-        newest,
-            or `catch_up` the newest MOST_CAUGHT_UP one by one.
+            newest, or `catch_up` the newest MOST_CAUGHT_UP one by one.
         is_paused: whether an operator has paused it.
     """
 

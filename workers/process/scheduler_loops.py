@@ -13,7 +13,7 @@ from models.queue.listening import WAKE_UP_CHANNEL, listen
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from models.queue.sweep import Sweep
-from models.queue.unqueued import adopt_unqueued_jobs, end_unqueued_jobs
+from models.queue.unqueued import MOST_AT_ONCE, adopt_unqueued_jobs, end_unqueued_jobs
 from models.schema.migrate import check
 from models.schema.server import notify_queue, server_time
 from workers.gate.rules import stops_of
@@ -117,7 +117,10 @@ class Scheduler:
         terms = adoption_terms(self._runtime.settings)
         page = await self._sweep.next_page(self._runtime.database)
         adopted, dropped = await adopt_unqueued_jobs(self._runtime.database, terms, page)
-        ended = await end_unqueued_jobs(self._runtime.database, terms, page)
+        ended = last_ended = await end_unqueued_jobs(self._runtime.database, terms, page)
+        while last_ended == MOST_AT_ONCE:  # the page may have more
+            last_ended = await end_unqueued_jobs(self._runtime.database, terms, page)
+            ended += last_ended
         if adopted or dropped or ended:
             log.info("jobs_adopted", adopted=adopted, dropped=dropped, ended=ended)
         return adopted

@@ -121,8 +121,7 @@ class WorkerProcesses:
             lanes: jobs at once per process; None for DARKROOM_LANES.
             queues: queues to claim from; None for DARKROOM_QUEUES.
             on_refused: called, in a thread, when a worker can't work with this configuration, and has logged why. No
-                worker is
-            started again, and the caller should stop.
+                worker is started again, and the caller should stop.
         """
         self.environment = worker_environment(settings, services)
         self._database = make_database(settings, services, most_connections=1)
@@ -308,7 +307,7 @@ def _backoff_s(slot: _Slot) -> float:
 
 
 def _asked_until_true(is_done: Callable[[], bool]) -> Future[bool]:
-    """Call `is_done` in a daemon thread, LOOK_S after each answer, until it returns True or PostgreSQL is lost."""
+    """Call `is_done` in a daemon thread, LOOK_S after each answer, until it returns True or raises an error."""
     answer: Future[bool] = Future()
 
     def ask() -> None:
@@ -319,7 +318,8 @@ def _asked_until_true(is_done: Callable[[], bool]) -> Future[bool]:
         except DATABASE_ERRORS as error:
             answer.set_exception(error)
         finally:
-            answer.cancel()  # where a fault of ours has ended it, so that nobody waits for an answer
+            if not answer.done():  # a bug of ours, which the thread's own hook reports
+                answer.set_exception(RuntimeError("the check of the queues failed; the log has its traceback"))
 
     threading.Thread(target=ask, name="drain", daemon=True).start()
     return answer

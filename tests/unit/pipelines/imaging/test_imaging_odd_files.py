@@ -120,6 +120,17 @@ def test_jpeg_with_a_small_hole_anywhere_is_refused(options, length):
             pixels_of(data[:at] + bytes(length) + data[at + length :])
 
 
+@pytest.mark.parametrize("quality", [50, 75, 95, 100])
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
+@pytest.mark.parametrize("across", [True, False], ids=["across", "down"])
+def test_jpeg_of_a_gradient_is_read(options, quality, across):
+    ramp = np.linspace(255, 0, 2048).astype(np.uint8)
+    grey = np.broadcast_to(ramp if across else ramp[:160, None], (160, 2048))
+    data = encoded(Image.fromarray(np.ascontiguousarray(grey)), "JPEG", quality=quality, **options)
+
+    assert np.abs(pixels_of(data).astype(int)[..., 0] - grey).max() <= 6
+
+
 @pytest.mark.parametrize("cut", [0.35, 0.6, 0.9])
 def test_jpeg_whose_tail_is_zeros_is_refused(cut):
     data = encoded(grained(), "JPEG", quality=90)
