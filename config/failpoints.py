@@ -14,7 +14,7 @@ on_pass: Callable[[str], None] | None = None
 
 @contextmanager
 def failpoint(name: str) -> Iterator[None]:
-    """Pass failpoint `before NAME`, run the `with` block, and pass `after NAME` if the block raised nothing."""
+    """Put a failpoint `before NAME` ahead of the `with` block, and `after NAME` behind it, if it raised nothing."""
     if on_pass is not None:
         on_pass(f"before {name}")
     yield

@@ -25,7 +25,8 @@ class _Lines:
     """Logger of structlog that writes finished lines to the stream of a handler, one at a time.
 
     Our own events don't become records of the standard library, because that would double the time that a line takes.
-    Lines are written under the handler's lock, because the standard library releases that lock in a forked process.
+    Lines are written under the handler's lock. The standard library frees that lock in a forked process, so that a
+    process which is forked during a write doesn't hang at its first line.
     """
 
     def __init__(self, handler: "logging.StreamHandler[TextIO]") -> None:

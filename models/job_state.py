@@ -18,7 +18,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the status is terminal: it never changes again, except for the label REFUNDED on a FAILED job."""
+        """Whether the job is over. FAILED counts too, although a refund may still turn it into REFUNDED."""
         return self in TERMINAL
 
 

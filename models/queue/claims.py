@@ -196,9 +196,9 @@ async def claim(
     """Claim up to `most` jobs of a queue, in the order of their positions. Each statement commits by itself.
 
     Normally one statement is run. Rows that it finds locked are left for later; if there were any, further statements
-    look at the rows behind them, each at more rows than the one before, so that a program that locks many jobs doesn't
-    leave lanes idle. Rows of a job type or tier that an operator has paused are first taken out of the index that
-    claims read, so that no claim reads them twice.
+    look at the rows behind them, each at more rows than the last, so that a program that locks many jobs doesn't leave
+    lanes idle. A claim that meets rows of a job type or tier that an operator has paused takes them out of the index
+    that claims read, so that no later claim reads them.
 
     Args:
         connection: a connection that is in no transaction.
@@ -208,7 +208,8 @@ async def claim(
         deadlines_s: seconds after which a claim is taken from its worker, by stage name.
 
     Raises:
-        asyncpg.PostgresError: the database refused one of the rows, so no job was claimed (`models.queue.refusals`).
+        asyncpg.PostgresError: the database refused one of the rows, and this call claimed no job
+            (`models.queue.refusals`). If an earlier statement of the call claimed jobs, they are returned instead.
     """
     claims: list[Claim] = []
     held = 0

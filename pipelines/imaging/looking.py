@@ -39,7 +39,7 @@ class Look:
 
 
 def look(data: bytes, limits: DecodeLimits) -> Look:
-    """Decode a whole picture at a reduced size; return its size and whether it is of one colour.
+    """Decode a whole picture at a reduced size; return its full width and height, and whether it is of one colour.
 
     Raises:
         BadImageError: the picture is refused or broken.

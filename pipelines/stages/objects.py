@@ -51,7 +51,10 @@ async def read_source(context: StageContext) -> bytes | None:
 
 
 async def read_references(context: StageContext) -> list[bytes]:
-    """Return the bytes of the pipeline's reference pictures, by key or else by URL; raises as `read_input` does."""
+    """Return the bytes of the pipeline's reference pictures; raises what `read_input` raises.
+
+    A picture that has a key is read from the storage; one that has only a URL is fetched.
+    """
     pictures = []
     for number, reference in enumerate(context.job.options.prompt.reference_images):
         column = f"promptConfig.referenceImages[{number}]"

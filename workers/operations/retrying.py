@@ -38,7 +38,7 @@ class RetryTerms:
         from_stage: begin at this stage, with the checkpoints of the old job; None begins at the first.
         model: model of the generation, for the new jobs only; None leaves it to their pipeline.
         redoes_completed: whether COMPLETED jobs are retried too.
-        only_once: whether jobs that an operator has retried before are refused, even if that happens at this moment.
+        only_once: whether a job is refused that an operator has retried already, or retries at the same time.
     """
 
     from_stage: str | None = None

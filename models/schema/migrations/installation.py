@@ -131,7 +131,7 @@ def record_triggers(connection: Connection) -> None:
 
 
 def standing_triggers(connection: Connection) -> dict[str, str]:
-    """Return our triggers on the application's tables by name, as `table.trigger`, with their definitions."""
+    """Return the definitions of the triggers of ours that the application's tables have now, by `table.trigger`."""
     with names_in_full(connection):
         return {name: definition for name, definition, _ in connection.execute(TRIGGERS)}
 

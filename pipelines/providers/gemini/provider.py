@@ -61,7 +61,7 @@ class GeminiProvider:
     """Provider that calls the Gemini REST API. One per process: it owns the HTTP connections."""
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
-        """Store what calls need. Without an API key every quote raises an error. The caller closes the pool."""
+        """Store what calls need. Without an API key every quote raises an error. The caller closes `pixels`."""
         self._settings = own = settings.of(GeminiSettings)
         self._pixels = pixels
         self._limits = limits

@@ -60,7 +60,7 @@ class OpenAIProvider:
     """Provider that calls an OpenAI-compatible images API. One per process: it owns the HTTP connections."""
 
     def __init__(self, settings: Settings, pixels: PixelPool, limits: DecodeLimits) -> None:
-        """Store what calls need. Without an API key every quote raises an error. The caller closes the pool."""
+        """Store what calls need. Without an API key every quote raises an error. The caller closes `pixels`."""
         self._settings = own = settings.of(OpenAISettings)
         self._models = ModelCatalogue(model_terms(settings))
         self._pixels = pixels
