@@ -17,6 +17,7 @@ from tests.support.builders import balance_of, job_row, make_generation, make_jo
 from tests.support.fleet import SlowWorkers, eventually
 from tests.support.forked import PreloadedWorkers
 from tests.support.hanging_gemini import HangingGemini
+from tests.support.processes import is_alive
 
 OVER = {"COMPLETED", "FAILED", "REFUNDED", "CANCELLED"}
 LEASE_S = 3
@@ -68,7 +69,7 @@ def cpu_s(process):
 
 
 def is_gone(process):
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return not is_alive(process)
 
 
 async def events(fleet, event):

@@ -11,6 +11,7 @@ import psutil
 from tests.acceptance.test_faults_inside import worker_pids
 from tests.support.builders import job_row, make_image, make_job, money_violations
 from tests.support.fleet import eventually
+from tests.support.processes import is_alive
 from tests.support.program import darkroom
 
 AT_MOST_S = 10
@@ -22,7 +23,7 @@ def below(pid):
 
 async def all_gone(processes, within_s=AT_MOST_S):
     async def are_gone():
-        return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+        return not any(map(is_alive, processes))
 
     await eventually(are_gone, within_s, f"the end of {processes}")
 

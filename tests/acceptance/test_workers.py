@@ -11,6 +11,7 @@ import redis
 from tests.support.builders import balance_of, job_row, make_job, make_pipeline, money_violations
 from tests.support.fleet import eventually
 from tests.support.forked import ForkedSlowWorkers
+from tests.support.processes import is_alive
 
 
 async def status_of(fleet, job_id):
@@ -158,10 +159,6 @@ async def test_deleted_image_stops_its_job_and_refunds(fleet):
     await eventually(call_was_cut_off, 2, "the end of the call")
     assert await job_row(fleet.database, job) is None
     assert await balance_of(fleet.database, user) == 10
-
-
-def is_alive(process):
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 async def test_second_sigterm_leaves_no_headless_process(fleet):

@@ -17,6 +17,7 @@ import redis
 
 from pipelines.settings import Settings
 from tests.integration.embedded.conftest import FAST, Holders, stop_leftovers
+from tests.support.processes import is_alive
 from workers.services import postgres, run_as
 from workers.services.errors import EmbeddedServiceError
 from workers.services.instance import EmbeddedInstance
@@ -145,7 +146,7 @@ async def test_postmaster_killed_with_a_session_starts_after_its_backends_ended(
         killed = psutil.Process(before)
         killed.kill()
         # gone or a zombie: reaping it is somebody else's work, and may take its time
-        assert wait_until(lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE, timeout_s=10)
+        assert wait_until(lambda: not is_alive(killed), timeout_s=10)
 
         instance.postgres.start()
 
