@@ -28,6 +28,15 @@ def hung() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.fixture
+def unanswered(hung: str, command: Darkroom, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of such a host, which is also PostgreSQL's and Redis's in the settings of commands."""
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:word@{hung}/name")
+    monkeypatch.setenv("REDIS_URL", f"redis://{hung}")
+    monkeypatch.setenv("PROVIDER", "local")
+    return hung
+
+
 @contextlib.contextmanager
 def in_time() -> Iterator[None]:
     began_s = time.monotonic()
@@ -35,43 +44,31 @@ def in_time() -> Iterator[None]:
     assert time.monotonic() - began_s < AT_MOST_S
 
 
-def test_postgresql_that_never_answers_ends_a_command(
-    command: Darkroom, hung: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:word@{hung}/name")
-    monkeypatch.setenv("REDIS_URL", f"redis://{hung}")
-    monkeypatch.setenv("PROVIDER", "local")
-
+def test_postgresql_that_never_answers_ends_a_command(command: Darkroom, unanswered: str) -> None:
     with in_time():
         ran = command("jobs", "list")
 
     assert (ran.code, ran.err.count("\n")) == (1, 1)
-    assert f"PostgreSQL at {hung} doesn't answer in time" in ran.err
+    assert f"PostgreSQL at {unanswered} doesn't answer in time" in ran.err
 
 
 def test_doctor_names_every_host_that_never_answers(
-    command: Darkroom, hung: str, monkeypatch: pytest.MonkeyPatch
+    command: Darkroom, unanswered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:word@{hung}/name?connect_timeout=2")
-    monkeypatch.setenv("REDIS_URL", f"redis://{hung}")
-    monkeypatch.setenv("PROVIDER", "local")
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:word@{unanswered}/name?connect_timeout=2")
 
     with in_time():
         ran = command("doctor", "--json")
 
     found = {check["name"]: check for check in ran.json["checks"] if check["status"] == "fail"}
     assert (ran.code, found.keys()) == (1, {"postgresql", "broker"})
-    assert f"{hung}/name" in found["postgresql"]["message"]
+    assert f"{unanswered}/name" in found["postgresql"]["message"]
     assert "doesn't answer in time" in found["postgresql"]["message"]
     assert "word" not in ran.out
 
 
-def test_psql_does_not_wait_for_a_host_that_never_answers(
-    command: Darkroom, hung: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:word@{hung}/name")
-    monkeypatch.setenv("REDIS_URL", f"redis://{hung}")
-    monkeypatch.setenv("PROVIDER", "local")
+@pytest.mark.usefixtures("unanswered")
+def test_psql_does_not_wait_for_a_host_that_never_answers(command: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.cli.connecting.CONNECT_S", 2)  # libpq takes no less
 
     with in_time():
