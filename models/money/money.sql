@@ -75,7 +75,7 @@ BEGIN
         WITH taken AS (
             INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
             SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
-            -- not computed from the row that exists already, whose balance a trigger may set for new users
+            -- not computed from excluded, the row that this INSERT proposes, whose balance a trigger may set for new users
             ON CONFLICT ("userId") DO UPDATE
             SET balance = b.balance - (takes ->> b."userId")::bigint, "updatedAt" = excluded."updatedAt"
             RETURNING b."userId", b.balance)
