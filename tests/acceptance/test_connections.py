@@ -59,7 +59,7 @@ async def test_process_holds_no_more_connections_than_it_may_and_survives_the_lo
     environment |= {"DARKROOM_CONNECTIONS": str(MOST)}
     user, image = await fleet.stored_picture(balance=1000)
     with darkroom("worker", environment=environment, folder=tmp_path) as worker:
-        await asyncio.to_thread(worker.says, "\nready\n", 60)
+        await asyncio.to_thread(worker.says, "\nready\n")
         jobs = [await make_job(fleet.database, user_id=user, image_id=image) for _ in range(6)]
         counts = []
 
@@ -67,7 +67,7 @@ async def test_process_holds_no_more_connections_than_it_may_and_survives_the_lo
             counts.append(len(await sessions(fleet, role)))
             return not await fleet.database.fetchval("SELECT count(*) FROM darkroom.job_queue")
 
-        await eventually(all_are_over, 60)
+        await eventually(all_are_over)
         assert {(await ended(fleet, job))["status"] for job in jobs} == {"COMPLETED"}
         assert max(counts) <= MOST
 
@@ -75,13 +75,13 @@ async def test_process_holds_no_more_connections_than_it_may_and_survives_the_lo
         await limit(fleet, role, len(held) - 1)
         lease = held[0]["pid"]  # opened before all others
         await fleet.database.fetch("SELECT pg_terminate_backend($1)", lease)
-        await asyncio.to_thread(worker.says, "lease_connection_awaited", 10)
+        await asyncio.to_thread(worker.says, "lease_connection_awaited")
         assert "too many connections for role" in worker.said
         job = await make_job(fleet.database, user_id=user, image_id=image)
-        assert (await ended(fleet, job, 20))["status"] == "COMPLETED"
+        assert (await ended(fleet, job))["status"] == "COMPLETED"
 
         await limit(fleet, role, -1)
-        await asyncio.to_thread(worker.says, "lease_connection_restored", 10)
+        await asyncio.to_thread(worker.says, "lease_connection_restored")
         assert worker.said.count("lease_connection_awaited") == 1
     assert await events(fleet, "rescued") == 0
 
@@ -91,7 +91,7 @@ async def test_start_without_a_connection_says_why_and_goes_on_with_the_first_th
 ):
     await limit(fleet, role, 0)
     with darkroom("worker", environment=environment, folder=tmp_path) as worker:
-        await asyncio.to_thread(worker.says, "too many connections for role", 20)
+        await asyncio.to_thread(worker.says, "too many connections for role")
         assert "connection_awaited" in worker.said
 
         await limit(fleet, role, 1)
@@ -99,11 +99,11 @@ async def test_start_without_a_connection_says_why_and_goes_on_with_the_first_th
         async def lease_is_reserved():
             return len(await sessions(fleet, role)) == 1 and worker.said.count("connection_awaited") > 1
 
-        await eventually(lease_is_reserved, 20)
+        await eventually(lease_is_reserved)
         assert "ready" not in worker.said.splitlines()
 
         await limit(fleet, role, -1)
-        await asyncio.to_thread(worker.says, "\nready\n", 15)
+        await asyncio.to_thread(worker.says, "\nready\n")
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ async def test_jobs_of_a_worker_that_dies_while_postgresql_is_gone_are_claimed_s
     async def is_held():
         return fleet.calls("generate") and await fleet.holder_pid(job)
 
-    killed = await eventually(is_held, 20)
+    killed = await eventually(is_held)
     await asyncio.to_thread(instance.postgres.stop)
     os.kill(killed, signal.SIGKILL)
     await asyncio.sleep(1)  # in which the death is heard, and can't be written
@@ -153,7 +153,7 @@ async def test_jobs_of_a_worker_that_dies_while_postgresql_is_gone_are_claimed_s
         except DatabaseLostError:  # connections of before the restart
             return False
 
-    await eventually(is_held_by_another, 8, "taking over")  # and the lease of 15 s isn't over yet
+    await eventually(is_held_by_another, "taking over", within_s=8)  # and the lease of 15 s isn't over yet
 
 
 @needs_pgbouncer
@@ -166,13 +166,13 @@ async def test_pooler_that_nobody_declared_is_found_and_worked_through(fleet, tm
             darkroom("worker", environment=environment, folder=tmp_path) as worker,
             darkroom("scheduler", environment=environment, folder=tmp_path) as scheduler,
         ):
-            await asyncio.to_thread(worker.says, "\nready\n", 60)
+            await asyncio.to_thread(worker.says, "\nready\n")
             jobs = [await make_job(fleet.database, user_id=user, image_id=image) for _ in range(6)]
             for _ in range(2):
                 with darkroom("db", "check", environment=environment, folder=tmp_path) as check:
-                    assert await asyncio.to_thread(check.ends, 30) == 0, check.said
+                    assert await asyncio.to_thread(check.ends) == 0, check.said
             with darkroom("doctor", environment=environment, folder=tmp_path) as doctor:
-                assert await asyncio.to_thread(doctor.ends, 60) == 0, doctor.said
+                assert await asyncio.to_thread(doctor.ends) == 0, doctor.said
             assert {(await ended(fleet, job))["status"] for job in jobs} == {"COMPLETED"}
             assert "DATABASE_DIRECT_URL" in doctor.said
             for process in (worker, scheduler):
@@ -189,4 +189,4 @@ async def test_worker_renews_within_seconds_a_lease_that_is_over_by_the_database
             "SELECT lease_expires_at > now() + interval '10 seconds' FROM darkroom.workers"
         )
 
-    await eventually(is_renewed, 2.5, "the renewal")
+    await eventually(is_renewed, "the renewal", within_s=2.5)

@@ -210,7 +210,6 @@ PARTS = {"run": 4}
 """Scenarios whose places are shared out over so many tests, because one of them alone would keep a process for long."""
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "part"), [(name, part) for name in SCENARIOS for part in range(PARTS.get(name, 1))])
 async def test_what_dies_anywhere_is_taken_to_its_end(house, name, part):
     scenario = SCENARIOS[name]

@@ -22,6 +22,7 @@ from tests.support.fake_openai import FakeOpenAI, failure
 from tests.support.fleet import eventually
 from tests.support.forked import ForkedWorkers, PreloadedWorkers
 from tests.support.imaging_pictures import CANARY, telling_jpeg
+from tests.support.patience import HANGS_AFTER_S
 from workers.gate.open_calls import SENT_WITHIN_S
 
 ON_ITS_WAY_S = 2 * SENT_WITHIN_S
@@ -49,7 +50,7 @@ def start(fleet, gemini, tmp_path):
         workers = kind(settings, fleet.services, processes=processes, lanes=8)
         workers.start()
         started.append(workers)
-        assert workers.wait_ready(40), "the workers didn't start"
+        assert workers.wait_ready(HANGS_AFTER_S), "the workers didn't start"
         return workers
 
     yield start
@@ -57,12 +58,12 @@ def start(fleet, gemini, tmp_path):
         workers.stop(timeout_s=10)
 
 
-async def ended(fleet, jobs, within_s=60):
+async def ended(fleet, jobs):
     async def all_over():
         rows = [await job_row(fleet.database, job) for job in jobs]
         return rows if all(row["status"] not in {"PENDING", "PROCESSING"} for row in rows) else None
 
-    return await eventually(all_over, within_s, "the end of every job")
+    return await eventually(all_over, "the end of every job")
 
 
 async def submitted(fleet, count, **columns):
@@ -71,13 +72,12 @@ async def submitted(fleet, count, **columns):
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(150)
 async def test_jobs_complete_though_three_calls_in_ten_fail(fleet, gemini, start):
     gemini.failures = 0.3
     user, jobs = await submitted(fleet, 40)
     start(2, kind=PreloadedWorkers)
 
-    rows = await ended(fleet, jobs, 120)
+    rows = await ended(fleet, jobs)
 
     completed = [row for row in rows if row["status"] == "COMPLETED"]
     assert {row["status"] for row in rows} <= {"COMPLETED", "REFUNDED"}
@@ -129,7 +129,7 @@ async def test_worker_says_at_its_start_that_a_model_is_gone(fleet, gemini, star
         logged.append(capfd.readouterr().err)
         return "provider_misconfigured" in "".join(logged)
 
-    await eventually(said, 20, "the complaint")
+    await eventually(said, "the complaint")
 
     assert "no model gemini-2.5-flash-image" in "".join(logged)
     assert gemini.calls == []

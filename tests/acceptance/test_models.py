@@ -10,6 +10,7 @@ from tests.support.fake_gemini.server import FakeGemini
 from tests.support.fake_openai import FakeOpenAI
 from tests.support.fleet import eventually
 from tests.support.forked import ForkedWorkers
+from tests.support.patience import HANGS_AFTER_S
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def start(fleet, gemini, openai, tmp_path):
         workers = ForkedWorkers(settings, fleet.services, processes=1, lanes=4)
         workers.start()
         started.append(workers)
-        assert workers.wait_ready(40), "the worker didn't start"
+        assert workers.wait_ready(HANGS_AFTER_S), "the worker didn't start"
 
     yield start
     for workers in started:
@@ -49,7 +50,7 @@ async def ended(fleet, job):
         row = await job_row(fleet.database, job)
         return None if row["status"] in {"PENDING", "PROCESSING"} else row
 
-    return await eventually(is_over, 40, "the end of the job")
+    return await eventually(is_over, "the end of the job")
 
 
 async def submitted(fleet, *, by_album=False, **configs):

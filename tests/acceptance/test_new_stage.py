@@ -31,7 +31,7 @@ async def test_output_without_a_column_survives_a_kill_in_the_next_stage_and_is_
     async def is_completed():
         return (await job_row(fleet.database, job))["status"] == "COMPLETED"
 
-    await eventually(is_completed, 60, "the end of the job")
+    await eventually(is_completed, "the end of the job")
 
     assert [fleet.calls(what) for what in ("checked", "killed", f"given:{job_type}_is_sound")] == [1, 1, 1]
     assert fleet.calls("analyze") == (job_type == "enhance")  # what was finished before isn't bought again

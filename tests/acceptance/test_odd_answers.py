@@ -2,12 +2,11 @@
 
 import time
 
-import pytest
-
 from tests.acceptance.test_gemini import ended, gemini, start, submitted  # noqa: F401 - fixtures
 from tests.support.builders import balance_of, make_generation, make_user
 from tests.support.fake_gemini import odd
 from tests.support.fake_gemini.server import whole
+from tests.support.patience import is_within
 
 WAIT_S = 4
 
@@ -23,13 +22,12 @@ async def calls_of(fleet, job):
     )
 
 
-@pytest.mark.timeout(180)
 async def test_4k_answer_of_50_megabytes_is_delivered_whatever_uploads_may_be(fleet, gemini, start):  # noqa: F811
     gemini.answer = generating(odd.noisy)
     start(max_image_bytes="1000000", max_image_pixels="1000000")
     _, (job,) = await submitted(fleet, 1, tier="TIER_4K")
 
-    (row,) = await ended(fleet, [job], 150)
+    (row,) = await ended(fleet, [job])
 
     assert (row["status"], row["errorMessage"], max(row["width"], row["height"])) == ("COMPLETED", None, 4096)
     assert gemini.count("generate") == 1
@@ -73,7 +71,8 @@ async def test_error_in_a_200_costs_nothing_is_waited_for_and_keeps_its_words(fl
 
     assert row["status"] == "COMPLETED"
     first, second = gemini.calls
-    assert WAIT_S <= second.at_s - first.at_s < 2 * WAIT_S + 2
+    assert (waited_s := second.at_s - first.at_s) >= WAIT_S
+    assert is_within(waited_s, 2 * WAIT_S + 2)
     assert [call["may_be_paid"] for call in await calls_of(fleet, job)] == [False, True]
     words = await fleet.database.fetchval("SELECT metadata ->> 'evidence' FROM public.error_logs")
     assert words == f"The upstream is busy, please retry in {WAIT_S}s"
@@ -89,7 +88,7 @@ async def test_outage_that_says_how_long_isnt_asked_sooner(fleet, gemini, start)
 
     first, second = gemini.calls
     assert (row["status"], second.at_s - first.at_s >= WAIT_S) == ("COMPLETED", True)
-    assert second.at_s - first.at_s < 2 * WAIT_S + 2
+    assert is_within(second.at_s - first.at_s, 2 * WAIT_S + 2)
 
 
 async def test_enlarged_picture_is_told_by_its_jobs_history(fleet, gemini, start):  # noqa: F811
@@ -114,4 +113,4 @@ async def test_tier_that_no_model_makes_is_refunded_by_setting_before_anything_i
 
     assert (row["status"], await balance_of(fleet.database, user), gemini.calls) == ("REFUNDED", 1000, [])
     assert "makes pictures of at most 1024 pixels, and the tier has 2048" in row["errorMessage"]
-    assert time.monotonic() - began_s < 30
+    assert is_within(time.monotonic() - began_s, 30)

@@ -15,6 +15,7 @@ from tests.support.builders import balance_of, job_row, money_violations, queue_
 from tests.support.fleet import Fleet, fleet  # noqa: F401 - a fixture
 from tests.support.forked import ForkedSlowWorkers
 from tests.support.page import README, ROOT, example
+from tests.support.patience import HANGS_AFTER_S
 
 NODE = ROOT / ".venv/node"
 """Where `make proof` puts node and pg."""
@@ -35,7 +36,7 @@ class Producer:
         }
         (folder / "photo.jpg").write_bytes((ROOT / "samples/dark.jpg").read_bytes())
 
-    async def run(self, *command: str, within_s: float = 60) -> str:
+    async def run(self, *command: str) -> str:
         """Run a command to its end; return what it printed."""
         done = await asyncio.to_thread(
             subprocess.run,
@@ -45,7 +46,7 @@ class Producer:
             capture_output=True,
             text=True,
             check=False,
-            timeout=within_s,
+            timeout=HANGS_AFTER_S,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
@@ -163,8 +164,8 @@ async def looks_done(producer, job, *said):
     assert await money_violations(producer.database) == []
 
 
-async def is_over(producer, job, within_s=40):
-    until_s = time.monotonic() + within_s
+async def is_over(producer, job):
+    until_s = time.monotonic() + HANGS_AFTER_S
     while await queue_row(producer.database, job) is not None:
         assert time.monotonic() < until_s, f"{job} isn't over"
         await asyncio.sleep(0.05)

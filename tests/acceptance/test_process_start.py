@@ -46,7 +46,7 @@ def as_role(fleet, role):
 async def run(*arguments, environment, folder, before=None):
     """Run a command to its end; return its exit code and all that it said."""
     with darkroom(*arguments, environment=environment, folder=folder, before=before) as command:
-        code = await asyncio.to_thread(command.ends, 40)
+        code = await asyncio.to_thread(command.ends)
         return code, command.said
 
 
@@ -70,12 +70,12 @@ async def test_rights_taken_from_a_role_before_its_workers_start_end_the_supervi
     revoke = f"REVOKE UPDATE ON darkroom.job_queue FROM {role}"
     # `up`, whose scheduler could go on for ever without any worker
     with darkroom("up", environment=environment, folder=tmp_path) as worker:
-        await asyncio.to_thread(worker.says, "\nready\n", 60)
+        await asyncio.to_thread(worker.says, "\nready\n")
         (pid,) = await worker_pids(fleet)
         await fleet.database.run(lambda connection: connection.execute(revoke))
         os.kill(pid, signal.SIGKILL)
 
-        assert await asyncio.to_thread(worker.ends, 30) == 2
+        assert await asyncio.to_thread(worker.ends) == 2
         assert f"role {role} lacks UPDATE on darkroom.job_queue" in worker.said
 
 
@@ -117,14 +117,14 @@ async def test_supervisor_reaps_the_orphans_of_killed_workers(fleet, tmp_path):
     user, image = await fleet.stored_picture(balance=100)
     environment = fleet.environment | {"DARKROOM_PROCESSES": "1"}
     with darkroom("worker", environment=environment, folder=tmp_path, before=become_subreaper) as worker:
-        await asyncio.to_thread(worker.says, "\nready\n", 60)
+        await asyncio.to_thread(worker.says, "\nready\n")
         supervisor, killed = psutil.Process(worker.process.pid), set()
         for _ in range(2):
 
             async def another_works():
                 return (await worker_pids(fleet)) - killed
 
-            (pid,) = await eventually(another_works, 30)
+            (pid,) = await eventually(another_works)
             job = await make_job(fleet.database, user_id=user, image_id=image)
             assert (await ended(fleet, job))["status"] == "COMPLETED"
             assert pixel_children(pid)  # which will be orphans
@@ -137,7 +137,7 @@ async def test_supervisor_reaps_the_orphans_of_killed_workers(fleet, tmp_path):
         async def no_zombie_is_left():
             return not zombies_of(supervisor)
 
-        await eventually(has_been_an_orphan, 10, "an orphan's end")
-        await eventually(no_zombie_is_left, 15, "reaping")
-        await eventually(another_works, 30)  # whose master's exit code was left to its supervisor
+        await eventually(has_been_an_orphan, "an orphan's end")
+        await eventually(no_zombie_is_left, "reaping")
+        await eventually(another_works)  # whose master's exit code was left to its supervisor
         assert worker.said.count('"worker_died"') == 2

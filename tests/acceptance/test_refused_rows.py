@@ -4,7 +4,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,12 +39,12 @@ def scheduler(fleet, **settings):
             process.terminate()
 
 
-async def ended(fleet, job, within_s=30):
+async def ended(fleet, job):
     async def is_over():
         row = await job_row(fleet.database, job)
         return row if row["status"] in OVER else None
 
-    return await eventually(is_over, within_s, f"the end of {job}")
+    return await eventually(is_over, f"the end of {job}")
 
 
 async def test_jobs_behind_a_refused_row_start_within_two_seconds(fleet):
@@ -56,16 +55,14 @@ async def test_jobs_behind_a_refused_row_start_within_two_seconds(fleet):
         """UPDATE public.image_enhancement_jobs SET status = 'PENDING';
            ALTER TABLE public.image_enhancement_jobs ADD CONSTRAINT few CHECK ("maxRetries" <> 2) NOT VALID""",
     )
-    began_s = time.monotonic()
     behind = [await make_generation(fleet.database) for _ in range(4)]
 
     async def all_started():
         rows = [await job_row(fleet.database, job) for job in behind]
         return all(row["processingStartedAt"] for row in rows)
 
-    await eventually(all_started, 10, "the start of the jobs behind")
+    await eventually(all_started, "the start of the jobs behind", within_s=4)  # and two to make the jobs and to look
 
-    assert time.monotonic() - began_s < 4  # two seconds, and as much for a busy machine
     row = await queue_row(fleet.database, refused)
     assert row is None or row["status"] == "retrying"
 
@@ -92,7 +89,7 @@ async def test_rows_of_foreign_json_are_completed_and_crash_nothing(fleet):
 
     fleet.start(1, kind=ForkedSlowWorkers)
 
-    assert {(await ended(fleet, job, 60))["status"] for job in jobs} == {"COMPLETED"}
+    assert {(await ended(fleet, job))["status"] for job in jobs} == {"COMPLETED"}
     row = await ended(fleet, outside)
     assert (row["status"], "cropDimensions" in row["errorMessage"]) == ("REFUNDED", True)
     assert await fleet.database.fetchval("""SELECT max("retryCount") FROM public.image_enhancement_jobs""") <= 1
@@ -125,14 +122,14 @@ async def test_running_job_whose_row_begins_to_refuse_everything_is_over_and_ref
     async def is_claimed():
         return (await job_row(fleet.database, job))["status"] == "PROCESSING"
 
-    await eventually(is_claimed, 10, "the claim")
+    await eventually(is_claimed, "the claim")
     await refuse(fleet.database, "assert", "true", table="mcp_generation_jobs")
     with scheduler(fleet, max_wait_s=6):
 
         async def is_over():
             return await queue_row(fleet.database, job) is None
 
-        await eventually(is_over, 40, "the end without a label")
+        await eventually(is_over, "the end without a label")
 
     assert await balance_of(fleet.database, user) == 100
     end = await fleet.database.fetchrow("SELECT * FROM darkroom.refused_ends")

@@ -15,7 +15,7 @@ async def completed(fleet, user_id, image_id, **columns):
     async def is_over():
         return (await job_row(fleet.database, job_id))["status"] == "COMPLETED"
 
-    await eventually(is_over, 20)
+    await eventually(is_over)
     return await fleet.database.fetchval(
         'SELECT "enhancedR2Key" FROM public.image_enhancement_jobs WHERE id = $1', job_id
     )
@@ -65,7 +65,7 @@ async def test_job_that_is_redone_gets_a_new_picture(fleet):
         rows = await fleet.database.fetch("SELECT status::text FROM darkroom.jobs")
         return [row["status"] for row in rows] == ["COMPLETED"] * 2
 
-    await eventually(are_over, 20)
+    await eventually(are_over)
     assert fleet.calls("generate") == 2
 
 

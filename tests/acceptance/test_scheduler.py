@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.builders import balance_of, make_user
 from tests.support.fleet import eventually
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.periodic_rows import set_last
 from tests.support.program import darkroom
 
@@ -34,12 +35,12 @@ async def test_scheduler_makes_a_tick_that_is_due_without_being_asked(fleet):
     )
     try:
         assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
+        assert await asyncio.wait_for(process.stdout.readline(), HANGS_AFTER_S) == b"ready\n"
 
         async def is_finished():  # which is written after what it gives
             return await fleet.database.fetchval(FINISHED) > 0
 
-        await eventually(is_finished, 20, "the tick's end")
+        await eventually(is_finished, "the tick's end")
     finally:
         process.terminate()
         code = await process.wait()
@@ -53,10 +54,10 @@ async def test_sigterm_ends_what_waits_for_a_server_that_does_not_answer(fleet, 
     environment = fleet.environment | {"DATABASE_URL": "postgresql://darkroom@127.0.0.1:9/darkroom"}
 
     with darkroom(command, environment=environment, folder=tmp_path) as running:
-        await asyncio.to_thread(running.says, "connection_awaited", 30)
+        await asyncio.to_thread(running.says, "connection_awaited")
         running.process.terminate()
 
-        assert await asyncio.to_thread(running.ends, 15) == 0, running.said
+        assert await asyncio.to_thread(running.ends) == 0, running.said
 
 
 @pytest.mark.parametrize("command", ["scheduler", "up"])
@@ -64,7 +65,7 @@ async def test_sigterm_ends_what_waits_for_the_upgrade(fleet, tmp_path, command)
     await fleet.database.run(lambda connection: connection.execute(SEQUENCE_BEHIND))
 
     with darkroom(command, environment=fleet.environment, folder=tmp_path) as running:
-        await asyncio.to_thread(running.says, "migration_awaited", 30)
+        await asyncio.to_thread(running.says, "migration_awaited")
         running.process.terminate()
 
-        assert await asyncio.to_thread(running.ends, 15) == 0, running.said
+        assert await asyncio.to_thread(running.ends) == 0, running.said

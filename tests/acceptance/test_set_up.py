@@ -99,7 +99,6 @@ def test_index_offers_a_newer_version_of_every_locked_package(shaped):
     }
 
 
-@pytest.mark.timeout(240)  # an environment with pip and all packages, while other tests run
 @pytest.mark.parametrize("pip", PIPS)
 def test_exactly_the_locked_versions_are_installed(shaped, tmp_path, pip):
     index, texts = shaped

@@ -21,17 +21,17 @@ def below(pid):
     return psutil.Process(pid).children(recursive=True)
 
 
-async def all_gone(processes, within_s=AT_MOST_S):
+async def all_gone(processes):
     async def are_gone():
         return not any(map(is_alive, processes))
 
-    await eventually(are_gone, within_s, f"the end of {processes}")
+    await eventually(are_gone, f"the end of {processes}", within_s=AT_MOST_S)
 
 
 async def test_workers_whose_supervisor_is_killed_sign_off_and_end_within_ten_seconds(fleet, tmp_path):
     environment = fleet.environment | {"DARKROOM_PROCESSES": "1", "DARKROOM_WARM_CHILDREN": "1"}
     with darkroom("worker", environment=environment, folder=tmp_path) as worker:
-        await asyncio.to_thread(worker.says, "\nready\n", 60)
+        await asyncio.to_thread(worker.says, "\nready\n")
         processes = below(worker.process.pid)
         assert len(processes) >= 2
         worker.process.kill()
@@ -46,12 +46,12 @@ async def test_lines_of_all_processes_are_json_and_those_of_jobs_name_worker_hos
     job = await make_job(fleet.database, user_id=user, image_id=image)
     environment = fleet.environment | {"DARKROOM_PROCESSES": "1", "DARKROOM_WARM_CHILDREN": "1"}
     with darkroom("worker", environment=environment, folder=tmp_path) as worker:
-        await asyncio.to_thread(worker.says, '"event": "job_completed"', 60)
+        await asyncio.to_thread(worker.says, '"event": "job_completed"')
         (row,) = await fleet.database.fetch("SELECT id::text, host, pid FROM darkroom.workers")
         os.kill(row["pid"], signal.SIGABRT)  # of which faulthandler or nobody speaks
-        await asyncio.to_thread(worker.says, '"event": "worker_died"', 30)
+        await asyncio.to_thread(worker.says, '"event": "worker_died"')
         worker.process.terminate()
-        assert await asyncio.to_thread(worker.ends, 30) == 0
+        assert await asyncio.to_thread(worker.ends) == 0
 
     lines = [json.loads(line) for line in worker.said.splitlines() if line != "ready"]
     of_job = [line for line in lines if line.get("job_id") == job]
@@ -61,7 +61,7 @@ async def test_lines_of_all_processes_are_json_and_those_of_jobs_name_worker_hos
 
 async def test_service_that_cannot_start_says_why_in_json(tmp_path):
     with darkroom("worker", environment={"DARKROOM_LANE": "4"}, folder=tmp_path) as worker:
-        assert await asyncio.to_thread(worker.ends, 30) == 2
+        assert await asyncio.to_thread(worker.ends) == 2
 
     line = json.loads(worker.said)
     assert (line["event"], line["exit_code"]) == ("command_failed", 2)
@@ -76,7 +76,7 @@ async def test_worker_that_is_told_to_stop_and_then_orphaned_ends_in_order(fleet
         async def has_forked():
             return len(below(worker.process.pid)) > 1
 
-        await eventually(has_forked, 30)
+        await eventually(has_forked)
         await asyncio.sleep(random.uniform(0, 0.5))  # any moment of the start is to do
         processes = below(worker.process.pid)
         worker.process.terminate()
@@ -94,7 +94,7 @@ async def test_worker_that_starts_ends_with_its_master(fleet, tmp_path):
             masters = psutil.Process(worker.process.pid).children()
             return [*masters, *masters[0].children()] if masters and masters[0].children() else None
 
-        master, forked = await eventually(pair, 30)
+        master, forked = await eventually(pair)
         os.kill(master.pid, signal.SIGKILL)
 
         await all_gone([forked])
@@ -110,7 +110,7 @@ async def test_recycled_worker_finishes_its_call_and_loses_no_job_and_no_attempt
 
     for _ in range(8):
         await make_job(fleet.database, user_id=user, image_id=image)
-    await eventually(are_done, 60)
+    await eventually(are_done)
 
     claims = await fleet.database.fetch("SELECT DISTINCT worker_id, attempt FROM darkroom.stage_runs")
     assert len({row["worker_id"] for row in claims} - {None}) > 1
@@ -127,7 +127,7 @@ async def generating(fleet, calls=1):
     async def is_called():
         return fleet.calls("generate") == calls
 
-    await eventually(is_called, 15)
+    await eventually(is_called)
     return job, user, await fleet.holder_pid(job)
 
 
@@ -138,14 +138,14 @@ async def become_due(fleet, user):
     async def is_over():
         return await fleet.database.fetchval("SELECT 1 FROM darkroom.stage_runs WHERE job_id = $1", failing)
 
-    await eventually(is_over, 10)
+    await eventually(is_over)
 
 
 async def completed(fleet, *jobs):
     async def are_completed():
         return all([(await job_row(fleet.database, job))["status"] == "COMPLETED" for job in jobs])
 
-    await eventually(are_completed, 15, f"the end of {jobs}")
+    await eventually(are_completed, f"the end of {jobs}")
 
 
 async def test_process_to_be_replaced_waits_for_a_call_that_takes_longer_than_the_grace(fleet):
@@ -161,7 +161,7 @@ async def test_process_to_be_replaced_waits_for_a_call_that_takes_longer_than_th
     async def is_replaced():
         return await worker_pids(fleet) - {pid}
 
-    await eventually(is_replaced, 15)
+    await eventually(is_replaced)
 
 
 async def test_first_sigterm_to_a_process_to_be_replaced_leaves_calls_their_grace(fleet):

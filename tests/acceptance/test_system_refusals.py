@@ -8,7 +8,7 @@ async def test_pixel_child_that_cannot_start_uses_the_attempts_and_names_the_cau
     fleet.start(1, kind=FaultyWorkers)
     job = await make_generation(fleet.database, prompt="files run out")
 
-    row = await ended(fleet, job, 40)
+    row = await ended(fleet, job)
 
     reason = "GENERATING wasn't possible now: Too many open files (EMFILE)"
     assert (row["status"], row["errorMessage"]) == ("REFUNDED", f"{reason} (all 4 attempts are used)")

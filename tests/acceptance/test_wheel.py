@@ -13,6 +13,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from tests.support.locks.lock import ROOT, RUNS, versions
+from tests.support.patience import HANGS_AFTER_S
 
 HIDDEN = """
 import sys
@@ -93,7 +94,7 @@ def test_wheel_enhances_a_picture_from_a_folder_of_decoys(installed, decoy, serv
         env=environment,
         capture_output=True,
         text=True,
-        timeout=80,
+        timeout=HANGS_AFTER_S,
         check=False,
     )
 

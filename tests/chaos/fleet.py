@@ -21,10 +21,10 @@ from tests.chaos.plan import Options
 from tests.chaos.programs import GONE
 from tests.chaos.registering import PLUGIN
 from tests.chaos.seams import CONTROL
+from tests.support.patience import HANGS_AFTER_S
 from workers.services.instance import EmbeddedInstance
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_S = 60.0
 LOOK_S = 0.5
 
 _PR_SET_PDEATHSIG = 1
@@ -179,7 +179,7 @@ class Fleet:
         return Started(name, popen, path)
 
     async def _wait_ready(self, processes: list[Started]) -> None:
-        until_s = time.monotonic() + READY_S
+        until_s = time.monotonic() + HANGS_AFTER_S
         for one in processes:
             while not one.is_ready():
                 if one.popen.poll() is not None or time.monotonic() > until_s:

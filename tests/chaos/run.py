@@ -24,6 +24,7 @@ from tests.chaos.other_programs import Buyer, Canceller, Dawdler, watch_queue
 from tests.chaos.plan import Options, plan
 from tests.chaos.programs import GONE, Producer, Program, PsqlProducer, World
 from tests.chaos.report import Report
+from tests.support.patience import slowness
 
 USERS, PICTURES = 24, 4
 QUIET_USERS = 4
@@ -51,7 +52,7 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
         await _work(options, fleet, book, world, tables, tasks)
         drained_s = await _drain(fleet, options.drain_s)
         await _settle(fleet)
-        stuck = await fleet.stop_processes(STOP_S)
+        stuck = await fleet.stop_processes(STOP_S * slowness())
         for task in tasks:
             task.cancel()
         connection = await asyncpg.connect(fleet.database_url)

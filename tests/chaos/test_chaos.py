@@ -7,21 +7,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from tests.chaos.book import Book
 from tests.chaos.plan import PER_MINUTE, Options, plan
 from tests.chaos.programs import Program, World
+from tests.support.patience import HANGS_AFTER_S
 
 ROOT = Path(__file__).resolve().parents[2]
+DRAIN_S = 200
 SHORT = (
     *("--seed", "1", "--minutes", "0.3", "--jobs", "150", "--lease-s", "4", "--grace-s", "8", "--fast"),
-    *("--hang-s", "5", "--slowest-call-s", "2", "--storage-fault-s", "3", "--drain-s", "90"),
+    *("--hang-s", "5", "--slowest-call-s", "2", "--storage-fault-s", "3", "--drain-s", str(DRAIN_S)),
     *("--supervisors", "2", "--processes", "1", "--kill", "2", "--tables", "tests.integration.third_table.orders"),
 )
 
 
-@pytest.mark.timeout(240)
 def test_promises_hold_under_every_kind_of_fault():
     with tempfile.TemporaryDirectory(prefix="dkc", dir="/tmp") as folder:  # sockets need a short path
         run = subprocess.run(
@@ -29,7 +28,7 @@ def test_promises_hold_under_every_kind_of_fault():
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=220,
+            timeout=HANGS_AFTER_S + DRAIN_S,
             check=False,
         )
         assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
@@ -61,7 +60,7 @@ async def test_program_ends_whose_cancellation_meets_a_lost_connection():
     class Rollback(Program):
         async def step(self):
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(2 * HANGS_AFTER_S)
             except asyncio.CancelledError:
                 await self.ask(self._fail)
 
@@ -73,6 +72,6 @@ async def test_program_ends_whose_cancellation_meets_a_lost_connection():
     await asyncio.sleep(0.1)
 
     running.cancel()
-    await asyncio.wait([running], timeout=10)
+    await asyncio.wait([running], timeout=HANGS_AFTER_S)
 
     assert running.cancelled()

@@ -40,6 +40,7 @@ from pipelines.settings_table import describe
 from tests.contract.providers import scripted
 from tests.contract.providers.server import FAILURES, server_of
 from tests.support.imaging_pictures import encoded, photo
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.scripted_provider import SCRIPTED
 from workers.gate.rules import rules_of, stops_of
 from workers.operations.checks.outside import check_providers
@@ -266,10 +267,10 @@ async def test_call_that_is_cancelled_ends_at_once(provider):
 
     async def look():
         looked.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(2 * HANGS_AFTER_S)
 
     call = asyncio.create_task(generate(provider, look))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await looked.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -14,6 +14,7 @@ import pytest
 from pipelines.errors import MissingObjectError, StorageUnavailableError
 from pipelines.storage.backends import open_storage
 from pipelines.storage.storage import Storage
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.s3_servers import BUCKET, S3Server
 
 KEY = "users/u1/originals/i1.jpg"
@@ -191,7 +192,7 @@ async def test_signed_url_expires(rclone, opened):
     await put(storage)
     signed = await storage.presign(KEY, timedelta(seconds=1))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while fetched(signed).status_code == 200:  # noqa: ASYNC110 - the server's clock rings no bell
             await asyncio.sleep(0.1)
     assert fetched(signed).status_code in {400, 403}

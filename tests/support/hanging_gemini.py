@@ -4,6 +4,8 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from tests.support.patience import HANGS_AFTER_S
+
 
 @dataclass(eq=False)
 class HangingCall:
@@ -27,14 +29,14 @@ class HangingGemini:
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    async def call_of(self, word: str, *, hung_up: bool = False, within_s: float = 20) -> HangingCall:
+    async def call_of(self, word: str, *, hung_up: bool = False) -> HangingCall:
         """Wait for the last call whose body has `word` and, if asked, until its caller closes the connection."""
 
         def found():
             calls = [call for call in self.calls if word.encode() in call.body]
             return calls[-1] if calls and (calls[-1].hung_up_s or not hung_up) else None
 
-        async with asyncio.timeout(within_s), self.heard:
+        async with asyncio.timeout(HANGS_AFTER_S), self.heard:
             return await self.heard.wait_for(found)
 
     async def __aenter__(self):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from config.postgres_url import parse_postgres_url
+from tests.support.patience import HANGS_AFTER_S
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -57,7 +58,7 @@ def pgbouncer(database_url: str, folder: Path, **settings: object) -> Iterator[s
     log = (folder / f"pgbouncer-{port}.log").open("w+b")
     with log, subprocess.Popen([str(PGBOUNCER), str(path)], stderr=log, stdout=log, **as_user) as process:
         try:
-            until_s = time.monotonic() + 10
+            until_s = time.monotonic() + HANGS_AFTER_S
             while True:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                     break

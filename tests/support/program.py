@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import HANGS_AFTER_S
+
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 
 
@@ -23,17 +25,17 @@ class Running:
     def said(self) -> str:
         return self._path.read_text()
 
-    def says(self, words: str, within_s: float) -> str:
+    def says(self, words: str) -> str:
         """Wait until it has said some words; return all that it has said."""
-        until_s = time.monotonic() + within_s
+        until_s = time.monotonic() + HANGS_AFTER_S
         while words not in "\n" + self.said:  # a line may be the first: logs come by another way than `ready`
-            assert time.monotonic() < until_s, f"{words!r} wasn't said within {within_s} s, but:\n{self.said}"
+            assert time.monotonic() < until_s, f"{words!r} isn't said, but:\n{self.said}"
             time.sleep(0.05)
         return self.said
 
-    def ends(self, within_s: float) -> int:
+    def ends(self) -> int:
         """Wait until it has ended; return its exit code."""
-        return self.process.wait(within_s)
+        return self.process.wait(HANGS_AFTER_S)
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ def darkroom(
     finally:
         process.terminate()
         try:
-            process.wait(40)
+            process.wait(HANGS_AFTER_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -16,7 +16,8 @@ from pathlib import Path
 import boto3
 import httpx
 
-START_S = 20
+from tests.support.patience import HANGS_AFTER_S
+
 BUCKET = "pictures"
 
 
@@ -83,11 +84,11 @@ def rclone_server(folder: Path) -> Iterator[S3Server]:
         yield made
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(HANGS_AFTER_S)
 
 
 def _wait_until_it_answers(endpoint: str, process: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + START_S
+    ends = time.monotonic() + HANGS_AFTER_S
     while time.monotonic() < ends:
         assert process.poll() is None, f"rclone ended with {process.returncode}"
         try:

@@ -21,6 +21,7 @@ from models.queue.rescue import end_overdue_jobs
 from models.queue.submission import Enhancement
 from pipelines.errors import PolicyRefusedError, ProviderUnavailableError, ThrottledError
 from pipelines.settings import Settings, load_settings
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.scripted_provider import ScriptedProvider, lasting, stand_in
 from tests.support.slow_worker import note
 from workers import submission
@@ -32,7 +33,6 @@ from workers.process.wake_up import Lanes
 from workers.services.services import embedded_services
 
 DIED = 99
-TIME_LIMIT_S = 60
 
 
 class InlinePixels:
@@ -80,7 +80,7 @@ async def work(settings: Settings, _job_id: str) -> None:
     """Run jobs as a worker does until nothing is queued."""
     process = worker.WorkerProcess(settings, Lanes(), end=lambda: None)
     await process.start()
-    async with _open(settings) as runtime, asyncio.timeout(TIME_LIMIT_S):
+    async with _open(settings) as runtime, asyncio.timeout(HANGS_AFTER_S):
         while await runtime.database.fetchval("SELECT count(*) FROM darkroom.job_queue"):  # noqa: ASYNC110 - rows
             await asyncio.sleep(0.02)
     await process.stop()
@@ -90,7 +90,7 @@ async def work_and_be_told_to_stop(settings: Settings, _job_id: str) -> None:
     """Run jobs as a worker that gets SIGTERM during a call."""
     process = worker.WorkerProcess(settings.model_copy(update={"shutdown_grace_s": 0}), Lanes(), end=lambda: None)
     await process.start()
-    async with asyncio.timeout(TIME_LIMIT_S):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while not calls_so_far():  # noqa: ASYNC110 - another process's file
             await asyncio.sleep(0.02)
     await process.stop()

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 from dramatiq.errors import BrokerError
@@ -13,12 +13,13 @@ from dramatiq.errors import BrokerError
 from pipelines.errors import StorageUnavailableError
 from pipelines.settings import Settings
 from tests.support.calling import Darkroom
+from tests.support.patience import within
 from workers.process import wake_up
 from workers.process.compose import make_broker, make_storage
 from workers.services.services import Services
 
-AT_MOST_S = 9.0
-"""Five, and what a busy machine takes beside them."""
+AT_MOST_S = 7.0
+"""Five, and what a command takes beside them."""
 
 
 @pytest.fixture
@@ -37,11 +38,8 @@ def unanswered(hung: str, command: Darkroom, monkeypatch: pytest.MonkeyPatch) ->
     return hung
 
 
-@contextlib.contextmanager
-def in_time() -> Iterator[None]:
-    began_s = time.monotonic()
-    yield
-    assert time.monotonic() - began_s < AT_MOST_S
+def in_time() -> AbstractContextManager[None]:
+    return within(AT_MOST_S)
 
 
 def test_postgresql_that_never_answers_ends_a_command(command: Darkroom, unanswered: str) -> None:

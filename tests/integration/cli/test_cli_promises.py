@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.builders import make_worker
 from tests.support.calling import Arrange, Darkroom
+from tests.support.patience import HANGS_AFTER_S
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
 MONEY = '{"visits": {"column": "seen", "days": 1}}'
@@ -54,7 +55,7 @@ def until_ready(command: tuple[str, ...], folder: Path) -> list[str]:
             assert process.stdout.readline() == "ready\n", (folder / "log").read_text()
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=HANGS_AFTER_S)
     return (folder / "log").read_text().splitlines()
 
 
@@ -85,7 +86,7 @@ def test_policy_that_reaches_users_stops_a_scheduler_at_its_start(
 ) -> None:
     monkeypatch.setenv("DARKROOM_RETENTION", MONEY)
 
-    ran = subprocess.run([PROGRAM, "scheduler"], text=True, capture_output=True, timeout=60, check=False)
+    ran = subprocess.run([PROGRAM, "scheduler"], text=True, capture_output=True, timeout=HANGS_AFTER_S, check=False)
 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "DARKROOM_RETENTION: retention of public.visits" in ran.stderr

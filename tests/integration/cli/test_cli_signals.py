@@ -12,6 +12,7 @@ from models.database import Database
 from tests.support.builders import make_job, make_user
 from tests.support.calling import Arrange, Darkroom
 from tests.support.fleet import eventually
+from tests.support.patience import HANGS_AFTER_S
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
 OLDER = """UPDATE public.image_enhancement_jobs SET "createdAt" = "createdAt" - interval '1 min'"""
@@ -49,7 +50,7 @@ def start(darkroom: Darkroom, errors: Path) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=HANGS_AFTER_S)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_watching_is_left_cleanly(  # with SIGTERM also where a script or nohup 
     assert line.endswith("no live worker takes from queue default; start `darkroom worker`\n")
 
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=HANGS_AFTER_S)
 
     assert (process.returncode, errors.read_text()) == (code, "")
 
@@ -79,7 +80,7 @@ def test_psql_is_ended_by_the_signal_that_its_command_is_told_to_end_by(start: S
     assert process.stdout.readline() == "1\n"
 
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=HANGS_AFTER_S)
 
     assert process.returncode == 143
 
@@ -91,7 +92,7 @@ def test_up_says_ready_once_and_stops_with_code_0(start: Start, darkroom: Darkro
     assert len(darkroom("queue", "stats", "--json").json["workers"]) == 1
 
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=HANGS_AFTER_S)
 
     assert (process.returncode, out) == (0, "")
     assert darkroom("queue", "stats", "--json").json["workers"] == []
@@ -116,14 +117,14 @@ def test_enhance_that_is_left_while_it_submits_names_what_is_charged_and_what_is
     user_id = arrange(make_user)
 
     async def stands(database: Database) -> None:
-        await eventually(lambda: database.fetchval(STANDING), within_s=20)
+        await eventually(lambda: database.fetchval(STANDING))
 
     arrange(lambda db: db.fetch(STANDS_STILL))
     try:
         process = start("enhance", *map(str, paths), "--user", user_id, "--no-wait")
         arrange(stands)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=HANGS_AFTER_S)
     finally:
         arrange(lambda db: db.fetch("DROP FUNCTION public.stand_still CASCADE"))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.patience import HANGS_AFTER_S
 from workers.services.instance import EmbeddedInstance
 
 REPOSITORY = Path(__file__).parents[3]
@@ -30,18 +31,18 @@ class Holder:
     def ready(self) -> "Holder":
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("ready"), f"{line!r}, exit {self.process.wait(5)}"
+        assert line.startswith("ready"), f"{line!r}, exit {self.process.wait(HANGS_AFTER_S)}"
         _, postgres, redis, children = line.split()
         self.postgres_pid, self.redis_pid = int(postgres), int(redis)
         self.children = [int(child) for child in children.split(",") if child != "none"]
         return self
 
     def leave(self) -> None:
-        self.process.communicate("leave\n", timeout=30)
+        self.process.communicate("leave\n", timeout=HANGS_AFTER_S)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=HANGS_AFTER_S)
 
 
 class Holders:

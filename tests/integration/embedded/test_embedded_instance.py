@@ -17,6 +17,7 @@ import redis
 
 from pipelines.settings import Settings
 from tests.integration.embedded.conftest import FAST, Holders, stop_leftovers
+from tests.support.patience import HANGS_AFTER_S, within
 from tests.support.processes import is_alive
 from workers.services import postgres, run_as
 from workers.services.errors import EmbeddedServiceError
@@ -125,7 +126,7 @@ async def test_everything_killed_recovers_though_its_process_ids_are_taken(folde
     killed.kill()
     for pid in (killed.postgres_pid, killed.redis_pid):
         os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not is_running(folder), timeout_s=10)
+    assert wait_until(lambda: not is_running(folder), timeout_s=HANGS_AFTER_S)
     # this test's own process has the number now, as after a reboot any process may
     stale = (folder / "postgres" / "postmaster.pid").read_text().split("\n")
     assert stale[7].strip() == "ready"
@@ -146,7 +147,7 @@ async def test_postmaster_killed_with_a_session_starts_after_its_backends_ended(
         killed = psutil.Process(before)
         killed.kill()
         # gone or a zombie: reaping it is somebody else's work, and may take its time
-        assert wait_until(lambda: not is_alive(killed), timeout_s=10)
+        assert wait_until(lambda: not is_alive(killed), timeout_s=HANGS_AFTER_S)
 
         instance.postgres.start()
 
@@ -298,8 +299,10 @@ def test_killed_users_leave_servers_that_stop_within_seconds(folder: Path, holde
 
     killed.kill()
 
-    assert wait_until(lambda: not is_running(folder), timeout_s=10)
-    assert wait_until(lambda: not is_locked(folder / "guard.lock"), timeout_s=1)
+    with within(10):
+        assert wait_until(lambda: not is_running(folder), timeout_s=HANGS_AFTER_S)
+    with within(1):
+        assert wait_until(lambda: not is_locked(folder / "guard.lock"), timeout_s=HANGS_AFTER_S)
     with EmbeddedInstance(folder, postgres_settings=FAST) as instance:
         assert psql(instance.database_url, "SELECT 1") == "1"
 

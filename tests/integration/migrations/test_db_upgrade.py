@@ -24,6 +24,7 @@ from models.schema.migrations.errors import (
     RoleNotFoundError,
     UnusableSchemaError,
 )
+from tests.support.patience import HANGS_AFTER_S
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -310,7 +311,7 @@ async def test_wait_until_ready_returns_after_the_migration(url: str) -> None:
         seen.extend(problem.kind for problem in found)
         looked.set()
 
-    waiting = asyncio.create_task(migrate.wait_until_ready(url, timeout_s=60, poll_s=0.02, on_wait=on_wait))
+    waiting = asyncio.create_task(migrate.wait_until_ready(url, timeout_s=HANGS_AFTER_S, poll_s=0.02, on_wait=on_wait))
     await looked.wait()
     await migrate.upgrade(url, prices=PRICES)
     await waiting

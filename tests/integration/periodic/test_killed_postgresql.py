@@ -14,6 +14,7 @@ from models.database import Database
 from models.schema.migrate import upgrade
 from pipelines.settings import Settings
 from tests.support.builders import money_violations
+from tests.support.patience import HANGS_AFTER_S
 from workers.periodic import engine
 from workers.periodic.engine import PeriodicEngine
 from workers.periodic.registry import periodic_tasks
@@ -52,7 +53,7 @@ async def kill_in_the_middle(
 ) -> None:
     """Kill PostgreSQL while somebody works, and start it again."""
     running = asyncio.ensure_future(working)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while not await is_under_way():  # noqa: ASYNC110 - rows have no event
             await asyncio.sleep(0.01)
         await asyncio.to_thread(instance.postgres.stop, immediately=True)

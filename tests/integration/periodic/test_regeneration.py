@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.database import Database
 from tests.support.builders import ledger_of, make_user, set_mode
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.periodic_rows import (
     Drip,
     Monthly,
@@ -190,7 +191,7 @@ async def test_locked_balance_is_waited_for_at_the_end(database, database_url, m
     await foreign.execute('UPDATE public.user_token_balances SET balance = 0 WHERE "userId" = $1', users[2])
 
     running = asyncio.create_task(make_engine().run_extra("regenerate-tokens", START + timedelta(days=40)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while sum([(await regeneration_of(database, user_id))[0] for user_id in users]) < 40:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await transaction.commit()

@@ -13,6 +13,7 @@ import pytest
 from config.postgres_url import parse_postgres_url
 from models.database import Database
 from tests.support.builders import make_user, money_violations
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.periodic_rows import set_last
 from workers.periodic.engine import PeriodicEngine
 from workers.periodic.schedule import Schedule
@@ -83,7 +84,7 @@ async def test_twenty_schedulers_that_are_cut_off_make_every_tick_once(database,
             await asyncio.sleep(0.01)
 
     running = [asyncio.create_task(scheduler(own)) for own in databases]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS_AFTER_S):
         for minute in range(1, 13):
             clock.now = start + timedelta(minutes=minute)
             for _ in range(4):
@@ -122,7 +123,7 @@ async def test_killed_processes_lose_and_double_nothing(database, database_url, 
 
     running = [await start() for _ in range(3)]
     try:
-        async with asyncio.timeout(75):
+        async with asyncio.timeout(HANGS_AFTER_S):
             for process in running:
                 assert process.stdout is not None
                 await process.stdout.readline()

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.promises import damage, promises
 
 __all__ = ["damage", "promises"]
 
 Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 Eventually = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
-
-TIME_LIMIT_S = 20
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def eventually() -> Eventually:
     """Wait until a condition holds, and fail if it doesn't within seconds."""
 
     async def wait(condition: Callable[[], Awaitable[object]]) -> None:
-        async with asyncio.timeout(TIME_LIMIT_S):
+        async with asyncio.timeout(HANGS_AFTER_S):
             while not await condition():  # noqa: ASYNC110 - rows have no event to wait for
                 await asyncio.sleep(0.02)
 

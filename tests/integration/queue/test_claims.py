@@ -22,6 +22,7 @@ from tests.support.builders import (
     queue_row,
     set_status,
 )
+from tests.support.patience import HANGS_AFTER_S, within
 
 SECOND = timedelta(seconds=1)
 
@@ -392,7 +393,7 @@ async def test_insert_rings_once_when_the_bell_is_armed(database, foreign):
         await make_job(database)
     await database.fetch("SELECT pg_notify('darkroom_bells', 'end')")
 
-    assert [await asyncio.wait_for(messages.get(), 10) for _ in range(2)] == ["default", "end"]
+    assert [await asyncio.wait_for(messages.get(), HANGS_AFTER_S) for _ in range(2)] == ["default", "end"]
 
 
 async def test_insert_does_not_ring_when_the_bell_is_not_armed(database, foreign):
@@ -401,7 +402,7 @@ async def test_insert_does_not_ring_when_the_bell_is_not_armed(database, foreign
     await make_job(database)
     await database.fetch("SELECT pg_notify('darkroom_bells', 'end')")
 
-    assert await asyncio.wait_for(messages.get(), 10) == "end"
+    assert await asyncio.wait_for(messages.get(), HANGS_AFTER_S) == "end"
 
 
 async def test_armed_bell_is_armed_no_second_time(database):
@@ -421,7 +422,7 @@ async def test_producer_that_dawdles_with_the_bell_keeps_nobody_from_arming(data
             user,
         )
 
-        async with asyncio.timeout(0.5):
+        with within(0.5):
             await arm(database)
 
 
@@ -430,7 +431,7 @@ async def test_changes_of_a_job_are_told_in_its_own_words(database, foreign):
     held = await make_claim(database)
     await do(database, held, Failed(held.stage, "no"))
 
-    told = [await asyncio.wait_for(messages.get(), 10) for _ in range(2)]
+    told = [await asyncio.wait_for(messages.get(), HANGS_AFTER_S) for _ in range(2)]
 
     assert told == [
         f'{{"id" : "{held.job_id}", "type" : "enhance", "status" : "PROCESSING", "stage" : "ANALYZING"}}',

@@ -25,6 +25,7 @@ from tests.support.builders import (
     queue_row,
     waiting_for_locks,
 )
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.running import make_runner
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.ungated import Ungated
@@ -55,7 +56,7 @@ def attempt(database, tmp_path):
             await meanwhile(job, begin)
         else:
             begin()
-        await asyncio.wait_for(job.task, 20)
+        await asyncio.wait_for(job.task, HANGS_AFTER_S)
         return held
 
     return run
@@ -197,7 +198,7 @@ def told_while_it_logs(database, foreign, eventually, monkeypatch):
                 if ending is Ending.CLAIM_LOST:
                     await database.fetch("UPDATE public.mcp_generation_jobs SET status = 'CANCELLED'")
                 job.end(ending)
-                await asyncio.wait([job.task], timeout=20)
+                await asyncio.wait([job.task], timeout=HANGS_AFTER_S)
                 assert job.task.done()
 
         return meanwhile

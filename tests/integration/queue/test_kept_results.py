@@ -9,6 +9,7 @@ from config.masking import SecretMask
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import Completed
 from tests.support.builders import balance_of, job_row, make_claim, queue_row
+from tests.support.patience import HANGS_AFTER_S
 from workers.running import record
 from workers.running.job import Ending, RunningJob
 from workers.running.outcomes import Outcome
@@ -66,7 +67,7 @@ async def test_result_that_the_database_takes_nothing_of_is_recorded_when_it_doe
         await eventually(lambda: asyncio.sleep(0, not job.has_left_lane))
         await eventually(lambda: asyncio.sleep(0, job.has_left_lane))
 
-    await asyncio.wait_for(job.task, 30)
+    await asyncio.wait_for(job.task, HANGS_AFTER_S)
     row = await job_row(database, claim.job_id)
     assert (row["status"], row["key"]) == ("COMPLETED", "users/u/enhanced/i/j-0.jpg")
     assert await queue_row(database, claim.job_id) is None
@@ -83,7 +84,7 @@ async def test_claim_of_a_result_that_waits_outlives_its_deadline(database, fore
         now = await database.fetchval("SELECT clock_timestamp() + interval '9 s'")
         assert (await rescue_lost_claims(database, now)).requeued == 0
 
-    await asyncio.wait_for(job.task, 30)
+    await asyncio.wait_for(job.task, HANGS_AFTER_S)
     assert (await job_row(database, claim.job_id))["status"] == "COMPLETED"
 
 
@@ -93,6 +94,6 @@ async def test_result_whose_claim_is_lost_while_it_waits_is_let_go(database, for
         job = begin()
         await eventually(lambda: asyncio.sleep(0, job.has_left_lane))
         job.end(Ending.CLAIM_LOST)
-        await asyncio.wait_for(job.task, 20)
+        await asyncio.wait_for(job.task, HANGS_AFTER_S)
 
     assert (await job_row(database, claim.job_id))["status"] == "PROCESSING"

@@ -8,6 +8,7 @@ from models.queue.claims import ClaimLostError
 from models.queue.transitions import Checkpoint, Completed, Failed, log_fenced, record
 from pipelines.errors import BadImageError
 from tests.support.builders import claim_jobs, job_row, make_claim, make_generation, set_status
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.running import make_runner
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.ungated import Ungated
@@ -31,7 +32,7 @@ async def test_runner_whose_write_comes_too_late_leaves_a_line_in_the_history(da
 
     runner = make_runner(database, tmp_path, Ungated(ScriptedProvider(lose)))
 
-    await asyncio.wait_for(runner.run_job(RunningJob(held)), 20)
+    await asyncio.wait_for(runner.run_job(RunningJob(held)), HANGS_AFTER_S)
 
     assert await history_of(database, job_id) == [("claimed", "GENERATING", 1), ("fenced", "GENERATING", 1)]
     assert (await job_row(database, job_id))["status"] == "CANCELLED"

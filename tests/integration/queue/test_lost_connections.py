@@ -12,6 +12,7 @@ from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
 from models.queue.refusal import is_of_a_row
 from tests.support.builders import make_user
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.rules import STATES
 
 
@@ -141,7 +142,7 @@ async def test_driver_that_is_confused_is_a_lost_database_where_the_session_is_e
         if is_ended:  # in another thread, so that the driver hasn't read of it yet
             ending = threading.Thread(target=lambda: asyncio.run(end(pid)))
             ending.start()
-            ending.join(10)
+            ending.join(HANGS_AFTER_S)
         raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
 
     with pytest.raises(DatabaseLostError if is_ended else asyncpg.InternalClientError):
@@ -203,11 +204,11 @@ async def test_cancellation_in_a_transaction_stays_one_whatever_the_rollback_mee
                 pid = await connection.fetchval("SELECT pg_backend_pid()")
                 await database.fetch("SELECT pg_terminate_backend($1)", pid)
             waits.set()
-            await asyncio.sleep(30)
+            await asyncio.sleep(2 * HANGS_AFTER_S)
 
     running = asyncio.create_task(database.commit("any", wait_in_a_transaction))
     await waits.wait()
     running.cancel()
-    await asyncio.wait([running], timeout=5)
+    await asyncio.wait([running], timeout=HANGS_AFTER_S)
 
     assert running.cancelled()

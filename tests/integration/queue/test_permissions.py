@@ -24,6 +24,7 @@ from tests.support.builders import (
     new_id,
     set_status,
 )
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.running import make_runner
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.ungated import Ungated
@@ -45,7 +46,7 @@ def run(database, provider, tmp_path: Path):
     async def run_next():
         (held,) = await claim_jobs(database)
         runner = make_runner(database, tmp_path, Ungated(provider))
-        await asyncio.wait_for(runner.run_job(RunningJob(held)), 20)
+        await asyncio.wait_for(runner.run_job(RunningJob(held)), HANGS_AFTER_S)
         return held
 
     return run_next

@@ -20,6 +20,7 @@ from tests.support.builders import (
     make_worker,
     queue_row,
 )
+from tests.support.patience import within
 
 SOON = timedelta(seconds=3)
 
@@ -223,7 +224,7 @@ async def test_rescue_of_a_job_held_by_another_program_waits_for_nobody(database
     async with foreign.transaction():
         await foreign.execute("SELECT FROM public.image_enhancement_jobs WHERE id = $1 FOR UPDATE", held.job_id)
 
-        async with asyncio.timeout(0.7):  # less than a wait for a lock
+        with within(0.7):  # less than a wait for a lock
             assert await rescue(database) == (1, 0)
 
         assert (await queue_row(database, other.job_id))["status"] == "pending"
@@ -239,7 +240,7 @@ async def test_refund_whose_balance_another_program_holds_keeps_no_other_job_wai
             'UPDATE public.user_token_balances SET "updatedAt" = now() WHERE "userId" = $1', held.user_id
         )
 
-        async with asyncio.timeout(0.7):
+        with within(0.7):
             assert await rescue(database) == (0, 1)
 
         assert await balance_of(database, other.user_id) == 100

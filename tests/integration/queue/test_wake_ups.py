@@ -7,6 +7,7 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
+from tests.support.patience import HANGS_AFTER_S
 from workers.operations.checks.broker import check_broker
 from workers.process import wake_up
 from workers.services.services import Services
@@ -65,7 +66,7 @@ async def test_doctor_names_the_command_that_the_brokers_user_may_not_give(refus
 @pytest.mark.parametrize("refused", ["blpop"], indirect=True)
 def test_worker_that_may_not_listen_says_so_once_and_looks_by_its_clock(refused, installation):
     broker = wake_up.make_broker(refused[1], middleware=[])
-    consumer = broker.consume(wake_up.broker_queue(installation, "default"), timeout=20)
+    consumer = broker.consume(wake_up.broker_queue(installation, "default"), timeout=HANGS_AFTER_S)
 
     with capture_logs() as logs:
         heard = [next(consumer) for _ in range(5)]

@@ -28,6 +28,7 @@ from tests.support.builders import (
     money_violations,
     queue_row,
 )
+from tests.support.patience import HANGS_AFTER_S, within
 from tests.support.rules import STATES, raise_states, run
 from tests.support.running import make_stages
 from workers.process.session_age import SessionAge
@@ -116,7 +117,7 @@ async def test_failure_ends_its_job_whatever_the_row_raises(database, run_to):
     user, states, claims = await make_claims(database)
     await raise_states(database, states)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await run_to(claims, BadImageError("no such picture"))
 
     assert await states_of_ends(database) == states
@@ -127,7 +128,7 @@ async def test_result_that_is_refused_uses_the_attempt_whatever_the_row_raises(d
     user, states, claims = await make_claims(database, maxRetries=0)
     await raise_states(database, states, when="NEW.status = 'COMPLETED'")
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await run_to(claims, Completed("ANALYZING", 1, {}))
 
     for job, state in states.items():
@@ -140,7 +141,7 @@ async def test_checkpoint_that_is_refused_uses_the_attempt_whatever_the_row_rais
     _, states, claims = await make_claims(database)
     await raise_states(database, states, when="""NEW."currentStage" = 'CROPPING'""")
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await run_to(claims, Checkpoint("ANALYZING", "CROPPING", 60, 1))
 
     rows = await database.fetch("SELECT status, attempts, stage, lease_token FROM darkroom.job_queue")
@@ -234,7 +235,7 @@ async def test_refund_is_owed_whatever_its_balance_raises(database, foreign, run
     if end == "foreign update":
         await foreign.execute("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'")
     else:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS_AFTER_S):
             await run_to(claims, BadImageError("no"))
 
     rows = await database.fetch("SELECT job_id, owed FROM darkroom.refunds_owed")
@@ -342,7 +343,7 @@ async def test_trigger_that_sleeps_keeps_no_other_job_from_what_a_sweep_does(dat
             await foreign.execute("TRUNCATE darkroom.job_queue")
     await let_sleep(database, sleeping)
 
-    async with asyncio.timeout(5):
+    with within(5):
         if sweep == "claim":
             worker = await make_worker(database)
             taken = await refusals.claim_jobs(database, worker, "default", 8, {"ANALYZING": 60})
@@ -380,7 +381,7 @@ async def test_end_that_a_trigger_is_too_slow_for_is_quick(
         await connection.execute(f"SET statement_timeout = {limit_ms}")
     monkeypatch.setattr(transitions, "RECORD_S", 0.5)
 
-    async with asyncio.timeout(5):
+    with within(5):
         await run_to([claim], BadImageError("no"))
 
     row, end = await job_row(database, claim.job_id), await database.fetchrow("SELECT * FROM darkroom.refused_ends")
@@ -402,10 +403,10 @@ async def test_balances_that_are_held_keep_no_other_claim_from_its_rescue(databa
     holder = await connect()
     async with holder.transaction():
         await holder.execute('SELECT FROM public.user_token_balances WHERE "userId" = ANY ($1) FOR UPDATE', users)
-        async with asyncio.timeout(2):
+        with within(2):
             await rescue_lost_claims(database, None)
         assert (await job_row(database, goes_on))["status"] == "PENDING"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS_AFTER_S):
             while (await job_row(database, ends))["status"] != "REFUNDED":
                 await rescue_lost_claims(database, None)
 
@@ -429,6 +430,6 @@ async def test_jobs_that_are_held_keep_no_other_claim_from_its_rescue(database, 
         await holder.execute(
             "SELECT FROM public.image_enhancement_jobs WHERE id NOT IN ($1, $2) FOR UPDATE", first, last
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANGS_AFTER_S):
             while (await job_row(database, last))["status"] != "PENDING":
                 await rescue_lost_claims(database, None)

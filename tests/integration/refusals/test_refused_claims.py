@@ -23,6 +23,7 @@ from tests.support.builders import (
     queue_row,
     set_status,
 )
+from tests.support.patience import HANGS_AFTER_S, is_within, within
 from tests.support.rules import STATEMENTS, STATES, allow, raise_states, refuse, run
 
 DEADLINES = {"ANALYZING": 60, "GENERATING": 60}
@@ -138,7 +139,7 @@ async def test_thousand_refused_rows_before_one_do_not_keep_it_for_long(database
     await refuse(database, "raise", f"NEW.\"userId\" = '{user}' AND NEW.status = 'PROCESSING'")
 
     taken = []
-    async with asyncio.timeout(5):
+    with within(5):
         while not taken:
             taken = (await look(database, worker, 4)).claims
 
@@ -245,7 +246,7 @@ async def test_job_id_over_the_limit_of_a_notification_is_claimed_and_cancelled(
 
     assert {one.job_id for one in taken.claims} == {"x" * 8200, other}
     assert await balance_of(database, user) == 100
-    told = [await asyncio.wait_for(messages.get(), 10) for _ in range(3)]
+    told = [await asyncio.wait_for(messages.get(), HANGS_AFTER_S) for _ in range(3)]
     assert sum('"id": null' in one for one in told) == 2
 
 
@@ -324,7 +325,7 @@ async def test_lock_that_a_trigger_of_one_row_wants_keeps_no_other_job_from_its_
     holder = await connect()
     async with holder.transaction():
         await holder.execute("SELECT FROM public.users WHERE id = $1 FOR UPDATE", user)
-        async with asyncio.timeout(2):
+        with within(2):
             taken = await look(database, worker)
 
     assert [one.job_id for one in taken.claims] == [other]
@@ -376,12 +377,12 @@ async def test_many_rows_that_triggers_wait_for_in_vain_keep_no_other_job_from_i
     async with holder.transaction():
         await holder.execute("SELECT FROM public.app_seats FOR UPDATE")
         began_s, taken = time.monotonic(), []
-        while not taken and time.monotonic() - began_s < 10:
+        while not taken and time.monotonic() - began_s < HANGS_AFTER_S:
             taken = (await look(database, worker)).claims
         took_s = time.monotonic() - began_s
 
     assert [one.job_id for one in taken] == [other]
-    assert took_s < 4  # 2 s, and as much for a busy machine
+    assert is_within(took_s, 2)
 
 
 async def test_many_jobs_that_another_program_holds_keep_no_other_from_its_start(database, connect):
@@ -391,7 +392,7 @@ async def test_many_jobs_that_another_program_holds_keep_no_other_from_its_start
     holder = await connect()
     async with holder.transaction():
         await holder.execute("SELECT FROM public.image_enhancement_jobs WHERE id <> $1 FOR UPDATE", other)
-        async with asyncio.timeout(2):
+        with within(2):
             taken = await look(database, worker, 1)
 
     assert [one.job_id for one in taken.claims] == [other]

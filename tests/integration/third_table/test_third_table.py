@@ -4,14 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[3]
 FILES = [f"tests/integration/third_table/{name}.py" for name in ("scenarios", "operating", "plans")]
 """What it lives through: one process and one database to copy, because it is registered before anything is imported."""
 
 
-@pytest.mark.timeout(300)
 def test_third_job_table_lives_by_its_description_alone():
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.integration.third_table.frames", "-n", "0", *FILES],

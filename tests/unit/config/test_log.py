@@ -18,6 +18,7 @@ from config.log import configure_logging, name_process
 from config.logger import EventLogger
 from config.masking import SecretMask
 from pipelines.settings import Settings
+from tests.support.patience import HANGS_AFTER_S
 
 KEY = "AIza" + "Zq-_9" * 7
 
@@ -149,7 +150,9 @@ def test_log_to_a_full_disk_fails_nothing() -> None:
 
 
 def test_log_line_of_a_process_forked_while_a_thread_writes_is_written() -> None:
-    said = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False, timeout=30)
+    said = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, check=False, timeout=HANGS_AFTER_S
+    )
 
     assert said.returncode == 0
     assert '"event": "written_by_child"' in said.stderr
@@ -164,7 +167,7 @@ from pipelines.settings import Settings
 class Slow:
     def __init__(self): self.inside, self.go_on = threading.Event(), threading.Event()
     def write(self, text):
-        if "by_parent" in text: self.inside.set(); self.go_on.wait(20)
+        if "by_parent" in text: self.inside.set(); self.go_on.wait(300)
         sys.stderr.write(text)
     def flush(self): sys.stderr.flush()
     def isatty(self): return False
@@ -174,7 +177,7 @@ configure_logging(Settings(log_format="json"), stream=stream)
 log = EventLogger("test")
 thread = threading.Thread(target=lambda: log.info("written_by_parent"))
 thread.start()
-stream.inside.wait(20)
+stream.inside.wait(300)
 child = os.fork()
 if child == 0:
     log.info("written_by_child")
@@ -235,13 +238,13 @@ def test_first_events_of_several_threads_are_all_lines_of_one_format() -> None:
     together = threading.Barrier(8)
 
     def claim(number: int) -> None:
-        together.wait(10)
+        together.wait(HANGS_AFTER_S)
         EventLogger(f"test.{number}").info("job_claimed", attempt=number)
 
     threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(HANGS_AFTER_S)
 
     assert sorted(json.loads(line)["attempt"] for line in stream.getvalue().splitlines()) == list(range(8))

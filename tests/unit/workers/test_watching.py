@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.queue.progress import JobProgress
+from tests.support.patience import HANGS_AFTER_S
 from workers.operations import watching
 
 
@@ -33,7 +34,7 @@ async def test_watching_cancelled_as_a_notification_comes_in_ends(monkeypatch: p
     await asyncio.sleep(0)  # the notification is heard, and its waiter not yet woken
     task.cancel()
 
-    done, _ = await asyncio.wait([task], timeout=2)
+    done, _ = await asyncio.wait([task], timeout=HANGS_AFTER_S)
     task.cancel()
 
     assert done

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import psutil
-import pytest
 from PIL import Image
 
 from pipelines.errors import BadImageError
@@ -48,7 +47,6 @@ def test_corpus_is_large_enough() -> None:
     assert len(corpus(with_heavy=False)) >= 300
 
 
-@pytest.mark.timeout(120)
 async def test_hostile_files_end_as_promised_and_leave_nothing_behind() -> None:
     peaks: list[int] = []
     async with PixelPool(size=2) as pixels:

@@ -20,6 +20,7 @@ from pipelines.imaging.pixel_child import PixelFunctionError, Task, _late
 from pipelines.imaging.pool import PixelPool
 from tests.support import imaging_tasks as tasks
 from tests.support.imaging_pictures import encoded, jpeg_of_scans, photo, png_bomb
+from tests.support.patience import HANGS_AFTER_S
 
 GIGABYTE = 1_000_000_000
 
@@ -30,8 +31,8 @@ async def pool() -> AsyncIterator[PixelPool]:
         yield one
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(HANGS_AFTER_S):
         while not condition():  # noqa: ASYNC110 - the condition is another process's
             await asyncio.sleep(0.01)
 
@@ -335,7 +336,7 @@ async def test_child_dies_with_a_parent_that_was_killed(busy: str) -> None:
 async def test_interpreter_ends_although_nobody_closed_the_pool() -> None:
     script = PARENT.format(root=str(Path(__file__).parents[4]), busy="echo")
     ended = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", script], capture_output=True, timeout=20, check=False
+        subprocess.run, [sys.executable, "-c", script], capture_output=True, timeout=HANGS_AFTER_S, check=False
     )
 
     assert (ended.returncode, ended.stderr) == (0, b"")

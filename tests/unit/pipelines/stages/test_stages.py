@@ -26,6 +26,7 @@ from pipelines.providers.local.provider import LocalProvider
 from pipelines.stage_context import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.ungated import Ungated
 
@@ -301,7 +302,7 @@ async def test_jobs_with_two_pictures_each_wait_for_room_for_both(pixels, storag
     watched = WatchedStorage(storage, budget)
     context = replace(context, inputs=budget, storage=watched)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await asyncio.gather(*(generate(context) for _ in range(16)))
 
     assert len(watched.free) == 2 * 16

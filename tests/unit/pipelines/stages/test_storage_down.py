@@ -17,6 +17,7 @@ from pipelines.stages import generate as generating
 from pipelines.stages import objects, results
 from pipelines.storage.file import FileStorage
 from tests.support.imaging_pictures import encoded, photo
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.ungated import Ungated
 
@@ -98,7 +99,7 @@ async def test_picture_that_stays_unreadable_ends_the_attempt(context, monkeypat
 async def test_upload_that_never_works_goes_on_until_the_stage_is_ended(context):
     context.storage.failures = 10**9
     stage = asyncio.create_task(generating.generate(context))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await context.storage.was_repeated.wait()
 
     stage.cancel()

@@ -10,6 +10,7 @@ import pytest
 
 from config.log import configure_logging
 from pipelines.settings import Settings
+from tests.support.patience import HANGS_AFTER_S
 from workers.process.output import pass_on
 
 TRACEBACK = """Traceback (most recent call last):
@@ -34,7 +35,7 @@ def passed_on(stream, *chunks):
         for chunk in chunks:
             os.write(told, chunk)
         os.close(told)
-        thread.join(10)
+        thread.join(HANGS_AFTER_S)
     assert not thread.is_alive()
     return stream.getvalue().splitlines()
 

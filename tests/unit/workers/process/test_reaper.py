@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from tests.support.patience import HANGS_AFTER_S
 from workers.process.reaper import Reaper
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -28,7 +29,7 @@ def is_zombie(pid):
 
 
 def wait_until(claim):
-    until_s = time.monotonic() + 10
+    until_s = time.monotonic() + HANGS_AFTER_S
     while not claim():
         assert time.monotonic() < until_s
         time.sleep(0.01)

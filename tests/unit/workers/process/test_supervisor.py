@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from models.connections import DatabaseLostError
 from pipelines.settings import Settings
+from tests.support.patience import HANGS_AFTER_S
 from workers.process.supervisor import WorkerProcesses
 from workers.services.services import Services
 
@@ -39,7 +40,7 @@ def test_signal_is_heard_while_a_look_at_the_queues_takes_long(workers: Workers)
 
     def look() -> bool:
         os.kill(os.getpid(), signal.SIGTERM)
-        is_over.wait(30)
+        is_over.wait(HANGS_AFTER_S)
         return True
 
     code = workers.run_forever(lambda: None, look)
