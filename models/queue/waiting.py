@@ -6,7 +6,8 @@ from typing import Final
 
 from models.connections import Connection
 from models.job_tables.registry import table_of
-from models.job_tables.rendering import locked_row
+from models.job_tables.rendering import as_id, locked_row
+from models.job_tables.table import JobTable
 
 _QUEUED: Final = """
 SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.paused_by, q.last_error,
@@ -44,6 +45,21 @@ WHERE (j.status = 'PROCESSING' OR (j.status = 'PENDING' AND j."createdAt" < dark
   AND NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id AND q.job_type = j.type)
   AND NOT EXISTS (SELECT FROM darkroom.refused_ends r
                   WHERE r.job_id = j.id AND r.job_type = j.type AND r.label IS NOT NULL)
+"""
+
+
+def _is_ours(table: JobTable) -> str:
+    """Return a query of whether a statement of Darkroom holds the row of job $1 (text), or has just claimed the job.
+
+    While a claim runs, the row's xmax is the claim's transaction. Darkroom's own session may also be left idle in a
+    transaction, as when its host froze; then it is in the way as any other program's.
+    """
+    return f"""
+SELECT NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.status <> 'processing')
+    OR EXISTS (SELECT FROM {table.name} j JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = j.xmax
+               JOIN pg_stat_activity a ON a.pid = l.pid
+               WHERE j.{table.id_column} = {as_id(table, "$1")} AND l.granted
+                 AND a.application_name = 'darkroom' AND a.state = 'active')
 """
 
 
@@ -182,6 +198,11 @@ async def jobs_outside_queue(connection: Connection) -> OutsideQueue:
 
 
 async def is_row_held(connection: Connection, job_type: str, job_id: str) -> bool:
-    """Return whether another transaction holds a job's row lock, by trying to lock the row; the lock isn't kept."""
-    async with connection.transaction():
-        return await connection.fetchval(locked_row(table_of(job_type), " SKIP LOCKED"), job_id) is None
+    """Return whether a transaction that isn't at work for Darkroom holds the row lock of a job that waits.
+
+    It is found by trying to lock the row; the lock isn't kept.
+    """
+    table = table_of(job_type)
+    if await connection.fetchval(locked_row(table, " SKIP LOCKED"), job_id) is not None:
+        return False
+    return not await connection.fetchval(_is_ours(table), job_id)

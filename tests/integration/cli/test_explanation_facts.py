@@ -10,6 +10,7 @@ import pytest
 
 from models.database import Database
 from models.history.timeline import RefusedEnd
+from models.queue import claims
 from models.queue.pause_records import Pause
 from models.queue.transitions import Retried, record
 from models.queue.waiting import QueuedJob, UnlabelledEnd
@@ -17,6 +18,7 @@ from models.schema.server import IdleSession
 from pipelines.settings import Settings
 from tests.support.builders import claim_jobs, make_job, make_user, make_worker, queue_row, set_status
 from tests.support.calling import Arrange
+from tests.support.patience import HANGS_AFTER_S
 from workers.operations.explaining import CallEnd, Explanation, Refused, explain_job
 from workers.operations.pauses import set_paused
 from workers.operations.shut_providers import ShutProvider
@@ -169,6 +171,46 @@ def test_job_whose_row_is_held_waits_for_the_session_that_idles(arrange, waits):
 
     assert isinstance(found["held"].by, IdleSession)
     assert found["held"].by.pid == pid
+
+
+async def is_advised(database: Database) -> bool:
+    """Return whether a transaction holds the lock by which `DAWDLES` shows that it has begun."""
+    return await database.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 8 AND granted"
+    )
+
+
+DAWDLES = """
+CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM pg_advisory_xact_lock(8);
+    WHILE NOT pg_try_advisory_xact_lock(7) LOOP PERFORM pg_sleep(0.01); END LOOP;
+    RETURN NEW;
+END $body$;
+CREATE TRIGGER dawdle BEFORE UPDATE ON public.image_enhancement_jobs FOR EACH ROW EXECUTE FUNCTION public.dawdle()"""
+"""Lets an UPDATE of a job wait, as it does on a busy machine, until nobody holds the advisory lock 7."""
+
+
+def test_job_that_a_worker_is_about_to_claim_is_held_by_no_other_program(arrange, waits, monkeypatch):
+    monkeypatch.setattr(claims, "CLAIM_S", HANGS_AFTER_S)
+    job_id = arrange(make_job)
+
+    async def claim_slowly(database: Database) -> dict[str, Waiting]:
+        await database.run(lambda connection: connection.execute(DAWDLES))
+        holder = await database.connect_direct()
+        try:
+            await holder.execute("SELECT pg_advisory_lock(7)")
+            claiming = asyncio.create_task(claim_jobs(database))
+            async with asyncio.timeout(HANGS_AFTER_S):
+                while not await is_advised(database):  # noqa: ASYNC110 - locks ring nothing
+                    await asyncio.sleep(0.01)
+            found = await asyncio.to_thread(waits, job_id)
+        finally:
+            holder.terminate()
+        assert [claim.job_id for claim in await claiming] == [job_id]
+        return found
+
+    assert "held" not in arrange(claim_slowly)
 
 
 def test_job_outside_the_queue_is_taken_in_once_its_row_has_been_silent(arrange, waits):
