@@ -21,14 +21,19 @@ import psutil
 import pytest
 from PIL import Image
 
+from models.queue.progress import JobProgress
 from pipelines.keys import enhanced_key
 from pipelines.providers.local.learned import FAITHFUL, missing
 from pipelines.settings import Settings
+from tests.support.patience import HANGS_AFTER_S
 from workers.cli.app import main
+from workers.cli.failures import CommandError
+from workers.demo import execution
 from workers.demo.facts import Entry, Facts, _problems_of
 from workers.demo.jobs import DEMO_JOBS
 from workers.demo.page import write_page
 from workers.demo.sheet import WIDTH_PX, write_sheet
+from workers.operations.watching import Look
 from workers.submission import Picture
 
 DEMO = [sys.executable, "-m", "workers.cli.app", "demo"]
@@ -62,7 +67,7 @@ def run_demo(folder: Path, *arguments: str, **extra: str) -> Ran:
         env=environment(home, **extra),
         capture_output=True,
         text=True,
-        timeout=80,
+        timeout=HANGS_AFTER_S,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr, folder, home)
@@ -152,10 +157,10 @@ def test_demo_interrupted_leaves_no_process_and_no_job(folder):
         time.sleep(0.1)  # an impatient person
         demo.send_signal(signal.SIGINT)
         demo.stderr.read()
-        code = demo.wait(30)
+        code = demo.wait(HANGS_AFTER_S)
 
     assert code == 130
-    until_s = time.monotonic() + 10
+    until_s = time.monotonic() + HANGS_AFTER_S
     while (left := processes_of(home)) and time.monotonic() < until_s:
         time.sleep(0.05)
     assert left == []
@@ -181,6 +186,17 @@ def processes_of(home: Path) -> list[str]:
         if any(str(home) in word for word in words):
             found.append(" ".join(process.cmdline()))
     return found
+
+
+async def test_demo_is_given_up_once_no_job_goes_on(monkeypatch):
+    standstill = execution.Standstill()
+    looks = [Look([JobProgress("j", status="PROCESSING", stage=stage)], {}) for stage in ("ANALYZING", "CROPPING")]
+    monkeypatch.setattr(execution, "STANDSTILL_S", 0.0)
+
+    for look in looks:
+        await standstill.give_up(look)
+    with pytest.raises(CommandError, match="none of the demo's jobs has gone on for 0 s"):
+        await standstill.give_up(looks[-1])
 
 
 def test_demo_out_that_is_a_file_is_refused_at_once(tmp_path, capsys):

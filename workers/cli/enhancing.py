@@ -162,7 +162,7 @@ class _Enhancing:
             labels,
             screen,
             keeps_table=False,
-            on_look=own_worker.start_if_needed,
+            on_look=lambda _: own_worker.start_if_needed(),
             without_worker=STARTS,
         )
         await self._read_rows()

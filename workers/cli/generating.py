@@ -93,7 +93,7 @@ async def _follow(request: Request, runtime: Runtime, job_id: str, own_worker: O
         screen,
         keeps_table=False,
         label_title="prompt",
-        on_look=own_worker.start_if_needed,
+        on_look=lambda _: own_worker.start_if_needed(),
         without_worker=STARTS,
     )
 

@@ -47,7 +47,7 @@ async def follow_jobs(
     *,
     keeps_table: bool,
     label_title: str = "picture",
-    on_look: Callable[[], Awaitable[None]] | None = None,
+    on_look: Callable[[Look], Awaitable[None]] | None = None,
     without_worker: str | None = None,
 ) -> Sequence[JobProgress]:
     """Show the progress of jobs until all are over; return the final progress of each, in the order given.
@@ -58,7 +58,7 @@ async def follow_jobs(
         screen: where to show it.
         keeps_table: whether the last table stays; otherwise it is removed before the caller prints.
         label_title: title of the column of names.
-        on_look: awaited after each look, at least once a second.
+        on_look: awaited with each look, at least once a second.
         without_worker: what is printed if no worker is alive; None prints how to start a worker.
     """
     words = partial(_reason, max_wait_s=runtime.settings.max_wait_s, without_worker=without_worker)
@@ -74,7 +74,7 @@ async def follow_jobs(
             progress = look.jobs
             view.update(look)
             if on_look is not None:
-                await on_look()
+                await on_look(look)
     return progress
 
 

@@ -33,6 +33,7 @@ from workers.operations.errors import OperationError
 from workers.operations.jobs import cancel_job
 from workers.operations.tokens import grant_tokens
 from workers.operations.users import require_user
+from workers.operations.watching import Look
 from workers.process.compose import open_runtime
 from workers.process.runtime import Runtime
 from workers.process.scheduler_loops import Scheduler
@@ -47,10 +48,11 @@ PROCESSES: Final = 2
 LANES: Final = 4
 """Jobs at once per process, so that all of the demo's jobs run at once."""
 
-TIME_LIMIT_S: Final = 120.0
-"""Seconds that the demo's jobs may take.
+STANDSTILL_S: Final = 120.0
+"""Seconds for which the demo waits for the next of its jobs to begin a stage or to end.
 
-Normally they take a few, so if they take longer, a worker may not have started.
+Normally each takes a few. On a busy machine all of them together may take minutes, but if none goes on, a worker may
+not have started.
 """
 
 LEARNED_CPU_S: Final = 6.0
@@ -200,14 +202,6 @@ class _Demo:
     async def _follow(runtime: Runtime, entries: Sequence[Entry], *, is_json: bool) -> None:
         jobs = {entry.job_id: entry.demo_job for entry in entries}
         labels = {job_id: f"{job.name}, {job.user}, {_short(job.tier)}" for job_id, job in jobs.items()}
-        until_s = time.monotonic() + TIME_LIMIT_S
-
-        async def give_up() -> None:
-            if time.monotonic() > until_s:
-                raise CommandError(
-                    f"the demo's jobs aren't over after {TIME_LIMIT_S:g} s; LOG_LEVEL=info darkroom demo shows why"
-                )
-
         try:
             await follow_jobs(
                 runtime,
@@ -215,7 +209,7 @@ class _Demo:
                 console(is_error=is_json),
                 keeps_table=False,
                 label_title="picture, user, tier",
-                on_look=give_up,
+                on_look=Standstill().give_up,
             )
         except BaseException:
             _ignore_interrupts()
@@ -230,6 +224,28 @@ class _Demo:
         emails = list(outcome.before)
         outcome.after = await runtime.database.run(lambda connection: balances_by_email(connection, emails))
         outcome.problems = await problems(runtime, entries, outcome.facts)
+
+
+class Standstill:
+    """Ends the demo when none of its jobs goes on."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[str | None, str | None]] = []
+        self._since_s = time.monotonic()
+
+    async def give_up(self, look: Look) -> None:
+        """Look at the jobs once more.
+
+        Raises:
+            CommandError: for STANDSTILL_S no job has begun a stage or ended.
+        """
+        seen = [(one.status, one.stage) for one in look.jobs]
+        if seen != self._seen:
+            self._seen, self._since_s = seen, time.monotonic()
+        elif time.monotonic() - self._since_s > STANDSTILL_S:
+            raise CommandError(
+                f"none of the demo's jobs has gone on for {STANDSTILL_S:g} s; LOG_LEVEL=info darkroom demo shows why"
+            )
 
 
 class _Workers:
