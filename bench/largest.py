@@ -17,12 +17,12 @@ from PIL import Image
 
 from bench.pixels import FORCED, cpu_s
 from config.pipeline_rules import Defect
+from pipelines.corrections import NO_CORRECTIONS, Corrections
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import MEMORY_BYTES, PixelPool
-from pipelines.prompts import NO_CORRECTIONS, Corrections
 from pipelines.providers.local.learned import Effort
 from pipelines.providers.local.provider import CHILD_IMPORTS
-from pipelines.providers.local.work import analysis_of, enhanced
+from pipelines.providers.local.work import enhanced, findings_of
 
 WIDTH_PX, HEIGHT_PX = 9200, 6900
 LIMITS = DecodeLimits()
@@ -96,7 +96,7 @@ def most_mb(pid: int, field: str) -> float:
 async def measure(name: str, data: bytes) -> None:
     """Print one row: CPU of each task, and the memory after the analysis and after everything."""
     async with PixelPool(size=1, nice=0, imports=CHILD_IMPORTS) as pixels:
-        await pixels.run(analysis_of, stored(Image.new("RGB", (64, 64)), "PNG"), LIMITS)
+        await pixels.run(findings_of, stored(Image.new("RGB", (64, 64)), "PNG"), LIMITS)
         child = psutil.Process(pixels.child_pids[0])
 
         async def spent_s(function: Callable[..., object], *arguments: object) -> float:
@@ -104,7 +104,7 @@ async def measure(name: str, data: bytes) -> None:
             await pixels.run(function, *arguments, cpu_s=120, wall_s=600)
             return cpu_s(child) - before_s
 
-        cells = [await spent_s(analysis_of, data, LIMITS)]
+        cells = [await spent_s(findings_of, data, LIMITS)]
         after_analysis = most_mb(child.pid, "VmHWM"), most_mb(child.pid, "VmPeak")
         for _, side_px, corrections in PARTS:
             cells.append(await spent_s(enhanced, data, None, None, side_px, corrections, LIMITS, Effort(0)))

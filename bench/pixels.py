@@ -17,16 +17,16 @@ import psutil
 from PIL import Image
 
 from config.pipeline_rules import Defect
+from pipelines.corrections import Corrections
 from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg, resize
 from pipelines.imaging.finishing import finish
 from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
-from pipelines.prompts import Corrections
 from pipelines.providers.local.learned import Effort
 from pipelines.providers.local.provider import CHILD_IMPORTS
-from pipelines.providers.local.work import analysis_of, enhanced
+from pipelines.providers.local.work import enhanced, findings_of
 
 LIMITS = DecodeLimits()
 WIDTH_PX, HEIGHT_PX = 4896, 3264
@@ -107,12 +107,12 @@ async def engine(data: bytes) -> None:
     """Print what analysis and treatment take, and the first analysis of a pool with and without running children."""
     print("\nlocal engine, one child                    CPU s   s / megapixel   wall s")
     async with PixelPool(size=1, nice=0, imports=CHILD_IMPORTS) as pixels:
-        await pixels.run(analysis_of, shrunk(data, 64)[0], LIMITS)
+        await pixels.run(findings_of, shrunk(data, 64)[0], LIMITS)
         child = psutil.Process(pixels.child_pids[0])
         for side_px in SIDES_PX:
             small, megapixels = shrunk(data, side_px)
             for name, work in (
-                ("analysis", (analysis_of, small, LIMITS)),
+                ("analysis", (findings_of, small, LIMITS)),
                 ("treatment", (enhanced, small, None, None, side_px, FORCED, LIMITS, Effort(0))),
             ):
                 rounds = []
@@ -130,7 +130,7 @@ async def engine(data: bytes) -> None:
                 pixels.keep_warm(1)
                 await asyncio.sleep(5)
             started_s = time.perf_counter()
-            await pixels.run(analysis_of, small, LIMITS)
+            await pixels.run(findings_of, small, LIMITS)
             first_s = time.perf_counter() - started_s
         kind = "is kept warm" if is_warm else "starts its child"
         print(f"first analysis of 512 px in a pool that {kind}: {first_s:.2f} s")

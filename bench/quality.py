@@ -25,12 +25,14 @@ from PIL import Image
 from bench import photographs, quality_sound
 from bench import quality_damage as damage
 from pipelines.analysis import Analysis
+from pipelines.corrections import NO_CORRECTIONS
 from pipelines.cropping import crop_box
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
 from pipelines.options import AutoCropOptions, PromptOptions
-from pipelines.prompts import NO_CORRECTIONS, corrections
-from pipelines.providers.local.work import analysis_of, enhanced
+from pipelines.prompts import corrections
+from pipelines.providers.local.reading import analysis_of
+from pipelines.providers.local.work import enhanced, findings_of
 
 LIMITS = DecodeLimits()
 SIDE_PX = 768
@@ -92,7 +94,7 @@ class Outcome:
 
 def enhance(data: bytes, long_side_px: int) -> tuple[damage.Pixels, Analysis, tuple[str, ...]]:
     """Run the stages of a job in this process, and return the result, its analysis and its treatments."""
-    analysis = analysis_of(data, LIMITS)
+    analysis = analysis_of(findings_of(data, LIMITS))
     box: PixelBox | None = None
     suggested = analysis.cropping.suggested_crop
     if analysis.cropping.is_cropping_needed and 1 - suggested.area_fraction >= AutoCropOptions().min_crop_ratio:

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from config.tiers import Tier
+from pipelines.corrections import Corrections
 from pipelines.imaging.geometry import PixelBox
 from pipelines.options import PipelineOptions
-from pipelines.prompts import Corrections, Purpose
+from pipelines.prompts import Purpose
 
 
 @dataclass(frozen=True, slots=True)

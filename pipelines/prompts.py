@@ -6,11 +6,11 @@ never copied into the text; what a pipeline's owner wrote is quoted as data.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from config.pipeline_rules import Defect
 from pipelines.analysis import Analysis
+from pipelines.corrections import NO_CORRECTIONS, Corrections
 from pipelines.options import PipelineOptions, PromptOptions
 
 
@@ -22,23 +22,6 @@ class Purpose(StrEnum):
     GENERATE = "generate"
     MODIFY = "modify"
 
-
-@dataclass(frozen=True, slots=True)
-class Corrections:
-    """Which defects to treat.
-
-    A defect in `allowed` is treated if it is measured in the picture, the more strongly the stronger it is. A defect in
-    `forced` was asked for by the pipeline, and is treated even if it is hardly measurable.
-    """
-
-    allowed: frozenset[Defect]
-    forced: frozenset[Defect] = frozenset()
-
-
-ALL_CORRECTIONS = Corrections(frozenset(Defect))
-"""The corrections for a picture that wasn't analyzed: every defect that is measured when the picture is treated."""
-
-NO_CORRECTIONS = Corrections(frozenset())
 
 PHRASES = {
     Defect.IS_DARK: "Brighten the picture to a natural exposure, and keep highlights as they are.",

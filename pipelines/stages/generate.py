@@ -3,6 +3,7 @@
 import hashlib
 
 from pipelines.analysis import Analysis
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import BadImageError, BrokenAnswerError
 from pipelines.imaging.budget import Held
 from pipelines.imaging.finishing import FinishedImage, finish, finished
@@ -10,7 +11,7 @@ from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import BYTES_PER_PIXEL, read_header
 from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Crop, Generated, Prompt, PromptText
-from pipelines.prompts import ALL_CORRECTIONS, Purpose, corrections, prompt_text
+from pipelines.prompts import Purpose, corrections, prompt_text
 from pipelines.providers.calls import Answer
 from pipelines.providers.provider import EncodedImage
 from pipelines.stage_context import StageContext

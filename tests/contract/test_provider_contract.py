@@ -17,6 +17,7 @@ from config.log import secret_mask
 from config.masking import MASK
 from config.provider_settings import ProviderSettings
 from config.settings import SettingsError
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import (
     BadImageError,
     ProviderNotConfiguredError,
@@ -29,7 +30,7 @@ from pipelines.imaging.header import DecodeLimits, read_header
 from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
-from pipelines.prompts import ALL_CORRECTIONS, Purpose
+from pipelines.prompts import Purpose
 from pipelines.providers.calls import Answer
 from pipelines.providers.opening import open_provider
 from pipelines.providers.provider import EncodedImage

@@ -7,9 +7,9 @@ from typing import Final
 from models.connections import Connection
 from models.database import Database
 from models.gate.provider_calls import provider_wait
+from pipelines.corrections import NO_CORRECTIONS
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.job import Job, Prompt
-from pipelines.prompts import NO_CORRECTIONS
 from pipelines.providers.provider import Provider, StageProvider
 from pipelines.settings import Settings
 from workers.gate.admission import Admission, CallingJob

@@ -6,7 +6,6 @@ They run in a pixel child, where the first picture that needs one imports ncnn. 
 import contextlib
 import ctypes
 import importlib
-import importlib.metadata
 import importlib.util
 import math
 import resource
@@ -168,9 +167,10 @@ def fault(network: Network) -> str | None:
 
 def _weights(network: Network) -> Path | None:
     """Return the path of a network's weights, without their endings."""
+    metadata = importlib.import_module("importlib.metadata")  # slow to import, and many a child asks for no network
     try:
-        distribution = importlib.metadata.distribution(network.package)
-    except importlib.metadata.PackageNotFoundError:
+        distribution = metadata.distribution(network.package)
+    except metadata.PackageNotFoundError:
         return None
     path = Path(str(distribution.locate_file(network.files)))
     is_there = all(path.with_name(path.name + ending).is_file() for ending in (".param", ".bin"))

@@ -16,6 +16,7 @@ from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.local import work
 from pipelines.providers.local.description import LOCAL, LocalSettings
 from pipelines.providers.local.learned import FAITHFUL, INVENTING, OVERRUN, Effort, missing
+from pipelines.providers.local.reading import analysis_of
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.settings import Settings
 
@@ -132,8 +133,8 @@ class LocalProvider:
             BadImageError: the picture can't be decoded.
         """
         header = read_header(image.data, self._limits)
-        analysis = await self._pixels.run(work.analysis_of, image.data, self._limits, task_bytes=header.decoded_bytes)
-        return Answer(analysis, NAME, Usage(cost_usd=Decimal(0)))
+        findings = await self._pixels.run(work.findings_of, image.data, self._limits, task_bytes=header.decoded_bytes)
+        return Answer(analysis_of(findings), NAME, Usage(cost_usd=Decimal(0)))
 
     async def generate(
         self,

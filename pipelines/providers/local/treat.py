@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.pipeline_rules import Defect
-from pipelines.prompts import Corrections
+from pipelines.corrections import Corrections
 from pipelines.providers.local import colour, exposure, sharpness
 from pipelines.providers.local.denoise import denoised
 from pipelines.providers.local.learned import Effort

@@ -1,4 +1,7 @@
-"""The local engine's tasks, as pure functions for a pixel child, each of which decodes the picture once."""
+"""The local engine's tasks, as pure functions for a pixel child, each of which decodes the picture once.
+
+Each child imports this module when it starts, so it imports no more than pixel work needs.
+"""
 
 from dataclasses import dataclass, field, replace
 
@@ -7,24 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.pipeline_rules import Defect
-from pipelines.analysis import Analysis, Cropping, Defects
-from pipelines.cropping import CropSuggestion
+from pipelines.corrections import Corrections
 from pipelines.imaging.decode import DecodedImage, decode
 from pipelines.imaging.encode import encode_jpeg, resize
 from pipelines.imaging.geometry import PixelBox, fit_long_side
 from pipelines.imaging.header import DecodeLimits
-from pipelines.prompts import Corrections
 from pipelines.providers.local import colour
 from pipelines.providers.local.bars import picture_box
 from pipelines.providers.local.blend import blended
 from pipelines.providers.local.comb import is_coarse_jpeg
 from pipelines.providers.local.enlarge import enlarged
 from pipelines.providers.local.learned import Effort
-from pipelines.providers.local.measure import Light, Measures, light_of, measure
+from pipelines.providers.local.measure import Light, light_of, measure
 from pipelines.providers.local.treat import treat
-
-BLACK_BARS = "black bars"
-"""The reason that people read for a crop."""
 
 MEASURED_SIDE_PX = 2048
 """Noise and blur are measured at this size at most: those of larger pictures vanish in every tier but the largest."""
@@ -34,9 +32,6 @@ LOSSLESS = frozenset({"PNG", "GIF"})
 
 OF_LIGHT = frozenset({Defect.IS_DARK, Defect.IS_OVEREXPOSED})
 """Defects whose proof lies in single levels, which shrinking mixes."""
-
-_DARK_SCENE, _BRIGHT_SCENE = 0.2, 0.75
-"""A scene whose mean luma is under the first is in low light; one over the second is bright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,32 @@ class Enhanced:
     treatments: tuple[str, ...]
 
 
-def analysis_of(data: bytes, limits: DecodeLimits) -> Analysis:
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was measured in a picture, in plain values, because a pixel child answers with it.
+
+    Attributes:
+        defects: the names of the defects that it has.
+        cast: the name of its colour cast's hue; None without a cast.
+        is_grey: whether it has no colours.
+        mean_luma: mean of its luma, 0 to 1.
+        inner: its part between black bars, in pixels of the oriented original; None without bars.
+        width_px: width of the oriented original.
+        height_px: height of the oriented original.
+        measures: the figures, by name, for people.
+    """
+
+    defects: tuple[str, ...]
+    cast: str | None
+    is_grey: bool
+    mean_luma: float
+    inner: PixelBox | None
+    width_px: int
+    height_px: int
+    measures: dict[str, float]
+
+
+def findings_of(data: bytes, limits: DecodeLimits) -> Findings:
     """Decode and measure a picture.
 
     Raises:
@@ -61,20 +81,14 @@ def analysis_of(data: bytes, limits: DecodeLimits) -> Analysis:
     pixels = _part(pixels, inner)
     measures = measure(_shrunk(pixels, MEASURED_SIDE_PX), light_of(pixels, is_coarse=is_coarse_jpeg(data)))
     found = measures.found()
-    return Analysis(
-        main_subject="unknown",
-        image_style="black and white photograph" if measures.is_grey else "photograph",
-        defects=Defects(
-            is_dark=Defect.IS_DARK in found,
-            is_blurry=Defect.IS_BLURRY in found,
-            has_noise=Defect.HAS_NOISE in found,
-            is_low_resolution=Defect.IS_LOW_RESOLUTION in found,
-            is_overexposed=Defect.IS_OVEREXPOSED in found,
-            has_color_cast=Defect.HAS_COLOR_CAST in found,
-            color_cast_type=colour.hue_name(measures.cast) if Defect.HAS_COLOR_CAST in found else None,
-        ),
-        lighting_condition=_lighting(measures),
-        cropping=_cropping(inner, width, height),
+    return Findings(
+        defects=tuple(defect.value for defect in found),
+        cast=colour.hue_name(measures.cast) if Defect.HAS_COLOR_CAST in found else None,
+        is_grey=measures.is_grey,
+        mean_luma=measures.mean_luma,
+        inner=inner,
+        width_px=width,
+        height_px=height,
         measures=measures.as_numbers(),
     )
 
@@ -173,20 +187,3 @@ def _shrunk(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     if max(height, width) <= side_px:
         return np.ascontiguousarray(pixels)
     return resize(pixels, *fit_long_side(width, height, side_px))
-
-
-def _lighting(measures: Measures) -> str:
-    if Defect.IS_DARK in measures.found() or measures.mean_luma < _DARK_SCENE:
-        return "low light"
-    if Defect.IS_OVEREXPOSED in measures.found():
-        return "overexposed"
-    return "bright" if measures.mean_luma > _BRIGHT_SCENE else "normal"
-
-
-def _cropping(inner: PixelBox | None, width_px: int, height_px: int) -> Cropping:
-    if inner is None:
-        return Cropping()
-    crop = CropSuggestion(
-        x=inner.x / width_px, y=inner.y / height_px, width=inner.width / width_px, height=inner.height / height_px
-    )
-    return Cropping(is_cropping_needed=True, suggested_crop=crop, crop_reason=BLACK_BARS)

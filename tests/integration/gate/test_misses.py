@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import (
     BrokenAnswerError,
     OneColourError,
@@ -14,7 +15,6 @@ from pipelines.errors import (
     WrongSizeError,
 )
 from pipelines.job import Prompt
-from pipelines.prompts import ALL_CORRECTIONS
 from pipelines.settings import Settings
 from tests.support.builders import make_claim
 from tests.support.scripted_provider import ScriptedProvider

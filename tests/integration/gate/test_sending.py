@@ -7,10 +7,10 @@ import pytest
 
 from models.connections import DatabaseLostError
 from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import BrokenAnswerError, ProviderUnavailableError, ThrottledError
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-from pipelines.prompts import ALL_CORRECTIONS
 from pipelines.providers.provider import EncodedImage
 from pipelines.providers.remote import RemoteCaller
 from pipelines.settings import Settings

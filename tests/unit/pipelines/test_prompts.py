@@ -1,7 +1,8 @@
 from config.pipeline_rules import Defect
 from pipelines.analysis import Analysis
+from pipelines.corrections import ALL_CORRECTIONS, NO_CORRECTIONS, Corrections
 from pipelines.options import PromptOptions, resolve
-from pipelines.prompts import ALL_CORRECTIONS, NO_CORRECTIONS, PHRASES, Corrections, Purpose, corrections, prompt_text
+from pipelines.prompts import PHRASES, Purpose, corrections, prompt_text
 from tests.unit.pipelines.test_analysis import analysis_json
 
 ANALYSIS = Analysis.of_result(analysis_json(), source="m")

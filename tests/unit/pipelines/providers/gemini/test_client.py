@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from config.pipeline_rules import Defect
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import (
     BadImageError,
     BrokenAnswerError,
@@ -23,7 +24,7 @@ from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-from pipelines.prompts import ALL_CORRECTIONS, Purpose
+from pipelines.prompts import Purpose
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.provider import EncodedImage
 from pipelines.settings import Settings

@@ -7,6 +7,7 @@ import pytest
 import structlog
 from PIL import Image
 
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import (
     BrokenAnswerError,
     PolicyRefusedError,
@@ -18,7 +19,7 @@ from pipelines.errors import (
 )
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-from pipelines.prompts import ALL_CORRECTIONS, Purpose
+from pipelines.prompts import Purpose
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.settings import Settings
 from tests.support.fake_gemini import answers, odd

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import (
     MISSES,
     AnswerTooLargeError,
@@ -18,7 +19,7 @@ from pipelines.errors import (
 )
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Prompt
-from pipelines.prompts import ALL_CORRECTIONS, Purpose
+from pipelines.prompts import Purpose
 from pipelines.providers.asked import Asked
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.providers.provider import EncodedImage

@@ -14,7 +14,8 @@ from pipelines.providers.local.comb import Curve, comb_of, is_coarse_jpeg
 from pipelines.providers.local.kind import is_drawn, is_toned
 from pipelines.providers.local.light import level_counts
 from pipelines.providers.local.measure import share_of
-from pipelines.providers.local.work import analysis_of, enhanced
+from pipelines.providers.local.reading import analysis_of
+from pipelines.providers.local.work import enhanced, findings_of
 
 LIGHT_AND_COLOUR = {Defect.IS_DARK, Defect.IS_OVEREXPOSED, Defect.HAS_COLOR_CAST}
 
@@ -98,7 +99,7 @@ def test_damage_by_light_comes_out_better(name, hurt, least_gain):
 @pytest.mark.parametrize("side_px", [200, 380])
 def test_light_that_analysis_found_wrong_is_mended_in_a_smaller_result_too(name, hurt, side_px):
     data = damage.as_jpeg((damage.DAMAGES | damage.CAMERA)[hurt](photograph(name)), 97)
-    analysis = analysis_of(data, quality.LIMITS)
+    analysis = analysis_of(findings_of(data, quality.LIMITS))
 
     result = enhanced(data, None, None, side_px, corrections(analysis, PromptOptions()), quality.LIMITS)
 
@@ -110,7 +111,7 @@ def test_comb_of_a_picture_too_large_to_be_measured_whole_is_seen():
     photo = np.tile(photograph("chelsea.png"), (8, 8, 1))
     data = damage.as_jpeg(damage.dark(photo, 2.2), 98)
 
-    assert analysis_of(data, quality.LIMITS).measures["gamma"] == pytest.approx(2.2, rel=0.02)
+    assert analysis_of(findings_of(data, quality.LIMITS)).measures["gamma"] == pytest.approx(2.2, rel=0.02)
 
 
 @pytest.mark.parametrize("hurt", ["weak blue", "fluorescent", "moderate noise", "defocus", "motion", "one stop over"])

@@ -10,12 +10,12 @@ import pytest
 
 from bench import enlargement as bench
 from bench import quality_damage as damage
+from pipelines.corrections import NO_CORRECTIONS
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.imaging.encode import resize
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
-from pipelines.prompts import NO_CORRECTIONS
 from pipelines.providers.local import denoise, description, enlarge, learned, noise
 from pipelines.providers.local.denoise import denoised
 from pipelines.providers.local.enlarge import enlarged

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from PIL import Image
 
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import (
     BrokenAnswerError,
     OneColourError,
@@ -20,7 +21,7 @@ from pipelines.errors import (
     WrongSizeError,
 )
 from pipelines.job import Prompt
-from pipelines.prompts import ALL_CORRECTIONS, Purpose
+from pipelines.prompts import Purpose
 from pipelines.providers.openai.provider import OpenAIProvider
 from pipelines.settings import Settings
 from tests.support.fake_openai import USAGE, FakeOpenAI, drawn, failure

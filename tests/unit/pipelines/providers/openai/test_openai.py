@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from PIL import Image
 
+from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import (
     BadImageError,
     BrokenAnswerError,
@@ -21,7 +22,7 @@ from pipelines.errors import (
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
-from pipelines.prompts import ALL_CORRECTIONS, Purpose
+from pipelines.prompts import Purpose
 from pipelines.providers.openai.provider import OpenAIProvider
 from pipelines.providers.provider import EncodedImage
 from pipelines.settings import Settings
