@@ -5,8 +5,8 @@ crash tests (tests/acceptance/test_crash_points.py) set `on_pass` in a process o
 failpoint with `os._exit`, so that no clean-up code runs.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 on_pass: Callable[[str], None] | None = None
 """Called with the name of each failpoint that is passed, such as `before complete`; only tests set it."""
@@ -20,3 +20,15 @@ def failpoint(name: str) -> Iterator[None]:
     yield
     if on_pass is not None:
         on_pass(f"after {name}")
+
+
+@contextmanager
+def failpoints(names: Iterable[str]) -> Iterator[None]:
+    """Put the failpoints of several names around a `with` block, for a commit in which all of them happen."""
+    if on_pass is None:
+        yield
+        return
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(failpoint(name))
+        yield

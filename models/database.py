@@ -236,6 +236,9 @@ class Database:
                 # This holds whatever the database's default is: in serializable mode our reads would make serializable
                 # producers fail.
                 "default_transaction_isolation": "read committed",
+                # Plans of prepared statements are kept. One that was made while a table was empty must not read it as a
+                # whole for ever. Behind a pooler statements aren't prepared.
+                "enable_seqscan": "off",
                 **arguments.get("server_settings", {}),
             }
         return arguments

@@ -12,6 +12,9 @@ UNFINISHED: Final = (JobStatus.PENDING, JobStatus.PROCESSING)
 
 FINISHED: Final = tuple(sorted(TERMINAL))
 
+NEXT: Final = ",\n            "
+"""What separates the assignments of an UPDATE in a CTE."""
+
 _ROW: Final = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|\br(?=\.)""")
 """Matches a quoted text or name, which stays as it is, or the alias of the job's row."""
 

@@ -12,7 +12,7 @@ from config.job_terms import DEFAULT_QUEUE
 from models.connections import LOCK_TIMEOUT_MS, Connection
 from models.job_state import JobStatus
 from models.job_tables.registry import JOB_TABLES
-from models.job_tables.rendering import FINISHED, as_id, assigned, label, labels, now, shown_stage, types
+from models.job_tables.rendering import FINISHED, NEXT, as_id, assigned, label, labels, now, shown_stage, types
 from models.job_tables.table import JobTable
 from models.queue.pauses import HELD_AT_ONCE, RESUMED, hold_paused
 
@@ -105,12 +105,11 @@ def _started(table: JobTable) -> str:
         set_to.append(f"{started} = coalesce(j.{started}, {now(table)})")
     return f"""started_{table.rows} AS (
         UPDATE {table.name} j
-        SET {assigned(table, set_to, _NEXT)}
+        SET {assigned(table, set_to, NEXT)}
         FROM claimed c WHERE j.{table.id_column} = {as_id(table, "c.job_id")} AND c.job_type IN ({types(table)})
         RETURNING c.id, j.{table.status_column} = {label(table, JobStatus.PROCESSING)} AS is_started)"""
 
 
-_NEXT = ",\n            "
 _LOCKED = ",\n    ".join(_locked(table) for table in JOB_TABLES)
 _FREE = " UNION ALL ".join(f"SELECT id FROM {table.rows}" for table in JOB_TABLES)
 _STARTED = ",\n    ".join(_started(table) for table in JOB_TABLES)

@@ -1,13 +1,20 @@
-"""The transitions of a claim as values, and the one SQL statement that writes each of them."""
+"""The SQL statement that writes transitions of many claims of one job table at once.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+The rows of a job are written if all of them are free and the claim still holds the job; otherwise none of them is, and
+the other claims of the statement aren't affected.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Final
+from uuid import UUID
 
+from models.connections import LOCK_TIMEOUT_MS
+from models.history.artifacts import Artifact
 from models.job_state import JobStatus
 from models.job_tables.rendering import (
+    NEXT,
     as_id,
     as_label,
     assigned,
@@ -20,215 +27,199 @@ from models.job_tables.rendering import (
     shown_stage,
 )
 from models.job_tables.table import JobTable
+from models.queue.transition_kinds import Checkpoint, Completed, Failed, Released, Retried, Snoozed, Transition
 
-MAX_ERROR_CHARS = 2_000
+MAX_ERROR_CHARS: Final = 2_000
 """How many characters of an error message a row keeps; every message of ours is shorter."""
 
+GROUP_LOCK_MS: Final = 100
+"""How long, in ms, a statement for many claims waits for a lock that a trigger of the application's needs."""
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The output of a stage, as JSON, that darkroom.checkpoints keeps; `output` is None if the stage has none."""
-
-    output: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Transition: a stage has finished, and the next one begins.
-
-    `columns` are the parts of the stage's output that the job's own row stores, by column name; `output` is the rest,
-    which the history keeps. If the row has no column for the stage, `kept` is set in place of `columns`.
-    """
-
-    finished: str
-    following: str
-    deadline_s: float
-    duration_ms: int
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    output: Mapping[str, Any] | None = None
-    kept: Kept | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """Transition: the last stage has finished and its object is stored. `columns` hold the result.
-
-    `pipeline_id` is for `count_pipeline_use`, which runs after the commit.
-    """
-
-    finished: str
-    duration_ms: int
-    columns: Mapping[str, Any]
-    output: Mapping[str, Any] | None = None
-    pipeline_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Transition: the job ends without success. It is refunded if it was charged."""
-
-    stage: str
-    reason: str
-    duration_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Retried:
-    """Transition: the attempt failed, and the job is retried after `delay`. `event` is `rescued` if its worker died."""
-
-    stage: str
-    reason: str
-    delay: timedelta
-    duration_ms: int = 0
-    event: str = "retried"
-
-
-@dataclass(frozen=True, slots=True)
-class Snoozed:
-    """Transition: the job can't run now, and not because of itself.
-
-    It waits for `delay`, and the attempt isn't counted.
-    """
-
-    stage: str
-    reason: str
-    delay: timedelta
-    duration_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """Transition: the worker gives the job back before its end.
-
-    The job is due at once, and the attempt isn't counted.
-    """
-
-    stage: str
-    duration_ms: int = 0
-
-
-Transition: TypeAlias = Checkpoint | Completed | Failed | Retried | Snoozed | Released
-
-HELD = "q.lease_token = $3"
+HELD: Final = "q.lease_token = $3"
 """The fence: the condition on the queue row under which a claim's own writes take effect."""
 
 
-def transition_columns(transition: Transition) -> Mapping[str, Any]:
-    """Return the values for columns of the job's own row; empty for a transition that writes none."""
-    return transition.columns if isinstance(transition, Checkpoint | Completed) else {}
+@dataclass(slots=True)
+class ClaimWrite:
+    """What one claim writes in a statement: checkpoints in their order, or one end, or checkpoints and COMPLETED.
+
+    `lease_token` is None for a job that nobody has claimed. `artifact` is written even if a trigger keeps the end from
+    being written, because the picture is stored.
+    """
+
+    job_id: str
+    queue_id: int
+    lease_token: UUID | None
+    transitions: Sequence[Transition]
+    artifact: Artifact | None = None
+
+    @property
+    def parts(self) -> set[str]:
+        """The parts of the statement that this write needs."""
+        parts = set() if not self.transitions else {_KIND[type(self.transitions[-1])]}
+        if any(isinstance(one, Checkpoint) and one.kept is not None for one in self.transitions):
+            parts.add("kept")
+        return parts if self.artifact is None else parts | {"artifact"}
 
 
-def transition_values(transition: Transition) -> tuple[object, ...]:
-    """Return the values of the statement's parameters from $4 on, in the order in which `_Parts` uses them."""
-    match transition:
+_KIND: Final[dict[type, str]] = {
+    Checkpoint: "checkpoint",
+    Completed: "completed",
+    Failed: "failed",
+    Retried: "waits",
+    Snoozed: "waits",
+    Released: "waits",
+}
+
+
+def as_json(number: int, write: ClaimWrite) -> dict[str, Any]:
+    """Return one claim's write as an element of the statement's parameter $1; the statement returns `number`."""
+    transitions = write.transitions
+    last = transitions[-1] if transitions else None
+    made: dict[str, Any] = {
+        "n": number,
+        "job_id": write.job_id,
+        "queue_id": write.queue_id,
+        "lease_token": None if write.lease_token is None else str(write.lease_token),
+        "kind": "artifact" if last is None else type(last).__name__.lower(),
+        "history": [_in_history(one) for one in transitions],
+    }
+    match last:
         case Checkpoint():
-            return (
-                transition.finished,
-                transition.duration_ms,
-                None if transition.output is None else dict(transition.output),
-                transition.following,
-                transition.deadline_s,
-                *(() if transition.kept is None else (transition.kept.output,)),
-            )
-        case Completed():
-            return (
-                transition.finished,
-                transition.duration_ms,
-                None if transition.output is None else dict(transition.output),
-            )
+            made |= {
+                "began_at": made["history"][0]["stage"],
+                "following": last.following,
+                "deadline_s": last.deadline_s,
+            }
+        case Retried() | Snoozed():
+            made |= {"reason": _cut(last.reason), "delay_s": last.delay.total_seconds()}
         case Failed():
-            return transition.stage, transition.duration_ms, _cut(transition.reason)
-        case Retried():
-            return (
-                transition.stage,
-                transition.duration_ms,
-                _cut(transition.reason),
-                transition.delay,
-                transition.event,
-            )
-        case Snoozed():
-            return transition.stage, transition.duration_ms, _cut(transition.reason), transition.delay
+            made |= {"reason": _cut(last.reason)}
         case Released():
-            return transition.stage, transition.duration_ms
+            made |= {"delay_s": 0}
+    columns: dict[str, Any] = {}
+    kept = []
+    for one in transitions:
+        if isinstance(one, Checkpoint | Completed):
+            columns.update(one.columns)
+        if isinstance(one, Checkpoint) and one.kept is not None:
+            kept.append({"stage": one.finished, "output": one.kept.output})
+    made |= {"columns": columns, "kept": kept}
+    if write.artifact is not None:
+        made["artifact"] = asdict(write.artifact)
+    return made
+
+
+def _in_history(transition: Transition) -> dict[str, Any]:
+    """Return the row of a transition in the job's history, as JSON."""
+    match transition:
+        case Checkpoint() | Completed():
+            row = {"event": "finished", "stage": transition.finished, "output": transition.output}
+        case Retried():
+            row = {"event": transition.event, "stage": transition.stage, "error": _cut(transition.reason)}
+        case Failed() | Snoozed():
+            name = type(transition).__name__.lower()
+            row = {"event": name, "stage": transition.stage, "error": _cut(transition.reason)}
+        case Released():
+            row = {"event": "released", "stage": transition.stage}
+    return row | {"duration_ms": transition.duration_ms}
 
 
 def _cut(text: str) -> str:
-    return text.replace("\0", "")[:MAX_ERROR_CHARS]
+    """Return as much of a message as a row keeps, without characters that PostgreSQL can't store."""
+    return text.replace("\0", "")[:MAX_ERROR_CHARS].encode("utf-8", "replace").decode()
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The parts of the statement that differ between transitions, as SQL over the parameters from $4 on."""
-
-    event: str
-    job: tuple[str, ...]
-    queue: str | None = None
-    output: str = "NULL"
-    error: str = "NULL"
-    first_column: int = 0
-    history: str = ""
-    returning: str = ""
-
-
-# The job waits again: until a time, or, without a delay, only until workers come to its position.
-_WAITS = """worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + {delay},
-            status = CASE WHEN {delay} > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = {delay} <= interval '0'"""
+def _reached(table: JobTable) -> str:
+    """Return the write of a claim whose next stage begins."""
+    told = "held.notified_at < now() - interval '1 second'"
+    stage = [shown_stage(table.stage_column, "held.following")] if table.stage_column else []
+    return f"""
+    reached AS (
+        UPDATE {table.name} j
+        SET {assigned(table, [*stage, *_no_error(table), *_filled(_checkpoint_columns(table))], NEXT)}
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        RETURNING held.n, j.{table.status_column} AS label, CASE WHEN {told}
+                  THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
+    queue_reached AS (
+        UPDATE darkroom.job_queue q
+        SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            notified_at = CASE WHEN {told} THEN now() ELSE q.notified_at END
+        FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at)"""
 
 
-def _parts(table: JobTable, kind: type) -> _Parts:
-    error, waits = table.error_column, f"{table.status_column} = {label(table, JobStatus.PENDING)}"
-    no_error = (f"{error} = NULL",) if error else ()
-    why = (f"{error} = $6::text",) if error else ()
-    if kind is Checkpoint:
-        return _Parts(
-            event="'finished'",
-            job=(*((shown_stage(table.stage_column, "$7::text"),) if table.stage_column else ()), *no_error),
-            queue="""stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
-            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END""",
-            output="$6::jsonb",
-            first_column=9,
-            # If the statement is repeated after a lost answer, the claim still holds, and the stage must not finish
-            # twice
-            history="WHERE held.stage = $4::text",
-            returning=""", CASE WHEN held.notified_at < now() - interval '1 second'
-                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END""",
-        )
-    if kind is Completed:
-        completed = (f"{table.completed_column} = {now(table)}",) if table.completed_column else ()
-        return _Parts(
-            event="'finished'",
-            job=(f"{table.status_column} = {label(table, JobStatus.COMPLETED)}", *no_error, *completed),
-            output="$6::jsonb",
-            first_column=7,
-        )
-    if kind is Failed:
-        settled = f"darkroom.label_of_failure(held.job_type, held.job_id, {over(table.user, 'j')}, $6::text)"
-        return _Parts(
-            event="'failed'",
-            job=(f"{table.status_column} = {as_label(table, settled)}", *why, *_failed_once(table)),
-            error="$6::text",
-        )
-    if kind is Retried:
-        tried_again = table.labels[JobStatus.PENDING] if table.retrying_label is None else table.retrying_label
-        return _Parts(
-            event="$8::text",
-            job=(f"{table.status_column} = {quoted(tried_again)}", *why, *_failed_once(table)),
-            queue=_WAITS.format(delay="$7::interval") + ", last_error = $6::text",
-            error="$6::text",
-        )
-    if kind is Snoozed:
-        return _Parts(
-            event="'snoozed'",
-            job=(waits, *why),
-            queue=_WAITS.format(delay="$7::interval") + ", last_error = $6::text, attempts = q.attempts - 1",
-            error="$6::text",
-        )
-    return _Parts(
-        event="'released'",
-        job=(waits,),
-        queue=_WAITS.format(delay="interval '0'") + ", attempts = q.attempts - 1",
-    )
+def _completed(table: JobTable) -> str:
+    """Return the write of a claim whose job is completed, with those checkpoints of it that are written at once."""
+    names = dict.fromkeys([*_checkpoint_columns(table), *(f'"{name}"' for name in table.result)])
+    set_to = [f"{table.status_column} = {label(table, JobStatus.COMPLETED)}", *_no_error(table)]
+    set_to += [f"{table.completed_column} = {now(table)}"] if table.completed_column else []
+    return f"""
+    completed AS (
+        UPDATE {table.name} j
+        SET {assigned(table, [*set_to, *_filled(names)], NEXT)}
+        FROM held WHERE held.kind = 'completed' AND j.ctid = held.row_at
+        RETURNING held.n, j.{table.status_column} AS label)"""
+
+
+def _failed(table: JobTable) -> str:
+    """Return the write of a claim whose job fails."""
+    settled = f"darkroom.label_of_failure(held.job_type, held.job_id, {over(table.user, 'j')}, held.reason)"
+    set_to = [f"{table.status_column} = {as_label(table, settled)}", *_reason(table), *_failed_once(table)]
+    return f"""
+    failed AS (
+        UPDATE {table.name} j
+        SET {assigned(table, set_to, NEXT)}
+        FROM held WHERE held.kind = 'failed' AND j.ctid = held.row_at
+        RETURNING held.n, j.{table.status_column} AS label)"""
+
+
+def _waits(table: JobTable) -> str:
+    """Return the write of a claim whose job waits again: until a time, or only until workers come to its position."""
+    pending = label(table, JobStatus.PENDING)
+    retrying = pending if table.retrying_label is None else quoted(table.retrying_label)
+    status = f"(CASE held.kind WHEN 'retried' THEN {retrying} ELSE {pending} END)::{table.status_type}"
+    set_to = [f"{table.status_column} = {status}", *_reason(table), *_failed_once(table)]
+    return f"""
+    waits AS (
+        UPDATE {table.name} j
+        SET {assigned(table, set_to, NEXT)}
+        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND j.ctid = held.row_at
+        RETURNING held.n, j.{table.status_column} AS label),
+    queue_waits AS (
+        UPDATE darkroom.job_queue q
+        SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, ready = held.delay_s <= 0,
+            status = CASE WHEN held.delay_s > 0 THEN 'retrying' ELSE 'pending' END,
+            scheduled_at = now() + make_interval(secs => held.delay_s),
+            last_error = CASE WHEN held.kind = 'released' THEN q.last_error ELSE held.reason END,
+            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END
+        FROM held JOIN waits USING (n) WHERE q.ctid = held.queue_at)"""
+
+
+_WRITTEN: Final = {"checkpoint": ("reached", _reached), "completed": ("completed", _completed)} | {
+    "failed": ("failed", _failed),
+    "waits": ("waits", _waits),
+}
+
+
+def _checkpoint_columns(table: JobTable) -> list[str]:
+    return list(dict.fromkeys(f'"{name}"' for columns in table.checkpoint_columns.values() for name in columns))
+
+
+def _filled(names: Collection[str]) -> list[str]:
+    """Return assignments that give columns the values that a write has for them; the others keep theirs."""
+    return [
+        f"{name} = CASE WHEN held.columns ? {quoted(name[1:-1])} THEN (held.filled).{name} ELSE j.{name} END"
+        for name in names
+    ]
+
+
+def _no_error(table: JobTable) -> tuple[str, ...]:
+    return (f"{table.error_column} = NULL",) if table.error_column else ()
+
+
+def _reason(table: JobTable) -> tuple[str, ...]:
+    error = table.error_column
+    return (f"{error} = CASE WHEN held.kind = 'released' THEN j.{error} ELSE held.reason END",) if error else ()
 
 
 def _failed_once(table: JobTable) -> tuple[str, ...]:
@@ -237,56 +228,126 @@ def _failed_once(table: JobTable) -> tuple[str, ...]:
         return ()
     retries = f"j.{table.retries_column}"
     return (
-        f"""{table.retries_column} = CASE WHEN held.status = 'processing' AND {retries} < 2147483647
-                                            THEN {retries} + 1 ELSE {retries} END""",
+        f"""{table.retries_column} = {retries} + CASE
+            WHEN held.kind IN ('failed', 'retried') AND held.queue_status = 'processing' AND {retries} < 2147483647
+            THEN 1 ELSE 0 END""",
     )
 
 
-_NEXT = ",\n    "
-
-
-# For a stage whose output has no column. If the statement is repeated after a lost answer, it writes the same row again
-_KEEP = """,
+_KEPT: Final = """
     kept AS (
         INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
-        SELECT held.job_type, held.job_id, $4::text, $9::jsonb FROM held
+        SELECT held.job_type, held.job_id, k.stage, k.output
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.kept) k (stage text, output jsonb)
+        -- a statement that is repeated after a lost answer writes the same row again
         ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now())"""
 
+_ARTIFACT: Final = """
+    artifacts AS (
+        INSERT INTO darkroom.artifacts
+            (job_type, job_id, user_id, input_hash, key, sha256, bytes, width, height, model, temperature, treatments)
+        SELECT held.job_type, held.job_id, held.user_id, a.input_hash, a.key, a.sha256, a.size_bytes, a.width_px,
+               a.height_px, a.model, a.temperature, a.treatments
+        FROM held CROSS JOIN LATERAL jsonb_to_record(held.artifact) a (
+            input_hash text, key text, sha256 text, size_bytes bigint, width_px integer, height_px integer, model text,
+            temperature float8, treatments text[])
+        WHERE held.artifact IS NOT NULL
+        ON CONFLICT (job_type, job_id) DO UPDATE
+        SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
+            width = excluded.width, height = excluded.height, model = excluded.model,
+            temperature = excluded.temperature, treatments = excluded.treatments, created_at = now())"""
 
-@lru_cache(maxsize=256)
-def transition_statement(
-    table: JobTable, kind: type, columns: tuple[str, ...], condition: str, *, skip: str, keeps: bool = False
-) -> str:
-    """Return the statement of a kind of transition. With `keeps` it also writes darkroom.checkpoints.
 
-    Both locks are taken in CTEs of their own: after waiting for a lock, PostgreSQL rechecks a condition only on rows
-    that it locks, so a fence that is joined without being locked would let a zombie write.
+def transition_statement(table: JobTable, parts: Collection[str], *, is_group: bool = False) -> str:
+    """Return the statement for writes that need these parts (`ClaimWrite.parts`); $1 is an array of `as_json`.
+
+    It returns, for each claim whose rows were written, its number and the label that its job has now.
+
+    Args:
+        table: the table of the jobs.
+        parts: the parts of all writes together.
+        is_group: whether it waits only GROUP_LOCK_MS for locks that triggers need, since many jobs wait for it.
     """
-    parts = _parts(table, kind)
-    values = enumerate(columns, start=parts.first_column + keeps)
-    assignments = [
-        *parts.job,
-        *(f'"{name}" = ${number}{"::jsonb" if name in table.json_columns else ""}' for number, name in values),
-    ]
-    queue = (
-        f""", queue AS (
-        UPDATE darkroom.job_queue q SET {parts.queue} FROM held WHERE q.id = held.id)"""
-        if parts.queue
-        else ""
-    )
+    return _statement(table, tuple(sorted(parts)), is_group=is_group)
+
+
+# A plan is kept, and is right for an empty queue and a full one: each row is looked up by its key in a LATERAL query,
+# and changed by its place (ctid), which leaves the planner no other way. The place is that of the version that this
+# statement sees: `seen` is compared with what was locked, because a version that another transaction has written since
+# then wouldn't be found by its place, and the job would be written only in part. OFFSET 0 keeps `seen` a lookup.
+#
+# Both locks are taken in queries of their own: a fence that is joined without being locked would let a zombie write.
+@lru_cache(maxsize=256)
+def _statement(table: JobTable, parts: tuple[str, ...], *, is_group: bool) -> str:
+    fills = "checkpoint" in parts or "completed" in parts
+    filled = f",\n               jsonb_populate_record(NULL::{table.name}, job.columns) AS filled" if fills else ""
+    kinds = [_WRITTEN[part] for part in parts if part in _WRITTEN]
+    sources = [f"SELECT n, label::text FROM {name}" for name, _ in kinds]
+    sources += ["SELECT n, NULL FROM held WHERE held.kind = 'artifact'"] if "artifact" in parts else []
+    written = "\n        UNION ALL ".join(sources)
+    changes = "".join(f",{build(table)}" for _, build in kinds)
+    brief = f"(SELECT set_config('lock_timeout', '{GROUP_LOCK_MS}', true)) brief CROSS JOIN " if is_group else ""
+    # AFTER triggers and the commit, which may have to wait for others, get the usual time
+    usual = f", set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)" if is_group else ""
+    others = "".join(f",{text}" for part, text in (("kept", _KEPT), ("artifact", _ARTIFACT)) if part in parts)
+    id_ = as_id(table, "w.job_id")
     return f"""
-WITH {locked_job(table, skip)},
+WITH writes AS MATERIALIZED (
+        SELECT w.*
+        FROM {brief}jsonb_to_recordset($1) w (
+            n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
+            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+    job AS MATERIALIZED (
+        SELECT w.*, locked.at AS row_at
+        FROM writes w
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM {table.name} j WHERE j.{table.id_column} = {id_} OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM {table.name} j WHERE j.{table.id_column} = {id_}
+            FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON {id_as_text(table, "job")} = q.job_id
-        WHERE q.id = $2 AND {condition} FOR UPDATE OF q{skip}){queue},
+        SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
+               locked.status AS queue_status, locked.worker_id, locked.notified_at{filled}
+        FROM job
+        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
+            FROM darkroom.job_queue q
+            WHERE q.id = job.queue_id AND q.job_id = job.job_id
+              AND q.lease_token IS NOT DISTINCT FROM job.lease_token
+            FOR UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at){changes},
+    written AS (
+        {written}),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, {parts.event}, $4::text, held.attempts, held.worker_id, $5::integer,
-               {parts.output}, {parts.error}
-        FROM held {parts.history}){_KEEP if keeps else ""}
-UPDATE {table.name} j SET {assigned(table, assignments, _NEXT)}
-FROM held WHERE j.{table.id_column} = {as_id(table, "held.job_id")}
-RETURNING j.{table.status_column}{parts.returning}
+        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
+               h.error
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
+            event text, stage text, duration_ms integer, output jsonb, error text)
+        -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
+        WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
+          AND (held.kind <> 'completed' OR written.label = {label(table, JobStatus.COMPLETED)})){others}
+SELECT n, label{usual} FROM written
+"""
+
+
+@lru_cache(maxsize=64)
+def lock_statement(table: JobTable, condition: str, *, skip: str) -> str:
+    """Return the statement that locks a job's row, then its queue row, and returns the queue row's `lease_token`.
+
+    It returns no row if `condition` (SQL over `q`, with `$3` for its value) doesn't hold: after waiting for a lock,
+    PostgreSQL rechecks a condition only on rows that it locks.
+
+    Args:
+        table: the job's table.
+        condition: the condition; $1 is the job's id as text, and $2 the id of its queue row.
+        skip: ` SKIP LOCKED` for a caller that won't wait.
+    """
+    return f"""
+WITH {locked_job(table, skip)}
+SELECT q.lease_token FROM darkroom.job_queue q JOIN job ON {id_as_text(table, "job")} = q.job_id
+WHERE q.id = $2 AND {condition} FOR UPDATE OF q{skip}
 """

@@ -1,33 +1,26 @@
-"""Writes of claims: each is one fenced statement that changes the job's row, its queue row and its history together.
+"""Writes of one claim: each changes the job's row, its queue row and its history together, under the fence.
 
 The fence is the queue row, locked after the job row. If it is gone, or has another
 lease_token, the claim is lost and nothing is written.
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 from asyncpg import TriggeredDataChangeViolationError
 
 from models.connections import Connection, lock_waits
 from models.job_state import JobStatus
 from models.job_tables.registry import table_of
-from models.job_tables.rendering import locked_row, state_of
+from models.job_tables.rendering import state_of
 from models.queue.claims import Claim, FencedError
+from models.queue.transition_kinds import Checkpoint, Completed, Failed, Kept, Released, Retried, Snoozed, Transition
 from models.queue.transition_statements import (
     HELD,
     MAX_ERROR_CHARS,
-    Checkpoint,
-    Completed,
-    Failed,
-    Kept,
-    Released,
-    Retried,
-    Snoozed,
-    Transition,
-    transition_columns,
+    ClaimWrite,
+    as_json,
+    lock_statement,
     transition_statement,
-    transition_values,
 )
 
 __all__ = [
@@ -77,58 +70,52 @@ class JobRef:
 
 
 async def record(connection: Connection, claim: Claim, transition: Transition) -> JobStatus:
-    """Write one transition of a claim, in one statement; return the status that the job has now.
+    """Write one transition of a claim, in a transaction of its own; return the status that the job has now.
 
-    Repeating it after a lost connection is safe: the fence shows whether the first
-    try was committed.
+    It waits for the locks of the job's rows. Repeating it after a lost connection is safe: the fence shows whether the
+    first try was committed.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.
         asyncpg.PostgresError: the database refused the change, or a trigger silently reverted it.
     """
-    table = table_of(claim.job_type)
-    names, kind = tuple(transition_columns(transition)), cast("type", type(transition))
-    row = await connection.fetchrow(
-        transition_statement(table, kind, names, HELD, skip="", **_options(transition)),
-        claim.job_id,
-        claim.id,
-        claim.lease_token,
-        *transition_values(transition),
-        *(transition_columns(transition)[name] for name in names),
-        timeout=RECORD_S,
-    )
-    status = None if row is None else state_of(table, row[0])
-    if isinstance(transition, Completed | Failed) and (status is None or not status.is_terminal):
-        await _require_over(connection, JobRef(claim.job_type, claim.job_id, claim.id), HELD, claim.lease_token)
+    job_ref = JobRef(claim.job_type, claim.job_id, claim.id)
+    async with connection.transaction():
+        status = await _written(connection, job_ref, transition, HELD, claim.lease_token, skip="", timeout_s=RECORD_S)
     if status is None:
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
     return status
 
 
-def _options(transition: Transition) -> dict[str, bool]:
-    return {"keeps": True} if isinstance(transition, Checkpoint) and transition.kept is not None else {}
-
-
-_STILL = """
-SELECT q.id FROM darkroom.job_queue q
-WHERE q.id = $2 AND q.job_id = $1 AND {condition} FOR UPDATE SKIP LOCKED
-"""
-
-
-async def _require_over(connection: Connection, job: JobRef, condition: str, value: object) -> None:
-    """Check that the fence refused a write of an end because the claim is lost, and not because a trigger kept the row.
+async def _written(
+    connection: Connection,
+    job_ref: JobRef,
+    transition: Transition,
+    condition: str,
+    value: object,
+    *,
+    skip: str,
+    timeout_s: float,
+) -> JobStatus | None:
+    """Lock a job's rows, write a transition, and return the job's status; None if `condition` doesn't hold.
 
     Raises:
-        asyncpg.TriggeredDataChangeViolationError: the claim isn't lost, so a trigger has kept the end from being
-            written.
+        asyncpg.TriggeredDataChangeViolationError: a trigger has kept the end from being written.
+        asyncpg.PostgresError: the database refused the change.
     """
-    async with connection.transaction():
-        free = await connection.fetchval(locked_row(table_of(job.job_type), " SKIP LOCKED"), job.job_id)
-        if free is None or (
-            await connection.fetchval(_STILL.format(condition=condition), job.job_id, job.queue_id, value) is None
-        ):
-            return
-    raise TriggeredDataChangeViolationError(f"job {job.job_id[:200]} did not end: a trigger or rule kept its row")
+    table = table_of(job_ref.job_type)
+    held = await connection.fetchrow(
+        lock_statement(table, condition, skip=skip), job_ref.job_id, job_ref.queue_id, value, timeout=timeout_s
+    )
+    if held is None:
+        return None
+    write = ClaimWrite(job_ref.job_id, job_ref.queue_id, held["lease_token"], (transition,))
+    row = await connection.fetchrow(transition_statement(table, write.parts), [as_json(0, write)], timeout=timeout_s)
+    status = None if row is None else state_of(table, row["label"])
+    if status is None or (isinstance(transition, Completed | Failed) and not status.is_terminal):
+        what = "did not end" if isinstance(transition, Completed | Failed) else "was not written"
+        raise TriggeredDataChangeViolationError(f"job {job_ref.job_id[:200]} {what}: a trigger or rule kept its row")
+    return status
 
 
 async def record_without_claim(
@@ -158,20 +145,12 @@ async def record_without_claim(
     Raises:
         asyncpg.PostgresError: the database refused the change, or a lock that a trigger needs was held.
     """
-    table = table_of(job_ref.job_type)
     async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
-        row = await connection.fetchrow(
-            transition_statement(table, cast("type", type(transition)), (), condition, skip=" SKIP LOCKED"),
-            job_ref.job_id,
-            job_ref.queue_id,
-            value,
-            *transition_values(transition),
-            timeout=HOUSEKEEPING_STATEMENT_S,
+        return await _written(
+            *(connection, job_ref, transition, condition, value),
+            skip=" SKIP LOCKED",
+            timeout_s=HOUSEKEEPING_STATEMENT_S,
         )
-        status = None if row is None else state_of(table, row[0])
-        if isinstance(transition, Failed) and (status is None or not status.is_terminal):
-            await _require_over(connection, job_ref, condition, value)
-    return status
 
 
 _FENCED = """

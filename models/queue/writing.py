@@ -1,13 +1,18 @@
-"""Writes of a claim's transition: fenced, and repeated while PostgreSQL is unreachable or the rows are locked."""
+"""Writes of one claim's events, each alone: fenced, and repeated while PostgreSQL is unreachable or rows are locked."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
-from models.connections import ContentionError
+from models.connections import Connection, ContentionError
 from models.database import Database
 from models.database_retries import LANE_RETRY_S, Waiting, with_database_retries
+from models.history.artifacts import Artifact, record_artifact
 from models.queue.claims import Claim, prolong
 from models.queue.transitions import Transition, record
+
+Event: TypeAlias = Transition | Artifact
+"""What a claim writes: a transition of its job, or the record of a picture that it has stored."""
 
 PROLONGED_S: Final = 30.0
 """Seconds for which a claim is prolonged while its result waits for a locked row.
@@ -16,10 +21,15 @@ They are more than the pause between tries.
 """
 
 
-async def write(
-    database: Database, claim: Claim, transition: Transition, *, waiting: Waiting, contention_s: float | None = None
+def commit_name(event: Event) -> str:
+    """Return the name of the failpoints at the commit of an event, such as `record_completed`."""
+    return f"record_{type(event).__name__.lower()}"
+
+
+async def write_alone(
+    database: Database, claim: Claim, event: Event, *, waiting: Waiting, contention_s: float | None = None
 ) -> None:
-    """Write a transition under the claim's fence. While PostgreSQL is unreachable, wait and repeat it.
+    """Write an event under the claim's fence. While PostgreSQL is unreachable, wait and repeat it.
 
     If another program holds a row, wait up to `contention_s` for it; after the first LANE_RETRY_S the job leaves its
     lane.
@@ -28,13 +38,19 @@ async def write(
         FencedError: another worker holds the job, or it is over; nothing was written.
         ContentionError, asyncpg.PostgresError: its row was locked for longer, or the database refused the change.
     """
-    name = f"record_{type(transition).__name__.lower()}"
+    name, work = commit_name(event), _work(claim, event)
 
     async def once() -> None:
         try:
-            await database.commit(name, partial(record, claim=claim, transition=transition), retry_for_s=LANE_RETRY_S)
+            await database.commit(name, work, retry_for_s=LANE_RETRY_S)
         except ContentionError:  # the stage has finished, so its deadline no longer applies
             await database.commit("prolong", partial(prolong, held=claim, at_least_s=PROLONGED_S), retry_for_s=0)
             raise
 
     await with_database_retries(once, contention_s=contention_s, waiting=waiting)
+
+
+def _work(claim: Claim, event: Event) -> Callable[[Connection], Awaitable[object]]:
+    if isinstance(event, Artifact):
+        return partial(record_artifact, claim=claim, artifact=event)
+    return partial(record, claim=claim, transition=event)

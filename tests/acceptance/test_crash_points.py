@@ -259,9 +259,10 @@ async def check(house, scenario, subject, place):
 
 BOUGHT_AND_UNRECORDED = (
     *("after call_generate", "before close_call", "after close_call", "before record_object", "after record_object"),
-    *("before put_object", "after put_object", "before record_artifact"),
+    *("before put_object", "after put_object", "before record_group", "before record_artifact"),
+    "before record_completed",
 )
-"""A crash between an answer and its record loses that one picture."""
+"""A crash between an answer and its record loses that one picture. The record is in the group of the completion."""
 
 
 def most_bought(scenario, place):

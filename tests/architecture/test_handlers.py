@@ -8,7 +8,7 @@ PACKAGES = ("config", "models", "pipelines", "workers")
 CATCH_ALL = {
     "pipelines/imaging/child.py": "the border of a process that has no log",
     "workers/cli/app.py": "the end of a command",
-    "workers/outcome.py": "a pass of a loop that a process repeats for as long as it lives",
+    "config/outcome.py": "a pass of a loop that a process repeats, and a write whose failure concerns other jobs",
     "workers/running/outcomes.py": "a job's run",
 }
 CARRIED_ON = {"pipelines/imaging/pixel_child.py"}

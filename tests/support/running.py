@@ -5,6 +5,7 @@ from typing import Any
 
 from config.masking import SecretMask
 from models.database import Database
+from models.queue.groups import GroupWriter
 from pipelines.imaging.header import DecodeLimits
 from pipelines.storage.backends import open_storage
 from workers.running.record import Recorder
@@ -13,11 +14,17 @@ from workers.running.runner import Runner
 
 
 def make_stages(
-    database: Database, folder: Path, provider: Any, mask: SecretMask, kind: type[StageRunner] = StageRunner
+    database: Database,
+    writer: GroupWriter,
+    folder: Path,
+    provider: Any,
+    mask: SecretMask,
+    kind: type[StageRunner] = StageRunner,
 ) -> StageRunner:
     """Return what runs stages without pixel children; every job may call one provider."""
     return kind(
         database=database,
+        writer=writer,
         storage=open_storage(folder.as_uri()),
         pixels=None,  # type: ignore[arg-type]  # no stage of these tests draws
         provider_for=lambda _job, **_: provider,
@@ -30,5 +37,6 @@ def make_stages(
 def make_runner(database: Database, folder: Path, provider: Any, *, secret: str | None = None) -> Runner:
     """Return what takes claims to their recorded ends."""
     mask = SecretMask([] if secret is None else [secret])
-    stages = make_stages(database, folder, provider, mask)
-    return Runner(stages, Recorder(database, mask))
+    writer = GroupWriter(database)
+    stages = make_stages(database, writer, folder, provider, mask)
+    return Runner(stages, Recorder(database, writer, mask))

@@ -35,6 +35,9 @@ class CallingJob(Protocol):
     def claim(self) -> Claim:
         """The claim for which the job's calls are recorded."""
 
+    async def saved(self) -> None:
+        """Wait until everything is committed that this claim has written; raise if it wasn't."""
+
     def calling(self) -> AbstractContextManager[None]:
         """Count a provider call as in flight until the block ends."""
 
@@ -133,6 +136,7 @@ class Admission:
             rules=rules,
             call_hash=asked.call_hash,
         )
+        await self._job.saved()
         opened = await self._database.commit(
             "open_call", lambda connection: open_call(connection, self._job.claim, plan)
         )

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from config.logger import EventLogger
+from config.outcome import outcome_of
 from models.connections import Connection, ContentionError, DatabaseLostError, is_cancelled
 from models.database import Database
 from models.periodic import ticks
@@ -21,7 +22,6 @@ from models.schema.server import server_time
 from models.schema.settings import is_managed
 from pipelines.settings import Settings
 from pipelines.storage.storage import Storage
-from workers.outcome import outcome_of
 from workers.periodic.schedule import InvalidScheduleError, Schedule
 from workers.periodic.task import Chunk, Task, Work
 

@@ -22,11 +22,11 @@ from typing_extensions import override
 
 from config.failpoints import failpoint
 from config.logger import EventLogger
+from config.outcome import outcome_of
 from models.connections import Connection, is_passing
 from models.database import Database
 from models.queue.leases import held_tokens, lease_state, renew_lease, sign_off
 from pipelines.settings import Settings
-from workers.outcome import outcome_of
 from workers.process.repeated_line import RepeatedLine
 from workers.process.session_age import BEAT_S, RECONNECT_S, SessionAge
 

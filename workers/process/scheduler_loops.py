@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from config.logger import EventLogger
+from config.outcome import outcome_of
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.claims import ready_queues, wake_due
 from models.queue.leases import forget_dead_workers
@@ -20,7 +21,6 @@ from workers.gate.rules import stops_of
 from workers.operations.checks.notifications import FULL_FRACTION
 from workers.operations.schedule import periodic_engine
 from workers.operations.taking_over import adoption_terms
-from workers.outcome import outcome_of
 from workers.process.compose import migration_engine
 from workers.process.runtime import Runtime
 from workers.process.session_age import BEAT_S, RECONNECT_S, SessionAge

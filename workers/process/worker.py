@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from config.log import configure_logging, log_uncaught, name_process, secret_mask
 from config.logger import EventLogger
+from models.queue.groups import GroupWriter
 from models.schema.migrations.errors import MigrationError
 from pipelines.job_types import JOB_TYPES, import_stages, require_known_stages, stage_deadlines
 from pipelines.settings import Settings, load_settings
@@ -197,8 +198,10 @@ class WorkerProcess:
 def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
     settings = runtime.settings
     mask = secret_mask(settings)
+    writer = GroupWriter(runtime.database)
     stages = StageRunner(
         database=runtime.database,
+        writer=writer,
         storage=runtime.storage,
         pixels=tools.pixels,
         provider_for=tools.gate.for_job,
@@ -212,7 +215,7 @@ def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
         check_job=tools.gate.require_makeable,
         models=tools.models,
     )
-    return Runner(stages, Recorder(runtime.database, mask))
+    return Runner(stages, Recorder(runtime.database, writer, mask))
 
 
 async def _once_set(event: threading.Event) -> None:

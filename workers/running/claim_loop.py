@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from config.logger import EventLogger
+from config.outcome import outcome_of
 from models.connections import is_passing
 from models.database import Database
 from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, wake_due
@@ -21,7 +22,6 @@ from models.queue.rescue import release_claims, rescue_lost_claims
 from pipelines.job_types import stage_deadlines
 from pipelines.settings import Settings
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
-from workers.outcome import outcome_of
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.job import Ending, RunningJob

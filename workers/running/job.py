@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from models.queue.claims import Claim
+from models.queue.groups import GroupWriter
+from models.queue.writing import Event
 
 
 class Ending(StrEnum):
@@ -32,6 +34,7 @@ class RunningJob:
     """
 
     __slots__ = (
+        "_acts",
         "_began_s",
         "_calls",
         "_ending",
@@ -39,6 +42,7 @@ class RunningJob:
         "_has_left_lane",
         "_holds_answer",
         "_is_recording",
+        "_unsaved",
         "claim",
         "stage",
         "task",
@@ -53,11 +57,13 @@ class RunningJob:
         self._has_left_lane = False
         self._ends_after_stage = False
         self._ending: Ending | None = None
+        self._unsaved: asyncio.Future[None] | None = None
         self.begin(claim.stage)
 
     def begin(self, stage: str) -> None:
         """Begin a stage: count its time from now, and forget the picture of the stage before."""
         self.stage = stage
+        self._acts = False
         self._began_s = time.monotonic()
         self._holds_answer = False
 
@@ -65,6 +71,48 @@ class RunningJob:
     def stage_ms(self) -> int:
         """How long the stage has run, in milliseconds."""
         return round((time.monotonic() - self._began_s) * 1000)
+
+    def send(self, writer: GroupWriter, event: Event, *, contention_s: float | None = None) -> None:
+        """Write an event of the claim with the next group; `saved` waits until it is committed.
+
+        Args:
+            writer: what writes it.
+            event: the event. It isn't Failed, which is written alone.
+            contention_s: how long its rows may be locked; None for CONTENTION_RETRY_S.
+
+        Raises:
+            FencedError, ContentionError, asyncpg.PostgresError: an earlier event wasn't written, so this isn't either.
+        """
+        if self._unsaved is not None and self._unsaved.done():
+            self._take_result()
+        self._unsaved = writer.add(self.claim, event, waiting=self, contention_s=contention_s)
+
+    async def saved(self) -> None:
+        """Wait until everything is committed that was sent.
+
+        It is awaited before anything outside this process is done for the job: a provider's call or its record, an
+        object's record, the reuse of a picture, and an end of the run other than COMPLETED. So a stage that did any of
+        these never begins before the database says that the stages before it have finished.
+
+        Raises:
+            FencedError: another worker holds the job, or it is over.
+            ContentionError, asyncpg.PostgresError: its row was locked for long, or the database refused the write.
+        """
+        self._acts = True
+        if self._unsaved is not None:
+            await asyncio.wait([self._unsaved])
+            self._take_result()
+
+    def _take_result(self) -> None:
+        """Raise the error of the last event that was sent, if it has one. An event fails with the ones before it."""
+        write, self._unsaved = self._unsaved, None
+        if write is not None:
+            write.result()
+
+    @property
+    def acts(self) -> bool:
+        """Whether the current stage does something outside this process, so that its checkpoint is waited for."""
+        return self._acts
 
     @contextlib.contextmanager
     def calling(self) -> Iterator[None]:

@@ -11,10 +11,11 @@ from models.connections import DATABASE_ERRORS
 from models.database import Database
 from models.database_retries import LANE_RETRY_S, with_database_retries
 from models.queue.claims import prolong
+from models.queue.groups import GroupWriter
 from models.queue.refusal import Refusal
 from models.queue.refusals import settle_refused
-from models.queue.transitions import Completed, count_pipeline_use, log_fenced
-from models.queue.writing import PROLONGED_S, write
+from models.queue.transitions import Completed, Failed, count_pipeline_use, log_fenced
+from models.queue.writing import PROLONGED_S, write_alone
 from workers.running.error_log import ErrorLog
 from workers.running.job import RunningJob
 from workers.running.outcomes import ClaimLost, End, Outcome, outcome_of, report
@@ -34,9 +35,10 @@ AGAIN_S: Final = 15.0
 class Recorder:
     """Records the outcomes of one process."""
 
-    def __init__(self, database: Database, mask: SecretMask) -> None:
-        """Store where rows are, and what masks secrets; the caller owns the database."""
+    def __init__(self, database: Database, writer: GroupWriter, mask: SecretMask) -> None:
+        """Store where rows are, what writes them, and what masks secrets; the caller owns the database."""
         self._database = database
+        self._writer = writer
         self._mask = mask
         self._errors = ErrorLog(database, mask)
 
@@ -123,8 +125,13 @@ class Recorder:
                     await self._database.commit("log_fenced", work, retry_for_s=1)
             return end
         with job.recording():
-            if refusal is None:
-                await write(self._database, job.claim, end, waiting=job, contention_s=retry_for_s)
+            if not isinstance(end, Completed):
+                await job.saved()
+            if refusal is None and isinstance(end, Failed):
+                await write_alone(self._database, job.claim, end, waiting=job, contention_s=retry_for_s)
+            elif refusal is None:
+                job.send(self._writer, end, contention_s=retry_for_s)
+                await job.saved()
             else:
                 await with_database_retries(
                     partial(settle_refused, self._database, job.claim, end, refusal), waiting=job

@@ -5,7 +5,6 @@ If the claim is lost meanwhile, the run's writes change nothing.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Protocol
 
 from config.logger import EventLogger
@@ -15,8 +14,8 @@ from models.database import Database
 from models.database_retries import DATABASE_GONE_S
 from models.history.objects import record_object_with_retries
 from models.queue.checkpoints import checkpoint, completed
+from models.queue.groups import GroupWriter
 from models.queue.transitions import Released
-from models.queue.writing import write
 from pipelines.errors import TransientError
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.budget import ByteBudget
@@ -33,7 +32,7 @@ from workers.objects import RecordedStorage
 from workers.running.job import RunningJob
 from workers.running.outcomes import End, Outcome, outcome_of
 from workers.running.preparation import Preparation, Prepared
-from workers.running.stored_pictures import StoredPictures, generated_of
+from workers.running.stored_pictures import StoredPictures, artifact_of, generated_of
 
 log = EventLogger(__name__)
 
@@ -46,12 +45,16 @@ class ProviderFor(Protocol):
 
 
 class StageRunner:
-    """Runs the stages of one process's claims, and writes their checkpoints. It never writes an end."""
+    """Runs the stages of one process's claims, and writes their checkpoints. It never writes an end.
+
+    A stage that does nothing outside this process doesn't wait for its checkpoint, which is written with later ones.
+    """
 
     def __init__(
         self,
         *,
         database: Database,
+        writer: GroupWriter,
         storage: Storage,
         pixels: PixelPool,
         provider_for: ProviderFor,
@@ -67,6 +70,7 @@ class StageRunner:
     ) -> None:
         """Store what every run needs; the caller owns and closes it."""
         self._database = database
+        self.writer = writer
         self._storage = storage
         self._pixels = pixels
         self._provider_for = provider_for
@@ -99,7 +103,7 @@ class StageRunner:
             job.begin(stage.name)
             output = await self._run_stage(stage, context)
             if isinstance(output, Generated):
-                await self._pictures.record(claim, output)
+                job.send(self.writer, artifact_of(output))
             context = context.after(output)
             log.info("stage_completed", stage=stage.name, duration_s=job.stage_ms / 1000)
             left, duration_ms = None if output is None else output.to_json(), job.stage_ms
@@ -114,8 +118,10 @@ class StageRunner:
                 deadline_s=deadline_s,
                 duration_ms=duration_ms,
             )
-            with job.recording():
-                await write(self._database, claim, reached, waiting=job)
+            job.send(self.writer, reached)
+            if job.acts or job.ends_after_stage:
+                with job.recording():
+                    await job.saved()
             if job.ends_after_stage:
                 job.begin(following.name)
                 return Released(job.stage)
@@ -127,9 +133,17 @@ class StageRunner:
         claim, earlier = job.claim, prepared.earlier
         most_paid_calls = prepared.job.options.generation.retry_attempts
         is_reusing = self._reuses_results and not prepared.is_redone
-        record = partial(
-            record_object_with_retries, database=self._database, job_type=claim.job_type, job_id=claim.job_id
-        )
+
+        async def record(key: str, sha256: str, size_bytes: int) -> None:
+            await job.saved()
+            await record_object_with_retries(
+                key, sha256, size_bytes, database=self._database, job_type=claim.job_type, job_id=claim.job_id
+            )
+
+        async def find_same(input_hash: str) -> Generated | None:
+            await job.saved()
+            return await self._pictures.same(claim, input_hash)
+
         return StageContext(
             job=prepared.job,
             outputs=prepared.outputs,
@@ -142,7 +156,7 @@ class StageRunner:
             fetcher=self._fetcher,
             provider_identity=self._provider_identity,
             inputs=self._inputs,
-            find_same=partial(self._pictures.same, claim) if is_reusing else None,
+            find_same=find_same if is_reusing else None,
         )
 
     async def _run_stage(self, stage: Stage, context: StageContext) -> Output | None:

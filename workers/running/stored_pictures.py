@@ -3,15 +3,15 @@
 from functools import partial
 
 from models.database import Database
-from models.database_retries import read_with_retries, with_database_retries
-from models.history.artifacts import Artifact, find_same, record_artifact
+from models.database_retries import read_with_retries
+from models.history.artifacts import Artifact, find_same
 from models.queue.claims import Claim
 from pipelines.job import Generated
 from pipelines.storage.storage import Storage
 
 
 class StoredPictures:
-    """Finds and records stored pictures; each method is a transaction of its own."""
+    """Finds stored pictures."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         """Store where rows and objects are; the caller owns both."""
@@ -23,13 +23,8 @@ class StoredPictures:
         artifact = await read_with_retries(self._database, partial(find_same, claim=claim, input_hash=input_hash))
         return None if artifact is None else generated_of(artifact, self._storage.url(artifact.key))
 
-    async def record(self, claim: Claim, picture: Generated) -> None:
-        """Record a stored picture, before anything else can fail, so that it isn't bought again."""
-        work = partial(record_artifact, claim=claim, artifact=_artifact_of(picture))
-        await with_database_retries(partial(self._database.commit, "record_artifact", work))
 
-
-def _artifact_of(picture: Generated) -> Artifact:
+def artifact_of(picture: Generated) -> Artifact:
     """Return the record of a stored picture."""
     return Artifact(
         input_hash=picture.input_hash,

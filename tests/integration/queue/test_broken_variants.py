@@ -73,19 +73,26 @@ class World:
         if self.is_broken:
             await self.database.fetch(text.replace(find, put))
 
-    def alter_statement(self, find, put, *, kind, is_rescue=False):
-        """Replace a part of the statement by which a claim, or a rescue, writes one kind of transition."""
-        build = transitions.transition_statement
+    def alter_statement(self, find, put, *, kind):
+        """Replace a part of the statement that writes one kind of transition."""
+        self._alter("transition_statement", find, put, lambda _table, parts: kind in parts)
 
-        def built(table, built_kind, names, condition, *, skip):
-            text = build(table, built_kind, names, condition, skip=skip)
-            if built_kind is not kind or is_rescue != (condition != HELD):
+    def alter_locking(self, find, put):
+        """Replace a part of the statement by which a claim locks its rows before it writes."""
+        self._alter("lock_statement", find, put, lambda _table, condition, *, skip: condition == HELD and not skip)
+
+    def _alter(self, name, find, put, is_meant):
+        build = getattr(transitions, name)
+
+        def built(*args, **options):
+            text = build(*args, **options)
+            if not is_meant(*args, **options):
                 return text
             assert text.count(find) == 1
             return text.replace(find, put)
 
         if self.is_broken:
-            self.monkeypatch.setattr(transitions, "transition_statement", built)
+            self.monkeypatch.setattr(transitions, name, built)
 
     async def rescued(self, claim):
         """Take a claim away and give the job to another worker, whose claim is returned."""
@@ -115,10 +122,19 @@ def completed_by(claim):
 ANY_LEASE = "$3::uuid IS NOT NULL"
 """In place of the fence: true of every token."""
 
+FENCE = "AND q.lease_token IS NOT DISTINCT FROM job.lease_token"
+"""The fence of the statement that writes."""
+
+
+def remove_fence(world, kind):
+    """Remove both fences of a claim's write: when its rows are locked, and when they are written."""
+    world.alter_locking(HELD, ANY_LEASE)
+    world.alter_statement(FENCE, "", kind=kind)
+
 
 async def no_fence(world):
     """A zombie goes on after another has its job, and sets it back."""
-    world.alter_statement(HELD, ANY_LEASE, kind=Retried)
+    remove_fence(world, "waits")
     zombie = await make_claim(world.database)
     await world.rescued(zombie)
     await world.write(zombie, Retried("ANALYZING", str(zombie.lease_token), timedelta(hours=1)))
@@ -126,7 +142,8 @@ async def no_fence(world):
 
 async def fence_that_is_joined_and_not_locked(world):
     """A zombie's statement begins, and waits for the row, while its job is given to another."""
-    world.alter_statement(" FOR UPDATE OF q", "", kind=Completed)
+    world.alter_locking(" FOR UPDATE OF q", "")
+    world.alter_statement(FENCE, "", kind="completed")
     claim = await make_claim(world.database)
     zombie, taker = await world.connect(), await world.connect()
     for connection in (zombie, taker):
@@ -149,7 +166,7 @@ async def fence_that_is_joined_and_not_locked(world):
 
 async def completion_by_id_alone(world):
     """A zombie completes the job that another is working on."""
-    world.alter_statement(HELD, ANY_LEASE, kind=Completed)
+    remove_fence(world, "completed")
     zombie = await make_claim(world.database)
     await world.rescued(zombie)
     await world.write(zombie, completed_by(zombie))
@@ -166,9 +183,7 @@ async def refund_outside_the_transaction(world):
 
 async def rescue_without_attempt(world):
     """A job with two attempts kills a worker at each stage."""
-    world.alter_statement(
-        "last_error = $6::text", "last_error = $6::text, attempts = q.attempts - 1", kind=Retried, is_rescue=True
-    )
+    world.alter_statement("CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END", "1", kind="waits")
     await make_job(world.database, maxRetries=1)
     for stage, following in (("ANALYZING", "CROPPING"), ("CROPPING", "PROMPTING"), ("PROMPTING", "GENERATING")):
         for claim in await claim_jobs(world.database):

@@ -9,10 +9,10 @@ from models.database import prepare_connection
 from models.gate.provider_calls import CallPlan, open_call, paid_generations
 from models.history.artifacts import record_artifact
 from models.job_tables.registry import table_of
+from models.queue import transitions
 from models.queue.claims import ClaimLostError
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import (
-    HELD,
     Checkpoint,
     Completed,
     Failed,
@@ -20,9 +20,6 @@ from models.queue.transitions import (
     Retried,
     Snoozed,
     record,
-    transition_columns,
-    transition_statement,
-    transition_values,
 )
 from tests.support.builders import (
     all_rows,
@@ -39,12 +36,13 @@ from tests.support.builders import (
 
 SECOND = timedelta(seconds=1)
 COLUMNS = {"enhancements": {"enhancedWidth": 9}, "generations": {"outputWidth": 9}}
+CHECKPOINT_COLUMNS = {"enhancements": {"analysisSource": "seen"}, "generations": {}}
 
 
 def transitions_of(table, pipeline_id=None):
     columns = COLUMNS[table]
     return {
-        "checkpoint": Checkpoint("ANALYZING", "CROPPING", 60, 5, columns, {"seen": True}),
+        "checkpoint": Checkpoint("ANALYZING", "CROPPING", 60, 5, CHECKPOINT_COLUMNS[table], {"seen": True}),
         "completed": Completed("GENERATING", 5, columns, {"seen": True}, pipeline_id),
         "failed": Failed("GENERATING", "late"),
         "retried": Retried("GENERATING", "late", SECOND),
@@ -173,22 +171,33 @@ async def test_claim_of_one_table_is_no_key_to_a_job_of_the_same_id_in_the_other
     assert await database.fetchval("SELECT status::text FROM public.mcp_generation_jobs") == "PENDING"
 
 
-def statement_of(claim, transition, *, is_broken):
-    """Return the fenced statement and its values; broken: the fence is joined, and not locked."""
-    names = tuple(transition_columns(transition))
-    sql = transition_statement(table_of(claim.job_type), type(transition), names, HELD, skip="")
-    if is_broken:
-        assert " FOR UPDATE OF q" in sql
-        sql = sql.replace(" FOR UPDATE OF q", "")
-    values = (transition_columns(transition)[name] for name in names)
-    return sql, (claim.job_id, claim.id, claim.lease_token, *transition_values(transition), *values)
+FENCE = "AND q.lease_token IS NOT DISTINCT FROM job.lease_token"
+"""The fence of the statement that writes; the statement that locks the rows before it has the same."""
 
 
-async def race_a_zombie(database, connect, eventually, claim, transition, *, is_broken):
-    """Let a zombie's statement begin before its claim is taken, and go on after; return what it wrote."""
+@pytest.fixture
+def without_fence(monkeypatch):
+    """Remove the fence from the statement that writes, so that only the locked one is left, and its lock too."""
+    build, lock = transitions.transition_statement, transitions.lock_statement
+
+    def built(table, parts):
+        text = build(table, parts)
+        assert text.count(FENCE) == 1
+        return text.replace(FENCE, "")
+
+    def unlocked(table, condition, *, skip):
+        text = lock(table, condition, skip=skip)
+        assert text.count(" FOR UPDATE OF q") == 1
+        return text.replace(" FOR UPDATE OF q", "")
+
+    monkeypatch.setattr(transitions, "transition_statement", built)
+    monkeypatch.setattr(transitions, "lock_statement", unlocked)
+
+
+async def race_a_zombie(database, connect, eventually, claim, transition):
+    """Let a zombie begin to write before its claim is taken, and go on after."""
     zombie, taker = await connect(), await connect()
     await prepare_connection(zombie)
-    sql, values = statement_of(claim, transition, is_broken=is_broken)
     transaction = taker.transaction()
     await transaction.start()
     # as a rescue does: job row, then queue row
@@ -196,10 +205,10 @@ async def race_a_zombie(database, connect, eventually, claim, transition, *, is_
     await taker.execute(
         "UPDATE darkroom.job_queue SET lease_token = gen_random_uuid(), attempts = attempts + 1 WHERE id = $1", claim.id
     )
-    writing = asyncio.create_task(zombie.fetchrow(sql, *values))
+    writing = asyncio.create_task(record(zombie, claim, transition))
     await eventually(lambda: waiting_for_locks(database))
     await transaction.commit()
-    return await writing
+    await writing
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,20 +216,20 @@ async def test_zombie_that_waited_for_its_successor_writes_nothing(database, con
     claim = await make_claim(database, table)
     before = await job_row(database, claim.job_id)
 
-    written = await race_a_zombie(database, connect, eventually, claim, transitions_of(table)[kind], is_broken=False)
+    with pytest.raises(ClaimLostError):
+        await race_a_zombie(database, connect, eventually, claim, transitions_of(table)[kind])
 
-    assert written is None
     assert await job_row(database, claim.job_id) == before
 
 
-async def test_zombie_gets_through_a_fence_that_is_not_locked(database, connect, eventually, table, damage):
+async def test_zombie_gets_through_a_fence_that_is_not_locked(
+    database, connect, eventually, table, damage, without_fence
+):
     claim = await make_claim(database, table)
 
-    written = await race_a_zombie(
-        database, connect, eventually, claim, transitions_of(table)["completed"], is_broken=True
-    )
+    await race_a_zombie(database, connect, eventually, claim, transitions_of(table)["completed"])
 
-    assert written is not None  # what the lock is for: without it the tests above see a zombie write
+    # what the lock is for: without it the tests above see a zombie write
     assert (await job_row(database, claim.job_id))["status"] == "COMPLETED"
 
 
@@ -275,8 +284,8 @@ async def test_claim_that_waited_for_a_foreign_edit_keeps_the_edit(database, con
     await transaction.commit()
 
     assert await writing == "PROCESSING"
-    row = await database.fetchrow('SELECT "isAnonymous", "enhancedWidth" FROM public.image_enhancement_jobs')
-    assert tuple(row) == (True, 9)
+    row = await database.fetchrow('SELECT "isAnonymous", "analysisSource" FROM public.image_enhancement_jobs')
+    assert tuple(row) == (True, "seen")
 
 
 async def test_job_whose_queue_row_was_removed_by_hand_is_lost_to_its_claim(database, table, damage):

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from config.masking import SecretMask
+from models.queue.groups import GroupWriter
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import Completed
 from tests.support.builders import balance_of, job_row, make_claim, queue_row
@@ -47,7 +48,9 @@ async def recording(database):
 
     def begin():
         end = Completed("GENERATING", 1, {"enhancedR2Key": "users/u/enhanced/i/j-0.jpg"})
-        job.task = asyncio.create_task(Recorder(database, SecretMask([])).record(job, Outcome(end)))
+        job.task = asyncio.create_task(
+            Recorder(database, GroupWriter(database), SecretMask([])).record(job, Outcome(end))
+        )
         return job
 
     yield claim, begin

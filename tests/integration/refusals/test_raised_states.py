@@ -10,11 +10,11 @@ from models import database as database_module
 from models import database_retries
 from models.queue import claims as claims_module
 from models.queue import refusals, rescue, transitions, unqueued, writing
+from models.queue.groups import GroupWriter
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Completed
 from models.queue.unqueued import AdoptionTerms, adopt_unqueued_jobs, end_unqueued_jobs
-from models.queue.writing import write
 from pipelines.errors import BadImageError
 from pipelines.settings import Settings
 from tests.support.builders import (
@@ -54,7 +54,8 @@ class GivenStages(StageRunner):
             raise self.given
         if isinstance(self.given, Checkpoint):
             with job.recording():
-                await write(self._database, job.claim, self.given, waiting=job)
+                job.send(self.writer, self.given)
+                await job.saved()
             raise BadImageError("its stage went on")
         return self.given
 
@@ -69,13 +70,13 @@ def given_stages(database, tmp_path, monkeypatch):
     monkeypatch.setattr(database_retries, "LANE_RETRY_S", 0)
     for module in (recording, writing):
         monkeypatch.setattr(module, "LANE_RETRY_S", 0.2)
-    return make_stages(database, tmp_path, None, SecretMask([]), GivenStages)
+    return make_stages(database, GroupWriter(database), tmp_path, None, SecretMask([]), GivenStages)
 
 
 @pytest.fixture
 def run_job(database, given_stages):
     """Take a claim to its recorded end."""
-    return Runner(given_stages, Recorder(database, SecretMask([]))).run_job
+    return Runner(given_stages, Recorder(database, given_stages.writer, SecretMask([]))).run_job
 
 
 @pytest.fixture

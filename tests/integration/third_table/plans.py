@@ -11,14 +11,12 @@ from models.queue import claims
 from models.queue.job_rows import _STATUS, _rows
 from models.queue.progress import _PROGRESS
 from models.queue.resuming import _begin_at
+from models.queue.transition_statements import ClaimWrite, as_json, lock_statement, transition_statement
 from models.queue.transitions import (
     HELD,
     Checkpoint,
     Completed,
     Failed,
-    transition_columns,
-    transition_statement,
-    transition_values,
 )
 from tests.integration.queue.test_plans import sequential_scans
 from tests.support.builders import claim_jobs, make_worker
@@ -69,10 +67,11 @@ async def test_statement_about_some_orders_reads_no_table_of_jobs_as_a_whole(cro
 )
 async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, transition):
     table = table_of("frame")
-    sql = transition_statement(table, type(transition), tuple(transition_columns(transition)), HELD, skip="")
-    values = ("17", 1, uuid4(), *transition_values(transition))
+    write = ClaimWrite("17", 1, uuid4(), (transition,))
+    locking = await sequential_scans(crowded, lock_statement(table, HELD, skip=""), "17", 1, write.lease_token)
+    writing = await sequential_scans(crowded, transition_statement(table, write.parts), [as_json(0, write)])
 
-    assert await sequential_scans(crowded, sql, *values) & ADDED == set()
+    assert (locking | writing) & ADDED == set()
 
 
 async def test_claim_and_beginning_read_no_table_of_jobs_as_a_whole(crowded):

@@ -11,23 +11,10 @@ from models.queue import claims
 from models.queue.checkpoints import _carry
 from models.queue.inputs import _record_pipeline
 from models.queue.resuming import _begin_at
-from models.queue.transitions import (
-    HELD,
-    Checkpoint,
-    Completed,
-    Failed,
-    Released,
-    Retried,
-    Snoozed,
-    transition_statement,
-)
+from models.queue.transition_statements import HELD, lock_statement, transition_statement
 
 SNAPSHOT = Path(__file__).parent / "snapshots/statements.sql"
-COLUMNS = {
-    ("enhancements", Checkpoint): ("analysisResult", "analysisSource"),
-    ("enhancements", Completed): ("enhancedR2Key", "geminiTemp"),
-    ("generations", Completed): ("outputImageR2Key",),
-}
+SKIP = " SKIP LOCKED"
 
 
 def statements() -> Iterator[tuple[str, str]]:
@@ -36,18 +23,13 @@ def statements() -> Iterator[tuple[str, str]]:
     yield "claim one job", claims._CLAIM_ONE[claims.TRIGGER_WAIT_MS]
     for table in JOB_TABLES:
         rows = table.rows
-        for kind in (Checkpoint, Completed, Failed, Retried, Snoozed, Released):
-            columns = COLUMNS.get((rows, kind), ())
-            yield f"{rows}: {kind.__name__}", transition_statement(table, kind, columns, HELD, skip="")
-        yield (
-            f"{rows}: Checkpoint of a stage that has no column",
-            transition_statement(table, Checkpoint, (), HELD, skip="", keeps=True),
-        )
+        yield f"{rows}: lock the rows of a claim", lock_statement(table, HELD, skip="")
+        yield f"{rows}: lock the rows of a job without a claim", lock_statement(table, "q.attempts = $3", skip=SKIP)
+        for part in ("checkpoint", "failed"):
+            yield f"{rows}: {part} of one claim", transition_statement(table, {part})
+        every = {"artifact", "checkpoint", "completed", "kept", "waits"}
+        yield f"{rows}: all kinds of writes of a group", transition_statement(table, every, is_group=True)
         yield f"{rows}: carry what stages left to another job", _carry(table, ("ANALYZING", "CROPPING", "CHECKING"))
-        yield (
-            f"{rows}: Failed by nobody's claim",
-            transition_statement(table, Failed, (), "q.attempts = $3", skip=" SKIP LOCKED"),
-        )
         yield f"{rows}: begin at another stage", _begin_at(table)
         yield f"{rows}: inputs", table.inputs.select
     yield "enhancements: record the pipeline", _record_pipeline(JOB_TABLES[0])

@@ -143,182 +143,250 @@ LEFT JOIN claimed c ON true
 LEFT JOIN (SELECT * FROM started_enhancements UNION ALL SELECT * FROM started_generations) s ON s.id = c.id
 ORDER BY c.position
 
--- enhancements: Checkpoint
-WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
-            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
-               $6::jsonb, NULL
-        FROM held WHERE held.stage = $4::text)
-UPDATE public.image_enhancement_jobs j SET "currentStage" = CASE WHEN $7::text IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN $7::text::public."PipelineStage" ELSE j."currentStage" END,
-    "errorMessage" = NULL,
-    "analysisResult" = $9::jsonb,
-    "analysisSource" = $10,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
-                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+-- enhancements: lock the rows of a claim
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE)
+SELECT q.lease_token FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q
 
--- enhancements: Completed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
-               $6::jsonb, NULL
-        FROM held )
-UPDATE public.image_enhancement_jobs j SET status = 'COMPLETED',
-    "errorMessage" = NULL,
-    "processingCompletedAt" = darkroom.utc_now(),
-    "enhancedR2Key" = $7,
-    "geminiTemp" = $8,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
+-- enhancements: lock the rows of a job without a claim
+WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED)
+SELECT q.lease_token FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+WHERE q.id = $2 AND q.attempts = $3 FOR UPDATE OF q SKIP LOCKED
 
--- enhancements: Failed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+-- enhancements: checkpoint of one claim
+WITH writes AS MATERIALIZED (
+        SELECT w.*
+        FROM jsonb_to_recordset($1) w (
+            n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
+            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+    job AS MATERIALIZED (
+        SELECT w.*, locked.at AS row_at
+        FROM writes w
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
+            FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+        SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
+               locked.status AS queue_status, locked.worker_id, locked.notified_at,
+               jsonb_populate_record(NULL::public.image_enhancement_jobs, job.columns) AS filled
+        FROM job
+        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
+            FROM darkroom.job_queue q
+            WHERE q.id = job.queue_id AND q.job_id = job.job_id
+              AND q.lease_token IS NOT DISTINCT FROM job.lease_token
+            FOR UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
+    reached AS (
+        UPDATE public.image_enhancement_jobs j
+        SET "currentStage" = CASE WHEN held.following IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.following::public."PipelineStage" ELSE j."currentStage" END,
+            "errorMessage" = NULL,
+            "analysisResult" = CASE WHEN held.columns ? 'analysisResult' THEN (held.filled)."analysisResult" ELSE j."analysisResult" END,
+            "analysisSource" = CASE WHEN held.columns ? 'analysisSource' THEN (held.filled)."analysisSource" ELSE j."analysisSource" END,
+            "cropDimensions" = CASE WHEN held.columns ? 'cropDimensions' THEN (held.filled)."cropDimensions" ELSE j."cropDimensions" END,
+            "wasCropped" = CASE WHEN held.columns ? 'wasCropped' THEN (held.filled)."wasCropped" ELSE j."wasCropped" END,
+            "geminiPrompt" = CASE WHEN held.columns ? 'geminiPrompt' THEN (held.filled)."geminiPrompt" ELSE j."geminiPrompt" END,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
+                  THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
+    queue_reached AS (
+        UPDATE darkroom.job_queue q
+        SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            notified_at = CASE WHEN held.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END
+        FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at),
+    written AS (
+        SELECT n, label::text FROM reached),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.image_enhancement_jobs j SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", $6::text)::public."JobStatus",
-    "errorMessage" = $6::text,
-    "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
-                                            THEN j."retryCount" + 1 ELSE j."retryCount" END,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
+        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
+               h.error
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
+            event text, stage text, duration_ms integer, output jsonb, error text)
+        -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
+        WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
+          AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
+SELECT n, label FROM written
 
--- enhancements: Retried
-WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+-- enhancements: failed of one claim
+WITH writes AS MATERIALIZED (
+        SELECT w.*
+        FROM jsonb_to_recordset($1) w (
+            n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
+            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+    job AS MATERIALIZED (
+        SELECT w.*, locked.at AS row_at
+        FROM writes w
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
+            FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
-            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = $7::interval <= interval '0', last_error = $6::text FROM held WHERE q.id = held.id),
+        SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
+               locked.status AS queue_status, locked.worker_id, locked.notified_at
+        FROM job
+        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
+            FROM darkroom.job_queue q
+            WHERE q.id = job.queue_id AND q.job_id = job.job_id
+              AND q.lease_token IS NOT DISTINCT FROM job.lease_token
+            FOR UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
+    failed AS (
+        UPDATE public.image_enhancement_jobs j
+        SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", held.reason)::public."JobStatus",
+            "errorMessage" = CASE WHEN held.kind = 'released' THEN j."errorMessage" ELSE held.reason END,
+            "retryCount" = j."retryCount" + CASE
+            WHEN held.kind IN ('failed', 'retried') AND held.queue_status = 'processing' AND j."retryCount" < 2147483647
+            THEN 1 ELSE 0 END,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind = 'failed' AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label),
+    written AS (
+        SELECT n, label::text FROM failed),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, $8::text, $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.image_enhancement_jobs j SET status = 'PENDING',
-    "errorMessage" = $6::text,
-    "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
-                                            THEN j."retryCount" + 1 ELSE j."retryCount" END,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
+        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
+               h.error
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
+            event text, stage text, duration_ms integer, output jsonb, error text)
+        -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
+        WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
+          AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
+SELECT n, label FROM written
 
--- enhancements: Snoozed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+-- enhancements: all kinds of writes of a group
+WITH writes AS MATERIALIZED (
+        SELECT w.*
+        FROM (SELECT set_config('lock_timeout', '100', true)) brief CROSS JOIN jsonb_to_recordset($1) w (
+            n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
+            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+    job AS MATERIALIZED (
+        SELECT w.*, locked.at AS row_at
+        FROM writes w
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
+            FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
-            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = $7::interval <= interval '0', last_error = $6::text, attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
+        SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
+               locked.status AS queue_status, locked.worker_id, locked.notified_at,
+               jsonb_populate_record(NULL::public.image_enhancement_jobs, job.columns) AS filled
+        FROM job
+        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
+            FROM darkroom.job_queue q
+            WHERE q.id = job.queue_id AND q.job_id = job.job_id
+              AND q.lease_token IS NOT DISTINCT FROM job.lease_token
+            FOR UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
+    reached AS (
+        UPDATE public.image_enhancement_jobs j
+        SET "currentStage" = CASE WHEN held.following IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.following::public."PipelineStage" ELSE j."currentStage" END,
+            "errorMessage" = NULL,
+            "analysisResult" = CASE WHEN held.columns ? 'analysisResult' THEN (held.filled)."analysisResult" ELSE j."analysisResult" END,
+            "analysisSource" = CASE WHEN held.columns ? 'analysisSource' THEN (held.filled)."analysisSource" ELSE j."analysisSource" END,
+            "cropDimensions" = CASE WHEN held.columns ? 'cropDimensions' THEN (held.filled)."cropDimensions" ELSE j."cropDimensions" END,
+            "wasCropped" = CASE WHEN held.columns ? 'wasCropped' THEN (held.filled)."wasCropped" ELSE j."wasCropped" END,
+            "geminiPrompt" = CASE WHEN held.columns ? 'geminiPrompt' THEN (held.filled)."geminiPrompt" ELSE j."geminiPrompt" END,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
+                  THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
+    queue_reached AS (
+        UPDATE darkroom.job_queue q
+        SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            notified_at = CASE WHEN held.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END
+        FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at),
+    completed AS (
+        UPDATE public.image_enhancement_jobs j
+        SET status = 'COMPLETED',
+            "errorMessage" = NULL,
+            "processingCompletedAt" = darkroom.utc_now(),
+            "analysisResult" = CASE WHEN held.columns ? 'analysisResult' THEN (held.filled)."analysisResult" ELSE j."analysisResult" END,
+            "analysisSource" = CASE WHEN held.columns ? 'analysisSource' THEN (held.filled)."analysisSource" ELSE j."analysisSource" END,
+            "cropDimensions" = CASE WHEN held.columns ? 'cropDimensions' THEN (held.filled)."cropDimensions" ELSE j."cropDimensions" END,
+            "wasCropped" = CASE WHEN held.columns ? 'wasCropped' THEN (held.filled)."wasCropped" ELSE j."wasCropped" END,
+            "geminiPrompt" = CASE WHEN held.columns ? 'geminiPrompt' THEN (held.filled)."geminiPrompt" ELSE j."geminiPrompt" END,
+            "enhancedUrl" = CASE WHEN held.columns ? 'enhancedUrl' THEN (held.filled)."enhancedUrl" ELSE j."enhancedUrl" END,
+            "enhancedR2Key" = CASE WHEN held.columns ? 'enhancedR2Key' THEN (held.filled)."enhancedR2Key" ELSE j."enhancedR2Key" END,
+            "enhancedWidth" = CASE WHEN held.columns ? 'enhancedWidth' THEN (held.filled)."enhancedWidth" ELSE j."enhancedWidth" END,
+            "enhancedHeight" = CASE WHEN held.columns ? 'enhancedHeight' THEN (held.filled)."enhancedHeight" ELSE j."enhancedHeight" END,
+            "enhancedSizeBytes" = CASE WHEN held.columns ? 'enhancedSizeBytes' THEN (held.filled)."enhancedSizeBytes" ELSE j."enhancedSizeBytes" END,
+            "geminiModel" = CASE WHEN held.columns ? 'geminiModel' THEN (held.filled)."geminiModel" ELSE j."geminiModel" END,
+            "geminiTemp" = CASE WHEN held.columns ? 'geminiTemp' THEN (held.filled)."geminiTemp" ELSE j."geminiTemp" END,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind = 'completed' AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label),
+    waits AS (
+        UPDATE public.image_enhancement_jobs j
+        SET status = (CASE held.kind WHEN 'retried' THEN 'PENDING' ELSE 'PENDING' END)::public."JobStatus",
+            "errorMessage" = CASE WHEN held.kind = 'released' THEN j."errorMessage" ELSE held.reason END,
+            "retryCount" = j."retryCount" + CASE
+            WHEN held.kind IN ('failed', 'retried') AND held.queue_status = 'processing' AND j."retryCount" < 2147483647
+            THEN 1 ELSE 0 END,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label),
+    queue_waits AS (
+        UPDATE darkroom.job_queue q
+        SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, ready = held.delay_s <= 0,
+            status = CASE WHEN held.delay_s > 0 THEN 'retrying' ELSE 'pending' END,
+            scheduled_at = now() + make_interval(secs => held.delay_s),
+            last_error = CASE WHEN held.kind = 'released' THEN q.last_error ELSE held.reason END,
+            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END
+        FROM held JOIN waits USING (n) WHERE q.ctid = held.queue_at),
+    written AS (
+        SELECT n, label::text FROM reached
+        UNION ALL SELECT n, label::text FROM completed
+        UNION ALL SELECT n, label::text FROM waits
+        UNION ALL SELECT n, NULL FROM held WHERE held.kind = 'artifact'),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'snoozed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.image_enhancement_jobs j SET status = 'PENDING',
-    "errorMessage" = $6::text,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- enhancements: Released
-WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + interval '0',
-            status = CASE WHEN interval '0' > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = interval '0' <= interval '0', attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'released', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, NULL
-        FROM held )
-UPDATE public.image_enhancement_jobs j SET status = 'PENDING',
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- enhancements: Checkpoint of a stage that has no column
-WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
-            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
-               $6::jsonb, NULL
-        FROM held WHERE held.stage = $4::text),
+        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
+               h.error
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
+            event text, stage text, duration_ms integer, output jsonb, error text)
+        -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
+        WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
+          AND (held.kind <> 'completed' OR written.label = 'COMPLETED')),
     kept AS (
         INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
-        SELECT held.job_type, held.job_id, $4::text, $9::jsonb FROM held
-        ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now())
-UPDATE public.image_enhancement_jobs j SET "currentStage" = CASE WHEN $7::text IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN $7::text::public."PipelineStage" ELSE j."currentStage" END,
-    "errorMessage" = NULL,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
-                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+        SELECT held.job_type, held.job_id, k.stage, k.output
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.kept) k (stage text, output jsonb)
+        -- a statement that is repeated after a lost answer writes the same row again
+        ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now()),
+    artifacts AS (
+        INSERT INTO darkroom.artifacts
+            (job_type, job_id, user_id, input_hash, key, sha256, bytes, width, height, model, temperature, treatments)
+        SELECT held.job_type, held.job_id, held.user_id, a.input_hash, a.key, a.sha256, a.size_bytes, a.width_px,
+               a.height_px, a.model, a.temperature, a.treatments
+        FROM held CROSS JOIN LATERAL jsonb_to_record(held.artifact) a (
+            input_hash text, key text, sha256 text, size_bytes bigint, width_px integer, height_px integer, model text,
+            temperature float8, treatments text[])
+        WHERE held.artifact IS NOT NULL
+        ON CONFLICT (job_type, job_id) DO UPDATE
+        SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
+            width = excluded.width, height = excluded.height, model = excluded.model,
+            temperature = excluded.temperature, treatments = excluded.treatments, created_at = now())
+SELECT n, label, set_config('lock_timeout', '800', true) FROM written
 
 -- enhancements: carry what stages left to another job
 UPDATE public.image_enhancement_jobs j SET "currentStage" = CASE WHEN $3::text IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN $3::text::public."PipelineStage" ELSE j."currentStage" END, "analysisResult" = o."analysisResult", "analysisSource" = o."analysisSource", "cropDimensions" = o."cropDimensions", "wasCropped" = o."wasCropped", "updatedAt" = darkroom.utc_now()
 FROM public.image_enhancement_jobs o WHERE j.id = $2 AND o.id = $1 AND $3::text IS NOT NULL
-
--- enhancements: Failed by nobody's claim
-WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.attempts = $3 FOR UPDATE OF q SKIP LOCKED),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.image_enhancement_jobs j SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", $6::text)::public."JobStatus",
-    "errorMessage" = $6::text,
-    "retryCount" = CASE WHEN held.status = 'processing' AND j."retryCount" < 2147483647
-                                            THEN j."retryCount" + 1 ELSE j."retryCount" END,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
 
 -- enhancements: begin at another stage
 WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
@@ -353,171 +421,226 @@ LEFT JOIN public.enhancement_pipelines p
     ON p.id = coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId"))
 WHERE j.id = $1
 
--- generations: Checkpoint
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
-            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
-               $6::jsonb, NULL
-        FROM held WHERE held.stage = $4::text)
-UPDATE public.mcp_generation_jobs j SET "errorMessage" = NULL,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
-                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+-- generations: lock the rows of a claim
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE)
+SELECT q.lease_token FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q
 
--- generations: Completed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
-               $6::jsonb, NULL
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = 'COMPLETED',
-    "errorMessage" = NULL,
-    "processingCompletedAt" = darkroom.utc_now(),
-    "outputImageR2Key" = $7,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
+-- generations: lock the rows of a job without a claim
+WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED)
+SELECT q.lease_token FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
+WHERE q.id = $2 AND q.attempts = $3 FOR UPDATE OF q SKIP LOCKED
 
--- generations: Failed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+-- generations: checkpoint of one claim
+WITH writes AS MATERIALIZED (
+        SELECT w.*
+        FROM jsonb_to_recordset($1) w (
+            n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
+            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+    job AS MATERIALIZED (
+        SELECT w.*, locked.at AS row_at
+        FROM writes w
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
+            FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q),
+        SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
+               locked.status AS queue_status, locked.worker_id, locked.notified_at,
+               jsonb_populate_record(NULL::public.mcp_generation_jobs, job.columns) AS filled
+        FROM job
+        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
+            FROM darkroom.job_queue q
+            WHERE q.id = job.queue_id AND q.job_id = job.job_id
+              AND q.lease_token IS NOT DISTINCT FROM job.lease_token
+            FOR UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
+    reached AS (
+        UPDATE public.mcp_generation_jobs j
+        SET "errorMessage" = NULL,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
+                  THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
+    queue_reached AS (
+        UPDATE darkroom.job_queue q
+        SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            notified_at = CASE WHEN held.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END
+        FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at),
+    written AS (
+        SELECT n, label::text FROM reached),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", $6::text)::public."JobStatus",
-    "errorMessage" = $6::text,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
+        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
+               h.error
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
+            event text, stage text, duration_ms integer, output jsonb, error text)
+        -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
+        WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
+          AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
+SELECT n, label FROM written
 
--- generations: Retried
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+-- generations: failed of one claim
+WITH writes AS MATERIALIZED (
+        SELECT w.*
+        FROM jsonb_to_recordset($1) w (
+            n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
+            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+    job AS MATERIALIZED (
+        SELECT w.*, locked.at AS row_at
+        FROM writes w
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
+            FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
-            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = $7::interval <= interval '0', last_error = $6::text FROM held WHERE q.id = held.id),
+        SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
+               locked.status AS queue_status, locked.worker_id, locked.notified_at
+        FROM job
+        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
+            FROM darkroom.job_queue q
+            WHERE q.id = job.queue_id AND q.job_id = job.job_id
+              AND q.lease_token IS NOT DISTINCT FROM job.lease_token
+            FOR UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
+    failed AS (
+        UPDATE public.mcp_generation_jobs j
+        SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", held.reason)::public."JobStatus",
+            "errorMessage" = CASE WHEN held.kind = 'released' THEN j."errorMessage" ELSE held.reason END,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind = 'failed' AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label),
+    written AS (
+        SELECT n, label::text FROM failed),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, $8::text, $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = 'PENDING',
-    "errorMessage" = $6::text,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
+        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
+               h.error
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
+            event text, stage text, duration_ms integer, output jsonb, error text)
+        -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
+        WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
+          AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
+SELECT n, label FROM written
 
--- generations: Snoozed
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
+-- generations: all kinds of writes of a group
+WITH writes AS MATERIALIZED (
+        SELECT w.*
+        FROM (SELECT set_config('lock_timeout', '100', true)) brief CROSS JOIN jsonb_to_recordset($1) w (
+            n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
+            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+    job AS MATERIALIZED (
+        SELECT w.*, locked.at AS row_at
+        FROM writes w
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
+            FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
     held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + $7::interval,
-            status = CASE WHEN $7::interval > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = $7::interval <= interval '0', last_error = $6::text, attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
+        SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
+               locked.status AS queue_status, locked.worker_id, locked.notified_at,
+               jsonb_populate_record(NULL::public.mcp_generation_jobs, job.columns) AS filled
+        FROM job
+        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
+            FROM darkroom.job_queue q
+            WHERE q.id = job.queue_id AND q.job_id = job.job_id
+              AND q.lease_token IS NOT DISTINCT FROM job.lease_token
+            FOR UPDATE SKIP LOCKED) locked
+        WHERE locked.at = seen.at),
+    reached AS (
+        UPDATE public.mcp_generation_jobs j
+        SET "errorMessage" = NULL,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
+                  THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
+    queue_reached AS (
+        UPDATE darkroom.job_queue q
+        SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            notified_at = CASE WHEN held.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END
+        FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at),
+    completed AS (
+        UPDATE public.mcp_generation_jobs j
+        SET status = 'COMPLETED',
+            "errorMessage" = NULL,
+            "processingCompletedAt" = darkroom.utc_now(),
+            "outputImageUrl" = CASE WHEN held.columns ? 'outputImageUrl' THEN (held.filled)."outputImageUrl" ELSE j."outputImageUrl" END,
+            "outputImageR2Key" = CASE WHEN held.columns ? 'outputImageR2Key' THEN (held.filled)."outputImageR2Key" ELSE j."outputImageR2Key" END,
+            "outputWidth" = CASE WHEN held.columns ? 'outputWidth' THEN (held.filled)."outputWidth" ELSE j."outputWidth" END,
+            "outputHeight" = CASE WHEN held.columns ? 'outputHeight' THEN (held.filled)."outputHeight" ELSE j."outputHeight" END,
+            "outputSizeBytes" = CASE WHEN held.columns ? 'outputSizeBytes' THEN (held.filled)."outputSizeBytes" ELSE j."outputSizeBytes" END,
+            "geminiModel" = CASE WHEN held.columns ? 'geminiModel' THEN (held.filled)."geminiModel" ELSE j."geminiModel" END,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind = 'completed' AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label),
+    waits AS (
+        UPDATE public.mcp_generation_jobs j
+        SET status = (CASE held.kind WHEN 'retried' THEN 'PENDING' ELSE 'PENDING' END)::public."JobStatus",
+            "errorMessage" = CASE WHEN held.kind = 'released' THEN j."errorMessage" ELSE held.reason END,
+            "updatedAt" = darkroom.utc_now()
+        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND j.ctid = held.row_at
+        RETURNING held.n, j.status AS label),
+    queue_waits AS (
+        UPDATE darkroom.job_queue q
+        SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, ready = held.delay_s <= 0,
+            status = CASE WHEN held.delay_s > 0 THEN 'retrying' ELSE 'pending' END,
+            scheduled_at = now() + make_interval(secs => held.delay_s),
+            last_error = CASE WHEN held.kind = 'released' THEN q.last_error ELSE held.reason END,
+            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END
+        FROM held JOIN waits USING (n) WHERE q.ctid = held.queue_at),
+    written AS (
+        SELECT n, label::text FROM reached
+        UNION ALL SELECT n, label::text FROM completed
+        UNION ALL SELECT n, label::text FROM waits
+        UNION ALL SELECT n, NULL FROM held WHERE held.kind = 'artifact'),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'snoozed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = 'PENDING',
-    "errorMessage" = $6::text,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- generations: Released
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET worker_id = NULL, lease_token = NULL, deadline_at = NULL, scheduled_at = now() + interval '0',
-            status = CASE WHEN interval '0' > interval '0' THEN 'retrying' ELSE 'pending' END,
-            ready = interval '0' <= interval '0', attempts = q.attempts - 1 FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'released', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, NULL
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = 'PENDING',
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
-
--- generations: Checkpoint of a stage that has no column
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.lease_token = $3 FOR UPDATE OF q), queue AS (
-        UPDATE darkroom.job_queue q SET stage = $7::text, deadline_at = now() + make_interval(secs => $8::float8), last_error = NULL,
-            notified_at = CASE WHEN q.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END FROM held WHERE q.id = held.id),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'finished', $4::text, held.attempts, held.worker_id, $5::integer,
-               $6::jsonb, NULL
-        FROM held WHERE held.stage = $4::text),
+        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
+               h.error
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
+            event text, stage text, duration_ms integer, output jsonb, error text)
+        -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
+        WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
+          AND (held.kind <> 'completed' OR written.label = 'COMPLETED')),
     kept AS (
         INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
-        SELECT held.job_type, held.job_id, $4::text, $9::jsonb FROM held
-        ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now())
-UPDATE public.mcp_generation_jobs j SET "errorMessage" = NULL,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status, CASE WHEN held.notified_at < now() - interval '1 second'
-                      THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', $7::text) END
+        SELECT held.job_type, held.job_id, k.stage, k.output
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.kept) k (stage text, output jsonb)
+        -- a statement that is repeated after a lost answer writes the same row again
+        ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now()),
+    artifacts AS (
+        INSERT INTO darkroom.artifacts
+            (job_type, job_id, user_id, input_hash, key, sha256, bytes, width, height, model, temperature, treatments)
+        SELECT held.job_type, held.job_id, held.user_id, a.input_hash, a.key, a.sha256, a.size_bytes, a.width_px,
+               a.height_px, a.model, a.temperature, a.treatments
+        FROM held CROSS JOIN LATERAL jsonb_to_record(held.artifact) a (
+            input_hash text, key text, sha256 text, size_bytes bigint, width_px integer, height_px integer, model text,
+            temperature float8, treatments text[])
+        WHERE held.artifact IS NOT NULL
+        ON CONFLICT (job_type, job_id) DO UPDATE
+        SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
+            width = excluded.width, height = excluded.height, model = excluded.model,
+            temperature = excluded.temperature, treatments = excluded.treatments, created_at = now())
+SELECT n, label, set_config('lock_timeout', '800', true) FROM written
 
 -- generations: carry what stages left to another job
 UPDATE public.mcp_generation_jobs j SET "updatedAt" = darkroom.utc_now()
 FROM public.mcp_generation_jobs o WHERE j.id = $2 AND o.id = $1 AND $3::text IS NOT NULL
-
--- generations: Failed by nobody's claim
-WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE SKIP LOCKED),
-    held AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.stage, q.status, q.attempts, q.worker_id, q.notified_at
-        FROM darkroom.job_queue q JOIN job ON job.id = q.job_id
-        WHERE q.id = $2 AND q.attempts = $3 FOR UPDATE OF q SKIP LOCKED),
-    history AS (
-        INSERT INTO darkroom.stage_runs
-            (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, 'failed', $4::text, held.attempts, held.worker_id, $5::integer,
-               NULL, $6::text
-        FROM held )
-UPDATE public.mcp_generation_jobs j SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", $6::text)::public."JobStatus",
-    "errorMessage" = $6::text,
-    "updatedAt" = darkroom.utc_now()
-FROM held WHERE j.id = held.job_id
-RETURNING j.status
 
 -- generations: begin at another stage
 WITH job AS MATERIALIZED (SELECT j.id FROM public.mcp_generation_jobs j WHERE j.id = $1 FOR NO KEY UPDATE),

@@ -1,4 +1,4 @@
-"""The result or error of work, for loops that must continue after any error and record it."""
+"""The result or error of work, for code that must continue after any error and hand it on."""
 
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -9,8 +9,8 @@ T = TypeVar("T")
 async def outcome_of(work: Awaitable[T]) -> T | Exception:
     """Run work; return its result, or the error that it raised.
 
-    This is the only place in the loops of schedulers and workers that catches every error. An error in one pass, even a
-    bug of ours, must end neither the loop nor other loops; the caller records it, with its tick or its loop.
+    An error in one pass of a loop, or in one write of many jobs, even a bug of ours, must end neither the loop nor the
+    other jobs; the caller records it, or raises it where it belongs.
     """
     try:
         return await work

@@ -1,0 +1,91 @@
+"""The transitions of a claim, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The output of a stage, as JSON, that darkroom.checkpoints keeps; `output` is None if the stage has none."""
+
+    output: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Transition: a stage has finished, and the next one begins.
+
+    `columns` are the parts of the stage's output that the job's own row stores, by column name; `output` is the rest,
+    which the history keeps. If the row has no column for the stage, `kept` is set in place of `columns`.
+    """
+
+    finished: str
+    following: str
+    deadline_s: float
+    duration_ms: int
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    output: Mapping[str, Any] | None = None
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Transition: the last stage has finished and its object is stored. `columns` hold the result.
+
+    `pipeline_id` is for `count_pipeline_use`, which runs after the commit.
+    """
+
+    finished: str
+    duration_ms: int
+    columns: Mapping[str, Any]
+    output: Mapping[str, Any] | None = None
+    pipeline_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Transition: the job ends without success. It is refunded if it was charged."""
+
+    stage: str
+    reason: str
+    duration_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Transition: the attempt failed, and the job is retried after `delay`. `event` is `rescued` if its worker died."""
+
+    stage: str
+    reason: str
+    delay: timedelta
+    duration_ms: int = 0
+    event: str = "retried"
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """Transition: the job can't run now, and not because of itself.
+
+    It waits for `delay`, and the attempt isn't counted.
+    """
+
+    stage: str
+    reason: str
+    delay: timedelta
+    duration_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Transition: the worker gives the job back before its end.
+
+    The job is due at once, and the attempt isn't counted.
+    """
+
+    stage: str
+    duration_ms: int = 0
+
+
+Transition: TypeAlias = Checkpoint | Completed | Failed | Retried | Snoozed | Released
