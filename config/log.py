@@ -11,7 +11,7 @@ from typing import Final, Literal, TextIO
 
 from typing_extensions import override
 
-from config.logger import EventLogger, before_first_event
+from config.logger import EventLogger, before_first_event, least_level
 from config.masking import SecretMask
 from config.postgres_url import parse_postgres_url
 from config.settings import CoreSettings
@@ -74,6 +74,7 @@ def configure_logging(settings: CoreSettings, *, stream: TextIO | None = None) -
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    least_level[0] = root.level
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.getLogger(SILENT_LOGGER).setLevel(logging.CRITICAL)

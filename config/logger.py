@@ -1,11 +1,16 @@
 """The loggers of Darkroom's events. They import structlog at the first event, because most commands log no event."""
 
+import logging
 from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any, Final
 
 before_first_event: Final[list[Callable[[], None]]] = []
 """The function that configures structlog, once `config.log.configure_logging` has put it here; empty afterwards."""
+
+
+least_level: Final[list[int]] = [logging.DEBUG]
+"""The level below which no event is logged, once `config.log.configure_logging` has set it."""
 
 
 class EventLogger:
@@ -15,6 +20,11 @@ class EventLogger:
         """Store the logger's name, which is its module's."""
         self._name = name
         self._logger: Any = None
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Log an event of level debug; where these aren't logged, this is all that it costs."""
+        if least_level[0] <= logging.DEBUG:
+            self.__getattr__("debug")(event, **fields)
 
     def __getattr__(self, method: str) -> Any:
         """Return a method of the structlog logger.

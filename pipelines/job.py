@@ -1,7 +1,7 @@
 """Values that stages work with: the job, and the output of each stage. No database rows."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from config.tiers import Tier
@@ -139,7 +139,7 @@ class Generated:
 
     def to_json(self) -> dict[str, Any]:
         """Return the picture as JSON."""
-        return asdict(self) | {"treatments": list(self.treatments)}
+        return {name: getattr(self, name) for name in self.__slots__} | {"treatments": list(self.treatments)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

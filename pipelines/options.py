@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from config.pipeline_rules import RULES, Defect, Rule
 from pipelines.errors import InvalidOptionsError
@@ -74,18 +74,21 @@ class PipelineOptions:
     generation: GenerationOptions = GenerationOptions()
 
 
+_DEFAULTS: Final = PipelineOptions()
+
+
 def resolve(pipeline: Mapping[str, Any] | None) -> PipelineOptions:
     """Return the options of a pipeline.
 
     Args:
-        pipeline: `{"analysisConfig": ..., "autoCropConfig": ..., "promptConfig": ..., "generationConfig": ...}`; None
-            if neither the job nor its album names a pipeline, which gives the defaults.
+        pipeline: `{"analysisConfig": ..., "autoCropConfig": ..., "promptConfig": ..., "generationConfig": ...}`; empty
+            or None if neither the job nor its album names a pipeline, which gives the defaults.
 
     Raises:
         InvalidOptionsError: the JSON breaks a rule; the message has its path and the reason.
     """
-    if pipeline is None:
-        return PipelineOptions()
+    if not pipeline:
+        return _DEFAULTS
     check(pipeline)
     return PipelineOptions(
         analysis=_analysis(pipeline.get("analysisConfig") or {}),

@@ -5,7 +5,7 @@ the other claims of the statement aren't affected.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
@@ -106,7 +106,7 @@ def as_json(number: int, write: ClaimWrite) -> dict[str, Any]:
             kept.append({"stage": one.finished, "output": one.kept.output})
     made |= {"columns": columns, "kept": kept}
     if write.artifact is not None:
-        made["artifact"] = asdict(write.artifact)
+        made["artifact"] = {name: getattr(write.artifact, name) for name in Artifact.__slots__}
     return made
 
 

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from types import FrameType
 
 import dramatiq
+import uvloop
 from dramatiq.asyncio import EventLoopThread
 from dramatiq.broker import Broker
 from dramatiq.middleware import AsyncIO
@@ -325,6 +326,7 @@ def main() -> None:
     settings = load_settings()
     require_known_stages(settings)
     import_stages()
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     configure_logging(settings)
     log_uncaught()
     dramatiq.set_broker(make_worker_broker(settings, end))

@@ -37,6 +37,7 @@ class RunningJob:
         "_acts",
         "_began_s",
         "_calls",
+        "_claimed_s",
         "_ending",
         "_ends_after_stage",
         "_has_left_lane",
@@ -45,6 +46,7 @@ class RunningJob:
         "_unsaved",
         "claim",
         "stage",
+        "stages_ms",
         "task",
     )
 
@@ -58,6 +60,8 @@ class RunningJob:
         self._ends_after_stage = False
         self._ending: Ending | None = None
         self._unsaved: asyncio.Future[None] | None = None
+        self._claimed_s = time.monotonic()
+        self.stages_ms: dict[str, int] = {}
         self.begin(claim.stage)
 
     def begin(self, stage: str) -> None:
@@ -66,6 +70,16 @@ class RunningJob:
         self._acts = False
         self._began_s = time.monotonic()
         self._holds_answer = False
+
+    def finish_stage(self) -> int:
+        """Return how long the current stage took, in milliseconds, and keep it for the job's log line."""
+        self.stages_ms[self.stage] = duration_ms = self.stage_ms
+        return duration_ms
+
+    @property
+    def run_ms(self) -> int:
+        """How long the job has been held by this process, in milliseconds."""
+        return round((time.monotonic() - self._claimed_s) * 1000)
 
     @property
     def stage_ms(self) -> int:

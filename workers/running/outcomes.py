@@ -115,11 +115,11 @@ def _end_by(job: RunningJob, error: StageError, mask: SecretMask) -> Snoozed | F
     return Retried(job.stage, reason, delay, job.stage_ms)
 
 
-def report(end: End) -> None:
+def report(job: RunningJob, end: End) -> None:
     """Log how a run ended."""
     match end:
         case Completed():
-            log.info("job_completed", stage=end.finished)
+            log.info("job_completed", stage=end.finished, duration_s=job.run_ms / 1000, stages_ms=job.stages_ms)
         case Failed():
             log.warning("job_failed", stage=end.stage, reason=end.reason)
         case Retried():

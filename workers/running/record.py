@@ -52,7 +52,7 @@ class Recorder:
         while (end := await self._tried(job, outcome)) is None:
             log.warning("job_end_awaited", job_id=job.claim.job_id, stage=job.stage)
             outcome = await outcome_of(job, self._later(job, made), self._mask)
-        report(end)
+        report(job, end)
         await self._count_use(job, end)
 
     async def _tried(self, job: RunningJob, outcome: Outcome) -> End | None:

@@ -105,8 +105,9 @@ class StageRunner:
             if isinstance(output, Generated):
                 job.send(self.writer, artifact_of(output))
             context = context.after(output)
-            log.info("stage_completed", stage=stage.name, duration_s=job.stage_ms / 1000)
-            left, duration_ms = None if output is None else output.to_json(), job.stage_ms
+            duration_ms = job.finish_stage()
+            log.debug("stage_completed", stage=stage.name, duration_s=duration_ms / 1000)
+            left = None if output is None else output.to_json()
             if following is None:
                 break
             deadline_s = following.deadline_of(self._deadlines_s)

@@ -23,6 +23,6 @@ class Runner:
         structlog.contextvars.bind_contextvars(
             job_id=job.claim.job_id, job_type=job.claim.job_type, attempt=job.claim.attempt
         )
-        log.info("job_claimed", stage=job.stage)
+        log.debug("job_claimed", stage=job.stage)
         outcome = await self._stages.run(job)
         await self._recorder.record(job, outcome)

@@ -27,7 +27,10 @@ _INITDB_TIMEOUT_S: Final = 120
 SETTINGS: Final = {
     "listen_addresses": "",
     "max_connections": "200",  # several commands, each with two worker processes and their pools
-    "shared_buffers": "128MB",
+    "shared_buffers": "256MB",
+    # A long drain writes 15 MB of log a second. More frequent checkpoints would write whole pages to it again and again.
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "jit": "off",  # compiling costs more than any statement of ours takes
