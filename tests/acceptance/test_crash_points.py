@@ -31,6 +31,7 @@ from tests.support.builders import (
     new_id,
 )
 from tests.support.forked import FORKS
+from tests.support.patience import HANGS_AFTER_S
 from workers.services.instance import EmbeddedInstance
 
 PERIODIC = {"claim", "wake", "arm_bells", "renew_lease", "adopt", "forget_workers"}
@@ -122,7 +123,7 @@ class House:
             kwargs={"die_at": die_at, "passed": str(passed)},
         )
         process.start()
-        await asyncio.to_thread(process.join, 80)
+        await asyncio.to_thread(process.join, HANGS_AFTER_S)
         code = process.exitcode
         if code is None:
             process.kill()

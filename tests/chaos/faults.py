@@ -14,6 +14,7 @@ from tests.chaos.book import Book, Injected
 from tests.chaos.fleet import Fleet, Started
 from tests.chaos.plan import Fault
 from tests.chaos.programs import GONE
+from tests.support.patience import HANGS_AFTER_S
 
 PAST_THE_LEASE_S = 3.0
 """How much longer than its lease a worker is stopped, at least; up to twice that."""
@@ -93,7 +94,7 @@ class Faults:
         for process in supervisor.family():
             with contextlib.suppress(Exception):
                 process.kill()
-        supervisor.popen.wait(5)
+        supervisor.popen.wait(HANGS_AFTER_S)
         self._fleet.supervisors.remove(supervisor)
         self._write("lost_machine", at_s, pids=pids)
         self._fleet.start_supervisor()
@@ -103,7 +104,7 @@ class Faults:
         supervisor = self._supervisor(choice)
         pids, at_s = supervisor.pids(), time.time()
         supervisor.popen.kill()
-        supervisor.popen.wait(5)
+        supervisor.popen.wait(HANGS_AFTER_S)
         self._fleet.supervisors.remove(supervisor)
         self._write("lost_supervisor", at_s, pids=pids)
         self._fleet.start_supervisor()
@@ -124,7 +125,7 @@ class Faults:
         scheduler = self._fleet.schedulers.pop(int(choice * len(self._fleet.schedulers)))
         at_s = time.time()
         scheduler.popen.kill()
-        scheduler.popen.wait(5)
+        scheduler.popen.wait(HANGS_AFTER_S)
         self._write("lost_scheduler", at_s)
         self._fleet.start_scheduler()
 

@@ -233,7 +233,7 @@ class Fleet:
                 member.kill()  # psutil compares start times: a number used again is nobody of ours
         for one in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                one.popen.wait(5)
+                one.popen.wait(HANGS_AFTER_S)
         return stuck
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 from datetime import timedelta
 from decimal import Decimal
 
@@ -85,17 +86,19 @@ async def test_exactly_so_many_calls_under_8_processes(database, database_url, l
 
 async def test_no_window_of_a_minute_holds_more_than_its_limit(database):
     limit = {"requests_per_minute": 2}
+    began_s = time.monotonic()
     await close(database, await attempt(database, **limit))
-    await shift(database, 59)
+    await shift(database, 40)
     await close(database, await attempt(database, **limit))
     refused = await attempt(database, **limit)
-    await shift(database, 3)
+    await shift(database, 22)
     admitted = await attempt(database, **limit)
     again = await attempt(database, **limit)
+    took_s = time.monotonic() - began_s
 
-    assert (refused.kind, 1 < refused.wait_s <= 2.1) == ("rate", True)
+    assert (refused.kind, 21 - took_s < refused.wait_s <= 21.1) == ("rate", True)
     assert isinstance(admitted, Admitted)
-    assert (again.kind, 57 < again.wait_s <= 58.1) == ("rate", True)
+    assert (again.kind, 39 - took_s < again.wait_s <= 39.1) == ("rate", True)
 
 
 async def test_call_counts_from_the_moment_it_is_admitted_and_not_from_when_it_asked(database):
@@ -163,14 +166,16 @@ async def test_kill_switch_stops_buying_at_once(database):
 
 async def test_throttle_pauses_everyone_and_halves_concurrency_once(database):
     opened = [await attempt(database) for _ in range(3)]
+    began_s = time.monotonic()
     for one in opened:
         await close(database, one, "throttled", retry_after_s=30.0)
     refused = await attempt(database)
+    took_s = time.monotonic() - began_s
     state = (await cell(database, "provider", "gemini"))["state"]
     await shift(database, 31)
     await close(database, await attempt(database))
 
-    assert (refused.kind, 29 < refused.wait_s <= 30) == ("paused", True)
+    assert (refused.kind, 30 - took_s < refused.wait_s <= 30) == ("paused", True)
     assert state["ceiling"] == 50
     assert (await cell(database, "provider", "gemini"))["state"]["ceiling"] == pytest.approx(50.02)
 
@@ -205,8 +210,10 @@ async def test_breaker_opens_probes_with_one_call_and_closes(database):
     await shift(database, 11)
     probe = await attempt(database)
     meanwhile = await attempt(database)
+    began_s = time.monotonic()
     await close(database, probe, "failed")
     longer = await attempt(database)
+    took_s = time.monotonic() - began_s
     await shift(database, 21)
     await close(database, await attempt(database))
     free = [await attempt(database) for _ in range(3)]
@@ -214,7 +221,7 @@ async def test_breaker_opens_probes_with_one_call_and_closes(database):
     assert (opened.kind, opened.reason) == ("breaker", "its breaker is open: down")
     assert isinstance(probe, Admitted)
     assert (meanwhile.kind, meanwhile.wait_s) == ("breaker", 2)
-    assert 19 < longer.wait_s <= 20
+    assert 20 - took_s < longer.wait_s <= 20
     assert [type(one) for one in free] == [Admitted] * 3
 
 
