@@ -150,6 +150,13 @@ async def test_checkpoint_that_is_refused_uses_the_attempt_whatever_the_row_rais
     assert {(row["attempts"], row["stage"], row["lease_token"]) for row in rows} == {(1, "ANALYZING", None)}
 
 
+async def rescue_all(database):
+    """Rescue until no claim is left; a pass does what it has time for."""
+    async with asyncio.timeout(HANGS_AFTER_S):
+        while await database.fetchval("SELECT count(*) FROM darkroom.job_queue WHERE status = 'processing'"):
+            await rescue_lost_claims(database, None)
+
+
 @pytest.mark.parametrize("retries", [0, 3])
 async def test_rescue_reaches_every_claim_whatever_their_rows_raise(database, retries):
     user, states, claims = await make_claims(database, maxRetries=retries)
@@ -158,8 +165,7 @@ async def test_rescue_reaches_every_claim_whatever_their_rows_raise(database, re
     await raise_states(database, states)
     await database.fetch("DELETE FROM darkroom.workers")
 
-    for _ in range(3):  # a slow machine doesn't do all of them in one pass
-        await rescue_lost_claims(database, None)
+    await rescue_all(database)
 
     assert (await job_row(database, other))["status"] == "PENDING"
     if retries:
@@ -310,10 +316,10 @@ async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_r
 @pytest.fixture
 def short_limits(monkeypatch):
     for module in (refusals, unqueued, transitions):
-        monkeypatch.setattr(module, "HOUSEKEEPING_STATEMENT_S", 0.2)
-    monkeypatch.setattr(rescue, "ADOPTION_S", 0.3)
-    monkeypatch.setattr(claims_module, "CLAIM_S", 0.3)
-    monkeypatch.setattr(claims_module, "CLAIM_ONE_S", 0.2)
+        monkeypatch.setattr(module, "HOUSEKEEPING_STATEMENT_S", 1.0)
+    monkeypatch.setattr(rescue, "ADOPTION_S", 1.5)
+    monkeypatch.setattr(claims_module, "CLAIM_S", 1.5)
+    monkeypatch.setattr(claims_module, "CLAIM_ONE_S", 1.0)
 
 
 async def let_sleep(database, job, table="image_enhancement_jobs", key="id"):
@@ -344,7 +350,7 @@ async def test_trigger_that_sleeps_keeps_no_other_job_from_what_a_sweep_does(dat
             await foreign.execute("TRUNCATE darkroom.job_queue")
     await let_sleep(database, sleeping)
 
-    with within(5):
+    with within(20):
         if sweep == "claim":
             worker = await make_worker(database)
             taken = await refusals.claim_jobs(database, worker, "default", 8, {"ANALYZING": 60})
@@ -355,8 +361,7 @@ async def test_trigger_that_sleeps_keeps_no_other_job_from_what_a_sweep_does(dat
             return
         if sweep == "rescue":
             await database.fetch("DELETE FROM darkroom.workers")
-            for _ in range(2):
-                await rescue_lost_claims(database, None)
+            await rescue_all(database)
         elif sweep == "left behind":
             assert await end_unqueued_jobs(database, TERMS) == 2
         else:
@@ -380,9 +385,9 @@ async def test_end_that_a_trigger_is_too_slow_for_is_quick(
     await let_sleep(database, value, table, key)
     async with database.connection() as connection:
         await connection.execute(f"SET statement_timeout = {limit_ms}")
-    monkeypatch.setattr(transitions, "RECORD_S", 0.5)
+    monkeypatch.setattr(transitions, "RECORD_S", 2.0)
 
-    with within(5):
+    with within(20):
         await run_to([claim], BadImageError("no"))
 
     row, end = await job_row(database, claim.job_id), await database.fetchrow("SELECT * FROM darkroom.refused_ends")
