@@ -31,7 +31,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
     INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
     SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id)
-    WHERE NOT EXISTS (SELECT FROM public.user_token_balances b WHERE b."userId" = u.id)
+    WHERE NOT EXISTS (SELECT FROM public.user_token_balances b WHERE b."userId" = u.id OFFSET 0)
     ORDER BY u.id ON CONFLICT DO NOTHING
 $$;
 
@@ -237,8 +237,7 @@ END $$;
 -- Refund the jobs that were paid from {{balances}}, each once and by the amount of its charge.
 CREATE OR REPLACE FUNCTION darkroom.pay_back_{{rows}}(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_custom_plan AS $$
+SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
 DECLARE
     payees text[] := ARRAY(SELECT DISTINCT e.user_id FROM unnest(ended) e WHERE e.job_type IN ({{types}}) ORDER BY 1);
     due bigint[];
@@ -258,9 +257,10 @@ BEGIN
         INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
         SELECT m.job_type, m.job_id, 'refund', m.amount
         FROM unnest(ended) e
-        JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
+        CROSS JOIN LATERAL (SELECT c.* FROM darkroom.job_money c
+                            WHERE c.job_type = e.job_type AND c.job_id = e.job_id AND c.kind = 'charge' OFFSET 0) m
         WHERE e.job_type IN ({{types}})
-          AND EXISTS (SELECT FROM {{balances}} b WHERE b.{{payer column}} = {{payer from e.user_id}})
+          AND EXISTS (SELECT FROM {{balances}} b WHERE b.{{payer column}} = {{payer from e.user_id}} OFFSET 0)
         ORDER BY m.job_type, m.job_id
         ON CONFLICT DO NOTHING
         RETURNING job_type, job_id, amount)
@@ -269,7 +269,9 @@ BEGIN
           LEFT JOIN unnest(ended) e ON e.user_id = u.id
           LEFT JOIN paid ON paid.job_type = e.job_type AND paid.job_id = e.job_id GROUP BY u.place) t;
     UPDATE {{balances}} b SET {{balance column}} = b.{{balance column}} + d.total
-    FROM unnest(payees, due) d (user_id, total) WHERE d.total > 0 AND b.{{payer column}} = {{payer from d.user_id}};
+    FROM unnest(payees, due) d (user_id, total)
+    WHERE b.{{payer column}} = ANY ({{payers from payees}}) AND d.total > 0
+      AND b.{{payer column}} = {{payer from d.user_id}};
     SELECT sum(b.{{balance column}}) INTO found_now FROM {{balances}} b
     WHERE b.{{payer column}} = ANY ({{payers from payees}});
     IF found_now IS DISTINCT FROM expected + (SELECT sum(d.total) FROM unnest(due) d (total)) THEN
@@ -280,10 +282,10 @@ END $$;
 --: end
 -- Refund jobs, each once and by the amount of its charge. Jobs that were never charged, that were refunded before, or
 -- whose user is deleted are left out. Only darkroom.refund calls this, and records the refunds that are refused here.
+-- The plans are kept. A charge is found by its whole key, in a subquery for each job, which OFFSET 0 keeps apart.
 CREATE OR REPLACE FUNCTION darkroom.pay_back(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
-SET plan_cache_mode = force_custom_plan AS $$
+SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
 DECLARE
     payees text[];
     holders text[];
@@ -297,8 +299,8 @@ BEGIN
     -- a hidden charge or user must not be treated as a missing one
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
                                               'darkroom.job_money']::regclass[]::oid[]);
-    payees := ARRAY(SELECT u.id FROM public.users u WHERE u.id = ANY (SELECT e.user_id FROM unnest(ended) e)
-                    ORDER BY u.id FOR KEY SHARE);
+    payees := ARRAY(SELECT e.user_id FROM unnest(ended) e);
+    payees := ARRAY(SELECT u.id FROM public.users u WHERE u.id = ANY (payees) ORDER BY u.id FOR KEY SHARE);
     PERFORM darkroom.open_balances(payees);
     SELECT array_agg(h."userId"), array_agg(h.balance) INTO holders, balances
     FROM (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (payees)
@@ -308,8 +310,9 @@ BEGIN
         INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
         SELECT m.job_type, m.job_id, 'refund', m.amount
         FROM unnest(ended) e
-        JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
-        WHERE EXISTS (SELECT FROM public.users u WHERE u.id = e.user_id)
+        JOIN unnest(payees) p (id) ON p.id = e.user_id
+        CROSS JOIN LATERAL (SELECT c.* FROM darkroom.job_money c
+                            WHERE c.job_type = e.job_type AND c.job_id = e.job_id AND c.kind = 'charge' OFFSET 0) m
         ORDER BY m.job_type, m.job_id
         ON CONFLICT DO NOTHING
         RETURNING job_type, job_id, amount),
@@ -321,7 +324,7 @@ BEGIN
     totals AS (SELECT DISTINCT d.user_id, d.total FROM due d),
     credited AS (
         UPDATE public.user_token_balances b SET balance = b.balance + t.total, "updatedAt" = darkroom.utc_now()
-        FROM totals t WHERE b."userId" = t.user_id
+        FROM totals t WHERE b."userId" = ANY (payees) AND b."userId" = t.user_id
         RETURNING b."userId", b.balance),
     entered AS (
         INSERT INTO public.token_transactions

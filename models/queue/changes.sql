@@ -87,35 +87,40 @@ END $$;
 
 --: end
 -- Apply the consequences of one statement's changes: a job that is PENDING waits again; any other job is over, or its
--- row is deleted, so it leaves the queue, is refunded, and listeners are notified.
+-- row is deleted, so it leaves the queue, is refunded, and listeners are notified. The plans are kept (KEPT_PLANS in
+-- models/schema/terms.py): a session ends one job or ten thousand by the same ones.
 CREATE OR REPLACE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
-SET plan_cache_mode = force_custom_plan SET enable_nestloop = on AS $$
+SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
 DECLARE
+    over text[] := ARRAY(SELECT c.job_id FROM unnest(changes) c WHERE c.status <> 'PENDING');
+    waiting text[] := ARRAY(SELECT c.job_id FROM unnest(changes) c WHERE c.status = 'PENDING');
     unpaid darkroom.change[] := ARRAY(SELECT c FROM unnest(changes) c WHERE c.status NOT IN ('PENDING', 'COMPLETED'));
 BEGIN
     DELETE FROM darkroom.job_queue q
-    USING unnest(changes) c WHERE q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING';
+    USING unnest(changes) c
+    WHERE q.job_id = ANY (over) AND q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING';
     IF cardinality(unpaid) > 0 AND darkroom.money_mode() = 'managed' THEN
         PERFORM darkroom.refund(unpaid);
     END IF;
     PERFORM darkroom.notify_job(c.job_type, c.job_id, c.status, NULL) FROM unnest(changes) c
     WHERE c.status NOT IN ('PENDING', 'DELETED');
 
-    IF EXISTS (SELECT FROM unnest(changes) c WHERE c.status = 'PENDING') THEN
+    IF cardinality(waiting) > 0 THEN
         -- our own transitions have changed the queue row before; a row that is still `processing` was reset by another
         -- program
         UPDATE darkroom.job_queue q
         SET status = 'pending', ready = true, worker_id = NULL, lease_token = NULL, deadline_at = NULL
         FROM unnest(changes) c
-        WHERE q.job_type = c.job_type AND q.job_id = c.job_id AND c.status = 'PENDING' AND q.status = 'processing';
+        WHERE q.job_id = ANY (waiting) AND q.job_type = c.job_type AND q.job_id = c.job_id AND c.status = 'PENDING'
+          AND q.status = 'processing';
         PERFORM darkroom.notify_job(c.job_type, c.job_id, 'PENDING', c.stage)
         FROM unnest(changes) c JOIN darkroom.job_queue q ON q.job_type = c.job_type AND q.job_id = c.job_id
-        WHERE c.status = 'PENDING' AND (q.notified_at IS NULL OR q.notified_at < now() - interval '1 second');
+        WHERE q.job_id = ANY (waiting) AND c.status = 'PENDING'
+          AND (q.notified_at IS NULL OR q.notified_at < now() - interval '1 second');
         UPDATE darkroom.job_queue q SET notified_at = now()
         FROM unnest(changes) c
-        WHERE q.job_type = c.job_type AND q.job_id = c.job_id AND c.status = 'PENDING'
+        WHERE q.job_id = ANY (waiting) AND q.job_type = c.job_type AND q.job_id = c.job_id AND c.status = 'PENDING'
           AND (q.notified_at IS NULL OR q.notified_at < now() - interval '1 second');
     END IF;
 END $$;

@@ -42,15 +42,14 @@ END $$;
 -- Set when jobs are due, according to their rows: at a time, or never while they wait for their producer.
 CREATE OR REPLACE FUNCTION darkroom.put_off_{{rows}}(ids text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_custom_plan AS $$
+SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
 BEGIN
     UPDATE darkroom.job_queue q
     SET status = CASE WHEN w.until > now() THEN 'retrying' ELSE 'pending' END, ready = coalesce(w.until <= now(), true),
         scheduled_at = coalesce(w.until, now()), paused_by = NULL
     FROM (SELECT {{id j}} AS id, {{waits until j}} AS until
           FROM {{table}} j WHERE j.{{id column}} = ANY ({{ids from ids}})) w
-    WHERE q.job_type IN ({{types}}) AND q.job_id = w.id AND q.status <> 'processing'
+    WHERE q.job_id = ANY (ids) AND q.job_type IN ({{types}}) AND q.job_id = w.id AND q.status <> 'processing'
       AND (w.until > now() OR q.status = 'retrying');
 END $$;
 

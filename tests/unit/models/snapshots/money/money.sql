@@ -32,7 +32,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
     INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
     SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id)
-    WHERE NOT EXISTS (SELECT FROM public.user_token_balances b WHERE b."userId" = u.id)
+    WHERE NOT EXISTS (SELECT FROM public.user_token_balances b WHERE b."userId" = u.id OFFSET 0)
     ORDER BY u.id ON CONFLICT DO NOTHING
 $$;
 
@@ -185,10 +185,11 @@ END $$;
 
 -- Refund jobs, each once and by the amount of its charge. Jobs that were never charged, that were refunded before, or
 -- whose user is deleted are left out. Only darkroom.refund calls this, and records the refunds that are refused here.
+-- The plans are kept. A charge is found by its whole key, in a subquery for each job, which OFFSET 0 keeps apart.
 CREATE OR REPLACE FUNCTION darkroom.pay_back(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
-SET plan_cache_mode = force_custom_plan AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
+SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     payees text[];
     holders text[];
@@ -198,8 +199,8 @@ BEGIN
     -- a hidden charge or user must not be treated as a missing one
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
                                               'darkroom.job_money']::regclass[]::oid[]);
-    payees := ARRAY(SELECT u.id FROM public.users u WHERE u.id = ANY (SELECT e.user_id FROM unnest(ended) e)
-                    ORDER BY u.id FOR KEY SHARE);
+    payees := ARRAY(SELECT e.user_id FROM unnest(ended) e);
+    payees := ARRAY(SELECT u.id FROM public.users u WHERE u.id = ANY (payees) ORDER BY u.id FOR KEY SHARE);
     PERFORM darkroom.open_balances(payees);
     SELECT array_agg(h."userId"), array_agg(h.balance) INTO holders, balances
     FROM (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (payees)
@@ -209,8 +210,9 @@ BEGIN
         INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
         SELECT m.job_type, m.job_id, 'refund', m.amount
         FROM unnest(ended) e
-        JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
-        WHERE EXISTS (SELECT FROM public.users u WHERE u.id = e.user_id)
+        JOIN unnest(payees) p (id) ON p.id = e.user_id
+        CROSS JOIN LATERAL (SELECT c.* FROM darkroom.job_money c
+                            WHERE c.job_type = e.job_type AND c.job_id = e.job_id AND c.kind = 'charge' OFFSET 0) m
         ORDER BY m.job_type, m.job_id
         ON CONFLICT DO NOTHING
         RETURNING job_type, job_id, amount),
@@ -222,7 +224,7 @@ BEGIN
     totals AS (SELECT DISTINCT d.user_id, d.total FROM due d),
     credited AS (
         UPDATE public.user_token_balances b SET balance = b.balance + t.total, "updatedAt" = darkroom.utc_now()
-        FROM totals t WHERE b."userId" = t.user_id
+        FROM totals t WHERE b."userId" = ANY (payees) AND b."userId" = t.user_id
         RETURNING b."userId", b.balance),
     entered AS (
         INSERT INTO public.token_transactions

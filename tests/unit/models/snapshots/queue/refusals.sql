@@ -10,8 +10,8 @@ RETURN state IN ('40001', '40P01', '55P03');
 -- tables. Above READ COMMITTED a row may be unlocked and the write refused nevertheless, so there it is always false.
 CREATE OR REPLACE FUNCTION darkroom.lock_payees(ended darkroom.change[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
-SET plan_cache_mode = force_custom_plan AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
+SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     ids text[] := ARRAY(SELECT DISTINCT e.user_id FROM unnest(ended) e ORDER BY 1);
     locked integer;
@@ -66,8 +66,8 @@ END $$;
 -- user, in lock order, and then job by job.
 CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_custom_plan AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
+SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     words text;
     is_lost_race boolean;
@@ -80,7 +80,8 @@ BEGIN
     -- users to whom nothing is due aren't waited for, or given a balance
     ended := ARRAY(SELECT ROW(e.job_type, e.job_id, e.user_id, e.status, e.stage, e.reason)::darkroom.change
                    FROM unnest(ended) WITH ORDINALITY e
-                   JOIN darkroom.job_money m ON m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge'
+                   WHERE EXISTS (SELECT FROM darkroom.job_money m
+                                 WHERE m.job_type = e.job_type AND m.job_id = e.job_id AND m.kind = 'charge' OFFSET 0)
                    ORDER BY e.ordinality);
     IF cardinality(ended) = 0 THEN
         RETURN;
