@@ -1,7 +1,8 @@
 """Artifacts: records of bought and stored pictures, written before the job completes, so that none is bought twice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from models.connections import Connection
 from models.queue.claims import Claim, FencedError
@@ -62,14 +63,18 @@ async def record_artifact(connection: Connection, claim: Claim, artifact: Artifa
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
 
 
-async def find_artifact(connection: Connection, claim: Claim) -> Artifact | None:
-    """Return the picture that an earlier attempt of this job has stored, if any."""
-    row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM darkroom.artifacts a WHERE a.job_type = $1 AND a.job_id = $2",
-        claim.job_type,
-        claim.job_id,
-    )
-    return None if row is None else Artifact(**row)
+def artifact_as_json(job_type: str, job_id: str) -> str:
+    """Return SQL that yields, for `artifact_of`, the picture that an earlier attempt of a job has stored, or NULL.
+
+    Both arguments are SQL expressions.
+    """
+    return f"""(SELECT pg_catalog.to_jsonb(one) FROM (
+        SELECT {_COLUMNS} FROM darkroom.artifacts a WHERE a.job_type = {job_type} AND a.job_id = {job_id}) one)"""
+
+
+def artifact_of(row: Mapping[str, Any]) -> Artifact:
+    """Return the picture that `artifact_as_json` yielded."""
+    return Artifact(**row)
 
 
 async def find_same(connection: Connection, claim: Claim, input_hash: str) -> Artifact | None:

@@ -10,6 +10,8 @@ from models.job_tables.table import Inputs, JobTable, StageColumn, Tokens
 
 # The job's own pipeline comes before its album's. A pipeline with visibility LINK may be used by its owner and by
 # users who showed its token when they submitted; on tables whose application checks share tokens itself, by everyone.
+# Each row is looked up in a subquery, which OFFSET 0 keeps from being merged: a plan that is made while a table is
+# empty would join it as a whole.
 _ENHANCEMENT: Final = """
 SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."cropDimensions", j."geminiPrompt",
        i.id AS image_id, i."originalR2Key" AS image_key, i."userId" = j."userId" OR i."isPublic" AS image_is_allowed,
@@ -18,17 +20,19 @@ SELECT j.tier::text, j."analysisResult", j."analysisSource", j."wasCropped", j."
        p.id AS pipeline_id, p."userId" AS pipeline_owner_id,
        p.visibility = 'PUBLIC' OR p."userId" IS NULL OR p."userId" = j."userId"
            OR p.visibility = 'LINK' AND (darkroom.link_pipelines() = 'trust' OR EXISTS (
-               SELECT FROM darkroom.pipeline_links l WHERE l.job_id = j.id AND l.pipeline_id = p.id))
+               SELECT FROM darkroom.pipeline_links l WHERE l.job_id = j.id AND l.pipeline_id = p.id OFFSET 0))
            AS pipeline_is_allowed,
        p.visibility = 'LINK' AS pipeline_is_shared_by_link, j."pipelineId" IS NULL AS pipeline_is_albums,
        p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig", q.payload ->> 'model' AS model,
        coalesce((q.payload ->> 'is_redone')::boolean, false) AS is_redone
 FROM public.image_enhancement_jobs j
 LEFT JOIN darkroom.job_queue q ON q.id = $2
-JOIN public.enhanced_images i ON i.id = j."imageId"
-LEFT JOIN public.enhanced_images s ON j."isBlend" AND s.id = j."sourceImageId"
-LEFT JOIN public.enhancement_pipelines p
-    ON p.id = coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId"))
+CROSS JOIN LATERAL (SELECT i.* FROM public.enhanced_images i WHERE i.id = j."imageId" OFFSET 0) i
+LEFT JOIN LATERAL (
+    SELECT s.* FROM public.enhanced_images s WHERE j."isBlend" AND s.id = j."sourceImageId" OFFSET 0) s ON true
+CROSS JOIN LATERAL (
+    SELECT coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId")) AS id OFFSET 0) used
+LEFT JOIN LATERAL (SELECT p.* FROM public.enhancement_pipelines p WHERE p.id = used.id OFFSET 0) p ON true
 WHERE j.id = $1
 """
 

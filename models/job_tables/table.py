@@ -97,8 +97,9 @@ class Inputs:
     """How the inputs of a job are read.
 
     Attributes:
-        select: one statement that reads a job: $1 is the job's id as text; $2 is the id of its queue row, or NULL if
-            the job is over.
+        select: one query that reads a job: $1 is the job's id as text; $2 is the id of its queue row, or NULL if the
+            job is over. It becomes a subquery for each of several jobs, so it ends in no semicolon, and uses no alias
+            `asked`.
         load: builds the inputs from the row of that statement.
     """
 

@@ -10,7 +10,6 @@ from models.history.timeline import finished_stages
 from models.job_tables.registry import table_of
 from models.job_tables.rendering import as_id, assigned, shown_stage
 from models.job_tables.table import JobTable
-from models.queue.claims import Claim
 from models.queue.transitions import Checkpoint, Completed, Kept
 
 Json = Mapping[str, Any]
@@ -86,11 +85,6 @@ def place_of(job_type: str, stage: str) -> str:
 
 
 _KEPT: Final = f"SELECT c.stage, c.output FROM {OWN_TABLE} c WHERE c.job_type = $1 AND c.job_id = $2"
-
-
-async def load_kept(connection: Connection, claim: Claim) -> dict[str, Json | None]:
-    """Return a job's outputs in darkroom.checkpoints, by stage; None for a stage that has no output."""
-    return {row["stage"]: row["output"] for row in await connection.fetch(_KEPT, claim.job_type, claim.job_id)}
 
 
 _LEFT: Final = f"SELECT c.stage, c.output, c.at FROM {OWN_TABLE} c WHERE c.job_id = $1 ORDER BY c.at, c.stage"

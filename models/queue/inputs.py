@@ -1,4 +1,4 @@
-"""Reading of what a claimed job works on: its inputs, and the outputs of its finished stages."""
+"""What a job works on: inputs that are deleted, and pipelines that its row doesn't name."""
 
 from collections.abc import Sequence
 
@@ -9,24 +9,14 @@ from models.job_tables.rendering import as_id, assigned, id_as_text, locked_job
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim, FencedError
 
-__all__ = ["JobInputs", "Picture", "Pipeline", "load_inputs", "lost_input", "record_pipeline", "users_of"]
-
-
-async def load_inputs(connection: Connection, claim: Claim) -> JobInputs | None:
-    """Return a job's inputs and stored outputs; None if the job's row is deleted."""
-    return await _load(connection, claim.job_type, claim.job_id, claim.id)
+__all__ = ["JobInputs", "Picture", "Pipeline", "lost_input", "record_pipeline", "users_of"]
 
 
 async def lost_input(connection: Connection, job_type: str, job_id: str) -> str | None:
     """Return the name of a deleted input of a finished job; None if no input is deleted."""
-    inputs = await _load(connection, job_type, job_id, None)
-    return None if inputs is None else inputs.lost
-
-
-async def _load(connection: Connection, job_type: str, job_id: str, queue_id: int | None) -> JobInputs | None:
     inputs = table_of(job_type).inputs
-    row = await connection.fetchrow(inputs.select, job_id, queue_id)
-    return None if row is None else inputs.load(dict(row))
+    row = await connection.fetchrow(inputs.select, job_id, None)
+    return None if row is None else inputs.load(dict(row)).lost
 
 
 async def users_of(connection: Connection, ids: Sequence[str]) -> list[str]:

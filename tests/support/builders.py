@@ -7,7 +7,9 @@ from uuid import UUID, uuid4
 from models.database import Database
 from models.history.artifacts import Artifact
 from models.queue.claims import Claim, claim
+from models.queue.inputs import JobInputs
 from models.queue.leases import renew_lease
+from models.queue.reading import JobReader, JobRows
 
 PRICE = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -123,6 +125,16 @@ async def make_api_key(database: Database, user_id: str, *, is_active: bool = Tr
         is_active,
     )
     return key_id
+
+
+async def load_rows(database: Database, claim: Claim) -> JobRows:
+    """Return all rows that a run of the claim would read."""
+    return await JobReader(database).read(claim, needs_kept=True, needs_artifact=True)
+
+
+async def load_inputs(database: Database, claim: Claim) -> JobInputs:
+    """Return what the claimed job works on."""
+    return (await load_rows(database, claim)).inputs
 
 
 async def job_row(database: Database, job_id: str) -> Any:

@@ -10,7 +10,7 @@ from models.database_retries import commit_with_retries, read_with_retries
 from models.history.artifacts import Artifact
 from models.queue.checkpoints import has_columns, place_of
 from models.queue.inputs import record_pipeline, users_of
-from models.queue.reading import read_job
+from models.queue.reading import JobReader
 from models.queue.resuming import begin_at
 from pipelines.analysis import Analysis
 from pipelines.job import Generated, Job
@@ -66,6 +66,7 @@ class Preparation:
             models: the models that calls may name.
         """
         self._database = database
+        self._reader = JobReader(database)
         self._deadlines_s = deadlines_s
         self._check_job = check_job
         self._models = models
@@ -79,8 +80,7 @@ class Preparation:
         """
         claim = running.claim
         before, stages = split(claim.job_type, claim.stage)
-        rows = await read_job(
-            self._database,
+        rows = await self._reader.read(
             claim,
             needs_kept=not all(has_columns(claim.job_type, one.name) for one in before),
             # An earlier attempt may have stored its picture already, and the job may have been moved back to an earlier

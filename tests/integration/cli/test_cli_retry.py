@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from models.database import Database
-from models.queue.inputs import load_inputs
 from models.queue.transitions import Checkpoint, Failed, Retried, record
 from pipelines.settings import Settings
 from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,
+    load_inputs,
     make_generation,
     make_image,
     make_job,
@@ -56,7 +56,7 @@ async def full_row(database: Database, job_id: str) -> Any:
 async def model_of_next(database: Database) -> str | None:
     """Claim the next job; return the model that its stages would ask for."""
     (claim,) = await claim_jobs(database)
-    inputs = await database.run(lambda connection: load_inputs(connection, claim))
+    inputs = await load_inputs(database, claim)
     assert inputs is not None
     return build_job(claim, inputs).options.generation.model
 

@@ -10,13 +10,13 @@ from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.queue.claims import claim
-from models.queue.inputs import load_inputs
 from models.queue.leases import renew_lease
 from models.queue.transitions import Completed, record
 from models.schema.migrate import upgrade
 from models.schema.migrations.adoption import REQUIRED_COLUMNS
 from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
+from tests.support.builders import load_inputs
 from tests.support.foreign_tables import SCHEMA, foreign_ddl
 from workers.operations.schedule import require_allowed_policies
 from workers.periodic.engine import PeriodicEngine
@@ -83,8 +83,7 @@ async def run_jobs(database: Database) -> None:
     claims = await database.run(lambda connection: claim(connection, worker, "default", 4, deadlines_s))
     assert len(claims) == 3
     for one in claims:
-        inputs = await database.run(lambda connection, one=one: load_inputs(connection, one))
-        assert inputs is not None
+        inputs = await load_inputs(database, one)
         assert build_job(one, inputs).id == one.job_id
         await database.run(lambda connection, one=one: record(connection, one, Completed(one.stage, 1, {})))
     assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from models.history.artifacts import find_artifact, find_same, record_artifact
+from models.history.artifacts import find_same, record_artifact
 from models.queue.rescue import rescue_lost_claims
-from tests.support.builders import claim_jobs, make_artifact, make_claim, make_job, make_user
+from tests.support.builders import claim_jobs, load_rows, make_artifact, make_claim, make_job, make_user
 
 
 async def record_and_find(database, claim, artifact):
     await database.run(lambda connection: record_artifact(connection, claim, artifact))
-    return await database.run(lambda connection: find_artifact(connection, claim))
+    return (await load_rows(database, claim)).artifact
 
 
 async def test_successor_of_a_dead_worker_finds_what_it_stored(database):
@@ -19,7 +19,7 @@ async def test_successor_of_a_dead_worker_finds_what_it_stored(database):
     await rescue_lost_claims(database, None)
     (second,) = await claim_jobs(database)
 
-    assert await database.run(lambda connection: find_artifact(connection, second)) == make_artifact()
+    assert (await load_rows(database, second)).artifact == make_artifact()
 
 
 async def test_job_has_one_artifact_the_last_one_stored(database):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from models.queue.checkpoints import carry, checkpoint, completed, load_kept, resumable_stages
+from models.queue.checkpoints import carry, checkpoint, completed, resumable_stages
 from models.queue.claims import FencedError
 from models.queue.transitions import Completed, Released, record
-from tests.support.builders import claim_jobs, job_row, make_claim, make_job, queue_row
+from tests.support.builders import claim_jobs, job_row, load_rows, make_claim, make_job, queue_row
 
 BOX = {"x": 1, "y": 2, "w": 3, "h": 4}
 
@@ -36,7 +36,7 @@ async def test_output_without_a_column_is_kept_and_read_back(database, table, ou
     await write(database, claim, leaving("CHECKING", output, "GENERATING", claim.job_type))
 
     assert await kept(database) == [(claim.job_id, "CHECKING", output)]
-    assert await database.run(lambda connection: load_kept(connection, claim)) == {"CHECKING": output}
+    assert (await load_rows(database, claim)).left["CHECKING"] == output
     assert (await queue_row(database, claim.job_id))["stage"] == "GENERATING"
     changed = {"updatedAt", "currentStage"}
     after = await job_row(database, claim.job_id)

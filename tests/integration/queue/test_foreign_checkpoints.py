@@ -2,13 +2,11 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 from models.history.artifacts import record_artifact
 from models.queue.checkpoints import outputs_left
-from models.queue.inputs import load_inputs
 from models.queue.resuming import begin_at
 from pipelines.errors import InvalidOptionsError, MissingObjectError
 from pipelines.job import Crop
@@ -16,6 +14,7 @@ from pipelines.resumption import resume
 from tests.support.builders import (
     claim_jobs,
     job_row,
+    load_inputs,
     make_artifact,
     make_image,
     make_job,
@@ -41,7 +40,7 @@ async def adopted(database, **columns):
 
 
 async def resumed(database, claim, stage):
-    inputs = await database.run(lambda connection: load_inputs(connection, claim))
+    inputs = await load_inputs(database, claim)
     return resume(claim.job_type, stage, outputs_left(claim.job_type, inputs.checkpoints, {}))
 
 
@@ -87,9 +86,9 @@ async def test_inputs_that_are_deleted_are_told_by_the_description(database):
     blend = await make_job(database, user_id=user, isBlend=True, sourceImageId=source)
     alone = await make_job(database, user_id=user, sourceImageId=source)
     claims = {one.job_id: one for one in await claim_jobs(database, most=2)}
-    loaded = [await database.run(partial(load_inputs, claim=claims[job])) for job in (blend, alone)]
+    loaded = [await load_inputs(database, claims[job]) for job in (blend, alone)]
     await database.fetch("DELETE FROM public.enhanced_images WHERE id = $1", source)
-    after = [await database.run(partial(load_inputs, claim=claims[job])) for job in (blend, alone)]
+    after = [await load_inputs(database, claims[job]) for job in (blend, alone)]
 
     assert [(one.source is not None, one.lost) for one in loaded] == [(True, None), (False, None)]
     assert after[1].lost is None
@@ -105,7 +104,7 @@ async def test_pipeline_json_that_cannot_be_read_is_named(database, column, valu
     await database.fetch(f"""UPDATE public.enhancement_pipelines SET "{column}" = $1::text::jsonb""", value)
     claim = await adopted(database, user_id=user, pipelineId=pipeline)
 
-    inputs = await database.run(lambda connection: load_inputs(connection, claim))
+    inputs = await load_inputs(database, claim)
     with pytest.raises(InvalidOptionsError, match=column):
         build_job(claim, inputs)
 

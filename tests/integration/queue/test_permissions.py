@@ -8,13 +8,14 @@ import pytest
 
 from config.tiers import PRICES_TOKENS
 from models.queue.claims import ClaimLostError
-from models.queue.inputs import load_inputs, record_pipeline
+from models.queue.inputs import record_pipeline
 from models.schema.migrate import upgrade
 from pipelines.errors import ProviderUnavailableError
 from tests.support.builders import (
     balance_of,
     claim_jobs,
     job_row,
+    load_inputs,
     make_api_key,
     make_generation,
     make_image,
@@ -293,7 +294,7 @@ async def test_albums_pipeline_is_written_only_by_who_holds_the_job(database):
     job = await make_job(database, user_id=user, image_id=image)
     await add_to_album(database, user, image, pipeline)
     (claim,) = await claim_jobs(database)
-    assert (await database.run(lambda connection: load_inputs(connection, claim))).pipeline.is_albums
+    assert (await load_inputs(database, claim)).pipeline.is_albums
     await set_status(database, job, "CANCELLED")
 
     with pytest.raises(ClaimLostError):
@@ -311,7 +312,7 @@ async def test_jobs_own_pipeline_counts_as_a_whole_before_its_albums(database):
     await make_job(database, user_id=user, image_id=image, pipelineId=own)
     (claim,) = await claim_jobs(database)
 
-    pipeline = (await database.run(lambda connection: load_inputs(connection, claim))).pipeline
+    pipeline = (await load_inputs(database, claim)).pipeline
 
     assert (pipeline.id, pipeline.is_albums) == (own, False)
     assert pipeline.config["generationConfig"] is None

@@ -12,7 +12,6 @@ from models.job_state import JobStatus
 from models.periodic.orphans import object_page
 from models.periodic.references import finished_inputs, named
 from models.queue.claims import ClaimLostError, wake_due
-from models.queue.inputs import load_inputs
 from models.queue.rescue import adopt_jobs, rescue_lost_claims
 from models.queue.resuming import begin_at
 from models.queue.sweep import Sweep
@@ -21,6 +20,7 @@ from models.schema.migrate import check
 from tests.support.builders import (
     balance_of,
     claim_jobs,
+    load_inputs,
     make_generation,
     make_job,
     make_user,
@@ -241,7 +241,7 @@ async def test_view_of_all_jobs_shows_our_states(database):
 async def test_inputs_are_loaded_as_the_description_says(database):
     claim = await claimed(database)
 
-    inputs = await database.run(lambda connection: load_inputs(connection, claim))
+    inputs = await load_inputs(database, claim)
 
     assert (inputs.tier, inputs.input_key) == ("TIER_1K", "p")
 
