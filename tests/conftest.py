@@ -126,7 +126,7 @@ async def database_url(services: EmbeddedInstance, template: str) -> AsyncIterat
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """This test's database, opened as workers open it."""
-    database = Database(parse_postgres_url(database_url), most_connections=20)
+    database = Database(parse_postgres_url(database_url), most_connections=20, keeps_plans=True)
     await database.open()
     yield database
     await database.close()

@@ -85,12 +85,15 @@ _MOST = 2_147_483_647
 
 def _locked(table: JobTable) -> str:
     # A finished job has a queue row only if its own row was written while our triggers were disabled. Its claim must
-    # not pay a provider again.
+    # not pay a provider again. A row that was changed between the statement's snapshot and its lock can't be written
+    # at the place where it is now, so it counts as locked.
     return f"""{table.rows} AS MATERIALIZED (
-        SELECT p.id FROM {table.name} j
-        JOIN due p ON {as_id(table, "p.job_id")} = j.{table.id_column} AND p.job_type IN ({types(table)})
-        WHERE j.{table.status_column} NOT IN ({labels(table, FINISHED)})
-        FOR NO KEY UPDATE OF j SKIP LOCKED)"""
+        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at FROM {table.name} j
+            WHERE j.{table.id_column} = {as_id(table, "p.job_id")} AND p.job_type IN ({types(table)})
+              AND j.{table.status_column} NOT IN ({labels(table, FINISHED)})
+            FOR NO KEY UPDATE SKIP LOCKED) l
+        WHERE EXISTS (SELECT FROM {table.name} s WHERE s.ctid = l.job_at))"""
 
 
 def _started(table: JobTable) -> str:
@@ -106,14 +109,14 @@ def _started(table: JobTable) -> str:
     return f"""started_{table.rows} AS (
         UPDATE {table.name} j
         SET {assigned(table, set_to, NEXT)}
-        FROM claimed c WHERE j.{table.id_column} = {as_id(table, "c.job_id")} AND c.job_type IN ({types(table)})
+        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ({types(table)})
         RETURNING c.id, j.{table.status_column} = {label(table, JobStatus.PROCESSING)} AS is_started)"""
 
 
 _LOCKED = ",\n    ".join(_locked(table) for table in JOB_TABLES)
-_FREE = " UNION ALL ".join(f"SELECT id FROM {table.rows}" for table in JOB_TABLES)
+_FREE = " UNION ALL ".join(f"SELECT * FROM {table.rows}" for table in JOB_TABLES)
 _STARTED = ",\n    ".join(_started(table) for table in JOB_TABLES)
-_ALL_STARTED = " UNION ALL ".join(f"SELECT * FROM started_{table.rows}" for table in JOB_TABLES)
+_ALL_STARTED = " UNION ALL ".join(f"SELECT s.id FROM started_{table.rows} s WHERE s.is_started" for table in JOB_TABLES)
 
 
 # Queue rows are locked first, then job rows, both with SKIP LOCKED, so a claim never waits and can't deadlock. A queue
@@ -139,7 +142,8 @@ def _claim_of(which: str, look_at: int, wait_ms: int = TRIGGER_WAIT_MS) -> str:
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '{wait_ms}', true)),
     picked AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token FROM darkroom.job_queue q
+        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token AS earlier_token
+        FROM darkroom.job_queue q
         WHERE q.queue = $1 AND {which}
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
           AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
@@ -149,8 +153,7 @@ WITH pauses AS MATERIALIZED (
     {_LOCKED},
     free AS MATERIALIZED ({_FREE}),
     taken AS MATERIALIZED (
-        SELECT p.id, p.run_token AS earlier_token, gen_random_uuid() AS token
-        FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
+        SELECT f.*, gen_random_uuid() AS token FROM free f ORDER BY f.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
@@ -158,12 +161,12 @@ WITH pauses AS MATERIALIZED (
             refusals = 0, refused_since = NULL, refused_state = NULL,
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
-        FROM taken WHERE q.id = taken.id
-        RETURNING q.*, taken.earlier_token),
+        FROM taken WHERE q.ctid = taken.queue_at
+        RETURNING q.*, taken.earlier_token, taken.job_at),
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
-        FROM due p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
+        FROM due p WHERE q.ctid = p.queue_at AND p.id NOT IN (SELECT f.id FROM free f)
         RETURNING q.id),
     {_STARTED},
     history AS (
@@ -174,12 +177,11 @@ SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.ma
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
-       CASE WHEN s.is_started IS NOT TRUE AND c.id IS NOT NULL
+       CASE WHEN c.id IS NOT NULL AND c.id NOT IN (SELECT s.id FROM ({_ALL_STARTED}) s)
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
 LEFT JOIN claimed c ON true
-LEFT JOIN ({_ALL_STARTED}) s ON s.id = c.id
 ORDER BY c.position
 """
 
@@ -285,7 +287,7 @@ WITH RECURSIVE {RESUMED},
         UPDATE darkroom.job_queue q SET status = 'pending', ready = true
         WHERE q.id = ANY (ARRAY(SELECT w.id FROM darkroom.job_queue w
                                 WHERE w.status = 'retrying' AND w.scheduled_at <= now() AND w.refused_since IS NULL
-                                ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED))
+                                ORDER BY w.scheduled_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
         RETURNING q.queue)
 SELECT queue FROM woken UNION SELECT queue FROM resumed
 """

@@ -28,6 +28,7 @@ RESUMED: Final = """names AS (
         RETURNING q.queue)"""
 """CTEs, for WITH RECURSIVE, that make up to a thousand rows claimable again whose pause is over."""
 
+# IS TRUE hides the condition from the planner, which could read all of the index of claims because of it.
 _HOLD: Final = f"""
 WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
     head AS MATERIALIZED (
@@ -35,11 +36,11 @@ WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
         FROM (SELECT h.* FROM darkroom.job_queue h WHERE h.queue = $1 AND h.ready AND h.status = 'pending'
                 AND h.position > $2 ORDER BY h.position LIMIT {HELD_AT_ONCE}) q CROSS JOIN pauses s),
     held AS (
-        UPDATE darkroom.job_queue q SET ready = false, paused_by = h.pause FROM head h
-        WHERE q.id = h.id AND q.id = ANY (ARRAY(
+        UPDATE darkroom.job_queue q SET ready = false, paused_by = darkroom.pause_of(q.job_type, q.tier, s.now)
+        FROM pauses s WHERE darkroom.pause_of(q.job_type, q.tier, s.now) IS NOT NULL AND q.id = ANY (ARRAY(
             SELECT w.id FROM darkroom.job_queue w
             WHERE w.id = ANY (ARRAY(SELECT p.id FROM head p WHERE p.pause IS NOT NULL))
-              AND w.ready AND w.status = 'pending'
+              AND (w.ready AND w.status = 'pending') IS TRUE
             ORDER BY w.id FOR UPDATE SKIP LOCKED))
         RETURNING q.id)
 SELECT (SELECT max(h.position) FROM head h) AS last, (SELECT count(*) FROM held) AS held

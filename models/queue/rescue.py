@@ -97,12 +97,13 @@ def _lost(not_after: str, settled_at: str) -> str:
     return f"({_HAS_SIGNED_OFF} OR (({is_silent} OR {_IS_OVERDUE}) AND clock_timestamp() < {not_after}))"
 
 
+# OFFSET 0 keeps the order apart from the condition, so that no waiting job is read in order to find claims
 _CANDIDATES = f"""
 SELECT {CANDIDATE_COLUMNS}, q.max_attempts, {_IS_DEAD} AS is_dead,
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
-FROM darkroom.job_queue q
-WHERE q.status = 'processing' AND q.id > $3 AND {_lost("$1", "$2::timestamptz")}
+FROM (SELECT c.* FROM darkroom.job_queue c WHERE c.status = 'processing' OFFSET 0) q
+WHERE q.id > $3 AND {_lost("$1", "$2::timestamptz")}
 ORDER BY q.id LIMIT {MOST_AT_ONCE}
 """
 

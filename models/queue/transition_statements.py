@@ -272,9 +272,9 @@ def transition_statement(table: JobTable, parts: Collection[str], *, is_group: b
 
 
 # A plan is kept, and is right for an empty queue and a full one: each row is looked up by its key in a LATERAL query,
-# and changed by its place (ctid), which leaves the planner no other way. The place is that of the version that this
-# statement sees: `seen` is compared with what was locked, because a version that another transaction has written since
-# then wouldn't be found by its place, and the job would be written only in part. OFFSET 0 keeps `seen` a lookup.
+# and changed by its place (ctid), which leaves the planner no other way. A version that another transaction has written
+# since this statement's snapshot isn't seen at the place where it was locked, so it counts as locked: otherwise the job
+# would be written only in part.
 #
 # Both locks are taken in queries of their own: a fence that is joined without being locked would let a zombie write.
 @lru_cache(maxsize=256)
@@ -301,23 +301,20 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM {table.name} j WHERE j.{table.id_column} = {id_} OFFSET 0) seen
-        CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM {table.name} j WHERE j.{table.id_column} = {id_}
             FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM {table.name} seen WHERE seen.ctid = locked.at)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at{filled}
         FROM job
-        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
             FROM darkroom.job_queue q
             WHERE q.id = job.queue_id AND q.job_id = job.job_id
               AND q.lease_token IS NOT DISTINCT FROM job.lease_token
             FOR UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at){changes},
+        WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)){changes},
     written AS (
         {written}),
     history AS (

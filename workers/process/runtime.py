@@ -77,12 +77,18 @@ class Runtime:
             await self._storage.aclose()
 
 
-def make_database(settings: Settings, services: Services, *, most_connections: int) -> Database:
-    """Return a `Database` that isn't opened yet; its pool has at most the given number of connections."""
+def make_database(
+    settings: Settings, services: Services, *, most_connections: int, keeps_plans: bool = False
+) -> Database:
+    """Return a `Database` that isn't opened yet; its pool has at most the given number of connections.
+
+    `keeps_plans` is that of `Database`.
+    """
     return Database(
         parse_postgres_url(services.database_url, direct_url=settings.database_direct_url),
         direct_url=parse_postgres_url(services.database_direct_url),
         most_connections=most_connections,
+        keeps_plans=keeps_plans,
     )
 
 

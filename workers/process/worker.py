@@ -120,7 +120,7 @@ class WorkerProcess:
         pixels.keep_warm(settings.warm_children)  # first, so that they are ready before the database may be
         services = self._stack.enter_context(embedded_services(settings))
         installed = await require_usable(settings, services, wait=True)
-        database = make_database(settings, services, most_connections=settings.connections - 1)
+        database = make_database(settings, services, most_connections=settings.connections - 1, keeps_plans=True)
         self._lease = lease = LeaseThread(settings, database, self.worker_id)
         lease.start()
         await _once_set(lease.is_connected)  # waited for first, so that the pool doesn't use up the last connections

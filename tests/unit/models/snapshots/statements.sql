@@ -2,7 +2,8 @@
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '100', true)),
     picked AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token FROM darkroom.job_queue q
+        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token AS earlier_token
+        FROM darkroom.job_queue q
         WHERE q.queue = $1 AND q.ready AND q.status = 'pending'
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
           AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
@@ -10,19 +11,22 @@ WITH pauses AS MATERIALIZED (
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     enhancements AS MATERIALIZED (
-        SELECT p.id FROM public.image_enhancement_jobs j
-        JOIN due p ON p.job_id = j.id AND p.job_type IN ('enhance', 'blend')
-        WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
-        FOR NO KEY UPDATE OF j SKIP LOCKED),
+        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at FROM public.image_enhancement_jobs j
+            WHERE j.id = p.job_id AND p.job_type IN ('enhance', 'blend')
+              AND j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
+            FOR NO KEY UPDATE SKIP LOCKED) l
+        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs s WHERE s.ctid = l.job_at)),
     generations AS MATERIALIZED (
-        SELECT p.id FROM public.mcp_generation_jobs j
-        JOIN due p ON p.job_id = j.id AND p.job_type IN ('generate', 'modify')
-        WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
-        FOR NO KEY UPDATE OF j SKIP LOCKED),
-    free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
+        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at FROM public.mcp_generation_jobs j
+            WHERE j.id = p.job_id AND p.job_type IN ('generate', 'modify')
+              AND j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
+            FOR NO KEY UPDATE SKIP LOCKED) l
+        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs s WHERE s.ctid = l.job_at)),
+    free AS MATERIALIZED (SELECT * FROM enhancements UNION ALL SELECT * FROM generations),
     taken AS MATERIALIZED (
-        SELECT p.id, p.run_token AS earlier_token, gen_random_uuid() AS token
-        FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
+        SELECT f.*, gen_random_uuid() AS token FROM free f ORDER BY f.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
@@ -30,12 +34,12 @@ WITH pauses AS MATERIALIZED (
             refusals = 0, refused_since = NULL, refused_state = NULL,
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
-        FROM taken WHERE q.id = taken.id
-        RETURNING q.*, taken.earlier_token),
+        FROM taken WHERE q.ctid = taken.queue_at
+        RETURNING q.*, taken.earlier_token, taken.job_at),
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
-        FROM due p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
+        FROM due p WHERE q.ctid = p.queue_at AND p.id NOT IN (SELECT f.id FROM free f)
         RETURNING q.id),
     started_enhancements AS (
         UPDATE public.image_enhancement_jobs j
@@ -45,14 +49,14 @@ WITH pauses AS MATERIALIZED (
                                  THEN c.lease_token::text ELSE j."workflowRunId" END,
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('enhance', 'blend')
+        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ('enhance', 'blend')
         RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     started_generations AS (
         UPDATE public.mcp_generation_jobs j
         SET status = 'PROCESSING',
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('generate', 'modify')
+        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ('generate', 'modify')
         RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
@@ -62,19 +66,19 @@ SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.ma
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
-       CASE WHEN s.is_started IS NOT TRUE AND c.id IS NOT NULL
+       CASE WHEN c.id IS NOT NULL AND c.id NOT IN (SELECT s.id FROM (SELECT s.id FROM started_enhancements s WHERE s.is_started UNION ALL SELECT s.id FROM started_generations s WHERE s.is_started) s)
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '800', true)
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
 LEFT JOIN claimed c ON true
-LEFT JOIN (SELECT * FROM started_enhancements UNION ALL SELECT * FROM started_generations) s ON s.id = c.id
 ORDER BY c.position
 
 -- claim one job
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '100', true)),
     picked AS MATERIALIZED (
-        SELECT q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token FROM darkroom.job_queue q
+        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token AS earlier_token
+        FROM darkroom.job_queue q
         WHERE q.queue = $1 AND q.id = $5 AND (q.ready AND q.status = 'pending'
                           OR q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.scheduled_at <= now())
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
@@ -83,19 +87,22 @@ WITH pauses AS MATERIALIZED (
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     enhancements AS MATERIALIZED (
-        SELECT p.id FROM public.image_enhancement_jobs j
-        JOIN due p ON p.job_id = j.id AND p.job_type IN ('enhance', 'blend')
-        WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
-        FOR NO KEY UPDATE OF j SKIP LOCKED),
+        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at FROM public.image_enhancement_jobs j
+            WHERE j.id = p.job_id AND p.job_type IN ('enhance', 'blend')
+              AND j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
+            FOR NO KEY UPDATE SKIP LOCKED) l
+        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs s WHERE s.ctid = l.job_at)),
     generations AS MATERIALIZED (
-        SELECT p.id FROM public.mcp_generation_jobs j
-        JOIN due p ON p.job_id = j.id AND p.job_type IN ('generate', 'modify')
-        WHERE j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
-        FOR NO KEY UPDATE OF j SKIP LOCKED),
-    free AS MATERIALIZED (SELECT id FROM enhancements UNION ALL SELECT id FROM generations),
+        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at FROM public.mcp_generation_jobs j
+            WHERE j.id = p.job_id AND p.job_type IN ('generate', 'modify')
+              AND j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
+            FOR NO KEY UPDATE SKIP LOCKED) l
+        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs s WHERE s.ctid = l.job_at)),
+    free AS MATERIALIZED (SELECT * FROM enhancements UNION ALL SELECT * FROM generations),
     taken AS MATERIALIZED (
-        SELECT p.id, p.run_token AS earlier_token, gen_random_uuid() AS token
-        FROM due p JOIN free ON free.id = p.id ORDER BY p.position LIMIT $2),
+        SELECT f.*, gen_random_uuid() AS token FROM free f ORDER BY f.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
@@ -103,12 +110,12 @@ WITH pauses AS MATERIALIZED (
             refusals = 0, refused_since = NULL, refused_state = NULL,
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
-        FROM taken WHERE q.id = taken.id
-        RETURNING q.*, taken.earlier_token),
+        FROM taken WHERE q.ctid = taken.queue_at
+        RETURNING q.*, taken.earlier_token, taken.job_at),
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
-        FROM due p WHERE q.id = p.id AND p.id NOT IN (SELECT id FROM free)
+        FROM due p WHERE q.ctid = p.queue_at AND p.id NOT IN (SELECT f.id FROM free f)
         RETURNING q.id),
     started_enhancements AS (
         UPDATE public.image_enhancement_jobs j
@@ -118,14 +125,14 @@ WITH pauses AS MATERIALIZED (
                                  THEN c.lease_token::text ELSE j."workflowRunId" END,
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('enhance', 'blend')
+        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ('enhance', 'blend')
         RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     started_generations AS (
         UPDATE public.mcp_generation_jobs j
         SET status = 'PROCESSING',
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.id = c.job_id AND c.job_type IN ('generate', 'modify')
+        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ('generate', 'modify')
         RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
@@ -135,12 +142,11 @@ SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.ma
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
-       CASE WHEN s.is_started IS NOT TRUE AND c.id IS NOT NULL
+       CASE WHEN c.id IS NOT NULL AND c.id NOT IN (SELECT s.id FROM (SELECT s.id FROM started_enhancements s WHERE s.is_started UNION ALL SELECT s.id FROM started_generations s WHERE s.is_started) s)
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '800', true)
 FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
 LEFT JOIN claimed c ON true
-LEFT JOIN (SELECT * FROM started_enhancements UNION ALL SELECT * FROM started_generations) s ON s.id = c.id
 ORDER BY c.position
 
 -- enhancements: lock the rows of a claim
@@ -163,24 +169,21 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id OFFSET 0) seen
-        CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
             FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at,
                jsonb_populate_record(NULL::public.image_enhancement_jobs, job.columns) AS filled
         FROM job
-        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
             FROM darkroom.job_queue q
             WHERE q.id = job.queue_id AND q.job_id = job.job_id
               AND q.lease_token IS NOT DISTINCT FROM job.lease_token
             FOR UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)),
     reached AS (
         UPDATE public.image_enhancement_jobs j
         SET "currentStage" = CASE WHEN held.following IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.following::public."PipelineStage" ELSE j."currentStage" END,
@@ -223,23 +226,20 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id OFFSET 0) seen
-        CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
             FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at
         FROM job
-        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
             FROM darkroom.job_queue q
             WHERE q.id = job.queue_id AND q.job_id = job.job_id
               AND q.lease_token IS NOT DISTINCT FROM job.lease_token
             FOR UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)),
     failed AS (
         UPDATE public.image_enhancement_jobs j
         SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", held.reason)::public."JobStatus",
@@ -274,24 +274,21 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id OFFSET 0) seen
-        CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
             FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at,
                jsonb_populate_record(NULL::public.image_enhancement_jobs, job.columns) AS filled
         FROM job
-        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
             FROM darkroom.job_queue q
             WHERE q.id = job.queue_id AND q.job_id = job.job_id
               AND q.lease_token IS NOT DISTINCT FROM job.lease_token
             FOR UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)),
     reached AS (
         UPDATE public.image_enhancement_jobs j
         SET "currentStage" = CASE WHEN held.following IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.following::public."PipelineStage" ELSE j."currentStage" END,
@@ -443,24 +440,21 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id OFFSET 0) seen
-        CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
             FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at,
                jsonb_populate_record(NULL::public.mcp_generation_jobs, job.columns) AS filled
         FROM job
-        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
             FROM darkroom.job_queue q
             WHERE q.id = job.queue_id AND q.job_id = job.job_id
               AND q.lease_token IS NOT DISTINCT FROM job.lease_token
             FOR UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)),
     reached AS (
         UPDATE public.mcp_generation_jobs j
         SET "errorMessage" = NULL,
@@ -497,23 +491,20 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id OFFSET 0) seen
-        CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
             FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at
         FROM job
-        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
             FROM darkroom.job_queue q
             WHERE q.id = job.queue_id AND q.job_id = job.job_id
               AND q.lease_token IS NOT DISTINCT FROM job.lease_token
             FOR UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)),
     failed AS (
         UPDATE public.mcp_generation_jobs j
         SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", held.reason)::public."JobStatus",
@@ -545,24 +536,21 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id OFFSET 0) seen
-        CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
             FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at,
                jsonb_populate_record(NULL::public.mcp_generation_jobs, job.columns) AS filled
         FROM job
-        CROSS JOIN LATERAL (SELECT q.ctid AS at FROM darkroom.job_queue q WHERE q.id = job.queue_id OFFSET 0) seen
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
             FROM darkroom.job_queue q
             WHERE q.id = job.queue_id AND q.job_id = job.job_id
               AND q.lease_token IS NOT DISTINCT FROM job.lease_token
             FOR UPDATE SKIP LOCKED) locked
-        WHERE locked.at = seen.at),
+        WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)),
     reached AS (
         UPDATE public.mcp_generation_jobs j
         SET "errorMessage" = NULL,
