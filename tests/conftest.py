@@ -50,7 +50,11 @@ HERE = Path(__file__).parent
 WITH_PROCESSES = ("acceptance", "chaos")
 """Folders whose tests start processes, and wait for them more than they compute."""
 
-LONGEST = ("test_chaos", "test_crash_points", "test_demo", "test_gemini", "test_supervision", "test_set_up")
+LONGEST = (
+    *("test_chaos", "test_crash_points", "test_set_up", "test_demo", "test_third_table", "test_imaging_pool"),
+    *("test_gemini", "test_decision", "test_supervision", "test_page_examples", "test_faults_inside", "test_networks"),
+    *("test_odd_answers", "test_imaging_odd_files", "test_process_start", "test_raised_states"),
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -62,8 +66,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
     files = list(dict.fromkeys(item.path for item in items))
+    files.sort(key=lambda file: LONGEST.index(file.stem) if file.stem in LONGEST else len(LONGEST))
     waiting = [file for file in files if file.relative_to(HERE).parts[0] in WITH_PROCESSES]
-    waiting.sort(key=lambda file: LONGEST.index(file.stem) if file.stem in LONGEST else len(LONGEST))
     computing = [file for file in files if file not in waiting]
     place = {
         file: (number / len(kind), kind is computing)
