@@ -81,6 +81,8 @@ class Database:
         self._most_connections = most_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._changing = asyncio.Lock()
+        self.turns_to_wait = asyncio.Semaphore(max(1, most_connections // 2))
+        """Taken by writes that wait for others' locks, so that half of the connections never wait for them."""
 
     @property
     def is_behind_pooler(self) -> bool:

@@ -88,12 +88,12 @@ def _locked(table: JobTable) -> str:
     # not pay a provider again. A row that was changed between the statement's snapshot and its lock can't be written
     # at the place where it is now, so it counts as locked.
     return f"""{table.rows} AS MATERIALIZED (
-        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
-            SELECT j.ctid AS job_at FROM {table.name} j
+        SELECT p.*, l.job_at, l.job_in FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at, j.tableoid AS job_in FROM {table.name} j
             WHERE j.{table.id_column} = {as_id(table, "p.job_id")} AND p.job_type IN ({types(table)})
               AND j.{table.status_column} NOT IN ({labels(table, FINISHED)})
             FOR NO KEY UPDATE SKIP LOCKED) l
-        WHERE EXISTS (SELECT FROM {table.name} s WHERE s.ctid = l.job_at))"""
+        WHERE EXISTS (SELECT FROM {table.name} s WHERE s.ctid = l.job_at AND s.tableoid = l.job_in))"""
 
 
 def _started(table: JobTable) -> str:
@@ -109,7 +109,7 @@ def _started(table: JobTable) -> str:
     return f"""started_{table.rows} AS (
         UPDATE {table.name} j
         SET {assigned(table, set_to, NEXT)}
-        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ({types(table)})
+        FROM claimed c WHERE j.ctid = c.job_at AND j.tableoid = c.job_in AND c.job_type IN ({types(table)})
         RETURNING c.id, j.{table.status_column} = {label(table, JobStatus.PROCESSING)} AS is_started)"""
 
 
@@ -162,7 +162,7 @@ WITH pauses AS MATERIALIZED (
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
         FROM taken WHERE q.ctid = taken.queue_at
-        RETURNING q.*, taken.earlier_token, taken.job_at),
+        RETURNING q.*, taken.earlier_token, taken.job_at, taken.job_in),
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'

@@ -20,11 +20,10 @@ from models.connections import Connection, DatabaseLostError
 from models.database import Database
 from models.database_retries import DATABASE_GONE_S, Waiting
 from models.history.artifacts import Artifact
-from models.job_state import JobStatus
 from models.job_tables.registry import table_of
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim
-from models.queue.transition_kinds import Completed
+from models.queue.transition_kinds import Checkpoint, Completed
 from models.queue.transition_statements import ClaimWrite, as_json, transition_statement
 from models.queue.writing import Event, commit_name, write_alone
 
@@ -64,6 +63,18 @@ class _Entry:
         transitions = [one for one in self.events if not isinstance(one, Artifact)]
         artifact = next((one for one in reversed(self.events) if isinstance(one, Artifact)), None)
         return ClaimWrite(self.claim.job_id, self.claim.id, self.claim.lease_token, transitions, artifact)
+
+    @property
+    def parts(self) -> list[list[Event]]:
+        """The events as they are written without a group: a picture's record first, so that nothing can refuse it.
+
+        Checkpoints stay together. If they are committed already and only the answer got lost, the first of them alone
+        would set the job back, and the next one would finish its stage for the second time.
+        """
+        pictures: list[list[Event]] = [[one] for one in self.events if isinstance(one, Artifact)]
+        checkpoints: list[Event] = [one for one in self.events if isinstance(one, Checkpoint)]
+        ends: list[list[Event]] = [[one] for one in self.events if not isinstance(one, Artifact | Checkpoint)]
+        return [*pictures, *([checkpoints] if checkpoints else []), *ends]
 
     @property
     def ends_completed(self) -> bool:
@@ -181,7 +192,8 @@ class _Group:
         """Return whether an entry was written; a trigger may have kept the row of a job that was to end."""
         if number not in labels:
             return False
-        return not entry.ends_completed or labels[number] == self._table.labels[JobStatus.COMPLETED]
+        state = self._table.states.get(labels[number] or "")
+        return not entry.ends_completed or (state is not None and state.is_terminal)
 
     async def _commit(self, batch: Sequence[_Entry]) -> dict[int, str | None]:
         """Run the statement of a group; return the labels of the jobs that were written, by place in the group."""
@@ -199,12 +211,10 @@ class _Group:
         return {row["n"]: row["label"] for row in rows}
 
     async def _write_alone(self, entry: _Entry) -> None:
-        """Write the events of an entry one by one, each in a transaction of its own that waits for locks."""
-        for event in entry.events:
+        """Write an entry without a group, each part of it in a transaction of its own that waits for locks."""
+        for part in entry.parts:
             written = await outcome_of(
-                write_alone(
-                    *(self._database, entry.claim, event), waiting=entry.waiting, contention_s=entry.contention_s
-                )
+                write_alone(self._database, entry.claim, *part, waiting=entry.waiting, contention_s=entry.contention_s)
             )
             if isinstance(written, Exception):
                 self._fail(entry, written)

@@ -130,6 +130,10 @@ def _cut(text: str) -> str:
     return text.replace("\0", "")[:MAX_ERROR_CHARS].encode("utf-8", "replace").decode()
 
 
+_AT_ITS_PLACE: Final = "j.ctid = held.row_at AND j.tableoid = held.row_in"
+"""The condition on a job's row. If its table has partitions or heirs, a row of each may be at the same place."""
+
+
 def _reached(table: JobTable) -> str:
     """Return the write of a claim whose next stage begins."""
     told = "held.notified_at < now() - interval '1 second'"
@@ -138,7 +142,7 @@ def _reached(table: JobTable) -> str:
     reached AS (
         UPDATE {table.name} j
         SET {assigned(table, [*stage, *_no_error(table), *_filled(_checkpoint_columns(table))], NEXT)}
-        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'checkpoint' AND {_AT_ITS_PLACE}
         RETURNING held.n, j.{table.status_column} AS label, CASE WHEN {told}
                   THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
     queue_reached AS (
@@ -157,7 +161,7 @@ def _completed(table: JobTable) -> str:
     completed AS (
         UPDATE {table.name} j
         SET {assigned(table, [*set_to, *_filled(names)], NEXT)}
-        FROM held WHERE held.kind = 'completed' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'completed' AND {_AT_ITS_PLACE}
         RETURNING held.n, j.{table.status_column} AS label)"""
 
 
@@ -169,7 +173,7 @@ def _failed(table: JobTable) -> str:
     failed AS (
         UPDATE {table.name} j
         SET {assigned(table, set_to, NEXT)}
-        FROM held WHERE held.kind = 'failed' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'failed' AND {_AT_ITS_PLACE}
         RETURNING held.n, j.{table.status_column} AS label)"""
 
 
@@ -183,7 +187,7 @@ def _waits(table: JobTable) -> str:
     waits AS (
         UPDATE {table.name} j
         SET {assigned(table, set_to, NEXT)}
-        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND j.ctid = held.row_at
+        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND {_AT_ITS_PLACE}
         RETURNING held.n, j.{table.status_column} AS label),
     queue_waits AS (
         UPDATE darkroom.job_queue q
@@ -298,7 +302,7 @@ WITH writes AS MATERIALIZED (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM {table.name} j WHERE j.{table.id_column} = {id_}

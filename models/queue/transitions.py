@@ -4,6 +4,7 @@ The fence is the queue row, locked after the job row. If it is gone, or has anot
 lease_token, the claim is lost and nothing is written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncpg import TriggeredDataChangeViolationError
@@ -69,8 +70,8 @@ class JobRef:
     queue_id: int
 
 
-async def record(connection: Connection, claim: Claim, transition: Transition) -> JobStatus:
-    """Write one transition of a claim, in a transaction of its own; return the status that the job has now.
+async def record(connection: Connection, claim: Claim, *transitions: Transition) -> JobStatus:
+    """Write a transition of a claim, or checkpoints in their order, in a transaction; return the job's status now.
 
     It waits for the locks of the job's rows. Repeating it after a lost connection is safe: the fence shows whether the
     first try was committed.
@@ -81,7 +82,7 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
     """
     job_ref = JobRef(claim.job_type, claim.job_id, claim.id)
     async with connection.transaction():
-        status = await _written(connection, job_ref, transition, HELD, claim.lease_token, skip="", timeout_s=RECORD_S)
+        status = await _written(connection, job_ref, transitions, HELD, claim.lease_token, skip="", timeout_s=RECORD_S)
     if status is None:
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
     return status
@@ -90,14 +91,14 @@ async def record(connection: Connection, claim: Claim, transition: Transition) -
 async def _written(
     connection: Connection,
     job_ref: JobRef,
-    transition: Transition,
+    transitions: Sequence[Transition],
     condition: str,
     value: object,
     *,
     skip: str,
     timeout_s: float,
 ) -> JobStatus | None:
-    """Lock a job's rows, write a transition, and return the job's status; None if `condition` doesn't hold.
+    """Lock a job's rows, write its transitions, and return the job's status; None if `condition` doesn't hold.
 
     Raises:
         asyncpg.TriggeredDataChangeViolationError: a trigger has kept the end from being written.
@@ -109,11 +110,12 @@ async def _written(
     )
     if held is None:
         return None
-    write = ClaimWrite(job_ref.job_id, job_ref.queue_id, held["lease_token"], (transition,))
+    write = ClaimWrite(job_ref.job_id, job_ref.queue_id, held["lease_token"], transitions)
     row = await connection.fetchrow(transition_statement(table, write.parts), [as_json(0, write)], timeout=timeout_s)
     status = None if row is None else state_of(table, row["label"])
-    if status is None or (isinstance(transition, Completed | Failed) and not status.is_terminal):
-        what = "did not end" if isinstance(transition, Completed | Failed) else "was not written"
+    ends = isinstance(transitions[-1], Completed | Failed)
+    if status is None or (ends and not status.is_terminal):
+        what = "did not end" if ends else "was not written"
         raise TriggeredDataChangeViolationError(f"job {job_ref.job_id[:200]} {what}: a trigger or rule kept its row")
     return status
 
@@ -147,7 +149,7 @@ async def record_without_claim(
     """
     async with connection.transaction(), lock_waits(connection, lock_timeout_ms):
         return await _written(
-            *(connection, job_ref, transition, condition, value),
+            *(connection, job_ref, (transition,), condition, value),
             skip=" SKIP LOCKED",
             timeout_s=HOUSEKEEPING_STATEMENT_S,
         )

@@ -1,6 +1,6 @@
 """Writes of one claim's events, each alone: fenced, and repeated while PostgreSQL is unreachable or rows are locked."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -20,6 +20,9 @@ PROLONGED_S: Final = 30.0
 They are more than the pause between tries.
 """
 
+TURN_S: Final = 1.0
+"""For how long, in seconds, one turn of a write repeats its statement if it meets locks."""
+
 
 def commit_name(event: Event) -> str:
     """Return the name of the failpoints at the commit of an event, such as `record_completed`."""
@@ -27,22 +30,23 @@ def commit_name(event: Event) -> str:
 
 
 async def write_alone(
-    database: Database, claim: Claim, event: Event, *, waiting: Waiting, contention_s: float | None = None
+    database: Database, claim: Claim, *events: Event, waiting: Waiting, contention_s: float | None = None
 ) -> None:
-    """Write an event under the claim's fence. While PostgreSQL is unreachable, wait and repeat it.
+    """Write an event, or checkpoints together, under the claim's fence. While PostgreSQL is unreachable, repeat it.
 
     If another program holds a row, wait up to `contention_s` for it; after the first LANE_RETRY_S the job leaves its
-    lane.
+    lane. Only so many writes wait at once that other work finds connections.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.
         ContentionError, asyncpg.PostgresError: its row was locked for longer, or the database refused the change.
     """
-    name, work = commit_name(event), _work(claim, event)
+    name, work = commit_name(events[-1]), _work(claim, events)
 
     async def once() -> None:
         try:
-            await database.commit(name, work, retry_for_s=LANE_RETRY_S)
+            async with database.turns_to_wait:
+                await database.commit(name, work, retry_for_s=min(TURN_S, LANE_RETRY_S))
         except ContentionError:  # the stage has finished, so its deadline no longer applies
             await database.commit("prolong", partial(prolong, held=claim, at_least_s=PROLONGED_S), retry_for_s=0)
             raise
@@ -50,7 +54,9 @@ async def write_alone(
     await with_database_retries(once, contention_s=contention_s, waiting=waiting)
 
 
-def _work(claim: Claim, event: Event) -> Callable[[Connection], Awaitable[object]]:
-    if isinstance(event, Artifact):
-        return partial(record_artifact, claim=claim, artifact=event)
-    return partial(record, claim=claim, transition=event)
+def _work(claim: Claim, events: Sequence[Event]) -> Callable[[Connection], Awaitable[object]]:
+    transitions = [one for one in events if not isinstance(one, Artifact)]
+    artifact = events[0]
+    if isinstance(artifact, Artifact):
+        return partial(record_artifact, claim=claim, artifact=artifact)
+    return lambda connection: record(connection, claim, *transitions)

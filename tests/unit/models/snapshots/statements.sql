@@ -11,19 +11,19 @@ WITH pauses AS MATERIALIZED (
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     enhancements AS MATERIALIZED (
-        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
-            SELECT j.ctid AS job_at FROM public.image_enhancement_jobs j
+        SELECT p.*, l.job_at, l.job_in FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at, j.tableoid AS job_in FROM public.image_enhancement_jobs j
             WHERE j.id = p.job_id AND p.job_type IN ('enhance', 'blend')
               AND j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
             FOR NO KEY UPDATE SKIP LOCKED) l
-        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs s WHERE s.ctid = l.job_at)),
+        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs s WHERE s.ctid = l.job_at AND s.tableoid = l.job_in)),
     generations AS MATERIALIZED (
-        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
-            SELECT j.ctid AS job_at FROM public.mcp_generation_jobs j
+        SELECT p.*, l.job_at, l.job_in FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at, j.tableoid AS job_in FROM public.mcp_generation_jobs j
             WHERE j.id = p.job_id AND p.job_type IN ('generate', 'modify')
               AND j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
             FOR NO KEY UPDATE SKIP LOCKED) l
-        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs s WHERE s.ctid = l.job_at)),
+        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs s WHERE s.ctid = l.job_at AND s.tableoid = l.job_in)),
     free AS MATERIALIZED (SELECT * FROM enhancements UNION ALL SELECT * FROM generations),
     taken AS MATERIALIZED (
         SELECT f.*, gen_random_uuid() AS token FROM free f ORDER BY f.position LIMIT $2),
@@ -35,7 +35,7 @@ WITH pauses AS MATERIALIZED (
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
         FROM taken WHERE q.ctid = taken.queue_at
-        RETURNING q.*, taken.earlier_token, taken.job_at),
+        RETURNING q.*, taken.earlier_token, taken.job_at, taken.job_in),
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
@@ -49,14 +49,14 @@ WITH pauses AS MATERIALIZED (
                                  THEN c.lease_token::text ELSE j."workflowRunId" END,
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ('enhance', 'blend')
+        FROM claimed c WHERE j.ctid = c.job_at AND j.tableoid = c.job_in AND c.job_type IN ('enhance', 'blend')
         RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     started_generations AS (
         UPDATE public.mcp_generation_jobs j
         SET status = 'PROCESSING',
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ('generate', 'modify')
+        FROM claimed c WHERE j.ctid = c.job_at AND j.tableoid = c.job_in AND c.job_type IN ('generate', 'modify')
         RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
@@ -87,19 +87,19 @@ WITH pauses AS MATERIALIZED (
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     enhancements AS MATERIALIZED (
-        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
-            SELECT j.ctid AS job_at FROM public.image_enhancement_jobs j
+        SELECT p.*, l.job_at, l.job_in FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at, j.tableoid AS job_in FROM public.image_enhancement_jobs j
             WHERE j.id = p.job_id AND p.job_type IN ('enhance', 'blend')
               AND j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
             FOR NO KEY UPDATE SKIP LOCKED) l
-        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs s WHERE s.ctid = l.job_at)),
+        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs s WHERE s.ctid = l.job_at AND s.tableoid = l.job_in)),
     generations AS MATERIALIZED (
-        SELECT p.*, l.job_at FROM due p CROSS JOIN LATERAL (
-            SELECT j.ctid AS job_at FROM public.mcp_generation_jobs j
+        SELECT p.*, l.job_at, l.job_in FROM due p CROSS JOIN LATERAL (
+            SELECT j.ctid AS job_at, j.tableoid AS job_in FROM public.mcp_generation_jobs j
             WHERE j.id = p.job_id AND p.job_type IN ('generate', 'modify')
               AND j.status NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'REFUNDED')
             FOR NO KEY UPDATE SKIP LOCKED) l
-        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs s WHERE s.ctid = l.job_at)),
+        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs s WHERE s.ctid = l.job_at AND s.tableoid = l.job_in)),
     free AS MATERIALIZED (SELECT * FROM enhancements UNION ALL SELECT * FROM generations),
     taken AS MATERIALIZED (
         SELECT f.*, gen_random_uuid() AS token FROM free f ORDER BY f.position LIMIT $2),
@@ -111,7 +111,7 @@ WITH pauses AS MATERIALIZED (
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
         FROM taken WHERE q.ctid = taken.queue_at
-        RETURNING q.*, taken.earlier_token, taken.job_at),
+        RETURNING q.*, taken.earlier_token, taken.job_at, taken.job_in),
     stepped_aside AS (
         UPDATE darkroom.job_queue q
         SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 second'
@@ -125,14 +125,14 @@ WITH pauses AS MATERIALIZED (
                                  THEN c.lease_token::text ELSE j."workflowRunId" END,
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ('enhance', 'blend')
+        FROM claimed c WHERE j.ctid = c.job_at AND j.tableoid = c.job_in AND c.job_type IN ('enhance', 'blend')
         RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     started_generations AS (
         UPDATE public.mcp_generation_jobs j
         SET status = 'PROCESSING',
             "processingStartedAt" = coalesce(j."processingStartedAt", darkroom.utc_now()),
             "updatedAt" = darkroom.utc_now()
-        FROM claimed c WHERE j.ctid = c.job_at AND c.job_type IN ('generate', 'modify')
+        FROM claimed c WHERE j.ctid = c.job_at AND j.tableoid = c.job_in AND c.job_type IN ('generate', 'modify')
         RETURNING c.id, j.status = 'PROCESSING' AS is_started),
     history AS (
         INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id, output)
@@ -166,7 +166,7 @@ WITH writes AS MATERIALIZED (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
@@ -194,7 +194,7 @@ WITH writes AS MATERIALIZED (
             "wasCropped" = CASE WHEN held.columns ? 'wasCropped' THEN (held.filled)."wasCropped" ELSE j."wasCropped" END,
             "geminiPrompt" = CASE WHEN held.columns ? 'geminiPrompt' THEN (held.filled)."geminiPrompt" ELSE j."geminiPrompt" END,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
                   THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
     queue_reached AS (
@@ -223,7 +223,7 @@ WITH writes AS MATERIALIZED (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
@@ -248,7 +248,7 @@ WITH writes AS MATERIALIZED (
             WHEN held.kind IN ('failed', 'retried') AND held.queue_status = 'processing' AND j."retryCount" < 2147483647
             THEN 1 ELSE 0 END,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind = 'failed' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'failed' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label),
     written AS (
         SELECT n, label::text FROM failed),
@@ -271,7 +271,7 @@ WITH writes AS MATERIALIZED (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
@@ -299,7 +299,7 @@ WITH writes AS MATERIALIZED (
             "wasCropped" = CASE WHEN held.columns ? 'wasCropped' THEN (held.filled)."wasCropped" ELSE j."wasCropped" END,
             "geminiPrompt" = CASE WHEN held.columns ? 'geminiPrompt' THEN (held.filled)."geminiPrompt" ELSE j."geminiPrompt" END,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
                   THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
     queue_reached AS (
@@ -325,7 +325,7 @@ WITH writes AS MATERIALIZED (
             "geminiModel" = CASE WHEN held.columns ? 'geminiModel' THEN (held.filled)."geminiModel" ELSE j."geminiModel" END,
             "geminiTemp" = CASE WHEN held.columns ? 'geminiTemp' THEN (held.filled)."geminiTemp" ELSE j."geminiTemp" END,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind = 'completed' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'completed' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label),
     waits AS (
         UPDATE public.image_enhancement_jobs j
@@ -335,7 +335,7 @@ WITH writes AS MATERIALIZED (
             WHEN held.kind IN ('failed', 'retried') AND held.queue_status = 'processing' AND j."retryCount" < 2147483647
             THEN 1 ELSE 0 END,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND j.ctid = held.row_at
+        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label),
     queue_waits AS (
         UPDATE darkroom.job_queue q
@@ -437,7 +437,7 @@ WITH writes AS MATERIALIZED (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
@@ -459,7 +459,7 @@ WITH writes AS MATERIALIZED (
         UPDATE public.mcp_generation_jobs j
         SET "errorMessage" = NULL,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
                   THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
     queue_reached AS (
@@ -488,7 +488,7 @@ WITH writes AS MATERIALIZED (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
@@ -510,7 +510,7 @@ WITH writes AS MATERIALIZED (
         SET status = darkroom.label_of_failure(held.job_type, held.job_id, j."userId", held.reason)::public."JobStatus",
             "errorMessage" = CASE WHEN held.kind = 'released' THEN j."errorMessage" ELSE held.reason END,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind = 'failed' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'failed' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label),
     written AS (
         SELECT n, label::text FROM failed),
@@ -533,7 +533,7 @@ WITH writes AS MATERIALIZED (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
             SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
@@ -555,7 +555,7 @@ WITH writes AS MATERIALIZED (
         UPDATE public.mcp_generation_jobs j
         SET "errorMessage" = NULL,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
                   THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
     queue_reached AS (
@@ -575,14 +575,14 @@ WITH writes AS MATERIALIZED (
             "outputSizeBytes" = CASE WHEN held.columns ? 'outputSizeBytes' THEN (held.filled)."outputSizeBytes" ELSE j."outputSizeBytes" END,
             "geminiModel" = CASE WHEN held.columns ? 'geminiModel' THEN (held.filled)."geminiModel" ELSE j."geminiModel" END,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind = 'completed' AND j.ctid = held.row_at
+        FROM held WHERE held.kind = 'completed' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label),
     waits AS (
         UPDATE public.mcp_generation_jobs j
         SET status = (CASE held.kind WHEN 'retried' THEN 'PENDING' ELSE 'PENDING' END)::public."JobStatus",
             "errorMessage" = CASE WHEN held.kind = 'released' THEN j."errorMessage" ELSE held.reason END,
             "updatedAt" = darkroom.utc_now()
-        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND j.ctid = held.row_at
+        FROM held WHERE held.kind IN ('retried', 'snoozed', 'released') AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label),
     queue_waits AS (
         UPDATE darkroom.job_queue q
