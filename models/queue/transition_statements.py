@@ -305,9 +305,10 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM {table.name} j WHERE j.{table.id_column} = {id_}
-            FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE EXISTS (SELECT FROM {table.name} seen WHERE seen.ctid = locked.at)),
+            SELECT j.ctid AS at, j.tableoid AS relation FROM {table.name} j
+            WHERE j.{table.id_column} = {id_} FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE EXISTS (
+            SELECT FROM {table.name} seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at{filled}

@@ -38,6 +38,7 @@ class RunningJob:
         "_began_s",
         "_calls",
         "_claimed_s",
+        "_deadline",
         "_ending",
         "_ends_after_stage",
         "_has_left_lane",
@@ -62,6 +63,7 @@ class RunningJob:
         self._unsaved: asyncio.Future[None] | None = None
         self._claimed_s = time.monotonic()
         self.stages_ms: dict[str, int] = {}
+        self._deadline: asyncio.Timeout | None = None
         self.begin(claim.stage)
 
     def begin(self, stage: str) -> None:
@@ -98,7 +100,7 @@ class RunningJob:
             FencedError, ContentionError, asyncpg.PostgresError: an earlier event wasn't written, so this isn't either.
         """
         if self._unsaved is not None and self._unsaved.done():
-            self._take_result()
+            self._unsaved.result()
         self._unsaved = writer.add(self.claim, event, waiting=self, contention_s=contention_s)
 
     async def saved(self) -> None:
@@ -106,7 +108,8 @@ class RunningJob:
 
         It is awaited before anything outside this process is done for the job: a provider's call or its record, an
         object's record, the reuse of a picture, and an end of the run other than COMPLETED. So a stage that did any of
-        these never begins before the database says that the stages before it have finished.
+        these never begins before the database says that the stages before it have finished. Once an event wasn't
+        written, this raises whenever it is called, until `forget_unwritten`. A stage's deadline stands still meanwhile.
 
         Raises:
             FencedError: another worker holds the job, or it is over.
@@ -114,14 +117,43 @@ class RunningJob:
         """
         self._acts = True
         if self._unsaved is not None:
-            await asyncio.wait([self._unsaved])
-            self._take_result()
+            with self._deadline_halted():
+                await asyncio.wait([self._unsaved])
+            self._unsaved.result()
 
-    def _take_result(self) -> None:
-        """Raise the error of the last event that was sent, if it has one. An event fails with the ones before it."""
-        write, self._unsaved = self._unsaved, None
-        if write is not None:
-            write.result()
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether an event of the claim wasn't written. Then no later one of this run is."""
+        return self._unsaved is not None and self._unsaved.done() and self._unsaved.exception() is not None
+
+    def forget_unwritten(self) -> None:
+        """Let an end be written that follows from the error of an event which wasn't."""
+        if self.has_unwritten:
+            self._unsaved = None
+
+    @contextlib.contextmanager
+    def limited_by(self, deadline: asyncio.Timeout) -> Iterator[None]:
+        """Let `saved` halt the deadline of a stage, until the block ends: the stage isn't what takes this time."""
+        self._deadline = deadline
+        try:
+            yield
+        finally:
+            self._deadline = None
+
+    @contextlib.contextmanager
+    def _deadline_halted(self) -> Iterator[None]:
+        deadline = self._deadline
+        ends_s = None if deadline is None or deadline.expired() else deadline.when()
+        if deadline is None or ends_s is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        left_s = ends_s - loop.time()
+        deadline.reschedule(None)
+        try:
+            yield
+        finally:
+            deadline.reschedule(loop.time() + left_s)
 
     @property
     def acts(self) -> bool:

@@ -64,9 +64,16 @@ class Recorder:
         refusal: Refusal | None = None
         for number in range(MOST_TRIES):
             retry_for_s = LANE_RETRY_S if number else None
+            if not isinstance(outcome.end, Completed | ClaimLost):
+                earlier = await outcome_of(job, self._after_checkpoints(job, outcome.end), self._mask, writes_end=True)
+                job.forget_unwritten()
+                if earlier.end is not outcome.end:  # a checkpoint wasn't written, so the run has ended there
+                    refusal, outcome = None, earlier
+                    continue
             tried = await outcome_of(
                 job, self._written(job, outcome, refusal, retry_for_s), self._mask, writes_end=True
             )
+            job.forget_unwritten()
             if tried.end is outcome.end:
                 return tried.end
             if isinstance(tried.error, Refusal) and not isinstance(outcome.end, Completed):
@@ -74,6 +81,12 @@ class Recorder:
             else:
                 refusal, outcome = None, tried
         return None
+
+    async def _after_checkpoints(self, job: RunningJob, end: End) -> End:
+        """Wait until every checkpoint of the run is written; return the end. Raises as `RunningJob.saved`."""
+        with job.recording():
+            await job.saved()
+        return end
 
     async def _later(self, job: RunningJob, made: End) -> End:
         """Free the lane, prolong the claim and wait AGAIN_S; then return the end that is still to be written."""
@@ -125,8 +138,6 @@ class Recorder:
                     await self._database.commit("log_fenced", work, retry_for_s=1)
             return end
         with job.recording():
-            if not isinstance(end, Completed):
-                await job.saved()
             if refusal is None and isinstance(end, Failed):
                 await write_alone(self._database, job.claim, end, waiting=job, contention_s=retry_for_s)
             elif refusal is None:

@@ -101,7 +101,7 @@ class StageRunner:
         context = self._context(job, prepared)
         for stage, following in zip(prepared.stages, [*prepared.stages[1:], None], strict=True):
             job.begin(stage.name)
-            output = await self._run_stage(stage, context)
+            output = await self._run_stage(job, stage, context)
             if isinstance(output, Generated):
                 job.send(self.writer, artifact_of(output))
             context = context.after(output)
@@ -160,7 +160,7 @@ class StageRunner:
             find_same=find_same if is_reusing else None,
         )
 
-    async def _run_stage(self, stage: Stage, context: StageContext) -> Output | None:
+    async def _run_stage(self, job: RunningJob, stage: Stage, context: StageContext) -> Output | None:
         """Run one stage. If PostgreSQL becomes unreachable during it, run the stage again under the same claim.
 
         Paid calls of the earlier run of the stage count towards the job's limit.
@@ -168,6 +168,7 @@ class StageRunner:
         Raises:
             StageError: the stage failed, or exceeded its deadline.
             DatabaseLostError: PostgreSQL was unreachable for a part of the time, and the deadline is exceeded.
+            ContentionError: the checkpoint of an earlier stage wasn't written.
         """
         deadline_s = stage.deadline_of(self._deadlines_s)
         lost: Exception | None = None
@@ -175,8 +176,11 @@ class StageRunner:
             async with asyncio.timeout(deadline_s) as deadline:
                 while True:
                     try:
-                        return await stage.run(context)
+                        with job.limited_by(deadline):
+                            return await stage.run(context)
                     except (DatabaseLostError, ContentionError) as error:
+                        if job.has_unwritten:  # an earlier stage's checkpoint: without it this stage must not act
+                            raise
                         log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
                         lost = error
                         await asyncio.sleep(DATABASE_GONE_S)

@@ -169,9 +169,10 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
-            FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at)),
+            SELECT j.ctid AS at, j.tableoid AS relation FROM public.image_enhancement_jobs j
+            WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE EXISTS (
+            SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at,
@@ -226,9 +227,10 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
-            FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at)),
+            SELECT j.ctid AS at, j.tableoid AS relation FROM public.image_enhancement_jobs j
+            WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE EXISTS (
+            SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at
@@ -274,9 +276,10 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.image_enhancement_jobs j WHERE j.id = w.job_id
-            FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE EXISTS (SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at)),
+            SELECT j.ctid AS at, j.tableoid AS relation FROM public.image_enhancement_jobs j
+            WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE EXISTS (
+            SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at,
@@ -440,9 +443,10 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
-            FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at)),
+            SELECT j.ctid AS at, j.tableoid AS relation FROM public.mcp_generation_jobs j
+            WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE EXISTS (
+            SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at,
@@ -491,9 +495,10 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
-            FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at)),
+            SELECT j.ctid AS at, j.tableoid AS relation FROM public.mcp_generation_jobs j
+            WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE EXISTS (
+            SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at
@@ -536,9 +541,10 @@ WITH writes AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at FROM public.mcp_generation_jobs j WHERE j.id = w.job_id
-            FOR NO KEY UPDATE SKIP LOCKED) locked
-        WHERE EXISTS (SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at)),
+            SELECT j.ctid AS at, j.tableoid AS relation FROM public.mcp_generation_jobs j
+            WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
+        WHERE EXISTS (
+            SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
                locked.status AS queue_status, locked.worker_id, locked.notified_at,
