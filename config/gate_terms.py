@@ -6,8 +6,8 @@ MOST_CONCURRENT: Final = 64
 FIRST_CONCURRENT: Final = 16
 """How many calls to a provider may be in flight at first.
 
-The limit doubles each time that as many calls were answered as it allows at a time. The first HTTP status 429 halves
-it. From then on it grows by one instead of doubling, and each further 429 halves it.
+The limit doubles each time that as many calls were in flight as it allows and all of them were answered. The first
+HTTP status 429 halves it. From then on it grows by one instead of doubling, and each further 429 halves it.
 """
 
 BREAKER_FAILURES: Final = 5

@@ -30,7 +30,7 @@ class ProviderSettings(SettingGroup):
         default={},
         description="Limits of a provider for all workers together, PROVIDER/NAME=number,...: requests_per_minute, "
         "requests_per_day, images_per_minute, images_per_day, concurrency (64), first_concurrency (16; doubled when "
-        "so many calls were answered, until the first 429), breaker_failures (5), breaker_s (10)",
+        "so many calls at a time were answered, until the first 429), breaker_failures (5), breaker_s (10)",
     )
     budgets: _Budgets = Field(
         default={},

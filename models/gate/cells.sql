@@ -1,8 +1,8 @@
 -- Cells of darkroom.limits: how each is found, locked and changed. It stays fast even while another session's old
 -- snapshot makes PostgreSQL keep every earlier version of a cell's row.
 --
---   provider NAME            state: ceiling, in_flight, oldest_open, counted_at, paused_until, failures, open_until,
---                            open_s, open_reason, probe, decreased_at
+--   provider NAME            state: ceiling, full_at (when it was last reached), in_flight, oldest_open, counted_at,
+--                            paused_until, failures, open_until, open_s, open_reason, probe, decreased_at
 --   provider_day NAME, day   used: requests, state.images: pictures; the day is the provider's own
 --   budget PAYER, day/epoch  used: USD counted, state.calls: calls counted, state.free_calls: those of jobs of tier FREE;
 --                            payers are all, user:ID, anonymous
@@ -121,8 +121,8 @@ BEGIN
 END $$;
 
 -- Return how many calls of a provider are in flight: the number kept in its cell, which may be too high (by calls of
--- dead workers), or, before the gate would refuse a call because of it, a new count. `kept` is the count that the
--- caller should store in the cell, or NULL. A new count begins at the oldest call that was in flight at the last count,
+-- dead workers), or, before one more call would reach the ceiling or be refused, a new count. `kept` is the count that
+-- the caller should store in the cell, or NULL. A new count begins at the oldest call that was in flight at the last count,
 -- and counting takes at most a fifth of the time.
 --
 -- OFFSET 0 keeps the planner from the index of open calls, where each call of the last minutes has left a dead entry.
@@ -137,7 +137,7 @@ DECLARE
     newest bigint;
 BEGIN
     calls := (state ->> 'in_flight')::integer;
-    IF calls < ceiling OR at < (state ->> 'counted_at')::timestamptz + calls * interval '0.2 ms' THEN
+    IF calls + 1 < ceiling OR at < (state ->> 'counted_at')::timestamptz + calls * interval '0.2 ms' THEN
         RETURN;
     END IF;
     IF since IS NULL THEN
@@ -145,6 +145,7 @@ BEGIN
             SELECT c.id FROM darkroom.provider_calls c
             WHERE c.outcome = 'open' AND c.started_at > at - interval '15 minutes'
               AND c.provider = in_flight_now.provider OFFSET 0) o;
+        since := coalesce(since, (SELECT max(c.id) + 1 FROM darkroom.provider_calls c));
     END IF;
     SELECT count(*) FILTER (WHERE c.is_open), min(c.id) FILTER (WHERE c.is_open), max(c.id)
     INTO calls, oldest, newest

@@ -121,10 +121,12 @@ BEGIN
 END $$;
 
 -- Return why a provider may not be called now; kind is NULL if it may. It locks nothing: open_call has locked the
--- cells, and stores the new count `kept` in the provider's cell.
+-- cells, and stores the new count `kept` in the provider's cell. `is_full` says that a call admitted now fills the
+-- provider's ceiling.
 CREATE OR REPLACE FUNCTION darkroom.wait_of_call(provider text, payer text, price numeric, images integer, rules jsonb,
                                       is_free boolean,
-                                      OUT wait_s float8, OUT kind text, OUT reason text, OUT kept jsonb)
+                                      OUT wait_s float8, OUT kind text, OUT reason text, OUT kept jsonb,
+                                      OUT is_full boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -181,6 +183,7 @@ BEGIN
                                     {{first concurrent}}),
                            (rules ->> 'concurrency')::numeric)); -- a limit that was lowered holds for the next call
     SELECT f.* INTO in_flight, kept FROM darkroom.in_flight_now(provider, cell.state, ceiling) f;
+    is_full := in_flight + 1 >= ceiling;
     IF in_flight >= ceiling THEN
         wait_s := 1;
         kind := 'concurrency';
@@ -220,6 +223,7 @@ DECLARE
     day darkroom.limits;
     budgets darkroom.limits[];
     kept jsonb;
+    is_full boolean;
 BEGIN
     CASE
     --: each job table
@@ -239,7 +243,7 @@ BEGIN
         cell := darkroom.lock_cell('provider', provider, 'epoch');
         day := darkroom.lock_cell('provider_day', provider, darkroom.day_start(locked_at, zone));
         budgets := darkroom.lock_budgets(payer, locked_at);
-        SELECT w.* INTO wait_s, kind, reason, kept
+        SELECT w.* INTO wait_s, kind, reason, kept, is_full
         FROM darkroom.wait_of_call(provider, payer, price, images, rules, is_free) w;
         at := clock_timestamp(); -- waiting for the locks took time, and the call is admitted only now
         IF kind IS NULL AND (darkroom.day_start(at, zone), darkroom.day_start(at, 'UTC'))
@@ -276,6 +280,7 @@ BEGIN
     IF may_be_paid THEN -- the first call after an open breaker tests the provider
         PERFORM darkroom.change_cell(cell, cell.used, cell.state
             || jsonb_build_object('in_flight', (cell.state ->> 'in_flight')::integer + 1)
+            || CASE WHEN is_full THEN jsonb_build_object('full_at', at) ELSE '{}' END
             || CASE WHEN cell.state ? 'open_until' THEN jsonb_build_object('probe', intent) ELSE '{}' END);
     END IF;
 END $$;
@@ -292,18 +297,22 @@ DECLARE
     failures integer := coalesce((s ->> 'failures')::integer, 0);
     open_s float8;
 BEGIN
-    IF verdict = 'answered' THEN
-        -- The breaker closes, and the ceiling grows: it doubles when as many calls were answered as it allows at a time.
-        -- Once the provider has refused a call for its rate, it grows by one instead.
-        RETURN s - 'failures' - 'open_until' - 'open_s' - 'open_reason' - 'probe' || jsonb_build_object(
-            'ceiling', least(ceiling + CASE WHEN s ? 'decreased_at' THEN 1 / greatest(ceiling, 1) ELSE 1 END,
-                             coalesce((rules ->> 'concurrency')::numeric, {{most concurrent}})));
+    IF verdict = 'answered' THEN -- the breaker closes
+        s := s - 'failures' - 'open_until' - 'open_s' - 'open_reason' - 'probe';
+        -- The ceiling grows only by calls that were in flight while it was reached: fewer calls at a time don't show that
+        -- the provider takes more. It doubles with each round of them. Once the provider has refused a call for its rate,
+        -- it grows by one instead.
+        IF started_at <= (s ->> 'full_at')::timestamptz THEN
+            s := s || jsonb_build_object('ceiling',
+                least(ceiling + CASE WHEN s ? 'decreased_at' THEN 1 / greatest(ceiling, 1) ELSE 1 END,
+                      coalesce((rules ->> 'concurrency')::numeric, {{most concurrent}})));
+        END IF;
     ELSIF verdict = 'throttled' THEN
         s := s || jsonb_build_object('paused_until', greatest((s ->> 'paused_until')::timestamptz,
                                                               at + make_interval(secs => retry_after_s)));
         -- only once for all calls that were in flight
         IF started_at > coalesce((s ->> 'decreased_at')::timestamptz, '-infinity') THEN
-            s := s || jsonb_build_object('ceiling', greatest(1, ceiling / 2), 'decreased_at', at);
+            s := s - 'full_at' || jsonb_build_object('ceiling', greatest(1, ceiling / 2), 'decreased_at', at);
         END IF;
     ELSIF verdict = 'stopped' OR (verdict = 'failed' AND (s ? 'open_until'
             OR failures + 1 >= coalesce((rules ->> 'breaker_failures')::integer, {{breaker failures}}))) THEN

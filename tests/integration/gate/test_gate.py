@@ -55,6 +55,11 @@ async def cell(database, scope, name):
     )
 
 
+async def ceiling(database):
+    """Return how many calls the provider is thought to take at a time; None as long as no answer has told it."""
+    return (await cell(database, "provider", "gemini"))["state"].get("ceiling")
+
+
 @pytest.mark.parametrize(
     "limits",
     [
@@ -165,19 +170,21 @@ async def test_kill_switch_stops_buying_at_once(database):
 
 
 async def test_throttle_pauses_everyone_and_halves_concurrency_once(database):
-    opened = [await attempt(database) for _ in range(3)]
+    limits = {"first_concurrency": 4}
     began_s = time.monotonic()
+    opened = [await attempt(database, **limits) for _ in range(3)]
     for one in opened:
-        await close(database, one, "throttled", retry_after_s=30.0)
-    refused = await attempt(database)
+        await close(database, one, "throttled", rules=limits, retry_after_s=30.0)
+    refused = await attempt(database, **limits)
     took_s = time.monotonic() - began_s
-    state = (await cell(database, "provider", "gemini"))["state"]
+    halved = await ceiling(database)
     await shift(database, 31)
-    await close(database, await attempt(database))
+    for one in [await attempt(database, **limits) for _ in range(2)]:
+        await close(database, one, rules=limits)
 
     assert (refused.kind, 30 - took_s < refused.wait_s <= 30) == ("paused", True)
-    assert state["ceiling"] == 50
-    assert (await cell(database, "provider", "gemini"))["state"]["ceiling"] == pytest.approx(50.02)
+    assert halved == 2
+    assert await ceiling(database) == pytest.approx(2 + 1 / 2 + 1 / 2.5)  # by one a round from now on
 
 
 async def test_concurrency_doubles_with_each_round_of_answered_calls(database):
@@ -194,9 +201,34 @@ async def test_concurrency_doubles_with_each_round_of_answered_calls(database):
     assert in_flight == [2, 4, 8, 9]
 
 
-async def test_lowered_concurrency_holds_for_the_next_call(database):
+async def test_concurrency_stays_where_fewer_calls_are_made_at_a_time(database):
+    limits = {"first_concurrency": 3, "concurrency": 9}
     for _ in range(3):
-        await close(database, await attempt(database))  # the ceiling has grown
+        for one in [await attempt(database, **limits) for _ in range(2)]:
+            await close(database, one, rules=limits)
+    unproven = await ceiling(database)
+    early = [await attempt(database, **limits) for _ in range(3)]  # as many as it allows
+    for one in early[:2]:
+        await close(database, one, rules=limits)
+    await close(database, await attempt(database, **limits), rules=limits)  # begun when there was room for more
+    grown = await ceiling(database)
+    await close(database, early[2], rules=limits)
+
+    assert (unproven, grown, await ceiling(database)) == (None, 5, 6)
+
+
+async def test_calls_of_dead_workers_fill_no_ceiling(database):
+    limits = {"first_concurrency": 2, "concurrency": 9}
+    await attempt(database, **limits)
+    await die(database)
+    await close(database, await attempt(database, *await claim_jobs(database), **limits), rules=limits)
+
+    assert await ceiling(database) is None
+
+
+async def test_lowered_concurrency_holds_for_the_next_call(database):
+    for one in [await attempt(database, first_concurrency=2) for _ in range(2)]:
+        await close(database, one)  # the ceiling has grown
     opened = [await attempt(database, first_concurrency=1, concurrency=1) for _ in range(2)]
 
     assert isinstance(opened[0], Admitted)
