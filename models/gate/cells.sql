@@ -1,8 +1,9 @@
 -- Cells of darkroom.limits: how each is found, locked and changed. It stays fast even while another session's old
 -- snapshot makes PostgreSQL keep every earlier version of a cell's row.
 --
---   provider NAME            state: ceiling, full_at (when it was last reached), in_flight, oldest_open, counted_at,
---                            paused_until, failures, open_until, open_s, open_reason, probe, decreased_at
+--   provider NAME            used: calls ever admitted, state: ceiling, full_at (when it was last reached), in_flight,
+--                            oldest_open, counted_at, paused_until, failures, open_until, open_s, open_reason, probe,
+--                            decreased_at
 --   provider_day NAME, day   used: requests, state.images: pictures; the day is the provider's own
 --   budget PAYER, day/epoch  used: USD counted, state.calls: calls counted, state.free_calls: those of jobs of tier FREE;
 --                            payers are all, user:ID, anonymous

@@ -121,12 +121,12 @@ BEGIN
 END $$;
 
 -- Return why a provider may not be called now; kind is NULL if it may. It locks nothing: open_call has locked the
--- cells, and stores the new count `kept` in the provider's cell. `is_full` says that a call admitted now fills the
--- provider's ceiling.
+-- cells, and stores the new count `kept` in the provider's cell. If nothing else refuses the call, `places` is how many
+-- more calls may be in flight than are now, and `ceiling` how many may be in all.
 CREATE OR REPLACE FUNCTION darkroom.wait_of_call(provider text, payer text, price numeric, images integer, rules jsonb,
                                       is_free boolean,
                                       OUT wait_s float8, OUT kind text, OUT reason text, OUT kept jsonb,
-                                      OUT is_full boolean)
+                                      OUT places integer, OUT ceiling integer)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -135,7 +135,6 @@ DECLARE
     buying jsonb := darkroom.setting('buying');
     cell darkroom.limits;
     until timestamptz;
-    ceiling numeric;
     in_flight integer;
 BEGIN
     IF (buying ->> 'stopped')::boolean THEN
@@ -183,8 +182,8 @@ BEGIN
                                     {{first concurrent}}),
                            (rules ->> 'concurrency')::numeric)); -- a limit that was lowered holds for the next call
     SELECT f.* INTO in_flight, kept FROM darkroom.in_flight_now(provider, cell.state, ceiling) f;
-    is_full := in_flight + 1 >= ceiling;
-    IF in_flight >= ceiling THEN
+    places := ceiling - in_flight;
+    IF places <= 0 THEN
         wait_s := 1;
         kind := 'concurrency';
         reason := format('%s calls are in flight, as many as it takes now', in_flight);
@@ -201,6 +200,25 @@ SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     SELECT w.wait_s, w.kind, w.reason INTO wait_s, kind, reason
     FROM darkroom.wait_of_call(provider, payer, price, images, rules, false) w;
+END $$;
+
+-- Return what a process that has calls for a provider should know: why none may be made now, as call_wait does; how many
+-- places are free of how many; how many calls were ever admitted; and whether a process with other rules may make one.
+CREATE OR REPLACE FUNCTION darkroom.places_now(provider text, images integer, rules jsonb,
+                                    OUT wait_s float8, OUT kind text, OUT reason text,
+                                    OUT places integer, OUT ceiling integer, OUT admitted bigint,
+                                    OUT is_free_elsewhere boolean)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    cell darkroom.limits;
+BEGIN
+    SELECT w.wait_s, w.kind, w.reason, w.places, w.ceiling INTO wait_s, kind, reason, places, ceiling
+    FROM darkroom.wait_of_call(provider, NULL, 0.000001, images, rules, false) w;
+    cell := darkroom.cell('provider', provider, 'epoch');
+    admitted := coalesce(cell.used, 0);
+    is_free_elsewhere := coalesce(places <= 0 AND ceiling - places < floor((cell.state ->> 'ceiling')::numeric), false);
 END $$;
 
 -- Record that a call is about to be made, under the claim's fence, if the gate admits it. If it doesn't, `intent` is
@@ -223,7 +241,7 @@ DECLARE
     day darkroom.limits;
     budgets darkroom.limits[];
     kept jsonb;
-    is_full boolean;
+    places integer;
 BEGIN
     CASE
     --: each job table
@@ -243,7 +261,7 @@ BEGIN
         cell := darkroom.lock_cell('provider', provider, 'epoch');
         day := darkroom.lock_cell('provider_day', provider, darkroom.day_start(locked_at, zone));
         budgets := darkroom.lock_budgets(payer, locked_at);
-        SELECT w.* INTO wait_s, kind, reason, kept, is_full
+        SELECT w.wait_s, w.kind, w.reason, w.kept, w.places INTO wait_s, kind, reason, kept, places
         FROM darkroom.wait_of_call(provider, payer, price, images, rules, is_free) w;
         at := clock_timestamp(); -- waiting for the locks took time, and the call is admitted only now
         IF kind IS NULL AND (darkroom.day_start(at, zone), darkroom.day_start(at, 'UTC'))
@@ -278,9 +296,9 @@ BEGIN
             coalesce(at, clock_timestamp()), input_hash, is_free)
     RETURNING id INTO intent;
     IF may_be_paid THEN -- the first call after an open breaker tests the provider
-        PERFORM darkroom.change_cell(cell, cell.used, cell.state
+        PERFORM darkroom.change_cell(cell, cell.used + 1, cell.state
             || jsonb_build_object('in_flight', (cell.state ->> 'in_flight')::integer + 1)
-            || CASE WHEN is_full THEN jsonb_build_object('full_at', at) ELSE '{}' END
+            || CASE WHEN places <= 1 THEN jsonb_build_object('full_at', at) ELSE '{}' END
             || CASE WHEN cell.state ? 'open_until' THEN jsonb_build_object('probe', intent) ELSE '{}' END);
     END IF;
 END $$;

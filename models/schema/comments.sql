@@ -185,7 +185,7 @@ COMMENT ON TABLE darkroom.limits IS
 COMMENT ON COLUMN darkroom.limits.scope IS 'provider, provider_day or budget.';
 COMMENT ON COLUMN darkroom.limits.name IS 'The provider, or the payer: all, user:ID or anonymous.';
 COMMENT ON COLUMN darkroom.limits.window_start IS 'The day that is counted; epoch for numbers of no single day.';
-COMMENT ON COLUMN darkroom.limits.used IS 'The counted number: requests, or USD.';
+COMMENT ON COLUMN darkroom.limits.used IS 'The counted number: calls, requests, or USD.';
 COMMENT ON COLUMN darkroom.limits.state IS 'Further numbers of the cell, by name.';
 COMMENT ON COLUMN darkroom.limits.updated_at IS 'When it was last changed.';
 COMMENT ON COLUMN darkroom.limits.changes IS 'How often it has changed.';

@@ -294,6 +294,7 @@ ELSEWHERE = {
     *("log_fenced", "count_use", "release_unknown", "delete_picture", "forget_object", "retry_job", "adopt"),
     *("claim_one", "set_aside", "end_refused", "end_refused_job", "settle_refused"),
     *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong", "forget_workers"),
+    "prolong_waiting",
 }
 """Passed on no path of these jobs: a pipeline's count, claims that nobody knows, an upload taken back, adoption, what
-the database refuses or another program holds, and what only schedulers do."""
+the database refuses or another program holds, deadlines of jobs that wait for a place, and what only schedulers do."""

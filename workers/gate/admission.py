@@ -4,21 +4,23 @@ A call is prepared before it is admitted, so that it can be sent at once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from config.failpoints import failpoint
 from config.logger import EventLogger
 from models.database import Database
-from models.gate.provider_calls import CallPlan, Refused, open_call, provider_wait
+from models.gate.provider_calls import Admitted, CallPlan, Refused, open_call
 from models.queue.claims import Claim
 from pipelines.errors import BrokenAnswerError, MissedRequestError, StageError, ThrottledError
 from pipelines.providers.calls import Answer, PreparedCall
 from pipelines.providers.provider import Provider, Quote
 from workers.gate.open_calls import OpenCall
 from workers.gate.paid_calls import require_calls_left, require_no_repeated_miss
-from workers.gate.refusals import PassedOverError, refusal_of, throttled
+from workers.gate.places import Place, Places
+from workers.gate.refusals import PassedOverError, SentBackError, refusal_of, throttled
 
 T = TypeVar("T")
 
@@ -41,6 +43,13 @@ class CallingJob(Protocol):
     def calling(self) -> AbstractContextManager[None]:
         """Count a provider call as in flight until the block ends."""
 
+    @property
+    def ends_after_stage(self) -> bool:
+        """Whether the process stops, so that no more calls are begun."""
+
+    def await_call(self) -> None:
+        """Record that the job needs a place at a provider for its next call."""
+
     def hold_answer(self) -> None:
         """Record that a picture has come. A process that stops then still stores the picture."""
 
@@ -60,6 +69,7 @@ class Admission:
         self,
         database: Database,
         rules: Mapping[str, Mapping[str, Any]],
+        places: Mapping[str, Places],
         job: CallingJob,
         *,
         most_paid_calls: int,
@@ -70,12 +80,14 @@ class Admission:
         Args:
             database: where calls are recorded and limits are kept.
             rules: the rules of each provider, by name.
+            places: the places at each paid provider, by name.
             job: the job that makes the calls.
             most_paid_calls: how many paid generations the job may have over all its attempts, the first included.
             refuses_over_budget: whether a spent budget ends the job instead of making it wait.
         """
         self._database = database
         self._rules = rules
+        self._places = places
         self._job = job
         self._most_paid_calls = most_paid_calls
         self._refuses_over_budget = refuses_over_budget
@@ -90,16 +102,11 @@ class Admission:
             RepeatedMissError: the model has missed twice in the same way.
             StageError: the provider may not be called now, or the call failed.
         """
-        if provider.is_paid:  # if the gate would refuse the call anyway, no pictures are prepared
-            await self._require_open(provider, quote)
         bought: StageError | None = None
         while True:
-            if provider.is_paid and asked.purpose == "generate":
-                await self._require_no_repeated_miss(provider, quote)
-                await require_calls_left(self._database, self._job.claim, self._most_paid_calls)
-            send = await prepare()
             try:
-                return await self._send(provider, asked, quote, send)
+                opened, send = await self._opened(provider, asked, quote, prepare)
+                return await self._sent(provider, asked, opened, send)
             except StageError as error:
                 if bought and isinstance(error, ThrottledError) and not isinstance(error, PassedOverError):
                     # a snooze costs no attempt, so the first call would be bought again and again
@@ -112,20 +119,34 @@ class Admission:
                 log.info("provider_asked_again", provider=provider.name, purpose=asked.purpose, error=str(error))
                 prepare = error.again
 
-    async def _require_open(self, provider: Provider, quote: Quote) -> None:
-        rules = self._rules_of(provider)
-        refused = await self._database.run(
-            lambda connection: provider_wait(connection, provider.name, rules, images=quote.images)
-        )
-        if refused is not None:
-            raise self._refusal(provider, refused)
+    async def _opened(
+        self, provider: Provider, asked: Asked, quote: Quote, prepare: Callable[[], Awaitable[PreparedCall[T]]]
+    ) -> tuple[Admitted, PreparedCall[T]]:
+        """Prepare a call and record its intent, which the gate admits.
+
+        It is prepared only once there is a place for it, so that no pictures are kept while it waits.
+        """
+        await self._job.saved()
+        places = self._places.get(provider.name)
+        if self._job.ends_after_stage and places is not None:
+            raise SentBackError("the process stops", retry_after=timedelta(0))
+        self._job.await_call()
+        async with nullcontext(None) if places is None else places.one(self._job.claim, quote.images) as place:
+            if provider.is_paid and asked.purpose == "generate":
+                await self._require_no_repeated_miss(provider, quote)
+                await require_calls_left(self._database, self._job.claim, self._most_paid_calls)
+            send = await prepare()
+            return await self._admitted(provider, asked, quote, place), send
 
     async def _require_no_repeated_miss(self, provider: Provider, quote: Quote) -> None:
         await require_no_repeated_miss(self._database, self._job.claim, provider.name, quote.model)
 
-    async def _send(self, provider: Provider, asked: Asked, quote: Quote, send: PreparedCall[T]) -> Answer[T]:
-        """Ask the gate to admit a prepared call, send it at once, record how it ended, and return its answer."""
-        rules = self._rules_of(provider)
+    async def _admitted(self, provider: Provider, asked: Asked, quote: Quote, place: Place | None) -> Admitted:
+        """Ask the gate to admit a call until it does.
+
+        Raises:
+            StageError: the gate refuses it, for another reason than that another process took the place.
+        """
         plan = CallPlan(
             provider=provider.name,
             purpose=asked.purpose,
@@ -133,19 +154,28 @@ class Admission:
             model=quote.model,
             price_usd=quote.cost_usd,
             images=quote.images,
-            rules=rules,
+            rules=self._rules_of(provider),
             call_hash=asked.call_hash,
         )
-        await self._job.saved()
-        opened = await self._database.commit(
-            "open_call", lambda connection: open_call(connection, self._job.claim, plan)
-        )
-        if isinstance(opened, Refused):
-            raise self._refusal(provider, opened)
-        if opened.warning:
-            log.warning("budget_warned", provider=provider.name, warning=opened.warning)
+        while True:
+            opened = await self._database.commit(
+                "open_call", lambda connection: open_call(connection, self._job.claim, plan)
+            )
+            if isinstance(opened, Admitted):
+                if place is not None:
+                    place.admitted()
+                if opened.warning:
+                    log.warning("budget_warned", provider=provider.name, warning=opened.warning)
+                return opened
+            if opened.kind != "concurrency" or place is None:
+                raise self._refusal(provider, opened)
+            await place.take(is_first=True)
+
+    async def _sent(self, provider: Provider, asked: Asked, opened: Admitted, send: PreparedCall[T]) -> Answer[T]:
+        """Send an admitted call at once, record how it ended, and return its answer."""
+        places = self._places.get(provider.name)
         try:
-            async with OpenCall(self._database, provider, opened.intent, rules) as call:
+            async with OpenCall(self._database, provider, opened.intent, self._rules_of(provider)) as call:
                 with self._job.calling(), failpoint(f"call_{asked.purpose}"):
                     answer = await send(call.look_again)
                 if asked.purpose == "generate":
@@ -153,6 +183,9 @@ class Admission:
                 call.answered(answer)
         except ThrottledError as error:
             raise throttled(str(error), error.retry_after, error.evidence) from error
+        finally:
+            if places is not None:
+                places.call_ended()
         return answer
 
     def _rules_of(self, provider: Provider) -> Mapping[str, Any]:

@@ -1,10 +1,9 @@
-"""The gate of a worker process: it gives each running job a provider, and tells whether no provider may be called."""
+"""The gate of a worker process: it gives each running job a provider, and tells for how many jobs one may be called."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
-from models.connections import Connection
 from models.database import Database
 from models.gate.provider_calls import provider_wait
 from pipelines.corrections import NO_CORRECTIONS
@@ -14,10 +13,16 @@ from pipelines.providers.provider import Provider, StageProvider
 from pipelines.settings import Settings
 from workers.gate.admission import Admission, CallingJob
 from workers.gate.gated_provider import GatedProvider
+from workers.gate.places import Places
+from workers.gate.refusals import refusal_of
 from workers.gate.rules import rules_of
 
-SHUT_LOOK_S: Final = 1.0
-"""Seconds for which the result of the last check of all providers is used again."""
+ON_THE_WAY_FRACTION: Final = 1 / 8
+"""Part of a provider's ceiling for which jobs are claimed although no place is free.
+
+They prepare their calls meanwhile. Without them a place would stay free for as long as that takes, and the ceiling
+would never be reached, so that it couldn't grow.
+"""
 
 
 class Gate:
@@ -39,14 +44,25 @@ class Gate:
         self._measuring = measuring
         self._refuses_over_budget = settings.over_budget == "refuse"
         self._rules = {provider.name: rules_of(settings, provider.name) for provider in providers}
-        self._looked_s = float("-inf")
-        self._is_shut = False
+        self._on_free: Callable[[], None] = _nothing
+        self._places = {
+            provider.name: Places(
+                database,
+                provider.name,
+                self._rules[provider.name],
+                refusal=partial(refusal_of, provider.name, refuses_over_budget=self._refuses_over_budget),
+                on_free=self._call_ended,
+            )
+            for provider in providers
+            if provider.is_paid
+        }
 
     def for_job(self, job: CallingJob, *, most_paid_calls: int) -> StageProvider:
         """Return the provider that one job may call, with at most `most_paid_calls` paid generations in all."""
         admission = Admission(
             self._database,
             self._rules,
+            self._places,
             job,
             most_paid_calls=most_paid_calls,
             refuses_over_budget=self._refuses_over_budget,
@@ -69,17 +85,33 @@ class Gate:
                 return
         raise ProviderNotConfiguredError("; ".join(refusals))
 
-    async def is_shut(self) -> bool:
-        """Return whether no provider may be called now, so that no job needs to be claimed."""
-        now_s = time.monotonic()
-        if now_s - self._looked_s >= SHUT_LOOK_S:
-            self._looked_s = now_s
-            self._is_shut = await self._database.run(self._look_at_all)
-        return self._is_shut
+    def when_a_call_ends(self, wake: Callable[[], None]) -> None:
+        """Let a function be called whenever a call to a paid provider has ended, so that its place is free."""
+        self._on_free = wake
 
-    async def _look_at_all(self, connection: Connection) -> bool:
+    def _call_ended(self) -> None:
+        self._on_free()
+
+    async def callable_jobs(self, awaiting: int) -> int | None:
+        """Return for how many more jobs a provider may be called now; None if there is no limit.
+
+        The first provider that may be called at all decides, because the calls of most jobs go to it.
+
+        Args:
+            awaiting: how many jobs of this process have yet to call a provider.
+        """
         for one in self._providers:
-            wait = await provider_wait(connection, one.name, self._rules[one.name], is_paid=one.is_paid)
-            if wait is None or (wait.kind == "budget" and self._refuses_over_budget):
-                return False
-        return True
+            if not one.is_paid:
+                if await self._database.run(partial(provider_wait, provider=one.name, rules={}, is_paid=False)) is None:
+                    return None
+                continue
+            now = await self._places[one.name].now()
+            if now.refused is None or now.refused.kind == "concurrency":
+                return max(0, now.places + int(now.ceiling * ON_THE_WAY_FRACTION) - awaiting)
+            if now.refused.kind == "budget" and self._refuses_over_budget:
+                return None
+        return 0
+
+
+def _nothing() -> None:
+    """Wake nobody: no claim loop has begun."""

@@ -27,6 +27,13 @@ class PassedOverError(ThrottledError):
     """Raised when a provider may not be called soon, so that the next provider should be asked."""
 
 
+class SentBackError(ThrottledError):
+    """Raised when a job that waits in this process should go back to the queue at once, and be due there.
+
+    Another process can make its call, or an operator has paused it. Its attempt isn't counted.
+    """
+
+
 def refusal_of(provider: str, refused: Refused, *, refuses_over_budget: bool) -> StageError:
     """Return the stage's error for a refusal by the gate.
 

@@ -138,9 +138,10 @@ class WorkerProcess:
             runner.run_job,
             lanes=self._lanes,
             session_age=lambda: lease.session_age,
-            is_shut=tools.gate.is_shut,
+            callable_jobs=tools.gate.callable_jobs,
             after_job=self._recycle_if_due,
         )
+        tools.gate.when_a_call_ends(claim_loop.call_ended)
         lease.begin(asyncio.get_running_loop(), claim_loop)
         await _once_set(lease.has_begun)
         self._claim_loop = claim_loop

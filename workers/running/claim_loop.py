@@ -57,7 +57,7 @@ class ClaimLoop:
         *,
         lanes: Lanes,
         session_age: Callable[[], SessionAge],
-        is_shut: Callable[[], Awaitable[bool]] | None = None,
+        callable_jobs: Callable[[int], Awaitable[int | None]] | None = None,
         after_job: Callable[[], None] | None = None,
     ) -> None:
         """Store what the loop needs.
@@ -69,7 +69,8 @@ class ClaimLoop:
             run_job: runs one claim to its recorded end; raises only for a bug of ours.
             lanes: told whether any lane of this process is free.
             session_age: returns how long this process's database session has lasted.
-            is_shut: returns whether no provider may be called now, so that no job is claimed.
+            callable_jobs: returns for how many more jobs a provider may be called now, if so many jobs of this process
+                have yet to call one; None if the providers set no limit. No more jobs are claimed.
             after_job: called when the run of a job is over.
         """
         self._lanes = lanes
@@ -79,9 +80,10 @@ class ClaimLoop:
         self._worker_id = worker_id
         self._run_job = run_job
         self._session_age = session_age
-        self._is_shut = is_shut
+        self._callable_jobs = callable_jobs
         self._after_job = after_job
         self._running: dict[UUID, RunningJob] = {}
+        self._lacks_places = False
         self._given_up: set[UUID] = set()
         self._woken = asyncio.Event()
         self._is_stopping = False
@@ -96,6 +98,11 @@ class ClaimLoop:
         """Make the loop look for jobs now; may be called from any thread."""
         with contextlib.suppress(RuntimeError):  # the event loop is closed, so nothing looks any more
             self._loop.call_soon_threadsafe(self._woken.set)
+
+    def call_ended(self) -> None:
+        """Look for jobs if the last look took as many as providers could be called for, and a call has ended."""
+        if self._lacks_places:
+            self._woken.set()
 
     def held_tokens(self) -> set[UUID]:
         """Return the lease tokens of running jobs whose end isn't being written; may be called from any thread."""
@@ -225,10 +232,9 @@ class ClaimLoop:
     async def _claim_all(self, take: Take = claim_jobs) -> int:
         """Claim jobs for the free lanes; return how many were started."""
         started = 0
-        if self._is_shut is not None and await self._is_shut():
-            return 0
+        callable_jobs = await self._most_callable()
         for queue in self._settings.queues:
-            most = self._free_lanes()
+            most = min(self._free_lanes(), callable_jobs - started)
             if most <= 0:
                 break
             taken = await take(self._database, self._worker_id, queue, most, self._deadlines_s)
@@ -237,7 +243,15 @@ class ClaimLoop:
             started += len(taken.claims)
             if taken.refused and take is claim_jobs:
                 self._woken.set()  # there may be more rows behind those that were set aside
+        self._lacks_places = started >= callable_jobs and self._free_lanes() > 0
         return started
+
+    async def _most_callable(self) -> int:
+        """Return how many more jobs providers may be called for, at most as many as the process has lanes."""
+        if self._callable_jobs is None:
+            return self._settings.lanes
+        most = await self._callable_jobs(sum(job.awaits_call for job in self._running.values()))
+        return self._settings.lanes if most is None else most
 
     def _start(self, one: Claim) -> None:
         job = RunningJob(one)

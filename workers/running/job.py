@@ -9,6 +9,7 @@ from enum import StrEnum
 from models.queue.claims import Claim
 from models.queue.groups import GroupWriter
 from models.queue.writing import Event
+from workers.deadline import deadlines_paused
 
 
 class Ending(StrEnum):
@@ -35,10 +36,10 @@ class RunningJob:
 
     __slots__ = (
         "_acts",
+        "_awaits_call",
         "_began_s",
         "_calls",
         "_claimed_s",
-        "_deadline",
         "_ending",
         "_ends_after_stage",
         "_has_left_lane",
@@ -56,6 +57,7 @@ class RunningJob:
         self.claim = claim
         self.task: asyncio.Task[None] | None = None
         self._calls = 0
+        self._awaits_call = True
         self._is_recording = False
         self._has_left_lane = False
         self._ends_after_stage = False
@@ -63,7 +65,6 @@ class RunningJob:
         self._unsaved: asyncio.Future[None] | None = None
         self._claimed_s = time.monotonic()
         self.stages_ms: dict[str, int] = {}
-        self._deadline: asyncio.Timeout | None = None
         self.begin(claim.stage)
 
     def begin(self, stage: str) -> None:
@@ -117,7 +118,7 @@ class RunningJob:
         """
         self._acts = True
         if self._unsaved is not None:
-            with self._deadline_halted():
+            with deadlines_paused():
                 await asyncio.wait([self._unsaved])
             self._unsaved.result()
 
@@ -131,30 +132,6 @@ class RunningJob:
         if self.has_unwritten:
             self._unsaved = None
 
-    @contextlib.contextmanager
-    def limited_by(self, deadline: asyncio.Timeout) -> Iterator[None]:
-        """Let `saved` halt the deadline of a stage, until the block ends: the stage isn't what takes this time."""
-        self._deadline = deadline
-        try:
-            yield
-        finally:
-            self._deadline = None
-
-    @contextlib.contextmanager
-    def _deadline_halted(self) -> Iterator[None]:
-        deadline = self._deadline
-        ends_s = None if deadline is None or deadline.expired() else deadline.when()
-        if deadline is None or ends_s is None:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        left_s = ends_s - loop.time()
-        deadline.reschedule(None)
-        try:
-            yield
-        finally:
-            deadline.reschedule(loop.time() + left_s)
-
     @property
     def acts(self) -> bool:
         """Whether the current stage does something outside this process, so that its checkpoint is waited for."""
@@ -164,10 +141,20 @@ class RunningJob:
     def calling(self) -> Iterator[None]:
         """Count a provider call as in flight until the block ends."""
         self._calls += 1
+        self._awaits_call = False
         try:
             yield
         finally:
             self._calls -= 1
+
+    def await_call(self) -> None:
+        """Record that the job needs a place at a provider for its next call."""
+        self._awaits_call = True
+
+    @property
+    def awaits_call(self) -> bool:
+        """Whether the job will need a place at a provider soon: it has made no call yet, or waits to make another."""
+        return self._awaits_call
 
     def hold_answer(self) -> None:
         """Record that a call of this stage has brought a picture, which a process that stops still stores."""

@@ -17,6 +17,7 @@ from models.queue.claims import ClaimLostError, FencedError
 from models.queue.refusal import refusal_text
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed
 from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
+from workers.gate.refusals import SentBackError
 from workers.running.causes import what_lacks
 from workers.running.job import Ending, RunningJob, ToldToEndError
 from workers.running.retry import retry_delay
@@ -71,6 +72,8 @@ async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *
         return Outcome(ClaimLost(job.stage) if is_lost else Released(job.stage, job.stage_ms))
     except ClaimLostError as lost:
         return Outcome(ClaimLost(job.stage, is_fenced=isinstance(lost, FencedError)))
+    except SentBackError:
+        return Outcome(Released(job.stage, job.stage_ms))
     except StageError as error:
         is_failure = not isinstance(error, ThrottledError) or error.evidence  # a snooze isn't a failed attempt
         return Outcome(_end_by(job, error, mask), error if is_failure else None)

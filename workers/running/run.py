@@ -28,6 +28,7 @@ from pipelines.providers.provider import StageProvider
 from pipelines.stage import Stage
 from pipelines.stage_context import INPUT_BYTES, StageContext
 from pipelines.storage.storage import Storage
+from workers.deadline import deadline as deadline_of_stage
 from workers.objects import RecordedStorage
 from workers.running.job import RunningJob
 from workers.running.outcomes import End, Outcome, outcome_of
@@ -173,11 +174,10 @@ class StageRunner:
         deadline_s = stage.deadline_of(self._deadlines_s)
         lost: Exception | None = None
         try:
-            async with asyncio.timeout(deadline_s) as deadline:
+            async with deadline_of_stage(deadline_s) as deadline:
                 while True:
                     try:
-                        with job.limited_by(deadline):
-                            return await stage.run(context)
+                        return await stage.run(context)
                     except (DatabaseLostError, ContentionError) as error:
                         if job.has_unwritten:  # an earlier stage's checkpoint: without it this stage must not act
                             raise

@@ -1,0 +1,376 @@
+"""Calls that wait in their process for a free place at a provider, and jobs that are claimed only if they can call."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from config.masking import SecretMask
+from models.connections import DatabaseLostError
+from models.queue.transitions import Released
+from pipelines.settings import Settings
+from tests.integration.gate.test_gate import attempt, close
+from tests.integration.gate.test_sending import PROMPT, scripted
+from tests.support.builders import claim_jobs, make_claim, make_image, make_job, make_user, make_worker, queue_row
+from tests.support.fleet import eventually
+from workers.deadline import deadline
+from workers.gate import places
+from workers.gate.gate import Gate
+from workers.gate.refusals import PassedOverError, SentBackError
+from workers.process.session_age import SessionAge
+from workers.process.wake_up import Lanes
+from workers.running.claim_loop import ClaimLoop
+from workers.running.job import RunningJob, ToldToEndError
+from workers.running.outcomes import outcome_of
+
+ONE = "gemini/concurrency=1,gemini/first_concurrency=1"
+RULES = {"concurrency": 1, "first_concurrency": 1}
+
+
+class Buying:
+    """A process whose jobs make generate calls, which end when a test lets them."""
+
+    def __init__(self, database, limits=ONE, **hooks):
+        self.database, self.may_end = database, asyncio.Event()
+
+        async def answer(_call):
+            await self.may_end.wait()
+
+        self.provider = scripted(answer, **hooks)
+        self.gate = Gate(database, [self.provider], self.provider, Settings(provider_limits=limits))
+        self.tasks = []
+
+    def call(self, claim):
+        task = asyncio.create_task(self.gate.for_job(RunningJob(claim), most_paid_calls=3).generate(PROMPT, [], 8, 1.0))
+        self.tasks.append(task)
+        return task
+
+    async def calls(self, number):
+        async with asyncio.timeout(10):
+            while self.provider.sent < number:  # noqa: ASYNC110 - counted by the provider
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def buying(database):
+    """Make processes; what they still do ends with the test."""
+    made = []
+
+    def make(*arguments, **hooks):
+        made.append(Buying(database, *arguments, **hooks))
+        return made[-1]
+
+    yield make
+    for process in made:
+        for task in process.tasks:
+            task.cancel()
+        await asyncio.gather(*process.tasks, return_exceptions=True)
+
+
+async def occupy(database):
+    """Let another process's call take the only place."""
+    claim = await make_claim(database)
+    return await attempt(database, claim, rules=RULES)
+
+
+async def free(database, opened):
+    await close(database, opened, "neutral", rules=RULES)
+
+
+async def waits(process, task):
+    """Wait until a call waits for a place, as a look that was refused tells."""
+    async with asyncio.timeout(10):
+        while not process.gate._places["gemini"]._waiting:  # noqa: ASYNC110 - another task's
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert not task.done()
+
+
+async def test_call_waits_in_its_process_until_another_of_it_ends_and_prepares_no_picture_before(database, buying):
+    prepared = []
+
+    async def note(call):
+        prepared.append(call)
+
+    process = buying(preparing=note)
+    first = process.call(await make_claim(database))
+    await process.calls(1)
+    second = process.call(await make_claim(database))
+    await waits(process, second)
+    assert len(prepared) == 1
+
+    process.may_end.set()
+    await asyncio.gather(first, second)
+
+    assert process.provider.sent == len(prepared) == 2
+    events = await database.fetch("SELECT event FROM darkroom.stage_runs WHERE event <> 'claimed'")
+    assert events == []
+
+
+async def test_call_waits_for_a_place_that_another_process_holds(database, buying):
+    process, opened = buying(), await occupy(database)
+    call = process.call(await make_claim(database))
+    await waits(process, call)
+    await free(database, opened)
+    process.may_end.set()
+
+    async with asyncio.timeout(2):
+        await call
+
+
+async def test_prepared_call_whose_place_another_process_took_waits_first_and_is_prepared_once(database, buying):
+    taken, prepared = [], []
+
+    async def take(call):
+        prepared.append(call)
+        if not taken:
+            taken.append(await occupy(database))
+
+    process = buying(preparing=take)
+    first = process.call(await make_claim(database))
+    async with asyncio.timeout(10):
+        while not taken:  # noqa: ASYNC110 - set by the call
+            await asyncio.sleep(0.01)
+    await waits(process, first)
+    behind = process.call(await make_claim(database))
+    await free(database, taken[0])
+    await process.calls(1)
+    assert len(prepared) == 1
+
+    process.may_end.set()
+    await asyncio.gather(first, behind)
+
+
+async def test_wait_counts_against_no_deadline(database, buying):
+    process, opened = buying(), await occupy(database)
+    process.may_end.set()
+
+    async def within_half_a_second():
+        async with deadline(0.5):
+            return await process.call_here(claim)
+
+    claim = await make_claim(database)
+    process.call_here = lambda one: process.gate.for_job(RunningJob(one), most_paid_calls=3).generate(
+        PROMPT, [], 8, 1.0
+    )
+    call = asyncio.create_task(within_half_a_second())
+    process.tasks.append(call)
+    await waits(process, call)
+    await asyncio.sleep(0.8)
+    await free(database, opened)
+
+    await call
+
+
+async def test_deadline_in_the_row_of_a_claim_that_waits_is_moved(database, buying, monkeypatch):
+    monkeypatch.setattr(places, "PROLONG_S", 0.0)
+    process = buying()
+    await occupy(database)
+    (claim,) = await _claimed(database, deadline_s=1)
+
+    async def with_a_minute():
+        async with deadline(60):
+            await process.gate.for_job(RunningJob(claim), most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
+
+    call = asyncio.create_task(with_a_minute())
+    process.tasks.append(call)
+    await waits(process, call)
+
+    async def is_moved():
+        return (await queue_row(database, claim.job_id))["deadline_at"] > datetime.now(UTC) + timedelta(seconds=50)
+
+    await eventually(is_moved, 5)
+
+
+async def _claimed(database, **options):
+    await make_job(database)
+    return await claim_jobs(database, **options)
+
+
+async def test_kill_switch_ends_a_wait(database, buying):
+    process = buying()
+    await occupy(database)
+    call = process.call(await make_claim(database))
+    await waits(process, call)
+    await database.fetch("""INSERT INTO darkroom.settings VALUES ('buying', '{"stopped": true}')""")
+
+    with pytest.raises(PassedOverError, match="buying is stopped"):
+        async with asyncio.timeout(2):
+            await call
+    assert process.provider.sent == 0
+
+
+@pytest.mark.parametrize("pause", ["queue:default", "type:enhance", "tier:TIER_1K"])
+async def test_pause_of_a_job_sends_it_back_while_it_waits(database, buying, pause):
+    process = buying()
+    await occupy(database)
+    call = process.call(await make_claim(database))
+    await waits(process, call)
+    await database.fetch(
+        "INSERT INTO darkroom.settings (key, value) VALUES ('pauses', jsonb_build_object($1::text, '{}'::jsonb))", pause
+    )
+
+    with pytest.raises(SentBackError):
+        async with asyncio.timeout(2):
+            await call
+
+
+async def test_job_goes_back_when_only_other_processes_get_places(database, buying, monkeypatch):
+    monkeypatch.setattr(places, "ELSEWHERE_S", 1.0)
+    monkeypatch.setattr(places, "LOOK_S", 0.1)
+    process, opened = buying(), await occupy(database)
+    claims = [await make_claim(database) for _ in range(2)]
+    call = process.call(claims[0])
+    await waits(process, call)
+    async with database.connection() as connection, connection.transaction():
+        # another process's next call begins in the moment in which the one before ends
+        await connection.execute("SELECT FROM darkroom.lock_cell('provider', 'gemini', 'epoch')")
+        await connection.execute(
+            "SELECT darkroom.change_cell(l, l.used + 1, l.state) FROM darkroom.cell('provider', 'gemini', 'epoch') l"
+        )
+
+    with pytest.raises(SentBackError, match="another process has places"):
+        async with asyncio.timeout(5):
+            await call
+    assert opened.intent
+
+
+async def test_job_goes_back_when_only_this_processs_limit_refuses_it(database, buying, monkeypatch):
+    monkeypatch.setattr(places, "ELSEWHERE_S", 0.5)
+    wide = {"concurrency": 9, "first_concurrency": 1}
+    opened = await attempt(database, await make_claim(database), rules=wide)
+    await close(database, opened, rules=wide)  # the ceiling is 2
+    await attempt(database, await make_claim(database), rules=wide)
+    process = buying()
+
+    with pytest.raises(SentBackError):
+        async with asyncio.timeout(5):
+            await process.call(await make_claim(database))
+
+
+async def test_job_waits_on_while_nobody_has_a_place(database, buying, monkeypatch):
+    monkeypatch.setattr(places, "ELSEWHERE_S", 0.2)
+    monkeypatch.setattr(places, "LOOK_S", 0.1)
+    process = buying()
+    await occupy(database)
+    call = process.call(await make_claim(database))
+    await asyncio.sleep(1)
+
+    assert not call.done()
+
+
+async def test_job_that_is_sent_back_is_released(database):
+    job = RunningJob(await make_claim(database))
+
+    async def refused():
+        raise SentBackError("another process has places", retry_after=timedelta(0))
+
+    outcome = await outcome_of(job, refused(), SecretMask([]))
+
+    assert (type(outcome.end), outcome.error) == (Released, None)
+
+
+async def test_lost_database_ends_a_wait_with_its_own_error(database, buying, monkeypatch):
+    async def lost(*_, **__):
+        raise DatabaseLostError(OSError("gone"))
+
+    process = buying()
+    claim = await make_claim(database)
+    monkeypatch.setattr(places, "places_now", lost)
+
+    with pytest.raises(DatabaseLostError):
+        await process.call(claim)
+
+
+async def test_cancelled_wait_leaves_its_place_to_the_next(database, buying):
+    process, opened = buying(), await occupy(database)
+    first, second = process.call(await make_claim(database)), process.call(await make_claim(database))
+    await waits(process, first)
+    first.cancel()
+    await free(database, opened)
+    process.may_end.set()
+
+    async with asyncio.timeout(3):
+        await second
+    assert process.provider.sent == 1
+
+
+class Worker:
+    """A claim loop whose jobs make one call each."""
+
+    def __init__(self, database, worker_id, process):
+        self.jobs, self._process = [], process
+        settings = Settings(lanes=16, queues=["default"], poll_s=0.1)
+        self.loop = ClaimLoop(
+            *(settings, database, worker_id, self._run),
+            lanes=Lanes(),
+            session_age=lambda: SessionAge(15),
+            callable_jobs=process.gate.callable_jobs,
+        )
+        process.gate.when_a_call_ends(self.loop.call_ended)
+        process.tasks.append(asyncio.create_task(self.loop.run()))
+
+    async def _run(self, job):
+        self.jobs.append(job)
+        with contextlib.suppress(ToldToEndError), job.told_to_end():
+            await self._process.gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
+
+
+async def jobs(database, number):
+    user = await make_user(database, balance=1000)
+    image = await make_image(database, user)
+    for _ in range(number):
+        await make_job(database, user_id=user, image_id=image)
+
+
+async def test_no_more_jobs_are_claimed_than_can_be_called(database, buying):
+    await jobs(database, 12)
+    process = buying("gemini/concurrency=7,gemini/first_concurrency=4")
+    worker = Worker(database, await make_worker(database), process)
+    await process.calls(4)
+    await asyncio.sleep(1.2)  # two looks more
+    at_first = len(worker.jobs)
+
+    process.may_end.set()
+    await process.calls(12)
+
+    assert (at_first, len(worker.jobs)) == (4, 12)
+
+
+async def test_job_that_waits_is_given_no_grace_when_the_process_stops(database, buying):
+    taken = []
+
+    async def take(_call):
+        taken.append(await occupy(database))
+
+    await jobs(database, 1)
+    process = buying(preparing=take)
+    worker = Worker(database, await make_worker(database), process)
+    async with asyncio.timeout(10):
+        while not taken:  # noqa: ASYNC110 - set by a job
+            await asyncio.sleep(0.01)
+    await waits(process, worker.jobs[0].task)
+
+    async with asyncio.timeout(2):
+        await worker.loop.stop(30)
+
+    assert (worker.jobs[0].task.done(), process.provider.sent) == (True, 0)
+
+
+async def test_free_provider_limits_no_claims(database, buying):
+    process = buying(is_paid=False, name="local")
+
+    assert await process.gate.callable_jobs(100) is None
+
+
+async def test_jobs_on_their_way_to_a_call_take_places(database, buying):
+    gate = buying("gemini/concurrency=64,gemini/first_concurrency=16").gate
+
+    assert [await gate.callable_jobs(awaiting) for awaiting in (0, 10, 18, 40)] == [18, 8, 0, 0]
+
+
+async def test_kill_switch_lets_no_jobs_be_claimed(database, buying):
+    await database.fetch("""INSERT INTO darkroom.settings VALUES ('buying', '{"stopped": true}')""")
+
+    assert await buying().gate.callable_jobs(0) == 0

@@ -1,0 +1,37 @@
+"""Deadlines that stand still while a job waits for something that others hold."""
+
+import asyncio
+
+import pytest
+
+from workers.deadline import deadline, deadlines_paused
+
+
+async def test_deadline_ends_a_block_that_is_too_slow():
+    with pytest.raises(TimeoutError):
+        async with deadline(0.01):
+            await asyncio.sleep(60)
+
+
+async def pause_and_hang(left):
+    async with deadline(0.05) as inner:
+        with deadlines_paused() as left_s:
+            left.append((left_s, inner.when()))
+            await asyncio.sleep(0.1)
+        left.append(inner.when())
+        await asyncio.sleep(60)
+
+
+async def test_all_deadlines_around_a_pause_stand_still_and_go_on_after_it():
+    left = []
+    async with deadline(30) as outer:
+        with pytest.raises(TimeoutError):
+            await pause_and_hang(left)
+
+    (left_s, paused), resumed = left
+    assert (29 < left_s <= 30, paused, resumed is None, outer.expired()) == (True, None, False, False)
+
+
+async def test_pause_without_a_deadline_has_no_time_left():
+    with deadlines_paused() as left_s:
+        assert left_s == 0
