@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
+from config.outcome import outcome_of
 from models.database import Database
 from models.gate.places import PlacesNow, paused_claims, places_now, prolong_waiting
 from models.gate.provider_calls import Refused
@@ -22,7 +23,6 @@ from models.queue.claims import Claim
 from pipelines.errors import StageError
 from workers.deadline import deadlines_paused
 from workers.gate.refusals import SentBackError
-from workers.outcome import outcome_of
 
 LOOK_S: Final = 1.0
 """Seconds between looks while calls wait: other processes' calls end, and operators pause, without telling this one."""
