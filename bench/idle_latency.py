@@ -1,49 +1,99 @@
-"""Idle latency: how long a job waits from its INSERT to PROCESSING when nothing else runs.
+"""Idle latency, groups of few jobs, and what an idle fleet costs, at default settings and with no-op stages.
 
-The wait is measured from before the INSERT is sent until the notification of PROCESSING arrives, with one worker
-process and one scheduler. Jobs come one at a time, at random moments. Goal: p50 under 20 ms.
+- From before an INSERT is sent until the notification of PROCESSING arrives, with one job at a time, at random moments.
+- 1, 2 and 8 jobs inserted in one statement, until the last is COMPLETED, against as many jobs one by one: each is
+  inserted when the one before has been completed. A ratio of at most 1 means that a group isn't slower.
+- CPU of two worker processes, a scheduler, PostgreSQL and Redis while nothing happens, as percent of a core.
 
-    .venv/bin/python -m bench.idle_latency
+Goals: p50 under 6 ms and p99 under 20 ms to PROCESSING; groups not slower; under 2 % of a core idle.
+
+    .venv/bin/python -m bench.idle_latency [--json] [--rounds 200] [--idle-s 20]
 """
 
 import asyncio
 import json
 import random
-import statistics
 import time
 
-from bench.ground import JOBS, ground, run
+import asyncpg
 
-ROUNDS = 200
+from bench.cpu import Servers
+from bench.figures import Figures, machine, median, options, percentile, show
+from bench.ground import JOBS, Ground, ground, run
+
+GROUPS = (1, 2, 8)
+WORKERS = 2
+
+
+class Watch:
+    """Hears the notifications of jobs, and tells when each reached a status."""
+
+    def __init__(self) -> None:
+        self._awaited: dict[tuple[str, str], asyncio.Future[float]] = {}
+
+    def heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        message = json.loads(str(payload))
+        future = self._awaited.get((message["id"], message["status"]))
+        if future is not None and not future.done():
+            future.set_result(time.perf_counter())
+
+    def of(self, job: str, status: str) -> "asyncio.Future[float]":
+        return self._awaited.setdefault((job, status), asyncio.get_running_loop().create_future())
+
+
+async def inserted(producer: "asyncpg.Connection[asyncpg.Record]", watch: Watch, prefix: str, count: int) -> Figures:
+    """Insert jobs in one statement; return ms until the first is PROCESSING and until the last is COMPLETED."""
+    first = watch.of(f"{prefix}1", "PROCESSING")
+    ends = [watch.of(f"{prefix}{number}", "COMPLETED") for number in range(1, count + 1)]
+    began = time.perf_counter()
+    await producer.execute(JOBS, prefix, count)
+    async with asyncio.timeout(30):
+        return {"started": (await first - began) * 1000, "ended": (max(await asyncio.gather(*ends)) - began) * 1000}
+
+
+async def idle_percent(place: Ground, fleet: list[int], for_s: float) -> float:
+    """Return the CPU of PostgreSQL, Redis and the fleet's processes, as percent of a core."""
+    servers = await Servers.of(place)
+    await asyncio.sleep(3)
+    before_s = sum(servers.read_s(fleet).values())
+    await asyncio.sleep(for_s)
+    return round((sum(servers.read_s(fleet).values()) - before_s) / for_s * 100, 2)
 
 
 async def main() -> None:
+    parser = options(__doc__, rounds=200)
+    parser.add_argument("--idle-s", type=float, default=20, help="seconds for which the idle fleet is watched")
+    arguments = parser.parse_args()
+    starts, ends = [], []
+    groups: dict[int, list[float]] = {count: [] for count in GROUPS}
     async with ground() as place:
-        listener = await place.connect()
-        producer = await place.connect()
-        seen: dict[tuple[str, str], asyncio.Future[float]] = {}
-
-        def heard(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-            message = json.loads(str(payload))
-            future = seen.get((message["id"], message["status"]))
-            if future is not None and not future.done():
-                future.set_result(time.perf_counter())
-
-        await listener.add_listener("darkroom_jobs", heard)
-        with place.workers(1), place.scheduler():
-            waits_ms, totals_ms = [], []
-            for number in range(ROUNDS):
-                job = f"r{number}x1"
-                for status in ("PROCESSING", "COMPLETED"):
-                    seen[job, status] = asyncio.get_running_loop().create_future()
+        listener, producer = await place.connect(), await place.connect()
+        watch = Watch()
+        await listener.add_listener("darkroom_jobs", watch.heard)
+        with place.workers(WORKERS) as workers, place.scheduler() as scheduler:
+            await inserted(producer, watch, "warm", 8)
+            for number in range(arguments.rounds):
                 await asyncio.sleep(random.uniform(0.02, 0.15))
-                began = time.perf_counter()
-                await producer.execute(JOBS, f"r{number}x", 1)
-                waits_ms.append((await asyncio.wait_for(seen[job, "PROCESSING"], 10) - began) * 1000)
-                totals_ms.append((await asyncio.wait_for(seen[job, "COMPLETED"], 10) - began) * 1000)
-        for name, values in (("insert to PROCESSING", waits_ms), ("insert to COMPLETED (no-op)", totals_ms)):
-            p50, p95 = statistics.median(values), statistics.quantiles(values, n=20)[18]
-            print(f"{name:28} p50 {p50:6.1f} ms   p95 {p95:6.1f} ms   max {max(values):6.1f} ms   n={len(values)}")
+                one = await inserted(producer, watch, f"r{number}x", 1)
+                starts.append(one["started"])
+                ends.append(one["ended"])
+            for number in range(max(1, arguments.rounds // 4)):
+                for count in GROUPS:
+                    await asyncio.sleep(random.uniform(0.02, 0.1))
+                    began = time.perf_counter()
+                    for single in range(count):
+                        await inserted(producer, watch, f"s{number}x{count}x{single}x", 1)
+                    one_by_one_ms = (time.perf_counter() - began) * 1000
+                    await asyncio.sleep(random.uniform(0.02, 0.1))
+                    together = await inserted(producer, watch, f"g{number}x{count}x", count)
+                    groups[count].append(together["ended"] / one_by_one_ms)
+            idle = await idle_percent(place, [*workers.pids, scheduler], arguments.idle_s)
+    figures: Figures = {"benchmark": "idle_latency", "rounds": arguments.rounds}
+    for name, values in (("processing", starts), ("completed", ends)):
+        figures |= {f"to_{name}_p{part}_ms": percentile(values, part) for part in (50, 95, 99)}
+        figures[f"to_{name}_max_ms"] = round(max(values), 3)
+    figures |= {f"{count}_at_once_to_one_by_one": median(ratios) for count, ratios in groups.items()}
+    show(figures | {"idle_percent_of_a_core": idle, "machine": machine()}, is_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def test_no_package_stands_in_both_locks():
     assert runs & develops == set()
 
 
-@pytest.mark.parametrize("file", [RUNS, DEVELOPS, "requirements-node.lock", "requirements-realesrgan.lock"])
+@pytest.mark.parametrize(
+    "file", [RUNS, DEVELOPS, "requirements-bench.lock", "requirements-node.lock", "requirements-realesrgan.lock"]
+)
 def test_lock_holds_pinned_versions_with_hashes_and_no_address(file):
     text = (ROOT / file).read_text()
 
