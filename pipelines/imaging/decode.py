@@ -235,7 +235,10 @@ def _srgb(image: Image.Image) -> NDArray[np.uint8]:
         alpha = strip.getchannel("A") if strip.mode in {"LA", "RGBA"} else None
         if alpha is not None:
             strip = strip.convert(strip.mode[:-1])
-        rgb = ImageCms.applyTransform(strip, transform) if transform else strip.convert("RGB")
+        if transform:
+            rgb = ImageCms.applyTransform(strip, transform)
+        else:
+            rgb = strip if strip.mode == "RGB" else strip.convert("RGB")  # a conversion to its own mode would copy it
         if rgb is not None and alpha is not None:
             under = Image.new("RGB", rgb.size, ground)
             under.paste(rgb, mask=alpha)

@@ -77,11 +77,11 @@ def comb_of(counts: NDArray[np.float64], curve: Curve, near: float | None = None
         near: an amount that other evidence names; only amounts like it are tried.
         are_alike: whether the channels repeat each other, as those of a picture of one hue do, and count as one.
     """
-    amounts, lowest, phases = _phases(curve)
+    amounts, lowest, phases, sizes = _phases(curve)
     total, highest = np.zeros(len(amounts)), np.zeros(len(amounts))
     for channel in counts:
         ragged = _raggedness(channel)[lowest:_TOP]
-        height = np.abs(phases @ ragged) ** 2 / (np.abs(phases) @ ragged**2 + 20)
+        height = np.abs(phases @ ragged) ** 2 / (sizes @ ragged**2 + 20)
         total += height
         highest = np.maximum(highest, height)
     # a channel that is stretched alone may have been stretched by a white balance
@@ -104,8 +104,11 @@ def _raggedness(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @cache
-def _phases(curve: Curve) -> tuple[NDArray[np.float64], int, NDArray[np.complex128]]:
-    """Return the amounts to try, the lowest level to use, and where each level lies between two source levels."""
+def _phases(curve: Curve) -> tuple[NDArray[np.float64], int, NDArray[np.complex128], NDArray[np.float64]]:
+    """Return the amounts to try, the lowest level to use, and where each level lies between two source levels.
+
+    The last array has the absolute values of the third, 1 or 0.
+    """
     levels = np.arange(256) / 255
     if curve is Curve.GAMMA:
         amounts, lowest = np.arange(1.6, 3.3, 0.02), 80
@@ -121,7 +124,8 @@ def _phases(curve: Curve) -> tuple[NDArray[np.float64], int, NDArray[np.complex1
         light = srgb_to_linear(levels)[None] * amounts[:, None]
         sources = np.where(light < _REACHED, linear_to_srgb(light), np.nan)
     phases = np.exp(2j * np.pi * 255 * sources)[:, lowest:_TOP]
-    return amounts, lowest, np.nan_to_num(phases)
+    phases = np.nan_to_num(phases)
+    return amounts, lowest, phases, np.abs(phases)
 
 
 def is_coarse_jpeg(data: bytes) -> bool:

@@ -8,6 +8,7 @@ from pipelines.imaging.geometry import STRIP_ROWS
 from pipelines.imaging.profiles import linear_to_srgb, srgb_to_linear
 from pipelines.providers.local.light import (
     LIGHT,
+    counted_percentile,
     highest_of,
     level_counts,
     levels_of,
@@ -51,7 +52,8 @@ _REACH_ROWS = 8
 
 def white_level(pixels: NDArray[np.uint8]) -> int:
     """Return the level that all but a thousandth of the pixels don't exceed in any channel."""
-    below = np.cumsum(np.bincount(highest_of(pixels[::2, ::2]).ravel(), minlength=256))
+    highest = highest_of(np.ascontiguousarray(pixels[::2, ::2]))
+    below = np.cumsum(cv2.calcHist([highest], [0], None, [256], [0, 256]).ravel().astype(np.int64))
     return int(np.searchsorted(below, 0.999 * below[-1]))
 
 
@@ -60,11 +62,14 @@ def ends_apart(pixels: NDArray[np.uint8]) -> float:
 
     A channel ends at the level that all but a thousandth of its pixels don't exceed.
     """
-    ends = np.percentile(pixels[::2, ::2].reshape(-1, 3), 99.9, axis=0)
+    counts = level_counts(np.ascontiguousarray(pixels[::2, ::2]))
+    ends = np.array([counted_percentile(channel, 99.9) for channel in counts])
     return float(np.ptp(np.log(LIGHT[ends.astype(np.int32)] + 0.001)))
 
 
-def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray[np.float64]:
+def exposure_figures(
+    pixels: NDArray[np.uint8], small: NDArray[np.uint8], *, white_at_full_size: int | None = None
+) -> NDArray[np.float64]:
     """Compute the figures that describe how light is spread.
 
     They are: where black and white lie and how abruptly light ends there; how
@@ -76,14 +81,17 @@ def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDA
     Args:
         pixels: the picture, height x width x 3, uint8, sRGB.
         small: its small copy.
+        white_at_full_size: the picture's `white_level`, if it is known already.
     """
+    if white_at_full_size is None:
+        white_at_full_size = white_level(pixels)
     luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
     highest = highest_of(small)
     white = max(float(np.percentile(highest, 99.9)), 8.0)
     return np.array(
         [
             *np.log(np.percentile(luma, [1, 5, 25, 50, 75, 95, 99]) + 2),
-            *_ends(small, white, white_level(pixels)),
+            *_ends(small, white, white_at_full_size),
             *_middle(luma, white),
             *_contrasts(luma),
             *_saturations(small, white),
@@ -94,7 +102,7 @@ def exposure_figures(pixels: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDA
     )
 
 
-def highlight_figures(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def highlight_figures(pixels: NDArray[np.uint8], counts: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """Compute how a picture ends at white, which distinguishes a surplus of light from what is bright on purpose.
 
     The figures are: how much clips in one, two and three channels; the pixels
@@ -104,30 +112,49 @@ def highlight_figures(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
     Args:
         pixels: the picture, height x width x 3, uint8, sRGB, not resampled, since averages don't clip.
+        counts: the picture's `level_counts`, if they are known already.
     """
-    clipped = np.count_nonzero(pixels >= _CLIPS_FROM, axis=2)
-    lowest = lowest_of(pixels)
-    white = (clipped == 3).astype(np.uint8)  # noqa: PLR2004 - channels
-    beside = (np.asarray(cv2.dilate(white, np.ones((5, 5), np.uint8))) > 0) & (white == 0)
-    rim = pixels[beside]
+    counts = (level_counts(pixels) if counts is None else counts).sum(0) + 1
+    clipped = _clipped_channels(pixels)
+    parts = cv2.calcHist([clipped], [0], None, [256], [0, 256]).ravel().astype(np.float64)
     rims = [-1.0] * 3
+    rim = _rim(pixels, clipped) if parts[3] else pixels[:0, 0]
     if rim.size:
         low, high = rim.min(1).astype(np.float32), rim.max(1).astype(np.float32)
         rims = [float(low.mean()) / 255, float((high - low).mean()), float((high >= _CLIPS_FROM).mean())]
-    others = [lowest[clipped == count] for count in (1, 2)]
-    counts = level_counts(pixels).sum(0) + 1
+    others = [_lowest_counts(pixels, clipped, count) if parts[count] else np.zeros(256) for count in (1, 2)]
     last, next_to_last = counts[250:].sum(), counts[240:250].sum()
     return np.array(
         [
-            *(float((clipped == count).mean()) ** 0.5 for count in (1, 2, 3)),
+            *(float(parts[count] / clipped.size) ** 0.5 for count in (1, 2, 3)),
             *rims,
-            *(float(np.median(other)) / 255 if other.size > 50 else -1.0 for other in others),  # noqa: PLR2004 - too few
+            *(counted_percentile(other, 50) / 255 if other.sum() > 50 else -1.0 for other in others),  # noqa: PLR2004 - too few
             np.log(last / next_to_last),
             np.log(next_to_last / (counts[200:240].sum() / 4)),
             np.log(counts[254:].sum() / counts[250:254].sum()),
         ],
         np.float64,
     )
+
+
+def _clipped_channels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return in how many channels each pixel clips, height x width."""
+    clips = cv2.threshold(pixels, _CLIPS_FROM - 1, 1, cv2.THRESH_BINARY)[1]
+    return np.asarray(cv2.transform(clips, np.ones((1, 3))), np.uint8)
+
+
+def _rim(pixels: NDArray[np.uint8], clipped: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the pixels beside those that clip in all three channels, n x 3."""
+    white = (clipped == 3).astype(np.uint8)  # noqa: PLR2004 - channels
+    beside = (np.asarray(cv2.dilate(white, np.ones((5, 5), np.uint8))) > 0) & (white == 0)
+    rim: NDArray[np.uint8] = pixels[beside]
+    return rim
+
+
+def _lowest_counts(pixels: NDArray[np.uint8], clipped: NDArray[np.uint8], count: int) -> NDArray[np.float64]:
+    """Return how often each level is the lowest channel of a pixel that clips in so many channels."""
+    lowest = lowest_of(pixels[clipped == count])
+    return np.bincount(lowest, minlength=256).astype(np.float64)
 
 
 def _ends(small: NDArray[np.uint8], white: float, white_at_full_size: int) -> list[float]:

@@ -51,3 +51,17 @@ def level_counts(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return how many pixels have each level, channels x 256."""
     counts = [cv2.calcHist([pixels], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
     return np.stack(counts).astype(np.float64)
+
+
+def counted_percentile(counts: NDArray[np.float64], percent: float) -> float:
+    """Return `np.percentile` of levels, exactly, from how often each occurs: this takes no time for large pictures.
+
+    Args:
+        counts: how many pixels have each of the 256 levels; at least one pixel.
+        percent: 0 to 100; between two pixels the value is interpolated.
+    """
+    below = counts.cumsum()
+    at = (int(below[-1]) - 1) * (percent / 100)
+    low, high = (int(np.searchsorted(below, place, side="right")) for place in (np.floor(at), np.ceil(at)))
+    share = at - np.floor(at)
+    return float(high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share)  # noqa: PLR2004 - half

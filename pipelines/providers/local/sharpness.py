@@ -36,12 +36,14 @@ def edge_width(luma: NDArray[np.uint8]) -> float | None:
         The width; None if there are too few edges to measure it.
     """
     sharp = luma.astype(np.float32)
-    before, after = _gradient(sharp), _gradient(np.asarray(cv2.GaussianBlur(sharp, (0, 0), _REBLUR_PX), np.float32))
+    before = np.hypot(*_gradients(sharp))
     crest = before >= np.asarray(cv2.dilate(before, np.ones((3, 3), np.uint8))) - 1e-6
     edges = crest & (before >= max(float(np.percentile(before, 90)), 6))
     if edges.sum() < MIN_EDGES:
         return None
-    ratio = before[edges] / np.maximum(after[edges], 1e-3)
+    blurred = np.asarray(cv2.GaussianBlur(sharp, (0, 0), _REBLUR_PX), np.float32)
+    after = np.hypot(*(gradient[edges] for gradient in _gradients(blurred)))
+    ratio = before[edges] / np.maximum(after, 1e-3)
     return float(np.percentile(_REBLUR_PX / np.sqrt(np.maximum(ratio**2 - 1, 1e-3)), 25))
 
 
@@ -90,7 +92,8 @@ def deblurred(pixels: NDArray[np.uint8], sigma: float, noise: float) -> NDArray[
     return np.asarray(cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
-def _gradient(channel: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.hypot(
-        cv2.Sobel(channel, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(channel, cv2.CV_32F, 0, 1, scale=0.125)
-    )
+def _gradients(channel: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the gradients across and down."""
+    across = cv2.Sobel(channel, cv2.CV_32F, 1, 0, scale=0.125)
+    down = cv2.Sobel(channel, cv2.CV_32F, 0, 1, scale=0.125)
+    return np.asarray(across, np.float32), np.asarray(down, np.float32)
