@@ -103,9 +103,9 @@ class Measurement:
 
 
 @contextmanager
-def settings_that_ship(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Let workers started in this context log at level info, as JSON, into a file; further settings may be given."""
-    given = {"LOG_LEVEL": "info", "LOG_FORMAT": "json", **environment}
+def settings_that_ship(folder: Path) -> Iterator[None]:
+    """Let workers started in this context log at level info, as JSON, into a file."""
+    given = {"LOG_LEVEL": "info", "LOG_FORMAT": "json"}
     saved = {name: os.environ.pop(name, None) for name in given}
     with (folder / "workers.log").open("a") as file, contextlib.redirect_stderr(file):
         os.environ |= given
@@ -127,6 +127,7 @@ async def darkroom(
     kind: type[WorkerProcesses] = NoopWorkers,
     environment: Mapping[str, str] | None = None,
     refunded: range = range(1),
+    parts: Callable[[list[int]], float] | None = None,
 ) -> Drain:
     """Drain by Darkroom's workers, and check rows, money and history afterwards.
 
@@ -139,15 +140,22 @@ async def darkroom(
         kind: the workers.
         environment: settings of the workers, beside those that ship.
         refunded: how many jobs may be refunded.
+        parts: returns the CPU seconds of the workers' pixel children, which are then shown apart as "children".
     """
     place = measurement.place
     connection = await place.connect()
-    with settings_that_ship(folder, environment or {}), place.workers(PROCESSES, kind=kind) as workers:
+    with settings_that_ship(folder), place.workers(PROCESSES, kind=kind, environment=environment) as workers:
+        apart_s = []
 
         async def start() -> None:
             await connection.execute(table.insert, name, count, *table.more)
+            apart_s.append(parts(workers.pids) if parts else 0.0)
 
         drain = await measurement.drained(name, count, workers.pids, start=start, table=table, own=True)
+        if parts:
+            children_us = (parts(workers.pids) - apart_s[0]) / count * 1e6
+            drain.cpu_us["children"] = children_us
+            drain.cpu_us["workers"] -= children_us
     for what, query in (
         ("unfinished jobs", "SELECT count(*) FROM darkroom.job_queue"),
         ("wrong balances", "SELECT count(*) FROM darkroom.money_violations"),

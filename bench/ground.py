@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,9 +77,15 @@ class Ground:
 
     @contextlib.contextmanager
     def workers(
-        self, processes: int, *, lanes: int | None = None, kind: type[WorkerProcesses] = NoopWorkers
+        self,
+        processes: int,
+        *,
+        lanes: int | None = None,
+        kind: type[WorkerProcesses] = NoopWorkers,
+        environment: Mapping[str, str] | None = None,
     ) -> Iterator[WorkerProcesses]:
         workers = kind(self.settings, self.services, processes=processes, lanes=lanes)
+        workers.environment |= environment or {}
         workers.start()
         try:
             assert workers.wait_ready(90), "the workers didn't start"

