@@ -52,7 +52,7 @@ def look(data: bytes, limits: DecodeLimits) -> Look:
 
 def mean_colour(pixels: NDArray[np.uint8]) -> Colour:
     """Return the mean of a picture's pixels: height x width x 3, uint8, sRGB."""
-    mean = pixels.reshape(-1, 3).mean(axis=0).round()
+    mean = (np.array(cv2.sumElems(pixels)[:3]) / (pixels.shape[0] * pixels.shape[1])).round()
     return int(mean[0]), int(mean[1]), int(mean[2])
 
 
