@@ -13,8 +13,9 @@ import pytest
 
 from models.database import prepare_connection
 from models.gate.provider_calls import CallPlan, open_call
-from models.queue import transitions
+from models.queue import groups, transitions
 from models.queue.claims import ClaimLostError
+from models.queue.groups import GroupWriter
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import HELD, Checkpoint, Completed, JobRef, Retried, record, record_without_claim
 from tests.support.builders import (
@@ -27,6 +28,10 @@ from tests.support.builders import (
     new_id,
     waiting_for_locks,
 )
+from tests.support.grouping import Write, write_all
+from tests.support.scripted_provider import ScriptedProvider
+from workers.gate.admission import Admission, Asked
+from workers.running.job import RunningJob
 
 SIGNATURE = "^[0-9a-f]{8}-"
 """Writers sign with their lease token, which the row's workflowRunId names for the claim that holds it."""
@@ -53,6 +58,10 @@ UNION ALL
 SELECT 'I6', format('attempt %s of job %s buys after attempt %s began', c.attempt, c.job_id, h.attempt)
 FROM darkroom.provider_calls c JOIN darkroom.stage_runs h ON h.job_id = c.job_id AND h.event = 'claimed'
 WHERE h.attempt > c.attempt AND h.at < c.started_at
+UNION ALL
+SELECT 'I6', format('job %s buys for a stage that hasn''t begun: its row is at %s', c.job_id, q.stage)
+FROM darkroom.provider_calls c JOIN darkroom.job_queue q ON q.job_id = c.job_id
+WHERE c.purpose = 'generate' AND q.stage <> 'GENERATING' AND q.attempts = c.attempt
 """
 
 
@@ -124,6 +133,11 @@ ANY_LEASE = "$3::uuid IS NOT NULL"
 
 FENCE = "AND q.lease_token IS NOT DISTINCT FROM job.lease_token"
 """The fence of the statement that writes."""
+
+
+FENCE_OF_ANY = """AND EXISTS (SELECT FROM writes w JOIN darkroom.job_queue h ON h.id = w.queue_id
+                           WHERE h.lease_token = w.lease_token)"""
+"""In its place: some claim of the group holds its job."""
 
 
 def remove_fence(world, kind):
@@ -244,7 +258,78 @@ async def balance_read_without_a_lock(world):
     assert world.is_broken == (inserting.exception() is None)
 
 
+async def fence_of_a_group(world):
+    """A zombie completes its job beside another claim of its process, which holds."""
+    build = groups.transition_statement
+
+    def built(*args, **options):
+        text = build(*args, **options)
+        assert text.count(FENCE) == 1
+        return text.replace(FENCE, FENCE_OF_ANY)
+
+    if world.is_broken:
+        world.monkeypatch.setattr(groups, "transition_statement", built)
+    zombie = await make_claim(world.database)
+    await world.rescued(zombie)
+    other = await make_claim(world.database)
+    writes = [Write(zombie, completed_by(zombie)), Write(other, completed_by(other))]
+    zombies, others = await write_all(GroupWriter(world.database), writes)
+    assert (world.is_broken, None) == (zombies is None, others)
+
+
+async def fused_across_a_paid_call(world):
+    """A run doesn't wait for its checkpoint before it buys."""
+
+    async def saved(_self):
+        pass
+
+    if world.is_broken:
+        world.monkeypatch.setattr(RunningJob, "saved", saved)
+    await buy_while_the_checkpoint_is_held(world)
+
+
+async def future_done_before_the_commit(world):
+    """Whoever waits for a group goes on when its statement is sent."""
+    send = groups._Group._send
+
+    async def send_late(self, batch):
+        for entry in batch:
+            if not entry.future.done():
+                entry.future.set_result(None)
+        await send(self, batch)
+
+    if world.is_broken:
+        world.monkeypatch.setattr(groups._Group, "_send", send_late)
+    await buy_while_the_checkpoint_is_held(world)
+
+
+async def buy_while_the_checkpoint_is_held(world):
+    """Another program holds the row into which the checkpoint of the stage before goes, and the process dies then."""
+    claim, holder = await make_claim(world.database), await world.connect()
+    await holder.execute("BEGIN")
+    await holder.execute("SELECT FROM public.image_enhancement_jobs FOR NO KEY UPDATE")
+    job, provider = RunningJob(claim), ScriptedProvider()
+    job.send(GroupWriter(world.database), Checkpoint("ANALYZING", "GENERATING", 60, 1))
+    admission = Admission(world.database, {}, job, most_paid_calls=3, refuses_over_budget=False)
+    quote = provider.quote_generation(None, 64)
+    buying = asyncio.create_task(
+        admission.call(
+            *(provider, Asked("generate", "h"), quote), lambda: provider.prepare_generation(None, [], 64, None)
+        )
+    )
+    if not world.is_broken:
+        await world.eventually(lambda: waiting_for_locks(world.database))
+        assert provider.sent == 0
+        await holder.execute("COMMIT")
+    async with asyncio.timeout(20):
+        await buying
+    assert provider.sent == 1
+
+
 SCHEDULES = {
+    fence_of_a_group: "I2",
+    fused_across_a_paid_call: "I6",
+    future_done_before_the_commit: "I6",
     no_fence: "I2",
     fence_that_is_joined_and_not_locked: "I2",
     completion_by_id_alone: "I2",
