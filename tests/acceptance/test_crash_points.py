@@ -37,6 +37,8 @@ from workers.services.instance import EmbeddedInstance
 PERIODIC = {"claim", "wake", "arm_bells", "renew_lease", "adopt", "forget_workers"}
 """Passed as often as time allows: dying there once is enough."""
 
+JOBS_AT_ONCE = 3
+
 BALANCE = 100
 PRICE = 2
 
@@ -71,14 +73,30 @@ class House:
     async def user(self) -> str:
         return await make_user(self.database, balance=BALANCE)
 
-    async def job(self) -> str:
+    async def job(self, **columns: object) -> str:
         """Submit a job whose picture is stored."""
         user = await self.user()
         image = await make_image(self.database, user)
         data = self.picture.read_bytes()
         key = f"users/{user}/originals/{image}.jpg"
         await self.storage.put(key, data, "image/jpeg", hashlib.sha256(data).hexdigest())
-        return await make_job(self.database, user_id=user, image_id=image)
+        return await make_job(self.database, user_id=user, image_id=image, **columns)
+
+    async def jobs(self) -> str:
+        """Submit several jobs at once; return their ids, separated by spaces."""
+        return " ".join([await self.job() for _ in range(JOBS_AT_ONCE)])
+
+    async def jobs_and_one_that_is_refused(self) -> str:
+        """Submit as many, and one more whose result the application's rule refuses, at its only attempt."""
+        await self.database.fetch(
+            """CREATE OR REPLACE FUNCTION public.app_rule() RETURNS trigger LANGUAGE plpgsql AS $$
+               BEGIN RAISE EXCEPTION 'not while the moon is full'; END $$"""
+        )
+        await self.database.fetch(
+            """CREATE OR REPLACE TRIGGER app_rule BEFORE UPDATE ON public.image_enhancement_jobs FOR EACH ROW
+               WHEN (NEW.status = 'COMPLETED' AND NEW."isAnonymous") EXECUTE FUNCTION public.app_rule()"""
+        )
+        return f"{await self.jobs()} {await self.job(isAnonymous=True, maxRetries=0)}"
 
     async def job_of_an_album(self) -> str:
         """Submit a job that takes its pipeline from the album of its picture."""
@@ -141,7 +159,7 @@ class Scenario:
     """A path, what it finds, and how its job may end.
 
     `about` names the steps in which it differs from the others; None means all of its steps. `is_bought` says
-    whether a picture is made of it.
+    whether a picture is made of it, and `passes` at how many of a step's passes a process dies; None for all.
     """
 
     path: str
@@ -151,6 +169,7 @@ class Scenario:
     script: str = "ok"
     slow_s: float = 0
     is_bought: bool = True
+    passes: int | None = None
 
 
 def steps(names: str) -> frozenset[str]:
@@ -180,6 +199,16 @@ COMPLETED, REFUNDED = frozenset({"COMPLETED"}), frozenset({"REFUNDED"})
 SCENARIOS = {
     "run": Scenario("work", House.job, COMPLETED),
     "album": Scenario("work", House.job_of_an_album, COMPLETED, steps("record_pipeline")),
+    "group": Scenario(
+        *("work_together", House.jobs, COMPLETED),
+        steps("record_group record_checkpoint record_artifact record_completed"),
+        passes=1,
+    ),
+    "half refused": Scenario(
+        *("work_together", House.jobs_and_one_that_is_refused, COMPLETED),
+        steps("record_group record_completed"),
+        passes=1,
+    ),
     "retry": Scenario("work", House.job, COMPLETED, steps("log_error record_retried"), "unavailable ok"),
     "snooze": Scenario("work", House.job, COMPLETED, steps("record_snoozed"), "throttled ok"),
     "refuse": Scenario(
@@ -196,14 +225,14 @@ SCENARIOS = {
 }
 
 
-def places(passed: list[str], about: frozenset[str] | None) -> list[tuple[str, int]]:
+def places(passed: list[str], scenario: Scenario) -> list[tuple[str, int]]:
     """Return each place that a path passes, and the how-many-th time it is passed."""
     counts = Counter(passed)
     return [
         (place, number)
         for place in dict.fromkeys(passed)
-        if about is None or place.split()[1] in about
-        for number in range(1, (1 if place.split()[1] in PERIODIC else counts[place]) + 1)
+        if scenario.about is None or place.split()[1] in scenario.about
+        for number in range(1, (1 if place.split()[1] in PERIODIC else counts[place]) + 1)[: scenario.passes]
     ]
 
 
@@ -219,7 +248,7 @@ async def test_what_dies_anywhere_is_taken_to_its_end(house, name, part):
     deaths = []
     mine = set(sorted(set(passed))[part :: PARTS.get(name, 1)])
 
-    for place in places([one for one in passed if one in mine], scenario.about):
+    for place in places([one for one in passed if one in mine], scenario):
         house.calls.write_text("")
         subject = await scenario.prepare(house)
         if await house.live(scenario, subject, place) is None:
@@ -239,12 +268,22 @@ async def check(house, scenario, subject, place):
     where = f"died at {place}"
     assert await money_violations(house.database) == [], where
     assert await house.database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0, where
-    (job,) = await house.database.fetch(
+    jobs = await house.database.fetch(
         "SELECT j.*, a.sha256 FROM public.image_enhancement_jobs j LEFT JOIN darkroom.artifacts a ON a.job_id = j.id "
-        'WHERE j.id = $1 OR j."userId" = $1',
-        subject,
+        'WHERE j.id = ANY ($1) OR j."userId" = ANY ($1)',
+        subject.split(),
     )
-    assert job["status"] in scenario.ends, f"{where}: {job['status']} {job['errorMessage']}"
+    assert len(jobs) == len(subject.split())
+    for job in jobs:
+        await check_job(house, scenario, job, where)
+    bought = house.calls.read_text().split().count("generated")
+    assert bought <= most_bought(scenario, place, len(jobs)), f"{where}: {bought} pictures"
+
+
+async def check_job(house, scenario, job, where):
+    """Look at the promises to one job."""
+    ends = REFUNDED if job["isAnonymous"] else scenario.ends
+    assert job["status"] in ends, f"{where}: {job['status']} {job['errorMessage']}"
     spent = PRICE if job["status"] == "COMPLETED" else 0
     assert await balance_of(house.database, job["userId"]) == BALANCE - spent, where
     if job["status"] == "COMPLETED":
@@ -254,8 +293,6 @@ async def check(house, scenario, subject, place):
         "SELECT stage FROM darkroom.stage_runs WHERE job_id = $1 AND event = 'finished'", job["id"]
     )
     assert max(Counter(row["stage"] for row in finished).values(), default=0) <= 1, where
-    bought = house.calls.read_text().split().count("generated")
-    assert bought <= most_bought(scenario, place), f"{where}: {bought} pictures"
 
 
 BOUGHT_AND_UNRECORDED = (
@@ -266,10 +303,10 @@ BOUGHT_AND_UNRECORDED = (
 """A crash between an answer and its record loses that one picture. The record is in the group of the completion."""
 
 
-def most_bought(scenario, place):
-    """Return how many pictures may have been made: one, and one more where the first was lost on the way."""
-    may_be_lost = place[0] in BOUGHT_AND_UNRECORDED or place[0].split()[1] in PERIODIC
-    return scenario.is_bought + (scenario.is_bought and may_be_lost)
+def most_bought(scenario, place, jobs):
+    """Return how many pictures may have been made of so many jobs: one each, and one more for each that was lost."""
+    may_be_lost = jobs > 1 or place[0] in BOUGHT_AND_UNRECORDED or place[0].split()[1] in PERIODIC
+    return jobs * (scenario.is_bought + (scenario.is_bought and may_be_lost))
 
 
 async def test_every_commit_of_these_paths_has_been_died_at(house):
