@@ -8,6 +8,7 @@ import contextlib
 import os
 import resource
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -64,14 +65,18 @@ def with_its_end(data: bytes) -> bytes:
 def _ended(data: bytes) -> tuple[bytes, bytes]:
     """Return a JPEG without an end marker with one, and libjpeg's first warning about it.
 
-    Bytes 00 and FF at the end of the file are left out as padding, unless the last scan lacks some of them.
+    Bytes 00 and FF at the end of the file are left out as padding, unless the last scan lacks some of them. A flat
+    picture may lack all of them: its last scan is whole if libjpeg needs exactly as many, and its tables allow zeros.
     """
     kept = len(data.rstrip(b"\0\xff"))
     whole = data[:kept] + END
     warning = _warning(whole)
     if _MISSING in warning:
-        for more in range(1, PADDING_BYTES + 1):
-            longer = data[: kept + more] + END
+        lengths = [kept + more for more in range(1, PADDING_BYTES + 1)]
+        if [may_have_zeros for _, may_have_zeros in _contents(data)][-1:] == [True]:
+            lengths.append(len(data))
+        for length in lengths:
+            longer = data[:length] + END
             if not _warning(longer):
                 return longer, b""
     return whole, warning
@@ -104,26 +109,27 @@ def _has_impossible_zeros(data: bytes) -> bool:
     code of zeros alone that ends its AC (ITU-T T.81, F.1.2 and G.1.2). libjpeg decodes any other run without a warning
     if it needs about as many blocks for it as were there.
     """
-    if _RUNS[0] not in data:
-        return False
+    return _RUNS[0] in data and any(
+        _RUNS[0] in content.rstrip(b"\0\xff") for content, may_have_zeros in _contents(data) if not may_have_zeros
+    )
+
+
+def _contents(data: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the bytes of each scan, and whether a long run of zeros in them can be flat parts of the picture."""
     codes_of_zeros: dict[int, int] = {}  # by class and number of the table: 0x00 is the first for DC, 0x10 for AC
     scan: tuple[int, bool] | None = None
     with contextlib.suppress(struct.error, IndexError):  # it is cut off within a segment
         for marker, at in jpeg_segments(data):
-            if scan is not None and _has_zeros_within(data[scan[0] : at - 2], may_have_zeros=scan[1]):
-                return True
+            if scan is not None:
+                yield data[scan[0] : at - 2], scan[1]
             scan = None
             if marker == _HUFFMAN_TABLES:
                 codes_of_zeros |= _codes_of_zeros(data, at)
             elif marker == START_OF_SCAN:
                 (length,) = struct.unpack_from(">H", data, at)
                 scan = at + length, _may_have_zeros(data, at, codes_of_zeros)
-    return scan is not None and _has_zeros_within(data[scan[0] :].partition(END)[0], may_have_zeros=scan[1])
-
-
-def _has_zeros_within(content: bytes, *, may_have_zeros: bool) -> bool:
-    """Return whether a scan that may not have a run of zeros has one before its end."""
-    return not may_have_zeros and _RUNS[0] in content.rstrip(b"\0\xff")
+    if scan is not None:
+        yield data[scan[0] :].partition(END)[0], scan[1]
 
 
 def _codes_of_zeros(data: bytes, at: int) -> dict[int, int]:

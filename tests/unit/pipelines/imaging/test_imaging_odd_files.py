@@ -157,6 +157,25 @@ def test_flat_jpeg_whose_codes_are_zeros_is_no_hole(options, colour):
     assert pixels_of(encoded(picture, "JPEG", **options)).shape == (1200, 1600, 3)
 
 
+@pytest.mark.parametrize("quality", [60, 90, 98])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("colour", [0, 10, 254, 255])
+def test_flat_jpeg_without_its_end_marker_is_shown(quality, mode, colour):
+    picture = Image.new(mode, (200, 150), colour if mode == "L" else (colour, 200, 40))
+    data = encoded(picture, "JPEG", quality=quality, optimize=True)
+
+    assert np.array_equal(pixels_of(data[:-2]), pixels_of(data))
+
+
+@pytest.mark.parametrize("change", [-20, 20])
+def test_flat_jpeg_without_its_end_that_has_another_number_of_zeros_is_refused(change):
+    """Zeros are flat parts only if there are as many as the picture's size needs; others replace lost bytes."""
+    data = encoded(Image.new("L", (200, 150), 255), "JPEG", quality=90, optimize=True)[:-2]
+
+    with pytest.raises(BadImageError, match="truncated or broken"):
+        pixels_of(data[:change] if change < 0 else data + bytes(change))
+
+
 def test_zeros_behind_the_end_are_no_hole():
     data = encoded(grained(), "JPEG")
 
