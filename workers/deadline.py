@@ -1,28 +1,100 @@
-"""Deadlines that stand still while a job waits for something that others hold, such as a place at a provider."""
+"""Deadlines that stand still while a job waits for something that others hold, such as a place at a provider.
+
+One timer of the process looks for deadlines that have passed: thousands of jobs in flight would otherwise each set and
+cancel a timer at every stage.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Final, Self
+from weakref import WeakKeyDictionary
 
-_CURRENT: Final[ContextVar[tuple[asyncio.Timeout, ...]]] = ContextVar("current deadlines", default=())
+LOOK_S: Final = 0.1
+"""Seconds between two looks for deadlines that have passed, so a block may end that much later than its deadline."""
+
+_CURRENT: Final[ContextVar[tuple["Deadline", ...]]] = ContextVar("current deadlines", default=())
 """The deadlines around the code that runs, the outermost first."""
 
 
-@asynccontextmanager
-async def deadline(within_s: float) -> AsyncIterator[asyncio.Timeout]:
-    """Limit the time of a block as `asyncio.timeout` does, not counting the time of `deadlines_paused` within it.
+class Deadline:
+    """Limits the time of an `async with` block as `asyncio.timeout` does, not counting that of `deadlines_paused`.
 
-    Raises:
-        TimeoutError: the block took longer.
+    The block raises TimeoutError if it took longer.
     """
-    async with asyncio.timeout(within_s) as timeout:
-        token = _CURRENT.set((*_CURRENT.get(), timeout))
-        try:
-            yield timeout
-        finally:
-            _CURRENT.reset(token)
+
+    __slots__ = ("_timeout", "_token", "_within_s", "ends_s")
+
+    def __init__(self, within_s: float) -> None:
+        """Store how long the block may take, in seconds."""
+        self._timeout = asyncio.timeout(None)
+        self._within_s = within_s
+        self._token: Token[tuple[Deadline, ...]] | None = None
+        self.ends_s: float | None = None
+        """The time of the event loop at which it ends; None while it stands still."""
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        loop = asyncio.get_running_loop()
+        self.ends_s = loop.time() + self._within_s
+        self._token = _CURRENT.set((*_CURRENT.get(), self))
+        _looks_of(loop).add(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _looks_of(asyncio.get_running_loop()).discard(self)
+        if self._token is not None:
+            _CURRENT.reset(self._token)
+        await self._timeout.__aexit__(kind, error, traceback)
+
+    def expired(self) -> bool:
+        """Return whether the block took longer."""
+        return self._timeout.expired()
+
+    def expire(self) -> None:
+        """End the block now."""
+        self.ends_s = None
+        self._timeout.reschedule(0)
+
+
+class _Looks:
+    """The deadlines of one event loop, and the timer that looks at them while there are any."""
+
+    def __init__(self) -> None:
+        self._deadlines: set[Deadline] = set()
+        self._is_timed = False
+
+    def add(self, deadline: Deadline) -> None:
+        self._deadlines.add(deadline)
+        if not self._is_timed:
+            self._is_timed = True
+            asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def discard(self, deadline: Deadline) -> None:
+        self._deadlines.discard(deadline)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        for deadline in [one for one in self._deadlines if one.ends_s is not None and one.ends_s <= now_s]:
+            deadline.expire()
+        self._is_timed = bool(self._deadlines)
+        if self._is_timed:
+            loop.call_later(LOOK_S, self._look)
+
+
+_LOOKS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Looks]] = WeakKeyDictionary()
+
+
+def _looks_of(loop: asyncio.AbstractEventLoop) -> _Looks:
+    looks = _LOOKS.get(loop)
+    if looks is None:
+        looks = _LOOKS[loop] = _Looks()
+    return looks
 
 
 @contextmanager
@@ -32,15 +104,11 @@ def deadlines_paused() -> Iterator[float]:
     Yield how many seconds the outermost is still away, 0 if there is none.
     """
     loop = asyncio.get_running_loop()
-    left = [
-        (timeout, end_s - loop.time())
-        for timeout in _CURRENT.get()
-        if not timeout.expired() and (end_s := timeout.when()) is not None
-    ]
-    for timeout, _ in left:
-        timeout.reschedule(None)
+    left = [(one, one.ends_s - loop.time()) for one in _CURRENT.get() if one.ends_s is not None]
+    for one, _ in left:
+        one.ends_s = None
     try:
         yield max(0.0, left[0][1]) if left else 0.0
     finally:
-        for timeout, left_s in left:
-            timeout.reschedule(loop.time() + left_s)
+        for one, left_s in left:
+            one.ends_s = loop.time() + left_s

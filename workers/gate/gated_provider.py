@@ -20,7 +20,7 @@ from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.providers.calls import Answer, PreparedCall
 from pipelines.providers.provider import EncodedImage, Provider, Quote, hash_of_call
-from workers.deadline import deadline
+from workers.deadline import Deadline
 from workers.gate.admission import Admission, Asked
 from workers.gate.order import first_answer
 
@@ -74,7 +74,7 @@ class GatedProvider:
             )
 
         with contextlib.suppress(ProviderNotConfiguredError, TimeoutError):
-            async with deadline(ANALYSIS_S):
+            async with Deadline(ANALYSIS_S):
                 for _ in range(2):
                     try:
                         return await ask(self._providers)

@@ -28,7 +28,7 @@ from pipelines.providers.provider import StageProvider
 from pipelines.stage import Stage
 from pipelines.stage_context import INPUT_BYTES, StageContext
 from pipelines.storage.storage import Storage
-from workers.deadline import deadline as deadline_of_stage
+from workers.deadline import Deadline
 from workers.objects import RecordedStorage
 from workers.running.job import RunningJob
 from workers.running.outcomes import End, Outcome, outcome_of
@@ -174,7 +174,7 @@ class StageRunner:
         deadline_s = stage.deadline_of(self._deadlines_s)
         lost: Exception | None = None
         try:
-            async with deadline_of_stage(deadline_s) as deadline:
+            async with Deadline(deadline_s) as deadline:
                 while True:
                     try:
                         return await stage.run(context)

@@ -14,7 +14,7 @@ from tests.integration.gate.test_gate import attempt, close
 from tests.integration.gate.test_sending import PROMPT, scripted
 from tests.support.builders import claim_jobs, make_claim, make_image, make_job, make_user, make_worker, queue_row
 from tests.support.fleet import eventually
-from workers.deadline import deadline
+from workers.deadline import Deadline
 from workers.gate import places
 from workers.gate.gate import Gate
 from workers.gate.refusals import PassedOverError, SentBackError
@@ -147,7 +147,7 @@ async def test_wait_counts_against_no_deadline(database, buying):
     process.may_end.set()
 
     async def within_half_a_second():
-        async with deadline(0.5):
+        async with Deadline(0.5):
             return await process.call_here(claim)
 
     claim = await make_claim(database)
@@ -170,7 +170,7 @@ async def test_deadline_in_the_row_of_a_claim_that_waits_is_moved(database, buyi
     (claim,) = await _claimed(database, deadline_s=1)
 
     async def with_a_minute():
-        async with deadline(60):
+        async with Deadline(60):
             await process.gate.for_job(RunningJob(claim), most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
 
     call = asyncio.create_task(with_a_minute())

@@ -4,27 +4,27 @@ import asyncio
 
 import pytest
 
-from workers.deadline import deadline, deadlines_paused
+from workers.deadline import Deadline, deadlines_paused
 
 
 async def test_deadline_ends_a_block_that_is_too_slow():
     with pytest.raises(TimeoutError):
-        async with deadline(0.01):
+        async with Deadline(0.01):
             await asyncio.sleep(60)
 
 
 async def pause_and_hang(left):
-    async with deadline(0.05) as inner:
+    async with Deadline(0.05) as inner:
         with deadlines_paused() as left_s:
-            left.append((left_s, inner.when()))
+            left.append((left_s, inner.ends_s))
             await asyncio.sleep(0.1)
-        left.append(inner.when())
+        left.append(inner.ends_s)
         await asyncio.sleep(60)
 
 
 async def test_all_deadlines_around_a_pause_stand_still_and_go_on_after_it():
     left = []
-    async with deadline(30) as outer:
+    async with Deadline(30) as outer:
         with pytest.raises(TimeoutError):
             await pause_and_hang(left)
 
