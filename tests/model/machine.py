@@ -2,6 +2,14 @@
 
 A write of a claim is one step, though it consists of several statements: models/queue/transitions.py locks the job row
 and then the queue row, and writes only what it found locked. Variants override one method.
+
+A group of writes (models/queue/groups.py) is one commit of several steps, of different jobs. Each locks, compares and
+writes the rows of its own job only, so each is the step of `Machine.write`, and none sees the others: what a group can
+do to a job are the same steps in the same orders. Checkpoints that become one change are steps at the same moment,
+between which nobody acts; such orders are among those that are explored. That a run goes on before its checkpoint is
+committed adds no step either: nothing happens outside its process until then, and what it has computed is lost with the
+process, as if it had been computed after the commit. A barrier that is missing would add steps, which
+tests/integration/queue/test_barriers.py and test_broken_variants.py look for.
 """
 
 from collections.abc import Callable, Iterator

@@ -95,12 +95,11 @@ async def facts_of(database: Database, claim: Claim) -> dict[str, list[dict[str,
 
 
 def _without_names(row: dict[str, Any], claim: Claim) -> dict[str, Any]:
-    names = {claim.job_id: "JOB", claim.user_id: "USER", str(claim.worker_id): "WORKER"}
-    names[str(claim.lease_token)] = "TOKEN"
+    names = {claim.user_id: "USER", str(claim.worker_id): "WORKER", str(claim.lease_token): "TOKEN"}
     return {
-        key: _hours(names.get(value, value)) if isinstance(value, str) else value
+        key: "JOB" if key == "job_id" else _hours(names.get(value, value)) if isinstance(value, str) else value
         for key, value in row.items()
-        if key not in {"id", "position", "imageId"} or names.get(str(value))
+        if key not in {"id", "position", "imageId"}
     }
 
 

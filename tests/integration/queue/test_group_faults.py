@@ -1,6 +1,8 @@
 """Groups that meet a refusal, a slow trigger, a held lock or a lost connection: what is written, once, in order."""
 
 import asyncio
+import itertools
+import random
 
 import pytest
 
@@ -9,6 +11,7 @@ from models.database import Database
 from models.queue import groups
 from models.queue.claims import FencedError
 from models.queue.groups import GroupWriter
+from models.queue.transitions import Checkpoint, Kept
 from tests.integration.queue.test_groups import EVENTS, committed, completed, history_of, make_claims
 from tests.support.builders import queue_row, waiting_for_locks
 from tests.support.grouping import Lane, Write, facts_of, rows_of, write_all, write_one_by_one
@@ -244,3 +247,73 @@ async def test_group_that_was_committed_unheard_and_goes_alone_then_finishes_no_
     assert futures[0].exception() is None
     assert await history_of(database, claim) == [f"finished {stage}" for stage in FINISHED]
     assert (await queue_row(database, claim.job_id))["stage"] == "PROMPTING"
+
+
+STAGES = [f"STEP_{number}" for number in range(7)]
+RUNS = 12
+NOT_LONG = 0.02
+
+
+async def lock_now_and_then(random, foreign, claims, is_over):
+    while not is_over.is_set():
+        async with foreign.transaction():
+            of = random.choice(["public.image_enhancement_jobs WHERE id", "darkroom.job_queue WHERE job_id"])
+            held = [one.job_id for one in random.sample(claims, 3)]
+            await foreign.execute(f"SELECT FROM {of} = ANY ($1) FOR UPDATE", held)
+            await asyncio.sleep(random.uniform(0, 3 * NOT_LONG))
+        await asyncio.sleep(random.uniform(0, 3 * NOT_LONG))
+
+
+async def lose_now_and_then(random, losing, is_over):
+    while not is_over.is_set():
+        losing.times, losing.is_after = 1, random.random() < 0.5
+        await asyncio.sleep(random.uniform(0, 10 * NOT_LONG))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_events_of_a_claim_are_written_in_order_up_to_the_first_that_is_refused(database, connect, losing, seed):
+    """Whatever is locked, refused or lost meanwhile, and whenever the claim sends what."""
+    chance = random.Random(seed)
+    claims = await make_claims(database, RUNS)
+    await database.fetch("UPDATE darkroom.job_queue SET stage = $1", STAGES[0])
+    await refuse(database, "raise", """NEW."analysisSource" LIKE '%refused'""")
+    writer, sent = GroupWriter(database), {}
+
+    async def run_claim(claim):
+        refused = chance.choice([None, None, *STAGES[:-1]])
+        for stage, following in itertools.pairwise(STAGES):
+            columns = {"analysisSource": f"{stage} {'refused' if stage == refused else 'fine'}"}
+            event = Checkpoint(stage, following, 60, 1, columns, kept=Kept({"stage": stage}))
+            sent[claim.job_id].append((stage, writer.add(claim, event, waiting=Lane())))
+            if chance.random() < 0.6:
+                await asyncio.sleep(chance.choice([0, 0, NOT_LONG]))
+            if sent[claim.job_id][-1][1].done() and sent[claim.job_id][-1][1].exception():
+                return  # as `RunningJob.send` does
+        if refused is None:
+            sent[claim.job_id].append(("GENERATING", writer.add(claim, completed(claim), waiting=Lane())))
+
+    is_over = asyncio.Event()
+    sent.update({claim.job_id: [] for claim in claims})
+    disturbing = [
+        asyncio.create_task(lock_now_and_then(chance, await connect(), claims, is_over)),
+        asyncio.create_task(lose_now_and_then(chance, losing, is_over)),
+    ]
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(run_claim(claim) for claim in claims))
+        await asyncio.wait([future for those in sent.values() for _, future in those])
+    is_over.set()
+    await asyncio.gather(*disturbing)
+
+    for claim in claims:
+        stages = [stage for stage, _ in sent[claim.job_id]]
+        written = [stage for stage, future in sent[claim.job_id] if future.exception() is None]
+        assert written == stages[: len(written)]
+        found = await history_of(database, claim)
+        lost_answers = [one for _, one in sent[claim.job_id] if isinstance(one.exception(), FencedError)]
+        # an end that was committed, and whose answer was lost, is fenced when it is written again
+        expected = stages if lost_answers else written
+        assert found == [f"finished {stage}" for stage in expected], (seed, found, written)
+        kept = await database.fetch(
+            "SELECT stage FROM darkroom.checkpoints WHERE job_id = $1 ORDER BY stage", claim.job_id
+        )
+        assert [row["stage"] for row in kept] == [stage for stage in expected if stage in STAGES]

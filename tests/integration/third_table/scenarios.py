@@ -11,22 +11,25 @@ from models.history.objects import record_object
 from models.job_state import JobStatus
 from models.periodic.orphans import object_page
 from models.periodic.references import finished_inputs, named
-from models.queue.claims import ClaimLostError, wake_due
+from models.queue.claims import ClaimLostError, FencedError, wake_due
+from models.queue.groups import GroupWriter
 from models.queue.rescue import adopt_jobs, rescue_lost_claims
 from models.queue.resuming import begin_at
 from models.queue.sweep import Sweep
-from models.queue.transitions import Checkpoint, Completed, Failed, Released, Retried, record
+from models.queue.transitions import Checkpoint, Completed, Failed, Kept, Released, Retried, record
 from models.schema.migrate import check
 from tests.support.builders import (
     balance_of,
     claim_jobs,
     load_inputs,
+    make_artifact,
     make_generation,
     make_job,
     make_user,
     money_violations,
     queue_row,
 )
+from tests.support.grouping import Write, facts_of, write_all, write_one_by_one
 
 
 async def make_order(database, customer=7, **columns):
@@ -61,6 +64,29 @@ async def write(database, claim, transition):
 
 async def test_upgraded_database_is_as_it_should_be(database, database_url):
     assert [problem.message for problem in await check(database_url)] == []
+
+
+async def test_group_of_orders_is_written_as_each_of_them_is_alone(database):
+    zombie, *claims = [await claimed(database, price=0) for _ in range(9)]
+    await database.fetch("UPDATE darkroom.job_queue SET lease_token = gen_random_uuid() WHERE id = $1", zombie.id)
+    events = [
+        [Checkpoint("MEASURING", "GENERATING", 60, 1, kept=Kept({"a": 1}))],
+        [
+            Checkpoint("MEASURING", "GENERATING", 60, 1),
+            Completed("GENERATING", 1, {"print_key": "k", "print_url": "u"}),
+        ],
+        [Retried("MEASURING", "down", timedelta(hours=1))],
+        [make_artifact(), Completed("MEASURING", 1, {"print_key": "k"})],
+    ]
+    alone = [Write(claim, event) for claim, those in zip(claims[:4], events, strict=True) for event in those]
+    grouped = [Write(claim, event) for claim, those in zip(claims[4:], events, strict=True) for event in those]
+
+    assert set(await write_one_by_one(database, alone)) == {None}
+    lost, *errors = await write_all(GroupWriter(database), [Write(zombie, Released("MEASURING")), *grouped])
+
+    assert (type(lost), set(errors)) == (FencedError, {None})
+    for one, other in zip(claims[:4], claims[4:], strict=True):
+        assert await facts_of(database, other) == await facts_of(database, one)
 
 
 async def test_job_enters_is_charged_claimed_and_completes(database):
