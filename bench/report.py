@@ -57,14 +57,13 @@ def systems_of(throughput: Found) -> list[str]:
 
 
 def drains(found: Found) -> list[str]:
-    raw = found.get("raw")
     lines = [
         "| drain | jobs/s | to raw | CPU a job, us | PostgreSQL | Redis | workers |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in systems_of(found):
         cpu = found[f"{name}_cpu_us"]
-        to_raw = f"{found[name] / raw:.2f}" if raw else ""
+        to_raw = f"{found[f'{name}_to_raw']:.2f}" if "raw" in found else ""
         lines.append(
             f"| {NAMES.get(name, name)} | {found[name]:,.0f} | {to_raw} | {found[f'{name}_cpu_us_per_job']:,.0f} "
             f"| {cpu['postgres']:,.0f} | {cpu['redis']:,.0f} | {cpu['workers']:,.0f} |"

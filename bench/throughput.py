@@ -63,6 +63,9 @@ def figures_of(drains: dict[str, list[Drain]]) -> Figures:
         figures[f"{system}_cpu_us"] = {name: median([drain.cpu_us[name] for drain in each]) for name in each[0].cpu_us}
         figures[f"{system}_each"] = [round(drain.jobs_per_s) for drain in each]
     for other, each in drains.items():
+        if "raw" in drains:
+            pairs = list(zip(each, drains["raw"], strict=True))
+            figures[f"{other}_to_raw"] = median([theirs.jobs_per_s / plain.jobs_per_s for theirs, plain in pairs])
         if other != "darkroom" and "darkroom" in drains:
             pairs = list(zip(drains["darkroom"], each, strict=True))
             figures[f"darkroom_to_{other}"] = median([ours.jobs_per_s / theirs.jobs_per_s for ours, theirs in pairs])
