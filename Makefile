@@ -101,7 +101,7 @@ $(VENV)/.ready-node: $(RUNS) requirements-node.lock tests/support/node/package-l
 # The systems that Darkroom is compared with have an environment of their own, since their requirements differ from ours.
 # `make test` doesn't make it.
 PEERS := .venv-bench
-$(PEERS)/.ready: requirements-bench.lock $(RUNS)
+$(PEERS)/.ready: requirements-bench.lock | $(RUNS)
 	@echo "set-up: install the systems to compare with, in $(PEERS) (requirements-bench.lock)"
 	@rm -rf $(PEERS)
 	@"$(PYTHON)" -m venv $(PEERS)
