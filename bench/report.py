@@ -143,9 +143,10 @@ def taken(found: Mapping[str, Found]) -> str:
     loads = ", ".join(f"{name} {each['machine']['load']:g}" for name, each in sorted(found.items()))
     times = ", ".join(f"{name} {each['took_s']} s" for name, each in sorted(found.items()))
     rounds = ", ".join(f"{name} {each['rounds']}" for name, each in sorted(found.items()))
+    named = f"Versions: {', '.join(f'{n} {v}' for n, v in sorted(versions.items()))}. " if versions else ""
     return (
         f"Taken {one['at'][:10]} on {one['cores']} cores of {one['processor']}, Python {one['python']}, PostgreSQL and "
-        f"Redis embedded on the same machine. Versions: {', '.join(f'{n} {v}' for n, v in sorted(versions.items()))}. "
+        f"Redis embedded on the same machine. {named}"
         f"Alternations: {rounds}. Load of the machine at the end: {loads}. Duration: {times}."
     )
 
