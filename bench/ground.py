@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -157,4 +158,6 @@ def percentiles(name: str, values_s: Sequence[float], unit: str = "s") -> str:
 
 
 def run(main) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - a coroutine function of any benchmark
+    """Run a benchmark; SIGTERM ends it as Ctrl-C does, so that the processes that it started end, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     asyncio.run(main())
