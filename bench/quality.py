@@ -181,7 +181,7 @@ def tasks(paths: dict[str, Path], only: str | None) -> Iterator[tuple[str, str, 
         for kind, name, truth in sound_pictures(paths):
             yield kind, name, truth, damage.as_jpeg(truth), True
     if only != "sound":
-        for kind, name, truth, data in damaged_pictures(paths, only):
+        for kind, name, truth, data in damaged_pictures(paths, None if only == "damaged" else only):
             yield kind, name, truth, data, False
 
 
@@ -245,7 +245,7 @@ def report_damage(outcomes: list[Outcome]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", nargs="?", type=Path, default=FOLDER)
-    parser.add_argument("--only", help="sound, or one kind of damage")
+    parser.add_argument("--only", help="sound, damaged, or one kind of damage")
     parser.add_argument("--strips", type=Path, help="where before/after strips of what falls short go")
     parser.add_argument("--each", action="store_true", help="a line for each picture")
     arguments = parser.parse_args()

@@ -4,9 +4,9 @@ PHOTOGRAPHS is the folder that `bench.photographs` filled: its fitting group is
 used, never the photographs held out for tests. The committed models had CBSD68, McMaster18 and
 Kodak24 (public test sets of denoising and demosaicking papers) as further
 folders. Needs scikit-learn, which nothing else here does. Writes
-pipelines/providers/local/coefficients.py, and prints how well the scores tell damaged
+pipelines/providers/local/coefficients.py and cast_coefficients.py, and prints how well the scores tell damaged
 from sound pictures on photographs that a fit didn't see. `--surplus` fits one score, on PHOTOGRAPHS alone as it is
-committed. `--reach` writes nothing: it prints how
+committed; `bench.quality_fit_casts` fits the score of casts. `--reach` writes nothing: it prints how
 much of the damage by light could be found, if given shares of the sound pictures were taken for damaged.
 """
 
@@ -28,10 +28,11 @@ from bench import photographs, quality_sound
 from bench import quality_damage as damage
 from pipelines.providers.local import colour, exposure, light
 from pipelines.providers.local.comb import Curve, comb_of
-from pipelines.providers.local.scores import DEPTH, Score, terms
+from pipelines.providers.local.scores import DEPTH, MODELS, Score, terms
 
 Figures = NDArray[np.float64]
-TARGET = Path(__file__).parent.parent / "pipelines/providers/local/coefficients.py"
+FOLDER = Path(__file__).parent.parent / "pipelines/providers/local"
+TARGET, TARGET_OF_CASTS = FOLDER / "coefficients.py", FOLDER / "cast_coefficients.py"
 SIDE_PX = 560
 NO_PHOTOGRAPHS = {"autumn", "pastelhills", "string", "fossa", "retina", "text", "page", "coins", "starry_night"}
 NO_PHOTOGRAPHS |= {"hubble_deep_field", "moon"}
@@ -43,7 +44,7 @@ HEAVY = {"natural": 2.0, "part": 2.0, "golden_hour": 1.5, "sunset": 1.5, "low_ke
 TONED = ("sepia", "cyanotype", "interface", "chart", "line_art")
 """Kinds that other measures recognize as sound."""
 
-TREES = 60
+TREES, LEARNING_RATE = 60, 0.12
 
 CURVES = {"gamma": (Curve.GAMMA,), "under": (Curve.LACK,), "over": (Curve.LIGHT, Curve.GAIN)}
 """The combs that each kind of damage by light would leave in a histogram."""
@@ -64,7 +65,6 @@ class Row:
     answers: Figures
     cast: tuple[float, float]
     amount: float
-    pixels: damage.Pixels
     has_comb: tuple[bool, bool]
     """Whether the comb proves the damage: before the picture was a JPEG, and afterwards."""
 
@@ -130,9 +130,8 @@ def rows_of(numbered: tuple[int, Path | str], *, only_light: bool = False) -> li
         cast = done if isinstance(done, tuple) else (0.0, 0.0)
         amount = done if isinstance(done, float) else 0.0
         figures, highlights = exposure.exposure_figures(seen, small), exposure.highlight_figures(seen)
-        coloured = light.small_copy(seen, colour.SIDE_PX)
         combs = (False, False) if only_light else (has_comb(kind, pixels, amount), has_comb(kind, seen, amount))
-        rows.append(Row(kind, done is None, number, figures, highlights, answers, cast, amount, coloured, combs))
+        rows.append(Row(kind, done is None, number, figures, highlights, answers, cast, amount, combs))
     return rows
 
 
@@ -149,9 +148,16 @@ def design(figures: Figures, mean: Figures, scale: Figures, squared: tuple[int, 
     return np.array([terms(row, mean, scale, squared) for row in figures])
 
 
-def boosted(figures: Figures, labels: Figures, weights: Figures) -> Any:
+def boosted(
+    figures: Figures, labels: Figures, weights: Figures, trees: int = TREES, learning_rate: float = LEARNING_RATE
+) -> Any:
     model = HistGradientBoostingClassifier(
-        max_iter=TREES, learning_rate=0.12, max_depth=DEPTH, min_samples_leaf=25, l2_regularization=1, random_state=0
+        max_iter=trees,
+        learning_rate=learning_rate,
+        max_depth=DEPTH,
+        min_samples_leaf=25,
+        l2_regularization=1,
+        random_state=0,
     )
     return model.fit(figures, labels, sample_weight=weights)
 
@@ -252,27 +258,15 @@ def fit_cast(rows: list[Row]) -> dict[Score, dict[str, Any]]:
     # Pictures without a cast get low weights, or every estimate would be too close to none
     weights = np.array([{"cast": 1.0, "weak cast": 0.5, "natural": 0.2}[rows[place].kind] for place in known])
     values = np.array([rows[place].cast for place in known])
-    models = {
+    return {
         Score.CAST_RED: estimator(answers[known], values[:, 0], 5, weights),
         Score.CAST_BLUE: estimator(answers[known], values[:, 1], 5, weights),
     }
-    told = [row for row in rows if row.kind != "weak cast"]
-    estimates = [np.array([one_of(model, row.answers) for model in models.values()]) for row in told]
-    with Pool() as pool:
-        given = zip((row.pixels for row in told), (row.answers for row in told), estimates, strict=True)
-        figures = np.array(pool.starmap(colour.evidence_of, given, 64))
-    return models | {Score.CAST: detector(figures, told, "cast", false_share=0.012)}
-
-
-def one_of(model: dict[str, Any], figures: Figures) -> float:
-    return float(terms(figures, model["mean"], model["scale"], model["squared"]) @ model["weights"])
 
 
 def kept() -> dict[Score, dict[str, Any]]:
     """Return the models that the committed file contains."""
-    from pipelines.providers.local.coefficients import COEFFICIENTS  # noqa: PLC0415 - it is written here
-
-    return {Score(name): dict(model) for name, model in COEFFICIENTS.items() if name in set(Score)}
+    return {Score(name): dict(model) for name, model in MODELS.items() if name in set(Score)}
 
 
 def main() -> None:
@@ -297,6 +291,12 @@ def main() -> None:
 
 
 def write(models: dict[Score, dict[str, Any]]) -> None:
+    """Write the models; the score of casts, the largest, has a file of its own."""
+    write_to(TARGET, {score: model for score, model in models.items() if score is not Score.CAST})
+    write_to(TARGET_OF_CASTS, {Score.CAST: models[Score.CAST]})
+
+
+def write_to(target: Path, models: dict[Score, dict[str, Any]]) -> None:
     lines = ['"""Coefficients of the models in `scores`; written by bench/quality_fit.py, not by hand."""', ""]
     lines += ["# fmt: off", "COEFFICIENTS: dict[str, dict[str, tuple[float, ...]]] = {"]
     for score, model in models.items():
@@ -308,7 +308,7 @@ def write(models: dict[Score, dict[str, Any]]) -> None:
             lines += ["            " + line for line in (wrapped(inner) if inner else [])]
             lines.append("        ),")
         lines.append("    },")
-    TARGET.write_text("\n".join([*lines, "}", "# fmt: on", ""]))
+    target.write_text("\n".join([*lines, "}", "# fmt: on", ""]))
 
 
 def wrapped(numbers: str, width: int = 108) -> list[str]:

@@ -184,13 +184,13 @@ def colour_cast(pixels: NDArray[np.uint8]) -> tuple[float, tuple[float, float]]:
     answers = cast_answers(pixels)
     cast = estimated_cast(answers)
     sureness = verdict(Score.CAST).of(evidence_of(pixels, answers, cast))
-    if not _white_bears(answers, cast):
+    if not is_confirmed(answers, cast):
         sureness = min(sureness, -1.0)
     red, blue = (float(gain) for gain in np.clip(cast, -MAX_CAST, MAX_CAST))
     return sureness, (red, blue)
 
 
-def _white_bears(answers: NDArray[np.float64], cast: Pair) -> bool:
+def is_confirmed(answers: NDArray[np.float64], cast: Pair) -> bool:
     """Return whether the ends of the channels confirm a cast: under a cast, white ends each channel at another level.
 
     A channel that clipped would end higher if it hadn't, so a difference that

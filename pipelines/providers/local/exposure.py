@@ -11,7 +11,6 @@ from pipelines.providers.local.light import (
     counted_percentile,
     highest_of,
     level_counts,
-    levels_of,
     lowest_of,
     mapped,
 )
@@ -30,14 +29,17 @@ OVER_GAIN = 2.2
 """Overexposure without a comb is taken for this gain of linear light, a little over a stop: what clipped is lost, so
 that it can't be measured."""
 
-_SHOULDER = 0.88
-"""From this level on, 0 to 1, an overexposed picture's highlights rise again to white, which stays white."""
+_SHOULDER, _OWN_SHOULDER = 0.80, 0.94
+"""Levels, 0 to 1, from which an overexposed picture's highlights rise again to white, and single channels a little."""
+
+_HIGHEST_SHARE = 0.15
+"""How white a highlight is, is decided by its lowest channel, and by its highest one to this fraction."""
+
+_OWN_SHARE = 0.15
+"""A channel that clipped alone rises by this fraction of what white rises: it was brighter than its level shows."""
 
 _CLIPS_FROM = 253
 """From this level on a channel of a single pixel counts as clipped."""
-
-_PALE_FROM, _WHITE_FROM = 140, 200
-"""Between these levels of its lowest channel a colour counts more and more as nearly white."""
 
 _SHADOW_LEVELS = 10.0
 """Shadows under this level are coarse."""
@@ -273,26 +275,30 @@ def brightened(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
 def calmed(pixels: NDArray[np.uint8], gain: float = OVER_GAIN) -> NDArray[np.uint8]:
     """Lower the light by a gain; highlights rise along a smooth shoulder to white, since what clipped was white.
 
-    All channels of a pixel that is nearly white lose the same share of their
-    light, so that the pixel doesn't become coloured; its highest channel decides
-    the share. In a colour that clipped in one channel only, each channel is
-    lowered by itself.
+    All channels of a pixel rise by the same number of levels, which depends
+    mostly on its lowest channel. White therefore stays white, and pale colours
+    keep their hue. Where one channel clipped, the others show that the colour
+    wasn't white, so that it is lowered with them.
     """
     levels = np.arange(256) / 255
     lowered = linear_to_srgb(srgb_to_linear(levels) / gain)
-    t = np.clip((levels - _SHOULDER) / (1 - _SHOULDER), 0, 1)
-    curve = lowered + (1 - lowered[255]) * t * t * (3 - 2 * t)
-    shares = (srgb_to_linear(curve) / np.maximum(srgb_to_linear(levels), 1e-6)).astype(np.float32)
+    whole = 255 * (1 - lowered[255])
+    lowered = (255 * lowered).astype(np.float32)
+    together, own = (_smooth_step(levels, start).astype(np.float32) for start in (_SHOULDER, _OWN_SHOULDER))
+    own *= _OWN_SHARE
     result = np.empty_like(pixels)
     for top in range(0, pixels.shape[0], STRIP_ROWS):
         strip = pixels[top : top + STRIP_ROWS]
-        apart = LIGHT[strip] * shares[strip]
-        whiteness = np.clip((lowest_of(strip).astype(np.float32) - _PALE_FROM) / (_WHITE_FROM - _PALE_FROM), 0, 1)
-        together = LIGHT[strip] * shares[highest_of(strip)][..., None]
-        result[top : top + STRIP_ROWS] = levels_of(
-            (apart + whiteness[..., None] * (together - apart)).astype(np.float32)
-        )
+        whiteness = lowest_of(strip) + _HIGHEST_SHARE * (highest_of(strip) - lowest_of(strip)).astype(np.float32)
+        rise = together[np.round(whiteness).astype(np.uint8)][..., None]
+        result[top : top + STRIP_ROWS] = np.round(lowered[strip] + whole * (rise + (1 - rise) * own[strip]))
     return result
+
+
+def _smooth_step(levels: NDArray[np.float64], start: float) -> NDArray[np.float64]:
+    """Return 0 up to the start and 1 at level 1, without an edge at either."""
+    t = np.clip((levels - start) / (1 - start), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def _with_soft_shadows(pixels: NDArray[np.uint8], table: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -7,7 +7,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.providers.local.coefficients import COEFFICIENTS
+from pipelines.providers.local import cast_coefficients, coefficients
+
+MODELS = coefficients.COEFFICIENTS | cast_coefficients.COEFFICIENTS
+"""The numbers of each model, by its name."""
 
 MAX_DEVIATION = 3.0
 """A figure further than so many deviations from the mean counts as that far, so that no model extrapolates."""
@@ -17,7 +20,7 @@ DEPTH = 3
 
 
 class Score(StrEnum):
-    """The models, by their names in `coefficients`."""
+    """The models, by their names in `MODELS`."""
 
     DARK = "dark"
     GAMMA = "gamma"
@@ -91,7 +94,7 @@ def terms(
 @cache
 def fitted(score: Score) -> FittedScore:
     """Return the model of an estimate; `bench/quality_fit.py` fits it."""
-    model = COEFFICIENTS[score]
+    model = MODELS[score]
     squared = tuple(int(index) for index in model["squared"])
     return FittedScore(np.array(model["mean"]), np.array(model["scale"]), squared, np.array(model["weights"]))
 
@@ -99,7 +102,7 @@ def fitted(score: Score) -> FittedScore:
 @cache
 def verdict(score: Score) -> BoostedScore:
     """Return the model that computes how sure a defect is; a defect with a score above 0 is treated."""
-    model = COEFFICIENTS[score]
+    model = MODELS[score]
     inner = 2**DEPTH - 1
     return BoostedScore(
         float(model["start"][0]),

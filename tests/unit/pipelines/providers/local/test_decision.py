@@ -151,6 +151,38 @@ def test_highlights_of_an_overexposed_picture_stay_white():
     assert result[0, 1].max() < 110
 
 
+@pytest.mark.parametrize("gain", [1.25, 2.0, 3.0])
+def test_grey_of_an_overexposed_picture_stays_grey_and_in_order(gain):
+    ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2)
+
+    result = exposure.calmed(ramp, gain)[0].astype(int)
+
+    assert np.ptp(result, axis=1).max() == 0
+    assert np.diff(result[:, 0]).min() >= 0
+    assert result[255, 0] == 255
+
+
+@pytest.mark.parametrize("scene", [(200, 180, 110), (110, 150, 175), (190, 130, 140), (120, 190, 110)])
+def test_colour_that_clipped_in_one_channel_keeps_its_hue_when_light_is_lowered(scene):
+    truth = np.full((2, 2, 3), scene, np.uint8)
+
+    result = exposure.calmed(damage.lit(truth, (2.2, 2.2, 2.2)), 2.2)
+
+    assert np.abs(result[0, 0].astype(int) - truth[0, 0]).max() <= 12
+
+
+@pytest.mark.parametrize(
+    ("name", "least_gain"), [("chelsea.png", 10.0), ("coffee.png", 9.0), ("motorcycle_right.png", 6.0)]
+)
+def test_surplus_of_light_that_is_known_is_undone(name, least_gain):
+    truth = photograph(name)
+    seen = damage.through_jpeg(damage.CAMERA["one stop over"](truth))
+
+    gain = damage.psnr(truth, exposure.calmed(seen, 2.0)) - damage.psnr(truth, seen)
+
+    assert gain >= least_gain
+
+
 @pytest.mark.parametrize(("margin", "size"), [(90, 600), (140, 600), (200, 700)])
 def test_margins_of_a_dark_screen_are_no_bars(margin, size):
     screen = np.full((400, size), 24, np.uint8)
