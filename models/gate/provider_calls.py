@@ -1,10 +1,13 @@
 """The intent log: one row for each provider call, committed before the call if the gate admits it."""
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
+
+from asyncpg import Record
 
 from models.connections import Connection
 from models.queue.claims import Claim, FencedError
@@ -48,11 +51,13 @@ class CallPlan:
 class Admitted:
     """The gate admits the call.
 
-    `warning` names a budget that is nearly spent; each budget is named once in a period.
+    `warning` names a budget that is nearly spent; each budget is named once in a period. `at_s` is when the answer
+    came, on the clock of `time.monotonic`.
     """
 
     intent: int
     warning: str | None = None
+    at_s: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +129,45 @@ async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Adm
     )
     if row is None or row["kind"] == "claim_lost":
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
+    return _answer(row)
+
+
+def _answer(row: Record) -> Admitted | Refused:
     if row["intent"] is None:
         return Refused(row["kind"], row["reason"], row["wait_s"])
     return Admitted(row["intent"], row["warning"])
+
+
+async def open_calls(
+    connection: Connection, asked: Sequence[tuple[Claim, CallPlan]]
+) -> Sequence[Admitted | Refused | None]:
+    """Record those of some calls that the gate admits, before they are made, in one transaction; each under its fence.
+
+    The plans are for one provider, with the same rules. The answer of a call is None if its claim is lost or locked by
+    another session; `open_call` then tells which, and waits.
+    """
+    plan = asked[0][1]
+    calls = [
+        {
+            "job_type": claim.job_type,
+            "job_id": claim.job_id,
+            "queue_id": claim.id,
+            "user_id": claim.user_id,
+            "lease_token": str(claim.lease_token),
+            "attempt": claim.attempt,
+            "model": one.model,
+            "purpose": one.purpose,
+            "input_hash": one.call_hash,
+            "quoted_usd": str(one.price_usd),
+            "quoted_images": one.images,
+        }
+        for claim, one in asked
+    ]
+    rows = await connection.fetch(
+        "SELECT * FROM darkroom.open_calls($1, $2, $3, $4)", plan.provider, plan.may_be_paid, dict(plan.rules), calls
+    )
+    answers = {row["number"]: _answer(row) for row in rows}
+    return [answers.get(number) for number in range(1, len(asked) + 1)]
 
 
 async def close_call(
@@ -140,6 +181,32 @@ async def close_call(
         *(outcome.was_sent, outcome.verdict, outcome.retry_after_s, _stored(outcome.reason), dict(rules or {})),
         _stored(outcome.problem),
     )
+
+
+async def close_calls(
+    connection: Connection, ends: Sequence[tuple[int, CallOutcome]], rules: Mapping[str, Any]
+) -> None:
+    """Record how some calls to one provider ended, as `close_call` does for one, in one transaction."""
+    objects = [
+        {
+            "intent": intent,
+            "outcome": end.outcome,
+            "may_be_paid": end.may_be_paid,
+            "latency_ms": end.latency_ms,
+            "model": end.model,
+            "prompt_units": end.prompt_units,
+            "output_units": end.output_units,
+            "images": end.images,
+            "cost_usd": None if end.cost_usd is None else str(end.cost_usd),
+            "was_sent": end.was_sent,
+            "verdict": end.verdict,
+            "retry_after_s": end.retry_after_s,
+            "reason": _stored(end.reason),
+            "problem": _stored(end.problem),
+        }
+        for intent, end in ends
+    ]
+    await connection.execute("SELECT darkroom.close_calls($1, $2)", dict(rules), objects)
 
 
 def _stored(text: str | None) -> str | None:

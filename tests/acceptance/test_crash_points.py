@@ -212,7 +212,7 @@ SCENARIOS = {
     "retry": Scenario("work", House.job, COMPLETED, steps("log_error record_retried"), "unavailable ok"),
     "snooze": Scenario("work", House.job, COMPLETED, steps("record_snoozed"), "throttled ok"),
     "refuse": Scenario(
-        "work", House.job, REFUNDED, steps("close_call log_error record_failed"), "refused", is_bought=False
+        "work", House.job, REFUNDED, steps("close_calls log_error record_failed"), "refused", is_bought=False
     ),
     "shut down": Scenario(
         "work_and_be_told_to_stop", House.job, COMPLETED, steps("record_released sign_off"), slow_s=3
@@ -296,7 +296,7 @@ async def check_job(house, scenario, job, where):
 
 
 BOUGHT_AND_UNRECORDED = (
-    *("after call_generate", "before close_call", "after close_call", "before record_object", "after record_object"),
+    *("after call_generate", "before close_calls", "after close_calls", "before record_object", "after record_object"),
     *("before put_object", "after put_object", "before record_group", "before record_artifact"),
     "before record_completed",
 )
@@ -331,7 +331,8 @@ ELSEWHERE = {
     *("log_fenced", "count_use", "release_unknown", "delete_picture", "forget_object", "retry_job", "adopt"),
     *("claim_one", "set_aside", "end_refused", "end_refused_job", "settle_refused"),
     *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong", "forget_workers"),
-    "prolong_waiting",
+    *("prolong_waiting", "open_call", "close_call"),
 }
 """Passed on no path of these jobs: a pipeline's count, claims that nobody knows, an upload taken back, adoption, what
-the database refuses or another program holds, deadlines of jobs that wait for a place, and what only schedulers do."""
+the database refuses or another program holds, calls that go alone after their group, deadlines of jobs that wait for a
+place, and what only schedulers do."""

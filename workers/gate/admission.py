@@ -12,11 +12,12 @@ from typing import Any, Protocol, TypeVar
 from config.failpoints import failpoint
 from config.logger import EventLogger
 from models.database import Database
-from models.gate.provider_calls import Admitted, CallPlan, Refused, open_call
+from models.gate.provider_calls import Admitted, CallPlan, Refused
 from models.queue.claims import Claim
 from pipelines.errors import BrokenAnswerError, MissedRequestError, StageError, ThrottledError
 from pipelines.providers.calls import Answer, PreparedCall
 from pipelines.providers.provider import Provider, Quote
+from workers.gate.call_records import CallRecords
 from workers.gate.open_calls import OpenCall
 from workers.gate.paid_calls import require_calls_left, require_no_repeated_miss
 from workers.gate.places import Place, Places
@@ -70,6 +71,7 @@ class Admission:
         database: Database,
         rules: Mapping[str, Mapping[str, Any]],
         places: Mapping[str, Places],
+        records: Mapping[tuple[str, bool], CallRecords],
         job: CallingJob,
         *,
         most_paid_calls: int,
@@ -81,6 +83,7 @@ class Admission:
             database: where calls are recorded and limits are kept.
             rules: the rules of each provider, by name.
             places: the places at each paid provider, by name.
+            records: the records of each provider's calls, by its name and whether it is paid.
             job: the job that makes the calls.
             most_paid_calls: how many paid generations the job may have over all its attempts, the first included.
             refuses_over_budget: whether a spent budget ends the job instead of making it wait.
@@ -88,6 +91,7 @@ class Admission:
         self._database = database
         self._rules = rules
         self._places = places
+        self._records = records
         self._job = job
         self._most_paid_calls = most_paid_calls
         self._refuses_over_budget = refuses_over_budget
@@ -127,7 +131,7 @@ class Admission:
         It is prepared only once there is a place for it, so that no pictures are kept while it waits.
         """
         await self._job.saved()
-        places = self._places.get(provider.name)
+        places = self._places_of(provider)
         if self._job.ends_after_stage and places is not None:
             raise SentBackError("the process stops", retry_after=timedelta(0))
         self._job.await_call()
@@ -158,9 +162,7 @@ class Admission:
             call_hash=asked.call_hash,
         )
         while True:
-            opened = await self._database.commit(
-                "open_call", lambda connection: open_call(connection, self._job.claim, plan)
-            )
+            opened = await self._records_of(provider).open(self._job.claim, plan)
             if isinstance(opened, Admitted):
                 if place is not None:
                     place.admitted()
@@ -173,9 +175,9 @@ class Admission:
 
     async def _sent(self, provider: Provider, asked: Asked, opened: Admitted, send: PreparedCall[T]) -> Answer[T]:
         """Send an admitted call at once, record how it ended, and return its answer."""
-        places = self._places.get(provider.name)
+        places = self._places_of(provider)
         try:
-            async with OpenCall(self._database, provider, opened.intent, self._rules_of(provider)) as call:
+            async with OpenCall(self._database, provider, opened, self._records_of(provider)) as call:
                 with self._job.calling(), failpoint(f"call_{asked.purpose}"):
                     answer = await send(call.look_again)
                 if asked.purpose == "generate":
@@ -187,6 +189,12 @@ class Admission:
             if places is not None:
                 places.call_ended()
         return answer
+
+    def _places_of(self, provider: Provider) -> Places | None:
+        return self._places.get(provider.name) if provider.is_paid else None
+
+    def _records_of(self, provider: Provider) -> CallRecords:
+        return self._records[provider.name, provider.is_paid]
 
     def _rules_of(self, provider: Provider) -> Mapping[str, Any]:
         return self._rules.get(provider.name, {})

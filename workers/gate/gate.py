@@ -12,6 +12,7 @@ from pipelines.job import Job, Prompt
 from pipelines.providers.provider import Provider, StageProvider
 from pipelines.settings import Settings
 from workers.gate.admission import Admission, CallingJob
+from workers.gate.call_records import CallRecords
 from workers.gate.gated_provider import GatedProvider
 from workers.gate.places import Places
 from workers.gate.refusals import refusal_of
@@ -57,12 +58,18 @@ class Gate:
             if provider.is_paid
         }
 
+        self._records = {
+            (one.name, one.is_paid): CallRecords(database, self._rules.get(one.name, {}))
+            for one in (*providers, measuring)
+        }
+
     def for_job(self, job: CallingJob, *, most_paid_calls: int) -> StageProvider:
         """Return the provider that one job may call, with at most `most_paid_calls` paid generations in all."""
         admission = Admission(
             self._database,
             self._rules,
             self._places,
+            self._records,
             job,
             most_paid_calls=most_paid_calls,
             refuses_over_budget=self._refuses_over_budget,

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
@@ -11,11 +10,12 @@ from typing import Any, Final, Self
 from config.logger import EventLogger
 from models.connections import DATABASE_ERRORS
 from models.database import Database
-from models.gate.provider_calls import CallOutcome, close_call, pause_left_s
+from models.gate.provider_calls import Admitted, CallOutcome, pause_left_s
 from pipelines.errors import StageError, ThrottledError
 from pipelines.providers.calls import Answer, Usage
 from pipelines.providers.provider import Provider
 from workers.gate.call_outcomes import call_outcome, unexpected_outcome
+from workers.gate.call_records import CallRecords
 
 log = EventLogger(__name__)
 
@@ -25,12 +25,6 @@ SENT_WITHIN_S: Final = 0.25
 Another process may have got an HTTP status 429 meanwhile.
 """
 
-CLOSE_RETRY_S: Final = 5.0
-"""Seconds for which recording an outcome waits for rows that others hold.
-
-The job gets the provider's answer only then.
-"""
-
 
 class OpenCall:
     """A committed intent, as a context manager: leaving the block closes the intent, with the error if there is one.
@@ -38,20 +32,20 @@ class OpenCall:
     If the process dies in the block, the intent stays open: operators see it, and it counts as paid.
     """
 
-    def __init__(self, database: Database, provider: Provider, intent: int, rules: Mapping[str, Any]) -> None:
-        """Store what closing the intent needs, and start measuring the call's duration.
+    def __init__(self, database: Database, provider: Provider, opened: Admitted, records: CallRecords) -> None:
+        """Store what closing the intent needs.
 
         Args:
-            database: where the intent is.
+            database: where the provider's cell is.
             provider: the provider that is called.
-            intent: id of the call that the gate has admitted.
-            rules: rules of the provider.
+            opened: the call that the gate has admitted, whose duration is measured from then on.
+            records: where its end is recorded.
         """
         self._database = database
         self._provider = provider
-        self._intent = intent
-        self._rules = rules
-        self._began_s = time.monotonic()
+        self._intent = opened.intent
+        self._records = records
+        self._began_s = opened.at_s
         self._has_left = False
         self._answer: Answer[Any] | None = None
 
@@ -108,10 +102,6 @@ class OpenCall:
             cost_usd=usage.cost_usd,
         )
         try:
-            await self._database.commit(
-                "close_call",
-                lambda connection: close_call(connection, self._intent, closing, self._rules),
-                retry_for_s=CLOSE_RETRY_S,
-            )
+            await self._records.close(self._intent, closing)
         except DATABASE_ERRORS as error:  # the call is over, even if that can't be recorded
             log.warning("provider_call_unrecorded", intent=self._intent, error=str(error))

@@ -33,6 +33,8 @@ FILES: Final = (
     "queue/submit.sql",
     "gate/cells.sql",
     "gate/limits.sql",
+    "gate/calls.sql",
+    "gate/ends.sql",
     "periodic/partitions.sql",
     "money/regeneration.sql",
     "money/subscriptions.sql",

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from models.database import prepare_connection
-from models.gate.provider_calls import CallPlan, open_call
+from models.gate.provider_calls import CallPlan, open_call, open_calls
 from models.queue import groups, transitions
 from models.queue.claims import ClaimLostError
 from models.queue.groups import GroupWriter
@@ -232,6 +232,17 @@ async def intent_without_fence(world):
     assert world.is_broken == (not isinstance(*await asyncio.gather(opening, return_exceptions=True), ClaimLostError))
 
 
+async def intent_of_a_group_without_fence(world):
+    """A zombie buys after another has its job, together with a call whose claim holds."""
+    await world.alter_function("open_calls", "AND q.lease_token = (c.call ->> 'lease_token')::uuid", "")
+    zombie = await make_claim(world.database)
+    await world.rescued(zombie)
+    holding = await make_claim(world.database)
+    plan = CallPlan("p", "generate", may_be_paid=True)
+    opening = world.database.run(lambda connection: open_calls(connection, [(zombie, plan), (holding, plan)]))
+    assert [opened is None for opened in await opening] == [not world.is_broken, False]
+
+
 async def no_status_guard(world):
     """A foreign program cancels a job that is completed."""
     await world.alter_function("guard_enhancement", "THEN NEW ELSE OLD END", "THEN NEW ELSE NEW END")
@@ -337,6 +348,7 @@ SCHEDULES = {
     rescue_without_attempt: "I1",
     charge_after_insert: "I3",
     intent_without_fence: "I6",
+    intent_of_a_group_without_fence: "I6",
     no_status_guard: "I5",
     balance_read_without_a_lock: "I7",
 }

@@ -11,7 +11,15 @@ from models.schema.migrations.triggers import TRIGGERS_FILE
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = (
     *("queue/entering.sql", "queue/adopting.sql", "queue/changes.sql", "queue/refusals.sql", "queue/submit.sql"),
-    *("queue/triggers.sql", "queue/jobs.sql", "money/money.sql", "gate/limits.sql", "schema/visibility.sql"),
+    *(
+        "queue/triggers.sql",
+        "queue/jobs.sql",
+        "money/money.sql",
+        "gate/limits.sql",
+        "gate/calls.sql",
+        "gate/ends.sql",
+        "schema/visibility.sql",
+    ),
     *("queue/pipelines.sql", "queue/submit_checks.sql", "money/regeneration.sql", "schema/settings.sql"),
     *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql"),
 )

@@ -1,0 +1,90 @@
+"""Records of one provider's calls by one process, in groups: intents that the gate admits, and how the calls ended."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from config.logger import EventLogger
+from models.connections import DATABASE_ERRORS
+from models.database import Database
+from models.gate.provider_calls import (
+    Admitted,
+    CallOutcome,
+    CallPlan,
+    Refused,
+    close_call,
+    close_calls,
+    open_call,
+    open_calls,
+)
+from models.queue.claims import Claim
+from workers.gate.grouping import Group
+
+log = EventLogger(__name__)
+
+CLOSE_RETRY_S: Final = 5.0
+"""Seconds for which recording an outcome waits for rows that others hold.
+
+The job gets the provider's answer only then.
+"""
+
+RECORDED: Final = True
+"""The result of a recorded end."""
+
+
+class CallRecords:
+    """Records calls to one provider, all with the same rules and all free or all paid."""
+
+    def __init__(self, database: Database, rules: Mapping[str, Any]) -> None:
+        """Store where the records are, and the provider's rules."""
+        self._database = database
+        self._rules = rules
+        self._opening: Group[tuple[Claim, CallPlan], Admitted | Refused] = Group(
+            self._open_all, self._open, abandoned=self._take_back
+        )
+        self._closing: Group[tuple[int, CallOutcome], bool] = Group(self._close_all, self._close)
+
+    async def open(self, claim: Claim, plan: CallPlan) -> Admitted | Refused:
+        """Record that a call is about to be made, if the gate admits it.
+
+        If the job is cancelled meanwhile, an intent that was recorded is closed, as of a call that was never sent.
+
+        Raises:
+            FencedError: the claim is lost; the call must not be made.
+            DatabaseLostError, ContentionError, asyncpg.PostgresError: nothing is known to be recorded.
+        """
+        return await self._opening.add((claim, plan))
+
+    async def close(self, intent: int, outcome: CallOutcome) -> None:
+        """Record how a call ended, and what that says about its provider.
+
+        Raises:
+            DatabaseLostError, ContentionError, asyncpg.PostgresError: it isn't recorded, and the intent stays open.
+        """
+        await self._closing.add((intent, outcome))
+
+    async def _open_all(self, asked: Sequence[tuple[Claim, CallPlan]]) -> Sequence[Admitted | Refused | None]:
+        return await self._database.commit("open_calls", partial(open_calls, asked=asked))
+
+    async def _open(self, one: tuple[Claim, CallPlan]) -> Admitted | Refused:
+        claim, plan = one
+        return await self._database.commit("open_call", partial(open_call, claim=claim, plan=plan))
+
+    async def _take_back(self, opened: Admitted | Refused) -> None:
+        if isinstance(opened, Admitted):
+            unsent = CallOutcome("cut_off", may_be_paid=False, latency_ms=0, was_sent=False)
+            try:
+                await self.close(opened.intent, unsent)
+            except DATABASE_ERRORS as error:  # it stays open, and counts as paid
+                log.warning("provider_call_unrecorded", intent=opened.intent, error=str(error))
+
+    async def _close_all(self, ends: Sequence[tuple[int, CallOutcome]]) -> Sequence[bool]:
+        work = partial(close_calls, ends=ends, rules=self._rules)
+        await self._database.commit("close_calls", work, retry_for_s=CLOSE_RETRY_S)
+        return [RECORDED] * len(ends)
+
+    async def _close(self, one: tuple[int, CallOutcome]) -> bool:
+        intent, outcome = one
+        work = partial(close_call, intent=intent, outcome=outcome, rules=self._rules)
+        await self._database.commit("close_call", work, retry_for_s=CLOSE_RETRY_S)
+        return RECORDED
