@@ -10,8 +10,8 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from config.outcome import outcome_of
 from models.connections import ContentionError, DatabaseLostError
-from workers.outcome import outcome_of
 
 A = TypeVar("A")
 R = TypeVar("R")
