@@ -199,7 +199,7 @@ class _Group:
         """Run the statement of a group; return the labels of the jobs that were written, by place in the group."""
         writes = [entry.write for entry in batch]
         statement = transition_statement(self._table, set().union(*(one.parts for one in writes)), is_group=True)
-        values = [as_json(number, one) for number, one in enumerate(writes)]
+        values = [as_json(self._table, number, one) for number, one in enumerate(writes)]
         values.sort(key=_job_id)  # the order of locks
         names = {commit_name(event) for entry in batch for event in entry.events}
 

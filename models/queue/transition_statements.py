@@ -72,7 +72,7 @@ _KIND: Final[dict[type, str]] = {
 }
 
 
-def as_json(number: int, write: ClaimWrite) -> dict[str, Any]:
+def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
     """Return one claim's write as an element of the statement's parameter $1; the statement returns `number`."""
     transitions = write.transitions
     last = transitions[-1] if transitions else None
@@ -89,6 +89,7 @@ def as_json(number: int, write: ClaimWrite) -> dict[str, Any]:
             made |= {
                 "began_at": made["history"][0]["stage"],
                 "following": last.following,
+                "shown": _shown(table, transitions),
                 "deadline_s": last.deadline_s,
             }
         case Retried() | Snoozed():
@@ -108,6 +109,13 @@ def as_json(number: int, write: ClaimWrite) -> dict[str, Any]:
     if write.artifact is not None:
         made["artifact"] = {name: getattr(write.artifact, name) for name in Artifact.__slots__}
     return made
+
+
+def _shown(table: JobTable, transitions: Sequence[Transition]) -> str | None:
+    """Return the last stage reached that the job's row has a label for; None if there is none."""
+    labels = table.stage_column.labels if table.stage_column else ()
+    reached = [one.following for one in transitions if isinstance(one, Checkpoint) and one.following in labels]
+    return reached[-1] if reached else None
 
 
 def _in_history(transition: Transition) -> dict[str, Any]:
@@ -137,7 +145,7 @@ _AT_ITS_PLACE: Final = "j.ctid = held.row_at AND j.tableoid = held.row_in"
 def _reached(table: JobTable) -> str:
     """Return the write of a claim whose next stage begins."""
     told = "held.notified_at < now() - interval '1 second'"
-    stage = [shown_stage(table.stage_column, "held.following")] if table.stage_column else []
+    stage = [shown_stage(table.stage_column, "held.shown")] if table.stage_column else []
     return f"""
     reached AS (
         UPDATE {table.name} j
@@ -284,7 +292,9 @@ def transition_statement(table: JobTable, parts: Collection[str], *, is_group: b
 @lru_cache(maxsize=256)
 def _statement(table: JobTable, parts: tuple[str, ...], *, is_group: bool) -> str:
     fills = "checkpoint" in parts or "completed" in parts
-    filled = f",\n               jsonb_populate_record(NULL::{table.name}, job.columns) AS filled" if fills else ""
+    # The columns that a write doesn't name are those of the row: NULL may be none of their values, such as of a domain
+    filled = ",\n               jsonb_populate_record(locked.whole, w.columns) AS filled" if fills else ""
+    whole = ", j AS whole" if fills else ""
     kinds = [_WRITTEN[part] for part in parts if part in _WRITTEN]
     sources = [f"SELECT n, label::text FROM {name}" for name, _ in kinds]
     sources += ["SELECT n, NULL FROM held WHERE held.kind = 'artifact'"] if "artifact" in parts else []
@@ -300,18 +310,19 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM {brief}jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
+            artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in{filled}
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at, j.tableoid AS relation FROM {table.name} j
+            SELECT j.ctid AS at, j.tableoid AS relation{whole} FROM {table.name} j
             WHERE j.{table.id_column} = {id_} FOR NO KEY UPDATE SKIP LOCKED) locked
         WHERE EXISTS (
             SELECT FROM {table.name} seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
-               locked.status AS queue_status, locked.worker_id, locked.notified_at{filled}
+               locked.status AS queue_status, locked.worker_id, locked.notified_at
         FROM job
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at

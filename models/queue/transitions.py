@@ -111,7 +111,9 @@ async def _written(
     if held is None:
         return None
     write = ClaimWrite(job_ref.job_id, job_ref.queue_id, held["lease_token"], transitions)
-    row = await connection.fetchrow(transition_statement(table, write.parts), [as_json(0, write)], timeout=timeout_s)
+    row = await connection.fetchrow(
+        transition_statement(table, write.parts), [as_json(table, 0, write)], timeout=timeout_s
+    )
     status = None if row is None else state_of(table, row["label"])
     ends = isinstance(transitions[-1], Completed | Failed)
     if status is None or (ends and not status.is_terminal):

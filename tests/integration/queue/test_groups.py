@@ -56,6 +56,10 @@ EVENTS = {
         reached(claim, "CROPPING", "CHECKING", {"was_cropped": True, "box": BOX}),
         reached(claim, "CHECKING", "PROMPTING", {"b": 2}),
     ],
+    "two checkpoints, to a stage without a label": lambda claim: [
+        analyzed(claim),
+        reached(claim, "CROPPING", "CHECKING", {"was_cropped": True, "box": BOX}),
+    ],
     "completed": lambda claim: [completed(claim)],
     "checkpoints and completed": lambda claim: [
         analyzed(claim),
@@ -230,7 +234,7 @@ async def test_edit_between_a_groups_snapshot_and_its_locks_stays_and_its_job_is
     held_up = statement.replace("(SELECT set_config(", f"(SELECT {HELD_UP}set_config(")
 
     async def run(sql):
-        values = [as_json(number, one) for number, one in enumerate(writes)]
+        values = [as_json(table_of(edited.job_type), number, one) for number, one in enumerate(writes)]
         return {row["n"] for row in await database.run(lambda connection: connection.fetch(sql, values))}
 
     await foreign.execute("SELECT pg_advisory_lock(77)")
@@ -271,3 +275,15 @@ async def test_row_of_a_table_that_inherits_is_no_jobs_row(database, foreign, ta
     assert await write_all(GroupWriter(database), writes) == [None] * 3
 
     assert await foreign.fetch("SELECT a::text FROM public.archive a") == archived
+
+
+async def test_columns_of_other_programs_need_not_accept_null(database, foreign):
+    await foreign.execute("CREATE DOMAIN public.app_rank AS integer NOT NULL DEFAULT 3")
+    await foreign.execute("ALTER TABLE public.image_enhancement_jobs ADD COLUMN rank public.app_rank")
+    first, second = await make_claims(database, 2)
+
+    errors = await write_all(GroupWriter(database), [Write(first, analyzed(first)), Write(second, completed(second))])
+
+    assert errors == [None, None]
+    rows = await database.fetch("SELECT id, status::text, rank FROM public.image_enhancement_jobs")
+    assert {tuple(row) for row in rows} == {(first.job_id, "PROCESSING", 3), (second.job_id, "COMPLETED", 3)}

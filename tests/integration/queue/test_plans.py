@@ -98,7 +98,7 @@ async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, trans
     for table in JOB_TABLES:
         write = ClaimWrite("e1", 1, uuid4(), (transition,))
         locking = await sequential_scans(crowded, lock_statement(table, HELD, skip=""), "e1", 1, write.lease_token)
-        writing = await sequential_scans(crowded, transition_statement(table, write.parts), [as_json(0, write)])
+        writing = await sequential_scans(crowded, transition_statement(table, write.parts), [as_json(table, 0, write)])
 
         assert locking | writing == set()
 

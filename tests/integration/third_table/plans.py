@@ -69,7 +69,7 @@ async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, trans
     table = table_of("frame")
     write = ClaimWrite("17", 1, uuid4(), (transition,))
     locking = await sequential_scans(crowded, lock_statement(table, HELD, skip=""), "17", 1, write.lease_token)
-    writing = await sequential_scans(crowded, transition_statement(table, write.parts), [as_json(0, write)])
+    writing = await sequential_scans(crowded, transition_statement(table, write.parts), [as_json(table, 0, write)])
 
     assert (locking | writing) & ADDED == set()
 

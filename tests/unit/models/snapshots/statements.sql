@@ -164,19 +164,20 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
+            artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
+               jsonb_populate_record(locked.whole, w.columns) AS filled
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at, j.tableoid AS relation FROM public.image_enhancement_jobs j
+            SELECT j.ctid AS at, j.tableoid AS relation, j AS whole FROM public.image_enhancement_jobs j
             WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
         WHERE EXISTS (
             SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
-               locked.status AS queue_status, locked.worker_id, locked.notified_at,
-               jsonb_populate_record(NULL::public.image_enhancement_jobs, job.columns) AS filled
+               locked.status AS queue_status, locked.worker_id, locked.notified_at
         FROM job
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
@@ -187,7 +188,7 @@ WITH writes AS MATERIALIZED (
         WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)),
     reached AS (
         UPDATE public.image_enhancement_jobs j
-        SET "currentStage" = CASE WHEN held.following IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.following::public."PipelineStage" ELSE j."currentStage" END,
+        SET "currentStage" = CASE WHEN held.shown IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.shown::public."PipelineStage" ELSE j."currentStage" END,
             "errorMessage" = NULL,
             "analysisResult" = CASE WHEN held.columns ? 'analysisResult' THEN (held.filled)."analysisResult" ELSE j."analysisResult" END,
             "analysisSource" = CASE WHEN held.columns ? 'analysisSource' THEN (held.filled)."analysisSource" ELSE j."analysisSource" END,
@@ -222,7 +223,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
+            artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
@@ -271,19 +273,20 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM (SELECT set_config('lock_timeout', '100', true)) brief CROSS JOIN jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
+            artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
+               jsonb_populate_record(locked.whole, w.columns) AS filled
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at, j.tableoid AS relation FROM public.image_enhancement_jobs j
+            SELECT j.ctid AS at, j.tableoid AS relation, j AS whole FROM public.image_enhancement_jobs j
             WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
         WHERE EXISTS (
             SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
-               locked.status AS queue_status, locked.worker_id, locked.notified_at,
-               jsonb_populate_record(NULL::public.image_enhancement_jobs, job.columns) AS filled
+               locked.status AS queue_status, locked.worker_id, locked.notified_at
         FROM job
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
@@ -294,7 +297,7 @@ WITH writes AS MATERIALIZED (
         WHERE EXISTS (SELECT FROM darkroom.job_queue seen WHERE seen.ctid = locked.at)),
     reached AS (
         UPDATE public.image_enhancement_jobs j
-        SET "currentStage" = CASE WHEN held.following IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.following::public."PipelineStage" ELSE j."currentStage" END,
+        SET "currentStage" = CASE WHEN held.shown IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.shown::public."PipelineStage" ELSE j."currentStage" END,
             "errorMessage" = NULL,
             "analysisResult" = CASE WHEN held.columns ? 'analysisResult' THEN (held.filled)."analysisResult" ELSE j."analysisResult" END,
             "analysisSource" = CASE WHEN held.columns ? 'analysisSource' THEN (held.filled)."analysisSource" ELSE j."analysisSource" END,
@@ -438,19 +441,20 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
+            artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
+               jsonb_populate_record(locked.whole, w.columns) AS filled
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at, j.tableoid AS relation FROM public.mcp_generation_jobs j
+            SELECT j.ctid AS at, j.tableoid AS relation, j AS whole FROM public.mcp_generation_jobs j
             WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
         WHERE EXISTS (
             SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
-               locked.status AS queue_status, locked.worker_id, locked.notified_at,
-               jsonb_populate_record(NULL::public.mcp_generation_jobs, job.columns) AS filled
+               locked.status AS queue_status, locked.worker_id, locked.notified_at
         FROM job
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
@@ -490,7 +494,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
+            artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
@@ -536,19 +541,20 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM (SELECT set_config('lock_timeout', '100', true)) brief CROSS JOIN jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb, artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
+            artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
+               jsonb_populate_record(locked.whole, w.columns) AS filled
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at, j.tableoid AS relation FROM public.mcp_generation_jobs j
+            SELECT j.ctid AS at, j.tableoid AS relation, j AS whole FROM public.mcp_generation_jobs j
             WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
         WHERE EXISTS (
             SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
     held AS MATERIALIZED (
         SELECT job.*, locked.at AS queue_at, locked.job_type, locked.user_id, locked.stage, locked.attempts,
-               locked.status AS queue_status, locked.worker_id, locked.notified_at,
-               jsonb_populate_record(NULL::public.mcp_generation_jobs, job.columns) AS filled
+               locked.status AS queue_status, locked.worker_id, locked.notified_at
         FROM job
         CROSS JOIN LATERAL (
             SELECT q.ctid AS at, q.job_type, q.user_id, q.stage, q.attempts, q.status, q.worker_id, q.notified_at
