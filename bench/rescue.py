@@ -20,9 +20,9 @@ from workers.process import supervisor
 
 DEATHS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 PROCESSES = int(sys.argv[2]) if len(sys.argv) > 2 else 10
-LANES = 4
-JOBS = 2 * PROCESSES
-MOST_AT_ONCE = PROCESSES // 2
+LANES = 1
+JOBS = MOST_AT_ONCE = PROCESSES // 2
+"""A dead worker's jobs are run alone, so there must be an idle process for each job that is lost."""
 
 HOLDERS = """
 SELECT w.pid, array_agg(q.job_id) AS jobs FROM darkroom.job_queue q JOIN darkroom.workers w ON w.id = q.worker_id

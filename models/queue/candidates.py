@@ -35,18 +35,20 @@ CANDIDATE_COLUMNS = "q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts,
 class LostClaim:
     """A claim whose worker is dead, or which its worker held far past the stage's deadline.
 
-    `kills` counts the job's earlier claims that were lost at this stage.
+    `kills` counts the job's earlier claims that were lost at this stage. `suspect_of` is the worker of one of them if
+    the job ran alone in its process this time (`models.queue.suspects`); None if it ran beside others.
     """
 
     job: CandidateJob
     max_attempts: int
     is_dead: bool
     kills: int
+    suspect_of: UUID | None
 
     @classmethod
     def of(cls, row: Record) -> Self:
         """Build the lost claim from a row of the query for rescue."""
-        return cls(CandidateJob.of(row), row["max_attempts"], row["is_dead"], row["kills"])
+        return cls(CandidateJob.of(row), row["max_attempts"], row["is_dead"], row["kills"], row["suspect_of"])
 
 
 @dataclass(frozen=True, slots=True)

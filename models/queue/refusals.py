@@ -88,11 +88,12 @@ class Claimed:
 
 _HEAD = """
 SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
-WHERE q.queue = $1 AND q.ready AND q.status = 'pending' ORDER BY q.position LIMIT $2
+WHERE q.queue = $1 AND q.ready AND q.status = 'pending' AND q.suspect_of IS NULL ORDER BY q.position LIMIT $2
 """
 _DUE = f"""
 SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
 WHERE q.refused_since IS NOT NULL AND q.queue = $1 AND q.status = 'retrying' AND q.scheduled_at <= now()
+  AND q.suspect_of IS NULL
 ORDER BY q.scheduled_at LIMIT {RETRIED_AT_ONCE}
 """
 _HEAD_ROWS: Final = 256
@@ -113,7 +114,7 @@ async def claim_jobs(
         if not is_of_a_row(error):
             raise
     jobs = await _jobs(database, _HEAD, queue, max(most, _HEAD_ROWS))
-    return await _claim_singly(database, jobs, worker_id, queue, most, deadlines_s, empty_s=EMPTY_LOOK_S)
+    return await claim_singly(database, jobs, worker_id, queue, most, deadlines_s, empty_s=EMPTY_LOOK_S)
 
 
 async def claim_refused(
@@ -121,14 +122,14 @@ async def claim_refused(
 ) -> Claimed:
     """Try to claim a few of the jobs that were set aside and are due again. The arguments are those of `claim`."""
     jobs = await _jobs(database, _DUE, queue)
-    return await _claim_singly(database, jobs, worker_id, queue, most, deadlines_s)
+    return await claim_singly(database, jobs, worker_id, queue, most, deadlines_s)
 
 
 async def _jobs(database: Database, sql: str, *values: object) -> list[JobRef]:
     return [JobRef(row["job_type"], row["job_id"], row["id"]) for row in await database.fetch(sql, *values)]
 
 
-async def _claim_singly(
+async def claim_singly(
     database: Database,
     jobs: list[JobRef],
     worker_id: UUID,
@@ -137,7 +138,9 @@ async def _claim_singly(
     deadlines_s: Mapping[str, float],
     *,
     empty_s: float = LOOK_S,
+    is_alone: bool = False,
 ) -> Claimed:
+    """Claim up to `most` of some jobs of a queue one by one, and set aside those that the database refuses to start."""
     claims: list[Claim] = []
     refused, wait_ms = 0, TRIGGER_WAIT_MS
     began_s = time.monotonic()
@@ -155,6 +158,7 @@ async def _claim_singly(
                     queue_id=job.queue_id,
                     deadlines_s=deadlines_s,
                     wait_ms=wait_ms,
+                    is_alone=is_alone,
                 ),
                 retry_for_s=0,
             )
@@ -188,6 +192,7 @@ UPDATE darkroom.job_queue q
 SET status = 'retrying', ready = false, paused_by = NULL, worker_id = NULL, lease_token = NULL, deadline_at = NULL,
     attempts = q.attempts - $6::integer, refusals = least(q.refusals, 2147483646) + 1,
     refused_since = coalesce(q.refused_since, now()), refused_state = $3, last_error = $4,
+    suspect_of = CASE WHEN $7::text = 'rescued' THEN coalesce(q.suspect_of, q.worker_id) ELSE q.suspect_of END,
     scheduled_at = now() + make_interval(secs => least($5::integer, {FIRST_BACKOFF_S} * 2 ^ least(q.refusals, 16)))
 FROM held WHERE q.id = held.id
 RETURNING q.refusals

@@ -19,6 +19,7 @@ from models.job_state import JobStatus
 from models.queue.candidates import CANDIDATE_COLUMNS, CandidateJob, LostClaim, OverdueJob
 from models.queue.refusal import CHECK_CONSTRAINTS_NOW, Refusal, is_of_a_row
 from models.queue.refusals import end_refused, event_of, long_refused, set_aside
+from models.queue.suspects import clear_others, is_killer
 from models.queue.sweep import Page
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
@@ -36,9 +37,6 @@ DEADLINE_GRACE_S = 30
 
 Normally the worker itself ends the stage before that.
 """
-
-QUARANTINE_KILLS = 2
-"""How many workers must die at the same stage of a job before the job is suspected of killing them."""
 
 MOST_AT_ONCE = 200
 
@@ -99,7 +97,7 @@ def _lost(not_after: str, settled_at: str) -> str:
 
 # OFFSET 0 keeps the order apart from the condition, so that no waiting job is read in order to find claims
 _CANDIDATES = f"""
-SELECT {CANDIDATE_COLUMNS}, q.max_attempts, {_IS_DEAD} AS is_dead,
+SELECT {CANDIDATE_COLUMNS}, q.max_attempts, q.suspect_of, {_IS_DEAD} AS is_dead,
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
 FROM (SELECT c.* FROM darkroom.job_queue c WHERE c.status = 'processing' OFFSET 0) q
@@ -113,8 +111,8 @@ async def rescue_lost_claims(
 ) -> Rescued:
     """Make due again the claims of dead workers, and claims far past their stage's deadline.
 
-    A rescued claim has used its attempt. A job without attempts left ends, and so does a job that lost QUARANTINE_KILLS
-    workers at the same stage; both are refunded. Idempotent; any number of processes may run this at once.
+    A rescued claim has used its attempt, and its job runs alone next (`models.queue.suspects`). A job without attempts
+    left ends, and so does one that kills workers; both are refunded. Idempotent; any number of processes may run this.
 
     Args:
         database: where the queue is.
@@ -140,6 +138,8 @@ async def rescue_lost_claims(
             requeued += status == JobStatus.PENDING
             ended += status != JobStatus.PENDING
             failures.append(_failure(claim.job, "JobRescued", code, transition.reason))
+            if is_killer(claim):
+                await clear_others(database, claim)
     await log_failed_attempts(database, failures)  # written last, so that a locked log table delays no rescue
     return Rescued(requeued, ended)
 
@@ -247,7 +247,7 @@ def _verdict(claim: LostClaim) -> tuple[str, Failed | Retried]:
     """Return the error code and the transition of a lost claim: its job fails, or is retried."""
     what = "its worker died" if claim.is_dead else f"it was held {DEADLINE_GRACE_S} s past its deadline"
     stage, kills = claim.job.stage, claim.kills + 1
-    if kills >= QUARANTINE_KILLS:
+    if is_killer(claim):
         return "QUARANTINED", Failed(stage, f"quarantined: {what} at {stage}, {kills} times; the input is kept")
     code = "WORKER_DIED" if claim.is_dead else "HELD_TOO_LONG"
     if claim.job.attempts >= claim.max_attempts:

@@ -19,7 +19,8 @@ CROSS JOIN darkroom.job_queue q
 CROSS JOIN LATERAL (
     SELECT CASE WHEN q.status <> 'processing'
                      AND (p.now ? ('queue:' || q.queue) OR darkroom.pause_of(q.job_type, q.tier, p.now) IS NOT NULL)
-                THEN 'paused' WHEN q.refused_since IS NOT NULL THEN 'refused' ELSE q.status END AS status) s
+                THEN 'paused' WHEN q.refused_since IS NOT NULL THEN 'refused'
+                WHEN q.suspect_of IS NOT NULL AND q.status <> 'processing' THEN 'suspect' ELSE q.status END AS status) s
 GROUP BY q.queue, s.status ORDER BY q.queue, s.status
 """
 _LIVE: Final = """
@@ -49,7 +50,8 @@ class QueueCount:
     """How many jobs of a queue have a status.
 
     Jobs that wait because of a pause have the status `paused`. Jobs that the database refuses to start
-    (`models.queue.refusals`) have the status `refused`.
+    (`models.queue.refusals`) have the status `refused`, and jobs that have to run alone (`models.queue.suspects`) the
+    status `suspect`.
     """
 
     queue: str

@@ -94,6 +94,7 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
             }
         case Retried() | Snoozed():
             made |= {"reason": _cut(last.reason), "delay_s": last.delay.total_seconds()}
+            made |= {"is_suspect": isinstance(last, Retried) and last.event == "rescued"}
         case Failed():
             made |= {"reason": _cut(last.reason)}
         case Released():
@@ -156,6 +157,7 @@ def _reached(table: JobTable) -> str:
     queue_reached AS (
         UPDATE darkroom.job_queue q
         SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            suspect_of = NULL,
             notified_at = CASE WHEN {told} THEN now() ELSE q.notified_at END
         FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at)"""
 
@@ -203,7 +205,8 @@ def _waits(table: JobTable) -> str:
             status = CASE WHEN held.delay_s > 0 THEN 'retrying' ELSE 'pending' END,
             scheduled_at = now() + make_interval(secs => held.delay_s),
             last_error = CASE WHEN held.kind = 'released' THEN q.last_error ELSE held.reason END,
-            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END
+            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END,
+            suspect_of = CASE WHEN held.is_suspect THEN coalesce(q.suspect_of, q.worker_id) ELSE q.suspect_of END
         FROM held JOIN waits USING (n) WHERE q.ctid = held.queue_at)"""
 
 
@@ -310,8 +313,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM {brief}jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
-            artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
+            history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in{filled}
         FROM writes w

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from models.connections import Connection
 from models.job_tables.registry import table_of
@@ -11,10 +12,11 @@ from models.job_tables.table import JobTable
 
 _QUEUED: Final = """
 SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.paused_by, q.last_error,
-       q.refused_since, q.refusals, q.scheduled_at, q.created_at, q.started_at, q.deadline_at,
+       q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.created_at, q.started_at, q.deadline_at,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,
        (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND o.position < q.position) AS before_it,
+        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND o.position < q.position
+          AND (o.suspect_of IS NULL) = (q.suspect_of IS NULL)) AS before_it,
        (SELECT count(*) FROM darkroom.job_queue o
         WHERE o.user_id = q.user_id AND o.status = 'processing') AS users_running,
        (SELECT coalesce(sum(l.lanes), 0) FROM darkroom.workers l
@@ -79,6 +81,7 @@ class QueuedJob:
         last_error: error of its last attempt, or with which the database last refused to start it.
         refused_since: since when the database refuses to start it; None if it doesn't.
         refusals: how often the database has refused.
+        suspect_of: the worker that died while it ran the job, so that the job has to run alone; None for other jobs.
         scheduled_at: when it is due.
         created_at: when it entered the queue.
         started_at: when it was claimed.
@@ -86,7 +89,7 @@ class QueuedJob:
         host: host of the worker that has claimed it.
         pid: process id of that worker.
         is_alive: whether that worker's lease is valid; None without a worker.
-        before_it: how many jobs workers will claim before it.
+        before_it: how many jobs workers will claim before it; for a job that has to run alone, how many such jobs.
         users_running: how many jobs of its user run now.
         lanes: how many jobs the live workers of its queue can run at a time.
         running: how many jobs of its queue run now.
@@ -103,6 +106,7 @@ class QueuedJob:
     last_error: str | None
     refused_since: datetime | None
     refusals: int
+    suspect_of: UUID | None
     scheduled_at: datetime
     created_at: datetime
     started_at: datetime | None

@@ -48,6 +48,8 @@ COMMENT ON COLUMN darkroom.job_queue.refusals IS 'How often in a row the databas
 COMMENT ON COLUMN darkroom.job_queue.refused_since IS
     'Since when the database refuses to start it; NULL if it does not.';
 COMMENT ON COLUMN darkroom.job_queue.refused_state IS 'The SQLSTATE of the last refusal.';
+COMMENT ON COLUMN darkroom.job_queue.suspect_of IS
+    'The worker that died while it ran this job; until it has passed that stage, it runs alone in a process. NULL for other jobs.';
 COMMENT ON COLUMN darkroom.job_queue.run_token IS
     'The lease_token of the previous claim; if workflowRunId holds it, that claim wrote it there.';
 

@@ -190,6 +190,8 @@ def held_by_the_dead(kills: int = 0) -> Callable[[House], Awaitable[str]]:
                    VALUES ('enhance', $1, 'rescued', 'ANALYZING')""",
                 job_id,
             )
+        if kills:  # it ran alone
+            await house.database.fetch("UPDATE darkroom.job_queue SET suspect_of = gen_random_uuid()")
         return job_id
 
     return prepare
@@ -218,7 +220,10 @@ SCENARIOS = {
         "work_and_be_told_to_stop", House.job, COMPLETED, steps("record_released sign_off"), slow_s=3
     ),
     "rescue": Scenario("work", held_by_the_dead(), COMPLETED, steps("rescue log_error")),
-    "quarantine": Scenario("work", held_by_the_dead(kills=1), REFUNDED, steps("rescue log_error"), is_bought=False),
+    "quarantine": Scenario(
+        "work", held_by_the_dead(kills=1), REFUNDED, steps("rescue clear_suspects log_error"), is_bought=False
+    ),
+    "suspect": Scenario("work", held_by_the_dead(), COMPLETED | REFUNDED, steps("claim_one")),
     "overdue": Scenario("end_overdue", House.job, COMPLETED | REFUNDED),
     "cancel": Scenario("cancel", House.job, COMPLETED | {"CANCELLED"}),
     "submit": Scenario("submit", House.user, COMPLETED),
@@ -329,7 +334,7 @@ async def test_every_commit_of_these_paths_has_been_died_at(house):
 
 ELSEWHERE = {
     *("log_fenced", "count_use", "release_unknown", "delete_picture", "forget_object", "retry_job", "adopt"),
-    *("claim_one", "set_aside", "end_refused", "end_refused_job", "settle_refused"),
+    *("set_aside", "end_refused", "end_refused_job", "settle_refused"),
     *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong", "forget_workers"),
     *("prolong_waiting", "open_call", "close_call"),
 }

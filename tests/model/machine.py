@@ -14,7 +14,7 @@ tests/integration/queue/test_barriers.py and test_broken_variants.py look for.
 
 from collections.abc import Callable, Iterator
 
-from models.queue.rescue import QUARANTINE_KILLS
+from models.queue.suspects import QUARANTINE_KILLS
 from tests.model.rows import Rows
 from tests.model.state import (
     ANALYZING,
@@ -82,16 +82,16 @@ class Machine(Rows):
             yield Step("the scheduler ends the job: its maximum wait is over", ended, is_ours=False)
 
     def rescue(self, s: State, queue: Queue) -> Iterator[Step]:
-        """Make a lost claim due again, or end the job that has no attempts left or kills workers."""
+        """Make a lost claim due again, to run alone, or end a job without attempts or one that kills workers."""
         s = self.disturbed(s)
         kills = queue.kills + 1
-        if kills >= QUARANTINE_KILLS or queue.attempts >= self.max_attempts:
+        if (kills >= QUARANTINE_KILLS and queue.is_suspect) or queue.attempts >= self.max_attempts:
             ended = self.failed(s)
             if ended is not None:
                 yield Step("the scheduler ends the job instead of a rescue", ended)
             return
         rescued = self.set_status(
-            s._replace(queue=queue._replace(status="pending", holder=NOBODY, kills=kills)), PENDING
+            s._replace(queue=queue._replace(status="pending", holder=NOBODY, kills=kills, is_suspect=True)), PENDING
         )
         if rescued is not None:
             yield Step("the scheduler rescues the job", rescued)
@@ -112,8 +112,9 @@ class Machine(Rows):
                 yield Step(f"{name(worker)} hears that its claim is gone", self.stopped(s, worker))
 
     def claim(self, s: State, queue: Queue, worker: int) -> Iterator[Step]:
-        """Take the job; the first idle worker does, because all are alike."""
-        if s.status in OVER:
+        """Take the job; the first idle worker does, because all are alike. A suspect runs alone in its process."""
+        beside = (s.runs[other] for other, its in enumerate(self.process_of) if its == self.process_of[worker])
+        if s.status in OVER or (queue.is_suspect and any(beside)):
             return
         claimed = s._replace(
             status=PROCESSING,
@@ -234,7 +235,7 @@ class Machine(Rows):
         """Finish the first stage and begin the second, of which no worker has died."""
 
         def change(s: State) -> State:
-            queue = s.queue._replace(stage=GENERATING, kills=0) if s.queue is not None else None
+            queue = s.queue._replace(stage=GENERATING, kills=0, is_suspect=False) if s.queue is not None else None
             return s._replace(queue=queue).with_run(worker, Run(GENERATING))
 
         return change

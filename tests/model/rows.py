@@ -77,7 +77,7 @@ class Rows:
     def follow(self, s: State, status: str) -> State:
         """Let a claimed job wait again whose status another program set back."""
         if status == PENDING and s.queue is not None and s.queue.status == "processing":
-            queue = s.queue._replace(status="pending", holder=NOBODY)
+            queue = s.queue._replace(status="pending", holder=NOBODY, is_suspect=False)
             return self.disturbed(s)._replace(queue=queue, used=s.used - 1)
         return s
 

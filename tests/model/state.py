@@ -35,13 +35,14 @@ PROMISED, KEPT = "promised", "kept"
 
 
 class Queue(NamedTuple):
-    """The row of job_queue. `kills` counts the rescues at this stage, as stage_runs does."""
+    """The row of job_queue. `kills` counts the rescues at this stage, as stage_runs does. A suspect runs alone."""
 
     status: str = "pending"
     stage: str = ANALYZING
     attempts: int = 0
     holder: int = NOBODY
     kills: int = 0
+    is_suspect: bool = False
 
 
 class Run(NamedTuple):

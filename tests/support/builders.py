@@ -10,6 +10,7 @@ from models.queue.claims import Claim, claim
 from models.queue.inputs import JobInputs
 from models.queue.leases import renew_lease
 from models.queue.reading import JobReader, JobRows
+from models.queue.suspects import claim_suspect, due_suspects
 
 PRICE = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
 
@@ -201,10 +202,13 @@ async def make_worker(database: Database, *, lease_s: float = 60) -> UUID:
 async def claim_jobs(
     database: Database, worker_id: UUID | None = None, *, most: int = 1, deadline_s: float = 60
 ) -> list[Claim]:
-    """Claim jobs, as a new live worker unless one is given."""
+    """Claim jobs as an idle worker does: if there are none, a suspect alone. The worker is new unless one is given."""
     worker = worker_id or await make_worker(database)
     deadlines_s = dict.fromkeys(("ANALYZING", "CROPPING", "PROMPTING", "GENERATING"), deadline_s)
-    return await database.run(lambda connection: claim(connection, worker, "default", most, deadlines_s))
+    if claims := await database.run(lambda connection: claim(connection, worker, "default", most, deadlines_s)):
+        return claims
+    due = await database.run(lambda connection: due_suspects(connection, worker, ["default"]))
+    return (await claim_suspect(database, worker, due, deadlines_s)).claims
 
 
 async def make_claim(database: Database, table: str = "enhancements", **columns: Any) -> Claim:

@@ -1,8 +1,10 @@
 """A worker with an additional stage, whose output has no column; an entry point for dramatiq.
 
-The next stage kills its process when it begins for the first time, and records what it is given when it begins again.
+The next stage stores an object and kills its process when it begins for the first time, and records what it is given
+when it begins again. The stage before has finished once something is stored.
 """
 
+import hashlib
 import os
 import signal
 from collections.abc import Mapping
@@ -40,11 +42,13 @@ CHECK = Stage("CHECKING", check, output=Check, deadline_s=30)
 
 
 def dying_once(stage: Stage) -> Stage:
-    """Return a stage that is killed at its first beginning in the life of a test."""
+    """Return a stage that is killed once it has stored an object, at its first beginning in the life of a test."""
 
     async def run(context: StageContext) -> Any:
         if "killed" not in _notes():
             _note("killed")
+            data = b"stored before its process is killed"
+            await context.storage.put("killed", data, "text/plain", hashlib.sha256(data).hexdigest())
             os.kill(os.getpid(), signal.SIGKILL)
         found = context.output(Check)
         _note(f"given:{found.words.replace(' ', '_') if found else 'nothing'}")

@@ -199,6 +199,11 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
             text = f"no live worker takes from queue {queued.queue}; start `darkroom worker`"
         case "busy":
             text = f"all {queued.lanes} lanes of its queue's workers are busy"
+        case "alone":
+            text = (
+                f"it waits to run alone in a process, because its worker died at {queued.stage}, and it isn't known "
+                "which of that worker's jobs killed it"
+            )
         case "cap":
             text = f"its user may run no more jobs at a time: {queued.users_running} are running"
         case "turn":

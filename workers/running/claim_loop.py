@@ -1,13 +1,14 @@
 """The claim loop: one per worker process, on one event loop, with up to `lanes` jobs as tasks.
 
 If a lane is free, it looks for jobs at each wake-up, after each finished job, and when a timer ends. Messages never
-contain a job, so a broker's time limits, retries and prefetching don't affect jobs.
+contain a job, so a broker's time limits, retries and prefetching don't affect jobs. A suspect (`models.queue.suspects`)
+runs alone: it is claimed by a process without other jobs, which claims none until its run is over.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -19,6 +20,7 @@ from models.database import Database
 from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, wake_due
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
+from models.queue.suspects import Suspect, claim_suspect, due_suspects
 from pipelines.job_types import stage_deadlines
 from pipelines.settings import Settings
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
@@ -84,6 +86,8 @@ class ClaimLoop:
         self._after_job = after_job
         self._running: dict[UUID, RunningJob] = {}
         self._lacks_places = False
+        self._alone: UUID | None = None
+        self._suspects: Sequence[Suspect] = ()
         self._given_up: set[UUID] = set()
         self._woken = asyncio.Event()
         self._is_stopping = False
@@ -209,8 +213,13 @@ class ClaimLoop:
         if is_tick:
             self._looked_around_s = time.monotonic()
             await self._look_around()
+        if is_tick or self._suspects:
+            await self._look_for_suspects()
+        if self._gives_way and (self._running or await self._claim_alone()):
+            return
+        if is_tick:
             await self._claim_all(claim_refused)
-        if not await self._claim_all() and self._free_lanes() > 0:
+        if not await self._claim_all() and not await self._claim_alone() and self._free_lanes() > 0:
             entered = await self._database.run(entered_jobs)
             if self._entry_rate.is_dense(time.monotonic(), entered):
                 self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
@@ -224,6 +233,28 @@ class ClaimLoop:
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         await self._database.commit("wake", wake_due)
+
+    async def _look_for_suspects(self) -> None:
+        queues = self._settings.queues
+        self._suspects = await self._database.run(lambda connection: due_suspects(connection, self._worker_id, queues))
+        self._lanes.set_free(self._free_lanes() > 0 and not self._gives_way)
+
+    @property
+    def _gives_way(self) -> bool:
+        """Whether this process has to run suspects before other jobs, so that a busy fleet runs them, too."""
+        return any(one.is_first for one in self._suspects)
+
+    async def _claim_alone(self) -> bool:
+        """Claim one suspect if this process runs no job; return whether it did."""
+        if self._is_stopping or self._running or not self._suspects:
+            return False
+        if await self._most_callable() <= 0:
+            return False
+        taken = await claim_suspect(self._database, self._worker_id, self._suspects, self._deadlines_s)
+        for one in taken.claims:
+            self._alone = one.lease_token
+            self._start(one)
+        return bool(taken.claims)
 
     async def _ask_for_wake_up(self) -> bool:
         queues = self._settings.queues
@@ -272,8 +303,11 @@ class ClaimLoop:
             self._after_job()
 
     def _free_lanes(self) -> int:
-        """Return how many more jobs may run. At most as many jobs as the process has lanes may wait without a lane."""
-        if self._is_stopping:
+        """Return how many more jobs may run: none beside a suspect.
+
+        At most as many jobs as the process has lanes may wait without a lane.
+        """
+        if self._is_stopping or self._alone in self._running:
             return 0
         lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())
         return lanes - len(self._running) + min(outside, lanes)

@@ -16,7 +16,12 @@ from sqlalchemy import Connection, text
 from models.schema.migrations.errors import ColumnTypeError
 from models.schema.migrations.session import OUR_COST_COLUMN, execute_script, sql_of
 
-FILES: Final = ("schema/tables.sql", "schema/mend_tables.sql", "schema/structure_tables.sql")
+FILES: Final = (
+    "schema/tables.sql",
+    "schema/mend_tables.sql",
+    "schema/structure_tables.sql",
+    "schema/suspect_tables.sql",
+)
 """Files in the order of the revisions that execute them."""
 
 _STATEMENT: Final = re.compile(r"^(?:CREATE|ALTER) .*?;[^\n]*$", re.MULTILINE | re.DOTALL)

@@ -188,6 +188,28 @@ def test_unknown_job_fails_with_one_line(darkroom: Darkroom) -> None:
     assert (ran.code, ran.err) == (1, "darkroom: job nosuch not found; `darkroom jobs list` shows the newest\n")
 
 
+def test_job_whose_worker_died_says_that_it_waits_to_run_alone(darkroom: Darkroom, arrange: Arrange) -> None:
+    first, job_id = arrange(make_job), arrange(make_job)
+    arrange(lambda db: claim_jobs(db, most=2))
+    arrange(lambda db: db.fetch("DELETE FROM darkroom.workers"))
+    arrange(lambda db: rescue_lost_claims(db, None))
+    arrange(make_worker)
+
+    found = waits(darkroom, job_id)
+    counts = darkroom("queue", "stats", "--json").json["queues"]
+
+    assert first != job_id
+    assert found == {
+        "alone": (
+            "it waits to run alone in a process, because its worker died at ANALYZING, and it isn't known which of "
+            "that worker's jobs killed it"
+        ),
+        "turn": "its turn: 1 before it",
+    }
+    assert [(one["status"], one["count"]) for one in counts] == [("suspect", 2)]
+    assert "2 suspect" in darkroom("status").out
+
+
 def test_waiting_job_says_for_what(darkroom: Darkroom, arrange: Arrange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROVIDER", "gemini")
     monkeypatch.setenv("GEMINI_API_KEY", "k")

@@ -34,7 +34,7 @@ MOST_MORE = 12
 MACHINE = Machine(meddling=1)
 
 SEEN = """
-SELECT j.status, q.status AS queue_status, q.stage, q.attempts, q.worker_id, b.balance,
+SELECT j.status, q.status AS queue_status, q.stage, q.attempts, q.worker_id, q.suspect_of, b.balance,
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = $1 AND r.event = 'rescued' AND r.stage = q.stage) AS kills,
        (SELECT count(*) FROM darkroom.job_money m WHERE m.job_id = $1 AND m.kind = 'charge') AS charges,
@@ -185,7 +185,8 @@ class World:
             return None
         worker, workers = row["worker_id"], self.workers
         holder = NOBODY if worker is None else workers.index(worker) if worker in workers else DEAD
-        return row["queue_status"], row["stage"], row["attempts"], holder, row["kills"]
+        is_suspect = row["suspect_of"] is not None
+        return row["queue_status"], row["stage"], row["attempts"], holder, row["kills"], is_suspect
 
 
 def expected(state):

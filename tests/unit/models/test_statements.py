@@ -20,7 +20,7 @@ SKIP = " SKIP LOCKED"
 def statements() -> Iterator[tuple[str, str]]:
     """Give each statement about job tables its name; of a claim one of many and one of a single job."""
     yield "claim up to eight jobs", claims._claim(8)
-    yield "claim one job", claims._CLAIM_ONE[claims.TRIGGER_WAIT_MS]
+    yield "claim one job", claims._CLAIM_ONE[claims.TRIGGER_WAIT_MS, False]
     for table in JOB_TABLES:
         rows = table.rows
         yield f"{rows}: lock the rows of a claim", lock_statement(table, HELD, skip="")

@@ -4,7 +4,7 @@ WITH pauses AS MATERIALIZED (
     picked AS MATERIALIZED (
         SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token AS earlier_token
         FROM darkroom.job_queue q
-        WHERE q.queue = $1 AND q.ready AND q.status = 'pending'
+        WHERE q.queue = $1 AND q.ready AND q.status = 'pending' AND q.suspect_of IS NULL
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
           AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
         ORDER BY q.position LIMIT 8 FOR UPDATE SKIP LOCKED),
@@ -80,7 +80,7 @@ WITH pauses AS MATERIALIZED (
         SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token AS earlier_token
         FROM darkroom.job_queue q
         WHERE q.queue = $1 AND q.id = $5 AND (q.ready AND q.status = 'pending'
-                          OR q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.scheduled_at <= now())
+                          OR q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.scheduled_at <= now()) AND q.suspect_of IS NULL
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
           AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
         ORDER BY q.position LIMIT 1 FOR UPDATE SKIP LOCKED),
@@ -164,8 +164,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
-            artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
+            history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
                jsonb_populate_record(locked.whole, w.columns) AS filled
@@ -202,6 +202,7 @@ WITH writes AS MATERIALIZED (
     queue_reached AS (
         UPDATE darkroom.job_queue q
         SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            suspect_of = NULL,
             notified_at = CASE WHEN held.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END
         FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at),
     written AS (
@@ -223,8 +224,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
-            artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
+            history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
@@ -273,8 +274,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM (SELECT set_config('lock_timeout', '100', true)) brief CROSS JOIN jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
-            artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
+            history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
                jsonb_populate_record(locked.whole, w.columns) AS filled
@@ -311,6 +312,7 @@ WITH writes AS MATERIALIZED (
     queue_reached AS (
         UPDATE darkroom.job_queue q
         SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            suspect_of = NULL,
             notified_at = CASE WHEN held.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END
         FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at),
     completed AS (
@@ -349,7 +351,8 @@ WITH writes AS MATERIALIZED (
             status = CASE WHEN held.delay_s > 0 THEN 'retrying' ELSE 'pending' END,
             scheduled_at = now() + make_interval(secs => held.delay_s),
             last_error = CASE WHEN held.kind = 'released' THEN q.last_error ELSE held.reason END,
-            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END
+            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END,
+            suspect_of = CASE WHEN held.is_suspect THEN coalesce(q.suspect_of, q.worker_id) ELSE q.suspect_of END
         FROM held JOIN waits USING (n) WHERE q.ctid = held.queue_at),
     written AS (
         SELECT n, label::text FROM reached
@@ -441,8 +444,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
-            artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
+            history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
                jsonb_populate_record(locked.whole, w.columns) AS filled
@@ -473,6 +476,7 @@ WITH writes AS MATERIALIZED (
     queue_reached AS (
         UPDATE darkroom.job_queue q
         SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            suspect_of = NULL,
             notified_at = CASE WHEN held.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END
         FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at),
     written AS (
@@ -494,8 +498,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
-            artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
+            history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
@@ -541,8 +545,8 @@ WITH writes AS MATERIALIZED (
         SELECT w.*
         FROM (SELECT set_config('lock_timeout', '100', true)) brief CROSS JOIN jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
-            shown text, deadline_s float8, delay_s float8, reason text, columns jsonb, history jsonb, kept jsonb,
-            artifact jsonb)),
+            shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
+            history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
                jsonb_populate_record(locked.whole, w.columns) AS filled
@@ -573,6 +577,7 @@ WITH writes AS MATERIALIZED (
     queue_reached AS (
         UPDATE darkroom.job_queue q
         SET stage = held.following, deadline_at = now() + make_interval(secs => held.deadline_s), last_error = NULL,
+            suspect_of = NULL,
             notified_at = CASE WHEN held.notified_at < now() - interval '1 second' THEN now() ELSE q.notified_at END
         FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at),
     completed AS (
@@ -602,7 +607,8 @@ WITH writes AS MATERIALIZED (
             status = CASE WHEN held.delay_s > 0 THEN 'retrying' ELSE 'pending' END,
             scheduled_at = now() + make_interval(secs => held.delay_s),
             last_error = CASE WHEN held.kind = 'released' THEN q.last_error ELSE held.reason END,
-            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END
+            attempts = q.attempts - CASE WHEN held.kind = 'retried' THEN 0 ELSE 1 END,
+            suspect_of = CASE WHEN held.is_suspect THEN coalesce(q.suspect_of, q.worker_id) ELSE q.suspect_of END
         FROM held JOIN waits USING (n) WHERE q.ctid = held.queue_at),
     written AS (
         SELECT n, label::text FROM reached

@@ -162,7 +162,8 @@ BEGIN
         -- our own transitions have changed the queue row before; a row that is still `processing` was reset by another
         -- program
         UPDATE darkroom.job_queue q
-        SET status = 'pending', ready = true, worker_id = NULL, lease_token = NULL, deadline_at = NULL
+        SET status = 'pending', ready = true, worker_id = NULL, lease_token = NULL, deadline_at = NULL,
+            suspect_of = NULL
         FROM unnest(changes) c
         WHERE q.job_id = ANY (waiting) AND q.job_type = c.job_type AND q.job_id = c.job_id AND c.status = 'PENDING'
           AND q.status = 'processing';
