@@ -18,6 +18,9 @@ from models.queue.claims import ClaimLostError
 from models.queue.groups import GroupWriter
 from models.queue.rescue import rescue_lost_claims
 from models.queue.transitions import HELD, Checkpoint, Completed, JobRef, Retried, record, record_without_claim
+from pipelines.corrections import ALL_CORRECTIONS
+from pipelines.job import Prompt
+from pipelines.settings import Settings
 from tests.support.builders import (
     PRICE,
     claim_jobs,
@@ -30,7 +33,7 @@ from tests.support.builders import (
 )
 from tests.support.grouping import Write, write_all
 from tests.support.scripted_provider import ScriptedProvider
-from workers.gate.admission import Admission, Asked
+from workers.gate.gate import Gate
 from workers.running.job import RunningJob
 
 SIGNATURE = "^[0-9a-f]{8}-"
@@ -238,7 +241,7 @@ async def intent_of_a_group_without_fence(world):
     zombie = await make_claim(world.database)
     await world.rescued(zombie)
     holding = await make_claim(world.database)
-    plan = CallPlan("p", "generate", may_be_paid=True)
+    plan = CallPlan("p", "analyze", may_be_paid=True)  # the stage of both
     opening = world.database.run(lambda connection: open_calls(connection, [(zombie, plan), (holding, plan)]))
     assert [opened is None for opened in await opening] == [not world.is_broken, False]
 
@@ -319,15 +322,11 @@ async def buy_while_the_checkpoint_is_held(world):
     claim, holder = await make_claim(world.database), await world.connect()
     await holder.execute("BEGIN")
     await holder.execute("SELECT FROM public.image_enhancement_jobs FOR NO KEY UPDATE")
-    job, provider = RunningJob(claim), ScriptedProvider()
+    job, provider = RunningJob(claim), ScriptedProvider(name="gemini")
     job.send(GroupWriter(world.database), Checkpoint("ANALYZING", "GENERATING", 60, 1))
-    admission = Admission(world.database, {}, job, most_paid_calls=3, refuses_over_budget=False)
-    quote = provider.quote_generation(None, 64)
-    buying = asyncio.create_task(
-        admission.call(
-            *(provider, Asked("generate", "h"), quote), lambda: provider.prepare_generation(None, [], 64, None)
-        )
-    )
+    gate = Gate(world.database, [provider], provider, Settings())
+    prompt = Prompt("Make it better.", ALL_CORRECTIONS)
+    buying = asyncio.create_task(gate.for_job(job, most_paid_calls=3).generate(prompt, [], 64, 1.0))
     if not world.is_broken:
         await world.eventually(lambda: waiting_for_locks(world.database))
         assert provider.sent == 0
