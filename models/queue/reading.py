@@ -138,8 +138,9 @@ class JobReader:
         reading = asyncio.create_task(read_with_retries(self._database, work), name=f"read {table.rows}")
         self._readings.add(reading)
         reading.add_done_callback(partial(self._give, table, group))
-        for _, found in group:
-            found.add_done_callback(partial(_end_unless_awaited, reading, group))
+        awaited = {found for _, found in group}
+        for found in awaited:
+            found.add_done_callback(partial(_end_unless_awaited, reading, awaited))
 
     def _give(self, table: JobTable, group: Sequence[tuple[Asked, _Found]], reading: _Reading) -> None:
         """Give each job that waits its rows, or the error; if a row of one can't be read, read each job by itself."""
@@ -159,7 +160,8 @@ class JobReader:
                 found.set_result(reading.result()[number])
 
 
-def _end_unless_awaited(reading: _Reading, group: Sequence[tuple[Asked, _Found]], _: _Found) -> None:
+def _end_unless_awaited(reading: _Reading, awaited: set[_Found], found: _Found) -> None:
     """Stop reading once no job waits for it any more, as when all of them were told to end."""
-    if all(found.done() for _, found in group):
+    awaited.discard(found)
+    if not awaited:
         reading.cancel()

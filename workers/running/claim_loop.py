@@ -26,7 +26,7 @@ from pipelines.settings import Settings
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
-from workers.running.job import Ending, RunningJob
+from workers.running.job import Ending, RunningJob, Tally
 
 log = EventLogger(__name__)
 
@@ -85,6 +85,7 @@ class ClaimLoop:
         self._callable_jobs = callable_jobs
         self._after_job = after_job
         self._running: dict[UUID, RunningJob] = {}
+        self._tally = Tally()
         self._lacks_places = False
         self._alone: UUID | None = None
         self._suspects: Sequence[Suspect] = ()
@@ -281,11 +282,11 @@ class ClaimLoop:
         """Return how many more jobs providers may be called for, at most as many as the process has lanes."""
         if self._callable_jobs is None:
             return self._settings.lanes
-        most = await self._callable_jobs(sum(job.awaits_call for job in self._running.values()))
+        most = await self._callable_jobs(self._tally.awaiting_call)
         return self._settings.lanes if most is None else most
 
     def _start(self, one: Claim) -> None:
-        job = RunningJob(one)
+        job = RunningJob(one, self._tally)
         self._running[one.lease_token] = job
         job.task = asyncio.create_task(self._run_job(job), name=f"{one.job_type} {one.job_id}")
         job.task.add_done_callback(partial(self._let_go, job))
@@ -297,6 +298,7 @@ class ClaimLoop:
             self._given_up.add(job.claim.lease_token)
             log.error("job_given_up", job_id=job.claim.job_id, exc_info=bug)
         self._running.pop(job.claim.lease_token, None)
+        job.count_out()
         self._lanes.set_free(self._free_lanes() > 0)  # jobs may have returned to their lanes
         self._woken.set()
         if self._after_job is not None:
@@ -309,8 +311,8 @@ class ClaimLoop:
         """
         if self._is_stopping or self._alone in self._running:
             return 0
-        lanes, outside = self._settings.lanes, sum(job.has_left_lane for job in self._running.values())
-        return lanes - len(self._running) + min(outside, lanes)
+        lanes = self._settings.lanes
+        return lanes - len(self._running) + min(self._tally.outside_lanes, lanes)
 
 
 async def _all_or(other: "asyncio.Task[Any]", tasks: list["asyncio.Task[None]"], *, timeout_s: float) -> None:

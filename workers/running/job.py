@@ -27,6 +27,21 @@ class ToldToEndError(Exception):
         self.ending = ending
 
 
+class Tally:
+    """Counts of the jobs that a process runs, kept by the jobs, so that a look needn't go through thousands of them.
+
+    Attributes:
+        awaiting_call: jobs that will need a place at a provider soon. They have made no call yet, or wait for another.
+        outside_lanes: jobs that wait without a lane.
+    """
+
+    __slots__ = ("awaiting_call", "outside_lanes")
+
+    def __init__(self) -> None:
+        self.awaiting_call = 0
+        self.outside_lanes = 0
+
+
 class RunningJob:
     """A claim, the task that runs it, and the state that decides how it may be ended.
 
@@ -45,6 +60,7 @@ class RunningJob:
         "_has_left_lane",
         "_holds_answer",
         "_is_recording",
+        "_tally",
         "_unsaved",
         "claim",
         "stage",
@@ -52,12 +68,18 @@ class RunningJob:
         "task",
     )
 
-    def __init__(self, claim: Claim) -> None:
-        """Store the claim and begin at the stage that it names; the code that starts the run sets `task`."""
+    def __init__(self, claim: Claim, tally: Tally | None = None) -> None:
+        """Store the claim and begin at the stage that it names; the code that starts the run sets `task`.
+
+        Args:
+            claim: the claim.
+            tally: counts this job until `count_out`.
+        """
         self.claim = claim
         self.task: asyncio.Task[None] | None = None
+        self._tally = tally or Tally()
         self._calls = 0
-        self._awaits_call = True
+        self._awaits_call = False
         self._is_recording = False
         self._has_left_lane = False
         self._ends_after_stage = False
@@ -65,6 +87,7 @@ class RunningJob:
         self._unsaved: asyncio.Future[None] | None = None
         self._claimed_s = time.monotonic()
         self.stages_ms: dict[str, int] = {}
+        self.await_call()
         self.begin(claim.stage)
 
     def begin(self, stage: str) -> None:
@@ -141,7 +164,7 @@ class RunningJob:
     def calling(self) -> Iterator[None]:
         """Count a provider call as in flight until the block ends."""
         self._calls += 1
-        self._awaits_call = False
+        self._set_awaits_call(awaits=False)
         try:
             yield
         finally:
@@ -149,12 +172,11 @@ class RunningJob:
 
     def await_call(self) -> None:
         """Record that the job needs a place at a provider for its next call."""
-        self._awaits_call = True
+        self._set_awaits_call(awaits=True)
 
-    @property
-    def awaits_call(self) -> bool:
-        """Whether the job will need a place at a provider soon: it has made no call yet, or waits to make another."""
-        return self._awaits_call
+    def _set_awaits_call(self, *, awaits: bool) -> None:
+        self._tally.awaiting_call += awaits - self._awaits_call
+        self._awaits_call = awaits
 
     def hold_answer(self) -> None:
         """Record that a call of this stage has brought a picture, which a process that stops still stores."""
@@ -184,11 +206,20 @@ class RunningJob:
 
     def leave_lane(self) -> None:
         """Free the lane for another job, because this job's result waits for a row that another program holds."""
-        self._has_left_lane = True
+        self._set_has_left_lane(has_left=True)
 
     def take_lane(self) -> None:
         """Use a lane again."""
-        self._has_left_lane = False
+        self._set_has_left_lane(has_left=False)
+
+    def _set_has_left_lane(self, *, has_left: bool) -> None:
+        self._tally.outside_lanes += has_left - self._has_left_lane
+        self._has_left_lane = has_left
+
+    def count_out(self) -> None:
+        """Take the job out of its tally, because its run is over."""
+        self._set_awaits_call(awaits=False)
+        self._set_has_left_lane(has_left=False)
 
     @property
     def has_left_lane(self) -> bool:
