@@ -1,7 +1,7 @@
 """The intent log: one row for each provider call, committed before the call if the gate admits it."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -108,11 +108,14 @@ class CallOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class PaidCall:
-    """A generate call that may have been paid: how it ended (`open` if unknown), and what came back."""
+class Generation:
+    """A generate call of a job: whom it asked, how it ended (`open` if unknown), and what came back."""
 
+    provider: str
+    model: str | None
     outcome: str
     problem: str | None
+    may_be_paid: bool
 
 
 async def open_call(connection: Connection, claim: Claim, plan: CallPlan) -> Admitted | Refused:
@@ -241,36 +244,27 @@ async def pause_left_s(connection: Connection, provider: str) -> float:
     return max(0.0, left_s or 0.0)
 
 
-async def paid_generations(connection: Connection, claim: Claim) -> list[PaidCall]:
-    """Return a job's generate calls of all attempts that may have been paid, oldest first.
+# Each job's calls are read by a subquery of its own, which OFFSET 0 keeps from being merged with the others, so that
+# they are found by the job's id whenever the plan is made.
+_GENERATIONS = """
+SELECT asked.place, c.provider, c.model, c.outcome, c.problem, c.may_be_paid
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY asked (job_type, job_id, place)
+CROSS JOIN LATERAL (
+    SELECT p.* FROM darkroom.provider_calls p
+    WHERE p.job_id = asked.job_id AND p.job_type = asked.job_type AND p.purpose = 'generate' OFFSET 0) c
+ORDER BY c.id
+"""
+
+
+async def generations(connection: Connection, claims: Sequence[Claim]) -> list[list[Generation]]:
+    """Return the generate calls of some jobs, of all attempts, in the order of the claims; each job's oldest first.
 
     Open calls are among them.
     """
-    rows = await connection.fetch(
-        """
-        SELECT outcome, problem FROM darkroom.provider_calls
-        WHERE job_id = $1 AND job_type = $2 AND purpose = 'generate' AND may_be_paid ORDER BY id
-        """,
-        claim.job_id,
-        claim.job_type,
-    )
-    return [PaidCall(**row) for row in rows]
-
-
-async def repeated_miss(
-    connection: Connection, claim: Claim, provider: str, model: str, outcomes: Collection[str]
-) -> str | None:
-    """Return what came back last if two generate calls of a job to one model had the same one of these outcomes.
-
-    The calls of all attempts are compared. The result is None if no two of them ended alike.
-    """
-    problem: str | None = await connection.fetchval(
-        """
-        SELECT coalesce((array_agg(problem ORDER BY id DESC))[1], outcome) FROM darkroom.provider_calls
-        WHERE job_id = $1 AND job_type = $2 AND purpose = 'generate' AND provider = $3 AND model = $4
-          AND outcome = ANY ($5::text[])
-        GROUP BY outcome HAVING count(*) >= 2 ORDER BY max(id) DESC LIMIT 1
-        """,
-        *(claim.job_id, claim.job_type, provider, model, list(outcomes)),
-    )
-    return problem
+    found: list[list[Generation]] = [[] for _ in claims]
+    for row in await connection.fetch(
+        _GENERATIONS, [claim.job_type for claim in claims], [claim.job_id for claim in claims]
+    ):
+        call = Generation(row["provider"], row["model"], row["outcome"], row["problem"], row["may_be_paid"])
+        found[row["place"] - 1].append(call)
+    return found

@@ -14,6 +14,7 @@ from pipelines.settings import Settings
 from workers.gate.admission import Admission, CallingJob
 from workers.gate.call_records import CallRecords
 from workers.gate.gated_provider import GatedProvider
+from workers.gate.paid_calls import Generations
 from workers.gate.places import Places
 from workers.gate.refusals import refusal_of
 from workers.gate.rules import rules_of
@@ -57,7 +58,7 @@ class Gate:
             for provider in providers
             if provider.is_paid
         }
-
+        self._generations = Generations(database)
         self._records = {
             (one.name, one.is_paid): CallRecords(database, self._rules.get(one.name, {}))
             for one in (*providers, measuring)
@@ -70,6 +71,7 @@ class Gate:
             self._rules,
             self._places,
             self._records,
+            self._generations,
             job,
             most_paid_calls=most_paid_calls,
             refuses_over_budget=self._refuses_over_budget,

@@ -2,12 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from models.database import Database
-from models.gate.provider_calls import PaidCall, paid_generations, repeated_miss
+from models.gate.provider_calls import Generation, generations
 from models.queue.claims import Claim
 from pipelines.errors import MISSES, PermanentError, ProviderNotConfiguredError
+from workers.gate.grouping import Group
+
+MISS_NAMES: Final = frozenset(kind.__name__ for kind in MISSES)
+"""The outcomes that are misses, as calls are recorded."""
 
 MOST_NAMED: Final = 3
 """How many kinds of answers an `errorMessage` names."""
@@ -27,32 +32,64 @@ class RepeatedMissError(ProviderNotConfiguredError):
     """Raised when a model has missed twice in the same way. The job doesn't call it again; it may call another."""
 
 
-async def require_no_repeated_miss(database: Database, claim: Claim, provider: str, model: str) -> None:
+class Generations:
+    """Reads the generate calls of jobs, by one statement for the jobs of a process that ask at a moment."""
+
+    def __init__(self, database: Database) -> None:
+        """Store where the calls are recorded."""
+        self._database = database
+        self._reading: Group[Claim, list[Generation]] = Group(self._read_all, self._read)
+
+    async def of(self, claim: Claim) -> list[Generation]:
+        """Return the generate calls of a job, of all attempts, oldest first.
+
+        Raises:
+            DatabaseLostError, ContentionError, asyncpg.PostgresError: they can't be read.
+        """
+        return await self._reading.add(claim)
+
+    async def _read_all(self, claims: Sequence[Claim]) -> list[list[Generation]]:
+        return await self._database.run(partial(generations, claims=claims))
+
+    async def _read(self, claim: Claim) -> list[Generation]:
+        return (await self._read_all([claim]))[0]
+
+
+def require_no_repeated_miss(calls: Sequence[Generation], provider: str, model: str) -> None:
     """Refuse a model that has missed twice in the same way.
+
+    Args:
+        calls: the job's generate calls of all attempts, oldest first.
+        provider: the provider's name.
+        model: the model that would be asked.
 
     Raises:
         RepeatedMissError: the message says what came back.
     """
-    kinds = [kind.__name__ for kind in MISSES]
-    problem = await database.run(lambda connection: repeated_miss(connection, claim, provider, model, kinds))
-    if problem is not None:
-        raise RepeatedMissError(f"{problem}; it came twice, so it isn't bought a third time")
+    misses = [one for one in calls if (one.provider, one.model) == (provider, model) and one.outcome in MISS_NAMES]
+    repeated = {outcome for outcome, count in Counter(one.outcome for one in misses).items() if count > 1}
+    if last := next((one for one in reversed(misses) if one.outcome in repeated), None):
+        raise RepeatedMissError(f"{last.problem or last.outcome}; it came twice, so it isn't bought a third time")
 
 
-async def require_calls_left(database: Database, claim: Claim, most: int) -> None:
+def require_calls_left(calls: Sequence[Generation], most: int) -> None:
     """Refuse another generate call if as many calls as the job is allowed may have been paid.
+
+    Args:
+        calls: the job's generate calls of all attempts.
+        most: how many the job is allowed.
 
     Raises:
         TooManyPaidCallsError: the message says what came back.
     """
-    calls = await database.run(lambda connection: paid_generations(connection, claim))
-    if len(calls) >= most:
+    paid = [one for one in calls if one.may_be_paid]
+    if len(paid) >= most:
         raise TooManyPaidCallsError(
-            f"{came_back(calls)}; {len(calls)} generate calls may have been paid for this job; its limit is {most}"
+            f"{came_back(paid)}; {len(paid)} generate calls may have been paid for this job; its limit is {most}"
         )
 
 
-def came_back(calls: Sequence[PaidCall]) -> str:
+def came_back(calls: Sequence[Generation]) -> str:
     """Return words for what calls brought, the most frequent result first."""
     if not calls:
         return "nothing was asked"

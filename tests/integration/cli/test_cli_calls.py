@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call, paid_generations
+from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, generations, open_call
 from models.history.findings import look_for
 from models.queue.claims import Claim
 from tests.support.builders import claim_jobs, make_claim
@@ -51,7 +51,7 @@ def test_call_that_is_acknowledged_counts_as_before_and_is_reported_no_more(
     assert (darkroom("costs", "--open").out, arrange(reported)) == ("no call was left open\n", 0)
     assert [dict(row) for row in arrange(lambda db: db.fetch(COUNTED))] == [dict(row) for row in before]
     assert darkroom("costs", "--json").json[0]["cost_usd"] == 0.04
-    calls = arrange(lambda db: db.run(lambda connection: paid_generations(connection, claim)))
+    (calls,) = arrange(lambda db: db.run(lambda connection: generations(connection, [claim])))
     assert [(one.outcome, one.problem) for one in calls] == [("unknown", "a call whose end nobody knows")]
     told = darkroom("jobs", "explain", claim.job_id).out
     assert f"call {call} looked at by" in told

@@ -1,5 +1,6 @@
 """Calls that miss the request: there is no third call after the same miss, and the job's error names what came."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -19,7 +20,7 @@ from pipelines.settings import Settings
 from tests.support.builders import make_claim
 from tests.support.scripted_provider import ScriptedProvider
 from workers.gate.gate import Gate
-from workers.gate.paid_calls import RepeatedMissError, TooManyPaidCallsError
+from workers.gate.paid_calls import Generations, RepeatedMissError, TooManyPaidCallsError
 from workers.running.job import RunningJob
 
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
@@ -140,3 +141,26 @@ async def test_spent_account_holds_everybody_back_and_passes_over_to_the_next(da
     assert held.retry_after > timedelta(minutes=4)
     assert answer.value.data == b"picture"
     assert not await database.fetchval("SELECT may_be_paid FROM darkroom.provider_calls WHERE provider = 'openai'")
+
+
+async def test_calls_of_jobs_that_ask_at_once_are_read_by_one_statement_and_not_mixed(database, monkeypatch):
+    claims = [await make_claim(database) for _ in range(3)]
+    gemini = drawing(WrongSizeError("small"), WrongSizeError("small"))
+    await attempt(database, claims[1], gemini, error=WrongSizeError)
+    await attempt(database, claims[1], gemini, error=RepeatedMissError)
+    statements = []
+    monkeypatch.setattr(database, "run", recorded(database.run, statements))
+    reader = Generations(database)
+
+    read = await asyncio.gather(*(reader.of(claim) for claim in claims))
+
+    assert [[one.problem for one in calls] for calls in read] == [[], ["small", "small"], []]
+    assert len(statements) == 1
+
+
+def recorded(run, statements):
+    def run_and_record(work):
+        statements.append(work)
+        return run(work)
+
+    return run_and_record

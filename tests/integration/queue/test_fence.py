@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from models.database import prepare_connection
-from models.gate.provider_calls import CallPlan, open_call, paid_generations
+from models.gate.provider_calls import CallPlan, generations, open_call
 from models.history.artifacts import record_artifact
 from models.job_tables.registry import table_of
 from models.queue import transitions
@@ -153,7 +153,8 @@ async def test_held_claim_opens_a_provider_call_that_counts(database, table):
 
     await database.run(lambda connection: open_call(connection, claim, CallPlan("p", "generate", may_be_paid=True)))
 
-    assert len(await database.run(lambda connection: paid_generations(connection, claim))) == 1
+    (calls,) = await database.run(lambda connection: generations(connection, [claim]))
+    assert [call.may_be_paid for call in calls] == [True]
 
 
 async def test_claim_of_one_table_is_no_key_to_a_job_of_the_same_id_in_the_other(database, foreign):
