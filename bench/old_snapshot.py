@@ -1,46 +1,57 @@
-"""Cost of opening and closing a provider call, with and without a REPEATABLE READ transaction that stays open.
+"""Cost of jobs and provider calls, with and without a REPEATABLE READ transaction that stays open.
 
 Under such an old snapshot PostgreSQL removes no dead row version, so a statement that reads all versions of a row gets
-slower with each call. Goal: the last calls cost as much as the first ones. An INSERT of a job, a claim and a
-cancellation are also measured, every thousand calls.
+slower with each call. Goal: the last calls cost at most twice as much as the first ones.
 
-    .venv/bin/python -m bench.old_snapshot [CALLS] [BUYERS] [ROUNDS]
+Calls are opened and closed one by one by two buyers; an INSERT of a job, a claim and a cancellation are also measured,
+every thousand calls. With --grouped, jobs of type `generate` pass through as a worker's do: claimed, their calls opened
+and closed, and completed, each by one statement for a group.
+
+    .venv/bin/python -m bench.old_snapshot [--json] [--calls 8000] [--rounds 2] [--grouped]
 """
 
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from itertools import cycle
 from typing import TypeVar
 from uuid import uuid4
 
 import asyncpg
 
-from bench.ground import JOBS, ground, run
+from bench.figures import Figures, machine, median, note, options, show
+from bench.ground import GENERATIONS, JOBS, ground, run
+from bench.noop_worker import RESULT
 from config.postgres_url import parse_postgres_url
 from models.database import Database
-from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, open_call
+from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, close_call, close_calls, open_call, open_calls
+from models.queue.checkpoints import completed
 from models.queue.claims import Claim, claim
+from models.queue.groups import GroupWriter
 from models.queue.leases import renew_lease
 from pipelines.job_types import stage_deadlines
 from pipelines.settings import Settings
 from workers.gate.rules import rules_of
+from workers.running.job import RunningJob
 
 T = TypeVar("T")
 
-CALLS = int(sys.argv[1]) if len(sys.argv) > 1 else 8_000
-BUYERS = int(sys.argv[2]) if len(sys.argv) > 2 else 2
-ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 2
+BUYERS = 2
 BLOCK = 1_000
 JOBS_HELD = 100
 BESIDE = 20
+GROUP = 125
 
-RULES = rules_of(Settings(budgets="day_usd=100000,user_day_calls=100000"), "gemini")
+SETTINGS = Settings(
+    budgets="day_usd=100000,user_day_calls=100000",
+    provider_limits=f"gemini/concurrency={GROUP},gemini/first_concurrency={GROUP}",
+)
+RULES = rules_of(SETTINGS, "gemini")
 PLAN = CallPlan(
     "gemini", "generate", may_be_paid=True, model="m", price_usd=Decimal("0.05"), images=1, rules=RULES, call_hash="0"
 )
@@ -56,6 +67,7 @@ class Times:
     inserting: list[float] = field(default_factory=list)
     claiming: list[float] = field(default_factory=list)
     cancelling: list[float] = field(default_factory=list)
+    completing: list[float] = field(default_factory=list)
 
 
 async def timed(into: list[float], work: Awaitable[T]) -> T:
@@ -95,47 +107,93 @@ async def pass_through(database: Database, times: Times) -> None:
         await timed(times.cancelling, database.fetch("SELECT darkroom.cancel_job($1)", held.job_id))
 
 
-def table(name: str, times: Times) -> None:
-    """Print the median of each block of calls in ms."""
-    for step in ("opening", "closing"):
-        values = getattr(times, step)
-        blocks = [values[at : at + BLOCK] for at in range(0, len(values), BLOCK)]
-        medians = " ".join(f"{1000 * statistics.median(block):6.2f}" for block in blocks if len(block) == BLOCK)
-        print(f"{name:14} {step:10} {medians}")
-    for step in ("inserting", "claiming", "cancelling"):
-        values = getattr(times, step)
-        medians = " ".join(
-            f"{1000 * statistics.median(values[at : at + BESIDE]):6.2f}" for at in range(0, len(values), BESIDE)
-        )
-        print(f"{name:14} {step:10} {medians}", flush=True)
+async def pass_in_groups(database: Database, writer: GroupWriter, number: int, times: Times) -> None:
+    """Submit a block of jobs by one statement, and let them pass through in groups."""
+    await timed(times.inserting, database.fetch(GENERATIONS, f"g{number}x", BLOCK, "a prompt"))
+    for _ in range(BLOCK // GROUP):
+        claims = await timed(times.claiming, claims_of(database, GROUP))
+        asked = [(one, PLAN) for one in claims]
+        opened = await timed(times.opening, database.run(partial(open_calls, asked=asked)))
+        ends = [(one.intent, ANSWERED) for one in opened if isinstance(one, Admitted)]
+        assert len(ends) == GROUP, f"{len(ends)} of {GROUP} calls were admitted"
+        await timed(times.closing, database.run(partial(close_calls, ends=ends, rules=RULES)))
+        await timed(times.completing, complete(writer, claims))
 
 
-async def measure(*, is_held: bool, number: int) -> None:
-    """Open and close CALLS calls on temporary services, with or without a transaction that keeps an old snapshot."""
+async def complete(writer: GroupWriter, claims: list[Claim]) -> None:
+    end = completed("generate", "GENERATING", None, RESULT.to_json(), duration_ms=1, pipeline_id=None)
+    await asyncio.gather(*(writer.add(one, end, waiting=RunningJob(one)) for one in claims))
+
+
+def medians_ms(times: Times, per_block: dict[str, tuple[int, int]]) -> dict[str, list[float]]:
+    """Return the median of each block of each step, in ms a job or call.
+
+    Args:
+        times: the seconds.
+        per_block: how many values a block of each step has, and how many jobs or calls each value is for.
+    """
+    found = {}
+    for step, (values, jobs) in per_block.items():
+        seconds = getattr(times, step)
+        blocks = [seconds[at : at + values] for at in range(0, len(seconds), values)]
+        found[step] = [round(1000 * statistics.median(block) / jobs, 3) for block in blocks]
+    return found
+
+
+ONE_BY_ONE = {
+    **dict.fromkeys(("opening", "closing"), (BLOCK, 1)),
+    **dict.fromkeys(("inserting", "claiming", "cancelling"), (BESIDE, 1)),
+}
+GROUPED = {
+    "inserting": (1, BLOCK),
+    **dict.fromkeys(("claiming", "opening", "closing", "completing"), (BLOCK // GROUP, GROUP)),
+}
+
+
+async def measure(*, is_held: bool, is_grouped: bool, calls: int) -> dict[str, list[float]]:
+    """Make calls on temporary services, with or without an old snapshot; return the ms of each step in each block."""
     async with ground() as place, AsyncExitStack() as stack:
-        database = Database(parse_postgres_url(place.services.database_url), most_connections=BUYERS + 2)
+        database = Database(
+            parse_postgres_url(place.services.database_url), most_connections=BUYERS + 2, keeps_plans=True
+        )
         await database.open()
         stack.push_async_callback(database.close)
-        await database.fetch(JOBS, "held", JOBS_HELD)
-        claims = await claims_of(database, JOBS_HELD)
-        times = Times()
+        times, writer, claims = Times(), GroupWriter(database), []
+        if not is_grouped:
+            await database.fetch(JOBS, "held", JOBS_HELD)
+            claims = await claims_of(database, JOBS_HELD)
         if is_held:
             other = await asyncpg.connect(place.services.database_url)
             stack.push_async_callback(other.close)
             await other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             await other.execute("SELECT 1")
-        for _ in range(CALLS // BLOCK):
+        for number in range(calls // BLOCK):
+            if is_grouped:
+                await pass_in_groups(database, writer, number, times)
+                continue
             await pass_through(database, times)
             await asyncio.gather(*(buy(database, claims[n::BUYERS], BLOCK // BUYERS, times) for n in range(BUYERS)))
-        table(f"{number} {'old snapshot' if is_held else 'none'}", times)
+        return medians_ms(times, GROUPED if is_grouped else ONE_BY_ONE)
 
 
 async def main() -> None:
-    """Print the ms of each thousand calls, alternately without an old snapshot and with one."""
-    print(f"{CALLS:,} calls by {BUYERS} buyers; median ms of each {BLOCK:,}")
-    for number in range(1, ROUNDS + 1):
-        for is_held in (False, True):
-            await measure(is_held=is_held, number=number)
+    parser = options(__doc__, rounds=2)
+    parser.add_argument("--calls", type=int, default=8_000, help="how many calls; a multiple of 1,000")
+    parser.add_argument("--grouped", action="store_true", help="let jobs pass through in groups")
+    arguments = parser.parse_args()
+    figures: Figures = {"benchmark": "old_snapshot", "calls": arguments.calls, "is_grouped": arguments.grouped}
+    ratios: dict[str, dict[str, list[float]]] = {"none": {}, "old_snapshot": {}}
+    for number in range(arguments.rounds):
+        for name, found in ratios.items():
+            blocks = await measure(is_held=name == "old_snapshot", is_grouped=arguments.grouped, calls=arguments.calls)
+            for step, each in blocks.items():
+                note(f"{number + 1}. {name:14} {step:10} {' '.join(f'{ms:6.2f}' for ms in each)}")
+                tenth = max(1, len(each) // 10)
+                first, last = statistics.median(each[:tenth]), statistics.median(each[-tenth:])
+                found.setdefault(step, []).append(last / first)
+    for name, found in ratios.items():
+        figures |= {f"{name}_{step}_last_to_first": median(each) for step, each in found.items()}
+    show(figures | {"machine": machine()}, is_json=arguments.json)
 
 
 if __name__ == "__main__":
