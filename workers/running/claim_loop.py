@@ -39,6 +39,12 @@ LOOK_END_S = 1.0
 ANSWER_S = 2.5
 """Seconds, beyond the grace of calls, for a job whose picture has come: it is paid, and only has to be stored."""
 
+MOST_CLAIMED = 2_048
+"""The most jobs that one statement claims.
+
+The first of them begin while the next are claimed, and the statement stays far from its time limit.
+"""
+
 DATABASE_GONE_S = 1.0
 """Seconds to wait after PostgreSQL didn't answer."""
 
@@ -266,15 +272,15 @@ class ClaimLoop:
         started = 0
         callable_jobs = await self._most_callable()
         for queue in self._settings.queues:
-            most = min(self._free_lanes(), callable_jobs - started)
+            most = min(self._free_lanes(), callable_jobs - started, MOST_CLAIMED)
             if most <= 0:
                 break
             taken = await take(self._database, self._worker_id, queue, most, self._deadlines_s)
             for one in taken.claims:
                 self._start(one)
             started += len(taken.claims)
-            if taken.refused and take is claim_jobs:
-                self._woken.set()  # there may be more rows behind those that were set aside
+            if (taken.refused or len(taken.claims) == MOST_CLAIMED) and take is claim_jobs:
+                self._woken.set()  # there may be more rows behind those that were claimed or set aside
         self._lacks_places = started >= callable_jobs and self._free_lanes() > 0
         return started
 
