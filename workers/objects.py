@@ -3,20 +3,23 @@
 Each is recorded before it is stored, and only recorded ones are removed.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Literal
 
 from typing_extensions import override
 
-from models.connections import Connection
+from models.connections import Connection, ContentionError
 from models.database import Database
-from models.history.objects import OwnObject, forget_objects, own_object, record_object
+from models.database_retries import with_database_retries
+from models.history.objects import NewObject, OwnObject, forget_objects, own_object, record_object, record_objects
 from models.periodic.orphans import are_tables_ours
 from pipelines.errors import BadImageError, MissingObjectError
 from pipelines.settings import Settings
 from pipelines.storage.storage import MAX_OBJECT_BYTES, ListedObject, ObjectHead, Storage
+from workers.grouping import Group
 
 Fate = Literal["removed", "missing", "overwritten"]
 """What happened to an object that was to be removed. An object that another program has overwritten isn't removed."""
@@ -94,6 +97,37 @@ class RecordedStorage(Storage):
     @override
     async def aclose(self) -> None:
         return
+
+
+class ObjectRecords:
+    """Records, and commits, the objects that the jobs of one process are about to store; those of a moment together.
+
+    An object whose row is locked, or that the database refuses, is recorded alone: no job waits for another one's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Store where the records are."""
+        self._database = database
+        self._recording: Group[NewObject, bool] = Group(self._record_all, self._record)
+
+    async def add(self, new: NewObject) -> None:
+        """Record an object. While PostgreSQL is unreachable, wait and repeat it.
+
+        Raises:
+            ContentionError, asyncpg.PostgresError: it isn't recorded, and must not be stored.
+        """
+        await with_database_retries(partial(self._recording.add, new))
+
+    async def _record_all(self, objects: Sequence[NewObject]) -> Sequence[bool | None]:
+        try:
+            await self._database.commit("record_object", partial(record_objects, objects=objects), retry_for_s=0)
+        except ContentionError:
+            return [None] * len(objects)
+        return [True] * len(objects)
+
+    async def _record(self, one: NewObject) -> bool:
+        await self._database.commit("record_object", partial(record_objects, objects=[one]))
+        return True
 
 
 def recorded_storage(storage: Storage, database: Database, *, job_type: str, job_id: str) -> RecordedStorage:

@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 from models.connections import Connection
-from models.database import Database
-from models.database_retries import with_database_retries
 
 ORIGINAL: Final = "original"
 """Value of the column for the job's type if the object is an uploaded picture; its id stands in place of the job's."""
@@ -30,35 +27,49 @@ class OwnObject:
     written_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object that is about to be stored, and the job that it is stored for, or what stands in its place."""
+
+    key: str
+    job_type: str
+    job_id: str
+    sha256: str
+    size_bytes: int
+
+
+# Rows are locked in the order of their keys, as two processes may record the same ones
 _RECORD = """
-INSERT INTO darkroom.objects AS o (key, job_type, job_id, sha256, size_bytes) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO darkroom.objects AS o (key, job_type, job_id, sha256, size_bytes)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) n (key) ORDER BY n.key
 ON CONFLICT (key) DO UPDATE
 SET job_type = excluded.job_type, job_id = excluded.job_id, sha256 = excluded.sha256,
     size_bytes = excluded.size_bytes, written_at = excluded.written_at
 """
 
 
-async def record_object(
-    connection: Connection, key: str, *, job_type: str, job_id: str, sha256: str, size_bytes: int
-) -> None:
-    """Record an object before its upload; the caller commits before the upload.
+async def record_objects(connection: Connection, objects: Sequence[NewObject]) -> None:
+    """Record objects, of different keys, before their upload; the caller commits before the uploads.
 
-    A second upload to the key replaces the record.
+    A second upload to a key replaces the record.
 
     This has no fence: if a worker uploads after its claim was lost, there is an object too, and it must be found later.
     """
-    await connection.execute(_RECORD, key, job_type, job_id, sha256, size_bytes)
+    await connection.execute(
+        _RECORD,
+        [one.key for one in objects],
+        [one.job_type for one in objects],
+        [one.job_id for one in objects],
+        [one.sha256 for one in objects],
+        [one.size_bytes for one in objects],
+    )
 
 
-async def record_object_with_retries(
-    key: str, sha256: str, size_bytes: int, *, database: Database, job_type: str, job_id: str
+async def record_object(
+    connection: Connection, key: str, *, job_type: str, job_id: str, sha256: str, size_bytes: int
 ) -> None:
-    """Record, and commit, an object that a running job is about to upload.
-
-    While PostgreSQL is unreachable, wait and repeat it.
-    """
-    work = partial(record_object, key=key, job_type=job_type, job_id=job_id, sha256=sha256, size_bytes=size_bytes)
-    await with_database_retries(partial(database.commit, "record_object", work))
+    """Record one object, as `record_objects`."""
+    await record_objects(connection, [NewObject(key, job_type, job_id, sha256, size_bytes)])
 
 
 async def forget_objects(connection: Connection, gone: Sequence[OwnObject]) -> None:

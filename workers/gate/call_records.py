@@ -18,7 +18,7 @@ from models.gate.provider_calls import (
     open_calls,
 )
 from models.queue.claims import Claim
-from workers.gate.grouping import Group
+from workers.grouping import Group
 
 log = EventLogger(__name__)
 

@@ -9,7 +9,7 @@ from models.database import Database
 from models.gate.provider_calls import Generation, generations
 from models.queue.claims import Claim
 from pipelines.errors import MISSES, PermanentError, ProviderNotConfiguredError
-from workers.gate.grouping import Group
+from workers.grouping import Group
 
 MISS_NAMES: Final = frozenset(kind.__name__ for kind in MISSES)
 """The outcomes that are misses, as calls are recorded."""

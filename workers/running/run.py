@@ -12,7 +12,7 @@ from config.masking import SecretMask
 from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
 from models.database_retries import DATABASE_GONE_S
-from models.history.objects import record_object_with_retries
+from models.history.objects import NewObject
 from models.queue.checkpoints import checkpoint, completed
 from models.queue.groups import GroupWriter
 from models.queue.transitions import Released
@@ -29,7 +29,7 @@ from pipelines.stage import Stage
 from pipelines.stage_context import INPUT_BYTES, StageContext
 from pipelines.storage.storage import Storage
 from workers.deadline import Deadline
-from workers.objects import RecordedStorage
+from workers.objects import ObjectRecords, RecordedStorage
 from workers.running.job import RunningJob
 from workers.running.outcomes import End, Outcome, outcome_of
 from workers.running.preparation import Preparation, Prepared
@@ -82,6 +82,7 @@ class StageRunner:
         self._fetcher = fetcher or PictureFetcher()
         self._provider_identity = provider_identity
         self._inputs = ByteBudget(INPUT_BYTES)
+        self._objects = ObjectRecords(database)
         self._pictures = StoredPictures(database, storage)
         self._preparation = Preparation(database, deadlines_s, check_job=check_job, models=models)
         self._reuses_results = reuses_results
@@ -138,9 +139,7 @@ class StageRunner:
 
         async def record(key: str, sha256: str, size_bytes: int) -> None:
             await job.saved()
-            await record_object_with_retries(
-                key, sha256, size_bytes, database=self._database, job_type=claim.job_type, job_id=claim.job_id
-            )
+            await self._objects.add(NewObject(key, claim.job_type, claim.job_id, sha256, size_bytes))
 
         async def find_same(input_hash: str) -> Generated | None:
             await job.saved()
