@@ -38,7 +38,8 @@ from bench.photographs import fetch
 from pipelines.imaging.header import DecodeLimits
 from pipelines.options import PipelineOptions
 from pipelines.prompts import corrections
-from pipelines.providers.local.work import analysis_of, enhanced
+from pipelines.providers.local.reading import analysis_of
+from pipelines.providers.local.work import enhanced, findings_of
 from pipelines.storage.backends import open_storage
 from workers.process.supervisor import WorkerProcesses
 
@@ -210,11 +211,11 @@ def where(count: int) -> None:
     """Print CPU milliseconds a picture of the functions of ours in which analysis and treatment spend most."""
     pictures = list(uploads(min(count, len(NAMES))))
     limits = DecodeLimits()
-    analysis_of(pictures[0], limits)
+    analysis_of(findings_of(pictures[0], limits))
     profile = cProfile.Profile(time.process_time)
     profile.enable()
     for data in pictures:
-        analysis = analysis_of(data, limits)
+        analysis = analysis_of(findings_of(data, limits))
         enhanced(data, None, None, SIDE_PX, corrections(analysis, PipelineOptions().prompt), limits)
     profile.disable()
     found = pstats.Stats(profile).stats  # type: ignore[attr-defined]

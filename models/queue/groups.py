@@ -8,6 +8,7 @@ goes alone, so that one job's refusal concerns no other job.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextvars import Context, copy_context
 from typing import Final
 from uuid import UUID
 
@@ -48,7 +49,7 @@ GROUP_S: Final = 5.0
 class _Entry:
     """What one claim has to write, in order, and the future that is done when it is committed."""
 
-    __slots__ = ("claim", "contention_s", "events", "future", "groups", "waiting")
+    __slots__ = ("claim", "contention_s", "context", "events", "future", "groups", "waiting")
 
     def __init__(self, claim: Claim, waiting: Waiting, future: "asyncio.Future[None]") -> None:
         self.claim = claim
@@ -57,6 +58,8 @@ class _Entry:
         self.events: list[Event] = []
         self.future = future
         self.groups = 0
+        self.context = copy_context()
+        """What its log lines say of the job, if it is written alone."""
 
     @property
     def write(self) -> ClaimWrite:
@@ -136,10 +139,10 @@ class _Group:
     def _run_soon(self) -> None:
         if not self._is_running:
             self._is_running = True
-            self._start(self._run())
+            self._start(self._run(), Context())  # its log lines are about many jobs
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+    def _start(self, work: Coroutine[None, None, None], context: Context) -> None:
+        task = asyncio.create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -176,7 +179,7 @@ class _Group:
         if isinstance(labels, Exception):  # for whichever job it was refused, the others are to be written
             log.warning("group_refused", count=len(batch), error=str(labels), error_type=type(labels).__name__)
             for entry in batch:
-                self._start(self._write_alone(entry))
+                self._start(self._write_alone(entry), entry.context)
             return
         for number, entry in enumerate(batch):
             if self._is_written(entry, number, labels):
@@ -186,7 +189,7 @@ class _Group:
             if entry.groups < MOST_GROUPS and number not in labels:
                 self._again.append(entry)
             else:
-                self._start(self._write_alone(entry))
+                self._start(self._write_alone(entry), entry.context)
 
     def _is_written(self, entry: _Entry, number: int, labels: dict[int, str | None]) -> bool:
         """Return whether an entry was written; a trigger may have kept the row of a job that was to end."""

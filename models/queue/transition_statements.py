@@ -55,10 +55,13 @@ class ClaimWrite:
 
     @property
     def parts(self) -> set[str]:
-        """The parts of the statement that this write needs."""
+        """The parts of the statement that this write needs: kinds of writes, and the columns of the job's row."""
         parts = set() if not self.transitions else {_KIND[type(self.transitions[-1])]}
         if any(isinstance(one, Checkpoint) and one.kept is not None for one in self.transitions):
             parts.add("kept")
+        for one in self.transitions:
+            if isinstance(one, Checkpoint | Completed):
+                parts.update(f'"{name}"' for name in one.columns)
         return parts if self.artifact is None else parts | {"artifact"}
 
 
@@ -143,14 +146,14 @@ _AT_ITS_PLACE: Final = "j.ctid = held.row_at AND j.tableoid = held.row_in"
 """The condition on a job's row. If its table has partitions or heirs, a row of each may be at the same place."""
 
 
-def _reached(table: JobTable) -> str:
+def _reached(table: JobTable, parts: Collection[str]) -> str:
     """Return the write of a claim whose next stage begins."""
     told = "held.notified_at < now() - interval '1 second'"
     stage = [shown_stage(table.stage_column, "held.shown")] if table.stage_column else []
     return f"""
     reached AS (
         UPDATE {table.name} j
-        SET {assigned(table, [*stage, *_no_error(table), *_filled(_checkpoint_columns(table))], NEXT)}
+        SET {assigned(table, [*stage, *_no_error(table), *_filled(_checkpoint_columns(table), parts)], NEXT)}
         FROM held WHERE held.kind = 'checkpoint' AND {_AT_ITS_PLACE}
         RETURNING held.n, j.{table.status_column} AS label, CASE WHEN {told}
                   THEN darkroom.notify_job(held.job_type, held.job_id, 'PROCESSING', held.following) END),
@@ -162,7 +165,7 @@ def _reached(table: JobTable) -> str:
         FROM held JOIN reached USING (n) WHERE q.ctid = held.queue_at)"""
 
 
-def _completed(table: JobTable) -> str:
+def _completed(table: JobTable, parts: Collection[str]) -> str:
     """Return the write of a claim whose job is completed, with those checkpoints of it that are written at once."""
     names = dict.fromkeys([*_checkpoint_columns(table), *(f'"{name}"' for name in table.result)])
     set_to = [f"{table.status_column} = {label(table, JobStatus.COMPLETED)}", *_no_error(table)]
@@ -170,12 +173,12 @@ def _completed(table: JobTable) -> str:
     return f"""
     completed AS (
         UPDATE {table.name} j
-        SET {assigned(table, [*set_to, *_filled(names)], NEXT)}
+        SET {assigned(table, [*set_to, *_filled(names, parts)], NEXT)}
         FROM held WHERE held.kind = 'completed' AND {_AT_ITS_PLACE}
         RETURNING held.n, j.{table.status_column} AS label)"""
 
 
-def _failed(table: JobTable) -> str:
+def _failed(table: JobTable, _parts: Collection[str]) -> str:
     """Return the write of a claim whose job fails."""
     settled = f"darkroom.label_of_failure(held.job_type, held.job_id, {over(table.user, 'j')}, held.reason)"
     set_to = [f"{table.status_column} = {as_label(table, settled)}", *_reason(table), *_failed_once(table)]
@@ -187,7 +190,7 @@ def _failed(table: JobTable) -> str:
         RETURNING held.n, j.{table.status_column} AS label)"""
 
 
-def _waits(table: JobTable) -> str:
+def _waits(table: JobTable, _parts: Collection[str]) -> str:
     """Return the write of a claim whose job waits again: until a time, or only until workers come to its position."""
     pending = label(table, JobStatus.PENDING)
     retrying = pending if table.retrying_label is None else quoted(table.retrying_label)
@@ -220,11 +223,15 @@ def _checkpoint_columns(table: JobTable) -> list[str]:
     return list(dict.fromkeys(f'"{name}"' for columns in table.checkpoint_columns.values() for name in columns))
 
 
-def _filled(names: Collection[str]) -> list[str]:
-    """Return assignments that give columns the values that a write has for them; the others keep theirs."""
+def _filled(names: Collection[str], parts: Collection[str]) -> list[str]:
+    """Return assignments that give columns the values that a write has for them; others of the group keep theirs.
+
+    Columns that no write of the group has aren't assigned, so that no `UPDATE OF` trigger for them fires.
+    """
     return [
         f"{name} = CASE WHEN held.columns ? {quoted(name[1:-1])} THEN (held.filled).{name} ELSE j.{name} END"
         for name in names
+        if name in parts
     ]
 
 
@@ -294,7 +301,7 @@ def transition_statement(table: JobTable, parts: Collection[str], *, is_group: b
 # Both locks are taken in queries of their own: a fence that is joined without being locked would let a zombie write.
 @lru_cache(maxsize=256)
 def _statement(table: JobTable, parts: tuple[str, ...], *, is_group: bool) -> str:
-    fills = "checkpoint" in parts or "completed" in parts
+    fills = any(part.startswith('"') for part in parts)
     # The columns that a write doesn't name are those of the row: NULL may be none of their values, such as of a domain
     filled = ",\n               jsonb_populate_record(locked.whole, w.columns) AS filled" if fills else ""
     whole = ", j AS whole" if fills else ""
@@ -302,9 +309,9 @@ def _statement(table: JobTable, parts: tuple[str, ...], *, is_group: bool) -> st
     sources = [f"SELECT n, label::text FROM {name}" for name, _ in kinds]
     sources += ["SELECT n, NULL FROM held WHERE held.kind = 'artifact'"] if "artifact" in parts else []
     written = "\n        UNION ALL ".join(sources)
-    changes = "".join(f",{build(table)}" for _, build in kinds)
+    changes = "".join(f",{build(table, parts)}" for _, build in kinds)
     brief = f"(SELECT set_config('lock_timeout', '{GROUP_LOCK_MS}', true)) brief CROSS JOIN " if is_group else ""
-    # AFTER triggers and the commit, which may have to wait for others, get the usual time
+    # AFTER triggers and the commit, which may have to wait for others, get the usual time once all rows are written
     usual = f", set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)" if is_group else ""
     others = "".join(f",{text}" for part, text in (("kept", _KEPT), ("artifact", _ARTIFACT)) if part in parts)
     id_ = as_id(table, "w.job_id")
@@ -346,7 +353,7 @@ WITH writes AS MATERIALIZED (
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = {label(table, JobStatus.COMPLETED)})){others}
-SELECT n, label{usual} FROM written
+SELECT n, label{usual} FROM (SELECT n, label FROM written ORDER BY n) every
 """
 
 

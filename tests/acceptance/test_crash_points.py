@@ -303,9 +303,8 @@ async def check_job(house, scenario, job, where):
 BOUGHT_AND_UNRECORDED = (
     *("after call_generate", "before close_calls", "after close_calls", "before record_object", "after record_object"),
     *("before put_object", "after put_object", "before record_group", "before record_artifact"),
-    "before record_completed",
 )
-"""A crash between an answer and its record loses that one picture. The record is in the group of the completion."""
+"""A crash between an answer and its record, which is committed by a group, loses that one picture."""
 
 
 def most_bought(scenario, place, jobs):

@@ -72,6 +72,7 @@ class StageRunner:
         """Store what every run needs; the caller owns and closes it."""
         self._database = database
         self.writer = writer
+        self._picture_writer = GroupWriter(database)
         self._storage = storage
         self._pixels = pixels
         self._provider_for = provider_for
@@ -105,7 +106,7 @@ class StageRunner:
             job.begin(stage.name)
             output = await self._run_stage(job, stage, context)
             if isinstance(output, Generated):
-                job.send(self.writer, artifact_of(output))
+                await self._record_picture(job, output)
             context = context.after(output)
             duration_ms = job.finish_stage()
             log.debug("stage_completed", stage=stage.name, duration_s=duration_ms / 1000)
@@ -131,6 +132,20 @@ class StageRunner:
         picture, pipeline_id = context.output(Generated), prepared.pipeline_id
         result = None if picture is None else picture.to_json()
         return completed(claim.job_type, job.stage, left, result, duration_ms=duration_ms, pipeline_id=pipeline_id)
+
+    async def _record_picture(self, job: RunningJob, picture: Generated) -> None:
+        """Record a picture, so that it isn't bought again.
+
+        One that this stage has stored is recorded at once, by a writer of its own: it must not wait for a group in
+        which a trigger of the application takes long over another job's row.
+        """
+        if not job.acts:
+            job.send(self.writer, artifact_of(picture))
+            return
+        with job.recording():
+            await job.saved()
+            job.send(self._picture_writer, artifact_of(picture))
+            await job.saved()
 
     def _context(self, job: RunningJob, prepared: Prepared) -> StageContext:
         claim, earlier = job.claim, prepared.earlier

@@ -192,7 +192,10 @@ async def losing(monkeypatch, connect):
     return Losing(monkeypatch, await connect())
 
 
-IDEMPOTENT = ("checkpoint", "checkpoint without a column", "three checkpoints", "artifact", "artifact and checkpoint")
+IDEMPOTENT = (
+    *("checkpoint", "checkpoint without a column", "two checkpoints, to a stage without a label", "three checkpoints"),
+    *("artifact", "artifact and checkpoint"),
+)
 
 
 @pytest.mark.parametrize("table", ["enhancements", "generations"])

@@ -287,3 +287,22 @@ async def test_columns_of_other_programs_need_not_accept_null(database, foreign)
     assert errors == [None, None]
     rows = await database.fetch("SELECT id, status::text, rank FROM public.image_enhancement_jobs")
     assert {tuple(row) for row in rows} == {(first.job_id, "PROCESSING", 3), (second.job_id, "COMPLETED", 3)}
+
+
+async def test_triggers_on_columns_that_no_write_has_do_not_fire(database, foreign):
+    await foreign.execute("CREATE TABLE public.app_seen (id text)")
+    await foreign.execute("GRANT ALL ON public.app_seen TO PUBLIC")
+    await foreign.execute(
+        """CREATE FUNCTION public.app_see() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN INSERT INTO public.app_seen VALUES (NEW.id); RETURN NULL; END $$"""
+    )
+    await foreign.execute(
+        """CREATE TRIGGER app_see AFTER UPDATE OF "geminiPrompt" ON public.image_enhancement_jobs
+           FOR EACH ROW EXECUTE FUNCTION public.app_see()"""
+    )
+    first, second = await make_claims(database, 2)
+
+    errors = await write_all(GroupWriter(database), [Write(first, analyzed(first)), Write(second, completed(second))])
+
+    assert errors == [None, None]
+    assert await database.fetch("SELECT id FROM public.app_seen") == []

@@ -27,7 +27,9 @@ def statements() -> Iterator[tuple[str, str]]:
         yield f"{rows}: lock the rows of a job without a claim", lock_statement(table, "q.attempts = $3", skip=SKIP)
         for part in ("checkpoint", "failed"):
             yield f"{rows}: {part} of one claim", transition_statement(table, {part})
-        every = {"artifact", "checkpoint", "completed", "kept", "waits"}
+        columns = {f'"{name}"' for names in table.checkpoint_columns.values() for name in names}
+        columns |= {f'"{name}"' for name in table.result}
+        every = {"artifact", "checkpoint", "completed", "kept", "waits", *columns}
         yield f"{rows}: all kinds of writes of a group", transition_statement(table, every, is_group=True)
         yield f"{rows}: carry what stages left to another job", _carry(table, ("ANALYZING", "CROPPING", "CHECKING"))
         yield f"{rows}: begin at another stage", _begin_at(table)

@@ -167,11 +167,10 @@ WITH writes AS MATERIALIZED (
             shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
             history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
-               jsonb_populate_record(locked.whole, w.columns) AS filled
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at, j.tableoid AS relation, j AS whole FROM public.image_enhancement_jobs j
+            SELECT j.ctid AS at, j.tableoid AS relation FROM public.image_enhancement_jobs j
             WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
         WHERE EXISTS (
             SELECT FROM public.image_enhancement_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
@@ -190,11 +189,6 @@ WITH writes AS MATERIALIZED (
         UPDATE public.image_enhancement_jobs j
         SET "currentStage" = CASE WHEN held.shown IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN held.shown::public."PipelineStage" ELSE j."currentStage" END,
             "errorMessage" = NULL,
-            "analysisResult" = CASE WHEN held.columns ? 'analysisResult' THEN (held.filled)."analysisResult" ELSE j."analysisResult" END,
-            "analysisSource" = CASE WHEN held.columns ? 'analysisSource' THEN (held.filled)."analysisSource" ELSE j."analysisSource" END,
-            "cropDimensions" = CASE WHEN held.columns ? 'cropDimensions' THEN (held.filled)."cropDimensions" ELSE j."cropDimensions" END,
-            "wasCropped" = CASE WHEN held.columns ? 'wasCropped' THEN (held.filled)."wasCropped" ELSE j."wasCropped" END,
-            "geminiPrompt" = CASE WHEN held.columns ? 'geminiPrompt' THEN (held.filled)."geminiPrompt" ELSE j."geminiPrompt" END,
             "updatedAt" = darkroom.utc_now()
         FROM held WHERE held.kind = 'checkpoint' AND j.ctid = held.row_at AND j.tableoid = held.row_in
         RETURNING held.n, j.status AS label, CASE WHEN held.notified_at < now() - interval '1 second'
@@ -217,7 +211,7 @@ WITH writes AS MATERIALIZED (
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
-SELECT n, label FROM written
+SELECT n, label FROM (SELECT n, label FROM written ORDER BY n) every
 
 -- enhancements: failed of one claim
 WITH writes AS MATERIALIZED (
@@ -267,7 +261,7 @@ WITH writes AS MATERIALIZED (
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
-SELECT n, label FROM written
+SELECT n, label FROM (SELECT n, label FROM written ORDER BY n) every
 
 -- enhancements: all kinds of writes of a group
 WITH writes AS MATERIALIZED (
@@ -388,7 +382,7 @@ WITH writes AS MATERIALIZED (
         SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
             width = excluded.width, height = excluded.height, model = excluded.model,
             temperature = excluded.temperature, treatments = excluded.treatments, created_at = now())
-SELECT n, label, set_config('lock_timeout', '800', true) FROM written
+SELECT n, label, set_config('lock_timeout', '800', true) FROM (SELECT n, label FROM written ORDER BY n) every
 
 -- enhancements: carry what stages left to another job
 UPDATE public.image_enhancement_jobs j SET "currentStage" = CASE WHEN $3::text IN ('ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING') THEN $3::text::public."PipelineStage" ELSE j."currentStage" END, "analysisResult" = o."analysisResult", "analysisSource" = o."analysisSource", "cropDimensions" = o."cropDimensions", "wasCropped" = o."wasCropped", "updatedAt" = darkroom.utc_now()
@@ -447,11 +441,10 @@ WITH writes AS MATERIALIZED (
             shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
             history jsonb, kept jsonb, artifact jsonb)),
     job AS MATERIALIZED (
-        SELECT w.*, locked.at AS row_at, locked.relation AS row_in,
-               jsonb_populate_record(locked.whole, w.columns) AS filled
+        SELECT w.*, locked.at AS row_at, locked.relation AS row_in
         FROM writes w
         CROSS JOIN LATERAL (
-            SELECT j.ctid AS at, j.tableoid AS relation, j AS whole FROM public.mcp_generation_jobs j
+            SELECT j.ctid AS at, j.tableoid AS relation FROM public.mcp_generation_jobs j
             WHERE j.id = w.job_id FOR NO KEY UPDATE SKIP LOCKED) locked
         WHERE EXISTS (
             SELECT FROM public.mcp_generation_jobs seen WHERE seen.ctid = locked.at AND seen.tableoid = locked.relation)),
@@ -491,7 +484,7 @@ WITH writes AS MATERIALIZED (
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
-SELECT n, label FROM written
+SELECT n, label FROM (SELECT n, label FROM written ORDER BY n) every
 
 -- generations: failed of one claim
 WITH writes AS MATERIALIZED (
@@ -538,7 +531,7 @@ WITH writes AS MATERIALIZED (
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
-SELECT n, label FROM written
+SELECT n, label FROM (SELECT n, label FROM written ORDER BY n) every
 
 -- generations: all kinds of writes of a group
 WITH writes AS MATERIALIZED (
@@ -644,7 +637,7 @@ WITH writes AS MATERIALIZED (
         SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
             width = excluded.width, height = excluded.height, model = excluded.model,
             temperature = excluded.temperature, treatments = excluded.treatments, created_at = now())
-SELECT n, label, set_config('lock_timeout', '800', true) FROM written
+SELECT n, label, set_config('lock_timeout', '800', true) FROM (SELECT n, label FROM written ORDER BY n) every
 
 -- generations: carry what stages left to another job
 UPDATE public.mcp_generation_jobs j SET "updatedAt" = darkroom.utc_now()
