@@ -142,7 +142,7 @@ async def test_session_that_has_met_an_empty_queue_reads_only_the_rows_of_the_jo
 
 STATEMENTS = {
     "claim": (_claim(16), 4),
-    "claim of one": (_CLAIM_ONE[TRIGGER_WAIT_MS], 5),
+    "claim of one": (_CLAIM_ONE[TRIGGER_WAIT_MS, False], 5),
     "wake": (_WAKE, 0),
     "pause": (_HOLD, 2),
     **{f"load {table.rows}": (_select_many(table), 5) for table in JOB_TABLES},
