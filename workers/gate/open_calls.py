@@ -74,8 +74,7 @@ class OpenCall:
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        closing = self._close(*self._outcome(error))
-        await (asyncio.shield(closing) if isinstance(error, asyncio.CancelledError) else closing)
+        await asyncio.shield(self._close(*self._outcome(error)))  # a job that is cancelled meanwhile loses no end
 
     def _outcome(self, error: BaseException | None) -> tuple[CallOutcome, Usage]:
         is_paid = self._provider.is_paid
