@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from config.failpoints import failpoint
 from config.logger import EventLogger
@@ -26,6 +26,12 @@ from workers.gate.refusals import PassedOverError, SentBackError, refusal_of, th
 T = TypeVar("T")
 
 log = EventLogger(__name__)
+
+KEPT: Final = (PassedOverError, SentBackError)
+"""Refusals that are raised even after a bought answer was broken.
+
+Another provider is asked, or the job goes back to the queue: neither the process's stop nor a pause uses an attempt.
+"""
 
 
 class CallingJob(Protocol):
@@ -115,7 +121,7 @@ class Admission:
                 opened, send = await self._opened(provider, asked, quote, prepare)
                 return await self._sent(provider, asked, opened, send)
             except StageError as error:
-                if bought and isinstance(error, ThrottledError) and not isinstance(error, PassedOverError):
+                if bought and isinstance(error, ThrottledError) and not isinstance(error, KEPT):
                     # a snooze costs no attempt, so the first call would be bought again and again
                     raise bought from error
                 if isinstance(error, MissedRequestError):  # a second miss of its kind ends it at once

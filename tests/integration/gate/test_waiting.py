@@ -9,11 +9,13 @@ import pytest
 from config.masking import SecretMask
 from models.connections import DatabaseLostError
 from models.queue.transitions import Released
+from pipelines.errors import BrokenAnswerError
 from pipelines.settings import Settings
 from tests.integration.gate.test_gate import attempt, close
 from tests.integration.gate.test_sending import PROMPT, scripted
 from tests.support.builders import claim_jobs, make_claim, make_image, make_job, make_user, make_worker, queue_row
 from tests.support.fleet import eventually
+from tests.support.scripted_provider import asking_again
 from workers.deadline import Deadline
 from workers.gate import places
 from workers.gate.gate import Gate
@@ -374,3 +376,18 @@ async def test_kill_switch_lets_no_jobs_be_claimed(database, buying):
     await database.fetch("""INSERT INTO darkroom.settings VALUES ('buying', '{"stopped": true}')""")
 
     assert await buying().gate.callable_jobs(0) == 0
+
+
+async def test_stop_after_a_bought_broken_answer_sends_the_job_back(database):
+    job = RunningJob(await make_claim(database))
+    broken = asking_again(BrokenAnswerError, "text and no picture")
+
+    def answer(call):
+        job.shut_down(has_grace=True)
+        return broken(call)
+
+    provider = scripted(answer)
+    gate = Gate(database, [provider], provider, Settings(provider_limits=ONE))
+    with pytest.raises(SentBackError):
+        await gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
+    assert provider.sent == 1
