@@ -60,6 +60,7 @@ class RunningJob:
         "_has_left_lane",
         "_holds_answer",
         "_is_recording",
+        "_needs_place",
         "_tally",
         "_unsaved",
         "claim",
@@ -80,6 +81,7 @@ class RunningJob:
         self._tally = tally or Tally()
         self._calls = 0
         self._awaits_call = False
+        self._needs_place = False
         self._is_recording = False
         self._has_left_lane = False
         self._ends_after_stage = False
@@ -175,8 +177,17 @@ class RunningJob:
         self._set_awaits_call(awaits=True)
 
     def _set_awaits_call(self, *, awaits: bool) -> None:
-        self._tally.awaiting_call += awaits - self._awaits_call
         self._awaits_call = awaits
+        self._count()
+
+    def _count(self) -> None:
+        """Count the job in its tally if it will need a place at a provider soon.
+
+        One that waits for a row, or whose result is being recorded, needs none soon.
+        """
+        needs_place = self._awaits_call and not self._has_left_lane and not self._is_recording
+        self._tally.awaiting_call += needs_place - self._needs_place
+        self._needs_place = needs_place
 
     def hold_answer(self) -> None:
         """Record that a call of this stage has brought a picture, which a process that stops still stores."""
@@ -194,10 +205,12 @@ class RunningJob:
         A check for lost claims must not interrupt the write.
         """
         self._is_recording = True
+        self._count()
         try:
             yield
         finally:
             self._is_recording = False
+            self._count()
 
     @property
     def can_be_lost(self) -> bool:
@@ -215,11 +228,12 @@ class RunningJob:
     def _set_has_left_lane(self, *, has_left: bool) -> None:
         self._tally.outside_lanes += has_left - self._has_left_lane
         self._has_left_lane = has_left
+        self._count()
 
     def count_out(self) -> None:
         """Take the job out of its tally, because its run is over."""
-        self._set_awaits_call(awaits=False)
         self._set_has_left_lane(has_left=False)
+        self._set_awaits_call(awaits=False)
 
     @property
     def has_left_lane(self) -> bool:

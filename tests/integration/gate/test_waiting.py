@@ -23,7 +23,7 @@ from workers.gate.refusals import PassedOverError, SentBackError
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.claim_loop import ClaimLoop
-from workers.running.job import RunningJob, ToldToEndError
+from workers.running.job import RunningJob, Tally, ToldToEndError
 from workers.running.outcomes import outcome_of
 
 ONE = "gemini/concurrency=1,gemini/first_concurrency=1"
@@ -376,6 +376,21 @@ async def test_kill_switch_lets_no_jobs_be_claimed(database, buying):
     await database.fetch("""INSERT INTO darkroom.settings VALUES ('buying', '{"stopped": true}')""")
 
     assert await buying().gate.callable_jobs(0) == 0
+
+
+@pytest.mark.parametrize("is_recording", [False, True], ids=["waits for a row", "records its end"])
+async def test_job_that_needs_no_place_soon_is_not_awaited(database, is_recording):
+    tally = Tally()
+    job = RunningJob(await make_claim(database), tally)
+    before = tally.awaiting_call
+    if not is_recording:
+        job.leave_lane()
+    with job.recording() if is_recording else contextlib.nullcontext():
+        assert (before, tally.awaiting_call) == (1, 0)
+    job.take_lane()
+    assert tally.awaiting_call == 1
+    job.count_out()
+    assert (tally.awaiting_call, tally.outside_lanes) == (0, 0)
 
 
 async def test_stop_after_a_bought_broken_answer_sends_the_job_back(database):
