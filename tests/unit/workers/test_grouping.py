@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from models.connections import ContentionError
-from workers.gate.grouping import Group
+from workers.grouping import Group
 
 
 class Statements:
