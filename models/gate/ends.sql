@@ -43,7 +43,9 @@ END $$;
 
 -- Record how calls to one provider ended, correct rates and budgets, and store what the calls say about the provider, in
 -- the order of the array `ends`. Its objects have the call's id as `intent`, and the parameters of close_call. Repeatable.
-CREATE OR REPLACE FUNCTION darkroom.close_calls(rules jsonb, ends jsonb) RETURNS void
+-- Return the ids of the calls whose end is recorded. One whose row another session holds isn't: it must be recorded alone,
+-- which waits for the row. So one held row keeps back neither the other ends nor, for their sake, the provider's cell.
+CREATE OR REPLACE FUNCTION darkroom.close_calls(rules jsonb, ends jsonb) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -51,6 +53,7 @@ DECLARE
     ids bigint[] := ARRAY(SELECT (e ->> 'intent')::bigint FROM jsonb_array_elements(ends) e ORDER BY 1);
     charging text; -- the provider, if any of the calls counts in its cells
     cell darkroom.limits;
+    locked darkroom.provider_calls[];
     calls darkroom.provider_calls[];
     in_flight integer;
     state jsonb;
@@ -63,8 +66,14 @@ BEGIN
         cell := darkroom.lock_cell('provider', charging, 'epoch');
     END IF;
     -- OFFSET 0 keeps the condition on outcome outside: the index of open calls is full of dead entries
-    calls := ARRAY(SELECT c FROM unnest(ids) i CROSS JOIN LATERAL (
-        SELECT p.* FROM darkroom.provider_calls p WHERE p.id = i OFFSET 0 FOR UPDATE) c WHERE c.outcome = 'open');
+    IF cardinality(ids) > 1 THEN
+        locked := ARRAY(SELECT c FROM unnest(ids) i CROSS JOIN LATERAL (
+            SELECT p.* FROM darkroom.provider_calls p WHERE p.id = i OFFSET 0 FOR UPDATE SKIP LOCKED) c);
+    ELSE
+        locked := ARRAY(SELECT c FROM unnest(ids) i CROSS JOIN LATERAL (
+            SELECT p.* FROM darkroom.provider_calls p WHERE p.id = i OFFSET 0 FOR UPDATE) c);
+    END IF;
+    calls := ARRAY(SELECT c FROM unnest(locked) c WHERE c.outcome = 'open');
     -- a call whose claim was lost may have been subtracted already, so the count may be too high but never too low
     in_flight := (SELECT count(*) FROM unnest(calls) c WHERE c.payer IS NOT NULL AND darkroom.is_in_flight(c));
     UPDATE darkroom.provider_calls c
@@ -80,7 +89,7 @@ BEGIN
     CROSS JOIN LATERAL (SELECT p.ctid AS at FROM darkroom.provider_calls p WHERE p.id = o.id OFFSET 0) held
     WHERE c.ctid = held.at; -- by its place, so that no plan can read other rows
     IF charging IS NULL THEN
-        RETURN;
+        RETURN ARRAY(SELECT c.id FROM unnest(locked) c);
     END IF;
     FOR one IN SELECT darkroom.day_start(c.started_at, c.zone) AS day, count(*)::integer AS number,
                       sum(c.quoted_images) AS images
@@ -112,6 +121,7 @@ BEGIN
         state := state || jsonb_build_object('in_flight', greatest(0, (state ->> 'in_flight')::integer - in_flight));
     END IF;
     PERFORM darkroom.change_cell(cell, cell.used, state);
+    RETURN ARRAY(SELECT c.id FROM unnest(locked) c);
 END $$;
 
 -- Record how one call ended, as close_calls does.

@@ -188,8 +188,11 @@ async def close_call(
 
 async def close_calls(
     connection: Connection, ends: Sequence[tuple[int, CallOutcome]], rules: Mapping[str, Any]
-) -> None:
-    """Record how some calls to one provider ended, as `close_call` does for one, in one transaction."""
+) -> Sequence[bool]:
+    """Record how some calls to one provider ended, as `close_call` does for one, in one transaction.
+
+    Return whether each is recorded. One whose row another session holds isn't; `close_call` waits for the row.
+    """
     objects = [
         {
             "intent": intent,
@@ -209,7 +212,8 @@ async def close_calls(
         }
         for intent, end in ends
     ]
-    await connection.execute("SELECT darkroom.close_calls($1, $2)", dict(rules), objects)
+    recorded = set(await connection.fetchval("SELECT darkroom.close_calls($1, $2)", dict(rules), objects))
+    return [intent in recorded for intent, _ in ends]
 
 
 def _stored(text: str | None) -> str | None:

@@ -78,10 +78,10 @@ class CallRecords:
             except DATABASE_ERRORS as error:  # it stays open, and counts as paid
                 log.warning("provider_call_unrecorded", intent=opened.intent, error=str(error))
 
-    async def _close_all(self, ends: Sequence[tuple[int, CallOutcome]]) -> Sequence[bool]:
+    async def _close_all(self, ends: Sequence[tuple[int, CallOutcome]]) -> Sequence[bool | None]:
         work = partial(close_calls, ends=ends, rules=self._rules)
-        await self._database.commit("close_calls", work, retry_for_s=CLOSE_RETRY_S)
-        return [RECORDED] * len(ends)
+        recorded = await self._database.commit("close_calls", work, retry_for_s=CLOSE_RETRY_S)
+        return [RECORDED if one else None for one in recorded]
 
     async def _close(self, one: tuple[int, CallOutcome]) -> bool:
         intent, outcome = one

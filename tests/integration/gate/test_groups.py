@@ -170,6 +170,22 @@ async def test_group_waits_for_no_row_that_another_program_holds(database, is_pa
     assert kinds(await asyncio.gather(*opening)) == [Admitted] * 3
 
 
+async def test_ends_wait_for_no_row_that_another_program_holds(database):
+    claims = await claims_of(database, [await make_user(database)], each=3)
+    records, opened = await opened_together(database, claims)
+    async with database.connection() as other, other.transaction():
+        await other.execute("SELECT FROM darkroom.provider_calls WHERE id = $1 FOR UPDATE", opened[0].intent)
+        closing = [asyncio.create_task(records.close(one.intent, ANSWERED)) for one in opened]
+        await asyncio.wait(closing[1:], timeout=10)
+        assert [one.done() for one in closing] == [False, True, True]
+        ended = await database.fetch("SELECT xmin::text FROM darkroom.provider_calls WHERE outcome = 'answered'")
+        assert (len(ended), len(set(ended))) == (2, 1)  # together, and before the held row could stop them
+    await asyncio.gather(*closing)
+
+    are, should = await counted(database)
+    assert are == should
+
+
 async def test_call_whose_job_was_cancelled_on_the_way_is_given_back(database):
     claims = await claims_of(database, [await make_user(database)], each=2)
     records, plan = CallRecords(database, RULES), plan_of(RULES)
