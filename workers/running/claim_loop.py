@@ -222,7 +222,7 @@ class ClaimLoop:
             await self._look_around()
         if is_tick or self._suspects:
             await self._look_for_suspects()
-        if self._gives_way and (self._running or await self._claim_alone()):
+        if self._gives_way and (not self._is_empty or await self._claim_alone()):
             return
         if is_tick:
             await self._claim_all(claim_refused)
@@ -251,9 +251,14 @@ class ClaimLoop:
         """Whether this process has to run suspects before other jobs, so that a busy fleet runs them, too."""
         return any(one.is_first for one in self._suspects)
 
+    @property
+    def _is_empty(self) -> bool:
+        """Whether no job has a lane. One without a lane has run; its end may wait for ever to be written."""
+        return len(self._running) <= self._tally.outside_lanes
+
     async def _claim_alone(self) -> bool:
         """Claim one suspect if this process runs no job; return whether it did."""
-        if self._is_stopping or self._running or not self._suspects:
+        if self._is_stopping or not self._is_empty or not self._suspects:
             return False
         if await self._most_callable() <= 0:
             return False

@@ -28,7 +28,7 @@ SETTINGS: Final = {
     "listen_addresses": "",
     "max_connections": "200",  # several commands, each with two worker processes and their pools
     "shared_buffers": "256MB",
-    # A long drain writes 15 MB of log a second; more frequent checkpoints would add whole pages to it again and again
+    # A long drain writes about 5 kB of log a job; more frequent checkpoints would add whole pages to it again and again
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
     "timezone": "UTC",

@@ -22,7 +22,7 @@ class Process:
     """A claim loop whose jobs run until a test ends them, and what it has run beside what."""
 
     def __init__(self, database, worker_id, *, is_shut):
-        self.running, self.ran, self.beside = {}, [], {}
+        self.running, self.ran, self.beside, self.jobs = {}, [], {}, {}
         self.is_shut, self._database = is_shut, database
         self.loop = ClaimLoop(
             Settings(lanes=8, queues=["default"], poll_s=0.05),
@@ -39,6 +39,7 @@ class Process:
     async def _run(self, job):
         job_id, ends = job.claim.job_id, asyncio.Event()
         self.ran.append(job_id)
+        self.jobs[job_id] = job
         self.beside[job_id] = set(self.running)
         self.running[job_id] = ends
         try:
@@ -247,3 +248,16 @@ async def test_suspect_whose_provider_may_not_be_called_is_left(start, make_susp
 
     process.is_shut = False
     await process.run_to_end(*suspects)
+
+
+async def test_job_that_waits_without_a_lane_keeps_no_suspect_waiting(database, start, submit):
+    (stuck,) = await submit(1)
+    process = await start()
+    await process.runs(stuck)
+    process.jobs[stuck].leave_lane()  # as for ever, where the database refuses its end in every form
+    process.is_shut = True
+    (suspect,) = await submit(1)
+    await database.fetch("UPDATE darkroom.job_queue SET suspect_of = gen_random_uuid() WHERE job_id = $1", suspect)
+    process.is_shut = False
+
+    await process.runs(stuck, suspect)
