@@ -25,7 +25,7 @@ from pipelines.imaging.pool import PixelPool
 from pipelines.providers.local import noise
 from pipelines.providers.local.denoise import denoised
 from pipelines.providers.local.enlarge import enlarged
-from pipelines.providers.local.learned import DENOISING, FAITHFUL, INVENTING, Effort, missing
+from pipelines.providers.local.networks import DENOISING, FAITHFUL, INVENTING, Effort, missing
 from pipelines.providers.local.strips import in_strips
 
 Pixels = damage.Pixels

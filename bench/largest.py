@@ -20,7 +20,7 @@ from config.pipeline_rules import Defect
 from pipelines.corrections import NO_CORRECTIONS, Corrections
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import MEMORY_BYTES, PixelPool
-from pipelines.providers.local.learned import Effort
+from pipelines.providers.local.networks import Effort
 from pipelines.providers.local.provider import CHILD_IMPORTS
 from pipelines.providers.local.work import enhanced, findings_of
 

@@ -24,7 +24,7 @@ from pipelines.imaging.finishing import finish
 from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
-from pipelines.providers.local.learned import Effort
+from pipelines.providers.local.networks import Effort
 from pipelines.providers.local.provider import CHILD_IMPORTS
 from pipelines.providers.local.work import enhanced, findings_of
 

@@ -15,8 +15,6 @@ AREA_FROM = 2
 """From this factor on pictures are shrunk by averaging areas. It takes a tenth of Lanczos' time (40 ms against 440 for
 4096 to 1024), and the two results differ by so little (a PSNR of over 50 dB) that nobody sees it."""
 
-JPEG_CONTENT_TYPE = "image/jpeg"
-
 
 def encode_jpeg(pixels: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> bytes:
     """Encode an sRGB picture as baseline JPEG with 4:4:4 chroma and no metadata.

@@ -1,19 +1,9 @@
 """The last step of every picture: a provider's answer is decoded, and resized to exactly the size that was ordered."""
 
-from dataclasses import dataclass
-
+from pipelines.imaging.answers import FinishedImage
 from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg, resize
-from pipelines.imaging.header import MAX_SIDE_PX, DecodeLimits, read_header
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedImage:
-    """A JPEG ready to be stored: quality 95, 4:4:4, sRGB, no metadata."""
-
-    data: bytes
-    width_px: int
-    height_px: int
+from pipelines.imaging.header import DecodeLimits
 
 
 def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> FinishedImage:
@@ -31,9 +21,3 @@ def finish(data: bytes, limits: DecodeLimits, width_px: int, height_px: int) -> 
     left, top = (width - kept_width) // 2, (height - kept_height) // 2
     kept = pixels[top : top + max(1, kept_height), left : left + max(1, kept_width)]
     return FinishedImage(encode_jpeg(resize(kept, width_px, height_px)), width_px, height_px)
-
-
-def finished(data: bytes) -> FinishedImage:
-    """Return a picture that our own encoder made, unchanged; the limits of untrusted pictures don't apply to it."""
-    header = read_header(data, DecodeLimits(max_bytes=len(data), max_pixels=MAX_SIDE_PX**2))
-    return FinishedImage(data, header.width_px, header.height_px)

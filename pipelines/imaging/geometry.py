@@ -1,5 +1,7 @@
 """Boxes and sizes in whole pixels."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 STRIP_ROWS = 256
@@ -54,3 +56,8 @@ def fit_within(width_px: int, height_px: int, long_side_px: int) -> tuple[int, i
 def _scaled(side_px: int, numerator: int, denominator: int) -> int:
     """Scale a side in whole numbers, rounding halves up; return at least 1."""
     return max(1, (2 * side_px * numerator + denominator) // (2 * denominator))
+
+
+def nearest_ratio(aspect: float, ratios: Mapping[str, float]) -> str:
+    """Return the name of the ratio that is nearest to a width / height."""
+    return min(ratios, key=lambda name: abs(math.log(ratios[name] / aspect)))

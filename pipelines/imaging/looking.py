@@ -1,11 +1,10 @@
 """The size of a whole picture, and whether it is of one colour. It runs in a pixel child."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.imaging.answers import Colour, Look
 from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import resize_long_side
 from pipelines.imaging.header import DecodeLimits
@@ -15,27 +14,6 @@ LOOK_SIDE_PX = 1024
 
 ONE_COLOUR_LEVELS = 8
 """JPEG and faint noise make the pixels of one colour differ by up to so many levels of 256, averaged over 3 x 3."""
-
-PALE_LEVELS = 40
-"""Where a picture's pixels differ by at most so many levels of 256, its result may be one colour: fog, a sheet of
-paper, a grey card."""
-
-Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Size and colour of a decoded picture.
-
-    Attributes:
-        width_px: of the oriented picture.
-        height_px: of the oriented picture.
-        one_colour: the colour of the whole picture, in sRGB; None if it has more than one colour.
-    """
-
-    width_px: int
-    height_px: int
-    one_colour: Colour | None
 
 
 def look(data: bytes, limits: DecodeLimits) -> Look:

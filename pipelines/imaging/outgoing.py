@@ -1,21 +1,17 @@
 """Pictures as they are sent to a provider: upright, sRGB, without metadata, small enough, of a known ratio."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.imaging.answers import SENT_SIDE_PX, Outgoing
 from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg, resize_long_side
-from pipelines.imaging.geometry import PixelBox
+from pipelines.imaging.geometry import PixelBox, nearest_ratio
 from pipelines.imaging.header import DecodeLimits
-from pipelines.imaging.looking import Colour, mean_colour, spread_levels
-
-MAX_SIDE_PX = 3072
-"""Models shrink larger pictures anyway (Gemini's documentation, read 2026-11)."""
+from pipelines.imaging.looking import mean_colour, spread_levels
 
 MAX_BYTES = 5_000_000
 """A picture that is sent has at most so many bytes: a request may have 20 MB, and one picture in it 7 MB, as base64."""
@@ -25,33 +21,12 @@ LEAST_SIDE_PX = 16
 """Smallest side of a picture that is sent, in pixels: models don't accept a single pixel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A JPEG that may be sent to a provider.
-
-    Attributes:
-        data: the encoded picture.
-        ratio: the name of its aspect ratio; None if none was asked for.
-        width_px: of the picture as it is sent, margins included.
-        height_px: of the picture as it is sent, margins included.
-        spread_levels: by how many levels of 256 the pixels without margins differ at most.
-        mean_colour: the mean of these pixels.
-    """
-
-    data: bytes = field(repr=False)
-    ratio: str | None
-    width_px: int
-    height_px: int
-    spread_levels: int
-    mean_colour: Colour
-
-
 def outgoing(
     data: bytes,
     limits: DecodeLimits,
     box: PixelBox | None,
     ratios: Mapping[str, float] | None = None,
-    max_side_px: int = MAX_SIDE_PX,
+    max_side_px: int = SENT_SIDE_PX,
 ) -> Outgoing:
     """Decode a picture and encode it anew, for sending to a provider. Run it in a pixel child.
 
@@ -80,11 +55,6 @@ def outgoing(
     else:
         encoded = encode_jpeg(resize_long_side(pixels, max_side_px // 2), quality=QUALITIES[-1])
     return Outgoing(encoded, ratio, pixels.shape[1], pixels.shape[0], spread, mean)
-
-
-def nearest_ratio(aspect: float, ratios: Mapping[str, float]) -> str:
-    """Return the name of the ratio that is nearest to a width / height."""
-    return min(ratios, key=lambda name: abs(math.log(ratios[name] / aspect)))
 
 
 def _padded(pixels: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:

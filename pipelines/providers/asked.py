@@ -14,11 +14,11 @@ from pipelines.errors import (
     WrongShapeError,
     WrongSizeError,
 )
+from pipelines.imaging.answers import Colour, Look, Outgoing
 from pipelines.imaging.header import DecodeLimits, read_header
-from pipelines.imaging.looking import PALE_LEVELS, Colour, Look, look
-from pipelines.imaging.outgoing import Outgoing
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
+from pipelines.pixel_functions import looking
 from pipelines.prompts import Purpose
 from pipelines.providers.colour_words import ask_for_colour
 
@@ -32,6 +32,10 @@ Models miss it by up to 1 % (21:9 is 1584 x 672).
 
 AKIN_LEVELS = 100
 """Largest change of a channel's mean, of 256 levels, that a correction of brightness or colour makes."""
+
+PALE_LEVELS = 40
+"""Where a picture's pixels differ by at most so many levels of 256, its result may be one colour: fog, a sheet of
+paper, a grey card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Asked:
             )
         try:
             header = read_header(data, limits)
-            came = await pixels.run(look, data, limits, task_bytes=header.decoded_bytes)
+            came = await pixels.run(looking.look, data, limits, task_bytes=header.decoded_bytes)
         except TransparentImageError as error:
             raise OneColourError(f"{self.model} answered with an empty picture: all of it is transparent") from error
         except BadImageError as error:

@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import ImageColor
 
-from pipelines.imaging.looking import Colour
+from pipelines.imaging.answers import Colour
 
 _COLOURS: Final[dict[str, str]] = {
     **{name: name for name in ImageColor.colormap},

@@ -7,10 +7,9 @@ from pipelines.analysis import Analysis
 from pipelines.cropping import crop_box
 from pipelines.errors import CropTooSmallError
 from pipelines.imaging.geometry import PixelBox
-from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Crop
 from pipelines.options import AutoCropOptions
-from pipelines.providers.local.work import box_between_bars
+from pipelines.pixel_functions import orientation, work
 from pipelines.stage_context import StageContext
 from pipelines.stages.objects import read_input, room_for
 
@@ -51,8 +50,8 @@ async def crop(context: StageContext) -> Crop:
     async with room_for(context, 1) as room:
         data = await read_input(context)
         room.shrink(len(data))
-        width_px, height_px = await context.pixels.run(oriented_size, data, context.limits)
-        between_bars = None if takes_all else await context.pixels.run(box_between_bars, data, context.limits)
+        width_px, height_px = await context.pixels.run(orientation.oriented_size, data, context.limits)
+        between_bars = None if takes_all else await context.pixels.run(work.box_between_bars, data, context.limits)
     try:
         box = crop_box(suggested, width_px, height_px)
     except CropTooSmallError:

@@ -5,12 +5,12 @@ import hashlib
 from pipelines.analysis import Analysis
 from pipelines.corrections import ALL_CORRECTIONS
 from pipelines.errors import BadImageError, BrokenAnswerError
+from pipelines.imaging.answers import FinishedImage, finished
 from pipelines.imaging.budget import Held
-from pipelines.imaging.finishing import FinishedImage, finish, finished
 from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import BYTES_PER_PIXEL, read_header
-from pipelines.imaging.orientation import oriented_size
 from pipelines.job import Crop, Generated, Prompt, PromptText
+from pipelines.pixel_functions import finishing, orientation
 from pipelines.prompts import Purpose, corrections, prompt_text
 from pipelines.providers.calls import Answer
 from pipelines.providers.provider import EncodedImage
@@ -81,7 +81,7 @@ async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int
         return [], *_size_of_aspect(context.job.aspect or 1.0, long_side_px)
     data = await read_input(context)
     box = crop.box if (crop := context.output(Crop)) else None
-    size = whole = await context.pixels.run(oriented_size, data, context.limits)
+    size = whole = await context.pixels.run(orientation.oriented_size, data, context.limits)
     if box is not None:
         if box.right > whole[0] or box.bottom > whole[1]:
             place = f"{box.x}, {box.y}, {box.width} x {box.height}"
@@ -113,7 +113,7 @@ async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px:
         decoded_bytes = read_header(image.data, context.answer_limits).decoded_bytes
         task_bytes = decoded_bytes + 2 * BYTES_PER_PIXEL * width_px * height_px
         return await context.pixels.run(
-            finish, image.data, context.answer_limits, width_px, height_px, task_bytes=task_bytes
+            finishing.finish, image.data, context.answer_limits, width_px, height_px, task_bytes=task_bytes
         )
     except BadImageError as error:
         raise BrokenAnswerError(f"{answer.model} answered with no usable picture: {error}") from error

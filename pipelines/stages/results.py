@@ -10,7 +10,6 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from config.logger import EventLogger
 from pipelines import keys
 from pipelines.errors import BadImageError, MissingObjectError, StorageUnavailableError
-from pipelines.imaging.encode import JPEG_CONTENT_TYPE
 from pipelines.job import Generated, Job
 from pipelines.prompts import Purpose
 from pipelines.providers.provider import EncodedImage
@@ -18,6 +17,8 @@ from pipelines.stage_context import StageContext
 from pipelines.storage.storage import Storage
 
 log = EventLogger(__name__)
+
+JPEG_CONTENT_TYPE = "image/jpeg"
 
 UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
 """Wait between tries to upload a finished picture, with full jitter, so as not to overload a storage that recovers."""

@@ -23,7 +23,7 @@ from PIL import Image
 
 from models.queue.progress import JobProgress
 from pipelines.keys import enhanced_key
-from pipelines.providers.local.learned import FAITHFUL, missing
+from pipelines.providers.local.networks import FAITHFUL, missing
 from pipelines.settings import Settings
 from tests.support.patience import HANGS_AFTER_S
 from workers.cli.app import main

@@ -10,7 +10,7 @@ from importlib.metadata import distribution, distributions, packages_distributio
 import pytest
 from packaging.utils import canonicalize_name
 
-from pipelines.providers.local.learned import DENOISING, FAITHFUL, missing
+from pipelines.providers.local.networks import DENOISING, FAITHFUL, missing
 from tests.support.locks.checkout import Checkout
 from tests.support.locks.local_index import LocalIndex
 from tests.support.locks.lock import (

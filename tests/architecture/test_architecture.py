@@ -242,9 +242,21 @@ def test_nothing_chooses_a_job_table_by_a_list_of_types():
     assert [str(path) for path in files if lists.search(path.read_text())] == []
 
 
+def imported_of(names, module):
+    """Return which of some modules another one imports."""
+    code = f"import sys, {module}; print(*sorted(set({names!r}) & set(sys.modules)))"
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
 def test_command_line_starts_without_heavy_imports():
-    code = "import sys, workers.cli.app; print(*sorted({'cv2', 'numpy', 'sqlalchemy', 'PIL'} & set(sys.modules)))"
+    assert imported_of(["cv2", "numpy", "sqlalchemy", "PIL"], "workers.cli.app") == []
 
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert loaded.strip() == ""
+def test_worker_runs_stages_and_opens_providers_without_what_only_others_need():
+    modules = ["workers.process.worker", "pipelines.stages.crop", "pipelines.stages.generate"]
+    modules += [f"pipelines.providers.{name}.provider" for name in ("local", "gemini", "openai")]
+
+    # numpy and OpenCV are for pixel children, alembic for migrations, boto3 for storage in S3
+    assert imported_of(["numpy", "cv2", "alembic", "boto3"], ", ".join(modules)) == []

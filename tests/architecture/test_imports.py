@@ -70,6 +70,7 @@ BY_NAME = {
     "models/schema/migrations/session.py": "alembic applies revisions, and most databases have them all",
     "pipelines/imaging/child.py": "a pixel child is told by name what to run",
     "pipelines/providers/local/learned.py": "networks are optional",
+    "pipelines/providers/local/networks.py": "importlib.metadata is slow to import, and few pictures ask for a network",
     "pipelines/providers/opening.py": "a provider is imported when it is opened",
     "pipelines/stage.py": "a stage is imported by the processes that run it",
     "workers/cli/lazy.py": "a command's module is imported when it is called",

@@ -18,12 +18,14 @@ from pipelines.errors import (
     ThrottledError,
     UnknownModelError,
 )
+from pipelines.imaging.answers import Outgoing
+from pipelines.imaging.geometry import nearest_ratio
 from pipelines.imaging.header import DecodeLimits, read_header
-from pipelines.imaging.outgoing import Outgoing, nearest_ratio, outgoing
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
+from pipelines.pixel_functions import outgoing
 from pipelines.providers.asked import Asked
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.catalogue import ModelCatalogue, shortfall
@@ -256,7 +258,7 @@ class GeminiProvider:
     async def _outgoing(self, image: EncodedImage, change: Change, ratios: dict[str, float] | None = None) -> Outgoing:
         header = read_header(image.data, self._limits)
         return await self._pixels.run(
-            outgoing,
+            outgoing.outgoing,
             image.data,
             self._limits,
             image.box,

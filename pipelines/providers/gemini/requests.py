@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.imaging.outgoing import MAX_SIDE_PX
+from pipelines.imaging.answers import SENT_SIDE_PX
 
 RATIOS = {
     name: int(name.split(":")[0]) / int(name.split(":")[1])
@@ -80,12 +80,12 @@ class Change:
     seed: int | None = None
     continuation_token: str | None = None
     is_firm: bool = False
-    max_side_px: int = MAX_SIDE_PX
+    max_side_px: int = SENT_SIDE_PX
     most_units: int = MAX_ANALYSIS_UNITS
 
 
 FIRST = Change()
-SMALLER = Change(max_side_px=MAX_SIDE_PX // 2)
+SMALLER = Change(max_side_px=SENT_SIDE_PX // 2)
 
 
 def analysis_request(picture: bytes, temperature: float, change: Change = FIRST) -> dict[str, Any]:

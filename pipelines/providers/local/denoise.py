@@ -5,7 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.providers.local import noise
-from pipelines.providers.local.learned import DENOISING, Effort, NetworkUnavailableError, Run
+from pipelines.providers.local.learned import Run
+from pipelines.providers.local.networks import DENOISING, Effort, NetworkUnavailableError
 from pipelines.providers.local.strips import in_strips
 
 NETWORK_SHARE = 0.5

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imaging.encode import resize
-from pipelines.providers.local.learned import FAITHFUL, INVENTING, Effort, NetworkUnavailableError, Run
+from pipelines.providers.local.learned import Run
+from pipelines.providers.local.networks import FAITHFUL, INVENTING, Effort, NetworkUnavailableError
 
 MOST_STEPS: Final = 2
 """The network enlarges so many times, twofold each. Lanczos does the rest, since further steps find no more detail."""

@@ -11,11 +11,11 @@ from pipelines.imaging.pool import CPU_S, WALL_S, PixelPool
 from pipelines.job import Prompt
 from pipelines.job_types import GENERATE
 from pipelines.options import AnalysisOptions
+from pipelines.pixel_functions import work
 from pipelines.prompts import Purpose
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
-from pipelines.providers.local import work
 from pipelines.providers.local.description import LOCAL, LocalSettings
-from pipelines.providers.local.learned import FAITHFUL, INVENTING, OVERRUN, Effort, missing
+from pipelines.providers.local.networks import FAITHFUL, INVENTING, OVERRUN, Effort, missing
 from pipelines.providers.local.reading import analysis_of
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.settings import Settings

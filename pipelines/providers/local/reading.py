@@ -3,7 +3,7 @@
 from config.pipeline_rules import Defect
 from pipelines.analysis import Analysis, Cropping, Defects
 from pipelines.cropping import CropSuggestion
-from pipelines.providers.local.work import Findings
+from pipelines.providers.local.findings import Findings
 
 BLACK_BARS = "black bars"
 """The reason that people read for a crop."""

@@ -9,8 +9,8 @@ from config.pipeline_rules import Defect
 from pipelines.corrections import Corrections
 from pipelines.providers.local import colour, exposure, sharpness
 from pipelines.providers.local.denoise import denoised
-from pipelines.providers.local.learned import Effort
 from pipelines.providers.local.measure import Light, Measures, share_of
+from pipelines.providers.local.networks import Effort
 from pipelines.providers.local.strips import in_strips
 
 FORCED_GAMMA = 1.6

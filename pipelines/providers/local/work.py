@@ -3,7 +3,7 @@
 Each child imports this module when it starts, so it imports no more than pixel work needs.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -20,8 +20,9 @@ from pipelines.providers.local.bars import picture_box
 from pipelines.providers.local.blend import blended
 from pipelines.providers.local.comb import is_coarse_jpeg
 from pipelines.providers.local.enlarge import enlarged
-from pipelines.providers.local.learned import Effort
+from pipelines.providers.local.findings import Enhanced, Findings
 from pipelines.providers.local.measure import Light, light_of, measure
+from pipelines.providers.local.networks import Effort
 from pipelines.providers.local.treat import treat
 
 MEASURED_SIDE_PX = 2048
@@ -32,41 +33,6 @@ LOSSLESS = frozenset({"PNG", "GIF"})
 
 OF_LIGHT = frozenset({Defect.IS_DARK, Defect.IS_OVEREXPOSED})
 """Defects whose proof lies in single levels, which shrinking mixes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Enhanced:
-    """A finished picture as JPEG, its size in pixels, and what was done to it, in words for people."""
-
-    data: bytes = field(repr=False)
-    width_px: int
-    height_px: int
-    treatments: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What was measured in a picture, in plain values, because a pixel child answers with it.
-
-    Attributes:
-        defects: the names of the defects that it has.
-        cast: the name of its colour cast's hue; None without a cast.
-        is_grey: whether it has no colours.
-        mean_luma: mean of its luma, 0 to 1.
-        inner: its part between black bars, in pixels of the oriented original; None without bars.
-        width_px: width of the oriented original.
-        height_px: height of the oriented original.
-        measures: the figures, by name, for people.
-    """
-
-    defects: tuple[str, ...]
-    cast: str | None
-    is_grey: bool
-    mean_luma: float
-    inner: PixelBox | None
-    width_px: int
-    height_px: int
-    measures: dict[str, float]
 
 
 def findings_of(data: bytes, limits: DecodeLimits) -> Findings:

@@ -24,12 +24,14 @@ from pipelines.errors import (
     UnknownModelError,
 )
 from pipelines.fetching import FetchFailedError, PictureFetcher
+from pipelines.imaging.answers import Outgoing
+from pipelines.imaging.geometry import nearest_ratio
 from pipelines.imaging.header import DecodeLimits, read_header
-from pipelines.imaging.outgoing import Outgoing, nearest_ratio, outgoing
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
 from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
+from pipelines.pixel_functions import outgoing
 from pipelines.providers.asked import Asked
 from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
 from pipelines.providers.catalogue import ModelCatalogue, shortfall
@@ -211,7 +213,7 @@ class OpenAIProvider:
     async def _outgoing(self, image: EncodedImage, ratios: dict[str, float] | None) -> Outgoing:
         header = read_header(image.data, self._limits)
         return await self._pixels.run(
-            outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
+            outgoing.outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
         )
 
     def _read(self, caller: RemoteCaller, reply: Reply, model: str) -> Drawn:

@@ -6,8 +6,9 @@ import sys
 
 from pipelines.errors import StageError
 from pipelines.imaging.pool import PixelPool
+from pipelines.pixel_functions import learned
 from pipelines.providers.local.description import LocalSettings
-from pipelines.providers.local.learned import FAITHFUL, INVENTING, fault, missing
+from pipelines.providers.local.networks import FAITHFUL, INVENTING, missing
 from pipelines.settings import Settings
 from workers.operations.checks.check import Check
 
@@ -25,7 +26,7 @@ async def check_networks(settings: Settings, pixels: PixelPool) -> Check:
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return Check(NAME, "ok", f"{_CLASSICAL}: there are no networks for {sys.platform} on {platform.machine()}")
     try:
-        reason = await pixels.run(fault, FAITHFUL)
+        reason = await pixels.run(learned.fault, FAITHFUL)
     except StageError as error:
         reason = f"it can't be loaded ({error})"
     if reason is not None:

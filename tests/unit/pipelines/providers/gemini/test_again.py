@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.errors import BrokenAnswerError, PolicyRefusedError, RequestRejectedError
-from pipelines.imaging.outgoing import MAX_SIDE_PX
+from pipelines.imaging.answers import SENT_SIDE_PX
 from pipelines.options import AnalysisOptions
 from pipelines.providers.gemini import provider as gemini_provider
 from pipelines.providers.gemini.provider import GeminiProvider
@@ -59,18 +59,18 @@ async def test_recitation_gets_another_seed_and_the_second_is_final(gemini, serv
 
 
 async def test_too_large_request_is_sent_once_more_with_smaller_pictures(gemini, server):
-    large = EncodedImage(encoded(photo(MAX_SIDE_PX, MAX_SIDE_PX), "JPEG"))
+    large = EncodedImage(encoded(photo(SENT_SIDE_PX, SENT_SIDE_PX), "JPEG"))
     server.script("413", "413")
     error = await failed(await generation(gemini, large))
     final = await failed(await error.again())
 
     sizes = [answers.pictures_in(call.request)[0].size for call in server.calls]
-    assert sizes == [(MAX_SIDE_PX, MAX_SIDE_PX), (MAX_SIDE_PX // 2, MAX_SIDE_PX // 2)]
+    assert sizes == [(SENT_SIDE_PX, SENT_SIDE_PX), (SENT_SIDE_PX // 2, SENT_SIDE_PX // 2)]
     assert (isinstance(final, RequestRejectedError), final.again) == (True, None)
 
 
 async def test_request_that_would_be_too_large_is_shrunk_before_it_is_sent(gemini, server, monkeypatch):
-    large = EncodedImage(encoded(photo(MAX_SIDE_PX, MAX_SIDE_PX), "JPEG"))
+    large = EncodedImage(encoded(photo(SENT_SIDE_PX, SENT_SIDE_PX), "JPEG"))
     await (await generation(gemini, large))(let_through)
     whole = len(str(server.calls[0].request))
     monkeypatch.setattr(gemini_provider, "MAX_REQUEST_BYTES", whole * 2 // 3)
@@ -79,7 +79,7 @@ async def test_request_that_would_be_too_large_is_shrunk_before_it_is_sent(gemin
     with pytest.raises(RequestRejectedError, match="gemini takes 1,000"):
         await generation(gemini, large)
 
-    assert answers.pictures_in(server.calls[1].request)[0].size == (MAX_SIDE_PX // 2, MAX_SIDE_PX // 2)
+    assert answers.pictures_in(server.calls[1].request)[0].size == (SENT_SIDE_PX // 2, SENT_SIDE_PX // 2)
 
 
 async def test_picture_cut_off_by_its_length_is_asked_for_once_more(gemini, server):

@@ -19,7 +19,7 @@ from pipelines.job import Prompt
 from pipelines.providers.local import denoise, description, enlarge, learned, noise
 from pipelines.providers.local.denoise import denoised
 from pipelines.providers.local.enlarge import enlarged
-from pipelines.providers.local.learned import FAITHFUL, INVENTING, Effort, missing
+from pipelines.providers.local.networks import FAITHFUL, INVENTING, Effort, missing
 from pipelines.providers.local.provider import CHILD_IMPORTS, LocalProvider
 from pipelines.providers.provider import EncodedImage
 from pipelines.settings import Settings
