@@ -79,8 +79,9 @@ class ProcessSettings(SettingGroup):
     )
     stage_deadlines: _StageDeadlines = Field(
         default={},
-        description="Seconds that a stage may take, NAME=seconds,...; other stages keep their default. A job that is "
-        "30 s past it is rescued. GENERATING must last longer than the slowest answer of a provider (300 s)",
+        description="Seconds that a stage may take, NAME=seconds,...; other stages keep their default. Waits for what "
+        "other jobs hold aren't counted. A job that is 30 s past it is rescued. "
+        "GENERATING must last longer than the slowest answer of a provider (300 s)",
     )
     max_retries: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=3, description="Attempts after the first one, for jobs whose table has no column maxRetries"

@@ -1,4 +1,4 @@
-"""Places at a provider: how many more calls may be in flight, and claims that wait in their process for one."""
+"""Places at a provider: how many more calls may be in flight, and which of the claims that wait for one are paused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,6 @@ from models.gate.provider_calls import Refused
 from models.queue.claims import Claim
 
 _PLACES: Final = "SELECT * FROM darkroom.places_now($1, $2, $3)"
-
-# Rows are locked in the order of the arrays, which is that of the ids, and those that others hold are left out. The
-# rescue of a claim begins 30 s after its deadline, so a row that was left out once is written in time.
-_PROLONG: Final = """
-WITH held AS MATERIALIZED (
-        SELECT q.at, w.left_s FROM unnest($1::bigint[], $2::uuid[], $3::float8[]) w (id, lease_token, left_s)
-        CROSS JOIN LATERAL (
-            SELECT q.ctid AS at FROM darkroom.job_queue q
-            WHERE q.id = w.id AND q.lease_token = w.lease_token FOR UPDATE SKIP LOCKED) q)
-UPDATE darkroom.job_queue q SET deadline_at = greatest(q.deadline_at, now() + make_interval(secs => held.left_s))
-FROM held WHERE q.ctid = held.at
-"""
 
 # Nothing is read of the queue while nothing is paused
 _PAUSED: Final = """
@@ -62,16 +50,6 @@ async def places_now(connection: Connection, provider: str, rules: Mapping[str, 
     return PlacesNow(
         refused, max(0, row["places"] or 0), row["ceiling"] or 0, row["admitted"], row["is_free_elsewhere"]
     )
-
-
-async def prolong_waiting(connection: Connection, waiting: Sequence[tuple[Claim, float]]) -> None:
-    """Extend the deadlines of claims that wait, each to so many seconds from now at least.
-
-    Claims that are lost or locked aren't changed.
-    """
-    ordered = sorted(waiting, key=lambda one: one[0].id)
-    ids, tokens = [claim.id for claim, _ in ordered], [claim.lease_token for claim, _ in ordered]
-    await connection.execute(_PROLONG, ids, tokens, [left_s for _, left_s in ordered])
 
 
 async def paused_claims(connection: Connection, claims: Sequence[Claim]) -> set[UUID]:

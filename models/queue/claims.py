@@ -269,18 +269,26 @@ async def claim_one(
     return Claim.from_row(row) if row["id"] is not None else None
 
 
+# Rows are locked in the order of the arrays, which is that of the ids, and those that others hold are left out
 _PROLONG = """
-UPDATE darkroom.job_queue q SET deadline_at = greatest(q.deadline_at, now() + make_interval(secs => $3))
-WHERE q.id = (SELECT s.id FROM darkroom.job_queue s WHERE s.id = $1 AND s.lease_token = $2 FOR UPDATE SKIP LOCKED)
+WITH held AS MATERIALIZED (
+        SELECT q.at, w.left_s FROM unnest($1::bigint[], $2::uuid[], $3::float8[]) w (id, lease_token, left_s)
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS at FROM darkroom.job_queue q
+            WHERE q.id = w.id AND q.lease_token = w.lease_token FOR UPDATE SKIP LOCKED) q)
+UPDATE darkroom.job_queue q SET deadline_at = greatest(q.deadline_at, now() + make_interval(secs => held.left_s))
+FROM held WHERE q.ctid = held.at
 """
 
 
-async def prolong(connection: Connection, held: Claim, at_least_s: float) -> None:
-    """Extend a claim's deadline to at least `at_least_s` seconds from now.
+async def prolong(connection: Connection, held: Sequence[tuple[Claim, float]]) -> None:
+    """Extend the deadlines of claims, each to at least so many seconds from now.
 
-    A claim that is lost or locked isn't changed.
+    Claims that are lost or locked aren't changed.
     """
-    await connection.execute(_PROLONG, held.id, held.lease_token, at_least_s)
+    ordered = sorted(held, key=lambda one: one[0].id)
+    ids, tokens = [claim.id for claim, _ in ordered], [claim.lease_token for claim, _ in ordered]
+    await connection.execute(_PROLONG, ids, tokens, [left_s for _, left_s in ordered])
 
 
 # Ordered by id and with SKIP LOCKED, because many processes run this at once. The ids are an array, because a plan that

@@ -48,7 +48,7 @@ async def write_alone(
             async with database.turns_to_wait:
                 await database.commit(name, work, retry_for_s=min(TURN_S, LANE_RETRY_S))
         except ContentionError:  # the stage has finished, so its deadline no longer applies
-            await database.commit("prolong", partial(prolong, held=claim, at_least_s=PROLONGED_S), retry_for_s=0)
+            await database.commit("prolong", partial(prolong, held=[(claim, PROLONGED_S)]), retry_for_s=0)
             raise
 
     await with_database_retries(once, contention_s=contention_s, waiting=waiting)

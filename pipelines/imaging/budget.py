@@ -5,13 +5,15 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from pipelines.deadline import deadlines_paused
+
 
 class ByteBudget:
     """A semaphore that limits the bytes held at a time, first come, first served.
 
     A task that comes later waits even if its smaller request would fit: otherwise
-    small pictures could keep a large one waiting for ever. A budget is used from
-    one event loop.
+    small pictures could keep a large one waiting for ever. Deadlines of a task that
+    waits stand still. A budget is used from one event loop.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -45,7 +47,8 @@ class ByteBudget:
         entry = (counted_bytes, turn)
         self._waiting.append(entry)
         try:
-            await turn
+            with deadlines_paused():
+                await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.release(counted_bytes)  # the bytes were granted in the moment in which the task was cancelled

@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pipelines.deadline import deadlines_paused
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.pixel_child import ChildLimits, PixelChild, Task
 
@@ -108,8 +109,8 @@ class PixelPool:
     ) -> R:
         """Call a function in a child and return its result.
 
-        Cancelling the caller kills the child. Waiting for a free child isn't
-        counted in `wall_s`.
+        Cancelling the caller kills the child. Waiting for a free child is
+        counted neither in `wall_s` nor by the caller's deadlines.
 
         Args:
             function: a pure function at the top level of an importable
@@ -135,7 +136,7 @@ class PixelPool:
         if self._is_closed:
             raise RuntimeError("the pixel pool is closed")
         task = Task.of(function, args, kwargs, wall_s=wall_s, cpu_s=cpu_s)
-        async with self._slots, self._budget.hold(task_bytes):
+        async with self._slot(), self._budget.hold(task_bytes):
             if self._is_closed:
                 raise RuntimeError("the pixel pool was closed")
             child = self._idle.pop() if self._idle else self._new_child()
@@ -159,6 +160,16 @@ class PixelPool:
             await asyncio.to_thread(child.join)
         self._children.clear()
         self._idle.clear()
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Wait until a child is free; while it waits, the caller's deadlines stand still."""
+        with deadlines_paused():
+            await self._slots.acquire()
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def _new_child(self) -> PixelChild:
         child = PixelChild(self._limits, is_kept_warm=len(self._children) < self._warm_count)

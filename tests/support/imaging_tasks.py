@@ -58,6 +58,11 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def wait_for_file(path: str) -> None:
+    while not os.path.exists(path):  # noqa: PTH110 - a child imports little
+        time.sleep(0.01)
+
+
 def allocate(size_bytes: int) -> int:
     return int(np.ones(size_bytes, np.uint8)[-1])
 

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from config.logger import EventLogger
 from pipelines.analysis import Analysis
+from pipelines.deadline import Deadline
 from pipelines.errors import (
     BrokenAnswerError,
     ProviderNotConfiguredError,
@@ -20,7 +21,6 @@ from pipelines.job import Prompt
 from pipelines.options import AnalysisOptions
 from pipelines.providers.calls import Answer, PreparedCall
 from pipelines.providers.provider import EncodedImage, Provider, Quote, hash_of_call
-from workers.deadline import Deadline
 from workers.gate.admission import Admission, Asked
 from workers.gate.order import first_answer
 

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from config.outcome import outcome_of
 from models.database import Database
-from models.gate.places import PlacesNow, paused_claims, places_now, prolong_waiting
+from models.gate.places import PlacesNow, paused_claims, places_now
 from models.gate.provider_calls import Refused
 from models.queue.claims import Claim
+from pipelines.deadline import deadlines_paused
 from pipelines.errors import StageError
-from workers.deadline import deadlines_paused
 from workers.gate.refusals import SentBackError
 
 LOOK_S: Final = 1.0
@@ -30,22 +30,14 @@ LOOK_S: Final = 1.0
 ELSEWHERE_S: Final = 5.0
 """Seconds without a place after which a job goes back to the queue, if another process could make its call."""
 
-PROLONG_S: Final = 10.0
-"""Seconds between extensions of the deadlines of claims that wait; a claim is rescued 30 s after its deadline."""
-
-COUNTED_WAIT_S: Final = 1.0
-"""A shorter wait isn't added to the deadline in the claim's row, since the rescue allows for more."""
-
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A call that waits. `left_s` is the time that its stage's deadline leaves it, in seconds, once it has a place."""
+    """A call that waits."""
 
     claim: Claim
     images: int
-    left_s: float
     since_s: float = field(default_factory=time.monotonic)
-    prolonged_s: float = field(default_factory=time.monotonic)
     placed: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -138,10 +130,10 @@ class Places:
 
     async def wait(self, claim: Claim, images: int, *, is_first: bool) -> None:
         """Wait for a place, and take it; raises as `one`."""
-        with deadlines_paused() as left_s:
+        with deadlines_paused():
             if not self._waiting:
                 self._others = self._elsewhere_s = None
-            one = _Waiting(claim, images, left_s)
+            one = _Waiting(claim, images)
             (self._waiting.appendleft if is_first else self._waiting.append)(one)
             self._look_soon()
             try:
@@ -214,7 +206,6 @@ class Places:
                 placed.append(one)
             else:
                 staying.append(one)
-        await self._prolong(placed, staying)
         for one in placed:
             if not one.placed.done():
                 self._taken += 1
@@ -244,17 +235,6 @@ class Places:
         for one in list(self._waiting):
             if one.claim.lease_token in paused:
                 self._refuse(one, _sent_back("an operator paused the job while it waited for a place"))
-
-    async def _prolong(self, placed: list[_Waiting], staying: list[_Waiting]) -> None:
-        """Add their wait to the deadlines in the rows of claims, where it is due."""
-        now_s = time.monotonic()
-        due = [one for one in placed if now_s - one.prolonged_s >= COUNTED_WAIT_S]
-        due += [one for one in staying if now_s - one.prolonged_s >= PROLONG_S]
-        if due:
-            waiting = [(one.claim, one.left_s) for one in due]
-            await self._database.commit("prolong_waiting", partial(prolong_waiting, waiting=waiting))
-            for one in due:
-                one.prolonged_s = now_s
 
     def _is_served_elsewhere(self, now: PlacesNow) -> bool:
         """Return whether other processes could make calls for ELSEWHERE_S, in which this one could make none."""

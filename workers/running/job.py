@@ -9,7 +9,7 @@ from enum import StrEnum
 from models.queue.claims import Claim
 from models.queue.groups import GroupWriter
 from models.queue.writing import Event
-from workers.deadline import deadlines_paused
+from pipelines.deadline import deadlines_paused
 
 
 class Ending(StrEnum):

@@ -93,7 +93,7 @@ class Recorder:
         job.leave_lane()
         try:
             with contextlib.suppress(*DATABASE_ERRORS):
-                work = partial(prolong, held=job.claim, at_least_s=PROLONGED_S)
+                work = partial(prolong, held=[(job.claim, PROLONGED_S)])
                 await self._database.commit("prolong", work, retry_for_s=0)
             await asyncio.sleep(AGAIN_S)
         finally:

@@ -16,6 +16,7 @@ from models.history.objects import NewObject
 from models.queue.checkpoints import checkpoint, completed
 from models.queue.groups import GroupWriter
 from models.queue.transitions import Released
+from pipelines.deadline import Deadline
 from pipelines.errors import TransientError
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.budget import ByteBudget
@@ -28,11 +29,11 @@ from pipelines.providers.provider import StageProvider
 from pipelines.stage import Stage
 from pipelines.stage_context import INPUT_BYTES, StageContext
 from pipelines.storage.storage import Storage
-from workers.deadline import Deadline
 from workers.objects import ObjectRecords, RecordedStorage
 from workers.running.job import RunningJob
 from workers.running.outcomes import End, Outcome, outcome_of
 from workers.running.preparation import Preparation, Prepared
+from workers.running.row_deadlines import RowDeadlines
 from workers.running.stored_pictures import StoredPictures, artifact_of, generated_of
 
 log = EventLogger(__name__)
@@ -83,6 +84,7 @@ class StageRunner:
         self._fetcher = fetcher or PictureFetcher()
         self._provider_identity = provider_identity
         self._inputs = ByteBudget(INPUT_BYTES)
+        self._row_deadlines = RowDeadlines(database)
         self._objects = ObjectRecords(database)
         self._pictures = StoredPictures(database, storage)
         self._preparation = Preparation(database, deadlines_s, check_job=check_job, models=models)
@@ -189,15 +191,16 @@ class StageRunner:
         lost: Exception | None = None
         try:
             async with Deadline(deadline_s) as deadline:
-                while True:
-                    try:
-                        return await stage.run(context)
-                    except (DatabaseLostError, ContentionError) as error:
-                        if job.has_unwritten:  # an earlier stage's checkpoint: without it this stage must not act
-                            raise
-                        log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
-                        lost = error
-                        await asyncio.sleep(DATABASE_GONE_S)
+                with self._row_deadlines.follow(job.claim, deadline):
+                    while True:
+                        try:
+                            return await stage.run(context)
+                        except (DatabaseLostError, ContentionError) as error:
+                            if job.has_unwritten:  # an earlier stage's checkpoint: without it this stage must not act
+                                raise
+                            log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
+                            lost = error
+                            await asyncio.sleep(DATABASE_GONE_S)
         except TimeoutError:
             if not deadline.expired():
                 raise

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -102,12 +102,21 @@ class Effort:
     Attributes:
         left_s: CPU seconds, counted by the networks' speed as `Network` has it and not by a clock, so that the same
             picture always gets the same treatment.
-        until_s: the time at which networks must have ended, in seconds of `time.monotonic`, which a machine's processes
-            share.
+        within_s: seconds from `begin` in which networks must have ended.
     """
 
     left_s: float = LEARNED_CPU_S
-    until_s: float = math.inf
+    within_s: float = math.inf
+    _began_s: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> None:
+        """Count the time from now on: the picture has waited for its child until now."""
+        self._began_s = time.monotonic()
+
+    @property
+    def until_s(self) -> float:
+        """The time at which networks must have ended, in seconds of `time.monotonic`."""
+        return self._began_s + self.within_s
 
     def take(self, network: Network, pixels: int) -> None:
         """Subtract from the time that is left what a network takes for so many pixels of input.

@@ -1,6 +1,5 @@
 """The local engine as a provider, which works offline and free of charge, and refuses what it can't do."""
 
-import time
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -26,8 +25,8 @@ CHILD_IMPORTS = ("pipelines.providers.local.work",)
 """A pixel child imports these at its start, so that no picture waits for them."""
 
 NETWORK_FRACTION = 0.5
-"""Networks must have ended after this fraction of the stage's deadline, counted from its start. A picture that waited
-longer for a child is enlarged by Lanczos."""
+"""Networks must have ended after this fraction of the stage's deadline, counted from the time at which a child begins
+with the picture. Otherwise it is enlarged by Lanczos."""
 
 INVENTING_FRACTION = 0.3
 """Where a pipeline names INVENTING, it may take this fraction of the stage's deadline as CPU."""
@@ -149,7 +148,6 @@ class LocalProvider:
             ProviderNotConfiguredError: see `quote_generation`.
             BadImageError: the picture can't be decoded.
         """
-        until_s = time.monotonic() + NETWORK_FRACTION * self._deadline_s
         model = self.quote_generation(prompt, long_side_px).model
         if not images:
             raise ProviderNotConfiguredError("the local engine is not configured to make pictures of nothing")
@@ -157,7 +155,7 @@ class LocalProvider:
         header = read_header(images[0].data, self._limits)
         if source is not None:
             read_header(source, self._limits)
-        effort = Effort(self._learned_cpu_s, until_s)
+        effort = Effort(self._learned_cpu_s, NETWORK_FRACTION * self._deadline_s)
         if model == INVENTING.name and self._learned_cpu_s > 0:
             effort.left_s = max(effort.left_s, INVENTING_FRACTION * self._deadline_s)
         result = await self._pixels.run(

@@ -98,6 +98,7 @@ def enhanced(
         BadImageError: the picture can't be decoded.
     """
     effort = effort or Effort()
+    effort.begin()
     decoded, light = _decoded(data, box, long_side_px, corrections, limits)
     pixels = decoded.pixels
     target = fit_long_side(*_kept_size(box, decoded.width_px, decoded.height_px), long_side_px)

@@ -9,6 +9,7 @@ import pytest
 from config.masking import SecretMask
 from models.connections import DatabaseLostError
 from models.queue.transitions import Released
+from pipelines.deadline import Deadline
 from pipelines.errors import BrokenAnswerError
 from pipelines.settings import Settings
 from tests.integration.gate.test_gate import attempt, close
@@ -16,15 +17,16 @@ from tests.integration.gate.test_sending import PROMPT, scripted
 from tests.support.builders import claim_jobs, make_claim, make_image, make_job, make_user, make_worker, queue_row
 from tests.support.fleet import eventually
 from tests.support.scripted_provider import asking_again
-from workers.deadline import Deadline
 from workers.gate import places
 from workers.gate.gate import Gate
 from workers.gate.refusals import PassedOverError, SentBackError
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
+from workers.running import row_deadlines
 from workers.running.claim_loop import ClaimLoop
 from workers.running.job import RunningJob, Tally, ToldToEndError
 from workers.running.outcomes import outcome_of
+from workers.running.row_deadlines import RowDeadlines
 
 ONE = "gemini/concurrency=1,gemini/first_concurrency=1"
 RULES = {"concurrency": 1, "first_concurrency": 1}
@@ -166,14 +168,15 @@ async def test_wait_counts_against_no_deadline(database, buying):
 
 
 async def test_deadline_in_the_row_of_a_claim_that_waits_is_moved(database, buying, monkeypatch):
-    monkeypatch.setattr(places, "PROLONG_S", 0.0)
-    process = buying()
+    monkeypatch.setattr(row_deadlines, "LOOK_S", 0.1)
+    process, rows = buying(), RowDeadlines(database)
     await occupy(database)
     (claim,) = await _claimed(database, deadline_s=1)
 
     async def with_a_minute():
-        async with Deadline(60):
-            await process.gate.for_job(RunningJob(claim), most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
+        async with Deadline(60) as deadline:
+            with rows.follow(claim, deadline):
+                await process.gate.for_job(RunningJob(claim), most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
 
     call = asyncio.create_task(with_a_minute())
     process.tasks.append(call)

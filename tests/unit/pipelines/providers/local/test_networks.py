@@ -1,7 +1,6 @@
 """Enlargement and denoising by trained networks: better than without, never worse, and never a failure."""
 
 import sys
-import time
 from dataclasses import replace
 
 import cv2
@@ -12,11 +11,11 @@ from bench import enlargement as bench
 from bench import quality_damage as damage
 from pipelines.corrections import NO_CORRECTIONS
 from pipelines.errors import ProviderNotConfiguredError
-from pipelines.imaging.encode import resize
+from pipelines.imaging.encode import encode_jpeg, resize
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Prompt
-from pipelines.providers.local import denoise, description, enlarge, learned, noise
+from pipelines.providers.local import denoise, description, enlarge, learned, noise, work
 from pipelines.providers.local.denoise import denoised
 from pipelines.providers.local.enlarge import enlarged
 from pipelines.providers.local.networks import FAITHFUL, INVENTING, Effort, missing
@@ -149,7 +148,7 @@ def without_weights(monkeypatch):
 REASONS = {
     "too large": (lambda _: Effort(left_s=0.01), "megapixels are over the limit of 0.0 here"),
     "turned off": (lambda _: Effort(left_s=0), "networks are turned off"),
-    "no time left": (lambda _: Effort(until_s=time.monotonic() - 1), "no time left"),
+    "no time left": (lambda _: Effort(within_s=-1), "no time left"),
     "a slow machine": (stopped_at_once, "too slow"),
     "no ncnn": (without_ncnn, "ncnn isn't installed"),
     "no weights": (without_weights, "weights-of-nobody isn't installed"),
@@ -173,6 +172,14 @@ def test_without_networks_the_classical_way_is_taken_and_says_why(reason, monkey
     assert np.array_equal(calm, noise.denoised(picture, 9.0))
     assert means.startswith("in the DCT domain (")
     assert words in means
+
+
+def test_wait_for_a_child_takes_no_time_from_networks():
+    effort = Effort(within_s=30)
+    effort._began_s -= 60  # so long ago the picture began to wait
+    data = encode_jpeg(photograph(side_px=96))
+
+    assert "Lanczos" not in work.enhanced(data, None, None, 192, NO_CORRECTIONS, LIMITS, effort).treatments[-1]
 
 
 def test_second_step_that_costs_too_much_is_left_to_lanczos():

@@ -1,4 +1,4 @@
-"""Deadlines that stand still while a job waits for something that others hold, such as a place at a provider.
+"""Deadlines that stand still while a job waits for something that others hold: a place at a provider, a pixel child.
 
 One timer of the process looks for deadlines that have passed: thousands of jobs in flight would otherwise each set and
 cancel a timer at every stage.
@@ -25,22 +25,21 @@ class Deadline:
     The block raises TimeoutError if it took longer.
     """
 
-    __slots__ = ("_timeout", "_token", "_within_s", "ends_s")
+    __slots__ = ("_left_s", "_timeout", "_token", "ends_s")
 
     def __init__(self, within_s: float) -> None:
         """Store how long the block may take, in seconds."""
         self._timeout = asyncio.timeout(None)
-        self._within_s = within_s
+        self._left_s = within_s
         self._token: Token[tuple[Deadline, ...]] | None = None
         self.ends_s: float | None = None
         """The time of the event loop at which it ends; None while it stands still."""
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
-        loop = asyncio.get_running_loop()
-        self.ends_s = loop.time() + self._within_s
+        self.resume()
         self._token = _CURRENT.set((*_CURRENT.get(), self))
-        _looks_of(loop).add(self)
+        _looks_of(asyncio.get_running_loop()).add(self)
         return self
 
     async def __aexit__(
@@ -55,9 +54,23 @@ class Deadline:
         """Return whether the block took longer."""
         return self._timeout.expired()
 
+    @property
+    def left_s(self) -> float:
+        """How many seconds the block may still take, not counting a wait that lasts."""
+        return self._left_s if self.ends_s is None else max(0.0, self.ends_s - asyncio.get_running_loop().time())
+
+    def pause(self) -> None:
+        """Let it stand still until `resume`."""
+        self._left_s = self.left_s
+        self.ends_s = None
+
+    def resume(self) -> None:
+        """Let it go on with the time that was left."""
+        self.ends_s = asyncio.get_running_loop().time() + self._left_s
+
     def expire(self) -> None:
         """End the block now."""
-        self.ends_s = None
+        self.pause()
         self._timeout.reschedule(0)
 
 
@@ -98,17 +111,13 @@ def _looks_of(loop: asyncio.AbstractEventLoop) -> _Looks:
 
 
 @contextmanager
-def deadlines_paused() -> Iterator[float]:
-    """Let all deadlines around a block stand still until the block ends.
-
-    Yield how many seconds the outermost is still away, 0 if there is none.
-    """
-    loop = asyncio.get_running_loop()
-    left = [(one, one.ends_s - loop.time()) for one in _CURRENT.get() if one.ends_s is not None]
-    for one, _ in left:
-        one.ends_s = None
+def deadlines_paused() -> Iterator[None]:
+    """Let all deadlines around a block stand still until the block ends."""
+    paused = [one for one in _CURRENT.get() if one.ends_s is not None]
+    for one in paused:
+        one.pause()
     try:
-        yield max(0.0, left[0][1]) if left else 0.0
+        yield
     finally:
-        for one, left_s in left:
-            one.ends_s = loop.time() + left_s
+        for one in paused:
+            one.resume()

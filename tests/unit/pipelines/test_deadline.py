@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from workers.deadline import Deadline, deadlines_paused
+from pipelines.deadline import Deadline, deadlines_paused
 
 
 async def test_deadline_ends_a_block_that_is_too_slow():
@@ -13,11 +13,11 @@ async def test_deadline_ends_a_block_that_is_too_slow():
             await asyncio.sleep(60)
 
 
-async def pause_and_hang(left):
+async def pause_and_hang(outer, left):
     async with Deadline(0.05) as inner:
-        with deadlines_paused() as left_s:
-            left.append((left_s, inner.ends_s))
+        with deadlines_paused():
             await asyncio.sleep(0.1)
+            left.append((outer.left_s, inner.ends_s))
         left.append(inner.ends_s)
         await asyncio.sleep(60)
 
@@ -26,12 +26,12 @@ async def test_all_deadlines_around_a_pause_stand_still_and_go_on_after_it():
     left = []
     async with Deadline(30) as outer:
         with pytest.raises(TimeoutError):
-            await pause_and_hang(left)
+            await pause_and_hang(outer, left)
 
     (left_s, paused), resumed = left
     assert (29 < left_s <= 30, paused, resumed is None, outer.expired()) == (True, None, False, False)
 
 
-async def test_pause_without_a_deadline_has_no_time_left():
-    with deadlines_paused() as left_s:
-        assert left_s == 0
+async def test_pause_without_a_deadline_changes_nothing():
+    with deadlines_paused():
+        await asyncio.sleep(0)

@@ -1,0 +1,76 @@
+"""Deadlines in the rows of claims, which follow those of the stages that this process runs.
+
+A stage's deadline stands still while its job waits for what others hold (`pipelines.deadline`). The one in its claim's
+row, after which any process rescues the claim, has to move on meanwhile.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from config.logger import EventLogger
+from config.outcome import outcome_of
+from models.database import Database
+from models.queue.claims import Claim, prolong
+from pipelines.deadline import Deadline
+
+log = EventLogger(__name__)
+
+LOOK_S: Final = 5.0
+"""Seconds between two looks at the deadlines; a claim is rescued 30 s after the one in its row."""
+
+BEHIND_S: Final = 1.0
+"""A row's deadline may be so many seconds before that of its stage."""
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A running stage's deadline, and the time of the event loop that its claim's row has for it."""
+
+    claim: Claim
+    deadline: Deadline
+    written_s: float
+
+
+class RowDeadlines:
+    """Moves the deadlines in the rows of one process's claims, in one statement for all that are due at a look."""
+
+    def __init__(self, database: Database) -> None:
+        """Store where the rows are; the caller owns the database."""
+        self._database = database
+        self._followed: dict[UUID, _Followed] = {}
+        self._following: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def follow(self, claim: Claim, deadline: Deadline) -> Iterator[None]:
+        """Let the deadline in a claim's row follow that of its running stage until the block ends."""
+        loop = asyncio.get_running_loop()
+        self._followed[claim.lease_token] = _Followed(claim, deadline, loop.time() + deadline.left_s)
+        if self._following is None or self._following.done():
+            # not in the context of the job: its log fields and deadlines are its own
+            self._following = loop.create_task(self._follow(), name="deadlines of rows", context=Context())
+        try:
+            yield
+        finally:
+            del self._followed[claim.lease_token]
+
+    async def _follow(self) -> None:
+        """Look at the deadlines as long as stages run."""
+        while self._followed:
+            await asyncio.sleep(LOOK_S)
+            now_s = asyncio.get_running_loop().time()
+            left = [(one, one.deadline.left_s) for one in self._followed.values()]
+            due = [(one, left_s) for one, left_s in left if now_s + left_s - one.written_s >= BEHIND_S]
+            if due:
+                work = partial(prolong, held=[(one.claim, left_s) for one, left_s in due])
+                outcome = await outcome_of(self._database.commit("prolong_waiting", work))
+                if isinstance(outcome, Exception):
+                    log.warning("deadline_move_failed", error=str(outcome), error_type=type(outcome).__name__)
+                    continue
+                for one, left_s in due:
+                    one.written_s = now_s + left_s
