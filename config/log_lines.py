@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
 import structlog
-from typing_extensions import override
 
+from config.json_text import json_text
+from config.logger import configured_logger
 from config.masking import SecretMask
 
 _HOST: Final = socket.gethostname()
@@ -48,21 +49,6 @@ class _Lines:
     debug = info = warning = error = critical = write
 
 
-class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Formatter of other libraries' records. It masks secrets, as is done in our own lines."""
-
-    def __init__(self, mask: SecretMask, renderers: list[structlog.typing.Processor]) -> None:
-        super().__init__(
-            foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-        )
-        self._mask = mask
-
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        return self._mask(super().format(record))
-
-
 def set_up(
     handler: "logging.StreamHandler[TextIO]",
     mask: SecretMask,
@@ -81,52 +67,49 @@ def set_up(
             later lines.
         colors: whether lines for a console are coloured.
     """
-    renderers = _renderers(mask, log_format, process_fields, colors=colors)
+    renderers = _console(mask, colors=colors) if log_format == "console" else _json(mask, process_fields)
     lines = _Lines(handler)
     structlog.configure(
-        processors=[*_SHARED, *renderers, _line_mask(mask)],
+        processors=[*_SHARED, *renderers],
         logger_factory=lambda *_: lines,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLogger().level),
-        cache_logger_on_first_use=False,  # loggers that are made at import time must use a configuration made later
     )
-    return _MaskingFormatter(mask, renderers)
+    configured_logger[:] = [structlog.get_logger().bind()]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+    )
 
 
-def _renderers(
-    mask: SecretMask, log_format: str, process_fields: Mapping[str, str], *, colors: bool
-) -> list[structlog.typing.Processor]:
-    if log_format == "console":
-        # the default formatter prints the local variables of every frame when rich is installed, and they may hold keys
-        plain = structlog.dev.plain_traceback
-        return [_value_mask(mask), structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+def _console(mask: SecretMask, *, colors: bool) -> list[structlog.typing.Processor]:
+    def masked(_logger: object, _method: str, line: Any) -> str:
+        return mask(line)  # with its nested fields and tracebacks
 
-    def process_named(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        return {"host": _HOST, "pid": os.getpid(), **process_fields, **event}
-
-    return [
-        _value_mask(mask),
-        process_named,
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(default=str),
-    ]
+    # the default formatter prints the local variables of every frame when rich is installed, and they may hold keys
+    plain = structlog.dev.plain_traceback
+    return [_masked_values(mask), structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain), masked]
 
 
-def _value_mask(mask: SecretMask) -> structlog.typing.Processor:
+def _json(mask: SecretMask, process_fields: Mapping[str, str]) -> list[structlog.typing.Processor]:
+    mask_values = _masked_values(mask)
+
+    def line(logger: object, method: str, event: structlog.typing.EventDict) -> str:
+        fields = {"host": _HOST, "pid": os.getpid(), **process_fields, **event}
+        text = json_text(fields, default=str)
+        if not mask.may_concern(text):  # as in nearly every line
+            return text
+        return mask(json_text(mask_values(logger, method, fields), default=str))
+
+    return [structlog.processors.format_exc_info, line]
+
+
+def _masked_values(mask: SecretMask) -> structlog.typing.Processor:
     """Return a structlog processor that masks secrets before a renderer escapes them.
 
-    In JSON a secret with a quotation mark is escaped, and would no longer be found.
+    In JSON a key in quotation marks is escaped, and its form is no longer known.
     """
 
     def processor(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {name: mask(value) if isinstance(value, str) else value for name, value in event.items()}
-
-    return processor
-
-
-def _line_mask(mask: SecretMask) -> structlog.typing.Processor:
-    """Return a structlog processor that masks the finished line, with its nested fields and tracebacks."""
-
-    def processor(_logger: object, _method: str, line: Any) -> str:
-        return mask(line)
 
     return processor

@@ -13,13 +13,16 @@ least_level: Final[list[int]] = [logging.DEBUG]
 """The level below which no event is logged, once `config.log.configure_logging` has set it."""
 
 
+configured_logger: Final[list[Any]] = []
+"""The structlog logger that writes all events, once structlog is configured; empty before."""
+
+
 class EventLogger:
-    """A structlog logger that is made when it is first used. It has a structlog logger's methods, such as `info`."""
+    """A logger that uses structlog's when an event is logged. It has a structlog logger's methods, such as `info`."""
 
     def __init__(self, name: str) -> None:
         """Store the logger's name, which is its module's."""
         self._name = name
-        self._logger: Any = None
 
     def debug(self, event: str, **fields: object) -> None:
         """Log an event of level debug; where these aren't logged, this is all that it costs."""
@@ -36,6 +39,5 @@ class EventLogger:
             for set_up in done:
                 set_up()
             before_first_event[:] = [one for one in before_first_event if one not in done]
-        if self._logger is None:
-            self._logger = resolve_name("structlog:get_logger")(self._name)
-        return getattr(self._logger, method)
+        logger = configured_logger[0] if configured_logger else resolve_name("structlog:get_logger")(self._name)
+        return getattr(logger, method)

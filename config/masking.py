@@ -1,9 +1,12 @@
 """Masking of secrets in text that leaves the process: log lines, stored errors, printed settings."""
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
+
+from config.json_text import json_text
 
 MASK: Final = "***"
 # A shorter secret may be an ordinary word ("postgres", "dev"): masking it would spoil every line and hide nothing.
@@ -42,7 +45,7 @@ class SecretMask:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Store the secrets to mask, without those that are too short to differ from ordinary words."""
-        forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), unquote(secret))}
+        forms = {form for secret in secrets for form in _forms(secret)}
         long_enough = (form for form in forms if len(form) >= SHORTEST_SECRET_CHARACTERS)
         self._literals = sorted(long_enough, key=len, reverse=True)  # a secret may be a part of another one
 
@@ -56,6 +59,17 @@ class SecretMask:
             if needed in lowered:
                 text = pattern.sub(replacement, text)
         return text
+
+    def may_concern(self, text: str) -> bool:
+        """Return whether a text, or the text that it is the JSON of, may contain a secret. Most texts contain none."""
+        lowered = text.lower()
+        return any(needed in lowered for needed, _, _ in _PATTERNS) or any(secret in text for secret in self._literals)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret as it stands in texts, in URLs and in JSON."""
+    yield from (secret, quote(secret, safe=""), unquote(secret))
+    yield from (json_text(secret)[1:-1], json.dumps(secret)[1:-1])
 
 
 def url_password(url: str) -> str | None:

@@ -18,6 +18,7 @@ import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from config.failpoints import failpoint
+from config.json_text import json_text
 from config.logger import EventLogger
 from config.postgres_url import PostgresUrl
 from models.connections import (
@@ -350,7 +351,7 @@ async def _prepare(connection: Connection, *, behind_pooler: bool) -> None:
 async def prepare_connection(connection: Connection) -> None:
     """Configure a connection to return JSON as Python values."""
     for name in ("json", "jsonb"):
-        await connection.set_type_codec(name, encoder=json.dumps, decoder=_read_json, schema="pg_catalog")
+        await connection.set_type_codec(name, encoder=json_text, decoder=_read_json, schema="pg_catalog")
 
 
 def _read_json(text: str) -> Any:

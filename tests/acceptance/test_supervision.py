@@ -47,10 +47,10 @@ async def test_lines_of_all_processes_are_json_and_those_of_jobs_name_worker_hos
     job = await make_job(fleet.database, user_id=user, image_id=image)
     environment = fleet.environment | {"DARKROOM_PROCESSES": "1", "DARKROOM_WARM_CHILDREN": "1"}
     with darkroom("worker", environment=environment, folder=tmp_path) as worker:
-        await asyncio.to_thread(worker.says, '"event": "job_completed"')
+        await asyncio.to_thread(worker.says, '"event":"job_completed"')
         (row,) = await fleet.database.fetch("SELECT id::text, host, pid FROM darkroom.workers")
         os.kill(row["pid"], signal.SIGABRT)  # of which faulthandler or nobody speaks
-        await asyncio.to_thread(worker.says, '"event": "worker_died"')
+        await asyncio.to_thread(worker.says, '"event":"worker_died"')
         worker.process.terminate()
         assert await asyncio.to_thread(worker.ends) == 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from config.logger import before_first_event
+from config.logger import before_first_event, configured_logger
 
 
 @pytest.fixture
@@ -17,4 +17,5 @@ def logging_restored() -> Iterator[None]:
     yield
     root.handlers[:], root.level = handlers, level
     before_first_event.clear()
+    configured_logger.clear()
     structlog.reset_defaults()

@@ -4,11 +4,12 @@ Our own lines are JSON. A process that dies with a traceback, or a C library in 
 log collector would treat each line of that text as a broken record.
 """
 
-import json
 import os
 import select
 import sys
 from typing import BinaryIO
+
+from pydantic_core import from_json
 
 from config.logger import EventLogger
 
@@ -28,6 +29,7 @@ def pass_on(pipe: BinaryIO) -> None:
 
 class _Output:
     def __init__(self) -> None:
+        self._events: list[str] = []
         self._foreign: list[str] = []
 
     def read(self, descriptor: int) -> None:
@@ -42,17 +44,24 @@ class _Output:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self._take(line.decode(errors="replace"))
+            self._write_events()
         if rest:
             self._take(rest.decode(errors="replace"))
+        self._write_events()
         self._end_text()
 
     def _take(self, line: str) -> None:
         if _is_object(line):
             self._end_text()
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            self._events.append(line + "\n")
         elif line.strip() or self._foreign:
+            self._write_events()
             self._foreign.append(line)
+
+    def _write_events(self) -> None:
+        sys.stderr.write("".join(self._events))
+        sys.stderr.flush()
+        self._events.clear()
 
     def _end_text(self) -> None:
         if self._foreign:
@@ -62,6 +71,6 @@ class _Output:
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        return isinstance(from_json(line), dict)
+    except ValueError:
         return False

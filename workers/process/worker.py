@@ -9,6 +9,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -328,6 +329,6 @@ def main() -> None:
     require_known_stages(settings)
     import_stages()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    configure_logging(settings)
+    configure_logging(settings, stream=sys.__stderr__)  # not dramatiq's own, whose master would copy line after line
     log_uncaught()
     dramatiq.set_broker(make_worker_broker(settings, end))

@@ -72,6 +72,9 @@ def test_log_secrets_of_every_way_in_are_masked(log_format: str, monkeypatch: py
     log = EventLogger("test").bind(job_id="j1")
 
     log.info("stage_completed", url=f"https://x?key={KEY}", password="hunter2hunter2", raw='wJalr"XUtnFEMI')
+    log.info("stage_completed", nested=['wJalr"XUtnFEMI'])
+    log.info("stage_completed", raw='wJalr"XUtnFEMI')
+    log.info("stage_completed", headers='{"authorization": "Bearer abcdef"}')
     logging.getLogger("foreign").warning("calling with %s", "my-own-key-1")
     logging.getLogger("httpx").info("HTTP Request: GET https://x?alt=1")
 
@@ -88,7 +91,7 @@ def test_log_secrets_of_every_way_in_are_masked(log_format: str, monkeypatch: py
     assert "j1" in text
     assert "calling with ***" in text
     assert "ValueError: refused ***" in text
-    for secret in (KEY, "my-own-key-1", "hunter2hunter2", "wJalr", "XUtnFEMI", KEY[::-1], "HTTP Request"):
+    for secret in (KEY, "my-own-key-1", "hunter2hunter2", "wJalr", "XUtnFEMI", "abcdef", KEY[::-1], "HTTP Request"):
         assert secret not in text
 
 
@@ -105,6 +108,14 @@ def test_log_json_is_one_object_per_line_with_fields() -> None:
     assert (first["event"], first["job_id"], first["attempt"], first["level"]) == ("job_claimed", "j1", 2, "info")
     assert first["timestamp"].endswith("Z")
     assert (second["event"], second["level"]) == ("from outside", "warning")
+
+
+def test_log_of_text_that_is_no_unicode_is_a_line() -> None:
+    stream = configured("json")
+
+    EventLogger("test").info("upload_failed", error="a name in Latin-1: \udce9")
+
+    assert json.loads(stream.getvalue())["error"] == "a name in Latin-1: \udce9"
 
 
 def test_log_dropped_url_parameters_are_warned_of() -> None:
@@ -155,7 +166,7 @@ def test_log_line_of_a_process_forked_while_a_thread_writes_is_written() -> None
     )
 
     assert said.returncode == 0
-    assert '"event": "written_by_child"' in said.stderr
+    assert '"event":"written_by_child"' in said.stderr
 
 
 FORKED = """
