@@ -307,7 +307,7 @@ def _statement(table: JobTable, parts: tuple[str, ...], *, is_group: bool) -> st
     whole = ", j AS whole" if fills else ""
     kinds = [_WRITTEN[part] for part in parts if part in _WRITTEN]
     sources = [f"SELECT n, label::text FROM {name}" for name, _ in kinds]
-    sources += ["SELECT n, NULL FROM held WHERE held.kind = 'artifact'"] if "artifact" in parts else []
+    sources += ["SELECT n, NULL AS label FROM held WHERE held.kind = 'artifact'"] if "artifact" in parts else []
     written = "\n        UNION ALL ".join(sources)
     changes = "".join(f",{build(table, parts)}" for _, build in kinds)
     brief = f"(SELECT set_config('lock_timeout', '{GROUP_LOCK_MS}', true)) brief CROSS JOIN " if is_group else ""

@@ -153,6 +153,16 @@ async def test_every_kind_of_event_is_written_in_one_group_as_it_is_alone(databa
         assert said[0] == said[1], case
 
 
+async def test_group_of_pictures_only_is_one_commit(database, committed):
+    claims = await make_claims(database, 2)
+    committed.clear()
+
+    assert set(await write_all(GroupWriter(database), [Write(claim, make_artifact()) for claim in claims])) == {None}
+
+    assert committed == ["record_group"]
+    assert await database.fetchval("SELECT count(*) FROM darkroom.artifacts") == len(claims)
+
+
 @pytest.mark.parametrize(
     ("lose", "table"),
     [*((lose, TABLES[0]) for lose in WAYS.values()), (WAYS["lose_to_another_worker"], TABLES[1])],

@@ -352,7 +352,7 @@ WITH writes AS MATERIALIZED (
         SELECT n, label::text FROM reached
         UNION ALL SELECT n, label::text FROM completed
         UNION ALL SELECT n, label::text FROM waits
-        UNION ALL SELECT n, NULL FROM held WHERE held.kind = 'artifact'),
+        UNION ALL SELECT n, NULL AS label FROM held WHERE held.kind = 'artifact'),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
@@ -607,7 +607,7 @@ WITH writes AS MATERIALIZED (
         SELECT n, label::text FROM reached
         UNION ALL SELECT n, label::text FROM completed
         UNION ALL SELECT n, label::text FROM waits
-        UNION ALL SELECT n, NULL FROM held WHERE held.kind = 'artifact'),
+        UNION ALL SELECT n, NULL AS label FROM held WHERE held.kind = 'artifact'),
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
