@@ -1,11 +1,13 @@
 """The modules whose functions run in pixel children, for callers of `PixelPool.run`, which must not import them.
 
 numpy and OpenCV take 32 MB and 0.2 s of CPU in each process that imports them, and a worker itself touches no pixel. So
-these modules are imported here for the type checker only; at run time each of their functions is only a name.
+these modules are imported here for the type checker only; at run time each of their functions is a name, and its module
+is imported where it is called.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["finishing", "learned", "looking", "orientation", "outgoing", "work"]
 
@@ -19,8 +21,8 @@ class _ChildModule:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return a function that has the name of the one in the module, by which a child finds it."""
 
-        def function(*_: object, **__: object) -> NoReturn:
-            raise TypeError(f"{self._name}.{name} runs in a pixel child only")
+        def function(*args: Any, **kwargs: Any) -> Any:
+            return resolve_name(f"{self._name}:{name}")(*args, **kwargs)
 
         function.__module__, function.__qualname__ = self._name, name
         return function

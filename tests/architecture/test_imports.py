@@ -71,6 +71,7 @@ BY_NAME = {
     "pipelines/imaging/child.py": "a pixel child is told by name what to run",
     "pipelines/providers/local/learned.py": "networks are optional",
     "pipelines/providers/local/networks.py": "importlib.metadata is slow to import, and few pictures ask for a network",
+    "pipelines/pixel_functions.py": "pixel children call these functions, and workers only name them",
     "pipelines/providers/opening.py": "a provider is imported when it is opened",
     "pipelines/stage.py": "a stage is imported by the processes that run it",
     "workers/cli/lazy.py": "a command's module is imported when it is called",
