@@ -1,7 +1,7 @@
 """The context in which a stage runs: the job, outputs of earlier stages, and interfaces to storage and providers."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipelines.fetching import PictureFetcher
@@ -24,7 +24,7 @@ OutputT = TypeVar("OutputT", bound=Output)
 class StageContext:
     """What a stage works with: the job, the outputs of finished stages, and interfaces to storage and providers.
 
-    `outputs` are those of finished stages, in order; a stage that was switched off has none.
+    `outputs` are those of finished stages, in order, and grow with each stage; a stage that was switched off has none.
     `limits` are those of users' pictures, `answer_limits` those of providers' answers.
     `inputs` limits the bytes of encoded pictures that all jobs of a process hold together.
     `provider_identity` names the configured providers and models, in order. `find_same` returns the picture that the
@@ -33,7 +33,7 @@ class StageContext:
     """
 
     job: Job
-    outputs: tuple[Output, ...]
+    outputs: list[Output]
     provider: StageProvider
     storage: Storage
     pixels: PixelPool
@@ -49,6 +49,7 @@ class StageContext:
         """Return the output of the latest finished stage that has one of a type; None if no finished stage has."""
         return next((one for one in reversed(self.outputs) if isinstance(one, kind)), None)
 
-    def after(self, output: Output | None) -> "StageContext":
-        """Return the context of the next stage, with this stage's output added."""
-        return self if output is None else replace(self, outputs=(*self.outputs, output))
+    def add(self, output: Output | None) -> None:
+        """Add the output of a stage that has finished, for the stages after it."""
+        if output is not None:
+            self.outputs.append(output)

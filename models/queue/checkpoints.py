@@ -73,8 +73,8 @@ def outputs_left(job_type: str, row: Json, kept: Mapping[str, Json | None]) -> d
     """
     left = dict(kept)
     for stage, columns in table_of(job_type).checkpoint_columns.items():
-        output = {key: row.get(column) for column, key in columns.items()}
-        left[stage] = None if all(value is None for value in output.values()) else output
+        is_filled = [column for column in columns if row.get(column) is not None]
+        left[stage] = {key: row.get(column) for column, key in columns.items()} if is_filled else None
     return left
 
 

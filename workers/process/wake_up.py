@@ -65,6 +65,8 @@ class Lanes:
 
     def set_free(self, are_free: bool) -> None:  # noqa: FBT001 - a plain setter
         """Record whether this process has a free lane."""
+        if are_free == self._are_free.is_set():
+            return
         if are_free:
             self._are_free.set()
         else:

@@ -67,6 +67,10 @@ Together with ANSWER_S, for pictures that have come, they must leave 1.5 s of OR
 RECORDING_S = 30.0
 """Seconds beyond its stages' deadlines that a job may take before a process that is being recycled ends anyway."""
 
+GARBAGE_OBJECTS = 10_000
+"""How many more objects than before start a garbage collection. At Python's 700, each dozen of running jobs starts one,
+although jobs leave next to no garbage of the kind that it finds."""
+
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 ECHO_S = 1.0
@@ -322,8 +326,6 @@ def _handle_end_signals() -> Callable[[], None]:
 
 def main() -> None:
     """Set up the broker of this process; dramatiq's command line calls this after its fork."""
-    gc.freeze()  # imported modules stay, so no later garbage collection has to examine them
-    gc.enable()
     end = _handle_end_signals()
     settings = load_settings()
     require_known_stages(settings)
@@ -332,3 +334,6 @@ def main() -> None:
     configure_logging(settings, stream=sys.__stderr__)  # not dramatiq's own, whose master would copy line after line
     log_uncaught()
     dramatiq.set_broker(make_worker_broker(settings, end))
+    gc.freeze()  # imported modules stay, so no later garbage collection has to examine them
+    gc.set_threshold(GARBAGE_OBJECTS)
+    gc.enable()

@@ -3,7 +3,7 @@
 If a write fails, the job's end is recorded all the same.
 """
 
-import contextlib
+import asyncio
 import traceback
 
 from config.masking import SecretMask
@@ -12,7 +12,7 @@ from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from pipelines.errors import StageError
 from workers.running.causes import error_code
-from workers.running.job import RunningJob, ToldToEndError
+from workers.running.job import RunningJob
 
 
 class ErrorLog:
@@ -29,8 +29,11 @@ class ErrorLog:
         If that fails, or the job is told to end meanwhile, the attempt's end is recorded all the same.
         """
         row = self._row(job, error)
-        with contextlib.suppress(ToldToEndError), job.told_to_end():
+        try:
             await log_failed_attempts(self._database, [row])
+        except asyncio.CancelledError:
+            if job.told_to_end() is None:
+                raise
 
     def _row(self, job: RunningJob, error: Exception) -> FailedAttempt:
         claim, evidence = job.claim, error.evidence if isinstance(error, StageError) else None

@@ -19,14 +19,6 @@ class Ending(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-class ToldToEndError(Exception):
-    """Raised in a run that is told to end, with the reason. Only `RunningJob.told_to_end` raises it."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.value)
-        self.ending = ending
-
-
 class Tally:
     """Counts of the jobs that a process runs, kept by the jobs, so that a look needn't go through thousands of them.
 
@@ -144,8 +136,7 @@ class RunningJob:
         self._acts = True
         if self._unsaved is not None:
             with deadlines_paused():
-                await asyncio.wait([self._unsaved])
-            self._unsaved.result()
+                await asyncio.shield(self._unsaved)  # whoever cancels this job doesn't cancel what it has sent
 
     @property
     def has_unwritten(self) -> bool:
@@ -269,20 +260,12 @@ class RunningJob:
             self._ending = ending
             self.task.cancel()
 
-    @contextlib.contextmanager
-    def told_to_end(self) -> Iterator[None]:
-        """Turn the cancellation by which `end` ends a job into ToldToEndError. No other code handles that cancellation.
+    def told_to_end(self) -> Ending | None:
+        """Return why `end` has cancelled the task, so that the task may await again; None if it wasn't `end`.
 
-        Raises:
-            ToldToEndError: `end` interrupted the block; the code that follows may await again.
-            asyncio.CancelledError: `end` wasn't called: the event loop cancelled the task.
+        Whoever catches a CancelledError of the task calls this, and raises the error again if the result is None.
         """
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self._ending is None:
-                raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            raise ToldToEndError(self._ending) from None
+        task = asyncio.current_task()
+        if self._ending is not None and task is not None:
+            task.uncancel()
+        return self._ending

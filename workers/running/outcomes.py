@@ -3,6 +3,7 @@
 Cancellation, a lost claim, a stage's error and a bug are each handled here, in `outcome_of`, and nowhere else.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +20,7 @@ from models.queue.transitions import Completed, Failed, Released, Retried, Snooz
 from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
 from workers.gate.refusals import SentBackError
 from workers.running.causes import what_lacks
-from workers.running.job import Ending, RunningJob, ToldToEndError
+from workers.running.job import Ending, RunningJob
 from workers.running.retry import retry_delay
 
 log = EventLogger(__name__)
@@ -65,10 +66,12 @@ async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *
         writes_end: whether the steps write the end of the run, so that an error of the database concerns the end.
     """
     try:
-        with job.told_to_end():
-            return Outcome(await steps)
-    except ToldToEndError as told:
-        is_lost = told.ending is Ending.CLAIM_LOST
+        return Outcome(await steps)
+    except asyncio.CancelledError:
+        ending = job.told_to_end()
+        if ending is None:
+            raise
+        is_lost = ending is Ending.CLAIM_LOST
         return Outcome(ClaimLost(job.stage) if is_lost else Released(job.stage, job.stage_ms))
     except ClaimLostError as lost:
         return Outcome(ClaimLost(job.stage, is_fenced=isinstance(lost, FencedError)))

@@ -109,7 +109,7 @@ class StageRunner:
             output = await self._run_stage(job, stage, context)
             if isinstance(output, Generated):
                 await self._record_picture(job, output)
-            context = context.after(output)
+            context.add(output)
             duration_ms = job.finish_stage()
             log.debug("stage_completed", stage=stage.name, duration_s=duration_ms / 1000)
             left = None if output is None else output.to_json()
@@ -164,7 +164,7 @@ class StageRunner:
 
         return StageContext(
             job=prepared.job,
-            outputs=prepared.outputs,
+            outputs=list(prepared.outputs),
             earlier=None if earlier is None else generated_of(earlier, self._storage.url(earlier.key)),
             provider=self._provider_for(job, most_paid_calls=most_paid_calls),
             storage=RecordedStorage(self._storage, record),

@@ -24,7 +24,7 @@ from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running import row_deadlines
 from workers.running.claim_loop import ClaimLoop
-from workers.running.job import RunningJob, Tally, ToldToEndError
+from workers.running.job import RunningJob, Tally
 from workers.running.outcomes import outcome_of
 from workers.running.row_deadlines import RowDeadlines
 
@@ -318,8 +318,11 @@ class Worker:
 
     async def _run(self, job):
         self.jobs.append(job)
-        with contextlib.suppress(ToldToEndError), job.told_to_end():
+        try:
             await self._process.gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
+        except asyncio.CancelledError:
+            if job.told_to_end() is None:
+                raise
 
 
 async def jobs(database, number):

@@ -15,7 +15,6 @@ from workers.operations.drain import Drain
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.claim_loop import ClaimLoop
-from workers.running.job import ToldToEndError
 
 
 class Process:
@@ -43,10 +42,11 @@ class Process:
         self.beside[job_id] = set(self.running)
         self.running[job_id] = ends
         try:
-            with job.told_to_end():
-                await ends.wait()
+            await ends.wait()
             await set_status(self._database, job_id, "CANCELLED")
-        except ToldToEndError:
+        except asyncio.CancelledError:
+            if job.told_to_end() is None:
+                raise
             released = Released(job.claim.stage)
             await self._database.commit("release", lambda connection: record(connection, job.claim, released))
         del self.running[job_id]

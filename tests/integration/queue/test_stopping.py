@@ -12,7 +12,6 @@ from tests.support.patience import HANGS_AFTER_S, is_within
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
 from workers.running.claim_loop import ClaimLoop
-from workers.running.job import ToldToEndError
 
 
 class Running:
@@ -30,9 +29,10 @@ class Running:
     async def _run(self, job):
         self.jobs[job.claim.job_id] = job
         try:
-            with job.told_to_end():
-                await self._do(job)
-        except ToldToEndError:
+            await self._do(job)
+        except asyncio.CancelledError:
+            if job.told_to_end() is None:
+                raise
             self.broken_off.add(job.claim.job_id)
         self.ended_s[job.claim.job_id] = time.monotonic()
 

@@ -39,7 +39,8 @@ def cropped(pixels, storage):
         )
         cropping = Cropping(is_cropping_needed=True, suggested_crop=suggestion, crop_reason=reason)
         analysis = Analysis(defects=SOUND, cropping=cropping, source="a model")
-        result: Crop = await crop(context.after(analysis))
+        context.add(analysis)
+        result: Crop = await crop(context)
         return result.was_cropped
 
     return run

@@ -39,7 +39,7 @@ async def context(tmp_path, pixels):
     )
     return StageContext(
         job,
-        (),
+        [],
         Ungated(ScriptedProvider(echo, is_paid=False)),
         FileStorage(tmp_path, "https://pictures.example"),
         pixels,

@@ -77,7 +77,7 @@ async def context_of(pixels, storage, picture_bytes, *, provider=None, **parts):
     if picture_bytes is not None:
         await store(storage, made.input_key, picture_bytes)
     provider = provider or LocalProvider(pixels, LIMITS)
-    return StageContext(made, (), provider, storage, pixels, LIMITS)
+    return StageContext(made, [], provider, storage, pixels, LIMITS)
 
 
 async def store(storage, key, data):
@@ -88,7 +88,7 @@ async def run_all(context):
     """Run every stage, handing outputs on as the runner does."""
     for stage in JOB_TYPES[context.job.job_type].stages:
         output = await stage.run(context)
-        context = context.after(output)
+        context.add(output)
     kinds = {"analysis": Analysis, "crop": Crop, "prompt": PromptText}
     return SimpleNamespace(**{name: context.output(kind) for name, kind in kinds.items()}), output
 

@@ -66,7 +66,7 @@ async def context(tmp_path, monkeypatch, pixels):
     storage.was_repeated = asyncio.Event()
     (tmp_path / key).parent.mkdir(parents=True)
     (tmp_path / key).write_bytes(encoded(photo(), "PNG"))
-    return StageContext(job, (), counting(pixels), storage, pixels, LIMITS)
+    return StageContext(job, [], counting(pixels), storage, pixels, LIMITS)
 
 
 async def test_upload_is_repeated_until_the_storage_is_back_and_nothing_is_bought_again(context):
