@@ -127,7 +127,7 @@ _OF_ALL: Final[Mapping[str, Callable[[Sequence[JobTable]], str]]] = {
     ),
     "spend types": lambda tables: listed(table.money.spend_type for table in tables if isinstance(table.money, Tokens)),
     "all types": lambda tables: listed(one for table in tables for one in table.job_types),
-    "all tables": lambda tables: listed(table.name for table in tables),
+    "all tables": lambda tables: ", ".join(f"{quoted(table.name)}::regclass" for table in tables),
     "changes": lambda _: _pairs((one, other) for one in UNFINISHED for other in JobStatus if other in TRANSITIONS[one]),
     "keep jobs that are paid in tokens": lambda tables: _others_paid(
         tables, "jobs", "entering", "job_type job_id user_id tier cost stage max_attempts created_at"

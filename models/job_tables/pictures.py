@@ -99,10 +99,7 @@ def _load_generation(row: Mapping[str, Any]) -> JobInputs:
 
 
 _ENTERING_ENHANCEMENTS: Final = """
-PERFORM darkroom.check_ids('imageId', ARRAY(SELECT n."imageId" FROM entering_rows n WHERE n.status = 'PENDING'));
-PERFORM darkroom.check_ids('sourceImageId',
-                           ARRAY(SELECT n."sourceImageId" FROM entering_rows n WHERE n.status = 'PENDING'));
-IF darkroom.setting('models') ->> 'over_size' = 'refuse' THEN
+IF settings -> 'models' ->> 'over_size' = 'refuse' THEN
     -- an operator who retries a job may name another model
     PERFORM darkroom.check_size(s.model, s.tier, false)
     FROM (SELECT DISTINCT n.tier::text AS tier, coalesce(nullif(current_setting('darkroom.model', true), ''),
@@ -173,6 +170,7 @@ ENHANCEMENTS: Final = JobTable(
     again=_ENHANCEMENT_AGAIN,
     kept_columns=('"isAnonymous"', '"maxRetries"'),
     frozen=("id", '"userId"', '"imageId"', "tier", '"tokensCost"', '"isBlend"'),
+    picture_ids=('"imageId"', '"sourceImageId"'),
     entering=_ENTERING_ENHANCEMENTS,
     fill_function="darkroom.fill_pipeline()",
     is_unpaid='r."isAnonymous"',

@@ -23,7 +23,7 @@ def needed_columns(table: JobTable) -> str:
     )
     named = [name for text in fragments for name in re.findall(r'\br\.("[^"]+"|\w+)', text)]
     named += re.findall(r'\bn\.("[^"]+"|\w+)', table.entering)
-    columns = dict.fromkeys([table.id_column, table.status_column, *named])
+    columns = dict.fromkeys([table.id_column, table.status_column, *table.picture_ids, *named])
     return filled(f"{table.relation}.{column}" for column in columns)
 
 

@@ -13,6 +13,7 @@ from models.job_tables.rendering import (
     last_write,
     listed,
     over,
+    quoted,
 )
 from models.job_tables.table import JobTable
 
@@ -61,6 +62,20 @@ def _resumed(table: JobTable, alias: str) -> str:
     return f"coalesce({_stage(table, alias)}, {first})" if table.stage_column else first
 
 
+def _ids(table: JobTable, alias: str) -> dict[str, str]:
+    """Return every id that a row holds, as SQL, by the name that messages use for it."""
+    own = {"id": id_as_text(table, alias), "userId": over(table.user, alias)}
+    return own | {column.strip('"'): f"{alias}.{column}" for column in table.picture_ids}
+
+
+def _id_sizes(table: JobTable, alias: str) -> str:
+    return ", ".join(f"octet_length({id_})" for id_ in _ids(table, alias).values())
+
+
+def _named_ids(table: JobTable, alias: str) -> str:
+    return ", ".join(f"({quoted(name)}, {id_})" for name, id_ in _ids(table, alias).items())
+
+
 def _new_reason(table: JobTable, _alias: str) -> str:
     """Return SQL that yields the reason why row `n` changed.
 
@@ -98,6 +113,8 @@ OF_A_ROW: Final[Mapping[str, _Fact]] = {
     "stage": _stage,
     "and is ours": and_is_ours,
     "waits until": waits_until,
+    "id sizes": _id_sizes,
+    "named ids": _named_ids,
     "state": lambda table, alias: as_state(table, f"{alias}.{table.status_column}"),
     "is pending": _is(JobStatus.PENDING),
     "is processing": _is(JobStatus.PROCESSING),

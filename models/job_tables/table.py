@@ -147,8 +147,9 @@ class JobTable:
         updated_column: the column of when the row was last written.
         frozen: columns that must not change while a job is unfinished.
         checks: conditions that each row must meet to be queued.
-        entering: PL/pgSQL that runs before a statement's rows enter, over `entering_rows n`; it raises errors to
-            refuse them.
+        picture_ids: columns that hold ids of pictures.
+        entering: PL/pgSQL that runs before a statement's rows enter, over `entering_rows n` and `settings`, those of
+            darkroom.entering_settings(); it raises errors to refuse rows.
         fill_function: function of a trigger that completes each row before it is inserted.
         is_unpaid: fragment: the job has no account, and is counted in the provider's budget for all such jobs.
         money: what its jobs are paid from; None where nobody pays.
@@ -199,6 +200,7 @@ class JobTable:
     updated_column: str | None = None
     frozen: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    picture_ids: tuple[str, ...] = ()
     entering: str = ""
     fill_function: str = ""
     is_unpaid: str | None = None

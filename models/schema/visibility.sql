@@ -55,8 +55,8 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM darkroom.require_rows_shown(ARRAY[
-        'public.users', 'public.user_token_balances', 'public.token_transactions',
+        'public.users'::regclass, 'public.user_token_balances'::regclass, 'public.token_transactions'::regclass,
         {{all tables}},
-        'darkroom.settings', 'darkroom.job_queue', 'darkroom.job_money',
-        'darkroom.opening_balances']::regclass[]::oid[]);
+        'darkroom.settings'::regclass, 'darkroom.job_queue'::regclass, 'darkroom.job_money'::regclass,
+        'darkroom.opening_balances'::regclass]::oid[]);
 END $$;

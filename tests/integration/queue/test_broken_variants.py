@@ -211,14 +211,14 @@ async def rescue_without_attempt(world):
 
 async def charge_after_insert(world):
     """A job is cancelled between its producer's two transactions."""
-    await world.alter_function("enter", "PERFORM darkroom.charge(jobs);", "NULL;")
+    await world.alter_function("enter", "PERFORM darkroom.charge(jobs, prices);", "NULL;")
     user = await make_user(world.database)
     job = await make_job(world.database, user_id=user)
     await world.database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'")
     if world.is_broken:
         await world.database.fetch(
             """SELECT darkroom.charge(ARRAY[ROW('enhance', $1, $2, 'TIER_1K', $3, 'ANALYZING', 4, now())
-                                            ::darkroom.entering])""",
+                                            ::darkroom.entering], darkroom.setting('prices'))""",
             job,
             user,
             PRICE["TIER_1K"],

@@ -44,7 +44,7 @@ async def test_charge_of_a_job_of_no_table_is_refused_and_books_nothing(database
     with pytest.raises(asyncpg.InvalidParameterValueError, match="no job table has jobs of type 'print'"):
         await database.fetch(
             "SELECT darkroom.charge(ARRAY[ROW('print', 'j', $1, 'TIER_1K', darkroom.price('TIER_1K'), 'GENERATING', 3,"
-            " now())::darkroom.entering])",
+            " now())::darkroom.entering], darkroom.setting('prices'))",
             user,
         )
 

@@ -36,36 +36,39 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
     ORDER BY u.id ON CONFLICT DO NOTHING
 $$;
 
--- Return the balances of users, locked in the order of their ids, so that they can't change any more. In a serializable
--- transaction, users without a balance get one of 0, which is rolled back if the caller refuses the statement: looking
--- for a missing row would lock an index page, which unrelated users share; an INSERT that meets an existing row needs
--- no such lock.
-CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[]) RETURNS TABLE (user_id text, balance bigint)
+-- Return the balances of users in the order of the given ids, 0 for a user without one. They are locked in the order of
+-- their ids, so that they can't change any more. In a serializable transaction, users without a balance get one of 0,
+-- which is rolled back if the caller refuses the statement: looking for a missing row would lock an index page, which
+-- unrelated users share; an INSERT that meets an existing row needs no such lock.
+CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[]) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
 SET enable_mergejoin = off SET jit = off AS $$
-#variable_conflict use_column
 DECLARE
+    balances bigint[];
     held bigint;
 BEGIN
     IF current_setting('transaction_isolation') = 'serializable' THEN
-        RETURN QUERY
-        INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
-        SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
-        ON CONFLICT ("userId") DO UPDATE SET "updatedAt" = excluded."updatedAt"
-        RETURNING b."userId"::text, b.balance::bigint;
-        GET DIAGNOSTICS held = ROW_COUNT;
+        WITH held AS (
+            INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
+            SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
+            ON CONFLICT ("userId") DO UPDATE SET "updatedAt" = excluded."updatedAt"
+            RETURNING b."userId", b.balance)
+        SELECT array_agg(h.balance::bigint ORDER BY u.place), count(*) INTO balances, held
+        FROM unnest(users) WITH ORDINALITY u (id, place) JOIN held h ON h."userId" = u.id;
         PERFORM darkroom.require_booked('balances', cardinality(users), held);
     ELSE
-        RETURN QUERY
-        SELECT b."userId"::text, b.balance::bigint FROM public.user_token_balances b WHERE b."userId" = ANY (users)
-        ORDER BY b."userId" FOR NO KEY UPDATE;
+        SELECT array_agg(coalesce(h.balance, 0)::bigint ORDER BY u.place) INTO balances
+        FROM unnest(users) WITH ORDINALITY u (id, place)
+        LEFT JOIN (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (users)
+                   ORDER BY b."userId" FOR NO KEY UPDATE) h ON h."userId" = u.id;
     END IF;
+    RETURN balances;
 END $$;
 
 -- Subtract tokens from balances that the caller has locked and that are large enough; raise an error if a trigger
--- changes the result.
-CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed bigint[], available bigint[]) RETURNS void
+-- changes the result, `remaining`.
+CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed bigint[], remaining bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
 SET enable_mergejoin = off SET jit = off AS $$
@@ -83,17 +86,14 @@ BEGIN
             SET balance = b.balance - (takes ->> b."userId")::bigint, "updatedAt" = excluded."updatedAt"
             RETURNING b."userId", b.balance)
         SELECT count(*) INTO kept FROM taken t
-        JOIN unnest(users, needed, available) d (user_id, needed, available)
-            ON d.user_id = t."userId" AND t.balance = d.available - d.needed;
+        JOIN unnest(users, remaining) d (user_id, remaining) ON d.user_id = t."userId" AND d.remaining = t.balance;
         PERFORM darkroom.require_booked('balances', cardinality(users), kept);
     ELSE
         UPDATE public.user_token_balances b
         SET balance = b.balance - d.needed, "updatedAt" = darkroom.utc_now()
         FROM unnest(users, needed) d (user_id, needed)
         WHERE b."userId" = ANY (users) AND b."userId" = d.user_id;
-        PERFORM darkroom.require_balances(
-            users, ARRAY(SELECT d.available - d.needed FROM unnest(needed, available) WITH ORDINALITY
-                         d (needed, available, place) ORDER BY d.place));
+        PERFORM darkroom.require_balances(users, remaining);
     END IF;
 END $$;
 
@@ -115,37 +115,37 @@ END $$;
 
 -- Charge the jobs of one statement: all of them or none. All jobs are charged by one set of statements, because ten
 -- thousand may arrive at once. A session keeps the plans of these statements: see KEPT_PLANS in models/schema/terms.py.
-CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[]) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[], prices jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
 SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     wrong record;
+    has_wrong_price boolean;
     users text[];
     needed bigint[];
     available bigint[];
+    charged bigint;
     entered bigint;
 BEGIN
-    SELECT j.job_id, j.tier, j.cost, p.price INTO wrong
-    FROM unnest(jobs) j
-    LEFT JOIN (SELECT t.tier, darkroom.price(t.tier) AS price FROM (SELECT DISTINCT tier FROM unnest(jobs)) t) p
-        ON p.tier = j.tier
-    WHERE j.cost IS DISTINCT FROM p.price LIMIT 1;
-    IF FOUND THEN
+    SELECT array_agg(d.user_id) FILTER (WHERE d.needed > 0), array_agg(d.needed) FILTER (WHERE d.needed > 0),
+           bool_or(d.has_wrong_price), sum(d.charged)
+    INTO users, needed, has_wrong_price, charged
+    FROM (SELECT j.user_id, sum(j.cost) AS needed, count(*) FILTER (WHERE j.cost > 0) AS charged,
+                 bool_or(j.cost IS DISTINCT FROM (prices ->> j.tier)::integer) AS has_wrong_price
+          FROM unnest(jobs) j GROUP BY j.user_id ORDER BY j.user_id) d;
+    IF has_wrong_price THEN
+        SELECT j.job_id, j.tier, j.cost, prices ->> j.tier AS price INTO wrong
+        FROM unnest(jobs) j WHERE j.cost IS DISTINCT FROM (prices ->> j.tier)::integer LIMIT 1;
         RAISE EXCEPTION 'wrong price for job %: given %, expected %', wrong.job_id, wrong.cost, wrong.price
             USING ERRCODE = 'P0001', DETAIL = format('given %s, expected %s', wrong.cost, wrong.price),
                   HINT = format('a job of tier %s costs %s tokens', wrong.tier, wrong.price);
     END IF;
-
-    SELECT array_agg(d.user_id ORDER BY d.user_id), array_agg(d.needed ORDER BY d.user_id) INTO users, needed
-    FROM (SELECT j.user_id, sum(j.cost) AS needed FROM unnest(jobs) j WHERE j.cost > 0 GROUP BY j.user_id) d;
     IF users IS NULL THEN
         RETURN; -- all jobs are free
     END IF;
     PERFORM darkroom.check_money_columns();
-    available := ARRAY(
-        SELECT coalesce(h.balance, 0) FROM unnest(users) WITH ORDINALITY u (id, place)
-        LEFT JOIN darkroom.held_balances(users) h ON h.user_id = u.id ORDER BY u.place);
+    available := darkroom.held_balances(users);
 
     SELECT d.user_id, d.needed, d.available INTO wrong
     FROM unnest(users, needed, available) d (user_id, needed, available)
@@ -178,9 +178,9 @@ BEGIN
         RETURNING "userId", "sourceId", amount)
     SELECT count(*) INTO entered FROM entered e
     JOIN unnest(jobs) j ON j.job_id = e."sourceId" AND j.user_id = e."userId" AND j.cost = -e.amount;
-    PERFORM darkroom.require_booked('charges in the ledger',
-                                    (SELECT count(*) FROM unnest(jobs) j WHERE j.cost > 0), entered);
-    PERFORM darkroom.take_tokens(users, needed, available);
+    PERFORM darkroom.require_booked('charges in the ledger', charged, entered);
+    PERFORM darkroom.take_tokens(users, needed, ARRAY(
+        SELECT d.available - d.needed FROM unnest(available, needed) d (available, needed)));
 END $$;
 
 -- Refund jobs, each once and by the amount of its charge. Jobs that were never charged, that were refunded before, or

@@ -38,39 +38,43 @@ BEGIN
     END IF;
 END $$;
 
--- Queue jobs, and wake an idle worker. This writes no row that other producers write too, and above READ COMMITTED
--- reads none: one shared row would make their transactions fail.
-CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[]) RETURNS integer
+-- Queue jobs, and wake an idle worker. `pauses` are the operators' present ones (pauses.sql). This writes no row that
+-- other producers write too, and above READ COMMITTED reads none: one shared row would make their transactions fail.
+CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[], pauses jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     entered integer;
-    pauses jsonb := darkroom.setting('pauses');
 BEGIN
     INSERT INTO darkroom.job_queue
         (job_type, job_id, user_id, tier, queue, stage, position, max_attempts, created_at, ready, paused_by)
     SELECT j.job_type, j.job_id, j.user_id, j.tier, 'default', j.stage,
-           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at, p.pause IS NULL, p.pause
-    FROM unnest(jobs) WITH ORDINALITY j
-    CROSS JOIN LATERAL (SELECT darkroom.pause_of(j.job_type, j.tier, pauses) AS pause) p ORDER BY j.ordinality
+           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at,
+           darkroom.pause_of(j.job_type, j.tier, pauses) IS NULL, darkroom.pause_of(j.job_type, j.tier, pauses)
+    FROM unnest(jobs) j
     ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
     PERFORM darkroom.send_wake_up();
     RETURN entered;
 END $$;
 
--- Raise an error for ids that are too long, before anything is charged: ids become parts of keys, indexes and
+-- Raise an error for an id that is too long, before anything is charged: ids become parts of keys, indexes and
 -- notifications.
-CREATE OR REPLACE FUNCTION darkroom.check_ids(column_name text, ids text[]) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.refuse_id(column_name text, id text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    size_bytes integer;
 BEGIN
-    SELECT max(octet_length(i.id)) INTO size_bytes FROM unnest(ids) i (id);
-    IF size_bytes > 200 THEN
-        RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, size_bytes USING ERRCODE = '22001';
-    END IF;
+    RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, octet_length(id) USING ERRCODE = '22001';
+END $$;
+
+-- Return the settings on which entering depends, by their keys. They are read at once, because each reading takes as
+-- long as inserting a row.
+CREATE OR REPLACE FUNCTION darkroom.entering_settings() RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    RETURN (SELECT jsonb_object_agg(s.key, s.value) FROM darkroom.settings s
+            WHERE s.key = ANY ('{mode,models,pauses,prices}'));
 END $$;
 
 -- Queue the jobs of one statement, and charge them if Darkroom manages the money: all of them or none.
@@ -78,23 +82,18 @@ END $$;
 -- A serializable transaction that reads a whole small table conflicts with every transaction that writes to it, so here
 -- and in the functions for producers, rows are found by index (and no plan is JIT-compiled, which PostgreSQL would do
 -- because it expects index scans to be expensive).
-CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[]) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[], settings jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
 SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
-    mode text;
+    mode text := coalesce(settings ->> 'mode', 'managed');
+    prices jsonb := coalesce(settings -> 'prices', '{"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}');
     negative record;
 BEGIN
-    IF cardinality(jobs) = 0 THEN
-        RETURN; -- rows of finished jobs: neither queued nor charged
-    END IF;
-    PERFORM darkroom.check_ids('id', ARRAY(SELECT j.job_id FROM unnest(jobs) j));
-    PERFORM darkroom.check_ids('userId', ARRAY(SELECT j.user_id FROM unnest(jobs) j));
     PERFORM darkroom.require_jobs_shown();
-    mode := darkroom.money_mode();
     IF mode = 'managed' THEN
-        PERFORM darkroom.charge(jobs);
+        PERFORM darkroom.charge(jobs, prices);
     ELSIF mode = 'producer' THEN
         SELECT j.job_id, j.cost INTO negative FROM unnest(jobs) j WHERE j.cost < 0 LIMIT 1;
         IF FOUND THEN -- a refund of a negative price would take tokens
@@ -102,7 +101,7 @@ BEGIN
                 USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
         END IF;
     END IF;
-    PERFORM darkroom.enqueue(jobs);
+    PERFORM darkroom.enqueue(jobs, settings -> 'pauses');
 END $$;
 
 -- BEFORE INSERT, once for the statement: raises an error that names a column that entering reads and that doesn't
@@ -112,10 +111,10 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM
-        image_enhancement_jobs.id, image_enhancement_jobs.status, image_enhancement_jobs."userId",
+        image_enhancement_jobs.id, image_enhancement_jobs.status, image_enhancement_jobs."imageId",
+               image_enhancement_jobs."sourceImageId", image_enhancement_jobs."userId",
                image_enhancement_jobs."isBlend", image_enhancement_jobs.tier, image_enhancement_jobs."tokensCost",
                image_enhancement_jobs."maxRetries", image_enhancement_jobs."createdAt",
-               image_enhancement_jobs."imageId", image_enhancement_jobs."sourceImageId",
                image_enhancement_jobs."pipelineId"
     FROM public.image_enhancement_jobs WHERE false;
     RETURN NULL;
@@ -174,11 +173,12 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.enter_enhancements() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    settings jsonb := darkroom.entering_settings();
+    jobs darkroom.entering[];
+    longest_bytes integer;
 BEGIN
-    PERFORM darkroom.check_ids('imageId', ARRAY(SELECT n."imageId" FROM entering_rows n WHERE n.status = 'PENDING'));
-    PERFORM darkroom.check_ids('sourceImageId',
-                               ARRAY(SELECT n."sourceImageId" FROM entering_rows n WHERE n.status = 'PENDING'));
-    IF darkroom.setting('models') ->> 'over_size' = 'refuse' THEN
+    IF settings -> 'models' ->> 'over_size' = 'refuse' THEN
         -- an operator who retries a job may name another model
         PERFORM darkroom.check_size(s.model, s.tier, false)
         FROM (SELECT DISTINCT n.tier::text AS tier, coalesce(nullif(current_setting('darkroom.model', true), ''),
@@ -188,10 +188,19 @@ BEGIN
                   ON p.id = coalesce(n."pipelineId", darkroom.album_pipeline(n."userId", n."imageId"))
               WHERE n.status = 'PENDING') s;
     END IF;
-    PERFORM darkroom.enter(ARRAY(
-        SELECT ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.tier::text,
-                   n."tokensCost", 'ANALYZING', darkroom.max_attempts(n."maxRetries"), now())::darkroom.entering
-        FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
+    SELECT array_agg(ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.tier::text,
+                         n."tokensCost", 'ANALYZING', darkroom.max_attempts(n."maxRetries"), now())::darkroom.entering
+                     ORDER BY n."createdAt", n.id),
+           max(greatest(octet_length(n.id), octet_length(n."userId"), octet_length(n."imageId"), octet_length(n."sourceImageId")))
+    INTO jobs, longest_bytes FROM entering_rows n WHERE n.status = 'PENDING';
+    IF longest_bytes > 200 THEN
+        PERFORM darkroom.refuse_id(i.column_name, i.id)
+        FROM entering_rows n CROSS JOIN LATERAL (VALUES ('id', n.id), ('userId', n."userId"), ('imageId', n."imageId"), ('sourceImageId', n."sourceImageId")) i (column_name, id)
+        WHERE n.status = 'PENDING' AND octet_length(i.id) > 200;
+    END IF;
+    IF jobs IS NOT NULL THEN  -- rows of finished jobs are neither queued nor charged
+        PERFORM darkroom.enter(jobs, settings);
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -199,13 +208,26 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.enter_generations() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    settings jsonb := darkroom.entering_settings();
+    jobs darkroom.entering[];
+    longest_bytes integer;
 BEGIN
     PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, true)
     FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
-    PERFORM darkroom.enter(ARRAY(
-        SELECT ROW(pg_catalog.lower(n.type::text), n.id, n."userId", n.tier::text,
-                   n."tokensCost", 'GENERATING', darkroom.max_attempts(NULL), now())::darkroom.entering
-        FROM entering_rows n WHERE n.status = 'PENDING' ORDER BY n."createdAt", n.id));
+    SELECT array_agg(ROW(pg_catalog.lower(n.type::text), n.id, n."userId", n.tier::text,
+                         n."tokensCost", 'GENERATING', darkroom.max_attempts(NULL), now())::darkroom.entering
+                     ORDER BY n."createdAt", n.id),
+           max(greatest(octet_length(n.id), octet_length(n."userId")))
+    INTO jobs, longest_bytes FROM entering_rows n WHERE n.status = 'PENDING';
+    IF longest_bytes > 200 THEN
+        PERFORM darkroom.refuse_id(i.column_name, i.id)
+        FROM entering_rows n CROSS JOIN LATERAL (VALUES ('id', n.id), ('userId', n."userId")) i (column_name, id)
+        WHERE n.status = 'PENDING' AND octet_length(i.id) > 200;
+    END IF;
+    IF jobs IS NOT NULL THEN  -- rows of finished jobs are neither queued nor charged
+        PERFORM darkroom.enter(jobs, settings);
+    END IF;
     RETURN NULL;
 END $$;
 
