@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from typing_extensions import override
 
-from models.connections import Connection, ContentionError
+from models.collector import Collector
+from models.connections import Connection
 from models.database import Database
 from models.database_retries import with_database_retries
 from models.history.objects import NewObject, OwnObject, forget_objects, own_object, record_object, record_objects
@@ -19,7 +20,9 @@ from models.periodic.orphans import are_tables_ours
 from pipelines.errors import BadImageError, MissingObjectError
 from pipelines.settings import Settings
 from pipelines.storage.storage import MAX_OBJECT_BYTES, ListedObject, ObjectHead, Storage
-from workers.grouping import Group
+
+MOST_TOGETHER: Final = 128
+"""The most objects that one statement records."""
 
 Fate = Literal["removed", "missing", "overwritten"]
 """What happened to an object that was to be removed. An object that another program has overwritten isn't removed."""
@@ -108,7 +111,9 @@ class ObjectRecords:
     def __init__(self, database: Database) -> None:
         """Store where the records are."""
         self._database = database
-        self._recording: Group[NewObject, bool] = Group(self._record_all, self._record)
+        self._recording: Collector[NewObject, None] = Collector(
+            self._record_all, self._record, most=MOST_TOGETHER, turns=database.turns_to_wait
+        )
 
     async def add(self, new: NewObject) -> None:
         """Record an object. While PostgreSQL is unreachable, wait and repeat it.
@@ -116,18 +121,14 @@ class ObjectRecords:
         Raises:
             ContentionError, asyncpg.PostgresError: it isn't recorded, and must not be stored.
         """
-        await with_database_retries(partial(self._recording.add, new))
+        await with_database_retries(partial(self._recording.ask, new))
 
-    async def _record_all(self, objects: Sequence[NewObject]) -> Sequence[bool | None]:
-        try:
-            await self._database.commit("record_object", partial(record_objects, objects=objects), retry_for_s=0)
-        except ContentionError:
-            return [None] * len(objects)
-        return [True] * len(objects)
+    async def _record_all(self, objects: Sequence[NewObject]) -> Sequence[None]:
+        await self._database.commit("record_object", partial(record_objects, objects=objects), retry_for_s=0)
+        return [None] * len(objects)
 
-    async def _record(self, one: NewObject) -> bool:
+    async def _record(self, one: NewObject) -> None:
         await self._database.commit("record_object", partial(record_objects, objects=[one]))
-        return True
 
 
 def recorded_storage(storage: Storage, database: Database, *, job_type: str, job_id: str) -> RecordedStorage:

@@ -1,15 +1,14 @@
 """Reading all rows that the runs of claimed jobs need, by one statement for the jobs of a table claimed together."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from contextvars import Context
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TypeAlias
+from typing import Final
 
 import asyncpg
 
-from models.connections import Connection
+from models.collector import Collector
+from models.connections import Connection, ContentionError
 from models.database import Database
 from models.database_retries import read_with_retries
 from models.history.artifacts import Artifact, artifact_as_json, artifact_of
@@ -18,6 +17,9 @@ from models.job_tables.table import JobTable
 from models.queue.checkpoints import OWN_TABLE, Json, outputs_left
 from models.queue.claims import Claim, ClaimLostError
 from models.queue.inputs import JobInputs
+
+MOST_AT_ONCE: Final = 256
+"""The most jobs whose rows one statement reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +82,17 @@ async def read_rows(connection: Connection, table: JobTable, asked: Sequence[Ask
     return records
 
 
-_Found: TypeAlias = "asyncio.Future[asyncpg.Record | None]"
-_Reading: TypeAlias = "asyncio.Task[list[asyncpg.Record | None]]"
-
-
 class JobReader:
     """Reads the rows of the jobs of one process.
 
-    Jobs that are claimed together ask in the same turn of the event loop, and their rows are read together, without
-    waiting for further ones. If PostgreSQL can't read the rows of one of them, each is read by itself, so that only
+    The rows of jobs that ask at one moment are read together. If PostgreSQL can't read the rows of one of them, only
     that one fails.
     """
 
     def __init__(self, database: Database) -> None:
         """Store where the rows are; the caller owns the database."""
         self._database = database
-        self._asked: list[tuple[Asked, _Found]] = []
-        self._readings: set[_Reading] = set()
+        self._readings: dict[JobTable, Collector[Asked, asyncpg.Record | None]] = {}
 
     async def read(self, claim: Claim, *, needs_kept: bool, needs_artifact: bool) -> JobRows:
         """Return the rows that the run of a claimed job needs. While PostgreSQL is unreachable, wait and repeat it.
@@ -111,12 +107,7 @@ class JobReader:
             ClaimLostError: the job's row is deleted.
             ContentionError, asyncpg.PostgresError: PostgreSQL can't read the rows.
         """
-        loop = asyncio.get_running_loop()
-        found: _Found = loop.create_future()
-        if not self._asked:
-            loop.call_soon(self._start, context=Context())  # what is logged of many jobs isn't of the first one
-        self._asked.append((Asked(claim, needs_kept, needs_artifact), found))
-        record = await found
+        record = await self._reading_of(table_of(claim.job_type)).ask(Asked(claim, needs_kept, needs_artifact))
         if record is None:
             raise ClaimLostError(f"the row of job {claim.job_id} is gone")
         row = dict(record)
@@ -125,43 +116,21 @@ class JobReader:
         artifact = None if row["_artifact"] is None else artifact_of(row["_artifact"])
         return JobRows(inputs, outputs_left(claim.job_type, inputs.checkpoints, kept), artifact)
 
-    def _start(self) -> None:
-        by_table: dict[JobTable, list[tuple[Asked, _Found]]] = {}
-        for one in self._asked:
-            by_table.setdefault(table_of(one[0].claim.job_type), []).append(one)
-        self._asked = []
-        for table, group in by_table.items():
-            self._start_reading(table, group)
+    def _reading_of(self, table: JobTable) -> Collector[Asked, asyncpg.Record | None]:
+        reading = self._readings.get(table)
+        if reading is None:
+            reading = self._readings[table] = Collector(
+                partial(self._read_all, table),
+                partial(self._read_one, table),
+                most=MOST_AT_ONCE,
+                turns=self._database.turns_to_wait,
+                concerning_all=(ContentionError,),
+                repeats_lost=True,
+            )
+        return reading
 
-    def _start_reading(self, table: JobTable, group: Sequence[tuple[Asked, _Found]]) -> None:
-        work = partial(read_rows, table=table, asked=[one for one, _ in group])
-        reading = asyncio.create_task(read_with_retries(self._database, work), name=f"read {table.rows}")
-        self._readings.add(reading)
-        reading.add_done_callback(partial(self._give, table, group))
-        awaited = {found for _, found in group}
-        for found in awaited:
-            found.add_done_callback(partial(_end_unless_awaited, reading, awaited))
+    async def _read_all(self, table: JobTable, asked: Sequence[Asked]) -> list[asyncpg.Record | None]:
+        return await self._database.run(partial(read_rows, table=table, asked=asked))
 
-    def _give(self, table: JobTable, group: Sequence[tuple[Asked, _Found]], reading: _Reading) -> None:
-        """Give each job that waits its rows, or the error; if a row of one can't be read, read each job by itself."""
-        self._readings.discard(reading)
-        waiting = [(number, one) for number, one in enumerate(group) if not one[1].done()]
-        error = None if reading.cancelled() else reading.exception()
-        if isinstance(error, asyncpg.PostgresError) and len(group) > 1:
-            for _, one in waiting:
-                self._start_reading(table, [one])
-            return
-        for number, (_, found) in waiting:
-            if reading.cancelled():
-                found.cancel()
-            elif error is not None:
-                found.set_exception(error)
-            else:
-                found.set_result(reading.result()[number])
-
-
-def _end_unless_awaited(reading: _Reading, awaited: set[_Found], found: _Found) -> None:
-    """Stop reading once no job waits for it any more, as when all of them were told to end."""
-    awaited.discard(found)
-    if not awaited:
-        reading.cancel()
+    async def _read_one(self, table: JobTable, one: Asked) -> asyncpg.Record | None:
+        return (await read_with_retries(self._database, partial(read_rows, table=table, asked=[one])))[0]

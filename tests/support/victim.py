@@ -16,8 +16,8 @@ from typing import Any
 
 from config import failpoints
 from config.log import configure_logging
+from models import collector
 from models.database import Database
-from models.queue import groups
 from models.queue.rescue import end_overdue_jobs
 from models.queue.submission import Enhancement
 from pipelines.errors import PolicyRefusedError, ProviderUnavailableError, ThrottledError
@@ -89,7 +89,7 @@ async def work(settings: Settings, _job_id: str) -> None:
 
 async def work_together(settings: Settings, job_id: str) -> None:
     """Run jobs whose writes are committed together more often than time alone would have it."""
-    groups.TURNS = 2_000  # type: ignore[misc]
+    collector.TURNS = 2_000  # type: ignore[misc]
     await work(settings, job_id)
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Final
 
 from config.logger import EventLogger
+from models.collector import Collector, Unanswered
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 from models.gate.provider_calls import (
@@ -18,7 +19,6 @@ from models.gate.provider_calls import (
     open_calls,
 )
 from models.queue.claims import Claim
-from workers.grouping import Group
 
 log = EventLogger(__name__)
 
@@ -28,8 +28,8 @@ CLOSE_RETRY_S: Final = 5.0
 The job gets the provider's answer only then.
 """
 
-RECORDED: Final = True
-"""The result of a recorded end."""
+MOST_TOGETHER: Final = 128
+"""How many calls are admitted together at most. All of them have to be sent within a quarter of a second."""
 
 
 class CallRecords:
@@ -39,10 +39,13 @@ class CallRecords:
         """Store where the records are, and the provider's rules."""
         self._database = database
         self._rules = rules
-        self._opening: Group[tuple[Claim, CallPlan], Admitted | Refused] = Group(
-            self._open_all, self._open, abandoned=self._take_back
+        turns = database.turns_to_wait
+        self._opening: Collector[tuple[Claim, CallPlan], Admitted | Refused] = Collector(
+            self._open_all, self._open, most=MOST_TOGETHER, turns=turns, abandoned=self._take_back
         )
-        self._closing: Group[tuple[int, CallOutcome], bool] = Group(self._close_all, self._close)
+        self._closing: Collector[tuple[int, CallOutcome], None] = Collector(
+            self._close_all, self._close, most=MOST_TOGETHER, turns=turns
+        )
 
     async def open(self, claim: Claim, plan: CallPlan) -> Admitted | Refused:
         """Record that a call is about to be made, if the gate admits it.
@@ -53,7 +56,7 @@ class CallRecords:
             FencedError: the claim is lost; the call must not be made.
             DatabaseLostError, ContentionError, asyncpg.PostgresError: nothing is known to be recorded.
         """
-        return await self._opening.add((claim, plan))
+        return await self._opening.ask((claim, plan))
 
     async def close(self, intent: int, outcome: CallOutcome) -> None:
         """Record how a call ended, and what that says about its provider.
@@ -61,10 +64,11 @@ class CallRecords:
         Raises:
             DatabaseLostError, ContentionError, asyncpg.PostgresError: it isn't recorded, and the intent stays open.
         """
-        await self._closing.add((intent, outcome))
+        await self._closing.ask((intent, outcome))
 
-    async def _open_all(self, asked: Sequence[tuple[Claim, CallPlan]]) -> Sequence[Admitted | Refused | None]:
-        return await self._database.commit("open_calls", partial(open_calls, asked=asked))
+    async def _open_all(self, asked: Sequence[tuple[Claim, CallPlan]]) -> Sequence[Admitted | Refused | Unanswered]:
+        answers = await self._database.commit("open_calls", partial(open_calls, asked=asked))
+        return [one or Unanswered.ALONE for one in answers]
 
     async def _open(self, one: tuple[Claim, CallPlan]) -> Admitted | Refused:
         claim, plan = one
@@ -78,13 +82,12 @@ class CallRecords:
             except DATABASE_ERRORS as error:  # it stays open, and counts as paid
                 log.warning("provider_call_unrecorded", intent=opened.intent, error=str(error))
 
-    async def _close_all(self, ends: Sequence[tuple[int, CallOutcome]]) -> Sequence[bool | None]:
+    async def _close_all(self, ends: Sequence[tuple[int, CallOutcome]]) -> Sequence[Unanswered | None]:
         work = partial(close_calls, ends=ends, rules=self._rules)
         recorded = await self._database.commit("close_calls", work, retry_for_s=CLOSE_RETRY_S)
-        return [RECORDED if one else None for one in recorded]
+        return [None if one else Unanswered.ALONE for one in recorded]
 
-    async def _close(self, one: tuple[int, CallOutcome]) -> bool:
+    async def _close(self, one: tuple[int, CallOutcome]) -> None:
         intent, outcome = one
         work = partial(close_call, intent=intent, outcome=outcome, rules=self._rules)
         await self._database.commit("close_call", work, retry_for_s=CLOSE_RETRY_S)
-        return RECORDED

@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from models.collector import Collector
 from models.database import Database
 from models.gate.provider_calls import Generation, generations
 from models.queue.claims import Claim
 from pipelines.errors import MISSES, PermanentError, ProviderNotConfiguredError
-from workers.grouping import Group
 
 MISS_NAMES: Final = frozenset(kind.__name__ for kind in MISSES)
 """The outcomes that are misses, as calls are recorded."""
 
 MOST_NAMED: Final = 3
 """How many kinds of answers an `errorMessage` names."""
+
+MOST_TOGETHER: Final = 256
+"""The most jobs whose earlier calls one statement reads."""
 
 _WITHOUT_WORDS: Final = {
     "open": "a call whose end nobody knows",
@@ -38,7 +41,9 @@ class Generations:
     def __init__(self, database: Database) -> None:
         """Store where the calls are recorded."""
         self._database = database
-        self._reading: Group[Claim, list[Generation]] = Group(self._read_all, self._read)
+        self._reading: Collector[Claim, list[Generation]] = Collector(
+            self._read_all, self._read, most=MOST_TOGETHER, turns=database.turns_to_wait
+        )
 
     async def of(self, claim: Claim) -> list[Generation]:
         """Return the generate calls of a job, of all attempts, oldest first.
@@ -46,7 +51,7 @@ class Generations:
         Raises:
             DatabaseLostError, ContentionError, asyncpg.PostgresError: they can't be read.
         """
-        return await self._reading.add(claim)
+        return await self._reading.ask(claim)
 
     async def _read_all(self, claims: Sequence[Claim]) -> list[list[Generation]]:
         return await self._database.run(partial(generations, claims=claims))

@@ -11,6 +11,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from models.collector import Collector
 from models.database import prepare_connection
 from models.gate.provider_calls import CallPlan, open_call, open_calls
 from models.queue import groups, transitions
@@ -304,16 +305,16 @@ async def fused_across_a_paid_call(world):
 
 async def future_done_before_the_commit(world):
     """Whoever waits for a group goes on when its statement is sent."""
-    send = groups._Group._send
+    send = Collector._send
 
-    async def send_late(self, batch):
-        for entry in batch:
-            if not entry.future.done():
-                entry.future.set_result(None)
-        await send(self, batch)
+    async def send_late(self, group):
+        for item in group:
+            if isinstance(item.work, groups._Entry) and not item.done.done():
+                item.done.set_result(None)
+        await send(self, group)
 
     if world.is_broken:
-        world.monkeypatch.setattr(groups._Group, "_send", send_late)
+        world.monkeypatch.setattr(Collector, "_send", send_late)
     await buy_while_the_checkpoint_is_held(world)
 
 

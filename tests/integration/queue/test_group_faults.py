@@ -7,6 +7,7 @@ import random
 import pytest
 
 from config.postgres_url import parse_postgres_url
+from models import collector
 from models.database import Database
 from models.queue import groups
 from models.queue.claims import FencedError
@@ -25,7 +26,7 @@ FINISHED = ("ANALYZING", "CROPPING", "CHECKING")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Little patience with a database that is gone."""
-    monkeypatch.setattr(groups, "DATABASE_GONE_S", 0.01)
+    monkeypatch.setattr(collector, "DATABASE_GONE_S", 0.01)
 
 
 async def refuse_some(database, kinds, when="true"):
