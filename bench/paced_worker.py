@@ -6,18 +6,15 @@ Stages, gate and storage are the real ones.
 import os
 from decimal import Decimal
 
-import numpy as np
-
-from pipelines.imaging.encode import encode_jpeg
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.providers.calls import Answer, Usage
 from pipelines.providers.provider import EncodedImage
 from pipelines.settings import Settings
-from tests.support.scripted_provider import Call, ScriptedProvider, lasting, stand_in
+from tests.support.scripted_provider import Call, ScriptedProvider, grey, lasting, stand_in
 from workers.process import worker
 
-PICTURE = EncodedImage(encode_jpeg(np.full((64, 64, 3), 128, np.uint8)), is_finished=True)
+PICTURE = EncodedImage(grey(64), is_finished=True)
 ANSWER = Answer(PICTURE, "scripted-1", Usage(images=1, cost_usd=Decimal("0.25")), temperature=0.4)
 
 
