@@ -41,6 +41,7 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "entering checks": pieces.entering_checks,
     "fill function": lambda table: table.fill_function,
     "label and message": pieces.label_and_message,
+    "is plain change": pieces.is_plain_change,
     "is stale": pieces.is_stale,
     "touch": pieces.touch,
     "frozen in words": pieces.frozen_in_words,

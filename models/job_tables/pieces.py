@@ -2,9 +2,11 @@
 
 import re
 
+from models.job_state import JobStatus
 from models.job_tables.rendering import (
     as_id,
     as_label,
+    label,
     listed,
     now,
     over,
@@ -56,6 +58,18 @@ def pass_others(table: JobTable) -> str:
     return (
         f"PERFORM 1 FROM (SELECT) one LEFT JOIN {table.name} j ON false\n"
         f"WHERE ({before}) IS NULL AND ({after}) IS NULL;\nIF FOUND THEN\n    RETURN NEW;\nEND IF;"
+    )
+
+
+def is_plain_change(table: JobTable) -> str:
+    """Return a SQL condition that an update claims or completes a job, and leaves its guard nothing to set."""
+    waiting = listed(text for text in table.pending_labels if text not in table.held_labels)
+    started, completed = label(table, JobStatus.PROCESSING), label(table, JobStatus.COMPLETED)
+    before, after = f"OLD.{table.status_column}::text", f"NEW.{table.status_column}::text"
+    is_cleared = f" AND NEW.{table.stage_column.name} IS NULL" if table.stage_column else ""
+    return (
+        f"NOT ({is_stale(table)})\n            AND ({before} IN ({waiting}) AND {after} = {started}\n"
+        f"                 OR {before} = {started} AND {after} = {completed}{is_cleared})"
     )
 
 

@@ -37,10 +37,10 @@ END $$;
 --: each job table
 -- BEFORE UPDATE of a job's row, by any program: allows only legal changes of its status, and none of columns on which
 -- its charge and its claim depend. Updates that change neither return early by the first lines of this function, not by
--- a WHEN clause of its trigger, which would keep the application from altering these columns. The fields are read in
--- queries that name the table: their plans are made anew in every session when a column has been altered, while the
--- plan of a bare expression would keep the old type. The first query names the table where it is never read, and so
--- takes a third less time for 10,000 rows.
+-- a WHEN clause of its trigger, which would keep the application from altering these columns; and so do claims and
+-- completions that leave nothing to set. Every expression over the row names the table: its plan is then made anew in
+-- every session when a column has been altered, and would keep the old type otherwise. A regclass names it without a
+-- query, so that PL/pgSQL evaluates the first condition by itself.
 CREATE OR REPLACE FUNCTION darkroom.guard_{{row}}() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -48,17 +48,15 @@ DECLARE
     job_id text;
     before text;
     after text;
-    is_untouched boolean;
     is_same_job boolean;
     is_stale boolean;
     verdict text;
 BEGIN
-    SELECT OLD.{{status column}} IS NOT DISTINCT FROM NEW.{{status column}}
-           AND {{frozen OLD}}
-               IS NOT DISTINCT FROM {{frozen NEW}}
-           AND CASE WHEN false THEN EXISTS (SELECT FROM {{table}}) ELSE true END
-    INTO is_untouched;
-    IF is_untouched THEN
+    IF {{frozen OLD}}
+           IS NOT DISTINCT FROM {{frozen NEW}}
+       AND (OLD.{{status column}} IS NOT DISTINCT FROM NEW.{{status column}}
+            OR {{is plain change}})
+       AND '{{table}}'::regclass IS NOT NULL THEN
         RETURN NEW;
     END IF;
     {{pass others}}

@@ -170,6 +170,7 @@ def _completed(table: JobTable, parts: Collection[str]) -> str:
     names = dict.fromkeys([*_checkpoint_columns(table), *(f'"{name}"' for name in table.result)])
     set_to = [f"{table.status_column} = {label(table, JobStatus.COMPLETED)}", *_no_error(table)]
     set_to += [f"{table.completed_column} = {now(table)}"] if table.completed_column else []
+    set_to += [f"{table.stage_column.name} = NULL"] if table.stage_column else []
     return f"""
     completed AS (
         UPDATE {table.name} j

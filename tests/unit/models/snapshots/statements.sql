@@ -314,6 +314,7 @@ WITH writes AS MATERIALIZED (
         SET status = 'COMPLETED',
             "errorMessage" = NULL,
             "processingCompletedAt" = darkroom.utc_now(),
+            "currentStage" = NULL,
             "analysisResult" = CASE WHEN held.columns ? 'analysisResult' THEN (held.filled)."analysisResult" ELSE j."analysisResult" END,
             "analysisSource" = CASE WHEN held.columns ? 'analysisSource' THEN (held.filled)."analysisSource" ELSE j."analysisSource" END,
             "cropDimensions" = CASE WHEN held.columns ? 'cropDimensions' THEN (held.filled)."cropDimensions" ELSE j."cropDimensions" END,
