@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from weakref import WeakKeyDictionary
 
 LOOK_S: Final = 0.1
@@ -20,39 +20,43 @@ _CURRENT: Final[ContextVar[tuple["Deadline", ...]]] = ContextVar("current deadli
 
 
 class Deadline:
-    """Limits the time of an `async with` block as `asyncio.timeout` does, not counting that of `deadlines_paused`.
+    """Limits the time of a `with` block as `asyncio.timeout` does, not counting that of `deadlines_paused`.
 
     The block raises TimeoutError if it took longer.
     """
 
-    __slots__ = ("_left_s", "_timeout", "_token", "ends_s")
+    __slots__ = ("_cancelling", "_is_expired", "_left_s", "_looks", "_task", "_token", "ends_s")
 
     def __init__(self, within_s: float) -> None:
-        """Store how long the block may take, in seconds."""
-        self._timeout = asyncio.timeout(None)
+        """Store how long the block may take, in seconds. The current task is the one that runs the block."""
+        self._task = _current_task()
+        self._cancelling = self._task.cancelling()
+        self._looks = _looks_of(self._task.get_loop())
         self._left_s = within_s
+        self._is_expired = False
         self._token: Token[tuple[Deadline, ...]] | None = None
         self.ends_s: float | None = None
         """The time of the event loop at which it ends; None while it stands still."""
 
-    async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
+    def __enter__(self) -> Self:
         self.resume()
         self._token = _CURRENT.set((*_CURRENT.get(), self))
-        _looks_of(asyncio.get_running_loop()).add(self)
+        self._looks.add(self)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _looks_of(asyncio.get_running_loop()).discard(self)
+        self._looks.discard(self)
         if self._token is not None:
             _CURRENT.reset(self._token)
-        await self._timeout.__aexit__(kind, error, traceback)
+        # As in asyncio.timeout: if somebody else has cancelled the task, too, it stays cancelled
+        if self._is_expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
     def expired(self) -> bool:
         """Return whether the block took longer."""
-        return self._timeout.expired()
+        return self._is_expired
 
     @property
     def left_s(self) -> float:
@@ -71,7 +75,15 @@ class Deadline:
     def expire(self) -> None:
         """End the block now."""
         self.pause()
-        self._timeout.reschedule(0)
+        self._is_expired = True
+        self._task.cancel()
+
+
+def _current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a deadline needs a task, which it can cancel")
+    return task
 
 
 class _Looks:

@@ -73,16 +73,15 @@ class GatedProvider:
                 lambda one: one.prepare_analysis(image, options),
             )
 
-        with contextlib.suppress(ProviderNotConfiguredError, TimeoutError):
-            async with Deadline(ANALYSIS_S):
-                for _ in range(2):
-                    try:
-                        return await ask(self._providers)
-                    except (BrokenAnswerError, ProviderUnavailableError, ProviderTimedOutError) as error:
-                        log.warning("analysis_unusable", error=str(error))
-                        if isinstance(error, BrokenAnswerError):  # this provider was asked twice already
-                            break
-                        await asyncio.sleep(random.uniform(0, MOST_PAUSE_S))  # noqa: S311 - jitter, not a secret
+        with contextlib.suppress(ProviderNotConfiguredError, TimeoutError), Deadline(ANALYSIS_S):
+            for _ in range(2):
+                try:
+                    return await ask(self._providers)
+                except (BrokenAnswerError, ProviderUnavailableError, ProviderTimedOutError) as error:
+                    log.warning("analysis_unusable", error=str(error))
+                    if isinstance(error, BrokenAnswerError):  # this provider was asked twice already
+                        break
+                    await asyncio.sleep(random.uniform(0, MOST_PAUSE_S))  # noqa: S311 - jitter, not a secret
         try:
             return await ask([self._measuring])
         except ThrottledError:  # a pause of the local engine stops it from making pictures, not from measuring

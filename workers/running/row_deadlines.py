@@ -5,8 +5,6 @@ row, after which any process rescues the claim, has to move on meanwhile.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -46,21 +44,20 @@ class RowDeadlines:
         self._followed: dict[UUID, _Followed] = {}
         self._following: asyncio.Task[None] | None = None
 
-    @contextlib.contextmanager
-    def follow(self, claim: Claim, deadline: Deadline) -> Iterator[None]:
-        """Let the deadline in a claim's row follow that of its running stage until the block ends."""
+    def follow(self, claim: Claim, deadline: Deadline) -> None:
+        """Let the deadline in a claim's row follow that of its running stage, until the next stage's or `forget`."""
         loop = asyncio.get_running_loop()
         self._followed[claim.lease_token] = _Followed(claim, deadline, loop.time() + deadline.left_s)
         if self._following is None or self._following.done():
             # not in the context of the job: its log fields and deadlines are its own
             self._following = loop.create_task(self._follow(), name="deadlines of rows", context=Context())
-        try:
-            yield
-        finally:
-            del self._followed[claim.lease_token]
+
+    def forget(self, claim: Claim) -> None:
+        """Follow no deadline of a claim any more, because its run is over."""
+        self._followed.pop(claim.lease_token, None)
 
     async def _follow(self) -> None:
-        """Look at the deadlines as long as stages run."""
+        """Look at the deadlines as long as jobs run."""
         while self._followed:
             await asyncio.sleep(LOOK_S)
             now_s = asyncio.get_running_loop().time()

@@ -92,7 +92,10 @@ class StageRunner:
 
     async def run(self, job: RunningJob) -> Outcome:
         """Run the remaining stages of a claim; return its outcome, which isn't written yet."""
-        return await outcome_of(job, self._stages(job), self._mask)
+        try:
+            return await outcome_of(job, self._stages(job), self._mask)
+        finally:
+            self._row_deadlines.forget(job.claim)
 
     async def _stages(self, job: RunningJob) -> End:
         """Run stage after stage, from where an earlier claim ended.
@@ -190,17 +193,17 @@ class StageRunner:
         deadline_s = stage.deadline_of(self._deadlines_s)
         lost: Exception | None = None
         try:
-            async with Deadline(deadline_s) as deadline:
-                with self._row_deadlines.follow(job.claim, deadline):
-                    while True:
-                        try:
-                            return await stage.run(context)
-                        except (DatabaseLostError, ContentionError) as error:
-                            if job.has_unwritten:  # an earlier stage's checkpoint: without it this stage must not act
-                                raise
-                            log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
-                            lost = error
-                            await asyncio.sleep(DATABASE_GONE_S)
+            with Deadline(deadline_s) as deadline:
+                self._row_deadlines.follow(job.claim, deadline)
+                while True:
+                    try:
+                        return await stage.run(context)
+                    except (DatabaseLostError, ContentionError) as error:
+                        if job.has_unwritten:  # an earlier stage's checkpoint: without it this stage must not act
+                            raise
+                        log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
+                        lost = error
+                        await asyncio.sleep(DATABASE_GONE_S)
         except TimeoutError:
             if not deadline.expired():
                 raise

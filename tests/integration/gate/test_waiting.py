@@ -151,7 +151,7 @@ async def test_wait_counts_against_no_deadline(database, buying):
     process.may_end.set()
 
     async def within_half_a_second():
-        async with Deadline(0.5):
+        with Deadline(0.5):
             return await process.call_here(claim)
 
     claim = await make_claim(database)
@@ -174,9 +174,9 @@ async def test_deadline_in_the_row_of_a_claim_that_waits_is_moved(database, buyi
     (claim,) = await _claimed(database, deadline_s=1)
 
     async def with_a_minute():
-        async with Deadline(60) as deadline:
-            with rows.follow(claim, deadline):
-                await process.gate.for_job(RunningJob(claim), most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
+        with Deadline(60) as deadline:
+            rows.follow(claim, deadline)
+            await process.gate.for_job(RunningJob(claim), most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
 
     call = asyncio.create_task(with_a_minute())
     process.tasks.append(call)

@@ -8,13 +8,12 @@ from pipelines.deadline import Deadline, deadlines_paused
 
 
 async def test_deadline_ends_a_block_that_is_too_slow():
-    with pytest.raises(TimeoutError):
-        async with Deadline(0.01):
-            await asyncio.sleep(60)
+    with pytest.raises(TimeoutError), Deadline(0.01):
+        await asyncio.sleep(60)
 
 
 async def pause_and_hang(outer, left):
-    async with Deadline(0.05) as inner:
+    with Deadline(0.05) as inner:
         with deadlines_paused():
             await asyncio.sleep(0.1)
             left.append((outer.left_s, inner.ends_s))
@@ -24,9 +23,8 @@ async def pause_and_hang(outer, left):
 
 async def test_all_deadlines_around_a_pause_stand_still_and_go_on_after_it():
     left = []
-    async with Deadline(30) as outer:
-        with pytest.raises(TimeoutError):
-            await pause_and_hang(outer, left)
+    with Deadline(30) as outer, pytest.raises(TimeoutError):
+        await pause_and_hang(outer, left)
 
     (left_s, paused), resumed = left
     assert (29 < left_s <= 30, paused, resumed is None, outer.expired()) == (True, None, False, False)
@@ -35,3 +33,18 @@ async def test_all_deadlines_around_a_pause_stand_still_and_go_on_after_it():
 async def test_pause_without_a_deadline_changes_nothing():
     with deadlines_paused():
         await asyncio.sleep(0)
+
+
+async def test_task_that_is_cancelled_as_its_deadline_ends_stays_cancelled():
+    async def hang():
+        with Deadline(0.01) as deadline:
+            asyncio.get_running_loop().call_later(0.01, cancel_with, deadline)
+            await asyncio.sleep(60)
+
+    def cancel_with(deadline):
+        deadline.expire()
+        task.cancel()
+
+    task = asyncio.create_task(hang())
+    with pytest.raises(asyncio.CancelledError):
+        await task

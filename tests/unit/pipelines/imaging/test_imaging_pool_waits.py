@@ -30,7 +30,7 @@ async def busy(pixels: PixelPool) -> AsyncIterator["asyncio.Task[None]"]:
 
 
 async def test_wait_for_a_child_counts_against_no_deadline(pixels: PixelPool, busy: "asyncio.Task[None]") -> None:
-    async with Deadline(DEADLINE_S):
+    with Deadline(DEADLINE_S):
         assert await pixels.run(tasks.pid) == pixels.child_pids[0]
 
 
@@ -39,7 +39,7 @@ async def test_wait_for_decoded_bytes_counts_against_no_deadline() -> None:
         await asyncio.gather(*(pool.run(tasks.sleep, 0.1, task_bytes=50) for _ in range(2)))
         busy = asyncio.create_task(pool.run(tasks.sleep, BUSY_S, task_bytes=100))
         await asyncio.sleep(0.05)
-        async with Deadline(DEADLINE_S):
+        with Deadline(DEADLINE_S):
             await pool.run(tasks.pid, task_bytes=1)
         await busy
 
@@ -53,8 +53,9 @@ async def test_wait_for_the_bytes_of_inputs_counts_against_no_deadline() -> None
 
     holding = asyncio.create_task(hold())
     await asyncio.sleep(0)
-    async with Deadline(DEADLINE_S), budget.hold(1):
-        assert budget.free_bytes == 99
+    with Deadline(DEADLINE_S):
+        async with budget.hold(1):
+            assert budget.free_bytes == 99
     await holding
 
 
@@ -62,12 +63,12 @@ async def test_time_for_which_a_child_works_counts_and_its_end_frees_the_next(pi
     first = await pixels.run(tasks.pid)
 
     async def hang() -> None:
-        async with Deadline(DEADLINE_S):
+        with Deadline(DEADLINE_S):
             await pixels.run(tasks.sleep, 60)
 
     hanging = asyncio.create_task(hang())
     await asyncio.sleep(0.05)
-    async with Deadline(DEADLINE_S + 2):
+    with Deadline(DEADLINE_S + 2):
         assert await pixels.run(tasks.pid) != first
     with pytest.raises(TimeoutError):
         await hanging
