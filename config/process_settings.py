@@ -36,7 +36,9 @@ class ProcessSettings(SettingGroup):
     """How workers and schedulers run."""
 
     lanes: PositiveInt = Field(
-        default=16, description="Jobs that each worker process runs at once; most of the time they wait for providers"
+        default=64,
+        description="Jobs that each worker process runs at once; most of the time they wait for providers or for a "
+        "pixel child. A job that comes later waits for those that have lanes",
     )
     processes: PositiveInt = Field(
         default=2, description="Worker processes that `darkroom worker` keeps running; set it to the number of cores"

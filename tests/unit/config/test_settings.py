@@ -21,7 +21,7 @@ def test_settings_without_environment_are_embedded_and_local() -> None:
 
     assert settings.is_embedded
     assert settings.providers == ("local",)
-    assert (settings.lanes, settings.lease_s, settings.poll_s, settings.max_wait_s) == (16, 15, 1, 86_400)
+    assert (settings.lanes, settings.lease_s, settings.poll_s, settings.max_wait_s) == (64, 15, 1, 86_400)
     assert (settings.max_image_bytes, settings.max_image_pixels) == (25_000_000, 64_000_000)
     assert settings.prices == {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
     assert settings.home == Path.home() / ".darkroom"
@@ -30,7 +30,7 @@ def test_settings_without_environment_are_embedded_and_local() -> None:
 def test_settings_constructed_by_field_name_ignore_the_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_LANES", "3")
 
-    assert Settings(processes=1).lanes == 16
+    assert Settings(processes=1).lanes == 64
     assert load_settings().lanes == 3
 
 
@@ -47,7 +47,7 @@ def test_settings_constructed_by_field_name_ignore_the_process_environment(monke
         ("DARKROOM_RETENTION", "stage_runs=7", "retention.stage_runs", 7),
         ("DARKROOM_SUBSCRIPTIONS", "on", "subscriptions", True),
         ("DARKROOM_SHUTDOWN_GRACE_S", "0", "shutdown_grace_s", 0),
-        ("DARKROOM_LANES", "", "lanes", 16),
+        ("DARKROOM_LANES", "", "lanes", 64),
         ("PROVIDER", "gemini,local", "providers", ("gemini", "local")),
         ("GEMINI_API_KEY", "k" * 39, "providers", ("gemini",)),
         ("STORAGE_URL", "file:///srv/pictures", "storage_url", "file:///srv/pictures"),
@@ -123,7 +123,7 @@ def test_settings_printed_hold_no_secret() -> None:
     assert "hunter2" not in printed
     assert "AIza" not in printed
     assert rows["DATABASE_URL"].value == "postgres://u:***@h/d"
-    assert (rows["DARKROOM_LANES"].default, rows["DARKROOM_LANES"].is_set) == ("16", False)
+    assert (rows["DARKROOM_LANES"].default, rows["DARKROOM_LANES"].is_set) == ("64", False)
     assert all(row.meaning for row in rows.values())
 
 
