@@ -14,8 +14,8 @@ from pipelines.providers.provider import StageProvider
 from pipelines.storage.storage import Storage
 
 INPUT_BYTES = 512_000_000
-"""The most bytes of encoded pictures that the jobs of one process hold: 20 of the largest, or 64 of 8 MB, as many as the
-process has lanes by default. A job waits until there is room for its pictures."""
+"""The most bytes of encoded pictures that the jobs of one process hold: 20 of the largest, or 64 of 8 MB, one for each
+lane by default. A job waits until there is room for its pictures."""
 
 
 OutputT = TypeVar("OutputT", bound=Output)
