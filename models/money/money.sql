@@ -35,15 +35,15 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
     ORDER BY u.id ON CONFLICT DO NOTHING
 $$;
 
--- Return the balances of users in the order of the given ids, 0 for a user without one. They are locked in the order of
--- their ids, so that they can't change any more. In a serializable transaction, users without a balance get one of 0,
--- which is rolled back if the caller refuses the statement: looking for a missing row would lock an index page, which
--- unrelated users share; an INSERT that meets an existing row needs no such lock.
-CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[]) RETURNS bigint[]
+-- Return the balances of users as an object; a user without a balance is left out. They are locked in the order of the
+-- ids, so that they can't change any more. In a serializable transaction, users without a balance get one of 0, which is
+-- rolled back if the caller refuses the statement: looking for a missing row would lock an index page, which unrelated
+-- users share; an INSERT that meets an existing row needs no such lock.
+CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
 DECLARE
-    balances bigint[];
+    balances jsonb;
     held bigint;
 BEGIN
     IF current_setting('transaction_isolation') = 'serializable' THEN
@@ -52,46 +52,44 @@ BEGIN
             SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
             ON CONFLICT ("userId") DO UPDATE SET "updatedAt" = excluded."updatedAt"
             RETURNING b."userId", b.balance)
-        SELECT array_agg(h.balance::bigint ORDER BY u.place), count(*) INTO balances, held
-        FROM unnest(users) WITH ORDINALITY u (id, place) JOIN held h ON h."userId" = u.id;
+        SELECT jsonb_object_agg(h."userId", h.balance), count(*) INTO balances, held FROM held h;
         PERFORM darkroom.require_booked('balances', cardinality(users), held);
     ELSE
-        SELECT array_agg(coalesce(h.balance, 0)::bigint ORDER BY u.place) INTO balances
-        FROM unnest(users) WITH ORDINALITY u (id, place)
-        LEFT JOIN (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (users)
-                   ORDER BY b."userId" FOR NO KEY UPDATE) h ON h."userId" = u.id;
+        SELECT jsonb_object_agg(h."userId", h.balance) INTO balances
+        FROM (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (users)
+              ORDER BY b."userId" FOR NO KEY UPDATE) h;
     END IF;
     RETURN balances;
 END $$;
 
 -- Subtract tokens from balances that the caller has locked and that are large enough; raise an error if a trigger
--- changes the result, `remaining`.
-CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed bigint[], remaining bigint[]) RETURNS void
+-- changes the result. `needed` and `available` are objects with the tokens of each user.
+CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
 DECLARE
-    takes jsonb;
     kept bigint;
 BEGIN
     IF current_setting('transaction_isolation') = 'serializable' THEN
-        SELECT jsonb_object_agg(d.user_id, d.needed) INTO takes FROM unnest(users, needed) d (user_id, needed);
         WITH taken AS (
             INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
             SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
             -- not computed from excluded, the row that this INSERT proposes, whose balance a trigger may set for new users
             ON CONFLICT ("userId") DO UPDATE
-            SET balance = b.balance - (takes ->> b."userId")::bigint, "updatedAt" = excluded."updatedAt"
+            SET balance = b.balance - (needed ->> b."userId")::bigint, "updatedAt" = excluded."updatedAt"
             RETURNING b."userId", b.balance)
         SELECT count(*) INTO kept FROM taken t
-        JOIN unnest(users, remaining) d (user_id, remaining) ON d.user_id = t."userId" AND d.remaining = t.balance;
-        PERFORM darkroom.require_booked('balances', cardinality(users), kept);
+        WHERE t.balance = (available ->> t."userId")::bigint - (needed ->> t."userId")::bigint;
     ELSE
         UPDATE public.user_token_balances b
-        SET balance = b.balance - d.needed, "updatedAt" = darkroom.utc_now()
-        FROM unnest(users, needed) d (user_id, needed)
-        WHERE b."userId" = ANY (users) AND b."userId" = d.user_id;
-        PERFORM darkroom.require_balances(users, remaining);
+        SET balance = b.balance - (needed ->> b."userId")::bigint, "updatedAt" = darkroom.utc_now()
+        WHERE b."userId" = ANY (users);
+        -- read again, because a trigger may change a balance after the statement that wrote it
+        SELECT count(*) INTO kept FROM public.user_token_balances b
+        WHERE b."userId" = ANY (users)
+          AND b.balance = (available ->> b."userId")::bigint - (needed ->> b."userId")::bigint;
     END IF;
+    PERFORM darkroom.require_booked('balances', cardinality(users), kept);
 END $$;
 
 -- Raise an error if a column that charging reads or writes is missing: a migration of the application may have dropped
@@ -173,8 +171,8 @@ DECLARE
     wrong record;
     has_wrong_price boolean;
     users text[];
-    needed bigint[];
-    available bigint[];
+    needed jsonb;
+    available jsonb;
     charged bigint;
     entered bigint;
 BEGIN
@@ -182,12 +180,12 @@ BEGIN
     PERFORM darkroom.charge_{{rows}}(jobs);
     --: end
     {{keep jobs that are paid in tokens}}
-    SELECT array_agg(d.user_id) FILTER (WHERE d.needed > 0), array_agg(d.needed) FILTER (WHERE d.needed > 0),
+    SELECT array_agg(d.user_id) FILTER (WHERE d.needed > 0), jsonb_object_agg(d.user_id, d.needed),
            bool_or(d.has_wrong_price), sum(d.charged)
     INTO users, needed, has_wrong_price, charged
     FROM (SELECT j.user_id, sum(j.cost) AS needed, count(*) FILTER (WHERE j.cost > 0) AS charged,
                  bool_or(j.cost IS DISTINCT FROM (prices ->> j.tier)::integer) AS has_wrong_price
-          FROM unnest(jobs) j GROUP BY j.user_id ORDER BY j.user_id) d;
+          FROM unnest(jobs) j GROUP BY j.user_id) d;
     IF has_wrong_price THEN
         SELECT j.job_id, j.tier, j.cost, prices ->> j.tier AS price INTO wrong
         FROM unnest(jobs) j WHERE j.cost IS DISTINCT FROM (prices ->> j.tier)::integer LIMIT 1;
@@ -201,10 +199,10 @@ BEGIN
     PERFORM darkroom.check_money_columns();
     available := darkroom.held_balances(users);
 
-    SELECT d.user_id, d.needed, d.available INTO wrong
-    FROM unnest(users, needed, available) d (user_id, needed, available)
-    WHERE d.available < d.needed
-    ORDER BY d.user_id LIMIT 1;
+    SELECT u.id AS user_id, needed ->> u.id AS needed, coalesce(available ->> u.id, '0') AS available INTO wrong
+    FROM unnest(users) u (id)
+    WHERE coalesce((available ->> u.id)::bigint, 0) < (needed ->> u.id)::bigint
+    ORDER BY u.id LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'too few tokens for user %: needed %, available %', wrong.user_id, wrong.needed, wrong.available
             USING ERRCODE = 'P0001', DETAIL = format('needed %s, available %s', wrong.needed, wrong.available);
@@ -220,17 +218,15 @@ BEGIN
                ({{spend type of j.job_type}})
                    ::public."TokenTransactionType",
                {{source of j.job_type}},
-               j.job_id, h.balance - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality),
+               j.job_id, (available ->> j.user_id)::bigint
+                   - sum(j.cost) OVER (PARTITION BY j.user_id ORDER BY j.ordinality),
                clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: times follow the order of balances
-        FROM unnest(jobs) WITH ORDINALITY j
-        JOIN unnest(users, available) h (user_id, balance) ON h.user_id = j.user_id
-        WHERE j.cost > 0
+        FROM unnest(jobs) WITH ORDINALITY j WHERE j.cost > 0
         RETURNING "userId", "sourceId", amount)
     SELECT count(*) INTO entered FROM entered e
     JOIN unnest(jobs) j ON j.job_id = e."sourceId" AND j.user_id = e."userId" AND j.cost = -e.amount;
     PERFORM darkroom.require_booked('charges in the ledger', charged, entered);
-    PERFORM darkroom.take_tokens(users, needed, ARRAY(
-        SELECT d.available - d.needed FROM unnest(available, needed) d (available, needed)));
+    PERFORM darkroom.take_tokens(users, needed, available);
 END $$;
 
 --: each job table with a balance of its own

@@ -86,7 +86,7 @@ BEGIN
     RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, octet_length(id) USING ERRCODE = '22001';
 END $$;
 
--- Return the settings on which entering depends, by their keys. They are read at once, because each reading takes as
+-- Return the settings on which entering depends, by their keys. They are read at once, because each query takes as
 -- long as inserting a row.
 CREATE OR REPLACE FUNCTION darkroom.entering_settings() RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
