@@ -35,16 +35,19 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
     ORDER BY u.id ON CONFLICT DO NOTHING
 $$;
 
--- Return the balances of users as an object; a user without a balance is left out. They are locked in the order of the
--- ids, so that they can't change any more. In a serializable transaction, users without a balance get one of 0, which is
--- rolled back if the caller refuses the statement: looking for a missing row would lock an index page, which unrelated
--- users share; an INSERT that meets an existing row needs no such lock.
-CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[]) RETURNS jsonb
+-- Lock the balances of users in the order of the ids, so that they can't change any more, and return them; raise an
+-- error if one is too small. `needed` and the result are objects with the tokens of each user. In a serializable
+-- transaction, users without a balance get one of 0, which is rolled back with the statement that is refused: looking
+-- for a missing row would lock an index page, which unrelated users share; an INSERT that meets an existing row needs no
+-- such lock. Only darkroom.charge calls this, and its plans are kept by the settings of that function.
+CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[], needed jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    balances jsonb;
+    available jsonb;
     held bigint;
+    large_enough bigint;
+    poor record;
 BEGIN
     IF current_setting('transaction_isolation') = 'serializable' THEN
         WITH held AS (
@@ -52,21 +55,33 @@ BEGIN
             SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
             ON CONFLICT ("userId") DO UPDATE SET "updatedAt" = excluded."updatedAt"
             RETURNING b."userId", b.balance)
-        SELECT jsonb_object_agg(h."userId", h.balance), count(*) INTO balances, held FROM held h;
+        SELECT jsonb_object_agg(h."userId", h.balance), count(*),
+               count(*) FILTER (WHERE h.balance >= (needed ->> h."userId")::bigint)
+        INTO available, held, large_enough FROM held h;
         PERFORM darkroom.require_booked('balances', cardinality(users), held);
     ELSE
-        SELECT jsonb_object_agg(h."userId", h.balance) INTO balances
+        SELECT jsonb_object_agg(h."userId", h.balance),
+               count(*) FILTER (WHERE h.balance >= (needed ->> h."userId")::bigint)
+        INTO available, large_enough
         FROM (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (users)
               ORDER BY b."userId" FOR NO KEY UPDATE) h;
     END IF;
-    RETURN balances;
+    IF large_enough < cardinality(users) THEN
+        SELECT u.id, needed ->> u.id AS needed, coalesce(available ->> u.id, '0') AS available INTO poor
+        FROM unnest(users) u (id)
+        WHERE coalesce((available ->> u.id)::bigint, 0) < (needed ->> u.id)::bigint ORDER BY u.id LIMIT 1;
+        RAISE EXCEPTION 'too few tokens for user %: needed %, available %', poor.id, poor.needed, poor.available
+            USING ERRCODE = 'P0001', DETAIL = format('needed %s, available %s', poor.needed, poor.available);
+    END IF;
+    RETURN available;
 END $$;
 
 -- Subtract tokens from balances that the caller has locked and that are large enough; raise an error if a trigger
--- changes the result. `needed` and `available` are objects with the tokens of each user.
+-- changes the result. `needed` and `available` are objects with the tokens of each user. Only darkroom.charge calls
+-- this, and its plans are kept by the settings of that function.
 CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kept bigint;
 BEGIN
@@ -197,20 +212,9 @@ BEGIN
         RETURN; -- all jobs are free
     END IF;
     PERFORM darkroom.check_money_columns();
-    available := darkroom.held_balances(users);
+    available := darkroom.held_balances(users, needed);
 
-    SELECT u.id AS user_id, needed ->> u.id AS needed, coalesce(available ->> u.id, '0') AS available INTO wrong
-    FROM unnest(users) u (id)
-    WHERE coalesce((available ->> u.id)::bigint, 0) < (needed ->> u.id)::bigint
-    ORDER BY u.id LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'too few tokens for user %: needed %, available %', wrong.user_id, wrong.needed, wrong.available
-            USING ERRCODE = 'P0001', DETAIL = format('needed %s, available %s', wrong.needed, wrong.available);
-    END IF;
-
-    INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
-    SELECT j.job_type, j.job_id, 'charge', j.cost FROM unnest(jobs) j WHERE j.cost > 0;
-
+    -- a charge is recorded for each row that is in the ledger as it was written
     WITH entered AS (
         INSERT INTO public.token_transactions
             (id, "userId", amount, type, source, "sourceId", "balanceAfter", "createdAt")
@@ -223,8 +227,10 @@ BEGIN
                clock_timestamp() AT TIME ZONE 'utc' -- the balance is locked: times follow the order of balances
         FROM unnest(jobs) WITH ORDINALITY j WHERE j.cost > 0
         RETURNING "userId", "sourceId", amount)
-    SELECT count(*) INTO entered FROM entered e
+    INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
+    SELECT j.job_type, j.job_id, 'charge', j.cost FROM entered e
     JOIN unnest(jobs) j ON j.job_id = e."sourceId" AND j.user_id = e."userId" AND j.cost = -e.amount;
+    GET DIAGNOSTICS entered = ROW_COUNT;
     PERFORM darkroom.require_booked('charges in the ledger', charged, entered);
     PERFORM darkroom.take_tokens(users, needed, available);
 END $$;
