@@ -44,7 +44,7 @@ END $$;
 -- Record how calls to one provider ended, correct rates and budgets, and store what the calls say about the provider, in
 -- the order of the array `ends`. Its objects have the call's id as `intent`, and the parameters of close_call. Repeatable.
 -- Return the ids of the calls whose end is recorded. One whose row another session holds isn't: it must be recorded alone,
--- which waits for the row. So one held row keeps back neither the other ends nor, for their sake, the provider's cell.
+-- which waits for the row. So one held row keeps back neither the other ends nor the provider's cell.
 CREATE OR REPLACE FUNCTION darkroom.close_calls(rules jsonb, ends jsonb) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -59,19 +59,18 @@ DECLARE
     state jsonb;
     one record;
 BEGIN
-    SELECT c.provider INTO charging FROM unnest(ids) i CROSS JOIN LATERAL (
-        SELECT p.* FROM darkroom.provider_calls p WHERE p.id = i OFFSET 0) c
-    WHERE c.may_be_paid AND c.payer IS NOT NULL LIMIT 1;
-    IF charging IS NOT NULL THEN -- cells are locked before rows
-        cell := darkroom.lock_cell('provider', charging, 'epoch');
-    END IF;
-    -- OFFSET 0 keeps the condition on outcome outside: the index of open calls is full of dead entries
+    -- Rows are locked before cells: no session that holds a cell waits for a row. OFFSET 0 keeps the condition on outcome
+    -- outside: the index of open calls is full of dead entries
     IF cardinality(ids) > 1 THEN
         locked := ARRAY(SELECT c FROM unnest(ids) i CROSS JOIN LATERAL (
             SELECT p.* FROM darkroom.provider_calls p WHERE p.id = i OFFSET 0 FOR UPDATE SKIP LOCKED) c);
     ELSE
         locked := ARRAY(SELECT c FROM unnest(ids) i CROSS JOIN LATERAL (
             SELECT p.* FROM darkroom.provider_calls p WHERE p.id = i OFFSET 0 FOR UPDATE) c);
+    END IF;
+    charging := (SELECT c.provider FROM unnest(locked) c WHERE c.may_be_paid AND c.payer IS NOT NULL LIMIT 1);
+    IF charging IS NOT NULL THEN
+        cell := darkroom.lock_cell('provider', charging, 'epoch');
     END IF;
     calls := ARRAY(SELECT c FROM unnest(locked) c WHERE c.outcome = 'open');
     -- a call whose claim was lost may have been subtracted already, so the count may be too high but never too low

@@ -173,7 +173,7 @@ class Admission:
             opened = await self._records_of(provider).open(self._job.claim, plan)
             if isinstance(opened, Admitted):
                 if place is not None:
-                    place.admitted()
+                    place.give_up()
                 if opened.warning:
                     log.warning("budget_warned", provider=provider.name, warning=opened.warning)
                 return opened

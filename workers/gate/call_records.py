@@ -19,6 +19,7 @@ from models.gate.provider_calls import (
     open_calls,
 )
 from models.queue.claims import Claim
+from workers.gate.places import Places
 
 log = EventLogger(__name__)
 
@@ -35,10 +36,11 @@ MOST_TOGETHER: Final = 128
 class CallRecords:
     """Records calls to one provider, all with the same rules and all free or all paid."""
 
-    def __init__(self, database: Database, rules: Mapping[str, Any]) -> None:
-        """Store where the records are, and the provider's rules."""
+    def __init__(self, database: Database, rules: Mapping[str, Any], places: Places | None = None) -> None:
+        """Store where the records are, and the provider's rules; `places`, if it has some, learn of each admission."""
         self._database = database
         self._rules = rules
+        self._places = places
         turns = database.turns_to_wait
         self._opening: Collector[tuple[Claim, CallPlan], Admitted | Refused] = Collector(
             self._open_all, self._open, most=MOST_TOGETHER, turns=turns, abandoned=self._take_back
@@ -68,11 +70,19 @@ class CallRecords:
 
     async def _open_all(self, asked: Sequence[tuple[Claim, CallPlan]]) -> Sequence[Admitted | Refused | Unanswered]:
         answers = await self._database.commit("open_calls", partial(open_calls, asked=asked))
+        self._count(answers)
         return [one or Unanswered.ALONE for one in answers]
 
     async def _open(self, one: tuple[Claim, CallPlan]) -> Admitted | Refused:
         claim, plan = one
-        return await self._database.commit("open_call", partial(open_call, claim=claim, plan=plan))
+        answer = await self._database.commit("open_call", partial(open_call, claim=claim, plan=plan))
+        self._count([answer])
+        return answer
+
+    def _count(self, answers: Sequence[Admitted | Refused | None]) -> None:
+        """Count the admitted calls as this process's own, also those whose jobs no longer wait for them."""
+        if self._places is not None and (number := sum(isinstance(one, Admitted) for one in answers)):
+            self._places.count_admitted(number)
 
     async def _take_back(self, opened: Admitted | Refused) -> None:
         if isinstance(opened, Admitted):
@@ -81,6 +91,8 @@ class CallRecords:
                 await self.close(opened.intent, unsent)
             except DATABASE_ERRORS as error:  # it stays open, and counts as paid
                 log.warning("provider_call_unrecorded", intent=opened.intent, error=str(error))
+            if self._places is not None:
+                self._places.call_ended()
 
     async def _close_all(self, ends: Sequence[tuple[int, CallOutcome]]) -> Sequence[Unanswered | None]:
         work = partial(close_calls, ends=ends, rules=self._rules)

@@ -60,7 +60,9 @@ class Gate:
         }
         self._generations = Generations(database)
         self._records = {
-            (one.name, one.is_paid): CallRecords(database, self._rules.get(one.name, {}))
+            (one.name, one.is_paid): CallRecords(
+                database, self._rules.get(one.name, {}), self._places.get(one.name) if one.is_paid else None
+            )
             for one in (*providers, measuring)
         }
 

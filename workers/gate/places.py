@@ -61,11 +61,6 @@ class Place:
         await self._places.wait(self._claim, self._images, is_first=is_first)
         self._is_held = True
 
-    def admitted(self) -> None:
-        """Record that the gate has admitted the call, which now counts as in flight."""
-        self._places.count_admitted()
-        self.give_up()
-
     def give_up(self) -> None:
         """Free the place for another call of this process, if it is held."""
         if self._is_held:
@@ -152,12 +147,12 @@ class Places:
         if self._waiting:
             self._look_soon()
 
-    def count_admitted(self) -> None:
-        """Count a call of this process that the gate has admitted."""
-        self._own += 1
+    def count_admitted(self, number: int) -> None:
+        """Count calls of this process that the gate has admitted."""
+        self._own += number
         self._others = self._elsewhere_s = None
         if self._seen is not None:
-            self._seen = replace(self._seen, places=max(0, self._seen.places - 1))
+            self._seen = replace(self._seen, places=max(0, self._seen.places - number))
 
     def call_ended(self) -> None:
         """Record that a call of this process has ended: its place is free."""

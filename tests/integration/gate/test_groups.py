@@ -11,7 +11,8 @@ from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, Refused
 from models.queue.claims import FencedError
 from models.queue.transitions import Released, record
 from tests.integration.gate.test_gate import RULES, cell
-from tests.support.builders import claim_jobs, make_image, make_job, make_user
+from tests.support.builders import claim_jobs, make_image, make_job, make_user, waiting_for_locks
+from tests.support.fleet import eventually
 from workers.gate.call_records import CallRecords
 
 ANSWERED = CallOutcome("answered", may_be_paid=True, latency_ms=1, verdict="answered")
@@ -181,6 +182,21 @@ async def test_ends_wait_for_no_row_that_another_program_holds(database):
         ended = await database.fetch("SELECT xmin::text FROM darkroom.provider_calls WHERE outcome = 'answered'")
         assert (len(ended), len(set(ended))) == (2, 1)  # together, and before the held row could stop them
     await asyncio.gather(*closing)
+
+    are, should = await counted(database)
+    assert are == should
+
+
+async def test_end_that_waits_for_a_held_row_holds_no_cell(database):
+    claims = await claims_of(database, [await make_user(database)], each=2)
+    records, opened = await opened_together(database, claims)
+    async with database.connection() as other, other.transaction():
+        await other.execute("SELECT FROM darkroom.provider_calls WHERE id = $1 FOR UPDATE", opened[0].intent)
+        closing = asyncio.create_task(records.close(opened[0].intent, ANSWERED))
+        await eventually(lambda: waiting_for_locks(database))
+        free = await database.fetch("SELECT name FROM darkroom.limits WHERE scope = 'provider' FOR UPDATE SKIP LOCKED")
+        assert [row["name"] for row in free] == ["gemini"]
+    await asyncio.gather(closing, records.close(opened[1].intent, ANSWERED))
 
     are, should = await counted(database)
     assert are == should

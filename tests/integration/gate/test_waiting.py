@@ -14,7 +14,16 @@ from pipelines.errors import BrokenAnswerError
 from pipelines.settings import Settings
 from tests.integration.gate.test_gate import attempt, close
 from tests.integration.gate.test_sending import PROMPT, scripted
-from tests.support.builders import claim_jobs, make_claim, make_image, make_job, make_user, make_worker, queue_row
+from tests.support.builders import (
+    claim_jobs,
+    make_claim,
+    make_image,
+    make_job,
+    make_user,
+    make_worker,
+    queue_row,
+    waiting_for_locks,
+)
 from tests.support.fleet import eventually
 from tests.support.scripted_provider import asking_again
 from workers.gate import places
@@ -412,3 +421,29 @@ async def test_stop_after_a_bought_broken_answer_sends_the_job_back(database):
     with pytest.raises(SentBackError):
         await gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 8, 1.0)
     assert provider.sent == 1
+
+
+async def test_call_that_is_taken_back_counts_as_this_processs_own_and_frees_its_place_at_once(
+    database, buying, monkeypatch
+):
+    monkeypatch.setattr(places, "LOOK_S", 30)  # only what this process knows of lets it look
+    process = buying()
+    claims = [await make_claim(database) for _ in range(2)]
+    known = process.gate._places["gemini"]
+    async with database.connection() as other, other.transaction():
+        await other.execute("SELECT darkroom.lock_cell('provider', 'gemini', 'epoch')")
+        cancelled = process.call(claims[0])
+        async with asyncio.timeout(10):
+            while not await waiting_for_locks(database):  # noqa: ASYNC110 - another session's
+                await asyncio.sleep(0.01)
+        waiting = process.call(claims[1])
+        await waits(process, waiting)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        await asyncio.sleep(0.1)  # the place is looked for, and isn't free yet
+    process.may_end.set()
+
+    async with asyncio.timeout(10):
+        await waiting
+    assert await database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE NOT was_sent") == 1
+    assert (await known.now()).admitted == known._own == 2
