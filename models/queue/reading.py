@@ -39,7 +39,9 @@ class JobRows:
 
 
 # Each job's rows are read by a subquery of its own, which OFFSET 0 keeps from being merged with the others: so whenever
-# the plan is made, the rows of a job are found by its id, as by the statement for one job.
+# the plan is made, the rows of a job are found by its id, as by the statement for one job. The arrays are subqueries,
+# so that their length doesn't make a plan for the jobs at hand look cheaper than the one that is kept: planning anew
+# takes longer than reading eight jobs.
 @lru_cache
 def _select_many(table: JobTable) -> str:
     of_one_job = table.inputs.select.replace("$1", "asked.job_id").replace("$2", "asked.queue_id")
@@ -48,7 +50,8 @@ def _select_many(table: JobTable) -> str:
     return f"""
 SELECT asked.place AS _place, ARRAY(SELECT c.stage {kept}) AS _stages, ARRAY(SELECT c.output {kept}) AS _outputs,
        CASE WHEN asked.needs_artifact THEN {artifact_as_json("asked.job_type", "asked.job_id")} END AS _artifact, r.*
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[], $5::boolean[])
+FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::bigint[]), (SELECT $4::boolean[]),
+            (SELECT $5::boolean[]))
     WITH ORDINALITY asked (job_type, job_id, queue_id, needs_kept, needs_artifact, place)
 CROSS JOIN LATERAL ({of_one_job} OFFSET 0) r
 """

@@ -191,6 +191,20 @@ async def test_statement_finds_every_row_by_index_or_place_whenever_its_plan_is_
         assert found
 
 
+KEPT = "SELECT p.generic_plans FROM pg_prepared_statements p WHERE p.statement = $1"
+
+
+async def test_reading_of_single_jobs_keeps_its_plan(database):
+    for _ in range(8):
+        await make_job(database)
+    claims = await claim_jobs(database, most=8)
+    async with database.connection() as connection:
+        for one in claims:
+            await read_rows(connection, ENHANCEMENTS, [Asked(one, needs_kept=True, needs_artifact=True)])
+
+        assert await connection.fetchval(KEPT, _select_many(ENHANCEMENTS)) >= 1
+
+
 PAUSED_HALFWAY = """
 CREATE OR REPLACE FUNCTION darkroom.pause_of(job_type text, tier text, pauses jsonb) RETURNS text LANGUAGE plpgsql
 AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END'
