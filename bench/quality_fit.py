@@ -129,7 +129,9 @@ def rows_of(numbered: tuple[int, Path | str], *, only_light: bool = False) -> li
         answers = np.zeros(0) if only_light else colour.cast_answers(seen)
         cast = done if isinstance(done, tuple) else (0.0, 0.0)
         amount = done if isinstance(done, float) else 0.0
-        figures, highlights = exposure.exposure_figures(seen, small), exposure.highlight_figures(seen)
+        seconds = exposure.every_second(seen)
+        figures = exposure.exposure_figures(seconds, small, exposure.white_level(seconds))
+        highlights = exposure.highlight_figures(seen)
         combs = (False, False) if only_light else (has_comb(kind, pixels, amount), has_comb(kind, seen, amount))
         rows.append(Row(kind, done is None, number, figures, highlights, answers, cast, amount, combs))
     return rows

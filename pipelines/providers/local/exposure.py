@@ -52,25 +52,30 @@ _REACH_ROWS = 8
 """So many rows beyond a strip affect its blur: eight sigmas."""
 
 
-def white_level(pixels: NDArray[np.uint8]) -> int:
-    """Return the level that all but a thousandth of the pixels don't exceed in any channel."""
-    highest = highest_of(np.ascontiguousarray(pixels[::2, ::2]))
+def every_second(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return every second pixel of every second row, which are enough for the figures of a histogram."""
+    return np.ascontiguousarray(pixels[::2, ::2])
+
+
+def white_level(seconds: NDArray[np.uint8]) -> int:
+    """Return the level that all but a thousandth of these pixels (`every_second`) don't exceed in any channel."""
+    highest = highest_of(seconds)
     below = np.cumsum(cv2.calcHist([highest], [0], None, [256], [0, 256]).ravel().astype(np.int64))
     return int(np.searchsorted(below, 0.999 * below[-1]))
 
 
-def ends_apart(pixels: NDArray[np.uint8]) -> float:
+def ends_apart(seconds: NDArray[np.uint8]) -> float:
     """Return how far the ends of the channels lie apart, as a natural logarithm of linear light.
 
-    A channel ends at the level that all but a thousandth of its pixels don't exceed.
+    A channel ends at the level that all but a thousandth of these pixels (`every_second`) don't exceed.
     """
-    counts = level_counts(np.ascontiguousarray(pixels[::2, ::2]))
+    counts = level_counts(seconds)
     ends = np.array([counted_percentile(channel, 99.9) for channel in counts])
     return float(np.ptp(np.log(LIGHT[ends.astype(np.int32)] + 0.001)))
 
 
 def exposure_figures(
-    pixels: NDArray[np.uint8], small: NDArray[np.uint8], *, white_at_full_size: int | None = None
+    seconds: NDArray[np.uint8], small: NDArray[np.uint8], white_at_full_size: int
 ) -> NDArray[np.float64]:
     """Compute the figures that describe how light is spread.
 
@@ -81,12 +86,10 @@ def exposure_figures(
     the comb that a stretched range leaves in the histogram.
 
     Args:
-        pixels: the picture, height x width x 3, uint8, sRGB.
+        seconds: every second pixel of the picture, height x width x 3, uint8, sRGB.
         small: its small copy.
-        white_at_full_size: the picture's `white_level`, if it is known already.
+        white_at_full_size: its `white_level`.
     """
-    if white_at_full_size is None:
-        white_at_full_size = white_level(pixels)
     luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
     highest = highest_of(small)
     white = max(float(np.percentile(highest, 99.9)), 8.0)
@@ -98,7 +101,7 @@ def exposure_figures(
             *_contrasts(luma),
             *_saturations(small, white),
             *_clippings(small),
-            *_combs(pixels),
+            *_combs(seconds),
         ],
         np.float64,
     )
@@ -118,13 +121,16 @@ def highlight_figures(pixels: NDArray[np.uint8], counts: NDArray[np.float64] | N
     """
     counts = (level_counts(pixels) if counts is None else counts).sum(0) + 1
     clipped = _clipped_channels(pixels)
-    parts = cv2.calcHist([clipped], [0], None, [256], [0, 256]).ravel().astype(np.float64)
+    clipping = pixels[_places(clipped)]
+    channels = (clipping >= _CLIPS_FROM).sum(1)
+    parts = np.bincount(channels, minlength=4)
     rims = [-1.0] * 3
     rim = _rim(pixels, clipped) if parts[3] else pixels[:0, 0]
     if rim.size:
         low, high = rim.min(1).astype(np.float32), rim.max(1).astype(np.float32)
         rims = [float(low.mean()) / 255, float((high - low).mean()), float((high >= _CLIPS_FROM).mean())]
-    others = [_lowest_counts(pixels, clipped, count) if parts[count] else np.zeros(256) for count in (1, 2)]
+    lowest = [lowest_of(clipping[channels == count]) for count in (1, 2)]
+    others = [np.bincount(levels, minlength=256).astype(np.float64) for levels in lowest]
     last, next_to_last = counts[250:].sum(), counts[240:250].sum()
     return np.array(
         [
@@ -147,16 +153,17 @@ def _clipped_channels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _rim(pixels: NDArray[np.uint8], clipped: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the pixels beside those that clip in all three channels, n x 3."""
-    white = (clipped == 3).astype(np.uint8)  # noqa: PLR2004 - channels
-    beside = (np.asarray(cv2.dilate(white, np.ones((5, 5), np.uint8))) > 0) & (white == 0)
-    rim: NDArray[np.uint8] = pixels[beside]
+    white = np.asarray(cv2.inRange(clipped, 3, 3), np.uint8)
+    around = np.asarray(cv2.dilate(white, np.ones((5, 5), np.uint8)), np.uint8)
+    rim: NDArray[np.uint8] = pixels[_places(around - white)]
     return rim
 
 
-def _lowest_counts(pixels: NDArray[np.uint8], clipped: NDArray[np.uint8], count: int) -> NDArray[np.float64]:
-    """Return how often each level is the lowest channel of a pixel that clips in so many channels."""
-    lowest = lowest_of(pixels[clipped == count])
-    return np.bincount(lowest, minlength=256).astype(np.float64)
+def _places(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the rows and columns where a mask isn't 0. Indexing by them is faster than by the mask if they are few."""
+    found = cv2.findNonZero(mask)
+    columns, rows = np.empty((2, 0), np.int32) if found is None else np.asarray(found, np.int32).reshape(-1, 2).T
+    return rows, columns
 
 
 def _ends(small: NDArray[np.uint8], white: float, white_at_full_size: int) -> list[float]:
@@ -222,9 +229,9 @@ def _clippings(small: NDArray[np.uint8]) -> list[float]:
     return [every**0.5, some**0.5, float(np.log((every + some + 0.002) / (near + 0.002))), near]
 
 
-def _combs(pixels: NDArray[np.uint8]) -> list[float]:
+def _combs(seconds: NDArray[np.uint8]) -> list[float]:
     """Return how ragged the histogram of green is in its lower and its upper part."""
-    counts = np.bincount(pixels[::2, ::2, 1].ravel(), minlength=256).astype(np.float64)
+    counts = level_counts(seconds)[1]
     ragged = np.abs(counts[2:254] - (counts[1:253] + counts[3:255]) / 2)
     lower, upper = slice(0, 100), slice(120, 252)
     return [float(ragged[part].sum() / max(counts[2:254][part].sum(), 1.0)) for part in (lower, upper)]

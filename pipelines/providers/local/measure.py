@@ -185,14 +185,15 @@ def light_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Light:
     step = max(1, max(pixels.shape[:2]) // DETAIL_PX)
     pixels = np.ascontiguousarray(pixels[::step, ::step])  # leaving out pixels keeps the gaps between levels
     small = small_copy(pixels)
-    white, counts = exposure.white_level(pixels), level_counts(pixels)
-    figures = exposure.exposure_figures(pixels, small, white_at_full_size=white)
+    seconds, counts = exposure.every_second(pixels), level_counts(pixels)
+    white = exposure.white_level(seconds)
+    figures = exposure.exposure_figures(seconds, small, white)
     highlights = exposure.highlight_figures(pixels, counts)
     if is_coarse:
         counts = np.zeros_like(counts)
     has_colours = not (colour.is_grey(small) or is_toned(small))
     dark_sureness, gamma = _darkening(counts, figures, has_colours=has_colours)
-    is_witnessed = has_colours and exposure.ends_apart(pixels) < NEUTRAL_WHITE
+    is_witnessed = has_colours and exposure.ends_apart(seconds) < NEUTRAL_WHITE
     under_sureness, light_gain = _underexposure(counts, figures, white, is_witnessed=is_witnessed)
     over = exposure.overexposure(figures, highlights)
     over_sureness, over_gain = _overexposure(counts, over, white, has_colours=has_colours)
