@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from config.pipeline_rules import RULES, Defect, Rule
@@ -64,7 +65,7 @@ class GenerationOptions:
     retry_attempts: int = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PipelineOptions:
     """The options of a pipeline. Without arguments, they are the system's defaults."""
 
@@ -72,6 +73,11 @@ class PipelineOptions:
     auto_crop: AutoCropOptions = AutoCropOptions()
     prompt: PromptOptions = PromptOptions()
     generation: GenerationOptions = GenerationOptions()
+
+    @cached_property
+    def values(self) -> Mapping[str, Any]:
+        """All options by name, as `asdict` returns them. Jobs without a pipeline share theirs."""
+        return asdict(self)
 
 
 _DEFAULTS: Final = PipelineOptions()

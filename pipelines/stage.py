@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,13 @@ class StageFunction:
 
     def imported(self) -> Callable[["StageContext"], Awaitable[Output | None]]:
         """Import the function, and return it."""
-        function: Callable[[StageContext], Awaitable[Output | None]] = resolve_name(self.place)
-        return function
+        return _imported(self.place)
+
+
+@lru_cache
+def _imported(place: str) -> Callable[["StageContext"], Awaitable[Output | None]]:
+    function: Callable[[StageContext], Awaitable[Output | None]] = resolve_name(place)
+    return function
 
 
 @dataclass(frozen=True, slots=True)

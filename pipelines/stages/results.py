@@ -1,11 +1,13 @@
 """Finished pictures: storing one, finding it after a crash, and reusing an earlier one of the same input."""
 
+import asyncio
 import hashlib
+import itertools
 import json
+import random
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from dataclasses import replace
+from typing import Final
 
 from config.logger import EventLogger
 from pipelines import keys
@@ -20,8 +22,14 @@ log = EventLogger(__name__)
 
 JPEG_CONTENT_TYPE = "image/jpeg"
 
-UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
-"""Wait between tries to upload a finished picture, with full jitter, so as not to overload a storage that recovers."""
+FIRST_BACKOFF_S: Final = 0.5
+"""Most seconds before the second try to upload a finished picture; they double with each try.
+
+The jitter is full, so as not to overload a storage that recovers.
+"""
+
+MOST_BACKOFF_S: Final = 10.0
+"""Most seconds between two such tries."""
 
 
 def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
@@ -34,7 +42,7 @@ def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
     asked = {
         "job_type": job.job_type,
         "tier": job.tier,
-        "options": asdict(job.options),
+        "options": job.options.values,
         "prompt": job.prompt,
         "aspect": job.aspect,
         "maker": context.provider_identity,
@@ -48,16 +56,15 @@ async def store(context: StageContext, data: bytes, sha256: str) -> str:
 
     The picture is paid for, so the upload is repeated until the stage's deadline.
     """
-
-    def report(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        log.warning("upload_failed", tries=state.attempt_number, error=str(error))
-
-    key = _key(context.job, sha256)
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(StorageUnavailableError), wait=UPLOAD_WAIT, before_sleep=report, reraise=True
-    )
-    await retrying(context.storage.put, key, data, JPEG_CONTENT_TYPE, sha256)
+    key, most_s = _key(context.job, sha256), FIRST_BACKOFF_S
+    for tries in itertools.count(1):
+        try:
+            await context.storage.put(key, data, JPEG_CONTENT_TYPE, sha256)
+            break
+        except StorageUnavailableError as error:
+            log.warning("upload_failed", tries=tries, error=str(error))
+        await asyncio.sleep(random.uniform(0, most_s))  # noqa: S311 - jitter, not a secret
+        most_s = min(MOST_BACKOFF_S, 2 * most_s)
     return key
 
 
