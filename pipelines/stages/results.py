@@ -1,13 +1,11 @@
 """Finished pictures: storing one, finding it after a crash, and reusing an earlier one of the same input."""
 
-import asyncio
 import hashlib
-import itertools
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from config.logger import EventLogger
 from pipelines import keys
@@ -22,14 +20,8 @@ log = EventLogger(__name__)
 
 JPEG_CONTENT_TYPE = "image/jpeg"
 
-FIRST_BACKOFF_S: Final = 0.5
-"""Most seconds before the second try to upload a finished picture; they double with each try.
-
-The jitter is full, so as not to overload a storage that recovers.
-"""
-
-MOST_BACKOFF_S: Final = 10.0
-"""Most seconds between two such tries."""
+UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
+"""Wait between tries to upload a finished picture, with full jitter, so as not to overload a storage that recovers."""
 
 
 def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
@@ -56,15 +48,16 @@ async def store(context: StageContext, data: bytes, sha256: str) -> str:
 
     The picture is paid for, so the upload is repeated until the stage's deadline.
     """
-    key, most_s = _key(context.job, sha256), FIRST_BACKOFF_S
-    for tries in itertools.count(1):
-        try:
-            await context.storage.put(key, data, JPEG_CONTENT_TYPE, sha256)
-            break
-        except StorageUnavailableError as error:
-            log.warning("upload_failed", tries=tries, error=str(error))
-        await asyncio.sleep(random.uniform(0, most_s))  # noqa: S311 - jitter, not a secret
-        most_s = min(MOST_BACKOFF_S, 2 * most_s)
+
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("upload_failed", tries=state.attempt_number, error=str(error))
+
+    key = _key(context.job, sha256)
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(StorageUnavailableError), wait=UPLOAD_WAIT, before_sleep=report, reraise=True
+    )
+    await retrying(context.storage.put, key, data, JPEG_CONTENT_TYPE, sha256)
     return key
 
 

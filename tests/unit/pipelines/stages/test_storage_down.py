@@ -58,7 +58,7 @@ def counting(pixels):
 
 @pytest.fixture
 async def context(tmp_path, monkeypatch, pixels):
-    monkeypatch.setattr(results, "FIRST_BACKOFF_S", 0)
+    monkeypatch.setattr(results, "UPLOAD_WAIT", wait_none())
     monkeypatch.setattr(objects, "READ_WAIT", wait_none())
     key = "users/user1/originals/image1.png"
     job = Job("job1", "enhance", "user1", Tier.TIER_1K, key, "image1", None, resolve(None), purpose=Purpose.ENHANCE)
