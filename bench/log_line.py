@@ -9,10 +9,8 @@ import os
 import time
 from pathlib import Path
 
-import structlog
-
 from config.log import configure_logging, name_process
-from config.logger import EventLogger
+from config.logger import EventLogger, bound_fields
 from pipelines.settings import Settings
 
 LINES = 5_000
@@ -40,7 +38,7 @@ def main() -> None:
         provider=("local",),
     )
     name_process(worker_id="0b6a4ce8-0000-4000-8000-000000000000")
-    structlog.contextvars.bind_contextvars(job_id="c0123456789abcdef01234567", job_type="enhance", attempt=1)
+    bound_fields.set({"job_id": "c0123456789abcdef01234567", "job_type": "enhance", "attempt": 1})
     with Path(os.devnull).open("w", encoding="utf-8") as stream:
         for level in ("info", "warning"):
             configure_logging(settings.model_copy(update={"log_level": level}), stream=stream)

@@ -1,6 +1,5 @@
 """The lines of the log, made by structlog. A process imports this module when it writes its first line."""
 
-import contextlib
 import logging
 import os
 import socket
@@ -10,13 +9,18 @@ from typing import Any, Final, TextIO
 import structlog
 
 from config.json_text import json_text
-from config.logger import configured_logger
+from config.logger import bound_fields, configured_logger
 from config.masking import SecretMask
 
 _HOST: Final = socket.gethostname()
 
+
+def _bound_fields(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**bound_fields.get(), **event}
+
+
 _SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
-    structlog.contextvars.merge_contextvars,
+    _bound_fields,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
@@ -40,9 +44,10 @@ class _Lines:
         """
         self._handler.acquire()
         try:
-            with contextlib.suppress(OSError, ValueError):
-                self._handler.stream.write(line + "\n")
-                self._handler.flush()
+            self._handler.stream.write(line + "\n")
+            self._handler.stream.flush()
+        except (OSError, ValueError):
+            pass
         finally:
             self._handler.release()
 

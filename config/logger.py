@@ -1,8 +1,10 @@
 """The loggers of Darkroom's events. They import structlog at the first event, because most commands log no event."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import Any, Final
 
 before_first_event: Final[list[Callable[[], None]]] = []
@@ -15,6 +17,10 @@ least_level: Final[list[int]] = [logging.DEBUG]
 
 configured_logger: Final[list[Any]] = []
 """The structlog logger that writes all events, once structlog is configured; empty before."""
+
+
+bound_fields: Final[ContextVar[Mapping[str, object]]] = ContextVar("fields of log lines", default=MappingProxyType({}))
+"""The fields that each line has which the current task logs, or a task that it begins."""
 
 
 class EventLogger:

@@ -5,11 +5,12 @@ cancel a timer at every stage.
 """
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from weakref import WeakKeyDictionary
 
 LOOK_S: Final = 0.1
@@ -22,24 +23,35 @@ _CURRENT: Final[ContextVar[tuple["Deadline", ...]]] = ContextVar("current deadli
 class Deadline:
     """Limits the time of a `with` block as `asyncio.timeout` does, not counting that of `deadlines_paused`.
 
-    The block raises TimeoutError if it took longer.
+    The block raises TimeoutError if it took longer. Blocks of one task that follow each other may share a deadline.
     """
 
-    __slots__ = ("_cancelling", "_is_expired", "_left_s", "_looks", "_task", "_token", "ends_s")
+    __slots__ = ("_cancelling", "_is_expired", "_left_s", "_looks", "_loop", "_task", "_token", "ends_s", "planned_s")
 
-    def __init__(self, within_s: float) -> None:
+    def __init__(self, within_s: float = math.inf) -> None:
         """Store how long the block may take, in seconds. The current task is the one that runs the block."""
-        self._task = _current_task()
-        self._cancelling = self._task.cancelling()
-        self._looks = _looks_of(self._task.get_loop())
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a deadline needs a task, which it can cancel")
+        self._task = task
+        self._loop = asyncio.get_running_loop()
+        self._looks = _looks_of(self._loop)
         self._left_s = within_s
         self._is_expired = False
-        self._token: Token[tuple[Deadline, ...]] | None = None
         self.ends_s: float | None = None
         """The time of the event loop at which it ends; None while it stands still."""
+        self.planned_s = math.inf
+        """The time of the event loop at which its block would end if it never stood still; infinite between blocks."""
+
+    def within(self, within_s: float) -> Self:
+        """Return this deadline for a block that may take so many seconds."""
+        self._left_s = within_s
+        return self
 
     def __enter__(self) -> Self:
-        self.resume()
+        self._is_expired = False
+        self._cancelling = self._task.cancelling()
+        self.ends_s = self.planned_s = self._loop.time() + self._left_s
         self._token = _CURRENT.set((*_CURRENT.get(), self))
         self._looks.add(self)
         return self
@@ -47,9 +59,9 @@ class Deadline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.planned_s = math.inf
         self._looks.discard(self)
-        if self._token is not None:
-            _CURRENT.reset(self._token)
+        _CURRENT.reset(self._token)
         # As in asyncio.timeout: if somebody else has cancelled the task, too, it stays cancelled
         if self._is_expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
@@ -61,7 +73,7 @@ class Deadline:
     @property
     def left_s(self) -> float:
         """How many seconds the block may still take, not counting a wait that lasts."""
-        return self._left_s if self.ends_s is None else max(0.0, self.ends_s - asyncio.get_running_loop().time())
+        return self._left_s if self.ends_s is None else max(0.0, self.ends_s - self._loop.time())
 
     def pause(self) -> None:
         """Let it stand still until `resume`."""
@@ -70,20 +82,13 @@ class Deadline:
 
     def resume(self) -> None:
         """Let it go on with the time that was left."""
-        self.ends_s = asyncio.get_running_loop().time() + self._left_s
+        self.ends_s = self._loop.time() + self._left_s
 
     def expire(self) -> None:
         """End the block now."""
         self.pause()
         self._is_expired = True
         self._task.cancel()
-
-
-def _current_task() -> "asyncio.Task[Any]":
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("a deadline needs a task, which it can cancel")
-    return task
 
 
 class _Looks:

@@ -56,13 +56,15 @@ class ClaimWrite:
     @property
     def parts(self) -> set[str]:
         """The parts of the statement that this write needs: kinds of writes, and the columns of the job's row."""
-        parts = set() if not self.transitions else {_KIND[type(self.transitions[-1])]}
-        if any(isinstance(one, Checkpoint) and one.kept is not None for one in self.transitions):
-            parts.add("kept")
+        parts = set() if self.artifact is None else {"artifact"}
         for one in self.transitions:
             if isinstance(one, Checkpoint | Completed):
-                parts.update(f'"{name}"' for name in one.columns)
-        return parts if self.artifact is None else parts | {"artifact"}
+                parts.update([f'"{name}"' for name in one.columns])
+            if isinstance(one, Checkpoint) and one.kept is not None:
+                parts.add("kept")
+        if self.transitions:
+            parts.add(_KIND[type(self.transitions[-1])])
+        return parts
 
 
 _KIND: Final[dict[type, str]] = {

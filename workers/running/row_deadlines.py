@@ -5,6 +5,7 @@ row, after which any process rescues the claim, has to move on meanwhile.
 """
 
 import asyncio
+import math
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -28,11 +29,22 @@ BEHIND_S: Final = 1.0
 
 @dataclass(slots=True)
 class _Followed:
-    """A running stage's deadline, and the time of the event loop that its claim's row has for it."""
+    """The deadline of a claim's stages.
+
+    `written_s` is the time of the event loop that the claim's row has for it, if the deadline of the stage that runs
+    was planned for `planned_s`.
+    """
 
     claim: Claim
     deadline: Deadline
-    written_s: float
+    planned_s: float = math.nan
+    written_s: float = math.nan
+
+    def late_s(self, now_s: float) -> float:
+        """Return how many seconds after the one in the claim's row the deadline is."""
+        if self.planned_s != self.deadline.planned_s:  # another stage has begun, and the row has its deadline
+            self.planned_s = self.written_s = self.deadline.planned_s
+        return now_s + self.deadline.left_s - self.written_s
 
 
 class RowDeadlines:
@@ -45,11 +57,11 @@ class RowDeadlines:
         self._following: asyncio.Task[None] | None = None
 
     def follow(self, claim: Claim, deadline: Deadline) -> None:
-        """Let the deadline in a claim's row follow that of its running stage, until the next stage's or `forget`."""
-        loop = asyncio.get_running_loop()
-        self._followed[claim.lease_token] = _Followed(claim, deadline, loop.time() + deadline.left_s)
+        """Let the deadline in a claim's row follow that of its stages, until `forget`."""
+        self._followed[claim.lease_token] = _Followed(claim, deadline)
         if self._following is None or self._following.done():
             # not in the context of the job: its log fields and deadlines are its own
+            loop = asyncio.get_running_loop()
             self._following = loop.create_task(self._follow(), name="deadlines of rows", context=Context())
 
     def forget(self, claim: Claim) -> None:
@@ -61,8 +73,7 @@ class RowDeadlines:
         while self._followed:
             await asyncio.sleep(LOOK_S)
             now_s = asyncio.get_running_loop().time()
-            left = [(one, one.deadline.left_s) for one in self._followed.values()]
-            due = [(one, left_s) for one, left_s in left if now_s + left_s - one.written_s >= BEHIND_S]
+            due = [(one, one.deadline.left_s) for one in self._followed.values() if one.late_s(now_s) >= BEHIND_S]
             if due:
                 work = partial(prolong, held=[(one.claim, left_s) for one, left_s in due])
                 outcome = await outcome_of(self._database.commit("prolong_waiting", work))

@@ -107,9 +107,11 @@ class StageRunner:
         claim = job.claim
         prepared = await self._preparation.prepare(job)
         context = self._context(job, prepared)
+        deadline = Deadline()
+        self._row_deadlines.follow(claim, deadline)
         for stage, following in zip(prepared.stages, [*prepared.stages[1:], None], strict=True):
             job.begin(stage.name)
-            output = await self._run_stage(job, stage, context)
+            output = await self._run_stage(job, stage, context, deadline)
             if isinstance(output, Generated):
                 await self._record_picture(job, output)
             context.add(output)
@@ -135,7 +137,7 @@ class StageRunner:
                 job.begin(following.name)
                 return Released(job.stage)
         picture, pipeline_id = context.output(Generated), prepared.pipeline_id
-        result = None if picture is None else picture.to_json()
+        result = left if picture is output else None if picture is None else picture.to_json()
         return completed(claim.job_type, job.stage, left, result, duration_ms=duration_ms, pipeline_id=pipeline_id)
 
     async def _record_picture(self, job: RunningJob, picture: Generated) -> None:
@@ -180,7 +182,9 @@ class StageRunner:
             find_same=find_same if is_reusing else None,
         )
 
-    async def _run_stage(self, job: RunningJob, stage: Stage, context: StageContext) -> Output | None:
+    async def _run_stage(
+        self, job: RunningJob, stage: Stage, context: StageContext, deadline: Deadline
+    ) -> Output | None:
         """Run one stage. If PostgreSQL becomes unreachable during it, run the stage again under the same claim.
 
         Paid calls of the earlier run of the stage count towards the job's limit.
@@ -193,8 +197,7 @@ class StageRunner:
         deadline_s = stage.deadline_of(self._deadlines_s)
         lost: Exception | None = None
         try:
-            with Deadline(deadline_s) as deadline:
-                self._row_deadlines.follow(job.claim, deadline)
+            with deadline.within(deadline_s):
                 while True:
                     try:
                         return await stage.run(context)

@@ -1,8 +1,6 @@
 """The run of one claim and the record of its end."""
 
-import structlog
-
-from config.logger import EventLogger
+from config.logger import EventLogger, bound_fields
 from workers.running.job import RunningJob
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
@@ -20,9 +18,8 @@ class Runner:
 
     async def run_job(self, job: RunningJob) -> None:
         """Run one claim and record its end. Raises only for a bug of ours."""
-        structlog.contextvars.bind_contextvars(
-            job_id=job.claim.job_id, job_type=job.claim.job_type, attempt=job.claim.attempt
-        )
+        claim = job.claim
+        bound_fields.set({"job_id": claim.job_id, "job_type": claim.job_type, "attempt": claim.attempt})
         log.debug("job_claimed", stage=job.stage)
         outcome = await self._stages.run(job)
         await self._recorder.record(job, outcome)

@@ -12,10 +12,9 @@ import threading
 from typing import Any
 
 import pytest
-import structlog
 
 from config.log import configure_logging, name_process
-from config.logger import EventLogger
+from config.logger import EventLogger, bound_fields
 from config.masking import SecretMask
 from pipelines.settings import Settings
 from tests.support.patience import HANGS_AFTER_S
@@ -98,10 +97,10 @@ def test_log_secrets_of_every_way_in_are_masked(log_format: str, monkeypatch: py
 def test_log_json_is_one_object_per_line_with_fields() -> None:
     stream = configured("json")
 
-    structlog.contextvars.bind_contextvars(job_id="j1")
+    token = bound_fields.set({"job_id": "j1"})
     EventLogger("test").info("job_claimed", attempt=2)
     EventLogger("test").debug("not_shown")
-    structlog.contextvars.clear_contextvars()
+    bound_fields.reset(token)
     logging.getLogger("dramatiq").warning("from %s", "outside")
 
     first, second = map(json.loads, stream.getvalue().splitlines())
@@ -172,7 +171,7 @@ def test_log_line_of_a_process_forked_while_a_thread_writes_is_written() -> None
 FORKED = """
 import os, sys, threading
 from config.log import configure_logging
-from config.logger import EventLogger
+from config.logger import EventLogger, bound_fields
 from pipelines.settings import Settings
 
 class Slow:
@@ -228,7 +227,7 @@ def test_log_of_what_nobody_caught_is_json_too() -> None:
 UNUSED = """
 import sys
 from config.log import configure_logging
-from config.logger import EventLogger
+from config.logger import EventLogger, bound_fields
 from pipelines.settings import Settings
 configure_logging(Settings(log_format="json"))
 print("structlog" in sys.modules)

@@ -48,3 +48,16 @@ async def test_task_that_is_cancelled_as_its_deadline_ends_stays_cancelled():
     task = asyncio.create_task(hang())
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_blocks_that_follow_each_other_have_each_its_own_time():
+    deadline = Deadline()
+    with deadline.within(0.05):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.2)
+    with pytest.raises(TimeoutError), deadline.within(0.01):
+        await asyncio.sleep(60)
+    with deadline.within(30):
+        await asyncio.sleep(0)
+
+    assert not deadline.expired()
