@@ -89,10 +89,11 @@ class Measurement:
             await start()
             before_s, own_before_s = self._servers.read_s(workers), own_s()
             began = await connection.fetchval("SELECT darkroom.utc_now()")
-            until_s = time.monotonic() + DRAIN_S
+            began_s = time.monotonic()
             while (row := await connection.fetchrow(table.done, prefix))["jobs"] < count:
-                assert time.monotonic() < until_s, f"{row['jobs']} of {count} jobs were done within {DRAIN_S} s"
-                await asyncio.sleep(0.2)
+                spent_s = time.monotonic() - began_s
+                assert spent_s < DRAIN_S, f"{row['jobs']} of {count} jobs were done within {DRAIN_S} s"
+                await asyncio.sleep(_pause_s(spent_s, row["jobs"] / count))
             after_s = self._servers.read_s(workers)
             if own:
                 after_s["workers"] += own_s() - own_before_s
@@ -100,6 +101,12 @@ class Measurement:
             await connection.close()
         took_s = (row["ended"] - began).total_seconds()
         return Drain(count / took_s, {name: (after_s[name] - before_s[name]) / count * 1e6 for name in after_s})
+
+
+def _pause_s(spent_s: float, done_fraction: float) -> float:
+    """Return how long to wait before the next look, which reads the whole table: half of the time that is left."""
+    left_s = spent_s / done_fraction - spent_s if done_fraction else 1.0
+    return min(5.0, max(0.1, left_s / 2))
 
 
 @contextmanager
