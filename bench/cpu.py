@@ -1,8 +1,9 @@
 """CPU seconds of groups of processes: PostgreSQL's, Redis', and those that do the work."""
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -10,6 +11,11 @@ import psutil
 import redis
 
 from bench.ground import Ground
+
+LOOK_S = 1.0
+MOST_LOOKS = 60
+IDLE_FRACTION = 0.1
+"""Two workers that wait for jobs take a few percent of a core."""
 
 
 def tree_s(roots: Iterable[int]) -> float:
@@ -23,6 +29,18 @@ def tree_s(roots: Iterable[int]) -> float:
                     times = one.cpu_times()
                     total_s += times.user + times.system + times.children_user + times.children_system
     return total_s
+
+
+async def until_idle(roots: Sequence[int]) -> None:
+    """Wait until processes have started all that they start ahead of work, as workers start their pixel children."""
+    before_s = tree_s(roots)
+    for _ in range(MOST_LOOKS):
+        await asyncio.sleep(LOOK_S)
+        now_s = tree_s(roots)
+        if now_s - before_s < IDLE_FRACTION * LOOK_S:
+            return
+        before_s = now_s
+    raise TimeoutError("the processes don't come to rest")
 
 
 def own_s() -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from bench.cpu import Servers, own_s
+from bench.cpu import Servers, own_s, until_idle
 from bench.ground import GENERATIONS, JOBS, ROOT, Ground, NoopWorkers
 from workers.process.supervisor import WorkerProcesses
 
@@ -152,6 +152,7 @@ async def darkroom(
     place = measurement.place
     connection = await place.connect()
     with settings_that_ship(folder), place.workers(PROCESSES, kind=kind, environment=environment) as workers:
+        await until_idle(workers.pids)
         apart_s = []
 
         async def start() -> None:
