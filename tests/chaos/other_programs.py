@@ -117,10 +117,16 @@ class Dawdler(Program):
         self.book.seen["dawdling transactions"] += 1
 
     async def _job(self, users: list[str]) -> asyncpg.Record | None:
+        """Return an unfinished job of some users.
+
+        It is none that was restored as PROCESSING and isn't queued yet: whoever writes to such a row is taken for its
+        worker for 450 s, the longest deadline of a stage, and by then the run is over.
+        """
         return await self.ask(
             lambda connection: connection.fetchrow(
-                """SELECT id, type, "userId" FROM darkroom.jobs
-                   WHERE id = ANY ($1) AND status IN ('PENDING', 'PROCESSING') AND "userId" = ANY ($2)
+                """SELECT j.id, j.type, j."userId" FROM darkroom.jobs j
+                   WHERE j.id = ANY ($1) AND j.status IN ('PENDING', 'PROCESSING') AND j."userId" = ANY ($2)
+                     AND (j.status = 'PENDING' OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = j.id))
                    ORDER BY random() LIMIT 1""",
                 self.world.recent,
                 users,
