@@ -71,6 +71,11 @@ class Deadline:
         return self._is_expired
 
     @property
+    def has_passed(self) -> bool:
+        """Whether the block should have ended by now. It may still run, as if it ignores that it was cancelled."""
+        return self._is_expired or (self.ends_s is not None and self.ends_s <= self._loop.time())
+
+    @property
     def left_s(self) -> float:
         """How many seconds the block may still take, not counting a wait that lasts."""
         return self._left_s if self.ends_s is None else max(0.0, self.ends_s - self._loop.time())

@@ -277,18 +277,19 @@ WITH held AS MATERIALIZED (
             SELECT q.ctid AS at FROM darkroom.job_queue q
             WHERE q.id = w.id AND q.lease_token = w.lease_token FOR UPDATE SKIP LOCKED) q)
 UPDATE darkroom.job_queue q SET deadline_at = greatest(q.deadline_at, now() + make_interval(secs => held.left_s))
-FROM held WHERE q.ctid = held.at
+FROM held WHERE q.ctid = held.at RETURNING q.id
 """
 
 
-async def prolong(connection: Connection, held: Sequence[tuple[Claim, float]]) -> None:
+async def prolong(connection: Connection, held: Sequence[tuple[Claim, float]]) -> set[int]:
     """Extend the deadlines of claims, each to at least so many seconds from now.
 
-    Claims that are lost or locked aren't changed.
+    Return the ids of those that were extended. Claims that are lost, or whose rows others hold, aren't changed.
     """
     ordered = sorted(held, key=lambda one: one[0].id)
     ids, tokens = [claim.id for claim, _ in ordered], [claim.lease_token for claim, _ in ordered]
-    await connection.execute(_PROLONG, ids, tokens, [left_s for _, left_s in ordered])
+    rows = await connection.fetch(_PROLONG, ids, tokens, [left_s for _, left_s in ordered])
+    return {row["id"] for row in rows}
 
 
 # Ordered by id and with SKIP LOCKED, because many processes run this at once. The ids are an array, because a plan that

@@ -41,9 +41,14 @@ class _Followed:
     written_s: float = math.nan
 
     def late_s(self, now_s: float) -> float:
-        """Return how many seconds after the one in the claim's row the deadline is."""
+        """Return how many seconds after the one in the claim's row the deadline is; 0 if it has passed.
+
+        A run that doesn't end at its deadline hangs, and its claim is to be rescued.
+        """
         if self.planned_s != self.deadline.planned_s:  # another stage has begun, and the row has its deadline
             self.planned_s = self.written_s = self.deadline.planned_s
+        if self.deadline.has_passed:
+            return 0.0
         return now_s + self.deadline.left_s - self.written_s
 
 
@@ -81,4 +86,5 @@ class RowDeadlines:
                     log.warning("deadline_move_failed", error=str(outcome), error_type=type(outcome).__name__)
                     continue
                 for one, left_s in due:
-                    one.written_s = now_s + left_s
+                    if one.claim.id in outcome:  # a row that another session holds is moved at a later look
+                        one.written_s = now_s + left_s

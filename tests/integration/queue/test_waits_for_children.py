@@ -1,7 +1,8 @@
 """Jobs that wait for a pixel child: neither their stage's deadline nor that in their claim's row ends the wait."""
 
 import asyncio
-from datetime import UTC, datetime
+import contextlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -29,14 +30,18 @@ LATER = datetime(9999, 1, 1, tzinfo=UTC)
 async def run(database, pixels, tmp_path, monkeypatch):
     """Run a claim of one stage, which gives a child a task; return its running job."""
     monkeypatch.setattr(row_deadlines, "LOOK_S", 0.1)
+    monkeypatch.setattr(row_deadlines, "BEHIND_S", 0.1)
     running = []
     await pixels.run(tasks.pid)
 
-    async def run_claim(*task, deadline_s=0.5):
-        async def work(context):
-            await context.pixels.run(*task)
+    async def run_claim(work, *arguments, deadline_s=0.5):
+        """`work` is a stage, or the task of a child if it is one of `imaging_tasks`."""
 
-        stages = (Stage("ANALYZING", work, output=object, deadline_s=deadline_s),)
+        async def in_a_child(context):
+            await context.pixels.run(work, *arguments)
+
+        stage = in_a_child if work.__module__ == tasks.__name__ else work
+        stages = (Stage("ANALYZING", stage, output=object, deadline_s=deadline_s),)
         monkeypatch.setitem(JOB_TYPES, "enhance", JobType("enhance", stages))
         writer, mask = GroupWriter(database), SecretMask([])
         stage_runner = make_stages(database, writer, tmp_path, None, mask)
@@ -86,6 +91,44 @@ async def test_job_whose_child_hangs_ends_by_its_deadline_and_its_row_is_not_mov
 
     assert before == after
     assert "wasn't done within its deadline" in (await queue_row(database, job.claim.job_id))["last_error"]
+
+
+async def test_job_that_ignores_its_deadline_is_rescued(database, run, eventually):
+    go_on = asyncio.Event()
+
+    async def hang(_context):
+        while not go_on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go_on.wait()
+
+    job = await run(hang, deadline_s=0.2)
+    await asyncio.sleep(0.5)  # the deadline has passed
+    await database.fetch("UPDATE darkroom.job_queue SET deadline_at = now() - interval '1 hour'")
+    await asyncio.sleep(0.5)  # several looks
+
+    rescued = await rescue_lost_claims(database, LATER)
+    go_on.set()
+    await job.task
+
+    assert (rescued.requeued, rescued.ended) == (1, 0)
+
+
+async def test_row_that_another_session_held_is_moved_after_the_wait(database, run, busy, connect, eventually):
+    job = await run(tasks.sleep, 3, deadline_s=5)
+    before = await database.fetchval(
+        "UPDATE darkroom.job_queue SET deadline_at = now() + interval '5 seconds' RETURNING deadline_at"
+    )
+    other = await connect()
+    async with other.transaction():
+        await other.execute("SELECT FROM darkroom.job_queue FOR UPDATE")
+        await asyncio.sleep(1)
+        busy()
+        await asyncio.sleep(0.5)  # the child has begun
+
+    async def is_moved():
+        return (await queue_row(database, job.claim.job_id))["deadline_at"] > before + timedelta(seconds=0.5)
+
+    await eventually(is_moved)
 
 
 @pytest.mark.parametrize("end", ["stop", "lost claim", "cancelled"])
