@@ -88,12 +88,13 @@ class PeriodicEngine:
         Return the number of chunks.
         """
         await self._record_terms()
+        now = await self._clock()
         states = await self._database.run(lambda connection: ticks.schedule_states(connection, list(self.tasks)))
         turn = asyncio.Semaphore(MOST_AT_ONCE)
 
         async def attend(task: Task) -> int:
             async with turn:
-                return await self._attend(task, states[task.name])
+                return await self._attend(task, states[task.name], now)
 
         return sum(await asyncio.gather(*(attend(task) for task in self.tasks.values())))
 
@@ -139,7 +140,7 @@ class PeriodicEngine:
         """
         return self.tasks[name].schedule.changed(self._settings.schedules.get(name), changes)
 
-    async def _attend(self, task: Task, state: ticks.ScheduleState) -> int:
+    async def _attend(self, task: Task, state: ticks.ScheduleState, now: datetime) -> int:
         """Insert one task's due ticks and work on its ticks, until its limit of time is reached.
 
         Return the number of chunks.
@@ -153,11 +154,10 @@ class PeriodicEngine:
             return 0
         if schedule.is_paused:
             return 0
-        added = await self._plan(task.name, schedule, state)
+        added = await self._plan(task.name, schedule, state, now)
         return await self._work_for_a_while(task) if added or state.has_unfinished else 0
 
-    async def _plan(self, name: str, schedule: Schedule, state: ticks.ScheduleState) -> int:
-        now = await self._clock()
+    async def _plan(self, name: str, schedule: Schedule, state: ticks.ScheduleState, now: datetime) -> int:
         since = state.planned_until
         if since is None:
             await self._database.commit(
