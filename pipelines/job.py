@@ -1,17 +1,18 @@
 """Values that stages work with: the job, and the output of each stage. No database rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import field, fields
+from typing import Any, Final, Self
 
 from config.tiers import Tier
+from config.values import value
 from pipelines.corrections import Corrections
 from pipelines.imaging.geometry import PixelBox
 from pipelines.options import PipelineOptions
 from pipelines.prompts import Purpose
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Job:
     """A job as its stages see it.
 
@@ -40,7 +41,7 @@ class Job:
 _EDGES = ("x", "y", "w", "h")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Crop:
     """The output of the crop stage: the part to keep, in pixels of the oriented original; None keeps all of it."""
 
@@ -70,7 +71,7 @@ class Crop:
         return cls(was_cropped=True, box=PixelBox(*whole))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PromptText:
     """The output of the prompt stage: the text for remote models.
 
@@ -95,7 +96,7 @@ class PromptText:
         return cls(value["text"])
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Prompt:
     """What a provider is to do, as a text for remote models and as corrections for the local engine.
 
@@ -118,7 +119,7 @@ class Prompt:
         return cls(text, corrections, job.purpose, options.model, options.temperature, words)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Generated:
     """The finished picture in storage: what is written to the row of a COMPLETED job.
 
@@ -139,9 +140,12 @@ class Generated:
 
     def to_json(self) -> dict[str, Any]:
         """Return the picture as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"treatments": list(self.treatments)}
+        return {name: getattr(self, name) for name in _OF_A_PICTURE} | {"treatments": list(self.treatments)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Build the picture from the JSON of `to_json`."""
         return cls(**{**value, "treatments": tuple(value["treatments"])})
+
+
+_OF_A_PICTURE: Final = tuple(one.name for one in fields(Generated))

@@ -1,9 +1,9 @@
 """The stage at which a run begins, and the stored outputs of the stages before it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from config.values import value
 from pipelines.job_types import JOB_TYPES
 from pipelines.output import Output
 from pipelines.stage import Stage
@@ -12,7 +12,7 @@ Left = Mapping[str, Mapping[str, Any] | None]
 """The stored outputs of finished stages, by name, as JSON; None for a stage that has no output."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resumption:
     """The stages that a run still has to run, at least one, and the outputs of the stages before them.
 

@@ -1,9 +1,10 @@
 """The context in which a stage runs: the job, outputs of earlier stages, and interfaces to storage and providers."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
+from config.values import value
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
@@ -21,7 +22,7 @@ lane by default. A job waits until there is room for its pictures."""
 OutputT = TypeVar("OutputT", bound=Output)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StageContext:
     """What a stage works with: the job, the outputs of finished stages, and interfaces to storage and providers.
 

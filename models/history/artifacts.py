@@ -1,14 +1,14 @@
 """Artifacts: records of bought and stored pictures, written before the job completes, so that none is bought twice."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from config.values import value
 from models.connections import Connection
 from models.queue.claims import Claim, FencedError
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Artifact:
     """A stored picture and how it was made.
 

@@ -1,11 +1,12 @@
 """The inputs of a claimed job, as read from the rows behind it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from config.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Picture:
     """A picture's row: its object's key, and whether the job's user may use it (it is their own, or public)."""
 
@@ -14,7 +15,7 @@ class Picture:
     is_allowed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pipeline:
     """The pipeline that a job uses.
 
@@ -30,7 +31,7 @@ class Pipeline:
     is_albums: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobInputs:
     """The rows behind one job.
 

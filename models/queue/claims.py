@@ -1,7 +1,6 @@
 """Claims: how a worker claims jobs, and how it asks for a wake-up if there was no job to claim."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
@@ -9,6 +8,7 @@ from uuid import UUID
 from asyncpg import PostgresError, Record
 
 from config.job_terms import DEFAULT_QUEUE
+from config.values import value
 from models.connections import LOCK_TIMEOUT_MS, Connection
 from models.job_state import JobStatus
 from models.job_tables.registry import JOB_TABLES
@@ -28,7 +28,7 @@ class FencedError(ClaimLostError):
     """Raised when the fence refused a write, because the claim is lost."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """A worker's hold on one job, from the claim to its end.
 

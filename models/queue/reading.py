@@ -1,12 +1,12 @@
 """Reading all rows that the runs of claimed jobs need, by one statement for the jobs of a table claimed together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
 import asyncpg
 
+from config.values import value
 from models.collector import Collector
 from models.connections import Connection, ContentionError
 from models.database import Database
@@ -22,7 +22,7 @@ MOST_AT_ONCE: Final = 256
 """The most jobs whose rows one statement reads."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobRows:
     """The rows that the run of a claimed job needs.
 
@@ -57,7 +57,7 @@ CROSS JOIN LATERAL ({of_one_job} OFFSET 0) r
 """
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asked:
     """A job whose rows are asked for, and what else than its inputs is needed, as in `JobReader.read`."""
 

@@ -1,19 +1,21 @@
 """The transitions of a claim, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any, TypeAlias
 
+from config.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Kept:
     """The output of a stage, as JSON, that darkroom.checkpoints keeps; `output` is None if the stage has none."""
 
     output: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Checkpoint:
     """Transition: a stage has finished, and the next one begins.
 
@@ -30,7 +32,7 @@ class Checkpoint:
     kept: Kept | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Completed:
     """Transition: the last stage has finished and its object is stored. `columns` hold the result.
 
@@ -44,7 +46,7 @@ class Completed:
     pipeline_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failed:
     """Transition: the job ends without success. It is refunded if it was charged."""
 
@@ -53,7 +55,7 @@ class Failed:
     duration_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Retried:
     """Transition: the attempt failed, and the job is retried after `delay`. `event` is `rescued` if its worker died."""
 
@@ -64,7 +66,7 @@ class Retried:
     event: str = "retried"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snoozed:
     """Transition: the job can't run now, and not because of itself.
 
@@ -77,7 +79,7 @@ class Snoozed:
     duration_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Released:
     """Transition: the worker gives the job back before its end.
 

@@ -5,7 +5,7 @@ the other claims of the statement aren't affected.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
@@ -67,6 +67,8 @@ class ClaimWrite:
         return parts
 
 
+_OF_AN_ARTIFACT: Final = tuple(one.name for one in fields(Artifact))
+
 _KIND: Final[dict[type, str]] = {
     Checkpoint: "checkpoint",
     Completed: "completed",
@@ -113,7 +115,7 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
             kept.append({"stage": one.finished, "output": one.kept.output})
     made |= {"columns": columns, "kept": kept}
     if write.artifact is not None:
-        made["artifact"] = {name: getattr(write.artifact, name) for name in Artifact.__slots__}
+        made["artifact"] = {name: getattr(write.artifact, name) for name in _OF_AN_ARTIFACT}
     return made
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from config.values import value
 from pipelines.analysis import Analysis
 from pipelines.imaging.geometry import PixelBox
 from pipelines.job import Prompt
@@ -31,7 +32,7 @@ class EncodedImage:
     is_finished: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Quote:
     """What a call would cost: the model to ask, its price by the table, and how many pictures the call would make."""
 

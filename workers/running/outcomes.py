@@ -5,7 +5,6 @@ Cancellation, a lost claim, a stage's error and a bug are each handled here, in 
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias
 
@@ -13,6 +12,7 @@ import asyncpg
 
 from config.logger import EventLogger
 from config.masking import SecretMask
+from config.values import value
 from models.connections import ContentionError, DatabaseLostError, is_cancelled
 from models.queue.claims import ClaimLostError, FencedError
 from models.queue.refusal import refusal_text
@@ -35,7 +35,7 @@ The picture is stored, and isn't bought again.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClaimLost:
     """Another worker holds the job, or it is over. `is_fenced`: the fence refused a write of this claim."""
 
@@ -46,7 +46,7 @@ class ClaimLost:
 End: TypeAlias = Completed | Failed | Retried | Snoozed | Released | ClaimLost
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """How a run ended, before it is written. `error` is what ended it, for error_logs; None without an error."""
 

@@ -1,10 +1,10 @@
 """Preparation of a run: reads and checks the rows that its job needs, and builds what stages use from them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from config.logger import EventLogger
+from config.values import value
 from models.database import Database
 from models.database_retries import commit_with_retries, read_with_retries
 from models.history.artifacts import Artifact
@@ -25,7 +25,7 @@ from workers.running.translation import build_job
 log = EventLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Prepared:
     """A run that can begin.
 
