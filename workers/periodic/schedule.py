@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Literal, cast, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -73,10 +74,7 @@ class Schedule:
         Raises:
             InvalidScheduleError: the schedule can't be read, or has no such time.
         """
-        time = next(self._times(moment, reverse=False), None)
-        if time is None:
-            raise InvalidScheduleError(f"schedule {self.when!r} never comes")
-        return time
+        return _first_after(self, moment)
 
     def due(self, since: datetime, now: datetime) -> list[datetime]:
         """Return the times in (since, now], oldest first, at most MOST_LISTED.
@@ -87,8 +85,10 @@ class Schedule:
         Raises:
             InvalidScheduleError: the schedule can't be read.
         """
+        if since <= now < self.after(since):
+            return []
         found: list[datetime] = []
-        for time in self._times(now + timedelta(microseconds=1), reverse=True):
+        for time in self.times(now + timedelta(microseconds=1), reverse=True):
             if (time <= since <= now) or len(found) >= MOST_LISTED or (since > now and found):
                 break
             found.append(time)
@@ -102,7 +102,12 @@ class Schedule:
             return [time for time in due[-1:] if now - time <= ON_TIME]
         return due[-1:]
 
-    def _times(self, moment: datetime, *, reverse: bool) -> Iterator[datetime]:
+    def times(self, moment: datetime, *, reverse: bool) -> Iterator[datetime]:
+        """Yield the times after a moment, or with `reverse` those before it, in the order of their distance to it.
+
+        Raises:
+            InvalidScheduleError: the schedule can't be read.
+        """
         if self.when.startswith("P"):
             return self._interval_times(moment, reverse=reverse)
         try:
@@ -127,3 +132,12 @@ class Schedule:
         while True:
             yield _EPOCH + number * interval
             number += -1 if reverse else 1
+
+
+@lru_cache(maxsize=256)
+def _first_after(schedule: Schedule, moment: datetime) -> datetime:
+    """Return the first time after a moment, kept because a scheduler asks for the same one each second."""
+    time = next(schedule.times(moment, reverse=False), None)
+    if time is None:
+        raise InvalidScheduleError(f"schedule {schedule.when!r} never comes")
+    return time
