@@ -321,6 +321,23 @@ async def ready_queues(connection: Connection) -> set[str]:
     return {row["queue"] for row in rows}
 
 
+_HAS_WORK = """
+SELECT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'processing')
+    OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'retrying' AND q.scheduled_at <= now())
+    OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.paused_by IS NOT NULL)
+    OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.queue = ANY ($1) AND q.ready AND q.status = 'pending')
+"""
+
+
+async def has_work(connection: Connection, queues: Sequence[str]) -> bool:
+    """Return whether rescue, wake-ups or a claim from some queues could find anything.
+
+    The result is False while the queue has only jobs whose waiting time isn't over, or none at all. An idle worker
+    then needs no further statement.
+    """
+    return bool(await connection.fetchval(_HAS_WORK, list(queues)))
+
+
 async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
     """Request a notification from the next producer that submits a job. Call this after a claim found no job.
 

@@ -17,7 +17,7 @@ from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import is_passing
 from models.database import Database
-from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, wake_due
+from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, has_work, wake_due
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
 from models.queue.suspects import Suspect, claim_suspect, due_suspects
@@ -219,6 +219,9 @@ class ClaimLoop:
             return
         if is_tick:
             self._looked_around_s = time.monotonic()
+            if not self._suspects and not await self._has_work():
+                await self._await_wake_up()
+                return
             await self._look_around()
         if is_tick or self._suspects:
             await self._look_for_suspects()
@@ -227,11 +230,19 @@ class ClaimLoop:
         if is_tick:
             await self._claim_all(claim_refused)
         if not await self._claim_all() and not await self._claim_alone() and self._free_lanes() > 0:
-            entered = await self._database.run(entered_jobs)
-            if self._entry_rate.is_dense(time.monotonic(), entered):
-                self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
-            elif await self._ask_for_wake_up():
-                await self._claim_all()  # a job that entered between the look and the request caused no wake-up
+            await self._await_wake_up()
+
+    async def _await_wake_up(self) -> None:
+        """Request a wake-up for the next job that enters, or look again soon if many enter."""
+        entered = await self._database.run(entered_jobs)
+        if self._entry_rate.is_dense(time.monotonic(), entered):
+            self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
+        elif await self._ask_for_wake_up():
+            await self._claim_all()  # a job that entered between the look and the request caused no wake-up
+
+    async def _has_work(self) -> bool:
+        queues = self._settings.queues
+        return await self._database.run(lambda connection: has_work(connection, queues))
 
     async def _look_around(self) -> None:
         """Do an idle worker's housekeeping, for which no scheduler is needed: rescue, and make due jobs claimable."""

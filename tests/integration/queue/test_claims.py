@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.queue.claims import ask_for_wake_up, claim, wake_due
+from models.queue.claims import ask_for_wake_up, claim, has_work, wake_due
 from models.queue.leases import held_tokens
 from models.queue.rescue import adopt_jobs, release_claims
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed, record
@@ -46,6 +46,33 @@ async def test_worker_whose_lease_is_over_takes_nothing(database):
 
     assert await claim_jobs(database, dead) == []
     assert len(await claim_jobs(database, alive)) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_found"),
+    [
+        ("status = 'pending'", True),
+        ("status = 'pending', queue = 'other'", False),
+        ("status = 'retrying', ready = false, scheduled_at = now() - interval '1 s'", True),
+        ("status = 'retrying', ready = false, scheduled_at = now() + interval '1 h'", False),
+        ("status = 'pending', ready = false, paused_by = 'tier:TIER_1K'", True),
+    ],
+)
+async def test_idle_worker_sees_by_one_statement_whether_there_is_work(database, columns, is_found):
+    async def look():
+        return await database.run(lambda connection: has_work(connection, ["default"]))
+
+    assert not await look()
+    job = await make_job(database)
+    await database.fetch(f"UPDATE darkroom.job_queue SET {columns} WHERE job_id = $1", job)
+
+    assert await look() == is_found
+
+
+async def test_idle_worker_sees_the_claims_of_others_which_may_be_lost(database):
+    await make_claim(database)
+
+    assert await database.run(lambda connection: has_work(connection, ["default"]))
 
 
 async def test_claim_takes_jobs_in_the_order_of_their_positions(database):

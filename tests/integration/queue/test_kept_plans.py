@@ -9,7 +9,7 @@ from config.postgres_url import parse_postgres_url
 from models.database import Database
 from models.job_tables.pictures import ENHANCEMENTS
 from models.job_tables.registry import JOB_TABLES
-from models.queue.claims import _CLAIM_ONE, _WAKE, TRIGGER_WAIT_MS, _claim, claim, wake_due
+from models.queue.claims import _CLAIM_ONE, _WAKE, TRIGGER_WAIT_MS, _claim, claim, has_work, wake_due
 from models.queue.pauses import _HOLD
 from models.queue.reading import Asked, _select_many, read_rows
 from models.queue.rescue import _CANDIDATES
@@ -92,6 +92,7 @@ async def every_operation(connection, worker, name, jobs):
         read["rescue"], _ = await read_by(connection, lambda one: one.fetch(_CANDIDATES, now, now, 0))
         read["load"], _ = await read_by(connection, load)
         read["follow"], _ = await read_by(connection, reset)
+        read["look"], _ = await read_by(connection, partial(has_work, queues=["default"]))
         read["wake"], _ = await read_by(connection, wake_due)
         read["refund"], _ = await read_by(connection, cancel)
     return read
