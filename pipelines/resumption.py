@@ -32,14 +32,13 @@ def split(job_type: str, stage: str) -> tuple[tuple[Stage, ...], tuple[Stage, ..
     return stages[:first], stages[first:]
 
 
-def resume(job_type: str, stage: str, left: Left) -> Resumption:
-    """Return the stages of a run that should begin at `stage`, and the outputs of the stages before the run begins.
+def resume(before: tuple[Stage, ...], stages: tuple[Stage, ...], left: Left) -> Resumption:
+    """Return the stages of a run that should begin after `before`, and the outputs of the stages before it begins.
 
     Another program may have written the outputs. If an output can't be read, it is discarded, and the run begins at
     the stage that makes this output. The run also begins at a stage that has no stored output: an earlier worker, which
     didn't know the stage, never ran it.
     """
-    before, stages = split(job_type, stage)
     outputs: list[Output] = []
     for number, one in enumerate(before):
         try:

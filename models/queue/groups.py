@@ -17,6 +17,7 @@ from models.connections import Connection
 from models.database import Database
 from models.database_retries import Waiting
 from models.history.artifacts import Artifact
+from models.job_state import JobStatus
 from models.job_tables.registry import table_of
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim
@@ -123,15 +124,16 @@ class GroupWriter:
         statement = transition_statement(table, set().union(*(one.parts for one in writes)), is_group=True)
         values = [as_json(table, number, one) for number, one in enumerate(writes)]
         values.sort(key=_job_id)  # the order of locks
-        names = {commit_name(event) for entry in entries for event in entry.events}
+        names = sorted(map(commit_name, {type(event) for entry in entries for event in entry.events}))
 
         async def work(connection: Connection) -> list[asyncpg.Record]:
-            with failpoints(sorted(names)):
+            with failpoints(names):
                 return await connection.fetch(statement, values, timeout=GROUP_S)
 
         rows = await self._database.commit("record_group", work, retry_for_s=0)
         labels = {row["n"]: row["label"] for row in rows}
-        return [_after_group(table, entry, number, labels) for number, entry in enumerate(entries)]
+        states = table.states
+        return [_after_group(entry, number, labels, states) for number, entry in enumerate(entries)]
 
     async def _write_alone(self, entry: _Entry) -> None:
         """Write an entry without a group, each part of it in a transaction of its own that waits for locks."""
@@ -141,14 +143,23 @@ class GroupWriter:
             )
 
 
-def _after_group(table: JobTable, entry: _Entry, number: int, labels: Mapping[int, str | None]) -> Unanswered | None:
-    """Return what becomes of an entry whose group was written, by the labels of the jobs that were; None: nothing."""
+def _after_group(
+    entry: _Entry, number: int, labels: Mapping[int, str | None], states: Mapping[str, JobStatus]
+) -> Unanswered | None:
+    """Return what becomes of an entry whose group was written; None: nothing.
+
+    Args:
+        entry: the entry.
+        number: its number in the group.
+        labels: the labels of the jobs that were written, by number.
+        states: the states of labels.
+    """
     if number not in labels:
         entry.groups += 1
         return Unanswered.AGAIN if entry.groups < MOST_GROUPS else Unanswered.ALONE
     if not entry.ends_completed:
         return None
-    state = table.states.get(labels[number] or "")  # a trigger may have kept the row of a job that was to end
+    state = states.get(labels[number] or "")  # a trigger may have kept the row of a job that was to end
     return None if state is not None and state.is_terminal else Unanswered.ALONE
 
 

@@ -24,9 +24,9 @@ TURN_S: Final = 1.0
 """For how long, in seconds, one turn of a write repeats its statement if it meets locks."""
 
 
-def commit_name(event: Event) -> str:
-    """Return the name of the failpoints at the commit of an event, such as `record_completed`."""
-    return f"record_{type(event).__name__.lower()}"
+def commit_name(kind: type[Event]) -> str:
+    """Return the name of the failpoints at the commit of an event of a kind, such as `record_completed`."""
+    return f"record_{kind.__name__.lower()}"
 
 
 async def write_alone(
@@ -41,7 +41,7 @@ async def write_alone(
         FencedError: another worker holds the job, or it is over; nothing was written.
         ContentionError, asyncpg.PostgresError: its row was locked for longer, or the database refused the change.
     """
-    name, work = commit_name(events[-1]), _work(claim, events)
+    name, work = commit_name(type(events[-1])), _work(claim, events)
 
     async def once() -> None:
         try:

@@ -93,7 +93,7 @@ class Preparation:
             named += [(key, pipeline.owner_id) for _, key in reference_keys(pipeline.config)]
         if ids := ids_that_share(named):
             require_unshared(await read_with_retries(self._database, partial(users_of, ids=ids)))
-        resumed = resume(claim.job_type, claim.stage, rows.left)
+        resumed = resume(before, stages, rows.left)
         job = build_job(claim, inputs)
         first = resumed.stages[0]
         if first.name != claim.stage:  # the stored outputs can't be read, or the stage is unknown to this release

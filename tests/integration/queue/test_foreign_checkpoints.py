@@ -10,7 +10,7 @@ from models.queue.checkpoints import outputs_left
 from models.queue.resuming import begin_at
 from pipelines.errors import InvalidOptionsError, MissingObjectError
 from pipelines.job import Crop
-from pipelines.resumption import resume
+from pipelines.resumption import resume, split
 from tests.support.builders import (
     claim_jobs,
     job_row,
@@ -41,7 +41,7 @@ async def adopted(database, **columns):
 
 async def resumed(database, claim, stage):
     inputs = await load_inputs(database, claim)
-    return resume(claim.job_type, stage, outputs_left(claim.job_type, inputs.checkpoints, {}))
+    return resume(*split(claim.job_type, stage), outputs_left(claim.job_type, inputs.checkpoints, {}))
 
 
 @pytest.mark.parametrize("stage", ["CROPPING", "PROMPTING", "GENERATING"])

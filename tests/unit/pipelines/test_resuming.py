@@ -10,7 +10,7 @@ from models.queue.checkpoints import outputs_left
 from pipelines.analysis import Analysis
 from pipelines.job import Crop, PromptText
 from pipelines.job_types import JOB_TYPES
-from pipelines.resumption import resume
+from pipelines.resumption import resume, split
 from pipelines.stage import Stage
 
 STAGES = ["ANALYZING", "CROPPING", "PROMPTING", "GENERATING"]
@@ -27,7 +27,7 @@ GOOD = {
 
 
 def resumed(stage, job_type="enhance", **columns):
-    return resume(job_type, stage, outputs_left(job_type, GOOD | columns, {}))
+    return resume(*split(job_type, stage), outputs_left(job_type, GOOD | columns, {}))
 
 
 def outputs_of(found):
@@ -138,7 +138,7 @@ def checked(monkeypatch):
     stages = JOB_TYPES["enhance"].stages
     changed = replace(JOB_TYPES["enhance"], stages=(*stages[:2], check, *stages[2:]))
     monkeypatch.setitem(JOB_TYPES, "enhance", changed)
-    return lambda stage, kept: resume("enhance", stage, outputs_left("enhance", GOOD, kept))
+    return lambda stage, kept: resume(*split("enhance", stage), outputs_left("enhance", GOOD, kept))
 
 
 def test_output_that_is_kept_beside_the_row_is_read_back(checked):
