@@ -8,10 +8,12 @@ replaces. `PreloadedWorkers` are complete, but don't import anything themselves.
 
 import asyncio
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
@@ -91,22 +93,25 @@ class PreloadedProcess:
         inherited = [Connection(os.dup(descriptor)) for descriptor in (told, supervisor, 1, 2)]
         self._process = FORKS.Process(target=_be_dramatiq, args=(arguments, environment, *inherited))
         self._process.start()
+        self._reading = threading.Lock()  # a second thread that read the exit code would read 255
         for one in inherited:
             one.close()
         self.pid = self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        with self._reading:
+            return self._process.exitcode
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if self._process.exitcode is None:
+        if not multiprocessing.connection.wait([self._process.sentinel], timeout):
             raise subprocess.TimeoutExpired("dramatiq", timeout or 0)
-        return self._process.exitcode
+        code = self.returncode
+        assert code is not None
+        return code
 
     def terminate(self) -> None:
         self._process.terminate()

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import uvloop
+
 from config.logger import EventLogger
 from pipelines.settings import Settings
 from workers.operations.schedule import require_allowed_policies
@@ -21,7 +23,7 @@ log = EventLogger(__name__)
 def run(settings: Settings, services: Services, on_ready: Callable[[], None]) -> int:
     """Run a scheduler until SIGTERM or SIGINT; return the exit code. Only in a main thread."""
     reaper.begin()
-    return asyncio.run(_run(settings, services, on_ready))
+    return uvloop.run(_run(settings, services, on_ready))
 
 
 async def _run(settings: Settings, services: Services, on_ready: Callable[[], None]) -> int:

@@ -91,7 +91,6 @@ class _Slot:
     process: "subprocess.Popen[bytes] | None" = None
     started_s: float = 0.0
     backoff_s: float = BACKOFF_FIRST_S
-    due_s: float = 0.0
     output: threading.Thread | None = None
     is_ready: threading.Event = field(default_factory=threading.Event)
     listener: threading.Thread | None = None
@@ -146,7 +145,7 @@ class WorkerProcesses:
         reaper.begin()
         for slot in self._slots:
             self._start(slot)
-        threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
+            threading.Thread(target=self._keep, args=(slot,), name="supervisor", daemon=True).start()
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until each process has reported that it works; return False if one hasn't in time."""
@@ -269,28 +268,29 @@ class WorkerProcesses:
             start_new_session=True,  # so that Ctrl-C reaches only this process, which stops the others in order
         )
 
-    def _watch(self) -> None:
-        """Restart processes that have died, after their backoff."""
-        while not self._is_stopping.wait(0.05):
-            for slot in self._slots:
-                if slot.process is None or slot.process.poll() is None:
-                    continue
-                reaper.own.discard(slot.process.pid)
-                if slot.process.returncode == REFUSED_EXIT_CODE:
-                    self._is_refused = True
-                    self._on_refused()
-                    return
-                if slot.due_s == 0.0:
-                    slot.due_s = time.monotonic() + _backoff_s(slot)
-                elif time.monotonic() >= slot.due_s:
-                    slot.due_s = 0.0
-                    try:
-                        with self._starting:
-                            if not self._is_stopping.is_set():
-                                self._start(slot)
-                    except OSError as error:  # no process can be started now, so it is tried again
-                        slot.due_s = time.monotonic() + BACKOFF_MOST_S
-                        log.exception("worker_not_started", error=str(error))
+    def _keep(self, slot: _Slot) -> None:
+        """Restart a place's process whenever it has died, after its backoff."""
+        while slot.process is not None:
+            slot.process.wait()
+            reaper.own.discard(slot.process.pid)
+            if self._is_stopping.is_set() or self._is_refused:
+                return
+            if slot.process.returncode == REFUSED_EXIT_CODE:
+                self._is_refused = True
+                self._on_refused()
+                return
+            pause_s = _backoff_s(slot)
+            while not self._is_stopping.wait(pause_s) and not self._is_refused:
+                try:
+                    with self._starting:
+                        if not self._is_stopping.is_set():
+                            self._start(slot)
+                    break
+                except OSError as error:  # no process can be started now, so it is tried again
+                    pause_s = BACKOFF_MOST_S
+                    log.exception("worker_not_started", error=str(error))
+            else:
+                return
 
 
 def _backoff_s(slot: _Slot) -> float:
