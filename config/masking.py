@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-from config.json_text import json_text
-
 MASK: Final = "***"
 # A shorter secret may be an ordinary word ("postgres", "dev"): masking it would spoil every line and hide nothing.
 SHORTEST_SECRET_CHARACTERS: Final = 8
+# A message may quote JSON that was refused, and itself be quoted in the JSON of a list.
+ESCAPED_TIMES: Final = 2
 
 _PATTERNS: Final = (
     # Google's API keys. The format, and that clients log URLs with ?key=, were read in the sources of Google's client
@@ -45,9 +45,10 @@ class SecretMask:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Store the secrets to mask, without those that are too short to differ from ordinary words."""
-        forms = {form for secret in secrets for form in _forms(secret)}
-        long_enough = (form for form in forms if len(form) >= SHORTEST_SECRET_CHARACTERS)
-        self._literals = sorted(long_enough, key=len, reverse=True)  # a secret may be a part of another one
+        given = {one for secret in secrets for one in (secret, unquote(secret)) if _is_long_enough(one)}
+        forms = {form for secret in given for form in _forms(secret)}
+        self._literals = sorted(filter(_is_long_enough, forms), key=len, reverse=True)  # one may be a part of another
+        self._needed = {needed for needed, _, _ in _PATTERNS} | {_unchanged_part(secret) for secret in given}
 
     def __call__(self, text: str) -> str:
         """Return `text` with each secret replaced by three asterisks."""
@@ -61,15 +62,36 @@ class SecretMask:
         return text
 
     def may_concern(self, text: str) -> bool:
-        """Return whether a text, or the text that it is the JSON of, may contain a secret. Most texts contain none."""
+        """Return whether a text may contain a secret, however often it is escaped there. Most texts contain none."""
         lowered = text.lower()
-        return any(needed in lowered for needed, _, _ in _PATTERNS) or any(secret in text for secret in self._literals)
+        return any(needed in lowered for needed in self._needed)
 
 
-def _forms(secret: str) -> Iterator[str]:
-    """Yield a secret as it stands in texts, in URLs and in JSON."""
-    yield from (secret, quote(secret, safe=""), unquote(secret))
-    yield from (json_text(secret)[1:-1], json.dumps(secret)[1:-1])
+def _is_long_enough(secret: str) -> bool:
+    return len(secret) >= SHORTEST_SECRET_CHARACTERS
+
+
+def _unchanged_part(secret: str) -> str:
+    """Return the longest part of a secret that no way of escaping changes, in lower case.
+
+    It is empty, and so is a part of every text, if the secret has neither letters of ASCII nor digits.
+    """
+    return max(re.split(r"[^0-9A-Za-z]+", secret), key=len).lower()
+
+
+def _forms(secret: str) -> set[str]:
+    """Return a secret as it stands in texts and in URLs, and in JSON and Python's notation of these."""
+    forms = {secret, quote(secret, safe="")}
+    for _ in range(ESCAPED_TIMES):
+        forms |= {escaped for form in forms for escaped in _escaped(form)}
+    return forms
+
+
+def _escaped(text: str) -> Iterator[str]:
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield repr(text)[1:-1]
+    yield repr(text.encode(errors="surrogateescape"))[2:-1]
 
 
 def url_password(url: str) -> str | None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -115,6 +116,47 @@ def test_log_of_text_that_is_no_unicode_is_a_line() -> None:
     EventLogger("test").info("upload_failed", error="a name in Latin-1: \udce9")
 
     assert json.loads(stream.getvalue())["error"] == "a name in Latin-1: \udce9"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize(
+    "secret", ['hunter"quoted"', "hunter\\slash\\es", "hunter\nlines", "hunter\x1bcontrol", "hunter-ünïcödé"]
+)
+def test_log_secret_in_a_value_that_is_json_or_a_repr_is_masked(
+    log_format: str, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", secret)
+    stream = configured(log_format)
+    in_json, in_repr = json.dumps({"k": secret}), repr({"k": secret})
+    values = [in_json, in_repr, [in_json], ValueError(in_json), secret.encode(), json.dumps([in_repr])]
+
+    for value in values:
+        EventLogger("test").info("provider_call_failed", error=value)
+    EventLogger("test").info("provider_call_failed", exc_info=ValueError(in_json))
+
+    assert stream.getvalue().count("***") == len(values) + 1
+    assert "hunter" not in stream.getvalue()
+
+
+@dataclass(frozen=True)
+class Key:
+    """A value whose second field isn't shown."""
+
+    name: str
+    value: str = field(repr=False)
+
+
+def test_log_values_of_other_types_are_shown_as_python_shows_them() -> None:
+    stream = configured("json")
+    pages = iter([1, 2])
+    others = {"key": Key("k", "hidden"), "raw": b"abc", "pages": pages, "ids": {7}, "error": ValueError("refused")}
+
+    EventLogger("test").info("job_claimed", nested=[others["key"]], **others)
+
+    line = json.loads(stream.getvalue())
+    assert {name: line[name] for name in others} == {name: str(value) for name, value in others.items()}
+    assert line["nested"] == [str(others["key"])]
+    assert list(pages) == [1, 2]
 
 
 def test_log_dropped_url_parameters_are_warned_of() -> None:
