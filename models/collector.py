@@ -109,6 +109,10 @@ class Collector(Generic[A, R]):
             if not done.cancelled() and done.exception() is None:  # it was answered in the same turn
                 self._abandon(done.result())
             raise
+        finally:
+            del (
+                done
+            )  # an error holds this frame: if the frame held its future, what the job holds would outlive the error
 
     def add(self, work: A, key: Hashable = None) -> Item[A, R]:
         """Send an item with the next group.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -151,6 +152,8 @@ class PixelChild:
             try:
                 result = self._run(task)
             except BaseException as error:  # noqa: BLE001 - it travels to the caller in the future
+                # its frames hold the task and so this future: in a cycle, the task's pictures would outlive the error
+                traceback.clear_frames(error.__traceback__)
                 task.future.set_exception(error)
             else:
                 task.future.set_result(result)

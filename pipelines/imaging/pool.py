@@ -149,6 +149,8 @@ class PixelPool:
                 raise
             finally:
                 self._idle.append(child)
+                # an error holds this frame: if the frame held its future, the pictures would outlive the error
+                del task, future
             return result
 
     async def close(self) -> None:

@@ -5,8 +5,11 @@ import asyncio
 import pytest
 
 from models import collector
-from models.collector import PARTS, Collector, Unanswered
+from models.collector import PARTS, TURNS, Collector, Unanswered
 from models.connections import ContentionError, DatabaseLostError
+from tests.support.freed import require_freed, uncollected
+
+__all__ = ["uncollected"]
 
 
 class Statements:
@@ -231,3 +234,24 @@ async def test_what_a_bug_leaves_without_an_answer_fails():
 
     statements.answers = None
     assert await answers_of([group.add("after", "key")]) == ["after"]
+
+
+async def refuse(_work):
+    await asyncio.sleep(0)
+    raise ContentionError("held")
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("concerning_all", [(), (ContentionError,)])
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_job_whose_statement_fails_is_freed(concerning_all, is_cancelled):
+    group = Collector(refuse, refuse, most=5, turns=asyncio.Semaphore(2), concerning_all=concerning_all)
+
+    async def work(picture):
+        asked = asyncio.create_task(group.ask(picture))
+        if is_cancelled:
+            await turns(TURNS)
+            asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+    await require_freed(work)
