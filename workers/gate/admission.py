@@ -116,22 +116,25 @@ class Admission:
             StageError: the provider may not be called now, or the call failed.
         """
         bought: StageError | None = None
-        while True:
-            try:
-                opened, send = await self._opened(provider, asked, quote, prepare)
-                return await self._sent(provider, asked, opened, send)
-            except StageError as error:
-                if bought and isinstance(error, ThrottledError) and not isinstance(error, KEPT):
-                    # a snooze costs no attempt, so the first call would be bought again and again
-                    raise bought from error
-                if isinstance(error, MissedRequestError):  # a second miss of its kind ends it at once
-                    calls = await self._generations.of(self._job.claim)
-                    require_no_repeated_miss(calls, provider.name, quote.model)
-                if error.again is None:
-                    raise
-                bought = error if isinstance(error, BrokenAnswerError) else bought
-                log.info("provider_asked_again", provider=provider.name, purpose=asked.purpose, error=str(error))
-                prepare = error.again
+        try:
+            while True:
+                try:
+                    opened, send = await self._opened(provider, asked, quote, prepare)
+                    return await self._sent(provider, asked, opened, send)
+                except StageError as error:
+                    if bought and isinstance(error, ThrottledError) and not isinstance(error, KEPT):
+                        # a snooze costs no attempt, so the first call would be bought again and again
+                        raise bought from error
+                    if isinstance(error, MissedRequestError):  # a second miss of its kind ends it at once
+                        calls = await self._generations.of(self._job.claim)
+                        require_no_repeated_miss(calls, provider.name, quote.model)
+                    if error.again is None:
+                        raise
+                    bought = error if isinstance(error, BrokenAnswerError) else bought
+                    log.info("provider_asked_again", provider=provider.name, purpose=asked.purpose, error=str(error))
+                    prepare = error.again
+        finally:
+            del bought  # it holds this frame: in a cycle, the pictures would last until a garbage collection
 
     async def _opened(
         self, provider: Provider, asked: Asked, quote: Quote, prepare: Callable[[], Awaitable[PreparedCall[T]]]

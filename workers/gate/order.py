@@ -35,18 +35,24 @@ async def first_answer(
     """
     passed_over: list[PassedOverError] = []
     refusals: list[ProviderNotConfiguredError] = []
-    for provider in providers:
-        try:
-            return await ask(provider)
-        except PassedOverError as error:
-            passed_over.append(error)
-        except ProviderNotConfiguredError as error:
-            refusals.append(error)
-        if len(providers) > 1:
-            log.info("provider_passed_over", provider=provider.name, purpose=purpose)
-    if passed_over:
-        raise min(passed_over, key=lambda error: error.retry_after)
-    if len(refusals) == 1:
-        raise refusals[0]
-    evidence = "; ".join(error.evidence for error in refusals if error.evidence) or None
-    raise ProviderNotConfiguredError("; ".join(map(str, refusals)), evidence=evidence)
+    try:
+        for provider in providers:
+            try:
+                return await ask(provider)
+            except PassedOverError as error:
+                passed_over.append(error)
+            except ProviderNotConfiguredError as error:
+                refusals.append(error)
+            if len(providers) > 1:
+                log.info("provider_passed_over", provider=provider.name, purpose=purpose)
+        if passed_over:
+            raise min(passed_over, key=lambda error: error.retry_after)
+        if len(refusals) == 1:
+            raise refusals[0]
+        evidence = "; ".join(error.evidence for error in refusals if error.evidence) or None
+        raise ProviderNotConfiguredError("; ".join(map(str, refusals)), evidence=evidence)
+    finally:
+        del (
+            passed_over,
+            refusals,
+        )  # they hold this frame: in a cycle, the pictures would last until a garbage collection

@@ -140,6 +140,8 @@ class Places:
                     self.leave()
                 self._woken.set()
                 raise
+            finally:
+                del one  # an error holds this frame: in a cycle, the job's pictures would last until a collection
 
     def leave(self) -> None:
         """Give a taken place up, because its call was admitted or won't be made."""

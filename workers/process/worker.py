@@ -68,8 +68,11 @@ RECORDING_S = 30.0
 """Seconds beyond its stages' deadlines that a job may take before a process that is being recycled ends anyway."""
 
 GARBAGE_OBJECTS = 10_000
-"""How many more objects than before start a garbage collection. At Python's 700, each dozen of running jobs starts one,
-although jobs leave next to no garbage of the kind that it finds."""
+"""How many more objects than before start a garbage collection. At Python's 700, each dozen of running jobs starts one.
+
+A collection is needed only for cycles, such as of an error and a function that keeps it. Until then these must hold no
+pictures: tests run jobs that fail without collections.
+"""
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

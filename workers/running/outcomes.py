@@ -67,21 +67,45 @@ async def outcome_of(job: RunningJob, steps: Awaitable[End], mask: SecretMask, *
     """
     try:
         return Outcome(await steps)
-    except asyncio.CancelledError:
-        ending = job.told_to_end()
-        if ending is None:
-            raise
-        is_lost = ending is Ending.CLAIM_LOST
-        return Outcome(ClaimLost(job.stage) if is_lost else Released(job.stage, job.stage_ms))
-    except ClaimLostError as lost:
-        return Outcome(ClaimLost(job.stage, is_fenced=isinstance(lost, FencedError)))
-    except SentBackError:
-        return Outcome(Released(job.stage, job.stage_ms))
-    except StageError as error:
-        is_failure = not isinstance(error, ThrottledError) or error.evidence  # a snooze isn't a failed attempt
-        return Outcome(_end_by(job, error, mask), error if is_failure else None)
-    except Exception as error:  # noqa: BLE001 - a bug of ours must not lose a job either
-        return _by_another_error(job, error, mask, writes_end=writes_end)
+    except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - a bug of ours must not lose a job either
+        outcome = _by_error(job, error, mask, writes_end=writes_end)
+        if outcome.error is None:
+            forget_frames(error)
+        return outcome
+
+
+def forget_frames(error: BaseException) -> None:
+    """Forget the traceback of an error that needs no more record, and so what its functions hold, such as pictures.
+
+    A function that keeps its own error in a variable is in a cycle with it, and would hold them until a garbage
+    collection. Frames aren't cleared, because jobs may share an error, and one of their functions may still run.
+    """
+    one: BaseException | None = error
+    while one is not None and one.__traceback__ is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+
+
+def _by_error(
+    job: RunningJob, error: asyncio.CancelledError | Exception, mask: SecretMask, *, writes_end: bool
+) -> Outcome:
+    """Return the outcome for an error; raise it if it is a cancellation that `RunningJob.end` didn't cause."""
+    match error:
+        case asyncio.CancelledError():
+            ending = job.told_to_end()
+            if ending is None:
+                raise error
+            is_lost = ending is Ending.CLAIM_LOST
+            return Outcome(ClaimLost(job.stage) if is_lost else Released(job.stage, job.stage_ms))
+        case ClaimLostError():
+            return Outcome(ClaimLost(job.stage, is_fenced=isinstance(error, FencedError)))
+        case SentBackError():
+            return Outcome(Released(job.stage, job.stage_ms))
+        case StageError():
+            is_failure = not isinstance(error, ThrottledError) or error.evidence  # a snooze isn't a failed attempt
+            return Outcome(_end_by(job, error, mask), error if is_failure else None)
+        case _:
+            return _by_another_error(job, error, mask, writes_end=writes_end)
 
 
 def _by_another_error(job: RunningJob, error: Exception, mask: SecretMask, *, writes_end: bool) -> Outcome:

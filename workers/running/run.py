@@ -213,3 +213,5 @@ class StageRunner:
             if lost is not None:
                 raise lost from None
             raise TransientError(f"{stage.name} wasn't done within its deadline of {deadline_s:g} s") from None
+        finally:
+            del lost  # it holds this frame: in a cycle, both would last until a garbage collection

@@ -2,6 +2,7 @@
 
 from config.logger import EventLogger, bound_fields
 from workers.running.job import RunningJob
+from workers.running.outcomes import forget_frames
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 
@@ -23,3 +24,5 @@ class Runner:
         log.debug("job_claimed", stage=job.stage)
         outcome = await self._stages.run(job)
         await self._recorder.record(job, outcome)
+        if outcome.error is not None:
+            forget_frames(outcome.error)
