@@ -31,7 +31,7 @@ async def require_freed(work: Callable[[Picture], Awaitable[object]]) -> None:
         return held
 
     held = await asyncio.create_task(run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (picture := held()) is not None:
             del picture
             await asyncio.sleep(0.01)
