@@ -110,9 +110,8 @@ class Collector(Generic[A, R]):
                 self._abandon(done.result())
             raise
         finally:
-            del (
-                done
-            )  # an error holds this frame: if the frame held its future, what the job holds would outlive the error
+            # an error holds this frame: if the frame held its future, what the job holds would outlive the error
+            del done
 
     def add(self, work: A, key: Hashable = None) -> Item[A, R]:
         """Send an item with the next group.

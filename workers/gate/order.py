@@ -52,7 +52,5 @@ async def first_answer(
         evidence = "; ".join(error.evidence for error in refusals if error.evidence) or None
         raise ProviderNotConfiguredError("; ".join(map(str, refusals)), evidence=evidence)
     finally:
-        del (
-            passed_over,
-            refusals,
-        )  # they hold this frame: in a cycle, the pictures would last until a garbage collection
+        # they hold this frame: in a cycle, the pictures would last until a garbage collection
+        del passed_over, refusals
