@@ -64,8 +64,8 @@ def _resumed(table: JobTable, alias: str) -> str:
 
 def _ids(table: JobTable, alias: str) -> dict[str, str]:
     """Return every id that a row holds, as SQL, by the name that messages use for it."""
-    own = {"id": id_as_text(table, alias), "userId": over(table.user, alias)}
-    return own | {column.strip('"'): f"{alias}.{column}" for column in table.picture_ids}
+    pictures = {column.strip('"'): f"{alias}.{column}" for column in table.picture_ids}
+    return pictures | {"id": id_as_text(table, alias), "userId": over(table.user, alias)}
 
 
 def _id_sizes(table: JobTable, alias: str) -> str:

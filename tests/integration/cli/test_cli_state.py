@@ -193,7 +193,7 @@ def test_config_lists_every_setting_and_masks_secrets(command: Darkroom, monkeyp
 
     rows = {row["name"]: row for row in ran.json}
     assert ran.code == 0
-    assert rows["DARKROOM_LANES"]["value"] == "16"
+    assert rows["DARKROOM_LANES"]["value"] == "64"
     assert rows["GEMINI_API_KEY"]["is_set"]
     assert all(row["meaning"] for row in rows.values())
     assert "very-secret" not in ran.out + command("config").out

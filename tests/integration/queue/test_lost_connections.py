@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
+from models import connections
 from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
 from models.queue.refusal import is_of_a_row
@@ -87,7 +88,9 @@ async def test_lack_of_memory_for_one_statement_is_no_lost_database(database):
     assert is_of_a_row(caught.value)
 
 
-async def test_drivers_time_limit_on_a_sound_connection_is_a_cancelled_statement(database):
+async def test_drivers_time_limit_on_a_sound_connection_is_a_cancelled_statement(database, monkeypatch):
+    monkeypatch.setattr(connections, "PROBE_S", HANGS_AFTER_S)  # a sound connection may be slow
+
     with pytest.raises(asyncpg.QueryCanceledError):
         await database.run(lambda connection: connection.execute("SELECT pg_sleep(5)", timeout=0.05))
 

@@ -191,11 +191,11 @@ BEGIN
     SELECT array_agg(ROW(CASE WHEN n."isBlend" THEN 'blend' ELSE 'enhance' END, n.id, n."userId", n.tier::text,
                          n."tokensCost", 'ANALYZING', darkroom.max_attempts(n."maxRetries"), now())::darkroom.entering
                      ORDER BY n."createdAt", n.id),
-           max(greatest(octet_length(n.id), octet_length(n."userId"), octet_length(n."imageId"), octet_length(n."sourceImageId")))
+           max(greatest(octet_length(n."imageId"), octet_length(n."sourceImageId"), octet_length(n.id), octet_length(n."userId")))
     INTO jobs, longest_bytes FROM entering_rows n WHERE n.status = 'PENDING';
     IF longest_bytes > 200 THEN
         PERFORM darkroom.refuse_id(i.column_name, i.id)
-        FROM entering_rows n CROSS JOIN LATERAL (VALUES ('id', n.id), ('userId', n."userId"), ('imageId', n."imageId"), ('sourceImageId', n."sourceImageId")) i (column_name, id)
+        FROM entering_rows n CROSS JOIN LATERAL (VALUES ('imageId', n."imageId"), ('sourceImageId', n."sourceImageId"), ('id', n.id), ('userId', n."userId")) i (column_name, id)
         WHERE n.status = 'PENDING' AND octet_length(i.id) > 200;
     END IF;
     IF jobs IS NOT NULL THEN  -- rows of finished jobs are neither queued nor charged
