@@ -38,7 +38,7 @@ def _is_plain(value: Any) -> bool:
             if type(name) is not str or not (type(one) in _SCALARS or _is_plain(one)):
                 return False
         return True
-    if kind is list:
+    if kind is list or kind is tuple:
         for one in value:  # noqa: SIM110 - a generator would take twice the time
             if not (type(one) in _SCALARS or _is_plain(one)):
                 return False
