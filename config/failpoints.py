@@ -29,6 +29,6 @@ def failpoints(names: Iterable[str]) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        for name in names:
+        for name in sorted(set(names)):
             stack.enter_context(failpoint(name))
         yield

@@ -7,6 +7,7 @@ and after MOST_GROUPS of them alone.
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -22,7 +23,7 @@ from models.job_tables.registry import table_of
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim
 from models.queue.transition_kinds import Checkpoint, Completed
-from models.queue.transition_statements import ClaimWrite, as_json, transition_statement
+from models.queue.transition_statements import ClaimWrite, as_json, parts_of, transition_statement
 from models.queue.writing import Event, commit_name, write_alone
 
 MOST_AT_ONCE: Final = 256
@@ -35,23 +36,17 @@ GROUP_S: Final = 5.0
 """How long, in seconds, the statement of a group may take. If a trigger is slow, its group is then split."""
 
 
-class _Entry:
-    """What one claim has to write, in order."""
+class _Entry(ClaimWrite):
+    """What one claim has to write."""
 
-    __slots__ = ("claim", "contention_s", "events", "groups", "waiting")
+    __slots__ = ("claim", "contention_s", "groups", "waiting")
 
     def __init__(self, claim: Claim, waiting: Waiting) -> None:
+        super().__init__(claim.job_id, claim.id, claim.lease_token, [])
         self.claim = claim
         self.waiting = waiting
         self.contention_s: float | None = None
-        self.events: list[Event] = []
         self.groups = 0
-
-    @property
-    def write(self) -> ClaimWrite:
-        transitions = [one for one in self.events if not isinstance(one, Artifact)]
-        artifact = next((one for one in reversed(self.events) if isinstance(one, Artifact)), None)
-        return ClaimWrite(self.claim.job_id, self.claim.id, self.claim.lease_token, transitions, artifact)
 
     @property
     def parts(self) -> list[list[Event]]:
@@ -60,14 +55,16 @@ class _Entry:
         Checkpoints stay together. If they are committed already and only the answer got lost, the first of them alone
         would set the job back, and the next one would finish its stage for the second time.
         """
-        pictures: list[list[Event]] = [[one] for one in self.events if isinstance(one, Artifact)]
-        checkpoints: list[Event] = [one for one in self.events if isinstance(one, Checkpoint)]
-        ends: list[list[Event]] = [[one] for one in self.events if not isinstance(one, Artifact | Checkpoint)]
+        pictures: list[list[Event]] = [] if self.artifact is None else [[self.artifact]]
+        checkpoints: list[Event] = [one for one in self.transitions if isinstance(one, Checkpoint)]
+        ends: list[list[Event]] = [[one] for one in self.transitions if not isinstance(one, Checkpoint)]
         return [*pictures, *([checkpoints] if checkpoints else []), *ends]
 
     @property
-    def ends_completed(self) -> bool:
-        return isinstance(self.events[-1], Completed)
+    def kinds(self) -> set[type[Event]]:
+        """The kinds of its events."""
+        kinds: set[type[Event]] = set(map(type, self.transitions))
+        return kinds if self.artifact is None else kinds | {Artifact}
 
 
 _Writes: TypeAlias = Collector[_Entry, None]
@@ -79,7 +76,7 @@ class GroupWriter:
     def __init__(self, database: Database) -> None:
         """Store where rows are; the caller owns the database."""
         self._database = database
-        self._writes: dict[JobTable, _Writes] = {}
+        self._writes: dict[str, _Writes] = {}
 
     def add(
         self, claim: Claim, event: Event, *, waiting: Waiting, contention_s: float | None = None
@@ -95,40 +92,41 @@ class GroupWriter:
             waiting: the job, which leaves its lane if its rows stay locked for long.
             contention_s: how long the rows may be locked; None for CONTENTION_RETRY_S.
         """
-        writes = self._writes_of(claim)
+        writes = self._writes.get(claim.job_type) or self._begin(table_of(claim.job_type), claim.job_type)
         item = writes.waiting(claim.lease_token)
         if item is None:
             item = writes.add(_Entry(claim, waiting), claim.lease_token)
             item.done.add_done_callback(_look_at)
-        item.work.events.append(event)
-        item.work.contention_s = contention_s
+        entry = item.work
+        if isinstance(event, Artifact):
+            entry.artifact = event
+        else:
+            entry.transitions.append(event)
+        entry.contention_s = contention_s
         return item.done
 
-    def _writes_of(self, claim: Claim) -> _Writes:
-        table = table_of(claim.job_type)
-        writes = self._writes.get(table)
-        if writes is None:
-            writes = self._writes[table] = Collector(
-                partial(self._commit, table),
-                self._write_alone,
-                most=MOST_AT_ONCE,
-                turns=self._database.turns_to_wait,
-                concerning_all=(),
-                repeats_lost=True,
-            )
-        return writes
+    def _begin(self, table: JobTable, job_type: str) -> _Writes:
+        """Make the collector of a table, for all of its job types."""
+        writes: _Writes = Collector(
+            partial(self._commit, table),
+            self._write_alone,
+            most=MOST_AT_ONCE,
+            turns=self._database.turns_to_wait,
+            concerning_all=(),
+            repeats_lost=True,
+        )
+        self._writes |= dict.fromkeys(table.job_types, writes)
+        return self._writes[job_type]
 
     async def _commit(self, table: JobTable, entries: Sequence[_Entry]) -> list[Unanswered | None]:
         """Run the statement of a group, and return what becomes of each entry."""
-        writes = [entry.write for entry in entries]
-        statement = transition_statement(table, set().union(*(one.parts for one in writes)), is_group=True)
-        values = [as_json(table, number, one) for number, one in enumerate(writes)]
-        values.sort(key=_job_id)  # the order of locks
-        names = sorted(map(commit_name, {type(event) for entry in entries for event in entry.events}))
+        writes = [as_json(table, number, entry) for number, entry in enumerate(entries)]
+        writes.sort(key=itemgetter("job_id"))  # the order of locks
+        statement = transition_statement(table, parts_of(writes), is_group=True)
 
         async def work(connection: Connection) -> list[asyncpg.Record]:
-            with failpoints(names):
-                return await connection.fetch(statement, values, timeout=GROUP_S)
+            with failpoints(commit_name(kind) for entry in entries for kind in entry.kinds):
+                return await connection.fetch(statement, writes, timeout=GROUP_S)
 
         rows = await self._database.commit("record_group", work, retry_for_s=0)
         labels = {row["n"]: row["label"] for row in rows}
@@ -157,14 +155,10 @@ def _after_group(
     if number not in labels:
         entry.groups += 1
         return Unanswered.AGAIN if entry.groups < MOST_GROUPS else Unanswered.ALONE
-    if not entry.ends_completed:
+    if not entry.transitions or type(entry.transitions[-1]) is not Completed:
         return None
     state = states.get(labels[number] or "")  # a trigger may have kept the row of a job that was to end
     return None if state is not None and state.is_terminal else Unanswered.ALONE
-
-
-def _job_id(value: dict[str, object]) -> str:
-    return str(value["job_id"])
 
 
 def _look_at(future: "asyncio.Future[None]") -> None:

@@ -4,9 +4,10 @@ The rows of a job are written if all of them are free and the claim still holds 
 the other claims of the statement aren't affected.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -50,38 +51,34 @@ class ClaimWrite:
     job_id: str
     queue_id: int
     lease_token: UUID | None
-    transitions: Sequence[Transition]
+    transitions: list[Transition]
     artifact: Artifact | None = None
 
-    @property
-    def parts(self) -> set[str]:
-        """The parts of the statement that this write needs: kinds of writes, and the columns of the job's row."""
-        parts = set() if self.artifact is None else {"artifact"}
-        for one in self.transitions:
-            if isinstance(one, Checkpoint | Completed):
-                parts.update([f'"{name}"' for name in one.columns])
-            if isinstance(one, Checkpoint) and one.kept is not None:
-                parts.add("kept")
-        if self.transitions:
-            parts.add(_KIND[type(self.transitions[-1])])
-        return parts
 
-
+_FINISHING: Final = (Checkpoint, Completed)
 _OF_AN_ARTIFACT: Final = tuple(one.name for one in fields(Artifact))
+_values_of_an_artifact: Final = attrgetter(*_OF_AN_ARTIFACT)
 
-_KIND: Final[dict[type, str]] = {
-    Checkpoint: "checkpoint",
-    Completed: "completed",
-    Failed: "failed",
-    Retried: "waits",
-    Snoozed: "waits",
-    Released: "waits",
-}
+_PARTS: Final = {"retried": "waits", "snoozed": "waits", "released": "waits"}
+"""The parts of the statement that write ends of several kinds, by kind."""
 
 
 def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
     """Return one claim's write as an element of the statement's parameter $1; the statement returns `number`."""
     transitions = write.transitions
+    history: list[dict[str, Any]] = []
+    columns: dict[str, Any] = {}
+    kept = []
+    for one in transitions:
+        if isinstance(one, _FINISHING):
+            history.append(
+                {"event": "finished", "stage": one.finished, "output": one.output, "duration_ms": one.duration_ms}
+            )
+            columns.update(one.columns)
+            if type(one) is Checkpoint and one.kept is not None:
+                kept.append({"stage": one.finished, "output": one.kept.output})
+        else:
+            history.append(_unfinished(one))
     last = transitions[-1] if transitions else None
     made: dict[str, Any] = {
         "n": number,
@@ -89,16 +86,18 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
         "queue_id": write.queue_id,
         "lease_token": None if write.lease_token is None else str(write.lease_token),
         "kind": "artifact" if last is None else type(last).__name__.lower(),
-        "history": [_in_history(one) for one in transitions],
+        "history": history,
+        "columns": columns,
+        "kept": kept,
     }
     match last:
+        case Completed():
+            pass
         case Checkpoint():
-            made |= {
-                "began_at": made["history"][0]["stage"],
-                "following": last.following,
-                "shown": _shown(table, transitions),
-                "deadline_s": last.deadline_s,
-            }
+            made["began_at"] = history[0]["stage"]
+            made["following"] = last.following
+            made["shown"] = _shown(table, transitions)
+            made["deadline_s"] = last.deadline_s
         case Retried() | Snoozed():
             made |= {"reason": _cut(last.reason), "delay_s": last.delay.total_seconds()}
             made |= {"is_suspect": isinstance(last, Retried) and last.event == "rescued"}
@@ -106,17 +105,23 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
             made |= {"reason": _cut(last.reason)}
         case Released():
             made |= {"delay_s": 0}
-    columns: dict[str, Any] = {}
-    kept = []
-    for one in transitions:
-        if isinstance(one, Checkpoint | Completed):
-            columns.update(one.columns)
-        if isinstance(one, Checkpoint) and one.kept is not None:
-            kept.append({"stage": one.finished, "output": one.kept.output})
-    made |= {"columns": columns, "kept": kept}
     if write.artifact is not None:
-        made["artifact"] = {name: getattr(write.artifact, name) for name in _OF_AN_ARTIFACT}
+        made["artifact"] = dict(zip(_OF_AN_ARTIFACT, _values_of_an_artifact(write.artifact), strict=True))
     return made
+
+
+def parts_of(writes: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the parts of the statement that writes need: kinds of writes, and the columns of the job's row.
+
+    `writes` are made by `as_json`.
+    """
+    parts = {f'"{name}"' for name in set().union(*[one["columns"] for one in writes])}
+    parts.update(_PARTS.get(kind, kind) for kind in {one["kind"] for one in writes})
+    if any("artifact" in one for one in writes):
+        parts.add("artifact")
+    if any(one["kept"] for one in writes):
+        parts.add("kept")
+    return parts
 
 
 def _shown(table: JobTable, transitions: Sequence[Transition]) -> str | None:
@@ -126,19 +131,11 @@ def _shown(table: JobTable, transitions: Sequence[Transition]) -> str | None:
     return reached[-1] if reached else None
 
 
-def _in_history(transition: Transition) -> dict[str, Any]:
-    """Return the row of a transition in the job's history, as JSON."""
-    match transition:
-        case Checkpoint() | Completed():
-            row = {"event": "finished", "stage": transition.finished, "output": transition.output}
-        case Retried():
-            row = {"event": transition.event, "stage": transition.stage, "error": _cut(transition.reason)}
-        case Failed() | Snoozed():
-            name = type(transition).__name__.lower()
-            row = {"event": name, "stage": transition.stage, "error": _cut(transition.reason)}
-        case Released():
-            row = {"event": "released", "stage": transition.stage}
-    return row | {"duration_ms": transition.duration_ms}
+def _unfinished(transition: Failed | Retried | Snoozed | Released) -> dict[str, Any]:
+    """Return the row of a transition by which no stage finishes in the job's history, as JSON."""
+    event = transition.event if isinstance(transition, Retried) else type(transition).__name__.lower()
+    row = {"event": event, "stage": transition.stage, "duration_ms": transition.duration_ms}
+    return row if isinstance(transition, Released) else row | {"error": _cut(transition.reason)}
 
 
 def _cut(text: str) -> str:
@@ -286,7 +283,7 @@ _ARTIFACT: Final = """
 
 
 def transition_statement(table: JobTable, parts: Collection[str], *, is_group: bool = False) -> str:
-    """Return the statement for writes that need these parts (`ClaimWrite.parts`); $1 is an array of `as_json`.
+    """Return the statement for writes that need these parts (`parts_of`); $1 is an array of `as_json`.
 
     It returns, for each claim whose rows were written, its number and the label that its job has now.
 

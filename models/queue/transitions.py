@@ -21,6 +21,7 @@ from models.queue.transition_statements import (
     ClaimWrite,
     as_json,
     lock_statement,
+    parts_of,
     transition_statement,
 )
 
@@ -110,10 +111,9 @@ async def _written(
     )
     if held is None:
         return None
-    write = ClaimWrite(job_ref.job_id, job_ref.queue_id, held["lease_token"], transitions)
-    row = await connection.fetchrow(
-        transition_statement(table, write.parts), [as_json(table, 0, write)], timeout=timeout_s
-    )
+    write = ClaimWrite(job_ref.job_id, job_ref.queue_id, held["lease_token"], list(transitions))
+    writes = [as_json(table, 0, write)]
+    row = await connection.fetchrow(transition_statement(table, parts_of(writes)), writes, timeout=timeout_s)
     status = None if row is None else state_of(table, row["label"])
     ends = isinstance(transitions[-1], Completed | Failed)
     if status is None or (ends and not status.is_terminal):

@@ -11,7 +11,7 @@ from models.job_tables.registry import table_of
 from models.queue.checkpoints import checkpoint
 from models.queue.claims import FencedError
 from models.queue.groups import MOST_GROUPS, GroupWriter
-from models.queue.transition_statements import ClaimWrite, as_json, transition_statement
+from models.queue.transition_statements import ClaimWrite, as_json, parts_of, transition_statement
 from models.queue.transitions import Checkpoint, Completed, Kept, Released, Retried, Snoozed
 from tests.integration.queue.test_fence import WAYS
 from tests.support.builders import (
@@ -239,12 +239,12 @@ async def test_edit_between_a_groups_snapshot_and_its_locks_stays_and_its_job_is
         ClaimWrite(one.job_id, one.id, one.lease_token, EVENTS["three checkpoints"](one), make_artifact())
         for one in (edited, other)
     ]
-    statement = transition_statement(table_of(edited.job_type), writes[0].parts | writes[1].parts, is_group=True)
+    values = [as_json(table_of(edited.job_type), number, one) for number, one in enumerate(writes)]
+    statement = transition_statement(table_of(edited.job_type), parts_of(values), is_group=True)
     assert statement.count("(SELECT set_config(") == 1
     held_up = statement.replace("(SELECT set_config(", f"(SELECT {HELD_UP}set_config(")
 
     async def run(sql):
-        values = [as_json(table_of(edited.job_type), number, one) for number, one in enumerate(writes)]
         return {row["n"] for row in await database.run(lambda connection: connection.fetch(sql, values))}
 
     await foreign.execute("SELECT pg_advisory_lock(77)")

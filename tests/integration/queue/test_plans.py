@@ -11,7 +11,7 @@ from models.job_tables.registry import JOB_TABLES
 from models.queue.claims import _WAKE, _claim
 from models.queue.rescue import _CANDIDATES
 from models.queue.sweep import _statements
-from models.queue.transition_statements import ClaimWrite, as_json, lock_statement, transition_statement
+from models.queue.transition_statements import ClaimWrite, as_json, lock_statement, parts_of, transition_statement
 from models.queue.transitions import (
     HELD,
     Checkpoint,
@@ -98,7 +98,8 @@ async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, trans
     for table in JOB_TABLES:
         write = ClaimWrite("e1", 1, uuid4(), (transition,))
         locking = await sequential_scans(crowded, lock_statement(table, HELD, skip=""), "e1", 1, write.lease_token)
-        writing = await sequential_scans(crowded, transition_statement(table, write.parts), [as_json(table, 0, write)])
+        writes = [as_json(table, 0, write)]
+        writing = await sequential_scans(crowded, transition_statement(table, parts_of(writes)), writes)
 
         assert locking | writing == set()
 

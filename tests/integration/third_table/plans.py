@@ -11,7 +11,7 @@ from models.queue import claims
 from models.queue.job_rows import _STATUS, _rows
 from models.queue.progress import _PROGRESS
 from models.queue.resuming import _begin_at
-from models.queue.transition_statements import ClaimWrite, as_json, lock_statement, transition_statement
+from models.queue.transition_statements import ClaimWrite, as_json, lock_statement, parts_of, transition_statement
 from models.queue.transitions import (
     HELD,
     Checkpoint,
@@ -69,7 +69,8 @@ async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, trans
     table = table_of("frame")
     write = ClaimWrite("17", 1, uuid4(), (transition,))
     locking = await sequential_scans(crowded, lock_statement(table, HELD, skip=""), "17", 1, write.lease_token)
-    writing = await sequential_scans(crowded, transition_statement(table, write.parts), [as_json(table, 0, write)])
+    writes = [as_json(table, 0, write)]
+    writing = await sequential_scans(crowded, transition_statement(table, parts_of(writes)), writes)
 
     assert (locking | writing) & ADDED == set()
 
