@@ -10,6 +10,29 @@ from pydantic_core import PydanticSerializationError, to_json
 _SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 
 
+class ReadyJson(str):
+    """JSON that is text already, which `json_text` leaves as it is."""
+
+    __slots__ = ()
+
+
+def ready_json(value: Any) -> ReadyJson:
+    """Return as JSON a value that is known to be made of JSON's own types: to look for others takes longer."""
+    try:
+        return ReadyJson(to_json(value).decode())
+    except (PydanticSerializationError, RecursionError):  # half of a surrogate pair, or a very deep list
+        return ReadyJson(json.dumps(value))
+
+
+def plain(value: Any) -> Any:
+    """Return a value made of nothing but JSON's own types, as the standard library would write it.
+
+    Raises:
+        TypeError, ValueError, RecursionError: the standard library refuses it.
+    """
+    return value if _is_plain(value) else json.loads(json.dumps(value))
+
+
 def json_text(value: Any, *, default: Callable[[Any], Any] | None = None) -> str:
     """Return a value as JSON. Values of other types than JSON's are treated as the standard library does.
 
@@ -22,6 +45,8 @@ def json_text(value: Any, *, default: Callable[[Any], Any] | None = None) -> str
     Raises:
         TypeError, ValueError, RecursionError: the standard library refuses it.
     """
+    if type(value) is ReadyJson:
+        return value
     try:
         if _is_plain(value):
             return to_json(value).decode()

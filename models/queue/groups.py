@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from config.failpoints import failpoints
+from config.json_text import ready_json
 from models.collector import Collector, Unanswered
 from models.connections import Connection
 from models.database import Database
@@ -122,11 +123,11 @@ class GroupWriter:
         """Run the statement of a group, and return what becomes of each entry."""
         writes = [as_json(table, number, entry) for number, entry in enumerate(entries)]
         writes.sort(key=itemgetter("job_id"))  # the order of locks
-        statement = transition_statement(table, parts_of(writes), is_group=True)
+        statement, values = transition_statement(table, parts_of(writes), is_group=True), ready_json(writes)
 
         async def work(connection: Connection) -> list[asyncpg.Record]:
             with failpoints(commit_name(kind) for entry in entries for kind in entry.kinds):
-                return await connection.fetch(statement, writes, timeout=GROUP_S)
+                return await connection.fetch(statement, values, timeout=GROUP_S)
 
         rows = await self._database.commit("record_group", work, retry_for_s=0)
         labels = {row["n"]: row["label"] for row in rows}

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
+from config.json_text import plain
 from models.connections import LOCK_TIMEOUT_MS
 from models.history.artifacts import Artifact
 from models.job_state import JobStatus
@@ -64,19 +65,26 @@ _PARTS: Final = {"retried": "waits", "snoozed": "waits", "released": "waits"}
 
 
 def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
-    """Return one claim's write as an element of the statement's parameter $1; the statement returns `number`."""
+    """Return one claim's write as an element of the statement's parameter $1; the statement returns `number`.
+
+    It is made of JSON's own types.
+
+    Raises:
+        TypeError, ValueError: an output isn't JSON.
+    """
     transitions = write.transitions
     history: list[dict[str, Any]] = []
     columns: dict[str, Any] = {}
     kept = []
     for one in transitions:
         if isinstance(one, _FINISHING):
+            output = one.output and plain(one.output)
             history.append(
-                {"event": "finished", "stage": one.finished, "output": one.output, "duration_ms": one.duration_ms}
+                {"event": "finished", "stage": one.finished, "output": output, "duration_ms": one.duration_ms}
             )
             columns.update(one.columns)
             if type(one) is Checkpoint and one.kept is not None:
-                kept.append({"stage": one.finished, "output": one.kept.output})
+                kept.append({"stage": one.finished, "output": plain(one.kept.output)})
         else:
             history.append(_unfinished(one))
     last = transitions[-1] if transitions else None
@@ -87,7 +95,7 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
         "lease_token": None if write.lease_token is None else str(write.lease_token),
         "kind": "artifact" if last is None else type(last).__name__.lower(),
         "history": history,
-        "columns": columns,
+        "columns": plain(columns),
         "kept": kept,
     }
     match last:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from config.json_text import json_text
+from config.json_text import json_text, plain, ready_json
 
 
 @dataclass
@@ -52,6 +52,8 @@ OTHERS: list[Callable[[], Any]] = [
 def test_json_of_a_type_that_json_lacks_is_refused(other: Callable[[], Any], around: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError):
         json_text(around(other()))
+    with pytest.raises(TypeError):
+        plain(around(other()))
 
 
 def test_json_of_a_tuple_is_made_quickly_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +82,9 @@ def test_json_of_a_name_that_is_no_text_is_refused(name: Any) -> None:
 )
 def test_json_is_read_as_what_the_standard_library_writes(value: Any) -> None:
     assert repr(json.loads(json_text(value))) == repr(json.loads(json.dumps(value)))
+    assert repr(json.loads(ready_json(plain(value)))) == repr(json.loads(json.dumps(value)))
+
+
+def test_json_that_is_text_already_is_left_as_it_is() -> None:
+    assert json_text(ready_json([1])) == "[1]"
+    assert json_text("[1]") == '"[1]"'
