@@ -1,6 +1,7 @@
 """Deadlines that stand still while a job waits for something that others hold."""
 
 import asyncio
+import weakref
 
 import pytest
 
@@ -61,3 +62,32 @@ async def test_blocks_that_follow_each_other_have_each_its_own_time():
         await asyncio.sleep(0)
 
     assert not deadline.expired()
+
+
+async def test_pause_that_outlives_its_block_starts_no_deadline_again():
+    may_end = asyncio.Event()
+
+    async def wait_for_others():
+        with deadlines_paused():
+            await may_end.wait()
+
+    deadline = Deadline()
+    with deadline.within(0.01):
+        waiting = asyncio.create_task(wait_for_others())
+        await asyncio.sleep(0)
+    may_end.set()
+    await waiting
+
+    assert deadline.ends_s is None
+
+
+async def test_deadline_of_a_task_that_has_ended_is_forgotten():
+    async def work():
+        with Deadline(60):
+            await asyncio.sleep(0)
+        return weakref.ref(asyncio.current_task())
+
+    ended = await asyncio.create_task(work())
+    async with asyncio.timeout(10):
+        while ended() is not None:  # noqa: ASYNC110 - nothing tells of the end of a reference
+            await asyncio.sleep(0.01)
