@@ -33,17 +33,22 @@ class EventLogger:
     def debug(self, event: str, **fields: object) -> None:
         """Log an event of level debug; where these aren't logged, this is all that it costs."""
         if least_level[0] <= logging.DEBUG:
-            self.__getattr__("debug")(event, **fields)
+            self._logger().debug(event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Log an event of level info, as each job does. To look for this method by `__getattr__` would take 4 us."""
+        if least_level[0] <= logging.INFO:
+            self._logger().info(event, **fields)
 
     def __getattr__(self, method: str) -> Any:
-        """Return a method of the structlog logger.
+        """Return another method of the structlog logger."""
+        return getattr(self._logger(), method)
 
-        The first such call in a process, by any logger, configures structlog.
-        """
+    def _logger(self) -> Any:
+        """Return the structlog logger. The first call in a process, by any logger, configures structlog."""
         if before_first_event:  # without a lock, which a forked process might never get: doing it twice does no harm
             done = tuple(before_first_event)
             for set_up in done:
                 set_up()
             before_first_event[:] = [one for one in before_first_event if one not in done]
-        logger = configured_logger[0] if configured_logger else resolve_name("structlog:get_logger")(self._name)
-        return getattr(logger, method)
+        return configured_logger[0] if configured_logger else resolve_name("structlog:get_logger")(self._name)
