@@ -27,8 +27,7 @@ class Resumption:
 def split(job_type: str, stage: str) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
     """Return a job type's stages before `stage`, and those from `stage` on; for an unknown stage, none and all."""
     stages = JOB_TYPES[job_type].stages
-    names = [one.name for one in stages]
-    first = names.index(stage) if stage in names else 0
+    first = next((number for number, one in enumerate(stages) if one.name == stage), 0)
     return stages[:first], stages[first:]
 
 

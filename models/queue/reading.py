@@ -14,7 +14,7 @@ from models.database_retries import read_with_retries
 from models.history.artifacts import Artifact, artifact_as_json, artifact_of
 from models.job_tables.registry import table_of
 from models.job_tables.table import JobTable
-from models.queue.checkpoints import OWN_TABLE, Json, outputs_left
+from models.queue.checkpoints import OWN_TABLE, Json
 from models.queue.claims import Claim, ClaimLostError
 from models.queue.inputs import JobInputs
 
@@ -28,13 +28,13 @@ class JobRows:
 
     Attributes:
         inputs: what the job works on.
-        left: stored outputs of finished stages, by stage.
+        kept: the outputs of finished stages that darkroom.checkpoints holds, by stage.
         artifact: a picture that an earlier attempt bought and stored; None if there is none, or `needs_artifact` was
             False.
     """
 
     inputs: JobInputs
-    left: Mapping[str, Json | None]
+    kept: Mapping[str, Json | None]
     artifact: Artifact | None
 
 
@@ -110,14 +110,15 @@ class JobReader:
             ClaimLostError: the job's row is deleted.
             ContentionError, asyncpg.PostgresError: PostgreSQL can't read the rows.
         """
-        record = await self._reading_of(table_of(claim.job_type)).ask(Asked(claim, needs_kept, needs_artifact))
+        table = table_of(claim.job_type)
+        record = await self._reading_of(table).ask(Asked(claim, needs_kept, needs_artifact))
         if record is None:
             raise ClaimLostError(f"the row of job {claim.job_id} is gone")
         row = dict(record)
-        inputs = table_of(claim.job_type).inputs.load(row)
+        inputs = table.inputs.load(row)
         kept = dict(zip(row["_stages"], row["_outputs"], strict=True))
         artifact = None if row["_artifact"] is None else artifact_of(row["_artifact"])
-        return JobRows(inputs, outputs_left(claim.job_type, inputs.checkpoints, kept), artifact)
+        return JobRows(inputs, kept, artifact)
 
     def _reading_of(self, table: JobTable) -> Collector[Asked, asyncpg.Record | None]:
         reading = self._readings.get(table)

@@ -276,7 +276,7 @@ class ClaimLoop:
         taken = await claim_suspect(self._database, self._worker_id, self._suspects, self._deadlines_s)
         for one in taken.claims:
             self._alone = one.lease_token
-            self._start(one)
+        self._start(taken.claims)
         return bool(taken.claims)
 
     async def _ask_for_wake_up(self) -> bool:
@@ -292,8 +292,7 @@ class ClaimLoop:
             if most <= 0:
                 break
             taken = await take(self._database, self._worker_id, queue, most, self._deadlines_s)
-            for one in taken.claims:
-                self._start(one)
+            self._start(taken.claims)
             started += len(taken.claims)
             if (taken.refused or len(taken.claims) == MOST_CLAIMED) and take is claim_jobs:
                 self._woken.set()  # there may be more rows behind those that were claimed or set aside
@@ -307,11 +306,12 @@ class ClaimLoop:
         most = await self._callable_jobs(self._tally.awaiting_call)
         return self._settings.lanes if most is None else most
 
-    def _start(self, one: Claim) -> None:
-        job = RunningJob(one, self._tally)
-        self._running[one.lease_token] = job
-        job.task = asyncio.create_task(self._run_job(job), name=f"{one.job_type} {one.job_id}")
-        job.task.add_done_callback(partial(self._let_go, job))
+    def _start(self, claims: Sequence[Claim]) -> None:
+        for one in claims:
+            job = RunningJob(one, self._tally)
+            self._running[one.lease_token] = job
+            job.task = asyncio.create_task(self._run_job(job), name=f"{one.job_type} {one.job_id}")
+            job.task.add_done_callback(partial(self._let_go, job))
         self._lanes.set_free(self._free_lanes() > 0)
 
     def _let_go(self, job: RunningJob, task: "asyncio.Task[None]") -> None:

@@ -223,8 +223,8 @@ class RunningJob:
 
     def count_out(self) -> None:
         """Take the job out of its tally, because its run is over."""
+        self._awaits_call = False
         self._set_has_left_lane(has_left=False)
-        self._set_awaits_call(awaits=False)
 
     @property
     def has_left_lane(self) -> bool:

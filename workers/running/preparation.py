@@ -8,7 +8,7 @@ from config.values import value
 from models.database import Database
 from models.database_retries import commit_with_retries, read_with_retries
 from models.history.artifacts import Artifact
-from models.queue.checkpoints import has_columns, place_of
+from models.queue.checkpoints import has_columns, outputs_left, place_of
 from models.queue.inputs import record_pipeline, users_of
 from models.queue.reading import JobReader
 from models.queue.resuming import begin_at
@@ -91,9 +91,10 @@ class Preparation:
         named = [(inputs.input_key, claim.user_id)] if inputs.changes_input else []
         if pipeline is not None and pipeline.owner_id is not None:
             named += [(key, pipeline.owner_id) for _, key in reference_keys(pipeline.config)]
-        if ids := ids_that_share(named):
+        if named and (ids := ids_that_share(named)):
             require_unshared(await read_with_retries(self._database, partial(users_of, ids=ids)))
-        resumed = resume(before, stages, rows.left)
+        left = outputs_left(claim.job_type, inputs.checkpoints, rows.kept) if before else {}
+        resumed = resume(before, stages, left)
         job = build_job(claim, inputs)
         first = resumed.stages[0]
         if first.name != claim.stage:  # the stored outputs can't be read, or the stage is unknown to this release

@@ -64,7 +64,7 @@ class Recorder:
         refusal: Refusal | None = None
         for number in range(MOST_TRIES):
             retry_for_s = LANE_RETRY_S if number else None
-            if not isinstance(outcome.end, Completed | ClaimLost):
+            if not isinstance(outcome.end, (Completed, ClaimLost)):
                 earlier = await outcome_of(job, self._after_checkpoints(job, outcome.end), self._mask, writes_end=True)
                 job.forget_unwritten()
                 if earlier.end is not outcome.end:  # a checkpoint wasn't written, so the run has ended there

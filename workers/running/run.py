@@ -5,6 +5,7 @@ If the claim is lost meanwhile, the run's writes change nothing.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Protocol
 
 from config.logger import EventLogger
@@ -109,9 +110,11 @@ class StageRunner:
         context = self._context(job, prepared)
         deadline = Deadline()
         self._row_deadlines.follow(claim, deadline)
-        for stage, following in zip(prepared.stages, [*prepared.stages[1:], None], strict=True):
+        stages = prepared.stages
+        deadline_s = stages[0].deadline_of(self._deadlines_s)
+        for stage, following in zip_longest(stages, stages[1:]):
             job.begin(stage.name)
-            output = await self._run_stage(job, stage, context, deadline)
+            output = await self._run_stage(job, stage, context, deadline, deadline_s)
             if isinstance(output, Generated):
                 await self._record_picture(job, output)
             context.add(output)
@@ -183,7 +186,7 @@ class StageRunner:
         )
 
     async def _run_stage(
-        self, job: RunningJob, stage: Stage, context: StageContext, deadline: Deadline
+        self, job: RunningJob, stage: Stage, context: StageContext, deadline: Deadline, deadline_s: float
     ) -> Output | None:
         """Run one stage. If PostgreSQL becomes unreachable during it, run the stage again under the same claim.
 
@@ -194,7 +197,6 @@ class StageRunner:
             DatabaseLostError: PostgreSQL was unreachable for a part of the time, and the deadline is exceeded.
             ContentionError: the checkpoint of an earlier stage wasn't written.
         """
-        deadline_s = stage.deadline_of(self._deadlines_s)
         lost: Exception | None = None
         try:
             with deadline.within(deadline_s):

@@ -36,7 +36,7 @@ async def test_output_without_a_column_is_kept_and_read_back(database, table, ou
     await write(database, claim, leaving("CHECKING", output, "GENERATING", claim.job_type))
 
     assert await kept(database) == [(claim.job_id, "CHECKING", output)]
-    assert (await load_rows(database, claim)).left["CHECKING"] == output
+    assert (await load_rows(database, claim)).kept["CHECKING"] == output
     assert (await queue_row(database, claim.job_id))["stage"] == "GENERATING"
     changed = {"updatedAt", "currentStage"}
     after = await job_row(database, claim.job_id)
