@@ -1,12 +1,14 @@
 """Preparation of a run: reads and checks the rows that its job needs, and builds what stages use from them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from config.logger import EventLogger
 from config.values import value
+from models.collector import Collector
 from models.database import Database
-from models.database_retries import commit_with_retries, read_with_retries
+from models.database_retries import commit_with_retries, with_database_retries
 from models.history.artifacts import Artifact
 from models.queue.checkpoints import has_columns, outputs_left, place_of
 from models.queue.inputs import record_pipeline, users_of
@@ -23,6 +25,9 @@ from workers.running.job import RunningJob
 from workers.running.translation import build_job
 
 log = EventLogger(__name__)
+
+MOST_TOGETHER: Final = 256
+"""The most jobs whose keys one statement looks for other users of."""
 
 
 @value
@@ -67,6 +72,9 @@ class Preparation:
         """
         self._database = database
         self._reader = JobReader(database)
+        self._users: Collector[Sequence[str], list[str]] = Collector(
+            self._users_of_all, self._users_of, most=MOST_TOGETHER, turns=database.turns_to_wait
+        )
         self._deadlines_s = deadlines_s
         self._check_job = check_job
         self._models = models
@@ -91,8 +99,8 @@ class Preparation:
         named = [(inputs.input_key, claim.user_id)] if inputs.changes_input else []
         if pipeline is not None and pipeline.owner_id is not None:
             named += [(key, pipeline.owner_id) for _, key in reference_keys(pipeline.config)]
-        if named and (ids := ids_that_share(named)):
-            require_unshared(await read_with_retries(self._database, partial(users_of, ids=ids)))
+        if ids := ids_that_share(named):
+            require_unshared(await with_database_retries(partial(self._users.ask, ids)))
         left = outputs_left(claim.job_type, inputs.checkpoints, rows.kept) if before else {}
         resumed = resume(before, stages, left)
         job = build_job(claim, inputs)
@@ -113,3 +121,12 @@ class Preparation:
             self._check_job(job)
         pipeline_id = None if pipeline is None else pipeline.id
         return Prepared(job, resumed.stages, resumed.outputs, rows.artifact, pipeline_id, inputs.is_redone)
+
+    async def _users_of_all(self, asked: Sequence[Sequence[str]]) -> list[list[str]]:
+        """Return, for the jobs that ask at a moment, those of each one's ids that are ids of users."""
+        ids = sorted({one for named in asked for one in named})
+        found = set(await self._database.run(partial(users_of, ids=ids)))
+        return [[one for one in named if one in found] for named in asked]
+
+    async def _users_of(self, ids: Sequence[str]) -> list[str]:
+        return (await self._users_of_all([ids]))[0]

@@ -98,6 +98,24 @@ async def test_ones_own_active_key_and_a_table_without_keys_are_no_hindrance(dat
     assert provider.sent == 2
 
 
+async def test_only_the_job_whose_key_may_be_another_users_is_refused_of_those_that_are_prepared_together(
+    database, provider, tmp_path: Path
+):
+    other, user = await make_user(database), await make_user(database)
+    await database.fetch("UPDATE public.users SET id = $1 || '/private' WHERE id = $2", user, other)
+    shared, own = [await make_generation(database, user_id=user, kind="MODIFY") for _ in range(2)]
+    for job, folder in ((shared, "private"), (own, "originals")):
+        key = f"users/{user}/{folder}/x.jpg"
+        await database.fetch('UPDATE public.mcp_generation_jobs SET "inputImageR2Key" = $2 WHERE id = $1', job, key)
+    runner = make_runner(database, tmp_path, Ungated(provider))
+
+    held = await claim_jobs(database, most=2)
+    await asyncio.wait_for(asyncio.gather(*(runner.run_job(RunningJob(one)) for one in held)), HANGS_AFTER_S)
+
+    assert f"may be user {user}/private's and not yours" in await error_of(database, shared)
+    assert await error_of(database, own) == f"object users/{user}/originals/x.jpg is not in storage"
+
+
 async def share(database, pipeline, token):
     await database.fetch(
         """UPDATE public.enhancement_pipelines SET visibility = 'LINK', "shareToken" = $2 WHERE id = $1""",
