@@ -127,6 +127,26 @@ def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
     return ImageHeader(name, width_px, height_px)
 
 
+def unturned_size(data: bytes, limits: DecodeLimits) -> tuple[int, int] | None:
+    """Return width and height of a JPEG that nothing can turn, because it has no segment in which EXIF or XMP stand.
+
+    None: the picture's orientation has to be read, which a child does.
+
+    Raises:
+        BadImageError: the header is refused.
+    """
+    if not data.startswith(_JPEG):
+        return None
+    with contextlib.suppress(struct.error):  # it is cut off, which the child reports
+        for marker, _ in jpeg_segments(data):
+            if marker == _METADATA:
+                return None
+            if marker == START_OF_SCAN:
+                header = read_header(data, limits)
+                return header.width_px, header.height_px
+    return None
+
+
 def _check_jpeg(data: bytes, limits: DecodeLimits) -> None:
     """Refuse a JPEG that has too many scans, or that claims more pixels than its bytes can hold."""
     scans = 0
@@ -155,9 +175,11 @@ def check_size(width_px: int, height_px: int, limits: DecodeLimits) -> None:
         raise BadImageError(f"picture is {width_px:,} x {height_px:,} pixels; the limit of a side is {MAX_SIDE_PX:,}")
 
 
+_JPEG = b"\xff\xd8\xff"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NO_LENGTH = frozenset({0x01, 0xD8})
 START_OF_SCAN = 0xDA
+_METADATA = 0xE1
 _END_OF_IMAGE = 0xD9
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # stuffed bytes and restarts belong to the pixels
 """JPEG's markers are listed in ITU-T T.81, table B.1."""
@@ -171,7 +193,7 @@ libjpeg fills what is missing with grey and reports no error, so a false size ha
 
 def _format_of(data: bytes) -> tuple[str, Callable[[bytes], tuple[int, int]]]:
     """Return the format's name and the reader of its size."""
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(_JPEG):
         return "JPEG", _jpeg_size_px
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG", _png_size_px

@@ -9,9 +9,9 @@ from pipelines.errors import CropTooSmallError
 from pipelines.imaging.geometry import PixelBox
 from pipelines.job import Crop
 from pipelines.options import AutoCropOptions
-from pipelines.pixel_functions import orientation, work
+from pipelines.pixel_functions import work
 from pipelines.stage_context import StageContext
-from pipelines.stages.objects import read_input, room_for
+from pipelines.stages.objects import read_input, room_for, size_of
 
 BAR_TOLERANCE_FRACTION: Final = 0.02
 """How much more than a black bar, as a fraction of the side, a crop may remove and still count as the bar's removal."""
@@ -50,7 +50,7 @@ async def crop(context: StageContext) -> Crop:
     async with room_for(context, 1) as room:
         data = await read_input(context)
         room.shrink(len(data))
-        width_px, height_px = await context.pixels.run(orientation.oriented_size, data, context.limits)
+        width_px, height_px = await size_of(context, data)
         between_bars = None if takes_all else await context.pixels.run(work.box_between_bars, data, context.limits)
     try:
         box = crop_box(suggested, width_px, height_px)

@@ -10,12 +10,12 @@ from pipelines.imaging.budget import Held
 from pipelines.imaging.geometry import fit_long_side
 from pipelines.imaging.header import BYTES_PER_PIXEL, read_header
 from pipelines.job import Crop, Generated, Prompt, PromptText
-from pipelines.pixel_functions import finishing, orientation
+from pipelines.pixel_functions import finishing
 from pipelines.prompts import Purpose, corrections, prompt_text
 from pipelines.providers.calls import Answer
 from pipelines.providers.provider import EncodedImage
 from pipelines.stage_context import StageContext
-from pipelines.stages.objects import read_input, read_references, read_source, room_for
+from pipelines.stages.objects import read_input, read_references, read_source, room_for, size_of
 from pipelines.stages.results import hash_of, is_stored, reuse, store
 
 
@@ -81,7 +81,7 @@ async def _pictures(context: StageContext) -> tuple[list[EncodedImage], int, int
         return [], *_size_of_aspect(context.job.aspect or 1.0, long_side_px)
     data = await read_input(context)
     box = crop.box if (crop := context.output(Crop)) else None
-    size = whole = await context.pixels.run(orientation.oriented_size, data, context.limits)
+    size = whole = await size_of(context, data)
     if box is not None:
         if box.right > whole[0] or box.bottom > whole[1]:
             place = f"{box.x}, {box.y}, {box.width} x {box.height}"

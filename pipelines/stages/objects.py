@@ -8,6 +8,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from pipelines import keys
 from pipelines.errors import MissingObjectError, StorageUnavailableError
 from pipelines.imaging.budget import Held
+from pipelines.imaging.header import unturned_size
+from pipelines.pixel_functions import orientation
 from pipelines.stage_context import StageContext
 
 READ_WAIT = wait_random_exponential(multiplier=0.5, max=5)
@@ -41,6 +43,17 @@ async def read_input(context: StageContext) -> bytes:
     if job.input_key is None and job.input_url is not None:
         return await context.fetcher.fetch(job.input_url, max_bytes=context.limits.max_bytes)
     return await _read(context, job.input_key, "its input key" if job.image_id is None else "originalR2Key")
+
+
+async def size_of(context: StageContext, data: bytes) -> tuple[int, int]:
+    """Return width and height in pixels of a picture as it is looked at, without decoding pixels.
+
+    Raises:
+        BadImageError: the picture is refused.
+    """
+    if (size := unturned_size(data, context.limits)) is not None:
+        return size
+    return await context.pixels.run(orientation.oriented_size, data, context.limits)
 
 
 async def read_source(context: StageContext) -> bytes | None:

@@ -5,8 +5,17 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import BadImageError
-from pipelines.imaging.header import DecodeLimits, read_header
-from tests.support.imaging_pictures import animated_gif, encoded, jpeg_claiming, jpeg_of_scans, photo, png_bomb
+from pipelines.imaging.header import DecodeLimits, read_header, unturned_size
+from pipelines.imaging.orientation import oriented_size
+from tests.support.imaging_pictures import (
+    animated_gif,
+    encoded,
+    jpeg_claiming,
+    jpeg_of_scans,
+    oriented,
+    photo,
+    png_bomb,
+)
 
 LIMITS = DecodeLimits()
 
@@ -124,3 +133,31 @@ def test_header_of_every_cut_picture_is_read_or_refused() -> None:
             except BadImageError:
                 continue
             assert (header.width_px, header.height_px) == Image.open(io.BytesIO(data)).size
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True, "comment": b"x" * 300, "dpi": (72, 72)}])
+def test_size_of_a_jpeg_without_metadata_needs_no_child(options: dict[str, Any]) -> None:
+    data = encoded(photo(123, 45), "JPEG", **options)
+
+    assert unturned_size(data, LIMITS) == oriented_size(data, LIMITS) == (123, 45)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        oriented(photo(), 6, "JPEG"),
+        encoded(photo(), "JPEG", xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/' tiff:Orientation='6'/>"),
+        encoded(photo(), "PNG"),
+        encoded(photo(), "WEBP"),
+        encoded(photo(), "JPEG")[:100],
+        b"",
+    ],
+    ids=["EXIF", "XMP", "PNG", "WebP", "cut off", "empty"],
+)
+def test_picture_that_may_be_turned_is_left_to_a_child(data: bytes) -> None:
+    assert unturned_size(data, LIMITS) is None
+
+
+def test_size_without_a_child_is_refused_beyond_the_limits_all_the_same() -> None:
+    with pytest.raises(BadImageError, match="the limit is 100"):
+        unturned_size(encoded(photo(), "JPEG"), DecodeLimits(max_pixels=100))
