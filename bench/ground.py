@@ -127,11 +127,16 @@ class Ground:
 
 
 @contextlib.asynccontextmanager
-async def ground() -> AsyncIterator[Ground]:
-    """Start embedded services with durable settings in a temporary folder, and migrate their database."""
+async def ground(home: Path | None = None) -> AsyncIterator[Ground]:
+    """Start embedded services with durable settings, and migrate their database.
+
+    Args:
+        home: their new folder, which the caller removes; None: a temporary one.
+    """
     os.environ["LOG_LEVEL"] = "warning"
-    with tempfile.TemporaryDirectory(prefix="dkb", dir="/tmp") as folder:
-        settings = Settings(home=Path(folder))
+    with contextlib.ExitStack() as stack:
+        folder = home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dkb", dir="/tmp")))
+        settings = Settings(home=folder)
         with embedded_services(settings) as services:
             await upgrade(services.database_url, prices=PRICES_TOKENS)
             connection = await asyncpg.connect(services.database_url)
