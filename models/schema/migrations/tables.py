@@ -21,6 +21,7 @@ FILES: Final = (
     "schema/mend_tables.sql",
     "schema/structure_tables.sql",
     "schema/suspect_tables.sql",
+    "schema/queue_indexes.sql",
 )
 """Files in the order of the revisions that execute them."""
 
@@ -76,7 +77,11 @@ def parts() -> tuple[Part, ...]:
         if found[1] == kind
     ) + tuple(
         [Part(f"column darkroom.{table}.{name}", (sql,)) for table, name, sql in _columns(statements)]
-        + [Part(f"index darkroom.{found[2]}", (statement,)) for found, statement in made if "INDEX" in found[1]]
+        + [
+            Part(f"index darkroom.{found[2]}", tuple(_statements_of("INDEX", found[2], statement, statements)))
+            for found, statement in made
+            if "INDEX" in found[1]
+        ]
     )
 
 
@@ -167,11 +172,17 @@ def _is_of(part: Part, table: str) -> bool:
 
 
 def _statements_of(kind: str, name: str, own: str, statements: list[str]) -> Iterator[str]:
-    """Yield the statement that makes a part, and for a table all statements that change it afterwards."""
+    """Yield the statement that makes a part, and those that change it or, of a table, its indexes afterwards.
+
+    The name of an index begins with its table's.
+    """
     yield own
-    for statement in statements if kind == "TABLE" else ():
+    for statement in statements:
         on, partition = _OF_TABLE.match(statement), _PARTITION.search(statement)
-        if statement != own and ((on and on[1] == name) or (partition and partition[1] == name)):
+        is_of_table = (on and on[1] == name) or (partition and partition[1] == name)
+        if statement.startswith(f"ALTER INDEX IF EXISTS darkroom.{name}") or (
+            kind == "TABLE" and statement != own and is_of_table
+        ):
             yield statement
 
 

@@ -43,7 +43,7 @@ async def test_foreign_tables_take_only_our_own_schema(url: str, db: asyncpg.Con
 
     assert (result.is_adopted, result.applied, result.mode) == (
         True,
-        ("darkroom_0001", "darkroom_0002", "darkroom_0003", "darkroom_0004", "darkroom_0005"),
+        tuple(f"darkroom_{number:04}" for number in range(1, 7)),
         "managed",
     )
     assert (await db.fetch(PUBLIC), await db.fetch(CONSTRAINTS)) == before

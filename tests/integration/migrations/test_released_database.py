@@ -39,6 +39,11 @@ SELECT DISTINCT proname FROM pg_proc
 WHERE pronamespace = 'darkroom'::regnamespace AND has_function_privilege('released_producer', oid, 'EXECUTE')
 """
 
+ROOMY = """
+SELECT relname FROM pg_class WHERE relnamespace = 'darkroom'::regnamespace AND 'fillfactor=50' = ANY (reloptions)
+    AND relkind = 'i' ORDER BY relname
+"""
+
 STATUSES = "SELECT status::text, count(*) FROM darkroom.jobs GROUP BY status ORDER BY status"
 
 
@@ -80,6 +85,8 @@ async def test_released_database_is_upgraded_and_keeps_its_grants(released: str,
     assert (second.applied, second.is_adopted, second.mode) == ((), False, "managed")
     assert await migrate.check(released) == []
     assert {row["proname"] for row in await db.fetch(CALLABLE)} == GRANTED
+    roomy = [row["relname"] for row in await db.fetch(ROOMY)]
+    assert roomy == ["job_queue_job_idx", "job_queue_job_key", "job_queue_pkey", "job_queue_user_idx"]
     assert (await db.fetch(STATUSES), await db.fetch("SELECT * FROM public.token_transactions ORDER BY id")) == before
 
 
