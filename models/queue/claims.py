@@ -123,7 +123,8 @@ _ALL_STARTED = " UNION ALL ".join(f"SELECT s.id FROM started_{table.rows} s WHER
 # row whose job row another program holds is postponed by a second; otherwise it would stay at the head of the queue for
 # as long as that program holds it. A worker process whose lease is over, as after it was stopped for a while, claims
 # nothing until the lease is renewed: its jobs would be rescued at once. The statement looks at `look_at` rows and
-# claims up to $2. It returns a row of NULLs if it claimed nothing.
+# claims up to $2. It returns a row of NULLs if it claimed nothing. A token is made of a random number of its statement
+# and of the row's id, because a PostgreSQL without OpenSSL opens a device for each random number.
 @lru_cache
 def _claim(look_at: int) -> str:
     """Build the claim statement. The limit is part of its text.
@@ -153,7 +154,8 @@ WITH pauses AS MATERIALIZED (
     {_LOCKED},
     free AS MATERIALIZED ({_FREE}),
     taken AS MATERIALIZED (
-        SELECT f.*, gen_random_uuid() AS token FROM free f ORDER BY f.position LIMIT $2),
+        SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
+        FROM free f ORDER BY f.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,

@@ -26,7 +26,8 @@ WITH pauses AS MATERIALIZED (
         WHERE EXISTS (SELECT FROM public.mcp_generation_jobs s WHERE s.ctid = l.job_at AND s.tableoid = l.job_in)),
     free AS MATERIALIZED (SELECT * FROM enhancements UNION ALL SELECT * FROM generations),
     taken AS MATERIALIZED (
-        SELECT f.*, gen_random_uuid() AS token FROM free f ORDER BY f.position LIMIT $2),
+        SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
+        FROM free f ORDER BY f.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
@@ -102,7 +103,8 @@ WITH pauses AS MATERIALIZED (
         WHERE EXISTS (SELECT FROM public.mcp_generation_jobs s WHERE s.ctid = l.job_at AND s.tableoid = l.job_in)),
     free AS MATERIALIZED (SELECT * FROM enhancements UNION ALL SELECT * FROM generations),
     taken AS MATERIALIZED (
-        SELECT f.*, gen_random_uuid() AS token FROM free f ORDER BY f.position LIMIT $2),
+        SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
+        FROM free f ORDER BY f.position LIMIT $2),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
