@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from pipelines.errors import BadImageError
+from pipelines.imaging.encode import resize
 from pipelines.imaging.geometry import STRIP_ROWS, PixelBox, fit_within
 from pipelines.imaging.header import DecodeLimits, ImageHeader, check_size, read_header
-from pipelines.imaging.jpeg import is_out_of_memory
+from pipelines.imaging.jpeg import is_out_of_memory, rgb_of
 from pipelines.imaging.opening import load_first_visible, open_picture
 from pipelines.imaging.orientation import LYING, orientation_of
 
@@ -111,7 +113,9 @@ def _decode(
         kind = image.format or ""
         if max_long_side_px is not None:
             _draft(image, box, max_long_side_px)
-        load_first_visible(image)
+        rgb = _rgb(image) if image.size == original_px else None
+        if rgb is None:
+            load_first_visible(image)
         orientation = orientation_of(image)
         is_turned = orientation in LYING
         width_px, height_px = original_px[::-1] if is_turned else original_px
@@ -121,12 +125,33 @@ def _decode(
         if max_long_side_px is not None:
             target_px = fit_within(*target_px, max_long_side_px)
         raw_target_px = target_px[::-1] if is_turned else target_px
+        if rgb is not None:
+            cut = rgb[raw_box.y : raw_box.bottom, raw_box.x : raw_box.right]
+            profile = image.info.get("icc_profile") if _profile_transform(image) else None
+            pixels = _shown(resize(cut, *raw_target_px), profile)
+            return DecodedImage(_oriented(pixels, orientation), kind, width_px, height_px)
         scale = (image.size[0] / original_px[0], image.size[1] / original_px[1])
         plain = _plain(image)
     del image  # where it was converted, its own pixels would be held beside the others
     plain = _cut(plain, raw_box, scale, raw_target_px)
     pixels = _oriented(_srgb(plain), orientation)
     return DecodedImage(pixels, kind, width_px, height_px)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8] | None:
+    """Decode all of a picture that Pillow has opened, without Pillow; None if it isn't a JPEG of three channels."""
+    if isinstance(image, JpegImageFile) and image.mode == "RGB" and isinstance(image.fp, io.BytesIO):
+        return rgb_of(image.fp.getvalue())
+    return None
+
+
+def _shown(pixels: NDArray[np.uint8], profile: bytes | None) -> NDArray[np.uint8]:
+    """Convert to sRGB from a profile, if there is one."""
+    if profile is None:
+        return np.ascontiguousarray(pixels)
+    plain = Image.fromarray(np.ascontiguousarray(pixels))
+    plain.info["icc_profile"] = profile
+    return _srgb(plain)
 
 
 def _draft(image: Image.Image, box: PixelBox | None, max_long_side_px: int) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
 
 from pipelines.imaging.header import BYTES_PER_PIXEL, START_OF_SCAN, jpeg_segments
 
@@ -60,6 +62,20 @@ def with_its_end(data: bytes) -> bytes:
     if _MISSING in warning or (has_hole and warning) or (end is None and not is_complete):
         raise OSError(f"pixels are missing: {warning.decode(errors='replace').strip() or 'a scan is cut off'}")
     return whole
+
+
+def rgb_of(data: bytes) -> NDArray[np.uint8] | None:
+    """Decode a JPEG of red, green and blue into height x width x 3, with a third of the CPU that Pillow takes.
+
+    Both have libjpeg-turbo decode, to the same pixels; this writes them where they are needed, once.
+
+    Returns:
+        The pixels; None if libjpeg has any objection, of which Pillow decides whether it is an error.
+    """
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data), np.uint8)
+    except ValueError:
+        return None
 
 
 def _ended(data: bytes) -> tuple[bytes, bytes]:

@@ -9,6 +9,7 @@ from pipelines.imaging.profiles import linear_to_srgb, srgb_to_linear
 from pipelines.providers.local.light import (
     LIGHT,
     counted_percentile,
+    every,
     highest_of,
     level_counts,
     lowest_of,
@@ -54,7 +55,7 @@ _REACH_ROWS = 8
 
 def every_second(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return every second pixel of every second row, which are enough for the figures of a histogram."""
-    return np.ascontiguousarray(pixels[::2, ::2])
+    return every(2, pixels)
 
 
 def white_level(seconds: NDArray[np.uint8]) -> int:

@@ -11,7 +11,7 @@ from config.pipeline_rules import Defect
 from pipelines.providers.local import colour, exposure, noise, sharpness
 from pipelines.providers.local.comb import Curve, comb_of
 from pipelines.providers.local.kind import is_drawn, is_toned
-from pipelines.providers.local.light import SIDE_PX, level_counts, small_copy
+from pipelines.providers.local.light import SIDE_PX, every, level_counts, small_copy
 
 LOW_RESOLUTION_PX = 800
 """A picture with a shorter long side has a low resolution: the smallest tier enlarges it by more than a quarter."""
@@ -182,8 +182,8 @@ def light_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Light:
         pixels: height x width x 3, uint8, sRGB, without bars, as decoded, since resampling fills combs.
         is_coarse: whether the compression of the picture's file makes combs by itself (`is_coarse_jpeg`).
     """
-    step = max(1, max(pixels.shape[:2]) // DETAIL_PX)
-    pixels = np.ascontiguousarray(pixels[::step, ::step])  # leaving out pixels keeps the gaps between levels
+    step = max(1, round(max(pixels.shape[:2]) / DETAIL_PX))
+    pixels = every(step, pixels)  # leaving out pixels keeps the gaps between levels
     small = small_copy(pixels)
     seconds, counts = exposure.every_second(pixels), level_counts(pixels)
     white = exposure.white_level(seconds)

@@ -93,8 +93,8 @@ def _deviations(channel: NDArray[np.float32], block: int) -> NDArray[np.float32]
     if not rows or not columns:
         return np.full((1, 1), float(residual.std()), np.float32)
     tiles = residual[: rows * block, : columns * block].reshape(rows, block, columns, block)
-    deviations: NDArray[np.float32] = np.sqrt((tiles**2).mean((1, 3)))
-    return deviations
+    squares = np.einsum("abcd,abcd->ac", tiles, tiles)
+    return np.asarray(np.sqrt(squares / block**2), np.float32)
 
 
 def _thresholded(channel: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

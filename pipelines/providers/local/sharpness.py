@@ -21,6 +21,10 @@ _FLAT_LEVELS = 1.0
 """A neighbourhood with less contrast than this, in levels, stays as it is; with twice as much it is fully restored."""
 
 
+_SAMPLED, _SURELY_LOWER = 101, 85
+"""This percentile of every so manieth gradient is hardly ever higher than the 90th of all."""
+
+
 def edge_width(luma: NDArray[np.uint8]) -> float | None:
     """Measure the width of the sharpest quarter of the strong edges, in pixels (a Gaussian's sigma).
 
@@ -38,8 +42,7 @@ def edge_width(luma: NDArray[np.uint8]) -> float | None:
     sharp = luma.astype(np.float32)
     before = np.asarray(cv2.magnitude(*_gradients(sharp)), np.float32)
     crest = before >= np.asarray(cv2.dilate(before, np.ones((3, 3), np.uint8))) - 1e-6
-    strong = float(np.partition(before, before.size * 9 // 10, axis=None)[before.size * 9 // 10])
-    edges = crest & (before >= max(strong, 6))
+    edges = crest & (before >= max(ninth_decile(before), 6))
     if edges.sum() < MIN_EDGES:
         return None
     blurred = np.asarray(cv2.GaussianBlur(sharp, (0, 0), _REBLUR_PX), np.float32)
@@ -91,6 +94,19 @@ def deblurred(pixels: NDArray[np.uint8], sigma: float, noise: float) -> NDArray[
     restored = luma + share * (np.clip(restored, low, high) - luma)
     ycc[..., 0] = np.clip(np.round(restored), 0, 255).astype(np.uint8)
     return np.asarray(cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def ninth_decile(gradients: NDArray[np.float32]) -> float:
+    """Return the gradient that nine tenths of a picture's gradients don't exceed, exactly.
+
+    Only their upper part is partitioned, found by a sample: to partition all takes longer than all else in this module.
+    """
+    count = gradients.size - gradients.size * 9 // 10
+    flat = gradients.ravel()
+    high = flat[flat >= np.percentile(flat[::_SAMPLED], _SURELY_LOWER)]
+    if high.size < count:  # the sample misled
+        high = flat
+    return float(np.partition(high, high.size - count)[high.size - count])
 
 
 def _gradients(channel: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -13,6 +13,7 @@ from pipelines.imaging.decode import decode
 from pipelines.imaging.encode import encode_jpeg
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
+from pipelines.imaging.jpeg import rgb_of
 from tests.support.imaging_pictures import (
     CANARY,
     animated_gif,
@@ -46,6 +47,30 @@ def test_decode_of_png_is_pixel_exact() -> None:
     assert np.array_equal(decoded.pixels, np.asarray(photo()))
     assert (decoded.pixels.dtype, decoded.pixels.flags.writeable) == (np.uint8, True)
     assert (decoded.format, decoded.width_px, decoded.height_px) == ("PNG", 64, 48)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_decode_of_jpeg_gives_pillows_pixels(subsampling: int, *, is_progressive: bool) -> None:
+    file = io.BytesIO()
+    photo(333, 251).save(file, "JPEG", quality=80, subsampling=subsampling, progressive=is_progressive)
+
+    decoded = decode(file.getvalue(), LIMITS)
+
+    with Image.open(file) as by_pillow:
+        assert np.array_equal(decoded.pixels, np.asarray(by_pillow))
+    assert rgb_of(file.getvalue()) is not None
+    assert decoded.pixels.flags.writeable
+
+
+def test_decode_of_jpeg_to_which_libjpeg_objects_is_pillows() -> None:
+    data = bytearray(encoded(photo(300, 200), "JPEG"))
+    middle = len(data) * 2 // 3
+    data[middle : middle + 8] = bytes(range(8))
+
+    assert rgb_of(bytes(data)) is None
+    with Image.open(io.BytesIO(bytes(data))) as by_pillow:
+        assert np.array_equal(decode(bytes(data), LIMITS).pixels, np.asarray(by_pillow))
 
 
 @pytest.mark.parametrize("cut_fraction", [0.3, 0.6, 0.95])
