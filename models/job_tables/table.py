@@ -148,8 +148,8 @@ class JobTable:
         frozen: columns that must not change while a job is unfinished.
         checks: conditions that each row must meet to be queued.
         picture_ids: columns that hold ids of pictures.
-        entering: PL/pgSQL that runs before a statement's rows enter, over `entering_rows n` and `settings`, those of
-            darkroom.entering_settings(); it raises errors to refuse rows.
+        entering: PL/pgSQL that runs before a statement's rows enter, over `entering_rows n` and `settings`, the
+            settings on which entering depends by their keys; it raises errors to refuse rows.
         fill_function: function of a trigger that completes each row before it is inserted.
         is_unpaid: fragment: the job has no account, and is counted in the provider's budget for all such jobs.
         money: what its jobs are paid from; None where nobody pays.

@@ -39,7 +39,7 @@ $$;
 -- error if one is too small. `needed` and the result are objects with the tokens of each user. In a serializable
 -- transaction, users without a balance get one of 0, which is rolled back with the statement that is refused: looking
 -- for a missing row would lock an index page, which unrelated users share; an INSERT that meets an existing row needs no
--- such lock. Only darkroom.charge calls this, and its plans are kept by the settings of that function.
+-- such lock. Only darkroom.charge calls this, and its plans are kept, too.
 CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[], needed jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -78,7 +78,7 @@ END $$;
 
 -- Subtract tokens from balances that the caller has locked and that are large enough; raise an error if a trigger
 -- changes the result. `needed` and `available` are objects with the tokens of each user. Only darkroom.charge calls
--- this, and its plans are kept by the settings of that function.
+-- this, and its plans are kept, too.
 CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -105,22 +105,6 @@ BEGIN
           AND b.balance = (available ->> b."userId")::bigint - (needed ->> b."userId")::bigint;
     END IF;
     PERFORM darkroom.require_booked('balances', cardinality(users), kept);
-END $$;
-
--- Raise an error if a column that charging reads or writes is missing: a migration of the application may have dropped
--- or renamed one.
-CREATE OR REPLACE FUNCTION darkroom.check_money_columns() RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM user_token_balances.id, user_token_balances."userId", user_token_balances.balance,
-            user_token_balances."updatedAt", token_transactions.id, token_transactions."userId",
-            token_transactions.amount, token_transactions.type, token_transactions.source,
-            token_transactions."sourceId", token_transactions."balanceAfter", token_transactions."createdAt"
-    FROM public.user_token_balances, public.token_transactions WHERE false;
-EXCEPTION WHEN undefined_column THEN
-    RAISE EXCEPTION 'no job can be charged: %', SQLERRM
-        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
 --: each job table with a balance of its own
@@ -178,10 +162,11 @@ END $$;
 
 --: end
 -- Charge the jobs of one statement: all of them or none. All jobs are charged by one set of statements, because ten
--- thousand may arrive at once. A session keeps the plans of these statements: see KEPT_PLANS in models/schema/terms.py.
+-- thousand may arrive at once. A session keeps the plans of these statements by the settings of darkroom.enter, which
+-- calls this: see KEPT_PLANS in models/schema/terms.py.
 CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[], prices jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wrong record;
     has_wrong_price boolean;
@@ -190,6 +175,7 @@ DECLARE
     available jsonb;
     charged bigint;
     entered bigint;
+    missing text;
 BEGIN
     --: each job table with a balance of its own
     PERFORM darkroom.charge_{{rows}}(jobs);
@@ -211,7 +197,14 @@ BEGIN
     IF users IS NULL THEN
         RETURN; -- all jobs are free
     END IF;
-    PERFORM darkroom.check_money_columns();
+    missing := coalesce(
+        darkroom.missing_column('public.user_token_balances'::regclass, 'id, "userId", balance, "updatedAt"'),
+        darkroom.missing_column('public.token_transactions'::regclass,
+                                'id, "userId", amount, type, source, "sourceId", "balanceAfter", "createdAt"'));
+    IF missing IS NOT NULL THEN  -- a migration of the application may have dropped or renamed a column
+        RAISE EXCEPTION 'no job can be charged: %', missing
+            USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+    END IF;
     available := darkroom.held_balances(users, needed);
 
     -- a charge is recorded for each row that is in the ledger as it was written

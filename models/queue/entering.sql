@@ -86,16 +86,6 @@ BEGIN
     RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, octet_length(id) USING ERRCODE = '22001';
 END $$;
 
--- Return the settings on which entering depends, by their keys. They are read at once, because each query takes as
--- long as inserting a row.
-CREATE OR REPLACE FUNCTION darkroom.entering_settings() RETURNS jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-BEGIN
-    RETURN (SELECT jsonb_object_agg(s.key, s.value) FROM darkroom.settings s
-            WHERE s.key = ANY ('{mode,models,pauses,prices}'));
-END $$;
-
 -- Queue the jobs of one statement, and charge them if Darkroom manages the money: all of them or none.
 --
 -- A serializable transaction that reads a whole small table conflicts with every transaction that writes to it, so here
@@ -122,20 +112,35 @@ BEGIN
     PERFORM darkroom.enqueue(jobs, settings -> 'pauses');
 END $$;
 
+-- Return PostgreSQL's message about one of some columns that a table doesn't have; NULL if it has all of them. This is
+-- declared immutable so that an expression over constants alone asks when its plan is made, and not again until the
+-- table, which it names by a regclass, has been altered.
+CREATE OR REPLACE FUNCTION darkroom.missing_column(relation regclass, columns text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('SELECT %s FROM %s WHERE false', columns, relation);
+    RETURN NULL;
+EXCEPTION WHEN undefined_column THEN
+    RETURN SQLERRM;
+END $$;
+
 --: each job table
 -- BEFORE INSERT, once for the statement: raises an error that names a column that entering reads and that doesn't
 -- exist: a migration of the application may have dropped or renamed it.
 CREATE OR REPLACE FUNCTION darkroom.check_{{row}}_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM
+DECLARE
+    missing text := darkroom.missing_column('{{table}}'::regclass, $columns$
         {{needed columns}}
-    FROM {{table}} WHERE false;
+    $columns$);
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', missing
+            USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+    END IF;
     RETURN NULL;
-EXCEPTION WHEN undefined_column THEN
-    RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
-        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
 --: end
@@ -151,13 +156,13 @@ DECLARE
     owner text;
     picture text;
 BEGIN
-    IF current_setting('transaction_isolation') = 'serializable' THEN
+    -- the regclass lets these plans be made anew in every session when a column of the table has been altered
+    IF 'public.image_enhancement_jobs'::regclass IS NULL OR NEW."pipelineId" IS NOT NULL OR NEW.status <> 'PENDING'
+            OR current_setting('transaction_isolation') = 'serializable' THEN
         RETURN NEW;
     END IF;
-    -- the query names the table, so that its plan is made anew in every session when a column has been altered
-    SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture
-    FROM public.album_images m LEFT JOIN public.image_enhancement_jobs j ON false
-    WHERE m."imageId" = NEW."imageId" AND NEW."pipelineId" IS NULL AND NEW.status = 'PENDING' LIMIT 1;
+    SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture FROM public.album_images m
+    WHERE m."imageId" = NEW."imageId" AND 'public.image_enhancement_jobs'::regclass IS NOT NULL LIMIT 1;
     IF FOUND THEN
         NEW."pipelineId" := (
             SELECT p.id FROM public.enhancement_pipelines p
@@ -172,12 +177,15 @@ END $$;
 -- AFTER INSERT, once for the statement: jobs that are PENDING enter the queue.
 CREATE OR REPLACE FUNCTION darkroom.enter_{{rows}}() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 DECLARE
-    settings jsonb := darkroom.entering_settings();
+    settings jsonb;
     jobs darkroom.entering[];
     longest_bytes integer;
 BEGIN
+    -- one query reads all settings on which entering depends, because each takes as long as inserting a row
+    SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
+    WHERE s.key = ANY ('{mode,models,pauses,prices}');
     {{entering checks}}
     SELECT array_agg(ROW({{type n}}, {{id n}}, {{user n}}, {{tier n}},
                          {{cost n}}, {{first stage n}}, {{max attempts n}}, now())::darkroom.entering

@@ -44,7 +44,7 @@ def _networks(texts: Iterable[str]) -> str:
 
 
 KEPT_PLANS: Final = """SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET enable_mergejoin = off SET jit = off"""
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off"""
 """The settings of functions that work in sets and whose plans a session keeps.
 
 Planning a function's statements anew takes longer than their work for one job. A plan that is kept may have been made

@@ -18,7 +18,7 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.require_balances(users text[], expected bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET enable_mergejoin = off SET jit = off AS $$
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
 BEGIN
     PERFORM darkroom.require_booked('balances', coalesce(cardinality(users), 0), (
         SELECT count(*) FROM unnest(users, expected) e (user_id, balance)
@@ -40,7 +40,7 @@ $$;
 -- error if one is too small. `needed` and the result are objects with the tokens of each user. In a serializable
 -- transaction, users without a balance get one of 0, which is rolled back with the statement that is refused: looking
 -- for a missing row would lock an index page, which unrelated users share; an INSERT that meets an existing row needs no
--- such lock. Only darkroom.charge calls this, and its plans are kept by the settings of that function.
+-- such lock. Only darkroom.charge calls this, and its plans are kept, too.
 CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[], needed jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -79,7 +79,7 @@ END $$;
 
 -- Subtract tokens from balances that the caller has locked and that are large enough; raise an error if a trigger
 -- changes the result. `needed` and `available` are objects with the tokens of each user. Only darkroom.charge calls
--- this, and its plans are kept by the settings of that function.
+-- this, and its plans are kept, too.
 CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -108,28 +108,12 @@ BEGIN
     PERFORM darkroom.require_booked('balances', cardinality(users), kept);
 END $$;
 
--- Raise an error if a column that charging reads or writes is missing: a migration of the application may have dropped
--- or renamed one.
-CREATE OR REPLACE FUNCTION darkroom.check_money_columns() RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM user_token_balances.id, user_token_balances."userId", user_token_balances.balance,
-            user_token_balances."updatedAt", token_transactions.id, token_transactions."userId",
-            token_transactions.amount, token_transactions.type, token_transactions.source,
-            token_transactions."sourceId", token_transactions."balanceAfter", token_transactions."createdAt"
-    FROM public.user_token_balances, public.token_transactions WHERE false;
-EXCEPTION WHEN undefined_column THEN
-    RAISE EXCEPTION 'no job can be charged: %', SQLERRM
-        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
-END $$;
-
 -- Charge the jobs of one statement: all of them or none. All jobs are charged by one set of statements, because ten
--- thousand may arrive at once. A session keeps the plans of these statements: see KEPT_PLANS in models/schema/terms.py.
+-- thousand may arrive at once. A session keeps the plans of these statements by the settings of darkroom.enter, which
+-- calls this: see KEPT_PLANS in models/schema/terms.py.
 CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[], prices jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET enable_mergejoin = off SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wrong record;
     has_wrong_price boolean;
@@ -138,6 +122,7 @@ DECLARE
     available jsonb;
     charged bigint;
     entered bigint;
+    missing text;
 BEGIN
     SELECT array_agg(d.user_id) FILTER (WHERE d.needed > 0), jsonb_object_agg(d.user_id, d.needed),
            bool_or(d.has_wrong_price), sum(d.charged)
@@ -155,7 +140,14 @@ BEGIN
     IF users IS NULL THEN
         RETURN; -- all jobs are free
     END IF;
-    PERFORM darkroom.check_money_columns();
+    missing := coalesce(
+        darkroom.missing_column('public.user_token_balances'::regclass, 'id, "userId", balance, "updatedAt"'),
+        darkroom.missing_column('public.token_transactions'::regclass,
+                                'id, "userId", amount, type, source, "sourceId", "balanceAfter", "createdAt"'));
+    IF missing IS NOT NULL THEN  -- a migration of the application may have dropped or renamed a column
+        RAISE EXCEPTION 'no job can be charged: %', missing
+            USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+    END IF;
     available := darkroom.held_balances(users, needed);
 
     -- a charge is recorded for each row that is in the ledger as it was written
@@ -189,7 +181,7 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.pay_back(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET enable_mergejoin = off SET jit = off AS $$
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
     payees text[];
     holders text[];

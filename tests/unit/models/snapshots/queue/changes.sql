@@ -143,7 +143,7 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.follow(changes darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET enable_mergejoin = off SET jit = off AS $$
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
     over text[] := ARRAY(SELECT c.job_id FROM unnest(changes) c WHERE c.status <> 'PENDING');
     waiting text[] := ARRAY(SELECT c.job_id FROM unnest(changes) c WHERE c.status = 'PENDING');

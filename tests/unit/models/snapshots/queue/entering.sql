@@ -67,16 +67,6 @@ BEGIN
     RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, octet_length(id) USING ERRCODE = '22001';
 END $$;
 
--- Return the settings on which entering depends, by their keys. They are read at once, because each query takes as
--- long as inserting a row.
-CREATE OR REPLACE FUNCTION darkroom.entering_settings() RETURNS jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-BEGIN
-    RETURN (SELECT jsonb_object_agg(s.key, s.value) FROM darkroom.settings s
-            WHERE s.key = ANY ('{mode,models,pauses,prices}'));
-END $$;
-
 -- Queue the jobs of one statement, and charge them if Darkroom manages the money: all of them or none.
 --
 -- A serializable transaction that reads a whole small table conflicts with every transaction that writes to it, so here
@@ -85,7 +75,7 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[], settings jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET enable_mergejoin = off SET jit = off AS $$
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
     mode text := coalesce(settings ->> 'mode', 'managed');
     prices jsonb := coalesce(settings -> 'prices', '{"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}');
@@ -104,23 +94,38 @@ BEGIN
     PERFORM darkroom.enqueue(jobs, settings -> 'pauses');
 END $$;
 
+-- Return PostgreSQL's message about one of some columns that a table doesn't have; NULL if it has all of them. This is
+-- declared immutable so that an expression over constants alone asks when its plan is made, and not again until the
+-- table, which it names by a regclass, has been altered.
+CREATE OR REPLACE FUNCTION darkroom.missing_column(relation regclass, columns text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('SELECT %s FROM %s WHERE false', columns, relation);
+    RETURN NULL;
+EXCEPTION WHEN undefined_column THEN
+    RETURN SQLERRM;
+END $$;
+
 -- BEFORE INSERT, once for the statement: raises an error that names a column that entering reads and that doesn't
 -- exist: a migration of the application may have dropped or renamed it.
 CREATE OR REPLACE FUNCTION darkroom.check_enhancement_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM
+DECLARE
+    missing text := darkroom.missing_column('public.image_enhancement_jobs'::regclass, $columns$
         image_enhancement_jobs.id, image_enhancement_jobs.status, image_enhancement_jobs."imageId",
                image_enhancement_jobs."sourceImageId", image_enhancement_jobs."userId",
                image_enhancement_jobs."isBlend", image_enhancement_jobs.tier, image_enhancement_jobs."tokensCost",
                image_enhancement_jobs."maxRetries", image_enhancement_jobs."createdAt",
                image_enhancement_jobs."pipelineId"
-    FROM public.image_enhancement_jobs WHERE false;
+    $columns$);
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', missing
+            USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+    END IF;
     RETURN NULL;
-EXCEPTION WHEN undefined_column THEN
-    RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
-        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
 -- BEFORE INSERT, once for the statement: raises an error that names a column that entering reads and that doesn't
@@ -128,16 +133,18 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.check_generation_columns() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM
+DECLARE
+    missing text := darkroom.missing_column('public.mcp_generation_jobs'::regclass, $columns$
         mcp_generation_jobs.id, mcp_generation_jobs.status, mcp_generation_jobs."userId",
                mcp_generation_jobs.type, mcp_generation_jobs.tier, mcp_generation_jobs."tokensCost",
                mcp_generation_jobs."createdAt"
-    FROM public.mcp_generation_jobs WHERE false;
+    $columns$);
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', missing
+            USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
+    END IF;
     RETURN NULL;
-EXCEPTION WHEN undefined_column THEN
-    RAISE EXCEPTION 'no job can enter Darkroom''s queue: %', SQLERRM
-        USING ERRCODE = '42703', HINT = 'darkroom db check says what is missing and what to do';
 END $$;
 
 -- BEFORE INSERT of a job that names no pipeline: writes its album's pipeline into the row, so that later changes of the
@@ -152,13 +159,13 @@ DECLARE
     owner text;
     picture text;
 BEGIN
-    IF current_setting('transaction_isolation') = 'serializable' THEN
+    -- the regclass lets these plans be made anew in every session when a column of the table has been altered
+    IF 'public.image_enhancement_jobs'::regclass IS NULL OR NEW."pipelineId" IS NOT NULL OR NEW.status <> 'PENDING'
+            OR current_setting('transaction_isolation') = 'serializable' THEN
         RETURN NEW;
     END IF;
-    -- the query names the table, so that its plan is made anew in every session when a column has been altered
-    SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture
-    FROM public.album_images m LEFT JOIN public.image_enhancement_jobs j ON false
-    WHERE m."imageId" = NEW."imageId" AND NEW."pipelineId" IS NULL AND NEW.status = 'PENDING' LIMIT 1;
+    SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture FROM public.album_images m
+    WHERE m."imageId" = NEW."imageId" AND 'public.image_enhancement_jobs'::regclass IS NOT NULL LIMIT 1;
     IF FOUND THEN
         NEW."pipelineId" := (
             SELECT p.id FROM public.enhancement_pipelines p
@@ -172,12 +179,15 @@ END $$;
 -- AFTER INSERT, once for the statement: jobs that are PENDING enter the queue.
 CREATE OR REPLACE FUNCTION darkroom.enter_enhancements() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 DECLARE
-    settings jsonb := darkroom.entering_settings();
+    settings jsonb;
     jobs darkroom.entering[];
     longest_bytes integer;
 BEGIN
+    -- one query reads all settings on which entering depends, because each takes as long as inserting a row
+    SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
+    WHERE s.key = ANY ('{mode,models,pauses,prices}');
     IF settings -> 'models' ->> 'over_size' = 'refuse' THEN
         -- an operator who retries a job may name another model
         PERFORM darkroom.check_size(s.model, s.tier, false)
@@ -207,12 +217,15 @@ END $$;
 -- AFTER INSERT, once for the statement: jobs that are PENDING enter the queue.
 CREATE OR REPLACE FUNCTION darkroom.enter_generations() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 DECLARE
-    settings jsonb := darkroom.entering_settings();
+    settings jsonb;
     jobs darkroom.entering[];
     longest_bytes integer;
 BEGIN
+    -- one query reads all settings on which entering depends, because each takes as long as inserting a row
+    SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
+    WHERE s.key = ANY ('{mode,models,pauses,prices}');
     PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, true)
     FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
     SELECT array_agg(ROW(pg_catalog.lower(n.type::text), n.id, n."userId", n.tier::text,

@@ -11,7 +11,7 @@ RETURN state IN ('40001', '40P01', '55P03');
 CREATE OR REPLACE FUNCTION darkroom.lock_payees(ended darkroom.change[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET enable_mergejoin = off SET jit = off AS $$
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
     ids text[] := ARRAY(SELECT DISTINCT e.user_id FROM unnest(ended) e ORDER BY 1);
     locked integer;
@@ -67,7 +67,7 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.refund(ended darkroom.change[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET enable_mergejoin = off SET jit = off AS $$
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
     words text;
     is_lost_race boolean;
