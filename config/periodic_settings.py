@@ -40,5 +40,5 @@ class PeriodicSettings(SettingGroup):
         description="What the periodic task collect-orphans does with objects that Darkroom wrote and no row names: "
         "report them, or delete those that an earlier run reported. If this is set to delete, inputs of finished jobs "
         "that a producer uploaded are deleted, too. Unset: delete on tables that Darkroom made, report on another "
-        "tool's",
+        "tool's, except for what is under answers/",
     )

@@ -23,6 +23,9 @@ MAX_PART_BYTES = 255
 INPUTS = "mcp-input/"
 """Prefix of the pictures that MODIFY jobs change."""
 
+ANSWERS = "answers/"
+"""Prefix of pictures as providers sent them, whose jobs have still to finish them; under no user's prefix."""
+
 SHA_CHARS = 16
 """Hex digits of the content's sha256 in a key: 64 bits, so that a zombie's late upload never replaces a result."""
 
@@ -103,6 +106,22 @@ def input_key(user_id: str, job_id: str, extension: str) -> str:
         InvalidOptionsError: the extension can't be part of a key; the message names it.
     """
     return _key(f"{INPUTS}{encoded_id(user_id)}/{_file_name(job_id, extension)}")
+
+
+def answer_key(user_id: str, job_id: str, input_hash: str) -> str:
+    """Build the key of a provider's answer that isn't finished yet.
+
+    Args:
+        user_id: the job's owner.
+        job_id: the job.
+        input_hash: hash of all that the picture depends on, 64 hex digits; nobody can guess it.
+
+    Raises:
+        InvalidOptionsError: the hash isn't 64 hex digits.
+    """
+    if not _SHA256.fullmatch(input_hash):
+        raise InvalidOptionsError("the input hash can't stand in a key: it isn't 64 lower-case hex digits")
+    return _key(f"{ANSWERS}{encoded_id(user_id)}/{encoded_id(job_id)}/{input_hash}")
 
 
 def user_prefixes(user_id: str) -> tuple[str, ...]:

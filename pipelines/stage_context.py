@@ -1,6 +1,7 @@
 """The context in which a stage runs: the job, outputs of earlier stages, and interfaces to storage and providers."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import field
 from typing import TypeVar
 
@@ -11,7 +12,8 @@ from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import PixelPool
 from pipelines.job import Generated, Job
 from pipelines.output import Output
-from pipelines.providers.provider import StageProvider
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import EncodedImage, StageProvider
 from pipelines.storage.storage import Storage
 
 INPUT_BYTES = 512_000_000
@@ -31,7 +33,9 @@ class StageContext:
     `inputs` limits the bytes of encoded pictures that all jobs of a process hold together.
     `provider_identity` names the configured providers and models, in order. `find_same` returns the picture that the
     same user already has for the same input hash; without it nothing is reused.
-    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim.
+    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim. `bought` makes, for an
+    input hash, the block in which a picture is bought and finished. The block is given an answer that was bought for
+    this input before and isn't finished yet, if there is one; if it is cut off, its answer is stored as it came.
     """
 
     job: Job
@@ -46,6 +50,7 @@ class StageContext:
     answer_limits: DecodeLimits = field(default_factory=lambda: DecodeLimits(max_bytes=100_000_000))
     find_same: Callable[[str], Awaitable[Generated | None]] | None = None
     earlier: Generated | None = None
+    bought: Callable[[str], AbstractAsyncContextManager[Answer[EncodedImage] | None]] = lambda _hash: nullcontext()
 
     def output(self, kind: type[OutputT]) -> OutputT | None:
         """Return the output of the latest finished stage that has one of a type; None if no finished stage has."""

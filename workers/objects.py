@@ -34,11 +34,14 @@ class OrphansMode:
 
     Attributes:
         removes: whether orphans that an earlier run has reported are removed.
+        removes_answers: whether those are removed that were answers of providers. No row names one, and only Darkroom
+            reads them, so they stay only where somebody has forbidden every removal.
         covers_producers_inputs: whether inputs of finished jobs that a producer uploaded are removed too.
         reason: why, for people.
     """
 
     removes: bool
+    removes_answers: bool
     covers_producers_inputs: bool
     reason: str
 
@@ -50,10 +53,10 @@ async def orphans_mode(connection: Connection, settings: Settings) -> OrphansMod
     """
     if settings.orphans is not None:
         is_set = settings.orphans == "delete"
-        return OrphansMode(is_set, is_set, f"DARKROOM_ORPHANS={settings.orphans}")
-    if await are_tables_ours(connection):
-        return OrphansMode(removes=True, covers_producers_inputs=False, reason="Darkroom made the tables")
-    return OrphansMode(removes=False, covers_producers_inputs=False, reason="another tool made the tables")
+        return OrphansMode(is_set, is_set, is_set, f"DARKROOM_ORPHANS={settings.orphans}")
+    is_ours = await are_tables_ours(connection)
+    reason = "Darkroom made the tables" if is_ours else "another tool made the tables"
+    return OrphansMode(removes=is_ours, removes_answers=True, covers_producers_inputs=False, reason=reason)
 
 
 Record = Callable[[str, str, int], Awaitable[None]]

@@ -31,11 +31,13 @@ class JobRows:
         kept: the outputs of finished stages that darkroom.checkpoints holds, by stage.
         artifact: a picture that an earlier attempt bought and stored; None if there is none, or `needs_artifact` was
             False.
+        has_bought: whether a generate call of an earlier run may have been paid; False if `needs_artifact` was.
     """
 
     inputs: JobInputs
     kept: Mapping[str, Json | None]
     artifact: Artifact | None
+    has_bought: bool
 
 
 # Each job's rows are read by a subquery of its own, which OFFSET 0 keeps from being merged with the others: so whenever
@@ -47,9 +49,13 @@ def _select_many(table: JobTable) -> str:
     of_one_job = table.inputs.select.replace("$1", "asked.job_id").replace("$2", "asked.queue_id")
     kept = f"""FROM {OWN_TABLE} c WHERE asked.needs_kept AND c.job_type = asked.job_type AND c.job_id = asked.job_id
         ORDER BY c.stage"""
+    bought = """SELECT p.may_be_paid FROM darkroom.provider_calls p
+        WHERE p.job_id = asked.job_id AND p.job_type = asked.job_type AND p.purpose = 'generate' AND p.may_be_paid
+        LIMIT 1"""
     return f"""
 SELECT asked.place AS _place, ARRAY(SELECT c.stage {kept}) AS _stages, ARRAY(SELECT c.output {kept}) AS _outputs,
-       CASE WHEN asked.needs_artifact THEN {artifact_as_json("asked.job_type", "asked.job_id")} END AS _artifact, r.*
+       CASE WHEN asked.needs_artifact THEN {artifact_as_json("asked.job_type", "asked.job_id")} END AS _artifact,
+       CASE WHEN asked.needs_artifact THEN ({bought}) END AS _has_bought, r.*
 FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::bigint[]), (SELECT $4::boolean[]),
             (SELECT $5::boolean[]))
     WITH ORDINALITY asked (job_type, job_id, queue_id, needs_kept, needs_artifact, place)
@@ -118,7 +124,7 @@ class JobReader:
         inputs = table.inputs.load(row)
         kept = dict(zip(row["_stages"], row["_outputs"], strict=True))
         artifact = None if row["_artifact"] is None else artifact_of(row["_artifact"])
-        return JobRows(inputs, kept, artifact)
+        return JobRows(inputs, kept, artifact, bool(row["_has_bought"]))
 
     def _reading_of(self, table: JobTable) -> Collector[Asked, asyncpg.Record | None]:
         reading = self._readings.get(table)

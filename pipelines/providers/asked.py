@@ -1,6 +1,7 @@
 """Check whether the picture that came is what the request asked for; it is the same for every paid provider."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from config.job_terms import LEAST_SIZE_FRACTION
 from config.logger import EventLogger
@@ -46,15 +47,26 @@ class Asked:
         model: its name, for messages.
         long_side_px: long side of the size that is asked for; the tier's may be larger.
         ratio: width / height.
-        prompt: the prompt, whose words may ask for a picture of one colour.
-        main: the picture to be changed, as it is sent; None if the request has only a prompt.
+        words: the user's own, which may ask for a picture of one colour.
+        has_picture: whether the words are to change a picture.
+        spread_levels: those of the picture to be changed, as it is sent; None if the request has only words.
+        mean_colour: that of the same picture.
     """
 
     model: str
     long_side_px: int
     ratio: float
-    prompt: Prompt
-    main: Outgoing | None = None
+    words: str
+    has_picture: bool
+    spread_levels: int | None
+    mean_colour: Colour | None
+
+    @classmethod
+    def of(cls, model: str, long_side_px: int, ratio: float, prompt: Prompt, main: Outgoing | None = None) -> Self:
+        """Return what a request asks for, from its prompt and the picture to be changed, if it has one."""
+        has_picture = prompt.purpose is not Purpose.GENERATE
+        sent = (None, None) if main is None else (main.spread_levels, main.mean_colour)
+        return cls(model, long_side_px, ratio, prompt.words, has_picture, *sent)
 
     def require(self, came: Look) -> None:
         """Compare the picture that came with what was asked for.
@@ -82,11 +94,11 @@ class Asked:
                 f"#{bytes(came.one_colour).hex()}, which neither the input nor the words ask for"
             )
 
-    def _may_be(self, colour: tuple[int, int, int]) -> bool:
-        if self.main is not None and self.main.spread_levels <= PALE_LEVELS and _is_akin(self.main.mean_colour, colour):
+    def _may_be(self, colour: Colour) -> bool:
+        is_pale = self.spread_levels is not None and self.spread_levels <= PALE_LEVELS
+        if is_pale and self.mean_colour is not None and _is_akin(self.mean_colour, colour):
             return True
-        has_picture = self.prompt.purpose is not Purpose.GENERATE
-        return ask_for_colour(self.prompt.words, colour, has_picture=has_picture)
+        return ask_for_colour(self.words, colour, has_picture=self.has_picture)
 
     async def require_picture(self, data: bytes, pixels: PixelPool, limits: DecodeLimits) -> Look | None:
         """Decode and check the picture that came.

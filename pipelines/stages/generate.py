@@ -14,6 +14,7 @@ from pipelines.pixel_functions import finishing
 from pipelines.prompts import Purpose, corrections, prompt_text
 from pipelines.providers.calls import Answer
 from pipelines.providers.provider import EncodedImage
+from pipelines.providers.seen import seen
 from pipelines.stage_context import StageContext
 from pipelines.stages.objects import read_input, read_references, read_source, room_for, size_of
 from pipelines.stages.results import hash_of, is_stored, reuse, store
@@ -45,8 +46,11 @@ async def _make(context: StageContext, room: Held) -> Generated:
     if (again := await reuse(context, input_hash)) is not None:
         return again
     aspect = width_px / height_px
-    answer = await context.provider.generate(prompt, images, job.tier.long_side_px, aspect)
-    picture = await _finish(context, answer, width_px, height_px)
+    async with context.bought(input_hash) as earlier:
+        answer = earlier or await context.provider.generate(prompt, images, job.tier.long_side_px, aspect)
+        # Its provider has looked at it, unless an earlier run was cut off before that
+        answer = await seen(answer, job.tier.long_side_px, context.pixels, context.answer_limits)
+        picture = await _finish(context, answer, width_px, height_px)
     sha256 = hashlib.sha256(picture.data).hexdigest()
     key = await store(context, picture.data, sha256)
     return Generated(

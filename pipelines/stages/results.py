@@ -44,21 +44,23 @@ def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
 
 
 async def store(context: StageContext, data: bytes, sha256: str) -> str:
-    """Store a picture and return its key.
+    """Store a picture and return its key."""
+    key = _key(context.job, sha256)
+    await put_patiently(context.storage, key, data, JPEG_CONTENT_TYPE, sha256)
+    return key
 
-    The picture is paid for, so the upload is repeated until the stage's deadline.
-    """
+
+async def put_patiently(storage: Storage, key: str, data: bytes, content_type: str, sha256: str) -> None:
+    """Store what was paid for: the upload is repeated until the caller's deadline."""
 
     def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         log.warning("upload_failed", tries=state.attempt_number, error=str(error))
 
-    key = _key(context.job, sha256)
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(StorageUnavailableError), wait=UPLOAD_WAIT, before_sleep=report, reraise=True
     )
-    await retrying(context.storage.put, key, data, JPEG_CONTENT_TYPE, sha256)
-    return key
+    await retrying(storage.put, key, data, content_type, sha256)
 
 
 async def is_stored(storage: Storage, picture: Generated) -> bool:

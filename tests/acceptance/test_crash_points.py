@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from models.database import Database
+from pipelines.keys import ANSWERS
 from pipelines.storage.backends import open_storage
 from tests.support import victim
 from tests.support.builders import (
@@ -115,6 +116,13 @@ class House:
         )
         return job_id
 
+    async def job_whose_answer_is_kept(self) -> str:
+        """Submit a job, and stop its worker when the picture is bought and no pixel child is free."""
+        job_id = await self.job()
+        await self._process("work_and_keep_an_answer", job_id, SCENARIOS["keep"], None)
+        assert await self.storage.list_objects(ANSWERS)
+        return job_id
+
     async def live(self, scenario: "Scenario", job_id: str, die_at: tuple[str, int] | None = None) -> list[str] | None:
         """Let a process take a scenario's path; return what it passed, or None if it died on the way as told."""
         return await self._process(scenario.path, job_id, scenario, die_at)
@@ -159,7 +167,8 @@ class Scenario:
     """A path, what it finds, and how its job may end.
 
     `about` names the steps in which it differs from the others; None means all of its steps. `is_bought` says
-    whether a picture is made of it, and `passes` at how many of a step's passes a process dies; None for all.
+    whether a picture is made of it, and `passes` at how many of a step's passes a process dies; None for all. At the
+    places of `keeps` the picture that was bought is in the storage; None means at all.
     """
 
     path: str
@@ -169,6 +178,7 @@ class Scenario:
     script: str = "ok"
     slow_s: float = 0
     is_bought: bool = True
+    keeps: frozenset[str] | None = frozenset()
     passes: int | None = None
 
 
@@ -218,6 +228,16 @@ SCENARIOS = {
     ),
     "shut down": Scenario(
         "work_and_be_told_to_stop", House.job, COMPLETED, steps("record_released sign_off"), slow_s=3
+    ),
+    "keep": Scenario(
+        *("work_and_keep_an_answer", House.job, COMPLETED),
+        steps("record_object put_object record_released sign_off"),
+        keeps=frozenset({"after put_object"}),
+    ),
+    "take up": Scenario(
+        *("work", House.job_whose_answer_is_kept, COMPLETED),
+        steps("claim record_object put_object record_artifact delete_object forget_object record_completed"),
+        keeps=None,
     ),
     "rescue": Scenario("work", held_by_the_dead(), COMPLETED, steps("rescue log_error")),
     "quarantine": Scenario(
@@ -309,6 +329,8 @@ BOUGHT_AND_UNRECORDED = (
 
 def most_bought(scenario, place, jobs):
     """Return how many pictures may have been made of so many jobs: one each, and one more for each that was lost."""
+    if scenario.keeps is None or place[0] in scenario.keeps:
+        return jobs
     may_be_lost = jobs > 1 or place[0] in BOUGHT_AND_UNRECORDED or place[0].split()[1] in PERIODIC
     return jobs * (scenario.is_bought + (scenario.is_bought and may_be_lost))
 
@@ -332,7 +354,7 @@ async def test_every_commit_of_these_paths_has_been_died_at(house):
 
 
 ELSEWHERE = {
-    *("log_fenced", "count_use", "release_unknown", "delete_picture", "forget_object", "retry_job", "adopt"),
+    *("log_fenced", "count_use", "release_unknown", "delete_picture", "retry_job", "adopt"),
     *("set_aside", "end_refused", "end_refused_job", "settle_refused"),
     *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong", "forget_workers"),
     *("prolong_waiting", "open_call", "close_call"),

@@ -116,7 +116,7 @@ class ScriptedProvider:
         if self._preparing:
             await self._preparing(call)
 
-        async def send(look_again):
+        async def send(look_again, _came=None):
             if self._connecting:
                 await self._connecting()
             with unsent():

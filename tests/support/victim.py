@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from config import failpoints
 from config.log import configure_logging
 from models import collector
@@ -103,6 +105,28 @@ async def work_and_be_told_to_stop(settings: Settings, _job_id: str) -> None:
     await process.stop()
 
 
+class BusyPixels(InlinePixels):
+    """Pixel work as above, but no child ever becomes free to finish a picture."""
+
+    @override
+    async def run(self, work, *arguments, **_limits):
+        if work.__qualname__ == "finish":
+            await asyncio.Event().wait()
+        return work(*arguments)
+
+
+async def work_and_keep_an_answer(settings: Settings, job_id: str) -> None:
+    """Run jobs as a worker that gets SIGTERM while a picture waits for a pixel child."""
+    tools.PixelPool = BusyPixels  # type: ignore[misc]
+    process = worker.WorkerProcess(settings.model_copy(update={"shutdown_grace_s": 0}), Lanes(), end=lambda: None)
+    await process.start()
+    async with _open(settings) as runtime, asyncio.timeout(HANGS_AFTER_S):
+        answered = "SELECT FROM darkroom.provider_calls c WHERE c.job_id = $1 AND c.purpose = 'generate' AND NOT"
+        while not await runtime.database.fetch(f"{answered} c.outcome = 'open'", job_id):  # noqa: ASYNC110 - rows
+            await asyncio.sleep(0.02)
+    await process.stop()
+
+
 async def submit(settings: Settings, job_id: str) -> None:
     """Store a picture and submit a job for it, as the command line does; `job_id` is the user and the key."""
     async with _open(settings) as runtime:
@@ -130,7 +154,10 @@ async def end_overdue(settings: Settings, _job_id: str) -> None:
 
 PATHS: dict[str, Callable[[Settings, str], Awaitable[None]]] = {
     function.__name__: function
-    for function in (work, work_together, work_and_be_told_to_stop, submit, cancel, end_overdue)
+    for function in (
+        *(work, work_together, work_and_be_told_to_stop, work_and_keep_an_answer),
+        *(submit, cancel, end_overdue),
+    )
 }
 
 

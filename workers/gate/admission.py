@@ -57,8 +57,11 @@ class CallingJob(Protocol):
     def await_call(self) -> None:
         """Record that the job needs a place at a provider for its next call."""
 
-    def hold_answer(self) -> None:
-        """Record that a picture has come. A process that stops then still stores the picture."""
+    def hold_answer(self, answer: Answer[Any]) -> None:
+        """Take a picture that has come. A process that stops then still stores it, finished or not."""
+
+    def drop_answer(self) -> None:
+        """Forget a picture that isn't what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +190,22 @@ class Admission:
     async def _sent(self, provider: Provider, asked: Asked, opened: Admitted, send: PreparedCall[T]) -> Answer[T]:
         """Send an admitted call at once, record how it ended, and return its answer."""
         places = self._places_of(provider)
+
+        def take(answer: Answer[T]) -> None:
+            call.answered(answer)
+            if asked.purpose == "generate":
+                self._job.hold_answer(answer)
+
         try:
             async with OpenCall(self._database, provider, opened, self._records_of(provider)) as call:
                 with self._job.calling(), failpoint(f"call_{asked.purpose}"):
-                    answer = await send(call.look_again)
-                if asked.purpose == "generate":
-                    self._job.hold_answer()
-                call.answered(answer)
-        except ThrottledError as error:
-            raise throttled(str(error), error.retry_after, error.evidence) from error
+                    answer = await send(call.look_again, take)
+                take(answer)
+        except StageError as error:
+            self._job.drop_answer()
+            if isinstance(error, ThrottledError):
+                raise throttled(str(error), error.retry_after, error.evidence) from error
+            raise
         finally:
             if places is not None:
                 places.call_ended()

@@ -65,7 +65,7 @@ class OpenCall:
         self._has_left = True
 
     def answered(self, answer: Answer[Any]) -> None:
-        """Store the answer, so that the intent is closed with it."""
+        """Store the answer, so that the intent is closed with it, also if the job is ended before it was looked at."""
         self._answer = answer
 
     async def __aenter__(self) -> Self:
@@ -80,7 +80,7 @@ class OpenCall:
         is_paid = self._provider.is_paid
         if isinstance(error, StageError):
             return call_outcome(error, is_paid=is_paid), error.usage or Usage()
-        if self._answer is not None and error is None:
+        if self._answer is not None and (error is None or isinstance(error, asyncio.CancelledError)):
             answered = CallOutcome("answered", is_paid, 0, self._answer.model, verdict="answered")
             return answered, self._answer.usage
         # a bug of ours, or a lost database: if the call was sent, it may have been paid

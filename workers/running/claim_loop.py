@@ -37,7 +37,10 @@ LOOK_END_S = 1.0
 """Seconds that a look in progress gets to end when the process stops."""
 
 ANSWER_S = 2.5
-"""Seconds, beyond the grace of calls, for a job whose picture has come: it is paid, and only has to be stored."""
+"""Seconds, beyond the grace of calls, for a job whose picture has come: it is paid, and only has to be stored.
+
+One that isn't finished is stored as it came (`workers.running.kept_answers`), since children may be busy for longer.
+"""
 
 MOST_CLAIMED = 2_048
 """The most jobs that one statement claims.
@@ -196,7 +199,7 @@ class ClaimLoop:
             await _all_or(over, self._tasks(), timeout_s=max(grace_s, RELEASE_S))
             over.cancel()
         for job in self._running.values():
-            if not job.holds_answer:
+            if not job.holds_picture:
                 job.end(Ending.SHUTDOWN)
         if self._running:
             await asyncio.wait(self._tasks(), timeout=ANSWER_S)

@@ -10,6 +10,8 @@ from models.queue.claims import Claim
 from models.queue.groups import GroupWriter
 from models.queue.writing import Event
 from pipelines.deadline import deadlines_paused
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import EncodedImage
 
 
 class Ending(StrEnum):
@@ -50,11 +52,12 @@ class RunningJob:
         "_ending",
         "_ends_after_stage",
         "_has_left_lane",
-        "_holds_answer",
+        "_holds_picture",
         "_is_recording",
         "_needs_place",
         "_tally",
         "_unsaved",
+        "answer",
         "claim",
         "stage",
         "stages_ms",
@@ -89,7 +92,8 @@ class RunningJob:
         self.stage = stage
         self._acts = False
         self._began_s = time.monotonic()
-        self._holds_answer = False
+        self.answer: Answer[EncodedImage] | None = None
+        self._holds_picture = False
 
     def finish_stage(self) -> int:
         """Return how long the current stage took, in milliseconds, and keep it for the job's log line."""
@@ -180,14 +184,22 @@ class RunningJob:
         self._tally.awaiting_call += needs_place - self._needs_place
         self._needs_place = needs_place
 
-    def hold_answer(self) -> None:
-        """Record that a call of this stage has brought a picture, which a process that stops still stores."""
-        self._holds_answer = True
+    def hold_answer(self, answer: Answer[EncodedImage]) -> None:
+        """Take a picture that a call of this stage has brought, and that has to be finished and stored."""
+        self.answer = answer
+
+    def drop_answer(self) -> None:
+        """Forget the picture that a call has brought, because it is recorded, or isn't what was asked for."""
+        self.answer = None
+
+    def hold_picture(self) -> None:
+        """Record that the picture of this stage is finished and only has to be stored."""
+        self._holds_picture = True
 
     @property
-    def holds_answer(self) -> bool:
-        """Whether a call of this stage has brought a picture."""
-        return self._holds_answer
+    def holds_picture(self) -> bool:
+        """Whether the picture of this stage is finished."""
+        return self._holds_picture
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -244,12 +256,14 @@ class RunningJob:
     def shut_down(self, *, has_grace: bool) -> None:
         """End the run because the process stops.
 
-        A run that has a picture, writes its end or waits for a call with grace ends after its stage; others at once.
+        A run that has an answer or a picture, writes its end or waits for a call with grace ends after its stage;
+        others at once.
 
         Args:
             has_grace: whether provider calls in flight get time to answer.
         """
-        if self._is_recording or self._holds_answer or (has_grace and self._calls > 0):
+        has_picture = self.answer is not None or self._holds_picture
+        if self._is_recording or has_picture or (has_grace and self._calls > 0):
             self._ends_after_stage = True
         else:
             self.end(Ending.SHUTDOWN)
@@ -259,6 +273,11 @@ class RunningJob:
         if self._ending is None and self.task is not None:
             self._ending = ending
             self.task.cancel()
+
+    @property
+    def has_lost_claim(self) -> bool:
+        """Whether the run was ended because its claim is lost."""
+        return self._ending is Ending.CLAIM_LOST
 
     def told_to_end(self) -> Ending | None:
         """Return why `end` has cancelled the task, so that the task may await again; None if it wasn't `end`.

@@ -40,6 +40,7 @@ class Prepared:
         outputs: outputs of the finished stages.
         earlier: a picture that an earlier attempt stored, if there is one.
         pipeline_id: the pipeline whose settings the job uses.
+        has_bought: whether an earlier run may have bought a picture.
         is_redone: whether a completed job is done once more, so that no earlier picture may be its result.
     """
 
@@ -47,6 +48,7 @@ class Prepared:
     stages: tuple[Stage, ...]
     outputs: tuple[Output, ...]
     earlier: Artifact | None
+    has_bought: bool
     pipeline_id: str | None
     is_redone: bool
 
@@ -120,7 +122,15 @@ class Preparation:
         if self._check_job is not None and first.output is not Generated:
             self._check_job(job)
         pipeline_id = None if pipeline is None else pipeline.id
-        return Prepared(job, resumed.stages, resumed.outputs, rows.artifact, pipeline_id, inputs.is_redone)
+        return Prepared(
+            job=job,
+            stages=resumed.stages,
+            outputs=resumed.outputs,
+            earlier=rows.artifact,
+            has_bought=rows.has_bought,
+            pipeline_id=pipeline_id,
+            is_redone=inputs.is_redone,
+        )
 
     async def _users_of_all(self, asked: Sequence[Sequence[str]]) -> list[list[str]]:
         """Return, for the jobs that ask at a moment, those of each one's ids that are ids of users."""

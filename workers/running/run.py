@@ -5,6 +5,7 @@ If the claim is lost meanwhile, the run's writes change nothing.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import zip_longest
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from pipelines.stage_context import INPUT_BYTES, StageContext
 from pipelines.storage.storage import Storage
 from workers.objects import ObjectRecords, RecordedStorage
 from workers.running.job import RunningJob
+from workers.running.kept_answers import MOST_AT_ONCE, KeptAnswer
 from workers.running.outcomes import End, Outcome, outcome_of
 from workers.running.preparation import Preparation, Prepared
 from workers.running.row_deadlines import RowDeadlines
@@ -90,6 +92,7 @@ class StageRunner:
         self._pictures = StoredPictures(database, storage)
         self._preparation = Preparation(database, deadlines_s, check_job=check_job, models=models)
         self._reuses_results = reuses_results
+        self._keeping = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def run(self, job: RunningJob) -> Outcome:
         """Run the remaining stages of a claim; return its outcome, which isn't written yet."""
@@ -97,6 +100,7 @@ class StageRunner:
             return await outcome_of(job, self._stages(job), self._mask)
         finally:
             self._row_deadlines.forget(job.claim)
+            job.drop_answer()
 
     async def _stages(self, job: RunningJob) -> End:
         """Run stage after stage, from where an earlier claim ended.
@@ -107,7 +111,9 @@ class StageRunner:
         """
         claim = job.claim
         prepared = await self._preparation.prepare(job)
-        context = self._context(job, prepared)
+        storage = RecordedStorage(self._storage, partial(self._record, job))
+        kept = KeptAnswer(job, self._database, storage, self._keeping, has_bought=prepared.has_bought)
+        context = self._context(job, prepared, storage, kept)
         deadline = Deadline()
         self._row_deadlines.follow(claim, deadline)
         stages = prepared.stages
@@ -117,6 +123,7 @@ class StageRunner:
             output = await self._run_stage(job, stage, context, deadline, deadline_s)
             if isinstance(output, Generated):
                 await self._record_picture(job, output)
+                await kept.remove()
             context.add(output)
             duration_ms = job.finish_stage()
             log.debug("stage_completed", stage=stage.name, duration_s=duration_ms / 1000)
@@ -157,14 +164,14 @@ class StageRunner:
             job.send(self._picture_writer, artifact_of(picture))
             await job.saved()
 
-    def _context(self, job: RunningJob, prepared: Prepared) -> StageContext:
+    async def _record(self, job: RunningJob, key: str, sha256: str, size_bytes: int) -> None:
+        await job.saved()
+        await self._objects.add(NewObject(key, job.claim.job_type, job.claim.job_id, sha256, size_bytes))
+
+    def _context(self, job: RunningJob, prepared: Prepared, storage: Storage, kept: KeptAnswer) -> StageContext:
         claim, earlier = job.claim, prepared.earlier
         most_paid_calls = prepared.job.options.generation.retry_attempts
         is_reusing = self._reuses_results and not prepared.is_redone
-
-        async def record(key: str, sha256: str, size_bytes: int) -> None:
-            await job.saved()
-            await self._objects.add(NewObject(key, claim.job_type, claim.job_id, sha256, size_bytes))
 
         async def find_same(input_hash: str) -> Generated | None:
             await job.saved()
@@ -175,7 +182,7 @@ class StageRunner:
             outputs=list(prepared.outputs),
             earlier=None if earlier is None else generated_of(earlier, self._storage.url(earlier.key)),
             provider=self._provider_for(job, most_paid_calls=most_paid_calls),
-            storage=RecordedStorage(self._storage, record),
+            storage=storage,
             pixels=self._pixels,
             limits=self._limits,
             answer_limits=self._answer_limits,
@@ -183,6 +190,7 @@ class StageRunner:
             provider_identity=self._provider_identity,
             inputs=self._inputs,
             find_same=find_same if is_reusing else None,
+            bought=kept.bought,
         )
 
     async def _run_stage(

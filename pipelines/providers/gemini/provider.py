@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -27,7 +28,7 @@ from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
 from pipelines.pixel_functions import outgoing
 from pipelines.providers.asked import Asked
-from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
+from pipelines.providers.calls import Answer, Came, LookAgain, PreparedCall, Usage, forget
 from pipelines.providers.catalogue import ModelCatalogue, shortfall
 from pipelines.providers.gemini.answers import NAME, analysis_of, picture_of, read_answer
 from pipelines.providers.gemini.description import GEMINI, GeminiSettings
@@ -45,6 +46,7 @@ from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetada
 from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.remote import MAX_PICTURES, RemoteCaller
+from pipelines.providers.seen import seen
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
 
@@ -155,7 +157,7 @@ class GeminiProvider:
         temperature = ANALYSIS_TEMPERATURE if options.temperature is None else options.temperature
         body = _encoded(analysis_request(picture.data, temperature, change or FIRST))
 
-        async def send(look_again: LookAgain) -> Answer[Analysis]:
+        async def send(look_again: LookAgain, _came: Came = forget) -> Answer[Analysis]:
             try:
                 response = await self._ask(model, body, look_again)
             except RequestTooLargeError as error:
@@ -192,7 +194,7 @@ class GeminiProvider:
         ]
         ratio = (pictures[0].ratio if pictures else None) or nearest_ratio(aspect or 1.0, ratios)
         size = self._prices.size_for(model, long_side_px)
-        asked = Asked(model, SIZES_PX[size], ratios[ratio], prompt, pictures[0] if pictures else None)
+        asked = Asked.of(model, SIZES_PX[size], ratios[ratio], prompt, pictures[0] if pictures else None)
         temperature = GENERATION_TEMPERATURE if prompt.temperature is None else prompt.temperature
         request = generation_request(
             prompt.text,
@@ -204,7 +206,7 @@ class GeminiProvider:
         )
         body, prepare = _encoded(request), partial(self._generation, prompt, images, long_side_px, aspect)
 
-        async def send(look_again: LookAgain) -> Answer[EncodedImage]:
+        async def send(look_again: LookAgain, came: Came = forget) -> Answer[EncodedImage]:
             try:
                 response = await self._ask(model, body, look_again)
             except RequestTooLargeError as error:
@@ -212,10 +214,9 @@ class GeminiProvider:
                 raise
             usage = self._usage(model, response.usage, images=1)
             try:
-                data = picture_of(response)
-                came = await asked.require_picture(data, self._pixels, answer_limits(self._settings))
-                notes = asked.notes(came, long_side_px)
-                return Answer(EncodedImage(data), model, usage, temperature, notes)
+                answer = Answer(EncodedImage(picture_of(response)), model, usage, temperature, unseen=asdict(asked))
+                came(answer)
+                return await seen(answer, long_side_px, self._pixels, answer_limits(self._settings))
             except MissedRequestError as error:
                 error.usage = usage
                 raise

@@ -12,7 +12,7 @@ from pipelines.job_types import GENERATE
 from pipelines.options import AnalysisOptions
 from pipelines.pixel_functions import work
 from pipelines.prompts import Purpose
-from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
+from pipelines.providers.calls import Answer, Came, LookAgain, PreparedCall, Usage, forget
 from pipelines.providers.local.description import LOCAL, LocalSettings
 from pipelines.providers.local.networks import FAITHFUL, INVENTING, OVERRUN, Effort, missing
 from pipelines.providers.local.reading import analysis_of
@@ -110,7 +110,7 @@ class LocalProvider:
     async def prepare_analysis(self, image: EncodedImage, options: AnalysisOptions) -> PreparedCall[Analysis]:
         """Prepare nothing, because the local engine sends no request."""
 
-        async def measure(_look_again: LookAgain) -> Answer[Analysis]:
+        async def measure(_look_again: LookAgain, _came: Came = forget) -> Answer[Analysis]:
             return await self.analyze(image, options)
 
         return measure
@@ -120,7 +120,7 @@ class LocalProvider:
     ) -> PreparedCall[EncodedImage]:
         """Prepare nothing, because the local engine sends no request."""
 
-        async def treat(_look_again: LookAgain) -> Answer[EncodedImage]:
+        async def treat(_look_again: LookAgain, _came: Came = forget) -> Answer[EncodedImage]:
             return await self.generate(prompt, images, long_side_px, aspect)
 
         return treat

@@ -4,6 +4,7 @@ Source: OpenAI's API reference for /v1/images/generations and /v1/images/edits, 
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,7 @@ from pipelines.limits import answer_limits
 from pipelines.options import AnalysisOptions
 from pipelines.pixel_functions import outgoing
 from pipelines.providers.asked import Asked
-from pipelines.providers.calls import Answer, LookAgain, PreparedCall, Usage
+from pipelines.providers.calls import Answer, Came, LookAgain, PreparedCall, Usage, forget
 from pipelines.providers.catalogue import ModelCatalogue, shortfall
 from pipelines.providers.openai.answers import NAME, Drawn, read_answer
 from pipelines.providers.openai.description import MOST_SIDE_PX, OPENAI, OpenAISettings
@@ -42,6 +43,7 @@ from pipelines.providers.prices import PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
 from pipelines.providers.reading import documents_of, error_in
 from pipelines.providers.remote import MAX_PICTURES, RemoteCaller, Reply
+from pipelines.providers.seen import seen
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
 
@@ -167,9 +169,9 @@ class OpenAIProvider:
         else:
             content = {"json": fields}
         path = f"/v1/images/{'edits' if pictures else 'generations'}"
-        asked = Asked(model, max(map(int, size.split("x"))), RATIOS[size], prompt, next(iter(pictures), None))
+        asked = Asked.of(model, max(map(int, size.split("x"))), RATIOS[size], prompt, next(iter(pictures), None))
 
-        async def send(look_again: LookAgain) -> Answer[EncodedImage]:
+        async def send(look_again: LookAgain, came: Came = forget) -> Answer[EncodedImage]:
             reply = await caller.post(path, look_again, **content)
             try:
                 drawn = self._read(caller, reply, model)
@@ -179,12 +181,12 @@ class OpenAIProvider:
                 raise
             usage = self._usage(drawn, model)
             try:
-                data = await self._picture(caller, drawn)
-                came = await asked.require_picture(data, self._pixels, answer_limits(self._settings))
+                answer = Answer(EncodedImage(await self._picture(caller, drawn)), model, usage, unseen=asdict(asked))
+                came(answer)
+                return await seen(answer, long_side_px, self._pixels, answer_limits(self._settings))
             except StageError as error:
                 error.usage = usage
                 raise
-            return Answer(EncodedImage(data), model, usage, notes=asked.notes(came, long_side_px))
 
         return send
 

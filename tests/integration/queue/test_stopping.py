@@ -6,12 +6,14 @@ import time
 
 import pytest
 
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import EncodedImage
 from pipelines.settings import Settings
 from tests.support.builders import make_image, make_job, make_user, make_worker
-from tests.support.patience import HANGS_AFTER_S, is_within
+from tests.support.patience import HANGS_AFTER_S, is_within, within
 from workers.process.session_age import SessionAge
 from workers.process.wake_up import Lanes
-from workers.running.claim_loop import ClaimLoop
+from workers.running.claim_loop import RELEASE_S, ClaimLoop
 
 
 class Running:
@@ -97,7 +99,7 @@ async def test_when_the_grace_ends_a_picture_that_has_come_has_a_moment_more(beg
         with job.calling():
             if not holding:
                 holding.append(job.claim.job_id)
-                job.hold_answer()
+                job.hold_picture()
                 await asyncio.sleep(2)
             await asyncio.sleep(1 if job.claim.job_id in holding else 60)
 
@@ -111,6 +113,25 @@ async def test_when_the_grace_ends_a_picture_that_has_come_has_a_moment_more(beg
 
     assert running.broken_off == {calling}
     assert is_within(running.ended_s[calling] - began_s, 2.5)
+
+
+async def test_answer_that_is_not_finished_when_the_grace_ends_is_ended_at_once_to_be_stored_as_it_came(begin):
+    stored = set()
+
+    async def finish(job):
+        job.hold_answer(Answer(EncodedImage(b"a picture"), "m"))
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.2)
+            stored.add(job.claim.job_id)
+            raise
+
+    running, ids = await begin(finish, jobs=2)
+    with within(RELEASE_S + 2):
+        await running.loop.stop(0)
+
+    assert stored == running.broken_off == set(ids)
 
 
 def test_grace_of_a_loop_that_is_closed_can_be_ended(database_url):

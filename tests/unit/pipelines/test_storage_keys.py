@@ -238,3 +238,14 @@ def test_ids_of_200_bytes_fit_into_every_key(text: str) -> None:
     ):
         assert keys.key_problem(key) is None
         assert keys.is_users(key, text)
+
+
+@pytest.mark.parametrize("text", ["u1", "", "x" * 200, "|" * 200, "ü" * 100, "." * 200, "answers", "../users"])
+def test_key_of_an_answer_fits_and_is_no_users(text: str) -> None:
+    key = keys.answer_key(text, text, SHA)
+
+    assert key.startswith(keys.ANSWERS)
+    assert keys.key_problem(key) is None
+    assert not keys.is_users(key, text)
+    with pytest.raises(InvalidOptionsError, match="64 lower-case hex digits"):
+        keys.answer_key(text, text, "../x")

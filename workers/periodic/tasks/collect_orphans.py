@@ -22,9 +22,9 @@ from models.periodic.orphans import (
 )
 from models.periodic.references import finished_inputs, named
 from models.periodic.ticks import Cursor
-from pipelines.keys import INPUTS
+from pipelines.keys import ANSWERS, INPUTS
 from pipelines.storage.storage import Storage
-from workers.objects import Fate, orphans_mode, remove_own
+from workers.objects import Fate, OrphansMode, orphans_mode, remove_own
 from workers.periodic.schedule import Schedule
 from workers.periodic.task import Chunk, Task, Work
 
@@ -63,8 +63,8 @@ async def collect(work: Work) -> Chunk:
     await withdraw_reports(work.connection, found.named)
     removable = [*found.orphans, *found.over]
     reported, earlier = await report_orphans(work.connection, removable, work.at)
-    is_removing = (await orphans_mode(work.connection, work.settings)).removes
-    due = [one for one in removable if is_removing and one.key in earlier]
+    mode = await orphans_mode(work.connection, work.settings)
+    due = [one for one in removable if one.key in earlier and _is_removed(mode, one)]
     fates = await _remove(work.storage, due[:MOST_REMOVED])
     removed, missing, overwritten = ([one for one, fate in fates if fate == wanted] for wanted in get_args(Fate))
     await note_removed(work.connection, [*removed, *missing], overwritten, work.at)
@@ -95,6 +95,10 @@ async def count(work: Work) -> Mapping[str, int]:
         counts["temporary"] += len(found.over)
         place = _next_place(place["phase"], found.next_after)
     return counts
+
+
+def _is_removed(mode: OrphansMode, one: OwnObject) -> bool:
+    return mode.removes or (mode.removes_answers and one.key.startswith(ANSWERS))
 
 
 def _place(work: Work) -> tuple[Phase, Any]:

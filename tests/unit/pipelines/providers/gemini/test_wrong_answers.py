@@ -154,7 +154,7 @@ async def test_words_may_ask_for_one_colour(open_gemini, server):
 
 
 async def test_answer_over_its_own_limit_is_a_miss_that_names_the_setting(pixels):
-    asked = Asked("m", 1024, 1.5, PROMPT)
+    asked = Asked.of("m", 1024, 1.5, PROMPT)
     with pytest.raises(AnswerTooLargeError, match="DARKROOM_MAX_ANSWER_BYTES is 1,000"):
         await asked.require_picture(encoded(photo(1024, 683), "JPEG"), pixels, DecodeLimits(max_bytes=1000))
 

@@ -1,0 +1,170 @@
+"""Providers' answers that a run can't finish: each is stored as it came, and the job's next run finishes it.
+
+So a picture isn't bought again because its process stopped while all pixel children were busy. Such an object is
+removed once the job's picture is recorded. If the job ends otherwise, or its process is killed, it becomes an orphan.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+from typing import Final
+
+from config.logger import EventLogger
+from models.connections import DATABASE_ERRORS
+from models.database import Database
+from models.database_retries import read_with_retries
+from models.history.objects import own_object
+from models.queue.claims import ClaimLostError
+from pipelines.deadline import deadlines_paused
+from pipelines.errors import (
+    BadImageError,
+    MissingObjectError,
+    PixelChildLostError,
+    StageError,
+    StorageUnavailableError,
+)
+from pipelines.keys import answer_key
+from pipelines.providers.asked import Asked
+from pipelines.providers.calls import Answer
+from pipelines.providers.provider import EncodedImage
+from pipelines.stages.results import put_patiently
+from pipelines.storage.storage import Storage
+from workers.objects import take_back
+from workers.running.claim_loop import ANSWER_S
+from workers.running.job import RunningJob
+
+log = EventLogger(__name__)
+
+MOST_AT_ONCE: Final = 8
+"""How many answers a process stores at a time: each is copied in memory for that."""
+
+REMOVE_S: Final = 5.0
+"""Seconds for which a job waits for the removal of an answer that it no longer needs."""
+
+NOT_STORED: Final = (TimeoutError, StorageUnavailableError, ClaimLostError, *DATABASE_ERRORS)
+"""What keeps an answer from being stored or removed. The job goes on as without this module."""
+
+
+class KeptAnswer:
+    """The answer of one run: found if an earlier run has stored it, and stored if this run is cut off."""
+
+    def __init__(
+        self, job: RunningJob, database: Database, storage: Storage, turns: asyncio.Semaphore, *, has_bought: bool
+    ) -> None:
+        """Store what is needed.
+
+        Args:
+            job: the running job, which holds the answer that has come.
+            database: where objects are recorded.
+            storage: stores objects, and records each before.
+            turns: shared by the runs of a process, of MOST_AT_ONCE.
+            has_bought: whether an earlier run may have bought a picture. Otherwise nothing is looked for.
+        """
+        self._job = job
+        self._database = database
+        self._storage = storage
+        self._turns = turns
+        self._has_bought = has_bought
+        self._key: str | None = None
+        self._is_stored = False
+
+    @asynccontextmanager
+    async def bought(self, input_hash: str) -> AsyncIterator[Answer[EncodedImage] | None]:
+        """Run a block that buys a picture and finishes it; give it the answer that was bought for this input before.
+
+        If the block is cut off, or its pixel child is lost, the answer is stored as it came. After any other error of
+        the block it isn't tried again.
+        """
+        key = answer_key(self._job.claim.user_id, self._job.claim.job_id, input_hash)
+        if key != self._key:  # otherwise the database was lost in this block, and the stage is run again
+            await self._find(key)
+            self._key = key
+        try:
+            yield self._job.answer
+        except (asyncio.CancelledError, PixelChildLostError):
+            await self._keep(key)
+            raise
+        except StageError:
+            await self.remove()
+            raise
+        self._job.hold_picture()
+
+    async def remove(self) -> None:
+        """Remove the stored answer that this run has found, since its picture is recorded or can't be finished."""
+        self._job.drop_answer()
+        if not self._is_stored or self._key is None:
+            return
+        self._is_stored = False
+        try:
+            async with asyncio.timeout(REMOVE_S):
+                await take_back(self._storage, self._database, self._key)
+        except NOT_STORED as error:
+            log.warning("answer_left", key=self._key, error=str(error), error_type=type(error).__name__)
+
+    async def _find(self, key: str) -> None:
+        """Let the job hold the answer that an earlier run has stored, unless it was removed or changed since.
+
+        Raises:
+            StorageUnavailableError: the storage can't read it now.
+        """
+        self._job.drop_answer()
+        self._is_stored = False
+        if not self._has_bought:
+            return
+        await self._job.saved()
+        one = await read_with_retries(self._database, partial(own_object, key=key))
+        if one is None:
+            return
+        try:
+            data = await self._storage.get(key, max_bytes=one.size_bytes or 0)
+            self._job.hold_answer(_decoded(data, one.sha256))
+        except (MissingObjectError, BadImageError, ValueError, TypeError, LookupError) as error:
+            log.warning("answer_lost", key=key, error=str(error), error_type=type(error).__name__)
+        else:
+            self._is_stored = True
+            log.info("answer_resumed", key=key)
+
+    async def _keep(self, key: str) -> None:
+        answer = self._job.answer
+        if answer is None or answer.value.is_finished or self._is_stored or self._job.has_lost_claim:
+            return
+        try:
+            with deadlines_paused():  # the stage's may have passed already
+                async with asyncio.timeout(ANSWER_S), self._turns:
+                    data = _encoded(answer)
+                    sha256 = hashlib.sha256(data).hexdigest()
+                    await put_patiently(self._storage, key, data, "application/octet-stream", sha256)
+        except NOT_STORED as error:
+            log.warning("answer_lost", key=key, error=str(error), error_type=type(error).__name__)
+        else:
+            log.info("answer_kept", key=key)
+
+
+def _encoded(answer: Answer[EncodedImage]) -> bytes:
+    """Return one line of JSON with what is known about a picture, and behind it the picture."""
+    facts = {
+        "model": answer.model,
+        "temperature": answer.temperature,
+        "notes": answer.notes,
+        "unseen": answer.unseen,
+    }
+    return b"\n".join((json.dumps(facts).encode(), answer.value.data))
+
+
+def _decoded(data: bytes, sha256: str | None) -> Answer[EncodedImage]:
+    """Return the answer that `_encoded` has written, with the hash that was recorded then.
+
+    Raises:
+        ValueError, TypeError, LookupError: its bytes were changed, or another release has written it.
+    """
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError("its content was changed")
+    line, _, picture = data.partition(b"\n")
+    facts = json.loads(line)
+    unseen = None if facts["unseen"] is None else asdict(Asked(**facts["unseen"]))
+    notes = tuple(facts["notes"])
+    return Answer(EncodedImage(picture), facts["model"], temperature=facts["temperature"], notes=notes, unseen=unseen)
