@@ -10,8 +10,9 @@ from functools import partial
 from PIL import Image
 
 from pipelines.analysis import Analysis, Defects
+from pipelines.errors import MissedRequestError
 from pipelines.providers import registry
-from pipelines.providers.calls import Answer, PreparedCall, Usage
+from pipelines.providers.calls import Answer, PreparedCall, Usage, forget
 from pipelines.providers.description import ProviderDescription
 from pipelines.providers.local.description import LOCAL
 from pipelines.providers.provider import EncodedImage, Quote
@@ -116,7 +117,7 @@ class ScriptedProvider:
         if self._preparing:
             await self._preparing(call)
 
-        async def send(look_again, _came=None):
+        async def send(look_again, came=forget):
             if self._connecting:
                 await self._connecting()
             with unsent():
@@ -129,6 +130,8 @@ class ScriptedProvider:
                 end = end(call)
                 end = await end if isinstance(end, Awaitable) else end
             if isinstance(end, BaseException):
+                if isinstance(end, MissedRequestError):  # found by the look at a picture that had come
+                    came(self._answer(call, None))
                 raise end
             if isinstance(end, Answer):
                 return end

@@ -54,6 +54,18 @@ async def test_second_miss_of_a_kind_ends_the_job_and_no_third_is_bought(databas
     assert str(second) == str(again) == "m: 65 x 49; it came twice, so it isn't bought a third time"
 
 
+async def test_picture_that_misses_the_request_is_not_kept_for_the_next_run(database):
+    gate = Gate(database, [gemini := drawing(WrongSizeError("m: 64 x 48"))], gemini, Settings())
+    job = RunningJob(await make_claim(database))
+
+    with pytest.raises(WrongSizeError):
+        await gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 1024, 1.0)
+    assert job.answer is None
+
+    answer = await gate.for_job(job, most_paid_calls=3).generate(PROMPT, [], 1024, 1.0)
+    assert job.answer is answer
+
+
 async def test_misses_of_two_kinds_are_two_misses(database):
     claim = await make_claim(database)
     gemini = drawing(WrongSizeError("small"), OneColourError("black"))

@@ -49,7 +49,7 @@ class House:
         self.storage = FileStorage(folder)
         self.provider = ScriptedProvider(name="gemini", model="m")
         self.settings = Settings(lanes=8, queues=["default"], poll_s=0.1)
-        self.stages = None
+        self.stages = self.loop = None
         self._workers = 0
 
     def provider_with(self, _pixels):
@@ -79,7 +79,7 @@ class House:
         self.stages = make_stages(self.database, writer, self.folder, None, mask)
         self.stages._pixels, self.stages._storage = pixels, self.storage
         self.stages._provider_for = Gate(self.database, [provider], provider, self.settings).for_job
-        loop = ClaimLoop(
+        self.loop = loop = ClaimLoop(
             self.settings,
             self.database,
             await make_worker(self.database),
@@ -339,6 +339,24 @@ async def test_answer_of_a_job_that_ends_otherwise_goes_also_from_tables_of_anot
     assert (await house.storage.list_objects(ANSWERS) == []) is is_removed
     assert house.provider.sent == 1
     assert await balance_of(house.database, user) == BALANCE
+
+
+async def test_nothing_is_kept_of_a_job_that_is_cancelled_while_it_waits_for_a_child(house, eventually):
+    job_id = await make_generation(house.database)
+
+    async def has_answered():
+        return await house.calls() == [ANSWERED]
+
+    async def has_ended():
+        return not house.loop._running
+
+    async with house.worker(is_busy=True):
+        await eventually(has_answered)
+        await set_status(house.database, job_id, "CANCELLED")
+        house.loop.lose(house.loop.held_tokens())
+        await eventually(has_ended)
+
+    assert await house.keys([job_id]) == ({None}, set(), set())
 
 
 class Slow(FileStorage):
