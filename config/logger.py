@@ -24,25 +24,33 @@ bound_fields: Final[ContextVar[Mapping[str, object]]] = ContextVar("fields of lo
 
 
 class EventLogger:
-    """A logger that uses structlog's when an event is logged. It has a structlog logger's methods, such as `info`."""
+    """A logger that uses structlog's when an event is logged. Where its level isn't logged, it does nothing else."""
 
     def __init__(self, name: str) -> None:
         """Store the logger's name, which is its module's."""
         self._name = name
 
     def debug(self, event: str, **fields: object) -> None:
-        """Log an event of level debug; where these aren't logged, this is all that it costs."""
+        """Log an event of level debug."""
         if least_level[0] <= logging.DEBUG:
             self._logger().debug(event, **fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """Log an event of level info, as each job does. To look for this method by `__getattr__` would take 4 us."""
+        """Log an event of level info."""
         if least_level[0] <= logging.INFO:
             self._logger().info(event, **fields)
 
-    def __getattr__(self, method: str) -> Any:
-        """Return another method of the structlog logger."""
-        return getattr(self._logger(), method)
+    def warning(self, event: str, **fields: object) -> None:
+        """Log an event of level warning."""
+        self._logger().warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Log an event of level error; `exc_info` is an error whose traceback belongs to it."""
+        self._logger().error(event, **fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """Log an event of level error with the traceback of the error that is being handled."""
+        self._logger().exception(event, **fields)
 
     def _logger(self) -> Any:
         """Return the structlog logger. The first call in a process, by any logger, configures structlog."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -69,10 +70,10 @@ def test_log_secrets_of_every_way_in_are_masked(log_format: str, monkeypatch: py
         log_format, gemini_api_key="my-own-key-1", database_url="postgres://u:hunter2hunter2@h/d", redis_url="redis://h",
         log_level="debug",
     )  # fmt: skip
-    log = EventLogger("test").bind(job_id="j1")
+    log = EventLogger("test")
 
     log.info("stage_completed", url=f"https://x?key={KEY}", password="hunter2hunter2", raw='wJalr"XUtnFEMI')
-    log.info("stage_completed", nested=['wJalr"XUtnFEMI'])
+    log.info("stage_completed", job_id="j1", nested=['wJalr"XUtnFEMI'])
     log.info("stage_completed", raw='wJalr"XUtnFEMI')
     log.info("stage_completed", headers='{"authorization": "Bearer abcdef"}')
     logging.getLogger("foreign").warning("calling with %s", "my-own-key-1")
@@ -106,8 +107,25 @@ def test_log_json_is_one_object_per_line_with_fields() -> None:
 
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert (first["event"], first["job_id"], first["attempt"], first["level"]) == ("job_claimed", "j1", 2, "info")
-    assert first["timestamp"].endswith("Z")
     assert (second["event"], second["level"]) == ("from outside", "warning")
+
+
+@pytest.mark.parametrize(
+    ("at", "written"),
+    [
+        (datetime(2026, 11, 29, 23, 59, 59, 999_999, UTC), "2026-11-29T23:59:59.999999Z"),
+        (datetime(2026, 11, 30, tzinfo=UTC), "2026-11-30T00:00:00.000000Z"),
+        (datetime(2026, 11, 30, microsecond=42, tzinfo=UTC), "2026-11-30T00:00:00.000042Z"),
+    ],
+)
+def test_log_json_has_the_time_in_utc(monkeypatch: pytest.MonkeyPatch, at: datetime, written: str) -> None:
+    stream = configured("json")
+    since = at - datetime(1970, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr("time.time_ns", lambda: since // timedelta(microseconds=1) * 1_000)
+
+    EventLogger("test").info("job_claimed")
+
+    assert json.loads(stream.getvalue())["timestamp"] == written
 
 
 def test_log_of_text_that_is_no_unicode_is_a_line() -> None:
