@@ -180,12 +180,12 @@ class Collector(Generic[A, R]):
             self._split(group)
             return
         for item, answer in zip(group, answers, strict=True):
-            if answer is Unanswered.AGAIN:
-                self._again.append(item)
-            elif answer is Unanswered.ALONE:
-                self._start(self._go_alone(item), item.context)
-            else:
+            if not isinstance(answer, Unanswered):
                 self._answer(item, answer)
+            elif answer is Unanswered.AGAIN:
+                self._again.append(item)
+            else:
+                self._start(self._go_alone(item), item.context)
         if self._again:
             self._run_soon()
 

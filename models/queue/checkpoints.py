@@ -28,9 +28,10 @@ def checkpoint(
     columns = table_of(job_type).checkpoint_columns.get(stage)
     if columns is None:
         return Checkpoint(stage, following, deadline_s, duration_ms, kept=Kept(output))
-    given = output or {}
-    rest = {key: value for key, value in given.items() if key not in columns.values() and value}
-    values = {column: given[key] for column, key in columns.items()} if output else {}
+    if not output:
+        return Checkpoint(stage, following, deadline_s, duration_ms)
+    values = {column: output[key] for column, key in columns.items()}
+    rest = {key: value for key, value in output.items() if value and key not in columns.values()}
     return Checkpoint(stage, following, deadline_s, duration_ms, values, rest or None)
 
 

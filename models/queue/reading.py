@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Final
+from typing import Any, Final, cast
 
 import asyncpg
 
@@ -120,7 +120,7 @@ class JobReader:
         record = await self._reading_of(table).ask(Asked(claim, needs_kept, needs_artifact))
         if record is None:
             raise ClaimLostError(f"the row of job {claim.job_id} is gone")
-        row = dict(record)
+        row = cast("Mapping[str, Any]", record)  # it has a mapping's methods, and a copy would take as long as `load`
         inputs = table.inputs.load(row)
         kept = dict(zip(row["_stages"], row["_outputs"], strict=True))
         artifact = None if row["_artifact"] is None else artifact_of(row["_artifact"])

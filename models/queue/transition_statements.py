@@ -78,10 +78,10 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
     kept = []
     for one in transitions:
         if isinstance(one, _FINISHING):
-            output = one.output and plain(one.output)
-            history.append(
-                {"event": "finished", "stage": one.finished, "output": output, "duration_ms": one.duration_ms}
-            )
+            row = {"event": "finished", "stage": one.finished, "duration_ms": one.duration_ms}
+            if one.output is not None:
+                row["output"] = plain(one.output)
+            history.append(row)
             columns.update(one.columns)
             if type(one) is Checkpoint and one.kept is not None:
                 kept.append({"stage": one.finished, "output": plain(one.kept.output)})
@@ -96,26 +96,31 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
         "kind": "artifact" if last is None else type(last).__name__.lower(),
         "history": history,
         "columns": plain(columns),
-        "kept": kept,
     }
-    match last:
-        case Completed():
-            pass
-        case Checkpoint():
-            made["began_at"] = history[0]["stage"]
-            made["following"] = last.following
-            made["shown"] = _shown(table, transitions)
-            made["deadline_s"] = last.deadline_s
-        case Retried() | Snoozed():
-            made |= {"reason": _cut(last.reason), "delay_s": last.delay.total_seconds()}
-            made |= {"is_suspect": isinstance(last, Retried) and last.event == "rescued"}
-        case Failed():
-            made |= {"reason": _cut(last.reason)}
-        case Released():
-            made |= {"delay_s": 0}
+    if kept:
+        made["kept"] = kept
+    if isinstance(last, Checkpoint):
+        made["began_at"] = history[0]["stage"]
+        made["following"] = last.following
+        made["shown"] = _shown(table, transitions)
+        made["deadline_s"] = last.deadline_s
+    elif last is not None and not isinstance(last, Completed):
+        made |= _facts_of_an_end(last)
     if write.artifact is not None:
         made["artifact"] = dict(zip(_OF_AN_ARTIFACT, _values_of_an_artifact(write.artifact), strict=True))
     return made
+
+
+def _facts_of_an_end(end: Failed | Retried | Snoozed | Released) -> dict[str, Any]:
+    """Return what else the statement needs to know of an end by which no stage finishes."""
+    match end:
+        case Retried() | Snoozed():
+            is_suspect = isinstance(end, Retried) and end.event == "rescued"
+            return {"reason": _cut(end.reason), "delay_s": end.delay.total_seconds(), "is_suspect": is_suspect}
+        case Failed():
+            return {"reason": _cut(end.reason)}
+        case Released():
+            return {"delay_s": 0}
 
 
 def parts_of(writes: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -125,10 +130,7 @@ def parts_of(writes: Sequence[Mapping[str, Any]]) -> set[str]:
     """
     parts = {f'"{name}"' for name in set().union(*[one["columns"] for one in writes])}
     parts.update(_PARTS.get(kind, kind) for kind in {one["kind"] for one in writes})
-    if any("artifact" in one for one in writes):
-        parts.add("artifact")
-    if any(one["kept"] for one in writes):
-        parts.add("kept")
+    parts.update(name for name in ("artifact", "kept") if any(name in one for one in writes))
     return parts
 
 

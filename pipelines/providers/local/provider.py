@@ -31,6 +31,7 @@ with the picture. Otherwise it is enlarged by Lanczos."""
 INVENTING_FRACTION = 0.3
 """Where a pipeline names INVENTING, it may take this fraction of the stage's deadline as CPU."""
 
+_FROM_WORDS = frozenset({Purpose.GENERATE, Purpose.MODIFY})
 _FREE = Usage(images=1, cost_usd=Decimal(0))
 
 
@@ -94,7 +95,7 @@ class LocalProvider:
             ProviderNotConfiguredError: the job asks for a picture from text, or for a change in words, or the
                 pipeline names a network that isn't installed.
         """
-        if prompt.purpose in {Purpose.GENERATE, Purpose.MODIFY}:
+        if prompt.purpose in _FROM_WORDS:
             raise ProviderNotConfiguredError(
                 "making pictures from words is not configured: the local engine can't; set PROVIDER and the key of a "
                 "model that can"
