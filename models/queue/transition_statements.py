@@ -73,15 +73,15 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
         TypeError, ValueError: an output isn't JSON.
     """
     transitions = write.transitions
-    history: list[dict[str, Any]] = []
+    # Each row is a list of event, stage, duration, output and error, because names would be half of a group's JSON.
+    # What is NULL at its end is left out.
+    history: list[list[Any]] = []
     columns: dict[str, Any] = {}
     kept = []
     for one in transitions:
         if isinstance(one, _FINISHING):
-            row = {"event": "finished", "stage": one.finished, "duration_ms": one.duration_ms}
-            if one.output is not None:
-                row["output"] = plain(one.output)
-            history.append(row)
+            row = ["finished", one.finished, one.duration_ms]
+            history.append(row if one.output is None else [*row, plain(one.output)])
             columns.update(one.columns)
             if type(one) is Checkpoint and one.kept is not None:
                 kept.append({"stage": one.finished, "output": plain(one.kept.output)})
@@ -100,7 +100,7 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
     if kept:
         made["kept"] = kept
     if isinstance(last, Checkpoint):
-        made["began_at"] = history[0]["stage"]
+        made["began_at"] = history[0][1]
         made["following"] = last.following
         made["shown"] = _shown(table, transitions)
         made["deadline_s"] = last.deadline_s
@@ -141,11 +141,11 @@ def _shown(table: JobTable, transitions: Sequence[Transition]) -> str | None:
     return reached[-1] if reached else None
 
 
-def _unfinished(transition: Failed | Retried | Snoozed | Released) -> dict[str, Any]:
-    """Return the row of a transition by which no stage finishes in the job's history, as JSON."""
+def _unfinished(transition: Failed | Retried | Snoozed | Released) -> list[Any]:
+    """Return the row of a transition by which no stage finishes in the job's history (`as_json`)."""
     event = transition.event if isinstance(transition, Retried) else type(transition).__name__.lower()
-    row = {"event": event, "stage": transition.stage, "duration_ms": transition.duration_ms}
-    return row if isinstance(transition, Released) else row | {"error": _cut(transition.reason)}
+    row = [event, transition.stage, transition.duration_ms]
+    return row if isinstance(transition, Released) else [*row, None, _cut(transition.reason)]
 
 
 def _cut(text: str) -> str:
@@ -358,10 +358,9 @@ WITH writes AS MATERIALIZED (
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
-               h.error
-        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
-            event text, stage text, duration_ms integer, output jsonb, error text)
+        SELECT held.job_type, held.job_id, h.row ->> 0, h.row ->> 1, held.attempts, held.worker_id,
+               (h.row ->> 2)::integer, nullif(h.row -> 3, 'null'), h.row ->> 4
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_array_elements(held.history) h (row)
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = {label(table, JobStatus.COMPLETED)})){others}

@@ -206,10 +206,9 @@ WITH writes AS MATERIALIZED (
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
-               h.error
-        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
-            event text, stage text, duration_ms integer, output jsonb, error text)
+        SELECT held.job_type, held.job_id, h.row ->> 0, h.row ->> 1, held.attempts, held.worker_id,
+               (h.row ->> 2)::integer, nullif(h.row -> 3, 'null'), h.row ->> 4
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_array_elements(held.history) h (row)
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
@@ -256,10 +255,9 @@ WITH writes AS MATERIALIZED (
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
-               h.error
-        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
-            event text, stage text, duration_ms integer, output jsonb, error text)
+        SELECT held.job_type, held.job_id, h.row ->> 0, h.row ->> 1, held.attempts, held.worker_id,
+               (h.row ->> 2)::integer, nullif(h.row -> 3, 'null'), h.row ->> 4
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_array_elements(held.history) h (row)
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
@@ -359,10 +357,9 @@ WITH writes AS MATERIALIZED (
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
-               h.error
-        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
-            event text, stage text, duration_ms integer, output jsonb, error text)
+        SELECT held.job_type, held.job_id, h.row ->> 0, h.row ->> 1, held.attempts, held.worker_id,
+               (h.row ->> 2)::integer, nullif(h.row -> 3, 'null'), h.row ->> 4
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_array_elements(held.history) h (row)
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED')),
@@ -480,10 +477,9 @@ WITH writes AS MATERIALIZED (
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
-               h.error
-        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
-            event text, stage text, duration_ms integer, output jsonb, error text)
+        SELECT held.job_type, held.job_id, h.row ->> 0, h.row ->> 1, held.attempts, held.worker_id,
+               (h.row ->> 2)::integer, nullif(h.row -> 3, 'null'), h.row ->> 4
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_array_elements(held.history) h (row)
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
@@ -527,10 +523,9 @@ WITH writes AS MATERIALIZED (
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
-               h.error
-        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
-            event text, stage text, duration_ms integer, output jsonb, error text)
+        SELECT held.job_type, held.job_id, h.row ->> 0, h.row ->> 1, held.attempts, held.worker_id,
+               (h.row ->> 2)::integer, nullif(h.row -> 3, 'null'), h.row ->> 4
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_array_elements(held.history) h (row)
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED'))
@@ -614,10 +609,9 @@ WITH writes AS MATERIALIZED (
     history AS (
         INSERT INTO darkroom.stage_runs
             (job_type, job_id, event, stage, attempt, worker_id, duration_ms, output, error)
-        SELECT held.job_type, held.job_id, h.event, h.stage, held.attempts, held.worker_id, h.duration_ms, h.output,
-               h.error
-        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.history) h (
-            event text, stage text, duration_ms integer, output jsonb, error text)
+        SELECT held.job_type, held.job_id, h.row ->> 0, h.row ->> 1, held.attempts, held.worker_id,
+               (h.row ->> 2)::integer, nullif(h.row -> 3, 'null'), h.row ->> 4
+        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_array_elements(held.history) h (row)
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = 'COMPLETED')),
