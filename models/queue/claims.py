@@ -323,21 +323,27 @@ async def ready_queues(connection: Connection) -> set[str]:
     return {row["queue"] for row in rows}
 
 
-_HAS_WORK = """
+_ENTERED = "coalesce(pg_sequence_last_value('darkroom.job_queue_position_seq'), 0)"
+
+_HAS_WORK = f"""
 SELECT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'processing')
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'retrying' AND q.scheduled_at <= now())
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.paused_by IS NOT NULL)
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.queue = ANY ($1) AND q.ready AND q.status = 'pending')
+       AS has_work, {_ENTERED} AS entered
 """
 
 
-async def has_work(connection: Connection, queues: Sequence[str]) -> bool:
-    """Return whether rescue, wake-ups or a claim from some queues could find anything.
+async def has_work(connection: Connection, queues: Sequence[str]) -> tuple[bool, int]:
+    """Return whether rescue, wake-ups or a claim from some queues could find anything, and what `entered_jobs` returns.
 
-    The result is False while the queue has only jobs whose waiting time isn't over, or none at all. An idle worker
-    then needs no further statement.
+    The first is False while the queue has only jobs whose waiting time isn't over, or none at all. An idle worker
+    then needs no further statement about the queue.
     """
-    return bool(await connection.fetchval(_HAS_WORK, list(queues)))
+    row = await connection.fetchrow(_HAS_WORK, list(queues))
+    if row is None:
+        raise AssertionError("unreachable: a SELECT without FROM has a row")
+    return row["has_work"], row["entered"]
 
 
 async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
@@ -351,6 +357,4 @@ async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool
 
 async def entered_jobs(connection: Connection) -> int:
     """Return how many jobs have ever entered the queue, including jobs whose transaction was rolled back."""
-    return int(
-        await connection.fetchval("SELECT coalesce(pg_sequence_last_value('darkroom.job_queue_position_seq'), 0)")
-    )
+    return int(await connection.fetchval(f"SELECT {_ENTERED}"))

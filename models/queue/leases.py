@@ -1,5 +1,6 @@
 """Rows of worker processes: the lease of each, and the claims that it holds."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -35,24 +36,34 @@ async def renew_lease(
     await connection.execute(_RENEW, worker_id, host, pid, queues, lanes, lease_s, connect_s, REVISION)
 
 
-async def lease_state(connection: Connection, worker_id: UUID) -> tuple[datetime, datetime | None]:
-    """Return the database's time and the end of a worker's lease; None as the end for a worker without a row."""
-    row = await connection.fetchrow(
-        """SELECT clock_timestamp() AS now,
-                  (SELECT w.lease_expires_at FROM darkroom.workers w WHERE w.id = $1) AS until""",
-        worker_id,
-    )
+@dataclass(frozen=True, slots=True)
+class LeaseNow:
+    """What the database knows of a worker.
+
+    Attributes:
+        now: the database's time.
+        until: the end of its lease; None for a worker without a row.
+        tokens: the lease tokens of all claims that it holds.
+    """
+
+    now: datetime
+    until: datetime | None
+    tokens: set[UUID]
+
+
+_LEASE_NOW = """
+SELECT clock_timestamp() AS now, (SELECT w.lease_expires_at FROM darkroom.workers w WHERE w.id = $1) AS until,
+       ARRAY(SELECT q.lease_token FROM darkroom.job_queue q
+             WHERE q.worker_id = $1 AND q.status = 'processing') AS tokens
+"""
+
+
+async def lease_now(connection: Connection, worker_id: UUID) -> LeaseNow:
+    """Return what the database knows of a worker's lease and claims."""
+    row = await connection.fetchrow(_LEASE_NOW, worker_id)
     if row is None:
         raise AssertionError("unreachable: a SELECT without FROM has a row")
-    return row["now"], row["until"]
-
-
-async def held_tokens(connection: Connection, worker_id: UUID) -> set[UUID]:
-    """Return the lease tokens of all claims that a worker holds."""
-    rows = await connection.fetch(
-        "SELECT q.lease_token FROM darkroom.job_queue q WHERE q.worker_id = $1 AND q.status = 'processing'", worker_id
-    )
-    return {row["lease_token"] for row in rows}
+    return LeaseNow(row["now"], row["until"], set(row["tokens"]))
 
 
 async def sign_off(connection: Connection, worker_id: UUID) -> None:

@@ -1,5 +1,6 @@
 """The gate of a worker process: it gives each running job a provider, and tells for how many jobs one may be called."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -15,7 +16,7 @@ from workers.gate.admission import Admission, CallingJob
 from workers.gate.call_records import CallRecords
 from workers.gate.gated_provider import GatedProvider
 from workers.gate.paid_calls import Generations
-from workers.gate.places import Places
+from workers.gate.places import LOOK_S, Places
 from workers.gate.refusals import refusal_of
 from workers.gate.rules import rules_of
 
@@ -58,6 +59,7 @@ class Gate:
             for provider in providers
             if provider.is_paid
         }
+        self._unpaused_s: dict[str, float] = {}
         self._generations = Generations(database)
         self._records = {
             (one.name, one.is_paid): CallRecords(
@@ -113,7 +115,7 @@ class Gate:
         """
         for one in self._providers:
             if not one.is_paid:
-                if await self._database.run(partial(provider_wait, provider=one.name, rules={}, is_paid=False)) is None:
+                if not await self._is_paused(one.name):
                     return None
                 continue
             now = await self._places[one.name].now()
@@ -122,6 +124,19 @@ class Gate:
             if now.refused.kind == "budget" and self._refuses_over_budget:
                 return None
         return 0
+
+    async def _is_paused(self, provider: str) -> bool:
+        """Return whether an operator has paused a free provider, whose calls are refused then.
+
+        That it isn't paused may have been seen within the last second, as the places at a paid one.
+        """
+        now_s = time.monotonic()
+        if now_s - self._unpaused_s.get(provider, float("-inf")) < LOOK_S:
+            return False
+        if await self._database.run(partial(provider_wait, provider=provider, rules={}, is_paid=False)) is not None:
+            return True
+        self._unpaused_s[provider] = now_s
+        return False
 
 
 def _nothing() -> None:

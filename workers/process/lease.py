@@ -25,7 +25,7 @@ from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import Connection, is_passing
 from models.database import Database
-from models.queue.leases import held_tokens, lease_state, renew_lease, sign_off
+from models.queue.leases import lease_now, renew_lease, sign_off
 from pipelines.settings import Settings
 from workers.process.repeated_line import RepeatedLine
 from workers.process.session_age import BEAT_S, RECONNECT_S, SessionAge
@@ -208,14 +208,16 @@ class LeaseThread(threading.Thread):
 
     async def _beat(self, run: Run) -> None:
         claims = self._claims
+        # read first, so that a claim made meanwhile doesn't count as lost
+        believed = set() if claims is None else claims.held_tokens()
         # The database's clock and row are read, since our clock may have jumped, or stopped in the middle of a renewal
-        now, until = await run(lambda connection: lease_state(connection, self._worker_id))
+        lease = await run(lambda connection: lease_now(connection, self._worker_id))
         if claims is not None:
-            left = timedelta() if until is None else until - now
+            left = timedelta() if lease.until is None else lease.until - lease.now
             if self._must_renew or left <= timedelta(seconds=self._settings.lease_s) * (1 - 1 / RENEWALS_PER_LEASE):
                 await self._renew(run)
-            await self._compare(claims, run)
-        self.session_age.beat(now)
+            self._compare(claims, believed, lease.tokens)
+        self.session_age.beat(lease.now)
 
     async def _renew(self, run: Run) -> None:
         with failpoint("renew_lease"):
@@ -234,9 +236,8 @@ class LeaseThread(threading.Thread):
         self._must_renew = False
         self.has_begun.set()
 
-    async def _compare(self, claims: HeldClaims, run: Run) -> None:
-        believed = claims.held_tokens()  # read first, so that a claim made meanwhile doesn't count as lost
-        recorded = await run(lambda connection: held_tokens(connection, self._worker_id))
+    def _compare(self, claims: HeldClaims, believed: set[UUID], recorded: set[UUID]) -> None:
+        """Tell the process which of the claims that it believes it holds are lost, and which it doesn't know."""
         if lost := believed - recorded:
             claims.lose(lost)
         # A token that is unknown only once may belong to a claim whose answer is in transit, or whose end is being

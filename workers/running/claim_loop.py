@@ -222,9 +222,12 @@ class ClaimLoop:
             return
         if is_tick:
             self._looked_around_s = time.monotonic()
-            if not self._suspects and not await self._has_work():
-                await self._await_wake_up()
-                return
+            if not self._suspects:
+                queues = self._settings.queues
+                is_found, entered = await self._database.run(lambda connection: has_work(connection, queues))
+                if not is_found:
+                    await self._await_wake_up(entered)
+                    return
             await self._look_around()
         if is_tick or self._suspects:
             await self._look_for_suspects()
@@ -233,19 +236,18 @@ class ClaimLoop:
         if is_tick:
             await self._claim_all(claim_refused)
         if not await self._claim_all() and not await self._claim_alone() and self._free_lanes() > 0:
-            await self._await_wake_up()
+            await self._await_wake_up(await self._database.run(entered_jobs))
 
-    async def _await_wake_up(self) -> None:
-        """Request a wake-up for the next job that enters, or look again soon if many enter."""
-        entered = await self._database.run(entered_jobs)
+    async def _await_wake_up(self, entered: int) -> None:
+        """Request a wake-up for the next job that enters, or look again soon if many enter.
+
+        Args:
+            entered: how many jobs have ever entered the queue.
+        """
         if self._entry_rate.is_dense(time.monotonic(), entered):
             self._next_look_s = min(DENSE_LOOK_S, self._settings.poll_s)
         elif await self._ask_for_wake_up():
             await self._claim_all()  # a job that entered between the look and the request caused no wake-up
-
-    async def _has_work(self) -> bool:
-        queues = self._settings.queues
-        return await self._database.run(lambda connection: has_work(connection, queues))
 
     async def _look_around(self) -> None:
         """Do an idle worker's housekeeping, for which no scheduler is needed: rescue, and make due jobs claimable."""

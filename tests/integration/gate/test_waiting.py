@@ -381,6 +381,16 @@ async def test_free_provider_limits_no_claims(database, buying):
     assert await process.gate.callable_jobs(100) is None
 
 
+async def test_paused_free_provider_lets_no_jobs_be_claimed_until_it_is_resumed(database, buying):
+    gate = buying(is_paid=False, name="local").gate
+    await database.fetch("""INSERT INTO darkroom.settings VALUES ('pauses', '{"provider:local": {"actor": "ann"}}')""")
+    assert [await gate.callable_jobs(0), await gate.callable_jobs(0)] == [0, 0]
+
+    await database.fetch("DELETE FROM darkroom.settings WHERE key = 'pauses'")
+
+    assert await gate.callable_jobs(0) is None
+
+
 async def test_jobs_on_their_way_to_a_call_take_places(database, buying):
     gate = buying("gemini/concurrency=64,gemini/first_concurrency=16").gate
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from models.queue.claims import ask_for_wake_up, claim, has_work, wake_due
-from models.queue.leases import held_tokens
+from models.queue.leases import lease_now
 from models.queue.rescue import adopt_jobs, release_claims
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed, record
 from tests.support.builders import (
@@ -60,7 +60,7 @@ async def test_worker_whose_lease_is_over_takes_nothing(database):
 )
 async def test_idle_worker_sees_by_one_statement_whether_there_is_work(database, columns, is_found):
     async def look():
-        return await database.run(lambda connection: has_work(connection, ["default"]))
+        return (await database.run(lambda connection: has_work(connection, ["default"])))[0]
 
     assert not await look()
     job = await make_job(database)
@@ -69,10 +69,19 @@ async def test_idle_worker_sees_by_one_statement_whether_there_is_work(database,
     assert await look() == is_found
 
 
+async def test_look_for_work_tells_how_many_jobs_have_entered(database):
+    _, before = await database.run(lambda connection: has_work(connection, ["default"]))
+    await make_job(database)
+    await make_job(database)
+
+    assert await database.run(lambda connection: has_work(connection, ["default"])) == (True, before + 2)
+
+
 async def test_idle_worker_sees_the_claims_of_others_which_may_be_lost(database):
     await make_claim(database)
 
-    assert await database.run(lambda connection: has_work(connection, ["default"]))
+    is_found, _ = await database.run(lambda connection: has_work(connection, ["default"]))
+    assert is_found
 
 
 async def test_claim_takes_jobs_in_the_order_of_their_positions(database):
@@ -122,7 +131,7 @@ async def test_claim_stands_in_the_history(database, table):
 async def test_claim_is_what_the_worker_holds(database):
     held = await make_claim(database)
 
-    assert await database.run(lambda connection: held_tokens(connection, held.worker_id)) == {held.lease_token}
+    assert (await database.run(lambda connection: lease_now(connection, held.worker_id))).tokens == {held.lease_token}
 
 
 async def test_twenty_claimers_at_once_take_each_job_once(database):
@@ -330,7 +339,7 @@ async def test_cancel_of_a_running_job_removes_its_queue_row(database, table):
     await set_status(database, held.job_id, "CANCELLED")
 
     assert await queue_row(database, held.job_id) is None
-    assert await database.run(lambda connection: held_tokens(connection, held.worker_id)) == set()
+    assert (await database.run(lambda connection: lease_now(connection, held.worker_id))).tokens == set()
 
 
 async def test_foreign_reset_of_a_running_job_makes_it_due_with_its_attempt_used(database, table):
