@@ -51,9 +51,10 @@ class LeaseNow:
     tokens: set[UUID]
 
 
+# As text, because asyncpg has to ask on each new connection for the type of an array of UUIDs
 _LEASE_NOW = """
 SELECT clock_timestamp() AS now, (SELECT w.lease_expires_at FROM darkroom.workers w WHERE w.id = $1) AS until,
-       ARRAY(SELECT q.lease_token FROM darkroom.job_queue q
+       ARRAY(SELECT q.lease_token::text FROM darkroom.job_queue q
              WHERE q.worker_id = $1 AND q.status = 'processing') AS tokens
 """
 
@@ -63,7 +64,7 @@ async def lease_now(connection: Connection, worker_id: UUID) -> LeaseNow:
     row = await connection.fetchrow(_LEASE_NOW, worker_id)
     if row is None:
         raise AssertionError("unreachable: a SELECT without FROM has a row")
-    return LeaseNow(row["now"], row["until"], set(row["tokens"]))
+    return LeaseNow(row["now"], row["until"], set(map(UUID, row["tokens"])))
 
 
 async def sign_off(connection: Connection, worker_id: UUID) -> None:
