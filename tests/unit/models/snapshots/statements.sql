@@ -419,7 +419,8 @@ CROSS JOIN LATERAL (SELECT i.* FROM public.enhanced_images i WHERE i.id = j."ima
 LEFT JOIN LATERAL (
     SELECT s.* FROM public.enhanced_images s WHERE j."isBlend" AND s.id = j."sourceImageId" OFFSET 0) s ON true
 CROSS JOIN LATERAL (
-    SELECT coalesce(j."pipelineId", darkroom.album_pipeline(j."userId", j."imageId")) AS id OFFSET 0) used
+    SELECT coalesce(j."pipelineId", (
+        SELECT a.id FROM darkroom.album_pipelines(j."userId", j."imageId") a)) AS id OFFSET 0) used
 LEFT JOIN LATERAL (SELECT p.* FROM public.enhancement_pipelines p WHERE p.id = used.id OFFSET 0) p ON true
 WHERE j.id = $1
 

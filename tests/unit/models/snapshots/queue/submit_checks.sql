@@ -74,14 +74,22 @@ BEGIN
     RETURN coalesce(tier, 'TIER_1K');
 END $$;
 
--- Return the pipeline of a job that names none: of the user's own albums that have a pipeline, the album counts to
--- which the picture was added last.
+-- Return the pipeline of a job that names none, as a row, or none: of the user's own albums that have a pipeline, the
+-- album counts to which the picture was added last. PostgreSQL inlines this function.
+CREATE OR REPLACE FUNCTION darkroom.album_pipelines(user_id text, image_id text) RETURNS TABLE (id text)
+LANGUAGE sql STABLE AS $$
+    SELECT a."pipelineId"::text FROM public.album_images m
+    CROSS JOIN LATERAL (SELECT o.* FROM public.albums o WHERE o.id OPERATOR(pg_catalog.=) m."albumId" OFFSET 0) a
+    WHERE m."imageId" OPERATOR(pg_catalog.=) image_id AND a."userId" OPERATOR(pg_catalog.=) user_id
+      AND a."pipelineId" IS NOT NULL
+    ORDER BY m."addedAt" DESC, a.id LIMIT 1
+$$;
+
+-- Return the same as a value, or NULL.
 CREATE OR REPLACE FUNCTION darkroom.album_pipeline(user_id text, image_id text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT a."pipelineId"::text FROM public.album_images m JOIN public.albums a ON a.id = m."albumId"
-    WHERE m."imageId" = image_id AND a."userId" = user_id AND a."pipelineId" IS NOT NULL
-    ORDER BY m."addedAt" DESC, a.id LIMIT 1
+    SELECT p.id FROM darkroom.album_pipelines(user_id, image_id) p
 $$;
 
 -- Raise an error for a pipeline with visibility LINK, unless the user is its owner or shows its share token.
