@@ -1,8 +1,10 @@
 """Claims: how a worker claims jobs, and how it asks for a wake-up if there was no job to claim."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 from uuid import UUID
 
 from asyncpg import PostgresError, Record
@@ -50,21 +52,11 @@ class Claim:
 
     @classmethod
     def from_row(cls, row: Record) -> "Claim":
-        """Build a claim from a row of job_queue."""
-        return cls(
-            id=row["id"],
-            job_type=row["job_type"],
-            job_id=row["job_id"],
-            user_id=row["user_id"],
-            queue=row["queue"],
-            stage=row["stage"],
-            attempt=row["attempts"],
-            max_attempts=row["max_attempts"],
-            worker_id=row["worker_id"],
-            lease_token=row["lease_token"],
-            created_at=row["created_at"],
-        )
+        """Build a claim from a row of the statement that claims, whose columns begin in the order of the attributes."""
+        return cls(*row[:_ATTRIBUTES])
 
+
+_ATTRIBUTES: Final = len(fields(Claim))
 
 TRIGGER_WAIT_MS = 100
 """How long, in ms, a claim of many jobs waits for a lock that a trigger of the application's needs."""

@@ -1,6 +1,7 @@
 """Claiming jobs, and what a worker may do with a claim."""
 
 import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -46,6 +47,15 @@ async def test_worker_whose_lease_is_over_takes_nothing(database):
 
     assert await claim_jobs(database, dead) == []
     assert len(await claim_jobs(database, alive)) == 1
+
+
+async def test_claim_is_what_its_queue_row_says(database, table):
+    held = await make_claim(database, table)
+
+    row = await queue_row(database, held.job_id)
+    claimed = {**asdict(held), "attempts": held.attempt}
+    del claimed["attempt"]
+    assert claimed == {name: row[name] for name in claimed}
 
 
 @pytest.mark.parametrize(
