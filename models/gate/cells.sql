@@ -114,9 +114,10 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     RETURN call.outcome = 'open' AND call.may_be_paid AND call.started_at > clock_timestamp() - interval '15 minutes'
-        AND EXISTS (SELECT FROM darkroom.job_queue q
-                    WHERE q.job_id = call.job_id AND q.job_type = call.job_type AND q.status = 'processing'
-                      AND q.attempts = call.attempt
+        AND EXISTS (SELECT FROM (SELECT q.* FROM darkroom.job_queue q
+                                 WHERE q.job_id = call.job_id AND q.job_type = call.job_type
+                                 OFFSET 0) q -- otherwise a plan made for an empty queue reads all claims
+                    WHERE q.status = 'processing' AND q.attempts = call.attempt
                       -- a released attempt has the same number when it is claimed again
                       AND q.started_at <= call.started_at);
 END $$;

@@ -7,6 +7,7 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from models.database import Database
+from models.gate.provider_calls import CallOutcome, CallPlan, close_calls, open_calls
 from models.job_tables.pictures import ENHANCEMENTS
 from models.job_tables.registry import JOB_TABLES
 from models.queue.claims import _CLAIM_ONE, _WAKE, TRIGGER_WAIT_MS, _claim, claim, has_work, wake_due
@@ -55,6 +56,9 @@ UPDATE darkroom.job_queue SET status = 'retrying', ready = false
 WHERE id = ANY (ARRAY(SELECT q.id FROM darkroom.job_queue q ORDER BY q.id LIMIT $1))
 """
 DEADLINES_S = {"ANALYZING": 60}
+RULES = {"concurrency": MANY, "first_concurrency": MANY}
+CALL = CallPlan("scripted", "analyze", may_be_paid=True, rules=RULES)
+ANSWERED = CallOutcome("answered", may_be_paid=True, latency_ms=1, verdict="answered")
 
 
 async def read_by(connection, work, *values):
@@ -67,13 +71,17 @@ async def read_by(connection, work, *values):
 
 
 async def every_operation(connection, worker, name, jobs):
-    """Submit, claim, load, reset and cancel some jobs and wake others; return the rows that each has read, by table."""
+    """Submit, claim, load, call for, reset and cancel jobs, and wake others; return the rows that each read."""
 
     async def submit(connection):
         await connection.execute(INSERT, name, jobs)
 
     async def load(connection):
         await read_rows(connection, ENHANCEMENTS, [Asked(one, needs_kept=True, needs_artifact=True) for one in claims])
+
+    async def call(connection):
+        opened = await open_calls(connection, [(one, CALL) for one in claims])
+        await close_calls(connection, [(one.intent, ANSWERED) for one in opened], RULES)
 
     async def reset(connection):
         await connection.execute(RESET, [one.job_id for one in claims])
@@ -91,6 +99,7 @@ async def every_operation(connection, worker, name, jobs):
         now = await connection.fetchval("SELECT now()")
         read["rescue"], _ = await read_by(connection, lambda one: one.fetch(_CANDIDATES, now, now, 0))
         read["load"], _ = await read_by(connection, load)
+        read["call"], _ = await read_by(connection, call)
         read["follow"], _ = await read_by(connection, reset)
         read["look"], _ = await read_by(connection, partial(has_work, queues=["default"]))
         read["wake"], _ = await read_by(connection, wake_due)
