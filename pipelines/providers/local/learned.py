@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.imaging.child import KEPT_BLOCK_BYTES, M_MMAP_THRESHOLD
 from pipelines.providers.local.networks import (
     INVENTING,
     OVERRUN,
@@ -28,12 +29,10 @@ from pipelines.providers.local.networks import (
     weights,
 )
 
-_M_MMAP_THRESHOLD = -3
-_MAPPED_MEANWHILE_BYTES, _MAPPED_BYTES = 256 * 1024, 32 * 1024 * 1024
-"""From so many bytes on glibc maps a block, and returns it to the system when it is freed (mallopt(3)); the first limit
-holds while a network runs. By itself glibc raises it to 32 MB, the second one, and keeps smaller blocks. That is faster
-for everything else, but the memory that a network used would be missing for the largest pictures: a child that had run
-one refused 64 megapixels."""
+_MAPPED_MEANWHILE_BYTES = 256 * 1024
+"""From so many bytes on glibc maps a block, and returns it to the system when it is freed, while a network runs. At
+other times a child keeps larger blocks. That is faster for everything else, but the memory that a network used would be
+missing for the largest pictures: a child that had run one refused 64 megapixels."""
 
 
 def fault(network: Network) -> str | None:
@@ -124,7 +123,7 @@ class Run:
         """Free the memory of the pass, and the network's unless it stays loaded."""
         self._loaded.give_back()
         del self._loaded
-        _map_blocks_from(_MAPPED_BYTES)
+        _map_blocks_from(KEPT_BLOCK_BYTES)
         with contextlib.suppress(AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
@@ -174,7 +173,7 @@ class Run:
 def _map_blocks_from(size_bytes: int) -> None:
     """Tell the C library from which size on a block is returned to the system when it is freed."""
     with contextlib.suppress(AttributeError):  # it isn't glibc
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, size_bytes)
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, size_bytes)
 
 
 def _free_bytes() -> float:

@@ -21,8 +21,9 @@ from pipelines.settings import Settings
 
 NAME = LOCAL.name
 
-CHILD_IMPORTS = ("pipelines.providers.local.work",)
-"""A pixel child imports these at its start, so that no picture waits for them."""
+CHILD_IMPORTS = ("pipelines.providers.local.work", "numpy.ma")
+"""A pixel child imports these at its start, so that no picture waits for them; the first percentile needs
+`numpy.ma`."""
 
 NETWORK_FRACTION = 0.5
 """Networks must have ended after this fraction of the stage's deadline, counted from the time at which a child begins

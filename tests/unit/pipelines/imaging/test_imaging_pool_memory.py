@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import signal
+import sys
 
+import psutil
 import pytest
 
 from pipelines.errors import StageError
@@ -11,6 +13,7 @@ from pipelines.imaging.pool import PixelPool
 from tests.support import imaging_tasks as tasks
 from tests.support.freed import Picture, require_freed, uncollected
 from tests.support.kept_pixels import kept_children, pixels
+from tests.unit.pipelines.imaging.test_imaging_pool import until
 
 __all__ = ["kept_children", "pixels", "uncollected"]
 
@@ -49,3 +52,15 @@ async def test_picture_of_a_cancelled_task_is_freed(pixels: PixelPool) -> None:
             await running
 
     await require_freed(work)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is kept as told by glibc")
+async def test_child_gives_back_what_it_kept_once_it_is_idle() -> None:
+    async with PixelPool(size=1) as pool:
+        await pool.run(tasks.picture, 8)
+        (pid,) = pool.child_pids
+        before = psutil.Process(pid).memory_info().rss
+        await pool.run(tasks.picture, 3000)  # of 27 MB
+        assert await pool.run(tasks.peak_memory_bytes) > before + 27_000_000
+
+        await until(lambda: psutil.Process(pid).memory_info().rss < before + 10_000_000)
