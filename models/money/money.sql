@@ -76,10 +76,10 @@ BEGIN
     RETURN available;
 END $$;
 
--- Subtract tokens from balances that the caller has locked and that are large enough; raise an error if a trigger
--- changes the result. `needed` and `available` are objects with the tokens of each user. Only darkroom.charge calls
--- this, and its plans are kept, too.
-CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS void
+-- Subtract tokens from balances that the caller has locked and that are large enough; return how many of them are then as
+-- they should be, because a trigger may change one. `needed` and `available` are objects with the tokens of each user.
+-- Only darkroom.charge calls this, and its plans are kept, too.
+CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -104,7 +104,7 @@ BEGIN
         WHERE b."userId" = ANY (users)
           AND b.balance = (available ->> b."userId")::bigint - (needed ->> b."userId")::bigint;
     END IF;
-    PERFORM darkroom.require_booked('balances', cardinality(users), kept);
+    RETURN kept;
 END $$;
 
 --: each job table with a balance of its own
@@ -175,6 +175,7 @@ DECLARE
     available jsonb;
     charged bigint;
     entered bigint;
+    kept bigint;
     missing text;
 BEGIN
     --: each job table with a balance of its own
@@ -224,8 +225,12 @@ BEGIN
     SELECT j.job_type, j.job_id, 'charge', j.cost FROM entered e
     JOIN unnest(jobs) j ON j.job_id = e."sourceId" AND j.user_id = e."userId" AND j.cost = -e.amount;
     GET DIAGNOSTICS entered = ROW_COUNT;
-    PERFORM darkroom.require_booked('charges in the ledger', charged, entered);
-    PERFORM darkroom.take_tokens(users, needed, available);
+    kept := darkroom.take_tokens(users, needed, available);
+    -- compared here first, because a PERFORM starts a query
+    IF entered IS DISTINCT FROM charged OR kept IS DISTINCT FROM cardinality(users) THEN
+        PERFORM darkroom.require_booked('charges in the ledger', charged, entered),
+                darkroom.require_booked('balances', cardinality(users), kept);
+    END IF;
 END $$;
 
 --: each job table with a balance of its own

@@ -77,10 +77,10 @@ BEGIN
     RETURN available;
 END $$;
 
--- Subtract tokens from balances that the caller has locked and that are large enough; raise an error if a trigger
--- changes the result. `needed` and `available` are objects with the tokens of each user. Only darkroom.charge calls
--- this, and its plans are kept, too.
-CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS void
+-- Subtract tokens from balances that the caller has locked and that are large enough; return how many of them are then as
+-- they should be, because a trigger may change one. `needed` and `available` are objects with the tokens of each user.
+-- Only darkroom.charge calls this, and its plans are kept, too.
+CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -105,7 +105,7 @@ BEGIN
         WHERE b."userId" = ANY (users)
           AND b.balance = (available ->> b."userId")::bigint - (needed ->> b."userId")::bigint;
     END IF;
-    PERFORM darkroom.require_booked('balances', cardinality(users), kept);
+    RETURN kept;
 END $$;
 
 -- Charge the jobs of one statement: all of them or none. All jobs are charged by one set of statements, because ten
@@ -122,6 +122,7 @@ DECLARE
     available jsonb;
     charged bigint;
     entered bigint;
+    kept bigint;
     missing text;
 BEGIN
     SELECT array_agg(d.user_id) FILTER (WHERE d.needed > 0), jsonb_object_agg(d.user_id, d.needed),
@@ -171,8 +172,12 @@ BEGIN
     SELECT j.job_type, j.job_id, 'charge', j.cost FROM entered e
     JOIN unnest(jobs) j ON j.job_id = e."sourceId" AND j.user_id = e."userId" AND j.cost = -e.amount;
     GET DIAGNOSTICS entered = ROW_COUNT;
-    PERFORM darkroom.require_booked('charges in the ledger', charged, entered);
-    PERFORM darkroom.take_tokens(users, needed, available);
+    kept := darkroom.take_tokens(users, needed, available);
+    -- compared here first, because a PERFORM starts a query
+    IF entered IS DISTINCT FROM charged OR kept IS DISTINCT FROM cardinality(users) THEN
+        PERFORM darkroom.require_booked('charges in the ledger', charged, entered),
+                darkroom.require_booked('balances', cardinality(users), kept);
+    END IF;
 END $$;
 
 -- Refund jobs, each once and by the amount of its charge. Jobs that were never charged, that were refunded before, or

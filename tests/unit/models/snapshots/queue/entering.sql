@@ -67,12 +67,13 @@ BEGIN
     RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, octet_length(id) USING ERRCODE = '22001';
 END $$;
 
--- Queue the jobs of one statement, and charge them if Darkroom manages the money: all of them or none.
+-- Queue the jobs of one statement, and charge them if Darkroom manages the money: all of them or none. Return how many
+-- were queued.
 --
 -- A serializable transaction that reads a whole small table conflicts with every transaction that writes to it, so here
 -- and in the functions for producers, rows are found by index (and no plan is JIT-compiled, which PostgreSQL would do
 -- because it expects index scans to be expensive).
-CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[], settings jsonb) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.enter(jobs darkroom.entering[], settings jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
 SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
@@ -91,7 +92,7 @@ BEGIN
                 USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
         END IF;
     END IF;
-    PERFORM darkroom.enqueue(jobs, settings -> 'pauses');
+    RETURN darkroom.enqueue(jobs, settings -> 'pauses');
 END $$;
 
 -- Return PostgreSQL's message about one of some columns that a table doesn't have; NULL if it has all of them. This is
@@ -184,6 +185,7 @@ DECLARE
     settings jsonb;
     jobs darkroom.entering[];
     longest_bytes integer;
+    queued integer;
 BEGIN
     -- one query reads all settings on which entering depends, because each takes as long as inserting a row
     SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
@@ -209,7 +211,7 @@ BEGIN
         WHERE n.status = 'PENDING' AND octet_length(i.id) > 200;
     END IF;
     IF jobs IS NOT NULL THEN  -- rows of finished jobs are neither queued nor charged
-        PERFORM darkroom.enter(jobs, settings);
+        queued := darkroom.enter(jobs, settings);
     END IF;
     RETURN NULL;
 END $$;
@@ -222,6 +224,7 @@ DECLARE
     settings jsonb;
     jobs darkroom.entering[];
     longest_bytes integer;
+    queued integer;
 BEGIN
     -- one query reads all settings on which entering depends, because each takes as long as inserting a row
     SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
@@ -239,7 +242,7 @@ BEGIN
         WHERE n.status = 'PENDING' AND octet_length(i.id) > 200;
     END IF;
     IF jobs IS NOT NULL THEN  -- rows of finished jobs are neither queued nor charged
-        PERFORM darkroom.enter(jobs, settings);
+        queued := darkroom.enter(jobs, settings);
     END IF;
     RETURN NULL;
 END $$;
