@@ -1,4 +1,9 @@
-"""Lanczos, by a library that makes of a picture what Pillow makes of it, up to rounding, in a fraction of the time."""
+"""Lanczos, by a library that takes a fraction of Pillow's time.
+
+Photographs become what Pillow makes of them, up to rounding. At hard edges on white or black, as of text, single pixels
+differ by up to a fifth of the range, because both cut off what overshoots after each direction, but not in the same
+order. Neither is closer to Lanczos without such cuts in all cases.
+"""
 
 import math
 
