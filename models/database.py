@@ -41,12 +41,7 @@ log = EventLogger(__name__)
 
 FIRST_BACKOFF_S = 0.02
 
-KEPT_PLAN_SETTINGS: Final = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "jit": "off",
-}
+KEPT_PLAN_SETTINGS: Final = {"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"}
 """Settings of sessions that keep the plans of their statements.
 
 A plan that was made while a table was empty would read it as a whole for as long as it is kept, and PostgreSQL keeps it
@@ -54,9 +49,6 @@ until the table is analyzed: with 50,000 jobs in the queue, a claim took 700 ms 
 rows are found by index, whenever the plan is made; and without bitmap scans, in the order of the index, so that the
 first jobs of a queue are found without sorting it. (Where a table can only be read as a whole, PostgreSQL before
 version 18 expects an enormous cost, and would compile the plan.)
-
-As these plans are right for any values, they are kept from the first use on. Otherwise PostgreSQL would plan a
-statement anew for the first five uses in each session, which takes longer than most of them.
 """
 
 RAISED_RETRY_S = 1.0
