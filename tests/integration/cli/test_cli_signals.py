@@ -74,13 +74,19 @@ def test_watching_is_left_cleanly(  # with SIGTERM also where a script or nohup 
     assert (process.returncode, errors.read_text()) == (code, "")
 
 
-def test_psql_is_ended_by_the_signal_that_its_command_is_told_to_end_by(start: Start) -> None:
+# PostgreSQL learns only at the end of a query that its client is gone, and the query has a snapshot until then
+END_SESSIONS_OF_PSQL = """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'psql'"""
+
+
+def test_psql_is_ended_by_the_signal_that_its_command_is_told_to_end_by(start: Start, arrange: Arrange) -> None:
     process = start("db", "psql", "--", "-XAt", "-c", "SELECT 1", "-c", "SELECT pg_sleep(60)")
     assert process.stdout is not None
     assert process.stdout.readline() == "1\n"
 
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=HANGS_AFTER_S)
+    arrange(lambda db: db.fetch(END_SESSIONS_OF_PSQL))
 
     assert process.returncode == 143
 
