@@ -2,14 +2,15 @@
 
 This is pure Python over a few bytes, so that it may run in the worker's own
 process: it refuses pictures that are too large before a child gets them, and
-estimates how much memory the decoding of the others needs.
+estimates how much memory the decoding of the others needs. The worker does nothing
+else meanwhile, so whatever the bytes are, the steps are few.
 """
 
-import contextlib
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from pipelines.errors import BadImageError
 
@@ -114,16 +115,15 @@ def read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
     """
     if not data:
         raise BadImageError("picture is empty: 0 bytes")
-    if len(data) > limits.max_bytes:
-        raise BadImageError(f"picture has {len(data):,} bytes; the limit is {limits.max_bytes:,}")
+    _check_length(data, limits)
+    if data.startswith(_JPEG):
+        return _jpeg_header(data, limits, jpeg_segments(data))
     name, size_px = _format_of(data)
     try:
         width_px, height_px = size_px(data)
     except (struct.error, IndexError) as error:
-        raise BadImageError(f"picture is broken: a {name} of {len(data):,} bytes that ends in its header") from error
+        raise _ends_in_header(name, data) from error
     check_size(width_px, height_px, limits)
-    if name == "JPEG":
-        _check_jpeg(data, limits)
     return ImageHeader(name, width_px, height_px)
 
 
@@ -137,28 +137,50 @@ def unturned_size(data: bytes, limits: DecodeLimits) -> tuple[int, int] | None:
     """
     if not data.startswith(_JPEG):
         return None
-    with contextlib.suppress(struct.error):  # it is cut off, which the child reports
-        for marker, _ in jpeg_segments(data):
-            if marker == _METADATA:
-                return None
-            if marker == START_OF_SCAN:
-                header = read_header(data, limits)
-                return header.width_px, header.height_px
-    return None
+    _check_length(data, limits)
+    segments, head = jpeg_segments(data), []
+    for segment in segments:
+        head.append(segment)
+        if segment[0] == _METADATA:
+            return None
+        if segment[0] == START_OF_SCAN:
+            header = _jpeg_header(data, limits, chain(head, segments))
+            return header.width_px, header.height_px
+    return None  # it is cut off, which the child reports
 
 
-def _check_jpeg(data: bytes, limits: DecodeLimits) -> None:
-    """Refuse a JPEG that has too many scans, or that claims more pixels than its bytes can hold."""
-    scans = 0
-    with contextlib.suppress(struct.error):  # it is cut off, which the decoder reports
-        scans = sum(marker == START_OF_SCAN for marker, _ in jpeg_segments(data))
+def _check_length(data: bytes, limits: DecodeLimits) -> None:
+    if len(data) > limits.max_bytes:
+        raise BadImageError(f"picture has {len(data):,} bytes; the limit is {limits.max_bytes:,}")
+
+
+def _ends_in_header(name: str, data: bytes) -> BadImageError:
+    return BadImageError(f"picture is broken: a {name} of {len(data):,} bytes that ends in its header")
+
+
+def _jpeg_header(data: bytes, limits: DecodeLimits, segments: Iterable[tuple[int, int]]) -> ImageHeader:
+    """Read the first start of frame (ITU-T T.81, B.2.2), and count the scans, in one pass over a JPEG's segments.
+
+    Raises:
+        BadImageError: the picture has no frame, has too many scans, or claims more pixels than the limits allow or
+            its bytes can hold.
+    """
+    frame, width_px, height_px, scans = None, 0, 0, 0
+    for marker, at in segments:
+        if marker == START_OF_SCAN:
+            scans += 1
+        elif marker in _FRAMES and frame is None and scans == 0 and at + 7 <= len(data):
+            frame, (height_px, width_px) = marker, struct.unpack_from(">HH", data, at + 3)
+    if frame is None:
+        raise _ends_in_header("JPEG", data)
+    check_size(width_px, height_px, limits)
     if scans > limits.max_scans:
         raise BadImageError(f"picture has {scans:,} scans; the limit is {limits.max_scans:,}")
-    marker, width_px, height_px = _jpeg_frame(data)
-    if len(data) * 8 < _BITS_PER_BLOCK.get(marker, 0) * (width_px // 8) * (height_px // 8):
+    if len(data) * 8 < _BITS_PER_BLOCK.get(frame, 0) * (width_px // 8) * (height_px // 8):
         raise BadImageError(
             f"picture is truncated: {len(data):,} bytes can't hold the {width_px * height_px:,} pixels that it claims"
         )
+    return ImageHeader("JPEG", width_px, height_px)
 
 
 def check_size(width_px: int, height_px: int, limits: DecodeLimits) -> None:
@@ -184,6 +206,10 @@ _END_OF_IMAGE = 0xD9
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # stuffed bytes and restarts belong to the pixels
 """JPEG's markers are listed in ITU-T T.81, table B.1."""
 
+MAX_SEGMENTS = 10_000
+"""A JPEG may have so many segments. One of 200 scans has about 600, and 25 MB of metadata take 400; hostile bytes of
+the same length hold 12 million, and a worker would do nothing else for seconds."""
+
 _BITS_PER_BLOCK = {0xC0: 2, 0xC1: 2, 0xC2: 1}
 """The fewest bits that 8 x 8 pixels take, by start of frame: a Huffman code each for DC and end of block; in a
 progressive JPEG, one for DC alone.
@@ -192,9 +218,7 @@ libjpeg fills what is missing with grey and reports no error, so a false size ha
 
 
 def _format_of(data: bytes) -> tuple[str, Callable[[bytes], tuple[int, int]]]:
-    """Return the format's name and the reader of its size."""
-    if data.startswith(_JPEG):
-        return "JPEG", _jpeg_size_px
+    """Return the name of a format other than JPEG, and the reader of its size."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG", _png_size_px
     if data.startswith((b"GIF87a", b"GIF89a")):
@@ -242,33 +266,26 @@ def _gif_size_px(data: bytes) -> tuple[int, int]:
     return width_px, height_px
 
 
-def _jpeg_size_px(data: bytes) -> tuple[int, int]:
-    return _jpeg_frame(data)[1:]
-
-
-def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
-    """Return the first start of frame: its marker, width and height in pixels (ITU-T T.81, B.2.2)."""
-    for marker, at in jpeg_segments(data):
-        if marker in _FRAMES:
-            height_px, width_px = struct.unpack_from(">HH", data, at + 3)
-            return marker, width_px, height_px
-        if marker == START_OF_SCAN:
-            break
-    raise IndexError
-
-
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield the marker of each segment of the first picture, and where its length stands (ITU-T T.81, B.1.1).
 
     Thumbnails inside of segments and whatever follows the picture's end (a
-    second picture, a phone's video) are left out.
+    second picture, a phone's video) are left out. A file that is cut off ends early.
+
+    Raises:
+        BadImageError: the picture has more than MAX_SEGMENTS segments.
     """
-    at = 2
+    at, count = 2, 0
     while (found := _NEXT_MARKER.search(data, at)) and (marker := data[found.end() - 1]) != _END_OF_IMAGE:
+        count += 1
+        if count > MAX_SEGMENTS:
+            raise BadImageError(f"picture has more than {MAX_SEGMENTS:,} segments, which is the limit")
         at = found.end()
         yield marker, at
         if marker not in _NO_LENGTH:
-            at += struct.unpack_from(">H", data, at)[0]
+            if at + 2 > len(data):
+                return
+            at += int.from_bytes(data[at : at + 2], "big")
 
 
 def _webp_size_px(data: bytes) -> tuple[int, int]:

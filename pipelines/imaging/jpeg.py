@@ -104,7 +104,7 @@ def _scans(data: bytes) -> tuple[int, int | None, bool] | None:
     A scan's end is None if no marker follows it. The whole result is None for a picture without scans.
     """
     first, last, missing = None, 2, set[tuple[int, int]]()
-    with contextlib.suppress(struct.error, IndexError):  # it is cut off within a segment
+    with contextlib.suppress(IndexError):  # it is cut off within a segment
         for marker, at in jpeg_segments(data):
             last = at
             if marker in _PROGRESSIVE:

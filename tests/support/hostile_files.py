@@ -245,6 +245,10 @@ def _bombs() -> Iterator[HostileFile]:
     second = gif.index(b"\x21\xf9", gif.index(b"\x2c"))
     yield HostileFile("gif of 20,000 frames", gif[:second] + gif[second:-1] * 20_000 + gif[-1:], "accepted")
     yield HostileFile("jpeg of 1,000 scans", jpeg_of_scans(1000, 512), "refused")
+    jpeg = encoded(photo(), "JPEG")
+    for name, segment in (("TEM", b"\xff\x01"), ("empty comments", b"\xff\xfe\0\2")):
+        yield HostileFile(f"jpeg of 100,000 {name}", jpeg[:2] + segment * 100_000 + jpeg[2:], "refused")
+        yield HostileFile(f"jpeg with 100,000 {name} at its end", jpeg[:-2] + segment * 100_000 + jpeg[-2:], "refused")
     yield HostileFile("too many bytes", encoded(photo(), "JPEG") + bytes(25_000_000), "refused")
     header = struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0)
     packed = zlib.compress(bytes(50_000_000), 9)

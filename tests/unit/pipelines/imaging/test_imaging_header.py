@@ -1,11 +1,15 @@
 import io
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.errors import BadImageError
-from pipelines.imaging.header import DecodeLimits, read_header, unturned_size
+from pipelines.imaging import header
+from pipelines.imaging.decode import decode
+from pipelines.imaging.header import MAX_SEGMENTS, DecodeLimits, jpeg_segments, read_header, unturned_size
 from pipelines.imaging.orientation import oriented_size
 from tests.support.imaging_pictures import (
     animated_gif,
@@ -15,9 +19,29 @@ from tests.support.imaging_pictures import (
     oriented,
     photo,
     png_bomb,
+    png_chunk,
 )
 
 LIMITS = DecodeLimits()
+
+
+class Searches:
+    """A pattern that notes from where each search for a marker began."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self._pattern = pattern
+        self.starts: list[int] = []
+
+    def search(self, data: bytes, at: int) -> re.Match[bytes] | None:
+        self.starts.append(at)
+        return self._pattern.search(data, at)
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> Searches:
+    counted = Searches(header._NEXT_MARKER)
+    monkeypatch.setattr(header, "_NEXT_MARKER", counted)
+    return counted
 
 
 @pytest.mark.parametrize(
@@ -161,3 +185,86 @@ def test_picture_that_may_be_turned_is_left_to_a_child(data: bytes) -> None:
 def test_size_without_a_child_is_refused_beyond_the_limits_all_the_same() -> None:
     with pytest.raises(BadImageError, match="the limit is 100"):
         unturned_size(encoded(photo(), "JPEG"), DecodeLimits(max_pixels=100))
+
+
+@pytest.mark.parametrize("at", [2, -2], ids=["before its scan", "after its scan"])
+@pytest.mark.parametrize(
+    "segment",
+    [b"\xff\x01", b"\xff\xd8", b"\xff\xfe\0\2", b"\xff\xe2\0\2", b"\xff\xc4\0\2", b"\xff\xdd\0\4\0\0", b"\xff\xfe\0\0"],
+    ids=["TEM", "start", "comment", "APP2", "tables", "restart interval", "no length"],
+)
+@pytest.mark.parametrize("read", [read_header, unturned_size])
+def test_endless_segments_are_refused_after_bounded_steps(
+    read: Any, segment: bytes, at: int, searches: Searches
+) -> None:
+    data = encoded(photo(), "JPEG")
+
+    with pytest.raises(BadImageError, match="picture has more than 10,000 segments"):
+        read(data[:at] + segment * 100_000 + data[at:], LIMITS)
+
+    assert len(searches.starts) == MAX_SEGMENTS + 1
+
+
+@pytest.mark.parametrize("read", [read_header, unturned_size])
+def test_endless_scans_are_refused_after_bounded_steps(read: Any, searches: Searches) -> None:
+    with pytest.raises(BadImageError, match="picture has more than 10,000 segments"):
+        read(jpeg_of_scans(20_000, 16), LIMITS)
+
+    assert len(searches.starts) == MAX_SEGMENTS + 1
+
+
+@pytest.mark.parametrize(
+    "filling", [b"\xff", b"\xff\0", b"\xff\xd0", b"\0"], ids=["fill", "stuffed", "restarts", "zeros"]
+)
+@pytest.mark.parametrize("read", [read_header, unturned_size])
+def test_filling_is_passed_once_without_a_step_for_each_byte(read: Any, filling: bytes, searches: Searches) -> None:
+    data = encoded(photo(), "JPEG")
+    frame = data.index(b"\xff\xc0")
+
+    read(data[:frame] + filling * 100_000 + data[frame:-2] + filling * 100_000 + data[-2:], LIMITS)
+
+    assert len(searches.starts) < 20
+    assert searches.starts == sorted(set(searches.starts))
+
+
+def test_sound_jpeg_with_very_many_restarts_is_one_scan(searches: Searches) -> None:
+    grain = np.random.default_rng(3).integers(0, 255, (1024, 1024), np.uint8)
+    data = encoded(Image.fromarray(grain), "JPEG", restart_marker_blocks=1)
+    assert len(re.findall(rb"\xff[\xd0-\xd7]", data)) > MAX_SEGMENTS
+
+    assert unturned_size(data, LIMITS) == (1024, 1024)
+    assert len(searches.starts) < 20
+    assert decode(data, LIMITS).width_px == 1024
+
+
+def test_sound_jpeg_with_thousands_of_segments_is_accepted() -> None:
+    data = encoded(photo(), "JPEG", progressive=True)
+    metadata = b"".join(b"\xff" + bytes([0xE1 + number % 2]) + b"\0\x40" + bytes(0x3E) for number in range(5_000))
+
+    long = data[:2] + metadata + data[2:]
+
+    assert (read_header(long, LIMITS).width_px, decode(long, LIMITS).width_px) == (64, 64)
+
+
+def test_jpeg_with_as_many_segments_as_the_limit_is_read() -> None:
+    data = encoded(photo(), "JPEG")
+    more = MAX_SEGMENTS - len(list(jpeg_segments(data)))
+
+    assert unturned_size(data[:2] + b"\xff\xfe\0\2" * more + data[2:], LIMITS) == (64, 48)
+    with pytest.raises(BadImageError):
+        unturned_size(data[:2] + b"\xff\xfe\0\2" * (more + 1) + data[2:], LIMITS)
+
+
+def test_sound_png_with_very_many_chunks_is_accepted() -> None:
+    grain = np.random.default_rng(3).integers(0, 255, (200, 100), np.uint8)
+    data = encoded(Image.fromarray(grain), "PNG")
+    start = data.index(b"IDAT") - 4
+    length = int.from_bytes(data[start : start + 4], "big")
+    packed = data[start + 8 : start + 8 + length]
+    small = b"".join(png_chunk(b"IDAT", packed[at : at + 1]) for at in range(len(packed)))
+    assert len(packed) > MAX_SEGMENTS
+
+    many = data[:start] + small + data[start + 12 + length :]
+
+    assert read_header(many, LIMITS).width_px == 100
+    assert np.array_equal(decode(many, LIMITS).pixels[..., 0], grain)
