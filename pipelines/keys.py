@@ -108,20 +108,20 @@ def input_key(user_id: str, job_id: str, extension: str) -> str:
     return _key(f"{INPUTS}{encoded_id(user_id)}/{_file_name(job_id, extension)}")
 
 
-def answer_key(user_id: str, job_id: str, input_hash: str) -> str:
+def answer_key(user_id: str, job_id: str, asked_hash: str) -> str:
     """Build the key of a provider's answer that isn't finished yet.
 
     Args:
         user_id: the job's owner.
         job_id: the job.
-        input_hash: hash of all that the picture depends on, 64 hex digits; nobody can guess it.
+        asked_hash: hash of all that the picture depends on, with its crop and size, 64 hex digits; nobody can guess it.
 
     Raises:
         InvalidOptionsError: the hash isn't 64 hex digits.
     """
-    if not _SHA256.fullmatch(input_hash):
-        raise InvalidOptionsError("the input hash can't stand in a key: it isn't 64 lower-case hex digits")
-    return _key(f"{ANSWERS}{encoded_id(user_id)}/{encoded_id(job_id)}/{input_hash}")
+    if not _SHA256.fullmatch(asked_hash):
+        raise InvalidOptionsError("the answer's hash can't stand in a key: it isn't 64 lower-case hex digits")
+    return _key(f"{ANSWERS}{encoded_id(user_id)}/{encoded_id(job_id)}/{asked_hash}")
 
 
 def user_prefixes(user_id: str) -> tuple[str, ...]:

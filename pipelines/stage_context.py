@@ -33,9 +33,10 @@ class StageContext:
     `inputs` limits the bytes of encoded pictures that all jobs of a process hold together.
     `provider_identity` names the configured providers and models, in order. `find_same` returns the picture that the
     same user already has for the same input hash; without it nothing is reused.
-    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim. `bought` makes, for an
-    input hash, the block in which a picture is bought and finished. The block is given an answer that was bought for
-    this input before and isn't finished yet, if there is one; if it is cut off, its answer is stored as it came.
+    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim. `bought` makes, for the
+    hash of all that is asked for, the block in which a picture is bought and finished. The block is given an answer
+    that was bought for the same before and isn't finished yet, if there is one; if it is cut off, its answer is stored
+    as it came.
     """
 
     job: Job

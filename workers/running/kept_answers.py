@@ -73,13 +73,13 @@ class KeptAnswer:
         self._is_stored = False
 
     @asynccontextmanager
-    async def bought(self, input_hash: str) -> AsyncIterator[Answer[EncodedImage] | None]:
-        """Run a block that buys a picture and finishes it; give it the answer that was bought for this input before.
+    async def bought(self, asked_hash: str) -> AsyncIterator[Answer[EncodedImage] | None]:
+        """Run a block that buys a picture and finishes it; give it the answer that was bought for the same before.
 
         If the block is cut off, or its pixel child is lost, the answer is stored as it came. After any other error of
         the block it isn't tried again.
         """
-        key = answer_key(self._job.claim.user_id, self._job.claim.job_id, input_hash)
+        key = answer_key(self._job.claim.user_id, self._job.claim.job_id, asked_hash)
         if key != self._key:  # otherwise the database was lost in this block, and the stage is run again
             await self._find(key)
             self._key = key

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import io
 import signal
 from datetime import UTC, datetime, timedelta
 
@@ -13,16 +14,27 @@ from config.masking import SecretMask
 from models.connections import ContentionError
 from models.queue.groups import GroupWriter
 from pipelines.errors import StorageUnavailableError
+from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits, read_header
 from pipelines.keys import ANSWERS
 from pipelines.providers.gemini.provider import GeminiProvider
 from pipelines.settings import Settings
 from pipelines.storage.file import FileStorage
 from tests.support import imaging_tasks as tasks
-from tests.support.builders import balance_of, job_row, make_generation, make_user, make_worker, set_status
+from tests.support.builders import (
+    balance_of,
+    job_row,
+    make_generation,
+    make_image,
+    make_job,
+    make_user,
+    make_worker,
+    set_status,
+)
 from tests.support.fake_gemini import odd
 from tests.support.fake_gemini.server import FakeGemini
 from tests.support.kept_pixels import KeptPool, kept_children
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.running import make_stages
 from tests.support.scripted_provider import ScriptedProvider
 from workers.gate.gate import Gate
@@ -262,22 +274,30 @@ async def test_broken_answer_is_decoded_once_and_another_is_bought(house, eventu
     assert recorded == stored == results
 
 
+def finishing_by(pixels, monkeypatch, work):
+    """Let a worker do other work where it would finish a picture."""
+    run = pixels.run
+
+    async def run_other(function, *arguments, **limits):
+        if function.__qualname__ == "finish":
+            return await work(run)
+        return await run(function, *arguments, **limits)
+
+    monkeypatch.setattr(pixels, "run", run_other)
+
+
 async def test_answer_whose_child_was_killed_is_finished_by_the_next_attempt(house, eventually, monkeypatch):
     ids, killed = [await make_generation(house.database)], []
 
     async def is_retried():
         return await house.database.fetchval("SELECT count(*) FROM darkroom.stage_runs WHERE event = 'retried'")
 
+    async def be_killed(run):
+        killed.append(run)
+        return await run(tasks.end_by, signal.SIGKILL)
+
     async with house.worker() as pixels:
-        run = pixels.run
-
-        async def run_and_be_killed(work, *arguments, **limits):
-            if work.__qualname__ != "finish":
-                return await run(work, *arguments, **limits)
-            killed.append(work)
-            return await run(tasks.end_by, signal.SIGKILL)
-
-        monkeypatch.setattr(pixels, "run", run_and_be_killed)
+        finishing_by(pixels, monkeypatch, be_killed)
         await eventually(is_retried)
     await house.complete(ids, eventually)
 
@@ -315,6 +335,40 @@ async def test_answer_of_other_words_is_not_taken(house, eventually):
     assert (await house.sweep(3))["removed"] == 1
     results, recorded, stored = await house.keys(ids)
     assert recorded == stored == results
+
+
+async def test_answer_of_another_crop_is_not_taken(house, eventually, monkeypatch):
+    user = await make_user(house.database, balance=BALANCE)
+    image, file = await make_image(house.database, user), io.BytesIO()
+    Image.effect_noise((640, 480), 60).convert("RGB").save(file, "JPEG")
+    data = file.getvalue()
+    sha256 = hashlib.sha256(data).hexdigest()
+    await house.storage.put(f"users/{user}/originals/{image}.jpg", data, "image/jpeg", sha256)
+    await make_job(house.database, user_id=user, image_id=image)
+    has_begun = asyncio.Event()
+
+    async def hang(_run):
+        has_begun.set()
+        await asyncio.Event().wait()
+
+    async def is_over():
+        return not await house.database.fetchval("SELECT count(*) FROM darkroom.job_queue")
+
+    async with house.worker() as pixels:
+        finishing_by(pixels, monkeypatch, hang)
+        await asyncio.wait_for(has_begun.wait(), HANGS_AFTER_S)
+    crop = {"x": 0, "y": 0, "w": 200, "h": 400}
+    columns = '"wasCropped" = true, "cropDimensions" = $1::jsonb'
+    await house.database.fetch(f"UPDATE public.image_enhancement_jobs SET {columns}", crop)
+
+    async with house.worker():
+        await eventually(is_over)
+
+    generated = [call for call in house.provider.calls if call.purpose == "generate"]
+    assert [call.images[0].box for call in generated] == [None, PixelBox(0, 0, 200, 400)]
+    columns = 'status::text, "enhancedWidth", "enhancedHeight"'
+    row = await house.database.fetchrow(f"SELECT {columns} FROM public.image_enhancement_jobs")
+    assert tuple(row) == ("COMPLETED", 512, 1024)
 
 
 @pytest.mark.parametrize(("orphans", "is_removed"), [(None, True), ("delete", True), ("report", False)])
