@@ -27,6 +27,7 @@ from pipelines.errors import (
     StageError,
     StorageUnavailableError,
 )
+from pipelines.imaging.budget import ByteBudget
 from pipelines.keys import answer_key
 from pipelines.providers.asked import Asked
 from pipelines.providers.calls import Answer
@@ -39,8 +40,11 @@ from workers.running.job import RunningJob
 
 log = EventLogger(__name__)
 
-MOST_AT_ONCE: Final = 8
-"""How many answers a process stores at a time: each is copied in memory for that."""
+KEPT_BYTES: Final = 256_000_000
+"""The most bytes of answers that a process stores at a time, since each is copied in memory for that.
+
+So 64 answers of 4 MB are stored at once. Nearly all of the wait is for the storage, which takes many at a time.
+"""
 
 REMOVE_S: Final = 5.0
 """Seconds for which a job waits for the removal of an answer that it no longer needs."""
@@ -53,7 +57,7 @@ class KeptAnswer:
     """The answer of one run: found if an earlier run has stored it, and stored if this run is cut off."""
 
     def __init__(
-        self, job: RunningJob, database: Database, storage: Storage, turns: asyncio.Semaphore, *, has_bought: bool
+        self, job: RunningJob, database: Database, storage: Storage, copies: ByteBudget, *, has_bought: bool
     ) -> None:
         """Store what is needed.
 
@@ -61,13 +65,13 @@ class KeptAnswer:
             job: the running job, which holds the answer that has come.
             database: where objects are recorded.
             storage: stores objects, and records each before.
-            turns: shared by the runs of a process, of MOST_AT_ONCE.
+            copies: shared by the runs of a process, of KEPT_BYTES.
             has_bought: whether an earlier run may have bought a picture. Otherwise nothing is looked for.
         """
         self._job = job
         self._database = database
         self._storage = storage
-        self._turns = turns
+        self._copies = copies
         self._has_bought = has_bought
         self._key: str | None = None
         self._is_stored = False
@@ -134,7 +138,7 @@ class KeptAnswer:
             return
         try:
             with deadlines_paused():  # the stage's may have passed already
-                async with asyncio.timeout(ANSWER_S), self._turns:
+                async with asyncio.timeout(ANSWER_S), self._copies.hold(len(answer.value.data)):
                     data = _encoded(answer)
                     sha256 = hashlib.sha256(data).hexdigest()
                     await put_patiently(self._storage, key, data, "application/octet-stream", sha256)

@@ -33,7 +33,7 @@ from pipelines.stage_context import INPUT_BYTES, StageContext
 from pipelines.storage.storage import Storage
 from workers.objects import ObjectRecords, RecordedStorage
 from workers.running.job import RunningJob
-from workers.running.kept_answers import MOST_AT_ONCE, KeptAnswer
+from workers.running.kept_answers import KEPT_BYTES, KeptAnswer
 from workers.running.outcomes import End, Outcome, outcome_of
 from workers.running.preparation import Preparation, Prepared
 from workers.running.row_deadlines import RowDeadlines
@@ -92,7 +92,7 @@ class StageRunner:
         self._pictures = StoredPictures(database, storage)
         self._preparation = Preparation(database, deadlines_s, check_job=check_job, models=models)
         self._reuses_results = reuses_results
-        self._keeping = asyncio.Semaphore(MOST_AT_ONCE)
+        self._copies = ByteBudget(KEPT_BYTES)
 
     async def run(self, job: RunningJob) -> Outcome:
         """Run the remaining stages of a claim; return its outcome, which isn't written yet."""
@@ -112,7 +112,7 @@ class StageRunner:
         claim = job.claim
         prepared = await self._preparation.prepare(job)
         storage = RecordedStorage(self._storage, partial(self._record, job))
-        kept = KeptAnswer(job, self._database, storage, self._keeping, has_bought=prepared.has_bought)
+        kept = KeptAnswer(job, self._database, storage, self._copies, has_bought=prepared.has_bought)
         context = self._context(job, prepared, storage, kept)
         deadline = Deadline()
         self._row_deadlines.follow(claim, deadline)

@@ -416,12 +416,17 @@ async def test_nothing_is_kept_of_a_job_that_is_cancelled_while_it_waits_for_a_c
 
 
 class Slow(FileStorage):
-    """A storage that takes no answers, or fails at first."""
+    """A storage that takes no answers, fails at first, or takes none before it has been asked to take so many."""
 
     fails = 0
     hangs = False
+    puts = 0
+    puts_wanted = 0
 
     async def put(self, key, data, content_type, sha256):
+        self.puts += 1
+        while self.puts < self.puts_wanted:  # noqa: ASYNC110 - other puts
+            await asyncio.sleep(0.01)
         if self.hangs:
             await asyncio.sleep(600)
         if self.fails:
@@ -438,6 +443,16 @@ async def test_storage_that_refuses_at_first_is_asked_again(house, eventually):
     await house.complete(ids, eventually)
 
     assert house.provider.sent == 1
+
+
+async def test_answers_of_all_lanes_are_stored_at_once(house, eventually):
+    house.settings = Settings(lanes=64, queues=["default"], poll_s=0.1)
+    house.storage = Slow(house.folder)
+    house.storage.puts_wanted = 64
+
+    await house.buy(eventually, jobs=64)
+
+    assert len(await house.storage.list_objects(ANSWERS)) == 64
 
 
 async def test_process_stops_in_time_although_the_storage_hangs_and_the_picture_is_bought_again(house, eventually):
