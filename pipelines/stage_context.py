@@ -35,8 +35,8 @@ class StageContext:
     same user already has for the same input hash; without it nothing is reused.
     `earlier` is a picture that an earlier attempt bought and stored before it lost its claim. `bought` makes, for the
     hash of all that is asked for, the block in which a picture is bought and finished. The block is given an answer
-    that was bought for the same before and isn't finished yet, if there is one; if it is cut off, its answer is stored
-    as it came.
+    that was bought for the same before and isn't finished yet, if there is one; if it ends before the answer is
+    finished, and the answer isn't the reason, the answer is stored as it came.
     """
 
     job: Job

@@ -192,9 +192,9 @@ class RunningJob:
         """Forget the picture that a call has brought, because it is recorded, or isn't what was asked for."""
         self.answer = None
 
-    def hold_picture(self) -> None:
-        """Record that the picture of this stage is finished and only has to be stored."""
-        self._holds_picture = True
+    def hold_picture(self, *, holds: bool = True) -> None:
+        """Record whether the picture of this stage is finished and only has to be stored."""
+        self._holds_picture = holds
 
     @property
     def holds_picture(self) -> bool:

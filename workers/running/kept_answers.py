@@ -19,7 +19,6 @@ from models.database import Database
 from models.database_retries import read_with_retries
 from models.history.objects import own_object
 from models.queue.claims import ClaimLostError
-from pipelines.deadline import deadlines_paused
 from pipelines.errors import (
     BadImageError,
     MissingObjectError,
@@ -49,12 +48,12 @@ So 64 answers of 4 MB are stored at once. Nearly all of the wait is for the stor
 REMOVE_S: Final = 5.0
 """Seconds for which a job waits for the removal of an answer that it no longer needs."""
 
-NOT_STORED: Final = (TimeoutError, StorageUnavailableError, ClaimLostError, *DATABASE_ERRORS)
+NOT_STORED: Final = (OSError, MemoryError, StorageUnavailableError, ClaimLostError, *DATABASE_ERRORS)
 """What keeps an answer from being stored or removed. The job goes on as without this module."""
 
 
 class KeptAnswer:
-    """The answer of one run: found if an earlier run has stored it, and stored if this run is cut off."""
+    """The answer of one run: found if an earlier run has stored it, and stored if this run can't finish it."""
 
     def __init__(
         self, job: RunningJob, database: Database, storage: Storage, copies: ByteBudget, *, has_bought: bool
@@ -80,8 +79,8 @@ class KeptAnswer:
     async def bought(self, asked_hash: str) -> AsyncIterator[Answer[EncodedImage] | None]:
         """Run a block that buys a picture and finishes it; give it the answer that was bought for the same before.
 
-        If the block is cut off, or its pixel child is lost, the answer is stored as it came. After any other error of
-        the block it isn't tried again.
+        An error of a stage says that the answer can't be used, unless the pixel child was lost: it isn't tried again.
+        After any other end of the block, such as a lack of memory, `keep_after` stores it.
         """
         key = answer_key(self._job.claim.user_id, self._job.claim.job_id, asked_hash)
         if key != self._key:  # otherwise the database was lost in this block, and the stage is run again
@@ -89,8 +88,7 @@ class KeptAnswer:
             self._key = key
         try:
             yield self._job.answer
-        except (asyncio.CancelledError, PixelChildLostError):
-            await self._keep(key)
+        except PixelChildLostError:
             raise
         except StageError:
             await self.remove()
@@ -132,20 +130,27 @@ class KeptAnswer:
             self._is_stored = True
             log.info("answer_resumed", key=key)
 
-    async def _keep(self, key: str) -> None:
-        answer = self._job.answer
-        if answer is None or answer.value.is_finished or self._is_stored or self._job.has_lost_claim:
+    async def keep_after(self, error: BaseException) -> None:
+        """Store the answer that a stage has left unfinished, which was cut off or has failed by an error.
+
+        Nothing is stored if the job is another worker's or over, or if the process stops and the time for storing the
+        finished picture has passed.
+        """
+        job, answer = self._job, self._job.answer
+        if self._key is None or answer is None or answer.value.is_finished or self._is_stored:
+            return
+        is_late = isinstance(error, asyncio.CancelledError) and job.holds_picture
+        if is_late or job.has_lost_claim or isinstance(error, ClaimLostError):
             return
         try:
-            with deadlines_paused():  # the stage's may have passed already
-                async with asyncio.timeout(ANSWER_S), self._copies.hold(len(answer.value.data)):
-                    data = _encoded(answer)
-                    sha256 = hashlib.sha256(data).hexdigest()
-                    await put_patiently(self._storage, key, data, "application/octet-stream", sha256)
-        except NOT_STORED as error:
-            log.warning("answer_lost", key=key, error=str(error), error_type=type(error).__name__)
+            async with asyncio.timeout(ANSWER_S), self._copies.hold(len(answer.value.data)):
+                data = _encoded(answer)
+                sha256 = hashlib.sha256(data).hexdigest()
+                await put_patiently(self._storage, self._key, data, "application/octet-stream", sha256)
+        except NOT_STORED as lost:
+            log.warning("answer_lost", key=self._key, error=str(lost), error_type=type(lost).__name__)
         else:
-            log.info("answer_kept", key=key)
+            log.info("answer_kept", key=self._key)
 
 
 def _encoded(answer: Answer[EncodedImage]) -> bytes:

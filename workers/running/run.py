@@ -120,7 +120,11 @@ class StageRunner:
         deadline_s = stages[0].deadline_of(self._deadlines_s)
         for stage, following in zip_longest(stages, stages[1:]):
             job.begin(stage.name)
-            output = await self._run_stage(job, stage, context, deadline, deadline_s)
+            try:
+                output = await self._run_stage(job, stage, context, deadline, deadline_s)
+            except BaseException as error:
+                await kept.keep_after(error)
+                raise
             if isinstance(output, Generated):
                 await self._record_picture(job, output)
                 await kept.remove()
@@ -216,6 +220,7 @@ class StageRunner:
                             raise
                         log.warning("database_awaited", error=str(error), error_type=type(error).__name__)
                         lost = error
+                        job.hold_picture(holds=False)
                         await asyncio.sleep(DATABASE_GONE_S)
         except TimeoutError:
             if not deadline.expired():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import io
 import signal
@@ -286,22 +287,27 @@ def finishing_by(pixels, monkeypatch, work):
     monkeypatch.setattr(pixels, "run", run_other)
 
 
-async def test_answer_whose_child_was_killed_is_finished_by_the_next_attempt(house, eventually, monkeypatch):
-    ids, killed = [await make_generation(house.database)], []
+@pytest.mark.parametrize("failure", ["killed", OSError(errno.ENOMEM, "no memory"), MemoryError(), RuntimeError("bug")])
+async def test_answer_that_the_machine_could_not_finish_is_finished_by_the_next_attempt(
+    house, eventually, monkeypatch, failure
+):
+    ids, failed = [await make_generation(house.database)], []
 
     async def is_retried():
         return await house.database.fetchval("SELECT count(*) FROM darkroom.stage_runs WHERE event = 'retried'")
 
-    async def be_killed(run):
-        killed.append(run)
-        return await run(tasks.end_by, signal.SIGKILL)
+    async def fail(run):
+        failed.append(run)
+        if failure == "killed":
+            return await run(tasks.end_by, signal.SIGKILL)
+        raise failure
 
     async with house.worker() as pixels:
-        finishing_by(pixels, monkeypatch, be_killed)
+        finishing_by(pixels, monkeypatch, fail)
         await eventually(is_retried)
     await house.complete(ids, eventually)
 
-    assert len(killed) == 1
+    assert len(failed) == 1
     assert house.provider.sent == 1
 
 
@@ -489,4 +495,26 @@ async def test_stage_that_is_run_again_after_the_database_was_locked_buys_nothin
         await complete([await make_generation(house.database)])
 
     assert refused
+    assert house.provider.sent == 1
+
+
+async def test_stage_that_is_cut_off_before_it_is_run_again_keeps_its_answer(house, eventually, monkeypatch):
+    monkeypatch.setattr("workers.running.run.DATABASE_GONE_S", 600)
+    ids, has_refused = [await make_generation(house.database)], asyncio.Event()
+
+    async with house.worker():
+        add = house.stages._objects.add
+
+        async def refuse_once(new):
+            if not has_refused.is_set():
+                has_refused.set()
+                raise ContentionError("locked")
+            await add(new)
+
+        monkeypatch.setattr(house.stages._objects, "add", refuse_once)
+        await asyncio.wait_for(has_refused.wait(), HANGS_AFTER_S)
+    assert await house.kept()
+
+    await house.complete(ids, eventually)
+
     assert house.provider.sent == 1
