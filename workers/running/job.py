@@ -193,12 +193,12 @@ class RunningJob:
         self.answer = None
 
     def hold_picture(self, *, holds: bool = True) -> None:
-        """Record whether the picture of this stage is finished and only has to be stored."""
+        """Record whether the picture of this stage only has to be stored, finished or as it came."""
         self._holds_picture = holds
 
     @property
     def holds_picture(self) -> bool:
-        """Whether the picture of this stage is finished."""
+        """Whether the picture of this stage only has to be stored."""
         return self._holds_picture
 
     @contextlib.contextmanager

@@ -142,6 +142,7 @@ class KeptAnswer:
         is_late = isinstance(error, asyncio.CancelledError) and job.holds_picture
         if is_late or job.has_lost_claim or isinstance(error, ClaimLostError):
             return
+        job.hold_picture()  # a process that stops now ends no run that only has to store its picture
         try:
             async with asyncio.timeout(ANSWER_S), self._copies.hold(len(answer.value.data)):
                 data = _encoded(answer)

@@ -518,3 +518,30 @@ async def test_stage_that_is_cut_off_before_it_is_run_again_keeps_its_answer(hou
     await house.complete(ids, eventually)
 
     assert house.provider.sent == 1
+
+
+async def test_answer_that_is_being_kept_when_the_process_stops_is_stored(house, eventually, monkeypatch):
+    ids, is_storing = [await make_generation(house.database)], asyncio.Event()
+    put = house.storage.put
+
+    async def put_once_the_grace_is_over(*arguments):
+        is_storing.set()
+        await house.loop._grace_over.wait()
+        await asyncio.sleep(0.3)  # until the runs are ended that have nothing to store
+        await put(*arguments)
+
+    async def hang(_run):
+        await asyncio.Event().wait()
+
+    async with house.worker() as pixels:
+        house.stages._deadlines_s = {"GENERATING": 1}
+        finishing_by(pixels, monkeypatch, hang)
+        house.storage.put = put_once_the_grace_is_over
+        await asyncio.wait_for(is_storing.wait(), HANGS_AFTER_S)
+        house.loop.end_grace(0)
+    house.storage.put = put
+    assert await house.kept()
+
+    await house.complete(ids, eventually)
+
+    assert house.provider.sent == 1
