@@ -17,7 +17,7 @@ LOW_RESOLUTION_PX = 800
 """A picture with a shorter long side has a low resolution: the smallest tier enlarges it by more than a quarter."""
 
 DETAIL_PX = 2048
-"""Noise and edges are measured in the middle of a picture, up to this side, at its own scale."""
+"""Noise and edges are measured in the middle of a picture, up to this side."""
 
 SMALL_DOUBT = 2.0
 """Sureness falls by this with each halving below the size at which light is measured, since local contrast differs."""
@@ -92,6 +92,21 @@ class Light:
     def is_darkened(self) -> bool:
         """Return whether a gamma darkened it."""
         return self.dark_sureness > 0 and self.gamma >= LEAST_GAMMA and not self.is_underexposed
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What only a picture as decoded proves, since resampling mixes levels and makes noise resemble texture.
+
+    Attributes:
+        light: how its light was recorded.
+        noisy_sureness: how sure it is that it has noise; above 0 means yes.
+        noise_sigma: the noise of its luma, in levels, with a long side of about `DETAIL_PX`.
+    """
+
+    light: Light
+    noisy_sureness: float
+    noise_sigma: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,17 +216,36 @@ def light_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Light:
     return Light(dark_sureness - doubt, gamma, under_sureness - doubt, light_gain, over_sureness - doubt, over_gain)
 
 
-def measure(pixels: NDArray[np.uint8], light: Light) -> Measures:
+def proof_of(pixels: NDArray[np.uint8], *, is_coarse: bool = False) -> Proof:
+    """Measure light (see `light_of`) and noise of a picture, without bars, as decoded.
+
+    A large picture is averaged over squares of whole pixels before its noise is measured: noise stays even at every
+    scale, by which it is told from texture. Lanczos, or areas that share pixels, weaken the finest of it.
+    """
+    return Proof(light_of(pixels, is_coarse=is_coarse), *_noise_of(_averaged_middle(pixels)))
+
+
+def noise_sigma_of(pixels: NDArray[np.uint8]) -> float:
+    """Return the noise of a picture's luma at its own size, in levels."""
+    return _noise_of(_middle(pixels))[1]
+
+
+def _noise_of(detail: NDArray[np.uint8]) -> tuple[float, float]:
+    ycc = np.asarray(cv2.cvtColor(np.ascontiguousarray(detail), cv2.COLOR_RGB2YCrCb), np.uint8)
+    luma, chroma = np.ascontiguousarray(ycc[..., 0]), np.ascontiguousarray(ycc[..., 1])
+    return noise.noise_of(noise.noise_figures(luma, chroma))
+
+
+def measure(pixels: NDArray[np.uint8], proof: Proof) -> Measures:
     """Measure a picture whose black bars were removed.
 
     Args:
         pixels: height x width x 3, uint8, sRGB, at the size that it is treated at.
-        light: of the same picture.
+        proof: of the same picture.
     """
-    detail = _middle(pixels)
-    ycc = np.asarray(cv2.cvtColor(detail, cv2.COLOR_RGB2YCrCb), np.uint8)
-    luma, chroma = np.ascontiguousarray(ycc[..., 0]), np.ascontiguousarray(ycc[..., 1])
-    noisy_sureness, noise_sigma = noise.noise_of(noise.noise_figures(luma, chroma))
+    light = proof.light
+    detail = np.ascontiguousarray(_middle(pixels))
+    luma = np.asarray(cv2.extractChannel(cv2.cvtColor(detail, cv2.COLOR_RGB2YCrCb), 0), np.uint8)
     small = small_copy(pixels)
     # a gamma multiplies casts, too, so colour is measured as it will be
     is_darkened = light.dark_sureness > max(0.0, light.under_sureness)
@@ -220,8 +254,8 @@ def measure(pixels: NDArray[np.uint8], light: Light) -> Measures:
         light=light,
         cast_sureness=cast_sureness - _small_doubt(small),
         cast=cast,
-        noisy_sureness=noisy_sureness,
-        noise_sigma=noise_sigma,
+        noisy_sureness=proof.noisy_sureness,
+        noise_sigma=proof.noise_sigma,
         edge_width_px=sharpness.edge_width(luma),
         long_side_px=max(pixels.shape[:2]),
         mean_luma=float(small.mean()) / 255,
@@ -279,8 +313,16 @@ def _likeness(sureness: float, doubt: float, *, has_colours: bool) -> float:
     return sureness - doubt if has_colours else min(sureness - doubt, UNPROVED)
 
 
-def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _averaged_middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    step = max(1, round(max(pixels.shape[:2]) / DETAIL_PX))
+    middle = _middle(pixels, step * DETAIL_PX)
+    height, width = (max(1, side // step) for side in middle.shape[:2])
+    whole = middle[: height * step, : width * step]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _middle(pixels: NDArray[np.uint8], side_px: int = DETAIL_PX) -> NDArray[np.uint8]:
     """Return the part in which noise and edges are measured, which is large enough and fits into a child's memory."""
     height, width = pixels.shape[:2]
-    top, left = max(0, (height - DETAIL_PX) // 2), max(0, (width - DETAIL_PX) // 2)
-    return np.ascontiguousarray(pixels[top : top + DETAIL_PX, left : left + DETAIL_PX])
+    top, left = max(0, (height - side_px) // 2), max(0, (width - side_px) // 2)
+    return pixels[top : top + side_px, left : left + side_px]

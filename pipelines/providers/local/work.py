@@ -21,18 +21,18 @@ from pipelines.providers.local.blend import blended
 from pipelines.providers.local.comb import is_coarse_jpeg
 from pipelines.providers.local.enlarge import enlarged
 from pipelines.providers.local.findings import Enhanced, Findings
-from pipelines.providers.local.measure import Light, light_of, measure
+from pipelines.providers.local.measure import Proof, measure, noise_sigma_of, proof_of
 from pipelines.providers.local.networks import Effort
 from pipelines.providers.local.treat import treat
 
 MEASURED_SIDE_PX = 2048
-"""Noise and blur are measured at this size at most: those of larger pictures vanish in every tier but the largest."""
+"""Blur is measured at this size at most: that of larger pictures vanishes in every tier but the largest."""
 
 LOSSLESS = frozenset({"PNG", "GIF"})
 """Formats of `decode` that store a picture without losses. WebP isn't among them, though it may be lossless."""
 
-OF_LIGHT = frozenset({Defect.IS_DARK, Defect.IS_OVEREXPOSED})
-"""Defects whose proof lies in single levels, which shrinking mixes."""
+PROVED_AS_DECODED = frozenset({Defect.IS_DARK, Defect.IS_OVEREXPOSED, Defect.HAS_NOISE})
+"""Defects whose proof lies in single levels and pixels, which shrinking mixes."""
 
 
 def findings_of(data: bytes, limits: DecodeLimits) -> Findings:
@@ -45,7 +45,7 @@ def findings_of(data: bytes, limits: DecodeLimits) -> Findings:
     height, width = pixels.shape[:2]
     inner = picture_box(_luma(pixels))
     pixels = _part(pixels, inner)
-    measures = measure(_shrunk(pixels, MEASURED_SIDE_PX), light_of(pixels, is_coarse=is_coarse_jpeg(data)))
+    measures = measure(_shrunk(pixels, MEASURED_SIDE_PX), proof_of(pixels, is_coarse=is_coarse_jpeg(data)))
     found = measures.found()
     return Findings(
         defects=tuple(defect.value for defect in found),
@@ -99,12 +99,14 @@ def enhanced(
     """
     effort = effort or Effort()
     effort.begin()
-    decoded, light = _decoded(data, box, long_side_px, corrections, limits)
+    decoded, proof = _decoded(data, box, long_side_px, corrections, limits)
     pixels = decoded.pixels
     target = fit_long_side(*_kept_size(box, decoded.width_px, decoded.height_px), long_side_px)
     treatments: tuple[str, ...] = ()
-    if light is not None:
-        measures = measure(np.ascontiguousarray(_part(pixels, picture_box(_luma(pixels)))), light)
+    if proof is not None:
+        part = np.ascontiguousarray(_part(pixels, picture_box(_luma(pixels))))
+        # whether there is noise was proved before it was shrunk; how strong it is counts as it will be treated
+        measures = replace(measure(part, proof), noise_sigma=noise_sigma_of(part))
         pixels, treatments = treat(pixels, measures, corrections, effort)
     if source is not None:
         other = decode(source, limits, max_long_side_px=512).pixels
@@ -118,21 +120,22 @@ def enhanced(
 
 def _decoded(
     data: bytes, box: PixelBox | None, long_side_px: int, corrections: Corrections, limits: DecodeLimits
-) -> tuple[DecodedImage, Light | None]:
-    """Decode a picture at the size that it is treated at, and measure its light where anything may be treated.
+) -> tuple[DecodedImage, Proof | None]:
+    """Decode a picture at the size that it is treated at, and measure light and noise where anything may be treated.
 
-    If light may be treated, it is measured before the picture is shrunk, as in the picture's analysis: shrinking
-    removes the proof that light was recorded wrongly, so that this measurement would disagree with the analysis.
+    If these may be treated, they are measured before the picture is shrunk, as in the picture's analysis: shrinking
+    removes the proof that light was recorded wrongly, and makes noise resemble texture, so that this measurement would
+    disagree with the analysis.
     """
     wanted = corrections.allowed | corrections.forced
-    side_px = None if wanted & OF_LIGHT else long_side_px
+    side_px = None if wanted & PROVED_AS_DECODED else long_side_px
     decoded = decode(data, limits, box=box, max_long_side_px=side_px)
     if not wanted:
         return decoded, None
     # bars that the owner wants to keep would count as darkness; treated with the rest they stay black
     part = _part(decoded.pixels, picture_box(_luma(decoded.pixels)))
-    light = light_of(part, is_coarse=is_coarse_jpeg(data))
-    return replace(decoded, pixels=_shrunk(decoded.pixels, long_side_px)), light
+    proof = proof_of(part, is_coarse=is_coarse_jpeg(data))
+    return replace(decoded, pixels=_shrunk(decoded.pixels, long_side_px)), proof
 
 
 def _part(pixels: NDArray[np.uint8], box: PixelBox | None) -> NDArray[np.uint8]:

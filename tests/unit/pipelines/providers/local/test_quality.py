@@ -1,11 +1,14 @@
 """The quality that the issue requires, on photographs to which no model was fitted."""
 
+import cv2
 import numpy as np
 import pytest
 
 from bench import quality
 from bench import quality_damage as damage
 from config.pipeline_rules import Defect
+from pipelines.corrections import NO_CORRECTIONS
+from pipelines.providers.local.work import enhanced
 
 HELD_OUT = [name for name, is_fitted in damage.BUNDLED.items() if not is_fitted]
 COLOUR = ["coffee.png", "motorcycle_right.png"]
@@ -44,6 +47,25 @@ def test_undamaged_photograph_is_left_alone(name, jpeg_quality, subsampling):
 
     assert seen.after >= 40
     assert seen.ssim >= 0.98
+
+
+@pytest.mark.parametrize("is_grey", [True, False])
+@pytest.mark.parametrize("side_px", [3400, 4500])
+def test_noise_of_a_large_photograph_is_found_and_removed_from_a_smaller_result(side_px, is_grey):
+    size = (side_px, side_px * 2 // 3)
+    large = np.asarray(cv2.resize(photograph("coffee.png"), size, interpolation=cv2.INTER_CUBIC))[: side_px // 4]
+    luck = np.random.default_rng(1).normal(0, 24, (*large.shape[:2], 1 if is_grey else 3))
+    clean, noisy = damage.as_jpeg(large), damage.as_jpeg(damage.rounded(large + luck))
+
+    result, analysis, _ = quality.enhance(noisy, 2048)
+    truth, untreated = (
+        damage.from_bytes(enhanced(data, None, None, 2048, NO_CORRECTIONS, quality.LIMITS).data)
+        for data in (clean, noisy)
+    )
+
+    assert analysis.defects.found() == {Defect.HAS_NOISE}
+    assert damage.psnr(truth, result) >= damage.psnr(truth, untreated) + 3
+    assert Defect.HAS_NOISE not in quality.enhance(clean, 2048)[1].defects.found()
 
 
 @pytest.mark.parametrize("name", COLOUR)
