@@ -131,9 +131,9 @@ async def test_no_function_of_ours_is_anyones(database):
     assert [row[0] for row in rows] == []
 
 
-INLINED = {"due_periods", "due_regenerations", "is_terminal", "job_rows", "jobs_of"}
-"""Functions without our rights that PostgreSQL puts into the query that asks. The first two are called by functions of
-ours alone, and the others name the schema of what they call."""
+INLINED = {"album_pipelines", "due_periods", "due_regenerations", "is_terminal", "job_rows", "jobs_of"}
+"""Functions without our rights that PostgreSQL puts into the query that asks. Those of what is due are called by
+functions of ours alone, and the others name the schema of what they call."""
 
 
 async def test_every_function_with_our_rights_has_its_own_search_path(database):
