@@ -79,14 +79,16 @@ async def main() -> None:
                 ends.append(one["ended"])
             for number in range(max(1, arguments.rounds // 4)):
                 for count in GROUPS:
-                    await asyncio.sleep(random.uniform(0.02, 0.1))
-                    began = time.perf_counter()
-                    for single in range(count):
-                        await inserted(producer, watch, f"s{number}x{count}x{single}x", 1)
-                    one_by_one_ms = (time.perf_counter() - began) * 1000
-                    await asyncio.sleep(random.uniform(0.02, 0.1))
-                    together = await inserted(producer, watch, f"g{number}x{count}x", count)
-                    groups[count].append(together["ended"] / one_by_one_ms)
+                    ms = {}
+                    # In turn, because a fleet that has just had many jobs looks more often
+                    for is_together in (True, False) if number % 2 else (False, True):
+                        await asyncio.sleep(random.uniform(0.02, 0.1))
+                        began = time.perf_counter()
+                        name = f"s{number}x{count}x{is_together}x"
+                        for single in range(1 if is_together else count):
+                            await inserted(producer, watch, f"{name}{single}x", count if is_together else 1)
+                        ms[is_together] = time.perf_counter() - began
+                    groups[count].append(ms[True] / ms[False])
             idle = await idle_percent(place, [*workers.pids, scheduler], arguments.idle_s)
     figures: Figures = {"benchmark": "idle_latency", "rounds": arguments.rounds}
     for name, values in (("processing", starts), ("completed", ends)):

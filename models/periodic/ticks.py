@@ -25,15 +25,23 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleState:
-    """What is stored of a schedule: until when its ticks were inserted, operators' changes, whether a tick is due."""
+    """What is stored of a schedule.
 
+    Attributes:
+        read_at: when it was read, by the database's clock.
+        planned_until: until when its ticks were inserted.
+        changes: operators' changes.
+        has_unfinished: whether a tick is due.
+    """
+
+    read_at: datetime
     planned_until: datetime | None
     changes: dict[str, Any]
     has_unfinished: bool
 
 
 _STATES = """
-SELECT n.name, s.planned_until, darkroom.setting('schedule:' || n.name) AS changes,
+SELECT n.name, now() AS read_at, s.planned_until, darkroom.setting('schedule:' || n.name) AS changes,
        EXISTS (SELECT FROM darkroom.ticks t WHERE t.task = n.name AND t.status IN ('pending', 'running')
                AND (t.retry_at IS NULL OR t.retry_at <= clock_timestamp())) AS has_unfinished
 FROM unnest($1::text[]) n (name) LEFT JOIN darkroom.schedules s ON s.name = n.name
@@ -44,7 +52,10 @@ async def schedule_states(connection: Connection, names: Sequence[str]) -> dict[
     """Return what is stored of schedules, by name."""
     return {
         row["name"]: ScheduleState(
-            row["planned_until"], row["changes"] if isinstance(row["changes"], dict) else {}, row["has_unfinished"]
+            row["read_at"],
+            row["planned_until"],
+            row["changes"] if isinstance(row["changes"], dict) else {},
+            row["has_unfinished"],
         )
         for row in await connection.fetch(_STATES, list(names))
     }

@@ -18,7 +18,6 @@ from models.database import Database
 from models.periodic import ticks
 from models.periodic.needs import missing_columns, passed_over
 from models.periodic.terms import record_terms
-from models.schema.server import server_time
 from models.schema.settings import is_managed
 from pipelines.settings import Settings
 from pipelines.storage.storage import Storage
@@ -77,7 +76,7 @@ class PeriodicEngine:
         self._database = database
         self._storage = storage
         self._settings = settings
-        self._clock = clock or self._database_time
+        self._clock = clock
         self._sizes = dict.fromkeys(self.tasks, FIRST_SIZE)
         self._complaints: dict[str, str] = {}
         self._are_terms_recorded = False
@@ -88,13 +87,14 @@ class PeriodicEngine:
         Return the number of chunks.
         """
         await self._record_terms()
-        now = await self._clock()
         states = await self._database.run(lambda connection: ticks.schedule_states(connection, list(self.tasks)))
+        by_clock = await self._clock() if self._clock else None
         turn = asyncio.Semaphore(MOST_AT_ONCE)
 
         async def attend(task: Task) -> int:
+            state = states[task.name]
             async with turn:
-                return await self._attend(task, states[task.name], now)
+                return await self._attend(task, state, by_clock or state.read_at)
 
         return sum(await asyncio.gather(*(attend(task) for task in self.tasks.values())))
 
@@ -267,9 +267,6 @@ class PeriodicEngine:
                 "record_terms", lambda connection: record_terms(connection, self._settings.regeneration_terms())
             )
             self._are_terms_recorded = True
-
-    async def _database_time(self) -> datetime:
-        return await self._database.run(server_time)
 
 
 def _may_pass(error: Exception) -> bool:
