@@ -4,7 +4,7 @@ Bare asyncpg takes the waiting jobs group by group, on one connection and withou
 log or asyncio tasks: one statement and one commit for each thing that has to be durable before the next (the claim, the
 intents of calls, their ends, the records of objects, the pictures' records, the ends of jobs), over the same tables
 with their indexes. Each picture is one file, written as `FileStorage` does: synced, renamed, its folder synced. So no
-code with the same promises can take less CPU a job on this machine; Darkroom's own is `bench.job_types`.
+code that makes these things durable in groups of this size takes less CPU a job; Darkroom's own is `bench.job_types`.
 
     .venv/bin/python -m bench.floor [--json] [--rounds 5] [--jobs 4000] [--group 10]
 """
