@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import subprocess
 import time
 
@@ -12,6 +13,8 @@ from tests.support.patience import HANGS_AFTER_S
 from workers.process.reaper import Reaper
 
 PR_SET_CHILD_SUBREAPER = 36
+TWO_ORPHANS = "exec 3<&0; for _ in 1 2; do cat <&3 > /dev/null & echo $!; done"
+"""Two processes that end only when standard input is closed: a shell reaps by itself those that end before it does."""
 
 
 @pytest.fixture
@@ -37,8 +40,11 @@ def wait_until(claim):
 
 @pytest.mark.usefixtures("_adopting")
 def test_orphans_are_reaped_at_the_second_look_and_own_children_never():
-    said = subprocess.run(["sh", "-c", "sleep 0 & echo $!; sleep 0 & echo $!"], capture_output=True, check=True)
+    read_end, write_end = os.pipe()
+    said = subprocess.run(["sh", "-c", TWO_ORPHANS], stdin=read_end, stdout=subprocess.PIPE, check=True)
     orphans = {int(pid) for pid in said.stdout.split()}
+    os.close(read_end)
+    os.close(write_end)
     wait_until(lambda: all(is_zombie(pid) for pid in orphans))
     reaper = Reaper()
 
