@@ -102,7 +102,9 @@ def singles(found: Mapping[str, Found]) -> list[str]:
         lines += [
             (
                 f"| INSERT to PROCESSING, idle | p50 {idle['to_processing_p50_ms']:.1f} ms, "
-                f"p99 {idle['to_processing_p99_ms']:.1f} ms | `python -m bench.idle_latency` |"
+                f"p99 {idle['to_processing_p99_ms']:.1f} ms (two bare commits p50 "
+                f"{idle['bare_commits_p50_ms']:.1f} ms, p99 {idle['bare_commits_p99_ms']:.1f} ms) "
+                "| `python -m bench.idle_latency` |"
             ),
             (
                 f"| the same to COMPLETED, no-op stages | p50 {idle['to_completed_p50_ms']:.1f} ms, "
