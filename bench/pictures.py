@@ -211,12 +211,14 @@ def where(count: int) -> None:
     """Print CPU milliseconds a picture of the functions of ours in which analysis and treatment spend most."""
     pictures = list(uploads(min(count, len(NAMES))))
     limits = DecodeLimits()
-    analysis_of(findings_of(pictures[0], limits))
+    findings_of(pictures[0], limits, SIDE_PX)
     profile = cProfile.Profile(time.process_time)
     profile.enable()
     for data in pictures:
-        analysis = analysis_of(findings_of(data, limits))
-        enhanced(data, None, None, SIDE_PX, corrections(analysis, PipelineOptions().prompt), limits)
+        findings = findings_of(data, limits, SIDE_PX)
+        if findings.plain is None:
+            wanted = corrections(analysis_of(findings), PipelineOptions().prompt)
+            enhanced(data, None, None, SIDE_PX, wanted, limits)
     profile.disable()
     found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     rows = [

@@ -46,12 +46,14 @@ class DecodedImage:
         format: the format of the bytes: JPEG, PNG, WEBP, GIF or MPO.
         width_px: width of the oriented original, before any crop or shrinking.
         height_px: height of the same.
+        is_as_stored: whether the pixels are those in the file: all of them, neither turned nor converted.
     """
 
     pixels: NDArray[np.uint8]
     format: str
     width_px: int
     height_px: int
+    is_as_stored: bool = False
 
 
 def decode(
@@ -87,6 +89,15 @@ def decode(
                 f"in {len(data):,} bytes can't be decoded",
                 evidence=f"{type(error).__name__}: {error}",
             ) from error
+
+
+def shrinks_alike(decoded: DecodedImage, long_side_px: int) -> bool:
+    """Return whether `decode` with this `max_long_side_px` gives exactly what `resize` makes of the decoded pixels.
+
+    It doesn't for a picture that it shrinks before turning or converting it, or decodes at a fraction of its size.
+    """
+    longest_px = max(decoded.width_px, decoded.height_px)
+    return decoded.is_as_stored and longest_px < 2 * DRAFT_MARGIN * long_side_px
 
 
 @contextmanager
@@ -128,8 +139,10 @@ def _decode(
         if rgb is not None:
             cut = rgb[raw_box.y : raw_box.bottom, raw_box.x : raw_box.right]
             profile = image.info.get("icc_profile") if _profile_transform(image) else None
-            pixels = _shown(resize(cut, *raw_target_px), profile)
-            return DecodedImage(_oriented(pixels, orientation), kind, width_px, height_px)
+            shown = _shown(resize(cut, *raw_target_px), profile)
+            pixels = _oriented(shown, orientation)
+            is_as_stored = cut.shape == shown.shape == rgb.shape and profile is None and pixels is shown
+            return DecodedImage(pixels, kind, width_px, height_px, is_as_stored=is_as_stored)
         scale = (image.size[0] / original_px[0], image.size[1] / original_px[1])
         plain = _plain(image)
     del image  # where it was converted, its own pixels would be held beside the others

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Protocol
 
 from config.values import value
@@ -14,7 +15,7 @@ from pipelines.options import AnalysisOptions
 from pipelines.providers.calls import Answer, PreparedCall
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which would leave no place for the hash
 class EncodedImage:
     """A picture as untrusted bytes, from a user or a provider: only `imaging` may decode them.
 
@@ -25,11 +26,19 @@ class EncodedImage:
             None means the whole picture. Cropping while decoding avoids a further lossy encoding.
         is_finished: True only if our own encoder made it at the size asked for;
             never for a picture from outside.
+        result_side_px: of a picture that is analyzed, the long side that its result will have if nothing is wrong with
+            it, so that a provider may make the result along with the analysis; None if that may not be.
     """
 
     data: bytes = field(repr=False)
     box: PixelBox | None = None
     is_finished: bool = False
+    result_side_px: int | None = None
+
+    @cached_property
+    def sha256(self) -> bytes:
+        """Return the hash of the encoded bytes, which several users of a picture need."""
+        return hashlib.sha256(self.data).digest()
 
 
 @value
@@ -48,7 +57,7 @@ def hash_of_call(images: Sequence[EncodedImage], *words: object) -> str:
     """
     whole = hashlib.sha256(repr(words).encode())
     for image in images:
-        whole.update(hashlib.sha256(image.data).digest() + repr(image.box).encode())
+        whole.update(image.sha256 + repr(image.box).encode())
     return whole.hexdigest()
 
 

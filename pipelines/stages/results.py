@@ -38,7 +38,7 @@ def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
         "prompt": job.prompt,
         "aspect": job.aspect,
         "maker": context.provider_identity,
-        "pictures": [hashlib.sha256(image.data).hexdigest() for image in images],
+        "pictures": [image.sha256.hex() for image in images],
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -65,27 +66,28 @@ class GatedProvider:
         """
         asked = Asked("analyze", hash_of_call([image], options))
 
-        async def ask(providers: Sequence[Provider]) -> Answer[Analysis]:
+        async def ask(providers: Sequence[Provider], picture: EncodedImage) -> Answer[Analysis]:
             return await self._ask(
                 asked,
                 providers,
                 lambda one: one.quote_analysis(options),
-                lambda one: one.prepare_analysis(image, options),
+                lambda one: one.prepare_analysis(picture, options),
             )
 
         with contextlib.suppress(ProviderNotConfiguredError, TimeoutError), Deadline(ANALYSIS_S):
             for _ in range(2):
                 try:
-                    return await ask(self._providers)
+                    return await ask(self._providers, image)
                 except (BrokenAnswerError, ProviderUnavailableError, ProviderTimedOutError) as error:
                     log.warning("analysis_unusable", error=str(error))
                     if isinstance(error, BrokenAnswerError):  # this provider was asked twice already
                         break
                     await asyncio.sleep(random.uniform(0, MOST_PAUSE_S))  # noqa: S311 - jitter, not a secret
+        only_measured = replace(image, result_side_px=None)  # another provider will make the result
         try:
-            return await ask([self._measuring])
+            return await ask([self._measuring], only_measured)
         except ThrottledError:  # a pause of the local engine stops it from making pictures, not from measuring
-            send = await self._measuring.prepare_analysis(image, options)
+            send = await self._measuring.prepare_analysis(only_measured, options)
             return await send(lambda: asyncio.sleep(0))
 
     async def generate(

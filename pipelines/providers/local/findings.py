@@ -28,6 +28,8 @@ class Findings:
         width_px: width of the oriented original.
         height_px: height of the oriented original.
         measures: the figures, by name, for people.
+        plain: the result at the size that was named, if nothing has to be done for it but to shrink the picture, and
+            that was possible without decoding it once more; else None.
     """
 
     defects: tuple[str, ...]
@@ -38,3 +40,4 @@ class Findings:
     width_px: int
     height_px: int
     measures: dict[str, float]
+    plain: Enhanced | None = None

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from pipelines.analysis import Analysis
 from pipelines.errors import ProviderNotConfiguredError
-from pipelines.imaging.header import DecodeLimits, read_header
+from pipelines.imaging.header import BYTES_PER_PIXEL, DecodeLimits, read_header
 from pipelines.imaging.pool import CPU_S, WALL_S, PixelPool
 from pipelines.job import Prompt
 from pipelines.job_types import GENERATE
@@ -14,6 +14,8 @@ from pipelines.pixel_functions import work
 from pipelines.prompts import Purpose
 from pipelines.providers.calls import Answer, Came, LookAgain, PreparedCall, Usage, forget
 from pipelines.providers.local.description import LOCAL, LocalSettings
+from pipelines.providers.local.findings import Enhanced
+from pipelines.providers.local.kept import KeptResults
 from pipelines.providers.local.networks import FAITHFUL, INVENTING, OVERRUN, Effort, missing
 from pipelines.providers.local.reading import analysis_of
 from pipelines.providers.provider import EncodedImage, Quote
@@ -69,6 +71,7 @@ class LocalProvider:
         self._limits = limits
         self._learned_cpu_s = learned_cpu_s
         self._deadline_s = deadline_s
+        self._kept = KeptResults()
 
     @property
     def name(self) -> str:
@@ -130,11 +133,18 @@ class LocalProvider:
     async def analyze(self, image: EncodedImage, options: AnalysisOptions) -> Answer[Analysis]:  # noqa: ARG002 - figures need none
         """Measure a picture in a pixel child.
 
+        The result of a sound one is made at once where `image` allows it, and kept for `generate`.
+
         Raises:
             BadImageError: the picture can't be decoded.
         """
-        header = read_header(image.data, self._limits)
-        findings = await self._pixels.run(work.findings_of, image.data, self._limits, task_bytes=header.decoded_bytes)
+        header, side_px = read_header(image.data, self._limits), image.result_side_px
+        result_bytes = 0 if side_px is None else BYTES_PER_PIXEL * side_px * side_px
+        findings = await self._pixels.run(
+            work.findings_of, image.data, self._limits, side_px, task_bytes=header.decoded_bytes + result_bytes
+        )
+        if side_px is not None and findings.plain is not None:
+            self._kept.keep(image, side_px, findings.plain)
         return Answer(analysis_of(findings), NAME, Usage(cost_usd=Decimal(0)))
 
     async def generate(
@@ -155,6 +165,8 @@ class LocalProvider:
             raise ProviderNotConfiguredError("the local engine is not configured to make pictures of nothing")
         source = images[1].data if prompt.purpose is Purpose.BLEND else None
         header = read_header(images[0].data, self._limits)
+        if _is_plain(prompt, images[0]) and (kept := self._kept.take(images[0], long_side_px)) is not None:
+            return _answer(kept, model)
         if source is not None:
             read_header(source, self._limits)
         effort = Effort(self._learned_cpu_s, NETWORK_FRACTION * self._deadline_s)
@@ -174,14 +186,24 @@ class LocalProvider:
             wall_s=WALL_S + NETWORK_FRACTION * self._deadline_s,
             task_bytes=header.decoded_bytes + 24 * long_side_px * long_side_px,
         )
-        picture = EncodedImage(result.data, is_finished=True)
-        return Answer(picture, model, _FREE, notes=result.treatments)
+        return _answer(result, model)
 
     async def check(self) -> None:
         """Do nothing, since the local engine needs no key and no network."""
 
     async def aclose(self) -> None:
-        """Do nothing, since the caller owns the pool."""
+        """Drop the results that nobody asked for; the caller owns the pool."""
+        self._kept.clear()
+
+
+def _is_plain(prompt: Prompt, image: EncodedImage) -> bool:
+    """Return whether a picture is only to be resized."""
+    wanted = prompt.corrections.allowed | prompt.corrections.forced
+    return prompt.purpose is Purpose.ENHANCE and image.box is None and not wanted
+
+
+def _answer(result: Enhanced, model: str) -> Answer[EncodedImage]:
+    return Answer(EncodedImage(result.data, is_finished=True), model, _FREE, notes=result.treatments)
 
 
 def _network_named(prompt: Prompt) -> str | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from config.pipeline_rules import Defect
 from pipelines.corrections import Corrections
-from pipelines.imaging.decode import DecodedImage, decode
+from pipelines.imaging.decode import DecodedImage, decode, shrinks_alike
 from pipelines.imaging.encode import encode_jpeg, resize
 from pipelines.imaging.geometry import PixelBox, fit_long_side
 from pipelines.imaging.header import DecodeLimits
@@ -35,18 +35,26 @@ PROVED_AS_DECODED = frozenset({Defect.IS_DARK, Defect.IS_OVEREXPOSED, Defect.HAS
 """Defects whose proof lies in single levels and pixels, which shrinking mixes."""
 
 
-def findings_of(data: bytes, limits: DecodeLimits) -> Findings:
-    """Decode and measure a picture.
+def findings_of(data: bytes, limits: DecodeLimits, result_side_px: int | None = None) -> Findings:
+    """Decode and measure a picture, and make the result of a sound one.
+
+    Args:
+        data: the original's bytes.
+        limits: the limits of pictures that are decoded.
+        result_side_px: the long side of the result that will be wanted; None makes none.
 
     Raises:
         BadImageError: the picture can't be decoded.
     """
-    pixels = decode(data, limits).pixels
+    decoded = decode(data, limits)
+    pixels = decoded.pixels
     height, width = pixels.shape[:2]
     inner = picture_box(_luma(pixels))
     pixels = _part(pixels, inner)
-    measures = measure(_shrunk(pixels, MEASURED_SIDE_PX), proof_of(pixels, is_coarse=is_coarse_jpeg(data)))
+    shrunk = _shrunk(pixels, MEASURED_SIDE_PX)
+    measures = measure(shrunk, proof_of(pixels, is_coarse=is_coarse_jpeg(data)))
     found = measures.found()
+    is_sound = inner is None and not found
     return Findings(
         defects=tuple(defect.value for defect in found),
         cast=colour.hue_name(measures.cast) if Defect.HAS_COLOR_CAST in found else None,
@@ -56,7 +64,22 @@ def findings_of(data: bytes, limits: DecodeLimits) -> Findings:
         width_px=width,
         height_px=height,
         measures=measures.as_numbers(),
+        plain=_plain(decoded, shrunk, result_side_px) if result_side_px is not None and is_sound else None,
     )
+
+
+def _plain(decoded: DecodedImage, shrunk: NDArray[np.uint8], long_side_px: int) -> Enhanced | None:
+    """Return what `enhanced` makes of a whole picture without corrections; None if that takes more than to shrink it.
+
+    Args:
+        decoded: the picture at full size.
+        shrunk: it with a long side of at most MEASURED_SIDE_PX.
+        long_side_px: the long side of the result.
+    """
+    if max(decoded.width_px, decoded.height_px) < long_side_px or not shrinks_alike(decoded, long_side_px):
+        return None
+    pixels = shrunk if long_side_px == MEASURED_SIDE_PX else _shrunk(decoded.pixels, long_side_px)
+    return Enhanced(encode_jpeg(pixels), pixels.shape[1], pixels.shape[0], ())
 
 
 def box_between_bars(data: bytes, limits: DecodeLimits) -> PixelBox | None:

@@ -154,9 +154,11 @@ async def test_unusable_analysis_is_measured_after_what_its_provider_asks_again(
     claim, provider, measuring = await make_claim(database), unusable(), scripted(is_paid=False)
     job = RunningJob(claim)
     gate = Gate(database, [provider], measuring, Settings())
-    await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b""), AnalysisOptions())
+    await gate.for_job(job, most_paid_calls=3).analyze(EncodedImage(b"", result_side_px=1024), AnalysisOptions())
 
     assert (provider.sent, measuring.sent) == (2, 1)
+    sizes = [call.images[0].result_side_px for call in (*provider.calls, *measuring.calls)]
+    assert sizes == [1024, 1024, None], "a result that another provider will make must not be made here"
 
 
 async def hang():

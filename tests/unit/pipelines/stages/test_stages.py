@@ -24,6 +24,7 @@ from pipelines.options import AnalysisOptions, resolve
 from pipelines.prompts import Purpose
 from pipelines.providers.local.provider import LocalProvider
 from pipelines.stage_context import StageContext
+from pipelines.stages.analyze import analyze
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage
 from tests.support.patience import HANGS_AFTER_S
@@ -235,6 +236,45 @@ def remote(pixels, answer):
         is_paid=False,
     )
     return Ungated(measured)
+
+
+@pytest.mark.parametrize(
+    ("job_type", "prompt_config", "side_px"),
+    [
+        ("enhance", {}, 2048),
+        ("enhance", {"skipCorrections": True}, 2048),
+        ("enhance", {"defectOverrides": {"isDark": False}}, 2048),
+        ("enhance", {"defectOverrides": {"isDark": True}}, None),
+        ("blend", {}, None),
+    ],
+)
+async def test_analysis_may_make_the_result_only_if_a_sound_picture_is_not_changed(
+    pixels, storage, job_type, prompt_config, side_px
+):
+    provider = ScriptedProvider(is_paid=False)
+    options = resolve(None) if not prompt_config else resolve({"promptConfig": prompt_config})
+    context = await context_of(
+        pixels,
+        storage,
+        encoded(scene()),
+        provider=Ungated(provider),
+        job_type=job_type,
+        tier=Tier.TIER_2K,
+        options=options,
+    )
+
+    await analyze(context)
+
+    assert [call.images[0].result_side_px for call in provider.calls] == [side_px]
+
+
+async def test_result_is_the_same_whether_the_analysis_made_it_or_not(pixels, storage):
+    picture = encoded(np.tile(photograph(), (3, 3, 1)), format="JPEG", quality=92)
+    along = await context_of(pixels, storage, picture)
+    _, generated = await run_all(along)
+    later = replace(along, provider=LocalProvider(pixels, LIMITS))
+
+    assert await generate(later) == generated
 
 
 async def test_remote_answer_is_brought_to_size_and_stripped(pixels, storage):
