@@ -81,8 +81,12 @@ class CallRecords:
 
     def _count(self, answers: Sequence[Admitted | Refused | None]) -> None:
         """Count the admitted calls as this process's own, also those whose jobs no longer wait for them."""
-        if self._places is not None and (number := sum(isinstance(one, Admitted) for one in answers)):
+        if self._places is None:
+            return
+        if number := sum(isinstance(one, Admitted) for one in answers):
             self._places.count_admitted(number)
+        if any(isinstance(one, Refused) for one in answers):
+            self._places.count_refused()
 
     async def _take_back(self, opened: Admitted | Refused) -> None:
         if isinstance(opened, Admitted):

@@ -105,20 +105,21 @@ class Gate:
     def _call_ended(self) -> None:
         self._on_free()
 
-    async def callable_jobs(self, awaiting: int) -> int | None:
+    async def callable_jobs(self, awaiting: int, wanted: int) -> int | None:
         """Return for how many more jobs a provider may be called now; None if there is no limit.
 
         The first provider that may be called at all decides, because the calls of most jobs go to it.
 
         Args:
             awaiting: how many jobs of this process have yet to call a provider.
+            wanted: how many more jobs this process could run.
         """
         for one in self._providers:
             if not one.is_paid:
                 if not await self._is_paused(one.name):
                     return None
                 continue
-            now = await self._places[one.name].now()
+            now = await self._places[one.name].now(needed=awaiting + wanted)
             if now.refused is None or now.refused.kind == "concurrency":
                 return max(0, now.places + int(now.ceiling * ON_THE_WAY_FRACTION) - awaiting)
             if now.refused.kind == "budget" and self._refuses_over_budget:

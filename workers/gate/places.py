@@ -1,7 +1,8 @@
 """Calls of one process that wait for a free place at a provider, which takes only so many calls at a time.
 
-A process looks at the provider's cell when a call asks for a place, when one of its calls ends, and once a second while
-calls wait. All that ask while a look is in progress are answered by the next one.
+While nothing waits, a process counts on from its last look at the provider's cell with its own calls, for a second. It
+looks anew if that leaves no place or the gate has refused a call, and, while calls wait, when one of its calls ends and
+once a second. All that ask while a look is in progress are answered by the next one.
 """
 
 import asyncio
@@ -102,8 +103,9 @@ class Places:
         self._others: int | None = None  # calls of others when this process was last served
         self._elsewhere_s: float | None = None  # since when others could make calls, and this process none
         self._pauses_seen_s = float("-inf")
-        self._seen: PlacesNow | None = None  # the last look, if no call of this process has ended since
+        self._seen: PlacesNow | None = None  # the last look, counted on with the calls of this process
         self._seen_s = float("-inf")
+        self._has_ended = False  # whether a call of this process has ended since the last look began
 
     @contextlib.asynccontextmanager
     async def one(self, claim: Claim, images: int) -> AsyncIterator[Place]:
@@ -125,6 +127,9 @@ class Places:
 
     async def wait(self, claim: Claim, images: int, *, is_first: bool) -> None:
         """Wait for a place, and take it; raises as `one`."""
+        if not self._waiting and (now := self._counted()) is not None and now.places > self._taken:
+            self._taken += 1
+            return
         with deadlines_paused():
             if not self._waiting:
                 self._others = self._elsewhere_s = None
@@ -156,18 +161,37 @@ class Places:
         if self._seen is not None:
             self._seen = replace(self._seen, places=max(0, self._seen.places - number))
 
+    def count_refused(self) -> None:
+        """Look anew before the next call, since the gate has refused one."""
+        self._seen = None
+
     def call_ended(self) -> None:
         """Record that a call of this process has ended: its place is free."""
-        self._seen = None
+        self._has_ended = True
+        if self._seen is not None:
+            places = min(self._seen.places + 1, self._seen.ceiling)
+            self._seen = None if self._seen.refused else replace(self._seen, places=places)
         self._on_free()
         if self._waiting:
             self._look_soon()
 
-    async def now(self) -> PlacesNow:
-        """Return the places, as a look of the last second or a new one tells them."""
-        if self._seen is None or time.monotonic() - self._seen_s >= LOOK_S:
+    async def now(self, *, needed: int) -> PlacesNow:
+        """Return the places, as a look of the last second or a new one tells them.
+
+        If a call of this process has ended since, that look does only if at least so many places are `needed`: the end
+        may have raised the ceiling.
+        """
+        now = self._counted()
+        if now is None or (self._has_ended and now.places < needed):
             return await self._see(1)
-        return self._seen
+        return now
+
+    def _counted(self) -> PlacesNow | None:
+        """Return the places after a look of the last second and this process's calls since; None without such a look.
+
+        Calls of other processes and a greater ceiling aren't in it. So it may be wrong, and the gate decides.
+        """
+        return self._seen if time.monotonic() - self._seen_s < LOOK_S else None
 
     def _look_soon(self) -> None:
         self._woken.set()
@@ -216,6 +240,7 @@ class Places:
     async def _see(self, images: int) -> PlacesNow:
         look = partial(places_now, provider=self._provider, rules=self._rules, images=images)
         began_s, own = time.monotonic(), self._own
+        self._has_ended = False
         now = await self._database.run(look)
         if self._own == own:
             self._seen, self._seen_s = now, began_s

@@ -68,7 +68,7 @@ class ClaimLoop:
         *,
         lanes: Lanes,
         session_age: Callable[[], SessionAge],
-        callable_jobs: Callable[[int], Awaitable[int | None]] | None = None,
+        callable_jobs: Callable[[int, int], Awaitable[int | None]] | None = None,
         after_job: Callable[[], None] | None = None,
     ) -> None:
         """Store what the loop needs.
@@ -81,7 +81,8 @@ class ClaimLoop:
             lanes: told whether any lane of this process is free.
             session_age: returns how long this process's database session has lasted.
             callable_jobs: returns for how many more jobs a provider may be called now, if so many jobs of this process
-                have yet to call one; None if the providers set no limit. No more jobs are claimed.
+                have yet to call one, and so many lanes are free; None if the providers set no limit. No more jobs are
+                claimed.
             after_job: called when the run of a job is over.
         """
         self._lanes = lanes
@@ -308,7 +309,7 @@ class ClaimLoop:
         """Return how many more jobs providers may be called for, at most as many as the process has lanes."""
         if self._callable_jobs is None:
             return self._settings.lanes
-        most = await self._callable_jobs(self._tally.awaiting_call)
+        most = await self._callable_jobs(self._tally.awaiting_call, self._free_lanes())
         return self._settings.lanes if most is None else most
 
     def _start(self, claims: Sequence[Claim]) -> None:

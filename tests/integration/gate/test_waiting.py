@@ -121,6 +121,64 @@ async def test_call_waits_in_its_process_until_another_of_it_ends_and_prepares_n
     assert events == []
 
 
+@pytest.fixture
+def looks(monkeypatch):
+    """Count the looks at the provider's cell."""
+    made, look = [], places.places_now
+
+    async def counted(*arguments, **options):
+        made.append(options)
+        return await look(*arguments, **options)
+
+    monkeypatch.setattr(places, "places_now", counted)
+    return made
+
+
+async def test_calls_within_a_second_are_counted_on_from_one_look(database, buying, looks, monkeypatch):
+    monkeypatch.setattr(places, "LOOK_S", 30)
+    process = buying("gemini/concurrency=2,gemini/first_concurrency=2")
+    process.may_end.set()
+    for _ in range(5):
+        await process.call(await make_claim(database))
+
+    assert (len(looks), await process.gate.callable_jobs(0, 2)) == (1, 2)
+
+
+async def test_process_that_lacks_places_sees_at_once_that_ended_calls_raised_the_ceiling(database, buying):
+    process = buying("gemini/concurrency=8,gemini/first_concurrency=2")
+    calls = [process.call(await make_claim(database)) for _ in range(2)]
+    await process.calls(2)
+    process.may_end.set()
+    await asyncio.gather(*calls)
+
+    assert [await process.gate.callable_jobs(0, wanted) for wanted in (2, 8)] == [2, 4]
+
+
+async def test_refused_call_makes_its_process_look_before_the_next_is_prepared(database, buying, monkeypatch):
+    monkeypatch.setattr(places, "LOOK_S", 30)  # the process relies on its own count
+    prepared = []
+
+    async def note(call):
+        prepared.append(call)
+
+    process = buying(preparing=note)
+    process.may_end.set()
+    await process.call(await make_claim(database))
+    opened = await occupy(database)
+    first = process.call(await make_claim(database))
+    await waits(process, first)
+    second = process.call(await make_claim(database))
+    await waits(process, second)
+    assert len(prepared) == 2
+    monkeypatch.setattr(places, "LOOK_S", 0.1)
+    process.gate._places["gemini"]._woken.set()
+    await free(database, opened)
+
+    await asyncio.gather(first, second)
+
+    assert process.provider.sent == 3
+
+
 async def test_call_waits_for_a_place_that_another_process_holds(database, buying):
     process, opened = buying(), await occupy(database)
     call = process.call(await make_claim(database))
@@ -378,29 +436,29 @@ async def test_job_that_waits_is_given_no_grace_when_the_process_stops(database,
 async def test_free_provider_limits_no_claims(database, buying):
     process = buying(is_paid=False, name="local")
 
-    assert await process.gate.callable_jobs(100) is None
+    assert await process.gate.callable_jobs(100, 1) is None
 
 
 async def test_paused_free_provider_lets_no_jobs_be_claimed_until_it_is_resumed(database, buying):
     gate = buying(is_paid=False, name="local").gate
     await database.fetch("""INSERT INTO darkroom.settings VALUES ('pauses', '{"provider:local": {"actor": "ann"}}')""")
-    assert [await gate.callable_jobs(0), await gate.callable_jobs(0)] == [0, 0]
+    assert [await gate.callable_jobs(0, 1), await gate.callable_jobs(0, 1)] == [0, 0]
 
     await database.fetch("DELETE FROM darkroom.settings WHERE key = 'pauses'")
 
-    assert await gate.callable_jobs(0) is None
+    assert await gate.callable_jobs(0, 1) is None
 
 
 async def test_jobs_on_their_way_to_a_call_take_places(database, buying):
     gate = buying("gemini/concurrency=64,gemini/first_concurrency=16").gate
 
-    assert [await gate.callable_jobs(awaiting) for awaiting in (0, 10, 18, 40)] == [18, 8, 0, 0]
+    assert [await gate.callable_jobs(awaiting, 1) for awaiting in (0, 10, 18, 40)] == [18, 8, 0, 0]
 
 
 async def test_kill_switch_lets_no_jobs_be_claimed(database, buying):
     await database.fetch("""INSERT INTO darkroom.settings VALUES ('buying', '{"stopped": true}')""")
 
-    assert await buying().gate.callable_jobs(0) == 0
+    assert await buying().gate.callable_jobs(0, 1) == 0
 
 
 @pytest.mark.parametrize("is_recording", [False, True], ids=["waits for a row", "records its end"])
@@ -456,4 +514,4 @@ async def test_call_that_is_taken_back_counts_as_this_processs_own_and_frees_its
     async with asyncio.timeout(10):
         await waiting
     assert await database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE NOT was_sent") == 1
-    assert (await known.now()).admitted == known._own == 2
+    assert (await known.now(needed=99)).admitted == known._own == 2

@@ -32,7 +32,7 @@ class Process:
         )
         self.task = asyncio.create_task(self.loop.run())
 
-    async def _callable_jobs(self, _awaiting):
+    async def _callable_jobs(self, _awaiting, _wanted):
         return 0 if self.is_shut else None
 
     async def _run(self, job):
