@@ -123,7 +123,7 @@ class KeptAnswer:
             return
         try:
             data = await self._storage.get(key, max_bytes=one.size_bytes or 0)
-            self._job.hold_answer(_decoded(data, one.sha256))
+            self._job.hold_answer(await asyncio.to_thread(_decoded, data, one.sha256))
         except (MissingObjectError, BadImageError, ValueError, TypeError, LookupError) as error:
             log.warning("answer_lost", key=key, error=str(error), error_type=type(error).__name__)
         else:
@@ -145,8 +145,7 @@ class KeptAnswer:
         job.hold_picture()  # a process that stops now ends no run that only has to store its picture
         try:
             async with asyncio.timeout(ANSWER_S), self._copies.hold(len(answer.value.data)):
-                data = _encoded(answer)
-                sha256 = hashlib.sha256(data).hexdigest()
+                data, sha256 = await asyncio.to_thread(_encoded, answer)
                 await put_patiently(self._storage, self._key, data, "application/octet-stream", sha256)
         except NOT_STORED as lost:
             log.warning("answer_lost", key=self._key, error=str(lost), error_type=type(lost).__name__)
@@ -154,15 +153,16 @@ class KeptAnswer:
             log.info("answer_kept", key=self._key)
 
 
-def _encoded(answer: Answer[EncodedImage]) -> bytes:
-    """Return one line of JSON with what is known about a picture, and behind it the picture."""
+def _encoded(answer: Answer[EncodedImage]) -> tuple[bytes, str]:
+    """Return one line of JSON with what is known about a picture, and behind it the picture; and their hash."""
     facts = {
         "model": answer.model,
         "temperature": answer.temperature,
         "notes": answer.notes,
         "unseen": answer.unseen,
     }
-    return b"\n".join((json.dumps(facts).encode(), answer.value.data))
+    data = b"\n".join((json.dumps(facts).encode(), answer.value.data))
+    return data, hashlib.sha256(data).hexdigest()
 
 
 def _decoded(data: bytes, sha256: str | None) -> Answer[EncodedImage]:

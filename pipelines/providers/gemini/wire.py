@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.providers.long_texts import LongText
 from pipelines.providers.reading import Reader, mappings_in
 
 
@@ -19,7 +20,7 @@ class Part:
 
     text: str | None = None
     is_thought: bool = False
-    picture: str | None = field(default=None, repr=False)
+    picture: str | LongText | None = field(default=None, repr=False)
     link: str | None = None
 
 
@@ -70,7 +71,7 @@ def response_of(documents: Sequence[Mapping[str, Any]], reader: Reader) -> Gener
     """Read an answer from the JSON objects of its body: one, or several if a proxy streams them."""
     candidates: list[Candidate] = []
     block_reason, usage = None, None
-    for document in (one for one in mappings_in(list(documents)) if _NAMES & one.keys()):  # also in an outer object
+    for document in _answers_in(documents):
         candidates += [_candidate(one, reader) for one in reader.mappings(document.get("candidates"), "candidates")]
         feedback = reader.mapping(_either(document, "promptFeedback"), "promptFeedback")
         block_reason = reader.text(_either(feedback, "blockReason"), "promptFeedback.blockReason") or block_reason
@@ -83,6 +84,22 @@ def response_of(documents: Sequence[Mapping[str, Any]], reader: Reader) -> Gener
 _NAMES = frozenset(
     {"candidates", "promptFeedback", "prompt_feedback", "usageMetadata", "usage_metadata"},
 )
+
+
+def _answers_in(documents: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects with an answer's fields, also inside of others, but not inside of candidates.
+
+    A candidate is searched for pictures as a whole: candidates in candidates would be searched once for each level.
+    """
+    waiting: list[Any] = list(reversed(documents))
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            if _NAMES & one.keys():
+                yield one
+            waiting += reversed([value for name, value in one.items() if name != "candidates"])
+        elif isinstance(one, list):
+            waiting += reversed(one)
 
 
 def _candidate(value: Mapping[str, Any], reader: Reader) -> Candidate:
@@ -120,7 +137,7 @@ def _parts(content: Any, reader: Reader) -> Iterator[Mapping[str, Any]]:
 
 def _part(value: Mapping[str, Any], reader: Reader) -> Part:
     inline = _either(value, "inlineData")
-    if isinstance(inline, str):  # a data URI in place of the object
+    if isinstance(inline, str | LongText):  # a data URI in place of the object
         reader.note("inlineData")
         inline = {"data": inline}
     elif isinstance(inline, list):
@@ -130,7 +147,7 @@ def _part(value: Mapping[str, Any], reader: Reader) -> Part:
     return Part(
         text=reader.text(value.get("text"), "text"),
         is_thought=value.get("thought") is True,
-        picture=reader.text(reader.mapping(inline, "inlineData").get("data"), "inlineData.data"),
+        picture=reader.encoded(reader.mapping(inline, "inlineData").get("data"), "inlineData.data"),
         link=reader.text(_either(file, "fileUri"), "fileUri"),
     )
 
