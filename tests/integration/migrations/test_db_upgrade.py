@@ -84,8 +84,8 @@ async def test_upgrade_on_an_empty_database_applies_both_branches(url: str) -> N
     assert recorded == migrate.Recorded("managed", PRICES, "tokensCost", recorded.installation)
 
 
-async def test_upgrade_twice_changes_nothing(url: str, db: asyncpg.Connection) -> None:
-    await migrate.upgrade(url, prices=PRICES)
+@pytest.mark.usefixtures("migrated")
+async def test_second_upgrade_changes_nothing(url: str, db: asyncpg.Connection) -> None:
     before = await contents(db), await db.fetch("SELECT * FROM darkroom.settings ORDER BY key")
 
     result = await migrate.upgrade(url, prices=PRICES)
@@ -94,8 +94,8 @@ async def test_upgrade_twice_changes_nothing(url: str, db: asyncpg.Connection) -
     assert (await contents(db), await db.fetch("SELECT * FROM darkroom.settings ORDER BY key")) == before
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_installation_gets_an_id_once_and_a_new_one_another(url: str, db: asyncpg.Connection) -> None:
-    await migrate.upgrade(url, prices=PRICES)
     first = (await migrate.recorded(url)).installation
 
     await migrate.upgrade(url, prices=PRICES)
@@ -190,6 +190,7 @@ async def test_mode_change_with_an_unfinished_job_is_refused(url: str, db: async
     assert (await migrate.recorded(url)).mode == "managed"
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_mode_change_to_managed_records_opening_balances_anew(url: str, db: asyncpg.Connection) -> None:
     await migrate.upgrade(url, prices=PRICES, mode="external")
     await db.execute("""
@@ -224,6 +225,7 @@ async def test_another_cost_column_on_our_own_tables_is_refused(url: str) -> Non
         await migrate.upgrade(url, prices=PRICES, cost_column="creditsCost")
 
 
+@pytest.mark.usefixtures("migrated")
 async def test_grant_lets_a_role_submit_and_nothing_else(url: str, db: asyncpg.Connection) -> None:
     role = 'app "role"'
     await db.execute('DROP ROLE IF EXISTS "app ""role"""; CREATE ROLE "app ""role"""')
