@@ -33,9 +33,8 @@ class PictureSettings(SettingGroup):
     )
     reuse_results: bool = Field(
         default=False,
-        description="on: a job with the same user, picture, pipeline, model and tier as an earlier one gets a copy of "
-        "its "
-        "result, and nothing is bought",
+        description="on: a job with the same user, picture, crop, corrections, words, pipeline, model and tier as an "
+        "earlier one gets a copy of its result, and no picture is bought",
     )
     fetch_allow_loopback: bool = Field(
         default=False,

@@ -13,7 +13,7 @@ from pipelines.job import Crop, Generated, Prompt, PromptText
 from pipelines.pixel_functions import finishing
 from pipelines.prompts import Purpose, corrections, prompt_text
 from pipelines.providers.calls import Answer
-from pipelines.providers.provider import EncodedImage, hash_of_call
+from pipelines.providers.provider import EncodedImage
 from pipelines.providers.reading_thread import apart
 from pipelines.providers.seen import seen
 from pipelines.stage_context import StageContext
@@ -43,13 +43,11 @@ async def _make(context: StageContext, room: Held) -> Generated:
     job, prompt = context.job, _prompt(context)
     images, width_px, height_px = await _pictures(context)
     room.shrink(sum(len(image.data) for image in images))
-    input_hash = hash_of(context, images)
+    input_hash = hash_of(context, prompt, images, width_px, height_px)
     if (again := await reuse(context, input_hash)) is not None:
         return again
     aspect = width_px / height_px
-    # The input hash has neither: a job's earlier picture is delivered as it is, but an answer has still to be made fit
-    asked_hash = hash_of_call([], input_hash, [image.box for image in images], width_px, height_px)
-    async with context.bought(asked_hash) as earlier:
+    async with context.bought(input_hash) as earlier:
         answer = earlier or await context.provider.generate(prompt, images, job.tier.long_side_px, aspect)
         # Its provider has looked at it, unless an earlier run was cut off before that
         answer = await seen(answer, job.tier.long_side_px, context.pixels, context.answer_limits)

@@ -1,4 +1,4 @@
-"""Finished pictures: storing one, finding it after a crash, and reusing an earlier one of the same input."""
+"""Finished pictures: storing one, finding it after a crash, and reusing an earlier one of the same hash."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from config.logger import EventLogger
 from pipelines import keys
 from pipelines.errors import BadImageError, MissingObjectError, StorageUnavailableError
-from pipelines.job import Generated, Job
+from pipelines.job import Generated, Job, Prompt
 from pipelines.prompts import Purpose
 from pipelines.providers.provider import EncodedImage
 from pipelines.stage_context import StageContext
@@ -24,11 +24,18 @@ UPLOAD_WAIT = wait_random_exponential(multiplier=0.5, max=10)
 """Wait between tries to upload a finished picture, with full jitter, so as not to overload a storage that recovers."""
 
 
-def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
-    """Return the hash of all inputs of a picture: job type, tier, pipeline, words, pictures, providers and models.
+def hash_of(
+    context: StageContext, prompt: Prompt, images: Sequence[EncodedImage], width_px: int, height_px: int
+) -> str:
+    """Return the hash of all that a picture depends on: whoever has the same hash asks for the same picture.
 
-    The text for the model isn't included: a second analysis may word it otherwise, and the picture would be bought
-    twice.
+    Args:
+        context: the job, its tier, pipeline and words, and the providers and models that are configured.
+        prompt: what the provider is told to do. Its text has no words of an analysis, so two analyses that find the
+            same defects have the same text.
+        images: the pictures to work on, each with the part that the crop keeps.
+        width_px: width of the result.
+        height_px: height of the result.
     """
     job = context.job
     asked = {
@@ -38,7 +45,10 @@ def hash_of(context: StageContext, images: Sequence[EncodedImage]) -> str:
         "prompt": job.prompt,
         "aspect": job.aspect,
         "maker": context.provider_identity,
-        "pictures": [image.sha256.hex() for image in images],
+        "text": prompt.text,
+        "corrections": [sorted(prompt.corrections.allowed), sorted(prompt.corrections.forced)],
+        "pictures": [(image.sha256.hex(), repr(image.box)) for image in images],
+        "size": (width_px, height_px),
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -77,7 +87,7 @@ async def is_stored(storage: Storage, picture: Generated) -> bool:
 
 
 async def reuse(context: StageContext, input_hash: str) -> Generated | None:
-    """Return a copy, under this job's key, of the user's earlier picture from the same input; None if there is none.
+    """Return a copy, under this job's key, of the user's earlier picture with the same hash; None if there is none.
 
     It is a copy, so that deleting one job's picture doesn't delete another's.
 
